@@ -1,0 +1,118 @@
+# Everything runs in this clone's own .venv. Stamps inside it, and the files that the commands leave behind, let a second
+# run skip what is done. Needs only Python >= 3.11 with pip and venv, and GNU make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TGMM := $(BIN)/tgmm
+RUNTIME := $(VENV)/.stamp-runtime
+DEV := $(VENV)/.stamp-dev
+# two workers with one thread each: tests are many and small
+WORKERS ?= 2
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
+
+.PHONY: help install install-dev demo learn test test-slow lint format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       install, make a synthetic cohort, train, evaluate, predict one patient, write demo/report.html"
+	@echo "make test       install and run lint and the tests"
+	@echo "make test-slow  the tests marked slow as well"
+	@echo "make learn      the longer experiment (about an hour): learn/metrics.json on an unseen synthetic cohort"
+	@echo "make lint       ruff and mypy;  make format: let ruff rewrite"
+	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
+	@echo "make clean      remove demo/, learn/ and caches (not .venv)"
+
+# ---- installation -------------------------------------------------------------------------------------------------
+
+install: $(RUNTIME)
+install-dev: $(DEV)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {sys.version}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml scripts/install_torch.sh | $(BIN)/python
+	sh scripts/install_torch.sh $(BIN)/python torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(DEV): pyproject.toml $(RUNTIME)
+	sh scripts/install_torch.sh $(BIN)/python torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# ---- tests --------------------------------------------------------------------------------------------------------
+
+lint: $(DEV)
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix src tests scripts
+	$(BIN)/ruff format src tests scripts
+
+test: $(DEV) lint
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --durations 15
+
+test-slow: $(DEV)
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'slow or not slow' --durations 15
+
+# ---- the main job: synthetic cohort -> prepare -> train -> evaluate -> predict ---------------------------------------
+
+DEMO_PATIENTS ?= 441
+DEMO_SEED ?= 0
+
+demo: demo/prediction.json
+	@echo
+	@echo "Done. Everything lies in demo/ :"
+	@echo "  cohort/          synthetic patients in MIMIC's file formats, with the Bayes optimum in bayes.json"
+	@echo "  data/            the same, model-ready (datasets, Arrow)"
+	@echo "  model/           the saved repository: AutoModel.from_pretrained('demo/model', trust_remote_code=True)"
+	@echo "  metrics.json     every figure with its 95 % interval, for all seven modality combinations"
+	@echo "  report.html      the same as a page with figures: open it in a browser"
+	@echo "  prediction.json  one test patient"
+
+demo/cohort/cohort.parquet: | $(RUNTIME)
+	$(TGMM) synth demo/cohort --patients $(DEMO_PATIENTS) --seed $(DEMO_SEED) --evidence strong
+
+demo/data/prepare.json: demo/cohort/cohort.parquet
+	$(TGMM) prepare demo/cohort --out demo/data
+
+demo/model/run.json: demo/data/prepare.json configs/demo.yaml
+	$(TGMM) train configs/demo.yaml
+
+demo/metrics.json: demo/model/run.json
+	$(TGMM) evaluate demo/model demo/data --bayes demo/cohort --out demo
+
+demo/prediction.json: demo/metrics.json
+	$(BIN)/python scripts/predict_one.py demo/model demo/cohort --out demo/prediction.json
+
+# ---- does it learn? two cohorts of different seeds, one multitask model ----------------------------------------------
+
+LEARN_PATIENTS ?= 1000
+LEARN_TEST_PATIENTS ?= 420
+
+learn: learn/metrics.json
+	@echo "Done: learn/metrics.json, learn/report.html"
+
+learn/cohort/cohort.parquet: | $(RUNTIME)
+	$(TGMM) synth learn/cohort --patients $(LEARN_PATIENTS) --seed 1
+
+learn/test_cohort/cohort.parquet: | $(RUNTIME)
+	$(TGMM) synth learn/test_cohort --patients $(LEARN_TEST_PATIENTS) --seed 2 --split test
+
+learn/data/prepare.json: learn/cohort/cohort.parquet
+	$(TGMM) prepare learn/cohort --out learn/data
+
+learn/test_data/prepare.json: learn/test_cohort/cohort.parquet
+	$(TGMM) prepare learn/test_cohort --out learn/test_data
+
+learn/model/run.json: learn/data/prepare.json configs/learn.yaml
+	$(TGMM) train configs/learn.yaml
+
+learn/metrics.json: learn/model/run.json learn/test_data/prepare.json
+	$(TGMM) evaluate learn/model learn/test_data --bayes learn/test_cohort --out learn
+
+clean:
+	rm -rf demo learn .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,226 @@
+"""What a training run is told: one YAML file, read into one dataclass, with unknown keys refused by name."""
+
+import types
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """What to train on.
+
+    Attributes:
+        directory: a prepared data set, the `--out` of `tgmm prepare`.
+        workers: processes that read and preprocess batches beside training; 0 reads in the training process.
+    """
+
+    directory: str
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class ModelArguments:
+    """Where the model starts.
+
+    Attributes:
+        size: "tiny" (random weights, 64-pixel clips) or "paper" (full size); not looked at with a checkpoint.
+        checkpoint: directory or Hub repository of a saved model to fine-tune; its configuration and processor are kept.
+        overrides: settings of `TgmmConfig` that replace those of `size` or of the checkpoint.
+        tokenizer: "cohort" trains a WordPiece vocabulary on the training split's lab text and the tasks' texts;
+            "bert-cased" takes the packaged vocabulary of Bio_ClinicalBERT. Not looked at with a checkpoint.
+        vocab_size: upper bound of the vocabulary that "cohort" trains.
+        trainable_layers: how many last layers of each encoder are trained (paper: 2); all of them when null.
+    """
+
+    size: Literal["tiny", "paper"] = "tiny"
+    checkpoint: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Literal["cohort", "bert-cased"] = "cohort"
+    vocab_size: int = 1024
+    trainable_layers: int | None = None
+
+
+@dataclass(frozen=True)
+class OptimisationArguments:
+    """How the model is trained. Adafactor, ReduceLROnPlateau and mixed precision are the paper's; the numbers are ours.
+
+    Attributes:
+        epochs: upper limit; early stopping usually comes first.
+        batch_size: patients per process and step. The Cox and contrastive losses see the patients of one step over all
+            processes, not those of accumulated steps.
+        accumulation_steps: steps whose gradients are averaged before the weights move.
+        optimizer: "adafactor" or "adamw".
+        learning_rate: initial learning rate.
+        weight_decay: decoupled weight decay, not applied to biases and norms.
+        schedule: "plateau" (ReduceLROnPlateau on the selection metric) or "cosine" (to zero over `epochs`).
+        warmup_fraction: part of all steps with a rising rate; "cosine" only.
+        plateau_factor: what the rate is multiplied by on a plateau.
+        plateau_patience: epochs without improvement before that.
+        max_grad_norm: gradient clipping; 0 turns it off.
+        precision: "float32", or "bfloat16" for mixed precision.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        selection: validation metric that picks the best epoch, stops early and drives the plateau schedule:
+            "score" (mean of AUC, C-index and LRAP over the tasks, each the mean over the modality combinations) or "loss".
+        early_stopping_patience: epochs without improvement before training stops; null never stops early.
+        logging_steps: optimizer steps between two logged lines.
+    """
+
+    epochs: int = 20
+    batch_size: int = 16
+    accumulation_steps: int = 1
+    optimizer: Literal["adafactor", "adamw"] = "adafactor"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    warmup_fraction: float = 0.0
+    plateau_factor: float = 0.5
+    plateau_patience: int = 2
+    max_grad_norm: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    selection: Literal["score", "loss"] = "score"
+    early_stopping_patience: int | None = 5
+    logging_steps: int = 10
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """A whole training run, as a YAML file states it.
+
+    Attributes:
+        output: directory of the saved model; checkpoints go beside it, to `<output>-training`.
+        data: see [`DataArguments`].
+        tasks: names of the tasks to train, each with settings that replace the task's own (weight, horizon_days,
+            question, ...), or a whole new task.
+        model: see [`ModelArguments`].
+        optimisation: see [`OptimisationArguments`].
+        seed: of initialisation, order, crops and dropout.
+        resume: "auto" continues a run that was stopped, the same command again; "never" starts over.
+    """
+
+    output: str
+    data: DataArguments
+    tasks: dict[str, dict[str, Any] | None]
+    model: ModelArguments = field(default_factory=ModelArguments)
+    optimisation: OptimisationArguments = field(default_factory=OptimisationArguments)
+    seed: int = 0
+    resume: Literal["auto", "never"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("tasks is empty: name at least one task to train, for example `tasks: {hf_diagnosis: }`.")
+        if self.optimisation.warmup_fraction and self.optimisation.schedule == "plateau":
+            raise ValueError(
+                f"optimisation.warmup_fraction is {self.optimisation.warmup_fraction}, but the plateau schedule has no "
+                "warm-up: use schedule: cosine, or leave it out."
+            )
+
+    @property
+    def training_directory(self) -> Path:
+        """Where checkpoints and the state of a running or stopped training lie."""
+        return Path(f"{self.output.rstrip('/')}-training")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionary, as the YAML file would state it with every default written out."""
+        return asdict(self)
+
+
+def read_arguments(path: str | Path, overrides: Sequence[str] = ()) -> RunArguments:
+    """Read a run's YAML file.
+
+    Args:
+        path: the YAML file.
+        overrides: "section.key=value" settings that replace the file's, values in YAML notation.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: on anything that is not YAML, an unknown key, a missing key or a value of the wrong type, by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no training configuration {path}: see configs/ for examples.")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold a mapping of settings, got {type(settings).__name__}.")
+    for override in overrides:
+        _set(settings, override)
+    return parse_arguments(settings)
+
+
+def parse_arguments(settings: dict[str, Any]) -> RunArguments:
+    """Build [`RunArguments`] from a nested dictionary; the same checks as for a file."""
+    arguments = _build(RunArguments, settings, "")
+    assert isinstance(arguments, RunArguments)
+    return arguments
+
+
+def _set(settings: dict[str, Any], override: str) -> None:
+    """Apply one "section.key=value" to the nested settings, in place."""
+    name, separator, value = override.partition("=")
+    if not separator or not name:
+        raise ValueError(f"A setting is given as section.key=value, got {override!r}.")
+    *sections, key = name.split(".")
+    for section in sections:
+        if settings.get(section) is None:
+            settings[section] = {}
+        settings = settings[section]
+        if not isinstance(settings, dict):
+            raise ValueError(f"Cannot set {name!r}: {section!r} is not a section.")
+    settings[key] = yaml.safe_load(value)
+
+
+def _build(cls: type, settings: Any, where: str) -> Any:
+    """A dataclass from a mapping; unknown and missing keys are refused with their full name."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{where.rstrip('.')} must be a mapping of settings, got {settings!r}.")
+    hints = get_type_hints(cls)
+    if unknown := [f"{where}{key}" for key in settings if key not in hints]:
+        raise ValueError(
+            f"Unknown settings: {', '.join(unknown)}. Known here: {', '.join(where + key for key in hints)}."
+        )
+    required = [f.name for f in fields(cls) if _is_required(f)]
+    if missing := [f"{where}{key}" for key in required if key not in settings]:
+        raise ValueError(f"Missing settings: {', '.join(missing)}.")
+    return cls(**{key: _value(hints[key], value, f"{where}{key}") for key, value in settings.items()})
+
+
+def _is_required(a_field: Field) -> bool:
+    return a_field.default is MISSING and a_field.default_factory is MISSING
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """Check one value against its type; whole numbers, and text such as "1e-3" (YAML leaves it as text), become floats."""
+    origin, choices = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _build(hint, value, f"{name}.")
+    if origin is Literal:
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in choices:
+            return None
+        (inner,) = [choice for choice in choices if choice is not type(None)]
+        return _value(inner, value, name)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} must be a mapping, got {value!r}.")
+        return {str(key): _value(choices[1], item, f"{name}.{key}") for key, item in value.items()}
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must be a number, got {value!r}.") from error
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{name} must be of type {hint.__name__}, got {value!r}.")
+    return value
