@@ -63,8 +63,8 @@ class OptimisationArguments:
         max_grad_norm: gradient clipping; 0 turns it off.
         precision: "float32", or "bfloat16" for mixed precision.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
-        selection: validation metric that picks the best epoch, stops early and drives the plateau schedule:
-            "score" (mean of AUC, C-index and LRAP over the tasks, each the mean over the modality combinations) or "loss".
+        selection: validation metric that picks the best epoch, stops early and drives the plateau schedule: "score" or
+            "loss", see [`~tgmm_hf.training.validation.validation_metrics`].
         early_stopping_patience: epochs without improvement before training stops; null never stops early.
         logging_steps: optimizer steps between two logged lines.
     """
@@ -196,7 +196,7 @@ def _is_required(a_field: Field) -> bool:
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
-    """Check one value against its type; whole numbers, and text such as "1e-3" (YAML leaves it as text), become floats."""
+    """Check one value against its type; whole numbers and text like "1e-3" (YAML leaves it as text) become floats."""
     origin, choices = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         assert isinstance(hint, type)
