@@ -1,0 +1,438 @@
+"""Echo studies -> `pixel_values_videos` (batch, 11, frames, 3, height, width) and `view_mask` (batch, 11).
+
+EchoPrime's preprocessing (github.com/echonet/EchoPrime), so that its encoder sees what it was trained on: all but the
+ultrasound sector is masked (text, ECG strip), frames become BGR by OpenCV's YUV coefficients, the centre square is
+zoomed by 10 %, resized with cubic interpolation and normalised on the 0-255 scale.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging
+
+from .configuration_tgmm import VIEWS
+from .reading_tgmm import EchoClip, RecordRefusedError, count_echo_frames, list_echo_files, read_echo_clip
+
+try:
+    import cv2
+except ImportError:
+    cv2 = None
+
+logger = logging.get_logger(__name__)
+
+ECHOPRIME_MEAN = (29.110628, 28.076836, 29.096405)
+ECHOPRIME_STD = (47.989223, 46.456997, 47.20083)
+
+# Takes the normalised first frames (clips, 3, height, width), gives logits or probabilities (clips, 11).
+ViewClassifier = Callable[[torch.Tensor], Any]
+
+
+class PreparedClip(NamedTuple):
+    """A clip at the model's size: `frames` uint8 (num_frames, size, size, 3) BGR, the first `num_real` of them real."""
+
+    frames: np.ndarray
+    num_real: int
+
+
+@dataclass
+class StudyClips:
+    """A study sorted into view slots.
+
+    Attributes:
+        clips (`dict[str, np.ndarray]`): view -> uint8 (num_frames, size, size, 3) BGR.
+        frame_counts (`dict[str, int]`): view -> how many of these frames are real, the rest is padding.
+        used (`dict[str, str]`): view -> file name.
+        refused (`list[dict[str, str]]`): {"item": file or view, "reason": ...} for everything that was not used.
+    """
+
+    clips: dict[str, np.ndarray] = field(default_factory=dict)
+    frame_counts: dict[str, int] = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)
+    refused: list[dict[str, str]] = field(default_factory=list)
+
+    def refuse(self, item: str, reason: str) -> None:
+        self.refused.append({"item": item, "reason": reason})
+
+
+@dataclass
+class _Candidate:
+    """A clip that could fill a view slot; `clip` is a path or an array, decoded only if it gets its turn."""
+
+    view: str
+    item: str
+    clip: Any
+    confidence: float
+    total_frames: int
+
+
+class EchoImageProcessor(BaseImageProcessor):
+    r"""Prepares echocardiograms as the published EchoPrime weights saw them.
+
+    Args:
+        size (`int`, *optional*, defaults to 224): height and width of the output.
+        num_frames (`int`, *optional*, defaults to 16): frames of a clip, from its start.
+        frame_stride (`int`, *optional*, defaults to 2): step between frames; the frame rate is not looked at.
+        zoom (`float`, *optional*, defaults to 0.1): share of the centre square cut off at every side.
+        image_mean (`list[float]`, *optional*): per channel (B, G, R), on the 0-255 scale.
+        image_std (`list[float]`, *optional*): per channel (B, G, R), on the 0-255 scale.
+        mask_sector (`bool`, *optional*, defaults to `True`): blacken everything outside the ultrasound sector. Turn it
+            off only for frames that hold nothing else (already masked, already cropped).
+        views (`list[str]`, *optional*): names of the view slots in the model's order.
+
+    Clips with fewer than `num_frames * frame_stride` frames are padded with frames that are zero *after* normalisation,
+    as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, the colour nearest to that zero;
+    `normalise` rounds a frame that is this colour throughout to exactly zero, so the two routes agree.
+    """
+
+    model_input_names = ["pixel_values_videos", "view_mask"]  # noqa: RUF012 (transformers' convention)
+
+    def __init__(
+        self,
+        size: int = 224,
+        num_frames: int = 16,
+        frame_stride: int = 2,
+        zoom: float = 0.1,
+        image_mean: Sequence[float] = ECHOPRIME_MEAN,
+        image_std: Sequence[float] = ECHOPRIME_STD,
+        mask_sector: bool = True,
+        views: Sequence[str] = VIEWS,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not 0 <= zoom < 0.5:
+            raise ValueError(f"zoom is {zoom}, expected 0 to below 0.5 (share cut off at every side)")
+        if min(size, num_frames, frame_stride) < 1:
+            raise ValueError(f"size {size}, num_frames {num_frames} and frame_stride {frame_stride} must be at least 1")
+        self.size = size
+        self.num_frames = num_frames
+        self.frame_stride = frame_stride
+        self.zoom = zoom
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.mask_sector = mask_sector
+        self.views = list(views)
+
+    def __call__(
+        self,
+        echo: Any,
+        *,
+        views: Mapping[str, str] | None = None,
+        view_classifier: ViewClassifier | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """One study or a list of studies (`None` where a patient has none).
+
+        Args:
+            echo: study directory | list of files | mapping view -> file or array (frames, height, width, 3) uint8 RGB
+                | list of these and `None` (see `is_study_batch`).
+            views: file name or (end of the) path -> view name, for directories and lists of files.
+            view_classifier: sorts files without a view name; see `prepare_study`.
+            return_tensors: "pt", "np" or `None`.
+
+        Returns:
+            `BatchFeature` with `pixel_values_videos` (batch, 11, num_frames, 3, size, size) float32 and `view_mask`
+            (batch, 11) bool; absent views and patients are zero and masked. Without any study both keys are absent.
+
+        Raises:
+            RecordRefusedError: a study without a usable clip, or a clip given under its view that cannot be used. Files
+                of a directory or list that go unused beside others do not raise (stills, second clips of a view and
+                damaged files are common there): `prepare_study` returns them with the reasons.
+        """
+        studies = list(echo) if is_study_batch(echo) else [echo]
+        if all(study is None for study in studies):
+            return BatchFeature({})
+        shape = (len(studies), len(self.views), self.num_frames, 3, self.size, self.size)
+        pixel_values = np.zeros(shape, dtype=np.float32)
+        view_mask = np.zeros(shape[:2], dtype=bool)
+        for row, study in enumerate(studies):
+            if study is None:
+                continue
+            prepared = self.prepare_study(study, views=views, view_classifier=view_classifier)
+            self._raise_if_unusable(study, prepared)
+            for view, clip in prepared.clips.items():
+                slot = self.views.index(view)
+                pixel_values[row, slot] = self.normalise(clip)
+                view_mask[row, slot] = True
+        data = {"pixel_values_videos": pixel_values, "view_mask": view_mask}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def prepare_study(
+        self,
+        study: Any,
+        *,
+        views: Mapping[str, str] | None = None,
+        view_classifier: ViewClassifier | None = None,
+    ) -> StudyClips:
+        """Sorts the clips of one study into view slots; never raises for a bad file, but says why it was refused.
+
+        A file gets its view by name (`views`, or the key of a mapping), else from `view_classifier`, which takes the
+        normalised first frames (clips, 3, size, size) as a float tensor and gives logits or probabilities (clips, 11).
+        Of several clips for one view the one with the highest confidence is taken (a given name counts as certain),
+        among equals the longest, then the first by name. Only clips that fill a slot or need classifying are decoded.
+
+        Raises:
+            RecordRefusedError: the study directory does not exist or holds no echo file.
+            TypeError: `study` is none of directory, list of files, mapping.
+        """
+        result = StudyClips()
+        candidates, unlabelled = self._candidates(study, views or {}, result)
+        prepared: dict[str, PreparedClip] = {}
+        candidates += self._classify(unlabelled, view_classifier, prepared, result)
+        candidates.sort(key=lambda candidate: (-candidate.confidence, -candidate.total_frames, candidate.item))
+        for view in self.views:
+            for candidate in (candidate for candidate in candidates if candidate.view == view):
+                self._fill_slot(candidate, prepared, result)
+        return result
+
+    def prepare_clip(self, clip: Any) -> PreparedClip:
+        """Picks frames, masks the sector, converts colours, crops, zooms and resizes one clip.
+
+        Args:
+            clip: path | `EchoClip` | array (frames, height, width, 3) uint8 RGB with *all* frames of the clip.
+
+        Returns:
+            `PreparedClip`: uint8 (num_frames, size, size, 3) BGR and the number of real frames.
+
+        Raises:
+            RecordRefusedError: a still, not uint8, or not of that shape.
+        """
+        if cv2 is None:
+            raise ImportError("preparing echo clips needs OpenCV: pip install opencv-python-headless")
+        if isinstance(clip, (str, Path)):
+            clip = read_echo_clip(clip, self.num_frames, self.frame_stride)
+        elif isinstance(clip, np.ndarray):
+            clip = self._clip_from_array(clip)
+        stored = _as_yuv(clip.frames, clip.colour_space)
+        frames = np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR) for frame in stored])
+        if self.mask_sector:
+            frames *= sector_mask(frames)[..., None]
+        padded = np.empty((self.num_frames, self.size, self.size, 3), dtype=np.uint8)
+        padded[:] = self._padding_colour()
+        for index, frame in enumerate(frames):
+            padded[index] = self._crop_and_resize(frame)
+        return PreparedClip(padded, len(frames))
+
+    def normalise(self, clips: np.ndarray) -> np.ndarray:
+        """uint8 BGR clips (..., height, width, 3) -> float32 (..., 3, height, width); padding frames become zero."""
+        clips = np.asarray(clips)
+        if clips.dtype != np.uint8 or clips.ndim < 3 or clips.shape[-1] != 3:
+            raise ValueError(f"clips are {clips.dtype} of shape {clips.shape}, expected uint8 (..., height, width, 3)")
+        mean, std = np.float32(self.image_mean), np.float32(self.image_std)
+        values = (clips.astype(np.float32) - mean) / std
+        colour = self._padding_colour()
+        frames = values.reshape(-1, *clips.shape[-3:])
+        for raw, frame in zip(clips.reshape(frames.shape), frames, strict=True):
+            if (raw[0, 0] == colour).all() and (raw == colour).all():
+                frame[:] = 0
+        return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+
+    def _padding_colour(self) -> np.ndarray:
+        return np.clip(np.rint(self.image_mean), 0, 255).astype(np.uint8)
+
+    def _clip_from_array(self, array: np.ndarray) -> EchoClip:
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
+            raise RecordRefusedError(
+                "array", f"{array.dtype} of shape {array.shape}, expected uint8 RGB (frames, height, width, 3)"
+            )
+        if len(array) < 2:
+            raise RecordRefusedError(
+                "array", f"a single-frame still ({len(array)} frame; a clip has at least 2): skipped"
+            )
+        last = self.num_frames * self.frame_stride
+        return EchoClip(array[: last : self.frame_stride], "RGB", len(array), "array")
+
+    def _crop_and_resize(self, frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        side = min(height, width)
+        border = int(side * self.zoom)
+        top, left = (height - side) // 2 + border, (width - side) // 2 + border
+        square = frame[top : top + side - 2 * border, left : left + side - 2 * border]
+        return cv2.resize(square, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+
+    def _candidates(
+        self, study: Any, views: Mapping[str, str], result: StudyClips
+    ) -> tuple[list[_Candidate], list[Path]]:
+        """Clips with a view name (refusing what cannot be one), and the files without."""
+        if isinstance(study, Mapping):
+            named = [(view, clip) for view, clip in study.items()]
+        elif isinstance(study, (list, tuple)):
+            named = [(_view_of_file(Path(path), views), Path(path)) for path in study]
+        elif isinstance(study, (str, Path)):
+            named = [(_view_of_file(path, views), path) for path in list_echo_files(study)]
+        else:
+            raise TypeError(
+                f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
+            )
+        by_lower = {view.lower(): view for view in self.views}
+        candidates, unlabelled = [], []
+        for name, clip in named:
+            item = str(clip) if isinstance(clip, (str, Path)) else str(name)
+            try:
+                total = _count_frames(clip)
+                if name is None:
+                    unlabelled.append(clip)
+                elif str(name).lower() not in by_lower:
+                    raise RecordRefusedError(
+                        item, f"{name!r} is no view of the model; views are {', '.join(self.views)}"
+                    )
+                else:
+                    candidates.append(_Candidate(by_lower[str(name).lower()], item, clip, 1.0, total))
+            except RecordRefusedError as error:
+                result.refuse(item, error.reason)
+        return candidates, unlabelled
+
+    def _classify(
+        self,
+        files: list[Path],
+        view_classifier: ViewClassifier | None,
+        prepared: dict[str, PreparedClip],
+        result: StudyClips,
+    ) -> list[_Candidate]:
+        """Views of unlabelled files by the classifier; keeps their decoded clips in `prepared`."""
+        if view_classifier is None:
+            for path in files:
+                result.refuse(str(path), "no view name and no view classifier: give views (file name -> view)")
+            return []
+        readable = []
+        for path in files:
+            try:
+                prepared[str(path)] = self.prepare_clip(path)
+                readable.append(path)
+            except RecordRefusedError as error:
+                result.refuse(str(path), error.reason)
+        if not readable:
+            return []
+        first_frames = np.stack([self.normalise(prepared[str(path)].frames[0]) for path in readable])
+        probabilities = _view_probabilities(view_classifier, first_frames, len(self.views))
+        return [
+            _Candidate(self.views[int(row.argmax())], str(path), path, float(row.max()), _count_frames(path))
+            for path, row in zip(readable, probabilities, strict=True)
+        ]
+
+    def _fill_slot(self, candidate: _Candidate, prepared: dict[str, PreparedClip], result: StudyClips) -> None:
+        view = candidate.view
+        if view in result.clips:
+            result.refuse(
+                candidate.item, f"view {view} is already filled by {result.used[view]} (surer, longer or first)"
+            )
+            return
+        try:
+            clip = prepared.get(candidate.item) or self.prepare_clip(candidate.clip)
+        except RecordRefusedError as error:
+            result.refuse(candidate.item, error.reason)
+            return
+        result.clips[view] = clip.frames
+        result.frame_counts[view] = clip.num_real
+        result.used[view] = Path(candidate.item).name
+
+    def _raise_if_unusable(self, study: Any, prepared: StudyClips) -> None:
+        if not prepared.refused and prepared.clips:
+            return
+        reasons = "; ".join(f"{entry['item']}: {entry['reason']}" for entry in prepared.refused)
+        name = str(study) if isinstance(study, (str, Path)) else "study"
+        if not prepared.clips:
+            raise RecordRefusedError(name, f"no usable clip ({reasons or 'the study is empty'})")
+        if isinstance(study, Mapping):
+            raise RecordRefusedError(name, reasons)
+        logger.info(f"{name}: {len(prepared.refused)} files were not used ({reasons})")
+
+
+def is_study_batch(echo: Any) -> bool:
+    """Whether `echo` is a list of studies rather than one study.
+
+    A list is a batch when any element is `None`, a mapping, a list or a directory; a list of nothing but files is *one*
+    study (wrap it in another list for a batch of one).
+    """
+    if not isinstance(echo, (list, tuple)):
+        return False
+    return any(
+        item is None
+        or isinstance(item, (Mapping, list, tuple))
+        or (isinstance(item, (str, Path)) and Path(item).is_dir())
+        for item in echo
+    )
+
+
+def sector_mask(frames: np.ndarray) -> np.ndarray:
+    """Where the ultrasound sector is: lit and moving, without ECG strip, text and scales.
+
+    EchoPrime's steps, on the frames at hand rather than on all, with its failures mended: "lit" is a union over frames
+    (its 8-bit count wraps at 255 frames), "moving" is any difference from the first frame (it compared first and last
+    only, and blackened clips that end as they begin).
+
+    Args:
+        frames: (frames, height, width, 3) uint8 BGR.
+
+    Returns:
+        (height, width) uint8, 1 inside. Falls back to everything lit when nothing moves, and to the whole frame when
+        nothing is lit over a larger area.
+    """
+    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
+    kernel = np.ones((3, 3), np.uint8)
+    lit = cv2.erode((grey > 0).any(axis=0).astype(np.uint8), kernel, iterations=10)  # 10 px: thin lines and letters go
+    moving = (grey != grey[0]).any(axis=0)
+    moving[:20, :20] = False  # some machines blink a mark there
+    seed = lit * moving if (lit * moving).any() else lit
+    if not seed.any():
+        return np.ones(lit.shape, np.uint8)
+    mask = _fill_holes(cv2.dilate(seed.astype(np.uint8), kernel, iterations=10))
+    contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    for contour in contours:
+        cv2.drawContours(mask, [cv2.convexHull(contour)], -1, 1, 3)
+    return _fill_holes(mask)
+
+
+def _fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Everything that the background cannot reach from outside the picture."""
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(framed, None, (0, 0), 2)
+    return np.ascontiguousarray(framed[1:-1, 1:-1] != 2).astype(np.uint8)
+
+
+def _as_yuv(frames: np.ndarray, colour_space: str) -> np.ndarray:
+    """Frames as the YCbCr components a scanner stores.
+
+    RGB is taken back to YCbCr, because EchoPrime read stored YCbCr with OpenCV's YUV coefficients (not DICOM's): a clip
+    must look the same to its encoder whichever way the file stores it.
+    """
+    if colour_space == "YBR":
+        return frames
+    if colour_space == "MONOCHROME":
+        return np.stack([frames[..., 0], *[np.full_like(frames[..., 0], 128)] * 2], axis=-1)
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]] for frame in frames])
+
+
+def _view_of_file(path: Path, views: Mapping[str, str]) -> str | None:
+    """The entry of `views` whose key is the longest end of the path ("study/a.dcm" before "a.dcm")."""
+    for start in range(len(path.parts)):
+        name = views.get("/".join(path.parts[start:]))
+        if name is not None:
+            return name
+    return views.get(str(path))
+
+
+def _count_frames(clip: Any) -> int:
+    if isinstance(clip, (str, Path)):
+        return count_echo_frames(clip)
+    return len(clip) if isinstance(clip, np.ndarray) else int(clip.total_frames)
+
+
+def _view_probabilities(view_classifier: ViewClassifier, first_frames: np.ndarray, num_views: int) -> np.ndarray:
+    with torch.inference_mode():
+        answer = view_classifier(torch.from_numpy(first_frames))
+    scores = torch.as_tensor(answer if isinstance(answer, (torch.Tensor, np.ndarray)) else answer.logits).float().cpu()
+    if scores.shape != (len(first_frames), num_views):
+        raise ValueError(
+            f"the view classifier gave shape {tuple(scores.shape)}, expected {(len(first_frames), num_views)}"
+        )
+    is_distribution = bool((scores >= 0).all()) and torch.allclose(scores.sum(-1), torch.ones(len(scores)), atol=1e-3)
+    return (scores if is_distribution else scores.softmax(-1)).numpy()
+
+
+EchoImageProcessor.register_for_auto_class("AutoImageProcessor")
