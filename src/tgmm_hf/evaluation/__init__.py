@@ -1,0 +1,1 @@
+"""Figures with intervals, survival curves, retrieval, and the report of `tgmm evaluate`."""

@@ -1,0 +1,131 @@
+"""Cross-modal retrieval: find a patient's own record of another modality among candidates.
+
+The number of candidates (one right, the rest of other patients) is not stated in the paper; 3, 4 and the full gallery
+are reported. With few candidates the figure is the exact expectation over all ways to draw the negatives, not a
+simulation: if b of the N possible negatives score at or above the right one (ties count against the model), the number
+among m drawn negatives is hypergeometric(N, b, m).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import hypergeom
+
+from tgmm_hf.evaluation.metrics import Estimate, UndefinedFigureError, bootstrap_counts, estimate, resampled_mean
+
+DIRECTIONS = tuple(
+    (query, target) for query in ("labs", "ecg", "echo") for target in ("labs", "ecg", "echo") if query != target
+)
+CANDIDATES: tuple[int | None, ...] = (3, 4, None)  # None: the full gallery
+
+
+def beaten_by(similarity: NDArray, patients: NDArray) -> tuple[NDArray, NDArray]:
+    """How many negatives score at or above the right candidate, and how many negatives there are.
+
+    Args:
+        similarity: (n, n), row = query, column = gallery; the right candidate of query i is column i.
+        patients: patient id per row, shape (n,). Other records of the same patient are neither right nor wrong: left
+            out.
+
+    Returns:
+        ahead (n,) and negatives (n,), integers.
+    """
+    if not np.isfinite(similarity).all():
+        raise ValueError(
+            f"{int((~np.isfinite(similarity)).sum())} of {similarity.size} similarities are not finite: "
+            "the model diverged or the input is broken"
+        )
+    others = patients[:, None] != patients[None, :]
+    ahead = ((similarity >= np.diagonal(similarity)[:, None]) & others).sum(axis=1)
+    return ahead, others.sum(axis=1)
+
+
+def expected_scores(ahead: NDArray, negatives: NDArray, candidates: int | None) -> dict[str, NDArray]:
+    """Expected LRAP, Recall@1 and Recall@2 of every query.
+
+    With one right answer at rank k, label ranking average precision is 1 / k and Recall@r is 1 if k <= r.
+
+    Args:
+        ahead: (n,) negatives at or above the right one. negatives: (n,) negatives to draw from.
+        candidates: 3, 4, ... including the right one; None takes all.
+
+    Returns:
+        ``{"lrap": (n,), "recall_1": (n,), "recall_2": (n,)}``.
+
+    Raises:
+        UndefinedFigureError: if a query has fewer negatives than are to be drawn.
+    """
+    if candidates is None:
+        return {"lrap": 1.0 / (1 + ahead), "recall_1": (ahead < 1).astype(float), "recall_2": (ahead < 2).astype(float)}
+    drawn = candidates - 1
+    if negatives.min() < drawn:
+        raise UndefinedFigureError(
+            f"{candidates} candidates need {drawn} records of other patients, there are {int(negatives.min())}"
+        )
+    outrank = np.arange(drawn + 1)
+    chances = hypergeom.pmf(outrank[None, :], negatives[:, None], ahead[:, None], drawn)  # (n, drawn + 1)
+    return {"lrap": chances @ (1.0 / (1 + outrank)), "recall_1": chances[:, 0], "recall_2": chances[:, :2].sum(axis=1)}
+
+
+def chance_level(figure: str, candidates: int) -> float:
+    """Expected figure of a ranking by lot among `candidates`: harmonic mean rank, or r / candidates."""
+    if figure == "lrap":
+        return float((1.0 / np.arange(1, candidates + 1)).mean())
+    return min(1.0, int(figure.removeprefix("recall_")) / candidates)
+
+
+def evaluate_direction(
+    query: NDArray, gallery: NDArray, patients: NDArray, *, seed: int, replicates: int
+) -> dict[str, Any]:
+    """All retrieval figures of one direction, with intervals over queries and chance levels.
+
+    Args:
+        query: L2-normalised embeddings (n, D). gallery: (n, D), row i belongs to query i. patients: (n,).
+
+    Returns:
+        For each figure in lrap, recall_1, recall_2 and each of 3, 4, full: value, ``_ci``, ``_chance``; for LRAP also
+        ``_chance_ci``, the central 95 % of what a random pairing of these very embeddings reaches. Missing figures are
+        None with a reason.
+    """
+    result: dict[str, Any] = {"n": len(query), "patients": len(np.unique(patients))}
+    similarity = query.astype(np.float64) @ gallery.astype(np.float64).T
+    ahead, negatives = beaten_by(similarity, patients)
+    counts = bootstrap_counts(patients, None, replicates, seed)
+    for candidates in CANDIDATES:
+        suffix = "full" if candidates is None else str(candidates)
+        try:
+            if len(np.unique(patients)) < 2:
+                raise UndefinedFigureError(
+                    f"a gallery needs two patients with both modalities, there are {len(np.unique(patients))}"
+                )
+            scores = expected_scores(ahead, negatives, candidates)
+        except UndefinedFigureError as error:
+            for figure in ("lrap", "recall_1", "recall_2"):
+                result |= Estimate(None, None, str(error)).entry(f"{figure}_{suffix}")
+            continue
+        for figure, values in scores.items():
+            result |= estimate(lambda c, values=values: resampled_mean(values, c), counts).entry(f"{figure}_{suffix}")
+            result[f"{figure}_{suffix}_chance"] = chance_level(figure, candidates or len(query))
+        low, high = _chance_interval(similarity, candidates, seed, replicates)
+        result[f"lrap_{suffix}_chance_ci"] = [low, high]
+    return result
+
+
+def _chance_interval(similarity: NDArray, candidates: int | None, seed: int, replicates: int) -> tuple[float, float]:
+    """Central 95 % of the mean LRAP when queries and gallery are paired at random (every record a possible
+    negative)."""
+    n = len(similarity)
+    # ahead[i, j]: how many other columns score at or above column j in row i, from the ordered row.
+    ordered = np.sort(similarity, axis=1)
+    ahead = np.stack(
+        [
+            n - np.searchsorted(row_sorted, row, side="left") - 1
+            for row_sorted, row in zip(ordered, similarity, strict=True)
+        ]
+    )
+    lrap_by_rank = expected_scores(np.arange(n), np.full(n, n - 1), candidates)["lrap"]
+    generator = np.random.default_rng(seed)
+    means = [lrap_by_rank[ahead[np.arange(n), generator.permutation(n)]].mean() for _ in range(replicates)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

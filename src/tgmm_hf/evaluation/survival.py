@@ -1,0 +1,183 @@
+"""Survival figures: concordance, cumulative incidence curves, and the baseline hazards that turn a score into a
+probability.
+
+Times are days from the index date. ``event`` is 0 (censored), 1 (the event of interest) or 2 (death without it).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+
+from tgmm_hf.evaluation.metrics import UndefinedFigureError, _ratio
+
+# A standardised slope of 10 multiplies the hazard by 22,000 per standard deviation: beyond it the data separate
+# perfectly and the likelihood has no maximum, so the slope stops here.
+_LARGEST_STANDARDISED_SLOPE = 10.0
+
+
+def c_index(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> float:
+    """Harrell's concordance index: among comparable pairs, how often the patient with the earlier event has the higher
+    score.
+
+    Row i (with event 1) and row j are comparable if i's event comes before j's time, or at the same time if j has no
+    event then. Two events at the same time are not comparable. Equal scores count one half. Competing deaths (event 2)
+    are taken as censored at death: concordance of the cause-specific hazard, the quantity the Cox loss trains.
+
+    Args:
+        risk: shape (n,), higher = earlier event.
+        time: shape (n,), days.
+        event: shape (n,), 0 / 1 / 2.
+
+    Raises:
+        UndefinedFigureError: if no pair is comparable.
+    """
+    risk = np.asarray(risk, dtype=np.float64)
+    return float(resampled_c_index(risk, np.asarray(time), np.asarray(event), np.ones((1, len(risk))))[0])
+
+
+def resampled_c_index(risk: NDArray, time: NDArray, event: NDArray, counts: NDArray) -> NDArray:
+    """Harrell's C of every resample, shape (R,). Arguments as `c_index`, counts (R, n)."""
+    comparable = comparable_pairs(time, event)
+    if not comparable.any():
+        raise UndefinedFigureError(
+            f"C-index needs a comparable pair: {int((event == 1).sum())} events among {len(event)} rows"
+        )
+    if np.isnan(risk).any():
+        raise ValueError(
+            f"{int(np.isnan(risk).sum())} of {len(risk)} risk scores are NaN: the model diverged or the input is broken"
+        )
+    earlier = risk[event == 1][:, None]
+    concordant = comparable * (0.5 * (earlier == risk[None, :]) + (earlier > risk[None, :]))
+    event_counts = counts[:, event == 1]  # (R, events)
+    won = ((event_counts @ concordant) * counts).sum(axis=1)
+    return _ratio(won, ((event_counts @ comparable.astype(np.float64)) * counts).sum(axis=1))
+
+
+def comparable_pairs(time: NDArray, event: NDArray) -> NDArray:
+    """Boolean (events, n): pairs of a row with event 1 and a row known to be free of it longer."""
+    own_time = time[event == 1][:, None]
+    return (own_time < time[None, :]) | ((own_time == time[None, :]) & (event[None, :] != 1))
+
+
+def aalen_johansen(time: NDArray, event: NDArray, counts: NDArray | None = None) -> tuple[NDArray, NDArray]:
+    """Cumulative incidence of event 1 with death (event 2) competing, without a model.
+
+    Args:
+        time: shape (n,). event: shape (n,), 0 / 1 / 2.
+        counts: resamples (R, n) for an interval; None for the rows as they are.
+
+    Returns:
+        Distinct times (T,) at which something happens, and the incidence (R, T) at and after each (R = 1 without
+        counts).
+    """
+    counts = np.ones((1, len(time))) if counts is None else counts
+    moments, position = np.unique(time, return_inverse=True)
+    happens = np.zeros((3, len(counts), len(moments)))  # per kind, resample, moment
+    for kind in range(3):
+        for_kind = np.zeros((len(time), len(moments)))
+        for_kind[np.arange(len(time)), position] = event == kind
+        happens[kind] = counts @ for_kind
+    leaving = happens.sum(axis=0)
+    at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
+    event_hazard = np.nan_to_num(_ratio(happens[1], at_risk))
+    any_hazard = np.nan_to_num(_ratio(happens[1] + happens[2], at_risk))
+    free = np.cumprod(1 - any_hazard, axis=1)
+    free_before = np.concatenate([np.ones((len(counts), 1)), free[:, :-1]], axis=1)
+    return moments, np.cumsum(free_before * event_hazard, axis=1)
+
+
+def fit_baseline_hazards(
+    risk: ArrayLike, time: ArrayLike, event: ArrayLike, *, fitted_on: str = "train", max_points: int = 200
+) -> dict[str, Any]:
+    """Cause-specific Cox models with the risk score as the only covariate, and their Breslow baseline hazards.
+
+    One model for the event and one for death without it, each by the Breslow partial likelihood (ties share one risk
+    set). `tgmm_hf.hazards_tgmm.cumulative_incidence` reads the result.
+
+    Args:
+        risk: model scores of the *training* patients, shape (n,).
+        time: days, shape (n,). event: 0 / 1 / 2, shape (n,).
+        fitted_on: what the rows were, for the record.
+        max_points: at most this many days are stored; more are thinned evenly by rank, which moves hazard by less than
+            one step.
+
+    Returns:
+        JSON-able dict: days, event_cumulative_hazard, death_cumulative_hazard (at score `risk_center`), event_slope,
+        death_slope, risk_center, n, events, deaths, fitted_on. A cause that never happens, or a constant score, has
+        slope 0. The last day is the longest follow-up, so that no probability is ever read beyond it.
+
+    Raises:
+        ValueError: if shapes differ, a value is not finite, or a time is negative.
+    """
+    risk, time, event = (np.asarray(values, dtype=np.float64) for values in (risk, time, event))
+    if not (risk.ndim == 1 and risk.shape == time.shape == event.shape and len(risk) > 0):
+        raise ValueError(
+            "risk, time and event must be non-empty and of one shape (n,), "
+            f"got {risk.shape}, {time.shape}, {event.shape}"
+        )
+    if not (
+        np.isfinite(risk).all() and np.isfinite(time).all() and (time >= 0).all() and np.isin(event, (0, 1, 2)).all()
+    ):
+        raise ValueError(
+            "risk and time must be finite, time non-negative and event 0, 1 or 2: drop rows without follow-up first"
+        )
+    center = float(risk.mean())
+    slopes = {cause: _cox_slope(risk - center, time, event == cause) for cause in (1, 2)}
+    days = np.unique(np.append(time[event > 0], time.max()))
+    if len(days) > max_points:
+        days = days[np.unique(np.round(np.linspace(0, len(days) - 1, max_points)).astype(int))]
+    hazards = {cause: _breslow_hazard(slopes[cause] * (risk - center), time, event == cause, days) for cause in (1, 2)}
+    return {
+        "days": days.tolist(),
+        "event_cumulative_hazard": hazards[1].tolist(),
+        "death_cumulative_hazard": hazards[2].tolist(),
+        "event_slope": slopes[1],
+        "death_slope": slopes[2],
+        "risk_center": center,
+        "n": len(risk),
+        "events": int((event == 1).sum()),
+        "deaths": int((event == 2).sum()),
+        "fitted_on": fitted_on,
+    }
+
+
+def _cox_slope(covariate: NDArray, time: NDArray, event: NDArray) -> float:
+    """Maximum of the one-covariate partial likelihood: the root of its score function, which falls monotonically."""
+    spread = float(covariate.std())
+    # float32 scores of a collapsed model differ only by rounding: no slope can be read from that.
+    if not event.any() or spread <= 1e-6 * max(1.0, float(np.abs(covariate).max())):
+        return 0.0
+    standardised = covariate / spread
+    first_at_risk = np.searchsorted(np.sort(time), time[event], side="left")
+    order = np.argsort(time, kind="stable")
+    ordered = standardised[order]
+
+    def score(slope: float) -> float:
+        relative = np.exp(slope * (ordered - ordered.max() if slope > 0 else ordered - ordered.min()))
+        total = np.cumsum(relative[::-1])[::-1]
+        weighted = np.cumsum((relative * ordered)[::-1])[::-1]
+        # A risk set whose relative hazards all underflow lies far from the largest score; its own last row then stands
+        # for it.
+        means = np.divide(weighted, total, out=ordered.copy(), where=total > 0)
+        return float(standardised[event].sum() - means[first_at_risk].sum())
+
+    bound = _LARGEST_STANDARDISED_SLOPE
+    if score(bound) >= 0 and score(-bound) <= 0:  # only when every risk set is constant
+        return 0.0
+    if score(bound) >= 0:
+        return bound / spread
+    if score(-bound) <= 0:
+        return -bound / spread
+    return float(brentq(score, -bound, bound, xtol=1e-12)) / spread
+
+
+def _breslow_hazard(log_relative: NDArray, time: NDArray, event: NDArray, days: NDArray) -> NDArray:
+    """Cumulative baseline hazard at `days`: one over the risk set's summed relative hazard, per event."""
+    order = np.argsort(time, kind="stable")
+    total = np.cumsum(np.exp(log_relative[order])[::-1])[::-1]
+    event_times = np.sort(time[event])
+    steps = 1.0 / total[np.searchsorted(time[order], event_times, side="left")]
+    cumulative = np.concatenate([[0.0], np.cumsum(steps)])
+    return cumulative[np.searchsorted(event_times, days, side="right")]

@@ -1,0 +1,93 @@
+"""From a risk score to the probability of the event by a given day: the stored baseline hazards of a prognosis task.
+
+Two causes compete: the event (incident heart failure) and death without it. Each has a proportional cause-specific
+hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. The baseline is fitted on
+training patients by `tgmm_hf.evaluation.survival.fit_baseline_hazards` (this package's tooling) and travels in
+``config.tasks[name]["baseline"]``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# exp(700) is about 1e304: the largest round exponent whose sum over 200 time points and two causes still fits a double.
+_LARGEST_EXPONENT = 700.0
+
+
+def cumulative_incidence(risk: ArrayLike, baseline: Mapping[str, Any], days: Sequence[float] | NDArray) -> NDArray:
+    """Probability that the event has happened by each day, death before it being possible.
+
+    Between two stored days both hazards are taken as constant in proportion, so that with the increments
+    ``a = dH1 exp(b1 (r - c))`` and ``b = dH2 exp(b2 (r - c))`` a patient free of both at the start of the step has the
+    event in it with probability ``a / (a + b) * (1 - exp(-(a + b)))``. Event, death and neither then add up to one for
+    every score, however extreme; with no deaths the result is Breslow's ``1 - exp(-H1(t) exp(b1 (r - c)))`` exactly.
+
+    Args:
+        risk: risk scores of shape (B,), or one number.
+        baseline: mapping with ``days`` (T,), ``event_cumulative_hazard`` (T,), ``death_cumulative_hazard`` (T,),
+            ``event_slope``, ``death_slope`` and optionally ``risk_center`` (the score ``c`` at which the hazards are
+            given, 0 if absent).
+        days: days after the index date, shape (D,).
+
+    Returns:
+        Array of shape (B, D) in [0, 1], non-decreasing along the days. NaN for a day after ``baseline["days"][-1]``:
+        nobody was followed that long, so no estimate exists.
+
+    Raises:
+        ValueError: if a risk score is not finite, a day is negative, or the baseline's arrays do not fit together.
+    """
+    risk = np.atleast_1d(np.asarray(risk, dtype=np.float64))
+    days = np.atleast_1d(np.asarray(days, dtype=np.float64))
+    if risk.ndim != 1 or not np.isfinite(risk).all():
+        raise ValueError(
+            f"risk must be finite numbers of shape (B,), got shape {risk.shape} with "
+            f"{(~np.isfinite(risk)).sum()} not finite"
+        )
+    if days.ndim != 1 or not (days >= 0).all():
+        raise ValueError(f"days must be non-negative numbers of shape (D,), got {days.tolist()}")
+    grid, event_steps, death_steps = _increments(baseline)
+
+    centred = risk[:, None] - float(baseline.get("risk_center", 0.0))
+    event_hazard = _scaled(event_steps, float(baseline["event_slope"]) * centred)  # (B, T)
+    death_hazard = _scaled(death_steps, float(baseline["death_slope"]) * centred)
+    both = event_hazard + death_hazard
+    # Shifted, not "cumsum minus own step": beside a huge step the subtraction would lose all earlier ones.
+    free_before = np.exp(-np.cumsum(np.concatenate([np.zeros((len(risk), 1)), both[:, :-1]], axis=1), axis=1))
+    share = np.divide(event_hazard, both, out=np.zeros_like(both), where=both > 0)
+    incidence = np.cumsum(free_before * share * -np.expm1(-both), axis=1)
+
+    # A leading zero makes "before the first stored day" an ordinary position.
+    incidence = np.concatenate([np.zeros((len(risk), 1)), np.minimum(incidence, 1.0)], axis=1)
+    result = incidence[:, np.searchsorted(grid, days, side="right")]
+    result[:, days > grid[-1]] = np.nan
+    return result
+
+
+def _increments(baseline: Mapping[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
+    """The stored days (T,) and the two hazards' increments (T,), checked."""
+    grid = np.asarray(baseline["days"], dtype=np.float64)
+    if grid.ndim != 1 or len(grid) == 0 or (np.diff(grid) <= 0).any():
+        raise ValueError(f"baseline['days'] must be a rising list of at least one day, got {grid.tolist()[:5]} ...")
+    steps = []
+    for name in ("event_cumulative_hazard", "death_cumulative_hazard"):
+        hazard = np.asarray(baseline[name], dtype=np.float64)
+        if hazard.shape != grid.shape:
+            raise ValueError(
+                f"baseline['{name}'] has shape {hazard.shape}, baseline['days'] {grid.shape}: fit the baseline again"
+            )
+        increments = np.diff(hazard, prepend=0.0)
+        if not (np.isfinite(hazard).all() and (increments >= 0).all()):
+            raise ValueError(
+                f"baseline['{name}'] must be finite, start at or above 0 and never fall: fit the baseline again"
+            )
+        steps.append(increments)
+    return grid, steps[0], steps[1]
+
+
+def _scaled(steps: NDArray, exponent: NDArray) -> NDArray:
+    """``steps (T,) * exp(exponent (B, 1))`` -> (B, T), added in logarithms so that neither factor overflows alone."""
+    with np.errstate(divide="ignore"):
+        log_steps = np.log(steps)[None, :]
+    return np.exp(np.minimum(log_steps + exponent, _LARGEST_EXPONENT))

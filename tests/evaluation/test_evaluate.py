@@ -1,0 +1,290 @@
+"""From a model to metrics.json and the report, with a model whose right answers are known."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lifelines.utils import concordance_index
+from sklearn.metrics import roc_auc_score
+
+from tgmm_hf.evaluation.evaluate import compute_metrics, read_optimum, write_outputs
+from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
+from tgmm_hf.evaluation.report import metrics_table, write_atomically
+
+MODALITIES = ("labs", "ecg", "echo")
+TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
+KINDS = {name: task["kind"] for name, task in TASKS.items()}
+
+
+class FakeEncoded:
+    def __init__(self, evidence, present):
+        self.evidence, self.present = evidence, present
+
+    def keep(self, modalities):
+        kept = {m: mask if m in modalities else torch.zeros_like(mask) for m, mask in self.present.items()}
+        return FakeEncoded(self.evidence, kept)
+
+
+class FakeModel(torch.nn.Module):
+    """Answers with the sum of the present modalities' evidence; counts how often it encodes."""
+
+    def __init__(self, diverged=False):
+        super().__init__()
+        self.config = SimpleNamespace(tasks=TASKS)
+        self.device = torch.device("cpu")
+        self.diverged = diverged
+        self.encoded = 0
+
+    def encode(self, evidence, present):
+        assert not self.training and not torch.is_grad_enabled()
+        self.encoded += 1
+        return FakeEncoded(evidence, {m: present[:, k] for k, m in enumerate(MODALITIES)})
+
+    def answer(self, encoded, task, labels=None):
+        masks = torch.stack([encoded.present[m] for m in MODALITIES], dim=1)
+        if task == "retrieval":
+            embeds = {
+                m: torch.nn.functional.normalize(encoded.evidence[:, k], dim=-1) for k, m in enumerate(MODALITIES)
+            }
+            return SimpleNamespace(embeds=embeds, embeds_mask=encoded.present)
+        score = (encoded.evidence[:, :, 0] * masks).sum(dim=1)
+        score = torch.where(masks.any(dim=1), score, torch.nan) * (torch.nan if self.diverged else 1)
+        return SimpleNamespace(
+            probabilities=torch.stack([1 - score.sigmoid(), score.sigmoid()], dim=1),
+            risk=score if task == "hf_risk" else None,
+        )
+
+
+class FakeDataset(list):
+    def __getitem__(self, key):
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+
+def fake_cohort(n=160, seed=0, missing=0.2):
+    """Rows with evidence (3, 4) per patient and a latent state behind it; every tenth patient has two rows."""
+    generator = np.random.default_rng(seed)
+    rows = FakeDataset()
+    for i in range(n):
+        state = generator.normal(size=4)
+        present = generator.random(3) > missing
+        present[generator.integers(3)] = True
+        day = generator.exponential(600 * np.exp(-state[0]))
+        rows.append(
+            {
+                "id": f"admission-{i}",
+                "patient_id": f"patient-{i - 1 if i % 10 == 9 else i}",
+                "evidence": state + generator.normal(size=(3, 4)),
+                "present": present,
+                "label": int(state[0] + 0.5 * generator.normal() > 0) if i % 7 else None,
+                "time": min(day, 700.0),
+                "event": int(day < 700) * (2 if i % 11 == 0 else 1),
+            }
+        )
+    return rows
+
+
+def fake_collator(rows):
+    known = torch.tensor([row["label"] is not None for row in rows])
+    return {
+        "evidence": torch.tensor(np.stack([row["evidence"] for row in rows]), dtype=torch.float32),
+        "present": torch.tensor(np.stack([row["present"] for row in rows])),
+        "labels": {
+            "hf_diagnosis": {"label": torch.tensor([row["label"] or 0 for row in rows]), "mask": known},
+            "hf_risk": {
+                "time": torch.tensor([row["time"] for row in rows]),
+                "event": torch.tensor([row["event"] for row in rows]),
+                "mask": torch.ones(len(rows), dtype=torch.bool),
+            },
+            "retrieval": {},
+        },
+        "id": [row["id"] for row in rows],
+    }
+
+
+def optimum(dataset, seed=1):
+    """A stand-in for truth.parquet: less noisy than the model under every subset."""
+    frame = pd.DataFrame({"id": dataset["id"]})
+    evidence = np.stack(dataset["evidence"])[:, :, 0]
+    for subset in SUBSETS:
+        columns = [MODALITIES.index(m) for m in subset.split("+")]
+        frame[f"risk.{subset}"] = evidence[:, columns].mean(axis=1)
+        frame[f"posterior.{subset}"] = 1 / (1 + np.exp(-frame[f"risk.{subset}"]))
+    return frame.sample(frac=1, random_state=seed)  # another order than the dataset's
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return fake_cohort()
+
+
+@pytest.fixture(scope="module")
+def predictions(cohort):
+    return collect_predictions(FakeModel(), cohort, fake_collator, batch_size=32, progress=False)
+
+
+@pytest.fixture(scope="module")
+def metrics(predictions, cohort):
+    reference = {
+        "hf_diagnosis": {FULL: {"auc": 0.9, "n": 5}},
+        "retrieval": {"labs->ecg": {"lrap_3": 0.8}},
+        "seed": 4,
+    }
+    return compute_metrics(predictions, KINDS, truth=optimum(cohort), reference=reference, replicates=200)
+
+
+def test_each_batch_is_encoded_once_and_training_mode_comes_back(cohort):
+    model = FakeModel().train()
+    collect_predictions(model, cohort, fake_collator, batch_size=32, progress=False)
+    assert model.encoded == 5 and model.training
+
+
+def test_batch_size_changes_nothing(cohort, predictions):
+    other = collect_predictions(FakeModel(), cohort, fake_collator, batch_size=7, progress=False)
+    order = ["task", "subset", "row"]
+    left, right = (p.table.sort_values(order).reset_index(drop=True) for p in (predictions, other))
+    pd.testing.assert_frame_equal(left, right, rtol=1e-6)
+    np.testing.assert_allclose(predictions.embeds["ecg"], other.embeds["ecg"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_only_patients_with_the_whole_subset_are_scored(cohort, predictions, subset):
+    columns = [MODALITIES.index(m) for m in subset.split("+")]
+    expected = [row["id"] for row in cohort if row["present"][columns].all()]
+    scored = predictions.scored("hf_risk", subset)
+    assert scored["id"].tolist() == expected
+    assert scored["patient_id"].tolist() == [row["patient_id"] for row in cohort if row["id"] in set(expected)]
+
+
+def test_figures_equal_their_oracles(cohort, metrics):
+    for subset in SUBSETS:
+        columns = [MODALITIES.index(m) for m in subset.split("+")]
+        rows = [row for row in cohort if row["present"][columns].all()]
+        score = np.array([row["evidence"][columns, 0].sum() for row in rows])
+        risk = concordance_index([r["time"] for r in rows], -score, [r["event"] == 1 for r in rows])
+        assert metrics["hf_risk"][subset]["c_index"] == pytest.approx(risk, abs=1e-6)
+        assert metrics["hf_risk"][subset]["n"] == len(rows)
+        assert metrics["hf_risk"][subset]["deaths"] == sum(row["event"] == 2 for row in rows)
+        known = np.array([row["label"] is not None for row in rows])
+        label = np.array([row["label"] for row in rows])[known].astype(int)
+        entry = metrics["hf_diagnosis"][subset]
+        assert entry["auc"] == pytest.approx(roc_auc_score(label, score[known]), abs=1e-6)
+        assert entry["accuracy"] == pytest.approx(np.mean((score[known] > 0) == label), abs=1e-9)
+        assert entry["auc_ci"][0] < entry["auc"] < entry["auc_ci"][1]
+        assert (entry["n"], entry["positives"]) == (known.sum(), label.sum())
+
+
+def test_optimum_is_taken_on_the_same_patients_and_paired(metrics):
+    single = metrics["hf_diagnosis"]["ecg"]  # one modality: the fake optimum ranks as the model does
+    assert single["bayes_auc"] == pytest.approx(single["auc"], abs=1e-6)
+    assert single["auc_minus_bayes"] == pytest.approx(0, abs=1e-6)
+    assert single["auc_minus_bayes_ci"] == pytest.approx([0, 0], abs=1e-6)
+    assert metrics["hf_diagnosis"][FULL]["bayes_auc_cohort"] == 0.9
+    assert metrics["retrieval"]["labs->ecg"]["bayes_lrap_3_cohort"] == 0.8
+    assert metrics["hf_risk"][FULL]["bayes_c_index"] is not None
+
+
+def test_comparisons_are_paired_on_the_tri_modal_patients(predictions, metrics):
+    comparisons = metrics["comparisons"]["hf_diagnosis"]
+    assert comparisons["best_single"] in MODALITIES
+    entry = comparisons[f"{FULL} - labs"]
+    full = predictions.scored("hf_diagnosis", FULL).dropna(subset="label")
+    labs = predictions.scored("hf_diagnosis", "labs").set_index("row").loc[full["row"]]
+    expected = roc_auc_score(full["label"], full["probability"]) - roc_auc_score(labs["label"], labs["probability"])
+    assert entry["n"] == len(full) and entry["auc_difference"] == pytest.approx(expected, abs=1e-6)
+    assert entry["auc_difference_ci"][0] > 0  # three noisy looks at one state beat one
+
+
+def test_metrics_json_has_the_agreed_shape(metrics):
+    assert set(metrics["hf_diagnosis"]) == set(metrics["hf_risk"]) == set(SUBSETS)
+    assert len(metrics["retrieval"]) == 6
+    assert {"auc", "auc_ci", "accuracy", "accuracy_ci", "bayes_auc", "n"} <= set(metrics["hf_diagnosis"][FULL])
+    assert {"c_index", "c_index_ci", "bayes_c_index", "n", "events"} <= set(metrics["hf_risk"][FULL])
+    retrieval = {"lrap_3", "lrap_3_ci", "recall_1_3", "recall_2_3", "lrap_full", "n", "lrap_3_chance", "lrap_4"}
+    assert retrieval <= set(metrics["retrieval"]["labs->ecg"])
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_same_seed_same_figures(predictions, metrics, cohort):
+    first, second = (compute_metrics(predictions, KINDS, seed=s, replicates=50) for s in (0, 0))
+    assert first == second
+    assert compute_metrics(predictions, KINDS, seed=1, replicates=50) != first
+    assert "bayes_auc" not in first["hf_diagnosis"][FULL]
+
+
+def test_missing_class_and_absent_modality_give_reasons(tmp_path):
+    rows = fake_cohort(30)
+    for row in rows:
+        row["present"] = np.array([True, True, False])
+        row["label"], row["event"] = 1, 0
+    predictions = collect_predictions(FakeModel(), rows, fake_collator, progress=False)
+    metrics = compute_metrics(predictions, KINDS, truth=optimum(rows), replicates=20)
+    entry = metrics["hf_diagnosis"]["labs+ecg"]
+    assert (
+        entry["auc"] is None and "30 of 30 rows are positive" in entry["auc_missing"] and entry["accuracy"] is not None
+    )
+    assert metrics["hf_diagnosis"][FULL] | {"n": 0, "auc": None, "accuracy": None} == metrics["hf_diagnosis"][FULL]
+    assert "0 events" in metrics["hf_risk"]["labs"]["c_index_missing"]
+    assert metrics["retrieval"]["labs->ecg"]["n"] == 30 and metrics["retrieval"]["labs->echo"]["lrap_3"] is None
+    assert metrics["warnings"]
+    write_outputs(metrics, predictions, tmp_path)  # draws and writes all the same
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+
+
+def test_bad_requests_are_refused(cohort):
+    with pytest.raises(ValueError, match="unknown tasks \\['hf'\\].*hf_diagnosis"):
+        collect_predictions(FakeModel(), cohort, fake_collator, tasks=["hf"], progress=False)
+    with pytest.raises(ValueError, match="unknown modality subsets"):
+        collect_predictions(FakeModel(), cohort, fake_collator, subsets=["ecg+labs"], progress=False)
+    with pytest.raises(ValueError, match="no rows"):
+        collect_predictions(FakeModel(), FakeDataset(), fake_collator, progress=False)
+    with pytest.raises(ValueError, match="not finite"):
+        collect_predictions(FakeModel(diverged=True), cohort, fake_collator, progress=False)
+
+
+def test_everything_is_written_and_the_page_stands_alone(predictions, metrics, tmp_path):
+    metrics = metrics | {"model": "demo/model", "split": "test", "synthetic": True, "versions": {"torch": "x<y"}}
+    write_outputs(metrics, predictions, tmp_path)
+    names = {"hf_diagnosis_auc", "hf_diagnosis_roc", "hf_risk_c_index", "hf_risk_incidence", "retrieval"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        f"{n}.{e}" for n in names for e in ("svg", "png")
+    }
+    assert not list(tmp_path.rglob(".*"))  # no temporary file left
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 5 and "no clinical evidence" in page and "not a medical device" in page
+    assert "x&lt;y" in page and "<script" not in page and "src=" not in page
+    assert not any(row in page for row in predictions.ids[:20])  # figures, no patients
+    table = (tmp_path / "metrics.txt").read_text()
+    assert f"{metrics['hf_diagnosis'][FULL]['auc']:.3f}" in table and "no clinical evidence" in table
+    written = pd.read_parquet(tmp_path / "predictions.parquet")
+    pd.testing.assert_frame_equal(written, predictions.table)
+    embeddings = np.load(tmp_path / "embeddings.npz")
+    np.testing.assert_array_equal(embeddings["ecg_embeds"], predictions.embeds["ecg"])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.svg")} | {0: page.encode()}
+    write_outputs(metrics, predictions, tmp_path)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.svg")}
+    assert before == after | {0: (tmp_path / "report.html").read_bytes()}
+
+
+def test_table_lines_up(metrics):
+    for block in metrics_table(metrics).split("\n\n")[:3]:
+        lines = block.split("\n")[1:]
+        assert len({len(line.rstrip()) for line in lines if not line.startswith("-")}) <= 2, block
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    target = tmp_path / "metrics.json"
+    target.write_text("old")
+    with pytest.raises(OSError):
+        write_atomically(target, lambda path: (path.write_text("ha"), (_ for _ in ()).throw(OSError("disk full"))))
+    assert target.read_text() == "old"
+
+
+def test_optimum_files(tmp_path, cohort):
+    (tmp_path / "bayes.json").write_text('{"seed": 1}')
+    assert read_optimum(tmp_path)[0] is None
+    optimum(cohort).to_parquet(tmp_path / "truth.parquet")
+    truth, reference = read_optimum(tmp_path / "bayes.json")
+    assert len(truth) == len(cohort) and reference == {"seed": 1}
