@@ -219,6 +219,9 @@ class TgmmConfig(PreTrainedConfig):
         feature_dropout: dropout on the fusion tokens, against overfitting on about a thousand patients (ours).
         modality_dropout: chance of hiding each present modality of a sample in training; one always stays (ours).
         embedding_dim: D' of the retrieval embeddings.
+        num_views: echo view slots.
+        max_guidance_tokens: longest task text, question plus learned tokens.
+        max_answer_tokens: longest candidate answer plus one.
         tasks: name -> task, see `DEFAULT_TASKS`. Add one with `TgmmModel.add_task`.
         classification_task: the task `TgmmForSequenceClassification` answers; the first diagnosis task when None.
         answer_token_ids: the response decoder's vocabulary, tokenizer ids of the candidates' tokens; filled by
@@ -247,6 +250,9 @@ class TgmmConfig(PreTrainedConfig):
     feature_dropout: float | int = 0.3
     modality_dropout: float | int = 0.3
     embedding_dim: int = 256
+    num_views: int = len(VIEWS)
+    max_guidance_tokens: int = 128
+    max_answer_tokens: int = 16
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     tasks: dict | None = None
@@ -293,10 +299,13 @@ class TgmmConfig(PreTrainedConfig):
             },
             "echo_config": {
                 "image_size": 64,
+                "patch_kernel": (3, 12, 12),
+                "patch_stride": (2, 8, 8),
+                "patch_padding": (1, 2, 2),
                 "stage_depths": (1, 1, 2),
                 "stage_widths": (16, 32, 64),
                 "stage_heads": (1, 2, 4),
-                "kv_stride": 4,
+                "kv_stride": 2,
                 "hidden_size": 64,
                 "drop_path_rate": 0.0,
             },

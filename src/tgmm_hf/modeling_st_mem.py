@@ -56,7 +56,9 @@ class StMemEmbeddings(nn.Module):
     def forward(self, ecg_values: torch.Tensor) -> torch.Tensor:
         batch_size, num_leads, num_samples = ecg_values.shape
         if num_leads != self.num_leads:
-            raise ValueError(f"This ST-MEM model takes {self.num_leads} leads, got {num_leads}: absent leads go into ecg_mask.")
+            raise ValueError(
+                f"This ST-MEM model takes {self.num_leads} leads, got {num_leads}: absent leads go into ecg_mask."
+            )
         num_patches = num_samples // self.patch_size
         if num_samples % self.patch_size or num_patches > self.position_embeddings.shape[1] - 2:
             raise ValueError(
@@ -89,7 +91,10 @@ class StMemAttention(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch_size, num_tokens, _ = hidden_states.shape
         # (batch, tokens, 3 * heads * head size) -> 3 x (batch, heads, tokens, head size)
@@ -136,7 +141,10 @@ class StMemLayer(GradientCheckpointingLayer):
         self.mlp = StMemMlp(config)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attended, _ = self.attention(self.layernorm_before(hidden_states), attention_mask, **kwargs)
         hidden_states = hidden_states + attended
@@ -202,7 +210,10 @@ class StMemModel(StMemPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs
     def forward(
-        self, ecg_values: torch.FloatTensor, ecg_mask: torch.BoolTensor | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        ecg_values: torch.FloatTensor,
+        ecg_mask: torch.BoolTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
         ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, num_samples)`):
