@@ -1,0 +1,244 @@
+"""A training run: prepared data -> tokenizer, processor, model -> training -> baseline hazards -> saved directory."""
+
+import json
+import os
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
+from transformers import BertTokenizerFast, set_seed
+
+from tgmm_hf.configuration_tgmm import TgmmConfig, check_task
+from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
+from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.training.arguments import ModelArguments, RunArguments
+from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.trainer import TgmmTrainer, callbacks, trainer_arguments
+
+MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.epochs", "optimisation.logging_steps")}
+"""Settings that a stopped run may be continued with other values of."""
+FITTED_ON = ("train", "validation")
+"""Splits whose patients give the baseline hazards."""
+PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
+
+
+def train(run: RunArguments) -> dict[str, Any]:
+    """Train a model as `run` says and save it to `run.output` with its processor, its code and `run.json`.
+
+    A run that was stopped goes on from its last checkpoint when it is started again with the same settings.
+
+    Returns:
+        The record of the run, the content of `run.json`: settings, seed, data hash, versions, sizes, history.
+
+    Raises:
+        FileNotFoundError: if there is no prepared data set.
+        ValueError: if data, model and tasks do not fit together, or a stopped run had other settings.
+    """
+    started = time.time()
+    use_cpu = not torch.cuda.is_available()
+    arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
+    prepared, data = _read_data(run.data.directory)
+    if arguments.should_save:
+        _claim_training_directory(run, data["data_hash"])
+    set_seed(run.seed)
+    model, processor = build(run, prepared)
+    tasks = list(run.tasks)
+    _check_fit(model.config, data, prepared, tasks)
+    model.freeze_encoders(run.model.trainable_layers)
+    trainer = TgmmTrainer(
+        tasks=tasks,
+        validation_collator=TgmmCollator(processor, model.config, training=False, seed=run.seed),
+        model=model,
+        args=arguments,
+        data_collator=TgmmCollator(processor, model.config, training=True, seed=run.seed),
+        train_dataset=prepared["train"],
+        eval_dataset=prepared["validation"],
+        callbacks=callbacks(run),
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
+    record = _record(run, data["data_hash"], trainer, time.time() - started)
+    if trainer.is_world_process_zero():
+        _store_baselines(model, prepared, trainer.validation_collator, tasks, run.optimisation.batch_size)
+        save_repository(model, processor, run.output)
+        _write_json(Path(run.output) / "run.json", record)
+    trainer.accelerator.wait_for_everyone()
+    return record
+
+
+def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
+    """The model before training and its processor: new, or from a checkpoint."""
+    if run.model.checkpoint is not None:
+        return _from_checkpoint(run)
+    config = _new_config(run.model)
+    config.tasks = _tasks(config, run)
+    if run.model.tokenizer == "bert-cased":
+        tokenizer = bert_cased_tokenizer()
+    else:
+        tokenizer = _cohort_tokenizer(prepared["train"], config, run.model.vocab_size)
+    config.labs_config.vocab_size = len(tokenizer)
+    config.labs_config.pad_token_id = tokenizer.pad_token_id
+    config.tokenize_tasks(tokenizer)
+    model = TgmmModel(config)
+    model.initialise_texts()
+    return model, default_processor(config, tokenizer)
+
+
+def last_checkpoint(directory: Path) -> str | None:
+    """The newest complete checkpoint of a stopped run; one cut short by a kill lacks its state, which is written last."""
+    states = directory.glob("checkpoint-*/trainer_state.json")
+    newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
+    return None if newest is None else str(newest.parent)
+
+
+@torch.inference_mode()
+def risk_scores(model: TgmmModel, dataset: Dataset, collator: TgmmCollator, task: str, batch_size: int) -> np.ndarray:
+    """Risk, time in days and event of the labelled patients, each with the modalities they have: (n, 3)."""
+    model.eval()
+    rows = []
+    for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=collator):
+        inputs = {name: value.to(model.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+        labels = batch["labels"][task]
+        risk = model.answer(model.encode(**inputs), task).risk.float().cpu()
+        known = labels["mask"] & risk.isfinite()
+        rows.append(torch.stack([risk, labels["time"].float(), labels["event"].float()], dim=1)[known])
+    return torch.cat(rows).double().numpy()
+
+
+def _store_baselines(
+    model: TgmmModel, prepared: DatasetDict, collator: TgmmCollator, tasks: list[str], batch_size: int
+) -> None:
+    """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration."""
+    for task in set(model.config.task_names("prognosis")) & set(tasks):
+        known = [risk_scores(model, prepared[split], collator, task, batch_size) for split in FITTED_ON]
+        risk, days, event = np.concatenate(known).T
+        model.config.tasks[task]["baseline"] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON))
+
+
+def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
+    """Prepared splits and the record that `tgmm prepare` left beside them."""
+    prepared = load_prepared(directory)
+    if missing := [split for split in ("train", "validation") if split not in prepared]:
+        raise ValueError(f"{directory} has no {' and no '.join(missing)} split, it has {list(prepared)}.")
+    return prepared, json.loads((Path(directory) / "prepare.json").read_text())
+
+
+def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
+    """A saved model to fine-tune; settings of its known tasks are replaced, new tasks are added."""
+    source = str(run.model.checkpoint)
+    processor = TgmmProcessor.from_pretrained(source)
+    model = TgmmModel.from_pretrained(source, **run.model.overrides)
+    known = set(model.config.tasks)
+    for name, changes in run.tasks.items():
+        if name not in known:
+            model.add_task(name, changes or {}, processor.tokenizer)
+    model.config.tasks = {**model.config.tasks, **_tasks(model.config, run)}
+    model.config.tokenize_tasks(processor.tokenizer)
+    return model, processor
+
+
+def _new_config(model: ModelArguments) -> TgmmConfig:
+    if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
+        raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
+    return TgmmConfig.tiny(**model.overrides) if model.size == "tiny" else TgmmConfig(**model.overrides)
+
+
+def _tasks(config: TgmmConfig, run: RunArguments) -> dict[str, dict[str, Any]]:
+    """The tasks that the run names, each with the run's settings over its own."""
+    tasks = {}
+    for name, changes in run.tasks.items():
+        task = {**config.tasks.get(name, {}), **(changes or {})}
+        if not task:
+            raise ValueError(
+                f"tasks.{name} is no known task ({', '.join(config.tasks)}): a new one needs all its settings."
+            )
+        check_task(name, task)
+        tasks[name] = task
+    return tasks
+
+
+def _cohort_tokenizer(rows: Dataset, config: TgmmConfig, vocab_size: int) -> BertTokenizerFast:
+    """A tokenizer trained on the lab text of the training patients and on the tasks' texts."""
+    # the text does not depend on the tokenizer: any processor can write it
+    writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
+    return train_tokenizer([*lab_texts(rows, writer), *task_texts(config.tasks)], vocab_size=vocab_size)
+
+
+def _check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, tasks: list[str]) -> None:
+    """Refuse data that was prepared for another clip geometry, or that has no labels of a task."""
+    wanted = {"image_size": config.echo_config.image_size, "num_frames": config.echo_config.num_frames}
+    if wanted != data["geometry"]:
+        raise ValueError(
+            f"The data was prepared with {data['geometry']} but the model takes {wanted}: prepare it again."
+        )
+    columns = {"diagnosis": "label_", "prognosis": "time_"}
+    for task in tasks:
+        kind = config.tasks[task]["kind"]
+        if kind in columns and f"{columns[kind]}{task}" not in prepared["train"].column_names:
+            raise ValueError(f"The data has no labels of task {task!r} (no column {columns[kind]}{task}).")
+
+
+def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
+    """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
+    directory = run.training_directory
+    settings = {"run": run.to_dict(), "data_hash": data_hash}
+    state = directory / "settings.json"
+    if run.resume == "never" and directory.exists():
+        shutil.rmtree(directory)
+    if state.is_file():
+        stopped = _flat(json.loads(state.read_text()))
+        now = _flat(settings)
+        different = [
+            key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in MAY_CHANGE
+        ]
+        if different:
+            key = min(different)
+            raise ValueError(
+                f"{directory} holds a run of other settings: {key} was {stopped.get(key)!r}, now {now.get(key)!r}. "
+                "Give another output, or start over with resume: never."
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_json(state, settings)
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"section.key": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: float) -> dict[str, Any]:
+    model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.state
+    parameters = list(model.parameters())
+    return {
+        "run": run.to_dict(),
+        "seed": run.seed,
+        "data_hash": data_hash,
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "processes": trainer.args.world_size,
+        "epochs": state.epoch,
+        "best_step": state.best_global_step,
+        "best_metric": {run.optimisation.selection: state.best_metric},
+        "seconds": round(seconds, 1),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "history": state.log_history,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,152 @@
+"""A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+from tgmm_hf.configuration_tgmm import SLOTS
+from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.validation import validate
+
+SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
+
+
+class TgmmTrainer(Trainer):
+    """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
+
+    What differs from its parent: the model is called with all tasks at once; the loss components and the fusion gates of
+    the steps since the last line are logged as means; validation scores all seven modality combinations.
+
+    Args:
+        tasks: names of the tasks to train.
+        validation_collator: collator with `training=False` (centre crops, ids kept).
+        **kwargs: of the parent.
+    """
+
+    # The losses average over their own valid rows and ignore `num_items_in_batch`: the parent must divide them by the
+    # number of accumulation steps, whatever it guesses from the signature of the model's forward.
+    loss_is_scaled_for_ga = False
+
+    def __init__(self, *, tasks: list[str], validation_collator: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"{self.args.n_gpu} GPUs are visible to one process: start with `accelerate launch "
+                "scripts/train_tgmm.py CONFIG.yaml`, or let it see one (CUDA_VISIBLE_DEVICES=0)."
+            )
+        self.tasks = tasks
+        self.validation_collator = validation_collator
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Weighted sum of the tasks' losses on one batch."""
+        output = model(**inputs, task=self.tasks)
+        self._record(output)
+        return (output.loss, output) if return_outputs else output.loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Validation metrics, each under `eval_`; see [`~tgmm_hf.training.validation.validation_metrics`].
+
+        The first process runs the whole split and tells the others, so that all of them take the same decisions (early
+        stop, learning rate, best epoch).
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        metrics: list[dict[str, float] | None] = [None]
+        if self.accelerator.is_main_process:
+            model = self.accelerator.unwrap_model(self.model)
+            batch_size = self.args.per_device_eval_batch_size
+            metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
+        broadcast_object_list(metrics)
+        assert metrics[0] is not None
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics[0].items()}
+        self.log(dict(named))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means of loss components and gates since the last training line."""
+        if "loss" in logs:
+            logs |= {name: round(self._sums[name] / self._counts[name], 5) for name in self._sums}
+            self._sums.clear()
+            self._counts.clear()
+        super().log(logs, start_time)
+
+    def _record(self, output: Any) -> None:
+        """Keep the components of one step: losses of each task, mean gate of each modality in each subset."""
+        for name in self.tasks:
+            task_output = output.by_task[name]
+            for component, value in task_output.losses.items():
+                self._add(f"{name}/{component}", value.detach())
+            for subset, by_modality in (task_output.gates or {}).items():
+                present = task_output.slot_mask[:, SLOT_NAMES.index(subset)]
+                for modality, gate in by_modality.items():
+                    if bool(present.any()):
+                        self._add(f"gate/{subset}/{modality}", gate.detach()[present].mean())
+
+    def _add(self, name: str, value: torch.Tensor) -> None:
+        self._sums[name] += float(value)
+        self._counts[name] += 1
+
+
+def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
+    """The settings of a run in the Trainer's own words."""
+    optimisation = run.optimisation
+    greater_is_better = optimisation.selection == "score"
+    plateau = optimisation.schedule == "plateau"
+    schedule = (
+        {
+            "mode": "max" if greater_is_better else "min",
+            "factor": optimisation.plateau_factor,
+            "patience": optimisation.plateau_patience,
+        }
+        if plateau
+        else {}
+    )
+    return TrainingArguments(
+        output_dir=str(run.training_directory),
+        num_train_epochs=optimisation.epochs,
+        per_device_train_batch_size=optimisation.batch_size,
+        per_device_eval_batch_size=optimisation.batch_size,
+        gradient_accumulation_steps=optimisation.accumulation_steps,
+        optim="adafactor" if optimisation.optimizer == "adafactor" else "adamw_torch",
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
+        lr_scheduler_type="reduce_lr_on_plateau" if plateau else "cosine",
+        lr_scheduler_kwargs=schedule,
+        warmup_steps=optimisation.warmup_fraction,
+        max_grad_norm=optimisation.max_grad_norm,
+        bf16=optimisation.precision == "bfloat16",
+        use_cpu=use_cpu,
+        gradient_checkpointing=optimisation.gradient_checkpointing,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=optimisation.selection,
+        greater_is_better=greater_is_better,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=optimisation.logging_steps,
+        seed=run.seed,
+        data_seed=run.seed,
+        dataloader_num_workers=run.data.workers,
+        dataloader_persistent_workers=run.data.workers > 0,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=True,
+        report_to="none",
+        disable_tqdm=False,
+    )
+
+
+def callbacks(run: RunArguments) -> list[EarlyStoppingCallback]:
+    """Early stopping, if the run wants it."""
+    patience = run.optimisation.early_stopping_patience
+    return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]
