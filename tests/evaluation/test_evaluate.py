@@ -10,9 +10,9 @@ import torch
 from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 
-from tgmm_hf.evaluation.evaluate import compute_metrics, read_optimum, write_outputs
 from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
-from tgmm_hf.evaluation.report import metrics_table, write_atomically
+from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
+from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}

@@ -89,7 +89,12 @@ def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figu
         axes.plot(entry[headline], position, "o", color=COLOURS[subset], markersize=7)
         if entry.get(f"bayes_{headline}") is not None:
             axes.plot(
-                entry[f"bayes_{headline}"], position, "D", markerfacecolor="white", markeredgecolor="0.35", markersize=6
+                entry[f"bayes_{headline}"],
+                position - 0.3,  # below the dot, which it would hide where the model is near the optimum
+                "D",
+                markerfacecolor="white",
+                markeredgecolor="0.35",
+                markersize=5,
             )
     axes.set_yticks(
         range(len(SUBSETS)), [f"{NAMES[s]}  (n = {entries[s]['n']})" for s in reversed(SUBSETS)], fontsize=8
@@ -137,6 +142,8 @@ def incidence_figure(rows: pd.DataFrame, title: str, seed: int = 0, replicates: 
     axes.set(ylabel="cumulative incidence of the event", title=title, ylim=(0, None), xlim=(-0.03 * last, 1.03 * last))
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     numbers.set(xlabel="days", ylim=(-0.6, 1.6), yticks=[], xticks=ticks)
+    numbers.spines[["left", "bottom"]].set_visible(False)
+    numbers.tick_params(bottom=False)
     numbers.set_ylabel("at risk", fontsize=8, rotation=0, ha="right", va="center")
     return _plain(figure)
 

@@ -1,10 +1,12 @@
-"""What people read of an evaluation: the text table, the figures and the HTML page."""
+"""What an evaluation leaves behind: files, the text table, the figures and the HTML page."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from tgmm_hf.evaluation.figures import forest_figure, incidence_figure, render, retrieval_figure, roc_figure
@@ -58,6 +60,27 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         + NOT_A_DEVICE
     )
     return "\n\n".join(parts)
+
+
+def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
+    """Write every file of an evaluation, `metrics.json` last: where it stands, the rest is complete."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(out_dir / "predictions.parquet", lambda path: predictions.table.to_parquet(path, index=False))
+    if predictions.embeds:
+        arrays = {f"{modality}_embeds": array for modality, array in predictions.embeds.items()}
+        arrays |= {f"{modality}_mask": array for modality, array in predictions.embeds_mask.items()}
+        arrays["id"] = predictions.ids
+        # An open file: given a name, numpy appends ".npz" to the temporary one.
+        write_atomically(out_dir / "embeddings.npz", lambda path: _savez(path, arrays))
+    write_atomically(out_dir / "metrics.txt", lambda path: path.write_text(metrics_table(metrics) + "\n"))
+    write_report(metrics, predictions, out_dir)
+    text = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
+    write_atomically(out_dir / "metrics.json", lambda path: path.write_text(text))
+
+
+def _savez(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
@@ -167,7 +190,7 @@ def _comparison_table(task: str, comparisons: Mapping[str, Any], headline: str) 
                 str(entry["n"]),
             ]
         )
-    return f"{task}: what the third modality adds, on the same patients", ["difference", "", "95 % CI", "n"], rows
+    return f"{task}: what all three modalities add, on the same patients", ["difference", "", "95 % CI", "n"], rows
 
 
 def _retrieval_table(task: str, entries: Mapping[str, Any]) -> Table:
