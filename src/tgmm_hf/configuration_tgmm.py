@@ -113,7 +113,8 @@ TASK_KEYS = {
 
 @strict
 class StMemConfig(PreTrainedConfig):
-    """ST-MEM's ViT for 12-lead ECG (Na et al. 2024); the defaults are its base size with patches of 75 samples (300 ms)."""
+    """ST-MEM's ViT for 12-lead ECG (Na et al. 2024); the defaults are its base size with patches of 75 samples (300
+    ms)."""
 
     model_type = "st_mem"
     base_config_key = "ecg_config"
@@ -150,8 +151,8 @@ class StMemConfig(PreTrainedConfig):
 class EchoMvitConfig(PreTrainedConfig):
     """MViT-v2 for one echo clip (Li et al. 2022); the defaults are MViT-v2-S, EchoPrime's video trunk.
 
-    Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``; every stage after the first halves height and
-    width. Keys and values are pooled by ``kv_stride`` in the first stage, half as much in each later one.
+    Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``; every stage after the first halves height
+    and width. Keys and values are pooled by ``kv_stride`` in the first stage, half as much in each later one.
     """
 
     model_type = "echo_mvit"
@@ -276,10 +277,11 @@ class TgmmConfig(PreTrainedConfig):
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
-        """A model of well under a million parameters per part: 64-pixel clips, full-length ECG, a two-layer text encoder.
+        """A model of well under a million parameters per part: 64-pixel clips, full-length ECG, a two-layer text
+        encoder.
 
-        Keyword arguments replace its settings; `labs_config={...}`, `ecg_config`, `echo_config` are merged into the tiny
-        encoders' settings.
+        Keyword arguments replace its settings; `labs_config={...}`, `ecg_config`, `echo_config` are merged into the
+        tiny encoders' settings.
         """
         settings: dict[str, Any] = {
             "labs_config": {
@@ -323,8 +325,8 @@ class TgmmConfig(PreTrainedConfig):
     def tokenize_tasks(self, tokenizer: Any) -> None:
         """Write the token ids of every task's question, phrase and candidates into the config (in place).
 
-        The model has no tokenizer, so the ids travel with its config. The decoder's vocabulary `answer_token_ids` is only
-        ever extended, so that the embedding rows of a trained model keep their place.
+        The model has no tokenizer, so the ids travel with its config. The decoder's vocabulary `answer_token_ids` is
+        only ever extended, so that the embedding rows of a trained model keep their place.
 
         Args:
             tokenizer: the processor's tokenizer.
@@ -344,7 +346,8 @@ class TgmmConfig(PreTrainedConfig):
                     )
             if len({tuple(ids) for ids in task["candidate_ids"]}) != len(task["candidate_ids"]):
                 raise ValueError(
-                    f"Task {name!r}: two candidates have the same tokens: {task['candidates']} -> {task['candidate_ids']}."
+                    f"Task {name!r}: two candidates have the same tokens: {task['candidates']} -> "
+                    f"{task['candidate_ids']}."
                 )
             known = set(self.answer_token_ids)
             new = sorted({token for ids in task["candidate_ids"] for token in ids} - known)
@@ -359,7 +362,8 @@ def check_task(name: str, task: dict[str, Any]) -> None:
     """Refuse a task that cannot be run, naming what is wrong.
 
     Raises:
-        ValueError: on an unknown kind or key, missing texts, fewer than two candidates, or an insert position outside the
+        ValueError: on an unknown kind or key, missing texts, fewer than two candidates, or an insert position outside
+        the
             learnable content.
     """
     if unknown := set(task) - TASK_KEYS:

@@ -1,7 +1,7 @@
 """The paper's losses as pure functions, eq. (10)-(16). Rows without a label are masked, never marked by a value.
 
-Every loss is computed in float32, and is a zero that carries gradients when nothing in the batch can train it (no labelled
-row, no event, no comparable pair, a single patient), so that a training step is always defined.
+Every loss is computed in float32, and is a zero that carries gradients when nothing in the batch can train it (no
+labelled row, no event, no comparable pair, a single patient), so that a training step is always defined.
 """
 
 import torch
@@ -73,7 +73,8 @@ def unlikelihood_loss(
 def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
     """L_r, eq. (14): negative log Cox partial likelihood, averaged over events.
 
-    The risk set of an event at t_i is every j with t_j >= t_i; tied events each keep the full risk set (Breslow's convention).
+    The risk set of an event at t_i is every j with t_j >= t_i; tied events each keep the full risk set (Breslow's
+    convention).
 
     Args:
         risk: (B,) predicted log-hazard, any real number.
@@ -109,8 +110,8 @@ def horizon_status(time: torch.Tensor, event: torch.Tensor, horizon_days: float)
         event: (B,) 0 censored, 1 event, 2 competing death.
 
     Returns:
-        label (B,) long, and weight (B,): 0 for those censored before the horizon, whose status is unknown. A patient who died
-        without the event before the horizon is known not to have had it.
+        label (B,) long, and weight (B,): 0 for those censored before the horizon, whose status is unknown. A patient
+        who died without the event before the horizon is known not to have had it.
     """
     label = ((event == 1) & (time <= horizon_days)).long()
     known = (time >= horizon_days) | (event > 0)

@@ -1,9 +1,9 @@
 """MViT-v2 for echo clips (Li et al., CVPR 2022), the trunk of EchoPrime's video encoder, in plain torch.
 
-The decomposed relative positions of MViT-v2 add q.Rh[h, kh] + q.Rw[w, kw] + q.Rt[t, kt] to the attention scores. That sum is
-itself a dot product: of q's three small products with Rh, Rw, Rt, and of one-hot codes of the key's kh, kw, kt. So query and
-key are extended by those columns and attention is plain `scaled_dot_product_attention`, with no bias matrix of
-queries x keys (25,089 x 393 per head in the first block of the paper's size).
+The decomposed relative positions of MViT-v2 add q.Rh[h, kh] + q.Rw[w, kw] + q.Rt[t, kt] to the attention scores. That
+sum is itself a dot product: of q's three small products with Rh, Rw, Rt, and of one-hot codes of the key's kh, kw,
+kt. So query and key are extended by those columns and attention is plain `scaled_dot_product_attention`, with no bias
+matrix of queries x keys (25,089 x 393 per head in the first block of the paper's size).
 """
 
 from collections.abc import Callable
@@ -102,7 +102,8 @@ class EchoMvitEmbeddings(nn.Module):
     def forward(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         if tuple(pixel_values_videos.shape[1:]) != self.clip_shape:
             raise ValueError(
-                f"Clips must be (batch, frames, channels, height, width) with {self.clip_shape} after the batch axis, got "
+                f"Clips must be (batch, frames, channels, height, width) with {self.clip_shape} after the batch axis, "
+                f"got "
                 f"{tuple(pixel_values_videos.shape)}: prepare them with this model's own image processor."
             )
         # (batch, frames, channels, height, width) -> (batch, width, frames', rows, cols) -> (batch, tokens, width)
@@ -111,7 +112,8 @@ class EchoMvitEmbeddings(nn.Module):
 
 
 class EchoMvitPool(nn.Module):
-    """Depth-wise 3x3x3 convolution over the token grid, shared by the heads, then layer norm. The class token skips it."""
+    """Depth-wise 3x3x3 convolution over the token grid, shared by the heads, then layer norm. The class token skips
+    it."""
 
     def __init__(self, head_dim: int, stride: Grid, eps: float):
         super().__init__()
@@ -120,10 +122,12 @@ class EchoMvitPool(nn.Module):
         self.norm = nn.LayerNorm(head_dim, eps=eps)
 
     def forward(self, tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
-        """Tokens (batch, 1 + frames * rows * cols, heads, head size) -> (batch, heads, 1 + pooled tokens, head size)."""
+        """Tokens (batch, 1 + frames * rows * cols, heads, head size) -> (batch, heads, 1 + pooled tokens, head
+        size)."""
         batch_size, _, heads, head_dim = tokens.shape
-        # The heads stay where they lie and become channels of one channels-last convolution: 5 to 9 times faster on a CPU
-        # than moving them into the batch. (batch, frames * rows * cols, ...) -> (batch, heads * head size, frames, rows, cols)
+        # The heads stay where they lie and become channels of one channels-last convolution: 5 to 9 times faster on a
+        # CPU than moving them into the batch. (batch, frames * rows * cols, ...) -> (batch, heads * head size,
+        # frames, rows, cols)
         volume = tokens[:, 1:].reshape(batch_size, *grid, heads * head_dim).permute(0, 4, 1, 2, 3)
         volume = nn.functional.conv3d(
             volume,
@@ -224,7 +228,8 @@ class EchoMvitAttention(nn.Module):
         extended_query = torch.cat([query * self.scaling, self.positions.query_columns(query)], dim=-1)
         key_columns = self.positions.key_columns(key).expand(*key.shape[:2], -1, -1)
         extended_key = torch.cat([key, key_columns], dim=-1)
-        # Flash kernels want one head size for q, k and v, a multiple of 8: zeros cost less than the general kernel (2.5x).
+        # Flash kernels want one head size for q, k and v, a multiple of 8: zeros cost less than the general kernel
+        # (2.5x).
         size = -(-extended_query.shape[-1] // 8) * 8
         extended_query, extended_key, value = (
             nn.functional.pad(part, (0, size - part.shape[-1])) for part in (extended_query, extended_key, value)

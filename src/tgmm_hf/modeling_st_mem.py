@@ -179,7 +179,8 @@ class StMemPreTrainedModel(PreTrainedModel):
 
 
 def sincos_positions(num_slots: int, hidden_size: int) -> torch.Tensor:
-    """ST-MEM's initial positions (1, slots, hidden): sines then cosines for the patches, zeros for the two separators."""
+    """ST-MEM's initial positions (1, slots, hidden): sines then cosines for the patches, zeros for the two
+    separators."""
     frequencies = 10000.0 ** (-torch.arange(hidden_size // 2, dtype=torch.float32) / (hidden_size / 2))
     angles = torch.arange(num_slots - 2, dtype=torch.float32)[:, None] * frequencies
     positions = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -189,8 +190,9 @@ def sincos_positions(num_slots: int, hidden_size: int) -> torch.Tensor:
 class StMemModel(StMemPreTrainedModel):
     """ECG encoder of the paper.
 
-    `last_hidden_state` holds the patch tokens (separators left out), lead after lead, each layer-normed; `pooler_output` is
-    the layer norm of the mean of the unnormed patch tokens of the usable leads, which is what ST-MEM feeds its head.
+    `last_hidden_state` holds the patch tokens (separators left out), lead after lead, each layer-normed;
+    `pooler_output` is the layer norm of the mean of the unnormed patch tokens of the usable leads, which is what
+    ST-MEM feeds its head.
     """
 
     def __init__(self, config: StMemConfig):
@@ -240,7 +242,8 @@ class StMemModel(StMemPreTrainedModel):
 
 
 def lead_attention_mask(ecg_mask: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor | None:
-    """Additive mask (batch, 1, tokens, tokens) that hides the tokens of unusable leads; None when every lead is usable."""
+    """Additive mask (batch, 1, tokens, tokens) that hides the tokens of unusable leads; None when every lead is
+    usable."""
     if bool(ecg_mask.all()):
         return None
     num_tokens = hidden_states.shape[1]
