@@ -22,7 +22,7 @@ from .reading_tgmm import EchoClip, RecordRefusedError, count_echo_frames, list_
 try:
     import cv2
 except ImportError:
-    cv2 = None
+    cv2 = None  # type: ignore[assignment]
 
 logger = logging.get_logger(__name__)
 
@@ -223,8 +223,9 @@ class EchoImageProcessor(BaseImageProcessor):
         clips = np.asarray(clips)
         if clips.dtype != np.uint8 or clips.ndim < 3 or clips.shape[-1] != 3:
             raise ValueError(f"clips are {clips.dtype} of shape {clips.shape}, expected uint8 (..., height, width, 3)")
-        mean, std = np.float32(self.image_mean), np.float32(self.image_std)
-        values = (clips.astype(np.float32) - mean) / std
+        values = clips.astype(np.float32)
+        values -= np.asarray(self.image_mean, dtype=np.float32)
+        values /= np.asarray(self.image_std, dtype=np.float32)
         colour = self._padding_colour()
         frames = values.reshape(-1, *clips.shape[-3:])
         for raw, frame in zip(clips.reshape(frames.shape), frames, strict=True):

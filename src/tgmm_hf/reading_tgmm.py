@@ -36,11 +36,11 @@ except ImportError:
 try:
     from PIL import Image
 except ImportError:
-    Image = None
+    Image = None  # type: ignore[assignment]
 try:
     import cv2
 except ImportError:
-    cv2 = None
+    cv2 = None  # type: ignore[assignment]
 
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 VIDEO_SUFFIXES = (".mp4", ".avi")
@@ -145,7 +145,7 @@ def millivolts_per_unit(unit: str) -> float:
     return factor
 
 
-# ---------------------------------------------------------------------------------------------------------------- ECG
+# ---- ECG
 
 
 def read_ecg(path: str | Path) -> EcgRecord:
@@ -192,28 +192,36 @@ def _read_dicom_ecg(path: Path) -> EcgRecord:
     group = dataset.WaveformSequence[index]
     try:
         samples = multiplex_array(dataset, index, as_raw=True)
-    except (AttributeError, KeyError, ValueError) as error:
+        channels = _dicom_channels(group, samples)
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        # a damaged sequence: elements missing, fewer bytes than samples, another number of channels
         raise RecordRefusedError(str(path), f"the waveform data cannot be decoded: {error}") from error
-    signal = samples.astype(np.float64).T
-    if "WaveformPaddingValue" in group:
-        signal[signal == _padding_value(group, samples.dtype)] = np.nan
-    channels = []
-    for values, channel in zip(signal, group.ChannelDefinitionSequence, strict=True):
-        # DICOM C.10.9.1.4.2: value = sample x sensitivity x correction factor, plus the baseline in the same unit
-        sensitivity = float(channel.get("ChannelSensitivity", 1.0))
-        correction = float(channel.get("ChannelSensitivityCorrectionFactor", 1.0))
-        baseline = float(channel.get("ChannelBaseline", 0.0))
-        unit_codes = channel.get("ChannelSensitivityUnitsSequence")
-        unit = str(unit_codes[0].CodeValue) if unit_codes else "unstated"
-        channels.append((_dicom_lead_name(channel), unit, values * (sensitivity * correction) + baseline))
     record = _record_from_channels(channels, float(group.SamplingFrequency), str(path))
     if len(dataset.WaveformSequence) > 1:
         record.notes.append(f"read multiplex group {index + 1} of {len(dataset.WaveformSequence)}")
     return record
 
 
+def _dicom_channels(group: Any, samples: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
+    """Name, unit and values of each channel; `samples` (samples, channels) as stored."""
+    signal = samples.astype(np.float64).T
+    if "WaveformPaddingValue" in group:
+        signal[signal == _padding_value(group, samples.dtype)] = np.nan
+    channels = []
+    for values, channel in zip(signal, group.ChannelDefinitionSequence, strict=True):
+        # DICOM C.10.9.1.4.2: value = sample x sensitivity x correction factor, plus the baseline in the same unit
+        scale = float(channel.get("ChannelSensitivity", 1.0)) * float(
+            channel.get("ChannelSensitivityCorrectionFactor", 1.0)
+        )
+        unit_codes = channel.get("ChannelSensitivityUnitsSequence")
+        unit = str(unit_codes[0].CodeValue) if unit_codes else "not stated"
+        values = values * scale + float(channel.get("ChannelBaseline", 0.0))
+        channels.append((_dicom_lead_name(channel), unit, values))
+    return channels
+
+
 def _rhythm_group(dataset: Any, path: Path) -> int:
-    """The multiplex group with most leads; among equals the recorded one (median beats are derived), then the longest."""
+    """The group with most leads; among equals the recorded one (median beats are derived), then the longest."""
 
     def worth(index: int) -> tuple[int, bool, float]:
         group = dataset.WaveformSequence[index]
@@ -262,7 +270,7 @@ def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_
     return EcgRecord(np.stack(rows), sampling_rate, names, "mV", source, notes)
 
 
-# --------------------------------------------------------------------------------------------------------------- echo
+# ---- echo
 
 
 def list_echo_files(directory: str | Path) -> list[Path]:
@@ -395,6 +403,8 @@ def _decode_jpeg(data: bytes, photometric: str) -> tuple[np.ndarray, str]:
     image = Image.open(io.BytesIO(data), formats=("JPEG",))
     if image.mode == "L":
         return np.asarray(image), "MONOCHROME"
+    if image.mode != "RGB":
+        raise ValueError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
     if "adobe_transform" in image.info:
         space = "YBR" if image.info["adobe_transform"] == 1 else "RGB"
     else:
@@ -406,11 +416,9 @@ def _decode_jpeg(data: bytes, photometric: str) -> tuple[np.ndarray, str]:
 
 def _decode_other_frames(dataset: Any, indices: list[int]) -> tuple[np.ndarray, str]:
     decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    frames, photometric = [], dataset.PhotometricInterpretation
-    for frame, properties in decoder.iter_array(dataset, indices=indices, raw=True):
-        frames.append(frame.copy())
-        photometric = properties["photometric_interpretation"]
-    stacked = np.stack(frames)
+    # one call a frame: pydicom 3.0's iter_array reads uncompressed YBR_FULL_422 wrongly from the second frame on
+    decoded = [decoder.as_array(dataset, index=index, raw=True) for index in indices]
+    stacked, photometric = np.stack([frame for frame, _ in decoded]), decoded[0][1]["photometric_interpretation"]
     if photometric == "PALETTE COLOR":
         colours = apply_color_lut(stacked, dataset)
         stacked = (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
@@ -446,7 +454,7 @@ def _read_video(path: Path, num_frames: int, stride: int) -> EchoClip:
     return EchoClip(np.stack(frames), "RGB", max(total, len(frames)), str(path))
 
 
-# -------------------------------------------------------------------------------------------------------------- DICOM
+# ---- DICOM
 
 
 def is_dicom(path: str | Path) -> bool:
