@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
 
 def _savez(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
@@ -90,8 +91,8 @@ def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: 
     drawn: dict[str, str] = {}
     for name, figure in _figures(metrics, predictions):
         svg, png = render(figure, "svg"), render(figure, "png")
-        write_atomically(folder / f"{name}.svg", lambda path, data=svg: path.write_bytes(data))
-        write_atomically(folder / f"{name}.png", lambda path, data=png: path.write_bytes(data))
+        write_atomically(folder / f"{name}.svg", partial(Path.write_bytes, data=svg))
+        write_atomically(folder / f"{name}.png", partial(Path.write_bytes, data=png))
         drawn[name] = svg.decode()
     html = report_html(metrics, drawn)
     write_atomically(out_dir / "report.html", lambda path: path.write_text(html))

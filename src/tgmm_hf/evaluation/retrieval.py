@@ -6,6 +6,7 @@ simulation: if b of the N possible negatives score at or above the right one (ti
 among m drawn negatives is hypergeometric(N, b, m).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def evaluate_direction(
                 result |= Estimate(None, None, str(error)).entry(f"{figure}_{suffix}")
             continue
         for figure, values in scores.items():
-            result |= estimate(lambda c, values=values: resampled_mean(values, c), counts).entry(f"{figure}_{suffix}")
+            result |= estimate(partial(resampled_mean, values), counts).entry(f"{figure}_{suffix}")
             result[f"{figure}_{suffix}_chance"] = chance_level(figure, candidates or len(query))
         low, high = _chance_interval(similarity, candidates, seed, replicates)
         result[f"lrap_{suffix}_chance_ci"] = [low, high]

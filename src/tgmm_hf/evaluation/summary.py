@@ -14,6 +14,8 @@ from tgmm_hf.evaluation.predictions import FULL, SUBSETS, Predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
 from tgmm_hf.evaluation.survival import comparable_pairs, resampled_c_index
 
+Figure = Callable[[NDArray], NDArray]  # bootstrap counts (R, n) -> values (R,)
+
 # Below these an interval is wider than about +-0.1 AUC, and a percentile bootstrap is too narrow besides.
 SMALL_N = 100
 SMALL_CLASS = 30
@@ -131,7 +133,7 @@ def _optimum(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[
     model_figure = _figure(known, "probability" if kind == "diagnosis" else "risk", kind)
     optimal_figure = _figure(known, "optimum", kind)
     entry = estimate(optimal_figure, counts).entry(f"bayes_{headline}")
-    entry |= estimate(lambda c: model_figure(c) - optimal_figure(c), counts).entry(f"{headline}_minus_bayes")
+    entry |= estimate(_difference(model_figure, optimal_figure), counts).entry(f"{headline}_minus_bayes")
     if len(known) < len(rows):
         entry[f"bayes_{headline}_n"] = len(known)
     return entry
@@ -147,8 +149,7 @@ def _comparisons(table: pd.DataFrame, kind: str, seed: int, replicates: int) -> 
     for subset in SUBSETS[:-1]:
         other = table[table["subset"] == subset].set_index("row")[column]
         paired = full.assign(other=other.reindex(full["row"]).to_numpy())
-        ours, theirs = _figure(paired, column, kind), _figure(paired, "other", kind)
-        difference = estimate(lambda c, a=ours, b=theirs: a(c) - b(c), counts)
+        difference = estimate(_difference(_figure(paired, column, kind), _figure(paired, "other", kind)), counts)
         result[f"{FULL} - {subset}"] = {"n": len(full)} | difference.entry(f"{headline}_difference")
     for name, members in (("best_single", SUBSETS[:3]), ("best_pair", SUBSETS[3:6])):
         gaps = {subset: result[f"{FULL} - {subset}"][f"{headline}_difference"] for subset in members}
@@ -156,7 +157,7 @@ def _comparisons(table: pd.DataFrame, kind: str, seed: int, replicates: int) -> 
     return result
 
 
-def _figure(rows: pd.DataFrame, column: str, kind: str) -> Callable[[NDArray], NDArray]:
+def _figure(rows: pd.DataFrame, column: str, kind: str) -> Figure:
     """The task's headline figure of a score column, as a function of bootstrap counts."""
     score = rows[column].to_numpy(dtype=np.float64)
     if kind == "diagnosis":
@@ -164,6 +165,10 @@ def _figure(rows: pd.DataFrame, column: str, kind: str) -> Callable[[NDArray], N
         return lambda counts: resampled_auc(score, positive, counts)
     time, event = rows["time"].to_numpy(), rows["event"].to_numpy()
     return lambda counts: resampled_c_index(score, time, event, counts)
+
+
+def _difference(first: Figure, second: Figure) -> Figure:
+    return lambda counts: first(counts) - second(counts)
 
 
 def _counts(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> NDArray:
