@@ -1,0 +1,179 @@
+"""`pipeline("cardiac-analysis")`: one patient's files or values -> answers, and what they rest on, as plain JSON-able
+Python."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Pipeline
+
+from .configuration_tgmm import MODALITIES
+from .hazards_tgmm import cumulative_incidence
+from .modules_tgmm import TgmmEncoded
+
+PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
+
+
+class TgmmCardiacPipeline(Pipeline):
+    """Answers the model's tasks for patients given as `{"labs": ..., "ecg": ..., "echo": ...}`, any of them left out.
+
+    Each modality is given as the processor takes it; `"views"` maps file names of an echo directory to view names,
+    `"id"` is handed through. A modality that cannot be used is refused with its reason and the answer rests on the
+    others; a patient with nothing usable gets no answer.
+
+    Args (of a call):
+        inputs: one patient, or a list or generator of patients.
+        tasks: names of the tasks to answer; all diagnosis and prognosis tasks when omitted.
+        batch_size: patients encoded together.
+        crop: "center", or "three" to average the answers over three 9-s windows of the ECG (ST-MEM's habit).
+        view_classifier: names the view of clips that `"views"` does not, see `EchoImageProcessor`.
+
+    Returns:
+        one dict a patient (a list for a list, a generator for a generator):
+        `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
+        {day: p}},
+        "used": {modality: [cells | leads | views]}, "refused": [{"item", "reason"}], "notes": [...], "model",
+        "code_revision"}`.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
+            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
+        preprocess = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
+        forward = {"tasks": kwargs["tasks"]} if kwargs.get("tasks") is not None else {}
+        return preprocess, forward, {}
+
+    def __call__(self, inputs: Any, *, batch_size: int = 1, **kwargs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return next(self._stream([inputs], 1, kwargs))
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+            return list(self._stream(inputs, batch_size, kwargs))
+        if isinstance(inputs, Iterable) and not isinstance(inputs, str):
+            return self._stream(inputs, batch_size, kwargs)
+        raise TypeError(
+            f'A patient is a dict like {{"labs": ..., "ecg": ..., "echo": ...}}, got {type(inputs).__name__}.'
+        )
+
+    def _stream(self, patients: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        preprocess, forward, _ = self._sanitize_parameters(**kwargs)
+        preprocess = {**self._preprocess_params, **preprocess}
+        forward = {**self._forward_params, **forward}
+        waiting = iter(patients)
+        while batch := list(islice(waiting, batch_size)):
+            with torch.inference_mode():
+                yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
+
+    def preprocess(
+        self, patients: Sequence[Mapping[str, Any]], crop: str = "center", view_classifier: Any = None
+    ) -> dict[str, Any]:
+        """Patients -> model inputs on the model's device, with one report a patient."""
+        for patient in patients:
+            if unknown := set(patient) - set(PATIENT_KEYS):
+                raise ValueError(f"Unknown keys {sorted(unknown)} of a patient; known are {list(PATIENT_KEYS)}.")
+        ids = [patient.get("id") for patient in patients]
+        if all(patient.get(name) is None for patient in patients for name in MODALITIES):
+            nothing = {"used": {name: [] for name in MODALITIES}, "refused": [], "notes": ["no modality was given"]}
+            return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
+        features, reports = self.processor(
+            **{name: [patient.get(name) for patient in patients] for name in MODALITIES},
+            views=[patient.get("views") for patient in patients],
+            view_classifier=view_classifier,
+            crop=crop,
+            on_refusal="report",
+            return_report=True,
+            return_tensors="pt",
+        )
+        return {"ids": ids, "inputs": features.to(self.device), "reports": reports}
+
+    def _forward(self, batch: dict[str, Any], tasks: Sequence[str] | None = None) -> dict[str, Any]:
+        """Encode once, answer every task; over several ECG windows the answers are averaged."""
+        config = self.model.config
+        names = list(tasks) if tasks is not None else [n for n, t in config.tasks.items() if t["kind"] != "retrieval"]
+        if unknown := set(names) - set(config.tasks):
+            raise ValueError(f"Unknown tasks {sorted(unknown)}; this model has {sorted(config.tasks)}.")
+        self.model.eval()
+        encodings = self._encode(batch["inputs"]) if batch["inputs"] else []
+        answers: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for name in names if encodings else []:
+            outputs = [self.model.answer(encoded, name) for encoded in encodings]
+            if config.tasks[name]["kind"] == "retrieval":
+                answers[name] = {"embeds": outputs[0].embeds, "mask": outputs[0].embeds_mask}
+                continue
+            answers[name]["probabilities"] = torch.stack([o.probabilities.float() for o in outputs]).mean(0).cpu()
+            if config.tasks[name]["kind"] == "prognosis":
+                answers[name]["risk"] = torch.stack([o.risk.float() for o in outputs]).mean(0).cpu()
+        return {**batch, "answers": answers}
+
+    def _encode(self, inputs: Mapping[str, torch.Tensor]) -> list[TgmmEncoded]:
+        """One encoding, or one per ECG window: labs and echo are encoded once all the same."""
+        inputs = dict(inputs)
+        if "ecg_values" not in inputs or inputs["ecg_values"].ndim == 3:
+            return [self.model.encode(**inputs)]
+        windows = inputs.pop("ecg_values")
+        mask = inputs["ecg_mask"]
+        first = self.model.encode(**inputs, ecg_values=windows[:, 0])
+        others = [self.model.encode(ecg_values=windows[:, i], ecg_mask=mask) for i in range(1, windows.shape[1])]
+        return [first] + [TgmmEncoded({**first.tokens, "ecg": other.tokens["ecg"]}, first.present) for other in others]
+
+    def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
+        """One JSON-able dict a patient."""
+        results = []
+        for row, (identifier, report) in enumerate(zip(batch["ids"], batch["reports"], strict=True)):
+            result: dict[str, Any] = {"id": identifier}
+            notes = list(report["notes"])
+            if any(report["used"].values()):
+                for name, answer in batch["answers"].items():
+                    result[name] = self._describe(name, answer, row, notes)
+            else:
+                notes.append("nothing usable was given: no answer")
+            result |= {"used": report["used"], "refused": report["refused"], "notes": notes}
+            result |= {"model": self.model.name_or_path, "code_revision": code_revision(self.model)}
+            results.append(result)
+        return results
+
+    def _describe(self, name: str, answer: Mapping[str, Any], row: int, notes: list[str]) -> dict[str, Any]:
+        """One task's answer for one patient; adds to `notes` what it cannot say."""
+        task = self.model.config.tasks[name]
+        if task["kind"] == "retrieval":
+            present = [modality for modality in MODALITIES if bool(answer["mask"][modality][row])]
+            return {"embeds": {modality: answer["embeds"][modality][row].float().tolist() for modality in present}}
+        probabilities = dict(zip(task["candidates"], answer["probabilities"][row].tolist(), strict=True))
+        if task["kind"] == "diagnosis":
+            return {"probabilities": probabilities}
+        risk = float(answer["risk"][row])
+        described: dict[str, Any] = {"risk": risk, "risk_by_day": {}}
+        if "baseline" not in task:
+            notes.append(f"{name}: the model stores no baseline hazard, so no risk by day can be given")
+            return described
+        by_day = cumulative_incidence(risk, task["baseline"], task["report_days"])[0]
+        for day, probability in zip(task["report_days"], by_day, strict=True):
+            if math.isfinite(probability):
+                described["risk_by_day"][f"{day:g}"] = float(probability)
+            else:
+                notes.append(f"{name}: no patient was followed to day {day:g}, so no risk can be given for it")
+        return described
+
+
+def code_revision(model: Any) -> str:
+    """The commit the code was loaded from, or a digest of the files beside this one when they come from a directory."""
+    commit = getattr(model.config, "_commit_hash", None)
+    if commit:
+        return str(commit)
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*_*.py")):
+        if not file.name.startswith("__"):
+            digest.update(file.name.encode() + file.read_bytes())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+__all__ = ["TgmmCardiacPipeline"]
