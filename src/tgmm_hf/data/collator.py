@@ -1,0 +1,125 @@
+"""Prepared rows -> a batch of model inputs and labels.
+
+What `prepare` left open happens here: the ECG crop and filter, normalising the clips, tokenising the laboratory text.
+Modality dropout is the model's, not the collator's.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from tgmm_hf.configuration_tgmm import LEADS, TgmmConfig
+from tgmm_hf.processing_tgmm import TgmmProcessor
+
+Row = Mapping[str, Any]
+
+
+class TgmmCollator:
+    """Collates rows of `load_prepared`; use it with `remove_unused_columns=False`.
+
+    Args:
+        processor: must have the geometry the rows were prepared with.
+        config: names the tasks whose labels are collected.
+        training: random ECG crops and no "id"; otherwise centre crops and "id".
+        seed: of the crops. Each data loader worker draws its own sequence, a new one each epoch.
+
+    A batch holds, as tensors and only if a patient of the batch has the modality:
+        input_ids, attention_mask (B, L) int64; ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
+        pixel_values_videos (B, 11, F, 3, H, W) float32, view_mask (B, 11) bool
+    and
+        labels: {diagnosis task: {"label" (B,) int64, "mask" (B,) bool},
+                 prognosis task: {"time" (B,) float32 days, "event" (B,) int64, "mask" (B,) bool}, retrieval task: {}}
+        id: list of str, when not training.
+    """
+
+    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, training: bool, seed: int = 0) -> None:
+        self.processor = processor
+        self.training = training
+        self.seed = seed
+        self.task_kinds = {name: task["kind"] for name, task in config.tasks.items()}
+        self.num_candidates = {name: len(task["candidates"]) for name, task in config.tasks.items()}
+        self._generator: np.random.Generator | None = None
+        self._generator_key: int | None = None
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        arrays = self._labs(rows) | self._ecg(rows) | self._clips(rows)
+        batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        batch["labels"] = {name: self._labels(rows, name, kind) for name, kind in self.task_kinds.items()}
+        if not self.training:
+            batch["id"] = [str(row["id"]) for row in rows]
+        return batch
+
+    def _labs(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        texts = [self.processor.labs_text(json.loads(str(row["labs"]))).text if row["labs"] else "" for row in rows]
+        return self.processor.tokenize(texts) if any(texts) else {}
+
+    def _ecg(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        extractor = self.processor.feature_extractor
+        values = np.zeros((len(rows), len(LEADS), extractor.num_samples), np.float32)
+        mask = np.zeros((len(rows), len(LEADS)), bool)
+        for index, row in enumerate(rows):
+            signal = np.asarray(row["ecg"], np.float32).T  # (samples, 12) -> (12, samples)
+            if not signal.size:
+                continue
+            crop = "random" if self.training else "center"
+            start = extractor.start_positions(signal.shape[1], crop, self._random())[0]
+            mask[index] = row["ecg_mask"]
+            values[index] = extractor.finish(signal, mask[index], start)
+        return {"ecg_values": values, "ecg_mask": mask} if mask.any() else {}
+
+    def _clips(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        clips = []
+        for index, row in enumerate(rows):
+            if len(row["clip_views"]):
+                stored = np.asarray(row["clips"], np.uint8)
+                self._check_geometry(stored.shape)
+                clips += zip([index] * len(stored), row["clip_views"], stored, row["clip_frames"], strict=True)
+        return self.processor.stack_clips(len(rows), clips) if clips else {}
+
+    def _check_geometry(self, shape: tuple[int, ...]) -> None:
+        processor = self.processor.image_processor
+        expected = (processor.num_frames, processor.size, processor.size, 3)
+        if shape[1:] != expected:
+            raise ValueError(
+                f"Clips were prepared as {shape[1:]} (frames, height, width, channels) but the processor expects "
+                f"{expected}: run `tgmm prepare` with this model's processor."
+            )
+
+    def _labels(self, rows: Sequence[Row], task: str, kind: str) -> dict[str, torch.Tensor]:
+        if kind == "retrieval":
+            return {}
+        if kind == "diagnosis":
+            labels, mask = _column(rows, f"label_{task}")
+            if (labels >= self.num_candidates[task]).any():
+                raise ValueError(
+                    f"Task {task!r} has {self.num_candidates[task]} candidate answers but a label is "
+                    f"{int(labels.max())}: the data were prepared for another configuration."
+                )
+            return {"label": torch.from_numpy(labels.astype(np.int64)), "mask": torch.from_numpy(mask)}
+        times, mask = _column(rows, f"time_{task}")
+        events, event_mask = _column(rows, f"event_{task}")
+        return {
+            "time": torch.from_numpy(times.astype(np.float32)),
+            "event": torch.from_numpy(events.astype(np.int64)),
+            "mask": torch.from_numpy(mask & event_mask),
+        }
+
+    def _random(self) -> np.random.Generator:
+        """Generator of this process: a data loader seeds its workers anew each epoch, the main process goes on."""
+        worker = get_worker_info()
+        key = -1 if worker is None else worker.seed
+        if self._generator is None or key != self._generator_key:
+            self._generator = np.random.default_rng([self.seed, key + 1])
+            self._generator_key = key
+        return self._generator
+
+
+def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values (0 where missing) and presence of a nullable number column; all missing if the data has no such column."""
+    raw = np.array([np.nan if row.get(name) is None else row[name] for row in rows], np.float64)
+    mask = ~np.isnan(raw)
+    return np.where(mask, raw, 0.0), mask

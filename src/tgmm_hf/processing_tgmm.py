@@ -1,0 +1,363 @@
+"""Raw patient data (a laboratory row, an ECG record, an echo study) -> the inputs of `TgmmModel`.
+
+    labs row --labs_tgmm--> text --tokenizer--> input_ids, attention_mask (B, L)
+    ECG      --EcgFeatureExtractor----------->  ecg_values (B, 12, 2250), ecg_mask (B, 12)
+    study    --EchoImageProcessor------------>  pixel_values_videos (B, 11, F, 3, H, W), view_mask (B, 11)
+
+A modality that is absent from the whole batch has no keys; one that is absent for a patient has an all-zero mask.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature, BertTokenizerFast, PreTrainedTokenizerBase
+from transformers.processing_utils import ProcessorMixin
+
+from .configuration_tgmm import LEADS, VIEWS
+from .feature_extraction_ecg import EcgFeatureExtractor
+from .image_processing_echo import EchoImageProcessor, is_study_batch
+from .labs_tgmm import SEPARATOR, LabsText, gender_of, read_cells
+from .reading_tgmm import RecordRefusedError
+
+BERT_CASED_SIZE = 28_996
+VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
+
+Report = dict[str, Any]
+
+
+class TgmmProcessor(ProcessorMixin):
+    """Processor of [`TgmmModel`]: text template and tokenizer for labs, one extractor each for ECG and echo.
+
+    Args:
+        feature_extractor (`EcgFeatureExtractor`): ECG in millivolts or a file -> `ecg_values`, `ecg_mask`.
+        image_processor (`EchoImageProcessor`): echo study -> `pixel_values_videos`, `view_mask`.
+        tokenizer (`PreTrainedTokenizerBase`): tokenizer of the labs encoder and of the tasks' texts.
+        labs_object (`str`, defaults to `"patient"`): the object in "<column name> of the <object> is <value>".
+        labs_flags (`bool`, defaults to `False`): append (low), (normal) or (high) from the reference range.
+        max_labs_tokens (`int`, defaults to 512): a longer row is cut at a cell boundary, least important columns first
+            (paper: 512, the text encoder's positions).
+    """
+
+    def __init__(
+        self,
+        feature_extractor: EcgFeatureExtractor,
+        image_processor: EchoImageProcessor,
+        tokenizer: PreTrainedTokenizerBase,
+        labs_object: str = "patient",
+        labs_flags: bool = False,
+        max_labs_tokens: int = 512,
+    ) -> None:
+        super().__init__(feature_extractor, image_processor, tokenizer)
+        if max_labs_tokens < 3:
+            raise ValueError(
+                f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
+            )
+        self.labs_object = labs_object
+        self.labs_flags = labs_flags
+        self.max_labs_tokens = max_labs_tokens
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "ecg_values", "ecg_mask", "pixel_values_videos", "view_mask"]
+
+    def __call__(
+        self,
+        labs: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+        ecg: Any = None,
+        echo: Any = None,
+        *,
+        views: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
+        view_classifier: Callable[..., Any] | None = None,
+        crop: str = "center",
+        generator: np.random.Generator | None = None,
+        on_refusal: str = "raise",
+        return_report: bool = False,
+        return_tensors: str | None = None,
+    ) -> BatchFeature | tuple[BatchFeature, list[Report]]:
+        """Process one patient or a batch; batches may mix patients with different modalities.
+
+        Args:
+            labs: row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
+            ecg: WFDB record, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecord`; or a
+                list of those with None for absent.
+            echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
+                list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
+            views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
+            view_classifier: names the view of a clip that `views` does not.
+            crop: ECG window, "center" (prediction), "random" (training) or "three" (start, middle, end: average
+                the predictions).
+            generator: of the random crop.
+            on_refusal: "raise" on the first refused lab cell, ECG or study, or "report" and go on without it. A file of
+                a directory or list (a still, an unknown view) is no error while the study has another that can be used;
+                a clip given under its view is.
+            return_report: also return one report per patient: {"used": {"labs": [columns], "ecg": [leads], "echo":
+                [views]}, "refused": [{"item", "reason"}], "notes": [...]}.
+            return_tensors: "pt" or "np"; NumPy arrays when None.
+
+        Returns:
+            `BatchFeature` with `input_ids`, `attention_mask` (B, L) int64; `ecg_values` (B, 12, 2250) float32, or
+            (B, 3, 12, 2250) with `crop="three"`, `ecg_mask` (B, 12) bool; `pixel_values_videos` (B, 11, F, 3, H, W)
+            float32, `view_mask` (B, 11) bool.
+
+        Raises:
+            RecordRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
+            ValueError: on nothing to process, or batches of different lengths.
+        """
+        if on_refusal not in ("raise", "report"):
+            raise ValueError(f"on_refusal must be 'raise' or 'report', got {on_refusal!r}.")
+        if crop not in ("center", "random", "three"):
+            raise ValueError(f"crop must be 'center', 'random' or 'three', got {crop!r}.")
+        rows, records, studies = _as_batch(labs, ecg, echo)
+        study_views = _as_views(views, len(studies))
+        reports = [_new_report() for _ in rows]
+        data: dict[str, np.ndarray] = {}
+        data |= self._process_labs(rows, reports, on_refusal)
+        data |= self._process_ecg(records, reports, on_refusal, crop, generator)
+        data |= self._process_echo(studies, reports, on_refusal, study_views, view_classifier)
+        features = BatchFeature(data, tensor_type=return_tensors)
+        return (features, reports) if return_report else features
+
+    def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
+        """Text of one laboratory row, with what was used, dropped for length and refused; never raises for a cell."""
+        if row is None:
+            return LabsText()
+        if not isinstance(row, Mapping):
+            raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
+        cells, result = read_cells(row)
+        gender = gender_of(cells)
+        sentences = [cell.sentence(self.labs_object, gender, self.labs_flags) for cell in cells]
+        kept = self._fitting(sentences)
+        result.text = SEPARATOR.join(sentences[i] for i in kept)
+        result.used = [cells[i].name for i in kept]
+        result.dropped = [cell.name for i, cell in enumerate(cells) if i not in kept]
+        result.unknown = [name for name in result.unknown if name in result.used]
+        return result
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """`input_ids`, `attention_mask` (B, L) int64 padded to the longest text; an empty text is masked everywhere."""
+        encoded = self.tokenizer(list(texts), padding=True, return_token_type_ids=False, return_tensors="np")
+        input_ids, attention_mask = encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)
+        absent = [not text for text in texts]
+        input_ids[absent] = self.tokenizer.pad_token_id
+        attention_mask[absent] = 0
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def _fitting(self, sentences: list[str]) -> list[int]:
+        """Indices of the sentences whose joint text fits `max_labs_tokens`.
+
+        Sentences come in order of importance; each is taken if it still fits, so one over-long cell does not displace
+        the shorter ones behind it.
+        """
+        everything = list(range(len(sentences)))
+        if not sentences or self._count(SEPARATOR.join(sentences)) <= self.max_labs_tokens:
+            return everything
+        pieces = self.tokenizer([s + SEPARATOR for s in sentences], add_special_tokens=False)["input_ids"]
+        room = self.max_labs_tokens - self.tokenizer.num_special_tokens_to_add()
+        kept: list[int] = []
+        for index, piece in enumerate(pieces):
+            if len(piece) <= room:
+                kept.append(index)
+                room -= len(piece)
+        return kept
+
+    def _count(self, text: str) -> int:
+        return len(self.tokenizer(text, verbose=False)["input_ids"])
+
+    def _process_labs(
+        self, rows: list[Mapping[str, Any] | None], reports: list[Report], on_refusal: str
+    ) -> dict[str, np.ndarray]:
+        results = [self.labs_text(row) for row in rows]
+        for row, result, report in zip(rows, results, reports, strict=True):
+            if result.refused and on_refusal == "raise":
+                raise RecordRefusedError(result.refused[0]["item"], result.refused[0]["reason"])
+            report["used"]["labs"] = result.used
+            report["refused"] += result.refused
+            report["notes"] += result.notes
+            if row is not None and not result.used:
+                report["notes"].append("labs: the row has no usable cell; labs are absent")
+        return self.tokenize([result.text for result in results]) if any(r.text for r in results) else {}
+
+    def _process_ecg(
+        self,
+        records: list[Any],
+        reports: list[Report],
+        on_refusal: str,
+        crop: str,
+        generator: np.random.Generator | None,
+    ) -> dict[str, np.ndarray]:
+        extractor = self.feature_extractor
+        values = np.zeros((len(records), 3 if crop == "three" else 1, len(LEADS), extractor.num_samples), np.float32)
+        mask = np.zeros((len(records), len(LEADS)), bool)
+        for index, (record, report) in enumerate(zip(records, reports, strict=True)):
+            if record is None:
+                continue
+            try:
+                ecg = extractor.harmonise(record)
+            except RecordRefusedError as error:
+                _refuse(error, report, on_refusal)
+                continue
+            starts = extractor.start_positions(ecg.signal.shape[1], crop, generator)
+            values[index] = [extractor.finish(ecg.signal, ecg.mask, start) for start in starts]
+            mask[index] = ecg.mask
+            report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
+            report["notes"] += [f"ecg: {note}" for note in ecg.notes]
+        if not mask.any():
+            return {}
+        return {"ecg_values": values if crop == "three" else values[:, 0], "ecg_mask": mask}
+
+    def _process_echo(
+        self,
+        studies: list[Any],
+        reports: list[Report],
+        on_refusal: str,
+        study_views: list[Mapping[str, str] | None],
+        view_classifier: Callable[..., Any] | None,
+    ) -> dict[str, np.ndarray]:
+        prepared: list[tuple[int, Any]] = []
+        for index, (study, views, report) in enumerate(zip(studies, study_views, reports, strict=True)):
+            if study is None:
+                continue
+            try:
+                clips = self.image_processor.prepare_study(study, views=views, view_classifier=view_classifier)
+            except RecordRefusedError as error:
+                _refuse(error, report, on_refusal)
+                continue
+            report["refused"] += clips.refused
+            if not clips.clips:
+                _refuse(_no_clip(study, clips.refused), report, on_refusal)
+                continue
+            if on_refusal == "raise" and isinstance(study, Mapping) and clips.refused:
+                raise RecordRefusedError(clips.refused[0]["item"], clips.refused[0]["reason"])
+            report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
+            prepared.append((index, clips))
+        if not prepared:
+            return {}
+        return self.stack_clips(
+            len(studies),
+            [
+                (index, VIEWS.index(view), clip, clips.frame_counts[view])
+                for index, clips in prepared
+                for view, clip in clips.clips.items()
+            ],
+        )
+
+    def stack_clips(self, batch_size: int, clips: list[tuple[int, int, np.ndarray, int]]) -> dict[str, np.ndarray]:
+        """`pixel_values_videos` (B, 11, F, 3, H, W) float32 and `view_mask` (B, 11) from the clips that are there.
+
+        clips: (row in the batch, view index, uint8 (F, H, W, 3) BGR, number of real frames). Only these are normalised;
+        the frames after the real ones are zero after normalisation, as are the absent views.
+        """
+        processor = self.image_processor
+        size, frames = processor.size, processor.num_frames
+        pixels = np.zeros((batch_size, len(VIEWS), frames, 3, size, size), np.float32)
+        mask = np.zeros((batch_size, len(VIEWS)), bool)
+        for row, view, clip, frame_count in clips:
+            pixels[row, view, :frame_count] = processor.normalise(clip[:frame_count])
+            mask[row, view] = True
+        return {"pixel_values_videos": pixels, "view_mask": mask}
+
+
+def bert_cased_tokenizer() -> BertTokenizerFast:
+    """Cased WordPiece tokenizer with the 28,996 tokens of bert-base-cased, which Bio-ClinicalBERT uses (paper, 5.1).
+
+    Raises:
+        FileNotFoundError: if the package's vocabulary file is not there (a Hub repository carries its own tokenizer).
+    """
+    if not VOCABULARY_FILE.is_file():
+        raise FileNotFoundError(
+            f"{VOCABULARY_FILE.name} comes with the installed package tgmm-hf, not with a Hub repository: "
+            "load the repository's tokenizer, or `pip install tgmm-hf`."
+        )
+    tokens = VOCABULARY_FILE.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    # vocab=, not vocab_file=: transformers 5 ignores the latter and yields five tokens, everything unknown
+    tokenizer = BertTokenizerFast(
+        vocab={token: index for index, token in enumerate(tokens)}, do_lower_case=False, model_max_length=512
+    )
+    if len(tokenizer) != BERT_CASED_SIZE:
+        raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, expected {BERT_CASED_SIZE}: reinstall tgmm-hf.")
+    return tokenizer
+
+
+def default_processor(config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> TgmmProcessor:
+    """Processor that matches a [`TgmmConfig`]: clip geometry, ECG window and text length are the encoders'.
+
+    Args:
+        config (`TgmmConfig`): the model's configuration.
+        tokenizer: tokenizer of the labs encoder; bert-base-cased's vocabulary when None.
+
+    Raises:
+        ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
+    """
+    tokenizer = tokenizer or bert_cased_tokenizer()
+    if len(tokenizer) > config.labs_config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens but the text encoder only {config.labs_config.vocab_size} "
+            "embeddings: set labs_config.vocab_size, or train a smaller tokenizer."
+        )
+    extractor = EcgFeatureExtractor()
+    if extractor.num_samples != config.ecg_config.seq_length:
+        raise ValueError(
+            f"EcgFeatureExtractor gives {extractor.num_samples} samples (9 s at 250 Hz) but the ECG encoder takes "
+            f"{config.ecg_config.seq_length}: set ecg_config.seq_length={extractor.num_samples}."
+        )
+    return TgmmProcessor(
+        extractor,
+        EchoImageProcessor(size=config.echo_config.image_size, num_frames=config.echo_config.num_frames),
+        tokenizer,
+        max_labs_tokens=min(512, config.labs_config.max_position_embeddings),
+    )
+
+
+def _new_report() -> Report:
+    return {"used": {"labs": [], "ecg": [], "echo": []}, "refused": [], "notes": []}
+
+
+def _refuse(error: RecordRefusedError, report: Report, on_refusal: str) -> None:
+    if on_refusal == "raise":
+        raise error
+    report["refused"].append({"item": error.item, "reason": error.reason})
+
+
+def _no_clip(study: Any, refused: list[dict[str, str]]) -> RecordRefusedError:
+    reasons = "; ".join(f"{entry['item']}: {entry['reason']}" for entry in refused[:5])
+    item = str(study) if isinstance(study, str | Path) else "echo study"
+    return RecordRefusedError(
+        item, f"no clip of the study can be used ({len(refused)} refused: {reasons or 'no file'})"
+    )
+
+
+def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """The three inputs as lists of one length, None where a patient lacks the modality."""
+    if labs is None and ecg is None and echo is None:
+        raise ValueError("Nothing to process: give at least one of labs, ecg and echo.")
+    batched = isinstance(labs, list | tuple) or isinstance(ecg, list | tuple)
+    echo_is_batch = isinstance(echo, list | tuple) and (batched or is_study_batch(echo))
+    lists = {
+        "labs": labs if labs is None or isinstance(labs, list | tuple) else [labs],
+        "ecg": ecg if ecg is None or isinstance(ecg, list | tuple) else [ecg],
+        "echo": echo if echo is None or echo_is_batch else [echo],
+    }
+    lengths = {name: len(items) for name, items in lists.items() if items is not None}
+    if len(set(lengths.values())) != 1 or not all(lengths.values()):
+        raise ValueError(
+            f"labs, ecg and echo must hold equally many patients, at least one, got {lengths}: "
+            "write None for a modality that a patient lacks."
+        )
+    size = next(iter(lengths.values()))
+    rows, records, studies = (list(items) if items is not None else [None] * size for items in lists.values())
+    return rows, records, studies
+
+
+def _as_views(views: Any, size: int) -> list[Mapping[str, str] | None]:
+    if views is None or isinstance(views, Mapping):
+        return [views] * size
+    if len(views) != size:
+        raise ValueError(f"views must be one mapping or one per patient, got {len(views)} for {size} patients.")
+    return list(views)
+
+
+TgmmProcessor.register_for_auto_class("AutoProcessor")
+
+__all__ = ["TgmmProcessor", "bert_cased_tokenizer", "default_processor"]
