@@ -24,7 +24,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.trainer import TgmmTrainer, callbacks, trainer_arguments
+from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 
 MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.epochs", "optimisation.logging_steps")}
 """Settings that a stopped run may be continued with other values of."""
@@ -56,15 +56,16 @@ def train(run: RunArguments) -> dict[str, Any]:
     tasks = list(run.tasks)
     _check_fit(model.config, data, prepared, tasks)
     model.freeze_encoders(run.model.trainable_layers)
+    training_collator = EpochCollator(processor, model.config, run.seed)
     trainer = TgmmTrainer(
         tasks=tasks,
         validation_collator=TgmmCollator(processor, model.config, training=False, seed=run.seed),
         model=model,
         args=arguments,
-        data_collator=TgmmCollator(processor, model.config, training=True, seed=run.seed),
+        data_collator=training_collator,
         train_dataset=prepared["train"],
         eval_dataset=prepared["validation"],
-        callbacks=callbacks(run),
+        callbacks=[training_collator, *early_stopping(run)],
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
@@ -95,7 +96,7 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
 
 
 def last_checkpoint(directory: Path) -> str | None:
-    """The newest complete checkpoint of a stopped run; one cut short by a kill lacks its state, which is written last."""
+    """The newest complete checkpoint of a stopped run; one cut short by a kill lacks its state, written last."""
     states = directory.glob("checkpoint-*/trainer_state.json")
     newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
     return None if newest is None else str(newest.parent)

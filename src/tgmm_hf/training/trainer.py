@@ -1,24 +1,49 @@
 """A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from tgmm_hf.configuration_tgmm import SLOTS
+from tgmm_hf.configuration_tgmm import SLOTS, TgmmConfig
+from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.validation import validate
 
 SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
 
 
+class EpochCollator(TrainerCallback):
+    """The training collator, its random crops drawn anew for every epoch from the seed and the epoch's number.
+
+    A run that is resumed at the start of an epoch then sees the crops that it would have seen without the stop.
+    """
+
+    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, seed: int) -> None:
+        self.processor, self.config, self.seed = processor, config, seed
+        self._start(0)
+
+    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
+        return self.collator(rows)
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self._start(round(state.epoch or 0))
+
+    def _start(self, epoch: int) -> None:
+        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        self.collator = TgmmCollator(self.processor, self.config, training=True, seed=seed)
+
+
 class TgmmTrainer(Trainer):
     """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
 
-    What differs from its parent: the model is called with all tasks at once; the loss components and the fusion gates of
-    the steps since the last line are logged as means; validation scores all seven modality combinations.
+    What differs from its parent: the model is called with all tasks at once; loss components and fusion gates are
+    logged as means over the steps since the last line; validation scores all seven modality combinations.
 
     Args:
         tasks: names of the tasks to train.
@@ -125,7 +150,7 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         max_grad_norm=optimisation.max_grad_norm,
         bf16=optimisation.precision == "bfloat16",
         use_cpu=use_cpu,
-        gradient_checkpointing=optimisation.gradient_checkpointing,
+        activation_checkpointing=optimisation.gradient_checkpointing,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
@@ -137,7 +162,6 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         seed=run.seed,
         data_seed=run.seed,
         dataloader_num_workers=run.data.workers,
-        dataloader_persistent_workers=run.data.workers > 0,
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=True,
@@ -146,7 +170,7 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
     )
 
 
-def callbacks(run: RunArguments) -> list[EarlyStoppingCallback]:
+def early_stopping(run: RunArguments) -> list[TrainerCallback]:
     """Early stopping, if the run wants it."""
     patience = run.optimisation.early_stopping_patience
     return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

@@ -37,10 +37,10 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
 
     Returns:
         `<task>_auc` | `<task>_c_index` | `<task>_lrap_3` of all modalities together; `score`: mean over the tasks of
-        that figure, each averaged over the seven modality combinations (six directions for retrieval), which on a hundred
-        patients is much steadier than the tri-modal figure alone; `loss`: sum over the tasks of weight times log loss,
-        Cox loss or InfoNCE on the whole split, averaged likewise. A combination without both classes, or without a
-        comparable pair, is left out.
+        that figure, each averaged over the seven modality combinations (six directions for retrieval), which on a
+        hundred patients is much steadier than the tri-modal figure alone; `loss`: sum over the tasks of weight times
+        log loss, Cox loss or InfoNCE on the whole split, averaged likewise. A combination without both classes, or
+        without a comparable pair, is left out.
 
     Raises:
         ValueError: if no figure is defined at all.

@@ -1,0 +1,98 @@
+"""A training run on invented patients: it learns to move, stops, resumes, saves and refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training.arguments import RunArguments, parse_arguments
+from tgmm_hf.training.train import last_checkpoint, train
+
+TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
+SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
+
+
+def settings(prepared_dir: Path, output: Path, **optimisation: Any) -> RunArguments:
+    return parse_arguments(
+        {
+            "output": str(output),
+            "data": {"directory": str(prepared_dir)},
+            "tasks": TASKS,
+            "model": {"overrides": {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}},
+            "optimisation": {"epochs": 2, "batch_size": 8, "logging_steps": 1, **optimisation},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunArguments, dict[str, Any]]:
+    run = settings(prepared_dir, tmp_path_factory.mktemp("run") / "model")
+    return run, train(run)
+
+
+def test_record_says_what_was_done(trained: tuple[RunArguments, dict[str, Any]]) -> None:
+    run, record = trained
+    assert json.loads((Path(run.output) / "run.json").read_text()) == record
+    assert record["data_hash"] == "invented"
+    assert record["epochs"] == 2
+    steps = [line for line in record["history"] if "loss" in line]
+    validations = [line for line in record["history"] if "eval_score" in line]
+    assert (len(steps), len(validations)) == (6, 2)
+    assert {"hf_diagnosis/mc", "hf_risk/cox", "retrieval/labs+ecg", "gate/labs+ecg+echo/labs"} <= set(steps[0])
+    assert {"eval_loss", "eval_hf_diagnosis_auc", "eval_hf_risk_c_index", "eval_retrieval_lrap_3"} <= set(
+        validations[0]
+    )
+
+
+def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArguments, dict[str, Any]]) -> None:
+    run, _ = trained
+    model = TgmmModel.from_pretrained(run.output)
+    processor = TgmmProcessor.from_pretrained(run.output)
+    baseline = model.config.tasks["hf_risk"]["baseline"]
+    assert baseline["fitted_on"] == "train+validation"
+    assert baseline["events"] > 0
+    assert model.config.tasks["hf_risk"]["weight"] == 0.5
+    assert len(processor.tokenizer) == model.config.labs_config.vocab_size
+    inputs = processor(labs={"NTproBNP": 5000, "age": 70}, return_tensors="pt")
+    assert torch.isfinite(model.eval()(**inputs, task="hf_diagnosis").logits).all()
+    for name in ("config.json", "model.safetensors", "processor_config.json", "modeling_tgmm.py", "pipeline_tgmm.py"):
+        assert (Path(run.output) / name).is_file(), name
+
+
+def test_a_stopped_run_resumes_onto_the_same_losses(
+    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
+) -> None:
+    """One epoch, then the same command with two: the second epoch is that of the run that was never stopped."""
+    _, whole = trained
+    train(settings(prepared_dir, tmp_path / "model", epochs=1))
+    resumed = train(settings(prepared_dir, tmp_path / "model"))
+    losses = [line["loss"] for line in whole["history"] if "loss" in line]
+    assert [line["loss"] for line in resumed["history"] if "loss" in line] == pytest.approx(losses, rel=1e-5)
+
+
+def test_a_run_of_other_settings_is_not_continued(
+    prepared_dir: Path, trained: tuple[RunArguments, dict[str, Any]]
+) -> None:
+    run, _ = trained
+    with pytest.raises(ValueError, match="optimisation.batch_size was 8, now 4"):
+        train(settings(prepared_dir, Path(run.output), batch_size=4))
+
+
+def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path: Path) -> None:
+    for step, complete in ((9, True), (10, True), (20, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if complete:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_data_of_another_geometry_is_refused(prepared_dir: Path, tmp_path: Path) -> None:
+    run = settings(prepared_dir, tmp_path / "model")
+    run.model.overrides["echo_config"] = {**SMALL, "image_size": 32}
+    with pytest.raises(ValueError, match="prepared with .*64.* but the model takes .*32"):
+        train(run)
