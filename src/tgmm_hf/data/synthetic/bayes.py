@@ -213,7 +213,7 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
     reference = reference or references(table, evidence)
     out: dict[str, dict] = {"hf_diagnosis": {}, "hf_risk": {}, "retrieval": {}}
     for name, posterior in reference.posterior.items():
-        rows = reference.defined[name]
+        rows: np.ndarray = reference.defined[name]
         label = table.label[rows]
         out["hf_diagnosis"][name] = {
             "auc": auc(label, posterior[rows]),

@@ -1,4 +1,4 @@
-"""`tgmm synth`: write a whole synthetic cohort. Reads as draw -> split -> render in parallel -> tables -> references."""
+"""`tgmm synth`: write a whole synthetic cohort: draw -> split -> render in parallel -> tables -> references."""
 
 import json
 import os
@@ -264,7 +264,7 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
     """truth.parquet: anomaly, posteriors and oracle risks per id (null where the subset is not readable)."""
     rows = []
     for index, split in enumerate(splits):
-        row = {
+        row: dict[str, object] = {
             "id": str(patient_identity(settings, index).hadm),
             "split": split,
             "anomaly": anomaly_of(index),

@@ -20,14 +20,14 @@ import simplejpeg
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
 from .render_ecg import MIMIC_LEADS, RATE
 from .render_echo import APEX, RADIUS, Clip
 
 ADC_GAIN = 200.0
 """WFDB units per millivolt, as in MIMIC-IV-ECG."""
-JPEG_QUALITY = 85
+JPEG_QUALITY = 75
 DEPTH_CM = 16.0
 
 
@@ -38,7 +38,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -89,7 +89,7 @@ def truncate(path: Path) -> None:
 def uid(*parts: object) -> str:
     """A DICOM UID that depends on nothing but its arguments."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
-    return generate_uid(prefix="2.25.", entropy_srcs=[digest])
+    return f"2.25.{int(digest[:32], 16)}"
 
 
 def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: datetime) -> FileDataset:
@@ -165,4 +165,4 @@ class TableWriter:
         """Finish the file and rename it into place."""
         self.text.close()
         self.raw.close()
-        os.replace(self.temporary, self.path)
+        self.temporary.replace(self.path)

@@ -3,7 +3,7 @@
 The dipole (x to the left, y to the feet, z to the back; millivolts) is a sum of Gaussian bumps in time per beat, one
 or two per wave; leads are its projections by Dower's transform (Dower et al. 1980, inverse-dipole coefficients).
 Evidence: QRS width, hypertrophy (leftward-posterior voltage), T-wave polarity, QT interval, P terminal force, AF.
-Nuisance: heart rate, respiratory variation, electrode gains, heart orientation, baseline wander, muscle and mains noise.
+Nuisance: heart rate, respiratory variation, electrode gains, heart orientation, baseline wander, muscle noise, hum.
 """
 
 import numpy as np

@@ -2,7 +2,8 @@
 
 A clip is an ultrasound sector with its apex at the top. Every view is a list of ellipses (chambers with or without a
 myocardial wall) in units of the frame height; brightness is log-compressed tissue level plus log-Rayleigh speckle
-laid out in polar coordinates around the apex. Evidence: how far the left ventricle shortens, its size, its wall, the
+in polar
+coordinates around the apex. Evidence: how far the left ventricle shortens, its size, its wall, the
 regurgitant jet's length, the left atrium's size. Every frame is rescaled to one mean and standard deviation inside
 the sector, so that brightness says nothing; a jet is colour on the same luma. Nuisance: speckle, heart rate, phase,
 position, angle, gain, the right heart, the text and ECG strip outside the sector.
@@ -23,7 +24,7 @@ PHYSICAL = {
     "shortening": lambda v: 0.42 - 0.36 * sigmoid(v - CENTRE),  # fractional shortening of the cavity's axes
     "lv_size": lambda v: 0.76 + 0.52 * sigmoid(v - CENTRE),  # end-diastolic axes relative to the template
     "wall": lambda v: 0.025 + 0.050 * sigmoid(v - CENTRE),  # wall thickness, frame heights
-    "jet": lambda v: 0.02 + 0.26 * sigmoid(1.1 * (v - CENTRE)),  # jet length, frame heights
+    "jet": lambda v: 0.02 + 0.24 * sigmoid(v - CENTRE),  # jet length, frame heights
     "la_size": lambda v: 0.72 + 0.62 * sigmoid(v - 1.0),  # axes relative to the template
 }
 """Axis units -> physical units, one-to-one."""
@@ -53,29 +54,29 @@ class View:
 
 
 FOUR_CHAMBER = (
-    Chamber("plain", -0.19, 0.44, 0.075, 0.17, -12),
-    Chamber("plain", -0.17, 0.74, 0.095, 0.085),
-    Chamber("la", 0.10, 0.755, 0.10, 0.085),
-    Chamber("lv", 0.07, 0.42, 0.115, 0.20, 8),
+    Chamber("plain", -0.19, 0.44, 0.075, 0.16, -12),
+    Chamber("plain", -0.16, 0.75, 0.085, 0.075),
+    Chamber("la", 0.10, 0.77, 0.10, 0.08),
+    Chamber("lv", 0.07, 0.39, 0.12, 0.175, 8),
 )
 LONG_AXIS = (
     Chamber("plain", -0.03, 0.24, 0.20, 0.055, 8),
     Chamber("plain", 0.23, 0.40, 0.085, 0.045, -10),
-    Chamber("la", 0.22, 0.62, 0.10, 0.085),
-    Chamber("lv", -0.10, 0.52, 0.20, 0.115, 8),
+    Chamber("la", 0.235, 0.62, 0.085, 0.085),
+    Chamber("lv", -0.11, 0.52, 0.17, 0.12, 8),
 )
 VIEW_GEOMETRY = {
-    "A2C": View((Chamber("la", 0.02, 0.76, 0.11, 0.085), Chamber("lv", 0.0, 0.42, 0.12, 0.21, 0))),
+    "A2C": View((Chamber("la", 0.02, 0.77, 0.11, 0.08), Chamber("lv", 0.0, 0.39, 0.125, 0.18, 0))),
     "A3C": View(
         (
-            Chamber("plain", 0.17, 0.66, 0.045, 0.10, -25),
-            Chamber("la", -0.09, 0.75, 0.10, 0.085),
-            Chamber("lv", -0.02, 0.41, 0.115, 0.20, -14),
+            Chamber("plain", -0.16, 0.68, 0.045, 0.10, 25),
+            Chamber("la", 0.06, 0.77, 0.10, 0.08),
+            Chamber("lv", -0.02, 0.39, 0.12, 0.175, -14),
         )
     ),
     "A4C": View(FOUR_CHAMBER),
-    "A5C": View((*FOUR_CHAMBER[:3], Chamber("plain", -0.03, 0.67, 0.04, 0.07), FOUR_CHAMBER[3])),
-    "Apical_Doppler": View(FOUR_CHAMBER, jet=(0.09, 0.63, 90)),
+    "A5C": View((*FOUR_CHAMBER[:3], Chamber("plain", -0.03, 0.70, 0.035, 0.06), FOUR_CHAMBER[3])),
+    "Apical_Doppler": View(FOUR_CHAMBER, jet=(0.09, 0.62, 90)),
     "Doppler_Parasternal_Long": View(LONG_AXIS, jet=(0.10, 0.58, 15)),
     "Doppler_Parasternal_Short": View(
         (
@@ -101,7 +102,7 @@ APEX, RADIUS, HALF_ANGLE = 0.03, 0.86, 43.0
 """Sector apex and radius in frame heights, half opening in degrees."""
 CAVITY, TISSUE, WALL, JET = 30, 100, 165, 120
 """Log-compressed grey levels before speckle and rescaling."""
-POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 220, 200, 64
+POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def render_clip(
     phase = (rng.random() + np.arange(frames) / frames * CLIP_SECONDS * heart_rate / 60) % 1.0
     systole = contraction(phase)
     scene = Scene(area, view, physical, rng)
-    target_mean, target_spread = rng.uniform(58, 72), rng.uniform(33, 40)
+    target_mean, target_spread = rng.uniform(52, 76), rng.uniform(28, 40)
     overlay = burned_in(height, width, heart_rate, rng)
     luma = np.empty((frames, height, width), np.uint8)
     blue = np.full((frames, height, width // 2), 128, np.uint8)
@@ -178,9 +179,10 @@ def polar_speckle(rng: np.random.Generator) -> np.ndarray:
     """Flattened log-Rayleigh speckle (int16 grey levels, mean about 0), correlated along the arc."""
     shape = (POLAR_RADII + POLAR_PAD + 1, POLAR_ANGLES + POLAR_PAD)
     parts = rng.standard_normal((2, *shape), dtype=np.float32)
-    parts = parts + 0.8 * (np.roll(parts, 1, axis=2) + np.roll(parts, -1, axis=2)) + 0.5 * np.roll(parts, 1, axis=1)
-    power = (parts**2).sum(axis=0) / (2 * (1 + 2 * 0.64 + 0.25))
-    return np.clip(12 * (np.log(power + 1e-3) + 0.58), -60, 40).astype(np.int16).ravel()
+    parts = parts + np.roll(parts, 1, axis=1)
+    parts = parts + np.roll(parts, 1, axis=2) + np.roll(parts, 2, axis=2)
+    power = (parts**2).sum(axis=0) / (2 * 6)
+    return np.clip(11 * (np.log(power + 1e-3) + 0.58), -45, 35).astype(np.int16).ravel()
 
 
 class Scene:
@@ -238,7 +240,7 @@ class Scene:
             np.copyto(target, values, where=values >= 0)
         if self.jet is None or systole < 0.15:
             return level, None
-        jet = self.jet_pixels(systole)
+        jet = self.jet_pixels(self.jet, systole)
         np.maximum(level, JET, out=level, where=jet)
         return level, jet
 
@@ -255,9 +257,9 @@ class Scene:
         level = CAVITY + (WALL - CAVITY) * edge
         return np.where(radius < outer, level, -1).astype(np.int16)
 
-    def jet_pixels(self, systole: float) -> np.ndarray:
+    def jet_pixels(self, along_across: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
         """A plume that widens away from the valve; its full length at mid-systole."""
-        along, across = self.jet
+        along, across = along_across
         length = self.physical["jet"] * np.sqrt(systole)
         return (along > 0) & (along < length) & (np.abs(across) < 0.018 + 0.28 * along)
 
