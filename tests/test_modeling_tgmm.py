@@ -1,0 +1,389 @@
+"""The model's promises: any modality subset, masks that hold, batches that equal singles, switches that switch."""
+
+import itertools
+
+import pytest
+import torch
+from tiny_models import only, random_batch, random_labels, smallest_config, smallest_model, tiny_tokenizer
+
+from tgmm_hf.configuration_tgmm import DEFAULT_TASKS, MODALITIES, SLOTS, SUBSETS, TgmmConfig
+from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
+from tgmm_hf.modules_tgmm import MedFlexFusion, TgmmEncoded, drop_modalities, mix
+
+TASKS = list(DEFAULT_TASKS)
+
+
+@pytest.fixture(scope="module")
+def model() -> TgmmModel:
+    return smallest_model()
+
+
+@pytest.fixture(scope="module")
+def batch(model) -> dict[str, torch.Tensor]:
+    return random_batch(model.config)
+
+
+def numbers(output) -> torch.Tensor:
+    """Everything a task answers, one row a patient."""
+    if output.embeds is not None:
+        return torch.cat([output.embeds[name] for name in MODALITIES], dim=1)
+    return torch.cat([output.logits, output.slot_attentions.flatten(1), output.candidate_attentions.flatten(1)], dim=1)
+
+
+# --- any subset ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
+def test_every_subset_gives_a_finite_loss_and_gradients(batch, subset):
+    model = smallest_model().train()
+    output = model(**only(batch, subset), task=TASKS, labels=random_labels())
+    output.loss.backward()
+    assert torch.isfinite(output.loss) and output.loss > 0
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
+def test_absent_keys_equal_zero_masks(model, batch, subset):
+    keys = {
+        "labs": ("input_ids", "attention_mask"),
+        "ecg": ("ecg_values", "ecg_mask"),
+        "echo": ("pixel_values_videos", "view_mask"),
+    }
+    given = {key: batch[key] for name in subset for key in keys[name]}
+    with torch.no_grad():
+        for task in TASKS:
+            assert torch.allclose(
+                numbers(model(**given, task=task)), numbers(model(**only(batch, subset), task=task)), atol=1e-6
+            )
+
+
+def test_slots_follow_what_is_present(model, batch):
+    mixed = only(batch, ("ecg", "echo"), slice(0, 1))
+    mixed = only(mixed, ("labs",), slice(1, 2))
+    with torch.no_grad():
+        output = model(**mixed, task="hf_diagnosis")
+    for row, present in enumerate([{"ecg", "echo"}, {"labs"}, set(MODALITIES), set(MODALITIES)]):
+        assert output.slot_mask[row].tolist() == [set(slot) <= present for slot in SLOTS]
+    # Attention to and from absent slots is exactly zero; from present ones it sums to one.
+    assert torch.equal(output.slot_attentions.sum(-1) > 0, output.slot_mask)
+    assert output.slot_attentions[1, 0, 0].item() == pytest.approx(1.0, abs=1e-6)
+    assert (output.candidate_attentions * ~output.slot_mask[:, None]).abs().max() == 0
+
+
+def test_patient_without_anything_gets_no_answer(model, batch):
+    nothing = only(batch, (), slice(0, 1))
+    with torch.no_grad():
+        output = model(**nothing, task="hf_risk")
+    assert torch.isnan(output.probabilities[0]).all() and torch.isnan(output.risk[0])
+    assert torch.isfinite(output.probabilities[1:]).all()
+    trained = smallest_model().train()(**nothing, task="hf_risk", labels={"hf_risk": random_labels()["hf_risk"]})
+    assert torch.isfinite(trained.loss)
+
+
+def test_no_modality_at_all_is_refused(model):
+    with pytest.raises(ValueError, match="No modality given"):
+        model(task="hf_diagnosis")
+
+
+# --- masks and batches --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_values_under_a_mask_change_nothing(model, batch, task):
+    mixed = only(only(batch, ("labs", "echo"), slice(0, 1)), ("ecg",), slice(1, 2))
+    other = {key: value.clone() for key, value in mixed.items()}
+    other["ecg_values"][~mixed["ecg_mask"]] = torch.nan
+    other["pixel_values_videos"][~mixed["view_mask"]] = 1e6
+    other["input_ids"][mixed["attention_mask"] == 0] = 7
+    with torch.no_grad():
+        assert torch.allclose(numbers(model(**mixed, task=task)), numbers(model(**other, task=task)), atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_equals_its_singles(model, batch, task):
+    mixed = only(only(batch, ("labs", "echo"), slice(0, 1)), ("ecg",), slice(1, 2))
+    with torch.no_grad():
+        together = numbers(model(**mixed, task=task))
+        alone = [numbers(model(**{k: v[i : i + 1] for k, v in mixed.items()}, task=task)) for i in range(4)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_left_and_right_padding_agree(model, batch):
+    right = only(batch, ("labs",))
+    left = dict(right)
+    for key in ("input_ids", "attention_mask"):
+        left[key] = torch.stack(
+            [row.roll(int(20 - n), 0) for row, n in zip(right[key], right["attention_mask"].sum(1), strict=True)]
+        )
+    # BERT's positions are absolute, so the numbers differ; the token read as the summary must be the first real one.
+    with torch.no_grad():
+        shifted = model.labs_encoder(input_ids=left["input_ids"], attention_mask=left["attention_mask"])
+        first = left["attention_mask"].argmax(1)
+        expected = shifted.last_hidden_state[torch.arange(4), first]
+        features = model.get_labs_features(left["input_ids"], left["attention_mask"])
+    assert torch.allclose(features, expected, atol=1e-6)
+
+
+def test_keep_equals_masking_the_input(model, batch):
+    with torch.no_grad():
+        encoded = model.encode(**batch)
+        for subset in SUBSETS:
+            kept = model.answer(encoded.keep(subset), "hf_diagnosis")
+            masked = model(**only(batch, subset), task="hf_diagnosis")
+            assert torch.allclose(kept.logits, masked.logits, atol=1e-5)
+    with pytest.raises(ValueError, match="mri"):
+        encoded.keep(("mri",))
+
+
+def test_only_present_clips_are_encoded(model, batch):
+    seen = []
+    hook = model.echo_encoder.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(len(kwargs["pixel_values_videos"])), with_kwargs=True
+    )
+    with torch.no_grad():
+        model(**batch, task="hf_diagnosis")
+        model(**only(batch, ("labs", "ecg")), task="hf_diagnosis")
+    hook.remove()
+    assert seen == [int(batch["view_mask"].sum())]
+
+
+# --- equations ------------------------------------------------------------------------------------------------------
+
+
+def test_mix_by_hand():
+    t, s, m = torch.tensor(0.2), torch.tensor(-0.5), torch.tensor(1.5)
+    l1, l2 = torch.sigmoid(t + s + m), torch.sigmoid(t + s)
+    assert mix([t])[0] == t
+    assert mix([t, s])[0].item() == pytest.approx((l2 * t + (1 - l2) * s).item())
+    assert mix([t, s, m])[0].item() == pytest.approx((l1 * t + l2 * s + (1 - l1 - l2) * m).item())
+    # The third weight may be negative: the paper's.
+    assert 1 - torch.sigmoid(torch.tensor(6.0)) - torch.sigmoid(torch.tensor(4.0)) < 0
+
+
+def test_fusion_follows_equations_1_to_8_written_out():
+    """The bi-modal labs+echo slot, token by token, from the module's own matrices."""
+    config = smallest_config()
+    torch.manual_seed(1)
+    fusion = MedFlexFusion(config)
+    tokens = {name: torch.randn(2, config.num_fusion_tokens, config.hidden_size) for name in MODALITIES}
+    present = {name: torch.ones(2, dtype=torch.bool) for name in MODALITIES}
+    with torch.no_grad():
+        output = fusion(tokens, present)
+        w = fusion.projection
+        keys = {n: w.project_key(w.key(tokens[n])) for n in ("labs", "echo")}
+        values = {n: w.project_value(w.value(tokens[n])) for n in ("labs", "echo")}
+        lk, lv = torch.sigmoid(keys["labs"] + keys["echo"]), torch.sigmoid(values["labs"] + values["echo"])
+        key, value = lk * keys["labs"] + (1 - lk) * keys["echo"], lv * values["labs"] + (1 - lv) * values["echo"]
+        expected = 0
+        for name in ("labs", "echo"):
+            query = w.project_query(w.query(tokens[name]))
+            scores = torch.einsum("bnd,bmd->bnm", query, key) / config.projection_dim**0.5
+            local = w.output(torch.einsum("bnm,bmd->bnd", scores.softmax(-1), value))
+            gate = torch.sigmoid(fusion.gates["labs+echo"](torch.cat([tokens["labs"], tokens["echo"], local], -1)))
+            expected = expected + gate * local
+            assert torch.allclose(output.gates["labs+echo"][name], gate.mean((1, 2)), atol=1e-6)
+    slot = SLOTS.index(("labs", "echo"))
+    assert torch.allclose(output.slots[:, slot], expected.relu(), atol=1e-5)
+    assert torch.allclose(output.slots[:, SLOTS.index(("ecg",))], tokens["ecg"].relu())
+
+
+def test_one_fusion_token_makes_the_query_projection_idle():
+    """The paper's printed form: one key, a softmax over it does nothing, so W_Q gets no gradient."""
+    model = smallest_model(num_fusion_tokens=1).train()
+    model(**random_batch(model.config), task="hf_diagnosis", labels=random_labels()).loss.backward()
+    assert model.fusion.projection.query.weight.grad.abs().max() < 1e-9
+    assert model.fusion.projection.key.weight.grad is not None
+
+
+def test_insert_position_changes_the_task_text():
+    texts = []
+    for position in (0, 8, 16):
+        model = smallest_model(tasks={"t": {**DEFAULT_TASKS["hf_diagnosis"], "insert_position": position}})
+        texts.append(model.guidance.encode_text("t", model.get_input_embeddings()).mean(0))
+    assert all((a - b).abs().max() > 1e-4 for a, b in itertools.combinations(texts, 2))
+
+
+def test_logits_are_sums_of_token_log_probabilities(model, batch):
+    with torch.no_grad():
+        logits = model(**batch, task="hf_diagnosis").logits
+    assert (logits < 0).all()
+    # "heart failure" + end has 3 tokens, "no heart failure" + end has 4; likelihoods of two answers cannot exceed 1.
+    assert (logits.exp().sum(1) <= 1).all()
+    normalised = smallest_model(length_normalised=True)
+    with torch.no_grad():
+        expected = logits / torch.tensor([4.0, 3.0])
+        assert torch.allclose(normalised(**batch, task="hf_diagnosis").logits, expected, atol=1e-5)
+
+
+def test_prognosis_risk_is_the_difference_of_the_candidates(model, batch):
+    with torch.no_grad():
+        output = model(**batch, task="hf_risk")
+    assert torch.allclose(output.risk, output.logits[:, 1] - output.logits[:, 0])
+
+
+def test_embeddings_are_unit_vectors_or_absent(model, batch):
+    with torch.no_grad():
+        output = model(**only(batch, ("labs",), slice(0, 1)), task="retrieval")
+    assert output.embeds_mask["labs"].all()
+    assert output.embeds_mask["ecg"].tolist() == [False, True, True, True]
+    assert torch.allclose(output.embeds["ecg"].norm(dim=1), output.embeds_mask["ecg"].float(), atol=1e-5)
+
+
+def test_modality_dropout_always_leaves_one():
+    torch.manual_seed(0)
+    present = {name: torch.tensor([True, name == "ecg", False]).repeat(200) for name in MODALITIES}
+    dropped = drop_modalities(TgmmEncoded({}, present), 0.9).present
+    stacked = torch.stack([dropped[name] for name in MODALITIES], 1).reshape(200, 3, 3)
+    assert stacked[:, 0].any(1).all() and not stacked[:, 0].all()
+    assert stacked[:, 1].tolist() == [[False, True, False]] * 200
+    assert not stacked[:, 2].any()
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+NO_GRADIENT_BY_DESIGN = {
+    # MViT reads only the class token of its last block, which no pooled query and no relative position reaches.
+    f"echo_encoder.layers.1.attention.{part}"
+    for part in ("query_pool.convolution.weight", "positions.rows", "positions.cols", "positions.frames")
+}
+
+
+def training_step(model: TgmmModel) -> tuple[set[str], set[str]]:
+    """Names of the parameters that changed after one step, and of those that did not."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=10.0)
+    model(**random_batch(model.config), task=TASKS, labels=random_labels()).loss.backward()
+    optimizer.step()
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    return changed, set(before) - changed
+
+
+def test_every_parameter_changes_after_one_step():
+    model = smallest_model(modality_dropout=0.0, feature_dropout=0.0, drop_path=0.0).train()
+    _, unchanged = training_step(model)
+    # The embeddings of words that no patient of the batch has belong to a table that did change.
+    assert unchanged == NO_GRADIENT_BY_DESIGN
+
+
+def test_frozen_parameters_stay_and_the_last_layers_train():
+    model = smallest_model(modality_dropout=0.0, feature_dropout=0.0, drop_path=0.0).train()
+    model.freeze_encoders(1)
+    changed, unchanged = training_step(model)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert unchanged == frozen | NO_GRADIENT_BY_DESIGN
+    assert any(name.startswith("labs_encoder.encoder.layer.1.") for name in changed)
+    assert any(name.startswith("labs_encoder.encoder.layer.0.") for name in frozen)
+    assert "ecg_encoder.layernorm.weight" in changed
+    model.freeze_encoders(None)
+    assert all(p.requires_grad for p in model.parameters())
+    with pytest.raises(ValueError, match="has 2 layers, cannot leave the last 5"):
+        model.freeze_encoders(5)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    gradients = []
+    for checkpointing in (False, True):
+        model = smallest_model(
+            modality_dropout=0.0,
+            feature_dropout=0.0,
+            drop_path=0.0,
+            labs_config={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+        ).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(**random_batch(model.config), task="hf_diagnosis", labels=random_labels()).loss.backward()
+        gradients.append(model.echo_encoder.embeddings.patch_embedding.weight.grad)
+    assert torch.allclose(*gradients, atol=1e-6) and gradients[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("guidance", ["none", "human", "human+learned"])
+@pytest.mark.parametrize("response", ["decoder", "linear"])
+@pytest.mark.parametrize("sstc_in_memory", [True, False])
+def test_ablation_switches_train(guidance, response, sstc_in_memory):
+    model = smallest_model(guidance=guidance, response=response, sstc_in_memory=sstc_in_memory).train()
+    output = model(**random_batch(model.config), task=TASKS, labels=random_labels())
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    assert (output.by_task["hf_diagnosis"].slot_attentions is None) == (guidance == "none")
+    assert ("hf_diagnosis/lm" in output.losses) == (response == "decoder")
+    assert any("guidance.learned" in name for name, _ in model.named_parameters()) == (guidance == "human+learned")
+
+
+def test_unlabelled_rows_do_not_train(batch):
+    model = smallest_model(modality_dropout=0.0).eval()
+    labels = random_labels()
+    mask = torch.tensor([True, True, False, False])
+    for task in ("hf_diagnosis", "hf_risk"):
+        masked = {name: value.clone() for name, value in labels[task].items()} | {"mask": mask}
+        two = {name: value[:2] for name, value in labels[task].items()}
+        full = model(**batch, task=task, labels={task: masked}).loss
+        assert full.item() == pytest.approx(
+            model(**{k: v[:2] for k, v in batch.items()}, task=task, labels={task: two}).loss.item(), rel=1e-5
+        )
+        nobody = masked | {"mask": torch.zeros(4, dtype=torch.bool)}
+        assert model(**batch, task=task, labels={task: nobody}).loss.item() == 0.0
+
+
+# --- tasks as data --------------------------------------------------------------------------------------------------
+
+
+def test_a_task_can_be_added_to_a_trained_model(model, batch):
+    ours = smallest_model()
+    tokenizer = tiny_tokenizer()
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    ours.add_task(
+        "congestion",
+        {"kind": "diagnosis", "question": "Does this patient have congestion ?", "learnable_phrase": "congestion",
+         "candidates": ["no congestion", "congestion", "high congestion"]},
+        tokenizer,
+    )  # fmt: skip
+    with torch.no_grad():
+        assert ours(**batch, task="congestion").probabilities.shape == (4, 3)
+    after = ours.state_dict()
+    for name, value in before.items():
+        assert torch.equal(after[name][: len(value)], value), name
+    with pytest.raises(ValueError, match="already has a task"):
+        ours.add_task("congestion", DEFAULT_TASKS["hf_diagnosis"], tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "prediction"}, "one of"),
+        ({"candidates": ["yes"]}, "at least two"),
+        ({"insert_position": 40}, "40 and 16"),
+        ({"loss_weight": 1.0}, "unknown keys"),
+        ({"loss_weights": {"cox": 1.0}}, "unknown loss weights"),
+        ({"kind": "prognosis"}, "horizon_days"),
+    ],
+)
+def test_tasks_that_cannot_run_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        TgmmConfig.tiny(tasks={"t": {**DEFAULT_TASKS["hf_diagnosis"], **change}})
+
+
+def test_candidates_unknown_to_the_tokenizer_are_refused():
+    config = TgmmConfig.tiny(tasks={"t": {**DEFAULT_TASKS["hf_diagnosis"], "candidates": ["zebra", "heart failure"]}})
+    with pytest.raises(ValueError, match="zebra"):
+        config.tokenize_tasks(tiny_tokenizer())
+
+
+def test_unknown_task_is_refused_by_name(model, batch):
+    with pytest.raises(ValueError, match=r"'stroke'.*hf_diagnosis"):
+        model(**batch, task="stroke")
+
+
+# --- the classification head ----------------------------------------------------------------------------------------
+
+
+def test_sequence_classification_is_the_same_model(tmp_path, model, batch):
+    model.save_pretrained(tmp_path)
+    classifier = TgmmForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        expected = model(**batch, task="hf_diagnosis").logits
+        output = classifier(**batch, labels=torch.tensor([0, 1, -100, 1]))
+    assert torch.equal(output.logits, expected)
+    labels = {"label": torch.tensor([0, 1, 0, 1]), "mask": torch.tensor([True, True, False, True])}
+    with torch.no_grad():
+        assert output.loss == model(**batch, task="hf_diagnosis", labels={"hf_diagnosis": labels}).loss
