@@ -6,6 +6,7 @@ tokens, S task-text tokens.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,11 @@ from .modules_tgmm import (
     join_names,
     pool_slots,
 )
+
+# Nothing here runs the pipeline: importing it makes its code part of every saved repository.
+from .pipeline_tgmm import TgmmCardiacPipeline
+
+PIPELINE_TASK = "cardiac-analysis"
 
 ENCODERS = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
 """Encoder classes that travel with this file; any other model type goes through `AutoModel`."""
@@ -116,6 +122,21 @@ class TgmmPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         else:
             super()._init_weights(module)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save config, weights and code so that every Auto class and `pipeline("cardiac-analysis")` find theirs.
+
+        transformers by itself writes only the class being saved into `auto_map`.
+        """
+        self.config.auto_map = {
+            "AutoConfig": f"configuration_tgmm.{TgmmConfig.__name__}",
+            "AutoModel": f"modeling_tgmm.{TgmmModel.__name__}",
+            "AutoModelForSequenceClassification": f"modeling_tgmm.{TgmmForSequenceClassification.__name__}",
+        }
+        self.config.custom_pipelines = {
+            PIPELINE_TASK: {"impl": f"pipeline_tgmm.{TgmmCardiacPipeline.__name__}", "pt": [AutoModel.__name__]}
+        }
+        super().save_pretrained(save_directory, **kwargs)
 
 
 class TgmmModel(TgmmPreTrainedModel):

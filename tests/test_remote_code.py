@@ -1,0 +1,121 @@
+"""A saved directory works in a clean process where the package cannot be imported, with identical numbers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import random_batch, smallest_model, tiny_tokenizer
+
+from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification
+from tgmm_hf.processing_tgmm import default_processor
+
+PATIENT = {
+    "labs": {"Creatinine": 1.4, "age": 71, "gender": "F"},
+    "ecg": {"sampling_rate": 250, "lead_names": ["I", "II", *[f"V{i}" for i in range(1, 7)]]},
+}
+
+CLEAN_PROCESS = """
+import sys
+sys.modules["tgmm_hf"] = None  # importing it raises ImportError
+import json, pathlib
+import numpy as np, torch
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, pipeline
+
+directory, work = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+batch = torch.load(work / "batch.pt")
+patient = json.loads((work / "patient.json").read_text())
+patient["ecg"]["signal"] = np.load(work / "signal.npy")
+
+config = AutoConfig.from_pretrained(directory, trust_remote_code=True)
+model = AutoModel.from_pretrained(directory, trust_remote_code=True).eval()
+classifier = AutoModelForSequenceClassification.from_pretrained(directory, trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained(directory, trust_remote_code=True)
+pipe = pipeline("cardiac-analysis", model=str(directory), trust_remote_code=True, device="cpu")
+with torch.no_grad():
+    outputs = {
+        "diagnosis": model(**batch, task="hf_diagnosis").logits,
+        "embeds": model(**batch, task="retrieval").embeds["echo"],
+        "classifier": classifier(**batch).logits,
+    }
+inputs = processor(labs=patient["labs"], ecg=patient["ecg"], return_tensors="pt")
+torch.save({**outputs, "inputs": dict(inputs)}, work / "clean.pt")
+(work / "clean.json").write_text(json.dumps({"pipeline": pipe(patient), "tasks": list(config.tasks)}))
+model.save_pretrained(work / "again")
+processor.save_pretrained(work / "again")
+assert not any(name.startswith("tgmm_hf.") for name in sys.modules)
+"""
+
+
+def run_clean(directory: Path, work: Path, home: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    completed = subprocess.run(
+        [sys.executable, "-c", CLEAN_PROCESS, str(directory), str(work)],
+        env=environment,
+        cwd=work,
+        capture_output=True,
+        text=True,
+    )
+    assert completed.returncode == 0, completed.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return smallest_model(seed=3)
+
+
+def test_clean_process_loads_everything_and_answers_the_same(tmp_path, model):
+    processor = default_processor(model.config, tiny_tokenizer())
+    saved = tmp_path / "tgmm"
+    model.save_pretrained(saved)
+    processor.save_pretrained(saved)
+    batch = random_batch(model.config)
+    torch.save(batch, tmp_path / "batch.pt")
+    signal = np.random.default_rng(0).normal(scale=0.3, size=(8, 2500))
+    np.save(tmp_path / "signal.npy", signal)
+    (tmp_path / "patient.json").write_text(json.dumps(PATIENT))
+
+    run_clean(saved, tmp_path, tmp_path / "home")
+
+    clean = torch.load(tmp_path / "clean.pt")
+    with torch.no_grad():
+        assert torch.equal(clean["diagnosis"], model(**batch, task="hf_diagnosis").logits)
+        assert torch.equal(clean["classifier"], clean["diagnosis"])
+        assert torch.equal(clean["embeds"], model(**batch, task="retrieval").embeds["echo"])
+    patient = {**PATIENT, "ecg": {**PATIENT["ecg"], "signal": signal}}
+    inputs = processor(labs=patient["labs"], ecg=patient["ecg"], return_tensors="pt")
+    assert clean["inputs"].keys() == inputs.keys()
+    assert all(torch.equal(clean["inputs"][key], inputs[key]) for key in inputs)
+    report = json.loads((tmp_path / "clean.json").read_text())
+    assert report["tasks"] == list(model.config.tasks)
+    answer = report["pipeline"]
+    assert answer["used"]["labs"] and answer["used"]["ecg"] and not answer["used"]["echo"]
+    assert sum(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+    # What was loaded from code in a directory saves again, code included.
+    run_clean(tmp_path / "again", tmp_path, tmp_path / "home2")
+    assert torch.equal(torch.load(tmp_path / "clean.pt")["diagnosis"], clean["diagnosis"])
+
+
+def test_a_repository_saved_from_the_head_serves_the_base_model_too(tmp_path, model):
+    head = TgmmForSequenceClassification(model.config)
+    head.tgmm.load_state_dict(model.state_dict())
+    head.save_pretrained(tmp_path)
+    from tgmm_hf.modeling_tgmm import TgmmModel
+
+    again = TgmmModel.from_pretrained(tmp_path).eval()
+    batch = random_batch(model.config)
+    with torch.no_grad():
+        assert torch.equal(again(**batch, task="hf_risk").logits, model(**batch, task="hf_risk").logits)
+    auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSequenceClassification"}
