@@ -1,7 +1,7 @@
 """TGMM: lab tests, 12-lead ECG and echocardiogram in one Hugging Face model.
 
-Importing the package registers its classes with transformers, so that `AutoModel.from_pretrained` and its relatives load
-a saved model with this package's own code, without `trust_remote_code`.
+Importing the package registers its classes with transformers: `AutoModel.from_pretrained` and its relatives then load a
+saved model with this package's own code, without `trust_remote_code`.
 """
 
 from importlib.metadata import PackageNotFoundError, version

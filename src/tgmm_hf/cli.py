@@ -1,0 +1,337 @@
+"""The `tgmm` command: every subcommand is a few lines over a package of the library.
+
+Exit codes: 0 done; 1 the work failed, with the reasons printed; 2 the command line was wrong. Set TGMM_DEBUG=1 to see
+the traceback behind an error.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="TGMM: lab tests, 12-lead ECG and echocardiogram in one model. Research software, not a medical device.",
+)
+
+
+class Size(StrEnum):
+    """Which model's clip geometry: `tiny` 64 px, `paper` 224 px."""
+
+    tiny = "tiny"
+    paper = "paper"
+
+
+class Evidence(StrEnum):
+    """How much the synthetic modalities say of the disease."""
+
+    default = "default"
+    strong = "strong"
+
+
+class Split(StrEnum):
+    """A split of the cohort."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Directory to write.")],
+    patients: Annotated[int, typer.Option(min=7, help="Number of patients.")] = 1524,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
+    evidence: Annotated[
+        Evidence, typer.Option(help="strong: Bayes AUC >= 0.98, for demonstrations.")
+    ] = Evidence.default,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of an echo clip.")] = 32,
+    height: Annotated[int, typer.Option(min=64, help="Height of an echo clip; smaller is faster.")] = 240,
+    width: Annotated[int, typer.Option(min=64, help="Width of an echo clip.")] = 320,
+    all_test: Annotated[bool, typer.Option("--all-test", help="Put every patient into the test split.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Write a synthetic tri-modal cohort in MIMIC's file formats.
+
+    Writes the MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO layouts, cohort.parquet (for `tgmm prepare`), views.csv,
+    truth.parquet and bayes.json (the best figures any model can reach). Synthetic figures are no clinical evidence.
+
+    Example: tgmm synth demo/cohort --patients 441 --seed 0 --evidence strong
+    """
+    from tgmm_hf.data.synthetic.cohort import write_cohort
+
+    table = write_cohort(
+        out,
+        patients,
+        seed,
+        evidence.value,
+        workers=workers,
+        frames=frames,
+        height=height,
+        width=width,
+        all_test=all_test,
+    )
+    best = json.loads((out / "bayes.json").read_text())
+    typer.echo(f"{patients} patients: {table}; what a perfect model would reach: {out / 'bayes.json'}")
+    for name, figures in best["population"]["hf_diagnosis"].items():
+        typer.echo(f"  {name:<14} diagnosis AUC {figures['auc']:.3f}")
+
+
+@app.command()
+def prepare(
+    cohort: Annotated[
+        Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    size: Annotated[Size, typer.Option(help="Clip geometry: tiny (64 px) or paper (224 px).")] = Size.tiny,
+    model: Annotated[str | None, typer.Option(help="Take geometry and tasks from this saved model instead.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    overwrite: Annotated[bool, typer.Option(help="Replace a result of other data or settings.")] = False,
+) -> None:
+    """Turn a cohort table and its files into a model-ready data set.
+
+    What cannot be read is left out and listed with its reason in refused.csv; prepare.json has the counts. A stopped
+    run goes on where it was.
+
+    Example: tgmm prepare demo/cohort --out demo/data
+    """
+    from tgmm_hf.data.prepare import prepare as prepare_cohort
+
+    processor, tasks = _processor_and_tasks(size, model)
+    table = cohort / "cohort.parquet" if cohort.is_dir() else cohort
+    summary = prepare_cohort(table, out, processor, num_proc=workers, root=root, tasks=tasks, overwrite=overwrite)
+    if not any(counts["records"] for counts in summary["counts"].values()):
+        raise ValueError(f"No record of {table} could be used: the reasons are in {out / 'refused.csv'}.")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/ for examples.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, replaces a setting of the file. Repeatable.")
+    ] = None,
+) -> None:
+    """Train a model as a YAML file says, and save it with its processor and code.
+
+    The same command continues a run that was stopped. For several GPUs:
+    accelerate launch scripts/train_tgmm.py CONFIG.yaml
+
+    Example: tgmm train configs/demo.yaml --set optimisation.epochs=2
+    """
+    from tgmm_hf.training.arguments import read_arguments
+
+    run = read_arguments(config, settings or [])
+    from tgmm_hf.training.train import train as train_model
+
+    record = train_model(run)
+    ((metric, value),) = record["best_metric"].items()
+    typer.echo(f"{run.output}: validation {metric} {value:.4f} at step {record['best_step']}; history in run.json")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")],
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    split: Annotated[Split, typer.Option(help="Which patients.")] = Split.test,
+    bayes: Annotated[
+        Path | None, typer.Option(help="Synthetic cohort (its bayes.json): adds the best reachable figures.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Patients per batch.")] = 16,
+) -> None:
+    """Measure a model for all seven modality combinations, every figure with its interval.
+
+    Writes metrics.json, metrics.txt, predictions.parquet, figures and report.html.
+
+    Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
+    """
+    from tgmm_hf.evaluation.evaluate import evaluate as evaluate_model
+
+    evaluate_model(
+        model, data, out, split=split.value, bayes=bayes, seed=seed, bootstrap=bootstrap, batch_size=batch_size
+    )
+    typer.echo((out / "metrics.txt").read_text())
+    typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")],
+    labs: Annotated[
+        Path | None, typer.Option(help='JSON file, {"Creatinine": 1.4, "BNP": [880, "pg/mL"], ...}.')
+    ] = None,
+    ecg: Annotated[Path | None, typer.Option(help="WFDB record or DICOM waveform.")] = None,
+    echo: Annotated[Path | None, typer.Option(help="Directory of an echo study, or one DICOM file.")] = None,
+    views: Annotated[
+        Path | None, typer.Option(help="CSV with the view of each echo file (columns dicom_filepath, view).")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Cohort table (.parquet or .csv) instead of --labs, --ecg, --echo.")
+    ] = None,
+    split: Annotated[Split | None, typer.Option(help="Only these patients of the table.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many patients of the table.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Task of the model; all if left out. Repeatable.")] = None,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("prediction.json"),
+    batch_size: Annotated[int, typer.Option(min=1, help="Patients per batch.")] = 8,
+) -> None:
+    """Predict one patient, or every patient of a table.
+
+    Any of the three modalities may be missing. The JSON says what was used and what was refused, and why.
+
+    Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
+    """
+    one = {"labs": labs, "ecg": ecg, "echo": echo}
+    if (manifest is None) == all(path is None for path in one.values()):
+        raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
+    if manifest is None:
+        patients = [_patient(labs, ecg, echo, views)]
+    else:
+        patients = _patients(manifest, None if split is None else split.value)[:limit]
+    if not patients:
+        raise ValueError(f"{manifest} has no patient{f' in the split {split.value}' if split else ''}.")
+    predictions = _predict(model, patients, task, batch_size)
+    _write_json(out, predictions if manifest is not None else predictions[0])
+    _print_predictions(predictions)
+    unanswered = sum(not any(prediction["used"].values()) for prediction in predictions)
+    typer.echo(f"{len(predictions) - unanswered} of {len(predictions)} patients predicted: {out}")
+    if unanswered == len(predictions):
+        raise typer.Exit(1)
+
+
+def _patient(labs: Path | None, ecg: Path | None, echo: Path | None, views: Path | None) -> dict[str, Any]:
+    """One patient as the pipeline takes it, from the files of the command line."""
+    patient: dict[str, Any] = {"id": None}
+    if labs is not None:
+        patient["labs"] = _read_labs(labs)
+    if ecg is not None:
+        patient["ecg"] = str(ecg)
+    if echo is not None:
+        patient["echo"] = str(echo) if echo.is_dir() else [str(echo)]
+        patient["views"] = None if views is None else _read_views(views)
+    return patient
+
+
+def _patients(table: Path, split: str | None) -> list[dict[str, Any]]:
+    """The patients of a cohort table as the pipeline takes them."""
+    from tgmm_hf.data.manifest import read_manifest
+
+    manifest = read_manifest(table)
+    return [
+        {
+            "id": row.id,
+            "labs": row.labs or None,
+            "ecg": None if row.ecg_path is None else str(manifest.absolute(row.ecg_path)),
+            "echo": [str(manifest.absolute(path)) for path in row.echo_paths] or None,
+            "views": {
+                path: view for path, view in zip(row.echo_paths, row.echo_views, strict=True) if view is not None
+            },
+        }
+        for row in manifest.rows
+        if split is None or row.split == split
+    ]
+
+
+def _read_labs(path: Path) -> dict[str, Any]:
+    """A laboratory row; [value, unit] stands for a value with its unit."""
+    try:
+        row = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{path} must hold one object of column names and values, got {type(row).__name__}.")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _read_views(path: Path) -> dict[str, str]:
+    """File name -> view, from a CSV with the columns dicom_filepath and view."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if missing := {"dicom_filepath", "view"} - set(reader.fieldnames or []):
+            raise ValueError(f"{path} lacks the column(s) {', '.join(sorted(missing))}; it has {reader.fieldnames}.")
+        return {row["dicom_filepath"]: row["view"] for row in reader}
+
+
+def _predict(
+    model: str, patients: Sequence[Mapping[str, Any]], tasks: list[str] | None, batch_size: int
+) -> list[dict[str, Any]]:
+    """The pipeline's answers, with a progress bar where there are many."""
+    from tqdm import tqdm
+
+    from tgmm_hf import TgmmCardiacPipeline, TgmmModel, TgmmProcessor
+
+    pipe = TgmmCardiacPipeline(model=TgmmModel.from_pretrained(model), processor=TgmmProcessor.from_pretrained(model))
+    answers = pipe(iter(patients), tasks=tasks, batch_size=batch_size)
+    return list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
+
+
+def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20) -> None:
+    """Answers of the first patients, and a table of everything that was refused."""
+    for prediction in predictions[:shown]:
+        typer.echo(f"patient {prediction['id'] or '-'}: used {_used(prediction['used'])}")
+        for name, answer in prediction.items():
+            if isinstance(answer, dict) and "probabilities" in answer:
+                typer.echo(f"  {name}: " + ", ".join(f"{c} {p:.3f}" for c, p in answer["probabilities"].items()))
+            if isinstance(answer, dict) and "risk_by_day" in answer:
+                by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
+                typer.echo(f"  {name}: {by_day or 'no baseline stored'} (score {answer['risk']:.3f})")
+    if len(predictions) > shown:
+        typer.echo(f"... and {len(predictions) - shown} more in the file")
+    refused = [(prediction["id"] or "-", entry) for prediction in predictions for entry in prediction["refused"]]
+    if refused:
+        typer.echo(f"{len(refused)} items refused:")
+    for identifier, entry in refused:
+        typer.echo(f"  {identifier}  {entry['item']}  {entry['reason']}")
+
+
+def _used(used: Mapping[str, Sequence[str]]) -> str:
+    """How much of each modality an answer rests on; no values."""
+    words = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
+    return ", ".join(f"{len(items)} {words[name]}" for name, items in used.items() if items) or "nothing"
+
+
+def _processor_and_tasks(size: Size, model: str | None) -> tuple[Any, dict[str, Any]]:
+    """Processor with the clip geometry to prepare for, and the tasks that the table's labels belong to."""
+    from tgmm_hf import TgmmConfig, TgmmProcessor, default_processor
+
+    if model is not None:
+        config = TgmmConfig.from_pretrained(model)
+        return TgmmProcessor.from_pretrained(model), config.tasks or {}
+    # the tokenizer is not used for preparing; any that fits will do
+    config = TgmmConfig() if size is Size.paper else TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE})
+    return default_processor(config), config.tasks or {}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an error that a user can mend is one line, not a traceback."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="tgmm")
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("TGMM_DEBUG"):
+            raise
+        print(f"tgmm: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
