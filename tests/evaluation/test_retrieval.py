@@ -91,6 +91,28 @@ def test_signal_lies_above_the_chance_interval():
     assert result["lrap_3"] > result["lrap_4"] > result["lrap_full"]
 
 
+def test_chance_interval_is_no_narrower_than_random_pairing_and_never_zero():
+    query, gallery = embeddings(60, signal=0.0)
+    similarity = query @ gallery.T
+    generator = np.random.default_rng(0)
+    paired = []
+    for _ in range(300):
+        shuffled = similarity[:, generator.permutation(60)]
+        paired.append(expected_scores(*beaten_by(shuffled, np.arange(60)), 3)["lrap"].mean())
+    low, high = evaluate_direction(query, gallery, np.arange(60), seed=0, replicates=2000)["lrap_3_chance_ci"]
+    assert high - low > 0.9 * np.subtract(*np.quantile(paired, [0.975, 0.025]))
+    collapsed = np.ones((60, 4)) / 2
+    result = evaluate_direction(collapsed, collapsed, np.arange(60), seed=0, replicates=200)
+    assert np.ptp(result["lrap_3_chance_ci"]) > 0.05 and result["lrap_3"] < result["lrap_3_chance_ci"][0]
+
+
+def test_chance_interval_with_several_records_per_patient():
+    query, gallery = embeddings(20, signal=0.0)
+    patients = np.r_[np.zeros(5), np.arange(1, 16)]
+    low, high = evaluate_direction(query, gallery, patients, seed=0, replicates=500)["lrap_full_chance_ci"]
+    assert 1 / 20 < low < high < 1
+
+
 def test_too_few_patients_give_reasons():
     query, gallery = embeddings(3)
     result = evaluate_direction(query, gallery, np.arange(3), seed=0, replicates=10)

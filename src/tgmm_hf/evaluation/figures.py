@@ -180,12 +180,19 @@ def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
                 linewidth=1,
                 zorder=3,
             )
+            optimum = entry.get(f"bayes_lrap_{suffix}_population")
+            if optimum is not None:
+                axes.plot(
+                    position, optimum, "D", markerfacecolor="white", markeredgecolor="0.35", markersize=5, zorder=4
+                )
         labels = [direction.replace("ecg", "ECG").replace("->", " → ") for direction in directions]
         axes.set_xticks(range(len(directions)), labels, rotation=60, ha="right", fontsize=8, rotation_mode="anchor")
         axes.set(title=name, ylim=(0, 1))
     panels[0].set_ylabel("LRAP")
-    panels[0].plot([], [], color="#D55E00", label="chance, 95 % of random pairings")
-    panels[0].legend(loc="upper left", fontsize=7, frameon=False)
+    panels[0].plot([], [], color="#D55E00", label="ranking by lot, 95 %")
+    if any("bayes_lrap_3_population" in entry for entry in entries.values()):
+        panels[0].plot([], [], "D", markerfacecolor="white", markeredgecolor="0.35", label="Bayes optimum, population")
+    figure.legend(loc="outside lower right", fontsize=8, frameon=False, ncols=2)
     figure.suptitle(title, fontsize=11)
     return _plain(figure)
 

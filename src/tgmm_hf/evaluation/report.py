@@ -195,16 +195,17 @@ def _comparison_table(task: str, comparisons: Mapping[str, Any], headline: str) 
 
 
 def _retrieval_table(task: str, entries: Mapping[str, Any]) -> Table:
-    header = ["direction", "LRAP of 3", "95 % CI", "chance, 95 %", "R@1", "R@2"]
+    header = ["direction", "LRAP of 3", "95 % CI", "chance, 95 %", "optimum", "R@1", "R@2"]
     header += ["LRAP of 4", "R@1", "R@2", "LRAP of all", "chance", "n"]
     figures = ("recall_1_3", "recall_2_3", "lrap_4", "recall_1_4", "recall_2_4", "lrap_full")
     rows = [
         [direction, _number(e["lrap_3"]), _range(e["lrap_3_ci"]), _range(e.get("lrap_3_chance_ci")),
+         _number(e.get("bayes_lrap_3_population")),
          *(_number(e[figure]) for figure in figures),
          _number(e.get("lrap_full_chance")), str(e["n"])]
         for direction, e in entries.items()
     ]  # fmt: skip
-    return f"{task}: cross-modal retrieval", header, rows
+    return f"{task}: cross-modal retrieval", *_without_empty_columns(header, rows)
 
 
 def _by_subset(entries: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -86,8 +86,8 @@ def evaluate_direction(
 
     Returns:
         For each figure in lrap, recall_1, recall_2 and each of 3, 4, full: value, ``_ci``, ``_chance``; for LRAP also
-        ``_chance_ci``, the central 95 % of what a random pairing of these very embeddings reaches. Missing figures are
-        None with a reason.
+        ``_chance_ci``, the central 95 % of what ranking by lot reaches with as many queries. Missing figures are None
+        with a reason.
     """
     result: dict[str, Any] = {"n": len(query), "patients": len(np.unique(patients))}
     similarity = query.astype(np.float64) @ gallery.astype(np.float64).T
@@ -108,25 +108,21 @@ def evaluate_direction(
         for figure, values in scores.items():
             result |= estimate(partial(resampled_mean, values), counts).entry(f"{figure}_{suffix}")
             result[f"{figure}_{suffix}_chance"] = chance_level(figure, candidates or len(query))
-        low, high = _chance_interval(similarity, candidates, seed, replicates)
+        low, high = _chance_interval(negatives, candidates, seed, replicates)
         result[f"lrap_{suffix}_chance_ci"] = [low, high]
     return result
 
 
-def _chance_interval(similarity: NDArray, candidates: int | None, seed: int, replicates: int) -> tuple[float, float]:
-    """Central 95 % of the mean LRAP when queries and gallery are paired at random (every record a possible
-    negative)."""
-    n = len(similarity)
-    # ahead[i, j]: how many other columns score at or above column j in row i, from the ordered row.
-    ordered = np.sort(similarity, axis=1)
-    ahead = np.stack(
-        [
-            n - np.searchsorted(row_sorted, row, side="left") - 1
-            for row_sorted, row in zip(ordered, similarity, strict=True)
-        ]
-    )
-    lrap_by_rank = expected_scores(np.arange(n), np.full(n, n - 1), candidates)["lrap"]
-    generator = np.random.default_rng(seed)
-    means = [lrap_by_rank[ahead[np.arange(n), generator.permutation(n)]].mean() for _ in range(replicates)]
-    low, high = np.quantile(means, [0.025, 0.975])
+def _chance_interval(negatives: NDArray, candidates: int | None, seed: int, replicates: int) -> tuple[float, float]:
+    """Central 95 % of the mean LRAP when every query's right record takes a random rank, independently.
+
+    Pairing the embeddings at random would give a narrower range (all ranks of a gallery are used once), zero for an
+    encoder that has collapsed: then any rounding would count as above chance.
+    """
+    ranks = np.random.default_rng(seed).integers(0, negatives + 1, size=(replicates, len(negatives)))
+    possible, which = np.unique(negatives, return_inverse=True)  # one number, where every patient has one record
+    by_rank = np.zeros((len(possible), possible.max() + 1))
+    for row, count in enumerate(possible):
+        by_rank[row, : count + 1] = expected_scores(np.arange(count + 1), np.full(count + 1, count), candidates)["lrap"]
+    low, high = np.quantile(by_rank[which, ranks].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)

@@ -69,7 +69,9 @@ def compute_metrics(
             table = _with_truth(table[table[known].notna()], truth, kind)
             metrics[task] = {subset: _subset(table, subset, kind, seed, replicates) for subset in SUBSETS}
             comparisons[task] = _comparisons(table, kind, seed, replicates)
-        _add_reference(metrics[task], (reference or {}).get(task, {}))
+        if reference is not None:
+            _add_reference(metrics[task], reference.get(task, {}), "test_split")
+            _add_reference(metrics[task], reference.get("population", {}).get(task, {}), "population")
     metrics["comparisons"] = comparisons
     metrics["warnings"] = _warnings(metrics, kinds)
     metrics["notes"] = list(NOTES)
@@ -190,14 +192,15 @@ def _retrieval(predictions: Predictions, seed: int, replicates: int) -> dict[str
     return result
 
 
-def _add_reference(by_key: dict[str, Any], reference: Mapping[str, Any]) -> None:
-    """Add the cohort's own optimum (population or whole cohort, not these patients) under ``bayes_<figure>_cohort``."""
+def _add_reference(by_key: dict[str, Any], reference: Mapping[str, Any], suffix: str) -> None:
+    """Add the generator's own reference figures as ``bayes_<figure>_<suffix>``: of other patients than those scored.
+
+    Full-gallery figures are left out: they depend on the size of the gallery, which is another one there.
+    """
     for key, figures in reference.items():
-        if key not in by_key or not isinstance(figures, Mapping):
-            continue
         for figure, value in figures.items():
-            if isinstance(value, (int, float)) and figure in by_key[key]:
-                by_key[key][f"bayes_{figure}_cohort"] = value
+            if value is not None and f"{figure}_ci" in by_key[key] and not figure.endswith("_full"):
+                by_key[key][f"bayes_{figure}_{suffix}"] = value
 
 
 def _warnings(metrics: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:

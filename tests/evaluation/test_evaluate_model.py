@@ -1,0 +1,140 @@
+"""The whole command on a real tiny model and a small prepared synthetic cohort."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prepare import load_prepared, prepare
+from tgmm_hf.data.synthetic.cohort import write_cohort
+from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
+from tgmm_hf.evaluation.evaluate import evaluate
+from tgmm_hf.evaluation.predictions import SUBSETS, collect_predictions
+from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.hazards_tgmm import cumulative_incidence
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.processing_tgmm import default_processor
+
+PATIENTS = 14
+LACKING = {"labs": 6, "ecg": 5, "echo": 4}
+"""Row i has no labs if i % 6 == 5, and so on."""
+
+
+@pytest.fixture(scope="module")
+def model_and_processor():
+    torch.manual_seed(0)
+    config = TgmmConfig.tiny()
+    tokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=300)
+    config.tokenize_tasks(tokenizer)
+    model = TgmmModel(config).eval()
+    model.initialise_texts()
+    return model, default_processor(config, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def cohort_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cohort")
+    write_cohort(directory, PATIENTS, workers=1, frames=18, height=96, width=128, all_test=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def manifest(cohort_dir):
+    """The cohort's table with modalities and outcomes taken away here and there."""
+    table = pd.read_parquet(cohort_dir / "cohort.parquet")
+    index = np.arange(len(table))
+    prefixes = {"labs": ("labs.", "unit."), "ecg": ("ecg_",), "echo": ("echo_",)}
+    for modality, every in LACKING.items():
+        for column in table.columns[table.columns.str.startswith(prefixes[modality])]:
+            table[column] = table[column].where(index % every != every - 1)
+    table["label.hf_diagnosis"] = pd.array([None, *(index[1:] % 2)], dtype="Int64")
+    table["time.hf_risk"], table["event.hf_risk"] = 30.0 * (index + 1), index % 3
+    table.to_parquet(cohort_dir / "gaps.parquet")
+    return table
+
+
+@pytest.fixture(scope="module")
+def data_dir(model_and_processor, cohort_dir, manifest, tmp_path_factory):
+    model, processor = model_and_processor
+    directory = tmp_path_factory.mktemp("data")
+    prepare(cohort_dir / "gaps.parquet", directory, processor, tasks=model.config.tasks)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def evaluated(model_and_processor, cohort_dir, data_dir, tmp_path_factory):
+    model, processor = model_and_processor
+    saved, out = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("out")
+    model.save_pretrained(saved)
+    processor.save_pretrained(saved)
+    return saved, out, evaluate(saved, data_dir, out, bayes=cohort_dir, bootstrap=50, batch_size=5, progress=False)
+
+
+def test_a_saved_model_is_evaluated_under_all_combinations(evaluated, data_dir):
+    saved, out, metrics = evaluated
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert (metrics["model"], metrics["split"], metrics["seed"]) == (str(saved), "test", 0)
+    assert metrics["data_hash"] == json.loads((data_dir / "prepare.json").read_text())["data_hash"]
+    assert metrics["versions"]["numpy"] == np.__version__
+    rows = load_prepared(data_dir)["test"]
+    present = {
+        "labs": np.array([row["labs"] != "" for row in rows]),
+        "ecg": np.array([any(row["ecg_mask"]) for row in rows]),
+        "echo": np.array([len(row["clip_views"]) > 0 for row in rows]),
+    }
+    assert all(0 < mask.sum() < PATIENTS for mask in present.values())
+    for subset in SUBSETS:
+        have = np.flatnonzero(np.all([present[m] for m in subset.split("+")], axis=0))
+        assert metrics["hf_diagnosis"][subset]["n"] == (have != 0).sum()
+        assert metrics["hf_risk"][subset]["n"] == len(have)
+        assert metrics["hf_risk"][subset]["events"] == (have % 3 == 1).sum()
+        assert metrics["hf_diagnosis"][subset]["bayes_auc"] is not None
+    assert metrics["retrieval"]["labs->ecg"]["lrap_3"] is not None
+    assert metrics["retrieval"]["labs->ecg"]["bayes_lrap_3_population"] > 0.5
+    assert "no clinical evidence" in (out / "report.html").read_text()
+
+
+def test_a_model_object_gives_the_same_figures_in_other_batches(model_and_processor, data_dir, evaluated, tmp_path):
+    model, processor = model_and_processor
+    metrics = evaluate(model, data_dir, tmp_path, processor=processor, bootstrap=20, batch_size=14, progress=False)
+    for subset in SUBSETS:
+        assert metrics["hf_diagnosis"][subset]["auc"] == pytest.approx(evaluated[2]["hf_diagnosis"][subset]["auc"])
+        assert "bayes_auc" not in metrics["hf_diagnosis"][subset]
+    # no optimum was given, so the data are not known to be synthetic
+    assert "no clinical evidence" not in (tmp_path / "report.html").read_text()
+
+
+def test_hiding_modalities_equals_never_having_had_them(model_and_processor, data_dir):
+    model, processor = model_and_processor
+    collator = TgmmCollator(processor, model.config, training=False, seed=0)
+    dataset = load_prepared(data_dir)["test"]
+    scored = collect_predictions(model, dataset, collator, batch_size=14, progress=False)
+    rows = scored.scored("hf_diagnosis", "labs")
+    batch = collator([dataset[int(i)] for i in rows["row"]])
+    with torch.inference_mode():
+        alone = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], task="hf_diagnosis")
+    np.testing.assert_allclose(alone.probabilities[:, -1].numpy(), rows["probability"], atol=1e-6)
+
+
+def test_a_split_that_is_not_there_is_named(model_and_processor, data_dir, tmp_path):
+    model, processor = model_and_processor
+    with pytest.raises(ValueError, match="splits \\['test'\\], not 'validation'"):
+        evaluate(model, data_dir, tmp_path, processor=processor, split="validation", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_baseline_in_the_configuration_survives_saving(tmp_path):
+    generator = np.random.default_rng(0)
+    risk, time, event = generator.normal(size=50), generator.exponential(300, 50), generator.integers(0, 3, 50)
+    baseline = fit_baseline_hazards(risk, time, event)
+    config = TgmmConfig.tiny()
+    config.tasks["hf_risk"]["baseline"] = baseline
+    config.save_pretrained(tmp_path)
+    loaded = TgmmConfig.from_pretrained(tmp_path).tasks["hf_risk"]["baseline"]
+    np.testing.assert_array_equal(
+        cumulative_incidence([0.5, -2], loaded, [100, 200]), cumulative_incidence([0.5, -2], baseline, [100, 200])
+    )
