@@ -12,7 +12,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import Array2D, Array5D, Features, List, Value
+from datasets import Array2D, Array4D, Features, List, Value
 
 from tgmm_hf.configuration_tgmm import LEADS, VIEWS
 from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, read_manifest
@@ -55,7 +55,9 @@ class RecordPreparer:
             "labs": Value("string"),  # JSON {column: value | [value, unit]}, "" if absent
             "ecg": Array2D((None, len(LEADS)), "float32"),  # (samples at 250 Hz, leads) mV, before the crop
             "ecg_mask": List(Value("bool")),  # usable leads
-            "clips": Array5D((None, frames, size, size, 3), "uint8"),  # (present views, F, H, W, BGR)
+            # (present views, F, H, W x BGR): the last axis is not (W, 3), since Arrow spends four bytes on every
+            # innermost list, which would more than double the file
+            "clips": Array4D((None, frames, size, size * 3), "uint8"),
             "clip_views": List(Value("int32")),  # index into VIEWS per clip
             "clip_frames": List(Value("int32")),  # real frames per clip; the ones after are padding
         }
@@ -99,7 +101,7 @@ class RecordPreparer:
 
     def _echo(self, row: ManifestRow, refused: list[Refusal]) -> dict[str, Any]:
         size, frames = self.image_processor.size, self.image_processor.num_frames
-        stacked, indices, counts = np.zeros((0, frames, size, size, 3), np.uint8), [], []
+        stacked, indices, counts = np.zeros((0, frames, size, size * 3), np.uint8), [], []
         if row.echo_paths:
             try:
                 study = self.image_processor.prepare_study(
@@ -108,7 +110,7 @@ class RecordPreparer:
                 refused += [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
                 views = [view for view in VIEWS if view in study.clips]
                 if views:
-                    stacked = np.stack([study.clips[view] for view in views])
+                    stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
                     indices = [VIEWS.index(view) for view in views]
                     counts = [int(study.frame_counts[view]) for view in views]
             except (RecordRefusedError, OSError, ValueError) as error:

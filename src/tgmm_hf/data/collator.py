@@ -40,8 +40,9 @@ class TgmmCollator:
         self.processor = processor
         self.training = training
         self.seed = seed
-        self.task_kinds = {name: task["kind"] for name, task in config.tasks.items()}
-        self.num_candidates = {name: len(task["candidates"]) for name, task in config.tasks.items()}
+        tasks: dict[str, dict[str, Any]] = config.tasks or {}
+        self.task_kinds = {name: task["kind"] for name, task in tasks.items()}
+        self.num_candidates = {name: len(task["candidates"]) for name, task in tasks.items()}
         self._generator: np.random.Generator | None = None
         self._generator_key: int | None = None
 
@@ -72,22 +73,23 @@ class TgmmCollator:
         return {"ecg_values": values, "ecg_mask": mask} if mask.any() else {}
 
     def _clips(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        clips = []
+        clips: list[tuple[int, int, np.ndarray, int]] = []
         for index, row in enumerate(rows):
             if len(row["clip_views"]):
-                stored = np.asarray(row["clips"], np.uint8)
-                self._check_geometry(stored.shape)
+                stored = self._unpack(np.asarray(row["clips"], np.uint8))
                 clips += zip([index] * len(stored), row["clip_views"], stored, row["clip_frames"], strict=True)
         return self.processor.stack_clips(len(rows), clips) if clips else {}
 
-    def _check_geometry(self, shape: tuple[int, ...]) -> None:
+    def _unpack(self, clips: np.ndarray) -> np.ndarray:
+        """(views, F, H, W x 3) as stored -> (views, F, H, W, 3), refusing another geometry than the processor's."""
         processor = self.processor.image_processor
-        expected = (processor.num_frames, processor.size, processor.size, 3)
-        if shape[1:] != expected:
+        expected = (processor.num_frames, processor.size, processor.size * 3)
+        if clips.shape[1:] != expected:
             raise ValueError(
-                f"Clips were prepared as {shape[1:]} (frames, height, width, channels) but the processor expects "
+                f"Clips were prepared as {clips.shape[1:]} (frames, height, width x 3) but the processor expects "
                 f"{expected}: run `tgmm prepare` with this model's processor."
             )
+        return clips.reshape(len(clips), processor.num_frames, processor.size, processor.size, 3)
 
     def _labels(self, rows: Sequence[Row], task: str, kind: str) -> dict[str, torch.Tensor]:
         if kind == "retrieval":

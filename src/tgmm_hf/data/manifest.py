@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ def _number(where: str, column: str, value: Any) -> float | None:
     return number
 
 
-def _one_of(where: str, column: str, value: float, allowed: Iterable[int]) -> int:
+def _one_of(where: str, column: str, value: float, allowed: Sequence[int]) -> int:
     if value not in allowed:
         raise ManifestError(f"{where}: {column} is {value:g}; allowed are {', '.join(map(str, allowed))}.")
     return int(value)

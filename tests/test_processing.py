@@ -1,0 +1,303 @@
+"""The processor: batches of mixed modalities, cutting long rows, refusals, saving and loading."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from tgmm_hf.configuration_tgmm import LEADS, VIEWS, TgmmConfig
+from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
+from tgmm_hf.labs_tgmm import SEPARATOR
+from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.reading_tgmm import RecordRefusedError
+
+SIZE, FRAMES = 32, 4
+WORDS = "Creatinine NTproBNP Sodium Potassium medical history of the patient is hypertension mg/dL"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return TgmmConfig.tiny(echo_config={"image_size": SIZE, "num_frames": FRAMES})
+
+
+@pytest.fixture(scope="module")
+def processor(config):
+    return default_processor(config, train_tokenizer([WORDS, WORDS, *task_texts(config.tasks)]))
+
+
+@pytest.fixture(scope="module")
+def cased():
+    return bert_cased_tokenizer()
+
+
+def make_ecg(seed=0, seconds=10.0, rate=250.0):
+    random = np.random.default_rng(seed)
+    time = np.arange(int(seconds * rate)) / rate
+    beat = np.exp(-(((time % 1.0) - 0.4) ** 2) / 0.0004)
+    signal = np.outer(random.uniform(0.3, 1.2, 12), beat) + 0.02 * random.normal(size=(12, len(time)))
+    return {"signal": signal, "sampling_rate": rate, "lead_names": list(LEADS)}
+
+
+def make_clip(seed=0, frames=10):
+    return np.random.default_rng(seed).integers(0, 255, (frames, 40, 50, 3), dtype=np.uint8)
+
+
+def test_single_patient(processor):
+    inputs = processor(
+        labs={"Creatinine": 1.4, "NTproBNP": 5210},
+        ecg=make_ecg(),
+        echo={"A4C": make_clip(), "Subcostal": make_clip(1)},
+        return_tensors="pt",
+    )
+    assert list(inputs) == processor.model_input_names
+    assert inputs["ecg_values"].shape == (1, 12, 2250) and inputs["ecg_mask"].all()
+    assert inputs["pixel_values_videos"].shape == (1, 11, FRAMES, 3, SIZE, SIZE)
+    assert inputs["pixel_values_videos"].dtype == inputs["ecg_values"].dtype == torch.float32
+    assert inputs["view_mask"][0].nonzero().flatten().tolist() == [VIEWS.index("A4C"), VIEWS.index("Subcostal")]
+    text = processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=True)
+    assert text.startswith("NTproBNP of the patient is")
+
+
+def test_numpy_output_is_the_same(processor):
+    arguments = {"labs": {"Sodium": 138}, "ecg": make_ecg(), "echo": {"A4C": make_clip()}}
+    tensors, arrays = processor(**arguments, return_tensors="pt"), processor(**arguments, return_tensors="np")
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(arrays[name], tensor.numpy())
+
+
+PATIENTS = [
+    {"labs": {"Creatinine": 1.4}, "ecg": None, "echo": None},
+    {"labs": None, "ecg": make_ecg(1), "echo": None},
+    {"labs": None, "ecg": None, "echo": {"A4C": make_clip(2), "SSN": make_clip(3)}},
+    {"labs": {"Sodium": 138, "NTproBNP": 5210, "Potassium": 4.2}, "ecg": make_ecg(4), "echo": {"A2C": make_clip(5)}},
+]
+
+
+def test_batch_equals_its_singles(processor):
+    batch = processor(**{name: [p[name] for p in PATIENTS] for name in ("labs", "ecg", "echo")}, return_tensors="pt")
+    for row, patient in enumerate(PATIENTS):
+        single = processor(**patient, return_tensors="pt")
+        for name in processor.model_input_names:
+            if name in single:
+                length = single[name].shape[1]
+                torch.testing.assert_close(batch[name][row][:length], single[name][0], rtol=0, atol=0)
+            elif "mask" in name:
+                assert not batch[name][row].any(), (row, name)
+
+
+def test_absent_modality_has_no_keys(processor):
+    inputs = processor(labs=[{"Sodium": 138}, {"Sodium": 140}])
+    assert set(inputs) == {"input_ids", "attention_mask"}
+    assert set(processor(ecg=make_ecg())) == {"ecg_values", "ecg_mask"}
+    assert set(processor(labs=[None, {"Sodium": None}], ecg=[make_ecg(), None])) == {"ecg_values", "ecg_mask"}
+
+
+def test_absent_labs_are_masked_everywhere(processor):
+    inputs = processor(labs=[None, {"Sodium": 138}], return_tensors="pt")
+    assert inputs["attention_mask"][0].sum() == 0
+    assert (inputs["input_ids"][0] == processor.tokenizer.pad_token_id).all()
+
+
+def test_wrong_calls_are_refused(processor):
+    with pytest.raises(ValueError, match="at least one of labs, ecg and echo"):
+        processor()
+    with pytest.raises(ValueError, match=r"'labs': 2, 'ecg': 1"):
+        processor(labs=[{}, {}], ecg=[make_ecg()])
+    with pytest.raises(ValueError, match="at least one, got"):
+        processor(labs=[])
+    with pytest.raises(ValueError, match="'ignore'"):
+        processor(labs={"Sodium": 1}, on_refusal="ignore")
+    with pytest.raises(ValueError, match="'centre'"):
+        processor(ecg=make_ecg(), crop="centre")
+    with pytest.raises(TypeError, match="str"):
+        processor(labs=["Sodium"])
+    with pytest.raises(ValueError, match="3 for 2 patients"):
+        processor(labs=[None, {"Sodium": 138}], views=[None, None, None])
+
+
+def test_refusals_raise_or_are_reported(processor):
+    short = make_ecg(seconds=5)
+    with pytest.raises(RecordRefusedError, match="Potassium 140"):
+        processor(labs={"K": 140, "Na": 138})
+    with pytest.raises(RecordRefusedError, match="5 s"):
+        processor(ecg=short)
+    with pytest.raises(RecordRefusedError):
+        processor(echo={"A4C": make_clip(), "nowhere": make_clip()})
+    inputs, reports = processor(
+        labs=[{"K": 140, "Na": 138, "zinc": 3}, {"K": 140}],
+        ecg=[short, make_ecg()],
+        echo=[{"A4C": make_clip(), "nowhere": make_clip()}, {"A4C": make_clip(frames=1)}],
+        on_refusal="report",
+        return_report=True,
+        return_tensors="pt",
+    )
+    assert reports[0]["used"] == {"labs": ["Sodium", "zinc"], "ecg": [], "echo": ["A4C"]}
+    assert [entry["item"] for entry in reports[0]["refused"]] == ["labs.K", "ecg", "nowhere"]
+    assert any("zinc" in note for note in reports[0]["notes"])
+    assert reports[1]["used"] == {"labs": [], "ecg": list(LEADS), "echo": []}
+    assert inputs["attention_mask"].any(dim=1).tolist() == [True, False]
+    assert inputs["ecg_mask"].any(dim=1).tolist() == [False, True]
+    assert inputs["view_mask"].any(dim=1).tolist() == [True, False]
+    json.dumps(reports)
+
+
+def test_everything_refused_leaves_an_empty_batch_with_reasons(processor):
+    inputs, (report,) = processor(labs={"K": 140}, on_refusal="report", return_report=True)
+    assert len(inputs) == 0
+    assert report["refused"][0]["item"] == "labs.K"
+
+
+def test_study_as_list_of_files(processor, tmp_path):
+    files = [tmp_path / "a.dcm", tmp_path / "b.dcm"]
+    with pytest.raises(RecordRefusedError, match="2 refused"):
+        processor(echo=files)  # one study of two files that are not there
+    with pytest.raises(ValueError, match=r"'labs': 1, 'echo': 2"):
+        processor(labs=[{"Sodium": 138}], echo=files)  # beside a batch, a list is a list of studies
+
+
+def test_crops(processor):
+    ecg = make_ecg(seconds=12)
+    random = [processor(ecg=ecg, crop="random", generator=np.random.default_rng(s))["ecg_values"] for s in (1, 1, 2)]
+    np.testing.assert_array_equal(random[0], random[1])
+    assert not np.array_equal(random[0], random[2])
+    three = processor(ecg=ecg, crop="three")["ecg_values"]
+    assert three.shape == (1, 3, 12, 2250)
+    np.testing.assert_array_equal(three[:, 1], processor(ecg=ecg)["ecg_values"])
+
+
+def test_clips_are_normalised_as_the_image_processor_does(processor):
+    long, short = make_clip(1, frames=12), make_clip(2, frames=3)
+    direct = processor.image_processor({"A4C": long, "A2C": short}, return_tensors="np")
+    through = processor(echo={"A4C": long, "A2C": short})
+    np.testing.assert_allclose(through["pixel_values_videos"], direct["pixel_values_videos"], atol=1e-6)
+    assert not through["pixel_values_videos"][0, VIEWS.index("A2C"), 2:].any()  # 3 frames at stride 2 are 2 frames
+
+
+def test_long_rows_are_cut_between_cells(config, processor):
+    row = {"medical history": "hypertension " * 40, "Creatinine": 1.4, "NTproBNP": 5210, "zinc": 3, "Sodium": 138}
+    whole = processor.labs_text(row)
+    assert whole.dropped == []
+    small = TgmmProcessor(
+        processor.feature_extractor, processor.image_processor, processor.tokenizer, max_labs_tokens=60
+    )
+    cut = small.labs_text(row)
+    assert cut.dropped == ["medical history"]  # too long itself; what stands behind it still fits
+    assert cut.used == ["NTproBNP", "Creatinine", "Sodium", "zinc"]
+    assert cut.text == SEPARATOR.join(s for s in whole.text.split(SEPARATOR) if "history" not in s)
+    assert any("medical history was dropped" in note for note in cut.notes)
+
+
+@pytest.mark.parametrize("limit", [3, 10, 20, 33, 64, 200])
+def test_cut_rows_fit_and_keep_the_most_important(processor, cased, limit):
+    for tokenizer in (processor.tokenizer, cased):
+        small = TgmmProcessor(processor.feature_extractor, processor.image_processor, tokenizer, max_labs_tokens=limit)
+        row = {"age": 71, "Creatinine": 1.4, "NTproBNP": 5210, "Sodium": 138, "Uric Acid": 5.5, "zinc": (3, "ug/dL")}
+        result = small.labs_text(row)
+        assert len(result.used) + len(result.dropped) == 6
+        if result.text:
+            assert len(tokenizer(result.text)["input_ids"]) <= limit
+        inputs = small(labs=row)
+        assert "input_ids" not in inputs or inputs["input_ids"].shape[1] <= limit
+
+
+def test_object_and_flags(processor):
+    other = TgmmProcessor(
+        processor.feature_extractor,
+        processor.image_processor,
+        processor.tokenizer,
+        labs_object="woman",
+        labs_flags=True,
+    )
+    assert other.labs_text({"Sodium": 120}).text == "Sodium of the woman is 120 (low)"
+
+
+def test_labs_text_accepts_prepared_json(processor):
+    row = {"NTproBNP": [5210.0, "pg/mL"], "Creatinine": 1.4, "Troponin T": "<0.01"}
+    again = json.loads(json.dumps(row))
+    assert processor.labs_text(again).text == processor.labs_text(row).text
+
+
+def test_bert_cased_vocabulary(cased, tmp_path):
+    assert len(cased) == BERT_CASED_SIZE
+    ids = cased("NTproBNP of the patient is 5210")["input_ids"]
+    assert cased.unk_token_id not in ids
+    assert ids[0] == 101 and ids[-1] == 102  # BERT's [CLS] and [SEP]
+    assert cased.tokenize("Heart") != cased.tokenize("heart")
+    cased.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(loaded) == BERT_CASED_SIZE
+    assert loaded("NTproBNP of the patient is 5210")["input_ids"] == ids
+
+
+def test_vocabulary_is_the_published_one(shared_dir, cased):
+    tokens = (shared_dir / "data" / "bert_cased" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert cased.convert_tokens_to_ids(tokens) == list(range(BERT_CASED_SIZE))
+
+
+def test_default_processor_fits_the_config(config, processor, cased):
+    assert processor.image_processor.size == SIZE and processor.image_processor.num_frames == FRAMES
+    assert processor.max_labs_tokens == 512
+    with pytest.raises(ValueError, match="28996 tokens but the text encoder only 1024"):
+        default_processor(config, cased)
+    with pytest.raises(ValueError, match="2250 samples .* takes 1125"):
+        default_processor(TgmmConfig.tiny(ecg_config={"seq_length": 1125}), processor.tokenizer)
+    assert default_processor(TgmmConfig()).image_processor.size == 224
+    with pytest.raises(ValueError, match="got 2"):
+        TgmmProcessor(processor.feature_extractor, processor.image_processor, processor.tokenizer, max_labs_tokens=2)
+
+
+def test_save_and_load(processor, tmp_path):
+    custom = TgmmProcessor(
+        processor.feature_extractor, processor.image_processor, processor.tokenizer, "person", True, 200
+    )
+    custom.save_pretrained(tmp_path)
+    assert (tmp_path / "processor_config.json").is_file()
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    loaded = TgmmProcessor.from_pretrained(tmp_path, trust_remote_code=True)
+    assert (loaded.labs_object, loaded.labs_flags, loaded.max_labs_tokens) == ("person", True, 200)
+    saved, again = (p.to_dict() for p in (custom, loaded))
+    assert {k: v for k, v in again.items() if k != "auto_map"} == {k: v for k, v in saved.items() if k != "auto_map"}
+    arguments = {"labs": {"Sodium": 120}, "ecg": make_ecg(), "echo": {"A4C": make_clip()}}
+    for name, array in custom(**arguments).items():
+        np.testing.assert_array_equal(loaded(**arguments)[name], array)
+
+
+REMOTE = """
+import sys
+sys.modules["tgmm_hf"] = None  # importing it now fails, wherever it is installed
+import numpy as np
+from transformers import AutoProcessor
+
+folder, inputs_file, outputs_file = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+data = np.load(inputs_file)
+leads = "I II III aVR aVL aVF V1 V2 V3 V4 V5 V6".split()
+ecg = {"signal": data["signal"], "sampling_rate": 250, "lead_names": leads}
+out = processor(labs={"crea": (124, "umol/L")}, ecg=ecg, echo={"A4C": data["clip"]}, return_tensors="np")
+np.savez(outputs_file, **out)
+processor.save_pretrained(folder + "_again")
+"""
+
+
+def test_loads_from_a_repository_where_the_package_is_absent(processor, tmp_path):
+    """Fresh process, fresh Hugging Face home, no tgmm_hf: the saved folder alone gives the same inputs."""
+    folder, script = tmp_path / "repository", tmp_path / "run.py"
+    processor.save_pretrained(folder)
+    script.write_text(REMOTE)
+    ecg, clip = make_ecg(), make_clip()
+    np.savez(tmp_path / "inputs.npz", signal=ecg["signal"], clip=clip)
+    command = [sys.executable, "-I", script, folder, tmp_path / "inputs.npz", tmp_path / "outputs.npz"]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    expected = processor(labs={"crea": (124, "umol/L")}, ecg=ecg, echo={"A4C": clip}, return_tensors="np")
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        assert set(outputs) == set(expected)
+        for name in outputs:
+            np.testing.assert_array_equal(outputs[name], expected[name])
+    assert (tmp_path / "repository_again" / "labs_tgmm.py").is_file()
