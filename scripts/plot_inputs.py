@@ -29,7 +29,7 @@ def draw_ecg(axes: plt.Axes, record: str) -> None:
     values = extractor.finish(harmonised.signal, harmonised.mask, start)
     seconds = np.arange(values.shape[1]) / extractor.sampling_rate
     spacing = 8  # standard deviations between baselines
-    for row, lead in enumerate(LEADS):
+    for row in range(len(LEADS)):
         axes.plot(seconds, values[row] - row * spacing, linewidth=0.7, color="black" if harmonised.mask[row] else "red")
     axes.set_yticks([-row * spacing for row in range(len(LEADS))], LEADS)
     axes.set_xlabel("s")

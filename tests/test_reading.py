@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000,
+    MPEG4HP41,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -476,9 +477,14 @@ def test_damaged_clips_are_refused(tmp_path):
     )
     raw = write_echo_dicom(tmp_path / "raw.dcm", make_frames(8))
     raw.write_bytes(raw.read_bytes()[:-2000])
+    foreign = write_echo_dicom(tmp_path / "foreign.dcm", make_frames(8))
+    dataset = pydicom.dcmread(foreign)
+    dataset.file_meta.TransferSyntaxUID = MPEG4HP41
+    dataset.PixelData = encapsulate([b"x" * 100])
+    dataset.save_as(foreign)
     text = tmp_path / "text.dcm"
     text.write_text("no DICOM")
-    for path in (short, cut, raw, text, tmp_path / "missing.dcm"):
+    for path in (short, cut, raw, foreign, text, tmp_path / "missing.dcm"):
         with pytest.raises(RecordRefusedError, match=path.name):
             read_echo_clip(path)
 
@@ -497,6 +503,8 @@ def test_list_echo_files(tmp_path):
     assert list_echo_files(tmp_path) == [first, second]
     with pytest.raises(RecordRefusedError, match="no such study directory"):
         list_echo_files(tmp_path / "nowhere")
+    with pytest.raises(RecordRefusedError, match="a file, not a study directory"):
+        list_echo_files(second)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordRefusedError, match="no echo file among 0 files"):
         list_echo_files(tmp_path / "empty")

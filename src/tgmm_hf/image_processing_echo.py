@@ -211,7 +211,8 @@ class EchoImageProcessor(BaseImageProcessor):
         stored = _as_yuv(clip.frames, clip.colour_space)
         frames = np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR) for frame in stored])
         if self.mask_sector:
-            frames *= sector_mask(frames)[..., None]
+            mask = sector_mask(frames)
+            frames = np.stack([cv2.bitwise_and(frame, frame, mask=mask) for frame in frames])
         padded = np.empty((self.num_frames, self.size, self.size, 3), dtype=np.uint8)
         padded[:] = self._padding_colour()
         for index, frame in enumerate(frames):
@@ -223,15 +224,16 @@ class EchoImageProcessor(BaseImageProcessor):
         clips = np.asarray(clips)
         if clips.dtype != np.uint8 or clips.ndim < 3 or clips.shape[-1] != 3:
             raise ValueError(f"clips are {clips.dtype} of shape {clips.shape}, expected uint8 (..., height, width, 3)")
-        values = clips.astype(np.float32)
-        values -= np.asarray(self.image_mean, dtype=np.float32)
-        values /= np.asarray(self.image_std, dtype=np.float32)
+        frames = clips.reshape(-1, *clips.shape[-3:])
+        values = np.empty((len(frames), 3, *frames.shape[1:3]), dtype=np.float32)
+        for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
+            np.subtract(frames[..., channel], np.float32(mean), out=values[:, channel], dtype=np.float32)
+            values[:, channel] /= np.float32(std)
         colour = self._padding_colour()
-        frames = values.reshape(-1, *clips.shape[-3:])
-        for raw, frame in zip(clips.reshape(frames.shape), frames, strict=True):
-            if (raw[0, 0] == colour).all() and (raw == colour).all():
-                frame[:] = 0
-        return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+        for frame, value in zip(frames, values, strict=True):
+            if (frame[0, 0] == colour).all() and (frame == colour).all():
+                value[:] = 0
+        return values.reshape(*clips.shape[:-3], 3, *clips.shape[-3:-1])
 
     def _padding_colour(self) -> np.ndarray:
         return np.clip(np.rint(self.image_mean), 0, 255).astype(np.uint8)

@@ -280,6 +280,10 @@ def list_echo_files(directory: str | Path) -> list[Path]:
         RecordRefusedError: no such directory, or no such file in it.
     """
     directory = Path(directory)
+    if directory.is_file():
+        raise RecordRefusedError(
+            str(directory), "a file, not a study directory: give {view: file}, or a list of files with their view names"
+        )
     if not directory.is_dir():
         raise RecordRefusedError(str(directory), "no such study directory: check the path")
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
@@ -328,7 +332,9 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
     dataset = _read_dicom(path)
     total = _refuse_still(_check_clip_header(dataset, path), path)
     indices = list(range(0, min(total, num_frames * stride), stride))
-    syntax = dataset.file_meta.TransferSyntaxUID
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        raise RecordRefusedError(str(path), "the header states no transfer syntax: frames cannot be decoded")
     try:
         if syntax == JPEG_BASELINE:
             frames, space = _decode_jpeg_frames(dataset, indices, total)
