@@ -100,7 +100,8 @@ def test_cox_ignores_a_shift_and_survives_extremes():
     loss = cox_loss(extreme, torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 1, 0, 1]))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(extreme.grad).all()
-    # By hand: the event at 2 has risk -100 against {-100, 100, -100}: 200; the others 0 (log of two equal terms: log 2).
+    # By hand: the event at 2 has risk -100 against {-100, 100, -100}: 200; the others 0 (log of two equal terms: log
+    # 2).
     assert loss.item() == pytest.approx((math.log(2) + 200.0 + 0.0) / 3, rel=1e-4)
 
 
