@@ -245,6 +245,12 @@ def test_mapping_of_views(processor, clip):
     assert np.array_equal(inputs["pixel_values_videos"][0, VIEWS.index("A4C")].numpy(), expected)
 
 
+def test_tensors_and_absent_views_in_a_mapping(processor, clip):
+    inputs = processor({"A4C": torch.from_numpy(clip), "A2C": None})
+    assert inputs["view_mask"].sum() == 1
+    assert np.array_equal(inputs["pixel_values_videos"], processor({"A4C": clip})["pixel_values_videos"])
+
+
 def test_order_of_the_mapping_does_not_matter(processor, clip):
     one = processor({"A4C": clip, "A2C": clip[5:]})
     other = processor({"A2C": clip[5:], "A4C": clip})

@@ -130,7 +130,7 @@ class EchoImageProcessor(BaseImageProcessor):
 
         Args:
             echo: study directory | list of files | mapping view -> file or array (frames, height, width, 3) uint8 RGB
-                | list of these and `None` (see `is_study_batch`).
+                (or `None`: view absent) | list of these and `None` (see `is_study_batch`).
             views: file name or (end of the) path -> view name, for directories and lists of files.
             view_classifier: sorts files without a view name; see `prepare_study`.
             return_tensors: "pt", "np" or `None`.
@@ -206,8 +206,8 @@ class EchoImageProcessor(BaseImageProcessor):
             raise ImportError("preparing echo clips needs OpenCV: pip install opencv-python-headless")
         if isinstance(clip, (str, Path)):
             clip = read_echo_clip(clip, self.num_frames, self.frame_stride)
-        elif isinstance(clip, np.ndarray):
-            clip = self._clip_from_array(clip)
+        elif not hasattr(clip, "colour_space"):  # no isinstance: remote code may hold two copies of EchoClip
+            clip = self._clip_from_array(np.asarray(clip))
         stored = _as_yuv(clip.frames, clip.colour_space)
         frames = np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR) for frame in stored])
         if self.mask_sector:
@@ -263,7 +263,7 @@ class EchoImageProcessor(BaseImageProcessor):
     ) -> tuple[list[_Candidate], list[Path]]:
         """Clips with a view name (refusing what cannot be one), and the files without."""
         if isinstance(study, Mapping):
-            named = [(view, clip) for view, clip in study.items()]
+            named = [(view, clip) for view, clip in study.items() if clip is not None]
         elif isinstance(study, (list, tuple)):
             named = [(_view_of_file(Path(path), views), Path(path)) for path in study]
         elif isinstance(study, (str, Path)):
@@ -423,7 +423,7 @@ def _view_of_file(path: Path, views: Mapping[str, str]) -> str | None:
 def _count_frames(clip: Any) -> int:
     if isinstance(clip, (str, Path)):
         return count_echo_frames(clip)
-    return len(clip) if isinstance(clip, np.ndarray) else int(clip.total_frames)
+    return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)
 
 
 def _view_probabilities(view_classifier: ViewClassifier, first_frames: np.ndarray, num_views: int) -> np.ndarray:
