@@ -82,8 +82,8 @@ class EcgFeatureExtractor(FeatureExtractionMixin):
         super().__init__(**kwargs)
         if not 0 < highpass < lowpass < sampling_rate / 2:
             raise ValueError(
-                f"0 < highpass ({highpass} Hz) < lowpass ({lowpass} Hz) < half the sampling rate ({sampling_rate / 2} Hz) "
-                "does not hold"
+                f"0 < highpass ({highpass} Hz) < lowpass ({lowpass} Hz) < half the sampling rate "
+                f"({sampling_rate / 2} Hz) does not hold"
             )
         if not 1 <= min_leads <= len(LEADS):
             raise ValueError(f"min_leads is {min_leads}, expected 1 to {len(LEADS)}")
