@@ -6,6 +6,7 @@ on a grid of the three axes: for Gaussians it converges exponentially once the s
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import hypergeom, rankdata
@@ -133,7 +134,8 @@ def references(table: Evidence, evidence: str) -> Reference:
     for subset in SUBSETS:
         name = "+".join(subset)
         out.posterior[name], out.risk[name] = subset_reference(grid, parts, subset)
-        out.defined[name] = table.usable[:, [MODALITIES.index(m) for m in subset]].all(axis=1)
+        members = [MODALITIES.index(m) for m in subset]
+        out.defined[name] = np.asarray(table.usable[:, members].all(axis=1))
     return out
 
 
@@ -220,11 +222,11 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
             "accuracy": float(((posterior[rows] > 0.5) == label).mean()) if rows.any() else float("nan"),
             "n": int(rows.sum()),
         }
-        rows = rows & table.followed
+        followed = rows & table.followed
         out["hf_risk"][name] = {
-            "c_index": c_index(table.time[rows], table.event[rows], reference.risk[name][rows]),
-            "n": int(rows.sum()),
-            "events": int((table.event[rows] == 1).sum()),
+            "c_index": c_index(table.time[followed], table.event[followed], reference.risk[name][followed]),
+            "n": int(followed.sum()),
+            "events": int((table.event[followed] == 1).sum()),
         }
     out["retrieval"] = retrieval_figures(table, evidence)
     return out
@@ -238,6 +240,7 @@ def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
     return {f"{a}->{b}": retrieval_scores(pointwise_mutual_information(grid, parts, a, b)) for a, b in DIRECTIONS}
 
 
+@lru_cache(maxsize=4)
 def population_figures(evidence: str, n: int = POPULATION) -> dict[str, dict]:
     """The same figures on a large fixed sample of the model itself (no files), the same for every cohort."""
     return figures(draw(np.random.default_rng(20_250_101), n, EVIDENCE[evidence]), evidence)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from .bayes import Reference, figures, population_figures, references
 from .evidence import (
     EVIDENCE,
     Evidence,
-    anomalous_view,
     anomaly_of,
     draw_intended,
     draw_patient,
@@ -25,7 +23,7 @@ from .evidence import (
     stream,
 )
 from .hospital import Identity, identity, open_tables, write_dictionaries, write_patient
-from .layout import atomic, ecg_record_path, echo_file_path, truncate, write_ecg, write_echo
+from .layout import atomic, dicom_bytes, ecg_record_path, echo_dataset, echo_file_path, write_ecg
 from .render_ecg import RATE, SECONDS, render_ecg
 from .render_echo import Clip, render_clip
 from .render_labs import LabsRow, render_labs
@@ -36,6 +34,10 @@ IDENTITY, LABS, ECG, STAYS, ECHO = 1, 2, 3, 4, 10
 SPLITS = ("train", "validation", "test")
 SPLIT_SHARES = (5, 1, 1)
 SETTINGS_FILE = "synth.json"
+MIN_HEIGHT = 96
+"""Below this the text outside the sector survives EchoPrime's sector mask, which erodes by ten pixels."""
+CORRUPT_BYTES = 1500
+"""Where the corrupt DICOM is cut off: inside its first frame."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,10 @@ def check(settings: Settings, patients: int, workers: int) -> None:
         raise ValueError(f"patients ({patients}) and workers ({workers}) must be at least 1")
     if settings.seed < 0:
         raise ValueError(f"seed is {settings.seed}, must be 0 or more")
-    if settings.frames < 2 or settings.height < 64 or settings.width < settings.height or settings.width % 2:
+    if settings.frames < 2 or settings.height < MIN_HEIGHT or settings.width < settings.height or settings.width % 2:
         raise ValueError(
             f"clips of {settings.frames} frames, {settings.height} x {settings.width} (height x width) cannot be "
-            "drawn: at least 2 frames, height at least 64, width even and no smaller than the height"
+            f"drawn: at least 2 frames, height at least {MIN_HEIGHT}, width even and no smaller than the height"
         )
 
 
@@ -153,7 +155,7 @@ def patient_labs(settings: Settings, index: int) -> LabsRow:
 
 def render_all(out: Path, settings: Settings, patients: int, workers: int) -> None:
     """Render the files of every patient, `workers` at a time."""
-    jobs = [(str(out), settings, index) for index in range(patients)]
+    jobs = ((out, settings, index) for index in range(patients))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(workers) as pool:
         chunk = max(1, min(8, patients // workers))
@@ -161,34 +163,37 @@ def render_all(out: Path, settings: Settings, patients: int, workers: int) -> No
             pass
 
 
-def render_patient(job: tuple[str, Settings, int]) -> None:
+def render_patient(job: tuple[Path, Settings, int]) -> None:
     """Write the ECG record and the echo clips of one patient; what is there already stays."""
-    out, settings, index = Path(job[0]), job[1], job[2]
-    table, who, anomaly = (
-        draw_intended(settings.seed, index, settings.evidence),
-        patient_identity(settings, index),
-        anomaly_of(index),
-    )
+    render_ecg_file(*job)
+    render_echo_files(*job)
+
+
+def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
+    """Write the ECG record of one patient unless it is there."""
+    who = patient_identity(settings, index)
     record = out / "ecg" / ecg_record_path(who.subject, who.ecg_study)
-    if not record.with_suffix(".hea").exists():
-        signal = render_ecg(table, stream(settings.seed, index, ECG))
-        write_ecg(record, with_anomaly(signal, anomaly), who.subject, who.ecg_time)
-    for number, view in enumerate_views(table):
-        path = out / "echo" / echo_file_path(who.subject, who.echo_study, number)
-        if path.exists():
+    if record.with_suffix(".hea").exists():  # written last
+        return
+    table = draw_intended(settings.seed, index, settings.evidence)
+    signal = render_ecg(table, stream(settings.seed, index, ECG))
+    write_ecg(record, with_anomaly(signal, anomaly_of(index)), who.subject, who.ecg_time)
+
+
+def render_echo_files(out: Path, settings: Settings, index: int) -> None:
+    """Write the echo clips of one patient that are not there yet; the first one may be the anomalous file."""
+    who = patient_identity(settings, index)
+    table = draw_intended(settings.seed, index, settings.evidence)
+    for number, (path, view) in enumerate(echo_files(settings, index, who), start=1):
+        target = out / "echo" / path
+        if target.exists():
             continue
-        clip = render_clip(
-            table,
-            view,
-            stream(settings.seed, index, ECHO + VIEWS.index(view)),
-            settings.frames,
-            settings.height,
-            settings.width,
-        )
-        hit = view == VIEWS[anomalous_view(table)]
-        write_echo(path, still(clip) if hit and anomaly == "still_echo" else clip, *echo_ids(who, number))
-        if hit and anomaly == "corrupt_echo":
-            truncate(path)
+        rng = stream(settings.seed, index, ECHO + VIEWS.index(view))
+        clip = render_clip(table, view, rng, settings.frames, settings.height, settings.width)
+        anomaly = anomaly_of(index) if number == 1 else None
+        content = echo_bytes(still(clip) if anomaly == "still_echo" else clip, who, number)
+        with atomic(target) as temporary:
+            temporary.write_bytes(content[:CORRUPT_BYTES] if anomaly == "corrupt_echo" else content)
 
 
 def with_anomaly(signal: np.ndarray, anomaly: str | None) -> np.ndarray:
@@ -203,21 +208,16 @@ def still(clip: Clip) -> Clip:
     return Clip(clip.luma[:1], clip.blue[:1], clip.red[:1], clip.frame_time, clip.heart_rate)
 
 
-def echo_ids(who: Identity, number: int) -> tuple:
-    """(subject, study, file number, acquisition time) as `write_echo` takes them."""
-    return who.subject, who.echo_study, number, who.echo_time
-
-
-def enumerate_views(table: Evidence) -> Iterator[tuple[int, str]]:
-    """(file number, view) of the clips a study holds."""
-    present = [view for view, there in zip(VIEWS, table.views[0], strict=True) if there]
-    return iter(enumerate(present, start=1))
+def echo_bytes(clip: Clip, who: Identity, number: int) -> bytes:
+    """A clip as the bytes of a DICOM file."""
+    return dicom_bytes(echo_dataset(clip, who.subject, who.echo_study, number, who.echo_time))
 
 
 def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str, str]]:
     """(path below `echo/`, view) of every clip of patient `index`, anomalous ones included."""
     table = draw_intended(settings.seed, index, settings.evidence)
-    return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate_views(table)]
+    present = [view for view, there in zip(VIEWS, table.views[0], strict=True) if there]
+    return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate(present, start=1)]
 
 
 def write_tables(out: Path, settings: Settings, table: Evidence) -> None:

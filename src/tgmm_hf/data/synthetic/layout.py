@@ -73,17 +73,11 @@ def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> N
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def write_echo(path: Path, clip: Clip, subject: int, study: int, number: int, when: datetime) -> None:
-    """Write a clip as JPEG-baseline DICOM (YBR_FULL_422), multi-frame, or a still when it has one frame."""
-    data = echo_dataset(clip, subject, study, number, when)
-    with atomic(path) as temporary:
-        data.save_as(temporary, enforce_file_format=True)
-
-
-def truncate(path: Path) -> None:
-    """Cut a file in the middle of its pixel data: the corrupt file of the cohort."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(path.read_bytes()[:1500])
+def dicom_bytes(data: FileDataset) -> bytes:
+    """A DICOM data set as the bytes of its file."""
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def uid(*parts: object) -> str:

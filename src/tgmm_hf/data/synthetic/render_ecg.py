@@ -25,10 +25,15 @@ DOWER = {
     "V6": (0.831, 0.076, 0.230),
 }
 
+T_AXIS = np.array([0.75, 0.45, -0.35])
+"""Direction of the T wave that turns with strain: left, down, to the front."""
+T_REST = np.array([-0.06, 0.22, 0.15])
+"""mV, the part of the T wave that stays, nearly perpendicular: the QT interval can be read at any strain."""
+
 PHYSICAL = {
     "qrs_width": lambda v: 70 + 110 * sigmoid(0.9 * (v - CENTRE) - 0.3),  # ms
     "hypertrophy": lambda v: 0.5 + 1.9 * sigmoid(v - CENTRE),  # gain of the leftward-posterior voltage
-    "t_wave": lambda v: 0.45 - 0.85 * sigmoid(v - CENTRE),  # mV, negative = strain pattern
+    "t_wave": lambda v: 0.50 - 1.00 * sigmoid(v - CENTRE),  # mV, negative = strain pattern
     "qt_interval": lambda v: 360 + 170 * sigmoid(v - CENTRE - 0.3),  # ms, corrected for rate
     "p_terminal": lambda v: 0.02 + 0.20 * sigmoid(v - CENTRE),  # mV, late backward P force
 }
@@ -47,7 +52,7 @@ def render_ecg(table: Evidence, rng: np.random.Generator) -> np.ndarray:
     if fibrillating:
         dipole += fibrillation(rng, time)
     signal = leads_of(rotation(rng) @ dipole * rng.uniform(0.85, 1.15))
-    signal *= rng.normal(1.0, 0.04, (1, 12))
+    signal *= rng.normal(1.0, 0.03, (1, 12))
     return signal + noise(rng, time)
 
 
@@ -74,7 +79,7 @@ def waves(
         (beats - 0.32 * width, 0.11 * width, np.array([-0.12, -0.05, -0.25])),  # septal: to the front and right
         (beats, 0.15 * width, left_back + np.array([0.20, 0.65, 0.0])),  # main: left, down, back
         (beats + 0.34 * width, 0.13 * width, left_back * 0.45 + np.array([-0.15, -0.25, 0.1])),  # late basal
-        (t_peak, 0.055 * stretch, physical["t_wave"] * np.array([0.75, 0.45, -0.35])),
+        (t_peak, 0.055 * stretch, physical["t_wave"] * T_AXIS + T_REST),
     ]
     if not fibrillating:
         p_peak = beats - 0.5 * width - 0.115
@@ -103,8 +108,8 @@ def fibrillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
 
 
 def rotation(rng: np.random.Generator) -> np.ndarray:
-    """A small rotation (3, 3) of the heart in the chest, about 4 degrees per axis."""
-    a, b, c = np.deg2rad(rng.normal(0, 4, 3))
+    """A small rotation (3, 3) of the heart in the chest, about 3 degrees per axis."""
+    a, b, c = np.deg2rad(rng.normal(0, 3, 3))
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(c), -np.sin(c)], [0, np.sin(c), np.cos(c)]])
