@@ -44,7 +44,9 @@ with torch.no_grad():
     }
 inputs = processor(labs=patient["labs"], ecg=patient["ecg"], return_tensors="pt")
 torch.save({**outputs, "inputs": dict(inputs)}, work / "clean.pt")
-(work / "clean.json").write_text(json.dumps({"pipeline": pipe(patient), "tasks": list(config.tasks)}))
+short = {**patient, "ecg": {**patient["ecg"], "signal": patient["ecg"]["signal"][:, :1000]}, "echo": str(work)}
+answers = {"pipeline": pipe(patient), "refused": pipe(short), "tasks": list(config.tasks)}
+(work / "clean.json").write_text(json.dumps(answers))
 model.save_pretrained(work / "again")
 processor.save_pretrained(work / "again")
 assert not any(name.startswith("tgmm_hf.") for name in sys.modules)
@@ -101,6 +103,12 @@ def test_clean_process_loads_everything_and_answers_the_same(tmp_path, model):
     answer = report["pipeline"]
     assert answer["used"]["labs"] and answer["used"]["ecg"] and not answer["used"]["echo"]
     assert sum(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+    # An ECG of 4 s and a directory without clips are refused with their reasons, the labs still answer.
+    refused = report["refused"]
+    assert "4" in refused["refused"][0]["reason"] and "9" in refused["refused"][0]["reason"]
+    assert len(refused["refused"]) >= 2 and refused["used"]["labs"] and not refused["used"]["ecg"]
+    assert sum(refused["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
     # What was loaded from code in a directory saves again, code included.
     run_clean(tmp_path / "again", tmp_path, tmp_path / "home2")

@@ -195,7 +195,7 @@ class TgmmProcessor(ProcessorMixin):
                 continue
             try:
                 ecg = extractor.harmonise(record)
-            except RecordRefusedError as error:
+            except ValueError as error:
                 _refuse(error, report, on_refusal)
                 continue
             starts = extractor.start_positions(ecg.signal.shape[1], crop, generator)
@@ -221,7 +221,7 @@ class TgmmProcessor(ProcessorMixin):
                 continue
             try:
                 clips = self.image_processor.prepare_study(study, views=views, view_classifier=view_classifier)
-            except RecordRefusedError as error:
+            except ValueError as error:
                 _refuse(error, report, on_refusal)
                 continue
             report["refused"] += clips.refused
@@ -319,10 +319,15 @@ def _new_report() -> Report:
     return {"used": {"labs": [], "ecg": [], "echo": []}, "refused": [], "notes": []}
 
 
-def _refuse(error: RecordRefusedError, report: Report, on_refusal: str) -> None:
-    if on_refusal == "raise":
+def _refuse(error: ValueError, report: Report, on_refusal: str) -> None:
+    """Raise, or write the refusal into the report. Any other error is raised.
+
+    A refusal is known by its class name: loaded from a local directory, transformers gives the extractors and the processor
+    a copy of the reading module each, so theirs is another class than ours.
+    """
+    if on_refusal == "raise" or type(error).__name__ != RecordRefusedError.__name__:
         raise error
-    report["refused"].append({"item": error.item, "reason": error.reason})
+    report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
 
 
 def _no_clip(study: Any, refused: list[dict[str, str]]) -> RecordRefusedError:
