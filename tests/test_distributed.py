@@ -1,0 +1,53 @@
+"""Cox risk sets and contrastive negatives are those of the global batch: two processes give one process's loss and gradient."""
+
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed
+from torch import multiprocessing
+
+from tgmm_hf.losses_tgmm import cox_loss, gather_batch, info_nce_loss
+
+
+def data() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        "x": torch.randn(8, 3),
+        "time": torch.rand(8) * 1000,
+        "event": torch.tensor([1, 0, 1, 1, 0, 1, 0, 1]),
+        "paired": torch.tensor([True, True, True, False, True, True, True, True]),
+    }
+
+
+def losses(weight: torch.Tensor, part: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A linear risk and two linear embeddings of the rows of one process, against the rows of all of them."""
+    risk = gather_batch(part["x"] @ weight[:, 0])
+    time, event, paired = (gather_batch(part[name]) for name in ("time", "event", "paired"))
+    first, second = (gather_batch(torch.nn.functional.normalize(part["x"] * weight[:, i], dim=1)) for i in (1, 2))
+    return cox_loss(risk, time, event) + info_nce_loss(first, second, paired, temperature=0.2)
+
+
+def run(rank: int, port: int, out: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    weight = torch.arange(1.0, 10.0).reshape(3, 3).requires_grad_()
+    loss = losses(weight, {name: value[rank * 4 : rank * 4 + 4] for name, value in data().items()})
+    loss.backward()
+    torch.distributed.all_reduce(weight.grad)  # DistributedDataParallel averages the gradients
+    torch.save({"loss": loss.detach(), "grad": weight.grad / 2}, out / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(run, args=(port, tmp_path), nprocs=2)
+    weight = torch.arange(1.0, 10.0).reshape(3, 3).requires_grad_()
+    loss = losses(weight, data())
+    loss.backward()
+    for rank in (0, 1):
+        result = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.allclose(result["loss"], loss, atol=1e-6)
+        assert torch.allclose(result["grad"], weight.grad, atol=1e-5)
+    assert weight.grad.abs().max() > 1e-3
