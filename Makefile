@@ -62,6 +62,8 @@ test-slow: $(DEV)
 
 DEMO_PATIENTS ?= 441
 DEMO_SEED ?= 0
+# clips at half MIMIC's size: the tiny model looks at 64 pixels
+SMALL_CLIPS := --height 120 --width 160
 
 demo: demo/prediction.json
 	@echo
@@ -74,7 +76,7 @@ demo: demo/prediction.json
 	@echo "  prediction.json  one test patient"
 
 demo/cohort/cohort.parquet: | $(RUNTIME)
-	$(TGMM) synth demo/cohort --patients $(DEMO_PATIENTS) --seed $(DEMO_SEED) --evidence strong
+	$(TGMM) synth demo/cohort --patients $(DEMO_PATIENTS) --seed $(DEMO_SEED) --evidence strong $(SMALL_CLIPS)
 
 demo/data/prepare.json: demo/cohort/cohort.parquet
 	$(TGMM) prepare demo/cohort --out demo/data
@@ -97,10 +99,10 @@ learn: learn/metrics.json
 	@echo "Done: learn/metrics.json, learn/report.html"
 
 learn/cohort/cohort.parquet: | $(RUNTIME)
-	$(TGMM) synth learn/cohort --patients $(LEARN_PATIENTS) --seed 1
+	$(TGMM) synth learn/cohort --patients $(LEARN_PATIENTS) --seed 1 $(SMALL_CLIPS)
 
 learn/test_cohort/cohort.parquet: | $(RUNTIME)
-	$(TGMM) synth learn/test_cohort --patients $(LEARN_TEST_PATIENTS) --seed 2 --split test
+	$(TGMM) synth learn/test_cohort --patients $(LEARN_TEST_PATIENTS) --seed 2 --all-test $(SMALL_CLIPS)
 
 learn/data/prepare.json: learn/cohort/cohort.parquet
 	$(TGMM) prepare learn/cohort --out learn/data

@@ -41,7 +41,9 @@ AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassific
 # every part of a processor has to be registered, or AutoProcessor asks for trust_remote_code after all
 AutoProcessor.register(TgmmConfig, TgmmProcessor)
 AutoFeatureExtractor.register(TgmmConfig, EcgFeatureExtractor)
-AutoImageProcessor.register(TgmmConfig, image_processor_classes={"pil": EchoImageProcessor})
+AutoImageProcessor.register(
+    TgmmConfig, image_processor_classes={"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
+)
 PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
 
 __all__ = [

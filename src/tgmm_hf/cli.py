@@ -7,6 +7,7 @@ the traceback behind an error.
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -57,8 +58,8 @@ def synth(
         Evidence, typer.Option(help="strong: Bayes AUC >= 0.98, for demonstrations.")
     ] = Evidence.default,
     frames: Annotated[int, typer.Option(min=2, help="Frames of an echo clip.")] = 32,
-    height: Annotated[int, typer.Option(min=64, help="Height of an echo clip; smaller is faster.")] = 240,
-    width: Annotated[int, typer.Option(min=64, help="Width of an echo clip.")] = 320,
+    height: Annotated[int, typer.Option(min=96, help="Height of an echo clip; smaller is faster.")] = 240,
+    width: Annotated[int, typer.Option(min=96, help="Width of an echo clip.")] = 320,
     all_test: Annotated[bool, typer.Option("--all-test", help="Put every patient into the test split.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
@@ -161,6 +162,7 @@ def evaluate(
     """
     from tgmm_hf.evaluation.evaluate import evaluate as evaluate_model
 
+    _check_model(model)
     evaluate_model(
         model, data, out, split=split.value, bayes=bayes, seed=seed, bootstrap=bootstrap, batch_size=batch_size
     )
@@ -179,6 +181,7 @@ def predict(
     views: Annotated[
         Path | None, typer.Option(help="CSV with the view of each echo file (columns dicom_filepath, view).")
     ] = None,
+    identifier: Annotated[str | None, typer.Option("--id", help="Name of this patient in the output.")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="Cohort table (.parquet or .csv) instead of --labs, --ecg, --echo.")
     ] = None,
@@ -198,7 +201,7 @@ def predict(
     if (manifest is None) == all(path is None for path in one.values()):
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
     if manifest is None:
-        patients = [_patient(labs, ecg, echo, views)]
+        patients = [_patient(identifier, labs, ecg, echo, views)]
     else:
         patients = _patients(manifest, None if split is None else split.value)[:limit]
     if not patients:
@@ -212,9 +215,11 @@ def predict(
         raise typer.Exit(1)
 
 
-def _patient(labs: Path | None, ecg: Path | None, echo: Path | None, views: Path | None) -> dict[str, Any]:
+def _patient(
+    identifier: str | None, labs: Path | None, ecg: Path | None, echo: Path | None, views: Path | None
+) -> dict[str, Any]:
     """One patient as the pipeline takes it, from the files of the command line."""
-    patient: dict[str, Any] = {"id": None}
+    patient: dict[str, Any] = {"id": identifier}
     if labs is not None:
         patient["labs"] = _read_labs(labs)
     if ecg is not None:
@@ -273,6 +278,7 @@ def _predict(
 
     from tgmm_hf import TgmmCardiacPipeline, TgmmModel, TgmmProcessor
 
+    _check_model(model)
     pipe = TgmmCardiacPipeline(model=TgmmModel.from_pretrained(model), processor=TgmmProcessor.from_pretrained(model))
     answers = pipe(iter(patients), tasks=tasks, batch_size=batch_size)
     return list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
@@ -295,6 +301,12 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20
         typer.echo(f"{len(refused)} items refused:")
     for identifier, entry in refused:
         typer.echo(f"  {identifier}  {entry['item']}  {entry['reason']}")
+
+
+def _check_model(model: str) -> None:
+    """Say at once that a directory does not exist, instead of asking the Hub for it."""
+    if not Path(model).is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
+        raise FileNotFoundError(f"There is no directory {model} (a Hub repository would read owner/name).")
 
 
 def _used(used: Mapping[str, Sequence[str]]) -> str:

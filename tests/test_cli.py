@@ -1,0 +1,130 @@
+"""The `tgmm` command from end to end on a small synthetic cohort, and what it says when something is wrong."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tgmm_hf.cli import main
+from tgmm_hf.data.manifest import read_manifest
+
+TRAINING = """
+output: {root}/model
+data: {{directory: {root}/data}}
+tasks: {{hf_diagnosis: , hf_risk: , retrieval: }}
+model:
+  overrides:
+    echo_config: {{stage_depths: [1, 1], stage_widths: [8, 16], stage_heads: [1, 2], hidden_size: 16}}
+    ecg_config: {{num_hidden_layers: 1}}
+optimisation: {{epochs: 1, batch_size: 16, logging_steps: 1}}
+"""
+
+
+def run(*words: Any) -> int:
+    """Run a command line in this process; its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """synth, prepare, train and evaluate, as `make demo` runs them, in miniature."""
+    root = tmp_path_factory.mktemp("main_job")
+    small = ("--frames", 4, "--height", 96, "--width", 128)
+    (root / "run.yaml").write_text(TRAINING.format(root=root))
+    assert run("synth", root / "cohort", "--patients", 56, "--evidence", "strong", *small, "--workers", 1) == 0
+    assert run("prepare", root / "cohort", "--out", root / "data", "--workers", 1) == 0
+    assert run("train", root / "run.yaml") == 0
+    assert (
+        run("evaluate", root / "model", root / "data", "--bayes", root / "cohort", "--out", root, "--bootstrap", 100)
+        == 0
+    )
+    return root
+
+
+def test_main_job_leaves_its_files(root: Path) -> None:
+    for name in ("cohort/bayes.json", "data/prepare.json", "model/run.json", "metrics.json", "report.html"):
+        assert (root / name).stat().st_size > 0, name
+    metrics = json.loads((root / "metrics.json").read_text())
+    assert metrics["data_hash"] == json.loads((root / "model" / "run.json").read_text())["data_hash"]
+    tri_modal = metrics["hf_diagnosis"]["labs+ecg+echo"]
+    assert {"auc", "auc_ci", "accuracy", "accuracy_ci", "bayes_auc", "n"} <= set(tri_modal)
+    assert set(metrics["retrieval"]) == {f"{a}->{b}" for a in MODALITIES for b in MODALITIES if a != b}
+
+
+MODALITIES = ("labs", "ecg", "echo")
+
+
+def test_predict_one_patient_from_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = read_manifest(root / "cohort" / "cohort.parquet")
+    patient = next(row for row in manifest.rows if row.ecg_path and row.echo_paths and row.labs)
+    (root / "row.json").write_text(json.dumps(patient.labs))
+    words = ["predict", root / "model", "--id", "mine", "--labs", root / "row.json"]
+    words += ["--ecg", manifest.absolute(patient.ecg_path), "--echo", manifest.absolute(patient.echo_paths[0]).parent]
+    words += ["--views", root / "cohort" / "views.csv", "--out", root / "prediction.json"]
+    assert run(*words) == 0
+    prediction = json.loads((root / "prediction.json").read_text())
+    assert prediction["id"] == "mine"
+    assert math.isclose(sum(prediction["hf_diagnosis"]["probabilities"].values()), 1, abs_tol=1e-5)
+    assert all(prediction["used"][name] for name in MODALITIES)
+    assert "mine: used" in capsys.readouterr().out
+
+
+def test_predict_every_patient_of_a_table(root: Path) -> None:
+    table = root / "cohort" / "cohort.parquet"
+    out = root / "predictions.json"
+    assert run("predict", root / "model", "--manifest", table, "--split", "test", "--out", out) == 0
+    expected = [row.id for row in read_manifest(table).rows if row.split == "test"]
+    assert [prediction["id"] for prediction in json.loads(out.read_text())] == expected
+    assert run("predict", root / "model", "--manifest", table, "--limit", 2, "--task", "hf_risk", "--out", out) == 0
+    assert [("hf_risk" in p, "hf_diagnosis" in p) for p in json.loads(out.read_text())] == [(True, False)] * 2
+
+
+def test_what_cannot_be_read_is_refused_and_the_rest_used(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "broken.dcm").write_bytes(b"not a DICOM file")
+    (root / "age.json").write_text('{"age": 71}')
+    words = ["predict", root / "model", "--ecg", root / "broken.dcm", "--out", root / "p.json"]
+    assert run(*words, "--labs", root / "age.json") == 0
+    prediction = json.loads((root / "p.json").read_text())
+    assert [entry["item"] for entry in prediction["refused"]] == [str(root / "broken.dcm")]
+    assert "1 items refused" in capsys.readouterr().out
+    assert run(*words) == 1  # nothing left to answer from
+    assert "0 of 1 patients predicted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "none.yaml"], 1, "no training configuration none.yaml"),
+        (["prepare", "none.csv", "--out", "x"], 1, "none.csv does not exist"),
+        (["evaluate", "none", "x", "--out", "x"], 1, "There is no directory none"),
+        (["predict", "none", "--ecg", "x"], 1, "There is no directory none"),
+        (["predict", "none"], 2, "give --manifest, or at least one of"),
+        (["train"], 2, "Missing argument"),
+        (["synth", "x", "--patients", "0"], 2, "greater than or equal to 7"),
+        (["nothing"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(
+    words: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", ["synth", "prepare", "train", "evaluate", "predict"])
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"Example: tgmm {command}" in capsys.readouterr().out
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TGMM_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["train", "none.yaml"])
