@@ -102,6 +102,8 @@ APEX, RADIUS, HALF_ANGLE = 0.03, 0.86, 43.0
 """Sector apex and radius in frame heights, half opening in degrees."""
 CAVITY, TISSUE, WALL, JET = 30, 100, 165, 120
 """Log-compressed grey levels before speckle and rescaling."""
+DARKEST = 3
+"""Smallest grey inside the sector: above zero, because readers look for non-black pixels to find it."""
 POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
 
 
@@ -127,7 +129,7 @@ def sector(height: int, width: int) -> Sector:
     inside = (radius < RADIUS) & (np.abs(angle) < HALF_ANGLE)
     r = np.clip(radius / RADIUS * POLAR_RADII, 0, POLAR_RADII - 1).astype(np.int32)
     a = np.clip((angle / HALF_ANGLE + 1) / 2 * POLAR_ANGLES, 0, POLAR_ANGLES - 1).astype(np.int32)
-    return Sector(x, y, inside, r * (POLAR_ANGLES + POLAR_PAD) + a, np.flatnonzero(inside)[::5])
+    return Sector(x, y, inside, r * (POLAR_ANGLES + POLAR_PAD) + a, np.flatnonzero(inside)[::8])
 
 
 @dataclass(frozen=True)
@@ -274,11 +276,23 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
 
 def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, spread: float) -> np.ndarray:
     """Rescale to `mean` and `spread` inside the sector, cut the sector out, lay text and ECG strip beside it."""
-    inside = level.ravel()[area.sample].astype(np.float32)
-    gain = np.float32(spread / inside.std())
-    out = level * gain + np.float32(mean - inside.mean() * gain)
-    np.clip(out, 3, 255, out=out)  # above zero: the sector mask of readers looks for non-black pixels
+    gain, offset = rescaling(level.ravel()[area.sample].astype(np.float32), mean, spread)
+    out = level * gain + offset
+    np.clip(out, DARKEST, 255, out=out)
     return np.where(area.inside, out.astype(np.uint8), overlay)
+
+
+def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float32, np.float32]:
+    """Gain and offset that give `inside` (n,) this mean and standard deviation after clipping at DARKEST.
+
+    Clipping bites the more the smaller the cavities are: without the iteration brightness would tell their size.
+    """
+    gain, offset = np.float32(1), np.float32(0)
+    for _ in range(6):
+        shown = np.clip(inside * gain + offset, DARKEST, 255)
+        ratio = np.float32(spread / shown.std())
+        gain, offset = gain * ratio, (offset - shown.mean()) * ratio + np.float32(mean)
+    return gain, offset
 
 
 def colour(blue: np.ndarray, red: np.ndarray, jet: np.ndarray, area: Sector, rng: np.random.Generator) -> None:
