@@ -35,8 +35,8 @@ if __name__ == "__main__":
     labs = arguments.out.with_name("patient_labs.json")
     labs.write_text(json.dumps(patient.labs, indent=1) + "\n")
     command = ["predict", arguments.model, "--id", patient.id, "--labs", str(labs)]
-    command += ["--ecg", str(manifest.absolute(str(patient.ecg_path)))]
-    command += ["--echo", str(manifest.absolute(patient.echo_paths[0]).parent)]
+    command += ["--ecg", str(manifest.root / str(patient.ecg_path))]
+    command += ["--echo", str((manifest.root / patient.echo_paths[0]).parent)]
     command += ["--views", str(arguments.cohort / "views.csv"), "--out", str(arguments.out)]
     print(shlex.join(["tgmm", *command]))
     main(command)

@@ -63,7 +63,7 @@ def test_predict_one_patient_from_files(root: Path, capsys: pytest.CaptureFixtur
     patient = next(row for row in manifest.rows if row.ecg_path and row.echo_paths and row.labs)
     (root / "row.json").write_text(json.dumps(patient.labs))
     words = ["predict", root / "model", "--id", "mine", "--labs", root / "row.json"]
-    words += ["--ecg", manifest.absolute(patient.ecg_path), "--echo", manifest.absolute(patient.echo_paths[0]).parent]
+    words += ["--ecg", manifest.root / patient.ecg_path, "--echo", (manifest.root / patient.echo_paths[0]).parent]
     words += ["--views", root / "cohort" / "views.csv", "--out", root / "prediction.json"]
     assert run(*words) == 0
     prediction = json.loads((root / "prediction.json").read_text())

@@ -239,8 +239,8 @@ def _patients(table: Path, split: str | None) -> list[dict[str, Any]]:
         {
             "id": row.id,
             "labs": row.labs or None,
-            "ecg": None if row.ecg_path is None else str(manifest.absolute(row.ecg_path)),
-            "echo": [str(manifest.absolute(path)) for path in row.echo_paths] or None,
+            "ecg": None if row.ecg_path is None else str(manifest.root / row.ecg_path),
+            "echo": [str(manifest.root / path) for path in row.echo_paths] or None,
             "views": {
                 path: view for path, view in zip(row.echo_paths, row.echo_views, strict=True) if view is not None
             },

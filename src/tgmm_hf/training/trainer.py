@@ -54,6 +54,7 @@ class TgmmTrainer(Trainer):
     # The losses average over their own valid rows and ignore `num_items_in_batch`: the parent must divide them by the
     # number of accumulation steps, whatever it guesses from the signature of the model's forward.
     loss_is_scaled_for_ga = False
+    control: Any
 
     def __init__(self, *, tasks: list[str], validation_collator: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
