@@ -111,6 +111,16 @@ TASK_KEYS = {
 }
 
 
+class TgmmTask(dict):
+    """A task's settings; `task["candidates"]` and `task.candidates` are the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"This task has no {name!r}; it has {sorted(self)}.") from None
+
+
 @strict
 class StMemConfig(PreTrainedConfig):
     """ST-MEM's ViT for 12-lead ECG (Na et al. 2024); the defaults are its base size with patches of 75 samples (300
@@ -261,7 +271,7 @@ class TgmmConfig(PreTrainedConfig):
     answer_token_ids: list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.tasks = {name: dict(task) for name, task in (self.tasks or DEFAULT_TASKS).items()}
+        self.tasks = {name: TgmmTask(task) for name, task in (self.tasks or DEFAULT_TASKS).items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
         super().__post_init__(**kwargs)

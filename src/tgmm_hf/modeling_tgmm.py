@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
-from .configuration_tgmm import MODALITIES, SLOTS, TgmmConfig, check_task
+from .configuration_tgmm import MODALITIES, SLOTS, TgmmConfig, TgmmTask, check_task
 from .losses_tgmm import (
     cox_loss,
     gather_batch,
@@ -339,7 +339,7 @@ class TgmmModel(TgmmPreTrainedModel):
         """
         if name in self.config.tasks:
             raise ValueError(f"The model already has a task {name!r}.")
-        task = dict(task)
+        task = TgmmTask(task)
         check_task(name, task)
         known = len(self.config.answer_token_ids)
         self.config.tasks = {**self.config.tasks, name: task}
