@@ -251,7 +251,7 @@ class TgmmProcessor(ProcessorMixin):
         """
         processor = self.image_processor
         size, frames = processor.size, processor.num_frames
-        mean, std = np.float32(processor.image_mean), np.float32(processor.image_std)
+        mean, std = np.asarray(processor.image_mean, np.float32), np.asarray(processor.image_std, np.float32)
         pixels = np.zeros((batch_size, len(VIEWS), frames, 3, size, size), np.float32)
         mask = np.zeros((batch_size, len(VIEWS)), bool)
         for row, view, clip, frame_count in clips:
@@ -315,17 +315,22 @@ def default_processor(config: Any, tokenizer: PreTrainedTokenizerBase | None = N
     )
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether an error is a `RecordRefusedError`, of any copy of the reading module.
+
+    It is known by its name: from a local directory, transformers gives the extractors and the processor a copy of the
+    module each, so theirs is another class than ours.
+    """
+    return type(error).__name__ == RecordRefusedError.__name__
+
+
 def _new_report() -> Report:
     return {"used": {"labs": [], "ecg": [], "echo": []}, "refused": [], "notes": []}
 
 
 def _refuse(error: ValueError, report: Report, on_refusal: str) -> None:
-    """Raise, or write the refusal into the report. Any other error is raised.
-
-    A refusal is known by its class name: loaded from a local directory, transformers gives the extractors and the processor
-    a copy of the reading module each, so theirs is another class than ours.
-    """
-    if on_refusal == "raise" or type(error).__name__ != RecordRefusedError.__name__:
+    """Raise, or write the refusal into the report. Any other error is raised."""
+    if on_refusal == "raise" or not is_refusal(error):
         raise error
     report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
 

@@ -19,8 +19,7 @@ from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, read_manifest
 from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.image_processing_echo import EchoImageProcessor
 from tgmm_hf.labs_tgmm import read_cells
-from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.reading_tgmm import RecordRefusedError, read_ecg
+from tgmm_hf.processing_tgmm import TgmmProcessor, is_refusal
 
 Refusal = dict[str, str]
 
@@ -93,9 +92,9 @@ class RecordPreparer:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
             try:
-                ecg = self.feature_extractor.harmonise(read_ecg(self.root / row.ecg_path))
+                ecg = self.feature_extractor.harmonise(self.root / row.ecg_path)
                 signal, mask = ecg.signal.T, ecg.mask
-            except (RecordRefusedError, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 refused.append({"item": row.ecg_path, "reason": _reason(error)})
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
@@ -113,7 +112,7 @@ class RecordPreparer:
                     stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
                     indices = [VIEWS.index(view) for view in views]
                     counts = [int(study.frame_counts[view]) for view in views]
-            except (RecordRefusedError, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 refused.append({"item": f"echo of {row.id}", "reason": _reason(error)})
         return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
 
@@ -201,4 +200,4 @@ def _views_by_path(row: ManifestRow) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    return error.reason if isinstance(error, RecordRefusedError) else f"{type(error).__name__}: {error}"
+    return str(error.args[1]) if is_refusal(error) else f"{type(error).__name__}: {error}"  # args: item, reason

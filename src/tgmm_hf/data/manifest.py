@@ -59,9 +59,6 @@ class Manifest:
         """sha256 over the content of all rows, in their order."""
         return hash_json([asdict(row) for row in self.rows])
 
-    def absolute(self, path: str) -> Path:
-        return self.root / path
-
 
 def hash_json(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of a value."""

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import datasets
 import transformers
 from datasets import Dataset, DatasetDict, concatenate_datasets
@@ -39,7 +40,7 @@ from tgmm_hf.processing_tgmm import TgmmProcessor
 
 SHARD_SIZE = 32  # records; what a killed run loses at most, per process
 FORMAT = 1  # raise when the prepared rows change, so that old shards are not taken for new ones
-ECG_BYTES = 2500 * 12 * 4  # 10 s
+ECG_BYTES = 2500 * (12 * 4 + 4)  # 10 s; Arrow adds four bytes to every innermost list
 WRITE_BYTES = 64 * 2**20  # rows are flushed in batches of about this size, so memory does not grow with the shard
 
 
@@ -150,9 +151,9 @@ def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
 
 
 def estimate_bytes(manifest: Manifest, preparer: RecordPreparer) -> int:
-    """Upper bound of the result's size: one clip per view (or file, at most 11), 10 s of ECG, 2 KiB of text."""
+    """Largest size of the result: one clip per view (or file, at most 11), 10 s of ECG, 2 KiB for the rest of a row."""
     processor = preparer.image_processor
-    clip = processor.num_frames * processor.size**2 * 3
+    clip = processor.num_frames * processor.size * (processor.size * 3 + 4)  # + 4: Arrow's offsets
     total = 0
     for row in manifest.rows:
         named = {view for view in row.echo_views if view is not None}
@@ -231,6 +232,7 @@ _worker: tuple[RecordPreparer, Path]
 def _start_worker(preparer: RecordPreparer, out: Path) -> None:
     global _worker
     _worker = (preparer, out)
+    cv2.setNumThreads(1)  # one core per process; otherwise each starts as many threads as there are cores
 
 
 def _work(shard: _Shard) -> None:
