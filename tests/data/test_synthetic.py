@@ -119,6 +119,7 @@ def test_echo_is_jpeg_baseline_as_ge_writes_it(small: Path) -> None:
     assert all(len(data[name].value) <= 64 for name in ("SOPInstanceUID", "StudyInstanceUID"))
 
 
+@pytest.mark.filterwarnings("ignore:End of file reached")
 def test_anomalous_files_are_there_and_stated(tmp_path: Path) -> None:
     wanted = {7: "flat_ecg", 18: "short_ecg", 29: "still_echo", 40: "corrupt_echo", 41: None, 307: "flat_ecg"}
     assert {index: anomaly_of(index) for index in wanted} == wanted
@@ -312,14 +313,14 @@ def test_oracle_retrieval_matches_brute_force() -> None:
 
 def forest_auc(features: np.ndarray, label: np.ndarray) -> float:
     """Cross-validated AUC of a random forest."""
-    forest = RandomForestClassifier(200, min_samples_leaf=5, random_state=0)
+    forest = RandomForestClassifier(80, min_samples_leaf=5, random_state=0)
     return bayes.auc(label, cross_val_predict(forest, features, label, cv=5, method="predict_proba")[:, 1])
 
 
 def test_metadata_and_nuisance_say_nothing() -> None:
     """Identifiers, dates, presence masks, sex, race, body size, neutral cells: no better than chance."""
     settings = cohort.Settings(21, "default", **TINY)
-    n = 1200
+    n = 800
     table = stack([draw_patient(settings.seed, i) for i in range(n)])
     rows = []
     for i in range(n):
@@ -338,7 +339,7 @@ def test_metadata_and_nuisance_say_nothing() -> None:
                 *[v is None for v in labs.cells().values()],
             ]
         )
-    assert abs(forest_auc(np.array(rows, float), table.label) - 0.5) < 0.06
+    assert abs(forest_auc(np.array(rows, float), table.label) - 0.5) < 0.07
 
 
 @pytest.mark.slow
