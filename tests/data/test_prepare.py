@@ -186,10 +186,10 @@ def test_refusals_of_a_copied_module_read_the_same(processor, tmp_path, monkeypa
     """Extractors loaded from a directory come from copies of the modules, and so do the classes of their errors."""
     copied_error = type("RecordRefusedError", (ValueError,), {})
 
-    def refuse(ecg):
+    def refuse(self, ecg):
         raise copied_error("ecg", "too short")
 
-    monkeypatch.setattr(processor.feature_extractor, "harmonise", refuse)
+    monkeypatch.setattr(type(processor.feature_extractor), "harmonise", refuse)
     rows = cohort_rows(1)
     rows[0] |= {"labs.Creatinine": 1, "echo_paths": "", "echo_views": ""}
     prepare(write_manifest(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
