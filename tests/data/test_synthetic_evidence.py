@@ -36,7 +36,7 @@ from tgmm_hf.data.synthetic.render_echo import APEX, VIEW_GEOMETRY
 from tgmm_hf.data.synthetic.render_labs import PHYSICAL, SEPARATOR
 
 PATIENTS = 700
-ECHO_PATIENTS = 240  # measuring clips costs about 0.3 s a patient
+ECHO_PATIENTS = 160  # measuring clips costs about 0.3 s a patient
 TOLERANCE = 0.02
 SMALL = cohort.Settings(seed=11, evidence="default", frames=16, height=120, width=160)
 ECG_PARAMETERS = [p.name for p in PARAMETERS if p.modality == "ecg"]
