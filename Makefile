@@ -32,13 +32,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): pyproject.toml scripts/install_torch.sh | $(BIN)/python
+	@echo "Installing into $(VENV): a few minutes and 1.5 to 6 GB, once."
 	sh scripts/install_torch.sh $(BIN)/python torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
 $(DEV): pyproject.toml $(RUNTIME)
 	sh scripts/install_torch.sh $(BIN)/python torch torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 # ---- tests --------------------------------------------------------------------------------------------------------

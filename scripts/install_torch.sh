@@ -20,10 +20,10 @@ esac
 
 if [ "$want" = cpu ]; then
     echo "torch: trying the CPU build from $cpu_index"
-    if "$python" -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 10 \
+    if "$python" -m pip install -qq --disable-pip-version-check --retries 0 --timeout 10 \
         --index-url "$cpu_index" "$@" 2>/dev/null; then
         exit 0
     fi
     echo "torch: that index cannot be reached; taking the default build (several GB)"
 fi
-exec "$python" -m pip install --quiet --disable-pip-version-check "$@"
+exec "$python" -m pip install -qq --disable-pip-version-check "$@"

@@ -23,7 +23,9 @@ def invented_patient(name: str, generator: np.random.Generator) -> dict:
     ecg = generator.normal(0, 0.05, (2500, 12)).astype(np.float32)
     ecg[:: 150 if sick else 220] += 1.0
     views = generator.choice(len(VIEWS), size=2, replace=False)
-    clips = generator.integers(0, 80 if sick else 200, (2, 16, 64, 64, 3)).astype(np.uint8)
+    clips = generator.integers(0, 80 if sick else 200, (2, 16, 64, 64 * 3)).astype(
+        np.uint8
+    )  # as stored: the colours beside each other
     event = int(generator.random() < 0.5)
     return {
         "id": name,

@@ -1,11 +1,15 @@
 """A training run on invented patients: it learns to move, stops, resumes, saves and refuses."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -96,3 +100,53 @@ def test_data_of_another_geometry_is_refused(prepared_dir: Path, tmp_path: Path)
     run.model.overrides["echo_config"] = {**SMALL, "image_size": 32}
     with pytest.raises(ValueError, match="prepared with .*64.* but the model takes .*32"):
         train(run)
+
+
+def test_accumulated_steps_do_not_multiply_the_loss(
+    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
+) -> None:
+    """The Trainer would do so if it believed that the model divides by `num_items_in_batch`."""
+    _, whole = trained
+    accumulated = train(settings(prepared_dir, tmp_path / "model", epochs=1, batch_size=4, accumulation_steps=2))
+    first, expected = (next(line["loss"] for line in r["history"] if "loss" in line) for r in (accumulated, whole))
+    assert 0.6 < first / expected < 1.6
+
+
+def test_only_the_last_layers_train_when_the_run_says_so(prepared_dir: Path, tmp_path: Path) -> None:
+    run = settings(prepared_dir, tmp_path / "model", epochs=1)
+    frozen = parse_arguments({**run.to_dict(), "model": {**run.to_dict()["model"], "trainable_layers": 1}})
+    record = train(frozen)
+    assert 0 < record["trainable_parameters"] < record["parameters"]
+
+
+def test_fine_tuning_starts_from_a_checkpoint(
+    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
+) -> None:
+    run, _ = trained
+    tuned = parse_arguments(
+        {
+            "output": str(tmp_path / "tuned"),
+            "data": {"directory": str(prepared_dir)},
+            "tasks": {"hf_diagnosis": {"weight": 2.0}},
+            "model": {"checkpoint": run.output},
+            "optimisation": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-9},
+        }
+    )
+    train(tuned)
+    before, after = TgmmModel.from_pretrained(run.output), TgmmModel.from_pretrained(tuned.output)
+    assert after.config.tasks["hf_diagnosis"]["weight"] == 2.0
+    assert set(after.config.tasks) == set(before.config.tasks)
+    assert torch.allclose(before.fusion.projection.query.weight, after.fusion.projection.query.weight, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(prepared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings(prepared_dir, tmp_path / "model", epochs=1).to_dict()))
+    script = Path(__file__).resolve().parents[2] / "scripts" / "train_tgmm.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script), "run.yaml"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["processes"] == 2
+    assert len([line for line in record["history"] if "loss" in line]) == 2  # 24 patients, 8 on each of two processes
