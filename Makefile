@@ -94,7 +94,7 @@ demo/prediction.json: demo/metrics.json
 # ---- does it learn? two cohorts of different seeds, one multitask model ----------------------------------------------
 
 LEARN_PATIENTS ?= 1000
-LEARN_TEST_PATIENTS ?= 420
+LEARN_TEST_PATIENTS ?= 800
 
 learn: learn/metrics.json
 	@echo "Done: learn/metrics.json, learn/report.html"

@@ -113,6 +113,19 @@ def test_crops_are_random_in_training_and_central_in_evaluation(train, processor
     assert torch.equal(central[0], central[1])
 
 
+def test_training_may_show_fewer_views_each_time_others(train, processor, config):
+    rows = [row for row in (train[i] for i in range(len(train))) if len(row["clip_views"]) > 1]
+    few = TgmmCollator(processor, config, training=True, max_views=1)
+    seen = [few(rows)["view_mask"] for _ in range(20)]
+    available = TgmmCollator(processor, config, training=True)(rows)["view_mask"]
+    assert all((mask.sum(1) == 1).all() and (mask & ~available).sum() == 0 for mask in seen)
+    assert (torch.stack(seen).any(0) == available).all()
+    whole = TgmmCollator(processor, config, training=False, max_views=1)(rows)
+    assert torch.equal(whole["view_mask"], available)
+    with pytest.raises(ValueError, match="got 0"):
+        TgmmCollator(processor, config, training=True, max_views=0)
+
+
 def test_workers_draw_their_own_crops_anew_each_epoch(train, processor, config):
     class SameRow(torch.utils.data.Dataset):
         def __len__(self):

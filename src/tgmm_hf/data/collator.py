@@ -25,7 +25,10 @@ class TgmmCollator:
         processor: must have the geometry the rows were prepared with.
         config: names the tasks whose labels are collected.
         training: random ECG crops and no "id"; otherwise centre crops and "id".
-        seed: of the crops. Each data loader worker draws its own sequence, a new one each epoch.
+        seed: of the crops and views. Each data loader worker draws its own sequence, a new one each epoch.
+        max_views: in training, show at most so many of a patient's views, drawn anew every time; all of them when None.
+            The echo encoder is most of a step's cost, and a model that never sees a whole study copes with missing
+            views.
 
     A batch holds, as tensors and only if a patient of the batch has the modality:
         input_ids, attention_mask (B, L) int64; ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
@@ -36,10 +39,20 @@ class TgmmCollator:
         id: list of str, when not training.
     """
 
-    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, training: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        processor: TgmmProcessor,
+        config: TgmmConfig,
+        training: bool,
+        seed: int = 0,
+        max_views: int | None = None,
+    ) -> None:
+        if max_views is not None and max_views < 1:
+            raise ValueError(f"max_views must be at least 1, or None for all views, got {max_views}.")
         self.processor = processor
         self.training = training
         self.seed = seed
+        self.max_views = max_views if training else None
         tasks: dict[str, dict[str, Any]] = config.tasks or {}
         self.task_kinds = {name: task["kind"] for name, task in tasks.items()}
         self.num_candidates = {name: len(task["candidates"]) for name, task in tasks.items()}
@@ -77,8 +90,15 @@ class TgmmCollator:
         for index, row in enumerate(rows):
             if len(row["clip_views"]):
                 stored = self._unpack(np.asarray(row["clips"], np.uint8))
-                clips += zip([index] * len(stored), row["clip_views"], stored, row["clip_frames"], strict=True)
+                shown = self._shown(len(stored))
+                clips += [(index, row["clip_views"][i], stored[i], row["clip_frames"][i]) for i in shown]
         return self.processor.stack_clips(len(rows), clips) if clips else {}
+
+    def _shown(self, num_views: int) -> list[int]:
+        """Which of a patient's clips this batch shows."""
+        if self.max_views is None or num_views <= self.max_views:
+            return list(range(num_views))
+        return sorted(self._random().choice(num_views, self.max_views, replace=False).tolist())
 
     def _unpack(self, clips: np.ndarray) -> np.ndarray:
         """(views, F, H, W x 3) as stored -> (views, F, H, W, 3), refusing another geometry than the processor's."""

@@ -16,10 +16,13 @@ class DataArguments:
     Attributes:
         directory: a prepared data set, the `--out` of `tgmm prepare`.
         workers: processes that read and preprocess batches beside training; 0 reads in the training process.
+        max_views: at most so many echo views of a patient in a training step, drawn anew each time; all of them when
+        null.
     """
 
     directory: str
     workers: int = 0
+    max_views: int | None = None
 
 
 @dataclass(frozen=True)

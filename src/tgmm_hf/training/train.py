@@ -56,7 +56,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     tasks = list(run.tasks)
     _check_fit(model.config, data, prepared, tasks)
     model.freeze_encoders(run.model.trainable_layers)
-    training_collator = EpochCollator(processor, model.config, run.seed)
+    training_collator = EpochCollator(processor, model.config, run.seed, run.data.max_views)
     trainer = TgmmTrainer(
         tasks=tasks,
         validation_collator=TgmmCollator(processor, model.config, training=False, seed=run.seed),

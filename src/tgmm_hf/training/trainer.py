@@ -24,8 +24,8 @@ class EpochCollator(TrainerCallback):
     A run that is resumed at the start of an epoch then sees the crops that it would have seen without the stop.
     """
 
-    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, seed: int) -> None:
-        self.processor, self.config, self.seed = processor, config, seed
+    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, seed: int, max_views: int | None = None) -> None:
+        self.processor, self.config, self.seed, self.max_views = processor, config, seed, max_views
         self._start(0)
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class EpochCollator(TrainerCallback):
 
     def _start(self, epoch: int) -> None:
         seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        self.collator = TgmmCollator(self.processor, self.config, training=True, seed=seed)
+        self.collator = TgmmCollator(self.processor, self.config, training=True, seed=seed, max_views=self.max_views)
 
 
 class TgmmTrainer(Trainer):
