@@ -75,6 +75,8 @@ def test_paper_size_has_the_trunk_of_echoprime():
 
 
 def test_other_clip_geometry_is_refused_with_both_shapes():
-    model = EchoMvitModel(EchoMvitConfig(image_size=32, stage_depths=(1,), stage_widths=(8,), stage_heads=(1,), hidden_size=8))
+    model = EchoMvitModel(
+        EchoMvitConfig(image_size=32, stage_depths=(1,), stage_widths=(8,), stage_heads=(1,), hidden_size=8)
+    )
     with pytest.raises(ValueError, match=r"\(16, 3, 32, 32\).*\(1, 16, 3, 48, 48\)"):
         model(torch.zeros(1, 16, 3, 48, 48))
