@@ -7,6 +7,7 @@ file or array --harmonise--> (12, samples) mV at 250 Hz in model order, NaN-free
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ class EcgFeatureExtractor(FeatureExtractionMixin):
 
     def _band_pass(self, signal: np.ndarray) -> np.ndarray:
         for cutoff, kind in ((self.highpass, "highpass"), (self.lowpass, "lowpass")):
-            sections = butter(self.filter_order, cutoff, btype=kind, fs=self.sampling_rate, output="sos")
+            sections = _design(self.filter_order, cutoff, kind, self.sampling_rate)
             signal = sosfiltfilt(sections, signal, axis=-1)
         return signal
 
@@ -311,6 +312,12 @@ class EcgFeatureExtractor(FeatureExtractionMixin):
         usable = signal[mask]
         resampled[mask] = usable if length == signal.shape[1] else resample(usable, length, axis=-1)
         return resampled
+
+
+@lru_cache(maxsize=8)
+def _design(order: int, cutoff: float, kind: str, sampling_rate: float) -> np.ndarray:
+    """Second-order sections of a Butterworth filter; designing them costs as much as filtering 9 s."""
+    return butter(order, cutoff, btype=kind, fs=sampling_rate, output="sos")
 
 
 def _record_from_mapping(ecg: Mapping) -> EcgRecord:
