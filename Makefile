@@ -37,10 +37,12 @@ $(RUNTIME): pyproject.toml scripts/install_torch.sh | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
-$(DEV): pyproject.toml $(RUNTIME)
+# torch and torchvision in one go, so that they match and nothing is fetched twice
+$(DEV): pyproject.toml scripts/install_torch.sh | $(BIN)/python
+	@echo "Installing into $(VENV): a few minutes and 1.5 to 6 GB, once."
 	sh scripts/install_torch.sh $(BIN)/python torch torchvision
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
-	@touch $@
+	@touch $(RUNTIME) $@
 
 # ---- tests --------------------------------------------------------------------------------------------------------
 
