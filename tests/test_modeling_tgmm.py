@@ -8,7 +8,7 @@ from tiny_models import only, random_batch, random_labels, smallest_config, smal
 
 from tgmm_hf.configuration_tgmm import DEFAULT_TASKS, MODALITIES, SLOTS, SUBSETS, TgmmConfig
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
-from tgmm_hf.modules_tgmm import MedFlexFusion, TgmmEncoded, drop_modalities, mix
+from tgmm_hf.modules_tgmm import MedFlexFusion, TgmmEncoded, TgmmStandardise, drop_modalities, mix
 
 TASKS = list(DEFAULT_TASKS)
 
@@ -230,6 +230,20 @@ def test_embeddings_are_unit_vectors_or_absent(model, batch):
     assert torch.allclose(output.embeds["ecg"].norm(dim=1), output.embeds_mask["ecg"].float(), atol=1e-5)
 
 
+def test_standardise_by_hand_and_without_looking_at_the_rest_of_the_batch():
+    standardise = TgmmStandardise(1, 2, eps=0.0)
+    first = torch.tensor([[[1.0, 10.0]], [[3.0, 30.0]]])
+    # One batch of two: mean 2 and 20, deviation 1 and 10.
+    assert torch.equal(standardise.train()(first), torch.tensor([[[-1.0, -1.0]], [[1.0, 1.0]]]))
+    alone = standardise.eval()(torch.tensor([[[4.0, 20.0]]]))
+    assert torch.allclose(alone, torch.tensor([[[2.0, 0.0]]]))
+    # The second batch enters with weight one half: mean (2 + 4) / 2, mean square (5 + 16) / 2.
+    standardise.train()(torch.full((3, 1, 2), 4.0))
+    assert standardise.mean[0, 0] == 3.0 and standardise.square[0, 0] == 10.5
+    # A first batch of one patient is no division by zero.
+    assert torch.isfinite(TgmmStandardise(2).train()(torch.tensor([[1.0, 2.0]]))).all()
+
+
 def test_modality_dropout_always_leaves_one():
     torch.manual_seed(0)
     present = {name: torch.tensor([True, name == "ecg", False]).repeat(200) for name in MODALITIES}
@@ -342,7 +356,7 @@ def test_a_task_can_be_added_to_a_trained_model(model, batch):
         assert ours(**batch, task="congestion").probabilities.shape == (4, 3)
     after = ours.state_dict()
     for name, value in before.items():
-        assert torch.equal(after[name][: len(value)], value), name
+        assert torch.equal(after[name][: len(value)] if value.ndim else after[name], value), name
     with pytest.raises(ValueError, match="already has a task"):
         ours.add_task("congestion", DEFAULT_TASKS["hf_diagnosis"], tokenizer)
 

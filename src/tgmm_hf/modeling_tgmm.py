@@ -37,6 +37,7 @@ from .modules_tgmm import (
     TextualGuidance,
     TgmmAttentionPool,
     TgmmEncoded,
+    TgmmStandardise,
     drop_modalities,
     join_names,
     pool_slots,
@@ -107,6 +108,10 @@ class TgmmPreTrainedModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, TgmmAttentionPool) and module.num_tokens > 1:
             init.normal_(module.queries, std=1.0)
+        elif isinstance(module, TgmmStandardise):
+            init.zeros_(module.mean)
+            init.ones_(module.square)
+            init.zeros_(module.steps)
         elif isinstance(module, TextualGuidance):
             init.normal_(module.positions, std=std)
             for learned in module.learned.values():

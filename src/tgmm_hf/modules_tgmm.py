@@ -94,10 +94,43 @@ class TgmmMlp(nn.Module):
         return self.fc2(nn.functional.gelu(self.fc1(hidden_states)))
 
 
+class TgmmStandardise(nn.Module):
+    """Each feature minus its running mean over the training patients, by its running standard deviation (ours).
+
+    What an encoder says of every patient alike is by far the larger part of its output, of one with random weights above
+    all, and would drown what it says of this one. Unlike batch normalisation the running figures serve in training too: a
+    patient's numbers do not depend on the others of the batch, and a batch may hold one patient.
+    """
+
+    MOMENTUM = 0.05
+
+    def __init__(self, *shape: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("square", torch.ones(shape))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, *shape) -> the same."""
+        if self.training:
+            self._update(features.detach().float())
+        deviation = (self.square - self.mean**2).clamp(min=0.0).add(self.eps).sqrt()
+        return ((features - self.mean) / deviation).to(features.dtype)
+
+    @torch.no_grad()
+    def _update(self, features: torch.Tensor) -> None:
+        # The plain average of the first batches, then an exponential one.
+        self.steps += 1
+        momentum = (1 / self.steps).clamp(min=self.MOMENTUM)
+        self.mean += momentum * (features.mean(0) - self.mean)
+        self.square += momentum * ((features**2).mean(0) - self.square)
+
+
 class TgmmAttentionPool(nn.Module):
     """N learned queries read an encoder's tokens; each adds what it found to the encoder's own summary vector (ours).
 
-    With N = 1 the summary alone is used: the paper's one vector a modality.
+    With N = 1 the summary alone is used as it is: the paper's one vector a modality.
     """
 
     def __init__(self, config: TgmmConfig, encoder_width: int):
@@ -110,7 +143,7 @@ class TgmmAttentionPool(nn.Module):
             self.queries = nn.Parameter(torch.zeros(self.num_tokens, config.hidden_size))
             self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             self.attention = TgmmAttention(config.hidden_size, config.num_attention_heads)
-            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.standardise = TgmmStandardise(self.num_tokens, config.hidden_size)
         self.dropout = nn.Dropout(config.feature_dropout)
 
     def forward(self, summary: torch.Tensor, tokens: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
@@ -121,7 +154,7 @@ class TgmmAttentionPool(nn.Module):
         memory = self.memory_norm(self.project(tokens))
         queries = self.queries.expand(len(memory), -1, -1)
         found, _ = self.attention(queries, memory, token_mask[:, None, None, :])
-        return self.dropout(self.norm(summary + found))
+        return self.dropout(self.standardise(summary + found))
 
 
 class TgmmProjection(nn.Module):
@@ -405,7 +438,7 @@ class ResponseDecoder(nn.Module):
         hidden_states = hidden_states.flatten(0, 1).expand(len(memory), -1, -1)
         hidden_states, weights = self.block.attend_memory(hidden_states, memory, memory_mask[:, None, None, :])
         hidden_states = self.norm(self.block.feed_forward(hidden_states))
-        scores = hidden_states @ self.embedding.weight.T * self.config.hidden_size**-0.5 + self.bias
+        scores = hidden_states @ self.embedding.weight.T + self.bias
         log_probs = scores.float().log_softmax(-1).unflatten(1, (num_candidates, length))
         token_log_probs = log_probs.gather(-1, targets.expand(len(memory), -1, -1)[..., None])[..., 0]
         attention = weights.mean(1).unflatten(1, (num_candidates, length)) * token_mask[..., None]
