@@ -1,4 +1,5 @@
-"""Cox risk sets and contrastive negatives are those of the global batch: two processes give one process's loss and gradient."""
+"""Cox risk sets and contrastive negatives are those of the global batch: two processes give one process's loss and
+gradient."""
 
 import socket
 from pathlib import Path

@@ -301,7 +301,8 @@ class TgmmConfig(PreTrainedConfig):
                 "num_hidden_layers": 2,
                 "num_attention_heads": 4,
                 "intermediate_size": 128,
-                # Random numbers are a good part of a small step's cost on a CPU; the fusion tokens have their own dropout.
+                # Random numbers are a good part of a small step's cost on a CPU; the fusion tokens have their own
+                # dropout.
                 "hidden_dropout_prob": 0.0,
                 "attention_probs_dropout_prob": 0.0,
             },

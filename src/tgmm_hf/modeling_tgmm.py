@@ -48,7 +48,7 @@ from .pipeline_tgmm import TgmmCardiacPipeline
 
 PIPELINE_TASK = "cardiac-analysis"
 
-ENCODERS = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
+ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
 """Encoder classes that travel with this file; any other model type goes through `AutoModel`."""
 
 

@@ -97,9 +97,9 @@ class TgmmMlp(nn.Module):
 class TgmmStandardise(nn.Module):
     """Each feature minus its running mean over the training patients, by its running standard deviation (ours).
 
-    What an encoder says of every patient alike is by far the larger part of its output, of one with random weights above
-    all, and would drown what it says of this one. Unlike batch normalisation the running figures serve in training too: a
-    patient's numbers do not depend on the others of the batch, and a batch may hold one patient.
+    What an encoder says of every patient alike is by far the larger part of its output, of one with random weights
+    above all, and would drown what it says of this one. Unlike batch normalisation the running figures serve in
+    training too: a patient's numbers do not depend on the others of the batch, and a batch may hold one patient.
     """
 
     MOMENTUM = 0.05

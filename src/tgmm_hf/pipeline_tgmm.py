@@ -49,7 +49,7 @@ class TgmmCardiacPipeline(Pipeline):
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
             raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
-        preprocess = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
+        preprocess: dict[str, Any] = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
         forward = {"tasks": kwargs["tasks"]} if kwargs.get("tasks") is not None else {}
         return preprocess, forward, {}
 
