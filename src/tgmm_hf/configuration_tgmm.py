@@ -229,6 +229,9 @@ class TgmmConfig(PreTrainedConfig):
         drop_path: p_drop of eq. (9).
         feature_dropout: dropout on the fusion tokens, against overfitting on about a thousand patients (ours).
         modality_dropout: chance of hiding each present modality of a sample in training; one always stays (ours).
+        training_subsets: how many draws of that every encoded patient gives in a training step. Fusion costs little
+        beside
+            the encoders, and with one draw a weaker modality is hardly ever asked alone (ours).
         embedding_dim: D' of the retrieval embeddings.
         num_views: echo view slots.
         max_guidance_tokens: longest task text, question plus learned tokens.
@@ -259,7 +262,8 @@ class TgmmConfig(PreTrainedConfig):
     length_normalised: bool = False
     drop_path: float | int = 0.1
     feature_dropout: float | int = 0.3
-    modality_dropout: float | int = 0.3
+    modality_dropout: float | int = 0.5
+    training_subsets: int = 4
     embedding_dim: int = 256
     num_views: int = len(VIEWS)
     max_guidance_tokens: int = 128

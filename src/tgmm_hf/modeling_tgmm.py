@@ -247,13 +247,18 @@ class TgmmModel(TgmmPreTrainedModel):
         return TgmmEncoded(tokens, present)
 
     def answer(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None = None) -> TgmmOutput:
-        """Fusion, guidance and response of one task on encoded patients; the loss too when `labels` are given."""
+        """Fusion, guidance and response of one task on encoded patients; the loss too when `labels` are given.
+
+        In training every patient is answered for `config.training_subsets` times, each time with other modalities
+        hidden: the outputs have so many times the rows.
+        """
         if task not in self.config.tasks:
             raise ValueError(f"Unknown task {task!r}; this model has {sorted(self.config.tasks)}.")
         if self.config.tasks[task]["kind"] == "retrieval":
             return self._embed(encoded, task, labels)
         if self.training:
-            encoded = drop_modalities(encoded, self.config.modality_dropout)
+            encoded = drop_modalities(encoded.repeat(self.config.training_subsets), self.config.modality_dropout)
+            labels = labels and {name: x.repeat(self.config.training_subsets) for name, x in labels.items()}
         fused = self.fusion(encoded.tokens, encoded.present)
         guided = self._guide(fused, task)
         token_log_probs, token_mask, candidate_attentions = self._respond(guided, task)

@@ -31,6 +31,13 @@ class TgmmEncoded:
         present = {name: mask if name in modalities else torch.zeros_like(mask) for name, mask in self.present.items()}
         return replace(self, present=present)
 
+    def repeat(self, times: int) -> "TgmmEncoded":
+        """The batch so many times over, one whole copy after another."""
+        return TgmmEncoded(
+            {name: tokens.repeat(times, 1, 1) for name, tokens in self.tokens.items()},
+            {name: mask.repeat(times) for name, mask in self.present.items()},
+        )
+
 
 @dataclass
 class FusionOutput:
