@@ -63,7 +63,7 @@ test-slow: $(DEV)
 
 # ---- the main job: synthetic cohort -> prepare -> train -> evaluate -> predict ---------------------------------------
 
-DEMO_PATIENTS ?= 441
+DEMO_PATIENTS ?= 427
 DEMO_SEED ?= 0
 # clips at half MIMIC's size: the tiny model looks at 64 pixels
 SMALL_CLIPS := --height 120 --width 160
