@@ -322,3 +322,13 @@ def test_impossible_settings():
         EcgFeatureExtractor(highpass=50)
     with pytest.raises(ValueError, match="min_leads is 13"):
         EcgFeatureExtractor(min_leads=13)
+
+
+def test_a_lead_that_stands_still_for_seconds_is_masked_with_a_note(extractor):
+    signal = make_signal()
+    signal[3, int(2 * RATE) :] = signal[3, int(2 * RATE)]  # 2 s of signal, then the electrode is off
+    ecg = extractor.harmonise(as_item(signal))
+    assert ecg.mask.tolist() == [lead != LEADS[3] for lead in LEADS]
+    assert any("stands still for 8" in note for note in ecg.notes)
+    signal[:, int(0.2 * RATE) :] = 0.0  # the whole record but for its first moment
+    refuse(extractor, as_item(signal), "usable")

@@ -44,7 +44,7 @@ def test_order_does_not_depend_on_the_rows_order():
 
 
 @pytest.mark.parametrize(
-    "missing", [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, "", "  ", "___", "nan", (None, "mg/dL")]
+    "missing", [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, "", "  ", "___", "nan", "None", "N/A", "<NA>", (None, "mg/dL")]
 )
 def test_missing_cells_leave_no_trace(missing):
     cells, report = read_cells({"Creatinine": missing, "unheard of": missing, "gender": missing, "Sodium": 140})
@@ -138,6 +138,18 @@ def test_units_are_appended_where_given_and_conversions_reported():
 def test_unknown_unit_is_refused_with_the_known_ones():
     reason = refusals({"Creatinine": (1.4, "furlong")})["labs.Creatinine"]
     assert "'furlong'" in reason and "mg/dL" in reason and "umol/L" in reason
+
+
+def test_high_sensitivity_troponin_needs_its_unit():
+    _, refused = read_cells({"hs-TnT": 14})
+    assert "ng/L" in refused.refused[0]["reason"] and "ng/mL" in refused.refused[0]["reason"]
+    cells, _ = read_cells({"hs-TnT": (14, "ng/L")})
+    assert (cells[0].name, cells[0].number) == ("Troponin T", pytest.approx(0.014))
+
+
+def test_a_number_too_large_is_refused_not_raised():
+    cells, report = read_cells({"Creatinine": "1e400"})
+    assert not cells and len(report.refused) == 1
 
 
 def test_urea_needs_its_unit():

@@ -109,20 +109,25 @@ def test_a_batch_equals_its_singles(model, batch, task):
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-def test_left_and_right_padding_agree(model, batch):
-    right = only(batch, ("labs",))
-    left = dict(right)
-    for key in ("input_ids", "attention_mask"):
-        left[key] = torch.stack(
-            [row.roll(int(20 - n), 0) for row, n in zip(right[key], right["attention_mask"].sum(1), strict=True)]
-        )
-    # BERT's positions are absolute, so the numbers differ; the token read as the summary must be the first real one.
-    with torch.no_grad():
-        shifted = model.labs_encoder(input_ids=left["input_ids"], attention_mask=left["attention_mask"])
-        first = left["attention_mask"].argmax(1)
-        expected = shifted.last_hidden_state[torch.arange(4), first]
-        features = model.get_labs_features(left["input_ids"], left["attention_mask"])
-    assert torch.allclose(features, expected, atol=1e-6)
+def test_left_padding_is_refused(model, batch):
+    """BERT's positions are absolute: shifted text would silently give another answer."""
+    left = only(batch, ("labs",))
+    left["attention_mask"] = left["attention_mask"].flip(1)
+    with pytest.raises(ValueError, match="padded on the right"):
+        model(**left, task="hf_diagnosis")
+
+
+def test_inputs_of_different_numbers_of_patients_are_refused(model, batch):
+    with pytest.raises(ValueError, match="'ecg_values': 1"):
+        model(**{**batch, "ecg_values": batch["ecg_values"][:1]}, task="hf_diagnosis")
+    with pytest.raises(ValueError, match="three"):
+        model(ecg_values=torch.zeros(2, 3, 12, 2250), ecg_mask=torch.ones(2, 12), task="hf_diagnosis")
+
+
+@pytest.mark.parametrize("argument", ["tasks", "viewmask"])
+def test_misspelt_arguments_are_refused(model, batch, argument):
+    with pytest.raises(TypeError, match=argument):
+        model(**batch, **{argument: None})
 
 
 def test_keep_equals_masking_the_input(model, batch):
@@ -324,6 +329,23 @@ def test_ablation_switches_train(guidance, response, sstc_in_memory):
     assert any("guidance.learned" in name for name, _ in model.named_parameters()) == (guidance == "human+learned")
 
 
+def test_copies_of_a_patient_are_no_risk_set():
+    model = smallest_model(modality_dropout=0.0, feature_dropout=0.0, drop_path=0.0).train()
+    one = {key: value[:1] for key, value in random_batch(model.config).items()}
+    labels = {"hf_risk": {"time": torch.tensor([100.0]), "event": torch.tensor([1])}}
+    assert model(**one, task="hf_risk", labels=labels).losses["cox"].item() == 0.0
+    several, labels = random_batch(model.config), {"hf_risk": random_labels()["hf_risk"]}
+    losses = []
+    for copies in (1, 4):
+        model.config.training_subsets = copies
+        torch.manual_seed(0)
+        model.load_state_dict(smallest_model().state_dict())  # the running figures as well
+        losses.append(model(**several, task="hf_risk", labels=labels).losses)
+    assert losses[0]["cox"] > 0
+    for name in ("cox", "margin", "mc"):
+        assert losses[0][name].item() == pytest.approx(losses[1][name].item(), rel=1e-4)
+
+
 def test_unlabelled_rows_do_not_train(batch):
     model = smallest_model(modality_dropout=0.0).eval()
     labels = random_labels()
@@ -359,6 +381,10 @@ def test_a_task_can_be_added_to_a_trained_model(model, batch):
         assert torch.equal(after[name][: len(value)] if value.ndim else after[name], value), name
     with pytest.raises(ValueError, match="already has a task"):
         ours.add_task("congestion", DEFAULT_TASKS["hf_diagnosis"], tokenizer)
+    unknown = {**DEFAULT_TASKS["hf_diagnosis"], "candidates": ["zebra", "heart failure"]}
+    for _ in range(2):  # a refused task leaves nothing behind
+        with pytest.raises(ValueError, match="zebra"):
+            ours.add_task("stripes", unknown, tokenizer)
 
 
 def test_task_settings_are_attributes_too_and_survive_a_save(tmp_path, model):
@@ -407,6 +433,8 @@ def test_sequence_classification_is_the_same_model(tmp_path, model, batch):
         expected = model(**batch, task="hf_diagnosis").logits
         output = classifier(**batch, labels=torch.tensor([0, 1, -100, 1]))
     assert torch.equal(output.logits, expected)
+    assert classifier.config.id2label == {0: "no heart failure", 1: "heart failure"}
+    assert classifier.train()(**batch, labels=torch.tensor([0, 1, 1, 1])).logits.shape == (4, 2)
     labels = {"label": torch.tensor([0, 1, 0, 1]), "mask": torch.tensor([True, True, False, True])}
     with torch.no_grad():
         assert output.loss == model(**batch, task="hf_diagnosis", labels={"hf_diagnosis": labels}).loss

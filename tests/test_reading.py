@@ -489,6 +489,16 @@ def test_damaged_clips_are_refused(tmp_path):
             read_echo_clip(path)
 
 
+def test_a_file_cut_anywhere_in_its_header_is_refused(tmp_path):
+    whole = write_echo_dicom(tmp_path / "whole.dcm", make_frames(frames=2), ExplicitVRLittleEndian).read_bytes()
+    start = whole.index(b"\xe0\x7f\x10\x00")
+    cut = tmp_path / "cut.dcm"
+    for length in range(128, start + 12):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(RecordRefusedError):
+            read_echo_clip(cut)
+
+
 def test_no_header_content_leaves_the_reader(stored):
     clip = read_echo_clip(stored["raw_rgb"][0])
     assert set(vars(clip)) == {"frames", "colour_space", "total_frames", "source"}

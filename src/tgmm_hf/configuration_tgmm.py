@@ -104,7 +104,7 @@ TASK_KEYS = {
     "report_days",
     "margin",
     "temperature",
-    "baseline",
+    "baselines",
     "question_ids",
     "candidate_ids",
     "phrase_ids",

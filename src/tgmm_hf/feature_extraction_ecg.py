@@ -21,6 +21,7 @@ from .reading_tgmm import EcgRecord, RecordRefusedError, millivolts_per_unit, no
 
 # A lead whose samples span less than this (mV) is taken for not connected: a tenth of the smallest standard mark.
 FLAT_MV = 0.01
+MAX_STILL_SECONDS = 2.0
 # Larger excursions from the median (mV) are no heart: paced and hypertrophic QRS complexes stay below 10 mV.
 IMPLAUSIBLE_MV = 20.0
 # A record whose largest lead spans less than this (mV) has lost a factor: no living heart writes so little.
@@ -301,6 +302,9 @@ class EcgFeatureExtractor(FeatureExtractionMixin):
             return (nothing, "is flat") if span == 0 else (values, "")
         if span < FLAT_MV:
             return nothing, f"is flat ({span:.2g} mV from lowest to highest, the limit is {FLAT_MV:g} mV)"
+        still = _longest_run(np.diff(values) == 0) / record.sampling_rate
+        if still > MAX_STILL_SECONDS:
+            return nothing, f"stands still for {still:.3g} s, the limit is {MAX_STILL_SECONDS:g} s"
         peak = float(np.abs(values - np.median(values)).max())
         if peak > IMPLAUSIBLE_MV:
             return nothing, f"reaches {peak:.3g} mV, the limit is {IMPLAUSIBLE_MV:g} mV"

@@ -83,8 +83,8 @@ COLUMNS: tuple[LabColumn, ...] = (
     LabColumn("NTproBNP", "pg/mL", (0, 500_000), (0, 125), {"ng/L": 1.0, "pmol/L": 8.457}, ("NT-proBNP", "proBNP")),
     # Upper limit: the same guideline. pmol/L: molar mass 3,464 (32 amino acids).
     LabColumn("BNP", "pg/mL", (0, 50_000), (0, 35), {"ng/L": 1.0, "pmol/L": 3.464}, ("B-type natriuretic peptide",)),
-    LabColumn("Troponin T", "ng/mL", (0, 500), (0, 0.01), _PER_NG_ML, ("TnT", "cTnT", "hs-TnT")),
-    LabColumn("Troponin I", "ng/mL", (0, 5000), None, _PER_NG_ML, ("TnI", "cTnI", "hs-TnI")),  # limit is per assay
+    LabColumn("Troponin T", "ng/mL", (0, 500), (0, 0.01), _PER_NG_ML, ("TnT", "cTnT")),
+    LabColumn("Troponin I", "ng/mL", (0, 5000), None, _PER_NG_ML, ("TnI", "cTnI")),  # limit is per assay
     LabColumn(
         "Creatinine",
         "mg/dL",
@@ -186,6 +186,9 @@ COLUMNS: tuple[LabColumn, ...] = (
 # "Urea" is the whole molecule (mg/dL of urea hold 28.014 / 60.056 of nitrogen), "Urea Nitrogen" its nitrogen.
 ALIAS_FACTORS: dict[str, tuple[str, dict[str, float]]] = {
     "urea": ("Urea Nitrogen", {"mmol/L": 2.8014, "mg/dL": 0.46646}),
+    # High-sensitivity assays report ng/L, a thousandth of the column's unit: a bare number could be either.
+    "hs-TnT": ("Troponin T", {"ng/mL": 1.0, **_PER_NG_ML}),
+    "hs-TnI": ("Troponin I", {"ng/mL": 1.0, **_PER_NG_ML}),
 }
 
 GENDERS = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
@@ -210,6 +213,7 @@ def _unit_key(unit: str) -> str:
 
 _BY_KEY: dict[str, LabColumn] = {_key(name): column for column in COLUMNS for name in (column.name, *column.aliases)}
 _BY_KEY |= {_key(alias): next(c for c in COLUMNS if c.name == name) for alias, (name, _) in ALIAS_FACTORS.items()}
+_ALIAS_FACTORS_BY_KEY = {_key(alias): factors for alias, (_, factors) in ALIAS_FACTORS.items()}
 _POSITION: dict[str, int] = {column.name: position for position, column in enumerate(COLUMNS)}
 
 
@@ -271,12 +275,16 @@ class _CellRefusedError(ValueError):
     """Reason why a cell cannot be used; caught in this file, where it becomes an entry of `refused`."""
 
 
+MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
+"""Text that table software writes for a missing cell, in any case."""
+
+
 def is_missing(value: Any) -> bool:
-    """None, NaN (of Python, NumPy, pandas), "", "nan" and MIMIC's "___" stand for a missing cell."""
+    """None, NaN (of Python, NumPy, pandas), MIMIC's "___" and `MISSING_WORDS` stand for a missing cell."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(value, str):
-        return value.strip().strip("_").casefold() in ("", "nan")
+        return value.strip().strip("_").casefold() in MISSING_WORDS
     return isinstance(value, Real | Decimal) and value != value
 
 
@@ -409,7 +417,7 @@ def _split_value(raw: Any) -> tuple[str, float | None, str]:
     inner = (match["unit"] or "").strip()
     if inner and unit and _unit_key(inner) != _unit_key(unit):
         raise _CellRefusedError(f"the value says {inner!r} but the unit given beside it is {unit!r}")
-    return match["sign"] or "", float(match["number"]), unit or inner
+    return match["sign"] or "", _finite(float(match["number"])), unit or inner
 
 
 def _finite(value: Any) -> float:
@@ -423,8 +431,8 @@ def _finite(value: Any) -> float:
 
 def _factor(written: str, unit: str, column: LabColumn) -> float:
     """What a value in `unit` is multiplied by to be in the column's canonical unit; refuses an unknown unit."""
-    if _key(written) in ALIAS_FACTORS:
-        _, factors = ALIAS_FACTORS[_key(written)]
+    if _key(written) in _ALIAS_FACTORS_BY_KEY:
+        factors = _ALIAS_FACTORS_BY_KEY[_key(written)]
         if not unit:
             raise _CellRefusedError(
                 f"{written!r} is stored as {column.name!r} and needs its unit: "

@@ -159,8 +159,6 @@ class StMemPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["StMemLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": StMemLayer, "attentions": StMemAttention}  # noqa: RUF012
 

@@ -48,6 +48,9 @@ from .pipeline_tgmm import TgmmCardiacPipeline
 
 PIPELINE_TASK = "cardiac-analysis"
 
+IGNORED_ARGUMENTS = {"return_dict", "output_attentions", "output_hidden_states", "num_items_in_batch", "return_loss"}
+"""What the Trainer and pipelines of transformers pass to any model; other unknown arguments are refused."""
+
 ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
 """Encoder classes that travel with this file; any other model type goes through `AutoModel`."""
 
@@ -209,6 +212,8 @@ class TgmmModel(TgmmPreTrainedModel):
             censored / 1 event / 2 competing death. Retrieval: `{}`. Each may hold `mask` (batch_size,), True where
             labelled.
         """
+        if unknown := set(kwargs) - IGNORED_ARGUMENTS:
+            raise TypeError(f"TgmmModel takes no {sorted(unknown)}; tasks are given as task=.")
         encoded = self.encode(input_ids, attention_mask, ecg_values, ecg_mask, pixel_values_videos, view_mask)
         names = [next(iter(self.config.tasks))] if task is None else [task] if isinstance(task, str) else list(task)
         outputs = {name: self.answer(encoded, name, None if labels is None else labels.get(name)) for name in names}
@@ -226,9 +231,14 @@ class TgmmModel(TgmmPreTrainedModel):
         view_mask: torch.BoolTensor | None = None,
     ) -> TgmmEncoded:
         """Run the three encoders, each only on the patients (and views) that have something to encode."""
-        batch_size = next((len(x) for x in (input_ids, ecg_values, pixel_values_videos) if x is not None), None)
-        if batch_size is None:
-            raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
+        batch_size = _batch_size(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            ecg_values=ecg_values,
+            ecg_mask=ecg_mask,
+            pixel_values_videos=pixel_values_videos,
+            view_mask=view_mask,
+        )
         parts = {
             "labs": None if input_ids is None else self._encode_labs(input_ids, attention_mask),
             "ecg": None if ecg_values is None else self._encode_ecg(ecg_values, ecg_mask),
@@ -351,9 +361,16 @@ class TgmmModel(TgmmPreTrainedModel):
             raise ValueError(f"The model already has a task {name!r}.")
         task = TgmmTask(task)
         check_task(name, task)
+        if task["kind"] != "retrieval" and not hasattr(self, "response"):
+            raise ValueError("This model has no response module: it was built for retrieval tasks only.")
         known = len(self.config.answer_token_ids)
-        self.config.tasks = {**self.config.tasks, name: task}
-        self.config.tokenize_tasks(tokenizer)
+        tasks = self.config.tasks
+        self.config.tasks = {**tasks, name: task}
+        try:
+            self.config.tokenize_tasks(tokenizer)
+        except ValueError:
+            self.config.tasks = tasks
+            raise
         words = self.get_input_embeddings().weight
         if self.config.guidance == "human+learned" and task["num_learnable_tokens"]:
             self.guidance.learned[name] = nn.Parameter(words.new_zeros(task["num_learnable_tokens"], words.shape[1]))
@@ -374,10 +391,14 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.bool().any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.labs_config.hidden_size)
+        if not bool(mask[rows, 0].all()):
+            raise ValueError(
+                "Lab text must be padded on the right (tokenizer.padding_side = 'right'): the text encoder's positions "
+                "are "
+                "absolute, so left padding would change the answer."
+            )
         hidden = self.labs_encoder(input_ids=input_ids[rows], attention_mask=mask[rows]).last_hidden_state
-        # Padding may stand left or right: the first token is the first that is there.
-        first = mask[rows].bool().int().argmax(1)
-        return _Part(rows, hidden[torch.arange(len(rows), device=hidden.device), first], hidden, mask[rows].bool())
+        return _Part(rows, hidden[:, 0], hidden, mask[rows].bool())
 
     def _encode_ecg(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None) -> "_Part":
         mask = (
@@ -457,12 +478,25 @@ class TgmmModel(TgmmPreTrainedModel):
         if self.config.response == "decoder":
             losses["lm"] = language_model_loss(token_log_probs, token_mask, label, weight)
         if settings["kind"] == "prognosis":
-            everyone = gather_batch(labelled)
-            risk = gather_batch(logits[:, 1] - logits[:, 0])[everyone]
-            time, event = gather_batch(labels["time"])[everyone], gather_batch(labels["event"])[everyone] == 1
-            losses["cox"] = cox_loss(risk, time, event)
-            losses["margin"] = margin_ranking_loss(risk, time, event, settings["margin"])
+            risk = logits[:, 1] - logits[:, 0]
+            losses |= self._survival_losses(risk, labels["time"], labels["event"], labelled, settings["margin"])
         return losses
+
+    def _survival_losses(
+        self, risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor, labelled: torch.Tensor, margin: float
+    ) -> dict[str, torch.Tensor]:
+        """Eq. (14) and (15) over the global batch.
+
+        Each of the `training_subsets` copies of the batch is a risk set of its own: a patient is not compared with
+        himself.
+        """
+        copies = self.config.training_subsets if self.training else 1
+        cox, ranking = [], []
+        for parts in zip(*(x.chunk(copies) for x in (labelled, risk, time, event)), strict=True):
+            known, scores, days, status = (gather_batch(part) for part in parts)
+            cox.append(cox_loss(scores[known], days[known], status[known] == 1))
+            ranking.append(margin_ranking_loss(scores[known], days[known], status[known] == 1, margin))
+        return {"cox": torch.stack(cox).mean(), "margin": torch.stack(ranking).mean()}
 
     def _weigh(self, task: str, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. (10) for a diagnosis; eq. (13), with eq. (10) inside, for a prognosis."""
@@ -553,6 +587,27 @@ class _Part:
         return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
 
 
+def _batch_size(**inputs: torch.Tensor | None) -> int:
+    """Number of patients, the same in every input that is given.
+
+    Raises:
+        ValueError: if no modality is given, the inputs differ, or a mask came without its values.
+    """
+    sizes = {name: len(x) for name, x in inputs.items() if x is not None}
+    if not set(sizes) & {"input_ids", "ecg_values", "pixel_values_videos"}:
+        raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"The inputs are of different numbers of patients: {sizes}.")
+    ecg = inputs["ecg_values"]
+    if ecg is not None and ecg.ndim != 3:
+        raise ValueError(
+            f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}: the windows of crop='three' are "
+            f"averaged "
+            "by the pipeline."
+        )
+    return next(iter(sizes.values()))
+
+
 def build_encoder(config: Any) -> PreTrainedModel:
     """The encoder of a sub-config: our own classes, a BERT without its unused pooler, or any `AutoModel`."""
     if config.model_type in ENCODERS:
@@ -574,7 +629,9 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
                 f"{config.task_names('diagnosis')}."
             )
         self.task = task
-        self.num_labels = len(config.tasks[task]["candidates"])
+        config.id2label = dict(enumerate(config.tasks[task]["candidates"]))
+        config.label2id = {label: index for index, label in config.id2label.items()}
+        self.num_labels = len(config.id2label)
         self.tgmm = TgmmModel(config)
         self.post_init()
 
@@ -610,7 +667,9 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
             task=self.task,
             labels=targets,
         )
-        return SequenceClassifierOutput(loss=output.loss, logits=output.logits)
+        # In training the model answers for several copies of the batch; the first is the batch itself.
+        batch_size = len(next(x for x in (input_ids, ecg_values, pixel_values_videos) if x is not None))
+        return SequenceClassifierOutput(loss=output.loss, logits=output.logits[:batch_size])
 
 
 TgmmModel.register_for_auto_class("AutoModel")

@@ -50,10 +50,12 @@ class TgmmCardiacPipeline(Pipeline):
         if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
             raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
         preprocess: dict[str, Any] = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
-        forward = {"tasks": kwargs["tasks"]} if kwargs.get("tasks") is not None else {}
+        tasks = kwargs.get("tasks")
+        forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
 
-    def __call__(self, inputs: Any, *, batch_size: int = 1, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs: Any) -> Any:
+        batch_size = batch_size or self._batch_size or 1
         if isinstance(inputs, Mapping):
             return next(self._stream([inputs], 1, kwargs))
         if isinstance(inputs, Sequence) and not isinstance(inputs, str):
@@ -107,7 +109,9 @@ class TgmmCardiacPipeline(Pipeline):
         for name in names if encodings else []:
             outputs = [self.model.answer(encoded, name) for encoded in encodings]
             if config.tasks[name]["kind"] == "retrieval":
-                answers[name] = {"embeds": outputs[0].embeds, "mask": outputs[0].embeds_mask}
+                embeds = {m: torch.stack([o.embeds[m].float() for o in outputs]).mean(0) for m in MODALITIES}
+                unit = {m: torch.nn.functional.normalize(x, dim=-1) for m, x in embeds.items()}
+                answers[name] = {"embeds": unit, "mask": outputs[0].embeds_mask}
                 continue
             answers[name]["probabilities"] = torch.stack([o.probabilities.float() for o in outputs]).mean(0).cpu()
             if config.tasks[name]["kind"] == "prognosis":
@@ -133,7 +137,8 @@ class TgmmCardiacPipeline(Pipeline):
             notes = list(report["notes"])
             if any(report["used"].values()):
                 for name, answer in batch["answers"].items():
-                    result[name] = self._describe(name, answer, row, notes)
+                    subset = "+".join(m for m in MODALITIES if report["used"][m])
+                    result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
             result |= {"used": report["used"], "refused": report["refused"], "notes": notes}
@@ -141,8 +146,10 @@ class TgmmCardiacPipeline(Pipeline):
             results.append(result)
         return results
 
-    def _describe(self, name: str, answer: Mapping[str, Any], row: int, notes: list[str]) -> dict[str, Any]:
-        """One task's answer for one patient; adds to `notes` what it cannot say."""
+    def _describe(
+        self, name: str, answer: Mapping[str, Any], row: int, subset: str, notes: list[str]
+    ) -> dict[str, Any]:
+        """One task's answer for one patient, who has the modalities of `subset`; adds to `notes` what it cannot say."""
         task = self.model.config.tasks[name]
         if task["kind"] == "retrieval":
             present = [modality for modality in MODALITIES if bool(answer["mask"][modality][row])]
@@ -152,10 +159,11 @@ class TgmmCardiacPipeline(Pipeline):
             return {"probabilities": probabilities}
         risk = float(answer["risk"][row])
         described: dict[str, Any] = {"risk": risk, "risk_by_day": {}}
-        if "baseline" not in task:
-            notes.append(f"{name}: the model stores no baseline hazard, so no risk by day can be given")
+        baseline = task.get("baselines", {}).get(subset)
+        if baseline is None:
+            notes.append(f"{name}: the model stores no baseline hazard for {subset}, so no risk by day can be given")
             return described
-        by_day = cumulative_incidence(risk, task["baseline"], task["report_days"])[0]
+        by_day = cumulative_incidence(risk, baseline, task["report_days"])[0]
         for day, probability in zip(task["report_days"], by_day, strict=True):
             if math.isfinite(probability):
                 described["risk_by_day"][f"{day:g}"] = float(probability)

@@ -10,6 +10,7 @@ without them; whoever needs one that is missing is told the pip command.
 
 import io
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,7 +28,7 @@ except ImportError:
 try:
     import pydicom
     from pydicom.encaps import generate_frames
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
     from pydicom.pixels import get_decoder
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.waveforms import multiplex_array
@@ -476,8 +477,11 @@ def _read_dicom(path: Path, stop_before_pixels: bool = False) -> Any:
     if pydicom is None:
         raise ImportError(f"reading the DICOM file {path} needs pydicom: pip install pydicom")
     try:
-        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+        dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+        for _ in dataset:  # pydicom converts a value when it is first looked at: a damaged one must show here
+            pass
+        return dataset
     except FileNotFoundError as error:
         raise RecordRefusedError(str(path), "no such file: check the path") from error
-    except (InvalidDicomError, OSError, ValueError, EOFError) as error:
+    except (InvalidDicomError, BytesLengthException, OSError, ValueError, EOFError, struct.error) as error:
         raise RecordRefusedError(str(path), f"not readable as DICOM ({error})") from error

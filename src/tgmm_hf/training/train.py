@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import BertTokenizerFast, set_seed
 
-from tgmm_hf.configuration_tgmm import TgmmConfig, check_task
+from tgmm_hf.configuration_tgmm import SUBSETS, TgmmConfig, check_task
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
@@ -28,6 +28,8 @@ from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping,
 
 MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.epochs", "optimisation.logging_steps")}
 """Settings that a stopped run may be continued with other values of."""
+FINISHED = "finished"
+"""Empty file beside the checkpoints of a run that came to its end."""
 FITTED_ON = ("train", "validation")
 """Splits whose patients give the baseline hazards."""
 PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
@@ -73,6 +75,7 @@ def train(run: RunArguments) -> dict[str, Any]:
         _store_baselines(model, prepared, trainer.validation_collator, tasks, run.optimisation.batch_size)
         save_repository(model, processor, run.output)
         _write_json(Path(run.output) / "run.json", record)
+        (run.training_directory / FINISHED).touch()
     trainer.accelerator.wait_for_everyone()
     return record
 
@@ -81,6 +84,11 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     """The model before training and its processor: new, or from a checkpoint."""
     if run.model.checkpoint is not None:
         return _from_checkpoint(run)
+    if run.model.trainable_layers is not None:
+        raise ValueError(
+            f"model.trainable_layers is {run.model.trainable_layers} but there is no model.checkpoint: it would freeze "
+            "encoders of random weights. Give a checkpoint with pretrained encoders, or leave trainable_layers null."
+        )
     config = _new_config(run.model)
     config.tasks = _tasks(config, run)
     if run.model.tokenizer == "bert-cased":
@@ -103,27 +111,40 @@ def last_checkpoint(directory: Path) -> str | None:
 
 
 @torch.inference_mode()
-def risk_scores(model: TgmmModel, dataset: Dataset, collator: TgmmCollator, task: str, batch_size: int) -> np.ndarray:
-    """Risk, time in days and event of the labelled patients, each with the modalities they have: (n, 3)."""
+def risk_scores(
+    model: TgmmModel, dataset: Dataset, collator: TgmmCollator, task: str, batch_size: int
+) -> dict[str, np.ndarray]:
+    """Modality combination -> risk, time in days and event of the labelled patients who have it: (n, 3)."""
     model.eval()
-    rows = []
+    rows: dict[str, list[torch.Tensor]] = {"+".join(subset): [] for subset in SUBSETS}
     for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=collator):
         inputs = {name: value.to(model.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
         labels = batch["labels"][task]
-        risk = model.answer(model.encode(**inputs), task).risk.float().cpu()
-        known = labels["mask"] & risk.isfinite()
-        rows.append(torch.stack([risk, labels["time"].float(), labels["event"].float()], dim=1)[known])
-    return torch.cat(rows).double().numpy()
+        encoded = model.encode(**inputs)
+        for subset in SUBSETS:
+            risk = model.answer(encoded.keep(subset), task).risk.float().cpu()
+            known = labels["mask"] & torch.stack([encoded.present[name].cpu() for name in subset]).all(0)
+            rows["+".join(subset)].append(
+                torch.stack([risk, labels["time"].float(), labels["event"].float()], dim=1)[known]
+            )
+    return {subset: torch.cat(parts).double().numpy() for subset, parts in rows.items()}
 
 
 def _store_baselines(
     model: TgmmModel, prepared: DatasetDict, collator: TgmmCollator, tasks: list[str], batch_size: int
 ) -> None:
-    """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration."""
+    """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration.
+
+    One set a modality combination: the scores of different combinations are not on one scale.
+    """
     for task in set(model.config.task_names("prognosis")) & set(tasks):
-        known = [risk_scores(model, prepared[split], collator, task, batch_size) for split in FITTED_ON]
-        risk, days, event = np.concatenate(known).T
-        model.config.tasks[task]["baseline"] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON))
+        by_split = [risk_scores(model, prepared[split], collator, task, batch_size) for split in FITTED_ON]
+        baselines = {}
+        for subset in by_split[0]:
+            risk, days, event = np.concatenate([scores[subset] for scores in by_split]).T
+            if (event == 1).any():
+                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON))
+        model.config.tasks[task]["baselines"] = baselines
 
 
 def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
@@ -196,6 +217,8 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         shutil.rmtree(directory)
+    if (directory / FINISHED).is_file() and not _same_settings(state, settings):
+        shutil.rmtree(directory)  # a finished run stands in nobody's way
     if state.is_file():
         stopped = _flat(json.loads(state.read_text()))
         now = _flat(settings)
@@ -210,6 +233,10 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
             )
     directory.mkdir(parents=True, exist_ok=True)
     _write_json(state, settings)
+
+
+def _same_settings(state: Path, settings: dict[str, Any]) -> bool:
+    return state.is_file() and json.loads(state.read_text()) == json.loads(json.dumps(settings))
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -96,9 +96,9 @@ def write_cohort(
     render_all(out, settings, patients, workers)
     write_tables(out, settings, table)
     reference = references(table, evidence)
-    write_manifest(out, settings, table, splits)
     write_truth(out, settings, table, reference, splits)
     write_bayes(out, settings, table, reference, splits)
+    write_manifest(out, settings, table, splits)  # last: its presence says that the cohort is complete
     return out / "cohort.parquet"
 
 
