@@ -12,6 +12,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 .PHONY: help install install-dev demo learn test test-slow lint format clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 help:
 	@echo "make demo       install, make a synthetic cohort, train, evaluate, predict one patient, write demo/report.html"

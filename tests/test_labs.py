@@ -44,7 +44,23 @@ def test_order_does_not_depend_on_the_rows_order():
 
 
 @pytest.mark.parametrize(
-    "missing", [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, "", "  ", "___", "nan", "None", "N/A", "<NA>", (None, "mg/dL")]
+    "missing",
+    [
+        None,
+        float("nan"),
+        np.nan,
+        np.float32("nan"),
+        pd.NA,
+        pd.NaT,
+        "",
+        "  ",
+        "___",
+        "nan",
+        "None",
+        "N/A",
+        "<NA>",
+        (None, "mg/dL"),
+    ],
 )
 def test_missing_cells_leave_no_trace(missing):
     cells, report = read_cells({"Creatinine": missing, "unheard of": missing, "gender": missing, "Sodium": 140})

@@ -242,11 +242,30 @@ def test_standardise_by_hand_and_without_looking_at_the_rest_of_the_batch():
     assert torch.equal(standardise.train()(first), torch.tensor([[[-1.0, -1.0]], [[1.0, 1.0]]]))
     alone = standardise.eval()(torch.tensor([[[4.0, 20.0]]]))
     assert torch.allclose(alone, torch.tensor([[[2.0, 0.0]]]))
-    # The second batch enters with weight one half: mean (2 + 4) / 2, mean square (5 + 16) / 2.
+    # The second batch enters with weight one half: mean (2 + 4) / 2, mean square (5 + 16) / 2, variance 10.5 - 9.
     standardise.train()(torch.full((3, 1, 2), 4.0))
-    assert standardise.mean[0, 0] == 3.0 and standardise.square[0, 0] == 10.5
+    assert standardise.mean[0, 0] == 3.0 and standardise.variance[0, 0] == 1.5
     # A first batch of one patient is no division by zero.
     assert torch.isfinite(TgmmStandardise(2).train()(torch.tensor([[1.0, 2.0]]))).all()
+
+
+def test_half_precision_keeps_what_patients_differ_by(tmp_path):
+    model = smallest_model()
+    with torch.no_grad():  # as encoders are: nearly all of a token is the same for every patient
+        for pool in (model.labs_pool, model.ecg_pool, model.echo_pool):
+            pool.attention.output.bias += 3.0
+    for seed in range(20):
+        model.train().encode(**random_batch(model.config, batch_size=8, seed=seed))
+    model.eval().save_pretrained(tmp_path)
+    half = TgmmModel.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    assert half.labs_pool.standardise.mean.dtype == torch.float32
+    assert half.fusion.projection.key.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        batch = random_batch(model.config, batch_size=8, seed=99)
+        expected, cast = model.encode(**batch), half.encode(**batch)
+    for name in MODALITIES:
+        pair = torch.stack([expected.tokens[name].flatten(), cast.tokens[name].float().flatten()])
+        assert torch.corrcoef(pair)[0, 1] > 0.9, name
 
 
 def test_modality_dropout_always_leaves_one():

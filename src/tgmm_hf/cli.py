@@ -198,12 +198,16 @@ def predict(
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
     one = {"labs": labs, "ecg": ecg, "echo": echo}
+    if manifest is None and (split is not None or limit is not None):
+        raise typer.BadParameter("--split and --limit choose patients of a --manifest")
+    if manifest is not None and (views is not None or identifier is not None):
+        raise typer.BadParameter("--views and --id are for one patient; a manifest has columns for them")
     if (manifest is None) == all(path is None for path in one.values()):
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
     if manifest is None:
         patients = [_patient(identifier, labs, ecg, echo, views)]
     else:
-        patients = _patients(manifest, None if split is None else split.value)[:limit]
+        patients = _patients(model, manifest, None if split is None else split.value)[:limit]
     if not patients:
         raise ValueError(f"{manifest} has no patient{f' in the split {split.value}' if split else ''}.")
     predictions = _predict(model, patients, task, batch_size)
@@ -230,11 +234,13 @@ def _patient(
     return patient
 
 
-def _patients(table: Path, split: str | None) -> list[dict[str, Any]]:
-    """The patients of a cohort table as the pipeline takes them."""
+def _patients(model: str, table: Path, split: str | None) -> list[dict[str, Any]]:
+    """The patients of a cohort table as the pipeline takes them; its label columns may be of any task of the model."""
+    from tgmm_hf import TgmmConfig
     from tgmm_hf.data.manifest import read_manifest
 
-    manifest = read_manifest(table)
+    _check_model(model)
+    manifest = read_manifest(table, tasks=TgmmConfig.from_pretrained(model).tasks)
     return [
         {
             "id": row.id,
@@ -285,7 +291,7 @@ def _predict(
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20) -> None:
-    """Answers of the first patients, and a table of everything that was refused."""
+    """Answers of the first patients, and what was refused."""
     for prediction in predictions[:shown]:
         typer.echo(f"patient {prediction['id'] or '-'}: used {_used(prediction['used'])}")
         for name, answer in prediction.items():
@@ -297,10 +303,16 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20
     if len(predictions) > shown:
         typer.echo(f"... and {len(predictions) - shown} more in the file")
     refused = [(prediction["id"] or "-", entry) for prediction in predictions for entry in prediction["refused"]]
-    if refused:
-        typer.echo(f"{len(refused)} items refused:")
-    for identifier, entry in refused:
-        typer.echo(f"  {identifier}  {entry['item']}  {entry['reason']}")
+    if not refused:
+        return
+    if len(predictions) > 1:
+        # Reasons state values; of one patient they are what the user asked for, of a table they do not belong in a log.
+        patients = len({identifier for identifier, _ in refused})
+        typer.echo(f"{len(refused)} items of {patients} patients refused; the reasons are in the file")
+        return
+    typer.echo(f"{len(refused)} items refused:")
+    for _, entry in refused:
+        typer.echo(f"  {entry['item']}  {entry['reason']}")
 
 
 def _check_model(model: str) -> None:

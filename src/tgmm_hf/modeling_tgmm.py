@@ -105,6 +105,7 @@ class TgmmPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["StMemLayer", "EchoMvitLayer", "BertLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
     _supports_attention_backend = True
+    _keep_in_fp32_modules_strict = {"standardise"}  # noqa: RUF012 - small differences beside large means
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -113,7 +114,7 @@ class TgmmPreTrainedModel(PreTrainedModel):
             init.normal_(module.queries, std=1.0)
         elif isinstance(module, TgmmStandardise):
             init.zeros_(module.mean)
-            init.ones_(module.square)
+            init.ones_(module.variance)
             init.zeros_(module.steps)
         elif isinstance(module, TextualGuidance):
             init.normal_(module.positions, std=std)

@@ -105,8 +105,8 @@ class TgmmStandardise(nn.Module):
     """Each feature minus its running mean over the training patients, by its running standard deviation (ours).
 
     What an encoder says of every patient alike is by far the larger part of its output, of one with random weights
-    above all, and would drown what it says of this one. Unlike batch normalisation the running figures serve in
-    training too: a patient's numbers do not depend on the others of the batch, and a batch may hold one patient.
+    above all, and would drown what it says of this one. Unlike in batch normalisation the running figures serve in
+    training too, updated by the batch before they are used: a batch is one step of an average, and may hold one patient.
     """
 
     MOMENTUM = 0.05
@@ -115,23 +115,26 @@ class TgmmStandardise(nn.Module):
         super().__init__()
         self.eps = eps
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("square", torch.ones(shape))
+        self.register_buffer("variance", torch.ones(shape))
         self.register_buffer("steps", torch.zeros(()))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, *shape) -> the same."""
         if self.training:
             self._update(features.detach().float())
-        deviation = (self.square - self.mean**2).clamp(min=0.0).add(self.eps).sqrt()
-        return ((features - self.mean) / deviation).to(features.dtype)
+        # In float32 whatever the model's type: the mean is much larger than what patients differ by.
+        deviation = (self.variance.float() + self.eps).sqrt()
+        return ((features.float() - self.mean.float()) / deviation).to(features.dtype)
 
     @torch.no_grad()
     def _update(self, features: torch.Tensor) -> None:
         # The plain average of the first batches, then an exponential one.
         self.steps += 1
         momentum = (1 / self.steps).clamp(min=self.MOMENTUM)
-        self.mean += momentum * (features.mean(0) - self.mean)
-        self.square += momentum * ((features**2).mean(0) - self.square)
+        difference = features.mean(0) - self.mean
+        spread = features.var(0, correction=0) + (1 - momentum) * difference**2
+        self.mean += momentum * difference
+        self.variance += momentum * (spread - self.variance)
 
 
 class TgmmAttentionPool(nn.Module):
