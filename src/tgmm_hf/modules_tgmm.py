@@ -106,7 +106,8 @@ class TgmmStandardise(nn.Module):
 
     What an encoder says of every patient alike is by far the larger part of its output, of one with random weights
     above all, and would drown what it says of this one. Unlike in batch normalisation the running figures serve in
-    training too, updated by the batch before they are used: a batch is one step of an average, and may hold one patient.
+    training too, updated by the batch before they are used: a batch is one step of an average, and may hold one
+    patient.
     """
 
     MOMENTUM = 0.05
