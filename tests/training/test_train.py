@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import torch
 import yaml
 
+from tgmm_hf.configuration_tgmm import SUBSETS
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import last_checkpoint, train
+from tgmm_hf.training.train import FINISHED, last_checkpoint, train
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -56,9 +58,13 @@ def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArgume
     run, _ = trained
     model = TgmmModel.from_pretrained(run.output)
     processor = TgmmProcessor.from_pretrained(run.output)
-    baseline = model.config.tasks["hf_risk"]["baseline"]
-    assert baseline["fitted_on"] == "train+validation"
-    assert baseline["events"] > 0
+    baselines = model.config.tasks["hf_risk"]["baselines"]
+    assert set(baselines) == {"+".join(subset) for subset in SUBSETS}
+    for baseline in baselines.values():
+        assert baseline["fitted_on"] == "train+validation"
+        assert baseline["events"] > 0
+    # Scores of different combinations are not on one scale.
+    assert baselines["labs"]["risk_center"] != baselines["labs+ecg+echo"]["risk_center"]
     assert model.config.tasks["hf_risk"]["weight"] == 0.5
     assert len(processor.tokenizer) == model.config.labs_config.vocab_size
     inputs = processor(labs={"NTproBNP": 5000, "age": 70}, return_tensors="pt")
@@ -79,11 +85,21 @@ def test_a_stopped_run_resumes_onto_the_same_losses(
 
 
 def test_a_run_of_other_settings_is_not_continued(
-    prepared_dir: Path, trained: tuple[RunArguments, dict[str, Any]]
+    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
     run, _ = trained
+    assert (run.training_directory / FINISHED).is_file()
+    stopped = settings(prepared_dir, tmp_path / "model", batch_size=4)
+    shutil.copytree(run.training_directory, stopped.training_directory)
+    record = json.loads((stopped.training_directory / "settings.json").read_text())
+    record["run"]["output"] = stopped.output
+    (stopped.training_directory / "settings.json").write_text(json.dumps(record))
+    (stopped.training_directory / FINISHED).unlink()
     with pytest.raises(ValueError, match="optimisation.batch_size was 8, now 4"):
-        train(settings(prepared_dir, Path(run.output), batch_size=4))
+        train(stopped)
+    # A run that came to its end stands in nobody's way.
+    (stopped.training_directory / FINISHED).touch()
+    assert train(stopped)["run"]["optimisation"]["batch_size"] == 4
 
 
 def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path: Path) -> None:
@@ -112,10 +128,13 @@ def test_accumulated_steps_do_not_multiply_the_loss(
     assert 0.6 < first / expected < 1.6
 
 
-def test_only_the_last_layers_train_when_the_run_says_so(prepared_dir: Path, tmp_path: Path) -> None:
-    run = settings(prepared_dir, tmp_path / "model", epochs=1)
-    frozen = parse_arguments({**run.to_dict(), "model": {**run.to_dict()["model"], "trainable_layers": 1}})
-    record = train(frozen)
+def test_the_last_layers_train_alone_from_a_checkpoint_only(
+    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
+) -> None:
+    run = settings(prepared_dir, tmp_path / "model", epochs=1).to_dict()
+    with pytest.raises(ValueError, match="random weights"):
+        train(parse_arguments({**run, "model": {**run["model"], "trainable_layers": 1}}))
+    record = train(parse_arguments({**run, "model": {"checkpoint": trained[0].output, "trainable_layers": 1}}))
     assert 0 < record["trainable_parameters"] < record["parameters"]
 
 

@@ -219,14 +219,13 @@ def _run(shards: list[_Shard], preparer: RecordPreparer, out: Path, num_proc: in
                 for future in as_completed(futures):
                     future.result()
                     progress.update(len(futures[future].rows))
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)  # else leaving would first work through the queue
-                if not isinstance(error, BrokenProcessPool):
-                    raise
+            except BrokenProcessPool as error:
                 raise RuntimeError(
                     "A worker process was killed (often for memory: use a smaller num_proc). "
                     "What is done is kept: run the same command again to go on."
                 ) from error
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # else an error would first work through the queue
 
 
 _worker: tuple[RecordPreparer, Path]

@@ -51,12 +51,12 @@ def train(run: RunArguments) -> dict[str, Any]:
     use_cpu = not torch.cuda.is_available()
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = _read_data(run.data.directory)
-    if arguments.should_save:
-        _claim_training_directory(run, data["data_hash"])
     set_seed(run.seed)
     model, processor = build(run, prepared)
     tasks = list(run.tasks)
     _check_fit(model.config, data, prepared, tasks)
+    if arguments.should_save:
+        _claim_training_directory(run, data["data_hash"])
     model.freeze_encoders(run.model.trainable_layers)
     training_collator = EpochCollator(processor, model.config, run.seed, run.data.max_views)
     trainer = TgmmTrainer(
@@ -217,15 +217,15 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         shutil.rmtree(directory)
-    if (directory / FINISHED).is_file() and not _same_settings(state, settings):
-        shutil.rmtree(directory)  # a finished run stands in nobody's way
     if state.is_file():
         stopped = _flat(json.loads(state.read_text()))
         now = _flat(settings)
         different = [
             key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in MAY_CHANGE
         ]
-        if different:
+        if different and (directory / FINISHED).is_file():
+            shutil.rmtree(directory)  # a finished run stands in nobody's way
+        elif different:
             key = min(different)
             raise ValueError(
                 f"{directory} holds a run of other settings: {key} was {stopped.get(key)!r}, now {now.get(key)!r}. "
@@ -233,10 +233,6 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
             )
     directory.mkdir(parents=True, exist_ok=True)
     _write_json(state, settings)
-
-
-def _same_settings(state: Path, settings: dict[str, Any]) -> bool:
-    return state.is_file() and json.loads(state.read_text()) == json.loads(json.dumps(settings))
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
