@@ -36,17 +36,18 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
         tasks: names of the tasks that are trained.
 
     Returns:
-        `<task>_auc` | `<task>_c_index` | `<task>_lrap_3` of all modalities together; `score`: mean over the tasks of
-        that figure, each averaged over the seven modality combinations (six directions for retrieval), which on a
-        hundred patients is much steadier than the tri-modal figure alone; `loss`: sum over the tasks of weight times
-        log loss, Cox loss or InfoNCE on the whole split, averaged likewise. A combination without both classes, or
-        without a comparable pair, is left out.
+        `<task>_auc` | `<task>_c_index` | `<task>_lrap_3` of all modalities together; `score`: mean over the tasks,
+        weighted as in the loss, of that figure, each averaged over the seven modality combinations (six directions
+        for retrieval), which on a hundred patients is much steadier than the tri-modal figure alone; `loss`: sum over
+        the tasks of weight times log loss, Cox loss or InfoNCE on the whole split, averaged likewise. A combination
+        without both classes, or without a comparable pair, is left out.
 
     Raises:
         ValueError: if no figure is defined at all.
     """
     metrics: dict[str, float] = {}
     scores: list[float] = []
+    weights: list[float] = []
     losses: list[float] = []
     for name in tasks:
         kind, weight = config.tasks[name]["kind"], config.tasks[name]["weight"]
@@ -56,17 +57,19 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
             figures, task_losses = _answers(predictions, name, kind)
         if not figures:
             continue
-        metrics[f"{name}_{FIGURE[kind]}"] = (
-            fmean(figures.values()) if kind == "retrieval" else figures.get(SUBSETS[-1], np.nan)
-        )
+        if kind == "retrieval":
+            metrics[f"{name}_{FIGURE[kind]}"] = fmean(figures.values())
+        elif SUBSETS[-1] in figures:
+            metrics[f"{name}_{FIGURE[kind]}"] = figures[SUBSETS[-1]]
         scores.append(fmean(figures.values()))
+        weights.append(weight)
         losses.append(weight * fmean(task_losses.values()))
     if not scores:
         raise ValueError(
             f"The validation split ({len(predictions.ids)} patients) defines no figure for the tasks {list(tasks)}: "
             "it needs both classes, an event, or two patients with two modalities. Give it more patients."
         )
-    return {**metrics, "score": fmean(scores), "loss": sum(losses)}
+    return {**metrics, "score": fmean(scores, weights), "loss": sum(losses)}
 
 
 def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, float], dict[str, float]]:
