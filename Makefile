@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TGMM := $(BIN)/tgmm
+MADE := $(VENV)/.stamp-venv
 RUNTIME := $(VENV)/.stamp-runtime
 DEV := $(VENV)/.stamp-dev
 # two workers with one thread each: tests are many and small
@@ -28,18 +29,22 @@ help:
 install: $(RUNTIME)
 install-dev: $(DEV)
 
-$(BIN)/python:
+# A stamp, not bin/python: a .venv that was cut short is made anew. Debian's Python without python3-venv cannot put pip into
+# a venv, but its own pip can.
+$(MADE):
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {sys.version}: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV) || \
+	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	@touch $@
 
-$(RUNTIME): pyproject.toml scripts/install_torch.sh | $(BIN)/python
+$(RUNTIME): pyproject.toml scripts/install_torch.sh | $(MADE)
 	@echo "Installing into $(VENV): a few minutes and 1.5 to 6 GB, once."
 	sh scripts/install_torch.sh $(BIN)/python torch
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
 # torch and torchvision in one go, so that they match and nothing is fetched twice
-$(DEV): pyproject.toml scripts/install_torch.sh | $(BIN)/python
+$(DEV): pyproject.toml scripts/install_torch.sh | $(MADE)
 	@echo "Installing into $(VENV): a few minutes and 1.5 to 6 GB, once."
 	sh scripts/install_torch.sh $(BIN)/python torch torchvision
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'

@@ -83,6 +83,27 @@ def test_predict_every_patient_of_a_table(root: Path) -> None:
     assert [("hf_risk" in p, "hf_diagnosis" in p) for p in json.loads(out.read_text())] == [(True, False)] * 2
 
 
+def test_predict_a_table_of_ids_and_data(root: Path) -> None:
+    (root / "to_predict.csv").write_text("id,labs.age,labs.Creatinine\na,71,1.4\nb,,\n")
+    out = root / "to_predict.json"
+    assert run("predict", root / "model", "--manifest", root / "to_predict.csv", "--out", out) == 0
+    first, second = json.loads(out.read_text())
+    assert first["used"]["labs"] == ["age", "Creatinine"]
+    assert (second["id"], any(second["used"].values())) == ("b", False)
+
+
+def test_prepare_for_the_tasks_of_a_configuration(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{n},{n},{split},{60 + n},{n % 2}" for n, split in enumerate(("train", "validation", "test"))]
+    (root / "own.csv").write_text("\n".join(["id,patient_id,split,labs.age,label.rhythm", *rows]) + "\n")
+    task = "{kind: diagnosis, question: 'Which rhythm?', candidates: [sinus, paced], learnable_phrase: rhythm}"
+    (root / "own.yaml").write_text(f"output: x\ndata: {{directory: x}}\ntasks: {{rhythm: {task}}}\n")
+    words = ("prepare", root / "own.csv", "--out", root / "own")
+    assert run(*words) == 1
+    assert "names no task of the model" in capsys.readouterr().err
+    assert run(*words, "--config", root / "own.yaml", "--workers", 1) == 0
+    assert json.loads((root / "own" / "prepare.json").read_text())["tasks"] == {"rhythm": "diagnosis"}
+
+
 def test_what_cannot_be_read_is_refused_and_the_rest_used(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "broken.dcm").write_bytes(b"not a DICOM file")
     (root / "age.json").write_text('{"age": 71}')

@@ -97,6 +97,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     size: Annotated[Size, typer.Option(help="Clip geometry: tiny (64 px) or paper (224 px).")] = Size.tiny,
     model: Annotated[str | None, typer.Option(help="Take geometry and tasks from this saved model instead.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Take them from this training configuration (YAML).")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     overwrite: Annotated[bool, typer.Option(help="Replace a result of other data or settings.")] = False,
@@ -110,7 +111,9 @@ def prepare(
     """
     from tgmm_hf.data.prepare import prepare as prepare_cohort
 
-    processor, tasks = _processor_and_tasks(size, model)
+    if model is not None and config is not None:
+        raise typer.BadParameter("--model and --config both say what to prepare for: give one")
+    processor, tasks = _processor_and_tasks(size, model) if config is None else _processor_and_tasks_of_run(config)
     table = cohort / "cohort.parquet" if cohort.is_dir() else cohort
     summary = prepare_cohort(table, out, processor, num_proc=workers, root=root, tasks=tasks, overwrite=overwrite)
     if not any(counts["records"] for counts in summary["counts"].values()):
@@ -207,7 +210,7 @@ def predict(
     if manifest is None:
         patients = [_patient(identifier, labs, ecg, echo, views)]
     else:
-        patients = _patients(model, manifest, None if split is None else split.value)[:limit]
+        patients = _patients(manifest, None if split is None else split.value)[:limit]
     if not patients:
         raise ValueError(f"{manifest} has no patient{f' in the split {split.value}' if split else ''}.")
     predictions = _predict(model, patients, task, batch_size)
@@ -234,13 +237,11 @@ def _patient(
     return patient
 
 
-def _patients(model: str, table: Path, split: str | None) -> list[dict[str, Any]]:
-    """The patients of a cohort table as the pipeline takes them; its label columns may be of any task of the model."""
-    from tgmm_hf import TgmmConfig
+def _patients(table: Path, split: str | None) -> list[dict[str, Any]]:
+    """The patients of a cohort table as the pipeline takes them."""
     from tgmm_hf.data.manifest import read_manifest
 
-    _check_model(model)
-    manifest = read_manifest(table, tasks=TgmmConfig.from_pretrained(model).tasks)
+    manifest = read_manifest(table, for_prediction=True)
     return [
         {
             "id": row.id,
@@ -337,6 +338,22 @@ def _processor_and_tasks(size: Size, model: str | None) -> tuple[Any, dict[str, 
     # the tokenizer is not used for preparing; any that fits will do
     config = TgmmConfig() if size is Size.paper else TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE})
     return default_processor(config), config.tasks or {}
+
+
+def _processor_and_tasks_of_run(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The same for the model that a training configuration will build."""
+    from tgmm_hf import default_processor
+    from tgmm_hf.training.arguments import read_arguments
+    from tgmm_hf.training.train import new_config
+
+    run = read_arguments(path)
+    if run.model.checkpoint is not None:
+        processor, tasks = _processor_and_tasks(Size.tiny, run.model.checkpoint)
+        changed = {name: {**tasks.get(name, {}), **(task or {})} for name, task in run.tasks.items()}
+        return processor, {**tasks, **changed}
+    settings: Any = new_config(run)
+    settings.labs_config.vocab_size = BERT_CASED_SIZE  # as above
+    return default_processor(settings), settings.tasks
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -294,6 +294,24 @@ def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monk
     assert train["label_hf_diagnosis"][1] == 0
 
 
+def test_a_file_replaced_under_its_name_is_read_again(processor, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
+    rows = cohort_rows(5)
+    for number in (0, 2, 3, 4):
+        write_ecg(tmp_path / "ecg" / str(number), number)
+    for row in rows:
+        row["echo_paths"] = row["echo_views"] = ""
+        row["labs.Creatinine"] = 1
+    table, out = write_manifest(tmp_path / "cohort.csv", rows), tmp_path / "out"
+    first = prepare(table, out, processor)
+    assert prepare(table, out, processor)["data_hash"] == first["data_hash"]
+    other_shard = (out / "train" / "00001.arrow").stat().st_mtime_ns
+    write_ecg(tmp_path / "ecg" / "0", 77)
+    second = prepare(table, out, processor)
+    assert second["data_hash"] != first["data_hash"]
+    assert (out / "train" / "00001.arrow").stat().st_mtime_ns == other_shard
+
+
 def test_full_disk_is_noticed_before_the_start(cohort, processor, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
@@ -391,6 +409,18 @@ def test_own_tasks_and_other_columns(tmp_path):
     assert manifest.tasks == {"rhythm": "diagnosis", "hf_diagnosis": "diagnosis", "hf_risk": "prognosis"}
     assert manifest.rows[0].labels == {"rhythm": 2, "hf_diagnosis": 0}
     assert manifest.ignored_columns == ["hadm_id"]
+
+
+def test_a_table_to_predict_needs_ids_and_data_only(tmp_path):
+    table = tmp_path / "cohort.csv"
+    table.write_text("id,labs.Creatinine,label.some_task\na,1.1,7\nb,1.2,\n")
+    with pytest.raises(ManifestError, match=r"missing column\(s\) patient_id, split"):
+        read_manifest(table)
+    manifest = read_manifest(table, for_prediction=True)
+    assert [(row.id, row.patient_id, row.split, row.labels) for row in manifest.rows] == [
+        ("a", "a", "test", {}),
+        ("b", "b", "test", {}),
+    ]
 
 
 def test_digest_follows_content_and_order(tmp_path):

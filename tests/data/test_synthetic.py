@@ -219,6 +219,17 @@ def test_split_is_five_one_one_and_stratified() -> None:
         assert abs(label[split == name].mean() - label.mean()) < 0.02
 
 
+def test_more_patients_move_nobody_to_another_split() -> None:
+    label = (np.random.default_rng(1).random(700) < 0.46).astype(int)
+    assert cohort.split_patients(label[:100], 0) == cohort.split_patients(label, 0)[:100]
+
+
+def test_seven_patients_fill_all_splits() -> None:
+    for seed in range(20):
+        label = (np.random.default_rng(seed).random(7) < 0.46).astype(int)
+        assert sorted(cohort.split_patients(label, seed)) == ["test", *["train"] * 5, "validation"]
+
+
 # ---- the model on paper ---------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The whole command on a real tiny model and a small prepared synthetic cohort."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.evaluate import evaluate
 from tgmm_hf.evaluation.predictions import SUBSETS, collect_predictions
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
 from tgmm_hf.hazards_tgmm import cumulative_incidence
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
@@ -138,3 +140,21 @@ def test_baseline_in_the_configuration_survives_saving(tmp_path):
     np.testing.assert_array_equal(
         cumulative_incidence([0.5, -2], loaded, [100, 200]), cumulative_incidence([0.5, -2], baseline, [100, 200])
     )
+
+
+def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path):
+    saved = tmp_path / "model"
+    shutil.copytree(evaluated[0], saved)
+    (warning,) = [w for w in evaluated[2]["warnings"] if "seen" in w]  # nothing is known about this model's training
+    assert "could not be checked" in warning
+    patients = load_prepared(data_dir)["test"].with_format(None)["patient_id"]
+    training_directory(saved).mkdir()
+    (training_directory(saved) / SEEN).write_text(json.dumps(["someone", patients[3]]))
+    with pytest.raises(ValueError, match="1 of the patients to be scored were in the model's training"):
+        evaluate(saved, data_dir, tmp_path / "out", bootstrap=20, progress=False)
+    (training_directory(saved) / SEEN).write_text(json.dumps(["someone"]))
+    rows, other = load_prepared(data_dir)["test"], "hash of other data"
+    assert check_unseen(saved, other, rows, "test") == []
+    (saved / "run.json").write_text(json.dumps({"data_hash": other}))
+    assert check_unseen(saved, other, rows, "test") == []
+    assert "this is validation" in check_unseen(saved, other, rows, "validation")[0]

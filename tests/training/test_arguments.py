@@ -57,6 +57,8 @@ def test_overrides_replace_the_files_settings(tmp_path: Path) -> None:
     assert (arguments.optimisation.epochs, arguments.model.trainable_layers, arguments.seed) == (2, None, 7)
     with pytest.raises(ValueError, match="section.key=value"):
         read_arguments(path, ["epochs"])
+    with pytest.raises(ValueError, match="value of seed is not valid YAML"):
+        read_arguments(path, ["seed=[1"])
     with pytest.raises(ValueError, match="Unknown settings: optimisation.epoch"):
         read_arguments(path, ["optimisation.epoch=2"])
 

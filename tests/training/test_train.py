@@ -102,6 +102,35 @@ def test_a_run_of_other_settings_is_not_continued(
     assert train(stopped)["run"]["optimisation"]["batch_size"] == 4
 
 
+def test_a_stopped_cosine_run_keeps_its_number_of_epochs(prepared_dir: Path, tmp_path: Path) -> None:
+    """The schedule of what was trained already would have been another one."""
+    cosine = {"schedule": "cosine", "epochs": 1}
+    stopped = settings(prepared_dir, tmp_path / "model", **cosine)
+    train(stopped)
+    (stopped.training_directory / FINISHED).unlink()
+    with pytest.raises(ValueError, match="optimisation.epochs was 1, now 2"):
+        train(settings(prepared_dir, tmp_path / "model", **{**cosine, "epochs": 2}))
+
+
+def test_patients_are_listed_beside_the_model_and_not_in_it(trained: tuple[RunArguments, dict[str, Any]]) -> None:
+    run, _ = trained
+    seen = json.loads((run.training_directory / "patients.json").read_text())
+    assert len(seen) == 24 + 16
+    assert {patient.rstrip("0123456789") for patient in seen} == {"train", "validation"}
+    assert not (Path(run.output) / "patients.json").exists()
+
+
+def test_wrong_model_settings_are_named(prepared_dir: Path, tmp_path: Path) -> None:
+    for overrides, message in (
+        ({"hidden_sise": 64}, "model.overrides.hidden_sise"),
+        ({"hidden_size": "x"}, "int, got"),
+    ):
+        run = settings(prepared_dir, tmp_path / "model")
+        run.model.overrides.update(overrides)
+        with pytest.raises(ValueError, match=message):
+            train(run)
+
+
 def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path: Path) -> None:
     for step, complete in ((9, True), (10, True), (20, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()

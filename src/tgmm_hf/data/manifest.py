@@ -67,7 +67,11 @@ def hash_json(value: Any) -> str:
 
 
 def read_manifest(
-    path: str | Path, *, root: str | Path | None = None, tasks: Mapping[str, Mapping[str, Any]] | None = None
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    tasks: Mapping[str, Mapping[str, Any]] | None = None,
+    for_prediction: bool = False,
 ) -> Manifest:
     """Read and check a cohort table.
 
@@ -76,6 +80,8 @@ def read_manifest(
         root: directory that relative paths start from; the table's own directory when None.
         tasks: the model's tasks (`TgmmConfig.tasks`), the paper's when None: they say which label columns exist and
             how many candidates a label may name.
+        for_prediction: the table is only to be predicted: `patient_id` and `split` may be left out (a patient is then
+            his own `id`, the split "test"), and columns of outcomes are not looked at.
 
     Raises:
         ManifestError: on a missing column, an unknown split, task, label, event or view, a duplicate id, or a patient
@@ -84,6 +90,8 @@ def read_manifest(
     path = Path(path)
     columns, records = _read_table(path)
     tasks = DEFAULT_TASKS if tasks is None else tasks
+    if for_prediction:
+        columns, records = _without_outcomes(columns, records)
     if missing := [name for name in REQUIRED if name not in columns]:
         raise ManifestError(f"{path.name}: missing column(s) {', '.join(missing)}; found {', '.join(columns)}.")
     if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
@@ -97,6 +105,16 @@ def read_manifest(
         tasks=task_names,
         ignored_columns=[name for name in columns if not _is_known(name)],
     )
+
+
+def _without_outcomes(columns: list[str], records: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """A table to predict: no outcome columns, `patient_id` and `split` filled in where the table has none."""
+    kept = [name for name in columns if name.split(".", 1)[0] not in ("label", "time", "event")]
+    added = [name for name in ("patient_id", "split") if name not in kept]
+    filled = [
+        {"patient_id": record.get("id"), "split": "test", **{name: record[name] for name in kept}} for record in records
+    ]
+    return [*kept, *added], filled
 
 
 def _read_table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:

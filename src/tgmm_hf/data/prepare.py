@@ -8,10 +8,11 @@ that is missing. The result does not depend on the number of processes.
     OUT/train/00000.arrow, 00000.json ...   shards and their fingerprints, counts and refusals
     OUT/validation/, OUT/test/
     OUT/refused.csv                         id, item, reason
-    OUT/prepare.json                        counts, data hash, geometry, processor settings, versions; written last
+    OUT/prepare.json                        counts, hashes, geometry, processor settings, versions; written last
 """
 
 import csv
+import hashlib
 import io
 import json
 import multiprocessing
@@ -28,6 +29,7 @@ from typing import Any
 
 import cv2
 import datasets
+import numpy as np
 import transformers
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
@@ -39,7 +41,7 @@ from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, hash_json, read
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 SHARD_SIZE = 32  # records; what a killed run loses at most, per process
-FORMAT = 1  # raise when the prepared rows change, so that old shards are not taken for new ones
+FORMAT = 2  # raise when the prepared rows change, so that old shards are not taken for new ones
 ECG_BYTES = 2500 * (12 * 4 + 4)  # 10 s; Arrow adds four bytes to every innermost list
 WRITE_BYTES = 64 * 2**20  # rows are flushed in batches of about this size, so memory does not grow with the shard
 
@@ -77,7 +79,7 @@ def prepare(
         overwrite: replace a finished result of another table or other settings.
 
     Returns:
-        The content of `prepare.json`.
+        The content of `prepare.json`; its `data_hash` is of the prepared rows themselves.
 
     Raises:
         ManifestError: if the table cannot be used.
@@ -89,8 +91,8 @@ def prepare(
     table = read_manifest(manifest, root=root, tasks=tasks)
     preparer = make_preparer(table, processor)
     settings = processor_settings(processor)
-    data_hash = hash_json({"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings})
-    _check_out_dir(out, data_hash, overwrite)
+    input_hash = hash_json({"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings})
+    _check_out_dir(out, input_hash, overwrite)
     shards = list(_plan(table, settings))
     estimate = estimate_bytes(table, preparer)
     _say(f"{len(table.rows)} records, at most {_size(estimate)} (clips of {preparer.image_processor.size} px) -> {out}")
@@ -106,7 +108,8 @@ def prepare(
     states = [(shard.split, json.loads(shard.path(out, ".json").read_text())) for shard in shards]
     refused = [entry for _, state in states for entry in state["refused"]]
     summary = {
-        "data_hash": data_hash,
+        "data_hash": hash_json([[split, state["content"]] for split, state in states]),
+        "input_hash": input_hash,
         "manifest": Path(manifest).name,
         "counts": _counts(states),
         "refused": len(refused),
@@ -175,7 +178,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def _plan(manifest: Manifest, settings: dict[str, Any]) -> Iterator[_Shard]:
-    """Cut each split into shards; a shard's fingerprint covers its rows and every setting that shapes them."""
+    """Cut each split into shards; a shard's fingerprint covers its rows, their files' sizes and times, and every
+    setting that shapes them."""
     for split in SPLITS:
         rows = [row for row in manifest.rows if row.split == split]
         for index, start in enumerate(range(0, len(rows), SHARD_SIZE)):
@@ -183,11 +187,30 @@ def _plan(manifest: Manifest, settings: dict[str, Any]) -> Iterator[_Shard]:
             content = {
                 "format": FORMAT,
                 "rows": [asdict(row) for row in chunk],
+                "files": [_file_state(manifest.root / path) for row in chunk for path in _paths(row)],
                 "tasks": manifest.tasks,
                 "root": str(manifest.root.resolve()),
                 "settings": settings,
             }
             yield _Shard(split, index, chunk, hash_json(content))
+
+
+def _paths(row: ManifestRow) -> list[str]:
+    """Files of an admission; of a WFDB record both header and signal."""
+    ecg = row.ecg_path
+    if ecg is None or Path(ecg).suffix.lower() == ".dcm":
+        return [*([ecg] if ecg else []), *row.echo_paths]
+    record = ecg.removesuffix(".hea")
+    return [ecg, f"{record}.hea", f"{record}.dat", *row.echo_paths]
+
+
+def _file_state(path: Path) -> list[int] | None:
+    """Size and time of change, so that a file that was replaced under its name is read again; None if not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _is_done(shard: _Shard, out: Path) -> bool:
@@ -252,6 +275,7 @@ def _write_shard(shard: _Shard, preparer: RecordPreparer, out: Path) -> None:
     batch = max(1, WRITE_BYTES // (clip * len(VIEWS)))
     counts: Counter[str] = Counter()
     refused: list[dict[str, str]] = []
+    content = hashlib.sha256()
     writer = ArrowWriter(features=features, path=str(temporary), writer_batch_size=batch)
     for row in shard.rows:
         record = preparer.prepare(row)
@@ -261,11 +285,27 @@ def _write_shard(shard: _Shard, preparer: RecordPreparer, out: Path) -> None:
             continue
         writer.write(features.encode_example(record.example))
         counts += _count_example(record.example)
+        _update(content, record.example)
     writer.finalize()
     writer.close()
     temporary.replace(target)
-    state = {"fingerprint": shard.fingerprint, "counts": dict(sorted(counts.items())), "refused": refused}
+    state = {
+        "fingerprint": shard.fingerprint,
+        "content": content.hexdigest(),
+        "counts": dict(sorted(counts.items())),
+        "refused": refused,
+    }
     _write_atomically(state_path, json.dumps(state))
+
+
+def _update(content: Any, example: Mapping[str, Any]) -> None:
+    """Take a prepared row into a hash of the content, which is the same whatever version of Arrow wrote the file."""
+    for name, value in sorted(example.items()):
+        if isinstance(value, np.ndarray):
+            content.update(f"{name}:{value.dtype}:{value.shape}".encode())
+            content.update(np.ascontiguousarray(value).data)
+        else:
+            content.update(f"{name}:{json.dumps(value)}".encode())
 
 
 def _count_example(example: dict[str, Any]) -> Counter[str]:
@@ -296,11 +336,11 @@ def _remove_stale(shards: list[_Shard], out: Path) -> None:
                 path.unlink()
 
 
-def _check_out_dir(out: Path, data_hash: str, overwrite: bool) -> None:
+def _check_out_dir(out: Path, input_hash: str, overwrite: bool) -> None:
     finished = out / "prepare.json"
     if not finished.is_file():
         return
-    if json.loads(finished.read_text())["data_hash"] != data_hash:
+    if json.loads(finished.read_text()).get("input_hash") != input_hash:
         if not overwrite:
             raise FileExistsError(
                 f"{out} holds a finished result of another table or other settings: choose another directory, or "

@@ -11,7 +11,9 @@ from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.report import write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
+from tgmm_hf.evaluation.unseen import check_unseen
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 
@@ -45,7 +47,11 @@ def evaluate(
 
     Returns:
         The content of ``metrics.json``.
+
+    Raises:
+        ValueError: if there is no such split, or patients of it are known to have been trained on.
     """
+    directory = Path(model) if isinstance(model, (str, Path)) else None
     if isinstance(model, (str, Path)):
         name = str(model)
         model = TgmmModel.from_pretrained(name)
@@ -56,6 +62,8 @@ def evaluate(
     prepared = load_prepared(data_dir)
     if split not in prepared:
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
+    data_hash = json.loads((Path(data_dir) / "prepare.json").read_text())["data_hash"]
+    warnings = check_unseen(directory, data_hash, prepared[split], split)
     collator = TgmmCollator(processor, model.config, training=False, seed=seed)
     predictions = collect_predictions(model, prepared[split], collator, batch_size=batch_size, progress=progress)
     truth, reference = (None, None) if bayes is None else read_optimum(bayes)
@@ -63,12 +71,14 @@ def evaluate(
     metrics = {
         "model": name,
         "data": str(Path(data_dir).name),
-        "data_hash": json.loads((Path(data_dir) / "prepare.json").read_text())["data_hash"],
+        "data_hash": data_hash,
+        "code_revision": code_revision(model),
         "split": split,
         "synthetic": bayes is not None,
         **compute_metrics(predictions, kinds, truth=truth, reference=reference, seed=seed, replicates=bootstrap),
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("tgmm-hf", "torch", "transformers", "numpy", "scipy")},
     }
+    metrics["warnings"] = [*warnings, *metrics["warnings"]]
     write_outputs(metrics, predictions, Path(out_dir))
     return metrics

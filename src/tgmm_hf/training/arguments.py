@@ -8,6 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from tgmm_hf.evaluation.unseen import training_directory
+
 
 @dataclass(frozen=True)
 class DataArguments:
@@ -125,7 +127,7 @@ class RunArguments:
     @property
     def training_directory(self) -> Path:
         """Where checkpoints and the state of a running or stopped training lie."""
-        return Path(f"{self.output.rstrip('/')}-training")
+        return training_directory(self.output)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionary, as the YAML file would state it with every default written out."""
@@ -176,7 +178,10 @@ def _set(settings: dict[str, Any], override: str) -> None:
         settings = settings[section]
         if not isinstance(settings, dict):
             raise ValueError(f"Cannot set {name!r}: {section!r} is not a section.")
-    settings[key] = yaml.safe_load(value)
+    try:
+        settings[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"The value of {name} is not valid YAML: {value!r}.") from error
 
 
 def _build(cls: type, settings: Any, where: str) -> Any:

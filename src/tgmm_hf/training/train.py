@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from transformers import BertTokenizerFast, set_seed
 
@@ -20,14 +21,16 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.evaluation.unseen import SEEN, patients_of
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
-from tgmm_hf.training.arguments import ModelArguments, RunArguments
+from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 
-MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.epochs", "optimisation.logging_steps")}
-"""Settings that a stopped run may be continued with other values of."""
+MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.logging_steps")}
+"""Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
 FITTED_ON = ("train", "validation")
@@ -57,6 +60,8 @@ def train(run: RunArguments) -> dict[str, Any]:
     _check_fit(model.config, data, prepared, tasks)
     if arguments.should_save:
         _claim_training_directory(run, data["data_hash"])
+        seen = {patient for split in FITTED_ON for patient in patients_of(prepared[split])}
+        _write_json(run.training_directory / SEEN, sorted(seen))
     model.freeze_encoders(run.model.trainable_layers)
     training_collator = EpochCollator(processor, model.config, run.seed, run.data.max_views)
     trainer = TgmmTrainer(
@@ -73,8 +78,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     if trainer.is_world_process_zero():
         _store_baselines(model, prepared, trainer.validation_collator, tasks, run.optimisation.batch_size)
-        save_repository(model, processor, run.output)
-        _write_json(Path(run.output) / "run.json", record)
+        save_repository(model, processor, run.output, record)
         (run.training_directory / FINISHED).touch()
     trainer.accelerator.wait_for_everyone()
     return record
@@ -89,8 +93,7 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
             f"model.trainable_layers is {run.model.trainable_layers} but there is no model.checkpoint: it would freeze "
             "encoders of random weights. Give a checkpoint with pretrained encoders, or leave trainable_layers null."
         )
-    config = _new_config(run.model)
-    config.tasks = _tasks(config, run)
+    config = new_config(run)
     if run.model.tokenizer == "bert-cased":
         tokenizer = bert_cased_tokenizer()
     else:
@@ -169,10 +172,21 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     return model, processor
 
 
-def _new_config(model: ModelArguments) -> TgmmConfig:
+def new_config(run: RunArguments) -> TgmmConfig:
+    """Configuration of a new model as a run wants it, its tasks included.
+
+    Raises:
+        ValueError: on an unknown override or task, or a value that the configuration does not take.
+    """
+    model = run.model
     if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
         raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
-    return TgmmConfig.tiny(**model.overrides) if model.size == "tiny" else TgmmConfig(**model.overrides)
+    try:
+        config = TgmmConfig.tiny(**model.overrides) if model.size == "tiny" else TgmmConfig(**model.overrides)
+    except StrictDataclassError as error:  # no ValueError: a wrong type, in words of its own
+        raise ValueError(f"model.overrides: {error}") from error
+    config.tasks = _tasks(config, run)
+    return config
 
 
 def _tasks(config: TgmmConfig, run: RunArguments) -> dict[str, dict[str, Any]]:
@@ -217,11 +231,12 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         shutil.rmtree(directory)
+    may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if state.is_file():
         stopped = _flat(json.loads(state.read_text()))
         now = _flat(settings)
         different = [
-            key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in MAY_CHANGE
+            key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in may_change
         ]
         if different and (directory / FINISHED).is_file():
             shutil.rmtree(directory)  # a finished run stands in nobody's way
@@ -250,6 +265,7 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
         "run": run.to_dict(),
         "seed": run.seed,
         "data_hash": data_hash,
+        "code_revision": code_revision(model),
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "processes": trainer.args.world_size,
@@ -262,7 +278,7 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
     }
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: Any) -> None:
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     temporary.replace(path)

@@ -42,14 +42,15 @@ CORRUPT_BYTES = 1500
 
 @dataclass(frozen=True)
 class Settings:
-    """What the raw files of a patient depend on besides its index."""
+    """What a patient's files and split depend on besides its index."""
 
     seed: int
     evidence: str
     frames: int
     height: int
     width: int
-    version: int = 1
+    all_test: bool = False
+    version: int = 2
 
 
 def write_cohort(
@@ -86,7 +87,7 @@ def write_cohort(
     Raises:
         ValueError: an argument is out of range, or `out` holds a cohort made with other settings.
     """
-    settings = Settings(seed, evidence, frames, height, width)
+    settings = Settings(seed, evidence, frames, height, width, all_test)
     check(settings, patients, workers)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -132,13 +133,18 @@ def claim(out: Path, settings: Settings) -> None:
 
 
 def split_patients(label: np.ndarray, seed: int) -> list[str]:
-    """5:1:1 by patient, the same share of each label everywhere as far as counts allow."""
+    """5:1:1 by patient, the same share of each label everywhere as far as counts allow.
+
+    The patients of a label are dealt out in their order, seven at a time: more patients move nobody to another split.
+    The two labels deal the same sevens from opposite ends, so that seven patients already fill all splits.
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2**31,)))
-    pattern = np.repeat(np.arange(3), SPLIT_SHARES)  # dealt out in turn, so that counts differ by at most one
-    order = np.concatenate([rng.permutation(np.flatnonzero(label == y)) for y in (0, 1)])
+    pattern = np.repeat(np.arange(len(SPLITS)), SPLIT_SHARES)
+    sevens = np.stack([rng.permutation(pattern) for _ in range(0, max(len(label), 1), len(pattern))])
     out = np.empty(len(label), dtype=int)
-    dealt = pattern[rng.permutation(len(pattern))]
-    out[order] = dealt[np.arange(len(order)) % len(dealt)]
+    for y, deal in ((0, sevens), (1, sevens[:, ::-1])):
+        rows = np.flatnonzero(label == y)
+        out[rows] = deal.ravel()[: len(rows)]
     return [SPLITS[k] for k in out]
 
 
