@@ -222,6 +222,49 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(help="Directory of a saved model.")],
+    repo: Annotated[str, typer.Argument(help="Hub repository, owner/name; made if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to; made if it does not exist.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="metrics.json of `tgmm evaluate`, for the model card.")] = None,
+    encoder: Annotated[
+        list[Path] | None, typer.Option(help="Directory of a pretrained encoder whose licence binds it. Repeatable.")
+    ] = None,
+) -> None:
+    """Upload a model to the Hugging Face Hub: code, weights, processor and model card, in one commit.
+
+    A directory that holds anything else is refused. Log in first with `hf auth login`, or set HF_TOKEN.
+
+    Example: tgmm push demo/model owner/tgmm-demo --private --metrics demo/metrics.json
+    """
+    from tgmm_hf.publishing.push import push_model
+
+    commit = push_model(
+        model, repo, private=private or None, revision=revision, metrics=metrics, encoders=encoder or []
+    )
+    typer.echo(f"{commit.commit_url}\nload it with revision={commit.oid!r} to have just this code and these weights")
+
+
+@app.command()
+def push_data(
+    cohort: Annotated[Path, typer.Argument(help="Directory of a synthetic cohort.")],
+    repo: Annotated[str, typer.Argument(help="Hub data set, owner/name; made if it does not exist.")],
+    publish: Annotated[bool, typer.Option("--publish", help="Say that you mean it; needed.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Upload a cohort of `tgmm synth` to the Hugging Face Hub. No other cohort can be uploaded.
+
+    Example: tgmm push-data demo/cohort owner/tgmm-synthetic --publish
+    """
+    from tgmm_hf.publishing.push import push_cohort
+
+    if not publish:
+        raise typer.BadParameter("this makes data public: add --publish")
+    typer.echo(push_cohort(cohort, repo, private=private or None).commit_url)
+
+
 def _patient(
     identifier: str | None, labs: Path | None, ecg: Path | None, echo: Path | None, views: Path | None
 ) -> dict[str, Any]:

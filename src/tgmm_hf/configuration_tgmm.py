@@ -167,6 +167,7 @@ class EchoMvitConfig(PreTrainedConfig):
 
     model_type = "echo_mvit"
     base_config_key = "echo_config"
+    attribute_map = {"num_attention_heads": "stage_heads"}  # noqa: RUF012 - transformers reads this class attribute
 
     image_size: int = 224
     num_frames: int = 16
@@ -288,6 +289,10 @@ class TgmmConfig(PreTrainedConfig):
             )
         for name, task in self.tasks.items():
             check_task(name, task)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """The labs encoder's config: its vocabulary is the model's."""
+        return self.labs_config
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":

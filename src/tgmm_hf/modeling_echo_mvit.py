@@ -111,6 +111,19 @@ class EchoMvitEmbeddings(nn.Module):
         return torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
 
 
+class EchoMvitPoolConvolution(nn.Conv3d):
+    """Depth-wise 3x3x3 convolution whose weight all heads share. Volume (batch, heads * head size, frames, rows,
+    cols)."""
+
+    def __init__(self, head_dim: int, stride: Grid):
+        super().__init__(head_dim, head_dim, 3, stride=stride, padding=1, groups=head_dim, bias=False)
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        heads = volume.shape[1] // self.in_channels
+        weight = self.weight.repeat(heads, 1, 1, 1, 1)
+        return nn.functional.conv3d(volume, weight, stride=self.stride, padding=1, groups=volume.shape[1])
+
+
 class EchoMvitPool(nn.Module):
     """Depth-wise 3x3x3 convolution over the token grid, shared by the heads, then layer norm. The class token skips
     it."""
@@ -118,7 +131,7 @@ class EchoMvitPool(nn.Module):
     def __init__(self, head_dim: int, stride: Grid, eps: float):
         super().__init__()
         self.stride = stride
-        self.convolution = nn.Conv3d(head_dim, head_dim, 3, stride=stride, padding=1, groups=head_dim, bias=False)
+        self.convolution = EchoMvitPoolConvolution(head_dim, stride)
         self.norm = nn.LayerNorm(head_dim, eps=eps)
 
     def forward(self, tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
@@ -129,14 +142,7 @@ class EchoMvitPool(nn.Module):
         # CPU than moving them into the batch. (batch, frames * rows * cols, ...) -> (batch, heads * head size,
         # frames, rows, cols)
         volume = tokens[:, 1:].reshape(batch_size, *grid, heads * head_dim).permute(0, 4, 1, 2, 3)
-        volume = nn.functional.conv3d(
-            volume,
-            self.convolution.weight.repeat(heads, 1, 1, 1, 1),
-            stride=self.stride,
-            padding=1,
-            groups=heads * head_dim,
-        )
-        pooled = volume.permute(0, 2, 3, 4, 1).reshape(batch_size, -1, heads, head_dim)
+        pooled = self.convolution(volume).permute(0, 2, 3, 4, 1).reshape(batch_size, -1, heads, head_dim)
         pooled = self.norm(torch.cat([tokens[:, :1], pooled], dim=1))
         return pooled.transpose(1, 2), pooled_grid(grid, self.stride)
 
@@ -155,8 +161,8 @@ class EchoMvitRelativePositions(nn.Module):
         self.cols = nn.Parameter(torch.zeros(spatial, head_dim))
         self.frames = nn.Parameter(torch.zeros(temporal, head_dim))
 
-    def query_columns(self, query: torch.Tensor) -> torch.Tensor:
-        """Products of each grid query with the offsets to every key row, column and frame.
+    def forward(self, query: torch.Tensor) -> torch.Tensor:
+        """The query's columns: products of each grid query with the offsets to every key row, column and frame.
 
         Query (batch, heads, 1 + tokens, head size) -> (batch, heads, 1 + tokens, key rows + key cols + key frames); the
         class token's are zero.
@@ -225,7 +231,7 @@ class EchoMvitAttention(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(batch, heads, tokens, head size) -> context (batch, tokens, heads, head size)."""
-        extended_query = torch.cat([query * self.scaling, self.positions.query_columns(query)], dim=-1)
+        extended_query = torch.cat([query * self.scaling, self.positions(query)], dim=-1)
         key_columns = self.positions.key_columns(key).expand(*key.shape[:2], -1, -1)
         extended_key = torch.cat([key, key_columns], dim=-1)
         # Flash kernels want one head size for q, k and v, a multiple of 8: zeros cost less than the general kernel
@@ -300,6 +306,8 @@ class EchoMvitPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["EchoMvitLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": EchoMvitLayer, "attentions": EchoMvitAttention}  # noqa: RUF012
 

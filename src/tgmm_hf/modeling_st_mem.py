@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -159,6 +160,8 @@ class StMemPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["StMemLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": StMemLayer, "attentions": StMemAttention}  # noqa: RUF012
 
@@ -227,7 +230,9 @@ class StMemModel(StMemPreTrainedModel):
         ecg_mask = ecg_mask.bool()
         # NaN or infinity under the mask would survive a multiplication by zero.
         hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask[..., None], 0.0))
-        attention_mask = lead_attention_mask(ecg_mask, hidden_states)
+        # (batch, leads) -> (batch, tokens), in the form that the attention implementation takes
+        token_mask = ecg_mask.repeat_interleave(hidden_states.shape[1] // num_leads, dim=1)
+        attention_mask = create_bidirectional_mask(self.config, hidden_states, token_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         # (batch, leads * (patches + 2), hidden) -> (batch, leads, patches, hidden), separators dropped
@@ -237,19 +242,6 @@ class StMemModel(StMemPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=self.layernorm(patches.flatten(1, 2)), pooler_output=self.layernorm(pooled)
         )
-
-
-def lead_attention_mask(ecg_mask: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor | None:
-    """Additive mask (batch, 1, tokens, tokens) that hides the tokens of unusable leads; None when every lead is
-    usable."""
-    if bool(ecg_mask.all()):
-        return None
-    num_tokens = hidden_states.shape[1]
-    visible = ecg_mask.repeat_interleave(num_tokens // ecg_mask.shape[1], dim=1)
-    hidden = torch.zeros_like(visible, dtype=hidden_states.dtype).masked_fill(
-        ~visible, torch.finfo(hidden_states.dtype).min
-    )
-    return hidden[:, None, None, :].expand(-1, 1, num_tokens, -1)
 
 
 StMemModel.register_for_auto_class("AutoModel")

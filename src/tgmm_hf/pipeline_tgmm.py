@@ -3,6 +3,7 @@ Python."""
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from .hazards_tgmm import cumulative_incidence
 from .modules_tgmm import TgmmEncoded
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
+A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
 class TgmmCardiacPipeline(Pipeline):
@@ -62,9 +64,7 @@ class TgmmCardiacPipeline(Pipeline):
             return list(self._stream(inputs, batch_size, kwargs))
         if isinstance(inputs, Iterable) and not isinstance(inputs, str):
             return self._stream(inputs, batch_size, kwargs)
-        raise TypeError(
-            f'A patient is a dict like {{"labs": ..., "ecg": ..., "echo": ...}}, got {type(inputs).__name__}.'
-        )
+        raise TypeError(f"{A_PATIENT}, got {type(inputs).__name__}.")
 
     def _stream(self, patients: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
         preprocess, forward, _ = self._sanitize_parameters(**kwargs)
@@ -80,6 +80,8 @@ class TgmmCardiacPipeline(Pipeline):
     ) -> dict[str, Any]:
         """Patients -> model inputs on the model's device, with one report a patient."""
         for patient in patients:
+            if not isinstance(patient, Mapping):
+                raise TypeError(f"{A_PATIENT}, got {type(patient).__name__}.")
             if unknown := set(patient) - set(PATIENT_KEYS):
                 raise ValueError(f"Unknown keys {sorted(unknown)} of a patient; known are {list(PATIENT_KEYS)}.")
         ids = [patient.get("id") for patient in patients]
@@ -174,9 +176,10 @@ class TgmmCardiacPipeline(Pipeline):
 
 def code_revision(model: Any) -> str:
     """The commit the code was loaded from, or a digest of the files beside this one when they come from a directory."""
-    commit = getattr(model.config, "_commit_hash", None)
+    # transformers puts code from the Hub into a package named after its commit
+    commit = re.search(r"\._?([0-9a-f]{40})\.", type(model).__module__)
     if commit:
-        return str(commit)
+        return commit[1]
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*_*.py")):
         if not file.name.startswith("__"):

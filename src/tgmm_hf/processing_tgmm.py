@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from transformers import BatchFeature, BertTokenizerFast, PreTrainedTokenizerBase
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
 from .configuration_tgmm import LEADS, VIEWS
 from .feature_extraction_ecg import EcgFeatureExtractor
@@ -70,11 +70,11 @@ class TgmmProcessor(ProcessorMixin):
         *,
         views: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
         view_classifier: Callable[..., Any] | None = None,
-        crop: str = "center",
+        crop: str | None = None,
         generator: np.random.Generator | None = None,
-        on_refusal: str = "raise",
-        return_report: bool = False,
-        return_tensors: str | None = None,
+        on_refusal: str | None = None,
+        return_report: bool | None = None,
+        **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature | tuple[BatchFeature, list[Report]]:
         """Process one patient or a batch; batches may mix patients with different modalities.
 
@@ -86,12 +86,12 @@ class TgmmProcessor(ProcessorMixin):
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
             views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
             view_classifier: names the view of a clip that `views` does not.
-            crop: ECG window, "center" (prediction), "random" (training) or "three" (start, middle, end: average
-                the predictions).
+            crop: ECG window, "center" (prediction; the default), "random" (training) or "three" (start, middle, end:
+                average the predictions).
             generator: of the random crop.
-            on_refusal: "raise" on the first refused lab cell, ECG or study, or "report" and go on without it. A file of
-                a directory or list (a still, an unknown view) is no error while the study has another that can be used;
-                a clip given under its view is.
+            on_refusal: "raise" (the default) on the first refused lab cell, ECG or study, or "report" and go on without
+                it. A file of a directory or list (a still, an unknown view) is no error while the study has another
+                that can be used; a clip given under its view is.
             return_report: also return one report per patient: {"used": {"labs": [columns], "ecg": [leads], "echo":
                 [views]}, "refused": [{"item", "reason"}], "notes": [...]}.
             return_tensors: "pt" or "np"; NumPy arrays when None.
@@ -105,6 +105,9 @@ class TgmmProcessor(ProcessorMixin):
             RecordRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
             ValueError: on nothing to process, or batches of different lengths.
         """
+        if unknown := set(kwargs) - {"return_tensors"}:
+            raise TypeError(f"TgmmProcessor takes no {sorted(unknown)}; patients are given as labs=, ecg= and echo=.")
+        on_refusal, crop = on_refusal or "raise", crop or "center"
         if on_refusal not in ("raise", "report"):
             raise ValueError(f"on_refusal must be 'raise' or 'report', got {on_refusal!r}.")
         if crop not in ("center", "random", "three"):
@@ -116,8 +119,15 @@ class TgmmProcessor(ProcessorMixin):
         data |= self._process_labs(rows, reports, on_refusal)
         data |= self._process_ecg(records, reports, on_refusal, crop, generator)
         data |= self._process_echo(studies, reports, on_refusal, study_views, view_classifier)
-        features = BatchFeature(data, tensor_type=return_tensors)
+        features = BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
         return (features, reports) if return_report else features
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
+        """Save the processor and its code, see `ProcessorMixin.save_pretrained`."""
+        files = super().save_pretrained(save_directory, **kwargs)
+        # transformers leaves the saved file's entry on the object, which would then differ from the one it saved
+        self.__dict__.pop("auto_map", None)
+        return files
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
         """Text of one laboratory row, with what was used, dropped for length and refused; never raises for a cell."""
