@@ -8,17 +8,20 @@ matrix of queries x keys (25,089 x 393 per head in the first block of the paper'
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -310,6 +313,7 @@ class EchoMvitPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": EchoMvitLayer, "attentions": EchoMvitAttention}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^projection\."]  # noqa: RUF012 - the trunk of a model with its head
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -367,6 +371,53 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0])
 
 
+@dataclass
+class EchoMvitProjectionOutput(ModelOutput):
+    """Output of [`EchoMvitModelWithProjection`].
+
+    Args:
+        video_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`): EchoPrime's own embedding of a clip,
+            not normalised.
+        last_hidden_state, pooler_output: those of [`EchoMvitModel`].
+    """
+
+    video_embeds: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+
+
+class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
+    """The trunk with the linear head it was trained with: EchoPrime's 512-d embedding. TGMM uses the trunk alone, which
+    `AutoModel` loads from the same directory."""
+
+    def __init__(self, config: EchoMvitConfig):
+        super().__init__(config)
+        self.echo_mvit = EchoMvitModel(config)
+        self.dropout = nn.Dropout(0.5)
+        self.projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self.post_init()
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save so that `AutoModel` finds the trunk in the same directory."""
+        self.config.auto_map = {"AutoModel": f"modeling_echo_mvit.{EchoMvitModel.__name__}"}
+        super().save_pretrained(save_directory, **kwargs)
+        custom_object_save(self, save_directory)  # the code: there is no auto class that would bring it along
+
+    def forward(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> EchoMvitProjectionOutput:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            One clip a row, as `EchoImageProcessor` makes them.
+        """
+        encoded = self.echo_mvit(pixel_values_videos, **kwargs)
+        return EchoMvitProjectionOutput(
+            video_embeds=self.projection(self.dropout(encoded.pooler_output)),
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=encoded.pooler_output,
+        )
+
+
 EchoMvitModel.register_for_auto_class("AutoModel")
 
-__all__ = ["EchoMvitModel", "EchoMvitPreTrainedModel"]
+__all__ = ["EchoMvitModel", "EchoMvitModelWithProjection", "EchoMvitPreTrainedModel"]

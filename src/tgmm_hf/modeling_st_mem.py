@@ -55,6 +55,11 @@ class StMemEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """ECG (batch, leads, samples) -> tokens (batch, leads * (patches + 2), hidden)."""
+        return self.join_leads(self.embed_patches(ecg_values))
+
+    def embed_patches(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """ECG (batch, leads, samples) -> patches with their positions (batch, leads, patches, hidden)."""
         batch_size, num_leads, num_samples = ecg_values.shape
         if num_leads != self.num_leads:
             raise ValueError(
@@ -69,7 +74,11 @@ class StMemEmbeddings(nn.Module):
         # (batch, leads, samples) -> (batch, leads, patches, hidden)
         patches = ecg_values.reshape(batch_size, num_leads, num_patches, self.patch_size)
         patches = self.projection_norm(self.patch_projection(self.patch_norm(patches)))
-        patches = patches + self.position_embeddings[:, 1 : num_patches + 1]
+        return patches + self.position_embeddings[:, 1 : num_patches + 1]
+
+    def join_leads(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches of every lead, all or some -> separators around them, lead embeddings added, lead after lead."""
+        batch_size, num_leads, _, _ = patches.shape
         left = (self.separator_embedding + self.position_embeddings[:, :1]).expand(batch_size, num_leads, 1, -1)
         right = (self.separator_embedding + self.position_embeddings[:, -1:]).expand(batch_size, num_leads, 1, -1)
         tokens = torch.cat([left, patches, right], dim=2) + self.lead_embeddings[:, None]
@@ -78,16 +87,16 @@ class StMemEmbeddings(nn.Module):
 
 
 class StMemAttention(nn.Module):
-    def __init__(self, config: StMemConfig):
+    def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int):
         super().__init__()
         self.config = config
         self.head_dim = config.attention_head_size
         self.num_key_value_groups = 1
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        inner_size = config.num_attention_heads * self.head_dim
-        self.qkv = nn.Linear(config.hidden_size, 3 * inner_size)
-        self.output = nn.Linear(inner_size, config.hidden_size)
+        inner_size = num_heads * self.head_dim
+        self.qkv = nn.Linear(hidden_size, 3 * inner_size)
+        self.output = nn.Linear(inner_size, hidden_size)
         self.attention_dropout = config.attention_probs_dropout_prob
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -119,11 +128,11 @@ class StMemAttention(nn.Module):
 
 
 class StMemMlp(nn.Module):
-    def __init__(self, config: StMemConfig):
+    def __init__(self, config: StMemConfig, hidden_size: int, intermediate_size: int):
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -132,14 +141,14 @@ class StMemMlp(nn.Module):
 
 
 class StMemLayer(GradientCheckpointingLayer):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block, of the encoder's width or the pre-training decoder's."""
 
-    def __init__(self, config: StMemConfig):
+    def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int, intermediate_size: int):
         super().__init__()
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = StMemAttention(config)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = StMemMlp(config)
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = StMemAttention(config, hidden_size, num_heads)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = StMemMlp(config, hidden_size, intermediate_size)
 
     def forward(
         self,
@@ -164,6 +173,7 @@ class StMemPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": StMemLayer, "attentions": StMemAttention}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012 - the encoder of a masked autoencoder
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -199,7 +209,8 @@ class StMemModel(StMemPreTrainedModel):
     def __init__(self, config: StMemConfig):
         super().__init__(config)
         self.embeddings = StMemEmbeddings(config)
-        self.layers = nn.ModuleList([StMemLayer(config) for _ in range(config.num_hidden_layers)])
+        sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+        self.layers = nn.ModuleList([StMemLayer(config, *sizes) for _ in range(config.num_hidden_layers)])
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()

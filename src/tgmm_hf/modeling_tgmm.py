@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .configuration_tgmm import MODALITIES, SLOTS, TgmmConfig, TgmmTask, check_task
+from .configuration_tgmm import MODALITIES, SLOTS, StMemConfig, TgmmConfig, TgmmTask, check_task
+from .encoders_tgmm import build_encoder, describe_sources, load_encoder, run_encoder
 from .losses_tgmm import (
     cox_loss,
     gather_batch,
@@ -27,8 +28,6 @@ from .losses_tgmm import (
     multiple_choice_loss,
     unlikelihood_loss,
 )
-from .modeling_echo_mvit import EchoMvitModel
-from .modeling_st_mem import StMemModel
 from .modules_tgmm import (
     FusionOutput,
     GuidedOutput,
@@ -45,6 +44,7 @@ from .modules_tgmm import (
 
 # Nothing here runs the pipeline: importing it makes its code part of every saved repository.
 from .pipeline_tgmm import TgmmCardiacPipeline
+from .view_classification_echo import StoredViewClassifier
 
 PIPELINE_TASK = "cardiac-analysis"
 
@@ -53,9 +53,6 @@ RECORDS = ("hidden_states", "attentions")
 
 IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss"}
 """What the Trainer and pipelines of transformers pass to any model; other unknown arguments are refused."""
-
-ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
-"""Encoder classes that travel with this file; any other model type goes through `AutoModel`."""
 
 
 @dataclass
@@ -169,15 +166,18 @@ class TgmmModel(TgmmPreTrainedModel):
     """Textual Guidance Multimodal fusion for Multiple cardiac tasks, for any subset of labs, ECG and echo per
     patient."""
 
-    def __init__(self, config: TgmmConfig):
+    view_classifier: StoredViewClassifier | None = None
+
+    def __init__(self, config: TgmmConfig, encoders: Mapping[str, PreTrainedModel] | None = None):
+        """`encoders` (modality -> model) are taken as they are; without them they are built from the config."""
         super().__init__(config)
         if any("question_ids" not in task for task in config.tasks.values()):
             raise ValueError(
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
-        self.labs_encoder = build_encoder(config.labs_config)
-        self.ecg_encoder = build_encoder(config.ecg_config)
-        self.echo_encoder = build_encoder(config.echo_config)
+        self.labs_encoder = encoders["labs"] if encoders else build_encoder(config.labs_config)
+        self.ecg_encoder = encoders["ecg"] if encoders else build_encoder(config.ecg_config)
+        self.echo_encoder = encoders["echo"] if encoders else build_encoder(config.echo_config)
         self.view_embeddings = nn.Parameter(torch.zeros(config.num_views, config.echo_config.hidden_size))
         self.labs_pool = TgmmAttentionPool(config, config.labs_config.hidden_size)
         self.ecg_pool = TgmmAttentionPool(config, config.ecg_config.hidden_size)
@@ -193,6 +193,55 @@ class TgmmModel(TgmmPreTrainedModel):
         if config.task_names("retrieval"):
             self.embedding = nn.Linear(config.hidden_size, config.embedding_dim, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_encoders(
+        cls,
+        labs: str | Path,
+        ecg: str | Path,
+        echo: str | Path,
+        view_classifier: str | Path | None = None,
+        *,
+        tokenizer: Any = None,
+        encoder_dtype: torch.dtype = torch.float32,
+        **settings: Any,
+    ) -> "TgmmModel":
+        """A model around pretrained encoders; fusion, guidance and response are new and have to be trained.
+
+        Its processor: `TgmmProcessor.from_encoders` with the same arguments. Save both into one directory.
+
+        Args:
+            labs, ecg, echo: directories (of `tgmm convert`, for instance) or Hub repositories of the three encoders;
+                see `load_encoder` for what they have to offer.
+            view_classifier: directory or Hub repository of an echo view classifier; the saved model gets a copy of it,
+                which its processor uses for clips without a view name.
+            tokenizer: of the labs encoder; the one beside its weights when None.
+            encoder_dtype: of the encoders' weights, also as saved. The rest stays in float32; `from_pretrained` brings
+                all into one `dtype`, float32 unless told otherwise.
+            settings: of [`TgmmConfig`], beside the encoders' own.
+
+        Raises:
+            ValueError: if an encoder does not meet the contract or lacks weights.
+        """
+        sources = {"labs": labs, "ecg": ecg, "echo": echo}
+        encoders = {name: load_encoder(name, source, encoder_dtype) for name, source in sources.items()}
+        # a config sets its sub-configs' attention to its own, which is none yet
+        attention = {name: encoder.config._attn_implementation for name, encoder in encoders.items()}
+        configs = {f"{name}_config": encoder.config for name, encoder in encoders.items()}
+        config = TgmmConfig(**configs, encoder_sources=describe_sources(sources), **settings)
+        config.tokenize_tasks(tokenizer or AutoTokenizer.from_pretrained(labs))
+        model = cls(config, encoders)
+        for name, encoder in encoders.items():
+            encoder.set_attn_implementation(attention[name])
+        model.initialise_texts()
+        model.view_classifier = None if view_classifier is None else StoredViewClassifier(view_classifier)
+        return model.eval()
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """As every model, in shards of 500 MB; with a copy of the view classifier that `from_encoders` got."""
+        super().save_pretrained(save_directory, **{"max_shard_size": "500MB", **kwargs})
+        if self.view_classifier is not None:
+            self.view_classifier.copy_to(save_directory)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.labs_encoder.get_input_embeddings()
@@ -446,7 +495,7 @@ class TgmmModel(TgmmPreTrainedModel):
         order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
         input_ids, mask = input_ids[rows].gather(1, order), mask[rows].gather(1, order)
         encoded = self.labs_encoder(input_ids=input_ids, attention_mask=mask, return_dict=True, **records)
-        hidden = encoded.last_hidden_state
+        hidden = encoded.last_hidden_state.to(self.view_embeddings.dtype)
         return _Part(rows, hidden[:, 0], hidden, mask.bool(), _records(encoded))
 
     def _encode_ecg(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None, **records: Any) -> "_Part":
@@ -458,11 +507,15 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.ecg_config.hidden_size)
-        values = ecg_values[rows].to(self.view_embeddings.dtype)
-        encoded = self.ecg_encoder(ecg_values=values, ecg_mask=mask[rows], return_dict=True, **records)
-        hidden = encoded.last_hidden_state
-        token_mask = mask[rows].repeat_interleave(hidden.shape[1] // mask.shape[1], dim=1)
-        return _Part(rows, encoded.pooler_output, hidden, token_mask, _records(encoded))
+        values, mask, dtype = ecg_values[rows], mask[rows], self.view_embeddings.dtype
+        if self.config.ecg_config.model_type == StMemConfig.model_type:
+            summary, tokens, encoded = run_encoder(self.ecg_encoder, values, dtype, ecg_mask=mask, **records)
+            token_mask = mask.repeat_interleave(tokens.shape[1] // mask.shape[1], dim=1)
+        else:  # others know no mask: an absent lead is flat
+            values = values.masked_fill(~mask[..., None], 0.0)
+            summary, tokens, encoded = run_encoder(self.ecg_encoder, values, dtype, **records)
+            token_mask = mask.new_ones(tokens.shape[:2])
+        return _Part(rows, summary, tokens, token_mask, _records(encoded))
 
     def _encode_echo(
         self, pixel_values_videos: torch.Tensor, view_mask: torch.Tensor | None, **records: Any
@@ -476,9 +529,8 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
-        clips = pixel_values_videos[mask].to(self.view_embeddings.dtype)
-        encoded = self.echo_encoder(pixel_values_videos=clips, return_dict=True, **records)
-        features = encoded.pooler_output
+        dtype = self.view_embeddings.dtype
+        features, _, encoded = run_encoder(self.echo_encoder, pixel_values_videos[mask], dtype, **records)
         patient, view = mask.nonzero(as_tuple=True)
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)
         tokens = views.index_put((patient, view), features + self.view_embeddings[view].to(features.dtype))[rows]
@@ -623,7 +675,7 @@ class TgmmModel(TgmmPreTrainedModel):
         scores of a new model differ between patients, whatever the text encoder's scale.
         """
         token_ids = self.config.answer_token_ids[first:]
-        rows = words[torch.tensor(token_ids, dtype=torch.long, device=words.device)]
+        rows = words[torch.tensor(token_ids, dtype=torch.long, device=words.device)].to(self.view_embeddings.dtype)
         if rows.shape[1] != self.config.hidden_size:
             if self.config.guidance == "none":
                 return  # nothing projects text to the model's width: the random start stays
@@ -676,15 +728,6 @@ def _batch_size(**inputs: torch.Tensor | None) -> int:
             "by the pipeline."
         )
     return next(iter(sizes.values()))
-
-
-def build_encoder(config: Any) -> PreTrainedModel:
-    """The encoder of a sub-config: our own classes, a BERT without its unused pooler, or any `AutoModel`."""
-    if config.model_type in ENCODERS:
-        return ENCODERS[config.model_type]._from_config(config)
-    if config.model_type == "bert":
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    return AutoModel.from_config(config)
 
 
 class TgmmForSequenceClassification(TgmmPreTrainedModel):

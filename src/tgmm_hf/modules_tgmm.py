@@ -366,6 +366,7 @@ class TextualGuidance(nn.Module):
 
         question: C_h, the word embeddings of the task's question (tokens, text width).
         """
+        question = question.to(self.positions.dtype)  # the text encoder may be held in half precision
         if task in self.learned:
             learned, at = self.learned(task), self.config.tasks[task]["insert_position"]
             question = torch.cat([learned[:at], question, learned[at:]])

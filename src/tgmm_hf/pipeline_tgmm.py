@@ -38,8 +38,8 @@ class TgmmCardiacPipeline(Pipeline):
         one dict a patient (a list for a list, a generator for a generator):
         `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
         {day: p}},
-        "used": {modality: [cells | leads | views]}, "refused": [{"item", "reason"}], "notes": [...], "model",
-        "code_revision"}`.
+        "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
+        "refused": [{"item", "reason"}], "notes": [...], "model", "code_revision"}`.
     """
 
     _load_processor = True
@@ -86,7 +86,8 @@ class TgmmCardiacPipeline(Pipeline):
                 raise ValueError(f"Unknown keys {sorted(unknown)} of a patient; known are {list(PATIENT_KEYS)}.")
         ids = [patient.get("id") for patient in patients]
         if all(patient.get(name) is None for patient in patients for name in MODALITIES):
-            nothing = {"used": {name: [] for name in MODALITIES}, "refused": [], "notes": ["no modality was given"]}
+            nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}, "views": [], "refused": []}
+            nothing["notes"] = ["no modality was given"]
             return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
         features, reports = self.processor(
             **{name: [patient.get(name) for patient in patients] for name in MODALITIES},
@@ -143,7 +144,7 @@ class TgmmCardiacPipeline(Pipeline):
                     result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
-            result |= {"used": report["used"], "refused": report["refused"], "notes": notes}
+            result |= {"used": report["used"], "views": report["views"], "refused": report["refused"], "notes": notes}
             result |= {"model": self.model.name_or_path, "code_revision": code_revision(self.model)}
             results.append(result)
         return results

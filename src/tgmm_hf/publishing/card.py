@@ -55,6 +55,15 @@ def read_encoder_licence(directory: str | Path) -> EncoderLicence:
     return EncoderLicence(Path(directory).resolve().name, data.license, data.license_name, data.license_link)
 
 
+def encoder_licences(config: Mapping[str, Any]) -> list[EncoderLicence]:
+    """What `TgmmModel.from_encoders` wrote into the configuration about where the encoders are from."""
+    sources = (config.get("encoder_sources") or {}).values()
+    return [
+        EncoderLicence(source["source"], source["license"] or "licence not declared, ask its authors", None, None)
+        for source in sources
+    ]
+
+
 def model_card(
     repo_id: str,
     *,

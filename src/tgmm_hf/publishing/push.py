@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
-from tgmm_hf.publishing.card import cohort_card, model_card, read_encoder_licence
+from tgmm_hf.publishing.card import cohort_card, encoder_licences, model_card, read_encoder_licence
 
 MODEL_FILES = (
     r"config\.json",
@@ -25,6 +25,9 @@ MODEL_FILES = (
     r"README\.md",
     r"LICENSE",
     r"run\.json",
+    r"view_classifier/(config|preprocessor_config)\.json",
+    r"view_classifier/model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?",
+    r"view_classifier/(README\.md|[a-z_]+\.py)",
 )
 """What a saved model may hold; anything else may be a patient's, and is refused by name."""
 
@@ -60,7 +63,8 @@ def push_model(
         private: for a new repository.
         revision: branch; made if it does not exist. The default branch if None.
         metrics: `metrics.json` of `tgmm evaluate`, for the card's results.
-        encoders: directories of the pretrained encoders (`tgmm convert`) whose licences bind this model.
+        encoders: directories of the pretrained encoders (`tgmm convert`) whose licences bind this model; those that the
+            configuration names (`TgmmModel.from_encoders` writes them) when there are none.
         api: client with endpoint and token; the environment's if None.
 
     Raises:
@@ -74,14 +78,15 @@ def push_model(
             f"{card} is uploaded as it is, so --metrics and --encoder would be without effect: remove it to have one "
             "written, or leave the options out."
         )
-    operations = [CommitOperationAdd(path.name, path) for path in files]
+    operations = [CommitOperationAdd(path.relative_to(directory).as_posix(), path) for path in files]
     if not card.exists():
+        config = json.loads((directory / "config.json").read_text())
         text = model_card(
             repo_id,
-            config=json.loads((directory / "config.json").read_text()),
+            config=config,
             run=_read_json(directory / "run.json"),
             metrics=None if metrics is None else json.loads(Path(metrics).read_text()),
-            licences=[read_encoder_licence(encoder) for encoder in encoders],
+            licences=[read_encoder_licence(encoder) for encoder in encoders] or encoder_licences(config),
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
     return _commit(api or HfApi(), repo_id, "model", operations, private, revision)
@@ -115,9 +120,10 @@ def model_files(directory: Path) -> list[Path]:
     """The files of a saved model that are uploaded, after everything in the directory was found to be one of them."""
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no directory {directory}.")
-    files = sorted(directory.iterdir())
-    _refuse_unknown(directory, files, [path.name for path in files], MODEL_FILES)
-    names = {path.name for path in files}
+    files = sorted(path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    relative = [path.relative_to(directory).as_posix() for path in files]
+    _refuse_unknown(directory, files, relative, MODEL_FILES)
+    names = set(relative)
     missing = [name for name in NEEDED if name not in names]
     if not any(name.endswith(".safetensors") for name in names):
         missing.append("model.safetensors")
