@@ -62,7 +62,7 @@ class ToyEcgModel(PreTrainedModel):
         self.stem = nn.Conv1d(config.num_leads, config.hidden_size, kernel_size=100, stride=100)
         self.post_init()
 
-    def forward(self, signal: torch.Tensor) -> BaseModelOutput:
+    def forward(self, signal: torch.Tensor, **kwargs: Any) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=self.stem(signal).transpose(1, 2))
 
 

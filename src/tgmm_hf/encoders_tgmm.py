@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_tgmm import LEADS, encoder_config
 from .modeling_echo_mvit import EchoMvitModel
@@ -76,17 +77,21 @@ def check_encoder(modality: str, config: Any) -> None:
 
 
 def run_encoder(
-    encoder: PreTrainedModel, values: torch.Tensor, dtype: torch.dtype, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Summary (n, D) and tokens (n, L, D) of an ECG or echo encoder, in `dtype`, and all that it returned.
+    encoder: PreTrainedModel, values: torch.Tensor, dtype: torch.dtype, **arguments: Any
+) -> BaseModelOutputWithPooling:
+    """Output of an ECG or echo encoder with tokens (n, L, D) and summary (n, D) in `dtype`.
 
-    The input goes to the encoder's `main_input_name`. The summary is its `pooler_output`, or the mean of the tokens
-    where it has none. `options`: a mask, `output_hidden_states`, `output_attentions`.
+    The input goes to the encoder's `main_input_name`. The summary, `pooler_output`, is the mean of the tokens where the
+    encoder has none.
     """
-    output = encoder(**{encoder.main_input_name: values.to(encoder.dtype)}, return_dict=True, **options)
-    tokens = output.last_hidden_state.to(dtype)
-    pooled = output.get("pooler_output")
-    return tokens.mean(1) if pooled is None else pooled.to(dtype), tokens, output
+    output = encoder(**{encoder.main_input_name: values.to(encoder.dtype)}, return_dict=True, **arguments)
+    tokens, pooled = output.last_hidden_state.to(dtype), output.get("pooler_output")
+    return BaseModelOutputWithPooling(
+        last_hidden_state=tokens,
+        pooler_output=tokens.mean(1) if pooled is None else pooled.to(dtype),
+        hidden_states=output.get("hidden_states"),
+        attentions=output.get("attentions"),
+    )
 
 
 def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:

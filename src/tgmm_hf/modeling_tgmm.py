@@ -507,15 +507,17 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.ecg_config.hidden_size)
-        values, mask, dtype = ecg_values[rows], mask[rows], self.view_embeddings.dtype
-        if self.config.ecg_config.model_type == StMemConfig.model_type:
-            summary, tokens, encoded = run_encoder(self.ecg_encoder, values, dtype, ecg_mask=mask, **records)
-            token_mask = mask.repeat_interleave(tokens.shape[1] // mask.shape[1], dim=1)
-        else:  # others know no mask: an absent lead is flat
-            values = values.masked_fill(~mask[..., None], 0.0)
-            summary, tokens, encoded = run_encoder(self.ecg_encoder, values, dtype, **records)
-            token_mask = mask.new_ones(tokens.shape[:2])
-        return _Part(rows, summary, tokens, token_mask, _records(encoded))
+        mask = mask[rows]
+        # NaN under the mask would survive a multiplication by zero; an absent lead is flat
+        values, options = ecg_values[rows].masked_fill(~mask[..., None], 0.0), dict(records)
+        if knows_mask := self.config.ecg_config.model_type == StMemConfig.model_type:
+            options["ecg_mask"] = mask
+        encoded = run_encoder(self.ecg_encoder, values, self.view_embeddings.dtype, **options)
+        hidden = encoded.last_hidden_state
+        token_mask = mask.new_ones(hidden.shape[:2])
+        if knows_mask:
+            token_mask = mask.repeat_interleave(hidden.shape[1] // mask.shape[1], dim=1)
+        return _Part(rows, encoded.pooler_output, hidden, token_mask, _records(encoded))
 
     def _encode_echo(
         self, pixel_values_videos: torch.Tensor, view_mask: torch.Tensor | None, **records: Any
@@ -529,8 +531,9 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
-        dtype = self.view_embeddings.dtype
-        features, _, encoded = run_encoder(self.echo_encoder, pixel_values_videos[mask], dtype, **records)
+        clips, dtype = pixel_values_videos[mask], self.view_embeddings.dtype
+        encoded = run_encoder(self.echo_encoder, clips, dtype, **records)
+        features = encoded.pooler_output
         patient, view = mask.nonzero(as_tuple=True)
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)
         tokens = views.index_put((patient, view), features + self.view_embeddings[view].to(features.dtype))[rows]
