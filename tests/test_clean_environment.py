@@ -1,4 +1,5 @@
-"""A saved repository needs little: `transformers torch scipy` for arrays, `wfdb pydicom` beside them for files."""
+"""A saved repository needs little: `transformers torch scipy` for labs and ECG arrays, `wfdb pydicom` beside them for
+ECG files, and OpenCV, which resizes as EchoPrime does, for echo clips."""
 
 import json
 import os
@@ -25,7 +26,7 @@ import numpy as np
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 directory, work, given = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
-others = ("tgmm_hf", "datasets", "pandas", "wfdb", "pydicom", "PIL")
+others = ("tgmm_hf", "datasets", "wfdb", "pydicom", "PIL", "cv2")
 present = [name for name in others if importlib.util.find_spec(name)]
 AutoModel.from_pretrained(directory, trust_remote_code=True)
 AutoModelForSequenceClassification.from_pretrained(directory, trust_remote_code=True)
@@ -33,9 +34,10 @@ AutoProcessor.from_pretrained(directory, trust_remote_code=True)
 patient = json.loads((work / "patient.json").read_text())
 if given == "arrays":
     patient["ecg"]["signal"] = np.load(work / "signal.npy")
-    patient["echo"] = {"A4C": np.load(work / "clip.npy")}
 else:
-    patient |= {"ecg": str(work / "record"), "echo": str(work / "study"), "views": {"a4c.dcm": "A4C"}}
+    patient["ecg"] = str(work / "record")
+if given == "files+echo":
+    patient |= {"echo": str(work / "study"), "views": {"a4c.dcm": "A4C"}}
 analyse = pipeline("cardiac-analysis", model=directory, trust_remote_code=True, device="cpu")
 print(json.dumps({"present": present, "answer": analyse(patient)}))
 """
@@ -47,7 +49,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = smallest_model()
     save_repository(model, default_processor(model.config, tiny_tokenizer()), work / "model")
     np.save(work / "signal.npy", np.random.default_rng(0).normal(scale=0.3, size=(12, 2500)))
-    np.save(work / "clip.npy", np.random.default_rng(0).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8))
     patient = {"labs": {"Creatinine": 1.4, "age": 71}, "ecg": {"sampling_rate": 250, "lead_names": list(LEADS)}}
     (work / "patient.json").write_text(json.dumps(patient))
     write_ecg(work / "record", seed=0)
@@ -81,16 +82,21 @@ def install(python: Path, *packages: str) -> None:
 @pytest.mark.slow
 def test_a_clean_environment_predicts_from_arrays_then_from_files(work: Path, python: Path) -> None:
     command = [str(python), "-c", PREDICT, str(work / "model"), str(work)]
-    result = json.loads(run([*command, "arrays"], cwd=work).splitlines()[-1])
-    assert result["present"] == []
-    answer = result["answer"]
-    assert not answer["refused"] and all(answer["used"].values())
-    assert sum(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
+    def predict(given: str, modalities: set[str]) -> list[str]:
+        """Packages that were there; the answer rests on all that was given."""
+        result = json.loads(run([*command, given], cwd=work).splitlines()[-1])
+        answer = result["answer"]
+        assert not answer["refused"] and {name for name, used in answer["used"].items() if used} == modalities
+        assert sum(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        return result["present"]
+
+    assert predict("arrays", {"labs", "ecg"}) == []
     with pytest.raises(AssertionError, match="needs wfdb: pip install wfdb"):
         run([*command, "files"], cwd=work)
-
-    install(python, "wfdb", "pydicom", "pillow")
-    result = json.loads(run([*command, "files"], cwd=work).splitlines()[-1])
-    assert "tgmm_hf" not in result["present"]
-    assert not result["answer"]["refused"] and all(result["answer"]["used"].values())
+    install(python, "wfdb", "pydicom")
+    assert "cv2" not in predict("files", {"labs", "ecg"})
+    with pytest.raises(AssertionError, match="needs OpenCV: pip install opencv-python-headless"):
+        run([*command, "files+echo"], cwd=work)
+    install(python, "opencv-python-headless")
+    assert "tgmm_hf" not in predict("files+echo", {"labs", "ecg", "echo"})

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from transformers import AutoTokenizer, BatchFeature, BertTokenizerFast, PreTrainedTokenizerBase
+from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.utils import cached_file
 
@@ -120,6 +121,14 @@ class TgmmProcessor(ProcessorMixin):
         if found is not None:
             processor.view_classifier = StoredViewClassifier(pretrained_model_name_or_path, subfolder=SUBFOLDER, **hub)
         return processor
+
+    @staticmethod
+    def get_possibly_dynamic_module(module_name: str) -> Any:
+        """The class of a name, as `ProcessorMixin` asks for it to check its parts."""
+        # Without Pillow, transformers' own name stands for a class that nothing is an instance of; ours needs none.
+        if module_name == ImageProcessingMixin.__name__:
+            return ImageProcessingMixin
+        return ProcessorMixin.get_possibly_dynamic_module(module_name)
 
     @property
     def model_input_names(self) -> list[str]:

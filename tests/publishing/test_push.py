@@ -186,9 +186,10 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
         assert text in card, text
 
 
-@pytest.mark.parametrize("stray", ["patient.json", "prediction.json", "notes.txt", "echo.dcm", "training"])
+@pytest.mark.parametrize("stray", ["patient.json", "prediction.json", "notes.txt", "echo.dcm", "training/a.json"])
 def test_anything_else_in_the_directory_is_refused(hub: Hub, api: HfApi, saved: Path, stray: str) -> None:
-    (saved / stray).mkdir() if stray == "training" else (saved / stray).write_text("{}")
+    (saved / stray).parent.mkdir(exist_ok=True)
+    (saved / stray).write_text("{}")
     with pytest.raises(NotForTheHubError, match=stray):
         push_model(saved, "owner/refused", api=api)
     assert ("model", "owner/refused") not in hub.repositories
