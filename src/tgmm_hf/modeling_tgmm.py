@@ -136,7 +136,6 @@ class TgmmPreTrainedModel(PreTrainedModel):
         elif isinstance(module, ResponseDecoder):
             init.normal_(module.positions, std=std)
             init.zeros_(module.bias)
-            init.normal_(module.embedding.weight, std=self.config.hidden_size**-0.5)
         elif isinstance(module, TgmmModel):
             init.normal_(module.view_embeddings, std=std)
         elif isinstance(module, nn.Linear):
@@ -672,18 +671,14 @@ class TgmmModel(TgmmPreTrainedModel):
         learned.copy_(words[torch.tensor(repeated, device=words.device)])
 
     def _initialise_answers(self, first: int, words: torch.Tensor) -> None:
-        """Answer embeddings from vocabulary entry `first` on, at unit length.
-
-        The decoder's state is normalised and the embeddings are its output layer too: their length sets how much the
-        scores of a new model differ between patients, whatever the text encoder's scale.
-        """
+        """Answer embeddings from vocabulary entry `first` on."""
         token_ids = self.config.answer_token_ids[first:]
         rows = words[torch.tensor(token_ids, dtype=torch.long, device=words.device)].to(self.view_embeddings.dtype)
         if rows.shape[1] != self.config.hidden_size:
             if self.config.guidance == "none":
                 return  # nothing projects text to the model's width: the random start stays
             rows = self.guidance.project_text(rows)
-        self.response.embedding.weight[ResponseDecoder.OFFSET + first :].copy_(nn.functional.normalize(rows, dim=-1))
+        self.response.embedding.weight[ResponseDecoder.OFFSET + first :].copy_(rows)
 
 
 @dataclass

@@ -441,7 +441,7 @@ class ResponseDecoder(nn.Module):
         """Append `num_tokens` entries to the vocabulary."""
         old = self.embedding.weight
         self.embedding = nn.Embedding(len(old) + num_tokens, old.shape[1]).to(old)
-        nn.init.normal_(self.embedding.weight, std=old.shape[1] ** -0.5)
+        nn.init.normal_(self.embedding.weight, std=self.config.initializer_range)
         self.embedding.weight[: len(old)].copy_(old)
         self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(num_tokens)]))
 
