@@ -2,11 +2,12 @@
 
     python benchmarks/fusion_tokens.py --tokens 1 2 4 8 --seeds 2
 
-Encoders are left out: the evidence parameters of synthetic patients (`tgmm synth`'s model on paper, drawn, not rendered) are
-written into random directions of as many tokens, on top of constants ten times as large, as encoders would hand them
-over. Training patients are as many as in the paper's training split (1,089); 4,000 others are scored. Printed for every number of
-tokens: tri-modal and mean single-modality AUC, C-index, their distance to the Bayes optimum, and seconds relative to one
-token. A toy: it says how well fusion can use evidence that is there, nothing about encoders.
+Encoders are left out: the evidence parameters of synthetic patients (`tgmm synth`'s model on paper, drawn, not
+rendered) are written into random directions of as many tokens, on top of constants ten times as large, as encoders
+would hand them over. Training patients are as many as in the paper's training split (1,089); 4,000 others are scored.
+Printed for every number of tokens: tri-modal and mean single-modality AUC, C-index, their distance to the Bayes
+optimum, and seconds relative to the first row. A toy: it says how well fusion can use evidence that is there, nothing
+about encoders.
 """
 
 import argparse

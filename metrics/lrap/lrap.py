@@ -33,6 +33,8 @@ class Lrap(evaluate.Metric):
 
     def _compute(self, predictions: list, references: list, bootstrap: int = 1000, seed: int = 0) -> dict:
         scores, right = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        if not np.isfinite(scores).all():
+            raise ValueError("predictions hold scores that are not finite: such a query has no ranking.")
         rank = (scores >= scores[np.arange(len(scores)), right][:, None]).sum(axis=1)
         counts = bootstrap_counts(np.arange(len(rank)), None, bootstrap, seed)
         return estimate(partial(resampled_mean, 1.0 / rank), counts).entry("lrap")

@@ -35,6 +35,8 @@ class RecallAtK(evaluate.Metric):
         self, predictions: list, references: list, ranks: Sequence[int] = (1, 2), bootstrap: int = 1000, seed: int = 0
     ) -> dict:
         scores, right = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        if not np.isfinite(scores).all():
+            raise ValueError("predictions hold scores that are not finite: such a query has no ranking.")
         rank = (scores >= scores[np.arange(len(scores)), right][:, None]).sum(axis=1)
         counts = bootstrap_counts(np.arange(len(rank)), None, bootstrap, seed)
         result: dict = {}

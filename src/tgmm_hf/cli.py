@@ -291,6 +291,9 @@ def push(
     encoder: Annotated[
         list[Path] | None, typer.Option(help="Directory of a pretrained encoder whose licence binds it. Repeatable.")
     ] = None,
+    accept_licences: Annotated[
+        bool, typer.Option("--accept-licences", help="The encoders' terms were read and allow this upload.")
+    ] = False,
 ) -> None:
     """Upload a model to the Hugging Face Hub: code, weights, processor and model card, in one commit.
 
@@ -301,7 +304,13 @@ def push(
     from tgmm_hf.publishing.push import push_model
 
     commit = push_model(
-        model, repo, private=private or None, revision=revision, metrics=metrics, encoders=encoder or []
+        model,
+        repo,
+        private=private or None,
+        revision=revision,
+        metrics=metrics,
+        encoders=encoder or [],
+        accept_licences=accept_licences,
     )
     typer.echo(f"{commit.commit_url}\nload it with revision={commit.oid!r} to have just this code and these weights")
 

@@ -57,8 +57,21 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
             f"{source} lacks {len(missing)} weights of {type(encoder).__name__}, among them "
             f"{', '.join(missing[:3])}: they would be random."
         )
+    _check_words(modality, encoder)
     encoder.config.name_or_path = _name(source)
     return encoder
+
+
+def _check_words(modality: str, encoder: PreTrainedModel) -> None:
+    """Guidance reads the text encoder's word embeddings as vectors of its width; those of ALBERT are narrower."""
+    if modality != "labs":
+        return
+    width, wanted = encoder.get_input_embeddings().weight.shape[1], encoder.config.hidden_size
+    if width != wanted:
+        raise ValueError(
+            f"A {encoder.config.model_type} model cannot be the labs encoder: its word embeddings are {width} wide, "
+            f"its hidden states {wanted}. Take one with equal widths (BERT, RoBERTa, ModernBERT, MiniLM)."
+        )
 
 
 def check_encoder(modality: str, config: Any) -> None:
@@ -96,19 +109,19 @@ def run_encoder(
 
 def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:
     """Modality -> name and licence of where its encoder is from; no local paths, which may name people."""
-    return {name: {"source": _name(source), "license": _license(source)} for name, source in sources.items()}
+    return {name: {"source": _name(source), **read_licence(source)} for name, source in sources.items()}
 
 
 def _name(source: str | Path) -> str:
     return Path(source).resolve().name if Path(source).is_dir() else str(source)
 
 
-def _license(source: str | Path) -> str | None:
+def read_licence(source: str | Path) -> dict[str, str | None]:
+    """`license`, `license_name` and `license_link` as the model card of a directory declares them, None where it does
+    not."""
     card = Path(source) / "README.md"
-    if not card.is_file():
-        return None
-    metadata = ModelCard.load(card).data.to_dict()
-    return metadata.get("license_name") or metadata.get("license")
+    metadata = ModelCard.load(card).data.to_dict() if card.is_file() else {}
+    return {name: metadata.get(name) for name in ("license", "license_name", "license_link")}
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:

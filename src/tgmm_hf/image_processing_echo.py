@@ -198,7 +198,8 @@ class EchoImageProcessor(BaseImageProcessor):
         candidates, unlabelled = self._candidates(study, views or {}, result)
         prepared: dict[str, PreparedClip] = {}
         candidates += self._classify(unlabelled, view_classifier, prepared, result)
-        candidates.sort(key=lambda candidate: (-candidate.confidence, -candidate.total_frames, candidate.item))
+        # A name comes first by itself: a classifier's probability may round to one.
+        candidates.sort(key=lambda c: (c.by != "name", -c.confidence, -c.total_frames, c.item))
         for view in self.views:
             for candidate in (candidate for candidate in candidates if candidate.view == view):
                 self._fill_slot(candidate, prepared, result)

@@ -114,15 +114,22 @@ class StMemForPreTraining(StMemPreTrainedModel):
     def forward(
         self,
         ecg_values: torch.FloatTensor,
+        ecg_mask: torch.BoolTensor | None = None,
         noise: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> StMemForPreTrainingOutput:
         r"""
         ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, seq_length)`):
-            All leads there, prepared by `EcgFeatureExtractor`.
+            As `EcgFeatureExtractor` prepares them.
+        ecg_mask (`torch.BoolTensor` of shape `(batch_size, num_leads)`, *optional*):
+            Usable leads. ST-MEM knows no mask: the encoder sees the others as zeros, and the loss leaves them out.
         noise (`torch.FloatTensor` of shape `(batch_size, num_leads, num_patches)`, *optional*):
             The patches of lowest noise are kept, in every lead on its own; uniform random when omitted.
         """
+        usable = torch.ones_like(ecg_values[..., 0], dtype=torch.bool) if ecg_mask is None else ecg_mask.bool()
+        if not bool(usable.any()):
+            raise ValueError("No usable lead in the batch: leave patients without ECG out of pre-training.")
+        ecg_values = ecg_values.masked_fill(~usable[..., None], 0.0)
         patches = self.st_mem.embeddings.embed_patches(ecg_values)
         if patches.shape[2] != self.config.num_patches:
             raise ValueError(
@@ -139,7 +146,8 @@ class StMemForPreTraining(StMemPreTrainedModel):
         # normed token by token here, separators too: the encoder proper pools first
         predicted = self.decoder(self.st_mem.layernorm(hidden_states), order, **kwargs)
         mask = torch.ones_like(order, dtype=torch.bool).scatter(2, order[:, :, : self.num_kept], False)
-        return StMemForPreTrainingOutput(loss=self._loss(ecg_values, predicted, mask), logits=predicted, mask=mask)
+        loss = self._loss(ecg_values, predicted, mask & usable[..., None])
+        return StMemForPreTrainingOutput(loss=loss, logits=predicted, mask=mask)
 
     def _loss(self, ecg_values: torch.Tensor, predicted: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         target = self._patches(ecg_values)

@@ -419,7 +419,7 @@ class TgmmModel(TgmmPreTrainedModel):
             encoder.requires_grad_(trainable_layers is None)
             if trainable_layers is None or trainable_layers == 0:
                 continue
-            layers = next(module for module in encoder.modules() if isinstance(module, nn.ModuleList))
+            layers, following = _layers_of(encoder)
             if trainable_layers > len(layers):
                 raise ValueError(
                     f"{type(encoder).__name__} has {len(layers)} layers, cannot leave the last {trainable_layers} "
@@ -428,8 +428,8 @@ class TgmmModel(TgmmPreTrainedModel):
                 )
             for layer in layers[len(layers) - trainable_layers :]:
                 layer.requires_grad_(True)
-            if hasattr(encoder, "layernorm"):
-                encoder.layernorm.requires_grad_(True)
+            for module in following:
+                module.requires_grad_(True)
 
     @torch.no_grad()
     def initialise_texts(self) -> None:
@@ -700,6 +700,19 @@ class _Part:
     def scatter(self, batch_size: int) -> torch.Tensor:
         """Summaries at their places in the batch: (B, D), zeros elsewhere."""
         return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
+
+
+def _layers_of(encoder: PreTrainedModel) -> tuple[nn.ModuleList, list[nn.Module]]:
+    """The list of an encoder's layers, and the modules that come after it (its final norm)."""
+    for module in encoder.modules():
+        children = list(module.children())
+        for place, child in enumerate(children):
+            if isinstance(child, nn.ModuleList):
+                return child, children[place + 1 :]
+    raise ValueError(
+        f"{type(encoder).__name__} holds its layers in no torch.nn.ModuleList, so that its last ones cannot be told: "
+        "train all of it (trainable_layers: null) or none (0)."
+    )
 
 
 def _records(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:

@@ -16,6 +16,8 @@ from .configuration_tgmm import VIEWS
 
 SUBFOLDER = "view_classifier"
 """Where a saved TGMM repository keeps its view classifier."""
+FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "README.md", "*.py")
+"""What a saved classifier consists of."""
 BATCH_SIZE = 16
 """First frames classified together: a ConvNeXt-base takes about 1 GB for them."""
 
@@ -63,7 +65,12 @@ class EchoViewClassifier:
         # the settings alone: the processor itself would need Pillow
         settings, _ = BaseImageProcessor.get_image_processor_dict(source, **hub)
         scale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
-        mean, std = ([value / scale for value in settings[name]] for name in ("image_mean", "image_std"))
+        if settings.get("do_normalize", True):
+            if missing := [name for name in ("image_mean", "image_std") if name not in settings]:
+                raise ValueError(f"The image processor of the view classifier in {source} lacks {', '.join(missing)}.")
+            mean, std = ([value / scale for value in settings[name]] for name in ("image_mean", "image_std"))
+        else:
+            mean, std = [0.0] * 3, [1 / scale] * 3
         labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
         return cls(model, size, mean, std, labels)
 
@@ -129,16 +136,35 @@ class StoredViewClassifier:
         """The classifier itself; the one that was used last is kept in memory."""
         return _load(self.source, self.subfolder, tuple(sorted(self.hub.items())))
 
+    def describe(self) -> dict[str, Any]:
+        """Which classifier it is, for a record: where from, and of a directory its files' sizes and times."""
+        folder = Path(self.source) / self.subfolder
+        files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _files(folder)}
+        return {"source": Path(self.source).name if files else self.source, "hub": self.hub, "files": files}
+
     def copy_to(self, directory: str | Path) -> None:
-        """Copy its files, the model card with the licence included, into a repository's `view_classifier/`."""
+        """Copy its files, the model card with the licence included, into a repository's `view_classifier/`.
+
+        Only the files of a saved model: what else lies beside them may be anybody's.
+        """
         target = Path(directory) / SUBFOLDER
         folder = Path(self.source)
         if not folder.is_dir():
-            patterns = f"{self.subfolder}/*" if self.subfolder else None
+            patterns = [f"{self.subfolder}/{name}" if self.subfolder else name for name in FILES]
             folder = Path(snapshot_download(self.source, allow_patterns=patterns, **self.hub))
         folder = folder / self.subfolder
-        if folder.resolve() != target.resolve():
-            shutil.copytree(folder, target, dirs_exist_ok=True)
+        if folder.resolve() == target.resolve():
+            return
+        if target.exists():
+            shutil.rmtree(target)
+        target.mkdir(parents=True)
+        for path in _files(folder):
+            shutil.copyfile(path, target / path.name)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a saved model in a directory."""
+    return sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
 
 
 @lru_cache(maxsize=1)

@@ -79,6 +79,10 @@ CONVNEXT = (
 )
 
 
+HEAD_SIZE = 64
+"""Width of a head in every published ST-MEM; the shapes do not tell it."""
+
+
 @dataclass
 class Converted:
     """A model with the published weights, and the published tensors that have no place in it."""
@@ -87,7 +91,7 @@ class Converted:
     dropped: list[str] = field(default_factory=list)
 
 
-def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -> Converted:
+def st_mem(weights: Mapping[str, torch.Tensor]) -> Converted:
     """ST-MEM's encoder file, a fine-tuned encoder, or the full masked autoencoder.
 
     Sizes, also the number of leads, are read from the shapes; how wide a head is cannot be, and is 64 in every
@@ -98,9 +102,9 @@ def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -
     """
     remaining = dict(weights)
     if any(name.startswith("encoder.") for name in remaining):
-        return _st_mem_autoencoder(remaining, attention_head_size)
+        return _st_mem_autoencoder(remaining, HEAD_SIZE)
     head = take(remaining, ["head."])
-    renamed, config = _st_mem_encoder(remaining, attention_head_size)
+    renamed, config = _st_mem_encoder(remaining, HEAD_SIZE)
     return Converted(build(lambda: StMemModel(config), renamed), list(head))
 
 
@@ -179,7 +183,7 @@ def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> d
     if remainder or rest:
         raise ConversionError(
             f"{first}.attn.fn.to_qkv.weight has {3 * inner + remainder} rows, expected 3 x heads x {head_size}: "
-            "another head size has to be given as attention_head_size."
+            "no published ST-MEM has other heads."
         )
     if heads == 1 and inner == width:
         for index in range(layers):

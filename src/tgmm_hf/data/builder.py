@@ -20,6 +20,7 @@ from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.image_processing_echo import EchoImageProcessor
 from tgmm_hf.labs_tgmm import read_cells
 from tgmm_hf.processing_tgmm import TgmmProcessor, is_refusal
+from tgmm_hf.view_classification_echo import StoredViewClassifier
 
 Refusal = dict[str, str]
 
@@ -43,6 +44,7 @@ class RecordPreparer:
     image_processor: EchoImageProcessor
     root: Path
     tasks: dict[str, str] = field(default_factory=dict)  # name -> kind
+    view_classifier: StoredViewClassifier | None = None  # for clips that the table gives no view
 
     @property
     def features(self) -> Features:
@@ -104,7 +106,9 @@ class RecordPreparer:
         if row.echo_paths:
             try:
                 study = self.image_processor.prepare_study(
-                    [self.root / path for path in row.echo_paths], views=_views_by_path(row)
+                    [self.root / path for path in row.echo_paths],
+                    views=_views_by_path(row),
+                    view_classifier=self.view_classifier,
                 )
                 refused += [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
                 views = [view for view in VIEWS if view in study.clips]
@@ -177,8 +181,15 @@ class TgmmCohort(datasets.GeneratorBasedBuilder):
 
 
 def make_preparer(manifest: Manifest, processor: TgmmProcessor) -> RecordPreparer:
-    """Preparer for a table: the processor's two extractors, the table's root and the tasks it has columns for."""
-    return RecordPreparer(processor.feature_extractor, processor.image_processor, manifest.root, manifest.tasks)
+    """Preparer for a table: the processor's extractors and view classifier, the table's root and the tasks it has
+    columns for."""
+    return RecordPreparer(
+        processor.feature_extractor,
+        processor.image_processor,
+        manifest.root,
+        manifest.tasks,
+        processor.view_classifier,
+    )
 
 
 def _labs_json(row: ManifestRow, refused: list[Refusal]) -> str:

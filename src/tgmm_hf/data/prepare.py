@@ -100,6 +100,8 @@ def prepare(
         _say(f"columns not used: {', '.join(table.ignored_columns)}")
     out.mkdir(parents=True, exist_ok=True)
     missing = [shard for shard in shards if not _is_done(shard, out)]
+    if missing:  # what stands there is no longer whole: nobody may train on it if this run is stopped
+        (out / "prepare.json").unlink(missing_ok=True)
     _check_room(out, estimate * sum(len(shard.rows) for shard in missing) // len(table.rows))
     if len(missing) < len(shards):
         _say(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
@@ -146,11 +148,15 @@ def load_prepared(directory: str | Path) -> DatasetDict:
 
 
 def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
-    """Settings that change the prepared rows: the two extractors'. Text template and tokenizer act in the collator."""
-    return {
+    """Settings that change the prepared rows: the two extractors' and, if there is one, which view classifier. Text
+    template and tokenizer act in the collator."""
+    settings = {
         "feature_extractor": processor.feature_extractor.to_dict(),
         "image_processor": processor.image_processor.to_dict(),
     }
+    if processor.view_classifier is not None:
+        settings["view_classifier"] = processor.view_classifier.describe()
+    return settings
 
 
 def estimate_bytes(manifest: Manifest, preparer: RecordPreparer) -> int:
@@ -200,8 +206,8 @@ def _paths(row: ManifestRow) -> list[str]:
     ecg = row.ecg_path
     if ecg is None or Path(ecg).suffix.lower() == ".dcm":
         return [*([ecg] if ecg else []), *row.echo_paths]
-    record = ecg.removesuffix(".hea")
-    return [ecg, f"{record}.hea", f"{record}.dat", *row.echo_paths]
+    record = str(Path(ecg).with_suffix("")) if Path(ecg).suffix in (".hea", ".dat", ".mat") else ecg
+    return [ecg, *(f"{record}{suffix}" for suffix in (".hea", ".dat", ".mat")), *row.echo_paths]
 
 
 def _file_state(path: Path) -> list[int] | None:

@@ -1,19 +1,37 @@
 """Were the patients to be scored trained on? A figure on patients that a model has seen is worth nothing."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
 SEEN = "patients.json"
-"""File in the training directory: patients of the training and validation splits. It stays there: a saved model that is
-shared must not list patients."""
+"""File in the training directory: whom this model and those it was fine-tuned from have seen, in the training and the
+validation split. It stays there: a saved model that is shared must not list patients."""
+
+UNKNOWN = "Whether the model has seen any of these patients in training could not be checked."
 
 
 def training_directory(model: str | Path) -> Path:
     """Where checkpoints and the private record of a training lie: beside the saved model."""
     return Path(f"{str(model).rstrip('/')}-training")
+
+
+def seen_patients(data_hash: str, splits: Iterable[Dataset], checkpoint: str | None) -> dict[str, Any]:
+    """Content of `SEEN` for a training on these splits, with the patients of the checkpoint that it starts from.
+
+    `complete` is False where nothing is known of the checkpoint's patients.
+    """
+    patients = {patient for rows in splits for patient in patients_of(rows)}
+    earlier = None if checkpoint is None else _read_json(training_directory(checkpoint) / SEEN)
+    complete = checkpoint is None or (earlier is not None and earlier["complete"])
+    return {
+        "data_hash": data_hash,
+        "complete": complete,
+        "patients": sorted(patients | set(earlier["patients"] if earlier else ())),
+    }
 
 
 def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
@@ -26,27 +44,33 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         split: their split's name.
 
     Raises:
-        ValueError: if patients of another data set were trained on.
+        ValueError: if patients to be scored were trained on, in this training or in that of its checkpoint.
     """
-    run = None if model is None else Path(model) / "run.json"
-    if run is not None and run.is_file() and json.loads(run.read_text())["data_hash"] == data_hash:
-        # One table has each patient in one split only: `tgmm prepare` refuses others.
-        if split == "test":
-            return []
+    run = None if model is None else _read_json(Path(model) / "run.json")
+    seen = None if model is None else _read_json(training_directory(model) / SEEN)
+    if run is None:
+        return [UNKNOWN]
+    if run["data_hash"] == data_hash and split != "test":
         return [f"The model was trained on the train split and selected on the validation split; this is {split}."]
-    seen = None if model is None else training_directory(model) / SEEN
-    if seen is None or not seen.is_file():
-        return ["Whether the model has seen any of these patients in training could not be checked."]
-    both = set(json.loads(seen.read_text())) & set(patients_of(rows))
+    if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
+        # One table has each patient in one split only: `tgmm prepare` refuses others.
+        from_scratch = "run" in run and run["run"]["model"]["checkpoint"] is None
+        return [] if run["data_hash"] == data_hash and from_scratch else [UNKNOWN]
+    both = set(seen["patients"]) & set(patients_of(rows))
     if both:
         raise ValueError(
-            f"{len(both)} of the patients to be scored were in the model's training or validation split ({seen}): "
-            "take them out of the table, or evaluate on the test split of the data that the model was trained with."
+            f"{len(both)} of the patients to be scored were in a training or validation split of this model or of its "
+            f"checkpoint ({training_directory(str(model)) / SEEN}): take them out of the table, or evaluate on the "
+            "test split of the data that the model was trained with."
         )
-    return []
+    return [] if seen["complete"] else [UNKNOWN]
 
 
 def patients_of(rows: Dataset) -> list[str]:
     """Sorted patient identifiers of a prepared split."""
     column: Any = rows.with_format(None)["patient_id"]
     return sorted({str(patient) for patient in column})
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+
+from tgmm_hf.encoders_tgmm import read_licence
+from tgmm_hf.view_classification_echo import SUBFOLDER
 
 CITATION = """\
 @article{zhang2025tgmm,
@@ -26,17 +29,26 @@ FIGURES = {
 """The figures of metrics.json that go into a card, and their names there."""
 
 
+OPEN_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
+"""Hub identifiers of licences that let derived weights be passed on without more ado."""
+
+
 @dataclass(frozen=True)
 class EncoderLicence:
     """Under which terms an encoder's weights came: the Hub's identifier, name and link, and the directory's name."""
 
     name: str
-    license: str
+    license: str | None
     license_name: str | None
     license_link: str | None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is known to let derived weights be passed on."""
+        return self.license in OPEN_LICENCES
+
     def line(self) -> str:
-        terms = self.license_name or self.license
+        terms = self.license_name or self.license or "not declared, ask its authors"
         return f"* `{self.name}`: {terms}" + (f", {self.license_link}" if self.license_link else "")
 
 
@@ -46,22 +58,24 @@ def read_encoder_licence(directory: str | Path) -> EncoderLicence:
     Raises:
         ValueError: if it has no README.md, or that declares no licence.
     """
-    card = Path(directory) / "README.md"
-    if not card.is_file():
+    if not (Path(directory) / "README.md").is_file():
         raise ValueError(f"{directory} has no README.md that says under which licence its weights are.")
-    data = ModelCard.load(card).data
-    if data.license is None:
-        raise ValueError(f"{card} declares no licence: add `license:` to its metadata block.")
-    return EncoderLicence(Path(directory).resolve().name, data.license, data.license_name, data.license_link)
+    declared = read_licence(directory)
+    if declared["license"] is None:
+        raise ValueError(f"{directory}/README.md declares no licence: add `license:` to its metadata block.")
+    return EncoderLicence(Path(directory).resolve().name, **declared)
 
 
-def encoder_licences(config: Mapping[str, Any]) -> list[EncoderLicence]:
-    """What `TgmmModel.from_encoders` wrote into the configuration about where the encoders are from."""
-    sources = (config.get("encoder_sources") or {}).values()
-    return [
-        EncoderLicence(source["source"], source["license"] or "licence not declared, ask its authors", None, None)
-        for source in sources
+def encoder_licences(directory: Path, config: Mapping[str, Any]) -> list[EncoderLicence]:
+    """Of the encoders that `TgmmModel.from_encoders` noted in the configuration, and of the view classifier beside
+    it."""
+    found = [
+        EncoderLicence(source["source"], source["license"], source["license_name"], source["license_link"])
+        for source in (config.get("encoder_sources") or {}).values()
     ]
+    if (directory / SUBFOLDER).is_dir():
+        found.append(EncoderLicence(SUBFOLDER, **read_licence(directory / SUBFOLDER)))
+    return found
 
 
 def model_card(
@@ -82,7 +96,7 @@ def model_card(
         licences: of the pretrained encoders that it started from.
     """
     data = ModelCardData(
-        license="other" if licences else "apache-2.0",
+        license=_identifier(licences, run),
         license_name="encoder-licences" if licences else None,
         license_link="#licence" if licences else None,
         library_name="transformers",
@@ -218,7 +232,7 @@ def _training(run: Mapping[str, Any] | None) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return (
         "## Training\n\n"
-        f"* Data: SHA-256 `{run['data_hash']}` (of the cohort table, its files' settings and tasks; `tgmm prepare`)\n"
+        f"* Data: SHA-256 `{run['data_hash']}` (of the prepared rows; `tgmm prepare`)\n"
         f"* {run['parameters']:,} parameters, {run['epochs']:g} epochs, seed {run['seed']}\n"
         f"* {versions}"
     )
@@ -251,6 +265,12 @@ _LIMITS = """\
 * It answers for the population it was trained on. Prevalence, devices, units and views of another hospital differ.
 * Probabilities are not calibrated unless the results above say so. A missing modality changes what an answer rests on.
 * Learned from records, it repeats their gaps: who was tested, who was not, and why."""
+
+
+def _identifier(licences: Sequence[EncoderLicence], run: Mapping[str, Any] | None) -> str:
+    if licences:
+        return "other"
+    return "apache-2.0" if run is not None and run["run"]["model"]["checkpoint"] is None else "unknown"
 
 
 def _licence(licences: Sequence[EncoderLicence], run: Mapping[str, Any] | None) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
-from tgmm_hf.publishing.card import cohort_card, encoder_licences, model_card, read_encoder_licence
+from tgmm_hf.publishing.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
 
 MODEL_FILES = (
     r"config\.json",
@@ -36,7 +37,15 @@ KEPT_AT_HOME = {"run.json"}
 
 NEEDED = ("config.json", "processor_config.json", "tokenizer.json", "modeling_tgmm.py", "processing_tgmm.py")
 
-COHORT_FILES = (r"(cohort|truth)\.parquet", r"(bayes|synth)\.json", r".+\.(hea|dat|dcm|csv|csv\.gz)")
+COHORT_FILES = (
+    r"(cohort|truth)\.parquet",
+    r"(bayes|synth)\.json",
+    r"views\.csv",
+    r"hosp/(patients|admissions|diagnoses_icd|d_icd_diagnoses|labevents|d_labitems|prescriptions|omr)\.csv\.gz",
+    r"ecg/(record_list|machine_measurements)\.csv",
+    r"echo/(echo-record-list|echo-study-list)\.csv",
+)
+"""What the generator writes beside the records that its cohort table names."""
 SYNTHETIC_MARKS = ("truth.parquet", "bayes.json")
 """Only the generator knows the truth behind its patients: without these files a cohort counts as real."""
 
@@ -53,6 +62,7 @@ def push_model(
     revision: str | None = None,
     metrics: str | Path | None = None,
     encoders: Sequence[str | Path] = (),
+    accept_licences: bool = False,
     api: HfApi | None = None,
 ) -> CommitInfo:
     """Upload a saved TGMM repository (code, weights, processor, model card) in one commit.
@@ -63,12 +73,14 @@ def push_model(
         private: for a new repository.
         revision: branch; made if it does not exist. The default branch if None.
         metrics: `metrics.json` of `tgmm evaluate`, for the card's results.
-        encoders: directories of the pretrained encoders (`tgmm convert`) whose licences bind this model; those that the
-            configuration names (`TgmmModel.from_encoders` writes them) when there are none.
+        encoders: directories of pretrained encoders (`tgmm convert`) whose licences bind this model, beside those that
+            its configuration names (`TgmmModel.from_encoders` writes them).
+        accept_licences: the terms of those encoders were read and allow this upload.
         api: client with endpoint and token; the environment's if None.
 
     Raises:
-        NotForTheHubError: if a file of the directory is not of a kind that a saved model has, or one is missing.
+        NotForTheHubError: if a file of the directory is not of a kind that a saved model has, or one is missing; if an
+            encoder's licence is not known to allow it and `accept_licences` is False.
     """
     directory = Path(directory)
     files = model_files(directory)
@@ -78,18 +90,30 @@ def push_model(
             f"{card} is uploaded as it is, so --metrics and --encoder would be without effect: remove it to have one "
             "written, or leave the options out."
         )
+    config = json.loads((directory / "config.json").read_text())
+    licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
+    _check_licences(licences, accept_licences)
     operations = [CommitOperationAdd(path.relative_to(directory).as_posix(), path) for path in files]
     if not card.exists():
-        config = json.loads((directory / "config.json").read_text())
         text = model_card(
             repo_id,
             config=config,
             run=_read_json(directory / "run.json"),
             metrics=None if metrics is None else json.loads(Path(metrics).read_text()),
-            licences=[read_encoder_licence(encoder) for encoder in encoders] or encoder_licences(config),
+            licences=licences,
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
     return _commit(api or HfApi(), repo_id, "model", operations, private, revision)
+
+
+def _check_licences(licences: Sequence[EncoderLicence], accepted: bool) -> None:
+    closed = [licence for licence in licences if not licence.is_open]
+    if closed and not accepted:
+        raise NotForTheHubError(
+            "These weights come from encoders whose terms may forbid to pass them on:\n"
+            + "\n".join(licence.line() for licence in closed)
+            + "\nRead them; if they allow this upload, say so with --accept-licences."
+        )
 
 
 def push_cohort(
@@ -109,11 +133,19 @@ def push_cohort(
         )
     files = sorted(path for path in directory.rglob("*") if not path.is_dir())
     names = [path.relative_to(directory).as_posix() for path in files]
-    _refuse_unknown(directory, files, names, COHORT_FILES)
+    _refuse_unknown(directory, files, names, [*COHORT_FILES, *map(re.escape, _records(directory))])
     operations = [CommitOperationAdd(name, path) for name, path in zip(names, files, strict=True)]
     card = cohort_card(repo_id, json.loads((directory / "bayes.json").read_text()))
     operations.append(CommitOperationAdd("README.md", card.encode()))
     return _commit(api or HfApi(), repo_id, "dataset", operations, private, None)
+
+
+def _records(directory: Path) -> list[str]:
+    """ECG and echo files that the cohort table names."""
+    table = pq.read_table(directory / "cohort.parquet", columns=["ecg_path", "echo_paths"])
+    ecgs = [path for path in table["ecg_path"].to_pylist() if path]
+    clips = [path for paths in table["echo_paths"].to_pylist() for path in paths or []]
+    return [*(f"{path}{suffix}" for path in ecgs for suffix in (".hea", ".dat")), *clips]
 
 
 def model_files(directory: Path) -> list[Path]:
@@ -137,10 +169,11 @@ def model_files(directory: Path) -> list[Path]:
 
 def _refuse_unknown(directory: Path, files: Sequence[Path], names: Sequence[str], kinds: Sequence[str]) -> None:
     """Links are refused too: what they point to lies elsewhere."""
+    allowed = re.compile("|".join(f"(?:{kind})" for kind in kinds))
     unknown = [
         name
         for path, name in zip(files, names, strict=True)
-        if path.is_symlink() or not path.is_file() or not any(re.fullmatch(kind, name) for kind in kinds)
+        if path.is_symlink() or not path.is_file() or not allowed.fullmatch(name)
     ]
     if unknown:
         shown = ", ".join(unknown[:10]) + (" ..." if len(unknown) > 10 else "")

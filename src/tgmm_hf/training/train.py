@@ -21,7 +21,7 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
-from tgmm_hf.evaluation.unseen import SEEN, patients_of
+from tgmm_hf.evaluation.unseen import SEEN, seen_patients
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
@@ -60,8 +60,9 @@ def train(run: RunArguments) -> dict[str, Any]:
     _check_fit(model.config, data, prepared, tasks)
     if arguments.should_save:
         _claim_training_directory(run, data["data_hash"])
-        seen = {patient for split in FITTED_ON for patient in patients_of(prepared[split])}
-        _write_json(run.training_directory / SEEN, sorted(seen))
+        splits = [prepared[split] for split in FITTED_ON]
+        seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
+        _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
     training_collator = EpochCollator(processor, model.config, run.seed, run.data.max_views)
     trainer = TgmmTrainer(

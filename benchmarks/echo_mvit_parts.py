@@ -1,0 +1,82 @@
+"""Two choices inside `EchoMvitModel`, each against the plain way, measured in the same run on this CPU.
+
+    python benchmarks/echo_mvit_parts.py --repeats 5
+
+* Attention of the first block (25,089 queries, 393 keys): values padded to the extended head size, so that the flash
+  kernel takes all three, against values left at theirs.
+* Pooling convolution over the token grid: heads as channels in channels-last order, against heads in the batch.
+
+Prints milliseconds and the ratio plain / ours.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+HEAD, WIDTH = 96, 118  # head size, and with the columns of the relative positions of 8 x 7 x 7 keys
+POOLS = {"first block, queries": (1, (8, 56, 56), 1), "third stage, keys": (4, (8, 14, 14), 2)}
+"""Name -> heads, grid, spatial stride of MViT-v2-S."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    with torch.no_grad():
+        report("attention, first block", *attention(), repeats)
+        for name, sizes in POOLS.items():
+            report(f"pooling, {name}", *pooling(*sizes), repeats)
+
+
+def attention() -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
+    query, key, value = torch.randn(1, 1, 25_089, WIDTH), torch.randn(1, 1, 393, WIDTH), torch.randn(1, 1, 393, HEAD)
+    attend = nn.functional.scaled_dot_product_attention
+    padding = -WIDTH % 8
+
+    def ours() -> torch.Tensor:
+        query_, key_ = (nn.functional.pad(x, (0, padding)) for x in (query, key))
+        value_ = nn.functional.pad(value, (0, WIDTH + padding - HEAD))
+        return attend(query_, key_, value_, scale=1.0)[..., :HEAD]
+
+    return ours, lambda: attend(query, key, value, scale=1.0)
+
+
+def pooling(
+    heads: int, grid: tuple[int, int, int], stride: int
+) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
+    """As in the model, the tokens are a third of a joint projection (clips, tokens, 3, heads, head size)."""
+    frames, rows, cols = grid
+    tokens = torch.randn(2, frames * rows * cols, 3, heads, HEAD)[:, :, 0]
+    weight, strides = torch.randn(HEAD, 1, 3, 3, 3), (1, stride, stride)
+
+    def ours() -> torch.Tensor:
+        volume = tokens.reshape(2, *grid, heads * HEAD).permute(0, 4, 1, 2, 3)
+        groups = heads * HEAD
+        return nn.functional.conv3d(volume, weight.repeat(heads, 1, 1, 1, 1), stride=strides, padding=1, groups=groups)
+
+    def plain() -> torch.Tensor:
+        volume = tokens.permute(0, 2, 3, 1).reshape(2 * heads, HEAD, *grid)
+        return nn.functional.conv3d(volume, weight, stride=strides, padding=1, groups=HEAD)
+
+    return ours, plain
+
+
+def report(name: str, ours: Callable[[], torch.Tensor], plain: Callable[[], torch.Tensor], repeats: int) -> None:
+    ours(), plain()
+    best = {"ours": float("inf"), "plain": float("inf")}
+    for _ in range(repeats):  # in turn, so that a busy moment hits both
+        for side, run in (("ours", ours), ("plain", plain)):
+            started = time.perf_counter()
+            run()
+            best[side] = min(best[side], time.perf_counter() - started)
+    milliseconds = {side: 1000 * value for side, value in best.items()}
+    ratio = best["plain"] / best["ours"]
+    print(f"{name}: {milliseconds['ours']:.1f} ms against {milliseconds['plain']:.1f} ms, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
