@@ -90,6 +90,53 @@ def synth(
 
 
 @app.command()
+def curate(
+    mimic_iv: Annotated[Path, typer.Option(help="MIMIC-IV (2.2 to 3.1): the directory that holds hosp/.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    mimic_ecg: Annotated[Path | None, typer.Option(help="MIMIC-IV-ECG; without it stays need no ECG.")] = None,
+    mimic_echo: Annotated[Path | None, typer.Option(help="MIMIC-IV-ECHO; without it stays need no echo.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of rules; docs/data.md lists them.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="rule=value, over those of the file. Repeatable.")
+    ] = None,
+    views: Annotated[Path | None, typer.Option(help="CSV with columns dicom_filepath and view.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="Split file to take; default: OUT/splits.csv if there.")] = None,
+    check_files: Annotated[bool, typer.Option("--check-files", help="Read the files; exclude anomalous ones.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: OUT.")] = None,
+    memory: Annotated[str, typer.Option(help="Memory limit of the database; the rest goes to disk.")] = "2GB",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the database; default: all cores.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the file checks.")] = os.cpu_count() or 1,
+) -> None:
+    """Build the cohort of MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO as PhysioNet ships them.
+
+    Writes cohort.parquet (for `tgmm prepare`), flow.json and flow.svg (every exclusion), table1.csv, splits.csv (kept
+    by later runs), curate.sql and curate.json.
+
+    Example: tgmm curate --mimic-iv mimiciv/3.1 --mimic-ecg mimic-iv-ecg/1.0 --mimic-echo mimic-iv-echo/0.1 --out cohort
+    """
+    from tgmm_hf.data.curate.cohort import curate as curate_cohort
+    from tgmm_hf.data.curate.cohort import summary_text
+    from tgmm_hf.data.curate.rules import read_rules
+
+    record = curate_cohort(
+        mimic_iv,
+        out,
+        mimic_ecg=mimic_ecg,
+        mimic_echo=mimic_echo,
+        rules=read_rules(rules, settings or []),
+        views=views,
+        splits=splits,
+        check_files=check_files,
+        root=root,
+        memory=memory,
+        threads=threads,
+        workers=workers,
+    )
+    typer.echo(summary_text(out, record))
+    typer.echo(f"{out / 'cohort.parquet'}, {out / 'flow.svg'}, {out / 'table1.csv'}")
+
+
+@app.command()
 def prepare(
     cohort: Annotated[
         Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")
