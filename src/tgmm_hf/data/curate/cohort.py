@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from tgmm_hf.data.curate.anomalies import check_clips, check_ecgs
 from tgmm_hf.data.curate.flow import EVENTS, NO_CLIP, check_flow, count_flow, draw_flow
 from tgmm_hf.data.curate.rules import CurateRules, read_hf_codes, read_lab_items
-from tgmm_hf.data.curate.splits import keep_or_write, split_patients
+from tgmm_hf.data.curate.splits import read_splits, split_patients, write_splits
 from tgmm_hf.data.curate.table1 import table_one
 from tgmm_hf.data.curate.tables import file_digest, find_tables, load_tables
 from tgmm_hf.data.manifest import read_manifest
@@ -115,7 +115,8 @@ def curate(
         database.close()
     split_file = out / "splits.csv" if splits is None else Path(splits)
     was_there = split_file.is_file()
-    cohort.insert(2, "split", _split_column(cohort, keep_or_write(_draw(cohort, rules), split_file), rules))
+    drawn = read_splits(split_file, cohort.patient_id) if was_there else write_splits(_draw(cohort, rules), split_file)
+    cohort.insert(2, "split", _split_column(cohort, drawn, rules))
     _write_parquet(cohort, out / "cohort.parquet")
     _write_text(out / "curate.sql", "\n".join(script))
     _write_text(out / "flow.json", json.dumps(flow, indent=1) + "\n")

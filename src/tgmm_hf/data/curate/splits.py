@@ -5,6 +5,7 @@ label, sex, age band, missingness, and the label with each of the others.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -79,26 +80,31 @@ def temporal_split(groups: pd.Series) -> list[str | None]:
     return [None if pd.isna(group) else roles.get(group, "train") for group in groups]
 
 
-def keep_or_write(drawn: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Splits of the file at `path` if it is there, for exactly these patients; else write the drawn ones.
+def write_splits(drawn: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Write the splits; returns them."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    drawn.to_csv(temporary, index=False, lineterminator="\n")
+    temporary.replace(path)
+    return drawn
+
+
+def read_splits(path: Path, patients: Iterable[str]) -> pd.DataFrame:
+    """Splits that were drawn before, for a cohort that may hold fewer patients than it did then.
 
     Raises:
-        ValueError: the file lacks patients of the cohort. Splits are never drawn anew over existing ones.
+        ValueError: the file lacks a column, or patients of the cohort: splits are never drawn anew over existing ones.
     """
-    if not path.is_file():
-        temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        drawn.to_csv(temporary, index=False, lineterminator="\n")
-        temporary.replace(path)
-        return drawn
     kept = pd.read_csv(path, dtype=str, keep_default_na=False).replace({"": None})
-    if missing := [name for name in drawn.columns if name not in kept.columns]:
+    columns = ["patient_id", "stratified", "temporal", *FOLD_COLUMNS]
+    if missing := [name for name in columns if name not in kept.columns]:
         raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}: it was not written by `tgmm curate`.")
-    if new := sorted(set(drawn.patient_id) - set(kept.patient_id)):
+    wanted = set(patients)
+    if new := wanted - set(kept.patient_id):
         raise ValueError(
-            f"{path} has no split for {len(new)} of {len(drawn)} patients: splits are not drawn anew over "
-            "existing ones. Write the larger cohort into another directory, or delete the file if no model was trained."
+            f"{path} has no split for {len(new)} of {len(wanted)} patients: splits are not drawn anew over existing "
+            "ones. Write the larger cohort into another directory, or delete the file if no model was trained."
         )
-    return kept[kept.patient_id.isin(set(drawn.patient_id))].reset_index(drop=True)
+    return kept
 
 
 def _five_one_one(matrix: np.ndarray, seed: int) -> np.ndarray:
