@@ -137,6 +137,59 @@ def curate(
 
 
 @app.command()
+def curate_ptbxl(
+    directory: Annotated[
+        Path, typer.Argument(help="PTB-XL as shipped, or arrays of it (.npz) with their label table.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    likelihood: Annotated[float, typer.Option(min=0, max=100, help="Statements below it (percent) do not count.")] = 0,
+    both: Annotated[str, typer.Option(help="Records with MI and NORM: drop, or mi.")] = "drop",
+    sampling_rate: Annotated[int, typer.Option(help="500 or 100 Hz, of the shipped records.")] = 500,
+    validation_fold: Annotated[int, typer.Option(help="Official fold for validation.")] = 9,
+    test_fold: Annotated[int, typer.Option(help="Official fold for the test.")] = 10,
+) -> None:
+    """Build the infarction task of PTB-XL: MI without NORM against NORM without MI, official folds.
+
+    Age, sex, height and weight are the labs. Prints how many records each other selection rule would give.
+
+    Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort
+    """
+    from tgmm_hf.data.curate.ptbxl import curate_ptbxl as curate_records
+
+    rules = {"likelihood": likelihood, "both": both, "sampling_rate": sampling_rate}
+    record = curate_records(directory, out, **rules, validation_fold=validation_fold, test_fold=test_fold)  # type: ignore[arg-type]
+    for row in record["selections"]:
+        typer.echo("  ".join(f"{name} {value}" for name, value in row.items()))
+    for split, counts in record["counts"].items():
+        typer.echo(f"{split:<11} MI {counts['MI']}, NORM {counts['NORM']}")
+    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml")
+
+
+@app.command()
+def check_manifest(
+    table: Annotated[Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")],
+    root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Take the tasks from this training configuration (YAML).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
+) -> None:
+    """Check a table of your own before `tgmm prepare`: columns, splits, labels, laboratory cells, files.
+
+    Example: tgmm check-manifest cohort.csv
+    """
+    from tgmm_hf.data.check_manifest import check_manifest as check_table
+    from tgmm_hf.data.check_manifest import report_text
+
+    path = table / "cohort.parquet" if table.is_dir() else table
+    tasks = None if config is None else _processor_and_tasks_of_run(config)[1]
+    report = check_table(path, root=root, tasks=tasks)
+    if out is not None:
+        _write_json(out, report)
+    typer.echo(report_text(report))
+    if report["missing_files"]["number"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def prepare(
     cohort: Annotated[
         Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")
