@@ -333,6 +333,16 @@ def test_required_tables_and_columns_are_named(tables: Path, tmp_path: Path) -> 
         run(tables, tmp_path / "out")
 
 
+def test_a_broken_table_is_named_but_not_quoted(tables: Path, tmp_path: Path) -> None:
+    path = tables / "hosp" / "labevents.csv.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    lines[5] += ",one,cell,too,many"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(RuntimeError, match=r"step 04_lab_rows\.sql failed") as error:
+        run(tables, tmp_path / "out")
+    assert lines[5].split(",")[1] not in str(error.value)
+
+
 def test_a_table_of_someone_else_is_not_overwritten(synthetic: Path) -> None:
     with pytest.raises(FileExistsError, match="did not write"):
         run(synthetic, synthetic)

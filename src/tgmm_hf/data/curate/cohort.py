@@ -30,7 +30,7 @@ from tgmm_hf.data.curate.flow import EVENTS, NO_CLIP, check_flow, count_flow, dr
 from tgmm_hf.data.curate.rules import CurateRules, read_hf_codes, read_lab_items
 from tgmm_hf.data.curate.splits import read_splits, split_patients, write_splits
 from tgmm_hf.data.curate.table1 import table_one
-from tgmm_hf.data.curate.tables import file_digest, find_tables, load_tables
+from tgmm_hf.data.curate.tables import file_digest, find_tables, load_tables, run_sql
 from tgmm_hf.data.manifest import read_manifest
 from tgmm_hf.labs_tgmm import COLUMNS, LabColumn, unit_factor
 
@@ -172,7 +172,7 @@ def _open(scratch: Path, memory: str, threads: int | None) -> duckdb.DuckDBPyCon
 
 def _run_step(database: duckdb.DuckDBPyConnection, name: str) -> str:
     text = files("tgmm_hf.data.curate").joinpath("sql", name).read_text(encoding="utf-8")
-    database.execute(text)
+    run_sql(database, text, f"step {name}")
     return f"-- ==== {name}\n{text}"
 
 
@@ -310,7 +310,7 @@ def _check_files(
 
 def _cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path | None], base: Path) -> pd.DataFrame:
     """The cohort with its laboratory columns in the order of the text, still without its split."""
-    cohort = database.execute("SELECT * FROM cohort").df()
+    cohort = database.execute("SELECT * FROM cohort ORDER BY patient_id::BIGINT, index_time, hadm_id").df()
     listed = {name for (name,) in database.execute("SELECT DISTINCT lab_column FROM lab_items").fetchall()}
     texts = {
         name
@@ -420,6 +420,9 @@ def _counts(cohort: pd.DataFrame) -> dict[str, Any]:
 def _write_parquet(cohort: pd.DataFrame, path: Path) -> None:
     lists = pa.list_(pa.string())
     table = pa.Table.from_pandas(cohort.drop(columns=["echo_paths", "echo_views"]), preserve_index=False)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_null(field.type):  # a text column without any value: the same type for every cohort
+            table = table.set_column(index, field.name, table.column(index).cast(pa.string()))
     place = table.column_names.index("ecg_path") + 1
     for name in ("echo_views", "echo_paths"):
         table = table.add_column(place, name, pa.array(cohort[name].tolist(), lists))

@@ -187,12 +187,16 @@ def load_tables(database: duckdb.DuckDBPyConnection, found: Mapping[str, Path | 
         statement = _empty(table) if path is None else _select(table, path)
         kind = "TABLE" if table.stored or path is None else "VIEW"
         script.append(f"CREATE {kind} {table.name} AS\n{statement};\n")
-        try:
-            database.execute(script[-1])
-        except duckdb.InvalidInputException as error:
-            # the reader's message quotes the line, which is a patient's
-            raise ValueError(f"{path} is not a CSV that can be read: {str(error).splitlines()[0]}") from None
+        run_sql(database, script[-1], str(path))
     return "\n".join(script)
+
+
+def run_sql(database: duckdb.DuckDBPyConnection, text: str, what: str) -> None:
+    """Run SQL; an error says what was run and DuckDB's first line, since the lines after it quote a patient's row."""
+    try:
+        database.execute(text)
+    except duckdb.Error as error:
+        raise RuntimeError(f"{what} failed: {str(error).splitlines()[0]}") from None
 
 
 def header_of(path: Path) -> list[str]:

@@ -4,7 +4,7 @@ CREATE TABLE hf_stays AS
 SELECT DISTINCT s.subject_id, s.hadm_id, s.admittime
 FROM stays AS s
 JOIN diagnoses_icd AS d USING (hadm_id)
-JOIN hf_codes AS c ON d.icd_version = c.icd_version AND upper(replace(d.icd_code, '.', '')) GLOB c.icd_code
+JOIN hf_codes AS c ON d.icd_version = c.icd_version AND upper(replace(trim(d.icd_code), '.', '')) GLOB c.icd_code
 WHERE s.admittime IS NOT NULL;
 
 -- The first heart-failure stay of a patient splits all stays: before it free of heart failure, from it on prevalent.

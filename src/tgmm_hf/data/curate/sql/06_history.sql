@@ -14,10 +14,10 @@ WITH said AS (
         row_number() OVER (PARTITION BY e.hadm_id ORDER BY e.dischtime DESC, e.earlier_id, d.seq_num, d.icd_code) AS place
     FROM earlier_stays AS e
     JOIN diagnoses_icd AS d ON e.earlier_id = d.hadm_id
-    JOIN d_icd_diagnoses AS t ON d.icd_code = t.icd_code AND d.icd_version = t.icd_version
+    JOIN d_icd_diagnoses AS t ON trim(d.icd_code) = trim(t.icd_code) AND d.icd_version = t.icd_version
     WHERE NOT EXISTS (
         SELECT 1 FROM answer_codes AS a
-        WHERE a.icd_version = d.icd_version AND upper(replace(d.icd_code, '.', '')) GLOB a.icd_code
+        WHERE a.icd_version = d.icd_version AND upper(replace(trim(d.icd_code), '.', '')) GLOB a.icd_code
     )
     AND NOT regexp_matches(t.long_title, '(heart|cardiac|ventricular) failure|cardiomyopath', 'i')
 ),
