@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from mimic_tables import PATIENTS, append, change, copy_tables, read, render, write_hospital, write_synthetic_tables
+from typer.testing import CliRunner
 
+from tgmm_hf.cli import app
 from tgmm_hf.configuration_tgmm import LEADS
+from tgmm_hf.data.builder import make_preparer
 from tgmm_hf.data.curate import CurateRules, curate
 from tgmm_hf.data.curate.flow import check_flow
 from tgmm_hf.data.curate.rules import read_rules
 from tgmm_hf.data.manifest import read_manifest
 from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.reading_tgmm import read_ecg
 
 PAPER = CurateRules(follow_up="later_contact")
@@ -301,6 +305,37 @@ def test_nothing_left_says_which_step(tables: Path, tmp_path: Path) -> None:
         run(tables, tmp_path / "out", CurateRules(label="lvef"))
     assert flow_of(tmp_path / "out")["lvef"] == (PATIENTS, PATIENTS)
     assert not (tmp_path / "out" / "cohort.parquet").exists()
+
+
+def test_the_command_leaves_a_table_that_prepare_takes(
+    synthetic: Path, tables: Path, processor: TgmmProcessor, tmp_path: Path
+) -> None:
+    render(tables, [0])
+    out = tmp_path / "out"
+    words = [
+        "curate",
+        "--mimic-iv",
+        tables,
+        "--mimic-ecg",
+        tables / "ecg",
+        "--mimic-echo",
+        tables / "echo",
+        "--out",
+        out,
+    ]
+    words += ["--views", tables / "views.csv", "--set", "follow_up=later_contact", "--memory", "500MB", "--threads", 1]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    assert f"{PATIENTS} admissions" in result.output
+    files = {path.name for path in out.iterdir()}
+    wanted = {"cohort.parquet", "curate.json", "curate.sql", "flow.json", "flow.svg", "splits.csv", "table1.csv"}
+    assert files == wanted, "and nothing else: no database, no temporary file"
+    manifest = read_manifest(out / "cohort.parquet")
+    truth = pd.read_parquet(synthetic / "cohort.parquet")
+    row = next(row for row in manifest.rows if row.id == truth.id[0])
+    prepared = make_preparer(manifest, processor).prepare(row)
+    assert prepared.example is not None and prepared.refused == []
+    assert prepared.example["ecg"].shape == (2500, 12) and len(prepared.example["clips"]) == len(row.echo_paths)
 
 
 # ---- tables as they come

@@ -5,7 +5,7 @@ amplitude are those of the feature extractor, so what passes here passes `tgmm p
 """
 
 import logging
-import os
+import multiprocessing
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -83,8 +83,9 @@ def _run(check: Callable[[Path], str | None], paths: list[Path], workers: int, u
     if workers <= 1:
         yield from progress(map(check, paths))
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, initializer=_quiet) as pool:
+    # not "fork": the threads of DuckDB and PyTorch do not survive it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_quiet) as pool:
         yield from progress(pool.map(check, paths, chunksize=8))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -328,13 +328,14 @@ def _cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Pat
         for column in COLUMNS
         if named.get(column.name, column.name) in cohort.columns
     }
+    ecg, echo = _prefix(sources["mimic_ecg"], base), _prefix(sources["mimic_echo"], base)
     return pd.DataFrame(
         {
             "id": cohort.id,
             "patient_id": cohort.patient_id,
             **labs,
-            "ecg_path": [_relative(sources["mimic_ecg"], path, base) for path in cohort.ecg_path],
-            "echo_paths": [_relatives(sources["mimic_echo"], paths, base) for paths in cohort.echo_paths],
+            "ecg_path": [str(ecg / path) if isinstance(path, str) else None for path in cohort.ecg_path],
+            "echo_paths": [[str(echo / path) for path in _list(paths)] for paths in cohort.echo_paths],
             "echo_views": [_list(views) for views in cohort.echo_views],
             f"label.{TASK}": cohort.hf_diagnosis.astype("Int64"),
             f"time.{RISK_TASK}": cohort.hf_risk_time,
@@ -359,14 +360,11 @@ def _wide(database: duckdb.DuckDBPyConnection, table: str, names: list[str], tex
     ).df()
 
 
-def _relative(source: Path | None, path: Any, base: Path) -> str | None:
-    if source is None or not isinstance(path, str):
-        return None
-    return Path(os.path.relpath((source / path).absolute(), base.absolute())).as_posix()
-
-
-def _relatives(source: Path | None, paths: Any, base: Path) -> list[str]:
-    return [str(_relative(source, path, base)) for path in _list(paths)]
+def _prefix(source: Path | None, base: Path) -> PurePosixPath:
+    """How a source's directory is written in the table; symbolic links followed, since `..` follows them too."""
+    if source is None:
+        return PurePosixPath()
+    return PurePosixPath(Path(os.path.relpath(source.resolve(), base.resolve())).as_posix())
 
 
 def _list(values: Any) -> list[Any]:
