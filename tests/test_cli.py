@@ -139,7 +139,9 @@ def test_errors_are_one_line_and_an_exit_code(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("command", ["synth", "prepare", "train", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    "command", ["synth", "prepare", "train", "evaluate", "predict", "convert", "push", "push-data"]
+)
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"Example: tgmm {command}" in capsys.readouterr().out

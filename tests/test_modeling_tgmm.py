@@ -109,12 +109,32 @@ def test_a_batch_equals_its_singles(model, batch, task):
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-def test_left_padding_is_refused(model, batch):
-    """BERT's positions are absolute: shifted text would silently give another answer."""
-    left = only(batch, ("labs",))
-    left["attention_mask"] = left["attention_mask"].flip(1)
-    with pytest.raises(ValueError, match="padded on the right"):
-        model(**left, task="hf_diagnosis")
+def test_left_padding_changes_nothing(model, batch):
+    """BERT's positions are absolute: text that were left where it is would silently give another answer."""
+    right = only(batch, ("labs",))
+    left = {key: value.clone() for key, value in right.items()}
+    for row, length in enumerate(right["attention_mask"].sum(1).tolist()):
+        left["input_ids"][row] = right["input_ids"][row].roll(-length)
+        left["attention_mask"][row] = right["attention_mask"][row].roll(-length)
+    assert not torch.equal(left["attention_mask"], right["attention_mask"])
+    with torch.no_grad():
+        expected, found = (numbers(model(**inputs, task="hf_diagnosis")) for inputs in (right, left))
+    assert torch.allclose(expected, found, atol=1e-6)
+
+
+def test_hidden_states_and_attentions_of_the_model_and_its_encoders(batch):
+    model = smallest_model()
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        output = model(**batch, output_hidden_states=True, output_attentions=True)
+    assert output.encoder_hidden_states.keys() == output.encoder_attentions.keys() == set(MODALITIES)
+    for name in MODALITIES:
+        encoder = getattr(model.config, f"{name}_config")
+        assert len(output.encoder_hidden_states[name]) == encoder.num_hidden_layers + 1
+        assert len(output.encoder_attentions[name]) == encoder.num_hidden_layers
+    assert len(output.encoder_attentions["echo"][0]) == int(batch["view_mask"].sum())
+    assert len(output.hidden_states) == 2 and output.attentions[0].shape == (4, 1, 28, 28)
+    assert model(**batch).hidden_states is None and model(**batch).encoder_attentions is None
 
 
 def test_inputs_of_different_numbers_of_patients_are_refused(model, batch):
@@ -205,7 +225,8 @@ def test_insert_position_changes_the_task_text():
     texts = []
     for position in (0, 8, 16):
         model = smallest_model(tasks={"t": {**DEFAULT_TASKS["hf_diagnosis"], "insert_position": position}})
-        texts.append(model.guidance.encode_text("t", model.get_input_embeddings()).mean(0))
+        question = model.get_input_embeddings()(torch.tensor(model.config.tasks["t"]["question_ids"]))
+        texts.append(model.guidance.encode_text("t", question).mean(0))
     assert all((a - b).abs().max() > 1e-4 for a, b in itertools.combinations(texts, 2))
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tgmm_hf"
 HUB_FILES = sorted(path for path in SOURCE.glob("*.py") if path.stem not in ("__init__", "cli"))
 HUB_IMPORTS = {"torch", "numpy", "scipy", "transformers", "huggingface_hub"}
-LAYERS = ["data", "evaluation", "training", "cli"]
+LAYERS = ["data", "evaluation", "training", "convert", "publishing", "cli"]
 """Each may import those before it, and the Hub files; none those after it."""
 SOURCES = sorted(SOURCE.rglob("*.py"))
 README = (ROOT / "README.md").read_text()

@@ -11,6 +11,7 @@ from transformers import (
     AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoProcessor,
 )
@@ -19,12 +20,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from tgmm_hf.configuration_tgmm import LEADS, MODALITIES, VIEWS, EchoMvitConfig, StMemConfig, TgmmConfig
 from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.image_processing_echo import EchoImageProcessor
-from tgmm_hf.modeling_echo_mvit import EchoMvitModel
+from tgmm_hf.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
 from tgmm_hf.modeling_st_mem import StMemModel
+from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
 from tgmm_hf.reading_tgmm import RecordRefusedError
+from tgmm_hf.view_classification_echo import EchoViewClassifier, StoredViewClassifier
 
 try:
     __version__ = version("tgmm-hf")
@@ -37,6 +40,7 @@ AutoConfig.register("echo_mvit", EchoMvitConfig)
 AutoModel.register(TgmmConfig, TgmmModel)
 AutoModel.register(StMemConfig, StMemModel)
 AutoModel.register(EchoMvitConfig, EchoMvitModel)
+AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
 AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
 # every part of a processor has to be registered, or AutoProcessor asks for trust_remote_code after all
 AutoProcessor.register(TgmmConfig, TgmmProcessor)
@@ -54,9 +58,13 @@ __all__ = [
     "EchoImageProcessor",
     "EchoMvitConfig",
     "EchoMvitModel",
+    "EchoMvitModelWithProjection",
+    "EchoViewClassifier",
     "RecordRefusedError",
     "StMemConfig",
+    "StMemForPreTraining",
     "StMemModel",
+    "StoredViewClassifier",
     "TgmmCardiacPipeline",
     "TgmmConfig",
     "TgmmForSequenceClassification",

@@ -49,6 +49,15 @@ class Split(StrEnum):
     test = "test"
 
 
+class Weights(StrEnum):
+    """A kind of published checkpoint."""
+
+    st_mem = "st-mem"
+    echoprime = "echoprime"
+    echoprime_views = "echoprime-views"
+    kinetics_mvit = "kinetics-mvit"
+
+
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="Directory to write.")],
@@ -284,6 +293,13 @@ def predict(
     views: Annotated[
         Path | None, typer.Option(help="CSV with the view of each echo file (columns dicom_filepath, view).")
     ] = None,
+    view_classifier: Annotated[
+        str | None,
+        typer.Option(help="Names clips that --views does not: directory of `tgmm convert echoprime-views`."),
+    ] = None,
+    view_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out clips whose likeliest view is less probable.")
+    ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Name of this patient in the output.")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="Cohort table (.parquet or .csv) instead of --labs, --ecg, --echo.")
@@ -300,6 +316,8 @@ def predict(
 
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
+    from tqdm import tqdm
+
     one = {"labs": labs, "ecg": ecg, "echo": echo}
     if manifest is None and (split is not None or limit is not None):
         raise typer.BadParameter("--split and --limit choose patients of a --manifest")
@@ -313,13 +331,97 @@ def predict(
         patients = _patients(manifest, None if split is None else split.value)[:limit]
     if not patients:
         raise ValueError(f"{manifest} has no patient{f' in the split {split.value}' if split else ''}.")
-    predictions = _predict(model, patients, task, batch_size)
+    pipe = _pipeline(model, view_classifier, view_threshold)
+    answers = pipe(iter(patients), tasks=task, batch_size=batch_size)
+    predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     _write_json(out, predictions if manifest is not None else predictions[0])
     _print_predictions(predictions)
     unanswered = sum(not any(prediction["used"].values()) for prediction in predictions)
     typer.echo(f"{len(predictions) - unanswered} of {len(predictions)} patients predicted: {out}")
     if unanswered == len(predictions):
         raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert_weights(
+    kind: Annotated[Weights, typer.Argument(help="Whose weights they are.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="SRC", help="The .pth or .pt file of their authors.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write.")],
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="I have read the licence of the weights and keep to it.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load a file that can run code of its author.")
+    ] = False,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="Echo encoders: keep the last linear layer (EchoPrime: 512-d).")
+    ] = False,
+) -> None:
+    """Turn a published encoder checkpoint into a directory for from_pretrained, and `TgmmModel.from_encoders`.
+
+    st-mem: ECG encoder, or the full masked autoencoder. echoprime: echo encoder. echoprime-views: view classifier.
+    kinetics-mvit: torchvision's MViT_V2_S_Weights. Nothing is downloaded. The terms of the weights are shown, have to
+    be acknowledged, and go into the model card.
+
+    Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
+    """
+    from tgmm_hf.convert import SOURCES, convert
+
+    source = SOURCES[kind.value]
+    typer.echo(f"{source.title}: {source.license_name}, {source.license_link}\n{source.terms}")
+    if not accept_license and not sys.stdin.isatty():
+        raise typer.BadParameter("these terms have to be acknowledged: add --accept-license")
+    if not accept_license and not typer.confirm("Do you acknowledge these terms?"):
+        raise ValueError("The terms were not acknowledged: nothing was converted.")
+    converted = convert(
+        kind.value, checkpoint, destination, accept_license=True, allow_pickle=allow_pickle, keep_head=keep_head
+    )
+    if converted.dropped:
+        typer.echo(f"left out: {', '.join(converted.dropped)}")
+    typer.echo(f"{destination}: {type(converted.model).__name__}, {converted.model.num_parameters():,} parameters")
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(help="Directory of a saved model.")],
+    repo: Annotated[str, typer.Argument(help="Hub repository, owner/name; made if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to; made if it does not exist.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="metrics.json of `tgmm evaluate`, for the model card.")] = None,
+    encoder: Annotated[
+        list[Path] | None, typer.Option(help="Directory of a pretrained encoder whose licence binds it. Repeatable.")
+    ] = None,
+) -> None:
+    """Upload a model to the Hugging Face Hub: code, weights, processor and model card, in one commit.
+
+    A directory that holds anything else is refused. Log in first with `hf auth login`, or set HF_TOKEN.
+
+    Example: tgmm push demo/model owner/tgmm-demo --private --metrics demo/metrics.json
+    """
+    from tgmm_hf.publishing.push import push_model
+
+    commit = push_model(
+        model, repo, private=private or None, revision=revision, metrics=metrics, encoders=encoder or []
+    )
+    typer.echo(f"{commit.commit_url}\nload it with revision={commit.oid!r} to have just this code and these weights")
+
+
+@app.command()
+def push_data(
+    cohort: Annotated[Path, typer.Argument(help="Directory of a synthetic cohort.")],
+    repo: Annotated[str, typer.Argument(help="Hub data set, owner/name; made if it does not exist.")],
+    publish: Annotated[bool, typer.Option("--publish", help="Say that you mean it; needed.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Upload a cohort of `tgmm synth` to the Hugging Face Hub. No other cohort can be uploaded.
+
+    Example: tgmm push-data demo/cohort owner/tgmm-synthetic --publish
+    """
+    from tgmm_hf.publishing.push import push_cohort
+
+    if not publish:
+        raise typer.BadParameter("this makes data public: add --publish")
+    typer.echo(push_cohort(cohort, repo, private=private or None).commit_url)
 
 
 def _patient(
@@ -377,18 +479,18 @@ def _read_views(path: Path) -> dict[str, str]:
         return {row["dicom_filepath"]: row["view"] for row in reader}
 
 
-def _predict(
-    model: str, patients: Sequence[Mapping[str, Any]], tasks: list[str] | None, batch_size: int
-) -> list[dict[str, Any]]:
-    """The pipeline's answers, with a progress bar where there are many."""
-    from tqdm import tqdm
-
-    from tgmm_hf import TgmmCardiacPipeline, TgmmModel, TgmmProcessor
+def _pipeline(model: str, view_classifier: str | None, view_threshold: float | None) -> Any:
+    """The model's pipeline; clips of unknown view go to this classifier, or to the one saved with the model."""
+    from tgmm_hf import StoredViewClassifier, TgmmCardiacPipeline, TgmmModel, TgmmProcessor
 
     _check_model(model)
-    pipe = TgmmCardiacPipeline(model=TgmmModel.from_pretrained(model), processor=TgmmProcessor.from_pretrained(model))
-    answers = pipe(iter(patients), tasks=tasks, batch_size=batch_size)
-    return list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
+    processor = TgmmProcessor.from_pretrained(model)
+    if view_classifier is not None:
+        _check_model(view_classifier)
+        processor.view_classifier = StoredViewClassifier(view_classifier)
+    if view_threshold is not None:
+        processor.image_processor.view_threshold = view_threshold
+    return TgmmCardiacPipeline(model=TgmmModel.from_pretrained(model), processor=processor)
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20) -> None:

@@ -1,6 +1,7 @@
 """Configurations of the TGMM model and its own encoders, and the names (leads, views, modalities) everything shares."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -124,7 +125,12 @@ class TgmmTask(dict):
 @strict
 class StMemConfig(PreTrainedConfig):
     """ST-MEM's ViT for 12-lead ECG (Na et al. 2024); the defaults are its base size with patches of 75 samples (300
-    ms)."""
+    ms).
+
+    The `decoder_*` sizes, `mask_ratio` and `norm_pix_loss` (targets standardised patch by patch) are those of
+    `StMemForPreTraining` alone; the decoder's heads are as wide as the encoder's, and `decoder_norm_eps` is of its last
+    norm alone, as published.
+    """
 
     model_type = "st_mem"
     base_config_key = "ecg_config"
@@ -142,6 +148,13 @@ class StMemConfig(PreTrainedConfig):
     attention_probs_dropout_prob: float | int = 0.0
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
+    decoder_hidden_size: int = 256
+    decoder_num_hidden_layers: int = 4
+    decoder_num_attention_heads: int = 4
+    decoder_intermediate_size: int = 1024
+    decoder_norm_eps: float = 1e-6
+    mask_ratio: float | int = 0.75
+    norm_pix_loss: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -163,10 +176,12 @@ class EchoMvitConfig(PreTrainedConfig):
 
     Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``; every stage after the first halves height
     and width. Keys and values are pooled by ``kv_stride`` in the first stage, half as much in each later one.
+    ``projection_dim`` is the width of the head of `EchoMvitModelWithProjection` (EchoPrime: 512), which alone has one.
     """
 
     model_type = "echo_mvit"
     base_config_key = "echo_config"
+    attribute_map = {"num_attention_heads": "stage_heads"}  # noqa: RUF012 - transformers reads this class attribute
 
     image_size: int = 224
     num_frames: int = 16
@@ -184,6 +199,7 @@ class EchoMvitConfig(PreTrainedConfig):
     drop_path_rate: float | int = 0.2
     layer_norm_eps: float = 1e-6
     initializer_range: float = 0.02
+    projection_dim: int = 512
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -240,6 +256,8 @@ class TgmmConfig(PreTrainedConfig):
         classification_task: the task `TgmmForSequenceClassification` answers; the first diagnosis task when None.
         answer_token_ids: the response decoder's vocabulary, tokenizer ids of the candidates' tokens; filled by
             `tokenize_tasks`.
+        encoder_sources: modality -> {"source", "license"} of pretrained encoders; filled by
+            `TgmmModel.from_encoders`. Their terms bind the whole model.
     """
 
     model_type = "tgmm"
@@ -273,8 +291,11 @@ class TgmmConfig(PreTrainedConfig):
     tasks: dict | None = None
     classification_task: str | None = None
     answer_token_ids: list[int] | None = None
+    encoder_sources: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self.ecg_config = _foreign_config(self.ecg_config, StMemConfig.model_type)
+        self.echo_config = _foreign_config(self.echo_config, EchoMvitConfig.model_type)
         self.tasks = {name: TgmmTask(task) for name, task in (self.tasks or DEFAULT_TASKS).items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
@@ -288,6 +309,10 @@ class TgmmConfig(PreTrainedConfig):
             )
         for name, task in self.tasks.items():
             check_task(name, task)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """The labs encoder's config: its vocabulary is the model's."""
+        return self.labs_config
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
@@ -415,6 +440,20 @@ def check_task(name: str, task: dict[str, Any]) -> None:
     if task["kind"] == "prognosis":
         task.setdefault("margin", 0.5)
         task.setdefault("report_days", [task["horizon_days"]])
+
+
+def encoder_config(source: str | Path) -> PreTrainedConfig:
+    """Configuration of an encoder in a directory or Hub repository, ours or any that `AutoConfig` knows."""
+    settings, _ = PreTrainedConfig.get_config_dict(source)
+    own = {config.model_type: config for config in (StMemConfig, EchoMvitConfig)}
+    return own.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
+
+
+def _foreign_config(config: dict | PreTrainedConfig | None, own_type: str) -> Any:
+    """A config object for the settings of an encoder that is not ours; anything else as it is."""
+    if isinstance(config, dict) and config.get("model_type", own_type) != own_type:
+        return AutoConfig.for_model(**config)
+    return config
 
 
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:

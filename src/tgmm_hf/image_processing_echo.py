@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from .configuration_tgmm import VIEWS
 from .reading_tgmm import EchoClip, RecordRefusedError, count_echo_frames, list_echo_files, read_echo_clip
+from .view_classification_echo import EchoViewClassifier, StoredViewClassifier
 
 try:
     import cv2
@@ -29,8 +30,8 @@ logger = logging.get_logger(__name__)
 ECHOPRIME_MEAN = (29.110628, 28.076836, 29.096405)
 ECHOPRIME_STD = (47.989223, 46.456997, 47.20083)
 
-# Takes the normalised first frames (clips, 3, height, width), gives logits or probabilities (clips, 11).
-ViewClassifier = Callable[[torch.Tensor], Any]
+ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
+"""A classifier with its own preprocessing, or a function of normalised first frames; see `prepare_study`."""
 
 
 class PreparedClip(NamedTuple):
@@ -49,15 +50,22 @@ class StudyClips:
         frame_counts (`dict[str, int]`): view -> how many of these frames are real, the rest is padding.
         used (`dict[str, str]`): view -> file name.
         refused (`list[dict[str, str]]`): {"item": file or view, "reason": ...} for everything that was not used.
+        assignments (`list[dict[str, Any]]`): {"item", "view", "confidence", "by": "name" or "classifier", "used"} for
+            every clip that was given a view, surest first; a given name has confidence 1.
     """
 
     clips: dict[str, np.ndarray] = field(default_factory=dict)
     frame_counts: dict[str, int] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
+    assignments: list[dict[str, Any]] = field(default_factory=list)
 
     def refuse(self, item: str, reason: str) -> None:
         self.refused.append({"item": item, "reason": reason})
+
+    def assign(self, candidate: "_Candidate", *, used: bool) -> None:
+        entry = {"item": candidate.item, "view": candidate.view, "confidence": candidate.confidence}
+        self.assignments.append({**entry, "by": candidate.by, "used": used})
 
 
 @dataclass
@@ -69,6 +77,7 @@ class _Candidate:
     clip: Any
     confidence: float
     total_frames: int
+    by: str
 
 
 class EchoImageProcessor(BaseImageProcessor):
@@ -84,6 +93,8 @@ class EchoImageProcessor(BaseImageProcessor):
         mask_sector (`bool`, *optional*, defaults to `True`): blacken everything outside the ultrasound sector. Turn it
             off only for frames that hold nothing else (already masked, already cropped).
         views (`list[str]`, *optional*): names of the view slots in the model's order.
+        view_threshold (`float`, *optional*, defaults to 0): a clip is left out if the view classifier gives its
+            likeliest view a lower probability. EchoPrime takes the likeliest view whatever its probability.
 
     Clips with fewer than `num_frames * frame_stride` frames are padded with frames that are zero *after* normalisation,
     as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, the colour nearest to that zero;
@@ -102,6 +113,7 @@ class EchoImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] = ECHOPRIME_STD,
         mask_sector: bool = True,
         views: Sequence[str] = VIEWS,
+        view_threshold: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -117,6 +129,7 @@ class EchoImageProcessor(BaseImageProcessor):
         self.image_std = list(image_std)
         self.mask_sector = mask_sector
         self.views = list(views)
+        self.view_threshold = view_threshold
 
     def __call__(
         self,
@@ -171,8 +184,9 @@ class EchoImageProcessor(BaseImageProcessor):
     ) -> StudyClips:
         """Sorts the clips of one study into view slots; never raises for a bad file, but says why it was refused.
 
-        A file gets its view by name (`views`, or the key of a mapping), else from `view_classifier`, which takes the
-        normalised first frames (clips, 3, size, size) as a float tensor and gives logits or probabilities (clips, 11).
+        A file gets its view by name (`views`, or the key of a mapping), else from `view_classifier`: an
+        [`EchoViewClassifier`], or anything that takes first frames (clips, 3, size, size) as normalised by this
+        processor and gives logits or probabilities (clips, 11). It is asked in batches.
         Of several clips for one view the one with the highest confidence is taken (a given name counts as certain),
         among equals the longest, then the first by name. Only clips that fill a slot or need classifying are decoded.
 
@@ -188,6 +202,7 @@ class EchoImageProcessor(BaseImageProcessor):
         for view in self.views:
             for candidate in (candidate for candidate in candidates if candidate.view == view):
                 self._fill_slot(candidate, prepared, result)
+        result.assignments.sort(key=lambda entry: -entry["confidence"])
         return result
 
     def prepare_clip(self, clip: Any) -> PreparedClip:
@@ -202,6 +217,10 @@ class EchoImageProcessor(BaseImageProcessor):
         Raises:
             RecordRefusedError: a still, not uint8, or not of that shape.
         """
+        return self._resize_clip(self._masked_frames(clip))
+
+    def _masked_frames(self, clip: Any) -> np.ndarray:
+        """Frames (at most num_frames, height, width, 3) uint8 BGR of the file's own size, masked."""
         if cv2 is None:
             raise ImportError("preparing echo clips needs OpenCV: pip install opencv-python-headless")
         if isinstance(clip, (str, Path)):
@@ -213,10 +232,13 @@ class EchoImageProcessor(BaseImageProcessor):
         if self.mask_sector:
             mask = sector_mask(frames)
             frames = np.stack([cv2.bitwise_and(frame, frame, mask=mask) for frame in frames])
+        return frames
+
+    def _resize_clip(self, frames: np.ndarray) -> PreparedClip:
         padded = np.empty((self.num_frames, self.size, self.size, 3), dtype=np.uint8)
         padded[:] = self._padding_colour()
         for index, frame in enumerate(frames):
-            padded[index] = self._crop_and_resize(frame)
+            padded[index] = self._crop_and_resize(frame, self.size)
         return PreparedClip(padded, len(frames))
 
     def normalise(self, clips: np.ndarray) -> np.ndarray:
@@ -250,13 +272,13 @@ class EchoImageProcessor(BaseImageProcessor):
         last = self.num_frames * self.frame_stride
         return EchoClip(array[: last : self.frame_stride], "RGB", len(array), "array")
 
-    def _crop_and_resize(self, frame: np.ndarray) -> np.ndarray:
+    def _crop_and_resize(self, frame: np.ndarray, size: int) -> np.ndarray:
         height, width = frame.shape[:2]
         side = min(height, width)
         border = int(side * self.zoom)
         top, left = (height - side) // 2 + border, (width - side) // 2 + border
         square = frame[top : top + side - 2 * border, left : left + side - 2 * border]
-        return cv2.resize(square, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC)
 
     def _candidates(
         self, study: Any, views: Mapping[str, str], result: StudyClips
@@ -285,7 +307,7 @@ class EchoImageProcessor(BaseImageProcessor):
                         item, f"{name!r} is no view of the model; views are {', '.join(self.views)}"
                     )
                 else:
-                    candidates.append(_Candidate(by_lower[str(name).lower()], item, clip, 1.0, total))
+                    candidates.append(_Candidate(by_lower[str(name).lower()], item, clip, 1.0, total, "name"))
             except RecordRefusedError as error:
                 result.refuse(item, error.reason)
         return candidates, unlabelled
@@ -301,26 +323,46 @@ class EchoImageProcessor(BaseImageProcessor):
         if view_classifier is None:
             for path in files:
                 result.refuse(str(path), "no view name and no view classifier: give views (file name -> view)")
+        if view_classifier is None or not files:
             return []
-        readable = []
+        classifier: Any = view_classifier
+        if not hasattr(classifier, "probabilities"):  # no isinstance: remote code may hold two copies of the class
+            classifier = EchoViewClassifier(classifier, self.size, self.image_mean, self.image_std, self.views)
+        first_frames: dict[Path, np.ndarray] = {}
         for path in files:
             try:
-                prepared[str(path)] = self.prepare_clip(path)
-                readable.append(path)
+                frames = self._masked_frames(path)
             except RecordRefusedError as error:
                 result.refuse(str(path), error.reason)
-        if not readable:
+                continue
+            prepared[str(path)] = self._resize_clip(frames)
+            first_frames[path] = self._crop_and_resize(frames[0], classifier.size)
+        if not first_frames:
             return []
-        first_frames = np.stack([self.normalise(prepared[str(path)].frames[0]) for path in readable])
-        probabilities = _view_probabilities(view_classifier, first_frames, len(self.views))
-        return [
-            _Candidate(self.views[int(row.argmax())], str(path), path, float(row.max()), _count_frames(path))
-            for path, row in zip(readable, probabilities, strict=True)
+        probabilities = classifier.probabilities(np.stack(list(first_frames.values())), self.views)
+        named = [
+            _Candidate(
+                self.views[int(row.argmax())], str(path), path, float(row.max()), _count_frames(path), "classifier"
+            )
+            for path, row in zip(first_frames, probabilities, strict=True)
         ]
+        return [candidate for candidate in named if self._is_sure(candidate, result)]
+
+    def _is_sure(self, candidate: _Candidate, result: StudyClips) -> bool:
+        if candidate.confidence >= self.view_threshold:
+            return True
+        result.assign(candidate, used=False)
+        result.refuse(
+            candidate.item,
+            f"its likeliest view is {candidate.view} with probability {candidate.confidence:.2f}, below view_threshold "
+            f"{self.view_threshold:.2f}",
+        )
+        return False
 
     def _fill_slot(self, candidate: _Candidate, prepared: dict[str, PreparedClip], result: StudyClips) -> None:
         view = candidate.view
         if view in result.clips:
+            result.assign(candidate, used=False)
             result.refuse(
                 candidate.item, f"view {view} is already filled by {result.used[view]} (surer, longer or first)"
             )
@@ -328,8 +370,10 @@ class EchoImageProcessor(BaseImageProcessor):
         try:
             clip = prepared.get(candidate.item) or self.prepare_clip(candidate.clip)
         except RecordRefusedError as error:
+            result.assign(candidate, used=False)
             result.refuse(candidate.item, error.reason)
             return
+        result.assign(candidate, used=True)
         result.clips[view] = clip.frames
         result.frame_counts[view] = clip.num_real
         result.used[view] = Path(candidate.item).name
@@ -424,18 +468,6 @@ def _count_frames(clip: Any) -> int:
     if isinstance(clip, (str, Path)):
         return count_echo_frames(clip)
     return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)
-
-
-def _view_probabilities(view_classifier: ViewClassifier, first_frames: np.ndarray, num_views: int) -> np.ndarray:
-    with torch.inference_mode():
-        answer = view_classifier(torch.from_numpy(first_frames))
-    scores = torch.as_tensor(answer if isinstance(answer, (torch.Tensor, np.ndarray)) else answer.logits).float().cpu()
-    if scores.shape != (len(first_frames), num_views):
-        raise ValueError(
-            f"the view classifier gave shape {tuple(scores.shape)}, expected {(len(first_frames), num_views)}"
-        )
-    is_distribution = bool((scores >= 0).all()) and torch.allclose(scores.sum(-1), torch.ones(len(scores)), atol=1e-3)
-    return (scores if is_distribution else scores.softmax(-1)).numpy()
 
 
 EchoImageProcessor.register_for_auto_class("AutoImageProcessor")

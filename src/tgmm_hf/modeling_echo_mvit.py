@@ -8,17 +8,20 @@ matrix of queries x keys (25,089 x 393 per head in the first block of the paper'
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -111,6 +114,19 @@ class EchoMvitEmbeddings(nn.Module):
         return torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
 
 
+class EchoMvitPoolConvolution(nn.Conv3d):
+    """Depth-wise 3x3x3 convolution whose weight all heads share. Volume (batch, heads * head size, frames, rows,
+    cols)."""
+
+    def __init__(self, head_dim: int, stride: Grid):
+        super().__init__(head_dim, head_dim, 3, stride=stride, padding=1, groups=head_dim, bias=False)
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        heads = volume.shape[1] // self.in_channels
+        weight = self.weight.repeat(heads, 1, 1, 1, 1)
+        return nn.functional.conv3d(volume, weight, stride=self.stride, padding=1, groups=volume.shape[1])
+
+
 class EchoMvitPool(nn.Module):
     """Depth-wise 3x3x3 convolution over the token grid, shared by the heads, then layer norm. The class token skips
     it."""
@@ -118,7 +134,7 @@ class EchoMvitPool(nn.Module):
     def __init__(self, head_dim: int, stride: Grid, eps: float):
         super().__init__()
         self.stride = stride
-        self.convolution = nn.Conv3d(head_dim, head_dim, 3, stride=stride, padding=1, groups=head_dim, bias=False)
+        self.convolution = EchoMvitPoolConvolution(head_dim, stride)
         self.norm = nn.LayerNorm(head_dim, eps=eps)
 
     def forward(self, tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
@@ -129,14 +145,7 @@ class EchoMvitPool(nn.Module):
         # CPU than moving them into the batch. (batch, frames * rows * cols, ...) -> (batch, heads * head size,
         # frames, rows, cols)
         volume = tokens[:, 1:].reshape(batch_size, *grid, heads * head_dim).permute(0, 4, 1, 2, 3)
-        volume = nn.functional.conv3d(
-            volume,
-            self.convolution.weight.repeat(heads, 1, 1, 1, 1),
-            stride=self.stride,
-            padding=1,
-            groups=heads * head_dim,
-        )
-        pooled = volume.permute(0, 2, 3, 4, 1).reshape(batch_size, -1, heads, head_dim)
+        pooled = self.convolution(volume).permute(0, 2, 3, 4, 1).reshape(batch_size, -1, heads, head_dim)
         pooled = self.norm(torch.cat([tokens[:, :1], pooled], dim=1))
         return pooled.transpose(1, 2), pooled_grid(grid, self.stride)
 
@@ -155,8 +164,8 @@ class EchoMvitRelativePositions(nn.Module):
         self.cols = nn.Parameter(torch.zeros(spatial, head_dim))
         self.frames = nn.Parameter(torch.zeros(temporal, head_dim))
 
-    def query_columns(self, query: torch.Tensor) -> torch.Tensor:
-        """Products of each grid query with the offsets to every key row, column and frame.
+    def forward(self, query: torch.Tensor) -> torch.Tensor:
+        """The query's columns: products of each grid query with the offsets to every key row, column and frame.
 
         Query (batch, heads, 1 + tokens, head size) -> (batch, heads, 1 + tokens, key rows + key cols + key frames); the
         class token's are zero.
@@ -225,7 +234,7 @@ class EchoMvitAttention(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(batch, heads, tokens, head size) -> context (batch, tokens, heads, head size)."""
-        extended_query = torch.cat([query * self.scaling, self.positions.query_columns(query)], dim=-1)
+        extended_query = torch.cat([query * self.scaling, self.positions(query)], dim=-1)
         key_columns = self.positions.key_columns(key).expand(*key.shape[:2], -1, -1)
         extended_key = torch.cat([key, key_columns], dim=-1)
         # Flash kernels want one head size for q, k and v, a multiple of 8: zeros cost less than the general kernel
@@ -300,8 +309,11 @@ class EchoMvitPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["EchoMvitLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": EchoMvitLayer, "attentions": EchoMvitAttention}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^projection\."]  # noqa: RUF012 - the trunk of a model with its head
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -359,6 +371,53 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0])
 
 
+@dataclass
+class EchoMvitProjectionOutput(ModelOutput):
+    """Output of [`EchoMvitModelWithProjection`].
+
+    Args:
+        video_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`): EchoPrime's own embedding of a clip,
+            not normalised.
+        last_hidden_state, pooler_output: those of [`EchoMvitModel`].
+    """
+
+    video_embeds: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+
+
+class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
+    """The trunk with the linear head it was trained with: EchoPrime's 512-d embedding. TGMM uses the trunk alone, which
+    `AutoModel` loads from the same directory."""
+
+    def __init__(self, config: EchoMvitConfig):
+        super().__init__(config)
+        self.echo_mvit = EchoMvitModel(config)
+        self.dropout = nn.Dropout(0.5)
+        self.projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self.post_init()
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save so that `AutoModel` finds the trunk in the same directory."""
+        self.config.auto_map = {"AutoModel": f"modeling_echo_mvit.{EchoMvitModel.__name__}"}
+        super().save_pretrained(save_directory, **kwargs)
+        custom_object_save(self, save_directory)  # the code: there is no auto class that would bring it along
+
+    def forward(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> EchoMvitProjectionOutput:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            One clip a row, as `EchoImageProcessor` makes them.
+        """
+        encoded = self.echo_mvit(pixel_values_videos, **kwargs)
+        return EchoMvitProjectionOutput(
+            video_embeds=self.projection(self.dropout(encoded.pooler_output)),
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=encoded.pooler_output,
+        )
+
+
 EchoMvitModel.register_for_auto_class("AutoModel")
 
-__all__ = ["EchoMvitModel", "EchoMvitPreTrainedModel"]
+__all__ = ["EchoMvitModel", "EchoMvitModelWithProjection", "EchoMvitPreTrainedModel"]

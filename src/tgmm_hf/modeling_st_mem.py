@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -54,6 +55,11 @@ class StMemEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """ECG (batch, leads, samples) -> tokens (batch, leads * (patches + 2), hidden)."""
+        return self.join_leads(self.embed_patches(ecg_values))
+
+    def embed_patches(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """ECG (batch, leads, samples) -> patches with their positions (batch, leads, patches, hidden)."""
         batch_size, num_leads, num_samples = ecg_values.shape
         if num_leads != self.num_leads:
             raise ValueError(
@@ -68,7 +74,11 @@ class StMemEmbeddings(nn.Module):
         # (batch, leads, samples) -> (batch, leads, patches, hidden)
         patches = ecg_values.reshape(batch_size, num_leads, num_patches, self.patch_size)
         patches = self.projection_norm(self.patch_projection(self.patch_norm(patches)))
-        patches = patches + self.position_embeddings[:, 1 : num_patches + 1]
+        return patches + self.position_embeddings[:, 1 : num_patches + 1]
+
+    def join_leads(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches of every lead, all or some -> separators around them, lead embeddings added, lead after lead."""
+        batch_size, num_leads, _, _ = patches.shape
         left = (self.separator_embedding + self.position_embeddings[:, :1]).expand(batch_size, num_leads, 1, -1)
         right = (self.separator_embedding + self.position_embeddings[:, -1:]).expand(batch_size, num_leads, 1, -1)
         tokens = torch.cat([left, patches, right], dim=2) + self.lead_embeddings[:, None]
@@ -77,16 +87,16 @@ class StMemEmbeddings(nn.Module):
 
 
 class StMemAttention(nn.Module):
-    def __init__(self, config: StMemConfig):
+    def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int):
         super().__init__()
         self.config = config
         self.head_dim = config.attention_head_size
         self.num_key_value_groups = 1
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        inner_size = config.num_attention_heads * self.head_dim
-        self.qkv = nn.Linear(config.hidden_size, 3 * inner_size)
-        self.output = nn.Linear(inner_size, config.hidden_size)
+        inner_size = num_heads * self.head_dim
+        self.qkv = nn.Linear(hidden_size, 3 * inner_size)
+        self.output = nn.Linear(inner_size, hidden_size)
         self.attention_dropout = config.attention_probs_dropout_prob
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -118,11 +128,11 @@ class StMemAttention(nn.Module):
 
 
 class StMemMlp(nn.Module):
-    def __init__(self, config: StMemConfig):
+    def __init__(self, config: StMemConfig, hidden_size: int, intermediate_size: int):
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -131,14 +141,14 @@ class StMemMlp(nn.Module):
 
 
 class StMemLayer(GradientCheckpointingLayer):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block, of the encoder's width or the pre-training decoder's."""
 
-    def __init__(self, config: StMemConfig):
+    def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int, intermediate_size: int):
         super().__init__()
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = StMemAttention(config)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = StMemMlp(config)
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = StMemAttention(config, hidden_size, num_heads)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = StMemMlp(config, hidden_size, intermediate_size)
 
     def forward(
         self,
@@ -159,8 +169,11 @@ class StMemPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["StMemLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": StMemLayer, "attentions": StMemAttention}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012 - the encoder of a masked autoencoder
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -196,7 +209,8 @@ class StMemModel(StMemPreTrainedModel):
     def __init__(self, config: StMemConfig):
         super().__init__(config)
         self.embeddings = StMemEmbeddings(config)
-        self.layers = nn.ModuleList([StMemLayer(config) for _ in range(config.num_hidden_layers)])
+        sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+        self.layers = nn.ModuleList([StMemLayer(config, *sizes) for _ in range(config.num_hidden_layers)])
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()
@@ -227,7 +241,9 @@ class StMemModel(StMemPreTrainedModel):
         ecg_mask = ecg_mask.bool()
         # NaN or infinity under the mask would survive a multiplication by zero.
         hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask[..., None], 0.0))
-        attention_mask = lead_attention_mask(ecg_mask, hidden_states)
+        # (batch, leads) -> (batch, tokens), in the form that the attention implementation takes
+        token_mask = ecg_mask.repeat_interleave(hidden_states.shape[1] // num_leads, dim=1)
+        attention_mask = create_bidirectional_mask(self.config, hidden_states, token_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         # (batch, leads * (patches + 2), hidden) -> (batch, leads, patches, hidden), separators dropped
@@ -237,19 +253,6 @@ class StMemModel(StMemPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=self.layernorm(patches.flatten(1, 2)), pooler_output=self.layernorm(pooled)
         )
-
-
-def lead_attention_mask(ecg_mask: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor | None:
-    """Additive mask (batch, 1, tokens, tokens) that hides the tokens of unusable leads; None when every lead is
-    usable."""
-    if bool(ecg_mask.all()):
-        return None
-    num_tokens = hidden_states.shape[1]
-    visible = ecg_mask.repeat_interleave(num_tokens // ecg_mask.shape[1], dim=1)
-    hidden = torch.zeros_like(visible, dtype=hidden_states.dtype).masked_fill(
-        ~visible, torch.finfo(hidden_states.dtype).min
-    )
-    return hidden[:, None, None, :].expand(-1, 1, num_tokens, -1)
 
 
 StMemModel.register_for_auto_class("AutoModel")

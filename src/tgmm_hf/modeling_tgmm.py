@@ -5,18 +5,19 @@ tokens, S task-text tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
-from .configuration_tgmm import MODALITIES, SLOTS, TgmmConfig, TgmmTask, check_task
+from .configuration_tgmm import MODALITIES, SLOTS, StMemConfig, TgmmConfig, TgmmTask, check_task
+from .encoders_tgmm import build_encoder, describe_sources, load_encoder, run_encoder
 from .losses_tgmm import (
     cox_loss,
     gather_batch,
@@ -27,8 +28,6 @@ from .losses_tgmm import (
     multiple_choice_loss,
     unlikelihood_loss,
 )
-from .modeling_echo_mvit import EchoMvitModel
-from .modeling_st_mem import StMemModel
 from .modules_tgmm import (
     FusionOutput,
     GuidedOutput,
@@ -45,14 +44,15 @@ from .modules_tgmm import (
 
 # Nothing here runs the pipeline: importing it makes its code part of every saved repository.
 from .pipeline_tgmm import TgmmCardiacPipeline
+from .view_classification_echo import StoredViewClassifier
 
 PIPELINE_TASK = "cardiac-analysis"
 
-IGNORED_ARGUMENTS = {"return_dict", "output_attentions", "output_hidden_states", "num_items_in_batch", "return_loss"}
-"""What the Trainer and pipelines of transformers pass to any model; other unknown arguments are refused."""
+RECORDS = ("hidden_states", "attentions")
+"""What the model and its encoders return beside their output when `output_<name>` asks for it."""
 
-ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
-"""Encoder classes that travel with this file; any other model type goes through `AutoModel`."""
+IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss"}
+"""What the Trainer and pipelines of transformers pass to any model; other unknown arguments are refused."""
 
 
 @dataclass
@@ -78,6 +78,12 @@ class TgmmOutput(ModelOutput):
         gates: subset -> modality -> `(batch_size,)`, mean of G_i(S); valid where `slot_mask` is True.
         lambdas: subset -> name -> `(batch_size,)`, means of eq. (4)-(5).
         by_task: task -> its own output, when several tasks were asked for.
+        hidden_states (`tuple` of `torch.FloatTensor` of shape `(batch_size, 7 * num_fusion_tokens, hidden_size)`): with
+            `output_hidden_states`, the slots' tokens after fusion and after guidance.
+        attentions (`tuple` of one `torch.FloatTensor` of shape `(batch_size, 1, 7 * num_fusion_tokens, 7 *
+            num_fusion_tokens)`): with `output_attentions`, the guidance's weights among them.
+        encoder_hidden_states, encoder_attentions: asked for likewise, modality -> its encoder's, one tensor a layer;
+            their rows are the patients (echo: the clips) that have the modality.
     """
 
     loss: torch.FloatTensor | None = None
@@ -93,17 +99,24 @@ class TgmmOutput(ModelOutput):
     gates: dict[str, dict[str, torch.FloatTensor]] | None = None
     lambdas: dict[str, dict[str, torch.FloatTensor]] | None = None
     by_task: dict[str, "TgmmOutput"] | None = None
+    encoder_hidden_states: dict[str, tuple[torch.FloatTensor, ...]] | None = None
+    encoder_attentions: dict[str, tuple[torch.FloatTensor, ...]] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 class TgmmPreTrainedModel(PreTrainedModel):
     config: TgmmConfig
     base_model_prefix = "tgmm"
-    main_input_name = "ecg_values"
+    main_input_name = "input_ids"
     input_modalities = ("text", "time", "video")
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # our losses are means over the batch: the Trainer must divide by accumulation steps
-    _no_split_modules = ["StMemLayer", "EchoMvitLayer", "BertLayer"]  # noqa: RUF012 - read by transformers
+    # Parts whose inner modules are called by other methods than `forward`, too: accelerate must not tear them apart.
+    _no_split_modules = ["MedFlexFusion", "TextualGuidance", "ResponseDecoder"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _keep_in_fp32_modules_strict = {"standardise"}  # noqa: RUF012 - small differences beside large means
 
@@ -123,7 +136,6 @@ class TgmmPreTrainedModel(PreTrainedModel):
         elif isinstance(module, ResponseDecoder):
             init.normal_(module.positions, std=std)
             init.zeros_(module.bias)
-            init.normal_(module.embedding.weight, std=self.config.hidden_size**-0.5)
         elif isinstance(module, TgmmModel):
             init.normal_(module.view_embeddings, std=std)
         elif isinstance(module, nn.Linear):
@@ -153,15 +165,18 @@ class TgmmModel(TgmmPreTrainedModel):
     """Textual Guidance Multimodal fusion for Multiple cardiac tasks, for any subset of labs, ECG and echo per
     patient."""
 
-    def __init__(self, config: TgmmConfig):
+    view_classifier: StoredViewClassifier | None = None
+
+    def __init__(self, config: TgmmConfig, encoders: Mapping[str, PreTrainedModel] | None = None):
+        """`encoders` (modality -> model) are taken as they are; without them they are built from the config."""
         super().__init__(config)
         if any("question_ids" not in task for task in config.tasks.values()):
             raise ValueError(
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
-        self.labs_encoder = build_encoder(config.labs_config)
-        self.ecg_encoder = build_encoder(config.ecg_config)
-        self.echo_encoder = build_encoder(config.echo_config)
+        self.labs_encoder = encoders["labs"] if encoders else build_encoder(config.labs_config)
+        self.ecg_encoder = encoders["ecg"] if encoders else build_encoder(config.ecg_config)
+        self.echo_encoder = encoders["echo"] if encoders else build_encoder(config.echo_config)
         self.view_embeddings = nn.Parameter(torch.zeros(config.num_views, config.echo_config.hidden_size))
         self.labs_pool = TgmmAttentionPool(config, config.labs_config.hidden_size)
         self.ecg_pool = TgmmAttentionPool(config, config.ecg_config.hidden_size)
@@ -178,12 +193,62 @@ class TgmmModel(TgmmPreTrainedModel):
             self.embedding = nn.Linear(config.hidden_size, config.embedding_dim, bias=False)
         self.post_init()
 
+    @classmethod
+    def from_encoders(
+        cls,
+        labs: str | Path,
+        ecg: str | Path,
+        echo: str | Path,
+        view_classifier: str | Path | None = None,
+        *,
+        tokenizer: Any = None,
+        encoder_dtype: torch.dtype = torch.float32,
+        **settings: Any,
+    ) -> "TgmmModel":
+        """A model around pretrained encoders; fusion, guidance and response are new and have to be trained.
+
+        Its processor: `TgmmProcessor.from_encoders` with the same arguments. Save both into one directory.
+
+        Args:
+            labs, ecg, echo: directories (of `tgmm convert`, for instance) or Hub repositories of the three encoders;
+                see `load_encoder` for what they have to offer.
+            view_classifier: directory or Hub repository of an echo view classifier; the saved model gets a copy of it,
+                which its processor uses for clips without a view name.
+            tokenizer: of the labs encoder; the one beside its weights when None.
+            encoder_dtype: of the encoders' weights, also as saved. The rest stays in float32; `from_pretrained` brings
+                all into one `dtype`, float32 unless told otherwise.
+            settings: of [`TgmmConfig`], beside the encoders' own.
+
+        Raises:
+            ValueError: if an encoder does not meet the contract or lacks weights.
+        """
+        sources = {"labs": labs, "ecg": ecg, "echo": echo}
+        encoders = {name: load_encoder(name, source, encoder_dtype) for name, source in sources.items()}
+        # a config sets its sub-configs' attention to its own, which is none yet
+        attention = {name: encoder.config._attn_implementation for name, encoder in encoders.items()}
+        configs = {f"{name}_config": encoder.config for name, encoder in encoders.items()}
+        config = TgmmConfig(**configs, encoder_sources=describe_sources(sources), **settings)
+        config.tokenize_tasks(tokenizer or AutoTokenizer.from_pretrained(labs))
+        model = cls(config, encoders)
+        for name, encoder in encoders.items():
+            encoder.set_attn_implementation(attention[name])
+        model.initialise_texts()
+        model.view_classifier = None if view_classifier is None else StoredViewClassifier(view_classifier)
+        return model.eval()
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """As every model, in shards of 500 MB; with a copy of the view classifier that `from_encoders` got."""
+        super().save_pretrained(save_directory, **{"max_shard_size": "500MB", **kwargs})
+        if self.view_classifier is not None:
+            self.view_classifier.copy_to(save_directory)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.labs_encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.labs_encoder.set_input_embeddings(value)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -214,14 +279,25 @@ class TgmmModel(TgmmPreTrainedModel):
             censored / 1 event / 2 competing death. Retrieval: `{}`. Each may hold `mask` (batch_size,), True where
             labelled.
         """
-        if unknown := set(kwargs) - IGNORED_ARGUMENTS:
+        if unknown := set(kwargs) - IGNORED_ARGUMENTS - {f"output_{name}" for name in RECORDS}:
             raise TypeError(f"TgmmModel takes no {sorted(unknown)}; tasks are given as task=.")
-        encoded = self.encode(input_ids, attention_mask, ecg_values, ecg_mask, pixel_values_videos, view_mask)
+        records = self._records_asked_for(kwargs)
+        encoded = self.encode(
+            input_ids, attention_mask, ecg_values, ecg_mask, pixel_values_videos, view_mask, **records
+        )
         names = [next(iter(self.config.tasks))] if task is None else [task] if isinstance(task, str) else list(task)
-        outputs = {name: self.answer(encoded, name, None if labels is None else labels.get(name)) for name in names}
+        outputs = {
+            name: self.answer(encoded, name, None if labels is None else labels.get(name), **records) for name in names
+        }
         if task is None or isinstance(task, str):
             return outputs[names[0]]
         return self._join_tasks(outputs)
+
+    def _records_asked_for(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """`output_hidden_states` and `output_attentions`, from the call or the config, where they are set."""
+        asked = {f"output_{name}": kwargs.get(f"output_{name}") for name in RECORDS}
+        asked = {name: getattr(self.config, name) if value is None else value for name, value in asked.items()}
+        return {name: value for name, value in asked.items() if value}
 
     def encode(
         self,
@@ -231,8 +307,12 @@ class TgmmModel(TgmmPreTrainedModel):
         ecg_mask: torch.BoolTensor | None = None,
         pixel_values_videos: torch.FloatTensor | None = None,
         view_mask: torch.BoolTensor | None = None,
+        **records: Any,
     ) -> TgmmEncoded:
-        """Run the three encoders, each only on the patients (and views) that have something to encode."""
+        """Run the three encoders, each only on the patients (and views) that have something to encode.
+
+        records: `output_hidden_states`, `output_attentions`, as the encoders take them.
+        """
         batch_size = _batch_size(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -242,9 +322,11 @@ class TgmmModel(TgmmPreTrainedModel):
             view_mask=view_mask,
         )
         parts = {
-            "labs": None if input_ids is None else self._encode_labs(input_ids, attention_mask),
-            "ecg": None if ecg_values is None else self._encode_ecg(ecg_values, ecg_mask),
-            "echo": None if pixel_values_videos is None else self._encode_echo(pixel_values_videos, view_mask),
+            "labs": None if input_ids is None else self._encode_labs(input_ids, attention_mask, **records),
+            "ecg": None if ecg_values is None else self._encode_ecg(ecg_values, ecg_mask, **records),
+            "echo": None
+            if pixel_values_videos is None
+            else self._encode_echo(pixel_values_videos, view_mask, **records),
         }
         pools = {"labs": self.labs_pool, "ecg": self.ecg_pool, "echo": self.echo_pool}
         tokens, present = {}, {}
@@ -256,9 +338,20 @@ class TgmmModel(TgmmPreTrainedModel):
                 pooled = pools[name](part.summary, part.tokens, part.token_mask)
                 tokens[name] = empty.to(pooled.dtype).index_copy(0, part.rows, pooled)
                 present[name][part.rows] = True
-        return TgmmEncoded(tokens, present)
+        recorded = {
+            record: {name: part.records[record] for name, part in parts.items() if part and record in part.records}
+            for record in RECORDS
+        }
+        return TgmmEncoded(tokens, present, **recorded)
 
-    def answer(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None = None) -> TgmmOutput:
+    def answer(
+        self,
+        encoded: TgmmEncoded,
+        task: str,
+        labels: Mapping[str, torch.Tensor] | None = None,
+        output_hidden_states: Any = None,
+        output_attentions: Any = None,
+    ) -> TgmmOutput:
         """Fusion, guidance and response of one task on encoded patients; the loss too when `labels` are given.
 
         In training every patient is answered for `config.training_subsets` times, each time with other modalities
@@ -283,6 +376,10 @@ class TgmmModel(TgmmPreTrainedModel):
             candidate_attentions=candidate_attentions,
             gates=fused.gates,
             lambdas=fused.lambdas,
+            encoder_hidden_states=encoded.hidden_states or None,
+            encoder_attentions=encoded.attentions or None,
+            hidden_states=guided.hidden_states if output_hidden_states else None,
+            attentions=guided.attentions if output_attentions else None,
         )
         some_evidence = fused.slot_mask.any(1)
         if labels is not None:
@@ -388,21 +485,19 @@ class TgmmModel(TgmmPreTrainedModel):
 
     # --- steps of encode -----------------------------------------------------------------------------------------
 
-    def _encode_labs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> "_Part":
+    def _encode_labs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, **records: Any) -> "_Part":
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = mask.bool().any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.labs_config.hidden_size)
-        if not bool(mask[rows, 0].all()):
-            raise ValueError(
-                "Lab text must be padded on the right (tokenizer.padding_side = 'right'): the text encoder's positions "
-                "are "
-                "absolute, so left padding would change the answer."
-            )
-        hidden = self.labs_encoder(input_ids=input_ids[rows], attention_mask=mask[rows]).last_hidden_state
-        return _Part(rows, hidden[:, 0], hidden, mask[rows].bool())
+        # Text padded on the left moves to the right end: an encoder's positions are absolute, its summary token first.
+        order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
+        input_ids, mask = input_ids[rows].gather(1, order), mask[rows].gather(1, order)
+        encoded = self.labs_encoder(input_ids=input_ids, attention_mask=mask, return_dict=True, **records)
+        hidden = encoded.last_hidden_state.to(self.view_embeddings.dtype)
+        return _Part(rows, hidden[:, 0], hidden, mask.bool(), _records(encoded))
 
-    def _encode_ecg(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None) -> "_Part":
+    def _encode_ecg(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None, **records: Any) -> "_Part":
         mask = (
             torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
             if ecg_mask is None
@@ -411,12 +506,21 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.ecg_config.hidden_size)
-        encoded = self.ecg_encoder(ecg_values=ecg_values[rows].to(self.view_embeddings.dtype), ecg_mask=mask[rows])
+        mask = mask[rows]
+        # NaN under the mask would survive a multiplication by zero; an absent lead is flat
+        values, options = ecg_values[rows].masked_fill(~mask[..., None], 0.0), dict(records)
+        if knows_mask := self.config.ecg_config.model_type == StMemConfig.model_type:
+            options["ecg_mask"] = mask
+        encoded = run_encoder(self.ecg_encoder, values, self.view_embeddings.dtype, **options)
         hidden = encoded.last_hidden_state
-        token_mask = mask[rows].repeat_interleave(hidden.shape[1] // mask.shape[1], dim=1)
-        return _Part(rows, encoded.pooler_output, hidden, token_mask)
+        token_mask = mask.new_ones(hidden.shape[:2])
+        if knows_mask:
+            token_mask = mask.repeat_interleave(hidden.shape[1] // mask.shape[1], dim=1)
+        return _Part(rows, encoded.pooler_output, hidden, token_mask, _records(encoded))
 
-    def _encode_echo(self, pixel_values_videos: torch.Tensor, view_mask: torch.Tensor | None) -> "_Part":
+    def _encode_echo(
+        self, pixel_values_videos: torch.Tensor, view_mask: torch.Tensor | None, **records: Any
+    ) -> "_Part":
         """One token a view: the clip's pooled output plus a learned embedding of the view."""
         mask = (
             torch.ones(pixel_values_videos.shape[:2], dtype=torch.bool, device=pixel_values_videos.device)
@@ -426,20 +530,23 @@ class TgmmModel(TgmmPreTrainedModel):
         rows = mask.any(1).nonzero()[:, 0]
         if not len(rows):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
-        clips = pixel_values_videos[mask].to(self.view_embeddings.dtype)
-        features = self.echo_encoder(pixel_values_videos=clips).pooler_output
+        clips, dtype = pixel_values_videos[mask], self.view_embeddings.dtype
+        encoded = run_encoder(self.echo_encoder, clips, dtype, **records)
+        features = encoded.pooler_output
         patient, view = mask.nonzero(as_tuple=True)
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)
         tokens = views.index_put((patient, view), features + self.view_embeddings[view].to(features.dtype))[rows]
         summary = views[rows].sum(1) / mask[rows].sum(1, keepdim=True)
-        return _Part(rows, summary, tokens, mask[rows])
+        return _Part(rows, summary, tokens, mask[rows], _records(encoded))
 
     # --- steps of answer -----------------------------------------------------------------------------------------
 
     def _guide(self, fused: FusionOutput, task: str) -> GuidedOutput:
         if self.config.guidance == "none":
-            return GuidedOutput(fused.slots, fused.slot_mask)
-        return self.guidance(fused, task, self.get_input_embeddings())
+            return GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
+        device = fused.slots.device
+        question = torch.tensor(self.config.tasks[task]["question_ids"], device=device)
+        return self.guidance(fused, task, self.get_input_embeddings()(question).to(device))
 
     def _respond(self, guided: GuidedOutput, task: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Token log-probabilities (B, C, L), token mask (C, L), attention of each candidate to the slots (B, C, 7)."""
@@ -516,7 +623,12 @@ class TgmmModel(TgmmPreTrainedModel):
             pooled = pool_slots(self._guide(self.fusion(alone.tokens, alone.present), task))
             unit = nn.functional.normalize(self.embedding(pooled), dim=-1)
             embeds[name] = unit * alone.present[name][:, None]
-        output = TgmmOutput(embeds=embeds, embeds_mask=encoded.present)
+        output = TgmmOutput(
+            embeds=embeds,
+            embeds_mask=encoded.present,
+            encoder_hidden_states=encoded.hidden_states or None,
+            encoder_attentions=encoded.attentions or None,
+        )
         if labels is not None:
             output.losses = self._retrieval_losses(task, labels, embeds, encoded.present)
             output.loss = sum(output.losses.values()) / len(output.losses)
@@ -559,29 +671,26 @@ class TgmmModel(TgmmPreTrainedModel):
         learned.copy_(words[torch.tensor(repeated, device=words.device)])
 
     def _initialise_answers(self, first: int, words: torch.Tensor) -> None:
-        """Answer embeddings from vocabulary entry `first` on, at unit length.
-
-        The decoder's state is normalised and the embeddings are its output layer too: their length sets how much the
-        scores of a new model differ between patients, whatever the text encoder's scale.
-        """
+        """Answer embeddings from vocabulary entry `first` on."""
         token_ids = self.config.answer_token_ids[first:]
-        rows = words[torch.tensor(token_ids, dtype=torch.long, device=words.device)]
+        rows = words[torch.tensor(token_ids, dtype=torch.long, device=words.device)].to(self.view_embeddings.dtype)
         if rows.shape[1] != self.config.hidden_size:
             if self.config.guidance == "none":
                 return  # nothing projects text to the model's width: the random start stays
             rows = self.guidance.project_text(rows)
-        self.response.embedding.weight[ResponseDecoder.OFFSET + first :].copy_(nn.functional.normalize(rows, dim=-1))
+        self.response.embedding.weight[ResponseDecoder.OFFSET + first :].copy_(rows)
 
 
 @dataclass
 class _Part:
     """One modality of a batch, only the `rows` (n,) that have it: summary (n, D), tokens (n, L, D), token_mask (n,
-    L)."""
+    L), and the encoder's `RECORDS` where it returned them."""
 
     rows: torch.Tensor
     summary: torch.Tensor
     tokens: torch.Tensor
     token_mask: torch.Tensor
+    records: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, rows: torch.Tensor, width: int) -> "_Part":
@@ -591,6 +700,11 @@ class _Part:
     def scatter(self, batch_size: int) -> torch.Tensor:
         """Summaries at their places in the batch: (B, D), zeros elsewhere."""
         return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
+
+
+def _records(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Hidden states and attentions of an encoder's output, those that it has."""
+    return {name: encoded[name] for name in RECORDS if encoded.get(name) is not None}
 
 
 def _batch_size(**inputs: torch.Tensor | None) -> int:
@@ -612,15 +726,6 @@ def _batch_size(**inputs: torch.Tensor | None) -> int:
             "by the pipeline."
         )
     return next(iter(sizes.values()))
-
-
-def build_encoder(config: Any) -> PreTrainedModel:
-    """The encoder of a sub-config: our own classes, a BERT without its unused pooler, or any `AutoModel`."""
-    if config.model_type in ENCODERS:
-        return ENCODERS[config.model_type]._from_config(config)
-    if config.model_type == "bert":
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    return AutoModel.from_config(config)
 
 
 class TgmmForSequenceClassification(TgmmPreTrainedModel):
@@ -647,6 +752,7 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.tgmm.set_input_embeddings(value)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -672,10 +778,17 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
             view_mask,
             task=self.task,
             labels=targets,
+            return_dict=True,
+            **kwargs,
         )
         # In training the model answers for several copies of the batch; the first is the batch itself.
         batch_size = len(next(x for x in (input_ids, ecg_values, pixel_values_videos) if x is not None))
-        return SequenceClassifierOutput(loss=output.loss, logits=output.logits[:batch_size])
+        return SequenceClassifierOutput(
+            loss=output.loss,
+            logits=output.logits[:batch_size],
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
 
 
 TgmmModel.register_for_auto_class("AutoModel")

@@ -5,7 +5,7 @@ tokens, S task-text tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -19,10 +19,13 @@ class TgmmEncoded:
 
     tokens: modality -> (B, N, d), zeros where absent.
     present: modality -> (B,) bool.
+    hidden_states, attentions: modality -> its encoder's, where they were asked for; only of those who have it.
     """
 
     tokens: dict[str, torch.Tensor]
     present: dict[str, torch.Tensor]
+    hidden_states: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    attentions: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
     def keep(self, modalities: Sequence[str]) -> "TgmmEncoded":
         """The same patients with every other modality made absent."""
@@ -51,12 +54,17 @@ class FusionOutput:
 
 @dataclass
 class GuidedOutput:
-    """slots (B, 7, N, d) under the task's text, its mask, the encoded text (S, d) and the slot map (B, 7, 7)."""
+    """slots (B, 7, N, d) under the task's text, its mask, the encoded text (S, d) and the slot map (B, 7, 7).
+
+    hidden_states: the slots' tokens (B, 7 N, d) before and after; attentions: the weights among them (B, 1, 7 N, 7 N).
+    """
 
     slots: torch.Tensor
     slot_mask: torch.Tensor
     text: torch.Tensor | None = None
     slot_attentions: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] = ()
+    attentions: tuple[torch.Tensor, ...] = ()
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -195,9 +203,10 @@ class TgmmProjection(nn.Module):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eq. (2): softmax(Q K^T / sqrt(d_p)) V, back to width d, and the weights."""
-        weights = masked_softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, mask)
-        return self.output(weights @ value), weights
+        """Eq. (2): softmax(Q K^T / sqrt(d_p)) V, back to width d, and the weights of its one head (B, 1, Q, K)."""
+        scores = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5)[:, None]
+        weights = masked_softmax(scores, mask)
+        return self.output((weights @ value[:, None])[:, 0]), weights
 
 
 def mix(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -317,6 +326,18 @@ class TgmmBlock(nn.Module):
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
+class TgmmLearnedContents(nn.ParameterDict):
+    """C_l of every task that has one, (number of learned tokens, text width).
+
+    It is called, not indexed: only around a call can accelerate bring weights that are offloaded.
+    """
+
+    __call__ = nn.Module.__call__  # ParameterDict forbids it
+
+    def forward(self, task: str) -> torch.Tensor:
+        return self[task]
+
+
 class TextualGuidance(nn.Module):
     """Paper section 4.2.3: the task's text, half human half learned, selects what of the slots matters. Eq. (9)."""
 
@@ -332,7 +353,7 @@ class TextualGuidance(nn.Module):
         self.projection = TgmmProjection(width, config.projection_dim)
         self.gate = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.learned = nn.ParameterDict(
+        self.learned = TgmmLearnedContents(
             {
                 name: nn.Parameter(torch.zeros(task["num_learnable_tokens"], text_width))
                 for name, task in config.tasks.items()
@@ -340,12 +361,14 @@ class TextualGuidance(nn.Module):
             }
         )
 
-    def encode_text(self, task: str, word_embeddings: nn.Module) -> torch.Tensor:
-        """Z_C of one task, (S, d): a one-layer transformer encoder over C_h inserted into C_l."""
-        settings = self.config.tasks[task]
-        question = word_embeddings(torch.tensor(settings["question_ids"], device=self.positions.device))
+    def encode_text(self, task: str, question: torch.Tensor) -> torch.Tensor:
+        """Z_C of one task, (S, d): a one-layer transformer encoder over C_h inserted into C_l.
+
+        question: C_h, the word embeddings of the task's question (tokens, text width).
+        """
+        question = question.to(self.positions.dtype)  # the text encoder may be held in half precision
         if task in self.learned:
-            learned, at = self.learned[task], settings["insert_position"]
+            learned, at = self.learned(task), self.config.tasks[task]["insert_position"]
             question = torch.cat([learned[:at], question, learned[at:]])
         if len(question) > len(self.positions):
             raise ValueError(
@@ -356,9 +379,9 @@ class TextualGuidance(nn.Module):
         text = self.project_text(question) + self.positions[: len(question)]
         return self.text_norm(self.block.feed_forward(self.block.attend_self(text[None])))[0]
 
-    def forward(self, fused: FusionOutput, task: str, word_embeddings: nn.Module) -> GuidedOutput:
+    def forward(self, fused: FusionOutput, task: str, question: torch.Tensor) -> GuidedOutput:
         batch_size, num_slots, num_tokens, _ = fused.slots.shape
-        text = self.encode_text(task, word_embeddings)
+        text = self.encode_text(task, question)
         slots = fused.slots.flatten(1, 2)  # (B, 7, N, d) -> (B, 7 N, d)
         mask = fused.slot_mask.repeat_interleave(num_tokens, dim=1)
         summary = text.mean(0).expand_as(slots)  # Z_C pooled and broadcast over the slots: ours
@@ -366,11 +389,18 @@ class TextualGuidance(nn.Module):
         _, text_key, text_value = self.projection(text.mean(0).expand(batch_size, 1, -1))
         key, _ = mix([slot_key, text_key.expand_as(slot_key)])
         value, _ = mix([slot_value, text_value.expand_as(slot_value)])
-        attended, weights = self.projection.attend(query, key, value, mask[:, None, :])
+        attended, weights = self.projection.attend(query, key, value, mask[:, None, None, :])
         gate = torch.sigmoid(self.gate(torch.cat([slots, summary], dim=-1)))
         guided = self.norm(gate * attended + drop_path(slots, self.config.drop_path, self.training))
-        guided = (guided * mask[..., None]).unflatten(1, (num_slots, num_tokens))
-        return GuidedOutput(guided, fused.slot_mask, text, slot_map(weights, fused.slot_mask))
+        guided = guided * mask[..., None]
+        return GuidedOutput(
+            guided.unflatten(1, (num_slots, num_tokens)),
+            fused.slot_mask,
+            text,
+            slot_map(weights[:, 0], fused.slot_mask),
+            hidden_states=(slots, guided),
+            attentions=(weights,),
+        )
 
 
 def drop_path(hidden_states: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
@@ -411,7 +441,7 @@ class ResponseDecoder(nn.Module):
         """Append `num_tokens` entries to the vocabulary."""
         old = self.embedding.weight
         self.embedding = nn.Embedding(len(old) + num_tokens, old.shape[1]).to(old)
-        nn.init.normal_(self.embedding.weight, std=old.shape[1] ** -0.5)
+        nn.init.normal_(self.embedding.weight, std=self.config.initializer_range)
         self.embedding.weight[: len(old)].copy_(old)
         self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(num_tokens)]))
 
@@ -445,12 +475,14 @@ class ResponseDecoder(nn.Module):
         inputs, targets, token_mask = self.candidate_tokens(task)
         num_candidates, length = inputs.shape
         causal = torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril()
-        hidden_states = self.block.attend_self(self.embedding(inputs) + self.positions[:length], causal)
+        # The few dozen rows of the vocabulary at once: they serve as input and as output embeddings.
+        vocabulary = self.embedding(torch.arange(self.embedding.num_embeddings, device=inputs.device))
+        hidden_states = self.block.attend_self(vocabulary[inputs] + self.positions[:length], causal)
         # Up to here nothing depends on the patient: (C, L, d) -> (B, C L, d), then one look at one memory.
         hidden_states = hidden_states.flatten(0, 1).expand(len(memory), -1, -1)
         hidden_states, weights = self.block.attend_memory(hidden_states, memory, memory_mask[:, None, None, :])
         hidden_states = self.norm(self.block.feed_forward(hidden_states))
-        scores = hidden_states @ self.embedding.weight.T + self.bias
+        scores = hidden_states @ vocabulary.T + self.bias
         log_probs = scores.float().log_softmax(-1).unflatten(1, (num_candidates, length))
         token_log_probs = log_probs.gather(-1, targets.expand(len(memory), -1, -1)[..., None])[..., 0]
         attention = weights.mean(1).unflatten(1, (num_candidates, length)) * token_mask[..., None]

@@ -3,6 +3,7 @@ Python."""
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from .hazards_tgmm import cumulative_incidence
 from .modules_tgmm import TgmmEncoded
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
+A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
 class TgmmCardiacPipeline(Pipeline):
@@ -36,8 +38,8 @@ class TgmmCardiacPipeline(Pipeline):
         one dict a patient (a list for a list, a generator for a generator):
         `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
         {day: p}},
-        "used": {modality: [cells | leads | views]}, "refused": [{"item", "reason"}], "notes": [...], "model",
-        "code_revision"}`.
+        "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
+        "refused": [{"item", "reason"}], "notes": [...], "model", "code_revision"}`.
     """
 
     _load_processor = True
@@ -62,9 +64,7 @@ class TgmmCardiacPipeline(Pipeline):
             return list(self._stream(inputs, batch_size, kwargs))
         if isinstance(inputs, Iterable) and not isinstance(inputs, str):
             return self._stream(inputs, batch_size, kwargs)
-        raise TypeError(
-            f'A patient is a dict like {{"labs": ..., "ecg": ..., "echo": ...}}, got {type(inputs).__name__}.'
-        )
+        raise TypeError(f"{A_PATIENT}, got {type(inputs).__name__}.")
 
     def _stream(self, patients: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
         preprocess, forward, _ = self._sanitize_parameters(**kwargs)
@@ -80,11 +80,14 @@ class TgmmCardiacPipeline(Pipeline):
     ) -> dict[str, Any]:
         """Patients -> model inputs on the model's device, with one report a patient."""
         for patient in patients:
+            if not isinstance(patient, Mapping):
+                raise TypeError(f"{A_PATIENT}, got {type(patient).__name__}.")
             if unknown := set(patient) - set(PATIENT_KEYS):
                 raise ValueError(f"Unknown keys {sorted(unknown)} of a patient; known are {list(PATIENT_KEYS)}.")
         ids = [patient.get("id") for patient in patients]
         if all(patient.get(name) is None for patient in patients for name in MODALITIES):
-            nothing = {"used": {name: [] for name in MODALITIES}, "refused": [], "notes": ["no modality was given"]}
+            nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}, "views": [], "refused": []}
+            nothing["notes"] = ["no modality was given"]
             return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
         features, reports = self.processor(
             **{name: [patient.get(name) for patient in patients] for name in MODALITIES},
@@ -141,7 +144,7 @@ class TgmmCardiacPipeline(Pipeline):
                     result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
-            result |= {"used": report["used"], "refused": report["refused"], "notes": notes}
+            result |= {"used": report["used"], "views": report["views"], "refused": report["refused"], "notes": notes}
             result |= {"model": self.model.name_or_path, "code_revision": code_revision(self.model)}
             results.append(result)
         return results
@@ -174,9 +177,10 @@ class TgmmCardiacPipeline(Pipeline):
 
 def code_revision(model: Any) -> str:
     """The commit the code was loaded from, or a digest of the files beside this one when they come from a directory."""
-    commit = getattr(model.config, "_commit_hash", None)
+    # transformers puts code from the Hub into a package named after its commit
+    commit = re.search(r"\._?([0-9a-f]{40})\.", type(model).__module__)
     if commit:
-        return str(commit)
+        return commit[1]
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*_*.py")):
         if not file.name.startswith("__"):

@@ -7,19 +7,23 @@
 A modality that is absent from the whole batch has no keys; one that is absent for a patient has an all-zero mask.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import BatchFeature, BertTokenizerFast, PreTrainedTokenizerBase
-from transformers.processing_utils import ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, BertTokenizerFast, PreTrainedTokenizerBase
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.utils import cached_file
 
-from .configuration_tgmm import LEADS, VIEWS
+from .configuration_tgmm import LEADS, VIEWS, TgmmConfig, encoder_config
 from .feature_extraction_ecg import EcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor, is_study_batch
 from .labs_tgmm import SEPARATOR, LabsText, gender_of, read_cells
 from .reading_tgmm import RecordRefusedError
+from .view_classification_echo import SUBFOLDER, StoredViewClassifier
 
 BERT_CASED_SIZE = 28_996
 VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
@@ -38,6 +42,10 @@ class TgmmProcessor(ProcessorMixin):
         labs_flags (`bool`, defaults to `False`): append (low), (normal) or (high) from the reference range.
         max_labs_tokens (`int`, defaults to 512): a longer row is cut at a cell boundary, least important columns first
             (paper: 512, the text encoder's positions).
+
+    Attributes:
+        view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view. `from_encoders` sets it,
+            `save_pretrained` puts a copy into the subfolder `view_classifier/`, and `from_pretrained` finds it there.
     """
 
     def __init__(
@@ -57,6 +65,70 @@ class TgmmProcessor(ProcessorMixin):
         self.labs_object = labs_object
         self.labs_flags = labs_flags
         self.max_labs_tokens = max_labs_tokens
+        self.view_classifier: StoredViewClassifier | None = None
+
+    @classmethod
+    def from_encoders(
+        cls,
+        labs: str | Path,
+        ecg: str | Path,
+        echo: str | Path,
+        view_classifier: str | Path | None = None,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> "TgmmProcessor":
+        """The processor of `TgmmModel.from_encoders` with the same arguments.
+
+        Args:
+            labs: directory or Hub repository of the text encoder; its tokenizer is taken unless one is given.
+            ecg, echo: of the other encoders. What `tgmm convert` put beside them prepares their input; beside any other
+                encoder, ours does, for the input size that its config declares.
+            view_classifier: of an echo view classifier, see [`EchoViewClassifier`].
+            tokenizer: of the labs encoder.
+
+        Raises:
+            ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
+        """
+        config = TgmmConfig(
+            **{
+                f"{name}_config": encoder_config(source)
+                for name, source in (("labs", labs), ("ecg", ecg), ("echo", echo))
+            }
+        )
+        processor = _fitting_processor(
+            config,
+            tokenizer or AutoTokenizer.from_pretrained(labs),
+            _own(EcgFeatureExtractor, ecg),
+            _own(EchoImageProcessor, echo),
+        )
+        if view_classifier is not None:
+            processor.view_classifier = StoredViewClassifier(view_classifier)
+        return processor
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
+        """As any processor; a view classifier in the repository's `view_classifier/` is found, loaded when needed."""
+        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        hub = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if kwargs.get(key) is not None}
+        found = cached_file(
+            str(pretrained_model_name_or_path),
+            "config.json",
+            subfolder=SUBFOLDER,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **hub,
+        )
+        if found is not None:
+            processor.view_classifier = StoredViewClassifier(pretrained_model_name_or_path, subfolder=SUBFOLDER, **hub)
+        return processor
+
+    @staticmethod
+    def get_possibly_dynamic_module(module_name: str) -> Any:
+        """The class of a name, as `ProcessorMixin` asks for it to check its parts."""
+        # Without Pillow, transformers' own name stands for a class that nothing is an instance of; ours needs none.
+        if module_name == ImageProcessingMixin.__name__:
+            return ImageProcessingMixin
+        return ProcessorMixin.get_possibly_dynamic_module(module_name)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -70,11 +142,11 @@ class TgmmProcessor(ProcessorMixin):
         *,
         views: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
         view_classifier: Callable[..., Any] | None = None,
-        crop: str = "center",
+        crop: str | None = None,
         generator: np.random.Generator | None = None,
-        on_refusal: str = "raise",
-        return_report: bool = False,
-        return_tensors: str | None = None,
+        on_refusal: str | None = None,
+        return_report: bool | None = None,
+        **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature | tuple[BatchFeature, list[Report]]:
         """Process one patient or a batch; batches may mix patients with different modalities.
 
@@ -85,15 +157,17 @@ class TgmmProcessor(ProcessorMixin):
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
             views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
-            view_classifier: names the view of a clip that `views` does not.
-            crop: ECG window, "center" (prediction), "random" (training) or "three" (start, middle, end: average
-                the predictions).
+            view_classifier: names the view of a clip that `views` does not, see `EchoImageProcessor.prepare_study`;
+                `self.view_classifier` when None.
+            crop: ECG window, "center" (prediction; the default), "random" (training) or "three" (start, middle, end:
+                average the predictions).
             generator: of the random crop.
-            on_refusal: "raise" on the first refused lab cell, ECG or study, or "report" and go on without it. A file of
-                a directory or list (a still, an unknown view) is no error while the study has another that can be used;
-                a clip given under its view is.
+            on_refusal: "raise" (the default) on the first refused lab cell, ECG or study, or "report" and go on without
+                it. A file of a directory or list (a still, an unknown view) is no error while the study has another
+                that can be used; a clip given under its view is.
             return_report: also return one report per patient: {"used": {"labs": [columns], "ecg": [leads], "echo":
-                [views]}, "refused": [{"item", "reason"}], "notes": [...]}.
+                [views]}, "views": [{"item", "view", "confidence", "by", "used"}], one entry a clip that has a view, by
+                "name" or "classifier", "refused": [{"item", "reason"}], "notes": [...]}.
             return_tensors: "pt" or "np"; NumPy arrays when None.
 
         Returns:
@@ -105,6 +179,9 @@ class TgmmProcessor(ProcessorMixin):
             RecordRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
             ValueError: on nothing to process, or batches of different lengths.
         """
+        if unknown := set(kwargs) - {"return_tensors"}:
+            raise TypeError(f"TgmmProcessor takes no {sorted(unknown)}; patients are given as labs=, ecg= and echo=.")
+        on_refusal, crop = on_refusal or "raise", crop or "center"
         if on_refusal not in ("raise", "report"):
             raise ValueError(f"on_refusal must be 'raise' or 'report', got {on_refusal!r}.")
         if crop not in ("center", "random", "three"):
@@ -116,8 +193,17 @@ class TgmmProcessor(ProcessorMixin):
         data |= self._process_labs(rows, reports, on_refusal)
         data |= self._process_ecg(records, reports, on_refusal, crop, generator)
         data |= self._process_echo(studies, reports, on_refusal, study_views, view_classifier)
-        features = BatchFeature(data, tensor_type=return_tensors)
+        features = BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
         return (features, reports) if return_report else features
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
+        """As any processor, with a copy of the view classifier in `view_classifier/`."""
+        if self.view_classifier is not None:
+            self.view_classifier.copy_to(save_directory)
+        files = super().save_pretrained(save_directory, **kwargs)
+        # transformers leaves the saved file's entry on the object, which would then differ from the one it saved
+        self.__dict__.pop("auto_map", None)
+        return files
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
         """Text of one laboratory row, with what was used, dropped for length and refused; never raises for a cell."""
@@ -216,6 +302,7 @@ class TgmmProcessor(ProcessorMixin):
         view_classifier: Callable[..., Any] | None,
     ) -> dict[str, np.ndarray]:
         prepared: list[tuple[int, Any]] = []
+        view_classifier = view_classifier or self.view_classifier
         for index, (study, views, report) in enumerate(zip(studies, study_views, reports, strict=True)):
             if study is None:
                 continue
@@ -225,6 +312,7 @@ class TgmmProcessor(ProcessorMixin):
                 _refuse(error, report, on_refusal)
                 continue
             report["refused"] += clips.refused
+            report["views"] += clips.assignments
             if not clips.clips:
                 _refuse(_no_clip(study, clips.refused), report, on_refusal)
                 continue
@@ -295,13 +383,25 @@ def default_processor(config: Any, tokenizer: PreTrainedTokenizerBase | None = N
     Raises:
         ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
     """
-    tokenizer = tokenizer or bert_cased_tokenizer()
+    return _fitting_processor(config, tokenizer or bert_cased_tokenizer(), EcgFeatureExtractor(), None)
+
+
+def _fitting_processor(
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    extractor: EcgFeatureExtractor | None,
+    image_processor: EchoImageProcessor | None,
+) -> TgmmProcessor:
+    """A processor of these parts, those not given made for the encoders' input sizes; parts that do not fit are
+    refused."""
     if len(tokenizer) > config.labs_config.vocab_size:
         raise ValueError(
             f"The tokenizer has {len(tokenizer)} tokens but the text encoder only {config.labs_config.vocab_size} "
             "embeddings: set labs_config.vocab_size, or train a smaller tokenizer."
         )
-    extractor = EcgFeatureExtractor()
+    extractor = extractor or EcgFeatureExtractor(num_samples=config.ecg_config.seq_length)
+    echo = config.echo_config
+    image_processor = image_processor or EchoImageProcessor(size=echo.image_size, num_frames=echo.num_frames)
     if extractor.num_samples != config.ecg_config.seq_length:
         raise ValueError(
             f"EcgFeatureExtractor gives {extractor.num_samples} samples (9 s at 250 Hz) but the ECG encoder takes "
@@ -309,10 +409,25 @@ def default_processor(config: Any, tokenizer: PreTrainedTokenizerBase | None = N
         )
     return TgmmProcessor(
         extractor,
-        EchoImageProcessor(size=config.echo_config.image_size, num_frames=config.echo_config.num_frames),
+        image_processor,
         tokenizer,
         max_labs_tokens=min(512, config.labs_config.max_position_embeddings),
     )
+
+
+def _own(extractor_class: Any, source: str | Path) -> Any:
+    """The extractor saved beside an encoder, or None if there is none or it is of another kind."""
+    found = cached_file(
+        str(source),
+        "preprocessor_config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if found is None:
+        return None
+    settings = json.loads(Path(found).read_text(encoding="utf-8"))
+    kinds = (settings.get("feature_extractor_type"), settings.get("image_processor_type"))
+    return extractor_class.from_pretrained(source) if extractor_class.__name__ in kinds else None
 
 
 def is_refusal(error: Exception) -> bool:
@@ -325,7 +440,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def _new_report() -> Report:
-    return {"used": {"labs": [], "ecg": [], "echo": []}, "refused": [], "notes": []}
+    return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "notes": []}
 
 
 def _refuse(error: ValueError, report: Report, on_refusal: str) -> None:

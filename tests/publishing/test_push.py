@@ -1,0 +1,253 @@
+"""`tgmm push`: what goes up, what is refused, and that what comes down again is the same model without the package."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hub_server import Hub, running_hub
+from huggingface_hub import HfApi
+from tiny_models import random_batch, smallest_model, tiny_tokenizer
+
+from tgmm_hf import TgmmModel, default_processor
+from tgmm_hf.cli import main
+from tgmm_hf.publishing.push import NotForTheHubError, push_cohort, push_model
+from tgmm_hf.training.saving import save_repository
+
+METRICS = {
+    "data": "demo/data",
+    "data_hash": "abc",
+    "synthetic": True,
+    "split": "test",
+    "hf_diagnosis": {
+        "labs": {"n": 61, "auc": 0.91, "auc_ci": [0.85, 0.97], "accuracy": 0.8, "accuracy_ci": [0.7, 0.9]}
+    },
+    "hf_risk": {"labs": {"n": 17, "c_index": 0.7, "c_index_ci": [0.6, 0.8]}, "ecg": {"n": 0, "c_index": None}},
+    "retrieval": {"labs->ecg": {"n": 61, "lrap_3": 0.62, "lrap_3_ci": None}},
+    "warnings": ["hf_risk: n = 17"],
+}
+RUN = {
+    "run": {"model": {"checkpoint": None}},
+    "data_hash": "abc",
+    "parameters": 1000,
+    "epochs": 8.0,
+    "seed": 0,
+    "versions": {"torch": "2.14"},
+}
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def api(hub: Hub) -> HfApi:
+    return HfApi(endpoint=hub.url, token="any")
+
+
+@pytest.fixture(scope="module")
+def model() -> TgmmModel:
+    return smallest_model(seed=5)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, model: TgmmModel) -> Path:
+    save_repository(model, default_processor(model.config, tiny_tokenizer()), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture(autouse=True)
+def without_xet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+
+
+PULL = """
+import sys
+sys.modules["tgmm_hf"] = None  # importing it raises ImportError
+import json, pathlib
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor, pipeline
+
+repo, work, first, second = sys.argv[1], pathlib.Path(sys.argv[2]), *sys.argv[3:]
+batch = torch.load(work / "batch.pt")
+patient = {"labs": {"Creatinine": 1.4, "age": 71}}
+pulled = {}
+for name, pinned in {"first": {"revision": first}, "latest": {}}.items():
+    pinned["trust_remote_code"] = True
+    model = AutoModel.from_pretrained(repo, **pinned).eval()
+    classifier = AutoModelForSequenceClassification.from_pretrained(repo, **pinned).eval()
+    inputs = AutoProcessor.from_pretrained(repo, **pinned)(**patient, return_tensors="pt")
+    with torch.no_grad():
+        pulled[name] = {
+            "model": model(**batch, task="hf_diagnosis").logits,
+            "classifier": classifier(**batch).logits,
+            "labs": model(**inputs, task="hf_diagnosis").logits,
+            "pipeline": pipeline("cardiac-analysis", model=repo, device="cpu", **pinned)(patient),
+            "marker": getattr(sys.modules[type(model).__module__], "MARKER", None),
+        }
+mixed = AutoModel.from_pretrained(repo, revision=second, code_revision=first, trust_remote_code=True).eval()
+with torch.no_grad():
+    pulled["mixed"] = {"model": mixed(**batch, task="hf_diagnosis").logits}
+pulled["mixed"]["marker"] = getattr(sys.modules[type(mixed).__module__], "MARKER", None)
+torch.save(pulled, work / "pulled.pt")
+assert not any(name.startswith("tgmm_hf.") for name in sys.modules)
+"""
+
+
+def pull(hub: Hub, work: Path, *revisions: str) -> dict:
+    """What a clean process gets from the Hub at the first revision, the latest, and with weights and code mixed."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(work / "home")}
+    completed = subprocess.run(
+        [sys.executable, "-c", PULL, "owner/tgmm", str(work), *revisions],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        cwd=work,
+        capture_output=True,
+        text=True,
+    )
+    assert completed.returncode == 0, completed.stderr[-3000:]
+    return torch.load(work / "pulled.pt", weights_only=False)
+
+
+def test_pushed_over_http_and_pulled_in_a_clean_process(
+    hub: Hub, tmp_path: Path, saved: Path, model: TgmmModel, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Pushed twice, the second time with other weights and code: `revision` and `code_revision` tell them apart."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", "any")
+    batch = random_batch(model.config, batch_size=2)
+    torch.save(batch, tmp_path / "batch.pt")
+    with pytest.raises(SystemExit) as stopped:
+        main(["push", str(saved), "owner/tgmm"])
+    assert stopped.value.code == 0
+    first = hub.repositories["model", "owner/tgmm"].branches["main"]
+    assert first in capsys.readouterr().out
+    other = smallest_model(seed=6)
+    save_repository(other, default_processor(other.config, tiny_tokenizer()), saved)
+    with (saved / "modeling_tgmm.py").open("a") as code:
+        code.write('\nMARKER = "second"\n')
+    second = push_model(saved, "owner/tgmm").oid
+
+    pulled = pull(hub, tmp_path, first, second)
+    expected = {}
+    for name, pushed in (("first", model), ("latest", other)):
+        with torch.no_grad():
+            expected[name] = pushed(**batch, task="hf_diagnosis").logits
+        found = pulled[name]
+        assert torch.equal(found["model"], expected[name]) and torch.equal(found["classifier"], expected[name])
+        probabilities = torch.tensor(list(found["pipeline"]["hf_diagnosis"]["probabilities"].values()))
+        assert torch.allclose(probabilities, found["labs"][0].softmax(-1), atol=1e-6)
+    assert [pulled[name]["marker"] for name in ("first", "latest", "mixed")] == [None, "second", None]
+    assert [pulled[name]["pipeline"]["code_revision"] for name in ("first", "latest")] == [first, second]
+    assert torch.equal(pulled["mixed"]["model"], expected["latest"])
+
+
+def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, tmp_path: Path) -> None:
+    (saved / "run.json").write_text(json.dumps(RUN))
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    encoder = tmp_path / "st-mem"
+    encoder.mkdir()
+    (encoder / "README.md").write_text(
+        "---\nlicense: cc-by-nc-4.0\nlicense_link: https://example.org/l\n---\n# ST-MEM\n"
+    )
+    commit = push_model(
+        saved,
+        "owner/branched",
+        private=True,
+        revision="experiment",
+        metrics=tmp_path / "metrics.json",
+        encoders=[encoder],
+        api=api,
+    )
+    repository = hub.repositories["model", "owner/branched"]
+    assert repository.private and repository.branches["experiment"] == commit.oid
+    assert set(repository.at("main").files) == {".gitattributes"}
+    files = repository.at("experiment").files
+    assert "run.json" not in files and "model.safetensors" in files
+
+    card = files["README.md"].decode()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["license"] == "other" and metadata["library_name"] == "transformers"
+    (entry,) = metadata["model-index"]
+    figures = {(r["task"]["name"], m["type"]): m for r in entry["results"] for m in r["metrics"]}
+    auc = figures["hf_diagnosis from labs", "auc"]
+    assert auc["value"] == 0.91 and auc["args"] == {"confidence_interval": [0.85, 0.97], "n": 61}
+    assert ("hf_risk from ecg", "c_index") not in figures  # nobody was scored
+    for text in ("cc-by-nc-4.0", "`abc`", "0.850 to 0.970", "Not a medical device", "@article", "n = 17", "synthetic"):
+        assert text in card, text
+
+
+@pytest.mark.parametrize("stray", ["patient.json", "prediction.json", "notes.txt", "echo.dcm", "training/a.json"])
+def test_anything_else_in_the_directory_is_refused(hub: Hub, api: HfApi, saved: Path, stray: str) -> None:
+    (saved / stray).parent.mkdir(exist_ok=True)
+    (saved / stray).write_text("{}")
+    with pytest.raises(NotForTheHubError, match=stray):
+        push_model(saved, "owner/refused", api=api)
+    assert ("model", "owner/refused") not in hub.repositories
+
+
+def test_a_link_out_of_the_directory_is_refused(api: HfApi, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    (saved / "vocab.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(NotForTheHubError, match=r"vocab\.json"):
+        push_model(saved, "owner/refused", api=api)
+
+
+def test_incomplete_models_are_refused(api: HfApi, saved: Path) -> None:
+    (saved / "tokenizer.json").unlink()
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(NotForTheHubError, match=r"lacks tokenizer\.json, model\.safetensors"):
+        push_model(saved, "owner/refused", api=api)
+
+
+def test_a_card_of_ones_own_is_kept(hub: Hub, api: HfApi, saved: Path, tmp_path: Path) -> None:
+    (saved / "README.md").write_text("# mine\n")
+    push_model(saved, "owner/own-card", api=api)
+    assert hub.repositories["model", "owner/own-card"].at("main").files["README.md"] == b"# mine\n"
+    with pytest.raises(ValueError, match="uploaded as it is"):
+        push_model(saved, "owner/own-card", metrics=tmp_path / "metrics.json", api=api)
+
+
+def test_an_encoder_without_a_declared_licence_is_refused(api: HfApi, saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no README\.md"):
+        push_model(saved, "owner/refused", encoders=[tmp_path], api=api)
+    (tmp_path / "README.md").write_text("# an encoder\n")
+    with pytest.raises(ValueError, match="declares no licence"):
+        push_model(saved, "owner/refused", encoders=[tmp_path], api=api)
+
+
+def synthetic_cohort(directory: Path) -> Path:
+    (directory / "ecg").mkdir(parents=True)
+    for name in ("cohort.parquet", "truth.parquet", "views.csv", "synth.json", "ecg/1.hea", "ecg/1.dat"):
+        (directory / name).write_bytes(np.random.default_rng(0).bytes(20))
+    (directory / "bayes.json").write_text(json.dumps({"population": {"hf_diagnosis": {"labs": {"auc": 0.8}}}}))
+    return directory
+
+
+def test_synthetic_cohorts_can_be_published_and_no_others(hub: Hub, api: HfApi, tmp_path: Path) -> None:
+    cohort = synthetic_cohort(tmp_path / "cohort")
+    push_cohort(cohort, "owner/cohort", api=api)
+    files = hub.repositories["dataset", "owner/cohort"].at("main").files
+    assert files["ecg/1.dat"] == (cohort / "ecg" / "1.dat").read_bytes()
+    assert "Every patient is invented" in files["README.md"].decode()
+    (cohort / "notes.docx").write_text("")
+    with pytest.raises(NotForTheHubError, match=r"notes\.docx"):
+        push_cohort(cohort, "owner/cohort", api=api)
+    (cohort / "truth.parquet").unlink()
+    with pytest.raises(NotForTheHubError, match="Only synthetic cohorts"):
+        push_cohort(cohort, "owner/cohort", api=api)
+
+
+def test_publishing_data_needs_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["push-data", str(synthetic_cohort(tmp_path / "cohort")), "owner/cohort"])
+    assert stopped.value.code == 2 and "--publish" in capsys.readouterr().err

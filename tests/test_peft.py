@@ -1,0 +1,82 @@
+"""LoRA on the encoders: docs/peft.md runs, and what it leaves behind is the same model again."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import random_batch, smallest_model, tiny_tokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from tgmm_hf import TgmmModel, default_processor
+from tgmm_hf.training.saving import save_repository
+
+peft = pytest.importorskip("peft", reason="peft is an extra: pip install 'tgmm-hf[peft]'")
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "peft.md").read_text()
+TARGETS = {name: pattern.replace("\\|", "|") for name, pattern in re.findall(r"^\| (\w+) \(.*`(.*)` \|$", PAGE, re.M)}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("peft")
+    model = smallest_model(seed=4)
+    save_repository(model, default_processor(model.config, tiny_tokenizer()), directory / "demo" / "model")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def page(directory: Path) -> dict[str, Any]:
+    """What the page's code defines, run from top to bottom where `demo/model` is."""
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+            exec(compile(block, "docs/peft.md", "exec"), names)
+    return names
+
+
+def logits(model: Any) -> torch.Tensor:
+    batch = random_batch(smallest_model().config)
+    with torch.no_grad():
+        return model.eval()(**batch, task="hf_diagnosis").logits
+
+
+def test_the_page_runs_and_the_adapter_is_the_trained_model(page: dict[str, Any], directory: Path) -> None:
+    trained = logits(page["adapted"])
+    assert not torch.allclose(trained, logits(smallest_model(seed=4)), atol=1e-3)
+    loaded = peft.PeftModel.from_pretrained(
+        TgmmModel.from_pretrained(directory / "demo" / "model"), directory / "adapter"
+    )
+    assert torch.allclose(logits(loaded), trained, atol=1e-6)
+    assert torch.allclose(logits(page["merged"]), trained, atol=1e-5)
+    assert torch.allclose(logits(TgmmModel.from_pretrained(directory / "merged")), trained, atol=1e-5)
+    size = (directory / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert size < 0.5 * (directory / "demo" / "model" / "model.safetensors").stat().st_size
+
+
+def test_adapter_and_merged_model_answer_through_the_pipeline(page: dict[str, Any]) -> None:
+    patient = {"labs": {"NTproBNP": 5210, "age": 71}}
+    adapted, merged = (page[name](patient)["hf_diagnosis"]["probabilities"] for name in ("analyse", "analyse_merged"))
+    assert list(adapted.values()) == pytest.approx(list(merged.values()), abs=1e-5)
+
+
+def test_an_adapter_directory_loads_its_base_by_itself(page: dict[str, Any], directory: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(directory)
+    assert torch.allclose(logits(AutoModel.from_pretrained("adapter")), logits(page["adapted"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ["labs", "ecg", "echo"])
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForSequenceClassification])
+def test_every_documented_target_trains_its_encoder_only(directory: Path, encoder: str, auto_class: Any) -> None:
+    pattern = next(pattern for pattern in TARGETS.values() if f"{encoder}_encoder" in pattern)
+    model = auto_class.from_pretrained(directory / "demo" / "model")
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=pattern)).train()
+    trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert trainable and all(f"{encoder}_encoder" in name and "lora_" in name for name in trainable)
+    label = torch.tensor([0, 1, 0, 1])
+    labels = label if auto_class is AutoModelForSequenceClassification else {"hf_diagnosis": {"label": label}}
+    adapted(**random_batch(model.config), labels=labels).loss.backward()
+    moved = [name for name, p in adapted.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    assert any("lora_B" in name for name in moved)
