@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.data.curate.anomalies import check_clips, check_ecgs
-from tgmm_hf.data.curate.flow import EVENTS, NO_CLIP, check_flow, count_flow, draw_flow
+from tgmm_hf.data.curate.flow import EVENTS, NO_CLIP, FlowEntry, check_flow, count_flow, draw_flow
 from tgmm_hf.data.curate.rules import CurateRules, read_hf_codes, read_lab_items
 from tgmm_hf.data.curate.splits import read_splits, split_patients, write_splits
 from tgmm_hf.data.curate.table1 import table_one
@@ -77,9 +77,8 @@ def curate(
         ValueError: a table, code list or rule cannot be used, or nothing is left.
         FileExistsError: `out` holds a cohort that `curate` did not write.
     """
-    rules = rules or CurateRules()
-    out = Path(out)
-    if (out / "cohort.parquet").exists() and not (out / "curate.json").exists():
+    rules, out = rules or CurateRules(), Path(out)
+    if (out / "cohort.parquet").exists() and not (out / "curate.sql").exists():
         raise FileExistsError(f"{out} holds a cohort.parquet that `tgmm curate` did not write: choose another --out.")
     sources = {"mimic_iv": Path(mimic_iv), "mimic_ecg": _path(mimic_ecg), "mimic_echo": _path(mimic_echo)}
     tables = find_tables(sources)
@@ -87,62 +86,109 @@ def curate(
     base = out if root is None else Path(root)
     with tempfile.TemporaryDirectory(prefix=".curate-", dir=out) as scratch:
         database = _open(Path(scratch), memory, threads)
-        script = [
-            load_tables(database, tables),
-            _set_rules(database, rules, sources),
-            _load_lists(database, rules, views),
-        ]
-        script += [_run_step(database, name) for name in SQL[:4]]
-        script.append(_load_units(database))
-        script += [_run_step(database, name) for name in SQL[4:9]]
-        anomalies = _check_files(database, rules, sources, workers) if check_files else _no_anomalies()
-        _register(database, "anomalous_stays", anomalies[anomalies.stay].rename(columns={"id": "hadm_id"}))
-        _register(database, "anomalous_clips", anomalies[~anomalies.stay].rename(columns={"item": "dicom_filepath"}))
-        script += [_run_step(database, name) for name in SQL[9:]]
-        cohort = _cohort_frame(database, sources, base)
-        flow = count_flow(database, rules, sources, check_files)
-        check_flow(flow)
-        if not len(cohort):
-            _write_text(out / "flow.json", json.dumps(flow, indent=1) + "\n")
-            raise ValueError(f"No admission is left; see which step excluded them in {out / 'flow.json'}.")
-        excluded = database.execute(
-            "SELECT s.subject_id::VARCHAR AS patient_id, s.age, s.gender, s.race AS ethnicity, h.prevalent::INTEGER AS "
-            "prevalent FROM decisions AS d JOIN stays AS s USING (hadm_id) JOIN hf_status AS h USING (hadm_id) "
-            "WHERE d.step <> 'included'"
-        ).df()
-        lab_counts = database.execute("SELECT * FROM lab_counts").df().to_dict("records")
-        lists = _list_differences(database)
+        built = _build(database, tables, sources, rules, views, base, workers if check_files else None)
         database.close()
+    (out / "curate.json").unlink(missing_ok=True)  # of an earlier run: it would not fit what is written now
+    _write_text(out / "flow.json", json.dumps(built.flow, indent=1) + "\n")
+    if built.cohort.empty:
+        raise ValueError(f"No admission is left; see which step excluded them in {out / 'flow.json'}.")
     split_file = out / "splits.csv" if splits is None else Path(splits)
-    was_there = split_file.is_file()
-    drawn = read_splits(split_file, cohort.patient_id) if was_there else write_splits(_draw(cohort, rules), split_file)
-    cohort.insert(2, "split", _split_column(cohort, drawn, rules))
-    _write_parquet(cohort, out / "cohort.parquet")
-    _write_text(out / "curate.sql", "\n".join(script))
-    _write_text(out / "flow.json", json.dumps(flow, indent=1) + "\n")
-    _write_with(out / "flow.svg", lambda path: draw_flow(flow, path))
-    _write_text(out / "table1.csv", table_one(cohort, excluded).to_csv(index=False, lineterminator="\n"))
-    if check_files:
-        _write_text(out / "anomalies.csv", anomalies[["id", "item", "reason"]].to_csv(index=False, lineterminator="\n"))
+    kept = split_file.is_file()
+    cohort = _with_split(built.cohort, split_file, rules)
+    _write_results(out, cohort, built, check_files)
     record = {
         "data_hash": read_manifest(out / "cohort.parquet", root=base).digest(),
         "rules": asdict(rules),
         "check_files": check_files,
         "counts": _counts(cohort),
-        "split_file": {"name": split_file.name, "kept": was_there, "sha256": file_digest(split_file)},
+        "split_file": {"name": split_file.name, "kept": kept, "sha256": file_digest(split_file)},
         "inputs": {
             name: {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
             for name, path in tables.items()
             if path is not None
         },
         "absent_tables": [name for name, path in tables.items() if path is None],
-        "lab_results": lab_counts,
-        **lists,
-        "anomalies": anomalies.reason.value_counts().to_dict(),
+        "lab_results": built.lab_counts,
+        **built.list_differences,
+        "anomalies": built.anomalies.reason.value_counts().to_dict(),
         "versions": {name: version(name) for name in ("tgmm-hf", "duckdb", "iterative-stratification")},
     }
     _write_text(out / "curate.json", json.dumps(record, indent=1) + "\n")
     return record
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What the SQL steps leave."""
+
+    cohort: pd.DataFrame  # still without its split
+    excluded: pd.DataFrame  # patient_id, age, gender, ethnicity, prevalent of the stays that were excluded
+    flow: list[FlowEntry]
+    anomalies: pd.DataFrame
+    lab_counts: list[dict[str, Any]]
+    list_differences: dict[str, list[int]]
+    script: list[str]
+
+
+def _build(
+    database: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, Path | None],
+    sources: Mapping[str, Path | None],
+    rules: CurateRules,
+    views: str | Path | None,
+    base: Path,
+    workers: int | None,
+) -> _Built:
+    """Run the steps; with `workers`, the file checks before the decisions."""
+    script = [load_tables(database, tables), _set_rules(database, rules, sources), _load_lists(database, rules, views)]
+    for name in SQL:
+        if name == "05_lab_cells.sql":
+            script.append(_load_units(database))
+        if name == "10_decisions.sql":
+            anomalies = _no_anomalies() if workers is None else _check_files(database, rules, sources, workers)
+            _register(database, "anomalous_stays", anomalies[anomalies.stay].rename(columns={"id": "hadm_id"}))
+            clips = anomalies[~anomalies.stay].rename(columns={"item": "dicom_filepath"})
+            _register(database, "anomalous_clips", clips)
+        script.append(_run_step(database, name))
+    flow = count_flow(database, rules, sources, workers is not None)
+    check_flow(flow)
+    excluded = database.execute(
+        "SELECT s.subject_id::VARCHAR AS patient_id, s.age, s.gender, s.race AS ethnicity, h.prevalent::INTEGER AS "
+        "prevalent FROM decisions AS d JOIN stays AS s USING (hadm_id) JOIN hf_status AS h USING (hadm_id) "
+        "WHERE d.step <> 'included'"
+    ).df()
+    return _Built(
+        cohort=_cohort_frame(database, sources, base),
+        excluded=excluded,
+        flow=flow,
+        anomalies=anomalies,
+        lab_counts=database.execute("SELECT * FROM lab_counts").df().to_dict("records"),
+        list_differences=_list_differences(database),
+        script=script,
+    )
+
+
+def _with_split(cohort: pd.DataFrame, split_file: Path, rules: CurateRules) -> pd.DataFrame:
+    """The cohort with the column `split`, from the file if there is one, else drawn and written to it."""
+    if split_file.is_file():
+        splits = read_splits(split_file, cohort.patient_id)
+    else:
+        splits = write_splits(_draw(cohort, rules), split_file)
+    place = list(cohort.columns).index("patient_id") + 1
+    with_split = cohort.copy()
+    with_split.insert(place, "split", _split_column(cohort, splits, rules))
+    return with_split
+
+
+def _write_results(out: Path, cohort: pd.DataFrame, built: _Built, check_files: bool) -> None:
+    _write_text(out / "curate.sql", "\n".join(built.script))  # first: it marks the directory as curate's
+    _write_parquet(cohort, out / "cohort.parquet")
+    _write_with(out / "flow.svg", lambda path: draw_flow(built.flow, path))
+    table = table_one(cohort, built.excluded)
+    _write_text(out / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
+    if check_files:
+        listed = built.anomalies[["id", "item", "reason"]]
+        _write_text(out / "anomalies.csv", listed.to_csv(index=False, lineterminator="\n"))
 
 
 def summary_text(out: Path, record: Mapping[str, Any]) -> str:
