@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from tgmm_hf import reading_tgmm
 from tgmm_hf.configuration_tgmm import LEADS
+from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.reading_tgmm import (
     RecordRefusedError,
     count_echo_frames,
@@ -553,3 +554,14 @@ def test_real_records(shared_dir):
 def test_real_clip(shared_dir):
     clip = read_echo_clip(shared_dir / "data" / "echo_dicom" / "color3d_jpeg_baseline.dcm")
     assert clip.frames.shape == (16, 480, 640, 3) and clip.colour_space == "YBR" and clip.total_frames == 120
+
+
+def test_normalised_units_are_kept_and_not_mixed_with_volts(tmp_path: Path) -> None:
+    signal = np.random.default_rng(0).normal(size=(5000, 12)) * 8  # would be implausible as millivolts
+    for name, units in (("scaled", ["NU"] * 12), ("mixed", ["mV", *["NU"] * 11])):
+        wfdb.wrsamp(name, 500, units, list(LEADS), signal, fmt=["16"] * 12, write_dir=str(tmp_path))
+    record = read_ecg(tmp_path / "scaled")
+    assert record.units == "normalised" and np.abs(record.signal - signal.T).max() < 1e-2
+    assert EcgFeatureExtractor()(record)["ecg_values"][0].shape == (12, 2250)
+    with pytest.raises(RecordRefusedError, match="others in normalised units"):
+        read_ecg(tmp_path / "mixed")

@@ -84,6 +84,7 @@ def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in project["dependencies"]}
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
+    modules["iterative-stratification"] = "iterstrat"
     known = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"tgmm_hf"}
     for path in SOURCES:
         for node in imports(ast.parse(path.read_text())):

@@ -99,6 +99,106 @@ def synth(
 
 
 @app.command()
+def curate(
+    mimic_iv: Annotated[Path, typer.Option(help="MIMIC-IV (2.2 to 3.1): the directory that holds hosp/.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    mimic_ecg: Annotated[Path | None, typer.Option(help="MIMIC-IV-ECG; without it stays need no ECG.")] = None,
+    mimic_echo: Annotated[Path | None, typer.Option(help="MIMIC-IV-ECHO; without it stays need no echo.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of rules; docs/data.md lists them.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="rule=value, over those of the file. Repeatable.")
+    ] = None,
+    views: Annotated[Path | None, typer.Option(help="CSV with columns dicom_filepath and view.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="Split file to take; default: OUT/splits.csv if there.")] = None,
+    check_files: Annotated[bool, typer.Option("--check-files", help="Read the files; exclude anomalous ones.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: OUT.")] = None,
+    memory: Annotated[str, typer.Option(help="Memory limit of the database; the rest goes to disk.")] = "2GB",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the database; default: all cores.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the file checks.")] = os.cpu_count() or 1,
+) -> None:
+    """Build the cohort of MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO as PhysioNet ships them.
+
+    Writes cohort.parquet (for `tgmm prepare`), flow.json and flow.svg (every exclusion), table1.csv, splits.csv (kept
+    by later runs), curate.sql and curate.json.
+
+    Example: tgmm curate --mimic-iv mimiciv/3.1 --mimic-ecg mimic-iv-ecg/1.0 --mimic-echo mimic-iv-echo/0.1 --out cohort
+    """
+    from tgmm_hf.data.curate.cohort import curate as curate_cohort
+    from tgmm_hf.data.curate.cohort import summary_text
+    from tgmm_hf.data.curate.rules import read_rules
+
+    record = curate_cohort(
+        mimic_iv,
+        out,
+        mimic_ecg=mimic_ecg,
+        mimic_echo=mimic_echo,
+        rules=read_rules(rules, settings or []),
+        views=views,
+        splits=splits,
+        check_files=check_files,
+        root=root,
+        memory=memory,
+        threads=threads,
+        workers=workers,
+    )
+    typer.echo(summary_text(out, record))
+    typer.echo(f"{out / 'cohort.parquet'}, {out / 'flow.svg'}, {out / 'table1.csv'}")
+
+
+@app.command()
+def curate_ptbxl(
+    directory: Annotated[
+        Path, typer.Argument(help="PTB-XL as shipped, or arrays of it (.npz) with their label table.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    likelihood: Annotated[float, typer.Option(min=0, max=100, help="Statements below it (percent) do not count.")] = 0,
+    both: Annotated[str, typer.Option(help="Records with MI and NORM: drop, or mi.")] = "drop",
+    sampling_rate: Annotated[int, typer.Option(help="500 or 100 Hz, of the shipped records.")] = 500,
+    validation_fold: Annotated[int, typer.Option(help="Official fold for validation.")] = 9,
+    test_fold: Annotated[int, typer.Option(help="Official fold for the test.")] = 10,
+) -> None:
+    """Build the infarction task of PTB-XL: MI without NORM against NORM without MI, official folds.
+
+    Age, sex, height and weight are the labs. Prints how many records each other selection rule would give.
+
+    Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort
+    """
+    from tgmm_hf.data.curate.ptbxl import curate_ptbxl as curate_records
+
+    rules = {"likelihood": likelihood, "both": both, "sampling_rate": sampling_rate}
+    record = curate_records(directory, out, **rules, validation_fold=validation_fold, test_fold=test_fold)  # type: ignore[arg-type]
+    for row in record["selections"]:
+        typer.echo("  ".join(f"{name} {value}" for name, value in row.items()))
+    for split, counts in record["counts"].items():
+        typer.echo(f"{split:<11} MI {counts['MI']}, NORM {counts['NORM']}")
+    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml")
+
+
+@app.command()
+def check_manifest(
+    table: Annotated[Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")],
+    root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Take the tasks from this training configuration (YAML).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
+) -> None:
+    """Check a table of your own before `tgmm prepare`: columns, splits, labels, laboratory cells, files.
+
+    Example: tgmm check-manifest cohort.csv
+    """
+    from tgmm_hf.data.check_manifest import check_manifest as check_table
+    from tgmm_hf.data.check_manifest import report_text
+
+    path = table / "cohort.parquet" if table.is_dir() else table
+    tasks = None if config is None else _processor_and_tasks_of_run(config)[1]
+    report = check_table(path, root=root, tasks=tasks)
+    if out is not None:
+        _write_json(out, report)
+    typer.echo(report_text(report))
+    if report["missing_files"]["number"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def prepare(
     cohort: Annotated[
         Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")

@@ -222,6 +222,15 @@ def find_column(name: str) -> LabColumn | None:
     return _BY_KEY.get(_key(name))
 
 
+def unit_factor(column: LabColumn, unit: str) -> float | None:
+    """What a value in `unit` is multiplied by to be in the column's unit; 1 for no unit, None if it is not known."""
+    return _find_factor({column.unit: 1.0, **column.factors}, unit) if unit else 1.0
+
+
+def _find_factor(factors: Mapping[str, float], unit: str) -> float | None:
+    return next((factor for known, factor in factors.items() if _unit_key(known) == _unit_key(unit)), None)
+
+
 @dataclass(frozen=True)
 class LabCell:
     """A present cell: `value` is the text that enters the sentence; `number` (canonical unit) is None for text."""
@@ -442,9 +451,9 @@ def _factor(written: str, unit: str, column: LabColumn) -> float:
         factors = {column.unit: 1.0, **column.factors}
         if not unit:
             return 1.0
-    for known, factor in factors.items():
-        if _unit_key(known) == _unit_key(unit):
-            return factor
+    factor = _find_factor(factors, unit)
+    if factor is not None:
+        return factor
     known_units = ", ".join(name for name in factors if name) or "no unit"
     raise _CellRefusedError(f"unit {unit!r} of {column.name!r} is not known; give the value in one of: {known_units}")
 

@@ -45,6 +45,8 @@ except ImportError:
 
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 VIDEO_SUFFIXES = (".mp4", ".avi")
+NORMALISED_UNITS = ("nu", "normalised", "normalized")
+"""Units of signals that have lost their amplitude; "NU" is what WFDB writes for them."""
 
 # Numbers behind the lead codes of DICOM CID 3001: "5.6.3-9-61" (SCPECG) and "2:61" (MDC) are both lead III.
 _LEAD_OF_CODE = {"1": "I", "2": "II", "61": "III", "62": "aVR", "63": "aVL", "64": "aVF"} | {
@@ -153,7 +155,7 @@ def read_ecg(path: str | Path) -> EcgRecord:
     """Reads a WFDB record (with or without its suffix) or a DICOM 12-lead waveform, in millivolts.
 
     Channels that are none of the twelve leads are left out and named in `notes`; calling two channels the same lead is
-    refused by the feature extractor.
+    refused by the feature extractor. A record in "NU" (normalised units, such as z-scored arrays) keeps them.
 
     Raises:
         RecordRefusedError: the file is missing, unreadable, or has no ECG lead in a known unit.
@@ -256,9 +258,22 @@ def _padding_value(group: Any, dtype: np.dtype) -> float:
 
 def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_rate: float, source: str) -> EcgRecord:
     names, rows, foreign = [], [], []
+    normalised = {
+        unit.strip().casefold() in NORMALISED_UNITS
+        for name, unit, _ in channels
+        if normalise_lead_name(name) is not None
+    }
+    if len(normalised) == 2:
+        raise RecordRefusedError(
+            source, "some leads are in volts, others in normalised units (NU): they do not compare"
+        )
     for name, unit, values in channels:
         if normalise_lead_name(name) is None:
             foreign.append(name)
+            continue
+        if True in normalised:
+            rows.append(np.asarray(values, dtype=np.float64))
+            names.append(name)
             continue
         try:
             rows.append(np.asarray(values, dtype=np.float64) * millivolts_per_unit(unit))
@@ -268,7 +283,8 @@ def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_
     if not rows:
         raise RecordRefusedError(source, f"none of the channels {foreign} is one of the leads {', '.join(LEADS)}")
     notes = [f"channels that are no standard lead were left out: {', '.join(foreign)}"] if foreign else []
-    return EcgRecord(np.stack(rows), sampling_rate, names, "mV", source, notes)
+    units = "normalised" if True in normalised else "mV"
+    return EcgRecord(np.stack(rows), sampling_rate, names, units, source, notes)
 
 
 # ---- echo

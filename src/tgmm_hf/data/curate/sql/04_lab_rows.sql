@@ -1,0 +1,18 @@
+-- The one pass over labevents: listed items of candidate stays, from the start of the stay to the index time. Matched by
+-- patient and time, because about a quarter of the rows carries no hadm_id. charttime is when the sample was taken; its
+-- result may have come later.
+CREATE TABLE lab_rows AS
+SELECT
+    w.hadm_id,
+    i.lab_column,
+    l.charttime,
+    l.storetime,
+    l.labevent_id,
+    coalesce(l.valuenum, TRY_CAST(l.value AS DOUBLE)) AS number,
+    -- results beyond the measuring range stand in value, or (de-identified values) at the head of the comment
+    nullif(regexp_extract(trim(coalesce(nullif(trim(l.value, ' _'), ''), l.comments)), '^[<>]=?\s*[0-9]+(\.[0-9]+)?'), '')
+        AS comparator,
+    coalesce(trim(l.valueuom), '') AS unit
+FROM labevents AS l
+JOIN lab_items AS i USING (itemid)
+JOIN candidates AS w ON l.subject_id = w.subject_id AND l.charttime BETWEEN w.starttime AND w.index_time;

@@ -1,0 +1,58 @@
+"""`tgmm check-manifest` and the JSON Schema of a row."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cohort_files import cohort_rows, write_manifest
+from typer.testing import CliRunner
+
+from tgmm_hf.cli import app
+from tgmm_hf.configuration_tgmm import VIEWS
+from tgmm_hf.data import check_manifest as module
+from tgmm_hf.data.check_manifest import check_manifest
+from tgmm_hf.data.manifest import EVENTS, REQUIRED, SPLITS
+
+SCHEMA = json.loads((Path(module.__file__).parent / "manifest.schema.json").read_text())
+
+
+def test_a_good_table(cohort: Path, tmp_path: Path) -> None:
+    report = check_manifest(cohort / "cohort.csv")
+    assert report["rows"] == report["patients"] == 10 and report["missing_files"]["number"] == 0
+    assert sum(part["rows"] for part in report["splits"].values()) == 10
+    assert report["splits"]["train"]["tasks"]["hf_diagnosis"] == {"0": 3, "1": 3}
+    result = CliRunner().invoke(app, ["check-manifest", str(cohort / "cohort.csv"), "--out", str(tmp_path / "r.json")])
+    assert result.exit_code == 0 and "0 files are not there" in result.output
+    assert json.loads((tmp_path / "r.json").read_text())["rows"] == 10
+
+
+def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
+    rows = cohort_rows(6)
+    for row in rows:
+        row["labs.Potassium"], row["labs.shoe size"], row["ward"] = 140, 43, "B2"
+    path = write_manifest(tmp_path / "cohort.csv", rows)
+    report = check_manifest(path)
+    assert report["missing_files"]["number"] == 4 + 8 and "ecg/0.hea" in report["missing_files"]["examples"]
+    assert report["refused_cells"] == {"Potassium": 6}
+    assert report["unknown_columns"] == ["shoe size"] and report["ignored_columns"] == ["ward"]
+    result = CliRunner().invoke(app, ["check-manifest", str(path)])
+    assert result.exit_code == 1 and "140" not in result.output
+
+
+def test_the_schema_says_what_the_reader_takes() -> None:
+    properties, patterns = SCHEMA["properties"], SCHEMA["patternProperties"]
+    assert SCHEMA["required"] == list(REQUIRED) and properties["split"]["enum"] == list(SPLITS)
+    assert properties["echo_views"]["items"]["enum"] == [*VIEWS, None]
+    assert patterns["^event\\..+"]["enum"] == [*EVENTS, None]
+
+
+def test_the_schema_refuses_what_the_reader_refuses() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    row = {"id": "a", "patient_id": "p", "split": "train", "labs.age": 71, "echo_views": ["A4C", None]}
+    jsonschema.validate(row, SCHEMA)
+    jsonschema.validate({name: row[name] for name in row if name != "echo_views"}, SCHEMA)
+    for wrong in ({"split": "dev"}, {"echo_views": ["A6C"]}, {"event.hf_risk": 3}, {"time.hf_risk": -1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**row, **wrong}, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"ward": "B2", **{name: row[name] for name in REQUIRED}}, SCHEMA)  # no data
