@@ -19,6 +19,8 @@ from test_image_processing_echo import make_clip, write_clip
 from tiny_models import random_batch, smallest_config, tiny_tokenizer
 from torch import nn
 from transformers import (
+    AlbertConfig,
+    AlbertModel,
     AutoConfig,
     AutoModel,
     AutoProcessor,
@@ -39,6 +41,7 @@ from tgmm_hf import VIEWS, EchoMvitModel, StMemModel, TgmmCardiacPipeline, TgmmM
 from tgmm_hf.cli import main
 from tgmm_hf.convert import convert
 from tgmm_hf.convert.convert import processor_for
+from tgmm_hf.view_classification_echo import StoredViewClassifier
 
 SETTINGS: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "embedding_dim": 16}
 
@@ -217,7 +220,8 @@ def test_predict_command_takes_a_classifier_and_a_threshold(encoders, study, tmp
 def test_config_says_where_encoders_are_from_but_no_local_path(encoders, tmp_path):
     assembled(encoders).save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text()
-    assert json.loads(text)["encoder_sources"]["ecg"] == {"source": "ecg", "license": "cc-by-nc-4.0"}
+    assert json.loads(text)["encoder_sources"]["ecg"]["source"] == "ecg"
+    assert json.loads(text)["encoder_sources"]["ecg"]["license"] == "cc-by-nc-4.0"
     assert str(encoders.ecg.parent) not in text
 
 
@@ -334,11 +338,43 @@ def test_encoders_that_do_not_fit_are_refused(encoders, tmp_path):
     ToyEcgModel(ToyEcgConfig(num_leads=8)).save_pretrained(tmp_path / "eight")
     with pytest.raises(ValueError, match="takes 8 leads, the processor makes 12"):
         assembled(encoders, ecg=tmp_path / "eight")
+    narrow = AlbertConfig(
+        vocab_size=1024,
+        embedding_size=16,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    AlbertModel(narrow).save_pretrained(tmp_path / "albert")
+    with pytest.raises(ValueError, match="word embeddings are 16 wide, its hidden states 32"):
+        assembled(encoders, labs=tmp_path / "albert")
     small = BertConfig(vocab_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     BertForMaskedLM(small).save_pretrained(tmp_path / "small")
     tiny_tokenizer().save_pretrained(tmp_path / "small")
     with pytest.raises(ValueError, match=r"tokens but the text encoder only 16 embeddings"):
         TgmmProcessor.from_encoders(**encoders.arguments(labs=tmp_path / "small"))
+
+
+def test_layers_that_cannot_be_told_are_not_frozen(encoders, tmp_path):
+    ToyEcgModel(ToyEcgConfig()).save_pretrained(tmp_path / "toy")
+    model = assembled(encoders, ecg=tmp_path / "toy")
+    with pytest.raises(ValueError, match="ToyEcgModel holds its layers in no"):
+        model.freeze_encoders(1)
+    model.freeze_encoders(0)
+
+
+def test_only_the_files_of_a_classifier_are_copied(encoders, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(encoders.view_classifier, source)
+    (source / "patients.csv").write_text("someone")
+    (source / "checkpoint-5").mkdir()
+    target = tmp_path / "model" / "view_classifier"
+    target.mkdir(parents=True)
+    (target / "model-00001-of-00002.safetensors").write_text("of an earlier one")
+    StoredViewClassifier(source).copy_to(tmp_path / "model")
+    names = {path.name for path in target.iterdir()}
+    assert names == {"config.json", "preprocessor_config.json", "model.safetensors", "README.md"}
 
 
 def test_missing_weights_are_refused(encoders, tmp_path):

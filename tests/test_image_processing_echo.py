@@ -342,6 +342,8 @@ def test_view_classifier(processor, study, clip):
     named = BrightnessClassifier([scores("A4C", 9), scores("SSN", 2), scores("A5C", 1)])
     prepared = processor.prepare_study(study, views={"b.dcm": "A4C"}, view_classifier=named)
     assert prepared.used["A4C"] == "b.dcm"  # a given name is certain
+    sure = BrightnessClassifier([scores("A4C", 40), scores("SSN", 2), scores("A5C", 1)])  # its probability rounds to 1
+    assert processor.prepare_study(study, views={"a.dcm": "A4C"}, view_classifier=sure).used["A4C"] == "a.dcm"
 
 
 def test_view_classifier_may_give_probabilities(processor, study):

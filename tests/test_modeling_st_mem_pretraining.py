@@ -44,6 +44,21 @@ def test_hidden_patches_do_not_reach_the_prediction():
     assert not torch.equal(first.logits, model(changed, noise=noise).logits)
 
 
+def test_unusable_leads_do_not_count():
+    model = small_model().eval()
+    ecg, noise, mask = torch.randn(2, 12, 2250), torch.rand(2, 12, 30), torch.ones(2, 12, dtype=torch.bool)
+    mask[0, 3] = False
+    other = ecg.clone()
+    other[0, 3] = torch.nan
+    first, second = (model(x, ecg_mask=mask, noise=noise) for x in (ecg, other))
+    assert torch.equal(first.loss, second.loss)
+    error = (first.logits - ecg.masked_fill(~mask[..., None], 0).unflatten(2, (30, 75))).square().mean(-1)
+    if model.config.norm_pix_loss is False:
+        assert torch.allclose(first.loss, error[first.mask & mask[..., None]].mean())
+    with pytest.raises(ValueError, match="No usable lead"):
+        model(ecg, ecg_mask=torch.zeros_like(mask))
+
+
 def test_a_training_step_moves_every_parameter_but_the_positions():
     model = small_model().train()
     before = {name: p.clone() for name, p in model.named_parameters()}

@@ -294,6 +294,10 @@ def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monk
     assert train["label_hf_diagnosis"][1] == 0
 
 
+def stop(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_file_replaced_under_its_name_is_read_again(processor, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
     rows = cohort_rows(5)
@@ -310,6 +314,12 @@ def test_a_file_replaced_under_its_name_is_read_again(processor, tmp_path, monke
     second = prepare(table, out, processor)
     assert second["data_hash"] != first["data_hash"]
     assert (out / "train" / "00001.arrow").stat().st_mtime_ns == other_shard
+    write_ecg(tmp_path / "ecg" / "0", 78)
+    monkeypatch.setattr(prepare_module, "_run", stop)  # as if killed before the shard was rewritten
+    with pytest.raises(KeyboardInterrupt):
+        prepare(table, out, processor)
+    with pytest.raises(FileNotFoundError, match="run `tgmm prepare`"):
+        load_prepared(out)
 
 
 def test_full_disk_is_noticed_before_the_start(cohort, processor, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.evaluate import evaluate
 from tgmm_hf.evaluation.predictions import SUBSETS, collect_predictions
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
-from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
+from tgmm_hf.evaluation.unseen import SEEN, UNKNOWN, check_unseen, seen_patients, training_directory
 from tgmm_hf.hazards_tgmm import cumulative_incidence
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
@@ -145,16 +145,35 @@ def test_baseline_in_the_configuration_survives_saving(tmp_path):
 def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path):
     saved = tmp_path / "model"
     shutil.copytree(evaluated[0], saved)
-    (warning,) = [w for w in evaluated[2]["warnings"] if "seen" in w]  # nothing is known about this model's training
-    assert "could not be checked" in warning
-    patients = load_prepared(data_dir)["test"].with_format(None)["patient_id"]
-    training_directory(saved).mkdir()
-    (training_directory(saved) / SEEN).write_text(json.dumps(["someone", patients[3]]))
-    with pytest.raises(ValueError, match="1 of the patients to be scored were in the model's training"):
+    assert UNKNOWN in evaluated[2]["warnings"]  # nothing is known about this model's training
+    rows = load_prepared(data_dir)["test"]
+    patients = rows.with_format(None)["patient_id"]
+    own, other = "hash of its data", "hash of other data"
+    seen = {"data_hash": own, "complete": True, "patients": ["someone", patients[3]]}
+    write(saved / "run.json", {"data_hash": own, "run": {"model": {"checkpoint": None}}})
+    write(training_directory(saved) / SEEN, seen)
+    with pytest.raises(ValueError, match="1 of the patients to be scored were in a training"):
         evaluate(saved, data_dir, tmp_path / "out", bootstrap=20, progress=False)
-    (training_directory(saved) / SEEN).write_text(json.dumps(["someone"]))
-    rows, other = load_prepared(data_dir)["test"], "hash of other data"
+    write(training_directory(saved) / SEEN, {**seen, "patients": ["someone"]})
     assert check_unseen(saved, other, rows, "test") == []
-    (saved / "run.json").write_text(json.dumps({"data_hash": other}))
-    assert check_unseen(saved, other, rows, "test") == []
-    assert "this is validation" in check_unseen(saved, other, rows, "validation")[0]
+    assert check_unseen(saved, own, rows, "test") == []
+    assert "this is validation" in check_unseen(saved, own, rows, "validation")[0]
+    # Another training has begun in the same place, or the checkpoint's patients are not known.
+    write(training_directory(saved) / SEEN, {**seen, "data_hash": other})
+    assert check_unseen(saved, other, rows, "test") == [UNKNOWN]
+    write(training_directory(saved) / SEEN, {**seen, "patients": [], "complete": False})
+    assert check_unseen(saved, other, rows, "test") == [UNKNOWN]
+
+
+def test_fine_tuning_remembers_whom_the_checkpoint_has_seen(data_dir, tmp_path):
+    rows = load_prepared(data_dir)["test"]
+    earlier = {"data_hash": "a", "complete": True, "patients": ["someone"]}
+    assert not seen_patients("b", [rows], str(tmp_path / "model"))["complete"]
+    write(training_directory(tmp_path / "model") / SEEN, earlier)
+    seen = seen_patients("b", [rows], str(tmp_path / "model"))
+    assert seen["complete"] and "someone" in seen["patients"] and len(seen["patients"]) == PATIENTS + 1
+
+
+def write(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))

@@ -28,6 +28,12 @@ def load(name: str) -> Any:
     return evaluate.load(str(MODULES / name))
 
 
+@pytest.mark.parametrize("name", ["lrap", "recall_at_k"])
+def test_a_score_that_is_no_number_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        load(name).compute(predictions=[[float("nan"), 0.1], [0.2, 0.1]], references=[0, 0])
+
+
 def test_c_index_agrees_with_lifelines_and_has_an_interval() -> None:
     generator = np.random.default_rng(0)
     risk, time, event = generator.normal(size=80), generator.exponential(300, 80).round(), generator.integers(0, 2, 80)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -66,7 +68,9 @@ def saved(tmp_path: Path, model: TgmmModel) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def without_xet(monkeypatch: pytest.MonkeyPatch) -> None:
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain uploads, and not offline: `make test` is, but the Hub of these tests is this machine."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
 
 
@@ -166,6 +170,7 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
         revision="experiment",
         metrics=tmp_path / "metrics.json",
         encoders=[encoder],
+        accept_licences=True,
         api=api,
     )
     repository = hub.repositories["model", "owner/branched"]
@@ -225,10 +230,38 @@ def test_an_encoder_without_a_declared_licence_is_refused(api: HfApi, saved: Pat
         push_model(saved, "owner/refused", encoders=[tmp_path], api=api)
 
 
+def test_closed_licences_have_to_be_acknowledged_and_all_are_in_the_card(
+    hub: Hub, api: HfApi, saved: Path, tmp_path: Path
+) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    config["encoder_sources"] = {
+        "labs": {"source": "bert", "license": "mit", "license_name": None, "license_link": None},
+        "ecg": {
+            "source": "st_mem",
+            "license": "cc-by-nc-4.0",
+            "license_name": None,
+            "license_link": "https://x.org/nc",
+        },
+    }
+    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "view_classifier").mkdir()
+    (saved / "view_classifier" / "README.md").write_text("---\nlicense: other\nlicense_name: views-licence\n---\n")
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    with pytest.raises(NotForTheHubError, match="(?s)cc-by-nc-4.0.*views-licence.*accept-licences") as refused:
+        push_model(saved, "owner/licences", encoders=[tmp_path], api=api)
+    assert "bert" not in str(refused.value)
+    push_model(saved, "owner/licences", encoders=[tmp_path], accept_licences=True, api=api)
+    card = hub.repositories["model", "owner/licences"].at("main").files["README.md"].decode()
+    for text in ("license: other", "`bert`: mit", "cc-by-nc-4.0, https://x.org/nc", "views-licence", "apache-2.0"):
+        assert text in card, text
+
+
 def synthetic_cohort(directory: Path) -> Path:
     (directory / "ecg").mkdir(parents=True)
-    for name in ("cohort.parquet", "truth.parquet", "views.csv", "synth.json", "ecg/1.hea", "ecg/1.dat"):
+    for name in ("truth.parquet", "views.csv", "synth.json", "ecg/1.hea", "ecg/1.dat"):
         (directory / name).write_bytes(np.random.default_rng(0).bytes(20))
+    table = pa.table({"id": ["1"], "ecg_path": ["ecg/1"], "echo_paths": pa.array([None], pa.list_(pa.string()))})
+    pq.write_table(table, directory / "cohort.parquet")
     (directory / "bayes.json").write_text(json.dumps({"population": {"hf_diagnosis": {"labs": {"auc": 0.8}}}}))
     return directory
 
@@ -239,9 +272,12 @@ def test_synthetic_cohorts_can_be_published_and_no_others(hub: Hub, api: HfApi, 
     files = hub.repositories["dataset", "owner/cohort"].at("main").files
     assert files["ecg/1.dat"] == (cohort / "ecg" / "1.dat").read_bytes()
     assert "Every patient is invented" in files["README.md"].decode()
-    (cohort / "notes.docx").write_text("")
-    with pytest.raises(NotForTheHubError, match=r"notes\.docx"):
-        push_cohort(cohort, "owner/cohort", api=api)
+    for stray in ("notes.docx", "ecg/2.hea", "mine/smith.dcm", "hospital_labs.csv"):
+        (cohort / stray).parent.mkdir(exist_ok=True)
+        (cohort / stray).write_text("")
+        with pytest.raises(NotForTheHubError, match=stray):
+            push_cohort(cohort, "owner/cohort", api=api)
+        (cohort / stray).unlink()
     (cohort / "truth.parquet").unlink()
     with pytest.raises(NotForTheHubError, match="Only synthetic cohorts"):
         push_cohort(cohort, "owner/cohort", api=api)

@@ -114,7 +114,7 @@ def test_a_stopped_cosine_run_keeps_its_number_of_epochs(prepared_dir: Path, tmp
 
 def test_patients_are_listed_beside_the_model_and_not_in_it(trained: tuple[RunArguments, dict[str, Any]]) -> None:
     run, _ = trained
-    seen = json.loads((run.training_directory / "patients.json").read_text())
+    seen = json.loads((run.training_directory / "patients.json").read_text())["patients"]
     assert len(seen) == 24 + 16
     assert {patient.rstrip("0123456789") for patient in seen} == {"train", "validation"}
     assert not (Path(run.output) / "patients.json").exists()

@@ -79,10 +79,6 @@ CONVNEXT = (
 )
 
 
-HEAD_SIZE = 64
-"""Width of a head in every published ST-MEM; the shapes do not tell it."""
-
-
 @dataclass
 class Converted:
     """A model with the published weights, and the published tensors that have no place in it."""
@@ -91,7 +87,7 @@ class Converted:
     dropped: list[str] = field(default_factory=list)
 
 
-def st_mem(weights: Mapping[str, torch.Tensor]) -> Converted:
+def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -> Converted:
     """ST-MEM's encoder file, a fine-tuned encoder, or the full masked autoencoder.
 
     Sizes, also the number of leads, are read from the shapes; how wide a head is cannot be, and is 64 in every
@@ -102,9 +98,9 @@ def st_mem(weights: Mapping[str, torch.Tensor]) -> Converted:
     """
     remaining = dict(weights)
     if any(name.startswith("encoder.") for name in remaining):
-        return _st_mem_autoencoder(remaining, HEAD_SIZE)
+        return _st_mem_autoencoder(remaining, attention_head_size)
     head = take(remaining, ["head."])
-    renamed, config = _st_mem_encoder(remaining, HEAD_SIZE)
+    renamed, config = _st_mem_encoder(remaining, attention_head_size)
     return Converted(build(lambda: StMemModel(config), renamed), list(head))
 
 
@@ -183,7 +179,7 @@ def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> d
     if remainder or rest:
         raise ConversionError(
             f"{first}.attn.fn.to_qkv.weight has {3 * inner + remainder} rows, expected 3 x heads x {head_size}: "
-            "no published ST-MEM has other heads."
+            "published sizes have heads of 64; give another to tgmm_hf.convert.encoders.st_mem as attention_head_size."
         )
     if heads == 1 and inner == width:
         for index in range(layers):
