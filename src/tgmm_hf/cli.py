@@ -249,8 +249,8 @@ def train(
     from tgmm_hf.training.train import train as train_model
 
     record = train_model(run)
-    ((metric, value),) = record["best_metric"].items()
-    typer.echo(f"{run.output}: validation {metric} {value:.4f} at step {record['best_step']}; history in run.json")
+    ((metric, value),) = record["kept_metric"].items()
+    typer.echo(f"{run.output}: validation {metric} {value:.4f} at step {record['kept_step']}; history in run.json")
 
 
 @app.command()

@@ -36,6 +36,7 @@ def test_committed_configurations_are_valid(path: Path) -> None:
         ({"optimisation": 3}, "optimisation must be a mapping of settings, got 3"),
         ({"tasks": {}}, "name at least one task"),
         ({"tasks": ["hf_diagnosis"]}, "tasks must be a mapping"),
+        ({"optimisation": {"keep": "last"}}, "set early_stopping_patience: null .it is 5."),
         ({"optimisation": {"warmup_fraction": 0.1}}, "plateau schedule has no warm-up"),
     ],
 )

@@ -70,6 +70,8 @@ class OptimisationArguments:
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         selection: validation metric that picks the best epoch, stops early and drives the plateau schedule: "score" or
             "loss", see [`~tgmm_hf.training.validation.validation_metrics`].
+        keep: which epoch's weights are saved: the "best" by `selection`, or the "last", which excludes early stopping.
+            The cosine schedule is made for the last one, and no small validation split decides then.
         early_stopping_patience: epochs without improvement before training stops; null never stops early.
         logging_steps: optimizer steps between two logged lines.
     """
@@ -88,6 +90,7 @@ class OptimisationArguments:
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     selection: Literal["score", "loss"] = "score"
+    keep: Literal["best", "last"] = "best"
     early_stopping_patience: int | None = 5
     logging_steps: int = 10
 
@@ -122,6 +125,12 @@ class RunArguments:
             raise ValueError(
                 f"optimisation.warmup_fraction is {self.optimisation.warmup_fraction}, but the plateau schedule has no "
                 "warm-up: use schedule: cosine, or leave it out."
+            )
+
+        if self.optimisation.keep == "last" and self.optimisation.early_stopping_patience is not None:
+            raise ValueError(
+                "optimisation.keep is last, so stopping early would keep an epoch that is neither best nor last: set "
+                f"early_stopping_patience: null (it is {self.optimisation.early_stopping_patience}), or keep: best."
             )
 
     @property

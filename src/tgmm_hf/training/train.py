@@ -261,7 +261,13 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: float) -> dict[str, Any]:
     model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.state
-    parameters = list(model.parameters())
+    parameters, selection = list(model.parameters()), run.optimisation.selection
+    step, figure = state.best_global_step, state.best_metric
+    if run.optimisation.keep == "last":
+        step, figure = (
+            state.global_step,
+            [line for line in state.log_history if "eval_loss" in line][-1][f"eval_{selection}"],
+        )
     return {
         "run": run.to_dict(),
         "seed": run.seed,
@@ -271,8 +277,8 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "processes": trainer.args.world_size,
         "epochs": state.epoch,
-        "best_step": state.best_global_step,
-        "best_metric": {run.optimisation.selection: state.best_metric},
+        "kept_step": step,
+        "kept_metric": {selection: figure},
         "seconds": round(seconds, 1),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": state.log_history,

@@ -155,7 +155,7 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=optimisation.keep == "best",
         metric_for_best_model=optimisation.selection,
         greater_is_better=greater_is_better,
         restore_callback_states_from_checkpoint=True,
