@@ -264,10 +264,8 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
     parameters, selection = list(model.parameters()), run.optimisation.selection
     step, figure = state.best_global_step, state.best_metric
     if run.optimisation.keep == "last":
-        step, figure = (
-            state.global_step,
-            [line for line in state.log_history if "eval_loss" in line][-1][f"eval_{selection}"],
-        )
+        last = [line for line in state.log_history if "eval_loss" in line][-1]
+        step, figure = state.global_step, last[f"eval_{selection}"]
     return {
         "run": run.to_dict(),
         "seed": run.seed,
