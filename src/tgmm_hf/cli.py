@@ -531,6 +531,8 @@ def _check_model(model: str) -> None:
     """Say at once that a directory does not exist, instead of asking the Hub for it."""
     if not Path(model).is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
         raise FileNotFoundError(f"There is no directory {model} (a Hub repository would read owner/name).")
+    if not Path(model).is_dir():
+        typer.echo(f"There is no directory {model} here: asking the Hugging Face Hub for it.", err=True)
 
 
 def _used(used: Mapping[str, Sequence[str]]) -> str:
