@@ -92,7 +92,7 @@ demo: demo/prediction.json
 	@echo "  prediction.json  one test patient"
 
 demo/cohort/cohort.parquet: | $(RUNTIME)
-	$(TGMM) synth demo/cohort --patients $(DEMO_PATIENTS) --seed $(DEMO_SEED) --evidence strong $(SMALL_CLIPS)
+	$(TGMM) synth demo/cohort --patients $(DEMO_PATIENTS) --seed $(DEMO_SEED) --evidence strong --height 96 --width 128
 
 demo/data/prepare.json: demo/cohort/cohort.parquet
 	$(TGMM) prepare demo/cohort --out demo/data
