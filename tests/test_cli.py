@@ -104,6 +104,15 @@ def test_prepare_for_the_tasks_of_a_configuration(root: Path, capsys: pytest.Cap
     assert json.loads((root / "own" / "prepare.json").read_text())["tasks"] == {"rhythm": "diagnosis"}
 
 
+def test_a_named_file_that_is_not_there_is_a_wrong_call(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "age.json").write_text('{"age": 71}')
+    words = ["predict", root / "model", "--labs", root / "age.json", "--ecg", root / "nosuch", "--echo", root / "no"]
+    assert run(*words, "--out", root / "none.json") == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "there is no" in message and "nosuch" in message
+    assert not (root / "none.json").exists()
+
+
 def test_what_cannot_be_read_is_refused_and_the_rest_used(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "broken.dcm").write_bytes(b"not a DICOM file")
     (root / "age.json").write_text('{"age": 71}')

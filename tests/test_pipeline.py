@@ -12,6 +12,7 @@ from transformers import pipeline
 
 import tgmm_hf
 from tgmm_hf.configuration_tgmm import LEADS, MODALITIES
+from tgmm_hf.evaluation.survival import fit_baseline_hazards
 
 TASKS = ["hf_diagnosis", "hf_risk", "retrieval"]
 
@@ -120,3 +121,18 @@ def test_half_precision_answers(pipe):
         assert list(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(
             list(full["hf_diagnosis"]["probabilities"].values()), abs=0.05
         )
+
+
+def test_a_score_beyond_the_fitted_patients_is_said(pipe: tgmm_hf.TgmmCardiacPipeline) -> None:
+    patient = {"labs": {"Creatinine": 1.4, "age": 71}}
+    risk = pipe(patient, tasks=["hf_risk"])["hf_risk"]["risk"]
+    task = pipe.model.config.tasks["hf_risk"]
+    random = np.random.default_rng(0)
+    for shift, outside in ((0.0, False), (9.0, True)):
+        scores = np.append(random.normal(risk + shift, 1, 48), [risk + shift - 3, risk + shift + 3])
+        time, event = random.exponential(900, 50), random.integers(0, 3, 50)
+        task["baselines"] = {"labs": fit_baseline_hazards(scores, time, event)}
+        answer = pipe(patient, tasks=["hf_risk"])
+        assert any("extrapolated" in note for note in answer["notes"]) is outside
+        assert answer["hf_risk"]["risk_by_day"]
+    del task["baselines"]

@@ -325,6 +325,9 @@ def predict(
         raise typer.BadParameter("--views and --id are for one patient; a manifest has columns for them")
     if (manifest is None) == all(path is None for path in one.values()):
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
+    _check_model(model)
+    if absent := [str(path) for path in (labs, ecg, echo, views, manifest) if path is not None and not _is_there(path)]:
+        raise typer.BadParameter(f"there is no {', no '.join(absent)}")
     if manifest is None:
         patients = [_patient(identifier, labs, ecg, echo, views)]
     else:
@@ -433,6 +436,11 @@ def push_data(
     typer.echo(push_cohort(cohort, repo, private=private or None).commit_url)
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file, directory or WFDB record (named without its suffix) exists."""
+    return path.exists() or path.with_name(f"{path.name}.hea").exists()
+
+
 def _patient(
     identifier: str | None, labs: Path | None, ecg: Path | None, echo: Path | None, views: Path | None
 ) -> dict[str, Any]:
@@ -492,7 +500,6 @@ def _pipeline(model: str, view_classifier: str | None, view_threshold: float | N
     """The model's pipeline; clips of unknown view go to this classifier, or to the one saved with the model."""
     from tgmm_hf import StoredViewClassifier, TgmmCardiacPipeline, TgmmModel, TgmmProcessor
 
-    _check_model(model)
     processor = TgmmProcessor.from_pretrained(model)
     if view_classifier is not None:
         _check_model(view_classifier)

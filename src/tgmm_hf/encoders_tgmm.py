@@ -57,15 +57,14 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
             f"{source} lacks {len(missing)} weights of {type(encoder).__name__}, among them "
             f"{', '.join(missing[:3])}: they would be random."
         )
-    _check_words(modality, encoder)
+    if modality == "labs":
+        _check_words(encoder)
     encoder.config.name_or_path = _name(source)
     return encoder
 
 
-def _check_words(modality: str, encoder: PreTrainedModel) -> None:
+def _check_words(encoder: PreTrainedModel) -> None:
     """Guidance reads the text encoder's word embeddings as vectors of its width; those of ALBERT are narrower."""
-    if modality != "labs":
-        return
     width, wanted = encoder.get_input_embeddings().weight.shape[1], encoder.config.hidden_size
     if width != wanted:
         raise ValueError(

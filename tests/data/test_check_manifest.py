@@ -39,6 +39,13 @@ def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "140" not in result.output
 
 
+@pytest.mark.parametrize("name", ["ecg/0", "ecg/0.hea", "ecg/0.dat"])
+def test_a_record_may_be_named_with_its_suffix(cohort: Path, tmp_path: Path, name: str) -> None:
+    row = cohort_rows(1)[0] | {"ecg_path": name, "echo_paths": "", "echo_views": ""}
+    report = check_manifest(write_manifest(tmp_path / "cohort.csv", [row]), root=cohort)
+    assert report["missing_files"]["number"] == 0
+
+
 def test_the_schema_says_what_the_reader_takes() -> None:
     properties, patterns = SCHEMA["properties"], SCHEMA["patternProperties"]
     assert SCHEMA["required"] == list(REQUIRED) and properties["split"]["enum"] == list(SPLITS)

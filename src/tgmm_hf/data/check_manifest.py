@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, read_manifest
+from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, ecg_files, read_manifest
 from tgmm_hf.labs_tgmm import read_cells
 
 EXAMPLES = 5
@@ -72,9 +72,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def _files(row: ManifestRow) -> list[str]:
     """The files that must be there: of a WFDB record its header."""
-    ecg = [] if row.ecg_path is None else [row.ecg_path]
-    headers = [path if Path(path).suffix.lower() == ".dcm" else f"{path.removesuffix('.hea')}.hea" for path in ecg]
-    return [*headers, *row.echo_paths]
+    return [*([] if row.ecg_path is None else ecg_files(row.ecg_path)[:1]), *row.echo_paths]
 
 
 def _split_report(manifest: Manifest, split: str) -> dict[str, Any]:

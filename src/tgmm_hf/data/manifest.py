@@ -60,6 +60,15 @@ class Manifest:
         return hash_json([asdict(row) for row in self.rows])
 
 
+def ecg_files(ecg_path: str) -> list[str]:
+    """Files of an ECG, the one that must be there first: the DICOM file, or a WFDB record's header and signal."""
+    path = Path(ecg_path)
+    if path.suffix.lower() == ".dcm":
+        return [ecg_path]
+    record = path.with_suffix("").as_posix() if path.suffix in (".hea", ".dat", ".mat") else ecg_path
+    return [f"{record}{suffix}" for suffix in (".hea", ".dat", ".mat")]
+
+
 def hash_json(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of a value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from tgmm_hf.configuration_tgmm import VIEWS
 from tgmm_hf.data.builder import RecordPreparer, make_preparer
-from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, hash_json, read_manifest
+from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, ecg_files, hash_json, read_manifest
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 SHARD_SIZE = 32  # records; what a killed run loses at most, per process
@@ -203,11 +203,7 @@ def _plan(manifest: Manifest, settings: dict[str, Any]) -> Iterator[_Shard]:
 
 def _paths(row: ManifestRow) -> list[str]:
     """Files of an admission; of a WFDB record both header and signal."""
-    ecg = row.ecg_path
-    if ecg is None or Path(ecg).suffix.lower() == ".dcm":
-        return [*([ecg] if ecg else []), *row.echo_paths]
-    record = str(Path(ecg).with_suffix("")) if Path(ecg).suffix in (".hea", ".dat", ".mat") else ecg
-    return [ecg, *(f"{record}{suffix}" for suffix in (".hea", ".dat", ".mat")), *row.echo_paths]
+    return [*(ecg_files(row.ecg_path) if row.ecg_path else []), *row.echo_paths]
 
 
 def _file_state(path: Path) -> list[int] | None:

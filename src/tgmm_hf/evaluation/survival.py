@@ -105,8 +105,8 @@ def fit_baseline_hazards(
 
     Returns:
         JSON-able dict: days, event_cumulative_hazard, death_cumulative_hazard (at score `risk_center`), event_slope,
-        death_slope, risk_center, n, events, deaths, fitted_on. A cause that never happens, or a constant score, has
-        slope 0. The last day is the longest follow-up, so that no probability is ever read beyond it.
+        death_slope, risk_center, risk_range (lowest and highest score), n, events, deaths, fitted_on. A cause that
+        never happens, or a constant score, has slope 0. The last day is the longest follow-up, so that no probability is ever read beyond it.
 
     Raises:
         ValueError: if shapes differ, a value is not finite, or a time is negative.
@@ -136,6 +136,7 @@ def fit_baseline_hazards(
         "event_slope": slopes[1],
         "death_slope": slopes[2],
         "risk_center": center,
+        "risk_range": [float(risk.min()), float(risk.max())],
         "n": len(risk),
         "events": int((event == 1).sum()),
         "deaths": int((event == 2).sum()),

@@ -50,17 +50,18 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
     seen = None if model is None else _read_json(training_directory(model) / SEEN)
     if run is None:
         return [UNKNOWN]
+    assert model is not None
     if run["data_hash"] == data_hash and split != "test":
         return [f"The model was trained on the train split and selected on the validation split; this is {split}."]
     if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
         # One table has each patient in one split only: `tgmm prepare` refuses others.
-        from_scratch = "run" in run and run["run"]["model"]["checkpoint"] is None
+        from_scratch = run["run"]["model"]["checkpoint"] is None
         return [] if run["data_hash"] == data_hash and from_scratch else [UNKNOWN]
     both = set(seen["patients"]) & set(patients_of(rows))
     if both:
         raise ValueError(
             f"{len(both)} of the patients to be scored were in a training or validation split of this model or of its "
-            f"checkpoint ({training_directory(str(model)) / SEEN}): take them out of the table, or evaluate on the "
+            f"checkpoint ({training_directory(model) / SEEN}): take them out of the table, or evaluate on the "
             "test split of the data that the model was trained with."
         )
     return [] if seen["complete"] else [UNKNOWN]
