@@ -106,7 +106,8 @@ def fit_baseline_hazards(
     Returns:
         JSON-able dict: days, event_cumulative_hazard, death_cumulative_hazard (at score `risk_center`), event_slope,
         death_slope, risk_center, risk_range (lowest and highest score), n, events, deaths, fitted_on. A cause that
-        never happens, or a constant score, has slope 0. The last day is the longest follow-up, so that no probability is ever read beyond it.
+        never happens, or a constant score, has slope 0. The last day is the longest follow-up, so that no probability
+        is ever read beyond it.
 
     Raises:
         ValueError: if shapes differ, a value is not finite, or a time is negative.
