@@ -3,9 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One thread: commands use processes where it pays, and a tiny model's steps are too small to share (two threads were slower as
-# soon as anything else ran on the machine).
-TGMM := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/tgmm
+TGMM := $(BIN)/tgmm
 MADE := $(VENV)/.stamp-venv
 RUNTIME := $(VENV)/.stamp-runtime
 DEV := $(VENV)/.stamp-dev
