@@ -125,6 +125,20 @@ def test_what_cannot_be_read_is_refused_and_the_rest_used(root: Path, capsys: py
     assert "0 of 1 patients predicted" in capsys.readouterr().out
 
 
+def test_notes_and_reasons_are_said_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was understood otherwise than written is said on the terminal too; a clip without a view, by its reason."""
+    manifest = read_manifest(root / "cohort" / "cohort.parquet")
+    clip = manifest.root / next(row for row in manifest.rows if row.echo_paths).echo_paths[0]
+    (root / "row.json").write_text('{"Creatinine": [124, "umol/L"], "Kreatinin": 3}')
+    (root / "views.csv").write_text("dicom_filepath,view\nother.dcm,A4C\n")
+    words = ["predict", root / "model", "--labs", root / "row.json", "--echo", clip, "--views", root / "views.csv"]
+    assert run(*words, "--out", root / "p.json") == 0
+    said = capsys.readouterr().out
+    assert "notes:" in said and "Kreatinin" in said and "Creatinine was converted" in said
+    assert said.count("none of the 1 view names given is for this file") == 1
+    assert "no clip of the study can be used (1 refused)" in said
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, UltrasoundMult
 
 from tgmm_hf import image_processing_echo
 from tgmm_hf.configuration_tgmm import VIEWS
-from tgmm_hf.image_processing_echo import EchoImageProcessor, is_study_batch, sector_mask
+from tgmm_hf.image_processing_echo import EchoImageProcessor, is_study_batch
+from tgmm_hf.pixels_echo import sector_mask
 from tgmm_hf.reading_tgmm import EchoClip, RecordRefusedError, read_echo_clip
 
 
@@ -389,12 +390,6 @@ def test_batches(processor, study, clip):
     for row, single in ((0, processor(study, views=views)), (2, processor({"A2C": clip}))):
         assert np.array_equal(batch["pixel_values_videos"][row], single["pixel_values_videos"][0])
     assert dict(processor(None)) == {} and dict(processor([None, None])) == {}
-
-
-def test_missing_opencv_names_the_pip_command(processor, clip, monkeypatch):
-    monkeypatch.setattr(image_processing_echo, "cv2", None)
-    with pytest.raises(ImportError, match="pip install opencv-python-headless"):
-        processor({"A4C": clip})
 
 
 def test_impossible_settings():

@@ -12,6 +12,7 @@ import torch
 from tiny_models import random_batch, smallest_model, tiny_tokenizer
 
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification
+from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import default_processor
 
 PATIENT = {
@@ -102,6 +103,7 @@ def test_clean_process_loads_everything_and_answers_the_same(tmp_path, model):
     assert report["tasks"] == list(model.config.tasks)
     answer = report["pipeline"]
     assert answer["used"]["labs"] and answer["used"]["ecg"] and not answer["used"]["echo"]
+    assert answer["code_revision"] == code_revision(model, processor)
     assert sum(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
     # An ECG of 4 s and a directory without clips are refused with their reasons, the labs still answer.

@@ -179,9 +179,12 @@ def check_manifest(
     table: Annotated[Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")],
     root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
     config: Annotated[Path | None, typer.Option(help="Take the tasks from this training configuration (YAML).")] = None,
+    for_prediction: Annotated[
+        bool, typer.Option("--for-prediction", help="For `tgmm predict`: no split, patient or outcome is needed.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
 ) -> None:
-    """Check a table of your own before `tgmm prepare`: columns, splits, labels, laboratory cells, files.
+    """Check a table of your own before `tgmm prepare` or `predict`: columns, splits, labels, laboratory cells, files.
 
     Example: tgmm check-manifest cohort.csv
     """
@@ -190,7 +193,7 @@ def check_manifest(
 
     path = table / "cohort.parquet" if table.is_dir() else table
     tasks = None if config is None else _processor_and_tasks_of_run(config)[1]
-    report = check_table(path, root=root, tasks=tasks)
+    report = check_table(path, root=root, tasks=tasks, for_prediction=for_prediction)
     if out is not None:
         _write_json(out, report)
     typer.echo(report_text(report))
@@ -521,6 +524,11 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20
                 typer.echo(f"  {name}: {by_day or 'no baseline stored'} (score {answer['risk']:.3f})")
     if len(predictions) > shown:
         typer.echo(f"... and {len(predictions) - shown} more in the file")
+    notes = [note for prediction in predictions for note in prediction["notes"]]
+    if notes and len(predictions) > 1:
+        typer.echo(f"{len(notes)} notes (units converted, columns unknown, ...) are in the file")
+    elif notes:
+        typer.echo("\n".join(["notes:", *(f"  {note}" for note in notes)]))
     refused = [(prediction["id"] or "-", entry) for prediction in predictions for entry in prediction["refused"]]
     if not refused:
         return

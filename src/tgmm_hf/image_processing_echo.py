@@ -17,13 +17,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
 from .configuration_tgmm import VIEWS
+from .pixels_echo import resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
 from .reading_tgmm import EchoClip, RecordRefusedError, count_echo_frames, list_echo_files, read_echo_clip
 from .view_classification_echo import EchoViewClassifier, StoredViewClassifier
-
-try:
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
 
 logger = logging.get_logger(__name__)
 
@@ -197,7 +193,7 @@ class EchoImageProcessor(BaseImageProcessor):
         result = StudyClips()
         candidates, unlabelled = self._candidates(study, views or {}, result)
         prepared: dict[str, PreparedClip] = {}
-        candidates += self._classify(unlabelled, view_classifier, prepared, result)
+        candidates += self._classify(unlabelled, views or {}, view_classifier, prepared, result)
         # A name comes first by itself: a classifier's probability may round to one.
         candidates.sort(key=lambda c: (c.by != "name", -c.confidence, -c.total_frames, c.item))
         for view in self.views:
@@ -222,24 +218,19 @@ class EchoImageProcessor(BaseImageProcessor):
 
     def _masked_frames(self, clip: Any) -> np.ndarray:
         """Frames (at most num_frames, height, width, 3) uint8 BGR of the file's own size, masked."""
-        if cv2 is None:
-            raise ImportError("preparing echo clips needs OpenCV: pip install opencv-python-headless")
         if isinstance(clip, (str, Path)):
             clip = read_echo_clip(clip, self.num_frames, self.frame_stride)
         elif not hasattr(clip, "colour_space"):  # no isinstance: remote code may hold two copies of EchoClip
             clip = self._clip_from_array(np.asarray(clip))
-        stored = _as_yuv(clip.frames, clip.colour_space)
-        frames = np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR) for frame in stored])
+        frames = ycbcr_to_bgr(_as_ycbcr(clip.frames, clip.colour_space))
         if self.mask_sector:
-            mask = sector_mask(frames)
-            frames = np.stack([cv2.bitwise_and(frame, frame, mask=mask) for frame in frames])
+            frames *= sector_mask(frames)[..., None]
         return frames
 
     def _resize_clip(self, frames: np.ndarray) -> PreparedClip:
         padded = np.empty((self.num_frames, self.size, self.size, 3), dtype=np.uint8)
         padded[:] = self._padding_colour()
-        for index, frame in enumerate(frames):
-            padded[index] = self._crop_and_resize(frame, self.size)
+        padded[: len(frames)] = self._crop_and_resize(frames, self.size)
         return PreparedClip(padded, len(frames))
 
     def normalise(self, clips: np.ndarray) -> np.ndarray:
@@ -273,13 +264,12 @@ class EchoImageProcessor(BaseImageProcessor):
         last = self.num_frames * self.frame_stride
         return EchoClip(array[: last : self.frame_stride], "RGB", len(array), "array")
 
-    def _crop_and_resize(self, frame: np.ndarray, size: int) -> np.ndarray:
-        height, width = frame.shape[:2]
+    def _crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
+        height, width = frames.shape[1:3]
         side = min(height, width)
         border = int(side * self.zoom)
         top, left = (height - side) // 2 + border, (width - side) // 2 + border
-        square = frame[top : top + side - 2 * border, left : left + side - 2 * border]
-        return cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC)
+        return resize_cubic(frames[:, top : top + side - 2 * border, left : left + side - 2 * border], size)
 
     def _candidates(
         self, study: Any, views: Mapping[str, str], result: StudyClips
@@ -316,14 +306,16 @@ class EchoImageProcessor(BaseImageProcessor):
     def _classify(
         self,
         files: list[Path],
+        views: Mapping[str, str],
         view_classifier: ViewClassifier | None,
         prepared: dict[str, PreparedClip],
         result: StudyClips,
     ) -> list[_Candidate]:
         """Views of unlabelled files by the classifier; keeps their decoded clips in `prepared`."""
         if view_classifier is None:
+            reason = f"none of the {len(views)} view names given is for this file" if views else "no view name"
             for path in files:
-                result.refuse(str(path), "no view name and no view classifier: give views (file name -> view)")
+                result.refuse(str(path), f"{reason} and no view classifier: give views (file name -> view)")
         if view_classifier is None or not files:
             return []
         classifier: Any = view_classifier
@@ -337,7 +329,7 @@ class EchoImageProcessor(BaseImageProcessor):
                 result.refuse(str(path), error.reason)
                 continue
             prepared[str(path)] = self._resize_clip(frames)
-            first_frames[path] = self._crop_and_resize(frames[0], classifier.size)
+            first_frames[path] = self._crop_and_resize(frames[:1], classifier.size)[0]
         if not first_frames:
             return []
         probabilities = classifier.probabilities(np.stack(list(first_frames.values())), self.views)
@@ -407,43 +399,7 @@ def is_study_batch(echo: Any) -> bool:
     )
 
 
-def sector_mask(frames: np.ndarray) -> np.ndarray:
-    """Where the ultrasound sector is: lit and moving, without ECG strip, text and scales.
-
-    EchoPrime's steps, on the frames at hand rather than on all, with its failures mended: "lit" is a union over frames
-    (its 8-bit count wraps at 255 frames), "moving" is any difference from the first frame (it compared first and last
-    only, and blackened clips that end as they begin).
-
-    Args:
-        frames: (frames, height, width, 3) uint8 BGR.
-
-    Returns:
-        (height, width) uint8, 1 inside. Falls back to everything lit when nothing moves, and to the whole frame when
-        nothing is lit over a larger area.
-    """
-    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
-    kernel = np.ones((3, 3), np.uint8)
-    lit = cv2.erode((grey > 0).any(axis=0).astype(np.uint8), kernel, iterations=10)  # 10 px: thin lines and letters go
-    moving = (grey != grey[0]).any(axis=0)
-    moving[:20, :20] = False  # some machines blink a mark there
-    seed = lit * moving if (lit * moving).any() else lit
-    if not seed.any():
-        return np.ones(lit.shape, np.uint8)
-    mask = _fill_holes(cv2.dilate(seed.astype(np.uint8), kernel, iterations=10))
-    contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
-    for contour in contours:
-        cv2.drawContours(mask, [cv2.convexHull(contour)], -1, 1, 3)
-    return _fill_holes(mask)
-
-
-def _fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Everything that the background cannot reach from outside the picture."""
-    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    cv2.floodFill(framed, None, (0, 0), 2)
-    return np.ascontiguousarray(framed[1:-1, 1:-1] != 2).astype(np.uint8)
-
-
-def _as_yuv(frames: np.ndarray, colour_space: str) -> np.ndarray:
+def _as_ycbcr(frames: np.ndarray, colour_space: str) -> np.ndarray:
     """Frames as the YCbCr components a scanner stores.
 
     RGB is taken back to YCbCr, because EchoPrime read stored YCbCr with OpenCV's YUV coefficients (not DICOM's): a clip
@@ -453,7 +409,7 @@ def _as_yuv(frames: np.ndarray, colour_space: str) -> np.ndarray:
         return frames
     if colour_space == "MONOCHROME":
         return np.stack([frames[..., 0], *[np.full_like(frames[..., 0], 128)] * 2], axis=-1)
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]] for frame in frames])
+    return rgb_to_ycbcr(frames)
 
 
 def _view_of_file(path: Path, views: Mapping[str, str]) -> str | None:

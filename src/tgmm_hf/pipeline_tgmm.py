@@ -4,6 +4,7 @@ Python."""
 import hashlib
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import Pipeline
+from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration_tgmm import MODALITIES
 from .hazards_tgmm import cumulative_incidence
@@ -145,7 +147,7 @@ class TgmmCardiacPipeline(Pipeline):
             else:
                 notes.append("nothing usable was given: no answer")
             result |= {"used": report["used"], "views": report["views"], "refused": report["refused"], "notes": notes}
-            result |= {"model": self.model.name_or_path, "code_revision": code_revision(self.model)}
+            result |= {"model": self.model.name_or_path, "code_revision": code_revision(self.model, self.processor)}
             results.append(result)
         return results
 
@@ -181,16 +183,21 @@ class TgmmCardiacPipeline(Pipeline):
         return described
 
 
-def code_revision(model: Any) -> str:
-    """The commit the code was loaded from, or a digest of the files beside this one when they come from a directory."""
+def code_revision(model: Any, processor: Any) -> str:
+    """The commit the model's code was loaded from, or a digest of the code of model and processor when it comes from a
+    directory: the same for the package and for the copies beside a saved model."""
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
     # transformers puts code from the Hub into a package named after its commit
     commit = re.search(r"\._?([0-9a-f]{40})\.", type(model).__module__)
     if commit:
         return commit[1]
+    # code from a directory: into a package with just the files that a class needs, so the digest takes no others
+    entries = [str(sys.modules[type(part).__module__].__file__) for part in (model, processor)]
+    files = {Path(path) for entry in entries for path in [entry, *get_relative_import_files(entry)]}
+    contents = {file.name: file.read_bytes() for file in files}
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*_*.py")):
-        if not file.name.startswith("__"):
-            digest.update(file.name.encode() + file.read_bytes())
+    for name, content in sorted(contents.items()):
+        digest.update(name.encode() + content)
     return f"sha256:{digest.hexdigest()[:16]}"
 
 

@@ -314,7 +314,7 @@ class TgmmProcessor(ProcessorMixin):
             report["refused"] += clips.refused
             report["views"] += clips.assignments
             if not clips.clips:
-                _refuse(_no_clip(study, clips.refused), report, on_refusal)
+                _refuse(_no_clip(study, clips.refused, on_refusal), report, on_refusal)
                 continue
             if on_refusal == "raise" and isinstance(study, Mapping) and clips.refused:
                 raise RecordRefusedError(clips.refused[0]["item"], clips.refused[0]["reason"])
@@ -450,12 +450,13 @@ def _refuse(error: ValueError, report: Report, on_refusal: str) -> None:
     report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
 
 
-def _no_clip(study: Any, refused: list[dict[str, str]]) -> RecordRefusedError:
-    reasons = "; ".join(f"{entry['item']}: {entry['reason']}" for entry in refused[:5])
+def _no_clip(study: Any, refused: list[dict[str, str]], on_refusal: str) -> RecordRefusedError:
+    """Why a study is refused. A report has the clips' own reasons already, an error says them."""
+    detail = f"{len(refused)} refused" if refused else "it holds none"
+    if refused and on_refusal == "raise":
+        detail += ": " + "; ".join(f"{entry['item']}: {entry['reason']}" for entry in refused[:5])
     item = str(study) if isinstance(study, str | Path) else "echo study"
-    return RecordRefusedError(
-        item, f"no clip of the study can be used ({len(refused)} refused: {reasons or 'no file'})"
-    )
+    return RecordRefusedError(item, f"no clip of the study can be used ({detail})")
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:

@@ -32,11 +32,24 @@ def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
         row["labs.Potassium"], row["labs.shoe size"], row["ward"] = 140, 43, "B2"
     path = write_manifest(tmp_path / "cohort.csv", rows)
     report = check_manifest(path)
-    assert report["missing_files"]["number"] == 4 + 8 and "ecg/0.hea" in report["missing_files"]["examples"]
-    assert report["refused_cells"] == {"Potassium": 6}
+    assert report["missing_files"]["number"] == 4 + 8
+    assert {"row": 1, "file": "ecg/0.hea"} in report["missing_files"]["examples"]
+    assert report["refused_cells"] == {"Potassium": {"number": 6, "rows": [1, 2, 3, 4, 5]}}
     assert report["unknown_columns"] == ["shoe size"] and report["ignored_columns"] == ["ward"]
     result = CliRunner().invoke(app, ["check-manifest", str(path)])
     assert result.exit_code == 1 and "140" not in result.output
+    assert "Potassium: 6, row 1, 2, 3, 4, 5, ..." in result.output and "12 files are not there, row 1" in result.output
+
+
+def test_a_table_to_predict(cohort: Path, tmp_path: Path) -> None:
+    row = {"id": "a", "labs.age": 71, "ecg_path": "ecg/0", "label.hf_diagnosis": "unknown"}
+    path = write_manifest(tmp_path / "cohort.csv", [row])
+    command = ["check-manifest", str(path), "--root", str(cohort)]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code != 0 and "missing column(s) patient_id, split" in str(refused.exception)
+    accepted = CliRunner().invoke(app, [*command, "--for-prediction"])
+    assert accepted.exit_code == 0 and "0 files are not there" in accepted.output
+    assert "no row in the split" not in accepted.output
 
 
 @pytest.mark.parametrize("name", ["ecg/0", "ecg/0.hea", "ecg/0.dat"])

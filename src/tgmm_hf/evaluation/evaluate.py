@@ -72,7 +72,7 @@ def evaluate(
         "model": name,
         "data": str(Path(data_dir).name),
         "data_hash": data_hash,
-        "code_revision": code_revision(model),
+        "code_revision": code_revision(model, processor),
         "split": split,
         "synthetic": bayes is not None,
         **compute_metrics(predictions, kinds, truth=truth, reference=reference, seed=seed, replicates=bootstrap),

@@ -270,7 +270,7 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
         "run": run.to_dict(),
         "seed": run.seed,
         "data_hash": data_hash,
-        "code_revision": code_revision(model),
+        "code_revision": code_revision(model, trainer.validation_collator.processor),
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "processes": trainer.args.world_size,
