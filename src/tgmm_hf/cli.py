@@ -175,6 +175,31 @@ def curate_ptbxl(
 
 
 @app.command()
+def add_meds_labs(
+    table: Annotated[Path, typer.Argument(help="Cohort table (.parquet or .csv) with id, patient_id, index_time.")],
+    events: Annotated[Path, typer.Argument(help="Directory of a MEDS data set.")],
+    codes: Annotated[Path, typer.Option(help="CSV: code (may end in *), lab_column, unit (empty: the canonical one).")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    hours: Annotated[int, typer.Option(min=1, help="How long before the index time an event may lie.")] = 24,
+) -> None:
+    """Fill laboratory columns of a cohort table from events in MEDS format: the last number up to the index time.
+
+    Example: tgmm add-meds-labs cohort.csv meds/ --codes codes.csv --out cohort/cohort.parquet
+    """
+    from tgmm_hf.data.curate.meds import add_meds_labs as add_labs
+
+    counts = add_labs(table, events, codes, out, hours=hours)
+    for count in counts:
+        lost = f", {count['without_number']} without a number" if count["without_number"] else ""
+        typer.echo(f"{count['lab_column']}: {count['rows']} rows ({count['results']} events{lost})")
+    typer.echo(f"{out}; check it with tgmm check-manifest")
+    if not any(count["rows"] for count in counts):
+        raise ValueError(
+            "No event of a listed code lies in any row's window: check codes, index times and patient ids."
+        )
+
+
+@app.command()
 def check_manifest(
     table: Annotated[Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory with cohort.parquet.")],
     root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
