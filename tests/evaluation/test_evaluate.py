@@ -17,7 +17,6 @@ from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
-KINDS = {name: task["kind"] for name, task in TASKS.items()}
 
 
 class FakeEncoded:
@@ -133,7 +132,7 @@ def metrics(predictions, cohort):
         "hf_diagnosis": {FULL: {"auc": 0.9, "n": 5}, "labs": {"auc": None, "n": 0}},
         "population": {"retrieval": {"labs->ecg": {"lrap_3": 0.8, "lrap_full": 0.1, "n": 1000}}},
     }
-    return compute_metrics(predictions, KINDS, truth=optimum(cohort), reference=reference, replicates=200)
+    return compute_metrics(predictions, TASKS, truth=optimum(cohort), reference=reference, replicates=200)
 
 
 def test_each_batch_is_encoded_once_and_training_mode_comes_back(cohort):
@@ -211,9 +210,9 @@ def test_metrics_json_has_the_agreed_shape(metrics):
 
 
 def test_same_seed_same_figures(predictions, metrics, cohort):
-    first, second = (compute_metrics(predictions, KINDS, seed=s, replicates=50) for s in (0, 0))
+    first, second = (compute_metrics(predictions, TASKS, seed=s, replicates=50) for s in (0, 0))
     assert first == second
-    assert compute_metrics(predictions, KINDS, seed=1, replicates=50) != first
+    assert compute_metrics(predictions, TASKS, seed=1, replicates=50) != first
     assert "bayes_auc" not in first["hf_diagnosis"][FULL]
 
 
@@ -223,7 +222,7 @@ def test_missing_class_and_absent_modality_give_reasons(tmp_path):
         row["present"] = np.array([True, True, False])
         row["label"], row["event"] = 1, 0
     predictions = collect_predictions(FakeModel(), rows, fake_collator, progress=False)
-    metrics = compute_metrics(predictions, KINDS, truth=optimum(rows), replicates=20)
+    metrics = compute_metrics(predictions, TASKS, truth=optimum(rows), replicates=20)
     entry = metrics["hf_diagnosis"]["labs+ecg"]
     assert (
         entry["auc"] is None and "30 of 30 rows are positive" in entry["auc_missing"] and entry["accuracy"] is not None
