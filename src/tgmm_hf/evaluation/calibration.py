@@ -18,11 +18,11 @@ from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, _binary, _ra
 SMALLEST_CLASS = 10
 """Validation patients of either class below which no threshold and no temperature is fitted."""
 
-NET_BENEFIT_THRESHOLDS = np.linspace(0.05, 0.95, 19)
+NET_BENEFIT_THRESHOLDS = np.linspace(0.02, 0.98, 49)
 
 # float32 softmax may give exactly 0 or 1, whose logit is infinite.
 _SMALLEST_PROBABILITY = 1e-6
-_LARGEST_TEMPERATURE = 20.0
+_LARGEST_TEMPERATURE = 100.0
 _NEWTON_STEPS = 30
 
 
@@ -105,7 +105,7 @@ def _rates_by_threshold(probability: NDArray, positive: NDArray) -> tuple[NDArra
 
 
 def fit_temperature(probability: NDArray, positive: NDArray) -> float:
-    """Temperature with the least log loss, between 1/20 and 20 (Guo et al. 2017).
+    """Temperature with the least log loss, between 1/100 and 100 (Guo et al. 2017).
 
     With more than two candidates it is the temperature of the last one against the rest, whose probability is all
     that is reported.

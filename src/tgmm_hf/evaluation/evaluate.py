@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from datasets import Dataset, DatasetDict
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions
 from tgmm_hf.evaluation.report import write_outputs
+from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.unseen import check_unseen, patients_of
@@ -31,6 +33,7 @@ def evaluate(
     validation: str | Path | None = None,
     sensitivity: float | None = None,
     temperature: bool = False,
+    worse_inputs: bool = False,
     seed: int = 0,
     bootstrap: int = 1000,
     batch_size: int = 16,
@@ -52,6 +55,7 @@ def evaluate(
             `data_dir` itself when None. Without such a split the threshold is 0.5.
         sensitivity: choose the highest threshold that reaches it on validation; None for Youden's index.
         temperature: scale the probabilities of every combination by a temperature fitted on validation.
+        worse_inputs: also score with cells, leads or views taken away and noise added: fifteen more runs of the model.
         seed: of the bootstrap.
         bootstrap: number of resamples.
 
@@ -83,8 +87,8 @@ def evaluate(
         )
     collator = TgmmCollator(processor, model.config, training=False, seed=seed)
 
-    def predict(rows: Dataset) -> Predictions:
-        return collect_predictions(model, rows, collator, batch_size=batch_size, progress=progress)
+    def predict(rows: Any, subsets: Sequence[str] = SUBSETS) -> Predictions:
+        return collect_predictions(model, rows, collator, subsets=subsets, batch_size=batch_size, progress=progress)
 
     predictions = predict(prepared[split])
     truth, reference = (None, None) if bayes is None else read_optimum(bayes)
@@ -95,6 +99,8 @@ def evaluate(
         "code_revision": code_revision(model),
         "split": split,
         "synthetic": bayes is not None,
+        "components": {"guidance": model.config.guidance, "response": model.config.response},
+        "training": _training(directory),
         **compute_metrics(
             predictions,
             model.config.tasks,
@@ -110,9 +116,21 @@ def evaluate(
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("tgmm-hf", "torch", "transformers", "numpy", "scipy")},
     }
+    if worse_inputs:
+        metrics["robustness"] = robustness(
+            predict, prepared[split], predictions, model.config.tasks, seed=seed, replicates=bootstrap
+        )
     metrics["warnings"] = [*warnings, *metrics["warnings"]]
     write_outputs(metrics, predictions, Path(out_dir))
     return metrics
+
+
+def _training(model: Path | None) -> dict[str, Any] | None:
+    """What the report says of the training; run.json names local directories, which stay there."""
+    if model is None or not (model / "run.json").is_file():
+        return None
+    run = json.loads((model / "run.json").read_text())
+    return {name: run[name] for name in ("data_hash", "parameters", "epochs", "seed") if name in run}
 
 
 def _data_hash(directory: str | Path) -> str:

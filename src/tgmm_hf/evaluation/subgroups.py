@@ -32,10 +32,10 @@ TITLES = {
     "sex": "sex",
     "age": "age, years",
     "ethnicity": "ethnicity",
-    "modalities": "modalities there are",
+    "modalities": "modalities given",
     "natriuretic": "natriuretic peptide",
-    "cells": "laboratory cells there are, of the columns that occur",
-    "views": "echo views there are",
+    "cells": "laboratory cells given",
+    "views": "echo views given",
 }
 
 
@@ -108,8 +108,8 @@ def subgroup_table(
         points: combination -> temperature and threshold, of a diagnosis.
 
     Returns:
-        Entries ``{"grouping", "group", "n", "patients", "positives" | "events", figures}``; a group that is too small
-        or has one class has None with a reason.
+        For every grouping that splits these rows, entries ``{"grouping", "group", "n", "patients", "positives" |
+        "events", figures}``; a group that is too small or has one class has None with a reason.
     """
     own = groups["modalities"].to_numpy()[table["row"].to_numpy(dtype=int)]
     rows = table[table["subset"].to_numpy() == own].reset_index(drop=True)
@@ -127,7 +127,7 @@ def _members(described: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
         values = described[grouping].to_numpy()
         order = [name for _, name in bands.get(grouping, ())]
         found = sorted(set(values), key=lambda g: (g == NOT_STATED, order.index(g) if g in order else 0, g))
-        for group in found:
+        for group in found if len(found) > 1 else ():
             yield grouping, group, values == group
 
 
@@ -142,7 +142,7 @@ def _figures(
         entry["events"] = int((rows["event"] == 1).sum())
         headline = "c_index"
     if len(rows) < SMALLEST_GROUP:
-        reason = f"fewer than {SMALLEST_GROUP} admissions"
+        reason = f"not scored, n < {SMALLEST_GROUP}"
         return entry | {headline: None, f"{headline}_ci": None, f"{headline}_missing": reason}
     strata = rows["label" if kind == "diagnosis" else "event"]
     counts = bootstrap_counts(rows["patient_id"].to_numpy(), strata.to_numpy(), replicates, seed)

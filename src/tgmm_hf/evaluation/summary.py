@@ -13,7 +13,7 @@ from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_poin
 from tgmm_hf.evaluation.comparisons import delong_test, holm, mcnemar_test
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
-from tgmm_hf.evaluation.predictions import FULL, SUBSETS, Predictions
+from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, whole_subset
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
 from tgmm_hf.evaluation.subgroups import subgroup_table
@@ -92,7 +92,7 @@ def compute_metrics(
                 subset: _subset(table, subset, settings, chosen_on, points.get(subset), seed, replicates)
                 for subset in SUBSETS
             }
-            comparisons[task] = _comparisons(table, kind, seed, replicates)
+            comparisons[task] = _comparisons(table, kind, whole_subset(metrics[task]), seed, replicates)
             if groups is not None:
                 subgroups[task] = subgroup_table(table, kind, groups, points, seed, replicates)
         if reference is not None:
@@ -189,28 +189,30 @@ def _optimum(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[
     return entry
 
 
-def _comparisons(table: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[str, Any]:
-    """Tri-modal minus every other combination, paired on the rows that have all three modalities."""
+def _comparisons(table: pd.DataFrame, kind: str, whole: str, seed: int, replicates: int) -> dict[str, Any]:
+    """All modalities minus every smaller combination, paired on the rows that have them all."""
     headline = HEADLINE[kind]
     column = "probability" if kind == "diagnosis" else "risk"
-    full = table[table["subset"] == FULL].sort_values("row")
+    full = table[table["subset"] == whole].sort_values("row")
     counts = _counts(full, kind, seed, replicates)
-    result: dict[str, Any] = {}
-    for subset in SUBSETS[:-1]:
+    others = [subset for subset in SUBSETS if set(subset.split("+")) < set(whole.split("+"))]
+    entries: dict[str, dict[str, Any]] = {}
+    for subset in others:
         other = table[table["subset"] == subset].set_index("row").reindex(full["row"])
         paired = full.assign(other=other[column].to_numpy(), other_predicted=other["predicted"].to_numpy())
         difference = estimate(_difference(_figure(paired, column, kind), _figure(paired, "other", kind)), counts)
-        result[f"{FULL} - {subset}"] = {"n": len(full)} | difference.entry(f"{headline}_difference")
+        entries[subset] = {"n": len(full)} | difference.entry(f"{headline}_difference")
         if kind == "diagnosis":
-            result[f"{FULL} - {subset}"] |= _tests(paired)
-    for name, members in (("best_single", SUBSETS[:3]), ("best_pair", SUBSETS[3:6])):
-        gaps = {subset: result[f"{FULL} - {subset}"][f"{headline}_difference"] for subset in members}
-        result[name] = None if None in gaps.values() else min(gaps, key=lambda subset: gaps[subset])
+            entries[subset] |= _tests(paired)
     if kind == "diagnosis":
-        entries = [result[f"{FULL} - {subset}"] for subset in SUBSETS[:-1]]
         for test in ("delong_p", "mcnemar_p"):
-            for entry, adjusted in zip(entries, holm([entry[test] for entry in entries]), strict=True):
+            for entry, adjusted in zip(entries.values(), holm([e[test] for e in entries.values()]), strict=True):
                 entry[f"{test}_holm"] = adjusted
+    result: dict[str, Any] = {f"{whole} - {subset}": entry for subset, entry in entries.items()}
+    for name, size in (("best_single", 1), ("best_pair", 2)):
+        gaps = {s: e[f"{headline}_difference"] for s, e in entries.items() if len(s.split("+")) == size}
+        known = None not in gaps.values() and gaps
+        result[name] = min(gaps, key=lambda subset: gaps[subset]) if known else None
     return result
 
 
@@ -281,12 +283,18 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
         kind = settings["kind"]
         if kind == "retrieval":
             continue
-        entry = metrics[task][FULL]
+        entry = metrics[task][whole_subset(metrics[task])]
         rare = min(entry["positives"], entry["n"] - entry["positives"]) if kind == "diagnosis" else entry["events"]
         if entry["n"] < SMALL_N or rare < SMALL_CLASS:
             what = "patients in the smaller class" if kind == "diagnosis" else "events"
             found.append(
                 f"{task}: n = {entry['n']}, {rare} {what}. Below {SMALL_N} / {SMALL_CLASS} percentile intervals are "
                 "too narrow: read them as a rough guide."
+            )
+        slope = entry.get("calibration_slope_ci")
+        if slope is not None and not slope[0] <= 1 <= slope[1]:
+            found.append(
+                f"{task}: the probabilities are too {'extreme' if slope[1] < 1 else 'cautious'} (calibration slope "
+                f"{entry['calibration_slope']:.2f}, 1 is right): read the ranks, not the percentages."
             )
     return found
