@@ -7,11 +7,11 @@ from sksurv.util import Surv
 from test_survival import follow_up
 
 from tgmm_hf.evaluation.by_day import (
+    Censoring,
+    auc_by_day,
+    brier_by_day,
     figures_by_day,
-    observation_chance,
-    resampled_auc_by_day,
-    resampled_brier_by_day,
-    resampled_integrated_brier,
+    integrated_brier,
     resampled_uno_c,
 )
 from tgmm_hf.evaluation.metrics import bootstrap_counts
@@ -23,6 +23,14 @@ DAYS = (200.0, 500.0, 900.0)
 
 def once(n):
     return np.ones((1, n))
+
+
+def censoring(time, event, counts=None):
+    return Censoring.of(time, event == 0, once(len(time)) if counts is None else counts)
+
+
+def brier_at(predicted, time, event, day, counts=None):
+    return brier_by_day(predicted[:, None], time, event, censoring(time, event, counts), np.array([day]))[:, 0]
 
 
 def outcome(time, event):
@@ -51,10 +59,10 @@ def test_auc_and_brier_by_day_equal_scikit_survival(day, seed):
     risk, time, event = follow_up(seed=seed, competing=False)
     risk, seen = np.round(risk, 1), outcome(time, event)
     auc = cumulative_dynamic_auc(seen, seen, risk, [day])[0][0]
-    assert resampled_auc_by_day(risk, time, event, once(150), day)[0] == pytest.approx(auc, abs=1e-9)
+    assert auc_by_day(risk, time, event, censoring(time, event), day)[0] == pytest.approx(auc, abs=1e-9)
     predicted = 1 / (1 + np.exp(2 - risk))
     brier = brier_score(seen, seen, 1 - predicted[:, None], [day])[1][0]
-    assert resampled_brier_by_day(predicted, time, event, once(150), day)[0] == pytest.approx(brier, abs=1e-9)
+    assert brier_at(predicted, time, event, day)[0] == pytest.approx(brier, abs=1e-9)
 
 
 def test_integrated_brier_equals_scikit_survival():
@@ -62,7 +70,9 @@ def test_integrated_brier_equals_scikit_survival():
     days, baseline = np.linspace(50, 1000, 20), fit_baseline_hazards(risk, time, event)
     predicted, seen = cumulative_incidence(risk, baseline, days), outcome(time, event)
     expected = integrated_brier_score(seen, seen, 1 - predicted, days)
-    assert resampled_integrated_brier(predicted, time, event, once(150), days)[0] == pytest.approx(expected, abs=1e-9)
+    assert integrated_brier(predicted, time, event, censoring(time, event), days)[0] == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 def slow_by_day(risk, predicted, time, event, day):
@@ -93,8 +103,8 @@ def test_with_deaths_and_ties_the_definition_holds(day):
     risk, time = np.round(risk, 1), np.ceil(time / 90)
     predicted = np.clip(risk / 6, 0, 1)
     auc, brier = slow_by_day(risk, predicted, time, event, day)
-    assert resampled_auc_by_day(risk, time, event, once(80), day)[0] == pytest.approx(auc, abs=1e-9)
-    assert resampled_brier_by_day(predicted, time, event, once(80), day)[0] == pytest.approx(brier, abs=1e-9)
+    assert auc_by_day(risk, time, event, censoring(time, event), day)[0] == pytest.approx(auc, abs=1e-9)
+    assert brier_at(predicted, time, event, day)[0] == pytest.approx(brier, abs=1e-9)
 
 
 def test_resamples_equal_the_drawn_rows():
@@ -103,16 +113,16 @@ def test_resamples_equal_the_drawn_rows():
     predicted = np.clip(risk / 6, 0, 1)
     ours = [
         resampled_uno_c(risk, time, event, counts, 900.0),
-        resampled_auc_by_day(risk, time, event, counts, 500.0),
-        resampled_brier_by_day(predicted, time, event, counts, 500.0),
+        auc_by_day(risk, time, event, censoring(time, event, counts), 500.0),
+        brier_at(predicted, time, event, 500.0, counts),
     ]
     for draw, row_counts in enumerate(counts):
         rows = np.repeat(np.arange(80), row_counts.astype(int))
         r, t, e, p = risk[rows], time[rows], event[rows], predicted[rows]
         expected = [
             resampled_uno_c(r, t, e, once(80), 900.0)[0],
-            resampled_auc_by_day(r, t, e, once(80), 500.0)[0],
-            resampled_brier_by_day(p, t, e, once(80), 500.0)[0],
+            auc_by_day(r, t, e, censoring(t, e), 500.0)[0],
+            brier_at(p, t, e, 500.0)[0],
         ]
         assert [figure[draw] for figure in ours] == pytest.approx(expected, abs=1e-9)
 
@@ -128,15 +138,15 @@ def test_weights_make_up_for_censoring():
     event = np.where(full_time < censored_day, full_event, 0)
     predicted = generator.random(n)
     complete = np.mean((((full_event == 1) & (full_time <= day)) - predicted) ** 2)
-    assert resampled_brier_by_day(predicted, time, event, once(n), day)[0] == pytest.approx(complete, abs=0.005)
+    assert brier_at(predicted, time, event, day)[0] == pytest.approx(complete, abs=0.005)
 
 
 def test_observation_chance_by_hand():
     time, censored = np.array([1.0, 2, 2, 3]), np.array([True, False, True, False])
-    own, beyond = observation_chance(time, censored, once(4), 2.0)
+    chances = Censoring.of(time, censored, once(4))
     # day 1: 1 of 4 censored; day 2: the event leaves first, then 1 of 2
-    np.testing.assert_allclose(own[0], [1, 3 / 4, 3 / 4, 3 / 8])
-    assert beyond[0] == pytest.approx(3 / 8)
+    np.testing.assert_allclose(chances.own[0], [1, 3 / 4, 3 / 4, 3 / 8])
+    np.testing.assert_allclose(chances.beyond([0.5, 1.0, 2.0])[0], [1, 3 / 4, 3 / 8])
 
 
 def test_everything_of_one_combination():

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from tgmm_hf.evaluation.robustness import Changed, add_noise, drop_cells, drop_leads, drop_views
+from tgmm_hf.evaluation.predictions import Predictions
+from tgmm_hf.evaluation.robustness import Changed, add_noise, drop_cells, drop_leads, drop_views, robustness
 
 
 def row():
@@ -69,3 +71,27 @@ def test_the_same_row_is_changed_alike_every_time():
     assert changed[0]["labs"] == changed[0]["labs"] != changed[1]["labs"]
     assert changed[0]["labs"] != Changed(rows, drop_cells, 0.6, seed=4)[0]["labs"]
     assert changed["id"] == ["a", "a"] and len(changed) == 2 and rows[0]["labs"] == row()["labs"]
+
+
+def test_every_level_is_scored_alone_and_with_all_modalities():
+    """A stand-in for the model: its score is the number of cells left, or of usable leads."""
+    rows = [row() | {"label": i % 2} for i in range(40)]
+    asked = []
+
+    def predict(changed, subsets):
+        asked.append(subsets)
+        parts = [
+            {"row": i, "patient_id": str(i), "task": "dx", "subset": subset, "label": i % 2, "positive": i % 2,
+             "probability": (i % 2) * len(json.loads(changed[i]["labs"])) + sum(changed[i]["ecg_mask"]) / 100}
+            for subset in subsets for i in range(40)
+        ]  # fmt: skip
+        return Predictions(pd.DataFrame(parts), {}, {}, np.array([]), np.array([]))
+
+    clean = predict(rows, ("labs", "ecg", "labs+ecg"))
+    tasks = {"dx": {"kind": "diagnosis"}, "retrieval": {"kind": "retrieval"}}
+    result = robustness(predict, rows, clean, tasks, seed=0, replicates=20)
+    assert asked[1:] == [("labs", "labs+ecg")] * 4 + [("ecg", "labs+ecg")] * 7  # nobody has an echo
+    assert list(result) == ["dx"] and len(result["dx"]) == 3
+    cells = result["dx"]["laboratory cells dropped"]
+    assert [p["level"] for p in cells] == ["none", "20%", "40%", "60%", "80%"] * 2
+    assert {p["n"] for p in cells} == {40} and all(p["auc"] == 1.0 for p in cells)

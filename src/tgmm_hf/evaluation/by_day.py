@@ -9,12 +9,22 @@ cumulative incidence that the model gives; only leaving the study is censoring. 
 the cause-specific hazard: there a death is censoring too.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from tgmm_hf.evaluation.metrics import Estimate, UndefinedFigureError, _ratio, estimate, weighted_auc
+from tgmm_hf.evaluation.metrics import (
+    Estimate,
+    UndefinedFigureError,
+    _ratio,
+    estimate,
+    estimate_of_values,
+    weighted_auc,
+)
 from tgmm_hf.evaluation.survival import aalen_johansen, comparable_pairs
 from tgmm_hf.hazards_tgmm import cumulative_incidence
 
@@ -35,54 +45,67 @@ def reasons_against(time: NDArray, event: NDArray, day: float) -> str | None:
     return None
 
 
-def observation_chance(time: NDArray, censored: NDArray, counts: NDArray, day: float) -> tuple[NDArray, NDArray]:
-    """Chance to be observed up to just before each row's own time (R, n), and beyond `day` (R,).
+@dataclass(frozen=True)
+class Censoring:
+    """How likely it was, in every resample, to be still observed.
 
-    Args:
-        time: (n,). censored: whether the row ends by censoring, bool (n,). counts: resamples (R, n).
+    Attributes:
+        counts: how often each row was drawn, (R, n).
+        own: chance to be observed up to just before the row's own time, (R, n).
+        moments: distinct times, (T,). after: chance to be observed beyond each, 1 before the first, (R, T + 1).
     """
-    order = np.argsort(time, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(time[order]) > 0])
-    moments = time[order][starts]
-    leaving = np.add.reduceat(counts[:, order], starts, axis=1)  # (R, T)
-    censorings = np.add.reduceat(counts[:, order] * censored[order], starts, axis=1)
-    at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
-    # Who has the event at this moment leaves before those who are censored at it.
-    hazard = np.nan_to_num(_ratio(censorings, at_risk - (leaving - censorings)))
-    chance = np.concatenate([np.ones((len(counts), 1)), np.cumprod(1 - hazard, axis=1)], axis=1)
-    return chance[:, np.searchsorted(moments, time)], chance[:, np.searchsorted(moments, day, side="right")]
+
+    counts: NDArray
+    own: NDArray
+    moments: NDArray
+    after: NDArray
+
+    @classmethod
+    def of(cls, time: NDArray, censored: NDArray, counts: NDArray) -> "Censoring":
+        """Args: time (n,), days. censored (n,), bool: whether the row ends by censoring. counts (R, n)."""
+        order = np.argsort(time, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(time[order]) > 0])
+        moments = time[order][starts]
+        leaving = np.add.reduceat(counts[:, order], starts, axis=1)  # (R, T)
+        censorings = np.add.reduceat(counts[:, order] * censored[order], starts, axis=1)
+        at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
+        # Who has the event at a moment leaves before those who are censored at it.
+        hazard = np.nan_to_num(_ratio(censorings, at_risk - (leaving - censorings)))
+        after = np.concatenate([np.ones((len(counts), 1)), np.cumprod(1 - hazard, axis=1)], axis=1)
+        return cls(counts, after[:, np.searchsorted(moments, time)], moments, after)
+
+    def weights(self) -> NDArray:
+        """Counts over the chance to be observed until the row's own time, (R, n)."""
+        return np.nan_to_num(_ratio(self.counts, self.own))
+
+    def beyond(self, days: ArrayLike) -> NDArray:
+        """Chance to be observed beyond each day, (R, D)."""
+        return self.after[:, np.searchsorted(self.moments, days, side="right")]
 
 
-def _weights(time: NDArray, event: NDArray, counts: NDArray, day: float) -> NDArray:
-    """Inverse chance that a row's state at `day` is known, times its count, (R, n); 0 where it is not known."""
-    own, beyond = observation_chance(time, event == 0, counts, day)
-    known = (time <= day) & (event > 0)
-    weights = np.where(known, _ratio(counts, own), 0.0)
-    weights = np.where(time > day, _ratio(counts, np.broadcast_to(beyond[:, None], counts.shape)), weights)
-    return np.nan_to_num(weights)
-
-
-def resampled_auc_by_day(risk: NDArray, time: NDArray, event: NDArray, counts: NDArray, day: float) -> NDArray:
+def auc_by_day(risk: NDArray, time: NDArray, event: NDArray, censoring: Censoring, day: float) -> NDArray:
     """Cumulative/dynamic AUC (R,): chance that who has the event by `day` scores above who does not (Blanche 2013,
     definition 2: the dead without the event are among those who do not)."""
-    weights = _weights(time, event, counts, day)
+    weights = np.where((time <= day) & (event > 0), censoring.weights(), 0.0)
+    beyond = np.nan_to_num(_ratio(censoring.counts, np.repeat(censoring.beyond([day]), len(time), axis=1)))
     case = (event == 1) & (time <= day)
-    return weighted_auc(risk, weights * case, weights * ~case)
+    return weighted_auc(risk, weights * case, weights * ~case + beyond * (time > day))
 
 
-def resampled_brier_by_day(predicted: NDArray, time: NDArray, event: NDArray, counts: NDArray, day: float) -> NDArray:
-    """Mean weighted squared difference (R,) between the predicted probability (n,) of the event by `day`, or (R, n)
-    for one that differs between resamples, and whether it happened (Graf 1999; Schoop 2011 with competing death)."""
-    happened = (event == 1) & (time <= day)
-    return (_weights(time, event, counts, day) * (happened - predicted) ** 2).sum(axis=1) / counts.sum(axis=1)
+def brier_by_day(predicted: NDArray, time: NDArray, event: NDArray, censoring: Censoring, days: NDArray) -> NDArray:
+    """Mean weighted squared difference (R, D) between the predicted probability (n, D) of the event by each day and
+    whether it happened (Graf 1999; Schoop 2011 with competing death)."""
+    over = time[:, None] <= days[None, :]
+    happened = over & (event == 1)[:, None]
+    known = over & (event > 0)[:, None]
+    ended = censoring.weights() @ (known * (happened - predicted) ** 2)
+    going_on = np.nan_to_num(_ratio(censoring.counts @ (~over * predicted**2), censoring.beyond(days)))
+    return (ended + going_on) / censoring.counts.sum(axis=1, keepdims=True)
 
 
-def resampled_integrated_brier(
-    predicted: NDArray, time: NDArray, event: NDArray, counts: NDArray, days: NDArray
-) -> NDArray:
+def integrated_brier(predicted: NDArray, time: NDArray, event: NDArray, censoring: Censoring, days: NDArray) -> NDArray:
     """Brier score averaged over `days` by the trapezoidal rule, shape (R,). predicted: (n, D)."""
-    scores = [resampled_brier_by_day(predicted[:, i], time, event, counts, day) for i, day in enumerate(days)]
-    return np.trapezoid(np.stack(scores, axis=1), days, axis=1) / (days[-1] - days[0])
+    return np.trapezoid(brier_by_day(predicted, time, event, censoring, days), days, axis=1) / (days[-1] - days[0])
 
 
 def resampled_uno_c(risk: NDArray, time: NDArray, event: NDArray, counts: NDArray, until: float) -> NDArray:
@@ -93,7 +116,7 @@ def resampled_uno_c(risk: NDArray, time: NDArray, event: NDArray, counts: NDArra
     if not comparable.any():
         raise UndefinedFigureError(f"Uno's C needs a comparable pair with an event before day {until:g}")
     first = (event == 1) & (time < until)
-    own, _ = observation_chance(time, event != 1, counts, until)
+    own = Censoring.of(time, event != 1, counts).own
     weights = np.nan_to_num(_ratio(counts[:, first], own[:, first] ** 2))
     earlier = risk[first][:, None]
     concordant = comparable * (0.5 * (earlier == risk[None, :]) + (earlier > risk[None, :]))
@@ -124,59 +147,61 @@ def figures_by_day(
     entry: dict[str, Any] = {"uno_c_until": last, "ibs_until": last}
     if last is None:
         reason = reasons_against(time, event, max(days)) if days else "the task names no report_days"
-        for name in ("uno_c", "ibs", "ibs_of_incidence"):
-            entry |= Estimate(None, None, reason).entry(name)
+        missing = Estimate(None, None, reason)
+        entry |= missing.entry("uno_c") | missing.entry("ibs") | missing.entry("ibs_of_incidence")
+        return entry | {"by_day": {f"{day:g}": _nothing_at(time, event, day) for day in days}}
+    entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), counts).entry("uno_c")
+    as_they_are = Censoring.of(time, event == 0, np.ones((1, len(time))))
+    resampled = Censoring.of(time, event == 0, counts)
+
+    def figure(compute: Callable[[Censoring], NDArray]) -> Estimate:
+        return estimate_of_values(compute(as_they_are)[0], compute(resampled))
+
+    grid = np.linspace(0, last, GRID_STEPS + 1)
+    incidence = np.broadcast_to(_incidence_at(time, event, grid), (len(risk), len(grid)))
+    entry |= figure(partial(integrated_brier, incidence, time, event, days=grid)).entry("ibs_of_incidence")
+    predicted, reason = _predicted(risk, grid, baseline)
+    if predicted is None:
+        entry |= Estimate(None, None, reason).entry("ibs")
     else:
-        entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), counts).entry("uno_c")
-        entry |= _integrated(risk, time, event, counts, last, baseline)
-    entry["by_day"] = {f"{day:g}": _at_day(risk, time, event, counts, day, baseline) for day in days}
+        entry |= figure(partial(integrated_brier, predicted, time, event, days=grid)).entry("ibs")
+    entry["by_day"] = {}
+    for day in days:
+        if reasons_against(time, event, day) is not None:
+            entry["by_day"][f"{day:g}"] = _nothing_at(time, event, day)
+            continue
+        at = _numbers(time, event, day)
+        at |= figure(partial(auc_by_day, risk, time, event, day=day)).entry("auc")
+        at |= estimate(partial(_resampled_incidence, time, event, day), counts).entry("observed")
+        when = np.array([day])
+        constant = np.full((len(risk), 1), at["observed"])
+        at["brier_of_incidence"] = float(brier_by_day(constant, time, event, as_they_are, when)[0, 0])
+        predicted, reason = _predicted(risk, when, baseline)
+        at["predicted"] = None if predicted is None else float(predicted.mean())
+        if predicted is None:
+            at |= Estimate(None, None, reason).entry("brier")
+        else:
+            at |= figure(partial(_brier_at, predicted, time, event, when)).entry("brier")
+        entry["by_day"][f"{day:g}"] = at
     return entry
 
 
-def _integrated(
-    risk: NDArray, time: NDArray, event: NDArray, counts: NDArray, last: float, baseline: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Integrated Brier score of the model, and of giving everybody the observed incidence of these rows."""
-    days = np.linspace(0, last, GRID_STEPS + 1)
-    moments, incidence = aalen_johansen(time, event)
-    everybody = np.r_[0.0, incidence[0]][np.searchsorted(moments, days, side="right")]
-    constant = np.broadcast_to(everybody, (len(risk), len(days)))
-    entry = estimate(lambda drawn: resampled_integrated_brier(constant, time, event, drawn, days), counts).entry(
-        "ibs_of_incidence"
-    )
-    predicted, reason = _predicted(risk, days, baseline)
-    if predicted is None:
-        return entry | Estimate(None, None, reason).entry("ibs")
-    return entry | estimate(
-        lambda drawn: resampled_integrated_brier(predicted, time, event, drawn, days), counts
-    ).entry("ibs")
+def _brier_at(predicted: NDArray, time: NDArray, event: NDArray, when: NDArray, censoring: Censoring) -> NDArray:
+    return brier_by_day(predicted, time, event, censoring, when)[:, 0]
 
 
-def _at_day(
-    risk: NDArray, time: NDArray, event: NDArray, counts: NDArray, day: float, baseline: dict[str, Any] | None
-) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+def _numbers(time: NDArray, event: NDArray, day: float) -> dict[str, Any]:
+    return {
         "events": int(((event == 1) & (time <= day)).sum()),
         "deaths": int(((event == 2) & (time <= day)).sum()),
         "observed_beyond": int((time > day).sum()),
     }
-    against = reasons_against(time, event, day)
-    if against is not None:
-        for name in ("auc", "brier", "observed"):
-            entry |= Estimate(None, None, against).entry(name)
-        return entry | {"predicted": None}
-    entry |= estimate(lambda drawn: resampled_auc_by_day(risk, time, event, drawn, day), counts).entry("auc")
-    entry |= estimate(lambda drawn: _incidence_at(time, event, drawn, day), counts).entry("observed")
-    predicted, reason = _predicted(risk, np.array([day]), baseline)
-    if predicted is None:
-        return entry | Estimate(None, None, reason).entry("brier") | {"predicted": None}
-    entry |= estimate(lambda drawn: resampled_brier_by_day(predicted[:, 0], time, event, drawn, day), counts).entry(
-        "brier"
-    )
-    entry["brier_of_incidence"] = float(
-        resampled_brier_by_day(np.full(len(risk), entry["observed"]), time, event, np.ones((1, len(risk))), day)[0]
-    )
-    return entry | {"predicted": float(predicted.mean())}
+
+
+def _nothing_at(time: NDArray, event: NDArray, day: float) -> dict[str, Any]:
+    missing = Estimate(None, None, reasons_against(time, event, day))
+    figures = missing.entry("auc") | missing.entry("brier") | missing.entry("observed")
+    return _numbers(time, event, day) | figures | {"predicted": None}
 
 
 def _predicted(risk: NDArray, days: NDArray, baseline: dict[str, Any] | None) -> tuple[NDArray | None, str | None]:
@@ -188,8 +213,12 @@ def _predicted(risk: NDArray, days: NDArray, baseline: dict[str, Any] | None) ->
     return cumulative_incidence(risk, baseline, days), None
 
 
-def _incidence_at(time: NDArray, event: NDArray, counts: NDArray, day: float) -> NDArray:
+def _incidence_at(time: NDArray, event: NDArray, days: NDArray, counts: NDArray | None = None) -> NDArray:
+    """Aalen-Johansen incidence (R, D) by each day."""
     moments, incidence = aalen_johansen(time, event, counts)
-    return np.concatenate([np.zeros((len(counts), 1)), incidence], axis=1)[
-        :, np.searchsorted(moments, day, side="right")
-    ]
+    started = np.concatenate([np.zeros((len(incidence), 1)), incidence], axis=1)
+    return started[:, np.searchsorted(moments, days, side="right")]
+
+
+def _resampled_incidence(time: NDArray, event: NDArray, day: float, counts: NDArray) -> NDArray:
+    return _incidence_at(time, event, np.array([day]), counts)[:, 0]

@@ -22,7 +22,7 @@ NET_BENEFIT_THRESHOLDS = np.linspace(0.02, 0.98, 49)
 
 # float32 softmax may give exactly 0 or 1, whose logit is infinite.
 _SMALLEST_PROBABILITY = 1e-6
-_LARGEST_TEMPERATURE = 100.0
+_LARGEST_TEMPERATURE = 1e4
 _NEWTON_STEPS = 30
 
 
@@ -105,7 +105,7 @@ def _rates_by_threshold(probability: NDArray, positive: NDArray) -> tuple[NDArra
 
 
 def fit_temperature(probability: NDArray, positive: NDArray) -> float:
-    """Temperature with the least log loss, between 1/100 and 100 (Guo et al. 2017).
+    """Temperature with the least log loss, between 1/10,000 and 10,000 (Guo et al. 2017).
 
     With more than two candidates it is the temperature of the last one against the rest, whose probability is all
     that is reported.

@@ -164,14 +164,18 @@ def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:
         value = float(figure(np.ones((1, counts.shape[1])))[0])
     except UndefinedFigureError as error:
         return Estimate(None, None, str(error))
+    return estimate_of_values(value, figure(counts))
+
+
+def estimate_of_values(value: float, values: NDArray) -> Estimate:
+    """A figure on the rows as they are, and its interval from the same figure in every resample (R,)."""
     if np.isnan(value):
         return Estimate(None, None, "undefined on these rows")
-    values = figure(counts)
     defined = values[~np.isnan(values)]
     if len(defined) < LEVEL * len(values) or len(values) == 0:
         return Estimate(value, None, f"defined in only {len(defined)} of {len(values)} bootstrap resamples")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, (float(low), float(high)))
+    return Estimate(float(value), (float(low), float(high)))
 
 
 def estimate_share(value: NDArray, counts: NDArray) -> Estimate:

@@ -84,7 +84,7 @@ PERTURBATIONS = (
     Perturbation("laboratory cells dropped", "labs", drop_cells, SHARES, "{:.0%}"),
     Perturbation("ECG leads dropped", "ecg", drop_leads, SHARES, "{:.0%}"),
     Perturbation("echo views dropped", "echo", drop_views, SHARES, "{:.0%}"),
-    Perturbation("ECG noise, signal over noise in dB", "ecg", add_noise, DECIBELS, "{:g}"),
+    Perturbation("ECG noise, SNR in dB", "ecg", add_noise, DECIBELS, "{:g}"),
 )
 
 

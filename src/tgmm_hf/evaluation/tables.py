@@ -96,9 +96,9 @@ def decision_table(task: str, entries: Entries) -> Table:
 
 
 def calibration_table(task: str, entries: Entries) -> Table:
-    header = ["modalities", "AUPRC", "prevalence", "Brier score", "of prevalence", "slope", "intercept", "temperature"]
+    header = ["modalities", "AUPRC", "Brier score", "of prevalence", "slope", "intercept", "temperature"]
     rows = [
-        [subset, text_estimate(e, "auprc"), text_number(e["prevalence"]), text_estimate(e, "brier"),
+        [subset, text_estimate(e, "auprc"), text_estimate(e, "brier"),
          text_number(e["brier_of_prevalence"]), text_estimate(e, "calibration_slope"),
          text_estimate(e, "calibration_intercept"), text_number(e["temperature"])]
         for subset, e in _by_subset(entries)
