@@ -383,7 +383,10 @@ def test_everything_is_written_and_the_page_stands_alone(predictions, metrics, t
     assert "x&lt;y" in page and "<script" not in page and "src=" not in page
     assert not any(row in page for row in predictions.ids[:20])  # figures, no patients
     assert {item[0] for item in checklist(metrics)} == {number for number, _ in ITEMS} and "Not known" in page
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"table2.csv", "table3.csv", "table5.csv"}
+    tables = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert tables == {f"{name}.csv" for name in ("table2", "table3", "table5", "tripod_ai")} | {
+        f"{task}_subgroups.csv" for task in ("hf_diagnosis", "hf_risk")
+    }
     table = (tmp_path / "metrics.txt").read_text()
     assert f"{metrics['hf_diagnosis'][FULL]['auc']:.3f}" in table and "no clinical evidence" in table
     written = pd.read_parquet(tmp_path / "predictions.parquet")

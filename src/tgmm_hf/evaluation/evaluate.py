@@ -41,7 +41,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a model under all seven modality combinations and write everything to `out_dir`.
 
-    Writes ``metrics.json``, ``predictions.parquet``, ``embeddings.npz`` (retrieval), ``metrics.txt`` (the table),
+    Writes ``metrics.json``, ``predictions.parquet``, ``embeddings.npz`` (retrieval), ``metrics.txt``, ``tables/*.csv``,
     ``figures/*.svg`` and ``*.png``, ``report.html``; each file appears whole or not at all.
 
     Args:

@@ -146,7 +146,7 @@ def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str)
     spread.hist(probability[positive == 0], bins, color="#0072B2", alpha=0.45, label="negative")
     spread.set(xlabel="predicted probability", yticks=[])
     spread.spines["left"].set_visible(False)
-    spread.legend(loc="upper left", fontsize=7, frameon=False)
+    spread.legend(loc="lower center", bbox_to_anchor=(0.5, 0.9), ncols=2, fontsize=7, frameon=False)
     return _plain(figure)
 
 
@@ -221,7 +221,7 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
                 )
     panels[0, 0].set(ylabel="incidence of the event, death competing", ylim=(0, None), xlim=(-0.03 * last, 1.03 * last))
     panels[0, 0].legend(loc="upper left", fontsize=8, frameon=False)
-    panels[0, 1].set(ylabel="free of the event, deaths censored")
+    panels[0, 1].set(ylabel="free of the event, deaths censored", ylim=(0, 1.03))
     p = groups["log_rank_p"]
     test = groups["log_rank_missing"] if p is None else f"p {_p_value(p)}"
     panels[0, 1].text(

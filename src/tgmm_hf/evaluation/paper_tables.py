@@ -4,14 +4,12 @@ Rows of other models, fusions and components come from other runs; the tables of
 can be put under each other. A C-index stands with its 95 % interval, where the paper gives a deviation over folds.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tgmm_hf.evaluation.predictions import SUBSETS
 from tgmm_hf.evaluation.retrieval import CANDIDATES
-from tgmm_hf.evaluation.tables import Entries, tasks_of
+from tgmm_hf.evaluation.tables import Entries, as_csv, tasks_of
 
 NAMES = dict(zip(SUBSETS, ("Lab", "ECG", "ECHO", "Lab+ECG", "Lab+ECHO", "ECG+ECHO", "Lab+ECHO+ECG"), strict=True))
 MULTIMODAL = SUBSETS[3:]
@@ -32,18 +30,18 @@ def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, s
     components = metrics.get("components")
     tables: dict[str, str] = {}
     if with_echo:
-        tables["table2.csv"] = _csv(["Task", "Metric", "Model", *NAMES.values()], _rows(with_echo, [model], SUBSETS))
+        tables["table2.csv"] = as_csv(["Task", "Metric", "Model", *NAMES.values()], _rows(with_echo, [model], SUBSETS))
         names = [NAMES[subset] for subset in MULTIMODAL]
-        tables["table5.csv"] = _csv(["Task", "Metric", "Model", *names], _rows(with_echo, [model], MULTIMODAL))
+        tables["table5.csv"] = as_csv(["Task", "Metric", "Model", *names], _rows(with_echo, [model], MULTIMODAL))
     if retrieval:
         header = ["Metric", *(d.replace("->", " -> ") for d in DIRECTIONS)]
-        tables["table3.csv"] = _csv(header, _retrieval_rows(retrieval[0]))
+        tables["table3.csv"] = as_csv(header, _retrieval_rows(retrieval[0]))
     if without_echo:
         names = [NAMES[subset] for subset in WITHOUT_ECHO]
-        tables["table4.csv"] = _csv(["Task", "Metric", "Model", *names], _rows(without_echo, [model], WITHOUT_ECHO))
+        tables["table4.csv"] = as_csv(["Task", "Metric", "Model", *names], _rows(without_echo, [model], WITHOUT_ECHO))
     if with_echo and components is not None:
         header = ["Task", "Metric", "Human", "Learned", "Response", "Linear", *NAMES.values()]
-        tables["table6.csv"] = _csv(header, _rows(with_echo, _ticks(components), SUBSETS))
+        tables["table6.csv"] = as_csv(header, _rows(with_echo, _ticks(components), SUBSETS))
     return tables
 
 
@@ -93,9 +91,3 @@ def _ticks(components: Mapping[str, Any]) -> list[str]:
     """The tick marks of table 6: human text, learned text, response module, linear probe."""
     guidance, linear = components["guidance"], components["response"] == "linear"
     return ["✓" if on else "" for on in (guidance != "none", guidance == "human+learned", not linear, linear)]
-
-
-def _csv(header: list[str], rows: Iterator[list[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
-    return buffer.getvalue()

@@ -29,6 +29,7 @@ from tgmm_hf.evaluation.predictions import FULL, Predictions, whole_subset
 from tgmm_hf.evaluation.tables import (
     Entries,
     Table,
+    as_csv,
     by_day_tables,
     calibration_table,
     comparison_table,
@@ -122,7 +123,11 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
         write_atomically(out_dir / "embeddings.npz", lambda path: _savez(path, arrays))
     write_atomically(out_dir / "metrics.txt", lambda path: path.write_text(metrics_table(metrics) + "\n"))
     (out_dir / "tables").mkdir(exist_ok=True)
-    for name, text in paper_tables(metrics).items():
+    tables = paper_tables(metrics) | {"tripod_ai.csv": as_csv(["item", "asked", "answer"], checklist(metrics))}
+    for task, entries in metrics["subgroups"].items():
+        subgroups = subgroup_rows(task, entries)
+        tables[f"{task}_subgroups.csv"] = as_csv(subgroups.header, subgroups.rows)
+    for name, text in tables.items():
         write_atomically(out_dir / "tables" / name, partial(Path.write_text, data=text))
     write_report(metrics, predictions, out_dir)
     content = json.dumps(metrics, indent=1, allow_nan=False) + "\n"

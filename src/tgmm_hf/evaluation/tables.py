@@ -1,6 +1,8 @@
 """The figures of metrics.json as tables of text, for the terminal, the page and CSV files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
@@ -200,6 +202,12 @@ def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]
             cells = [name, point["level"], point["subset"], text_number(point[key]), text_range(point[f"{key}_ci"])]
             rows.append([*cells, str(point["n"])])
     return Table(f"{task}: worse inputs", ["change", "level", "modalities", "figure", "95 % CI", "n"], rows)
+
+
+def as_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    return buffer.getvalue()
 
 
 def text_number(value: float | None, sign: str = "") -> str:
