@@ -49,7 +49,12 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
     version = metrics.get("versions", {}).get("tgmm-hf", "")
     return {
         "3a": f"Tasks: {outcomes}.",
-        "5a": data + (" The patients are synthetic." if metrics.get("synthetic") else ""),
+        "5a": data
+        + (
+            " The patients are synthetic."
+            if metrics.get("synthetic")
+            else " Whom they represent: not known to the software."
+        ),
         "7": "Refused records and reasons: refused.csv and prepare.json of `tgmm prepare`. All groups alike.",
         "8a": f"{outcomes}. How an outcome was found in the records: the cohort's own documentation.",
         "9a": "Laboratory row as text, 12-lead ECG, echo clips by view; whatever of them there is.",

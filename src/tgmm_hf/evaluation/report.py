@@ -56,6 +56,7 @@ table { border-collapse: collapse; font-size: 0.87rem; font-variant-numeric: tab
 th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { border-bottom: 2px solid #999; font-weight: 600; } th:first-child, td:first-child { text-align: left; }
 .words th, .words td { text-align: left; white-space: normal; vertical-align: top; }
+.words td:nth-child(2) { min-width: 20rem; }
 tr.whole td { font-weight: 600; background: #f3f6f9; }
 .notice { background: #fff4e0; border-left: 4px solid #e69f00; padding: 0.5rem 0.9rem; margin: 0.5rem 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 0.8rem; margin: 1rem 0; }

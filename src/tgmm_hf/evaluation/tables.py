@@ -119,8 +119,13 @@ def prognosis_table(task: str, entries: Entries) -> Table:
 
 
 def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
-    """Uno's C and the integrated Brier score, then AUC, Brier score, and predicted against observed by day; only what
-    could be estimated."""
+    """Uno's C and the integrated Brier score, then AUC, Brier score, and predicted against observed by day; what could
+    not be estimated is left out, with a reason if it is everything."""
+    whole = entries[whole_subset(entries)]
+    if whole["uno_c_until"] is None:
+        title = f"{task}: Uno's C, and figures by day"
+        yield Table(title, ["not estimated"], [[str(whole.get("uno_c_missing"))]])
+        return
     header = ["modalities", "Uno's C", "95 % CI", "until day", "IBS", "95 % CI", "of incidence"]
     rows = [
         [subset, text_number(e["uno_c"]), text_range(e["uno_c_ci"]), f"{e['uno_c_until']:g}",
