@@ -361,6 +361,9 @@ def render(figure: Figure, file_format: str) -> bytes:
     buffer = BytesIO()
     metadata = {"Date": None} if file_format == "svg" else {}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tgmm", "font.family": "DejaVu Sans"}):
+        if figure.get_layout_engine() is not None:  # once a figure: laying out costs as much as drawing
+            figure.draw_without_rendering()
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=file_format, dpi=150, metadata=metadata)
     return buffer.getvalue()
 
