@@ -130,7 +130,7 @@ learn/model/run.json: learn/data/prepare.json configs/learn.yaml
 	$(TGMM) train configs/learn.yaml
 
 learn/metrics.json: learn/model/run.json learn/test_data/prepare.json
-	$(TGMM) evaluate learn/model learn/test_data --bayes learn/test_cohort --out learn
+	$(TGMM) evaluate learn/model learn/test_data --validation learn/data --bayes learn/test_cohort --out learn
 
 clean:
 	rm -rf demo learn .cache .pytest_cache .ruff_cache .mypy_cache

@@ -96,6 +96,7 @@ def test_no_licence_but_permissive_ones_by_default() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     default = " ".join(project["dependencies"] + project["optional-dependencies"]["dev"])
     assert "libjpeg>" not in default, "pylibjpeg-libjpeg is GPL: it stays an extra of its own"
+    assert "scikit-survival" not in " ".join(project["dependencies"]), "GPL: an oracle of the tests, no more"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCE)))

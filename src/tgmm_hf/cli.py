@@ -290,13 +290,27 @@ def evaluate(
     bayes: Annotated[
         Path | None, typer.Option(help="Synthetic cohort (its bayes.json): adds the best reachable figures.")
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Prepared data whose validation split chooses thresholds; DATA itself if left out."),
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Threshold that reaches it; Youden's index if left out.")
+    ] = None,
+    temperature: Annotated[
+        bool, typer.Option("--temperature", help="Scale probabilities by a temperature from validation.")
+    ] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also score worse inputs: 15 more runs over the data.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     bootstrap: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Patients per batch.")] = 16,
 ) -> None:
     """Measure a model for all seven modality combinations, every figure with its interval.
 
-    Writes metrics.json, metrics.txt, predictions.parquet, figures and report.html.
+    Writes metrics.json, metrics.txt, predictions.parquet, figures, tables and report.html. Thresholds, temperatures and
+    the cut between risk groups are chosen on validation patients, never on those that are scored.
 
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
@@ -304,7 +318,18 @@ def evaluate(
 
     _check_model(model)
     evaluate_model(
-        model, data, out, split=split.value, bayes=bayes, seed=seed, bootstrap=bootstrap, batch_size=batch_size
+        model,
+        data,
+        out,
+        split=split.value,
+        bayes=bayes,
+        validation=validation,
+        sensitivity=sensitivity,
+        temperature=temperature,
+        worse_inputs=robustness,
+        seed=seed,
+        bootstrap=bootstrap,
+        batch_size=batch_size,
     )
     typer.echo((out / "metrics.txt").read_text())
     typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")

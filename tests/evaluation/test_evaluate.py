@@ -1,6 +1,9 @@
 """From a model to metrics.json and the report, with a model whose right answers are known."""
 
+import csv
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,16 +11,25 @@ import pandas as pd
 import pytest
 import torch
 from lifelines.utils import concordance_index
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score, roc_curve
+from statsmodels.stats.multitest import multipletests
 
+from tgmm_hf.evaluation.calibration import fit_temperature, scaled
+from tgmm_hf.evaluation.checklist import ITEMS, checklist
+from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.figures import forest_figure, render
+from tgmm_hf.evaluation.paper_tables import paper_tables
 from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
 from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 
 MODALITIES = ("labs", "ecg", "echo")
-TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
-KINDS = {name: task["kind"] for name, task in TASKS.items()}
+TASKS = {
+    "hf_diagnosis": {"kind": "diagnosis"},
+    "hf_risk": {"kind": "prognosis", "report_days": [365.0]},
+    "retrieval": {"kind": "retrieval"},
+}
+DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
 
 
 class FakeEncoded:
@@ -127,13 +139,31 @@ def predictions(cohort):
 
 
 @pytest.fixture(scope="module")
-def metrics(predictions, cohort):
+def validation():
+    """Other patients of the same kind."""
+    return collect_predictions(FakeModel(), fake_cohort(seed=1), fake_collator, batch_size=64, progress=False)
+
+
+@pytest.fixture(scope="module")
+def groups(cohort):
+    generator = np.random.default_rng(2)
+    present = np.stack(cohort["present"])
+    own = ["+".join(m for m, there in zip(MODALITIES, row, strict=True) if there) for row in present]
+    described = {name: ["one"] * len(cohort) for name in ("age", "ethnicity", "natriuretic", "cells", "views")}
+    return pd.DataFrame(described | {"sex": generator.choice(["female", "male"], len(cohort)), "modalities": own})
+
+
+@pytest.fixture(scope="module")
+def metrics(predictions, cohort, validation, groups):
     reference = {
         "seed": 4,
         "hf_diagnosis": {FULL: {"auc": 0.9, "n": 5}, "labs": {"auc": None, "n": 0}},
         "population": {"retrieval": {"labs->ecg": {"lrap_3": 0.8, "lrap_full": 0.1, "n": 1000}}},
     }
-    return compute_metrics(predictions, KINDS, truth=optimum(cohort), reference=reference, replicates=200)
+    truth = optimum(cohort)
+    return compute_metrics(
+        predictions, TASKS, validation=validation, groups=groups, truth=truth, reference=reference, replicates=200
+    )
 
 
 def test_each_batch_is_encoded_once_and_training_mode_comes_back(cohort):
@@ -210,10 +240,101 @@ def test_metrics_json_has_the_agreed_shape(metrics):
     json.dumps(metrics, allow_nan=False)
 
 
+def test_thresholds_come_from_validation_patients(predictions, validation, metrics):
+    for subset in SUBSETS:
+        entry = metrics["hf_diagnosis"][subset]
+        own = validation.scored("hf_diagnosis", subset).dropna(subset="label")
+        false_rate, true_rate, thresholds = roc_curve(own["label"], own["probability"], drop_intermediate=False)
+        best = thresholds[np.flatnonzero(np.isclose(true_rate - false_rate, (true_rate - false_rate).max()))]
+        below = own["probability"][own["probability"] < best.min()].max()
+        assert below < entry["threshold"]["value"] < best.min()  # halfway to the next
+        assert f"n = {len(own)}" in entry["threshold"]["chosen_on"]
+        scored = predictions.scored("hf_diagnosis", subset).dropna(subset="label")
+        named = scored["probability"] >= entry["threshold"]["value"]
+        assert entry["sensitivity"] == pytest.approx(recall_score(scored["label"], named), abs=1e-12)
+        assert entry["specificity"] == pytest.approx(recall_score(1 - scored["label"], ~named), abs=1e-12)
+        risk = validation.scored("hf_risk", subset)["risk"]
+        assert metrics["hf_risk"][subset]["risk_groups"]["cut"] == pytest.approx(risk.median())
+    assert metrics["validation"] == {"n": 160}
+
+
+def test_temperature_and_a_stated_sensitivity(predictions, validation, metrics):
+    other = compute_metrics(
+        predictions, TASKS, validation=validation, sensitivity=0.9, temperature=True, replicates=50
+    )["hf_diagnosis"]["ecg"]
+    plain = metrics["hf_diagnosis"]["ecg"]
+    own = validation.scored("hf_diagnosis", "ecg").dropna(subset="label")
+    temperature = fit_temperature(own["probability"].to_numpy(), own["label"].to_numpy())
+    assert plain["temperature"] is None and other["temperature"] == pytest.approx(temperature)
+    rows = predictions.scored("hf_diagnosis", "ecg").dropna(subset="label")
+    used = scaled(rows["probability"].to_numpy(), temperature)
+    assert other["brier"] == pytest.approx(brier_score_loss(rows["label"], used), abs=1e-12) != plain["brier"]
+    assert other["auc"] == plain["auc"] and other["accuracy"] == plain["accuracy"]
+    assert "0.9" in other["threshold"]["rule"]
+
+
+def test_nothing_is_chosen_without_validation_patients(predictions):
+    metrics = compute_metrics(predictions, TASKS, replicates=20)
+    point = metrics["hf_diagnosis"]["labs"]["threshold"]
+    assert point["value"] == 0.5 and "no validation split" in point["chosen_on"]
+    assert metrics["hf_risk"]["labs"]["risk_groups"] is None and metrics["validation"] is None
+
+
+def test_tests_are_paired_and_adjusted(predictions, metrics):
+    comparisons = metrics["comparisons"]["hf_diagnosis"]
+    full = predictions.scored("hf_diagnosis", FULL).dropna(subset="label")
+    labs = predictions.scored("hf_diagnosis", "labs").set_index("row").loc[full["row"]]
+    entry = comparisons[f"{FULL} - labs"]
+    expected = delong_test(
+        full["probability"].to_numpy(), labs["probability"].to_numpy(), full["label"].to_numpy(), full["patient_id"]
+    )
+    assert entry["delong_p"] == pytest.approx(expected.p)
+    assert entry["mcnemar_n"] == full["patient_id"].nunique() < len(full)  # one admission a patient
+    entries = [entry for entry in comparisons.values() if isinstance(entry, dict)]
+    for test in ("delong_p", "mcnemar_p"):
+        adjusted = multipletests([entry[test] for entry in entries], method="holm")[1]
+        assert [entry[f"{test}_holm"] for entry in entries] == pytest.approx(adjusted.tolist())
+
+
+def test_a_modality_that_nobody_has_is_left_out_of_the_comparisons():
+    rows = fake_cohort(60)
+    for row in rows:
+        row["present"] = np.array([True, True, False])
+    metrics = compute_metrics(
+        collect_predictions(FakeModel(), rows, fake_collator, progress=False), TASKS, replicates=20
+    )
+    comparisons = metrics["comparisons"]["hf_diagnosis"]
+    assert [name for name in comparisons if " - " in name] == ["labs+ecg - labs", "labs+ecg - ecg"]
+    assert comparisons["best_single"] in ("labs", "ecg") and comparisons["best_pair"] is None
+    assert not any("n = 0" in warning for warning in metrics["warnings"])
+    tables = paper_tables(metrics)
+    assert set(tables) == {"table3.csv", "table4.csv"}  # the paper's infarction task has no echo
+    header, accuracy, *_ = csv.reader(tables["table4.csv"].splitlines())
+    assert header == ["Task", "Metric", "Model", "Lab", "ECG", "Lab+ECG"]
+    value = metrics["hf_diagnosis"]["labs+ecg"]["accuracy"]
+    assert accuracy[:3] == ["hf_diagnosis", "ACC", "TGMM"] and accuracy[-1].startswith(f"{value:.2f} (")
+
+
+def test_every_key_is_documented(metrics):
+    named = set(re.findall(r"`([^`]+)`", DOCUMENTED))
+    patterns = [re.compile(re.sub(r"<\w+>", r"[\\w.]+", name)) for name in named]
+
+    def check(value, path):
+        for key, inside in value.items() if isinstance(value, dict) else ():
+            names = [key.removesuffix("_ci"), key.removesuffix("_missing"), key]
+            is_name = key in TASKS or key in SUBSETS or "->" in key or " - " in key or path.endswith("by_day")
+            assert is_name or any(p.fullmatch(name) for p in patterns for name in names), f"{path}/{key}"
+            check(inside, f"{path}/{key}")
+        for inside in value if isinstance(value, list) else ():
+            check(inside, path)
+
+    check(metrics, "")
+
+
 def test_same_seed_same_figures(predictions, metrics, cohort):
-    first, second = (compute_metrics(predictions, KINDS, seed=s, replicates=50) for s in (0, 0))
+    first, second = (compute_metrics(predictions, TASKS, seed=s, replicates=50) for s in (0, 0))
     assert first == second
-    assert compute_metrics(predictions, KINDS, seed=1, replicates=50) != first
+    assert compute_metrics(predictions, TASKS, seed=1, replicates=50) != first
     assert "bayes_auc" not in first["hf_diagnosis"][FULL]
 
 
@@ -223,7 +344,7 @@ def test_missing_class_and_absent_modality_give_reasons(tmp_path):
         row["present"] = np.array([True, True, False])
         row["label"], row["event"] = 1, 0
     predictions = collect_predictions(FakeModel(), rows, fake_collator, progress=False)
-    metrics = compute_metrics(predictions, KINDS, truth=optimum(rows), replicates=20)
+    metrics = compute_metrics(predictions, TASKS, truth=optimum(rows), replicates=20)
     entry = metrics["hf_diagnosis"]["labs+ecg"]
     assert (
         entry["auc"] is None and "30 of 30 rows are positive" in entry["auc_missing"] and entry["accuracy"] is not None
@@ -250,15 +371,22 @@ def test_bad_requests_are_refused(cohort):
 def test_everything_is_written_and_the_page_stands_alone(predictions, metrics, tmp_path):
     metrics = metrics | {"model": "demo/model", "split": "test", "synthetic": True, "versions": {"torch": "x<y"}}
     write_outputs(metrics, predictions, tmp_path)
-    names = {"hf_diagnosis_auc", "hf_diagnosis_roc", "hf_risk_c_index", "hf_risk_incidence", "retrieval"}
+    figures = ("auc", "roc", "calibration", "decision", "subgroups")
+    names = {f"hf_diagnosis_{figure}" for figure in figures} | {"retrieval"}
+    names |= {f"hf_risk_{figure}" for figure in ("c_index", "risk_groups", "subgroups")}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"{n}.{e}" for n in names for e in ("svg", "png")
     }
     assert not list(tmp_path.rglob(".*"))  # no temporary file left
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 5 and "no clinical evidence" in page and "not a medical device" in page
+    assert page.count("<svg") == len(names) and "no clinical evidence" in page and "not a medical device" in page
     assert "x&lt;y" in page and "<script" not in page and "src=" not in page
     assert not any(row in page for row in predictions.ids[:20])  # figures, no patients
+    assert {item[0] for item in checklist(metrics)} == {number for number, _ in ITEMS} and "Not known" in page
+    tables = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert tables == {f"{name}.csv" for name in ("table2", "table3", "table5", "tripod_ai")} | {
+        f"{task}_subgroups.csv" for task in ("hf_diagnosis", "hf_risk")
+    }
     table = (tmp_path / "metrics.txt").read_text()
     assert f"{metrics['hf_diagnosis'][FULL]['auc']:.3f}" in table and "no clinical evidence" in table
     written = pd.read_parquet(tmp_path / "predictions.parquet")
@@ -273,7 +401,9 @@ def test_svg_figures_are_identical_for_identical_figures(metrics):
 
 
 def test_table_lines_up(metrics):
-    for block in metrics_table(metrics).split("\n\n")[:3]:
+    first, *blocks = metrics_table(metrics).split("\n\n")
+    assert f"hf_diagnosis: AUC {metrics['hf_diagnosis'][FULL]['auc']:.3f}" in first.splitlines()[0]
+    for block in blocks[:3]:
         lines = block.split("\n")[1:]
         assert len({len(line.rstrip()) for line in lines if not line.startswith("-")}) <= 2, block
 

@@ -129,6 +129,57 @@ def test_a_split_that_is_not_there_is_named(model_and_processor, data_dir, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def split_data(model_and_processor, cohort_dir, manifest, tmp_path_factory):
+    """The same patients, the last five in the validation split."""
+    model, processor = model_and_processor
+    table, directory = manifest.copy(), tmp_path_factory.mktemp("split_data")
+    table["split"] = ["test"] * (PATIENTS - 5) + ["validation"] * 5
+    table.to_parquet(cohort_dir / "split.parquet")
+    prepare(cohort_dir / "split.parquet", directory, processor, tasks=model.config.tasks)
+    return directory
+
+
+def test_thresholds_are_chosen_on_other_patients_only(model_and_processor, data_dir, split_data, tmp_path):
+    model, processor = model_and_processor
+    settings = {"processor": processor, "bootstrap": 20, "progress": False}
+    metrics = evaluate(model, split_data, tmp_path, temperature=True, **settings)
+    assert metrics["validation"] == {"n": 5}
+    assert "patients in the smaller class" in metrics["hf_diagnosis"]["labs"]["threshold"]["chosen_on"]
+    with pytest.raises(ValueError, match="5 validation patients of .* are among the patients to be scored"):
+        evaluate(model, data_dir, tmp_path, validation=split_data, **settings)
+    with pytest.raises(ValueError, match="no validation split"):
+        evaluate(model, split_data, tmp_path, validation=data_dir, **settings)
+    with pytest.raises(ValueError, match="--validation"):
+        evaluate(model, data_dir, tmp_path, sensitivity=0.9, **settings)
+    # the validation split itself: nothing is left to choose on
+    assert evaluate(model, split_data, tmp_path, split="validation", **settings)["validation"] is None
+
+
+def test_validation_patients_that_were_trained_on_are_refused(evaluated, split_data, tmp_path):
+    saved = tmp_path / "model"
+    shutil.copytree(evaluated[0], saved)
+    patients = load_prepared(split_data)["validation"].with_format(None)["patient_id"]
+    write(saved / "run.json", {"data_hash": "its own", "run": {"model": {"checkpoint": None}}})
+    write(training_directory(saved) / SEEN, {"data_hash": "its own", "complete": True, "patients": patients[:2]})
+    with pytest.raises(ValueError, match="2 of the patients"):
+        evaluate(saved, split_data, tmp_path / "out", bootstrap=20, progress=False)
+
+
+@pytest.mark.slow
+def test_worse_inputs_are_scored_on_the_same_patients(model_and_processor, data_dir, evaluated, tmp_path):
+    model, processor = model_and_processor
+    settings = {"processor": processor, "bootstrap": 20, "progress": False}
+    worse = evaluate(model, data_dir, tmp_path, worse_inputs=True, **settings)["robustness"]["hf_diagnosis"]
+    assert len(worse) == 4
+    for points in worse.values():
+        for subset in {point["subset"] for point in points}:
+            own = [point for point in points if point["subset"] == subset]
+            assert own[0]["level"] == "none" and len({point["n"] for point in own}) == 1
+            assert own[0]["auc"] == pytest.approx(evaluated[2]["hf_diagnosis"][subset]["auc"])
+    assert (tmp_path / "figures" / "hf_diagnosis_robustness.svg").is_file()
+
+
 def test_baseline_in_the_configuration_survives_saving(tmp_path):
     generator = np.random.default_rng(0)
     risk, time, event = generator.normal(size=50), generator.exponential(300, 50), generator.integers(0, 3, 50)

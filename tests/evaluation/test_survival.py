@@ -6,10 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import AalenJohansenFitter, CoxPHFitter, KaplanMeierFitter
+from lifelines.statistics import logrank_test
 from lifelines.utils import concordance_index
 
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts
-from tgmm_hf.evaluation.survival import aalen_johansen, c_index, fit_baseline_hazards, resampled_c_index
+from tgmm_hf.evaluation.survival import (
+    aalen_johansen,
+    c_index,
+    fit_baseline_hazards,
+    kaplan_meier,
+    log_rank,
+    resampled_c_index,
+)
 from tgmm_hf.hazards_tgmm import cumulative_incidence
 
 
@@ -70,6 +78,39 @@ def test_aalen_johansen_without_deaths_is_kaplan_meier():
     days, incidence = aalen_johansen(time, event)
     kaplan_meier = KaplanMeierFitter().fit(time, event).survival_function_.loc[days].to_numpy()[:, 0]
     np.testing.assert_allclose(1 - incidence[0], kaplan_meier, atol=1e-12)
+
+
+def test_kaplan_meier_and_its_bounds_equal_lifelines():
+    _, time, event = follow_up()
+    time = np.ceil(time / 30)  # ties
+    curve = kaplan_meier(time, event)
+    oracle = KaplanMeierFitter().fit(time, event == 1)
+    after_first = curve["days"] >= time[event == 1].min()
+    bounds = oracle.confidence_interval_.loc[curve["days"][after_first]].to_numpy()
+    np.testing.assert_allclose(curve["free"], oracle.survival_function_.loc[curve["days"]].to_numpy()[:, 0], atol=1e-12)
+    np.testing.assert_allclose(curve["low"][after_first], bounds[:, 0], atol=1e-9)
+    np.testing.assert_allclose(curve["high"][after_first], bounds[:, 1], atol=1e-9)
+    assert np.isnan(curve["low"][~after_first]).all()
+    everybody = kaplan_meier(np.array([1.0, 2.0]), np.array([1, 1]))
+    assert everybody["free"][-1] == 0 and np.isnan(everybody["low"][-1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_log_rank_equals_lifelines(seed):
+    risk, time, event = follow_up(seed=seed)
+    time, high = np.ceil(time / 30), risk > 2
+    oracle = logrank_test(time[high], time[~high], event[high] == 1, event[~high] == 1)
+    statistic, p = log_rank(time, event, high)
+    assert statistic == pytest.approx(oracle.test_statistic, abs=1e-9) and p == pytest.approx(oracle.p_value, abs=1e-9)
+
+
+def test_log_rank_of_few_events_or_one_group_is_refused():
+    risk, time, event = follow_up(n=150)
+    with pytest.raises(UndefinedFigureError, match="one risk group"):
+        log_rank(time, event, np.ones(150, dtype=bool))
+    few = np.where(np.cumsum(event == 1) <= 9, event, 0)
+    with pytest.raises(UndefinedFigureError, match="9 events"):
+        log_rank(time, few, risk > 2)
 
 
 @pytest.mark.parametrize("cause", [1, 2])

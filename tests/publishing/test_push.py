@@ -33,6 +33,15 @@ METRICS = {
     },
     "hf_risk": {"labs": {"n": 17, "c_index": 0.7, "c_index_ci": [0.6, 0.8]}, "ecg": {"n": 0, "c_index": None}},
     "retrieval": {"labs->ecg": {"n": 61, "lrap_3": 0.62, "lrap_3_ci": None}},
+    "subgroups": {
+        "hf_diagnosis": [
+            {"grouping": "all", "group": "all", "n": 61, "positives": 30, "auc": 0.91, "auc_ci": [0.85, 0.97]}
+            | {"sensitivity": 0.8, "sensitivity_ci": [0.7, 0.9], "specificity": 0.75, "specificity_ci": None},
+            {"grouping": "sex", "group": "female", "n": 42, "positives": 0, "auc": None, "auc_missing": "one class"},
+            {"grouping": "sex", "group": "male", "n": 19, "positives": 7, "auc": None, "auc_missing": "n < 20"},
+        ],
+        "hf_risk": [{"grouping": "all", "group": "all", "n": 30, "events": 7, "c_index": 0.7, "c_index_ci": None}],
+    },
     "warnings": ["hf_risk: n = 17"],
 }
 RUN = {
@@ -189,6 +198,10 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
     assert ("hf_risk from ecg", "c_index") not in figures  # nobody was scored
     for text in ("cc-by-nc-4.0", "`abc`", "0.850 to 0.970", "Not a medical device", "@article", "n = 17", "synthetic"):
         assert text in card, text
+    assert "| all | all | 61 | 30 | 0.910 (0.850 to 0.970) | 0.800 (0.700 to 0.900) | 0.750 |" in card
+    assert "| sex | female | 42 | 0 | not scored: one class |  |  |" in card
+    assert "| sex | male | < 20 |  | not scored |  |  |" in card  # 19 and 7 might name people
+    assert "| all | all | 30 | 7 | 0.700 |" in card
 
 
 @pytest.mark.parametrize("stray", ["patient.json", "prediction.json", "notes.txt", "echo.dcm", "training/a.json"])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 LEVEL = 0.95
 
@@ -68,14 +69,42 @@ def resampled_auc(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
         raise ValueError(
             f"{int(np.isnan(score).sum())} of {len(score)} scores are NaN: the model diverged or the input is broken"
         )
+    return weighted_auc(score, counts * positive, counts * ~positive)
+
+
+def weighted_auc(score: NDArray, positives: NDArray, negatives: NDArray) -> NDArray:
+    """AUC in which every row counts with a weight as a positive, and with another as a negative.
+
+    Args:
+        score: shape (n,). positives, negatives: non-negative weights, shape (R, n).
+
+    Returns:
+        Shape (R,); NaN where all weights of a side are zero.
+    """
     order = np.argsort(score, kind="stable")
     group_starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])  # rows of equal score form one group
-    ordered = counts[:, order].astype(np.float64)
-    positives = np.add.reduceat(ordered * positive[order], group_starts, axis=1)  # (R, groups)
-    negatives = np.add.reduceat(ordered * ~positive[order], group_starts, axis=1)
+    positives = np.add.reduceat(positives[:, order].astype(np.float64), group_starts, axis=1)  # (R, groups)
+    negatives = np.add.reduceat(negatives[:, order].astype(np.float64), group_starts, axis=1)
     negatives_below = np.cumsum(negatives, axis=1) - negatives
     won = (positives * (negatives_below + 0.5 * negatives)).sum(axis=1)
     return _ratio(won, positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def resampled_average_precision(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
+    """Area under the precision-recall curve as average precision (no interpolation), shape (R,).
+
+    Arguments as `resampled_auc`. Chance is the prevalence.
+    """
+    positive = _binary(label)
+    if not positive.any():
+        raise UndefinedFigureError(f"precision and recall need a positive: 0 of {len(positive)} rows are")
+    order = np.argsort(-score, kind="stable")
+    group_starts = np.flatnonzero(np.r_[True, np.diff(score[order]) < 0])
+    drawn = counts[:, order].astype(np.float64)
+    found = np.add.reduceat(drawn * positive[order], group_starts, axis=1)
+    named = np.add.reduceat(drawn, group_starts, axis=1)
+    precision = np.nan_to_num(_ratio(np.cumsum(found, axis=1), np.cumsum(named, axis=1)))
+    return _ratio((found * precision).sum(axis=1), found.sum(axis=1))
 
 
 def accuracy(predicted: ArrayLike, label: ArrayLike) -> float:
@@ -135,14 +164,34 @@ def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:
         value = float(figure(np.ones((1, counts.shape[1])))[0])
     except UndefinedFigureError as error:
         return Estimate(None, None, str(error))
+    return estimate_of_values(value, figure(counts))
+
+
+def estimate_of_values(value: float, values: NDArray) -> Estimate:
+    """A figure on the rows as they are, and its interval from the same figure in every resample (R,)."""
     if np.isnan(value):
         return Estimate(None, None, "undefined on these rows")
-    values = figure(counts)
     defined = values[~np.isnan(values)]
     if len(defined) < LEVEL * len(values) or len(values) == 0:
         return Estimate(value, None, f"defined in only {len(defined)} of {len(values)} bootstrap resamples")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, (float(low), float(high)))
+    return Estimate(float(value), (float(low), float(high)))
+
+
+def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
+    """Mean of a yes-or-no column with its interval: the bootstrap's, or Wilson's where all resamples agree.
+
+    They agree where every row of a stratum has the same value (a sensitivity of 1): the bootstrap then says nothing
+    about the uncertainty, and an interval of no width would be a lie.
+
+    Args:
+        value: bool, shape (n,). counts: from `bootstrap_counts`, (R, n).
+    """
+    result = estimate(lambda drawn: resampled_mean(value, drawn), counts)
+    if result.interval is None or result.interval[1] - result.interval[0] > 1e-12:
+        return result
+    wilson = binomtest(int(value.sum()), len(value)).proportion_ci(LEVEL, method="wilson")
+    return Estimate(result.value, (float(wilson.low), float(wilson.high)))
 
 
 def _binary(label: NDArray) -> NDArray:

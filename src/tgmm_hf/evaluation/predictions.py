@@ -1,6 +1,6 @@
 """Model outputs of a prepared dataset under all seven modality combinations, as one table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -18,6 +18,15 @@ SUBSETS: tuple[str, ...] = tuple(
     "+".join(subset) for size in range(1, len(MODALITIES) + 1) for subset in combinations(MODALITIES, size)
 )
 FULL = SUBSETS[-1]
+
+
+def whole_subset(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The largest combination that anybody was scored under: all three modalities, or fewer where one is never there.
+
+    Args:
+        entries: combination -> its metrics with ``n``.
+    """
+    return next((subset for subset in reversed(SUBSETS) if entries[subset]["n"]), FULL)
 
 
 @dataclass

@@ -4,33 +4,73 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from tgmm_hf.evaluation.figures import forest_figure, incidence_figure, render, retrieval_figure, roc_figure
-from tgmm_hf.evaluation.predictions import FULL, SUBSETS, Predictions
+from tgmm_hf.evaluation.calibration import scaled
+from tgmm_hf.evaluation.checklist import checklist
+from tgmm_hf.evaluation.figures import (
+    calibration_figure,
+    decision_figure,
+    forest_figure,
+    render,
+    retrieval_figure,
+    risk_groups_figure,
+    robustness_figure,
+    roc_figure,
+    subgroup_figure,
+)
+from tgmm_hf.evaluation.paper_tables import paper_tables
+from tgmm_hf.evaluation.predictions import FULL, Predictions, whole_subset
+from tgmm_hf.evaluation.tables import (
+    Entries,
+    Table,
+    as_csv,
+    by_day_tables,
+    calibration_table,
+    comparison_table,
+    decision_table,
+    diagnosis_table,
+    headline,
+    prognosis_table,
+    retrieval_table,
+    risk_group_table,
+    robustness_table,
+    subgroup_rows,
+    tasks_of,
+)
 
 NOT_A_DEVICE = "Research software, not a medical device: no figure here supports a decision about a patient."
 SYNTHETIC = "The patients are synthetic: these figures test the software and are no clinical evidence."
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0.2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
-th, td { padding: 0.25rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0.2rem; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 0.6rem; border-bottom: 2px solid #1a1a1a; }
+h3 { font-size: 1rem; margin: 1.4rem 0 0.4rem; }
+table { border-collapse: collapse; font-size: 0.87rem; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
+th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { border-bottom: 2px solid #999; font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+.words th, .words td { text-align: left; white-space: normal; vertical-align: top; }
+.words td:nth-child(2) { min-width: 20rem; }
 tr.whole td { font-weight: 600; background: #f3f6f9; }
-.notice { background: #fff4e0; border-left: 4px solid #e69f00; padding: 0.5rem 0.9rem; margin: 0.8rem 0; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures svg { max-width: 100%; height: auto; }
+.notice { background: #fff4e0; border-left: 4px solid #e69f00; padding: 0.5rem 0.9rem; margin: 0.5rem 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 0.8rem; margin: 1rem 0; }
+.card { background: #f3f6f9; border-radius: 6px; padding: 0.7rem 1rem; }
+.card b { display: block; font-size: 1.15rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: 0.8rem 0; }
+.figures svg { max-width: 100%; height: auto; }
+summary { cursor: pointer; font-weight: 600; margin: 0.6rem 0; }
 dl { display: grid; grid-template-columns: max-content auto; gap: 0.1rem 1rem; }
 dt { color: #666; } dd { margin: 0; overflow-wrap: anywhere; }
 .small { color: #555; font-size: 0.87rem; }
 """
 
-Table = tuple[str, list[str], list[list[str]]]  # title, header, rows of cells; the first cell names the row
+Block = Table | str  # a table, or the name of a figure
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -42,9 +82,9 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """The figures as aligned plain text, for the terminal."""
-    parts = []
-    for title, header, rows in _tables(metrics):
+    """The figures as aligned plain text, for the terminal: what a reader looks for first, then the tables."""
+    parts = ["\n".join(f"{figure}  [{behind}]" for figure, behind in (headline(*task) for task in tasks_of(metrics)))]
+    for title, header, rows in _short_tables(metrics):
         widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
         lines = [
             "  ".join(
@@ -56,11 +96,20 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         parts.append("\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]]))
     parts.extend(f"warning: {warning}" for warning in metrics["warnings"])
     parts.append(
-        "Intervals: 95 % bootstrap over patients. "
+        "Intervals: 95 % bootstrap over patients. p adjusted by Holm. "
         + (f"{SYNTHETIC} " if metrics.get("synthetic") else "")
         + NOT_A_DEVICE
     )
     return "\n\n".join(parts)
+
+
+def _short_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    for task, kind, entries in tasks_of(metrics):
+        if kind == "retrieval":
+            yield retrieval_table(task, entries)
+            continue
+        yield diagnosis_table(task, entries) if kind == "diagnosis" else prognosis_table(task, entries)
+        yield comparison_table(task, metrics["comparisons"][task], kind)
 
 
 def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
@@ -74,9 +123,16 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
         # An open file: given a name, numpy appends ".npz" to the temporary one.
         write_atomically(out_dir / "embeddings.npz", lambda path: _savez(path, arrays))
     write_atomically(out_dir / "metrics.txt", lambda path: path.write_text(metrics_table(metrics) + "\n"))
+    (out_dir / "tables").mkdir(exist_ok=True)
+    tables = paper_tables(metrics) | {"tripod_ai.csv": as_csv(["item", "asked", "answer"], checklist(metrics))}
+    for task, entries in metrics["subgroups"].items():
+        subgroups = subgroup_rows(task, entries)
+        tables[f"{task}_subgroups.csv"] = as_csv(subgroups.header, subgroups.rows)
+    for name, text in tables.items():
+        write_atomically(out_dir / "tables" / name, partial(Path.write_text, data=text))
     write_report(metrics, predictions, out_dir)
-    text = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
-    write_atomically(out_dir / "metrics.json", lambda path: path.write_text(text))
+    content = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
+    write_atomically(out_dir / "metrics.json", lambda path: path.write_text(content))
 
 
 def _savez(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -99,28 +155,31 @@ def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: 
 
 
 def report_html(metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
-    """One page without outside references: notices, tables, figures, settings.
+    """One page without outside references: the headline of each task, its tables and figures, notes, settings.
 
     Args:
         metrics: from `tgmm_hf.evaluation.evaluate.evaluate`.
         svgs: figure name -> SVG text.
     """
     model, split = escape(str(metrics.get("model", "model"))), escape(str(metrics.get("split", "")))
-    notices = [SYNTHETIC] * bool(metrics.get("synthetic")) + [NOT_A_DEVICE, *metrics["warnings"]]
+    notices = [f"{SYNTHETIC} {NOT_A_DEVICE}" if metrics.get("synthetic") else NOT_A_DEVICE, *metrics["warnings"]]
     settings = {
         name: metrics[name] for name in ("model", "data", "data_hash", "split", "seed", "bootstrap") if name in metrics
     }
     settings |= metrics.get("versions", {})
+    cards = (headline(*task) for task in tasks_of(metrics))
     body = [
         f"<h1>Evaluation on the {split or 'given'} split</h1><p class='small'>{model}</p>",
+        "<div class='cards'>",
+        *(f"<div class='card'><b>{escape(figure)}</b>{escape(behind)}</div>" for figure, behind in cards),
+        "</div>",
         *(f"<p class='notice'>{escape(notice)}</p>" for notice in notices),
-        *(_html_table(*table) for table in _tables(metrics)),
-        "<h2>Figures</h2><div class='figures'>",
-        # matplotlib writes an XML prologue that HTML does not allow inside a page.
-        *(svg[svg.index("<svg") :] for svg in svgs.values()),
-        "</div><h2>How to read this</h2><ul class='small'>",
+        *(_section(task, kind, entries, metrics, svgs) for task, kind, entries in tasks_of(metrics)),
+        "<h2>How to read this</h2><ul class='small'>",
         *(f"<li>{escape(note)}</li>" for note in metrics["notes"]),
-        "</ul><h2>Settings</h2><dl class='small'>",
+        "</ul><h2>Reporting</h2><details><summary>TRIPOD+AI, as far as this run knows</summary><div class='words'>",
+        _html_table(Table("", ["item", "asked", "answer"], [list(item) for item in checklist(metrics)])),
+        "</div></details><h2>Settings</h2><dl class='small'>",
         *(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in settings.items()),
         "</dl>",
     ]
@@ -132,131 +191,103 @@ def report_html(metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
     )
 
 
-def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
-    for task, entries in metrics.items():
-        if not isinstance(entries, Mapping):
-            continue
-        if FULL in entries and "auc" in entries[FULL]:
-            yield _diagnosis_table(task, entries)
-            yield _comparison_table(task, metrics["comparisons"][task], "auc")
-        elif FULL in entries and "c_index" in entries[FULL]:
-            yield _prognosis_table(task, entries)
-            yield _comparison_table(task, metrics["comparisons"][task], "c_index")
-        elif "labs->ecg" in entries:
-            yield _retrieval_table(task, entries)
+def _section(task: str, kind: str, entries: Entries, metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
+    """A task's part of the page: its main table and figures open, the rest to unfold."""
+    parts = [f"<h2>{escape(task)}</h2>"]
+    for summary, blocks in _blocks(task, kind, entries, metrics):
+        inside = _inside(blocks, svgs)
+        if inside:
+            parts.append(inside if summary is None else _folded(summary, inside))
+    return "".join(parts)
 
 
-def _diagnosis_table(task: str, entries: Mapping[str, Any]) -> Table:
-    header = [
-        "modalities",
-        "AUC",
-        "95 % CI",
-        "accuracy",
-        "95 % CI",
-        "optimum",
-        "AUC - optimum",
-        "95 % CI",
-        "n",
-        "positive",
-    ]
-    rows = [
-        [subset, _number(e["auc"]), _range(e["auc_ci"]), _number(e["accuracy"]), _range(e["accuracy_ci"]),
-         *_optimum_cells(e, "auc"), str(e["n"]), str(e["positives"])]
-        for subset, e in _by_subset(entries)
-    ]  # fmt: skip
-    return f"{task}: diagnosis", *_without_empty_columns(header, rows)
+def _blocks(
+    task: str, kind: str, entries: Entries, metrics: Mapping[str, Any]
+) -> Iterator[tuple[str | None, list[Block]]]:
+    """(None for what stands open, or a summary line; tables and names of figures)."""
+    if kind == "retrieval":
+        yield None, [retrieval_table(task, entries), task]
+        return
+    comparison = comparison_table(task, metrics["comparisons"][task], kind)
+    subgroups = metrics.get("subgroups", {}).get(task)
+    worse = metrics.get("robustness", {}).get(task)
+    if kind == "diagnosis":
+        yield None, [diagnosis_table(task, entries), f"{task}_auc", f"{task}_roc"]
+        yield None, [comparison]
+        yield "Decisions and probabilities", [
+            decision_table(task, entries), calibration_table(task, entries), f"{task}_calibration", f"{task}_decision",
+        ]  # fmt: skip
+    else:
+        yield None, [prognosis_table(task, entries), f"{task}_c_index", f"{task}_risk_groups"]
+        yield None, [comparison]
+        yield "Risk groups and figures by day", [risk_group_table(task, entries), *by_day_tables(task, entries)]
+    if subgroups:
+        yield "Subgroups", [subgroup_rows(task, subgroups), f"{task}_subgroups"]
+    if worse:
+        yield "Worse inputs", [f"{task}_robustness", robustness_table(task, worse)]
 
 
-def _prognosis_table(task: str, entries: Mapping[str, Any]) -> Table:
-    header = ["modalities", "C-index", "95 % CI", "optimum", "C - optimum", "95 % CI", "n", "events", "deaths"]
-    rows = [
-        [subset, _number(e["c_index"]), _range(e["c_index_ci"]), *_optimum_cells(e, "c_index"),
-         str(e["n"]), str(e["events"]), str(e["deaths"])]
-        for subset, e in _by_subset(entries)
-    ]  # fmt: skip
-    return f"{task}: prognosis", *_without_empty_columns(header, rows)
+def _inside(blocks: list[Block], svgs: Mapping[str, str]) -> str:
+    """Tables under each other, figures that follow each other side by side."""
+    parts = []
+    for kind, group in groupby(blocks, key=type):
+        if kind is str:
+            # matplotlib writes an XML prologue that HTML does not allow inside a page.
+            svg = (svgs[str(name)] for name in group if name in svgs)
+            shown = [text[text.index("<svg") :] for text in svg]
+            parts.extend(["<div class='figures'>", *shown, "</div>"] if shown else [])
+        else:
+            parts.extend(_html_table(block) for block in group if isinstance(block, Table) and block.rows)
+    return "".join(parts)
 
 
-def _comparison_table(task: str, comparisons: Mapping[str, Any], headline: str) -> Table:
-    best = {comparisons["best_single"]: " (best single)", comparisons["best_pair"]: " (best pair)"}
-    rows = []
-    for subset in SUBSETS[:-1]:
-        entry = comparisons[f"{FULL} - {subset}"]
-        difference, interval = entry[f"{headline}_difference"], entry[f"{headline}_difference_ci"]
-        rows.append(
-            [
-                f"{FULL} - {subset}{best.get(subset, '')}",
-                _number(difference, "+"),
-                _range(interval, "+"),
-                str(entry["n"]),
-            ]
-        )
-    return f"{task}: what all three modalities add, on the same patients", ["difference", "", "95 % CI", "n"], rows
+def _folded(summary: str, inside: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
 
 
-def _retrieval_table(task: str, entries: Mapping[str, Any]) -> Table:
-    header = ["direction", "LRAP of 3", "95 % CI", "chance, 95 %", "optimum", "R@1", "R@2"]
-    header += ["LRAP of 4", "R@1", "R@2", "LRAP of all", "chance", "n"]
-    figures = ("recall_1_3", "recall_2_3", "lrap_4", "recall_1_4", "recall_2_4", "lrap_full")
-    rows = [
-        [direction, _number(e["lrap_3"]), _range(e["lrap_3_ci"]), _range(e.get("lrap_3_chance_ci")),
-         _number(e.get("bayes_lrap_3_population")),
-         *(_number(e[figure]) for figure in figures),
-         _number(e.get("lrap_full_chance")), str(e["n"])]
-        for direction, e in entries.items()
-    ]  # fmt: skip
-    return f"{task}: cross-modal retrieval", *_without_empty_columns(header, rows)
-
-
-def _by_subset(entries: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    return ((subset, entries[subset]) for subset in SUBSETS)
-
-
-def _optimum_cells(entry: Mapping[str, Any], headline: str) -> list[str]:
-    gap = f"{headline}_minus_bayes"
-    return [_number(entry.get(f"bayes_{headline}")), _number(entry.get(gap), "+"), _range(entry.get(f"{gap}_ci"), "+")]
-
-
-def _without_empty_columns(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Drop columns that say nothing in any row (the optimum, on real data)."""
-    kept = [column for column in range(len(header)) if any(row[column] != "-" for row in rows)]
-    return [header[column] for column in kept], [[row[column] for column in kept] for row in rows]
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.3f}"
-
-
-def _range(interval: list[float] | None, sign: str = "") -> str:
-    return "-" if interval is None else f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}"
-
-
-def _html_table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+def _html_table(table: Table) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     lines = [
         f"<tr{' class=whole' if row[0] == FULL else ''}>"
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
-        for row in rows
+        for row in table.rows
     ]
-    return f"<h2>{escape(title)}</h2><div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+    title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
+    return f"{title}<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
 
 
 def _figures(metrics: Mapping[str, Any], predictions: Predictions) -> Iterator[tuple[str, Figure]]:
-    for task, entries in metrics.items():
-        if not isinstance(entries, Mapping):
-            continue
-        table = predictions.table[predictions.table["task"] == task]
-        if FULL in entries and "auc" in entries[FULL]:
-            yield f"{task}_auc", forest_figure(entries, "auc", f"{task}: discrimination by modalities")
-            yield f"{task}_roc", roc_figure(table[table["positive"].notna()], entries, f"{task}: ROC")
-        elif FULL in entries and "c_index" in entries[FULL]:
-            yield f"{task}_c_index", forest_figure(entries, "c_index", f"{task}: concordance by modalities")
-            rows = table[(table["subset"] == FULL) & table["time"].notna()]
-            if len(rows):
-                yield (
-                    f"{task}_incidence",
-                    incidence_figure(rows, f"{task}: observed, by the score of all three modalities"),
-                )
-        elif "labs->ecg" in entries:
+    for task, kind, entries in tasks_of(metrics):
+        if kind == "retrieval":
             yield task, retrieval_figure(entries, f"{task}: own record among candidates")
+            continue
+        yield from _task_figures(task, kind, entries, predictions)
+        key = "auc" if kind == "diagnosis" else "c_index"
+        subgroups = metrics.get("subgroups", {}).get(task, [])
+        if sum(entry[key] is not None for entry in subgroups) > 1:
+            yield f"{task}_subgroups", subgroup_figure(subgroups, key, f"{task}: subgroups (cases of admissions)")
+        if worse := metrics.get("robustness", {}).get(task):
+            yield f"{task}_robustness", robustness_figure(worse, key, f"{task}: worse inputs")
+
+
+def _task_figures(task: str, kind: str, entries: Entries, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
+    table = predictions.table[predictions.table["task"] == task]
+    whole = whole_subset(entries)
+    entry = entries[whole]
+    if kind == "diagnosis":
+        known = table[table["positive"].notna()]
+        yield f"{task}_auc", forest_figure(entries, "auc", f"{task}: discrimination by modalities")
+        yield f"{task}_roc", roc_figure(known, entries, f"{task}: ROC")
+        rows = known[known["subset"] == whole]
+        if entry["temperature"] is not None:
+            rows = rows.assign(probability=scaled(rows["probability"].to_numpy(), entry["temperature"]))
+        if entry["calibration_curve"]:
+            yield f"{task}_calibration", calibration_figure(rows, entry, f"{task}: calibration, {whole}")
+        if entry["decision_curve"]:
+            yield f"{task}_decision", decision_figure(entries, f"{task}: net benefit")
+    else:
+        yield f"{task}_c_index", forest_figure(entries, "c_index", f"{task}: concordance by modalities")
+        rows = table[(table["subset"] == whole) & table["time"].notna()]
+        if len(rows) and entry["risk_groups"] is not None:
+            yield f"{task}_risk_groups", risk_groups_figure(rows, entry["risk_groups"], f"{task}, {whole}")

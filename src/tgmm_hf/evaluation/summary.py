@@ -9,10 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_auc, resampled_mean
-from tgmm_hf.evaluation.predictions import FULL, SUBSETS, Predictions
+from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_point
+from tgmm_hf.evaluation.comparisons import delong_test, holm, mcnemar_test
+from tgmm_hf.evaluation.diagnosis import diagnosis_figures
+from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
+from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, whole_subset
+from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
-from tgmm_hf.evaluation.survival import comparable_pairs, resampled_c_index
+from tgmm_hf.evaluation.subgroups import subgroup_table
+from tgmm_hf.evaluation.survival import resampled_c_index
 
 Figure = Callable[[NDArray], NDArray]  # bootstrap counts (R, n) -> values (R,)
 
@@ -25,13 +30,20 @@ TRUTH_COLUMN = {"diagnosis": "posterior", "prognosis": "risk"}
 
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients (all rows of a patient drawn together), stratified by outcome. "
-    "Stratification keeps the prevalence of this sample: the intervals do not say what another prevalence would give.",
+    "Stratification keeps the prevalence of this sample: the intervals do not say what another prevalence would give. "
+    "Where all resamples agree (a sensitivity of 1), the interval is Wilson's.",
     "They cover the sampling of test patients only, not the choice of the training seed.",
     "An admission without a modality of a combination is not scored under that combination, so n differs between "
     "combinations; comparisons are paired on the admissions that both sides score.",
-    "Accuracy takes the candidate of highest likelihood (argmax; for two candidates: probability above 0.5).",
+    "Accuracy takes the candidate of highest likelihood (argmax; for two candidates: probability above 0.5). "
+    "Sensitivity, specificity and predictive values are at the threshold that is stated beside them.",
+    "Calibration: intercept with the slope held at 1 (0 is right), slope (1 is right; below 1 the probabilities are "
+    "too extreme).",
     "C-index: Harrell's; equal scores count one half, two events on one day are not compared, competing deaths are "
-    "censored at death.",
+    "censored at death. Uno's is the same weighted for censoring.",
+    "By day: a patient who died without the event by then counts as not having had it; censoring is weighted (IPCW).",
+    "p: DeLong's test of the AUC, exact McNemar test of the accuracy (first admission of each patient), each adjusted "
+    "by Holm for the six comparisons of a task.",
     "Retrieval with 3 or 4 candidates is the exact expectation over random negatives, ties counted against the model; "
     "intervals over queries.",
 )
@@ -39,43 +51,80 @@ NOTES = (
 
 def compute_metrics(
     predictions: Predictions,
-    kinds: Mapping[str, str],
+    tasks: Mapping[str, Mapping[str, Any]],
     *,
+    validation: Predictions | None = None,
+    groups: pd.DataFrame | None = None,
     truth: pd.DataFrame | None = None,
     reference: Mapping[str, Any] | None = None,
+    sensitivity: float | None = None,
+    temperature: bool = False,
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Any]:
-    """All figures of a set of predictions, without files.
+    """All figures of a set of predictions, without files. docs/metrics.md lists what is in it.
 
     Args:
         predictions: from `collect_predictions`.
-        kinds: task name -> "diagnosis" | "prognosis" | "retrieval".
+        tasks: `config.tasks`; `kind` is needed, `report_days` and `baselines` are used.
+        validation: predictions of patients that no gradient came from and that are not scored: thresholds,
+            temperatures and the cut between risk groups are chosen on them. None: 0.5, none, and the baseline's.
+        groups: from `describe_rows`, for the subgroups.
         truth: columns id, ``posterior.<subset>`` (probability of the last candidate given that subset's evidence) and
             ``risk.<subset>`` (oracle risk score).
         reference: content of ``bayes.json``.
-
-    Returns:
-        ``{"seed", "bootstrap", <task>: {<subset or direction>: {...}}, "comparisons", "warnings", "notes"}``.
+        sensitivity: wanted of the threshold; None for Youden's index.
+        temperature: whether probabilities are scaled.
     """
     metrics: dict[str, Any] = {"seed": seed, "bootstrap": replicates, "level": 0.95}
+    metrics["validation"] = None if validation is None else {"n": len(validation.ids)}
     comparisons: dict[str, Any] = {}
-    for task, kind in kinds.items():
+    subgroups: dict[str, Any] = {}
+    for task, settings in tasks.items():
+        kind = settings["kind"]
         if kind == "retrieval":
             metrics[task] = _retrieval(predictions, seed, replicates)
         else:
-            table = predictions.table[predictions.table["task"] == task]
-            known = "label" if kind == "diagnosis" else "time"
-            table = _with_truth(table[table[known].notna()], truth, kind)
-            metrics[task] = {subset: _subset(table, subset, kind, seed, replicates) for subset in SUBSETS}
-            comparisons[task] = _comparisons(table, kind, seed, replicates)
+            table = _with_truth(_known(predictions, task, kind), truth, kind)
+            chosen_on = None if validation is None else _known(validation, task, kind)
+            points = _operating_points(chosen_on, sensitivity, temperature) if kind == "diagnosis" else {}
+            metrics[task] = {
+                subset: _subset(table, subset, settings, chosen_on, points.get(subset), seed, replicates)
+                for subset in SUBSETS
+            }
+            comparisons[task] = _comparisons(table, kind, whole_subset(metrics[task]), seed, replicates)
+            if groups is not None:
+                subgroups[task] = subgroup_table(table, kind, groups, points, seed, replicates)
         if reference is not None:
             _add_reference(metrics[task], reference.get(task, {}), "test_split")
             _add_reference(metrics[task], reference.get("population", {}).get(task, {}), "population")
-    metrics["comparisons"] = comparisons
-    metrics["warnings"] = _warnings(metrics, kinds)
+    metrics |= {"comparisons": comparisons, "subgroups": subgroups}
+    metrics["warnings"] = _warnings(metrics, tasks)
     metrics["notes"] = list(NOTES)
     return metrics
+
+
+def _known(predictions: Predictions, task: str, kind: str) -> pd.DataFrame:
+    """The task's predictions of patients whose outcome is known."""
+    table = predictions.table[predictions.table["task"] == task]
+    return table[table["label" if kind == "diagnosis" else "time"].notna()]
+
+
+def _operating_points(
+    validation: pd.DataFrame | None, sensitivity: float | None, temperature: bool
+) -> dict[str, OperatingPoint]:
+    if validation is None:
+        return dict.fromkeys(SUBSETS, OperatingPoint(chosen_on="nobody: there is no validation split"))
+    rows = {subset: validation[validation["subset"] == subset] for subset in SUBSETS}
+    return {
+        subset: choose_operating_point(
+            rows[subset]["probability"].to_numpy(np.float64),
+            rows[subset]["positive"].to_numpy(np.float64),
+            sensitivity=sensitivity,
+            temperature=temperature,
+        )
+        for subset in SUBSETS
+    }
 
 
 def read_optimum(bayes: str | Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
@@ -103,26 +152,25 @@ def _with_truth(table: pd.DataFrame, truth: pd.DataFrame | None, kind: str) -> p
     return table
 
 
-def _subset(table: pd.DataFrame, subset: str, kind: str, seed: int, replicates: int) -> dict[str, Any]:
-    rows = table[table["subset"] == subset]
+def _subset(
+    table: pd.DataFrame,
+    subset: str,
+    settings: Mapping[str, Any],
+    validation: pd.DataFrame | None,
+    point: OperatingPoint | None,
+    seed: int,
+    replicates: int,
+) -> dict[str, Any]:
+    rows, kind = table[table["subset"] == subset], settings["kind"]
     counts = _counts(rows, kind, seed, replicates)
     entry: dict[str, Any] = {"n": len(rows), "patients": int(rows["patient_id"].nunique())}
-    headline = HEADLINE[kind]
-    model_figure = _figure(rows, "probability" if kind == "diagnosis" else "risk", kind)
-    entry |= estimate(model_figure, counts).entry(headline)
-    if kind == "diagnosis":
-        right = (rows["predicted"] == rows["label"]).to_numpy()
-        entry |= estimate(lambda c: resampled_mean(right, c), counts).entry("accuracy")
-        entry["accuracy_of_majority"] = float(rows["label"].value_counts(normalize=True).max()) if len(rows) else None
-        entry["positives"] = int(rows["positive"].sum())
-        entry["prevalence"] = float(rows["positive"].mean()) if len(rows) else None
-        entry["auc_chance"] = 0.5
+    if point is not None:
+        entry |= diagnosis_figures(rows, counts, point)
     else:
-        time, event = rows["time"].to_numpy(), rows["event"].to_numpy()
-        entry |= {"events": int((event == 1).sum()), "deaths": int((event == 2).sum()), "c_index_chance": 0.5}
-        entry["comparable_pairs"] = int(comparable_pairs(time, event).sum())
-    entry |= _optimum(rows, kind, seed, replicates)
-    return entry
+        baseline = (settings.get("baselines") or {}).get(subset)
+        cut = choose_risk_cut(None if validation is None else validation[validation["subset"] == subset], baseline)
+        entry |= prognosis_figures(rows, counts, settings.get("report_days") or [], baseline, cut)
+    return entry | _optimum(rows, kind, seed, replicates)
 
 
 def _optimum(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[str, Any]:
@@ -141,22 +189,48 @@ def _optimum(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[
     return entry
 
 
-def _comparisons(table: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[str, Any]:
-    """Tri-modal minus every other combination, paired on the rows that have all three modalities."""
+def _comparisons(table: pd.DataFrame, kind: str, whole: str, seed: int, replicates: int) -> dict[str, Any]:
+    """All modalities minus every smaller combination, paired on the rows that have them all."""
     headline = HEADLINE[kind]
     column = "probability" if kind == "diagnosis" else "risk"
-    full = table[table["subset"] == FULL].sort_values("row")
+    full = table[table["subset"] == whole].sort_values("row")
     counts = _counts(full, kind, seed, replicates)
-    result: dict[str, Any] = {}
-    for subset in SUBSETS[:-1]:
-        other = table[table["subset"] == subset].set_index("row")[column]
-        paired = full.assign(other=other.reindex(full["row"]).to_numpy())
+    others = [subset for subset in SUBSETS if set(subset.split("+")) < set(whole.split("+"))]
+    entries: dict[str, dict[str, Any]] = {}
+    for subset in others:
+        other = table[table["subset"] == subset].set_index("row").reindex(full["row"])
+        paired = full.assign(other=other[column].to_numpy(), other_predicted=other["predicted"].to_numpy())
         difference = estimate(_difference(_figure(paired, column, kind), _figure(paired, "other", kind)), counts)
-        result[f"{FULL} - {subset}"] = {"n": len(full)} | difference.entry(f"{headline}_difference")
-    for name, members in (("best_single", SUBSETS[:3]), ("best_pair", SUBSETS[3:6])):
-        gaps = {subset: result[f"{FULL} - {subset}"][f"{headline}_difference"] for subset in members}
-        result[name] = None if None in gaps.values() else min(gaps, key=lambda subset: gaps[subset])
+        entries[subset] = {"n": len(full)} | difference.entry(f"{headline}_difference")
+        if kind == "diagnosis":
+            entries[subset] |= _tests(paired)
+    if kind == "diagnosis":
+        for test in ("delong_p", "mcnemar_p"):
+            for entry, adjusted in zip(entries.values(), holm([e[test] for e in entries.values()]), strict=True):
+                entry[f"{test}_holm"] = adjusted
+    result: dict[str, Any] = {f"{whole} - {subset}": entry for subset, entry in entries.items()}
+    for name, size in (("best_single", 1), ("best_pair", 2)):
+        gaps = {s: e[f"{headline}_difference"] for s, e in entries.items() if len(s.split("+")) == size}
+        known = None not in gaps.values() and gaps
+        result[name] = min(gaps, key=lambda subset: gaps[subset]) if known else None
     return result
+
+
+def _tests(paired: pd.DataFrame) -> dict[str, Any]:
+    """DeLong's test of the AUCs and McNemar's exact one of the accuracies; a test that cannot be made is None."""
+    entry: dict[str, Any] = {"delong_z": None, "delong_p": None}
+    first, second, positive = (paired[name].to_numpy(np.float64) for name in ("probability", "other", "positive"))
+    try:
+        delong = delong_test(first, second, positive, paired["patient_id"])
+        entry |= {"delong_z": delong.statistic, "delong_p": delong.p}
+    except UndefinedFigureError as error:
+        entry["delong_missing"] = str(error)
+    if paired.empty:
+        return entry | {"mcnemar_p": None, "mcnemar_missing": "no rows"}
+    one_each = paired.drop_duplicates("patient_id")
+    right, other_right = ((one_each[name] == one_each["label"]).to_numpy() for name in ("predicted", "other_predicted"))
+    gained, lost, p = mcnemar_test(right, other_right)
+    return entry | {"mcnemar_n": len(one_each), "mcnemar_gained": gained, "mcnemar_lost": lost, "mcnemar_p": p}
 
 
 def _figure(rows: pd.DataFrame, column: str, kind: str) -> Figure:
@@ -203,17 +277,24 @@ def _add_reference(by_key: dict[str, Any], reference: Mapping[str, Any], suffix:
                 by_key[key][f"bayes_{figure}_{suffix}"] = value
 
 
-def _warnings(metrics: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
+def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = []
-    for task, kind in kinds.items():
+    for task, settings in tasks.items():
+        kind = settings["kind"]
         if kind == "retrieval":
             continue
-        entry = metrics[task][FULL]
+        entry = metrics[task][whole_subset(metrics[task])]
         rare = min(entry["positives"], entry["n"] - entry["positives"]) if kind == "diagnosis" else entry["events"]
         if entry["n"] < SMALL_N or rare < SMALL_CLASS:
             what = "patients in the smaller class" if kind == "diagnosis" else "events"
             found.append(
                 f"{task}: n = {entry['n']}, {rare} {what}. Below {SMALL_N} / {SMALL_CLASS} percentile intervals are "
                 "too narrow: read them as a rough guide."
+            )
+        slope = entry.get("calibration_slope_ci")
+        if slope is not None and not slope[0] <= 1 <= slope[1]:
+            found.append(
+                f"{task}: the probabilities are too {'extreme' if slope[1] < 1 else 'cautious'} (calibration slope "
+                f"{entry['calibration_slope']:.2f}, 1 is right): read the ranks, not the percentages."
             )
     return found

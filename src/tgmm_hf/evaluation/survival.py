@@ -1,5 +1,5 @@
-"""Survival figures: concordance, cumulative incidence curves, and the baseline hazards that turn a score into a
-probability.
+"""Survival figures: concordance, incidence and survival curves, the log-rank test, and the baseline hazards that turn a
+score into a probability.
 
 Times are days from the index date. ``event`` is 0 (censored), 1 (the event of interest) or 2 (death without it).
 """
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.stats import chi2, norm
 
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, _ratio
+from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, _ratio
 
 # A standardised slope of 10 multiplies the hazard by 22,000 per standard deviation: beyond it the data separate
 # perfectly and the likelihood has no maximum, so the slope stops here.
 _LARGEST_STANDARDISED_SLOPE = 10.0
+
+FEWEST_EVENTS_LOG_RANK = 10
 
 
 def c_index(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> float:
@@ -73,12 +76,12 @@ def aalen_johansen(time: NDArray, event: NDArray, counts: NDArray | None = None)
         counts).
     """
     counts = np.ones((1, len(time))) if counts is None else counts
-    moments, position = np.unique(time, return_inverse=True)
-    happens = np.zeros((3, len(counts), len(moments)))  # per kind, resample, moment
-    for kind in range(3):
-        for_kind = np.zeros((len(time), len(moments)))
-        for_kind[np.arange(len(time)), position] = event == kind
-        happens[kind] = counts @ for_kind
+    order = np.argsort(time, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(time[order]) > 0])
+    moments = time[order][starts]
+    happens = np.stack(  # per kind, resample, moment
+        [np.add.reduceat(counts[:, order] * (event[order] == kind), starts, axis=1) for kind in range(3)]
+    )
     leaving = happens.sum(axis=0)
     at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
     event_hazard = np.nan_to_num(_ratio(happens[1], at_risk))
@@ -86,6 +89,60 @@ def aalen_johansen(time: NDArray, event: NDArray, counts: NDArray | None = None)
     free = np.cumprod(1 - any_hazard, axis=1)
     free_before = np.concatenate([np.ones((len(counts), 1)), free[:, :-1]], axis=1)
     return moments, np.cumsum(free_before * event_hazard, axis=1)
+
+
+def kaplan_meier(time: NDArray, event: NDArray) -> dict[str, NDArray]:
+    """Share free of the event, deaths and the lost taken as censored, with pointwise 95 % bounds (Greenwood's variance
+    on the log-log scale).
+
+    Where death competes, one minus this overstates how many fall ill: see `aalen_johansen`.
+
+    Args:
+        time: shape (n,), n > 0. event: shape (n,); 1 is the event, 0 and 2 are censored.
+
+    Returns:
+        ``days`` (T,) distinct times, ``free``, ``low`` and ``high`` at and after each; the bounds are NaN until the
+        first event and after the curve has reached 0.
+    """
+    moments, position = np.unique(time, return_inverse=True)
+    events = np.bincount(position, weights=event == 1)
+    at_risk = np.cumsum(np.bincount(position)[::-1])[::-1].astype(np.float64)
+    free = np.cumprod(1 - events / at_risk)
+    variance = np.cumsum(_ratio(events, at_risk * (at_risk - events)))  # NaN once nobody is left
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_free = np.log(free)
+        reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance) / log_free
+        low, high = free ** np.exp(-reach), free ** np.exp(reach)
+    return {"days": moments, "free": free, "low": low, "high": high}
+
+
+def log_rank(time: NDArray, event: NDArray, group: NDArray) -> tuple[float, float]:
+    """Log-rank test of two groups' cause-specific hazards, deaths censored at death: chi-squared (1 degree) and p.
+
+    Args:
+        time: shape (n,). event: shape (n,). group: bool, shape (n,).
+
+    Raises:
+        UndefinedFigureError: if a group is empty, or with fewer than `FEWEST_EVENTS_LOG_RANK` events, where the normal
+            approximation does not hold.
+    """
+    happened = event == 1
+    if group.all() or not group.any():
+        raise UndefinedFigureError("all rows are in one risk group: nothing to compare")
+    if happened.sum() < FEWEST_EVENTS_LOG_RANK:
+        raise UndefinedFigureError(f"{int(happened.sum())} events: the test needs {FEWEST_EVENTS_LOG_RANK}")
+    moments = np.unique(time[happened])
+    at_risk = (time[None, :] >= moments[:, None]).sum(axis=1)
+    at_risk_group = ((time[None, :] >= moments[:, None]) & group).sum(axis=1)
+    events = ((time[None, :] == moments[:, None]) & happened).sum(axis=1)
+    events_group = ((time[None, :] == moments[:, None]) & happened & group).sum(axis=1)
+    share = at_risk_group / at_risk
+    spread = events * share * (1 - share) * _ratio((at_risk - events).astype(float), (at_risk - 1).astype(float))
+    variance = float(np.nansum(spread))
+    if variance == 0:
+        raise UndefinedFigureError("the two groups are never at risk together")
+    statistic = float((events_group - events * share).sum()) ** 2 / variance
+    return statistic, float(chi2.sf(statistic, 1))
 
 
 def fit_baseline_hazards(

@@ -8,6 +8,8 @@ from typing import Any
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from tgmm_hf.encoders_tgmm import read_licence
+from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES
+from tgmm_hf.evaluation.tables import text_estimate
 from tgmm_hf.view_classification_echo import SUBFOLDER
 
 CITATION = """\
@@ -20,7 +22,11 @@ CITATION = """\
 
 FIGURES = {
     "auc": "AUC",
+    "auprc": "AUPRC",
     "accuracy": "accuracy",
+    "sensitivity": "sensitivity at the threshold",
+    "specificity": "specificity at the threshold",
+    "brier": "Brier score",
     "c_index": "C-index",
     "lrap_3": "LRAP, 3 candidates",
     "recall_1_3": "Recall@1, 3 candidates",
@@ -115,6 +121,7 @@ def model_card(
         _tasks(config["tasks"]),
         _training(run),
         _results(metrics),
+        *_subgroups(metrics),
         _LIMITS,
         _licence(licences, run),
         f"## Cite\n\n```bibtex\n{CITATION}\n```",
@@ -254,8 +261,41 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
                 interval = entry.get(f"{figure}_ci")
                 shown = _interval(interval) if interval else "none"
                 lines.append(f"| {task} | {combination} | {title} | {entry[figure]:.3f} | {shown} | {entry['n']} |")
+    for task, combination, entry in _entries(metrics):
+        if "threshold" in entry and combination == "labs+ecg+echo":
+            point = entry["threshold"]
+            lines += ["", f"{task}, threshold {point['value']:.3f}: {point['rule']}, chosen on {point['chosen_on']}."]
     warnings = [f"\n> {warning}" for warning in metrics.get("warnings", [])]
     return "## Results\n\n" + "\n".join([*lines, *warnings])
+
+
+def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
+    """Figures by sex, age, ethnicity and missingness; small groups without their numbers, which might name people."""
+    if metrics is None or not any(metrics.get("subgroups", {}).values()):
+        return []
+    lines = [
+        "## Subgroups",
+        "",
+        f"Each patient is scored once, on all the modalities there are. Groups under {SMALLEST_GROUP} are not scored.",
+    ]
+    for task, entries in metrics["subgroups"].items():
+        figure = "auc" if "auc" in entries[0] else "c_index"
+        cases = "positives" if figure == "auc" else "events"
+        others = ("sensitivity", "specificity") if figure == "auc" else ()
+        header = [task, "group", "n", cases, FIGURES[figure], *others]
+        lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+        for entry in entries:
+            cells = [TITLES.get(entry["grouping"], "all"), entry["group"]]
+            if entry["n"] < SMALLEST_GROUP:
+                cells += [f"< {SMALLEST_GROUP}", "", "not scored", *("" for _ in others)]
+            elif entry[figure] is None:
+                reason = f"not scored: {entry[f'{figure}_missing']}"
+                cells += [str(entry["n"]), str(entry[cases]), reason, *("" for _ in others)]
+            else:
+                figures = (text_estimate(entry, name) for name in (figure, *others))
+                cells += [str(entry["n"]), str(entry[cases]), *figures]
+            lines.append(f"| {' | '.join(cells)} |")
+    return ["\n".join(lines)]
 
 
 _LIMITS = """\
