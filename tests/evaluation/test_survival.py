@@ -16,6 +16,7 @@ from tgmm_hf.evaluation.survival import (
     fit_baseline_hazards,
     kaplan_meier,
     log_rank,
+    published_days,
     resampled_c_index,
 )
 from tgmm_hf.hazards_tgmm import cumulative_incidence
@@ -116,7 +117,7 @@ def test_log_rank_of_few_events_or_one_group_is_refused():
 @pytest.mark.parametrize("cause", [1, 2])
 def test_slopes_and_hazards_equal_lifelines(cause):
     risk, time, event = follow_up()
-    baseline = fit_baseline_hazards(risk, time, event, max_points=1000)
+    baseline = fit_baseline_hazards(risk, time, event)
     frame = pd.DataFrame({"risk": risk, "time": time, "event": event == cause})
     oracle = CoxPHFitter().fit(frame, "time", "event", fit_options={"precision": 1e-10})
     name = {1: "event", 2: "death"}[cause]
@@ -149,17 +150,17 @@ def test_mean_prediction_meets_the_observed_incidence():
         assert predicted == pytest.approx(observed[0, np.searchsorted(days, day, side="right") - 1], abs=0.01)
 
 
-def test_baseline_is_short_json_and_thinning_hardly_matters():
+def test_a_shared_baseline_names_no_patients_day_and_says_the_same():
     risk, time, event = follow_up(n=3000)
-    short = json.loads(json.dumps(fit_baseline_hazards(risk, time, event, fitted_on="train"), allow_nan=False))
-    whole = fit_baseline_hazards(risk, time, event, max_points=10_000)
-    assert len(short["days"]) <= 200 < len(whole["days"])
-    assert short["days"][-1] == time.max() and short["n"] == 3000 and short["fitted_on"] == "train"
-    days = [100, 500, 1000]
-    # A day may fall just before a kept point: at most one two-hundredth of the events is then still to come.
-    np.testing.assert_allclose(
-        cumulative_incidence([0, 2, 4], short, days), cumulative_incidence([0, 2, 4], whole, days), atol=0.01
-    )
+    time = np.floor(time) + 0.25  # no patient's day is a whole number
+    days = published_days(time, report_days=[100, 500, 1000, 99_999])
+    shared = fit_baseline_hazards(risk, time, event, fitted_on="train", days=days)
+    shared = json.loads(json.dumps(shared, allow_nan=False))
+    assert not set(shared["days"]) & set(time) and shared["n"] == 3000 and shared["fitted_on"] == "train"
+    assert {7, 14, 100, 500, 1000} <= set(shared["days"]) and time.max() - 7 <= shared["days"][-1] <= time.max()
+    whole = fit_baseline_hazards(risk, time, event)
+    reported = [[cumulative_incidence([0, 2, 4], baseline, [100, 500, 1000])] for baseline in (shared, whole)]
+    np.testing.assert_allclose(*reported, atol=2e-3)
 
 
 @pytest.mark.parametrize("extreme", [-1e6, -800.0, 800.0, 1e6])
@@ -207,6 +208,8 @@ def test_no_events_at_all():
 def test_what_is_refused():
     with pytest.raises(ValueError, match=r"\(2,\), \(3,\)"):
         fit_baseline_hazards([1, 2], [1, 2, 3], [0, 1, 0])
+    with pytest.raises(ValueError, match="up to the longest follow-up, 3, got"):
+        fit_baseline_hazards([1, 2, 3], [1, 2, 3], [0, 1, 0], days=[1, 4])
     with pytest.raises(ValueError, match="without follow-up"):
         fit_baseline_hazards([1.0, 2.0], [1.0, np.nan], [0, 1])
     baseline = fit_baseline_hazards([0.1, 0.2, 0.3], [10, 20, 30], [1, 0, 1])

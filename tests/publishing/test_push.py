@@ -20,6 +20,7 @@ from tiny_models import random_batch, smallest_model, tiny_tokenizer
 
 from tgmm_hf import TgmmModel, default_processor
 from tgmm_hf.cli import main
+from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.publishing.push import NotForTheHubError, push_cohort, push_model
 from tgmm_hf.training.saving import save_repository
 
@@ -166,7 +167,7 @@ def test_pushed_over_http_and_pulled_in_a_clean_process(
 
 def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, tmp_path: Path) -> None:
     (saved / "run.json").write_text(json.dumps(RUN))
-    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS | {"weights": weights_digest(saved)}))
     encoder = tmp_path / "st-mem"
     encoder.mkdir()
     (encoder / "README.md").write_text(
@@ -233,6 +234,13 @@ def test_a_card_of_ones_own_is_kept(hub: Hub, api: HfApi, saved: Path, tmp_path:
     assert hub.repositories["model", "owner/own-card"].at("main").files["README.md"] == b"# mine\n"
     with pytest.raises(ValueError, match="uploaded as it is"):
         push_model(saved, "owner/own-card", metrics=tmp_path / "metrics.json", api=api)
+
+
+def test_figures_of_other_weights_are_refused(hub: Hub, api: HfApi, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS | {"weights": "sha256:0"}))
+    with pytest.raises(ValueError, match=r"metrics\.json is of other weights \(sha256:0; "):
+        push_model(saved, "owner/refused", metrics=tmp_path / "metrics.json", api=api)
+    assert ("model", "owner/refused") not in hub.repositories
 
 
 def test_an_encoder_without_a_declared_licence_is_refused(api: HfApi, saved: Path, tmp_path: Path) -> None:

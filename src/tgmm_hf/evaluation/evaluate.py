@@ -16,7 +16,7 @@ from tgmm_hf.evaluation.report import write_outputs
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
-from tgmm_hf.evaluation.unseen import check_unseen, patients_of
+from tgmm_hf.evaluation.unseen import check_unseen, patients_of, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -97,6 +97,7 @@ def evaluate(
         "data": str(Path(data_dir).name),
         "data_hash": data_hash,
         "code_revision": code_revision(model, processor),
+        "weights": weights_digest(directory) if directory is not None and directory.is_dir() else None,
         "split": split,
         "synthetic": bayes is not None,
         "components": {"guidance": model.config.guidance, "response": model.config.response},

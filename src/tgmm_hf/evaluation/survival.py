@@ -4,6 +4,7 @@ score into a probability.
 Times are days from the index date. ``event`` is 0 (censored), 1 (the event of interest) or 2 (death without it).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def log_rank(time: NDArray, event: NDArray, group: NDArray) -> tuple[float, floa
 
 
 def fit_baseline_hazards(
-    risk: ArrayLike, time: ArrayLike, event: ArrayLike, *, fitted_on: str = "train", max_points: int = 200
+    risk: ArrayLike, time: ArrayLike, event: ArrayLike, *, fitted_on: str = "train", days: ArrayLike | None = None
 ) -> dict[str, Any]:
     """Cause-specific Cox models with the risk score as the only covariate, and their Breslow baseline hazards.
 
@@ -157,14 +158,14 @@ def fit_baseline_hazards(
         risk: model scores of the *training* patients, shape (n,).
         time: days, shape (n,). event: 0 / 1 / 2, shape (n,).
         fitted_on: what the rows were, for the record.
-        max_points: at most this many days are stored; more are thinned evenly by rank, which moves hazard by less than
-            one step.
+        days: rising days to store, none beyond the longest follow-up; every day with an event or a death when None. A
+            model that is shared takes `published_days`, which are nobody's.
 
     Returns:
         JSON-able dict: days, event_cumulative_hazard, death_cumulative_hazard (at score `risk_center`), event_slope,
         death_slope, risk_center, risk_range (lowest and highest score), n, events, deaths, fitted_on. A cause that
-        never happens, or a constant score, has slope 0. The last day is the longest follow-up, so that no probability
-        is ever read beyond it.
+        never happens, or a constant score, has slope 0. Without `days` the last one is the longest follow-up; no
+        probability is ever read beyond the last.
 
     Raises:
         ValueError: if shapes differ, a value is not finite, or a time is negative.
@@ -183,12 +184,14 @@ def fit_baseline_hazards(
         )
     center = float(risk.mean())
     slopes = {cause: _cox_slope(risk - center, time, event == cause) for cause in (1, 2)}
-    days = np.unique(np.append(time[event > 0], time.max()))
-    if len(days) > max_points:
-        days = days[np.unique(np.round(np.linspace(0, len(days) - 1, max_points)).astype(int))]
-    hazards = {cause: _breslow_hazard(slopes[cause] * (risk - center), time, event == cause, days) for cause in (1, 2)}
+    stored = np.unique(np.append(time[event > 0], time.max()) if days is None else np.asarray(days, dtype=np.float64))
+    if len(stored) == 0 or stored[-1] > time.max():
+        raise ValueError(f"days must be some days up to the longest follow-up, {time.max():g}, got {stored.tolist()}")
+    hazards = {
+        cause: _breslow_hazard(slopes[cause] * (risk - center), time, event == cause, stored) for cause in (1, 2)
+    }
     return {
-        "days": days.tolist(),
+        "days": stored.tolist(),
         "event_cumulative_hazard": hazards[1].tolist(),
         "death_cumulative_hazard": hazards[2].tolist(),
         "event_slope": slopes[1],
@@ -200,6 +203,12 @@ def fit_baseline_hazards(
         "deaths": int((event == 2).sum()),
         "fitted_on": fitted_on,
     }
+
+
+def published_days(time: ArrayLike, report_days: Iterable[float]) -> list[float]:
+    """Whole weeks of the follow-up, and the days that are reported: no patient's own days go into a shared model."""
+    last = float(np.max(time))
+    return sorted({float(day) for day in [*np.arange(7, last + 1, 7), *report_days] if day <= last} or {last})
 
 
 def _cox_slope(covariate: NDArray, time: NDArray, event: NDArray) -> float:

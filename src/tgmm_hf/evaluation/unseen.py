@@ -1,5 +1,6 @@
 """Were the patients to be scored trained on? A figure on patients that a model has seen is worth nothing."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,15 @@ SEEN = "patients.json"
 validation split. It stays there: a saved model that is shared must not list patients."""
 
 UNKNOWN = "Whether the model has seen any of these patients in training could not be checked."
+
+
+def weights_digest(model: Path) -> str:
+    """sha256 over a saved model's weight files: which weights a figure is of."""
+    digest = hashlib.sha256()
+    for file in sorted(model.glob("*.safetensors")):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def training_directory(model: str | Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
+from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.publishing.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
 
 MODEL_FILES = (
@@ -79,6 +80,7 @@ def push_model(
         api: client with endpoint and token; the environment's if None.
 
     Raises:
+        ValueError: if the metrics are of other weights, or would not be used.
         NotForTheHubError: if a file of the directory is not of a kind that a saved model has, or one is missing; if an
             encoder's licence is not known to allow it and `accept_licences` is False.
     """
@@ -90,6 +92,7 @@ def push_model(
             f"{card} is uploaded as it is, so --metrics and --encoder would be without effect: remove it to have one "
             "written, or leave the options out."
         )
+    scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     config = json.loads((directory / "config.json").read_text())
     licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
     _check_licences(licences, accept_licences)
@@ -99,11 +102,22 @@ def push_model(
             repo_id,
             config=config,
             run=_read_json(directory / "run.json"),
-            metrics=None if metrics is None else json.loads(Path(metrics).read_text()),
+            metrics=scored,
             licences=licences,
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
     return _commit(api or HfApi(), repo_id, "model", operations, private, revision)
+
+
+def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
+    """The figures for the card, if they are of these very weights."""
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    weights = weights_digest(directory)
+    if metrics.get("weights") != weights:
+        raise ValueError(
+            f"{path} is of other weights ({metrics.get('weights')}; {directory} has {weights}): evaluate this model."
+        )
+    return metrics
 
 
 def _check_licences(licences: Sequence[EncoderLicence], accepted: bool) -> None:
