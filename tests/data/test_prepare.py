@@ -297,7 +297,7 @@ def test_killed_process_leaves_no_worker_and_resumes_to_the_same_bytes(cohort, p
     assert all_bytes(out) == all_bytes(tmp_path / "whole")
 
 
-def prepare_until(step, table, out, processor, part=prepare_module.WHOLE):
+def prepare_until(step, table, out, processor):
     """`prepare` in this process, which is killed just before the given step: opening, renaming or removing a file."""
     steps = 0
 
@@ -310,26 +310,30 @@ def prepare_until(step, table, out, processor, part=prepare_module.WHOLE):
 
     prepare_module.SHARD_SIZE = 2
     sys.addaudithook(kill_at_step)
-    prepare(table, out, processor, part=part)
+    prepare(table, out, processor)
 
 
 @pytest.fixture(scope="module")
-def run_apart():
-    """Runs a function in a new process without the threads of this one, and returns its exit code."""
+def start_apart():
+    """Starts a function in a new process that has none of the threads of this one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([engines_module.__name__])
 
-    def run(function, *arguments):
+    def start(function, *arguments):
         process = context.Process(target=function, args=arguments)
         process.start()
-        process.join(120)
-        return process.exitcode
+        return process
 
-    return run
+    return start
+
+
+def exit_code(process):
+    process.join(120)
+    return process.exitcode
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_killed_at_any_step_is_finished_by_the_next(processor, tmp_path, monkeypatch, run_apart, stride):
+def test_a_run_killed_at_any_step_is_finished_by_the_next(processor, tmp_path, monkeypatch, start_apart, stride):
     """Kills the process before its first, second, ... access to a file (or every fifth), and runs again: nothing is
     lost, done twice or left over."""
     monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
@@ -348,7 +352,7 @@ def test_a_run_killed_at_any_step_is_finished_by_the_next(processor, tmp_path, m
     for step in itertools.count(1, stride):
         out = tmp_path / str(step) / "out"
         out.parent.mkdir()
-        code = run_apart(prepare_until, step, table, out, processor)
+        code = exit_code(start_apart(prepare_until, step, table, out, processor))
         assert code in (0, -signal.SIGKILL)
         done = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
         written.clear()
@@ -422,6 +426,15 @@ def test_two_runs_at_once_end_in_the_same_bytes(prepared, cohort, processor, tmp
     summary = prepare(cohort / "cohort.csv", out, processor)
     assert len(nested) > 10 and summary == prepared[1]
     assert all_bytes(out) == all_bytes(prepared[0])
+
+
+def test_runs_that_start_together_end_in_the_same_bytes(cohort, processor, tmp_path, monkeypatch, start_apart):
+    monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
+    out = tmp_path / "out"
+    processes = [start_apart(prepare_until, None, cohort / "cohort.csv", out, processor) for _ in range(3)]
+    assert [exit_code(process) for process in processes] == [0, 0, 0]
+    prepare(cohort / "cohort.csv", tmp_path / "whole", processor)
+    assert all_bytes(out) == all_bytes(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -516,7 +529,7 @@ def note_peak_memory(file, *arguments):
     file.write_text(str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
-def test_memory_does_not_grow_with_the_cohort(cohort, tmp_path, run_apart):
+def test_memory_does_not_grow_with_the_cohort(cohort, tmp_path, start_apart):
     """The paper's clips, the same files under more names, all in one shard: peak of a process for each number."""
     processor = default_processor(TgmmConfig(), tiny_tokenizer())
     peaks, sizes = [], []
@@ -525,7 +538,7 @@ def test_memory_does_not_grow_with_the_cohort(cohort, tmp_path, run_apart):
             {**row, "id": f"{row['id']}-{n}", "split": "train"} for n in range(records // 2) for row in cohort_rows(2)
         ]
         table, out = write_manifest(cohort / f"{records}.csv", rows), tmp_path / str(records)
-        assert run_apart(note_peak_memory, tmp_path / "peak", table, out, processor) == 0
+        assert exit_code(start_apart(note_peak_memory, tmp_path / "peak", table, out, processor)) == 0
         peaks.append(int((tmp_path / "peak").read_text()))
         sizes.append((out / "train" / "00000.arrow").stat().st_size)
     assert sizes[1] - sizes[0] > 100e6

@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.shards import Shard, write_shard
 
@@ -57,6 +59,7 @@ _worker: tuple[RecordPreparer, Path]
 def _start_worker(preparer: RecordPreparer, out: Path) -> None:
     global _worker
     _worker = (preparer, out)
+    torch.set_num_threads(1)  # a view classifier would otherwise take all cores in every process
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

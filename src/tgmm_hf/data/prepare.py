@@ -98,12 +98,12 @@ def prepare(
     """
     out = Path(out_dir)
     plan = _plan(manifest, processor, root, tasks, part)
-    is_finished = _is_finished(out, plan.input_hash, overwrite)
+    replaces_other = _replaces_other(out, plan.input_hash, overwrite)
     _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
     remove_temporary_files(out, FORGOTTEN)
     missing = [shard for shard in plan.shards if not is_done(shard, out)]
-    if missing or not is_finished:  # what stands there is not whole: nobody may train on it if this run is stopped
+    if missing or replaces_other:  # what stands there is not whole: nobody may train on it if this run is stopped
         (out / "prepare.json").unlink(missing_ok=True)
     _check_room(out, estimate_bytes(_rows(missing), plan.preparer))
     if len(missing) < len(plan.shards):
@@ -137,7 +137,7 @@ def dry_run(
     """
     out = Path(out_dir)
     plan = _plan(manifest, processor, root, tasks, part)
-    _is_finished(out, plan.input_hash, overwrite)
+    _replaces_other(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
     rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
     result: dict[str, float] = {"records": len(plan.rows), "missing": len(rows), "largest_bytes": largest}
@@ -339,17 +339,17 @@ def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _is_finished(out: Path, input_hash: str, overwrite: bool) -> bool:
-    """Whether a finished result of the same table and settings stands there; refuses one of others."""
+def _replaces_other(out: Path, input_hash: str, overwrite: bool) -> bool:
+    """Whether a finished result of another table or other settings stands there; refused unless it may be replaced."""
     finished = read_json(out / "prepare.json")
     if finished is None or finished.get("input_hash") == input_hash:
-        return finished is not None
+        return False
     if not overwrite:
         raise FileExistsError(
             f"{out} holds a finished result of another table or other settings: choose another directory, or "
             "overwrite it (overwrite=True, --overwrite)."
         )
-    return False
+    return True
 
 
 def _check_room(out: Path, needed: int) -> None:

@@ -53,7 +53,9 @@ def write_shard(shard: Shard, preparer: RecordPreparer, out: Path) -> None:
         return
     target, state_path = shard.path(out, ".arrow"), shard.path(out, ".json")
     target.parent.mkdir(parents=True, exist_ok=True)
-    state_path.unlink(missing_ok=True)  # of other rows: should these come back, it must not vouch for the new ones
+    earlier = read_json(state_path)
+    if earlier is not None and earlier.get("fingerprint") != shard.fingerprint:
+        state_path.unlink(missing_ok=True)  # of other rows: should these come back, it must not vouch for the new ones
     temporary = temporary_path(target)
     with temporary.open("wb") as stream:
         state = {"fingerprint": shard.fingerprint, **write_rows(shard.rows, preparer, stream), "bytes": stream.tell()}
@@ -98,9 +100,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it is there as a whole or not at all."""
-    temporary = temporary_path(path)
-    temporary.write_text(text, encoding="utf-8")
-    put(temporary, path)
+    while True:
+        temporary = temporary_path(path)
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            temporary.replace(path)
+            return
+        except FileNotFoundError:
+            continue  # a run beside this one has just finished and cleaned up
 
 
 def remove_temporary_files(out: Path, untouched_seconds: float) -> None:
