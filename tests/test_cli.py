@@ -104,6 +104,26 @@ def test_prepare_for_the_tasks_of_a_configuration(root: Path, capsys: pytest.Cap
     assert json.loads((root / "own" / "prepare.json").read_text())["tasks"] == {"rhythm": "diagnosis"}
 
 
+def test_prepare_in_parts_and_export(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{n},{n},{split},{60 + n}" for n, split in enumerate(("train", "validation", "test"))]
+    (root / "parts.csv").write_text("\n".join(["id,patient_id,split,labs.age", *rows]) + "\n")
+    out = root / "parts"
+    words = ("prepare", root / "parts.csv", "--out", out)
+    assert run(*words, "--dry-run", "--workers", 2) == 0
+    assert "3 records to prepare" in capsys.readouterr().out and not out.exists()
+    assert run(*words, "--shard", "2/2", "--workers", 1) == 0
+    assert [path.name for path in out.iterdir()] == ["validation"]
+    for wrong in ("0/2", "3/2", "1", "a/b"):
+        assert run(*words, "--shard", wrong) == 2
+        assert f"--shard {wrong}: write I/N with I from 1" in " ".join(capsys.readouterr().err.split())
+    assert run("export-parquet", out, root / "parquet") == 1
+    assert "has no prepare.json" in capsys.readouterr().err
+    assert run(*words, "--workers", 1) == 0
+    assert json.loads((out / "prepare.json").read_text())["counts"]["test"]["records"] == 1
+    assert run("export-parquet", out, root / "parquet") == 0
+    assert "3 files" in capsys.readouterr().out
+
+
 def test_a_named_file_that_is_not_there_is_a_wrong_call(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "age.json").write_text('{"age": 71}')
     words = ["predict", root / "model", "--labs", root / "age.json", "--ecg", root / "nosuch", "--echo", root / "no"]
@@ -163,7 +183,7 @@ def test_errors_are_one_line_and_an_exit_code(
 
 
 @pytest.mark.parametrize(
-    "command", ["synth", "prepare", "train", "evaluate", "predict", "convert", "push", "push-data"]
+    "command", ["synth", "prepare", "export-parquet", "train", "evaluate", "predict", "convert", "push", "push-data"]
 )
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0

@@ -82,7 +82,8 @@ def test_imports_go_one_way(path: Path) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in project["dependencies"]}
+    requirements = project["dependencies"] + project["optional-dependencies"]["cluster"]
+    declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
     modules["iterative-stratification"] = "iterstrat"
     known = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"tgmm_hf"}

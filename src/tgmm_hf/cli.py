@@ -41,6 +41,13 @@ class Evidence(StrEnum):
     strong = "strong"
 
 
+class Engine(StrEnum):
+    """Who prepares records: processes of this machine, or a Ray cluster."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Split(StrEnum):
     """A split of the cohort."""
 
@@ -236,7 +243,15 @@ def prepare(
     model: Annotated[str | None, typer.Option(help="Take geometry and tasks from this saved model instead.")] = None,
     config: Annotated[Path | None, typer.Option(help="Take them from this training configuration (YAML).")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the table's paths start; default: beside the table.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores (of the cluster).")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="ray: tasks on a Ray cluster; needs the extra cluster.")
+    ] = Engine.local,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only part I of N, for job arrays; a last run without it finishes."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a result of other data or settings.")] = False,
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
@@ -246,15 +261,35 @@ def prepare(
 
     Example: tgmm prepare demo/cohort --out demo/data
     """
-    from tgmm_hf.data.prepare import prepare as prepare_cohort
+    from tgmm_hf.data import prepare as preparing
 
+    part = preparing.WHOLE if shard is None else _part(shard)
     if model is not None and config is not None:
         raise typer.BadParameter("--model and --config both say what to prepare for: give one")
     processor, tasks = _processor_and_tasks(size, model) if config is None else _processor_and_tasks_of_run(config)
     table = cohort / "cohort.parquet" if cohort.is_dir() else cohort
-    summary = prepare_cohort(table, out, processor, num_proc=workers, root=root, tasks=tasks, overwrite=overwrite)
-    if not any(counts["records"] for counts in summary["counts"].values()):
+    same: Any = {"num_proc": workers, "part": part, "root": root, "tasks": tasks, "overwrite": overwrite}
+    if dry_run:
+        preparing.dry_run(table, out, processor, **same)
+        return
+    summary = preparing.prepare(table, out, processor, engine=engine.value, **same)
+    if shard is None and not any(counts["records"] for counts in summary["counts"].values()):
         raise ValueError(f"No record of {table} could be used: the reasons are in {out / 'refused.csv'}.")
+
+
+@app.command()
+def export_parquet(
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    out: Annotated[Path, typer.Argument(help="Directory to write; nothing is uploaded.")],
+) -> None:
+    """Write a prepared data set as Parquet files, which `datasets` streams. They hold the patients' data.
+
+    Example: tgmm export-parquet demo/data demo/parquet
+    """
+    from tgmm_hf.data.export import export_parquet as export
+
+    files = export(data, out)
+    typer.echo(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 2**20:.0f} MiB: {out}")
 
 
 @app.command()
@@ -604,6 +639,14 @@ def _used(used: Mapping[str, Sequence[str]]) -> str:
     """How much of each modality an answer rests on; no values."""
     words = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
     return ", ".join(f"{len(items)} {words[name]}" for name, items in used.items() if items) or "nothing"
+
+
+def _part(text: str) -> tuple[int, int]:
+    """ "3/8" -> (3, 8)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise typer.BadParameter(f"--shard {text}: write I/N with I from 1 to N, such as 1/8 for the first of eight")
+    return int(match[1]), int(match[2])
 
 
 def _processor_and_tasks(size: Size, model: str | None) -> tuple[Any, dict[str, Any]]:

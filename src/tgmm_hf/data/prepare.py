@@ -2,8 +2,8 @@
 
 `datasets`' own `download_and_prepare` deletes what it has when it is interrupted, notices no refused record and counts
 no drops. So the rows come from the builder's `RecordPreparer`, and this thin layer writes them as shards of 32 records,
-each by temporary file and rename and with a fingerprint beside it: a run that was killed goes on with the first shard
-that is missing. The result does not depend on the number of processes.
+each by temporary file and rename and with a fingerprint beside it (`shards.py`): a run that was killed goes on with the
+shards that are missing. The result depends neither on the engine (`engines.py`) nor on the number of processes or jobs.
 
     OUT/train/00000.arrow, 00000.json ...   shards and their fingerprints, counts and refusals
     OUT/validation/, OUT/test/
@@ -12,49 +12,52 @@ that is missing. The result does not depend on the number of processes.
 """
 
 import csv
-import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import datasets
-import numpy as np
+import pyarrow as pa
 import transformers
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
 from tgmm_hf.configuration_tgmm import VIEWS
 from tgmm_hf.data.builder import RecordPreparer, make_preparer
+from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, ecg_files, hash_json, read_manifest
+from tgmm_hf.data.shards import Shard, is_done, read_json, remove_temporary_files, write_atomically, write_rows
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 SHARD_SIZE = 32  # records; what a killed run loses at most, per process
 FORMAT = 2  # raise when the prepared rows change, so that old shards are not taken for new ones
 ECG_BYTES = 2500 * (12 * 4 + 4)  # 10 s; Arrow adds four bytes to every innermost list
-WRITE_BYTES = 64 * 2**20  # rows are flushed in batches of about this size, so memory does not grow with the shard
+SAMPLE = 8  # records that a dry run prepares
+FORGOTTEN = 3600  # seconds after which a temporary file that nobody writes to belongs to a killed run
+WHOLE = (1, 1)
 
 
 @dataclass(frozen=True)
-class _Shard:
-    split: str
-    index: int
-    rows: list[ManifestRow]
-    fingerprint: str
+class _Plan:
+    """A checked table, what prepares it, and the shards to be written: all of them, or those of one part."""
 
-    def path(self, out_dir: Path, suffix: str) -> Path:
-        return out_dir / self.split / f"{self.index:05d}{suffix}"
+    table: Manifest
+    preparer: RecordPreparer
+    settings: dict[str, Any]
+    input_hash: str
+    shards: list[Shard]
+
+    @property
+    def rows(self) -> list[ManifestRow]:
+        return _rows(self.shards)
 
 
 def prepare(
@@ -62,7 +65,9 @@ def prepare(
     out_dir: str | Path,
     processor: TgmmProcessor,
     *,
-    num_proc: int = 1,
+    num_proc: int | None = 1,
+    engine: str = "local",
+    part: tuple[int, int] = WHOLE,
     root: str | Path | None = None,
     tasks: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
@@ -73,13 +78,17 @@ def prepare(
         manifest: cohort table, Parquet or CSV (`docs/manifest.md`).
         out_dir: directory of the result; an interrupted run into it is resumed.
         processor: gives the ECG settings and the clip geometry; its tokenizer is not used.
-        num_proc: worker processes.
+        num_proc: worker processes; all cores (of the cluster) when None.
+        engine: "local", or "ray" for a Ray cluster.
+        part: (i, n) writes only the i-th of n parts of the shards, i from 1, as one of n jobs that may run at once on
+            machines that share `out_dir`. A last call without it writes what is missing and finishes the data set.
         root: where the table's relative paths start; the table's directory when None.
         tasks: the model's tasks (`config.tasks`) that the table's label columns are checked against.
         overwrite: replace a finished result of another table or other settings.
 
     Returns:
-        The content of `prepare.json`; its `data_hash` is of the prepared rows themselves.
+        The content of `prepare.json`; its `data_hash` is of the prepared rows themselves. Of a part, which writes no
+        `prepare.json`, only its `counts` and number of `refused` items.
 
     Raises:
         ManifestError: if the table cannot be used.
@@ -88,45 +97,66 @@ def prepare(
         RuntimeError: if a worker process was killed; run again to resume.
     """
     out = Path(out_dir)
-    table = read_manifest(manifest, root=root, tasks=tasks)
-    preparer = make_preparer(table, processor)
-    settings = processor_settings(processor)
-    input_hash = hash_json({"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings})
-    _check_out_dir(out, input_hash, overwrite)
-    shards = list(_plan(table, settings))
-    estimate = estimate_bytes(table, preparer)
-    _say(f"{len(table.rows)} records, at most {_size(estimate)} (clips of {preparer.image_processor.size} px) -> {out}")
-    if table.ignored_columns:
-        _say(f"columns not used: {', '.join(table.ignored_columns)}")
+    plan = _plan(manifest, processor, root, tasks, part)
+    replaces_other = _replaces_other(out, plan.input_hash, overwrite)
+    _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
-    missing = [shard for shard in shards if not _is_done(shard, out)]
-    if missing:  # what stands there is no longer whole: nobody may train on it if this run is stopped
+    remove_temporary_files(out, FORGOTTEN)
+    missing = [shard for shard in plan.shards if not is_done(shard, out)]
+    if missing or replaces_other:  # what stands there is not whole: nobody may train on it if this run is stopped
         (out / "prepare.json").unlink(missing_ok=True)
-    _check_room(out, estimate * sum(len(shard.rows) for shard in missing) // len(table.rows))
-    if len(missing) < len(shards):
-        _say(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
-    _run(missing, preparer, out, num_proc)
-    _remove_stale(shards, out)
-    states = [(shard.split, json.loads(shard.path(out, ".json").read_text())) for shard in shards]
-    refused = [entry for _, state in states for entry in state["refused"]]
-    summary = {
-        "data_hash": hash_json([[split, state["content"]] for split, state in states]),
-        "input_hash": input_hash,
-        "manifest": Path(manifest).name,
-        "counts": _counts(states),
-        "refused": len(refused),
-        "tasks": table.tasks,
-        "ignored_columns": table.ignored_columns,
-        "geometry": {"image_size": preparer.image_processor.size, "num_frames": preparer.image_processor.num_frames},
-        "processor": settings,
-        "bytes": sum(shard.path(out, ".arrow").stat().st_size for shard in shards),
-        "estimated_bytes": estimate,
-        "versions": {"format": FORMAT, "datasets": datasets.__version__, "transformers": transformers.__version__},
-    }
-    _write_atomically(out / "refused.csv", _refused_csv(refused))
-    _write_atomically(out / "prepare.json", json.dumps(summary, indent=2) + "\n")
-    _say(summary_text(summary))
-    return summary
+    _check_room(out, estimate_bytes(_rows(missing), plan.preparer))
+    if len(missing) < len(plan.shards):
+        _say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are there already")
+    _run(missing, plan.preparer, out, engine, num_proc)
+    states = [(shard.split, json.loads(shard.path(out, ".json").read_text())) for shard in plan.shards]
+    if part != WHOLE:
+        _say(f"part {part[0]} of {part[1]} is there; when all are, `tgmm prepare` without --shard finishes")
+        return {"counts": _counts(states), "refused": sum(len(state["refused"]) for _, state in states)}
+    return _finish(plan, states, out, Path(manifest).name)
+
+
+def dry_run(
+    manifest: str | Path,
+    out_dir: str | Path,
+    processor: TgmmProcessor,
+    *,
+    num_proc: int | None = 1,
+    part: tuple[int, int] = WHOLE,
+    root: str | Path | None = None,
+    tasks: Mapping[str, Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
+) -> dict[str, float]:
+    """Check the table as `prepare` does, prepare a few of its records in memory, and print what the whole would take.
+
+    Args and Raises: as `prepare`. Nothing is written.
+
+    Returns:
+        `records`, `missing` (not prepared yet), `largest_bytes` of all; from the records tried, if any are missing:
+        `tried`, `seconds_per_record`, `seconds` of the missing ones on `num_proc` processes, `likely_bytes` of all.
+    """
+    out = Path(out_dir)
+    plan = _plan(manifest, processor, root, tasks, part)
+    _replaces_other(out, plan.input_hash, overwrite)
+    largest = _say_size(plan, out)
+    rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
+    result: dict[str, float] = {"records": len(plan.rows), "missing": len(rows), "largest_bytes": largest}
+    if rows:
+        workers = num_proc or os.cpu_count() or 1
+        times, size = _try_records(rows, plan.preparer)
+        mean = sum(times) / len(times)
+        result |= {"tried": len(times), "seconds_per_record": mean, "seconds": mean * len(rows) / workers}
+        result |= {"likely_bytes": int(size * len(plan.rows))}
+        _say(
+            f"{len(rows)} records to prepare: about {_duration(result['seconds'])} on {workers} process(es) of this "
+            f"machine, and {_size(result['likely_bytes'])} for the whole.\n"
+            f"Measured on {len(times)} of them, spread over the table: {mean:.2g} s a record ({min(times):.2g} to "
+            f"{max(times):.2g}), in one process. Not counted: starting, writing to disk, and that processes slow each "
+            "other. Nothing was written."
+        )
+    else:
+        _say("every record is prepared already. Nothing was written.")
+    return result
 
 
 def load_prepared(directory: str | Path) -> DatasetDict:
@@ -159,12 +189,12 @@ def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
     return settings
 
 
-def estimate_bytes(manifest: Manifest, preparer: RecordPreparer) -> int:
+def estimate_bytes(rows: Sequence[ManifestRow], preparer: RecordPreparer) -> int:
     """Largest size of the result: one clip per view (or file, at most 11), 10 s of ECG, 2 KiB for the rest of a row."""
     processor = preparer.image_processor
     clip = processor.num_frames * processor.size * (processor.size * 3 + 4)  # + 4: Arrow's offsets
     total = 0
-    for row in manifest.rows:
+    for row in rows:
         named = {view for view in row.echo_views if view is not None}
         unnamed = sum(view is None for view in row.echo_views)
         total += clip * min(len(VIEWS), len(named) + unnamed) + (ECG_BYTES if row.ecg_path else 0) + 2048
@@ -183,22 +213,45 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _plan(manifest: Manifest, settings: dict[str, Any]) -> Iterator[_Shard]:
-    """Cut each split into shards; a shard's fingerprint covers its rows, their files' sizes and times, and every
-    setting that shapes them."""
+def _plan(
+    manifest: str | Path,
+    processor: TgmmProcessor,
+    root: str | Path | None,
+    tasks: Mapping[str, Mapping[str, Any]] | None,
+    part: tuple[int, int],
+) -> _Plan:
+    number, parts = part
+    if not 1 <= number <= parts:
+        raise ValueError(f"There is no part {number} of {parts}: parts are numbered from 1 to {parts}.")
+    table = read_manifest(manifest, root=root, tasks=tasks)
+    settings = processor_settings(processor)
+    content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
+    chunks = _cut(table)[number - 1 :: parts]
+    shards = [Shard(split, index, rows, _fingerprint(rows, table, settings)) for split, index, rows in chunks]
+    return _Plan(table, make_preparer(table, processor), settings, hash_json(content), shards)
+
+
+def _cut(table: Manifest) -> list[tuple[str, int, list[ManifestRow]]]:
+    """Split, number within it and rows of every shard, in the order of the table."""
+    chunks = []
     for split in SPLITS:
-        rows = [row for row in manifest.rows if row.split == split]
-        for index, start in enumerate(range(0, len(rows), SHARD_SIZE)):
-            chunk = rows[start : start + SHARD_SIZE]
-            content = {
-                "format": FORMAT,
-                "rows": [asdict(row) for row in chunk],
-                "files": [_file_state(manifest.root / path) for row in chunk for path in _paths(row)],
-                "tasks": manifest.tasks,
-                "root": str(manifest.root.resolve()),
-                "settings": settings,
-            }
-            yield _Shard(split, index, chunk, hash_json(content))
+        rows = [row for row in table.rows if row.split == split]
+        starts = range(0, len(rows), SHARD_SIZE)
+        chunks += [(split, index, rows[start : start + SHARD_SIZE]) for index, start in enumerate(starts)]
+    return chunks
+
+
+def _fingerprint(rows: list[ManifestRow], table: Manifest, settings: dict[str, Any]) -> str:
+    """Hash of rows, their files' sizes and times, and every setting that shapes them."""
+    content = {
+        "format": FORMAT,
+        "rows": [asdict(row) for row in rows],
+        "files": [_file_state(table.root / path) for row in rows for path in _paths(row)],
+        "tasks": table.tasks,
+        "root": str(table.root.resolve()),
+        "settings": settings,
+    }
+    return hash_json(content)
 
 
 def _paths(row: ManifestRow) -> list[str]:
@@ -215,110 +268,58 @@ def _file_state(path: Path) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _is_done(shard: _Shard, out: Path) -> bool:
-    state = shard.path(out, ".json")
-    if not (state.is_file() and shard.path(out, ".arrow").is_file()):
-        return False
-    return bool(json.loads(state.read_text())["fingerprint"] == shard.fingerprint)
+def _rows(shards: Sequence[Shard]) -> list[ManifestRow]:
+    return [row for shard in shards for row in shard.rows]
 
 
-def _run(shards: list[_Shard], preparer: RecordPreparer, out: Path, num_proc: int) -> None:
-    total = sum(len(shard.rows) for shard in shards)
-    if not total:
+def _run(shards: Sequence[Shard], preparer: RecordPreparer, out: Path, engine: str, num_proc: int | None) -> None:
+    if not shards:
         return
-    with tqdm(total=total, unit="record", desc="prepare", file=sys.stderr) as progress:
-        if num_proc <= 1:
-            for shard in shards:
-                _write_shard(shard, preparer, out)
-                progress.update(len(shard.rows))
-            return
-        # not "fork": PyTorch's and OpenCV's threads do not survive it
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        if method == "forkserver":
-            context.set_forkserver_preload([__name__])
-        workers = min(num_proc, len(shards))
-        with ProcessPoolExecutor(workers, context, _start_worker, (preparer, out)) as pool:
-            futures = {pool.submit(_work, shard): shard for shard in shards}
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.update(len(futures[future].rows))
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    "A worker process was killed (often for memory: use a smaller num_proc). "
-                    "What is done is kept: run the same command again to go on."
-                ) from error
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # else an error would first work through the queue
+    with tqdm(total=len(_rows(shards)), unit="record", desc="prepare", file=sys.stderr) as progress:
+        for shard in ENGINES[engine](shards, preparer, out.resolve(), num_proc):
+            progress.update(len(shard.rows))
 
 
-_worker: tuple[RecordPreparer, Path]
+def _try_records(rows: Sequence[ManifestRow], preparer: RecordPreparer) -> tuple[list[float], float]:
+    """Seconds of each of a few records, prepared without being kept, and their mean size in bytes.
+
+    The first one pays for imports and is left out, unless it is the only one.
+    """
+    number = min(SAMPLE + 1, len(rows))
+    times, sizes = [], []
+    for index in range(number):
+        stream = pa.MockOutputStream()  # counts bytes
+        start = time.perf_counter()
+        write_rows([rows[index * len(rows) // number]], preparer, stream)
+        times.append(time.perf_counter() - start)
+        sizes.append(stream.size())
+    return times[1:] or times, sum(sizes) / number
 
 
-def _start_worker(preparer: RecordPreparer, out: Path) -> None:
-    global _worker
-    _worker = (preparer, out)
-    cv2.setNumThreads(1)  # one core per process; otherwise each starts as many threads as there are cores
-
-
-def _work(shard: _Shard) -> None:
-    _write_shard(shard, *_worker)
-
-
-def _write_shard(shard: _Shard, preparer: RecordPreparer, out: Path) -> None:
-    """Prepare the rows of a shard; the state file is written last and says that the shard is whole."""
-    target, state_path = shard.path(out, ".arrow"), shard.path(out, ".json")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    state_path.unlink(missing_ok=True)
-    temporary = target.with_suffix(f".tmp-{os.getpid()}")
-    features = preparer.features
-    clip = preparer.image_processor.num_frames * preparer.image_processor.size**2 * 3
-    batch = max(1, WRITE_BYTES // (clip * len(VIEWS)))
-    counts: Counter[str] = Counter()
-    refused: list[dict[str, str]] = []
-    content = hashlib.sha256()
-    writer = ArrowWriter(features=features, path=str(temporary), writer_batch_size=batch)
-    for row in shard.rows:
-        record = preparer.prepare(row)
-        refused += [{"id": row.id, **entry} for entry in record.refused]
-        if record.example is None:
-            counts["dropped"] += 1
-            continue
-        writer.write(features.encode_example(record.example))
-        counts += _count_example(record.example)
-        _update(content, record.example)
-    writer.finalize()
-    writer.close()
-    temporary.replace(target)
-    state = {
-        "fingerprint": shard.fingerprint,
-        "content": content.hexdigest(),
-        "counts": dict(sorted(counts.items())),
-        "refused": refused,
+def _finish(plan: _Plan, states: list[tuple[str, dict[str, Any]]], out: Path, name: str) -> dict[str, Any]:
+    """Remove what does not belong to the data set, and write the files that say that it is whole."""
+    _remove_stale(plan.shards, out)
+    remove_temporary_files(out, 0)
+    refused = [entry for _, state in states for entry in state["refused"]]
+    image_processor = plan.preparer.image_processor
+    summary = {
+        "data_hash": hash_json([[split, state["content"]] for split, state in states]),
+        "input_hash": plan.input_hash,
+        "manifest": name,
+        "counts": _counts(states),
+        "refused": len(refused),
+        "tasks": plan.table.tasks,
+        "ignored_columns": plan.table.ignored_columns,
+        "geometry": {"image_size": image_processor.size, "num_frames": image_processor.num_frames},
+        "processor": plan.settings,
+        "bytes": sum(state["bytes"] for _, state in states),
+        "estimated_bytes": estimate_bytes(plan.rows, plan.preparer),
+        "versions": {"format": FORMAT, "datasets": datasets.__version__, "transformers": transformers.__version__},
     }
-    _write_atomically(state_path, json.dumps(state))
-
-
-def _update(content: Any, example: Mapping[str, Any]) -> None:
-    """Take a prepared row into a hash of the content, which is the same whatever version of Arrow wrote the file."""
-    for name, value in sorted(example.items()):
-        if isinstance(value, np.ndarray):
-            content.update(f"{name}:{value.dtype}:{value.shape}".encode())
-            content.update(np.ascontiguousarray(value).data)
-        else:
-            content.update(f"{name}:{json.dumps(value)}".encode())
-
-
-def _count_example(example: dict[str, Any]) -> Counter[str]:
-    counts = Counter({"records": 1, "clips": len(example["clips"])})
-    counts |= {"labs": int(bool(example["labs"])), "ecg": int(len(example["ecg"]) > 0)}
-    counts |= {"echo": int(len(example["clips"]) > 0)}
-    counts |= {f"view.{VIEWS[index]}": 1 for index in example["clip_views"]}
-    for name, value in example.items():
-        if name.startswith(("label_", "event_")) and value is not None:
-            counts[f"{name}={value}"] += 1
-    return +counts
+    write_atomically(out / "refused.csv", _refused_csv(refused))
+    write_atomically(out / "prepare.json", json.dumps(summary, indent=2) + "\n")
+    _say(summary_text(summary))
+    return summary
 
 
 def _counts(states: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, int]]:
@@ -329,38 +330,32 @@ def _counts(states: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, int
     return {split: dict(counts) for split, counts in totals.items()}
 
 
-def _remove_stale(shards: list[_Shard], out: Path) -> None:
-    """Shards of an earlier, longer table and half-written files would otherwise be read as data."""
+def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
+    """Shards of an earlier, longer table would otherwise be read as data."""
     wanted = {shard.path(out, suffix) for shard in shards for suffix in (".arrow", ".json")}
     for split in SPLITS:
         for path in (out / split).glob("[0-9]*.*"):
-            if path not in wanted and (path.suffix in (".arrow", ".json") or path.suffix.startswith(".tmp-")):
-                path.unlink()
+            if path not in wanted and path.suffix in (".arrow", ".json"):
+                path.unlink(missing_ok=True)
 
 
-def _check_out_dir(out: Path, input_hash: str, overwrite: bool) -> None:
-    finished = out / "prepare.json"
-    if not finished.is_file():
-        return
-    if json.loads(finished.read_text()).get("input_hash") != input_hash:
-        if not overwrite:
-            raise FileExistsError(
-                f"{out} holds a finished result of another table or other settings: choose another directory, or "
-                "overwrite it (overwrite=True, --overwrite)."
-            )
-        finished.unlink()
+def _replaces_other(out: Path, input_hash: str, overwrite: bool) -> bool:
+    """Whether a finished result of another table or other settings stands there; refused unless it may be replaced."""
+    finished = read_json(out / "prepare.json")
+    if finished is None or finished.get("input_hash") == input_hash:
+        return False
+    if not overwrite:
+        raise FileExistsError(
+            f"{out} holds a finished result of another table or other settings: choose another directory, or "
+            "overwrite it (overwrite=True, --overwrite)."
+        )
+    return True
 
 
 def _check_room(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         raise OSError(f"{out}: {_size(needed)} may be needed but only {_size(free)} are free on the disk.")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _refused_csv(refused: list[dict[str, str]]) -> str:
@@ -377,6 +372,24 @@ def _size(number: float) -> str:
             return f"{number:.0f} {unit}"
         number /= 1024
     return f"{number:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("s", 60), ("min", 60), ("h", 24)):
+        if seconds < length:
+            return f"{seconds:.2g} {unit}"
+        seconds /= length
+    return f"{seconds:.2g} days"
+
+
+def _say_size(plan: _Plan, out: Path) -> int:
+    """Print number and largest size of the records before the first is read; returns the size."""
+    largest = estimate_bytes(plan.rows, plan.preparer)
+    size = plan.preparer.image_processor.size
+    _say(f"{len(plan.rows)} records, at most {_size(largest)} (clips of {size} px) -> {out}")
+    if plan.table.ignored_columns:
+        _say(f"columns not used: {', '.join(plan.table.ignored_columns)}")
+    return largest
 
 
 def _say(text: str) -> None:
