@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard
+from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_tgmm import LEADS, encoder_config
@@ -104,6 +106,65 @@ def run_encoder(
         hidden_states=output.get("hidden_states"),
         attentions=output.get("attentions"),
     )
+
+
+def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
+    """The last `num_layers` layers of an encoder and the modules that come after them (its final norm); none for 0.
+
+    Raises:
+        ValueError: if the encoder has fewer layers, or does not hold them in a `torch.nn.ModuleList`.
+    """
+    if num_layers == 0:
+        return []
+    for module in encoder.modules():
+        children = list(module.children())
+        for place, child in enumerate(children):
+            if isinstance(child, nn.ModuleList):
+                if num_layers > len(child):
+                    raise ValueError(
+                        f"{type(encoder).__name__} has {len(child)} layers, cannot leave the last {num_layers} "
+                        "trainable: use None to train the whole encoder."
+                    )
+                return [*child[len(child) - num_layers :], *children[place + 1 :]]
+    raise ValueError(
+        f"{type(encoder).__name__} holds its layers in no torch.nn.ModuleList, so that its last ones cannot be told: "
+        "train all of it (trainable_layers: null) or none (0)."
+    )
+
+
+def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) -> None:
+    """Refuse an encoder that cannot be run in two parts, below and above the freeze boundary.
+
+    Raises:
+        ValueError: if it is neither BERT, ST-MEM nor MViT-v2, nor a text encoder with no layer above the boundary.
+    """
+    kind, own = encoder.config.model_type, {"labs": "bert", "ecg": "st_mem", "echo": "echo_mvit"}[modality]
+    if kind == own or (modality == "labs" and layers_above == 0):
+        return
+    raise ValueError(
+        f"The {modality} encoder ({kind}) cannot be cut below its last {layers_above} layers: only {own} can"
+        f"{', or any text encoder with trainable_layers: 0' if modality == 'labs' else ''}. Train without the cache."
+    )
+
+
+def text_trunk(
+    encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
+) -> torch.Tensor:
+    """What a text encoder's last `layers_above` layers read: (n, L, D)."""
+    output = encoder(
+        input_ids=input_ids, attention_mask=attention_mask, return_dict=True, output_hidden_states=layers_above > 0
+    )
+    return output.hidden_states[-1 - layers_above] if layers_above else output.last_hidden_state
+
+
+def text_head(
+    encoder: PreTrainedModel, hidden_states: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
+) -> torch.Tensor:
+    """The last `layers_above` layers of a BERT on what `text_trunk` gave: its last hidden state (n, L, D)."""
+    mask = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
+    for layer in last_parts(encoder, layers_above):
+        hidden_states = layer(hidden_states, mask)
+    return hidden_states
 
 
 def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:

@@ -364,8 +364,23 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
             One clip a row, as `EchoImageProcessor` makes them.
         """
+        return self.head(self.trunk(pixel_values_videos, **kwargs), **kwargs)
+
+    def trunk(
+        self, pixel_values_videos: torch.Tensor, layers_above: int = 0, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
+        width)."""
         hidden_states = self.embeddings(pixel_values_videos)
-        for layer in self.layers:
+        for layer in self.layers[: len(self.layers) - layers_above]:
+            hidden_states = layer(hidden_states, **kwargs)
+        return hidden_states
+
+    def head(
+        self, hidden_states: torch.Tensor, layers_above: int = 0, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutputWithPooling:
+        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
+        for layer in self.layers[len(self.layers) - layers_above :]:
             hidden_states = layer(hidden_states, **kwargs)
         hidden_states = self.layernorm(hidden_states)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0])

@@ -12,6 +12,23 @@ from tgmm_hf.evaluation.unseen import training_directory
 
 
 @dataclass(frozen=True)
+class CacheArguments:
+    """Where and how the frozen layers' activations are kept, see [`~tgmm_hf.training.trunk_cache`].
+
+    Attributes:
+        directory: of the cache; it may be shared by several runs. It holds what the encoders made of patients' records:
+            keep it where the records may lie.
+        dtype: "float32" gives the losses of training without a cache; the others take half the room.
+        windows: ECG windows of a training record, one drawn in each epoch: the centre one, and random others. With 1,
+            a record looks the same in every epoch.
+    """
+
+    directory: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    windows: int = 1
+
+
+@dataclass(frozen=True)
 class DataArguments:
     """What to train on.
 
@@ -20,11 +37,14 @@ class DataArguments:
         workers: processes that read and preprocess batches beside training; 0 reads in the training process.
         max_views: at most so many echo views of a patient in a training step, drawn anew each time; all of them when
         null.
+        cache: compute what lies below the trained layers (`model.trainable_layers`) once a record; null computes it in
+            every step.
     """
 
     directory: str
     workers: int = 0
     max_views: int | None = None
+    cache: CacheArguments | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,13 @@ class RunArguments:
                 f"optimisation.warmup_fraction is {self.optimisation.warmup_fraction}, but the plateau schedule has no "
                 "warm-up: use schedule: cosine, or leave it out."
             )
-
+        if self.data.cache is not None and self.model.trainable_layers is None:
+            raise ValueError(
+                "data.cache keeps what frozen layers say, but model.trainable_layers is null: all layers are trained. "
+                "Set trainable_layers to a number, or leave data.cache out."
+            )
+        if self.data.cache is not None and self.data.cache.windows < 1:
+            raise ValueError(f"data.cache.windows must be at least 1, got {self.data.cache.windows}.")
         if self.optimisation.keep == "last" and self.optimisation.early_stopping_patience is not None:
             raise ValueError(
                 "optimisation.keep is last, so stopping early would keep an epoch that is neither best nor last: set "

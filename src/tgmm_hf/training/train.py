@@ -1,10 +1,11 @@
 """A training run: prepared data -> tokenizer, processor, model -> training -> baseline hazards -> saved directory."""
 
 import json
-import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
+from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
 
-MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.logging_steps")}
+MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "data.cache.directory", "optimisation.logging_steps")}
 """Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
@@ -64,21 +66,28 @@ def train(run: RunArguments) -> dict[str, Any]:
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
         _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
-    training_collator = EpochCollator(processor, model.config, run.seed, run.data.max_views)
+    cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
+    collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
+    make_collator = partial(collator_of, processor, model.config)
+    training_collator = EpochCollator(make_collator, run.seed, run.data.max_views)
+    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in FITTED_ON}
     trainer = TgmmTrainer(
         tasks=tasks,
-        validation_collator=TgmmCollator(processor, model.config, training=False, seed=run.seed),
+        validation_collator=make_collator(training=False, seed=run.seed),
         model=model,
         args=arguments,
         data_collator=training_collator,
-        train_dataset=prepared["train"],
-        eval_dataset=prepared["validation"],
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
         callbacks=[training_collator, *early_stopping(run)],
     )
+    if cache:
+        for split in FITTED_ON:
+            cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
     trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     if trainer.is_world_process_zero():
-        _store_baselines(model, prepared, trainer.validation_collator, tasks, run.optimisation.batch_size)
+        _store_baselines(model, rows, trainer.validation_collator, tasks, run.optimisation.batch_size)
         save_repository(model, processor, run.output, record)
         (run.training_directory / FINISHED).touch()
     trainer.accelerator.wait_for_everyone()
@@ -135,14 +144,14 @@ def risk_scores(
 
 
 def _store_baselines(
-    model: TgmmModel, prepared: DatasetDict, collator: TgmmCollator, tasks: list[str], batch_size: int
+    model: TgmmModel, rows: dict[str, Dataset], collator: TgmmCollator, tasks: list[str], batch_size: int
 ) -> None:
     """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration.
 
     One set a modality combination: the scores of different combinations are not on one scale.
     """
     for task in set(model.config.task_names("prognosis")) & set(tasks):
-        by_split = [risk_scores(model, prepared[split], collator, task, batch_size) for split in FITTED_ON]
+        by_split = [risk_scores(model, rows[split], collator, task, batch_size) for split in FITTED_ON]
         baselines = {}
         for subset in by_split[0]:
             risk, days, event = np.concatenate([scores[subset] for scores in by_split]).T
@@ -284,6 +293,5 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
 
 
 def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    with whole_file(path) as building:
+        building.write_text(json.dumps(content, indent=1) + "\n")

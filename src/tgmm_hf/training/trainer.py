@@ -1,7 +1,7 @@
 """A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,8 @@ import torch
 from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from tgmm_hf.configuration_tgmm import SLOTS, TgmmConfig
+from tgmm_hf.configuration_tgmm import SLOTS
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.validation import validate
 
@@ -22,10 +21,11 @@ class EpochCollator(TrainerCallback):
     """The training collator, its random crops drawn anew for every epoch from the seed and the epoch's number.
 
     A run that is resumed at the start of an epoch then sees the crops that it would have seen without the stop.
+    `make_collator` takes `training`, `seed` and `max_views`.
     """
 
-    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, seed: int, max_views: int | None = None) -> None:
-        self.processor, self.config, self.seed, self.max_views = processor, config, seed, max_views
+    def __init__(self, make_collator: Callable[..., TgmmCollator], seed: int, max_views: int | None = None) -> None:
+        self.make_collator, self.seed, self.max_views = make_collator, seed, max_views
         self._start(0)
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class EpochCollator(TrainerCallback):
 
     def _start(self, epoch: int) -> None:
         seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        self.collator = TgmmCollator(self.processor, self.config, training=True, seed=seed, max_views=self.max_views)
+        self.collator = self.make_collator(training=True, seed=seed, max_views=self.max_views)
 
 
 class TgmmTrainer(Trainer):
