@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .configuration_tgmm import MODALITIES, SLOTS, StMemConfig, TgmmConfig, TgmmTask, check_task
+from .configuration_tgmm import MODALITIES, SLOTS, EchoMvitConfig, StMemConfig, TgmmConfig, TgmmTask, check_task
 from .encoders_tgmm import (
     build_encoder,
     check_divisible,
@@ -619,10 +619,12 @@ class TgmmModel(TgmmPreTrainedModel):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
         dtype = self.view_embeddings.dtype
         if trunk is None:
-            encoded = run_encoder(self.echo_encoder, pixel_values_videos[mask], dtype, **records)
+            own = self.config.echo_config.model_type == EchoMvitConfig.model_type
+            options = {"class_token_only": True} if own and not records else records
+            encoded = run_encoder(self.echo_encoder, pixel_values_videos[mask], dtype, **options)
         else:
             states = self._checked_trunk("echo", trunk, int(mask.sum()), records)
-            encoded = self.echo_encoder.head(states, self.trainable_layers)
+            encoded = self.echo_encoder.head(states, self.trainable_layers, class_token_only=True)
         features = encoded.pooler_output.to(dtype)
         patient, view = mask.nonzero(as_tuple=True)
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)

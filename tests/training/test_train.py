@@ -16,7 +16,7 @@ from tgmm_hf.configuration_tgmm import SUBSETS
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import FINISHED, last_checkpoint, train
+from tgmm_hf.training.train import FINISHED, train
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -129,15 +129,6 @@ def test_wrong_model_settings_are_named(prepared_dir: Path, tmp_path: Path) -> N
         run.model.overrides.update(overrides)
         with pytest.raises(ValueError, match=message):
             train(run)
-
-
-def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path: Path) -> None:
-    for step, complete in ((9, True), (10, True), (20, False)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if complete:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert last_checkpoint(tmp_path / "nothing") is None
 
 
 def test_data_of_another_geometry_is_refused(prepared_dir: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.checkpoints import discard, last_checkpoint
 from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
@@ -43,14 +43,18 @@ PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy
 def train(run: RunArguments) -> dict[str, Any]:
     """Train a model as `run` says and save it to `run.output` with its processor, its code and `run.json`.
 
-    A run that was stopped goes on from its last checkpoint when it is started again with the same settings.
+    A run that was stopped, at any moment, goes on from its last checkpoint when it is started again with the same
+    settings, and comes to the same weights.
 
     Returns:
         The record of the run, the content of `run.json`: settings, seed, data hash, versions, sizes, history.
 
     Raises:
         FileNotFoundError: if there is no prepared data set.
-        ValueError: if data, model and tasks do not fit together, or a stopped run had other settings.
+        ValueError: if data, model and tasks do not fit together, a stopped run had other settings, or none of its
+            checkpoints can be read.
+        FloatingPointError: if a loss or a weight is no longer finite; no model is saved then.
+        OSError: if the disk is full; the last whole checkpoint stays.
     """
     started = time.time()
     use_cpu = not torch.cuda.is_available()
@@ -85,6 +89,7 @@ def train(run: RunArguments) -> dict[str, Any]:
         for split in FITTED_ON:
             cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
     trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
+    _check_result(model, trainer)
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     if trainer.is_world_process_zero():
         _store_baselines(model, rows, trainer.validation_collator, tasks, run.optimisation.batch_size)
@@ -114,13 +119,6 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     model = TgmmModel(config)
     model.initialise_texts()
     return model, default_processor(config, tokenizer)
-
-
-def last_checkpoint(directory: Path) -> str | None:
-    """The newest complete checkpoint of a stopped run; one cut short by a kill lacks its state, written last."""
-    states = directory.glob("checkpoint-*/trainer_state.json")
-    newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
-    return None if newest is None else str(newest.parent)
 
 
 @torch.inference_mode()
@@ -240,7 +238,7 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     settings = {"run": run.to_dict(), "data_hash": data_hash}
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
-        shutil.rmtree(directory)
+        discard(directory)
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if state.is_file():
         stopped = _flat(json.loads(state.read_text()))
@@ -249,7 +247,7 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
             key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in may_change
         ]
         if different and (directory / FINISHED).is_file():
-            shutil.rmtree(directory)  # a finished run stands in nobody's way
+            discard(directory)  # a finished run stands in nobody's way
         elif different:
             key = min(different)
             raise ValueError(
@@ -266,6 +264,19 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
+    """Refuse to save weights that are not finite, or others than those that were selected."""
+    best = trainer.state.best_model_checkpoint
+    if trainer.args.load_best_model_at_end and best is not None and not any(Path(best).rglob("*.safetensors")):
+        raise ValueError(f"The weights of the best epoch, {best}, are gone: start over with resume: never.")
+    broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise FloatingPointError(
+            f"{len(broken)} weights are not finite after training, among them {broken[0]}: no model is saved. Start "
+            "over with resume: never and a lower optimisation.learning_rate, or precision: float32."
+        )
 
 
 def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: float) -> dict[str, Any]:

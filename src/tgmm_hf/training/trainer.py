@@ -1,17 +1,22 @@
 """A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
 
+import errno
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tgmm_hf.configuration_tgmm import SLOTS
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.checkpoints import is_disk_full
 from tgmm_hf.training.validation import validate
 
 SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
@@ -73,6 +78,7 @@ class TgmmTrainer(Trainer):
     ) -> Any:
         """Weighted sum of the tasks' losses on one batch."""
         output = model(**inputs, task=self.tasks)
+        self._check_finite(output)
         self._record(output)
         return (output.loss, output) if return_outputs else output.loss
 
@@ -104,6 +110,34 @@ class TgmmTrainer(Trainer):
             self._sums.clear()
             self._counts.clear()
         super().log(logs, start_time)
+
+    def _check_finite(self, output: Any) -> None:
+        """The parent would train on: it leaves NaN out of what it logs, and the weights are lost."""
+        if bool(torch.isfinite(output.loss)):
+            return
+        parts = {name: round(value.item(), 4) for name, value in output.losses.items()}
+        broken = {name: value for name, value in parts.items() if not np.isfinite(value)} or parts
+        raise FloatingPointError(
+            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. Nothing of it was saved; "
+            "the same command would come here again. Start over with resume: never and a lower "
+            "optimisation.learning_rate, or precision: float32."
+        )
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As the parent; a full disk costs this checkpoint, not the one before it."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except Exception as error:
+            unfinished = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            full = is_disk_full(error, unfinished.parent)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if not full:
+                raise
+            raise OSError(
+                errno.ENOSPC,
+                "The disk is full: make room and run the same command again, it goes on from the checkpoint before",
+                str(unfinished),
+            ) from error
 
     def _record(self, output: Any) -> None:
         """Keep the components of one step: losses of each task, mean gate of each modality in each subset."""
