@@ -35,6 +35,7 @@ from .losses_tgmm import (
     language_model_loss,
     margin_ranking_loss,
     multiple_choice_loss,
+    several_processes,
     unlikelihood_loss,
 )
 from .modules_tgmm import (
@@ -357,7 +358,9 @@ class TgmmModel(TgmmPreTrainedModel):
             empty = self.view_embeddings.new_zeros(batch_size, self.config.num_fusion_tokens, self.config.hidden_size)
             present[name] = torch.zeros(batch_size, dtype=torch.bool, device=empty.device)
             tokens[name] = empty
-            if part is not None and len(part.rows):
+            if part is None and self.training and several_processes():  # the others may have some, and need our part
+                part = _Part.empty(present[name].nonzero()[:, 0], getattr(self.config, f"{name}_config").hidden_size)
+            if part is not None and (len(part.rows) or (self.training and several_processes())):
                 pooled = pools[name](part.summary, part.tokens, part.token_mask)
                 tokens[name] = empty.to(pooled.dtype).index_copy(0, part.rows, pooled)
                 present[name][part.rows] = True
@@ -684,12 +687,14 @@ class TgmmModel(TgmmPreTrainedModel):
             label, weight = label.masked_fill(~labelled, 0), weight.masked_fill(~labelled, 0.0)
         else:
             label, weight = labels["label"].masked_fill(~labelled, 0), labelled.to(torch.float32)
+        # means over the labelled patients of all processes
+        everyone, answers, known = gather_batch(logits), gather_batch(label), gather_batch(weight)
         losses = {
-            "mc": multiple_choice_loss(logits, label, weight),
-            "unlikely": unlikelihood_loss(logits, label, weight),
+            "mc": multiple_choice_loss(everyone, answers, known),
+            "unlikely": unlikelihood_loss(everyone, answers, known),
         }
         if self.config.response == "decoder":
-            losses["lm"] = language_model_loss(token_log_probs, token_mask, label, weight)
+            losses["lm"] = language_model_loss(gather_batch(token_log_probs), token_mask, answers, known)
         if settings["kind"] == "prognosis":
             risk = logits[:, 1] - logits[:, 0]
             losses |= self._survival_losses(risk, labels["time"], labels["event"], labelled, settings["margin"])

@@ -48,6 +48,21 @@ class DataArguments:
 
 
 @dataclass(frozen=True)
+class LoraArguments:
+    """Low-rank adapters on the encoders' attention (`docs/peft.md`), merged into the weights when training ends.
+
+    Attributes:
+        rank: of each adapter.
+        alpha: the adapters' output is scaled by alpha / rank.
+        dropout: before each adapter.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
 class ModelArguments:
     """Where the model starts.
 
@@ -59,6 +74,7 @@ class ModelArguments:
             "bert-cased" takes the packaged vocabulary of Bio_ClinicalBERT. Not looked at with a checkpoint.
         vocab_size: upper bound of the vocabulary that "cohort" trains.
         trainable_layers: how many last layers of each encoder are trained (paper: 2); all of them when null.
+        lora: train adapters on the encoders instead of their layers; null trains none. Needs the extra `peft`.
     """
 
     size: Literal["tiny", "paper"] = "tiny"
@@ -67,6 +83,7 @@ class ModelArguments:
     tokenizer: Literal["cohort", "bert-cased"] = "cohort"
     vocab_size: int = 1024
     trainable_layers: int | None = None
+    lora: LoraArguments | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +103,8 @@ class OptimisationArguments:
         plateau_factor: what the rate is multiplied by on a plateau.
         plateau_patience: epochs without improvement before that.
         max_grad_norm: gradient clipping; 0 turns it off.
-        precision: "float32", or "bfloat16" for mixed precision.
+        precision: "float32", or "bfloat16" or "float16" (GPU only) for mixed precision.
+        torch_compile: compile the model with `torch.compile`; the encoders gain, the rest breaks into small graphs.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         selection: validation metric that picks the best epoch, stops early and drives the plateau schedule: "score" or
             "loss", see [`~tgmm_hf.training.validation.validation_metrics`].
@@ -94,6 +112,7 @@ class OptimisationArguments:
             The cosine schedule is made for the last one, and no small validation split decides then.
         early_stopping_patience: epochs without improvement before training stops; null never stops early.
         logging_steps: optimizer steps between two logged lines.
+        logging: also log to "tensorboard" (files beside the checkpoints) or "trackio"; extra `logging`.
     """
 
     epochs: int = 20
@@ -107,12 +126,14 @@ class OptimisationArguments:
     plateau_factor: float = 0.5
     plateau_patience: int = 2
     max_grad_norm: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    torch_compile: bool = False
     gradient_checkpointing: bool = False
     selection: Literal["score", "loss"] = "score"
     keep: Literal["best", "last"] = "best"
     early_stopping_patience: int | None = 5
     logging_steps: int = 10
+    logging: Literal["none", "tensorboard", "trackio"] = "none"
 
 
 @dataclass(frozen=True)
@@ -145,6 +166,11 @@ class RunArguments:
             raise ValueError(
                 f"optimisation.warmup_fraction is {self.optimisation.warmup_fraction}, but the plateau schedule has no "
                 "warm-up: use schedule: cosine, or leave it out."
+            )
+        if self.model.lora is not None and self.model.trainable_layers is not None:
+            raise ValueError(
+                "model.lora trains adapters instead of layers: set model.trainable_layers to null (it is "
+                f"{self.model.trainable_layers}), or leave model.lora out."
             )
         if self.data.cache is not None and self.model.trainable_layers is None:
             raise ValueError(

@@ -25,6 +25,7 @@ from tgmm_hf.evaluation.unseen import SEEN, seen_patients
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
 from tgmm_hf.training.saving import save_repository, whole_file
@@ -58,6 +59,8 @@ def train(run: RunArguments) -> dict[str, Any]:
     """
     started = time.time()
     use_cpu = not torch.cuda.is_available()
+    if use_cpu and run.optimisation.precision == "float16":
+        raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = _read_data(run.data.directory)
     set_seed(run.seed)
@@ -70,6 +73,8 @@ def train(run: RunArguments) -> dict[str, Any]:
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
         _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
+    if run.model.lora is not None:
+        add_adapters(model, run.model.lora)
     cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
     collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
     make_collator = partial(collator_of, processor, model.config)
@@ -89,9 +94,11 @@ def train(run: RunArguments) -> dict[str, Any]:
         for split in FITTED_ON:
             cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
     trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
-    _check_result(model, trainer)
     record = _record(run, data["data_hash"], trainer, time.time() - started)
+    model = trainer.whole_model()
     if trainer.is_world_process_zero():
+        _check_result(model, trainer)
+        merge_adapters(model)
         _store_baselines(model, rows, trainer.validation_collator, tasks, run.optimisation.batch_size)
         save_repository(model, processor, run.output, record)
         (run.training_directory / FINISHED).touch()
@@ -103,10 +110,11 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     """The model before training and its processor: new, or from a checkpoint."""
     if run.model.checkpoint is not None:
         return _from_checkpoint(run)
-    if run.model.trainable_layers is not None:
+    if run.model.trainable_layers is not None or run.model.lora is not None:
+        setting = "lora" if run.model.lora is not None else "trainable_layers"
         raise ValueError(
-            f"model.trainable_layers is {run.model.trainable_layers} but there is no model.checkpoint: it would freeze "
-            "encoders of random weights. Give a checkpoint with pretrained encoders, or leave trainable_layers null."
+            f"model.{setting} is set but there is no model.checkpoint: it would freeze encoders of random weights. "
+            f"Give a checkpoint with pretrained encoders, or leave {setting} null."
         )
     config = new_config(run)
     if run.model.tokenizer == "bert-cased":

@@ -1,5 +1,6 @@
 """A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
 
+import copy
 import errno
 import shutil
 from collections import defaultdict
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -70,6 +71,9 @@ class TgmmTrainer(Trainer):
             )
         self.tasks = tasks
         self.validation_collator = validation_collator
+        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        self._whole = copy.deepcopy(self.model) if sharded and self.accelerator.is_main_process else None
+        self._sharded = sharded
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
 
@@ -92,8 +96,8 @@ class TgmmTrainer(Trainer):
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics: list[dict[str, float] | None] = [None]
+        model = self.whole_model()
         if self.accelerator.is_main_process:
-            model = self.accelerator.unwrap_model(self.model)
             batch_size = self.args.per_device_eval_batch_size
             metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
         broadcast_object_list(metrics)
@@ -102,6 +106,18 @@ class TgmmTrainer(Trainer):
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
+
+    def whole_model(self) -> Any:
+        """The model with all its weights in the first process; every process has to call this.
+
+        Itself, unless FSDP or DeepSpeed hold a part of it in each process: then a copy.
+        """
+        if not self._sharded:
+            return self.accelerator.unwrap_model(self.model)
+        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if self._whole is not None:
+            self._whole.load_state_dict(weights)
+        return self._whole
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of loss components and gates since the last training line."""
@@ -118,8 +134,8 @@ class TgmmTrainer(Trainer):
         parts = {name: round(value.item(), 4) for name, value in output.losses.items()}
         broken = {name: value for name, value in parts.items() if not np.isfinite(value)} or parts
         raise FloatingPointError(
-            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. Nothing of it was saved; "
-            "the same command would come here again. Start over with resume: never and a lower "
+            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. Nothing of it was "
+            "saved; the same command would come here again. Start over with resume: never and a lower "
             "optimisation.learning_rate, or precision: float32."
         )
 
@@ -184,6 +200,8 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         warmup_steps=optimisation.warmup_fraction,
         max_grad_norm=optimisation.max_grad_norm,
         bf16=optimisation.precision == "bfloat16",
+        fp16=optimisation.precision == "float16",
+        torch_compile=optimisation.torch_compile,
         use_cpu=use_cpu,
         activation_checkpointing=optimisation.gradient_checkpointing,
         eval_strategy="epoch",
@@ -200,7 +218,7 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=True,
-        report_to="none",
+        report_to=optimisation.logging,
         disable_tqdm=False,
     )
 
