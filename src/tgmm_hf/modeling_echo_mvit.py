@@ -117,7 +117,7 @@ class EchoMvitEmbeddings(nn.Module):
 class DepthwiseConvolution(torch.autograd.Function):
     """Depth-wise 3x3x3 convolution with padding 1 whose gradient to its input is another such convolution.
 
-    On a CPU, PyTorch's own takes 27 times as long as the forward pass: a quarter of a training step.
+    On a CPU, PyTorch's own takes about 25 times as long as the forward pass (`benchmarks/echo_mvit_parts.py`).
     """
 
     @staticmethod
@@ -152,7 +152,7 @@ class EchoMvitPoolConvolution(nn.Conv3d):
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         heads = volume.shape[1] // self.in_channels
         weight = self.weight.repeat(heads, 1, 1, 1, 1)
-        if volume.requires_grad and volume.device.type == "cpu":
+        if self.training and volume.requires_grad and volume.device.type == "cpu":
             return DepthwiseConvolution.apply(volume, weight.to(volume.dtype), self.stride)
         return nn.functional.conv3d(volume, weight, stride=self.stride, padding=1, groups=volume.shape[1])
 

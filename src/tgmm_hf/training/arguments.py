@@ -112,7 +112,7 @@ class OptimisationArguments:
             The cosine schedule is made for the last one, and no small validation split decides then.
         early_stopping_patience: epochs without improvement before training stops; null never stops early.
         logging_steps: optimizer steps between two logged lines.
-        logging: also log to "tensorboard" (files beside the checkpoints) or "trackio"; extra `logging`.
+        logging: also log to "tensorboard" (beside the checkpoints; extra `logging`) or "trackio" (to be installed).
     """
 
     epochs: int = 20
