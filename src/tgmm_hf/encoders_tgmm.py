@@ -108,6 +108,53 @@ def run_encoder(
     )
 
 
+def labs_rows(
+    input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Patients with lab text, their mask (n, L), and the order that brings their text to the left end.
+
+    Text padded on the left moves there: an encoder's positions are absolute, its summary token first.
+    """
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    rows = mask.bool().any(1).nonzero()[:, 0]
+    order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
+    return rows, mask[rows].gather(1, order), order
+
+
+def rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patients with any usable lead or view, and the mask (B, leads or views); all usable without one."""
+    mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device) if mask is None else mask.bool()
+    return mask.any(1).nonzero()[:, 0], mask
+
+
+def batch_size_of(
+    values: Mapping[str, torch.Tensor | None],
+    masks: Mapping[str, torch.Tensor | None],
+    trunks: Mapping[str, torch.Tensor | None],
+) -> int:
+    """Number of patients, the same in every input that is given; the three mappings are in the order of `MODALITIES`.
+
+    Raises:
+        ValueError: if no modality is given, one twice, the inputs differ, or a trunk came without its mask.
+    """
+    sizes = {name: len(x) for name, x in (*values.items(), *masks.items()) if x is not None}
+    if all(x is None for x in (*values.values(), *trunks.values())):
+        raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
+    for value, mask, trunk in zip(values, masks, trunks, strict=True):
+        if trunks[trunk] is not None and (values[value] is not None or masks[mask] is None):
+            raise ValueError(f"{trunk} stands in place of {value} and needs {mask}.")
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"The inputs are of different numbers of patients: {sizes}.")
+    ecg = values["ecg_values"]
+    if ecg is not None and ecg.ndim != 3:
+        raise ValueError(
+            f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}: the windows of crop='three' are "
+            f"averaged "
+            "by the pipeline."
+        )
+    return next(iter(sizes.values()))
+
+
 def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
     """The last `num_layers` layers of an encoder and the modules that come after them (its final norm); none for 0.
 

@@ -18,11 +18,14 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_tgmm import MODALITIES, SLOTS, EchoMvitConfig, StMemConfig, TgmmConfig, TgmmTask, check_task
 from .encoders_tgmm import (
+    batch_size_of,
     build_encoder,
     check_divisible,
     describe_sources,
+    labs_rows,
     last_parts,
     load_encoder,
+    rows_and_mask,
     run_encoder,
     text_head,
     text_trunk,
@@ -342,7 +345,7 @@ class TgmmModel(TgmmPreTrainedModel):
 
         records: `output_hidden_states`, `output_attentions`, as the encoders take them.
         """
-        batch_size = _batch_size(
+        batch_size = batch_size_of(
             {"input_ids": input_ids, "ecg_values": ecg_values, "pixel_values_videos": pixel_values_videos},
             {"attention_mask": attention_mask, "ecg_mask": ecg_mask, "view_mask": view_mask},
             {"labs_trunk": labs_trunk, "ecg_trunk": ecg_trunk, "echo_trunk": echo_trunk},
@@ -478,14 +481,14 @@ class TgmmModel(TgmmPreTrainedModel):
             ValueError: without `freeze_encoders`, or for an encoder that cannot be cut there.
         """
         trunks, above = {}, self._layers_above()
-        if input_ids is not None and len((labs := _labs_rows(input_ids, attention_mask))[0]):
+        if input_ids is not None and len((labs := labs_rows(input_ids, attention_mask))[0]):
             rows, mask, order = labs
             trunks["labs_trunk"] = text_trunk(self.labs_encoder, input_ids[rows].gather(1, order), mask, above)
-        if ecg_values is not None and len((ecg := _rows_and_mask(ecg_values, ecg_mask))[0]):
+        if ecg_values is not None and len((ecg := rows_and_mask(ecg_values, ecg_mask))[0]):
             rows, mask = ecg
             values = ecg_values[rows].to(self.ecg_encoder.dtype)
             trunks["ecg_trunk"] = self.ecg_encoder.trunk(values, mask[rows], above)
-        if pixel_values_videos is not None and len((echo := _rows_and_mask(pixel_values_videos, view_mask))[0]):
+        if pixel_values_videos is not None and len((echo := rows_and_mask(pixel_values_videos, view_mask))[0]):
             clips = pixel_values_videos[echo[1]].to(self.echo_encoder.dtype)
             tokens = self.echo_encoder.trunk(clips, above)
             # with no layer above, only the class token is read: one token of 393
@@ -566,7 +569,7 @@ class TgmmModel(TgmmPreTrainedModel):
     ) -> "_Part | None":
         if input_ids is None and trunk is None:
             return None
-        rows, mask, order = _labs_rows(input_ids, attention_mask)
+        rows, mask, order = labs_rows(input_ids, attention_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.labs_config.hidden_size)
         if trunk is None:
@@ -588,7 +591,7 @@ class TgmmModel(TgmmPreTrainedModel):
     ) -> "_Part | None":
         if ecg_values is None and trunk is None:
             return None
-        rows, mask = _rows_and_mask(ecg_values, ecg_mask)
+        rows, mask = rows_and_mask(ecg_values, ecg_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.ecg_config.hidden_size)
         mask, dtype = mask[rows], self.view_embeddings.dtype
@@ -617,7 +620,7 @@ class TgmmModel(TgmmPreTrainedModel):
         """One token a view: the clip's pooled output plus a learned embedding of the view."""
         if pixel_values_videos is None and trunk is None:
             return None
-        rows, mask = _rows_and_mask(pixel_values_videos, view_mask)
+        rows, mask = rows_and_mask(pixel_values_videos, view_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
         dtype = self.view_embeddings.dtype
@@ -814,53 +817,6 @@ class _Part:
 def _records(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
     """Hidden states and attentions of an encoder's output, those that it has."""
     return {name: encoded[name] for name in RECORDS if encoded.get(name) is not None}
-
-
-def _labs_rows(
-    input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Patients with lab text, their mask (n, L), and the order that brings their text to the left end.
-
-    Text padded on the left moves there: an encoder's positions are absolute, its summary token first.
-    """
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    rows = mask.bool().any(1).nonzero()[:, 0]
-    order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
-    return rows, mask[rows].gather(1, order), order
-
-
-def _rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patients with any usable lead or view, and the mask (B, leads or views); all usable without one."""
-    mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device) if mask is None else mask.bool()
-    return mask.any(1).nonzero()[:, 0], mask
-
-
-def _batch_size(
-    values: Mapping[str, torch.Tensor | None],
-    masks: Mapping[str, torch.Tensor | None],
-    trunks: Mapping[str, torch.Tensor | None],
-) -> int:
-    """Number of patients, the same in every input that is given; the three mappings are in the order of `MODALITIES`.
-
-    Raises:
-        ValueError: if no modality is given, one twice, the inputs differ, or a trunk came without its mask.
-    """
-    sizes = {name: len(x) for name, x in (*values.items(), *masks.items()) if x is not None}
-    if all(x is None for x in (*values.values(), *trunks.values())):
-        raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
-    for value, mask, trunk in zip(values, masks, trunks, strict=True):
-        if trunks[trunk] is not None and (values[value] is not None or masks[mask] is None):
-            raise ValueError(f"{trunk} stands in place of {value} and needs {mask}.")
-    if len(set(sizes.values())) != 1:
-        raise ValueError(f"The inputs are of different numbers of patients: {sizes}.")
-    ecg = values["ecg_values"]
-    if ecg is not None and ecg.ndim != 3:
-        raise ValueError(
-            f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}: the windows of crop='three' are "
-            f"averaged "
-            "by the pipeline."
-        )
-    return next(iter(sizes.values()))
 
 
 class TgmmForSequenceClassification(TgmmPreTrainedModel):

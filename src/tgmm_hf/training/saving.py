@@ -55,6 +55,5 @@ def whole_file(path: Path) -> Iterator[Path]:
         with building.open("rb+") as file:
             os.fsync(file.fileno())
         building.replace(path)
-    except BaseException:
+    finally:
         building.unlink(missing_ok=True)
-        raise

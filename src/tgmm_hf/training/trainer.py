@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import DistributedType, broadcast_object_list
+from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -143,7 +144,7 @@ class TgmmTrainer(Trainer):
         """As the parent; a full disk costs this checkpoint, not the one before it."""
         try:
             super()._save_checkpoint(*args, **kwargs)
-        except Exception as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             unfinished = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             full = is_disk_full(error, unfinished.parent)
             shutil.rmtree(unfinished, ignore_errors=True)
