@@ -221,6 +221,16 @@ def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
     assert baselines[1] == pytest.approx(baselines[0], abs=1e-4)
 
 
+def test_mixed_precision_trains_from_a_half_precision_cache(
+    prepared_dir: Path, start: Path, tmp_path: Path, losses: list[float]
+) -> None:
+    cache = {"directory": str(tmp_path / "cache"), "dtype": "bfloat16"}
+    train(settings(prepared_dir, start, tmp_path / "half", cache, epochs=1, batch_size=12, precision="bfloat16"))
+    half = [losses.pop(0) for _ in range(len(losses))]
+    train(settings(prepared_dir, start, tmp_path / "full", {**cache, "dtype": "float32"}, epochs=1, batch_size=12))
+    assert half[0] == pytest.approx(losses[0], rel=0.05) and half != losses
+
+
 def opened(prepared_dir: Path, start: Path, directory: Path, **cache: Any) -> tuple[TrunkCache, Any, Any, Any]:
     """A cache, still empty, with the model, processor and rows that it is for."""
     run = settings(prepared_dir, start, directory / "model", {"directory": str(directory / "cache"), **cache})

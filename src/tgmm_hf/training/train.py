@@ -32,7 +32,16 @@ from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
 
-MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "data.cache.directory", "optimisation.logging_steps")}
+MAY_CHANGE = {
+    f"run.{key}"
+    for key in (
+        "resume",
+        "data.workers",
+        "data.cache.directory",
+        "optimisation.logging_steps",
+        "optimisation.logging",
+    )
+}
 """Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
