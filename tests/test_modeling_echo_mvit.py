@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import Trainer
 
 from tgmm_hf.configuration_tgmm import EchoMvitConfig
 from tgmm_hf.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel
@@ -73,3 +74,10 @@ def test_training_in_mixed_precision_reaches_every_weight():
         loss = model(torch.randn(2, 4, 3, 32, 32)).last_hidden_state.float().pow(2).sum()
     loss.backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+
+
+def test_weight_decay_leaves_the_norms_of_the_pools_alone():
+    with torch.device("meta"):
+        model = EchoMvitModel(EchoMvitConfig())
+    decayed = Trainer.get_decay_parameter_names(None, model)
+    assert "layers.0.attention.pool.weight" in decayed and not any("layernorm" in name for name in decayed)

@@ -155,12 +155,12 @@ class EchoMvitPool(nn.Module):
         self.strides = strides
         self.eps = eps
         self.weight = nn.Parameter(torch.zeros(3 * head_dim, 1, 3, 3, 3))
-        self.norm_weight = nn.Parameter(torch.ones(3 * head_dim))
-        self.norm_bias = nn.Parameter(torch.zeros(3 * head_dim))
+        self.layernorm_weight = nn.Parameter(torch.ones(3 * head_dim))
+        self.layernorm_bias = nn.Parameter(torch.zeros(3 * head_dim))
 
     def forward(self, qkv: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(batch, 1 + frames * rows * cols, 3, heads, size) -> 3 x (batch, heads, 1 + pooled tokens, size)."""
-        weights = (parameter.chunk(3) for parameter in (self.weight, self.norm_weight, self.norm_bias))
+        weights = (parameter.chunk(3) for parameter in (self.weight, self.layernorm_weight, self.layernorm_bias))
         query, key, value = (
             self._pool(tokens, grid, stride, *own)
             for tokens, stride, *own in zip(qkv.unbind(2), self.strides, *weights, strict=True)
@@ -374,8 +374,8 @@ class EchoMvitPreTrainedModel(PreTrainedModel):
             init.trunc_normal_(module.table, std=std)
         elif isinstance(module, EchoMvitPool):
             init.kaiming_uniform_(module.weight, a=5**0.5)
-            init.ones_(module.norm_weight)
-            init.zeros_(module.norm_bias)
+            init.ones_(module.layernorm_weight)
+            init.zeros_(module.layernorm_bias)
         else:
             super()._init_weights(module)
 

@@ -55,7 +55,7 @@ MVIT = (
     (r"\.attn\.pool_([qkv])\.pool\.weight$", lambda m: f".attention.pool.weight[{'qkv'.index(m[1])}]"),
     (
         r"\.attn\.pool_([qkv])\.norm_act\.0\.(weight|bias)$",
-        lambda m: f".attention.pool.norm_{m[2]}[{'qkv'.index(m[1])}]",
+        lambda m: f".attention.pool.layernorm_{m[2]}[{'qkv'.index(m[1])}]",
     ),
     (r"\.mlp\.0\.", ".fc1."),
     (r"\.mlp\.3\.", ".fc2."),
