@@ -1,10 +1,11 @@
-"""Two choices inside `EchoMvitModel`, each against the plain way, measured in the same run on this CPU.
+"""Three choices inside `EchoMvitModel`, each against the plain way, measured in the same run on this CPU.
 
     python benchmarks/echo_mvit_parts.py --repeats 5
 
 * Attention of the first block (25,089 queries, 393 keys): values padded to the extended head size, so that the flash
   kernel takes all three, against values left at theirs.
 * Pooling convolution over the token grid: heads as channels in channels-last order, against heads in the batch.
+* Gradient to that convolution's input: another such convolution, against PyTorch's own.
 
 Prints milliseconds and the ratio plain / ours.
 """
@@ -15,6 +16,8 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+
+from tgmm_hf.modeling_echo_mvit import DepthwiseConvolution
 
 HEAD, WIDTH = 96, 118  # head size, and with the columns of the relative positions of 8 x 7 x 7 keys
 POOLS = {"first block, queries": (1, (8, 56, 56), 1), "third stage, keys": (4, (8, 14, 14), 2)}
@@ -30,6 +33,7 @@ def main() -> None:
         report("attention, first block", *attention(), repeats)
         for name, sizes in POOLS.items():
             report(f"pooling, {name}", *pooling(*sizes), repeats)
+    report("gradient of pooling, fourth stage", *pooling_gradient(8, (8, 14, 14)), repeats)
 
 
 def attention() -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
@@ -61,6 +65,28 @@ def pooling(
     def plain() -> torch.Tensor:
         volume = tokens.permute(0, 2, 3, 1).reshape(2 * heads, HEAD, *grid)
         return nn.functional.conv3d(volume, weight, stride=strides, padding=1, groups=HEAD)
+
+    return ours, plain
+
+
+def pooling_gradient(
+    heads: int, grid: tuple[int, int, int]
+) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
+    """Forward and gradient to the input; volumes are channels-last, as the model's are."""
+    volume = torch.randn(2, *grid, heads * HEAD).permute(0, 4, 1, 2, 3).requires_grad_()
+    weight = torch.randn(heads * HEAD, 1, 3, 3, 3)
+    stride = (1, 1, 1)
+
+    def gradient(pooled: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(pooled, volume, torch.ones_like(pooled))[0]
+
+    def ours() -> torch.Tensor:
+        with torch.enable_grad():
+            return gradient(DepthwiseConvolution.apply(volume, weight, stride))
+
+    def plain() -> torch.Tensor:
+        with torch.enable_grad():
+            return gradient(nn.functional.conv3d(volume, weight, padding=1, groups=heads * HEAD))
 
     return ours, plain
 

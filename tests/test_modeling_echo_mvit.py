@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import Trainer
 
 from tgmm_hf.configuration_tgmm import EchoMvitConfig
-from tgmm_hf.modeling_echo_mvit import EchoMvitModel
+from tgmm_hf.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel
 
 
 def test_attention_implementations_agree():
@@ -32,3 +33,51 @@ def test_other_clip_geometry_is_refused_with_both_shapes():
     )
     with pytest.raises(ValueError, match=r"\(16, 3, 32, 32\).*\(1, 16, 3, 48, 48\)"):
         model(torch.zeros(1, 16, 3, 48, 48))
+
+
+def test_the_class_token_alone_is_the_same_class_token_with_the_same_gradients():
+    torch.manual_seed(0)
+    config = EchoMvitConfig(
+        image_size=32, num_frames=4, stage_depths=(1, 2), stage_widths=(16, 32), stage_heads=(1, 2), hidden_size=32
+    )
+    model = EchoMvitModel(config).eval().double()
+    clips = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
+    whole, alone = model(clips), model(clips, class_token_only=True)
+    assert alone.last_hidden_state.shape == (2, 1, 32)
+    assert torch.allclose(whole.pooler_output, alone.pooler_output, atol=1e-12)
+    parameters = list(model.parameters())
+    expected, found = (torch.autograd.grad(x.pooler_output.pow(2).sum(), parameters) for x in (whole, alone))
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("grid", "stride"), [((3, 5, 4), (1, 1, 1)), ((3, 5, 4), (1, 2, 2)), ((2, 9, 8), (1, 4, 4)), ((2, 2, 2), (1, 8, 8))]
+)
+def test_gradients_of_the_pooling_convolution_are_pytorchs(grid, stride):
+    torch.manual_seed(0)
+    volume = torch.randn(2, 3, *grid, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 1, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    ours = DepthwiseConvolution.apply(volume, weight, stride)
+    theirs = torch.nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=3)
+    assert torch.equal(ours, theirs)
+    grad = torch.randn_like(ours)
+    expected, found = (torch.autograd.grad(pooled, (volume, weight), grad) for pooled in (theirs, ours))
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(expected, found, strict=True))
+
+
+def test_training_in_mixed_precision_reaches_every_weight():
+    config = EchoMvitConfig(
+        image_size=32, num_frames=4, stage_depths=(1, 1), stage_widths=(16, 32), stage_heads=(1, 2), hidden_size=32
+    )
+    model = EchoMvitModel(config).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(torch.randn(2, 4, 3, 32, 32)).last_hidden_state.float().pow(2).sum()
+    loss.backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+
+
+def test_weight_decay_leaves_the_norms_of_the_pools_alone():
+    with torch.device("meta"):
+        model = EchoMvitModel(EchoMvitConfig())
+    decayed = Trainer.get_decay_parameter_names(None, model)
+    assert "layers.0.attention.pool.weight" in decayed and not any("layernorm" in name for name in decayed)

@@ -688,7 +688,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error that a user can mend is one line, not a traceback."""
     try:
         app(args=None if arguments is None else list(arguments), prog_name="tgmm")
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, ArithmeticError, ImportError, OSError, RuntimeError) as error:
         if os.environ.get("TGMM_DEBUG"):
             raise
         print(f"tgmm: {error}", file=sys.stderr)

@@ -134,15 +134,28 @@ def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tenso
     return (nn.functional.cross_entropy(scores, target) + nn.functional.cross_entropy(scores.T, target)) / 2
 
 
+def several_processes() -> bool:
+    """Whether this process trains together with others."""
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return there and torch.distributed.get_world_size() > 1
+
+
+@torch.no_grad()
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum over all processes, without gradients; `tensor` itself where there is one."""
+    if several_processes():
+        tensor = tensor.clone()
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
 def gather_batch(tensor: torch.Tensor) -> torch.Tensor:
     """Rows of all processes, with gradients: Cox risk sets and InfoNCE negatives are those of the global batch.
 
     Without an initialised process group this is `tensor` itself. Every process must hold the same number of rows, as
     Accelerate's dataloaders do by default (`even_batches`).
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return tensor
-    if torch.distributed.get_world_size() == 1:
+    if not several_processes():
         return tensor
     from torch.distributed.nn.functional import all_gather
 

@@ -235,24 +235,50 @@ class StMemModel(StMemPreTrainedModel):
         ecg_mask (`torch.BoolTensor` of shape `(batch_size, num_leads)`, *optional*):
             True for usable leads. The tokens of the others are seen by no token and stay out of the mean.
         """
-        batch_size, num_leads, _ = ecg_values.shape
         if ecg_mask is None:
-            ecg_mask = torch.ones(batch_size, num_leads, dtype=torch.bool, device=ecg_values.device)
-        ecg_mask = ecg_mask.bool()
+            ecg_mask = torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
+        return self.head(self.trunk(ecg_values, ecg_mask, **kwargs), ecg_mask, **kwargs)
+
+    def trunk(
+        self,
+        ecg_values: torch.Tensor,
+        ecg_mask: torch.Tensor,
+        layers_above: int = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
+        hidden)."""
         # NaN or infinity under the mask would survive a multiplication by zero.
-        hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask[..., None], 0.0))
-        # (batch, leads) -> (batch, tokens), in the form that the attention implementation takes
-        token_mask = ecg_mask.repeat_interleave(hidden_states.shape[1] // num_leads, dim=1)
-        attention_mask = create_bidirectional_mask(self.config, hidden_states, token_mask)
-        for layer in self.layers:
+        hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask.bool()[..., None], 0.0))
+        attention_mask = self._attention_mask(hidden_states, ecg_mask)
+        for layer in self.layers[: len(self.layers) - layers_above]:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return hidden_states
+
+    def head(
+        self,
+        hidden_states: torch.Tensor,
+        ecg_mask: torch.Tensor,
+        layers_above: int = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
+        attention_mask = self._attention_mask(hidden_states, ecg_mask)
+        for layer in self.layers[len(self.layers) - layers_above :]:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         # (batch, leads * (patches + 2), hidden) -> (batch, leads, patches, hidden), separators dropped
-        patches = hidden_states.unflatten(1, (num_leads, -1))[:, :, 1:-1]
+        patches = hidden_states.unflatten(1, (ecg_mask.shape[1], -1))[:, :, 1:-1]
+        ecg_mask = ecg_mask.bool()
         lead_weights = (ecg_mask / ecg_mask.sum(1, keepdim=True).clamp(min=1)).to(patches.dtype)
         pooled = torch.einsum("blph,bl->bh", patches, lead_weights) / patches.shape[2]
         return BaseModelOutputWithPooling(
             last_hidden_state=self.layernorm(patches.flatten(1, 2)), pooler_output=self.layernorm(pooled)
         )
+
+    def _attention_mask(self, hidden_states: torch.Tensor, ecg_mask: torch.Tensor) -> torch.Tensor | None:
+        """(batch, leads) -> (batch, tokens), in the form that the attention implementation takes."""
+        token_mask = ecg_mask.bool().repeat_interleave(hidden_states.shape[1] // ecg_mask.shape[1], dim=1)
+        return create_bidirectional_mask(self.config, hidden_states, token_mask)
 
 
 StMemModel.register_for_auto_class("AutoModel")

@@ -13,11 +13,23 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .configuration_tgmm import MODALITIES, SLOTS, StMemConfig, TgmmConfig, TgmmTask, check_task
-from .encoders_tgmm import build_encoder, describe_sources, load_encoder, run_encoder
+from .configuration_tgmm import MODALITIES, SLOTS, EchoMvitConfig, StMemConfig, TgmmConfig, TgmmTask, check_task
+from .encoders_tgmm import (
+    batch_size_of,
+    build_encoder,
+    check_divisible,
+    describe_sources,
+    labs_rows,
+    last_parts,
+    load_encoder,
+    rows_and_mask,
+    run_encoder,
+    text_head,
+    text_trunk,
+)
 from .losses_tgmm import (
     cox_loss,
     gather_batch,
@@ -26,6 +38,7 @@ from .losses_tgmm import (
     language_model_loss,
     margin_ranking_loss,
     multiple_choice_loss,
+    several_processes,
     unlikelihood_loss,
 )
 from .modules_tgmm import (
@@ -166,6 +179,7 @@ class TgmmModel(TgmmPreTrainedModel):
     patient."""
 
     view_classifier: StoredViewClassifier | None = None
+    trainable_layers: int | None = None  # of each encoder, as `freeze_encoders` was told
 
     def __init__(self, config: TgmmConfig, encoders: Mapping[str, PreTrainedModel] | None = None):
         """`encoders` (modality -> model) are taken as they are; without them they are built from the config."""
@@ -259,6 +273,9 @@ class TgmmModel(TgmmPreTrainedModel):
         view_mask: torch.BoolTensor | None = None,
         task: str | Sequence[str] | None = None,
         labels: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+        labs_trunk: torch.FloatTensor | None = None,
+        ecg_trunk: torch.FloatTensor | None = None,
+        echo_trunk: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> TgmmOutput:
         r"""
@@ -278,12 +295,24 @@ class TgmmModel(TgmmPreTrainedModel):
             task -> its targets. Diagnosis: `label` (batch_size,) candidate index. Prognosis: `time` in days, `event` 0
             censored / 1 event / 2 competing death. Retrieval: `{}`. Each may hold `mask` (batch_size,), True where
             labelled.
+        labs_trunk, ecg_trunk, echo_trunk (`torch.FloatTensor`, *optional*):
+            What `encode_trunk` gave for `input_ids`, `ecg_values`, `pixel_values_videos`, in their place and with their
+            masks.
         """
         if unknown := set(kwargs) - IGNORED_ARGUMENTS - {f"output_{name}" for name in RECORDS}:
             raise TypeError(f"TgmmModel takes no {sorted(unknown)}; tasks are given as task=.")
         records = self._records_asked_for(kwargs)
         encoded = self.encode(
-            input_ids, attention_mask, ecg_values, ecg_mask, pixel_values_videos, view_mask, **records
+            input_ids,
+            attention_mask,
+            ecg_values,
+            ecg_mask,
+            pixel_values_videos,
+            view_mask,
+            labs_trunk,
+            ecg_trunk,
+            echo_trunk,
+            **records,
         )
         names = [next(iter(self.config.tasks))] if task is None else [task] if isinstance(task, str) else list(task)
         outputs = {
@@ -307,26 +336,24 @@ class TgmmModel(TgmmPreTrainedModel):
         ecg_mask: torch.BoolTensor | None = None,
         pixel_values_videos: torch.FloatTensor | None = None,
         view_mask: torch.BoolTensor | None = None,
+        labs_trunk: torch.FloatTensor | None = None,
+        ecg_trunk: torch.FloatTensor | None = None,
+        echo_trunk: torch.FloatTensor | None = None,
         **records: Any,
     ) -> TgmmEncoded:
         """Run the three encoders, each only on the patients (and views) that have something to encode.
 
         records: `output_hidden_states`, `output_attentions`, as the encoders take them.
         """
-        batch_size = _batch_size(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            ecg_values=ecg_values,
-            ecg_mask=ecg_mask,
-            pixel_values_videos=pixel_values_videos,
-            view_mask=view_mask,
+        batch_size = batch_size_of(
+            {"input_ids": input_ids, "ecg_values": ecg_values, "pixel_values_videos": pixel_values_videos},
+            {"attention_mask": attention_mask, "ecg_mask": ecg_mask, "view_mask": view_mask},
+            {"labs_trunk": labs_trunk, "ecg_trunk": ecg_trunk, "echo_trunk": echo_trunk},
         )
         parts = {
-            "labs": None if input_ids is None else self._encode_labs(input_ids, attention_mask, **records),
-            "ecg": None if ecg_values is None else self._encode_ecg(ecg_values, ecg_mask, **records),
-            "echo": None
-            if pixel_values_videos is None
-            else self._encode_echo(pixel_values_videos, view_mask, **records),
+            "labs": self._encode_labs(input_ids, attention_mask, labs_trunk, **records),
+            "ecg": self._encode_ecg(ecg_values, ecg_mask, ecg_trunk, **records),
+            "echo": self._encode_echo(pixel_values_videos, view_mask, echo_trunk, **records),
         }
         pools = {"labs": self.labs_pool, "ecg": self.ecg_pool, "echo": self.echo_pool}
         tokens, present = {}, {}
@@ -334,7 +361,9 @@ class TgmmModel(TgmmPreTrainedModel):
             empty = self.view_embeddings.new_zeros(batch_size, self.config.num_fusion_tokens, self.config.hidden_size)
             present[name] = torch.zeros(batch_size, dtype=torch.bool, device=empty.device)
             tokens[name] = empty
-            if part is not None and len(part.rows):
+            if part is None and self.training and several_processes():  # the others may have some, and need our part
+                part = _Part.empty(present[name].nonzero()[:, 0], getattr(self.config, f"{name}_config").hidden_size)
+            if part is not None and (len(part.rows) or (self.training and several_processes())):
                 pooled = pools[name](part.summary, part.tokens, part.token_mask)
                 tokens[name] = empty.to(pooled.dtype).index_copy(0, part.rows, pooled)
                 present[name][part.rows] = True
@@ -413,23 +442,69 @@ class TgmmModel(TgmmPreTrainedModel):
         """Leave only the last layers of each encoder trainable (paper, fig. 7: two are best); None unfreezes all of
         them.
 
-        With a number, embeddings and earlier layers are frozen, and what follows the layers (final norm) trains.
+        With a number, embeddings and earlier layers are frozen, without dropout in training either: what they say of a
+        record is a constant (`encode_trunk`). What follows the layers (final norm) trains.
         """
-        for encoder in (self.labs_encoder, self.ecg_encoder, self.echo_encoder):
+        for encoder in self._encoders().values():
             encoder.requires_grad_(trainable_layers is None)
-            if trainable_layers is None or trainable_layers == 0:
-                continue
-            layers, following = _layers_of(encoder)
-            if trainable_layers > len(layers):
-                raise ValueError(
-                    f"{type(encoder).__name__} has {len(layers)} layers, cannot leave the last {trainable_layers} "
-                    f"trainable: "
-                    "use None to train the whole encoder."
-                )
-            for layer in layers[len(layers) - trainable_layers :]:
-                layer.requires_grad_(True)
-            for module in following:
+            for module in last_parts(encoder, trainable_layers or 0):
                 module.requires_grad_(True)
+        self.trainable_layers = trainable_layers
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TgmmModel":
+        """As any module; frozen parts stay in evaluation mode, see `freeze_encoders`."""
+        super().train(mode)
+        if mode and self.trainable_layers is not None:
+            for encoder in self._encoders().values():
+                encoder.eval()
+                for module in last_parts(encoder, self.trainable_layers):
+                    module.train()
+        return self
+
+    def encode_trunk(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        ecg_values: torch.FloatTensor | None = None,
+        ecg_mask: torch.BoolTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        view_mask: torch.BoolTensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """What the encoders' frozen parts say of a batch: the `*_trunk` arguments of `forward`, in place of its values.
+
+        Returns:
+            `labs_trunk` (patients with labs, L, D), `ecg_trunk` (patients with an ECG, tokens, D), `echo_trunk` (clips,
+            tokens, D), each in the order of its mask and left out where there is none.
+
+        Raises:
+            ValueError: without `freeze_encoders`, or for an encoder that cannot be cut there.
+        """
+        trunks, above = {}, self._layers_above()
+        if input_ids is not None and len((labs := labs_rows(input_ids, attention_mask))[0]):
+            rows, mask, order = labs
+            trunks["labs_trunk"] = text_trunk(self.labs_encoder, input_ids[rows].gather(1, order), mask, above)
+        if ecg_values is not None and len((ecg := rows_and_mask(ecg_values, ecg_mask))[0]):
+            rows, mask = ecg
+            values = ecg_values[rows].to(self.ecg_encoder.dtype)
+            trunks["ecg_trunk"] = self.ecg_encoder.trunk(values, mask[rows], above)
+        if pixel_values_videos is not None and len((echo := rows_and_mask(pixel_values_videos, view_mask))[0]):
+            clips = pixel_values_videos[echo[1]].to(self.echo_encoder.dtype)
+            tokens = self.echo_encoder.trunk(clips, above)
+            # with no layer above, only the class token is read: one token of 393
+            trunks["echo_trunk"] = tokens if above else tokens[:, :1]
+        return trunks
+
+    def _encoders(self) -> dict[str, PreTrainedModel]:
+        return {"labs": self.labs_encoder, "ecg": self.ecg_encoder, "echo": self.echo_encoder}
+
+    def _layers_above(self) -> int:
+        """Layers above the freeze boundary, where every encoder can be cut."""
+        if self.trainable_layers is None:
+            raise ValueError("Nothing is frozen, so there is no trunk: call freeze_encoders(n) first.")
+        for name, encoder in self._encoders().items():
+            check_divisible(name, encoder, self.trainable_layers)
+        return self.trainable_layers
 
     @torch.no_grad()
     def initialise_texts(self) -> None:
@@ -485,59 +560,94 @@ class TgmmModel(TgmmPreTrainedModel):
 
     # --- steps of encode -----------------------------------------------------------------------------------------
 
-    def _encode_labs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, **records: Any) -> "_Part":
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        rows = mask.bool().any(1).nonzero()[:, 0]
+    def _encode_labs(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        trunk: torch.Tensor | None = None,
+        **records: Any,
+    ) -> "_Part | None":
+        if input_ids is None and trunk is None:
+            return None
+        rows, mask, order = labs_rows(input_ids, attention_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.labs_config.hidden_size)
-        # Text padded on the left moves to the right end: an encoder's positions are absolute, its summary token first.
-        order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
-        input_ids, mask = input_ids[rows].gather(1, order), mask[rows].gather(1, order)
-        encoded = self.labs_encoder(input_ids=input_ids, attention_mask=mask, return_dict=True, **records)
+        if trunk is None:
+            encoded = self.labs_encoder(
+                input_ids=input_ids[rows].gather(1, order), attention_mask=mask, return_dict=True, **records
+            )
+        else:
+            states = self._checked_trunk("labs", trunk, len(rows), records)
+            encoded = BaseModelOutput(text_head(self.labs_encoder, states, mask, self.trainable_layers))
         hidden = encoded.last_hidden_state.to(self.view_embeddings.dtype)
         return _Part(rows, hidden[:, 0], hidden, mask.bool(), _records(encoded))
 
-    def _encode_ecg(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None, **records: Any) -> "_Part":
-        mask = (
-            torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
-            if ecg_mask is None
-            else ecg_mask.bool()
-        )
-        rows = mask.any(1).nonzero()[:, 0]
+    def _encode_ecg(
+        self,
+        ecg_values: torch.Tensor | None,
+        ecg_mask: torch.Tensor | None = None,
+        trunk: torch.Tensor | None = None,
+        **records: Any,
+    ) -> "_Part | None":
+        if ecg_values is None and trunk is None:
+            return None
+        rows, mask = rows_and_mask(ecg_values, ecg_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.ecg_config.hidden_size)
-        mask = mask[rows]
-        # NaN under the mask would survive a multiplication by zero; an absent lead is flat
-        values, options = ecg_values[rows].masked_fill(~mask[..., None], 0.0), dict(records)
-        if knows_mask := self.config.ecg_config.model_type == StMemConfig.model_type:
-            options["ecg_mask"] = mask
-        encoded = run_encoder(self.ecg_encoder, values, self.view_embeddings.dtype, **options)
-        hidden = encoded.last_hidden_state
+        mask, dtype = mask[rows], self.view_embeddings.dtype
+        knows_mask = self.config.ecg_config.model_type == StMemConfig.model_type
+        if trunk is None:
+            # NaN under the mask would survive a multiplication by zero; an absent lead is flat
+            values = ecg_values[rows].masked_fill(~mask[..., None], 0.0)
+            options = {**records, "ecg_mask": mask} if knows_mask else records
+            encoded = run_encoder(self.ecg_encoder, values, dtype, **options)
+        else:
+            states = self._checked_trunk("ecg", trunk, len(rows), records)
+            encoded = self.ecg_encoder.head(states, mask, self.trainable_layers)
+        hidden = encoded.last_hidden_state.to(dtype)
         token_mask = mask.new_ones(hidden.shape[:2])
         if knows_mask:
             token_mask = mask.repeat_interleave(hidden.shape[1] // mask.shape[1], dim=1)
-        return _Part(rows, encoded.pooler_output, hidden, token_mask, _records(encoded))
+        return _Part(rows, encoded.pooler_output.to(dtype), hidden, token_mask, _records(encoded))
 
     def _encode_echo(
-        self, pixel_values_videos: torch.Tensor, view_mask: torch.Tensor | None, **records: Any
-    ) -> "_Part":
+        self,
+        pixel_values_videos: torch.Tensor | None,
+        view_mask: torch.Tensor | None = None,
+        trunk: torch.Tensor | None = None,
+        **records: Any,
+    ) -> "_Part | None":
         """One token a view: the clip's pooled output plus a learned embedding of the view."""
-        mask = (
-            torch.ones(pixel_values_videos.shape[:2], dtype=torch.bool, device=pixel_values_videos.device)
-            if view_mask is None
-            else view_mask.bool()
-        )
-        rows = mask.any(1).nonzero()[:, 0]
+        if pixel_values_videos is None and trunk is None:
+            return None
+        rows, mask = rows_and_mask(pixel_values_videos, view_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
-        clips, dtype = pixel_values_videos[mask], self.view_embeddings.dtype
-        encoded = run_encoder(self.echo_encoder, clips, dtype, **records)
-        features = encoded.pooler_output
+        dtype = self.view_embeddings.dtype
+        if trunk is None:
+            own = self.config.echo_config.model_type == EchoMvitConfig.model_type
+            options = {"class_token_only": True} if own and not records else records
+            encoded = run_encoder(self.echo_encoder, pixel_values_videos[mask], dtype, **options)
+        else:
+            states = self._checked_trunk("echo", trunk, int(mask.sum()), records)
+            encoded = self.echo_encoder.head(states, self.trainable_layers, class_token_only=True)
+        features = encoded.pooler_output.to(dtype)
         patient, view = mask.nonzero(as_tuple=True)
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)
         tokens = views.index_put((patient, view), features + self.view_embeddings[view].to(features.dtype))[rows]
         summary = views[rows].sum(1) / mask[rows].sum(1, keepdim=True)
         return _Part(rows, summary, tokens, mask[rows], _records(encoded))
+
+    def _checked_trunk(
+        self, modality: str, trunk: torch.Tensor, number: int, records: Mapping[str, Any]
+    ) -> torch.Tensor:
+        """Activations of a trunk in the dtype of its encoder."""
+        self._layers_above()
+        if len(trunk) != number:
+            raise ValueError(f"{modality}_trunk has {len(trunk)} rows, its mask says {number}.")
+        if records:
+            raise ValueError(f"A trunk's layers are not run: {', '.join(records)} cannot be had with {modality}_trunk.")
+        return trunk.to(self._encoders()[modality].dtype)
 
     # --- steps of answer -----------------------------------------------------------------------------------------
 
@@ -580,12 +690,14 @@ class TgmmModel(TgmmPreTrainedModel):
             label, weight = label.masked_fill(~labelled, 0), weight.masked_fill(~labelled, 0.0)
         else:
             label, weight = labels["label"].masked_fill(~labelled, 0), labelled.to(torch.float32)
+        # means over the labelled patients of all processes
+        everyone, answers, known = gather_batch(logits), gather_batch(label), gather_batch(weight)
         losses = {
-            "mc": multiple_choice_loss(logits, label, weight),
-            "unlikely": unlikelihood_loss(logits, label, weight),
+            "mc": multiple_choice_loss(everyone, answers, known),
+            "unlikely": unlikelihood_loss(everyone, answers, known),
         }
         if self.config.response == "decoder":
-            losses["lm"] = language_model_loss(token_log_probs, token_mask, label, weight)
+            losses["lm"] = language_model_loss(gather_batch(token_log_probs), token_mask, answers, known)
         if settings["kind"] == "prognosis":
             risk = logits[:, 1] - logits[:, 0]
             losses |= self._survival_losses(risk, labels["time"], labels["event"], labelled, settings["margin"])
@@ -702,43 +814,9 @@ class _Part:
         return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
 
 
-def _layers_of(encoder: PreTrainedModel) -> tuple[nn.ModuleList, list[nn.Module]]:
-    """The list of an encoder's layers, and the modules that come after it (its final norm)."""
-    for module in encoder.modules():
-        children = list(module.children())
-        for place, child in enumerate(children):
-            if isinstance(child, nn.ModuleList):
-                return child, children[place + 1 :]
-    raise ValueError(
-        f"{type(encoder).__name__} holds its layers in no torch.nn.ModuleList, so that its last ones cannot be told: "
-        "train all of it (trainable_layers: null) or none (0)."
-    )
-
-
 def _records(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
     """Hidden states and attentions of an encoder's output, those that it has."""
     return {name: encoded[name] for name in RECORDS if encoded.get(name) is not None}
-
-
-def _batch_size(**inputs: torch.Tensor | None) -> int:
-    """Number of patients, the same in every input that is given.
-
-    Raises:
-        ValueError: if no modality is given, the inputs differ, or a mask came without its values.
-    """
-    sizes = {name: len(x) for name, x in inputs.items() if x is not None}
-    if not set(sizes) & {"input_ids", "ecg_values", "pixel_values_videos"}:
-        raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
-    if len(set(sizes.values())) != 1:
-        raise ValueError(f"The inputs are of different numbers of patients: {sizes}.")
-    ecg = inputs["ecg_values"]
-    if ecg is not None and ecg.ndim != 3:
-        raise ValueError(
-            f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}: the windows of crop='three' are "
-            f"averaged "
-            "by the pipeline."
-        )
-    return next(iter(sizes.values()))
 
 
 class TgmmForSequenceClassification(TgmmPreTrainedModel):

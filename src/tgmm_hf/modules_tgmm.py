@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .configuration_tgmm import MODALITIES, SLOTS, TgmmConfig
+from .losses_tgmm import sum_over_processes
 
 
 @dataclass
@@ -137,11 +138,17 @@ class TgmmStandardise(nn.Module):
 
     @torch.no_grad()
     def _update(self, features: torch.Tensor) -> None:
+        """By the patients of all processes, so that these keep the same figures."""
+        number = sum_over_processes(torch.tensor(float(len(features)), device=features.device))
+        if number == 0:
+            return
+        mean = sum_over_processes(features.sum(0)) / number
+        variance = sum_over_processes(((features - mean) ** 2).sum(0)) / number
         # The plain average of the first batches, then an exponential one.
         self.steps += 1
         momentum = (1 / self.steps).clamp(min=self.MOMENTUM)
-        difference = features.mean(0) - self.mean
-        spread = features.var(0, correction=0) + (1 - momentum) * difference**2
+        difference = mean - self.mean
+        spread = variance + (1 - momentum) * difference**2
         self.mean += momentum * difference
         self.variance += momentum * (spread - self.variance)
 

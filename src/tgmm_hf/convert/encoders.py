@@ -9,7 +9,7 @@ import torch
 from transformers import ConvNextConfig, ConvNextForImageClassification, PreTrainedModel
 
 from tgmm_hf.configuration_tgmm import VIEWS, EchoMvitConfig, StMemConfig
-from tgmm_hf.convert.renaming import ConversionError, build, rename, require, take
+from tgmm_hf.convert.renaming import ConversionError, build, join, rename, require, take
 from tgmm_hf.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
 from tgmm_hf.modeling_st_mem import StMemModel
 from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
@@ -51,14 +51,12 @@ MVIT = (
     (r"\.norm2\.", ".layernorm_after."),
     (r"\.attn\.qkv\.", ".attention.qkv."),
     (r"\.attn\.project\.0\.", ".attention.output."),
-    (r"\.attn\.rel_pos_h$", ".attention.positions.rows"),
-    (r"\.attn\.rel_pos_w$", ".attention.positions.cols"),
-    (r"\.attn\.rel_pos_t$", ".attention.positions.frames"),
-    (r"\.attn\.pool_q\.", ".attention.query_pool."),
-    (r"\.attn\.pool_k\.", ".attention.key_pool."),
-    (r"\.attn\.pool_v\.", ".attention.value_pool."),
-    (r"_pool\.pool\.", "_pool.convolution."),
-    (r"_pool\.norm_act\.0\.", "_pool.norm."),
+    (r"\.attn\.rel_pos_([hwt])$", lambda m: f".attention.positions.table[{'hwt'.index(m[1])}]"),
+    (r"\.attn\.pool_([qkv])\.pool\.weight$", lambda m: f".attention.pool.weight[{'qkv'.index(m[1])}]"),
+    (
+        r"\.attn\.pool_([qkv])\.norm_act\.0\.(weight|bias)$",
+        lambda m: f".attention.pool.layernorm_{m[2]}[{'qkv'.index(m[1])}]",
+    ),
     (r"\.mlp\.0\.", ".fc1."),
     (r"\.mlp\.3\.", ".fc2."),
     (r"^(layers\.\d+)\.project\.", r"\1.widen."),
@@ -202,7 +200,7 @@ def mvit_v2_s(weights: Mapping[str, torch.Tensor], keep_head: bool = False) -> C
     require(remaining, size_keys, "MViT-v2-S")
     rows, frames = ((len(remaining[key]) + 1) // 2 for key in size_keys[:2])
     head = take(remaining, ["head.1."])
-    renamed = rename(remaining, MVIT)
+    renamed = join(rename(remaining, MVIT))
     # the stem halves the frames and quarters height and width
     config = EchoMvitConfig(image_size=4 * rows, num_frames=2 * frames)
     if not keep_head:

@@ -32,6 +32,24 @@ def rename(weights: Mapping[str, torch.Tensor], renames: Renames) -> dict[str, t
     return renamed
 
 
+def join(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors `name[0]`, `name[1]`, ... one after the other as `name`; of a gap `build` complains."""
+    joined: dict[str, torch.Tensor] = {}
+    parts: dict[str, dict[int, torch.Tensor]] = {}
+    for name, tensor in weights.items():
+        if match := re.fullmatch(r"(.+)\[(\d+)\]", name):
+            parts.setdefault(match[1], {})[int(match[2])] = tensor
+        else:
+            joined[name] = tensor
+    for name, by_index in parts.items():
+        if len({tensor.shape[1:] for tensor in by_index.values()}) > 1:
+            raise ConversionError(
+                f"The parts of {name} do not fit together: {[tuple(t.shape) for t in by_index.values()]}."
+            )
+        joined[name] = torch.cat([by_index[index] for index in sorted(by_index)])
+    return joined
+
+
 def take(weights: dict[str, torch.Tensor], prefixes: Iterable[str]) -> dict[str, torch.Tensor]:
     """Remove the tensors with one of these prefixes from `weights` and return them."""
     prefixes = tuple(prefixes)

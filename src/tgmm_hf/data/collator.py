@@ -60,12 +60,15 @@ class TgmmCollator:
         self._generator_key: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        arrays = self._labs(rows) | self._ecg(rows) | self._clips(rows)
-        batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        batch: dict[str, Any] = dict(self._inputs(rows))
         batch["labels"] = {name: self._labels(rows, name, kind) for name, kind in self.task_kinds.items()}
         if not self.training:
             batch["id"] = [str(row["id"]) for row in rows]
         return batch
+
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        arrays = self._labs(rows) | self._ecg(rows) | self._clips(rows)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _labs(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         texts = [self.processor.labs_text(json.loads(str(row["labs"]))).text if row["labs"] else "" for row in rows]

@@ -12,6 +12,23 @@ from tgmm_hf.evaluation.unseen import training_directory
 
 
 @dataclass(frozen=True)
+class CacheArguments:
+    """Where and how the frozen layers' activations are kept, see [`~tgmm_hf.training.trunk_cache`].
+
+    Attributes:
+        directory: of the cache; it may be shared by several runs. It holds what the encoders made of patients' records:
+            keep it where the records may lie.
+        dtype: "float32" gives the losses of training without a cache; the others take half the room.
+        windows: ECG windows of a training record, one drawn in each epoch: the centre one, and random others. With 1,
+            a record looks the same in every epoch.
+    """
+
+    directory: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    windows: int = 1
+
+
+@dataclass(frozen=True)
 class DataArguments:
     """What to train on.
 
@@ -20,11 +37,29 @@ class DataArguments:
         workers: processes that read and preprocess batches beside training; 0 reads in the training process.
         max_views: at most so many echo views of a patient in a training step, drawn anew each time; all of them when
         null.
+        cache: compute what lies below the trained layers (`model.trainable_layers`) once a record; null computes it in
+            every step.
     """
 
     directory: str
     workers: int = 0
     max_views: int | None = None
+    cache: CacheArguments | None = None
+
+
+@dataclass(frozen=True)
+class LoraArguments:
+    """Low-rank adapters on the encoders' attention (`docs/peft.md`), merged into the weights when training ends.
+
+    Attributes:
+        rank: of each adapter.
+        alpha: the adapters' output is scaled by alpha / rank.
+        dropout: before each adapter.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +74,7 @@ class ModelArguments:
             "bert-cased" takes the packaged vocabulary of Bio_ClinicalBERT. Not looked at with a checkpoint.
         vocab_size: upper bound of the vocabulary that "cohort" trains.
         trainable_layers: how many last layers of each encoder are trained (paper: 2); all of them when null.
+        lora: train adapters on the encoders instead of their layers; null trains none. Needs the extra `peft`.
     """
 
     size: Literal["tiny", "paper"] = "tiny"
@@ -47,6 +83,7 @@ class ModelArguments:
     tokenizer: Literal["cohort", "bert-cased"] = "cohort"
     vocab_size: int = 1024
     trainable_layers: int | None = None
+    lora: LoraArguments | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +103,8 @@ class OptimisationArguments:
         plateau_factor: what the rate is multiplied by on a plateau.
         plateau_patience: epochs without improvement before that.
         max_grad_norm: gradient clipping; 0 turns it off.
-        precision: "float32", or "bfloat16" for mixed precision.
+        precision: "float32", or "bfloat16" or "float16" (GPU only) for mixed precision.
+        torch_compile: compile the model with `torch.compile`; the encoders gain, the rest breaks into small graphs.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         selection: validation metric that picks the best epoch, stops early and drives the plateau schedule: "score" or
             "loss", see [`~tgmm_hf.training.validation.validation_metrics`].
@@ -74,6 +112,7 @@ class OptimisationArguments:
             The cosine schedule is made for the last one, and no small validation split decides then.
         early_stopping_patience: epochs without improvement before training stops; null never stops early.
         logging_steps: optimizer steps between two logged lines.
+        logging: also log to "tensorboard" (beside the checkpoints; extra `logging`) or "trackio" (to be installed).
     """
 
     epochs: int = 20
@@ -87,12 +126,14 @@ class OptimisationArguments:
     plateau_factor: float = 0.5
     plateau_patience: int = 2
     max_grad_norm: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    torch_compile: bool = False
     gradient_checkpointing: bool = False
     selection: Literal["score", "loss"] = "score"
     keep: Literal["best", "last"] = "best"
     early_stopping_patience: int | None = 5
     logging_steps: int = 10
+    logging: Literal["none", "tensorboard", "trackio"] = "none"
 
 
 @dataclass(frozen=True)
@@ -126,7 +167,18 @@ class RunArguments:
                 f"optimisation.warmup_fraction is {self.optimisation.warmup_fraction}, but the plateau schedule has no "
                 "warm-up: use schedule: cosine, or leave it out."
             )
-
+        if self.model.lora is not None and self.model.trainable_layers is not None:
+            raise ValueError(
+                "model.lora trains adapters instead of layers: set model.trainable_layers to null (it is "
+                f"{self.model.trainable_layers}), or leave model.lora out."
+            )
+        if self.data.cache is not None and self.model.trainable_layers is None:
+            raise ValueError(
+                "data.cache keeps what frozen layers say, but model.trainable_layers is null: all layers are trained. "
+                "Set trainable_layers to a number, or leave data.cache out."
+            )
+        if self.data.cache is not None and self.data.cache.windows < 1:
+            raise ValueError(f"data.cache.windows must be at least 1, got {self.data.cache.windows}.")
         if self.optimisation.keep == "last" and self.optimisation.early_stopping_patience is not None:
             raise ValueError(
                 "optimisation.keep is last, so stopping early would keep an epoch that is neither best nor last: set "

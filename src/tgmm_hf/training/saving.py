@@ -1,6 +1,7 @@
 """A model and its processor as one directory that `AutoModel` and `AutoProcessor` load without this package."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,3 +41,19 @@ def whole_directory(directory: str | Path) -> Iterator[Path]:
         if directory.exists():
             directory.rename(Path(scratch) / "old")
         building.rename(directory)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error.
+
+    Not before its content is on the disk: after a power cut there is no empty file of that name.
+    """
+    building = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        yield building
+        with building.open("rb+") as file:
+            os.fsync(file.fileno())
+        building.replace(path)
+    finally:
+        building.unlink(missing_ok=True)

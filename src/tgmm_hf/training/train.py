@@ -1,10 +1,10 @@
 """A training run: prepared data -> tokenizer, processor, model -> training -> baseline hazards -> saved directory."""
 
 import json
-import os
 import platform
-import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,28 @@ from tgmm_hf.configuration_tgmm import SUBSETS, TgmmConfig, check_task
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
-from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.checkpoints import discard, last_checkpoint
+from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
+from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
 
-MAY_CHANGE = {f"run.{key}" for key in ("resume", "data.workers", "optimisation.logging_steps")}
+MAY_CHANGE = {
+    f"run.{key}"
+    for key in (
+        "resume",
+        "data.workers",
+        "data.cache.directory",
+        "optimisation.logging_steps",
+        "optimisation.logging",
+    )
+}
 """Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
@@ -41,17 +53,23 @@ PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy
 def train(run: RunArguments) -> dict[str, Any]:
     """Train a model as `run` says and save it to `run.output` with its processor, its code and `run.json`.
 
-    A run that was stopped goes on from its last checkpoint when it is started again with the same settings.
+    A run that was stopped, at any moment, goes on from its last checkpoint when it is started again with the same
+    settings, and comes to the same weights.
 
     Returns:
         The record of the run, the content of `run.json`: settings, seed, data hash, versions, sizes, history.
 
     Raises:
         FileNotFoundError: if there is no prepared data set.
-        ValueError: if data, model and tasks do not fit together, or a stopped run had other settings.
+        ValueError: if data, model and tasks do not fit together, a stopped run had other settings, or none of its
+            checkpoints can be read.
+        FloatingPointError: if a loss or a weight is no longer finite; no model is saved then.
+        OSError: if the disk is full; the last whole checkpoint stays.
     """
     started = time.time()
     use_cpu = not torch.cuda.is_available()
+    if use_cpu and run.optimisation.precision == "float16":
+        raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = _read_data(run.data.directory)
     set_seed(run.seed)
@@ -64,21 +82,33 @@ def train(run: RunArguments) -> dict[str, Any]:
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
         _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
-    training_collator = EpochCollator(processor, model.config, run.seed, run.data.max_views)
+    if run.model.lora is not None:
+        add_adapters(model, run.model.lora)
+    cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
+    collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
+    make_collator = partial(collator_of, processor, model.config)
+    training_collator = EpochCollator(make_collator, run.seed, run.data.max_views)
+    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in FITTED_ON}
     trainer = TgmmTrainer(
         tasks=tasks,
-        validation_collator=TgmmCollator(processor, model.config, training=False, seed=run.seed),
+        validation_collator=make_collator(training=False, seed=run.seed),
         model=model,
         args=arguments,
         data_collator=training_collator,
-        train_dataset=prepared["train"],
-        eval_dataset=prepared["validation"],
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
         callbacks=[training_collator, *early_stopping(run)],
     )
+    if cache:
+        for split in FITTED_ON:
+            cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
     trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
+    model = trainer.whole_model()
     if trainer.is_world_process_zero():
-        _store_baselines(model, prepared, trainer.validation_collator, tasks, run.optimisation.batch_size)
+        _check_result(model, trainer)
+        merge_adapters(model)
+        _store_baselines(model, rows, trainer.validation_collator, tasks, run.optimisation.batch_size)
         save_repository(model, processor, run.output, record)
         (run.training_directory / FINISHED).touch()
     trainer.accelerator.wait_for_everyone()
@@ -89,10 +119,11 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     """The model before training and its processor: new, or from a checkpoint."""
     if run.model.checkpoint is not None:
         return _from_checkpoint(run)
-    if run.model.trainable_layers is not None:
+    if run.model.trainable_layers is not None or run.model.lora is not None:
+        setting = "lora" if run.model.lora is not None else "trainable_layers"
         raise ValueError(
-            f"model.trainable_layers is {run.model.trainable_layers} but there is no model.checkpoint: it would freeze "
-            "encoders of random weights. Give a checkpoint with pretrained encoders, or leave trainable_layers null."
+            f"model.{setting} is set but there is no model.checkpoint: it would freeze encoders of random weights. "
+            f"Give a checkpoint with pretrained encoders, or leave {setting} null."
         )
     config = new_config(run)
     if run.model.tokenizer == "bert-cased":
@@ -105,13 +136,6 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     model = TgmmModel(config)
     model.initialise_texts()
     return model, default_processor(config, tokenizer)
-
-
-def last_checkpoint(directory: Path) -> str | None:
-    """The newest complete checkpoint of a stopped run; one cut short by a kill lacks its state, written last."""
-    states = directory.glob("checkpoint-*/trainer_state.json")
-    newest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
-    return None if newest is None else str(newest.parent)
 
 
 @torch.inference_mode()
@@ -135,19 +159,20 @@ def risk_scores(
 
 
 def _store_baselines(
-    model: TgmmModel, prepared: DatasetDict, collator: TgmmCollator, tasks: list[str], batch_size: int
+    model: TgmmModel, rows: dict[str, Dataset], collator: TgmmCollator, tasks: list[str], batch_size: int
 ) -> None:
     """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration.
 
     One set a modality combination: the scores of different combinations are not on one scale.
     """
     for task in set(model.config.task_names("prognosis")) & set(tasks):
-        by_split = [risk_scores(model, prepared[split], collator, task, batch_size) for split in FITTED_ON]
+        by_split = [risk_scores(model, rows[split], collator, task, batch_size) for split in FITTED_ON]
         baselines = {}
         for subset in by_split[0]:
             risk, days, event = np.concatenate([scores[subset] for scores in by_split]).T
             if (event == 1).any():
-                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON))
+                stored = published_days(days, model.config.tasks[task]["report_days"])
+                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON), days=stored)
         model.config.tasks[task]["baselines"] = baselines
 
 
@@ -231,7 +256,7 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     settings = {"run": run.to_dict(), "data_hash": data_hash}
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
-        shutil.rmtree(directory)
+        discard(directory)
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if state.is_file():
         stopped = _flat(json.loads(state.read_text()))
@@ -240,7 +265,7 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
             key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in may_change
         ]
         if different and (directory / FINISHED).is_file():
-            shutil.rmtree(directory)  # a finished run stands in nobody's way
+            discard(directory)  # a finished run stands in nobody's way
         elif different:
             key = min(different)
             raise ValueError(
@@ -257,6 +282,19 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
+    """Refuse to save weights that are not finite, or others than those that were selected."""
+    best = trainer.state.best_model_checkpoint
+    if trainer.args.load_best_model_at_end and best is not None and not any(Path(best).rglob("*.safetensors")):
+        raise ValueError(f"The weights of the best epoch, {best}, are gone: start over with resume: never.")
+    broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise FloatingPointError(
+            f"{len(broken)} weights are not finite after training, among them {broken[0]}: no model is saved. Start "
+            "over with resume: never and a lower optimisation.learning_rate, or precision: float32."
+        )
 
 
 def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: float) -> dict[str, Any]:
@@ -284,6 +322,5 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
 
 
 def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    with whole_file(path) as building:
+        building.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,18 +1,24 @@
 """A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
 
+import copy
+import errno
+import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
+from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tgmm_hf.configuration_tgmm import SLOTS, TgmmConfig
+from tgmm_hf.configuration_tgmm import SLOTS
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.checkpoints import is_disk_full
 from tgmm_hf.training.validation import validate
 
 SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
@@ -22,10 +28,11 @@ class EpochCollator(TrainerCallback):
     """The training collator, its random crops drawn anew for every epoch from the seed and the epoch's number.
 
     A run that is resumed at the start of an epoch then sees the crops that it would have seen without the stop.
+    `make_collator` takes `training`, `seed` and `max_views`.
     """
 
-    def __init__(self, processor: TgmmProcessor, config: TgmmConfig, seed: int, max_views: int | None = None) -> None:
-        self.processor, self.config, self.seed, self.max_views = processor, config, seed, max_views
+    def __init__(self, make_collator: Callable[..., TgmmCollator], seed: int, max_views: int | None = None) -> None:
+        self.make_collator, self.seed, self.max_views = make_collator, seed, max_views
         self._start(0)
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
@@ -36,7 +43,7 @@ class EpochCollator(TrainerCallback):
 
     def _start(self, epoch: int) -> None:
         seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        self.collator = TgmmCollator(self.processor, self.config, training=True, seed=seed, max_views=self.max_views)
+        self.collator = self.make_collator(training=True, seed=seed, max_views=self.max_views)
 
 
 class TgmmTrainer(Trainer):
@@ -65,6 +72,9 @@ class TgmmTrainer(Trainer):
             )
         self.tasks = tasks
         self.validation_collator = validation_collator
+        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        self._whole = copy.deepcopy(self.model) if sharded and self.accelerator.is_main_process else None
+        self._sharded = sharded
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
 
@@ -73,6 +83,7 @@ class TgmmTrainer(Trainer):
     ) -> Any:
         """Weighted sum of the tasks' losses on one batch."""
         output = model(**inputs, task=self.tasks)
+        self._check_finite(output)
         self._record(output)
         return (output.loss, output) if return_outputs else output.loss
 
@@ -86,8 +97,8 @@ class TgmmTrainer(Trainer):
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics: list[dict[str, float] | None] = [None]
+        model = self.whole_model()
         if self.accelerator.is_main_process:
-            model = self.accelerator.unwrap_model(self.model)
             batch_size = self.args.per_device_eval_batch_size
             metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
         broadcast_object_list(metrics)
@@ -97,6 +108,18 @@ class TgmmTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
+    def whole_model(self) -> Any:
+        """The model with all its weights in the first process; every process has to call this.
+
+        Itself, unless FSDP or DeepSpeed hold a part of it in each process: then a copy.
+        """
+        if not self._sharded:
+            return self.accelerator.unwrap_model(self.model)
+        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if self._whole is not None:
+            self._whole.load_state_dict(weights)
+        return self._whole
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of loss components and gates since the last training line."""
         if "loss" in logs:
@@ -104,6 +127,34 @@ class TgmmTrainer(Trainer):
             self._sums.clear()
             self._counts.clear()
         super().log(logs, start_time)
+
+    def _check_finite(self, output: Any) -> None:
+        """The parent would train on: it leaves NaN out of what it logs, and the weights are lost."""
+        if bool(torch.isfinite(output.loss)):
+            return
+        parts = {name: round(value.item(), 4) for name, value in output.losses.items()}
+        broken = {name: value for name, value in parts.items() if not np.isfinite(value)} or parts
+        raise FloatingPointError(
+            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. Nothing of it was "
+            "saved; the same command would come here again. Start over with resume: never and a lower "
+            "optimisation.learning_rate, or precision: float32."
+        )
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As the parent; a full disk costs this checkpoint, not the one before it."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            unfinished = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            full = is_disk_full(error, unfinished.parent)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if not full:
+                raise
+            raise OSError(
+                errno.ENOSPC,
+                "The disk is full: make room and run the same command again, it goes on from the checkpoint before",
+                str(unfinished),
+            ) from error
 
     def _record(self, output: Any) -> None:
         """Keep the components of one step: losses of each task, mean gate of each modality in each subset."""
@@ -150,6 +201,8 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         warmup_steps=optimisation.warmup_fraction,
         max_grad_norm=optimisation.max_grad_norm,
         bf16=optimisation.precision == "bfloat16",
+        fp16=optimisation.precision == "float16",
+        torch_compile=optimisation.torch_compile,
         use_cpu=use_cpu,
         activation_checkpointing=optimisation.gradient_checkpointing,
         eval_strategy="epoch",
@@ -166,7 +219,7 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=True,
-        report_to="none",
+        report_to=optimisation.logging,
         disable_tqdm=False,
     )
 

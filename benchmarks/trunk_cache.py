@@ -1,0 +1,140 @@
+"""An epoch from the cache of frozen trunks against one without it, at the paper's size, both measured in this run.
+
+    python benchmarks/trunk_cache.py --patients 8 --views 9 --batch-size 4
+
+Random weights, invented patients, on this CPU; nine views are what a patient of the synthetic cohort has on average.
+An epoch is what training does with batches that are decoded already: forward, loss of all three tasks, backward,
+Adafactor, once over the patients; from the cache, reading its files too. Prints, for two trained layers an encoder and
+for none, seconds (CPU time of this process) without and with the cache, their ratio, the seconds that filling took
+once, and how far the losses of the epoch differ.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from tgmm_hf import TgmmConfig, TgmmModel
+from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
+from tgmm_hf.training.trunk_cache import TrunkCache
+
+Batch = dict[str, torch.Tensor]
+
+
+def patient(config: TgmmConfig, views: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    echo = config.echo_config
+    clips = torch.zeros(1, config.num_views, echo.num_frames, 3, echo.image_size, echo.image_size)
+    clips[:, :views] = torch.randn(1, views, *clips.shape[2:], generator=generator)
+    return {
+        "input_ids": torch.randint(1000, 20_000, (1, 512), generator=generator),
+        "attention_mask": torch.ones(1, 512, dtype=torch.long),
+        "ecg_values": torch.randn(1, config.ecg_config.num_leads, config.ecg_config.seq_length, generator=generator),
+        "ecg_mask": torch.ones(1, config.ecg_config.num_leads, dtype=torch.bool),
+        "pixel_values_videos": clips,
+        "view_mask": torch.arange(config.num_views)[None] < views,
+    }
+
+
+def joined(patients: Iterable[Batch]) -> Batch:
+    patients = list(patients)
+    return {name: torch.cat([one[name] for one in patients]) for name in patients[0]}
+
+
+def labels(size: int) -> dict[str, Batch]:
+    number = torch.arange(size)
+    return {
+        "hf_diagnosis": {"label": number % 2},
+        "hf_risk": {"time": 100.0 * (number + 1), "event": (number + 1) % 2},
+        "retrieval": {},
+    }
+
+
+def epoch(model: TgmmModel, batches: Iterable[Batch]) -> tuple[float, list[float]]:
+    """CPU seconds and losses of one epoch; what it changes is put back afterwards."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    changed = [*trained, *model.buffers()]
+    before = [tensor.detach().clone() for tensor in changed]
+    optimizer = torch.optim.Adafactor(trained, lr=1e-4)
+    model.train()
+    torch.manual_seed(0)
+    losses, start = [], time.process_time()
+    for batch in batches:
+        output = model(**batch, task=list(model.config.tasks), labels=labels(len(batch["view_mask"])))
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(output.loss.item())
+    seconds = time.process_time() - start
+    with torch.no_grad():
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+    return seconds, losses
+
+
+def from_cache(cache: TrunkCache, patients: list[Batch], size: int) -> Iterable[Batch]:
+    for first in range(0, len(patients), size):
+        found = [cache.load(str(index), 0, None) for index in range(first, min(first + size, len(patients)))]
+        masks = joined(patients[first : first + size])
+        yield {
+            "labs_trunk": torch.stack([one["labs"] for one in found]),
+            "ecg_trunk": torch.stack([one["ecg"] for one in found]),
+            "echo_trunk": torch.cat([one["echo"] for one in found]),
+            **{name: masks[name] for name in ("attention_mask", "ecg_mask", "view_mask")},
+        }
+
+
+def measure(model: TgmmModel, patients: list[Batch], size: int, layers: int, directory: Path) -> dict[str, float]:
+    model.freeze_encoders(layers)
+    cache = TrunkCache(directory, f"{layers} layers", torch.float32, windows=1, seed=0)
+    start = time.process_time()
+    with torch.inference_mode():
+        model.eval()
+        for index, one in enumerate(tqdm(patients, "filling the cache")):
+            cache.store(str(index), model.encode_trunk(**one))
+    filled = time.process_time() - start
+    cached, cached_losses = epoch(model, tqdm(from_cache(cache, patients, size), "from the cache"))
+    decoded = [joined(patients[first : first + size]) for first in range(0, len(patients), size)]
+    plain, losses = epoch(model, tqdm(decoded, "without"))
+    bytes_stored = sum(path.stat().st_size for path in directory.rglob("*.safetensors"))
+    return {
+        "seconds_without": round(plain, 1),
+        "seconds_from_cache": round(cached, 1),
+        "ratio": round(plain / cached, 2),
+        "seconds_filling_once": round(filled, 1),
+        "megabytes_a_patient": round(bytes_stored / len(patients) / 1e6, 1),
+        "largest_difference_of_a_loss": max(abs(a - b) for a, b in zip(losses, cached_losses, strict=True)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=["tiny", "paper"], default="paper")
+    parser.add_argument("--patients", type=int, default=8)
+    parser.add_argument("--views", type=int, default=9)
+    parser.add_argument("--batch-size", type=int, default=4)
+    arguments = parser.parse_args()
+    config = TgmmConfig()
+    if arguments.size == "tiny":
+        config = TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE, "num_hidden_layers": 4})
+    config.tokenize_tasks(bert_cased_tokenizer())
+    torch.manual_seed(0)
+    model = TgmmModel(config)
+    model.initialise_texts()
+    patients = [patient(config, arguments.views, seed) for seed in range(arguments.patients)]
+    result: dict[str, object] = {"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(arguments)}
+    for layers in (2, 0):
+        with tempfile.TemporaryDirectory() as directory:
+            measured = measure(model, patients, arguments.batch_size, layers, Path(directory))
+            result[f"{layers} trained layers"] = measured
+            print(json.dumps(measured), flush=True)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""What the encoders' frozen parts say of every record, computed once and read back in every epoch.
+
+With only the last layers of each encoder trained, everything below them is a constant of a record: most of a step's
+cost. One file a record, `<directory>/<key>/<two letters>/<hash>.safetensors`, written whole or not at all, so that a
+cache that was stopped is continued, and several processes or runs may fill one together. The key is a hash of
+everything the activations depend on beside the record: other weights or another preprocessing find an empty cache,
+never a wrong one.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator
+from datasets import Dataset
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from tgmm_hf import encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm
+from tgmm_hf.configuration_tgmm import LEADS, VIEWS
+from tgmm_hf.data import collator as collator_file
+from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.encoders_tgmm import last_parts
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.saving import whole_file
+
+CODE = (encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm, collator_file)
+"""Files that the activations depend on; those of the processor are saved with it."""
+CONTENTS = ["clips", "ecg"]
+"""Columns of prepared rows that a cached run never reads."""
+
+
+@dataclass(frozen=True)
+class TrunkCache:
+    """The cached activations of one prepared data set.
+
+    Attributes:
+        directory: of all records under one key.
+        data_hash: of the prepared rows.
+        dtype: that activations are stored in.
+        windows: ECG windows of a training record.
+        seed: of the windows beyond the first.
+    """
+
+    directory: Path
+    data_hash: str
+    dtype: torch.dtype
+    windows: int
+    seed: int
+
+    @classmethod
+    def of(cls, run: RunArguments, model: TgmmModel, processor: TgmmProcessor, data_hash: str) -> "TrunkCache":
+        """The cache that belongs to a model's frozen weights and a processor; it may be empty yet."""
+        settings = run.data.cache
+        key = {
+            "weights": _hash_of_weights(model),
+            "processor": _hash_of_processor(processor),
+            "code": _hash(*(Path(str(module.__file__)).read_bytes() for module in CODE)),
+            "transformers": transformers.__version__,
+            "trainable_layers": model.trainable_layers,
+            "precision": run.optimisation.precision,
+            "dtype": settings.dtype,
+        }
+        if settings.windows > 1:
+            key |= {"windows": settings.windows, "seed": run.seed}
+        directory = Path(settings.directory) / _hash(json.dumps(key, sort_keys=True).encode())[:16]
+        directory.mkdir(parents=True, exist_ok=True)
+        with whole_file(directory / "key.json") as building:
+            building.write_text(json.dumps(key, indent=1) + "\n")
+        return cls(directory, data_hash, getattr(torch, settings.dtype), settings.windows, run.seed)
+
+    def path(self, record: str) -> Path:
+        """File of a record; its name does not tell the record's id."""
+        name = _hash(self.data_hash.encode(), record.encode())[:32]
+        return self.directory / name[:2] / f"{name}.safetensors"
+
+    def fill(
+        self, rows: Dataset, model: TgmmModel, processor: TgmmProcessor, accelerator: Accelerator, workers: int = 0
+    ) -> None:
+        """Compute what is missing of these prepared rows; every process takes its share of the records.
+
+        Raises:
+            OSError: if the disk is full; what is there stays, and the same command goes on from it.
+            ValueError: if an encoder cannot be cut at the freeze boundary, or an activation does not fit the dtype.
+        """
+        ids = [str(record) for record in rows["id"]]
+        share = range(accelerator.process_index, len(ids), accelerator.num_processes)
+        missing = [index for index in share if not _is_whole(self.path(ids[index]))]
+        reader = _RecordReader(processor, model.config, self.windows, self.seed)
+        loader = DataLoader(
+            rows.select(missing),
+            batch_size=None,
+            collate_fn=reader,
+            num_workers=workers,
+            generator=torch.Generator(),  # the training's random numbers do not depend on what was missing
+        )
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode(), accelerator.autocast():
+            progress = tqdm(loader, "caching trunks", disable=not accelerator.is_main_process or not missing)
+            for index, inputs in zip(missing, progress, strict=True):
+                trunks = model.encode_trunk(**{name: value.to(model.device) for name, value in inputs.items()})
+                self.store(ids[index], trunks)
+        model.train(was_training)
+        accelerator.wait_for_everyone()
+
+    def load(self, record: str, window: int, shown: Sequence[int] | None) -> dict[str, torch.Tensor]:
+        """Activations of one record, of what it has: labs (L, D), ecg (tokens, D) of one window, echo (clips, tokens,
+        D) of the clips `shown`, counted in the order of their views (None: all).
+
+        Only what is asked for is read: the file is memory-mapped.
+        """
+        path, found = self.path(record), {}
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = file.keys()
+                if "labs" in names:
+                    found["labs"] = file.get_tensor("labs")[0]
+                if "ecg" in names:
+                    found["ecg"] = file.get_slice("ecg")[window]
+                if "echo" in names and shown is None:
+                    found["echo"] = file.get_tensor("echo")
+                elif "echo" in names:
+                    found["echo"] = torch.stack([file.get_slice("echo")[clip] for clip in shown])
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): delete it and run the same command again.") from error
+        return found
+
+    def store(self, record: str, trunks: dict[str, torch.Tensor]) -> None:
+        """Write what `TgmmModel.encode_trunk` gave for one record."""
+        stored = {
+            name.removesuffix("_trunk"): value.to(self.dtype).cpu().contiguous() for name, value in trunks.items()
+        }
+        if broken := [name for name, value in stored.items() if not torch.isfinite(value).all()]:
+            raise ValueError(
+                f"Activations of {', '.join(broken)} are not finite as {self.dtype}: set data.cache.dtype to bfloat16 "
+                "or float32 (or the record or the weights are broken)."
+            )
+        path = self.path(record)
+        path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as building:
+            save_file(stored, building)
+
+
+class TrunkCollator(TgmmCollator):
+    """[`TgmmCollator`] for rows without their contents: activations from the cache stand in place of the values.
+
+    A batch holds labs_trunk (n, L, D), ecg_trunk (n, tokens, D), echo_trunk (clips, tokens, D) of those who have them,
+    with attention_mask, ecg_mask and view_mask as ever. Training draws one of the cached ECG windows, and views as its
+    parent does; otherwise the first window, the centre one.
+    """
+
+    def __init__(
+        self,
+        cache: TrunkCache,
+        processor: TgmmProcessor,
+        config: Any,
+        training: bool,
+        seed: int = 0,
+        max_views: int | None = None,
+    ) -> None:
+        super().__init__(processor, config, training, seed, max_views)
+        self.cache = cache
+
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        lengths = [0] * len(rows)
+        ecg_mask = torch.zeros(len(rows), len(LEADS), dtype=torch.bool)
+        view_mask = torch.zeros(len(rows), len(VIEWS), dtype=torch.bool)
+        trunks: dict[str, list[torch.Tensor]] = {"labs": [], "ecg": [], "echo": []}
+        for index, row in enumerate(rows):
+            window = int(self._random().integers(self.cache.windows)) if self.training else 0
+            views = sorted(row["clip_views"])
+            shown = self._shown(len(views))
+            found = self.cache.load(str(row["id"]), window, None if len(shown) == len(views) else shown)
+            for name, value in found.items():
+                trunks[name].append(value)
+            lengths[index] = len(found.get("labs", ()))
+            ecg_mask[index] = torch.as_tensor(row["ecg_mask"]) if "ecg" in found else False
+            view_mask[index, torch.tensor([views[i] for i in shown], dtype=torch.long)] = True
+        inputs = {}
+        if trunks["labs"]:
+            inputs["labs_trunk"] = torch.nn.utils.rnn.pad_sequence(trunks["labs"], batch_first=True)
+            inputs["attention_mask"] = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+        if trunks["ecg"]:
+            inputs |= {"ecg_trunk": torch.stack(trunks["ecg"]), "ecg_mask": ecg_mask}
+        if trunks["echo"]:
+            inputs |= {"echo_trunk": torch.cat(trunks["echo"]), "view_mask": view_mask}
+        return inputs
+
+
+class _RecordReader:
+    """One prepared row -> model inputs of that record, its ECG `windows` times: the centre one first, then random
+    ones."""
+
+    def __init__(self, processor: TgmmProcessor, config: Any, windows: int, seed: int) -> None:
+        self.processor, self.windows, self.seed = processor, windows, seed
+        self.collator = TgmmCollator(processor, config, training=False)
+
+    def __call__(self, row: Row) -> dict[str, torch.Tensor]:
+        inputs = {name: value for name, value in self.collator([row]).items() if isinstance(value, torch.Tensor)}
+        if self.windows > 1 and "ecg_values" in inputs:
+            extractor, signal, mask = (
+                self.processor.feature_extractor,
+                np.asarray(row["ecg"], np.float32).T,
+                row["ecg_mask"],
+            )
+            # of the record's own, so that it matters neither who computes it nor when
+            own = int(_hash(str(row["id"]).encode())[:16], 16)
+            generator = np.random.default_rng([self.seed, own])
+            starts = [
+                extractor.start_positions(signal.shape[1], "random", generator)[0] for _ in range(self.windows - 1)
+            ]
+            drawn = [torch.from_numpy(extractor.finish(signal, np.asarray(mask), start)) for start in starts]
+            inputs["ecg_values"] = torch.stack([inputs["ecg_values"][0], *drawn])
+            inputs["ecg_mask"] = inputs["ecg_mask"].expand(self.windows, -1)
+        return inputs
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _hash_of_weights(model: TgmmModel) -> str:
+    """Of the encoders' configurations and frozen tensors, names and values."""
+    digest = hashlib.sha256()
+    for encoder in (model.labs_encoder, model.ecg_encoder, model.echo_encoder):
+        config = encoder.config.to_dict()
+        config.pop("_name_or_path", None)
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        trained = {id(p) for part in last_parts(encoder, model.trainable_layers) for p in part.parameters()}
+        for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers()):
+            if id(tensor) not in trained:
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _hash_of_processor(processor: TgmmProcessor) -> str:
+    """Of all files it saves: settings, tokenizer and its code."""
+    with tempfile.TemporaryDirectory() as directory:
+        processor.save_pretrained(directory)
+        files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
+        return _hash(*(part for path in files for part in (path.name.encode(), path.read_bytes())))

@@ -1,0 +1,223 @@
+"""A run that is killed, meets NaN, a full disk or a damaged checkpoint: the same weights, or a plain refusal."""
+
+import errno
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from transformers import modeling_utils
+
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.training.arguments import RunArguments, parse_arguments
+from tgmm_hf.training.checkpoints import discard, last_checkpoint
+from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.train import build, train
+from tgmm_hf.training.trainer import TgmmTrainer
+
+SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
+OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}
+
+
+def settings(prepared_dir: Path, output: Path, epochs: int = 3, **changes: Any) -> RunArguments:
+    return parse_arguments(
+        {
+            "output": str(output),
+            "data": {"directory": str(prepared_dir)},
+            "tasks": {"hf_diagnosis": None},
+            "model": {"overrides": OVERRIDES},
+            "optimisation": {"epochs": epochs, "batch_size": 8, "early_stopping_patience": None, "keep": "last"},
+            **changes,
+        }
+    )
+
+
+def checkpoint(directory: Path, step: int, state: str | None = "{}") -> Path:
+    """What the Trainer leaves, as far as reading it back goes."""
+    path = directory / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    save_file({"weight": torch.zeros(100)}, path / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"state": torch.arange(1000)}, path / name)
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+    return path
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "nothing") is None
+    checkpoint(tmp_path, 5, state='{"epo')  # killed while it was written
+    assert last_checkpoint(tmp_path) is None
+    checkpoint(tmp_path, 9)
+    checkpoint(tmp_path, 10)
+    checkpoint(tmp_path, 20, state=None)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+# Safetensors carry no checksum; that random states are missing, the Trainer itself says.
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", "cut short"),
+        ("model.safetensors", "gone"),
+        ("optimizer.pt", "cut short"),
+        ("optimizer.pt", "gone"),
+        ("optimizer.pt", "changed"),
+        ("rng_state.pth", "changed"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    name: str, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint(tmp_path, 1)
+    file = checkpoint(tmp_path, 2) / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + (b"" if damage == "cut short" else b"?" * 9 + content[middle + 9 :]))
+    with caplog.at_level(logging.WARNING):
+        assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    assert "checkpoint-2 cannot be read" in caplog.text
+    (tmp_path / "checkpoint-1" / "scheduler.pt").unlink()
+    with pytest.raises(ValueError, match="None of the 2 checkpoints .* start over with resume: never"):
+        last_checkpoint(tmp_path)
+
+
+def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "run", 1)
+    discard(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_stops_the_run_by_name_and_nothing_is_saved(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    weigh = TgmmModel._weigh
+
+    def spoiled(self: TgmmModel, task: str, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        calls.append(task)
+        if len(calls) == 4:  # the first step of the second epoch
+            losses["unlikely"] = losses["unlikely"] * torch.nan
+        return weigh(self, task, losses)
+
+    monkeypatch.setattr(TgmmModel, "_weigh", spoiled)
+    run = settings(prepared_dir, tmp_path / "model", epochs=2)
+    with pytest.raises(FloatingPointError, match=r"loss of step 4 is nan: {'hf_diagnosis/unlikely': nan}"):
+        train(run)
+    assert not Path(run.output).exists()
+    assert last_checkpoint(run.training_directory) == str(run.training_directory / "checkpoint-3")
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of all has no loss after it that would tell."""
+    train_only = TgmmTrainer.train
+
+    def spoiled(self: TgmmTrainer, *args: Any, **kwargs: Any) -> None:
+        train_only(self, *args, **kwargs)
+        with torch.no_grad():
+            self.model.fusion.projection.query.weight[0, 0] = torch.nan
+
+    monkeypatch.setattr(TgmmTrainer, "train", spoiled)
+    run = settings(prepared_dir, tmp_path / "model", epochs=1)
+    with pytest.raises(FloatingPointError, match=r"1 weights .* fusion.projection.query.weight: no model is saved"):
+        train(run)
+    assert not Path(run.output).exists()
+
+
+@pytest.mark.parametrize("where", ["weights", "optimizer"])
+def test_a_full_disk_costs_one_checkpoint_and_the_run_goes_on_from_the_one_before(
+    where: str, prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = settings(prepared_dir, tmp_path / "model", epochs=2)
+    with monkeypatch.context() as patch:
+
+        def full(write: Callable[..., Any]) -> Callable[..., Any]:
+            def refuse(content: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+                if "checkpoint-6" in str(path):
+                    Path(path).write_bytes(b"begun")
+                    raise FULL[where]
+                return write(content, path, *args, **kwargs)
+
+            return refuse
+
+        if where == "weights":
+            patch.setattr(modeling_utils, "safe_save_file", full(modeling_utils.safe_save_file))
+        else:
+            patch.setattr(torch, "save", full(torch.save))
+        with pytest.raises(OSError, match="The disk is full: make room and run the same command again") as caught:
+            train(run)
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in run.training_directory.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert train(run)["kept_step"] == 6
+
+
+FULL = {
+    "weights": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "optimizer": OSError(errno.ENOSPC, "No space left on device"),
+}
+
+
+# --- kill -9 ------------------------------------------------------------------------------------------------------
+
+
+def killed(context: Any, run: RunArguments, moment: Callable[[], bool]) -> bool:
+    """Start the run in a process of its own and kill it as soon as `moment` has come; whether it was killed."""
+    process = context.Process(target=train, args=(run,))
+    process.start()
+    while process.is_alive() and not moment():
+        time.sleep(0.002)
+    alive = process.is_alive()
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+def weights(run: RunArguments) -> dict[str, torch.Tensor]:
+    return TgmmModel.from_pretrained(run.output).state_dict()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_comes_to_the_same_weights(prepared_dir: Path, tmp_path: Path) -> None:
+    """From the cache, with frozen layers: while it is filled, within an epoch, while a checkpoint is written."""
+    plan = parse_arguments({"output": "-", "data": {"directory": str(prepared_dir)}, "tasks": {"hf_diagnosis": None}})
+    plan.model.overrides.update(OVERRIDES)
+    save_repository(*build(plan, load_prepared(prepared_dir)), tmp_path / "start")
+
+    def run(name: str) -> RunArguments:
+        data = {"directory": str(prepared_dir), "cache": {"directory": str(tmp_path / name / "cache"), "windows": 2}}
+        model = {"checkpoint": str(tmp_path / "start"), "trainable_layers": 1}
+        return settings(prepared_dir, tmp_path / name / "model", data=data, model=model)
+
+    context = get_context("forkserver")  # imports once; a fork of this process would bring autograd's threads
+    context.set_forkserver_preload(["tgmm_hf.training.train"])
+    whole, stopped = run("whole"), run("stopped")
+    assert not killed(context, whole, lambda: False)
+    cache, checkpoints = tmp_path / "stopped" / "cache", stopped.training_directory
+    moments: list[Callable[[], bool]] = [
+        lambda: len(list(cache.rglob("*.safetensors"))) > 5,
+        lambda: (checkpoints / "checkpoint-3").is_dir(),
+        lambda: (checkpoints / "checkpoint-3" / "trainer_state.json").is_file(),
+        lambda: (checkpoints / "checkpoint-6" / "optimizer.pt").is_file(),
+        lambda: (checkpoints / "checkpoint-9" / "trainer_state.json").is_file(),
+    ]
+    deaths = [killed(context, stopped, moment) for moment in moments]
+    assert all(deaths[:3]) and not Path(stopped.output).exists()
+    assert not killed(context, stopped, lambda: False)
+    expected, found = weights(whole), weights(stopped)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -1,0 +1,373 @@
+"""The cache of frozen trunks: same losses as without it, found again, continued, refused, never wrong."""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tiny_models import only, random_batch, random_labels, smallest_config, smallest_model
+from transformers import RobertaConfig, RobertaModel
+
+from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.training import trunk_cache
+from tgmm_hf.training.arguments import RunArguments, parse_arguments
+from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.train import build, train
+from tgmm_hf.training.trainer import TgmmTrainer
+from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
+
+TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
+DROPOUT = {
+    "labs_config": {
+        "vocab_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "hidden_dropout_prob": 0.3,
+        "attention_probs_dropout_prob": 0.3,
+    },
+    "ecg_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "hidden_dropout_prob": 0.3,
+        "attention_probs_dropout_prob": 0.3,
+    },
+    "echo_config": {
+        "image_size": 32,
+        "num_frames": 4,
+        "stage_depths": (1, 1, 1),
+        "stage_widths": (16, 32, 32),
+        "stage_heads": (1, 2, 2),
+        "hidden_size": 32,
+        "drop_path_rate": 0.5,
+    },
+}
+MASKS = ("attention_mask", "ecg_mask", "view_mask")
+
+
+def cut(model: TgmmModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch with its values replaced by the trunks' activations."""
+    with torch.no_grad():
+        return model.encode_trunk(**batch) | {name: batch[name] for name in MASKS}
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+def test_trunk_then_head_is_the_whole_model(layers: int) -> None:
+    model = smallest_model(**DROPOUT)
+    model.freeze_encoders(layers)
+    batch = only(random_batch(model.config), ("labs",), slice(0, 1))
+    batch = only(batch, ("ecg", "echo"), slice(1, 2))
+    whole, parts = model(**batch, task="hf_diagnosis"), model(**cut(model, batch), task="hf_diagnosis")
+    assert torch.allclose(whole.logits, parts.logits, atol=1e-6)
+    clips, tokens, _ = model.encode_trunk(**batch)["echo_trunk"].shape
+    assert clips == batch["view_mask"].sum()
+    assert (tokens == 1) == (layers == 0)
+
+
+def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
+    model = smallest_model(**DROPOUT)
+    model.freeze_encoders(1)
+    model.train()
+    batch = random_batch(model.config)
+    first, second = (model.encode_trunk(**batch) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(*(model.labs_encoder(batch["input_ids"]).last_hidden_state for _ in range(2)))
+    assert not torch.equal(*(model.echo_encoder(batch["pixel_values_videos"][:, 2]).pooler_output for _ in range(2)))
+    model.freeze_encoders(None)
+    assert all(module.training for module in model.labs_encoder.modules())
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: int) -> None:
+    """With dropout on in the trained layers: the frozen ones draw no random numbers."""
+    model = smallest_model(**DROPOUT)
+    model.freeze_encoders(layers)
+    batch = random_batch(model.config)
+    steps = []
+    for inputs in (batch, cut(model, batch)):
+        model.train().zero_grad()
+        torch.manual_seed(3)
+        loss = model(**inputs, task=list(model.config.tasks), labels=random_labels()).loss
+        loss.backward()
+        grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        steps.append((loss.detach(), grads))
+    (loss, grads), (cut_loss, cut_grads) = steps
+    assert torch.allclose(loss, cut_loss, atol=1e-6)
+    assert grads.keys() == cut_grads.keys()
+    assert all(torch.allclose(grads[name], cut_grads[name], atol=1e-5) for name in grads)
+    assert any("labs_encoder" in name for name in grads) == (layers > 0)
+
+
+def test_trunks_are_refused_where_they_cannot_be_right() -> None:
+    model = smallest_model()
+    batch = random_batch(model.config)
+    with pytest.raises(ValueError, match="call freeze_encoders"):
+        model.encode_trunk(**batch)
+    model.freeze_encoders(1)
+    trunks = cut(model, batch)
+    with pytest.raises(ValueError, match="labs_trunk stands in place of input_ids"):
+        model(**trunks, input_ids=batch["input_ids"], task="hf_diagnosis")
+    with pytest.raises(ValueError, match="echo_trunk .* needs view_mask"):
+        model(**{name: value for name, value in trunks.items() if name != "view_mask"}, task="hf_diagnosis")
+    with pytest.raises(ValueError, match="ecg_trunk has 3 rows, its mask says 4"):
+        model(**{**trunks, "ecg_trunk": trunks["ecg_trunk"][:3]}, task="hf_diagnosis")
+    with pytest.raises(ValueError, match="layers are not run"):
+        model(**trunks, task="hf_diagnosis", output_hidden_states=True)
+
+
+def test_another_text_encoder_can_be_cut_above_its_last_layer_only() -> None:
+    own = smallest_model()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    roberta = RobertaModel(RobertaConfig(vocab_size=128, **sizes), add_pooling_layer=False)
+    config = smallest_config(labs_config=roberta.config)
+    model = TgmmModel(config, {"labs": roberta, "ecg": own.ecg_encoder, "echo": own.echo_encoder}).eval()
+    batch = random_batch(config)
+    model.freeze_encoders(1)
+    with pytest.raises(ValueError, match=r"labs encoder \(roberta\) cannot be cut below its last 1 layers"):
+        model.encode_trunk(**batch)
+    model.freeze_encoders(0)
+    whole, parts = model(**batch, task="hf_diagnosis"), model(**cut(model, batch), task="hf_diagnosis")
+    assert torch.allclose(whole.logits, parts.logits, atol=1e-6)
+
+
+# --- training runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def start(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model to fine-tune, with dropout everywhere."""
+    sizes = {
+        "labs_config": {"num_hidden_layers": 3, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+        "ecg_config": {"hidden_dropout_prob": 0.1},
+        "echo_config": {
+            "stage_depths": [1, 1, 1],
+            "stage_widths": [8, 16, 16],
+            "stage_heads": [1, 2, 2],
+            "hidden_size": 16,
+            "drop_path_rate": 0.3,
+        },
+    }
+    settings = {"output": "-", "data": {"directory": str(prepared_dir)}, "tasks": TASKS, "model": {"overrides": sizes}}
+    torch.manual_seed(0)
+    model, processor = build(parse_arguments(settings), load_prepared(prepared_dir))
+    directory = tmp_path_factory.mktemp("start") / "model"
+    save_repository(model, processor, directory)
+    return directory
+
+
+def settings(
+    prepared_dir: Path, start: Path, output: Path, cache: Any = None, layers: int | None = 1, **optimisation: Any
+) -> RunArguments:
+    return parse_arguments(
+        {
+            "output": str(output),
+            "data": {"directory": str(prepared_dir), "cache": cache},
+            "tasks": TASKS,
+            "model": {"checkpoint": str(start), "trainable_layers": layers},
+            "optimisation": {
+                "epochs": 3,
+                "batch_size": 3,
+                "optimizer": "adamw",
+                "early_stopping_patience": None,
+                "keep": "last",
+                **optimisation,
+            },
+        }
+    )
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Loss of every training step from here on; the Trainer's own log rounds to four places."""
+    seen: list[float] = []
+    compute_loss = TgmmTrainer.compute_loss
+
+    def recording(self: TgmmTrainer, *args: Any, **kwargs: Any) -> Any:
+        loss = compute_loss(self, *args, **kwargs)
+        seen.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(TgmmTrainer, "compute_loss", recording)
+    return seen
+
+
+@pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
+    layers: int, prepared_dir: Path, start: Path, tmp_path: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EcgFeatureExtractor, "start_positions", lambda self, number, *_: [(number - 2250) // 2])
+    plain = train(settings(prepared_dir, start, tmp_path / "plain", layers=layers))
+    uncached = [losses.pop(0) for _ in range(len(losses))]
+    cached = train(settings(prepared_dir, start, tmp_path / "model", {"directory": str(tmp_path / "cache")}, layers))
+    assert len(losses) == len(uncached) >= 20
+    print("largest difference:", max(abs(a - b) for a, b in zip(losses, uncached, strict=True)))
+    assert losses == pytest.approx(uncached, abs=1e-5)
+    scores = [[line["eval_score"] for line in record["history"] if "eval_score" in line] for record in (plain, cached)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-5)
+    baselines = [
+        TgmmModel.from_pretrained(tmp_path / name).config.tasks["hf_risk"]["baselines"]["labs+ecg+echo"]["risk_center"]
+        for name in ("plain", "model")
+    ]
+    assert baselines[1] == pytest.approx(baselines[0], abs=1e-4)
+
+
+def test_mixed_precision_trains_from_a_half_precision_cache(
+    prepared_dir: Path, start: Path, tmp_path: Path, losses: list[float]
+) -> None:
+    cache = {"directory": str(tmp_path / "cache"), "dtype": "bfloat16"}
+    train(settings(prepared_dir, start, tmp_path / "half", cache, epochs=1, batch_size=12, precision="bfloat16"))
+    half = [losses.pop(0) for _ in range(len(losses))]
+    train(settings(prepared_dir, start, tmp_path / "full", {**cache, "dtype": "float32"}, epochs=1, batch_size=12))
+    assert half[0] == pytest.approx(losses[0], rel=0.05) and half != losses
+
+
+def opened(prepared_dir: Path, start: Path, directory: Path, **cache: Any) -> tuple[TrunkCache, Any, Any, Any]:
+    """A cache, still empty, with the model, processor and rows that it is for."""
+    run = settings(prepared_dir, start, directory / "model", {"directory": str(directory / "cache"), **cache})
+    prepared = load_prepared(prepared_dir)
+    model, processor = build(run, prepared)
+    model.freeze_encoders(1)
+    return TrunkCache.of(run, model, processor, "invented"), model, processor, prepared["test"].select(range(6))
+
+
+def files(cache: TrunkCache) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache.directory.rglob("*.safetensors")}
+
+
+def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+    cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
+    cache.fill(rows, model, processor, Accelerator(cpu=True))
+    before = files(cache)
+    assert len(before) == len(rows)
+    absent, cut_short, *whole = sorted(before)
+    absent.unlink()
+    cut_short.write_bytes(cut_short.read_bytes()[:-100])
+    broken = next(str(record) for record in rows["id"] if cache.path(str(record)) == cut_short)
+    with pytest.raises(ValueError, match="delete it and run the same command again"):
+        cache.load(broken, 0, None)
+    cache.fill(rows, model, processor, Accelerator(cpu=True))
+    after = files(cache)
+    assert {path: content for path, (_, content) in after.items()} == {p: content for p, (_, content) in before.items()}
+    assert all(after[path][0] == before[path][0] for path in whole)
+    assert not any(str(record) in str(path) for record in rows["id"] for path in after)  # names tell no id
+
+
+def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+    cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
+    cache.fill(rows, model, processor, Accelerator(cpu=True))
+    plain = TgmmCollator(processor, model.config, training=False)(list(rows))
+    cached = TrunkCollator(cache, processor, model.config, training=False)(list(rows.remove_columns(CONTENTS)))
+    assert plain["id"] == cached["id"]
+    assert all(torch.equal(plain[name], cached[name]) for name in MASKS)
+    with torch.no_grad():
+        expected = model.encode_trunk(**{k: v for k, v in plain.items() if k not in ("labels", "id")})
+    for name in ("ecg_trunk", "echo_trunk"):
+        assert torch.allclose(cached[name], expected[name], atol=1e-5), name
+    there = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
+    assert torch.allclose(cached["labs_trunk"][there], expected["labs_trunk"][there], atol=1e-5)
+    few = TrunkCollator(cache, processor, model.config, training=True, max_views=1)(list(rows.remove_columns(CONTENTS)))
+    assert len(few["echo_trunk"]) == few["view_mask"].sum() == plain["view_mask"].any(1).sum()
+    row, view = few["view_mask"].nonzero()[0].tolist()
+    place = int(plain["view_mask"].flatten()[: row * few["view_mask"].shape[1] + view].sum())
+    assert torch.allclose(few["echo_trunk"][0], expected["echo_trunk"][place], atol=1e-5)
+
+
+def test_several_windows_a_record_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+    cache, model, processor, rows = opened(prepared_dir, start, tmp_path, windows=3)
+    cache.fill(rows, model, processor, Accelerator(cpu=True))
+    one, *_ = opened(prepared_dir, start, tmp_path)
+    assert one.directory != cache.directory
+    one.fill(rows, model, processor, Accelerator(cpu=True))
+    record = next(str(row["id"]) for row in rows if any(row["ecg_mask"]))
+    windows = [cache.load(record, window, None)["ecg"] for window in range(3)]
+    assert torch.allclose(windows[0], one.load(record, 0, None)["ecg"], atol=1e-5)  # the centre one
+    assert not torch.allclose(windows[1], windows[2], atol=1e-2)
+    again, *_ = opened(prepared_dir, start, tmp_path / "again", windows=3)
+    again.fill(rows.select([5, 4, 3, 2, 1, 0]), model, processor, Accelerator(cpu=True))
+    assert torch.allclose(again.load(record, 2, None)["ecg"], windows[2], atol=1e-5)  # whatever the order
+    collator = TrunkCollator(cache, processor, model.config, training=True, seed=1)
+    bare = list(rows.remove_columns(CONTENTS))
+    drawn = torch.stack([collator(bare)["ecg_trunk"][0] for _ in range(8)])
+    assert 1 < len(drawn.flatten(1).unique(dim=0)) <= 3
+
+
+def test_other_weights_preprocessing_or_settings_find_an_empty_cache(
+    prepared_dir: Path, start: Path, tmp_path: Path
+) -> None:
+    cache, model, processor, _ = opened(prepared_dir, start, tmp_path)
+    plain = {"directory": str(tmp_path / "cache")}
+
+    def key(cache: Any = plain, data_hash: str = "invented", **optimisation: Any) -> Path:
+        run = settings(prepared_dir, start, tmp_path / "model", cache, **optimisation)
+        return TrunkCache.of(run, model, processor, data_hash).path("a")
+
+    same = cache.path("a")
+    assert key(batch_size=1) == same
+    with torch.no_grad():
+        model.echo_encoder.layers[-1].fc1.weight.add_(1.0)  # trained, above the boundary
+        model.fusion.projection.query.weight.add_(1.0)
+    assert key() == same
+    assert key(data_hash="other") != same
+    assert key({**plain, "dtype": "float16"}) != same
+    assert key(precision="bfloat16") != same
+    model.freeze_encoders(0)
+    assert key() != same
+    model.freeze_encoders(1)
+    processor.feature_extractor.highpass *= 2
+    assert key() != same
+    processor.feature_extractor.highpass /= 2
+    assert key() == same
+    with torch.no_grad():
+        model.echo_encoder.layers[0].fc1.bias[0] += 1e-6
+    assert key() != same
+
+
+def test_half_precision_is_stored_as_such_and_refuses_what_it_cannot_hold(
+    prepared_dir: Path, start: Path, tmp_path: Path
+) -> None:
+    cache, model, processor, rows = opened(prepared_dir, start, tmp_path, dtype="float16")
+    cache.fill(rows, model, processor, Accelerator(cpu=True))
+    with safe_open(cache.path(str(rows[0]["id"])), framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    with torch.no_grad():
+        model.echo_encoder.layers[1].fc2.bias.fill_(1e6)
+    shutil.rmtree(cache.directory)
+    cache.directory.mkdir()
+    with pytest.raises(ValueError, match="echo are not finite as torch.float16: set data.cache.dtype to bfloat16"):
+        cache.fill(rows, model, processor, Accelerator(cpu=True))
+
+
+def test_a_full_disk_leaves_what_is_there(
+    prepared_dir: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
+    written = []
+
+    def full(tensors: Any, path: Path) -> None:
+        if len(written) == 3:
+            Path(path).write_bytes(b"begun")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        save_file(tensors, path)
+
+    monkeypatch.setattr(trunk_cache, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        cache.fill(rows, model, processor, Accelerator(cpu=True))
+    assert len(files(cache)) == 3 == len([path for path in cache.directory.rglob("*") if path.is_file()]) - 1
+
+
+def test_a_cache_without_frozen_layers_is_refused(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="model.trainable_layers is null"):
+        settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, layers=None)
+    with pytest.raises(ValueError, match="windows must be at least 1, got 0"):
+        settings(prepared_dir, start, tmp_path / "model", {"directory": "cache", "windows": 0})
