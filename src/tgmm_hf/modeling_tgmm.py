@@ -149,8 +149,6 @@ class TgmmPreTrainedModel(PreTrainedModel):
         elif isinstance(module, ResponseDecoder):
             init.normal_(module.positions, std=std)
             init.zeros_(module.bias)
-        elif isinstance(module, TgmmModel):
-            init.normal_(module.view_embeddings, std=std)
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -188,10 +186,11 @@ class TgmmModel(TgmmPreTrainedModel):
             raise ValueError(
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
+        # Before the encoders, whose weights may be of another dtype: the model's is that of its first weight.
+        self.view_embeddings = nn.Embedding(config.num_views, config.echo_config.hidden_size)
         self.labs_encoder = encoders["labs"] if encoders else build_encoder(config.labs_config)
         self.ecg_encoder = encoders["ecg"] if encoders else build_encoder(config.ecg_config)
         self.echo_encoder = encoders["echo"] if encoders else build_encoder(config.echo_config)
-        self.view_embeddings = nn.Parameter(torch.zeros(config.num_views, config.echo_config.hidden_size))
         self.labs_pool = TgmmAttentionPool(config, config.labs_config.hidden_size)
         self.ecg_pool = TgmmAttentionPool(config, config.ecg_config.hidden_size)
         self.echo_pool = TgmmAttentionPool(config, config.echo_config.hidden_size)
@@ -356,10 +355,12 @@ class TgmmModel(TgmmPreTrainedModel):
             "echo": self._encode_echo(pixel_values_videos, view_mask, echo_trunk, **records),
         }
         pools = {"labs": self.labs_pool, "ecg": self.ecg_pool, "echo": self.echo_pool}
+        device = next(part.rows.device for part in parts.values() if part is not None)
+        shape = (batch_size, self.config.num_fusion_tokens, self.config.hidden_size)
         tokens, present = {}, {}
         for name, part in parts.items():
-            empty = self.view_embeddings.new_zeros(batch_size, self.config.num_fusion_tokens, self.config.hidden_size)
-            present[name] = torch.zeros(batch_size, dtype=torch.bool, device=empty.device)
+            empty = torch.zeros(shape, dtype=self.view_embeddings.weight.dtype, device=device)
+            present[name] = torch.zeros(batch_size, dtype=torch.bool, device=device)
             tokens[name] = empty
             if part is None and self.training and several_processes():  # the others may have some, and need our part
                 part = _Part.empty(present[name].nonzero()[:, 0], getattr(self.config, f"{name}_config").hidden_size)
@@ -579,7 +580,7 @@ class TgmmModel(TgmmPreTrainedModel):
         else:
             states = self._checked_trunk("labs", trunk, len(rows), records)
             encoded = BaseModelOutput(text_head(self.labs_encoder, states, mask, self.trainable_layers))
-        hidden = encoded.last_hidden_state.to(self.view_embeddings.dtype)
+        hidden = encoded.last_hidden_state.to(self.view_embeddings.weight.dtype)
         return _Part(rows, hidden[:, 0], hidden, mask.bool(), _records(encoded))
 
     def _encode_ecg(
@@ -594,7 +595,7 @@ class TgmmModel(TgmmPreTrainedModel):
         rows, mask = rows_and_mask(ecg_values, ecg_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.ecg_config.hidden_size)
-        mask, dtype = mask[rows], self.view_embeddings.dtype
+        mask, dtype = mask[rows], self.view_embeddings.weight.dtype
         knows_mask = self.config.ecg_config.model_type == StMemConfig.model_type
         if trunk is None:
             # NaN under the mask would survive a multiplication by zero; an absent lead is flat
@@ -623,7 +624,7 @@ class TgmmModel(TgmmPreTrainedModel):
         rows, mask = rows_and_mask(pixel_values_videos, view_mask)
         if not len(rows):
             return _Part.empty(rows, self.config.echo_config.hidden_size)
-        dtype = self.view_embeddings.dtype
+        dtype = self.view_embeddings.weight.dtype
         if trunk is None:
             own = self.config.echo_config.model_type == EchoMvitConfig.model_type
             options = {"class_token_only": True} if own and not records else records
@@ -634,7 +635,7 @@ class TgmmModel(TgmmPreTrainedModel):
         features = encoded.pooler_output.to(dtype)
         patient, view = mask.nonzero(as_tuple=True)
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)
-        tokens = views.index_put((patient, view), features + self.view_embeddings[view].to(features.dtype))[rows]
+        tokens = views.index_put((patient, view), features + self.view_embeddings(view).to(features.dtype))[rows]
         summary = views[rows].sum(1) / mask[rows].sum(1, keepdim=True)
         return _Part(rows, summary, tokens, mask[rows], _records(encoded))
 
@@ -785,7 +786,8 @@ class TgmmModel(TgmmPreTrainedModel):
     def _initialise_answers(self, first: int, words: torch.Tensor) -> None:
         """Answer embeddings from vocabulary entry `first` on."""
         token_ids = self.config.answer_token_ids[first:]
-        rows = words[torch.tensor(token_ids, dtype=torch.long, device=words.device)].to(self.view_embeddings.dtype)
+        ids = torch.tensor(token_ids, dtype=torch.long, device=words.device)
+        rows = words[ids].to(self.view_embeddings.weight.dtype)
         if rows.shape[1] != self.config.hidden_size:
             if self.config.guidance == "none":
                 return  # nothing projects text to the model's width: the random start stays
