@@ -400,7 +400,7 @@ def test_unlabelled_study_becomes_slots_with_confidences(encoders, study):
     assert features["view_mask"].sum() == len(used)
     # the classifier sees its own frame size and normalisation, and its labels are taken by name
     frames = processor.image_processor._masked_frames(study / "clip0.dcm")
-    frame = torch.tensor(processor.image_processor._crop_and_resize(frames[0], 48)).float()
+    frame = torch.tensor(processor.image_processor._crop_and_resize(frames[:1], 48)[0]).float()
     mean, std = torch.tensor([29.110628, 28.076836, 29.096405]), torch.tensor([47.989223, 46.456997, 47.20083])
     with torch.no_grad():
         expected = model(((frame - mean) / std).permute(2, 0, 1)[None]).logits.softmax(-1)[0]
