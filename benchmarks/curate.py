@@ -5,8 +5,8 @@
 Generates distinct laboratory rows (250 a patient) as labevents.csv.gz with the other tables; one patient in 50 has an
 ECG and an echo, so is a candidate. Every measurement runs in a process of its own; its peak resident memory includes
 Python, torch and transformers ("imports" in the result). On a busy machine look at `cpu_microseconds_per_row`: the time
-that the process itself was given. Gzip is read by one core. 100 million rows take about half an
-hour to generate and 2.7 GB of disk; a directory that holds them is used again.
+that the process itself was given. Gzip is read by one core. 100 million rows take a quarter of an hour to generate
+and 2.5 GB of disk; a directory that holds them is used again.
 """
 
 import argparse

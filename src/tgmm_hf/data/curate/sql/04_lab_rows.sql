@@ -1,6 +1,9 @@
 -- The one pass over labevents: listed items of candidate stays, from the start of the stay to the index time. Matched by
 -- patient and time, because about a quarter of the rows carries no hadm_id. charttime is when the sample was taken; its
 -- result may have come later.
+-- DuckDB takes a CSV file for a few rows, and would build the join's hash table from all of labevents: gigabytes, written to
+-- disk. Without these optimisers tables are joined as written, the small ones hashed, and the file passes through.
+SET disabled_optimizers = 'join_order,build_side_probe_side';
 CREATE TABLE lab_rows AS
 SELECT
     w.hadm_id,
@@ -16,3 +19,4 @@ SELECT
 FROM labevents AS l
 JOIN lab_items AS i USING (itemid)
 JOIN candidates AS w ON l.subject_id = w.subject_id AND l.charttime BETWEEN w.starttime AND w.index_time;
+RESET disabled_optimizers;

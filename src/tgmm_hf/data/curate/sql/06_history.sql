@@ -31,6 +31,8 @@ SELECT hadm_id, string_agg(title, '; ' ORDER BY place) AS medical_history
 FROM firsts
 GROUP BY hadm_id;
 
+-- prescriptions pass through as labevents do in step 4
+SET disabled_optimizers = 'join_order,build_side_probe_side';
 CREATE TABLE drugs AS
 WITH given AS (
     SELECT
@@ -52,3 +54,4 @@ firsts AS (
 SELECT hadm_id, string_agg(drug, '; ' ORDER BY place) AS drug_history
 FROM firsts
 GROUP BY hadm_id;
+RESET disabled_optimizers;
