@@ -4,10 +4,13 @@ gradient."""
 import socket
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed
+from tiny_models import only, random_batch, random_labels, smallest_model
 from torch import multiprocessing
 
+from tgmm_hf import modeling_tgmm, modules_tgmm
 from tgmm_hf.losses_tgmm import cox_loss, gather_batch, info_nce_loss
 
 
@@ -52,3 +55,25 @@ def test_two_processes_equal_one(tmp_path):
         assert torch.allclose(result["loss"], loss, atol=1e-6)
         assert torch.allclose(result["grad"], weight.grad, atol=1e-5)
     assert weight.grad.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("absent", ["left out", "masked"])
+def test_a_process_without_a_modality_takes_part_with_nothing(absent, monkeypatch):
+    """The others wait for its part of the running figures."""
+    model = smallest_model().train()
+    batch = only(random_batch(model.config), ("labs",))
+    if absent == "left out":
+        batch = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    labels = {"hf_diagnosis": random_labels()["hf_diagnosis"]}
+    torch.manual_seed(1)
+    alone = model(**batch, task=["hf_diagnosis"], labels=labels).loss
+    asked = []
+    monkeypatch.setattr(modeling_tgmm, "several_processes", lambda: True)
+    monkeypatch.setattr(modules_tgmm, "sum_over_processes", lambda tensor: asked.append(tensor) or tensor)
+    model = smallest_model().train()
+    torch.manual_seed(1)
+    loss = model(**batch, task=["hf_diagnosis"], labels=labels).loss
+    loss.backward()
+    assert torch.allclose(loss, alone)
+    assert len(asked) == 3 + 1 + 1  # labs: number, sum, squares; here the others have nothing of ECG and echo either
+    assert model.ecg_pool.standardise.steps == 0 and torch.isfinite(loss)

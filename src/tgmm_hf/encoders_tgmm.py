@@ -124,8 +124,8 @@ def labs_rows(
 def rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Patients with any usable lead or view, and the mask (B, leads or views); all usable without one."""
     if mask is None:
-        assert values is not None  # `batch_size_of` has seen to it that one of them is there
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        assert values is not None  # `batch_size_of` asks for one of them
+        mask = torch.ones(values.shape[:2], device=values.device)
     mask = mask.bool()
     return mask.any(1).nonzero()[:, 0], mask
 

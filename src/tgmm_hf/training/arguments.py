@@ -104,7 +104,7 @@ class OptimisationArguments:
         plateau_patience: epochs without improvement before that.
         max_grad_norm: gradient clipping; 0 turns it off.
         precision: "float32", or "bfloat16" or "float16" (GPU only) for mixed precision.
-        torch_compile: compile the model with `torch.compile`; the encoders gain, the rest breaks into small graphs.
+        torch_compile: compile the model with `torch.compile`; minutes of compiling first, see `docs/training.md`.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         selection: validation metric that picks the best epoch, stops early and drives the plateau schedule: "score" or
             "loss", see [`~tgmm_hf.training.validation.validation_metrics`].

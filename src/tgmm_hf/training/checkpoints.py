@@ -53,6 +53,12 @@ def is_disk_full(error: Exception, directory: Path) -> bool:
     return "No space left" in str(error) or shutil.disk_usage(directory).free < FULL_BELOW
 
 
+def holds(checkpoint: Path, name: str) -> bool:
+    """Whether a checkpoint has such a file, or is one of FSDP or DeepSpeed, which keep theirs in forms of their own."""
+    others = [path for path in checkpoint.glob("*") if path.is_dir() or path.suffix == ".bin"]
+    return bool(others) or any(checkpoint.glob(name))
+
+
 def _holds_json(path: Path) -> bool:
     try:
         json.loads(path.read_text())
@@ -63,13 +69,11 @@ def _holds_json(path: Path) -> bool:
 
 def _problem(checkpoint: Path) -> str | None:
     """What keeps a checkpoint from being resumed from, if anything."""
-    sharded = any(path.is_dir() for path in checkpoint.iterdir())  # FSDP and DeepSpeed keep states in directories
-    if not sharded:
-        for name in ("optimizer.pt", "scheduler.pt"):  # the Trainer would start them anew without a word
-            if not (checkpoint / name).is_file():
-                return f"no {name}"
-        if not any(checkpoint.glob("*.safetensors")):
-            return "no weights"
+    if not holds(checkpoint, "*.safetensors"):
+        return "no weights"
+    for name in ("optimizer.pt", "scheduler.pt"):  # the Trainer would start them anew without a word
+        if not holds(checkpoint, name):
+            return f"no {name}"
     for path in sorted(checkpoint.rglob("*")):
         try:
             if path.suffix == ".safetensors":

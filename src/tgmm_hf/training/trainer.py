@@ -73,8 +73,9 @@ class TgmmTrainer(Trainer):
         self.tasks = tasks
         self.validation_collator = validation_collator
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        self._whole = copy.deepcopy(self.model) if sharded and self.accelerator.is_main_process else None
-        self._sharded = sharded
+        self._sharded, self._whole = sharded, None
+        if sharded and self.accelerator.is_main_process:
+            self._whole = copy.deepcopy(self.model).to(self.args.device)
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
 

@@ -106,7 +106,7 @@ class TrunkCache:
             generator=torch.Generator(),  # the training's random numbers do not depend on what was missing
         )
         was_training = model.training
-        model.eval()
+        model.to(accelerator.device).eval()
         with torch.inference_mode(), accelerator.autocast():
             progress = tqdm(loader, "caching trunks", disable=not accelerator.is_main_process or not missing)
             for index, inputs in zip(missing, progress, strict=True):
