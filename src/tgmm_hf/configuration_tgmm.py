@@ -267,9 +267,9 @@ class TgmmConfig(PreTrainedConfig):
         "echo_config": SubConfigSpec(EchoMvitConfig),
     }
 
-    labs_config: dict | PreTrainedConfig | None = None
-    ecg_config: dict | PreTrainedConfig | None = None
-    echo_config: dict | PreTrainedConfig | None = None
+    labs_config: PreTrainedConfig | dict | None = None
+    ecg_config: PreTrainedConfig | dict | None = None
+    echo_config: PreTrainedConfig | dict | None = None
     hidden_size: int = 768
     num_fusion_tokens: int = 4
     projection_dim: int | None = None
@@ -449,7 +449,7 @@ def encoder_config(source: str | Path) -> PreTrainedConfig:
     return own.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
 
 
-def _foreign_config(config: dict | PreTrainedConfig | None, own_type: str) -> Any:
+def _foreign_config(config: PreTrainedConfig | dict | None, own_type: str) -> Any:
     """A config object for the settings of an encoder that is not ours; anything else as it is."""
     if isinstance(config, dict) and config.get("model_type", own_type) != own_type:
         return AutoConfig.for_model(**config)
