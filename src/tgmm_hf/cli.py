@@ -371,6 +371,32 @@ def evaluate(
 
 
 @app.command()
+def baselines(
+    data: Annotated[Path, typer.Argument(help="Prepared data set with the splits train, validation and test.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+) -> None:
+    """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
+
+    And what was measured alone, without any value. Writes baselines.json, baselines.csv and predictions.parquet. Needs
+    the extra `baselines`.
+
+    Example: tgmm baselines demo/data --out demo/baselines
+    """
+    try:
+        from tgmm_hf.evaluation.baselines import evaluate_baselines, table_rows
+    except ImportError as error:
+        raise ImportError(f"tgmm baselines needs pip install 'tgmm-hf[baselines]' ({error}).") from error
+
+    header, rows = table_rows(evaluate_baselines(data, out, seed=seed, bootstrap=bootstrap))
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    for line in [header, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    typer.echo(f"{out / 'baselines.json'}")
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")],
     labs: Annotated[
