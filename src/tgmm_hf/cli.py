@@ -397,6 +397,34 @@ def baselines(
 
 
 @app.command()
+def reproduce(
+    plan: Annotated[Path, typer.Argument(help="YAML file: rows of the tables, seeds, training configuration.")],
+    workers: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
+) -> None:
+    """Train and evaluate a grid of models and seeds; write the paper's tables 2 to 6 with mean and deviation.
+
+    A finished run is not run again, a stopped one goes on, a failed one stops no other. Writes tables/*.csv and
+    reproduce.json to the plan's output.
+
+    Example: tgmm reproduce configs/reproduce_tiny.yaml --workers 2
+    """
+    from tgmm_hf.training.reproduce import reproduce as reproduce_plan
+
+    if not plan.is_file():
+        raise typer.BadParameter(f"there is no plan {plan}")
+    record = reproduce_plan(plan, workers=workers)
+    out = Path(record["plan"]["output"])
+    for name in record["tables"]:
+        typer.echo(f"{out / 'tables' / name}.csv")
+    failed = [run for run in record["runs"] if run["status"] == "failed"]
+    for run in failed:
+        typer.echo(f"{run['row']}, seed {run['seed']}: failed, {run['reason']}", err=True)
+    typer.echo(f"{out / 'reproduce.json'}: {len(record['runs']) - len(failed)} of {len(record['runs'])} runs done")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")],
     labs: Annotated[

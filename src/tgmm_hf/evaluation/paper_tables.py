@@ -41,7 +41,7 @@ def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, s
         tables["table4.csv"] = as_csv(["Task", "Metric", "Model", *names], _rows(without_echo, [model], WITHOUT_ECHO))
     if with_echo and components is not None:
         header = ["Task", "Metric", "Human", "Learned", "Response", "Linear", *NAMES.values()]
-        tables["table6.csv"] = as_csv(header, _rows(with_echo, _ticks(components), SUBSETS))
+        tables["table6.csv"] = as_csv(header, _rows(with_echo, ticks(components), SUBSETS))
     return tables
 
 
@@ -87,7 +87,7 @@ def _bound(value: float, percent: int) -> str:
     return f"{value * percent:.2f}"
 
 
-def _ticks(components: Mapping[str, Any]) -> list[str]:
+def ticks(components: Mapping[str, Any]) -> list[str]:
     """The tick marks of table 6: human text, learned text, response module, linear probe."""
     guidance, linear = components["guidance"], components["response"] == "linear"
     return ["✓" if on else "" for on in (guidance != "none", guidance == "human+learned", not linear, linear)]
