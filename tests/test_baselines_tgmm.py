@@ -154,3 +154,15 @@ def test_deepavfusion_answers_for_fusion_tokens_and_attends_to_the_present_only(
     by_source = weights[0].unflatten(-1, (1 + len(MODALITIES), -1)).sum((1, 2, 4))  # itself, then each modality
     present = torch.stack([patients.present[n] for n in MODALITIES], dim=1)
     assert torch.equal(by_source[:, 1:] > 0, present) and (by_source[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_checkpoint_of_medflex_can_be_given_another_fusion(name, tmp_path):
+    """What fine-tuning with `model.overrides.fusion` starts from: the same encoders, a new fusion."""
+    model = smallest_model()
+    model.save_pretrained(tmp_path)
+    other = TgmmModel.from_pretrained(tmp_path, fusion=name)
+    assert all(torch.isfinite(p).all() for p in other.parameters())
+    weights = [p for p in other.fusion.parameters() if p.ndim > 1]
+    assert weights and all(p.std() > 0 for p in weights)
+    assert torch.equal(model.view_embeddings.weight, other.view_embeddings.weight)

@@ -244,9 +244,7 @@ def _evaluate(
         raise UndefinedFigureError("all training patients are alike in it: there is nothing to learn from")
     score, setting = _choose(baseline, {split: (x[columns], y) for split, (x, y) in known.items()})
     validation, scored = (
-        _scored(baseline.kind, score(known[split][0][columns]), known[split][1])
-        if len(known[split][0])
-        else _scored(baseline.kind, np.zeros(0), known[split][1])
+        _scored(baseline.kind, _scores(score, known[split][0][columns]), known[split][1])
         for split in ("validation", "test")
     )
     strata = scored["label" if baseline.kind == "diagnosis" else "event"]
@@ -282,7 +280,7 @@ def _choose(baseline: Baseline, known: Mapping[str, tuple[pd.DataFrame, pd.DataF
     for setting in baseline.settings:
         try:
             fits[setting] = baseline.fit(*known["train"], setting)
-            scores = fits[setting](features) if len(features) else np.zeros(0)
+            scores = _scores(fits[setting], features)
             if baseline.kind == "diagnosis":
                 figures[setting] = auc(scores, outcomes["label"])
             else:
@@ -293,6 +291,11 @@ def _choose(baseline: Baseline, known: Mapping[str, tuple[pd.DataFrame, pd.DataF
         raise reason
     setting = max(figures, key=lambda each: figures[each]) if figures else list(fits)[len(fits) // 2]
     return fits[setting], setting
+
+
+def _scores(score: Score, features: pd.DataFrame) -> NDArray:
+    """Scores of any number of admissions; scikit-learn takes no empty tables."""
+    return score(features) if len(features) else np.zeros(0)
 
 
 def _scored(kind: str, scores: NDArray, outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -18,8 +18,8 @@ DIRECTIONS = ("labs->ecg", "ecg->labs", "labs->echo", "echo->labs", "ecg->echo",
 FIGURES = {"diagnosis": {"ACC": "accuracy", "AUC": "auc"}, "prognosis": {"C-index": "c_index"}}
 
 
-def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, str]:
-    """File name -> CSV text. model: what the rows are called.
+def paper_tables(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> CSV text.
 
     table2: performance by modalities. table3: retrieval. table4: a diagnosis of patients who have no echo, which stands
     there instead of in table 2. table5: fusion, modalities together. table6: components of the guidance and response.
@@ -28,6 +28,8 @@ def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, s
     without_echo = [t for t in _scored(metrics) if not t[2]["echo"]["n"] and t[1] == "diagnosis"]
     retrieval = [entries for _, kind, entries in tasks_of(metrics) if kind == "retrieval"]
     components = metrics.get("components")
+    fusion = (components or {}).get("fusion", "medflex")
+    model = "TGMM" if fusion == "medflex" else f"TGMM with fusion {fusion}"
     tables: dict[str, str] = {}
     if with_echo:
         tables["table2.csv"] = as_csv(["Task", "Metric", "Model", *NAMES.values()], _rows(with_echo, [model], SUBSETS))
