@@ -1,16 +1,18 @@
-"""How many fusion tokens a modality should have: everything behind the encoders, trained on known evidence.
+"""How many fusion tokens, and which fusion: everything behind the encoders, trained on known evidence.
 
     python benchmarks/fusion_tokens.py --tokens 1 2 4 8 --seeds 2
+    python benchmarks/fusion_tokens.py --tokens 4 --seeds 3 --fusions medflex concat multisurv deepavfusion cmta textif
 
 Encoders are left out: the evidence parameters of synthetic patients (`tgmm synth`'s model on paper, drawn, not
 rendered) are written into random directions of as many tokens, on top of constants ten times as large, as encoders
 would hand them over. Training patients are as many as in the paper's training split (1,089); 4,000 others are scored.
-Printed for every number of tokens: tri-modal and mean single-modality AUC, C-index, their distance to the Bayes
-optimum, and seconds relative to the first row. A toy: it says how well fusion can use evidence that is there, nothing
-about encoders.
+Printed for every fusion and number of tokens: tri-modal and mean single-modality AUC, C-index, their distance to the
+Bayes optimum, and seconds relative to the first row. A toy: it says how well fusion can use evidence that is there,
+nothing about encoders.
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -19,7 +21,7 @@ import torch
 from transformers import BertTokenizerFast
 
 from tgmm_hf import TgmmConfig, TgmmModel
-from tgmm_hf.configuration_tgmm import MODALITIES
+from tgmm_hf.configuration_tgmm import FUSIONS, MODALITIES
 from tgmm_hf.data.synthetic import bayes, evidence
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.metrics import auc
@@ -35,6 +37,7 @@ SUBSETS = [(name,) for name in MODALITIES] + [MODALITIES]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=["medflex"], help="see docs/comparisons.md")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
@@ -42,22 +45,23 @@ def main() -> None:
     test = evidence.draw(np.random.default_rng(10_000), TEST, evidence.EVIDENCE["default"])
     best = optimum(test)
     print(f"optimum on {TEST} patients: " + ", ".join(f"{name} {value:.3f}" for name, value in best.items()))
-    print("tokens  seed  AUC tri  single  C tri  single  seconds")
+    print("fusion        tokens  seed  AUC tri  single  C tri  single  seconds")
     means = {}
-    for tokens in arguments.tokens:
+    for fusion, tokens in itertools.product(arguments.fusions, arguments.tokens):
         rows = []
         for seed in range(arguments.seeds):
             started = time.perf_counter()
-            model = train(seed, tokens, arguments.epochs)
+            model = train(seed, tokens, arguments.epochs, fusion)
             seconds = time.perf_counter() - started
             found = score(model, test)
             rows.append([*found.values(), seconds])
-            print(f"{tokens:6}  {seed:4}  " + "  ".join(f"{x:7.3f}" for x in rows[-1]), flush=True)
-        means[tokens] = np.mean(rows, axis=0)
+            print(f"{fusion:12}  {tokens:6}  {seed:4}  " + "  ".join(f"{x:7.3f}" for x in rows[-1]), flush=True)
+        means[fusion, tokens] = np.mean(rows, axis=0)
     print("\nmean over seeds; figures minus the optimum, seconds relative to the first row")
-    for tokens, row in means.items():
+    reference = next(iter(means.values()))[-1]
+    for (fusion, tokens), row in means.items():
         gaps = "  ".join(f"{x - b:+.3f}" for x, b in zip(row[:-1], best.values(), strict=True))
-        print(f"{tokens:6}        {gaps}  {row[-1] / means[arguments.tokens[0]][-1]:.2f}x")
+        print(f"{fusion:12}  {tokens:6}        {gaps}  {row[-1] / reference:.2f}x")
 
 
 def features(table: evidence.Evidence) -> dict[str, torch.Tensor]:
@@ -96,11 +100,11 @@ def encode(model: TgmmModel, tokens: dict[str, torch.Tensor], rows: np.ndarray) 
     return TgmmEncoded(pooled, present)
 
 
-def train(seed: int, tokens: int, epochs: int) -> TgmmModel:
+def train(seed: int, tokens: int, epochs: int, fusion: str) -> TgmmModel:
     """A tiny model on one draw of training patients; the schedule of `configs/learn.yaml`."""
     table = evidence.draw(np.random.default_rng(20_000 + seed), TRAIN, evidence.EVIDENCE["default"])
     torch.manual_seed(seed)
-    config = TgmmConfig.tiny(num_fusion_tokens=tokens)
+    config = TgmmConfig.tiny(num_fusion_tokens=tokens, fusion=fusion)
     config.tasks = {name: config.tasks[name] for name in TASKS}
     tokenizer: BertTokenizerFast = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)

@@ -162,7 +162,7 @@ def test_notes_and_reasons_are_said_once(root: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["train", "none.yaml"], 1, "no training configuration none.yaml"),
+        (["train", "none.yaml"], 1, "no configuration none.yaml"),
         (["prepare", "none.csv", "--out", "x"], 1, "none.csv does not exist"),
         (["evaluate", "none", "x", "--out", "x"], 1, "There is no directory none"),
         (["predict", "none", "--ecg", "x"], 1, "There is no directory none"),

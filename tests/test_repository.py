@@ -82,10 +82,11 @@ def test_imports_go_one_way(path: Path) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = project["dependencies"] + project["optional-dependencies"]["cluster"]
+    optional = project["optional-dependencies"]
+    requirements = project["dependencies"] + optional["cluster"] + optional["baselines"]
     declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
-    modules["iterative-stratification"] = "iterstrat"
+    modules |= {"iterative-stratification": "iterstrat", "scikit-learn": "sklearn"}
     known = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"tgmm_hf"}
     extras = set(project["optional-dependencies"])  # one that is named as its package may be imported within a function
     for path in SOURCES:

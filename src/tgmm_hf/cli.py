@@ -371,6 +371,60 @@ def evaluate(
 
 
 @app.command()
+def baselines(
+    data: Annotated[Path, typer.Argument(help="Prepared data set with the splits train, validation and test.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+) -> None:
+    """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
+
+    And what was measured alone, without any value. Writes baselines.json, baselines.csv and predictions.parquet. Needs
+    the extra `baselines`.
+
+    Example: tgmm baselines demo/data --out demo/baselines
+    """
+    try:
+        from tgmm_hf.evaluation.baselines import evaluate_baselines, table_rows
+    except ImportError as error:
+        raise ImportError(f"tgmm baselines needs pip install 'tgmm-hf[baselines]' ({error}).") from error
+
+    header, rows = table_rows(evaluate_baselines(data, out, seed=seed, bootstrap=bootstrap))
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    for line in [header, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    typer.echo(f"{out / 'baselines.json'}")
+
+
+@app.command()
+def reproduce(
+    plan: Annotated[Path, typer.Argument(help="YAML file: rows of the tables, seeds, training configuration.")],
+    workers: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
+) -> None:
+    """Train and evaluate a grid of models and seeds; write the paper's tables 2 to 6 with mean and deviation.
+
+    A finished run is not run again, a stopped one goes on, a failed one stops no other. Writes tables/*.csv and
+    reproduce.json to the plan's output.
+
+    Example: tgmm reproduce configs/reproduce_tiny.yaml --workers 2
+    """
+    from tgmm_hf.training.reproduce import reproduce as reproduce_plan
+
+    if not plan.is_file():
+        raise typer.BadParameter(f"there is no plan {plan}")
+    record = reproduce_plan(plan, workers=workers)
+    out = Path(record["plan"]["output"])
+    for name in record["tables"]:
+        typer.echo(f"{out / 'tables' / name}.csv")
+    failed = [run for run in record["runs"] if run["status"] == "failed"]
+    for run in failed:
+        typer.echo(f"{run['row']}, seed {run['seed']}: failed, {run['reason']}", err=True)
+    typer.echo(f"{out / 'reproduce.json'}: {len(record['runs']) - len(failed)} of {len(record['runs'])} runs done")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")],
     labs: Annotated[

@@ -51,6 +51,9 @@ SUBSETS = (
 )
 """The seven non-empty modality subsets, in the order of the paper's table 2."""
 
+FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
+"""MedFlexFusion and the baselines of the paper's table 5."""
+
 DIAGNOSIS_LOSS_WEIGHTS = {"lm": 1.0, "mc": 1.0, "unlikely": 0.5}
 PROGNOSIS_LOSS_WEIGHTS = {**DIAGNOSIS_LOSS_WEIGHTS, "dig": 0.5, "cox": 1.0, "margin": 0.5}
 
@@ -238,6 +241,8 @@ class TgmmConfig(PreTrainedConfig):
         num_fusion_tokens: N tokens per modality (ours). 1 is the paper's printed form: one vector a modality.
         projection_dim: d_p of P(.) in eq. (3); 2 d when None (ours).
         num_attention_heads: heads of the attention pooling, the guidance encoder and the response decoder.
+        fusion: "medflex", or one to compare it with: "concat" | "multisurv" | "deepavfusion" | "cmta" | "textif"
+            (table 5, see `baselines_tgmm`).
         guidance: "none" | "human" | "human+learned" (table 6).
         response: "decoder" | "linear" (table 6).
         sstc_in_memory: let the decoder read the encoded task text beside the slots (ours; ablation False).
@@ -274,6 +279,7 @@ class TgmmConfig(PreTrainedConfig):
     num_fusion_tokens: int = 4
     projection_dim: int | None = None
     num_attention_heads: int = 8
+    fusion: str = "medflex"
     guidance: str = "human+learned"
     response: str = "decoder"
     sstc_in_memory: bool = True
@@ -300,6 +306,7 @@ class TgmmConfig(PreTrainedConfig):
         self.answer_token_ids = list(self.answer_token_ids or [])
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
         super().__post_init__(**kwargs)
+        _check_choice("fusion", self.fusion, FUSIONS)
         _check_choice("guidance", self.guidance, ("none", "human", "human+learned"))
         _check_choice("response", self.response, ("decoder", "linear"))
         if self.hidden_size % self.num_attention_heads:

@@ -118,6 +118,30 @@ def horizon_status(time: torch.Tensor, event: torch.Tensor, horizon_days: float)
     return label, known.to(time.dtype)
 
 
+def survival_losses(
+    risk: torch.Tensor,
+    time: torch.Tensor,
+    event: torch.Tensor,
+    labelled: torch.Tensor,
+    margin: float,
+    copies: int,
+) -> dict[str, torch.Tensor]:
+    """Eq. (14) and (15) over the global batch: "cox" and "margin".
+
+    Args:
+        risk: (B,), higher = earlier. time: (B,) days. event: (B,), 1 event. labelled: (B,) bool.
+        margin: of eq. (15).
+        copies: how many copies of one batch the rows are, one after another. Each is a risk set of its own: a patient
+            is not compared with himself.
+    """
+    cox, ranking = [], []
+    for parts in zip(*(x.chunk(copies) for x in (labelled, risk, time, event)), strict=True):
+        known, scores, days, status = (gather_batch(part) for part in parts)
+        cox.append(cox_loss(scores[known], days[known], status[known] == 1))
+        ranking.append(margin_ranking_loss(scores[known], days[known], status[known] == 1, margin))
+    return {"cox": torch.stack(cox).mean(), "margin": torch.stack(ranking).mean()}
+
+
 def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tensor, temperature: float) -> torch.Tensor:
     """Symmetric InfoNCE over one modality pair, eq. (16).
 

@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .baselines_tgmm import BASELINES, DeepAvFusion
 from .configuration_tgmm import MODALITIES, SLOTS, EchoMvitConfig, StMemConfig, TgmmConfig, TgmmTask, check_task
 from .encoders_tgmm import (
     batch_size_of,
@@ -31,14 +32,13 @@ from .encoders_tgmm import (
     text_trunk,
 )
 from .losses_tgmm import (
-    cox_loss,
     gather_batch,
     horizon_status,
     info_nce_loss,
     language_model_loss,
-    margin_ranking_loss,
     multiple_choice_loss,
     several_processes,
+    survival_losses,
     unlikelihood_loss,
 )
 from .modules_tgmm import (
@@ -88,6 +88,7 @@ class TgmmOutput(ModelOutput):
         candidate_attentions (`torch.FloatTensor` of shape `(batch_size, num_candidates, 7)`): how much of its
         attention the
             decoder gives each slot while reading a candidate; a row does not sum to 1, the task's text takes the rest.
+            Where `config.fusion` is not "medflex" there is one slot instead of seven, here and above.
         gates: subset -> modality -> `(batch_size,)`, mean of G_i(S); valid where `slot_mask` is True.
         lambdas: subset -> name -> `(batch_size,)`, means of eq. (4)-(5).
         by_task: task -> its own output, when several tasks were asked for.
@@ -126,7 +127,10 @@ class TgmmPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # our losses are means over the batch: the Trainer must divide by accumulation steps
     # Parts whose inner modules are called by other methods than `forward`, too: accelerate must not tear them apart.
-    _no_split_modules = ["MedFlexFusion", "TextualGuidance", "ResponseDecoder"]  # noqa: RUF012 - read by transformers
+    _no_split_modules = [  # noqa: RUF012 - read by transformers
+        *("MedFlexFusion", "TextualGuidance", "ResponseDecoder"),
+        *(fusion.__name__ for fusion in BASELINES.values()),
+    ]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -142,6 +146,8 @@ class TgmmPreTrainedModel(PreTrainedModel):
             init.zeros_(module.mean)
             init.ones_(module.variance)
             init.zeros_(module.steps)
+        elif isinstance(module, DeepAvFusion):
+            init.normal_(module.tokens, std=std)
         elif isinstance(module, TextualGuidance):
             init.normal_(module.positions, std=std)
             for learned in module.learned.values():
@@ -194,7 +200,7 @@ class TgmmModel(TgmmPreTrainedModel):
         self.labs_pool = TgmmAttentionPool(config, config.labs_config.hidden_size)
         self.ecg_pool = TgmmAttentionPool(config, config.ecg_config.hidden_size)
         self.echo_pool = TgmmAttentionPool(config, config.echo_config.hidden_size)
-        self.fusion = MedFlexFusion(config)
+        self.fusion = MedFlexFusion(config) if config.fusion == "medflex" else BASELINES[config.fusion](config)
         if config.guidance != "none":
             self.guidance = TextualGuidance(config, config.labs_config.hidden_size)
         answered = {name: len(task["candidates"]) for name, task in config.tasks.items() if task["kind"] != "retrieval"}
@@ -394,7 +400,7 @@ class TgmmModel(TgmmPreTrainedModel):
         if self.training:
             encoded = drop_modalities(encoded.repeat(self.config.training_subsets), self.config.modality_dropout)
             labels = labels and {name: x.repeat(self.config.training_subsets) for name, x in labels.items()}
-        fused = self.fusion(encoded.tokens, encoded.present)
+        fused = self._fuse(encoded, task)
         guided = self._guide(fused, task)
         token_log_probs, token_mask, candidate_attentions = self._respond(guided, task)
         logits = (token_log_probs * token_mask).sum(-1)
@@ -414,6 +420,8 @@ class TgmmModel(TgmmPreTrainedModel):
         some_evidence = fused.slot_mask.any(1)
         if labels is not None:
             output.losses = self._answer_losses(task, labels, logits, token_log_probs, token_mask, some_evidence)
+            if fused.alignment is not None:
+                output.losses["alignment"] = gather_batch(fused.alignment).mean()
             output.loss = self._weigh(task, output.losses)
         # A patient without any modality gets no answer rather than the answer for "nothing".
         output.logits = logits.masked_fill(~some_evidence[:, None], torch.nan)
@@ -652,12 +660,20 @@ class TgmmModel(TgmmPreTrainedModel):
 
     # --- steps of answer -----------------------------------------------------------------------------------------
 
+    def _fuse(self, encoded: TgmmEncoded, task: str) -> FusionOutput:
+        if self.config.fusion == "textif":
+            return self.fusion(encoded.tokens, encoded.present, self._question(task, encoded.present["labs"].device))
+        return self.fusion(encoded.tokens, encoded.present)
+
     def _guide(self, fused: FusionOutput, task: str) -> GuidedOutput:
         if self.config.guidance == "none":
             return GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
-        device = fused.slots.device
+        return self.guidance(fused, task, self._question(task, fused.slots.device))
+
+    def _question(self, task: str, device: torch.device) -> torch.Tensor:
+        """Word embeddings of a task's question: (tokens, text width)."""
         question = torch.tensor(self.config.tasks[task]["question_ids"], device=device)
-        return self.guidance(fused, task, self.get_input_embeddings()(question).to(device))
+        return self.get_input_embeddings()(question).to(device)
 
     def _respond(self, guided: GuidedOutput, task: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Token log-probabilities (B, C, L), token mask (C, L), attention of each candidate to the slots (B, C, 7)."""
@@ -701,39 +717,26 @@ class TgmmModel(TgmmPreTrainedModel):
             losses["lm"] = language_model_loss(gather_batch(token_log_probs), token_mask, answers, known)
         if settings["kind"] == "prognosis":
             risk = logits[:, 1] - logits[:, 0]
-            losses |= self._survival_losses(risk, labels["time"], labels["event"], labelled, settings["margin"])
+            copies = self.config.training_subsets if self.training else 1
+            losses |= survival_losses(risk, labels["time"], labels["event"], labelled, settings["margin"], copies)
         return losses
-
-    def _survival_losses(
-        self, risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor, labelled: torch.Tensor, margin: float
-    ) -> dict[str, torch.Tensor]:
-        """Eq. (14) and (15) over the global batch.
-
-        Each of the `training_subsets` copies of the batch is a risk set of its own: a patient is not compared with
-        himself.
-        """
-        copies = self.config.training_subsets if self.training else 1
-        cox, ranking = [], []
-        for parts in zip(*(x.chunk(copies) for x in (labelled, risk, time, event)), strict=True):
-            known, scores, days, status = (gather_batch(part) for part in parts)
-            cox.append(cox_loss(scores[known], days[known], status[known] == 1))
-            ranking.append(margin_ranking_loss(scores[known], days[known], status[known] == 1, margin))
-        return {"cox": torch.stack(cox).mean(), "margin": torch.stack(ranking).mean()}
 
     def _weigh(self, task: str, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. (10) for a diagnosis; eq. (13), with eq. (10) inside, for a prognosis."""
         weights = self.config.tasks[task]["loss_weights"]
         diagnosis = sum(weights[name] * losses[name] for name in ("lm", "mc", "unlikely") if name in losses)
+        alignment = losses.get("alignment", 0.0)  # CMTA alone; its paper's weight
         if self.config.tasks[task]["kind"] == "diagnosis":
-            return diagnosis
-        return weights["dig"] * diagnosis + weights["cox"] * losses["cox"] + weights["margin"] * losses["margin"]
+            return diagnosis + alignment
+        survival = weights["cox"] * losses["cox"] + weights["margin"] * losses["margin"]
+        return weights["dig"] * diagnosis + survival + alignment
 
     def _embed(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None) -> TgmmOutput:
         """A modality's embedding: the model run on that modality alone under the retrieval text, pooled (ours)."""
         embeds = {}
         for name in MODALITIES:
             alone = encoded.keep((name,))
-            pooled = pool_slots(self._guide(self.fusion(alone.tokens, alone.present), task))
+            pooled = pool_slots(self._guide(self._fuse(alone, task), task))
             unit = nn.functional.normalize(self.embedding(pooled), dim=-1)
             embeds[name] = unit * alone.present[name][:, None]
         output = TgmmOutput(

@@ -45,12 +45,16 @@ class TgmmEncoded:
 
 @dataclass
 class FusionOutput:
-    """slots (B, 7, N, d) of eq. (8), slot_mask (B, 7), gates and lambdas: subset -> name -> (B,)."""
+    """slots (B, 7, N, d) of eq. (8), slot_mask (B, 7), gates and lambdas: subset -> name -> (B,).
+
+    The fusions of `baselines_tgmm` have one slot, no gates and no lambdas; alignment: CMTA's loss by patient (B,).
+    """
 
     slots: torch.Tensor
     slot_mask: torch.Tensor
     gates: dict[str, dict[str, torch.Tensor]]
     lambdas: dict[str, dict[str, torch.Tensor]]
+    alignment: torch.Tensor | None = None
 
 
 @dataclass

@@ -313,6 +313,8 @@ def test_a_modality_that_nobody_has_is_left_out_of_the_comparisons():
     assert header == ["Task", "Metric", "Model", "Lab", "ECG", "Lab+ECG"]
     value = metrics["hf_diagnosis"]["labs+ecg"]["accuracy"]
     assert accuracy[:3] == ["hf_diagnosis", "ACC", "TGMM"] and accuracy[-1].startswith(f"{value:.2f} (")
+    components = {"fusion": "cmta", "guidance": "human", "response": "decoder"}
+    assert "TGMM with fusion cmta" in paper_tables({**metrics, "components": components})["table4.csv"]
 
 
 def test_every_key_is_documented(metrics):

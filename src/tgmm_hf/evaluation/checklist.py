@@ -40,6 +40,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         chosen_on = (
             f"Thresholds, temperatures and risk groups were chosen on a validation split, n = {validation['n']}."
         )
+    parts = "".join(f", {name} ({choice})" for name, choice in metrics.get("components", {}).items())
     size, same_data = "", UNKNOWN
     if training:
         size = f" {training['parameters']:,} parameters, {training['epochs']:g} epochs, seed {training['seed']}."
@@ -63,7 +64,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "combination only if it has all its modalities; the subgroup table scores each on what it has.",
         "12a": f"Scored: the {metrics.get('split')} split. {chosen_on}",
         "12b": "Laboratory cells in canonical units; ECG band-passed, cropped; clips resized (processor's settings).",
-        "12c": f"TGMM (arXiv 2508.13072): three encoders, fusion, textual guidance, response decoder.{size}",
+        "12c": f"TGMM (arXiv 2508.13072): three encoders{parts}.{size}",
         "12d": "One data set: differences between sites are not estimated.",
         "12e": "AUC, AUPRC, accuracy, sensitivity, specificity, PPV, NPV, Brier score, calibration slope, intercept "
         "and curve, net benefit; Harrell's and Uno's C, AUC and Brier score by day, its integral; LRAP, recall.",

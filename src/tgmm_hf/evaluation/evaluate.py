@@ -100,7 +100,7 @@ def evaluate(
         "weights": weights_digest(directory) if directory is not None and directory.is_dir() else None,
         "split": split,
         "synthetic": bayes is not None,
-        "components": {"guidance": model.config.guidance, "response": model.config.response},
+        "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
         "training": _training(directory),
         **compute_metrics(
             predictions,

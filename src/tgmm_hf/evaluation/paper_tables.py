@@ -18,8 +18,8 @@ DIRECTIONS = ("labs->ecg", "ecg->labs", "labs->echo", "echo->labs", "ecg->echo",
 FIGURES = {"diagnosis": {"ACC": "accuracy", "AUC": "auc"}, "prognosis": {"C-index": "c_index"}}
 
 
-def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, str]:
-    """File name -> CSV text. model: what the rows are called.
+def paper_tables(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> CSV text.
 
     table2: performance by modalities. table3: retrieval. table4: a diagnosis of patients who have no echo, which stands
     there instead of in table 2. table5: fusion, modalities together. table6: components of the guidance and response.
@@ -28,6 +28,8 @@ def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, s
     without_echo = [t for t in _scored(metrics) if not t[2]["echo"]["n"] and t[1] == "diagnosis"]
     retrieval = [entries for _, kind, entries in tasks_of(metrics) if kind == "retrieval"]
     components = metrics.get("components")
+    fusion = (components or {}).get("fusion", "medflex")
+    model = "TGMM" if fusion == "medflex" else f"TGMM with fusion {fusion}"
     tables: dict[str, str] = {}
     if with_echo:
         tables["table2.csv"] = as_csv(["Task", "Metric", "Model", *NAMES.values()], _rows(with_echo, [model], SUBSETS))
@@ -41,7 +43,7 @@ def paper_tables(metrics: Mapping[str, Any], model: str = "TGMM") -> dict[str, s
         tables["table4.csv"] = as_csv(["Task", "Metric", "Model", *names], _rows(without_echo, [model], WITHOUT_ECHO))
     if with_echo and components is not None:
         header = ["Task", "Metric", "Human", "Learned", "Response", "Linear", *NAMES.values()]
-        tables["table6.csv"] = as_csv(header, _rows(with_echo, _ticks(components), SUBSETS))
+        tables["table6.csv"] = as_csv(header, _rows(with_echo, ticks(components), SUBSETS))
     return tables
 
 
@@ -87,7 +89,7 @@ def _bound(value: float, percent: int) -> str:
     return f"{value * percent:.2f}"
 
 
-def _ticks(components: Mapping[str, Any]) -> list[str]:
+def ticks(components: Mapping[str, Any]) -> list[str]:
     """The tick marks of table 6: human text, learned text, response module, linear probe."""
     guidance, linear = components["guidance"], components["response"] == "linear"
     return ["✓" if on else "" for on in (guidance != "none", guidance == "human+learned", not linear, linear)]

@@ -4,11 +4,13 @@ import types
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from tgmm_hf.evaluation.unseen import training_directory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -206,24 +208,35 @@ def read_arguments(path: str | Path, overrides: Sequence[str] = ()) -> RunArgume
         FileNotFoundError: if there is no such file.
         ValueError: on anything that is not YAML, an unknown key, a missing key or a value of the wrong type, by name.
     """
+    settings = read_yaml(path)
+    for override in overrides:
+        _set(settings, override)
+    return parse_arguments(settings)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping of settings in a YAML file."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no training configuration {path}: see configs/ for examples.")
+        raise FileNotFoundError(f"There is no configuration {path}: see configs/ for examples.")
     try:
         settings = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold a mapping of settings, got {type(settings).__name__}.")
-    for override in overrides:
-        _set(settings, override)
-    return parse_arguments(settings)
+    return settings
 
 
 def parse_arguments(settings: dict[str, Any]) -> RunArguments:
     """Build [`RunArguments`] from a nested dictionary; the same checks as for a file."""
-    arguments = _build(RunArguments, settings, "")
-    assert isinstance(arguments, RunArguments)
+    return parse_dataclass(RunArguments, settings)
+
+
+def parse_dataclass(cls: type[T], settings: Any) -> T:
+    """Any dataclass of settings from a nested dictionary, with the same checks."""
+    arguments = _build(cls, settings, "")
+    assert isinstance(arguments, cls)
     return arguments
 
 

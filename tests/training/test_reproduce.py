@@ -1,0 +1,216 @@
+"""A grid of runs: what is done stays, what fails is reported, and the tables are those of the runs' own figures."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
+from tgmm_hf.evaluation.summary import compute_metrics
+from tgmm_hf.training import reproduce as module
+from tgmm_hf.training.reproduce import read_plan, reproduce
+
+TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
+ROWS: dict[str, dict[str, Any] | None] = {
+    "TGMM": None,
+    "Mean-Cat": {"model.overrides.fusion": "concat"},
+    "linear": {"model.overrides.guidance": "none", "model.overrides.response": "linear"},
+    "broken": {"model.overrides.fusion": "cmta"},
+}
+DEFAULT = {"fusion": "medflex", "guidance": "human+learned", "response": "decoder"}
+
+STUB = """
+import shutil, sys
+from pathlib import Path
+directory = Path(sys.argv[1]).parent
+with (Path({log!r})).open("a") as log:
+    log.write(f"{{directory.parent.name}}/{{directory.name}}\\n")
+source = Path({results!r}) / directory.parent.name / directory.name
+if not source.is_dir():
+    sys.exit("ValueError: there is nothing to be learned")
+shutil.copytree(source, directory / "evaluation")
+"""
+
+
+def invented_results(directory: Path, row: str, seed: int) -> None:
+    """An evaluation of 60 patients by a model whose scores are more or less noisy."""
+    patients = np.random.default_rng(0)
+    n, noise = 60, 1.0 if row == "TGMM" else 2.0
+    label, time, event = patients.random(n) < 0.5, patients.exponential(500, n) + 1, patients.random(n) < 0.6
+    generator = np.random.default_rng([seed, len(row)])
+    ids = np.array([f"p{i}" for i in range(n)])
+    pieces = []
+    for subset in SUBSETS:
+        score = label + noise * generator.normal(size=n)
+        common = {"row": np.arange(n), "id": ids, "patient_id": ids, "subset": subset}
+        probability, nothing = 1 / (1 + np.exp(-score)), np.full(n, np.nan)
+        answers = {"probability": probability, "predicted": (probability > 0.5).astype(int)}
+        known = {"risk": nothing, "label": label * 1.0, "positive": label * 1.0, "time": nothing, "event": nothing}
+        pieces.append(pd.DataFrame({**common, "task": "hf_diagnosis", **answers, **known}))
+        known = {"risk": -np.log(time) + noise * generator.normal(size=n), "label": nothing, "positive": nothing}
+        pieces.append(pd.DataFrame({**common, "task": "hf_risk", **answers, **known, "time": time, "event": event * 1}))
+    embeds = {name: generator.normal(size=(n, 4)).astype(np.float32) for name in ("labs", "ecg", "echo")}
+    everyone = {name: np.ones(n, bool) for name in embeds}
+    predictions = Predictions(pd.concat(pieces, ignore_index=True), embeds, everyone, ids, ids)
+    changed = {key.rsplit(".", 1)[1]: value for key, value in (ROWS[row] or {}).items()}
+    about = {"components": {**DEFAULT, **changed}, "training": None, "weights": "sha256:0", "code_revision": "0"}
+    directory.mkdir(parents=True)
+    predictions.table.to_parquet(directory / "predictions.parquet", index=False)
+    (directory / "metrics.json").write_text(json.dumps(about | compute_metrics(predictions, TASKS, replicates=20)))
+
+
+def write_plan(directory: Path, **changes: Any) -> Path:
+    data = directory / "data"
+    data.mkdir(exist_ok=True)
+    (data / "prepare.json").write_text(json.dumps({"data_hash": "invented"}))
+    base = {"output": "unused", "data": {"directory": str(data)}, "tasks": {"hf_diagnosis": None}}
+    (directory / "base.yaml").write_text(yaml.safe_dump(base))
+    plan = {"output": str(directory / "out"), "base": "base.yaml", "rows": ROWS, "seeds": [0, 1], "bootstrap": 100}
+    path = directory / "plan.yaml"
+    path.write_text(yaml.safe_dump({**plan, **changes}, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def stubbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory where a run copies what was invented for it, and writes its name down."""
+    for row in ("TGMM", "Mean-Cat", "linear"):
+        for seed in (0, 1):
+            invented_results(tmp_path / "results" / row / f"seed{seed}", row, seed)
+    stub = STUB.format(log=str(tmp_path / "ran.txt"), results=str(tmp_path / "results"))
+    monkeypatch.setattr(module, "child_command", lambda spec: [sys.executable, "-c", stub, str(spec)])
+    return tmp_path
+
+
+def ran(directory: Path) -> list[str]:
+    """Which runs were started since the last look."""
+    lines = sorted((directory / "ran.txt").read_text().splitlines()) if (directory / "ran.txt").is_file() else []
+    (directory / "ran.txt").unlink(missing_ok=True)
+    return lines
+
+
+def test_finished_runs_stay_and_failed_ones_stop_no_other(stubbed: Path) -> None:
+    plan = write_plan(stubbed)
+    record = reproduce(plan, workers=2, progress=False)
+    assert len(ran(stubbed)) == 8
+    failed = [run for run in record["runs"] if run["status"] == "failed"]
+    assert [(run["row"], run["seed"], run["reason"]) for run in failed] == [
+        ("broken", seed, "ValueError: there is nothing to be learned") for seed in (0, 1)
+    ]
+    again = reproduce(plan, progress=False)
+    assert ran(stubbed) == ["broken/seed0", "broken/seed1"]
+    assert again["figures"] == record["figures"]
+    # other data, or other settings: run anew
+    reproduce(write_plan(stubbed, rows={"TGMM": None}, seeds=[0]), progress=False)
+    assert ran(stubbed) == []
+    (stubbed / "out/runs/TGMM/seed0/evaluation/metrics.json").unlink()
+    (stubbed / "out/runs/TGMM/seed0/evaluation").rename(stubbed / "old")
+    reproduce(write_plan(stubbed, rows={"TGMM": None}, seeds=[0]), progress=False)
+    assert ran(stubbed) == ["TGMM/seed0"]
+    json.loads((stubbed / "out/reproduce.json").read_text())
+
+
+def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
+    reproduce(write_plan(stubbed), progress=False)
+    tables = {path.stem: pd.read_csv(path) for path in (stubbed / "out/tables").iterdir()}
+    assert set(tables) == {"table2", "table3", "table5", "table6", "differences"}
+    values = [
+        json.loads((stubbed / f"results/Mean-Cat/seed{seed}/metrics.json").read_text())["hf_diagnosis"]["ecg"]["auc"]
+        for seed in (0, 1)
+    ]
+    row = tables["table2"].query("Model == 'Mean-Cat' and Metric == 'AUC'").iloc[0]
+    assert row["ECG"] == f"{statistics.fmean(values):.3f} ± {abs(values[0] - values[1]) / 2**0.5:.3f}"
+    assert list(tables["table2"]["Model"].unique()) == ["TGMM", "Mean-Cat", "linear"]
+    # table 5: the same guidance and response; table 6: the same fusion
+    assert list(tables["table5"]["Model"].unique()) == ["TGMM", "Mean-Cat"]
+    assert list(tables["table6"]["Model"].unique()) == ["TGMM", "linear"]
+    assert list(tables["table6"].query("Model == 'linear'")["Linear"].unique()) == ["✓"]
+    assert "labs->ecg" in tables["table3"] and "LRAP of 3" in set(tables["table3"]["Metric"])
+
+
+def test_differences_are_paired_and_of_the_first_seed(stubbed: Path) -> None:
+    record = reproduce(write_plan(stubbed), progress=False)
+    found = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
+    assert len(found) == 2 * len(SUBSETS) * 2
+    entry = found["hf_diagnosis", "labs+ecg", "Mean-Cat"]
+    aucs = []
+    for row in ("TGMM", "Mean-Cat"):
+        table = pd.read_parquet(stubbed / "results" / row / "seed0" / "predictions.parquet")
+        rows = table.query("task == 'hf_diagnosis' and subset == 'labs+ecg'")
+        aucs.append(roc_auc_score(rows["label"], rows["probability"]))
+    assert entry["difference"] == pytest.approx(aucs[0] - aucs[1], abs=1e-9)
+    assert entry["difference_ci"][0] < entry["difference"] < entry["difference_ci"][1]
+    assert entry["delong_p"] <= entry["delong_p_holm"] <= 1
+    assert "delong_p" not in found["hf_risk", "labs", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"row": {}}, "Unknown settings: row"),
+        ({"rows": {}}, "at least one"),
+        ({"seeds": [0, 0]}, "different whole numbers"),
+        ({"rows": {"../up": None}}, "name of its directory"),
+        ({"rows": {"a": {"model.sise": "tiny"}}}, "model.sise"),
+        ({"rows": {"a": {"model.overrides.fusion": "mean"}}}, "fusion must be one of"),
+        ({"test": "nowhere"}, "no prepared data in nowhere"),
+    ],
+)
+def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read_plan(write_plan(tmp_path, **changes))
+
+
+def test_a_run_is_the_base_with_the_settings_of_plan_and_row(tmp_path: Path) -> None:
+    _, runs = read_plan(write_plan(tmp_path, overrides={"optimisation.epochs": 3}))
+    assert [(run.row, run.seed) for run in runs] == [(row, seed) for seed in (0, 1) for row in ROWS]
+    told = next(run for run in runs if (run.row, run.seed) == ("Mean-Cat", 1)).spec["run"]
+    assert told["model"]["overrides"] == {"fusion": "concat"}
+    assert (told["seed"], told["optimisation"]["epochs"]) == (1, 3)
+    assert told["output"] == str(tmp_path / "out/runs/Mean-Cat/seed1/model")
+    assert len({run.fingerprint for run in runs}) == len(runs)
+
+
+def test_committed_plans_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo/data").mkdir(parents=True)
+    (tmp_path / "demo/data/prepare.json").write_text(json.dumps({"data_hash": "invented"}))
+    monkeypatch.chdir(tmp_path)
+    plans = sorted((Path(__file__).resolve().parents[2] / "configs").glob("reproduce*.yaml"))
+    for path in plans:
+        plan, runs = read_plan(path)
+        assert len(runs) == len(plan.rows) * len(plan.seeds)
+    assert plans
+
+
+@pytest.mark.slow
+def test_a_grid_of_two_fusions_and_two_seeds(prepared_dir: Path, tmp_path: Path) -> None:
+    plan = write_plan(
+        tmp_path,
+        rows={"TGMM": None, "Mean-Cat": {"model.overrides.fusion": "concat"}},
+        overrides={
+            "data.directory": str(prepared_dir),
+            "tasks": {"hf_diagnosis": None, "hf_risk": None, "retrieval": None},
+            "model.overrides.echo_config": {
+                "stage_depths": [1, 1],
+                "stage_widths": [8, 16],
+                "stage_heads": [1, 2],
+                "hidden_size": 16,
+            },
+            "model.overrides.ecg_config": {"num_hidden_layers": 1},
+            "optimisation.epochs": 1,
+        },
+    )
+    record = reproduce(plan, progress=False)
+    assert [run["status"] for run in record["runs"]] == ["done"] * 4, record["runs"]
+    assert {run["components"]["fusion"] for run in record["runs"]} == {"medflex", "concat"}
+    assert len({run["weights"] for run in record["runs"]}) == 4
+    table = pd.read_csv(tmp_path / "out/tables/table2.csv")
+    assert list(table["Model"]) == ["TGMM", "Mean-Cat"] * 3
+    assert reproduce(plan, progress=False)["runs"] == record["runs"]  # seconds too: nothing ran again
