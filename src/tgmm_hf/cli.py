@@ -185,7 +185,7 @@ def curate_ptbxl(
 def add_meds_labs(
     table: Annotated[Path, typer.Argument(help="Cohort table (.parquet or .csv) with id, patient_id, index_time.")],
     events: Annotated[Path, typer.Argument(help="Directory of a MEDS data set.")],
-    codes: Annotated[Path, typer.Option(help="CSV: code (may end in *), lab_column, unit (empty: the canonical one).")],
+    codes: Annotated[Path, typer.Option(help="CSV: code, lab_column, unit (empty: the canonical one).")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     hours: Annotated[int, typer.Option(min=1, help="How long before the index time an event may lie.")] = 24,
 ) -> None:
@@ -645,7 +645,7 @@ def _pipeline(model: str, view_classifier: str | None, view_threshold: float | N
     processor = TgmmProcessor.from_pretrained(model)
     if view_classifier is not None:
         _check_model(view_classifier)
-        processor.view_classifier = StoredViewClassifier(view_classifier)
+        processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
         processor.image_processor.view_threshold = view_threshold
     return TgmmCardiacPipeline(model=TgmmModel.from_pretrained(model), processor=processor)

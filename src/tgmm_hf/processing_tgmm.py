@@ -44,7 +44,7 @@ class TgmmProcessor(ProcessorMixin):
             (paper: 512, the text encoder's positions).
 
     Attributes:
-        view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view. `from_encoders` sets it,
+        default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives none. `from_encoders` sets it,
             `save_pretrained` puts a copy into the subfolder `view_classifier/`, and `from_pretrained` finds it there.
     """
 
@@ -65,7 +65,7 @@ class TgmmProcessor(ProcessorMixin):
         self.labs_object = labs_object
         self.labs_flags = labs_flags
         self.max_labs_tokens = max_labs_tokens
-        self.view_classifier: StoredViewClassifier | None = None
+        self.default_view_classifier: StoredViewClassifier | None = None
 
     @classmethod
     def from_encoders(
@@ -102,7 +102,7 @@ class TgmmProcessor(ProcessorMixin):
             _own(EchoImageProcessor, echo),
         )
         if view_classifier is not None:
-            processor.view_classifier = StoredViewClassifier(view_classifier)
+            processor.default_view_classifier = StoredViewClassifier(view_classifier)
         return processor
 
     @classmethod
@@ -119,7 +119,9 @@ class TgmmProcessor(ProcessorMixin):
             **hub,
         )
         if found is not None:
-            processor.view_classifier = StoredViewClassifier(pretrained_model_name_or_path, subfolder=SUBFOLDER, **hub)
+            processor.default_view_classifier = StoredViewClassifier(
+                pretrained_model_name_or_path, subfolder=SUBFOLDER, **hub
+            )
         return processor
 
     @staticmethod
@@ -158,7 +160,7 @@ class TgmmProcessor(ProcessorMixin):
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
             views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
             view_classifier: names the view of a clip that `views` does not, see `EchoImageProcessor.prepare_study`;
-                `self.view_classifier` when None.
+                `self.default_view_classifier` when None.
             crop: ECG window, "center" (prediction; the default), "random" (training) or "three" (start, middle, end:
                 average the predictions).
             generator: of the random crop.
@@ -198,8 +200,8 @@ class TgmmProcessor(ProcessorMixin):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
         """As any processor, with a copy of the view classifier in `view_classifier/`."""
-        if self.view_classifier is not None:
-            self.view_classifier.copy_to(save_directory)
+        if self.default_view_classifier is not None:
+            self.default_view_classifier.copy_to(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
         # transformers leaves the saved file's entry on the object, which would then differ from the one it saved
         self.__dict__.pop("auto_map", None)
@@ -302,7 +304,7 @@ class TgmmProcessor(ProcessorMixin):
         view_classifier: Callable[..., Any] | None,
     ) -> dict[str, np.ndarray]:
         prepared: list[tuple[int, Any]] = []
-        view_classifier = view_classifier or self.view_classifier
+        view_classifier = view_classifier or self.default_view_classifier
         for index, (study, views, report) in enumerate(zip(studies, study_views, reports, strict=True)):
             if study is None:
                 continue

@@ -11,9 +11,11 @@ from tgmm_hf.cli import app
 from tgmm_hf.data.curate.meds import add_meds_labs
 from tgmm_hf.data.manifest import read_manifest
 
-CODES = (
-    "code,lab_column,unit\nLAB//50912//*,Creatinine,mg/dL\nLOINC/2951-2,Sodium,\nLAB//51003//ng/mL,Troponin T,ng/mL\n"
-)
+CODES = """code,lab_column,unit
+LAB//50912//mg/dL,Creatinine,mg/dL
+LOINC/2951-2,Sodium,
+LAB//51003//ng/mL,Troponin T,ng/mL
+"""
 EVENTS: list[tuple[int, str, str, float | None]] = [
     (1, "2150-01-02 08:00", "LAB//50912//mg/dL", 1.1),
     (1, "2150-01-02 11:00", "LAB//50912//mg/dL", 1.4),  # the last before the index time
@@ -69,10 +71,32 @@ def test_what_is_wrong_is_said(given: dict[str, Any], tmp_path: Path) -> None:
     given["table"].write_text("id,patient_id,split,labs.Sodium,index_time\na,1,train,140,2150-01-02\n")
     with pytest.raises(ValueError, match=r"has the column\(s\) labs\.Sodium already"):
         add_meds_labs(**given, out=tmp_path / "x.parquet")
+    for times in (["2150-01-02T12:00:00Z"] * 2, ["2150-01-02T12:00:00Z", "2150-01-02T12:00:00-05:00"]):
+        lines = [f"{row},{row},train,71,{time}" for row, time in enumerate(times)]
+        given["table"].write_text("\n".join(["id,patient_id,split,labs.age,index_time", *lines]) + "\n")
+        with pytest.raises(ValueError, match="index_time"):
+            add_meds_labs(**given, out=tmp_path / "x.parquet")
     given["table"].write_text("id,patient_id,split,labs.age,index_time\na,1,train,71,yesterday\n")
     with pytest.raises(ValueError, match=r"index_time of 1 row\(s\) is no ISO 8601 time, first row 1"):
         add_meds_labs(**given, out=tmp_path / "x.parquet")
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_a_unit_belongs_to_one_code(given: dict[str, Any], tmp_path: Path) -> None:
+    given["codes"].write_text("code,lab_column,unit\nX,Glucose,mg/dL\nX,Glucose,mmol/L\n")
+    with pytest.raises(ValueError, match="X occurs more than once"):
+        add_meds_labs(**given, out=tmp_path / "x.parquet")
+
+
+def test_events_with_a_time_zone_are_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    shard = next(given["events"].rglob("*.parquet"))
+    events = pd.read_parquet(shard)
+    events["time"] = events["time"].dt.tz_localize("UTC")
+    for path in given["events"].rglob("*.parquet"):
+        path.unlink()
+    events.to_parquet(shard, index=False)
+    with pytest.raises(ValueError, match="expected timestamps without a time zone"):
+        add_meds_labs(**given, out=tmp_path / "x.parquet")
 
 
 def test_the_command(given: dict[str, Any], tmp_path: Path) -> None:

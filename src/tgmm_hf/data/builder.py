@@ -188,7 +188,7 @@ def make_preparer(manifest: Manifest, processor: TgmmProcessor) -> RecordPrepare
         processor.image_processor,
         manifest.root,
         manifest.tasks,
-        processor.view_classifier,
+        processor.default_view_classifier,
     )
 
 

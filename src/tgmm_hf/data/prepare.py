@@ -38,7 +38,7 @@ from tgmm_hf.data.shards import Shard, is_done, read_json, remove_temporary_file
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 SHARD_SIZE = 32  # records; what a killed run loses at most, per process
-FORMAT = 2  # raise when the prepared rows change, so that old shards are not taken for new ones
+FORMAT = 3  # raise when the prepared rows change, so that old shards are not taken for new ones
 ECG_BYTES = 2500 * (12 * 4 + 4)  # 10 s; Arrow adds four bytes to every innermost list
 SAMPLE = 8  # records that a dry run prepares
 FORGOTTEN = 3600  # seconds after which a temporary file that nobody writes to belongs to a killed run
@@ -184,8 +184,8 @@ def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
         "feature_extractor": processor.feature_extractor.to_dict(),
         "image_processor": processor.image_processor.to_dict(),
     }
-    if processor.view_classifier is not None:
-        settings["view_classifier"] = processor.view_classifier.describe()
+    if processor.default_view_classifier is not None:
+        settings["view_classifier"] = processor.default_view_classifier.describe()
     return settings
 
 

@@ -29,8 +29,8 @@ def add_meds_labs(
     Args:
         table: cohort table, `.csv` or `.parquet`, with the columns id, patient_id (MEDS' subject_id) and index_time.
         events: MEDS data set: a directory with Parquet files anywhere below it.
-        codes: CSV with the columns code (whole, or its beginning and `*`), lab_column and unit (empty: the canonical
-            one). Several codes may fill one column; the latest event wins.
+        codes: CSV with the columns code, lab_column and unit (empty: the canonical one). Several codes, each with its
+            unit, may fill one column; the latest event wins.
         out: Parquet file to write: the table's columns, and `labs.<column>`, `unit.<column>` for every listed column.
         hours: how long before the index time an event may lie. Nothing after it is taken.
 
@@ -39,7 +39,8 @@ def add_meds_labs(
 
     Raises:
         FileNotFoundError: no table, list or Parquet file.
-        ValueError: columns are missing, an index time cannot be read, ids repeat, or the table has the columns already.
+        ValueError: columns are missing, an index time cannot be read, ids or codes repeat, the table has the columns
+            already, or a time has a time zone (MEDS' own have none, so which events came first could not be told).
     """
     table, codes, out = Path(table), Path(codes), Path(out)
     if hours <= 0:
@@ -50,6 +51,8 @@ def add_meds_labs(
     rows, listed = _read(table, TABLE_COLUMNS), _read(codes, ("code", "lab_column"))
     people = _people(table, rows)
     listed = listed.assign(unit=listed["unit"].fillna("") if "unit" in listed else "")[["code", "lab_column", "unit"]]
+    if repeated := sorted(listed.loc[listed["code"].duplicated(), "code"]):
+        raise ValueError(f"{codes.name}: {', '.join(repeated)} occurs more than once: one line and unit a code.")
     columns = list(dict.fromkeys(listed["lab_column"]))
     if taken := [name for name in columns if f"labs.{name}" in rows]:
         raise ValueError(f"{table.name} has the column(s) labs.{', labs.'.join(taken)} already: remove them first.")
@@ -58,6 +61,9 @@ def add_meds_labs(
         database.read_parquet([str(path) for path in shards], union_by_name=True).create_view("all_events")
         _require(f"{events}", database.table("all_events").columns, EVENT_COLUMNS)
         database.execute(f"CREATE VIEW events AS SELECT {names} FROM all_events")
+        zone = str(dict(zip(EVENT_COLUMNS, database.table("events").types, strict=True))["time"])
+        if not zone.startswith("TIMESTAMP") or "ZONE" in zone or "TZ" in zone:
+            raise ValueError(f"{events}: time is {zone}, expected timestamps without a time zone.")
         database.register("people", people)
         database.register("codes", listed)
         sql = files("tgmm_hf.data.curate").joinpath("meds_labs.sql").read_text(encoding="utf-8")
@@ -92,6 +98,10 @@ def _require(name: str, columns: list[str], required: tuple[str, ...]) -> None:
 def _people(table: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Id, patient and index time of every row."""
     people = rows[list(TABLE_COLUMNS)].assign(id=rows["id"].astype(str), patient_id=rows["patient_id"].astype(str))
+    if rows["index_time"].astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$").any():
+        raise ValueError(
+            f"{table.name}: index_time has a time zone, MEDS' times have none: give local times without it."
+        )
     people["index_time"] = pd.to_datetime(rows["index_time"], errors="coerce", format="ISO8601")
     if unread := [number for number, time in enumerate(people["index_time"], start=1) if pd.isna(time)]:
         raise ValueError(

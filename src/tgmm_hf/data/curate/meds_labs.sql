@@ -1,5 +1,5 @@
--- The last event of each listed code in the hours up to a row's index time. Codes match whole, or by their beginning where
--- the list ends them in *. Patients are compared as text: MEDS has integers, a table may have anything.
+-- The last number of each column in the hours up to a row's index time. Codes match whole, since a code often holds the unit.
+-- Patients are compared as text: MEDS has integers, a table may have anything.
 CREATE TABLE results AS
 SELECT
     t.id,
@@ -9,7 +9,7 @@ SELECT
     e.code,
     e.numeric_value AS number
 FROM events AS e
-JOIN codes AS c ON e.code = c.code OR (c.code LIKE '%*' AND starts_with(e.code, rtrim(c.code, '*')))
+JOIN codes AS c USING (code)
 JOIN people AS t
     ON CAST(e.subject_id AS VARCHAR) = t.patient_id
     AND e.time BETWEEN t.index_time - to_hours(getvariable('hours')) AND t.index_time;
