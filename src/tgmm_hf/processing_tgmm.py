@@ -44,8 +44,9 @@ class TgmmProcessor(ProcessorMixin):
             (paper: 512, the text encoder's positions).
 
     Attributes:
-        default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives none. `from_encoders` sets it,
-            `save_pretrained` puts a copy into the subfolder `view_classifier/`, and `from_pretrained` finds it there.
+        default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives none.
+            `from_encoders` sets it, `save_pretrained` puts a copy into the subfolder `view_classifier/`, and
+            `from_pretrained` finds it there.
     """
 
     def __init__(
