@@ -6,6 +6,7 @@ and whose config declares the size of its input, see `DECLARED`.
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
 
 from .configuration_tgmm import LEADS, encoder_config
 from .modeling_echo_mvit import EchoMvitModel
@@ -22,6 +24,9 @@ from .modeling_st_mem import StMemModel
 
 ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
 """Encoder classes that travel with a saved model; any other model type goes through `AutoModel`."""
+
+RECORDS = ("hidden_states", "attentions")
+"""What an encoder returns beside its tokens, if it is asked to."""
 
 DECLARED = {
     "labs": ("hidden_size", "vocab_size", "max_position_embeddings"),
@@ -106,6 +111,32 @@ def run_encoder(
         hidden_states=output.get("hidden_states"),
         attentions=output.get("attentions"),
     )
+
+
+@dataclass
+class EncodedPart:
+    """One modality of a batch, only the `rows` (n,) that have it: summary (n, D), tokens (n, L, D), token_mask (n,
+    L), and the encoder's `RECORDS` where it returned them."""
+
+    rows: torch.Tensor
+    summary: torch.Tensor
+    tokens: torch.Tensor
+    token_mask: torch.Tensor
+    records: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, rows: torch.Tensor, width: int) -> "EncodedPart":
+        nothing = torch.zeros(0, width, device=rows.device)
+        return cls(rows, nothing, nothing[:, None], torch.zeros(0, 1, dtype=torch.bool, device=rows.device))
+
+    def scatter(self, batch_size: int) -> torch.Tensor:
+        """Summaries at their places in the batch: (B, D), zeros elsewhere."""
+        return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
+
+
+def recorded(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Hidden states and attentions of an encoder's output, those that it has."""
+    return {name: encoded[name] for name in RECORDS if encoded.get(name) is not None}
 
 
 def labs_rows(

@@ -5,7 +5,7 @@ tokens, S task-text tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .baselines_tgmm import BASELINES, DeepAvFusion
 from .configuration_tgmm import MODALITIES, SLOTS, EchoMvitConfig, StMemConfig, TgmmConfig, TgmmTask, check_task
 from .encoders_tgmm import (
+    RECORDS,
+    EncodedPart,
     batch_size_of,
     build_encoder,
     check_divisible,
@@ -26,6 +28,7 @@ from .encoders_tgmm import (
     labs_rows,
     last_parts,
     load_encoder,
+    recorded,
     rows_and_mask,
     run_encoder,
     text_head,
@@ -61,7 +64,6 @@ from .view_classification_echo import StoredViewClassifier
 
 PIPELINE_TASK = "cardiac-analysis"
 
-RECORDS = ("hidden_states", "attentions")
 """What the model and its encoders return beside their output when `output_<name>` asks for it."""
 
 IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss"}
@@ -161,6 +163,11 @@ class TgmmPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         else:
             super()._init_weights(module)
+
+    @classmethod
+    def get_init_context(cls, *args: Any, **kwargs: Any) -> list[Any]:
+        """As any model's; `from_pretrained` draws no weights that it is about to load."""
+        return [*super().get_init_context(*args, **kwargs), init.no_init_weights()]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save config, weights and code so that every Auto class and `pipeline("cardiac-analysis")` find theirs.
@@ -369,16 +376,17 @@ class TgmmModel(TgmmPreTrainedModel):
             present[name] = torch.zeros(batch_size, dtype=torch.bool, device=device)
             tokens[name] = empty
             if part is None and self.training and several_processes():  # the others may have some, and need our part
-                part = _Part.empty(present[name].nonzero()[:, 0], getattr(self.config, f"{name}_config").hidden_size)
+                width = getattr(self.config, f"{name}_config").hidden_size
+                part = EncodedPart.empty(present[name].nonzero()[:, 0], width)
             if part is not None and (len(part.rows) or (self.training and several_processes())):
                 pooled = pools[name](part.summary, part.tokens, part.token_mask)
                 tokens[name] = empty.to(pooled.dtype).index_copy(0, part.rows, pooled)
                 present[name][part.rows] = True
-        recorded = {
+        by_record = {
             record: {name: part.records[record] for name, part in parts.items() if part and record in part.records}
             for record in RECORDS
         }
-        return TgmmEncoded(tokens, present, **recorded)
+        return TgmmEncoded(tokens, present, **by_record)
 
     def answer(
         self,
@@ -575,12 +583,12 @@ class TgmmModel(TgmmPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         trunk: torch.Tensor | None = None,
         **records: Any,
-    ) -> "_Part | None":
+    ) -> EncodedPart | None:
         if input_ids is None and trunk is None:
             return None
         rows, mask, order = labs_rows(input_ids, attention_mask)
         if not len(rows):
-            return _Part.empty(rows, self.config.labs_config.hidden_size)
+            return EncodedPart.empty(rows, self.config.labs_config.hidden_size)
         if trunk is None:
             encoded = self.labs_encoder(
                 input_ids=input_ids[rows].gather(1, order), attention_mask=mask, return_dict=True, **records
@@ -589,7 +597,7 @@ class TgmmModel(TgmmPreTrainedModel):
             states = self._checked_trunk("labs", trunk, len(rows), records)
             encoded = BaseModelOutput(text_head(self.labs_encoder, states, mask, self.trainable_layers))
         hidden = encoded.last_hidden_state.to(self.view_embeddings.weight.dtype)
-        return _Part(rows, hidden[:, 0], hidden, mask.bool(), _records(encoded))
+        return EncodedPart(rows, hidden[:, 0], hidden, mask.bool(), recorded(encoded))
 
     def _encode_ecg(
         self,
@@ -597,12 +605,12 @@ class TgmmModel(TgmmPreTrainedModel):
         ecg_mask: torch.Tensor | None = None,
         trunk: torch.Tensor | None = None,
         **records: Any,
-    ) -> "_Part | None":
+    ) -> EncodedPart | None:
         if ecg_values is None and trunk is None:
             return None
         rows, mask = rows_and_mask(ecg_values, ecg_mask)
         if not len(rows):
-            return _Part.empty(rows, self.config.ecg_config.hidden_size)
+            return EncodedPart.empty(rows, self.config.ecg_config.hidden_size)
         mask, dtype = mask[rows], self.view_embeddings.weight.dtype
         knows_mask = self.config.ecg_config.model_type == StMemConfig.model_type
         if trunk is None:
@@ -617,7 +625,7 @@ class TgmmModel(TgmmPreTrainedModel):
         token_mask = mask.new_ones(hidden.shape[:2])
         if knows_mask:
             token_mask = mask.repeat_interleave(hidden.shape[1] // mask.shape[1], dim=1)
-        return _Part(rows, encoded.pooler_output.to(dtype), hidden, token_mask, _records(encoded))
+        return EncodedPart(rows, encoded.pooler_output.to(dtype), hidden, token_mask, recorded(encoded))
 
     def _encode_echo(
         self,
@@ -625,13 +633,13 @@ class TgmmModel(TgmmPreTrainedModel):
         view_mask: torch.Tensor | None = None,
         trunk: torch.Tensor | None = None,
         **records: Any,
-    ) -> "_Part | None":
+    ) -> EncodedPart | None:
         """One token a view: the clip's pooled output plus a learned embedding of the view."""
         if pixel_values_videos is None and trunk is None:
             return None
         rows, mask = rows_and_mask(pixel_values_videos, view_mask)
         if not len(rows):
-            return _Part.empty(rows, self.config.echo_config.hidden_size)
+            return EncodedPart.empty(rows, self.config.echo_config.hidden_size)
         dtype = self.view_embeddings.weight.dtype
         if trunk is None:
             own = self.config.echo_config.model_type == EchoMvitConfig.model_type
@@ -645,7 +653,7 @@ class TgmmModel(TgmmPreTrainedModel):
         views = features.new_zeros(*mask.shape, features.shape[-1]).index_put((patient, view), features)
         tokens = views.index_put((patient, view), features + self.view_embeddings(view).to(features.dtype))[rows]
         summary = views[rows].sum(1) / mask[rows].sum(1, keepdim=True)
-        return _Part(rows, summary, tokens, mask[rows], _records(encoded))
+        return EncodedPart(rows, summary, tokens, mask[rows], recorded(encoded))
 
     def _checked_trunk(
         self, modality: str, trunk: torch.Tensor, number: int, records: Mapping[str, Any]
@@ -796,32 +804,6 @@ class TgmmModel(TgmmPreTrainedModel):
                 return  # nothing projects text to the model's width: the random start stays
             rows = self.guidance.project_text(rows)
         self.response.embedding.weight[ResponseDecoder.OFFSET + first :].copy_(rows)
-
-
-@dataclass
-class _Part:
-    """One modality of a batch, only the `rows` (n,) that have it: summary (n, D), tokens (n, L, D), token_mask (n,
-    L), and the encoder's `RECORDS` where it returned them."""
-
-    rows: torch.Tensor
-    summary: torch.Tensor
-    tokens: torch.Tensor
-    token_mask: torch.Tensor
-    records: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def empty(cls, rows: torch.Tensor, width: int) -> "_Part":
-        nothing = torch.zeros(0, width, device=rows.device)
-        return cls(rows, nothing, nothing[:, None], torch.zeros(0, 1, dtype=torch.bool, device=rows.device))
-
-    def scatter(self, batch_size: int) -> torch.Tensor:
-        """Summaries at their places in the batch: (B, D), zeros elsewhere."""
-        return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
-
-
-def _records(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
-    """Hidden states and attentions of an encoder's output, those that it has."""
-    return {name: encoded[name] for name in RECORDS if encoded.get(name) is not None}
 
 
 class TgmmForSequenceClassification(TgmmPreTrainedModel):
