@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tgmm_hf.evaluation.metrics import (
+    Draws,
     Estimate,
     UndefinedFigureError,
     _ratio,
@@ -128,14 +129,14 @@ def figures_by_day(
     risk: NDArray,
     time: NDArray,
     event: NDArray,
-    counts: NDArray,
+    draws: Draws,
     days: list[float],
     baseline: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Everything of this module for one modality combination.
 
     Args:
-        risk: scores (n,). time: days (n,). event: 0 / 1 / 2, (n,). counts: resamples (R, n).
+        risk: scores (n,). time: days (n,). event: 0 / 1 / 2, (n,). draws: from `bootstrap_draws`.
         days: the days to report.
         baseline: the model's stored hazards (`fit_baseline_hazards`), for probabilities; None if there are none.
 
@@ -150,29 +151,29 @@ def figures_by_day(
         missing = Estimate(None, None, reason)
         entry |= missing.entry("uno_c") | missing.entry("ibs") | missing.entry("ibs_of_incidence")
         return entry | {"by_day": {f"{day:g}": _nothing_at(time, event, day) for day in days}}
-    entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), counts).entry("uno_c")
+    entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), draws.by_outcome).entry("uno_c")
     as_they_are = Censoring.of(time, event == 0, np.ones((1, len(time))))
-    resampled = Censoring.of(time, event == 0, counts)
+    by_outcome, free = (Censoring.of(time, event == 0, counts) for counts in draws)
 
-    def figure(compute: Callable[[Censoring], NDArray]) -> Estimate:
+    def figure(compute: Callable[[Censoring], NDArray], resampled: Censoring) -> Estimate:
         return estimate_of_values(compute(as_they_are)[0], compute(resampled))
 
     grid = np.linspace(0, last, GRID_STEPS + 1)
     incidence = np.broadcast_to(_incidence_at(time, event, grid), (len(risk), len(grid)))
-    entry |= figure(partial(integrated_brier, incidence, time, event, days=grid)).entry("ibs_of_incidence")
+    entry |= figure(partial(integrated_brier, incidence, time, event, days=grid), free).entry("ibs_of_incidence")
     predicted, reason = _predicted(risk, grid, baseline)
     if predicted is None:
         entry |= Estimate(None, None, reason).entry("ibs")
     else:
-        entry |= figure(partial(integrated_brier, predicted, time, event, days=grid)).entry("ibs")
+        entry |= figure(partial(integrated_brier, predicted, time, event, days=grid), free).entry("ibs")
     entry["by_day"] = {}
     for day in days:
         if reasons_against(time, event, day) is not None:
             entry["by_day"][f"{day:g}"] = _nothing_at(time, event, day)
             continue
         at = _numbers(time, event, day)
-        at |= figure(partial(auc_by_day, risk, time, event, day=day)).entry("auc")
-        at |= estimate(partial(_resampled_incidence, time, event, day), counts).entry("observed")
+        at |= figure(partial(auc_by_day, risk, time, event, day=day), by_outcome).entry("auc")
+        at |= estimate(partial(_resampled_incidence, time, event, day), draws.free).entry("observed")
         when = np.array([day])
         constant = np.full((len(risk), 1), at["observed"])
         at["brier_of_incidence"] = float(brier_by_day(constant, time, event, as_they_are, when)[0, 0])
@@ -181,7 +182,7 @@ def figures_by_day(
         if predicted is None:
             at |= Estimate(None, None, reason).entry("brier")
         else:
-            at |= figure(partial(_brier_at, predicted, time, event, when)).entry("brier")
+            at |= figure(partial(_brier_at, predicted, time, event, when), free).entry("brier")
         entry["by_day"][f"{day:g}"] = at
     return entry
 

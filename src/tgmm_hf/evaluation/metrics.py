@@ -7,7 +7,7 @@ cheap and paired differences trivial: subtract two figures taken under the same 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -151,6 +151,27 @@ def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: 
             len(members), np.full(len(members), 1 / len(members)), size=replicates
         )
     return counts[:, patient_of_row]
+
+
+class Draws(NamedTuple):
+    """Two sets of resamples of the same rows: for figures within outcome classes, and for all others.
+
+    Attributes:
+        by_outcome: numbers of patients kept within each outcome, (R, n). For figures that do not depend on the
+            prevalence (AUC, concordance, sensitivity, specificity): every resample has all classes.
+        free: all patients drawn alike, (R, n). For figures that do (calibration, Brier scores, accuracy, predictive
+            values, net benefit, AUPRC, incidence): with the prevalence held fixed their intervals are too narrow.
+    """
+
+    by_outcome: NDArray
+    free: NDArray
+
+
+def bootstrap_draws(patients: ArrayLike, outcome: ArrayLike, replicates: int, seed: int) -> Draws:
+    """Both sets of resamples; arguments as of `bootstrap_counts`, with the outcome as stratum."""
+    return Draws(
+        bootstrap_counts(patients, outcome, replicates, seed), bootstrap_counts(patients, None, replicates, seed)
+    )
 
 
 def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:

@@ -15,7 +15,7 @@ from datasets import Dataset
 from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
-from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_auc
+from tgmm_hf.evaluation.metrics import bootstrap_draws, estimate, resampled_auc
 from tgmm_hf.evaluation.survival import resampled_c_index
 
 SMALLEST_GROUP = 20
@@ -145,15 +145,17 @@ def _figures(
         reason = f"not scored, n < {SMALLEST_GROUP}"
         return entry | {headline: None, f"{headline}_ci": None, f"{headline}_missing": reason}
     strata = rows["label" if kind == "diagnosis" else "event"]
-    counts = bootstrap_counts(rows["patient_id"].to_numpy(), strata.to_numpy(), replicates, seed)
+    draws = bootstrap_draws(rows["patient_id"], strata, replicates, seed)
     if kind == "prognosis":
         risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
-        return entry | estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), counts).entry("c_index")
+        return entry | estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), draws.by_outcome).entry(
+            "c_index"
+        )
     probability, positive = rows["probability"].to_numpy(np.float64, copy=True), rows["positive"].to_numpy(np.float64)
     named = np.zeros(len(rows), dtype=bool)
     for subset, point in points.items():
         members = (rows["subset"] == subset).to_numpy()
         probability[members] = point.scaled(probability[members])
         named[members] = probability[members] >= point.threshold
-    entry |= estimate(lambda drawn: resampled_auc(probability, positive, drawn), counts).entry("auc")
-    return entry | decision_figures(named, positive, counts)
+    entry |= estimate(lambda drawn: resampled_auc(probability, positive, drawn), draws.by_outcome).entry("auc")
+    return entry | decision_figures(named, positive, draws)
