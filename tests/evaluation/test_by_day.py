@@ -164,6 +164,20 @@ def test_everything_of_one_combination():
     assert late["auc"] is None and "0 rows observed beyond" in late["auc_missing"] and late["brier"] is None
 
 
+def test_brier_and_incidence_are_drawn_freely_and_ranks_within_outcomes():
+    risk, time, event = follow_up(n=300)
+    draws, baseline = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
+    entry, strata, free = (
+        figures_by_day(risk, time, event, drawn, [500.0], baseline)
+        for drawn in (draws, Draws(*[draws.by_outcome] * 2), Draws(*[draws.free] * 2))
+    )
+    figures, in_strata, freely = (e | e["by_day"]["500"] for e in (entry, strata, free))
+    for name in ("ibs_ci", "ibs_of_incidence_ci", "brier_ci", "observed_ci"):
+        assert figures[name] == freely[name] != in_strata[name]
+    for name in ("uno_c_ci", "auc_ci"):
+        assert figures[name] == in_strata[name] != freely[name]
+
+
 def test_too_few_events_or_no_baseline_give_reasons():
     risk, time, event = follow_up(n=20)
     draws = Draws(once(20), once(20))

@@ -70,8 +70,8 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "and curve, net benefit; Harrell's and Uno's C, AUC and Brier score by day, its integral; LRAP, recall.",
         "12f": f"The model was scored as it is.{scaling}",
         "12g": "Predictions come from the saved model itself, batch by batch: predictions.parquet.",
-        "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome only for figures "
-        "that do not depend on the prevalence.",
+        "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome only for "
+        "figures that do not depend on the prevalence.",
         "14": "Figures by sex, age, ethnicity and missingness; groups under 20 are counted, not scored.",
         "15": f"Probability of each candidate; risk score, higher is earlier. Thresholds: {thresholds or 'none'}.",
         "16": same_data,
