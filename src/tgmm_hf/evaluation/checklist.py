@@ -72,7 +72,8 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "12g": "Predictions come from the saved model itself, batch by batch: predictions.parquet.",
         "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome only for "
         "figures that do not depend on the prevalence.",
-        "14": "Figures by sex, age, ethnicity and missingness; groups under 20 are counted, not scored.",
+        "14": "Figures by sex, age, ethnicity and missingness; groups under 20, or with under 10 "
+        "cases, are counted, not scored.",
         "15": f"Probability of each candidate; risk score, higher is earlier. Thresholds: {thresholds or 'none'}.",
         "16": same_data,
         "18e": f"Data: SHA-256 {metrics.get('data_hash')}; access is for its owner to state.",
