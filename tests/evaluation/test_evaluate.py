@@ -22,6 +22,7 @@ from tgmm_hf.evaluation.paper_tables import paper_tables
 from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
 from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
+from tgmm_hf.evaluation.survival import fit_baseline_hazards
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {
@@ -271,6 +272,18 @@ def test_temperature_and_a_stated_sensitivity(predictions, validation, metrics):
     assert other["brier"] == pytest.approx(brier_score_loss(rows["label"], used), abs=1e-12) != plain["brier"]
     assert other["auc"] == plain["auc"] and other["accuracy"] == plain["accuracy"]
     assert "0.9" in other["threshold"]["rule"]
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_risks_by_day_that_are_worse_than_the_incidence_are_warned_of(predictions, shift):
+    own = predictions.scored("hf_risk", FULL)
+    baseline = fit_baseline_hazards(own["risk"].to_numpy(), own["time"].to_numpy(), own["event"].to_numpy())
+    baseline["risk_center"] -= shift  # everybody's risk is far too high; the ranks stay
+    tasks = TASKS | {"hf_risk": TASKS["hf_risk"] | {"baselines": {FULL: baseline}}}
+    metrics = compute_metrics(predictions, tasks, replicates=20)
+    day = metrics["hf_risk"][FULL]["by_day"]["365"]
+    assert (day["brier"] > day["brier_of_incidence"]) is (shift > 0)
+    assert any("worse than giving everybody the incidence" in text for text in metrics["warnings"]) is (shift > 0)
 
 
 def test_nothing_is_chosen_without_validation_patients(predictions):

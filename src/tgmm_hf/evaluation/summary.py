@@ -293,6 +293,8 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
                 f"{task}: n = {entry['n']}, {rare} {what}. Below {SMALL_N} / {SMALL_CLASS} percentile intervals are "
                 "too narrow: read them as a rough guide."
             )
+        if kind == "prognosis" and _worse_than_incidence(entry):
+            found.append(f"{task}: risks by day are worse than giving everybody the incidence: read the ranks.")
         slope = entry.get("calibration_slope_ci")
         if slope is not None and not slope[0] <= 1 <= slope[1]:
             found.append(
@@ -300,3 +302,10 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
                 f"{entry['calibration_slope']:.2f}, 1 is right): read the ranks, not the percentages."
             )
     return found
+
+
+def _worse_than_incidence(entry: Mapping[str, Any]) -> bool:
+    """Whether a Brier score, at any report day or integrated, is above that of the incidence."""
+    figures = [(entry["ibs"], entry["ibs_of_incidence"])]
+    figures += [(at["brier"], at.get("brier_of_incidence")) for at in entry["by_day"].values()]
+    return any(own is not None and constant is not None and own > constant for own, constant in figures)
