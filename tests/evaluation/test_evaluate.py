@@ -23,6 +23,7 @@ from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
 from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.evaluation.tables import decision_table, headline
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {
@@ -260,9 +261,10 @@ def test_thresholds_come_from_validation_patients(predictions, validation, metri
 
 
 def test_temperature_and_a_stated_sensitivity(predictions, validation, metrics):
-    other = compute_metrics(
+    entries = compute_metrics(
         predictions, TASKS, validation=validation, sensitivity=0.9, temperature=True, replicates=50
-    )["hf_diagnosis"]["ecg"]
+    )["hf_diagnosis"]
+    other = entries["ecg"]
     plain = metrics["hf_diagnosis"]["ecg"]
     own = validation.scored("hf_diagnosis", "ecg").dropna(subset="label")
     temperature = fit_temperature(own["probability"].to_numpy(), own["label"].to_numpy())
@@ -272,6 +274,15 @@ def test_temperature_and_a_stated_sensitivity(predictions, validation, metrics):
     assert other["brier"] == pytest.approx(brier_score_loss(rows["label"], used), abs=1e-12) != plain["brier"]
     assert other["auc"] == plain["auc"] and other["accuracy"] == plain["accuracy"]
     assert "0.9" in other["threshold"]["rule"]
+    # who has the model's own probability, as from `tgmm predict`, decides alike by of_model
+    value, of_model = other["threshold"]["value"], other["threshold"]["of_model"]
+    np.testing.assert_array_equal(rows["probability"] >= of_model, used >= value)
+    assert of_model == pytest.approx(1 / (1 + ((1 - value) / value) ** temperature)) and abs(of_model - value) > 0.01
+    assert plain["threshold"]["of_model"] == plain["threshold"]["value"]
+    assert decision_table("dx", entries).rows[1][1:3] == [f"{value:.3f}", f"{of_model:.3f}"]
+    assert "unscaled" not in " ".join(decision_table("dx", metrics["hf_diagnosis"]).header)
+    own_of_all = entries[FULL]["threshold"]["of_model"]
+    assert f"({own_of_all:.2f} of the model's own)" in headline("dx", "diagnosis", entries)[1]
 
 
 @pytest.mark.parametrize("shift", [0.0, 5.0])

@@ -46,7 +46,17 @@ class OperatingPoint:
         return probability if self.temperature is None else scaled(probability, self.temperature)
 
     def entry(self) -> dict[str, Any]:
-        return {"value": self.threshold, "rule": self.rule, "chosen_on": self.chosen_on}
+        return {
+            "value": self.threshold,
+            "of_model": self.of_model(),
+            "rule": self.rule,
+            "chosen_on": self.chosen_on,
+        }
+
+    def of_model(self) -> float:
+        """The threshold of the model's own probability, which `tgmm predict` gives: who reaches it, reaches
+        `threshold` once scaled."""
+        return self.threshold if self.temperature is None else float(expit(self.temperature * logit(self.threshold)))
 
 
 def choose_operating_point(

@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from tgmm_hf.encoders_tgmm import read_licence
 from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES
-from tgmm_hf.evaluation.tables import text_estimate
+from tgmm_hf.evaluation.tables import text_estimate, text_threshold
 from tgmm_hf.view_classification_echo import SUBFOLDER
 
 CITATION = """\
@@ -264,7 +264,10 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
     for task, combination, entry in _entries(metrics):
         if "threshold" in entry and combination == "labs+ecg+echo":
             point = entry["threshold"]
-            lines += ["", f"{task}, threshold {point['value']:.3f}: {point['rule']}, chosen on {point['chosen_on']}."]
+            lines += [
+                "",
+                f"{task}, threshold {text_threshold(entry)}: {point['rule']}, chosen on {point['chosen_on']}.",
+            ]
     warnings = [f"\n> {warning}" for warning in metrics.get("warnings", [])]
     return "## Results\n\n" + "\n".join([*lines, *warnings])
 
