@@ -297,6 +297,22 @@ def test_risks_by_day_that_are_worse_than_the_incidence_are_warned_of(prediction
     assert any("worse than giving everybody the incidence" in text for text in metrics["warnings"]) is (shift > 0)
 
 
+def test_the_checklist_says_on_whom_things_were_chosen(metrics):
+    answer = {number: text for number, _, text in checklist(metrics)}["12a"]
+    assert metrics["hf_diagnosis"][FULL]["threshold"]["chosen_on"] in answer
+    assert metrics["hf_risk"][FULL]["risk_groups"]["chosen_on"] in answer
+    # a validation split that was too small: 0.5, and the cut of the baseline
+    few = metrics | {"validation": {"n": 9}}
+    for task, key, chosen in (
+        ("hf_diagnosis", "threshold", "nobody: 9 patients"),
+        ("hf_risk", "risk_groups", "mean of train"),
+    ):
+        entry = metrics[task][FULL]
+        few[task] = metrics[task] | {FULL: entry | {key: entry[key] | {"chosen_on": chosen}}}
+    answer = {number: text for number, _, text in checklist(few)}["12a"]
+    assert "nobody: 9 patients" in answer and "mean of train" in answer and "validation" not in answer
+
+
 def test_nothing_is_chosen_without_validation_patients(predictions):
     metrics = compute_metrics(predictions, TASKS, replicates=20)
     point = metrics["hf_diagnosis"]["labs"]["threshold"]

@@ -29,17 +29,12 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
     outcomes = ", ".join(f"{task} ({kind})" for task, kind, _ in tasks)
     numbers = "; ".join(f"{task}: {_counts(kind, entry)}" for task, kind, entry in _whole(tasks))
     data = f"Prepared data {metrics.get('data')}, SHA-256 {metrics.get('data_hash')}, split {metrics.get('split')}."
-    validation, training = metrics.get("validation"), metrics.get("training")
+    training = metrics.get("training")
     thresholds = "; ".join(
         f"{task} {entry['threshold']['value']:.3f} ({entry['threshold']['rule']})"
         for task, kind, entry in _whole(tasks)
         if kind == "diagnosis"
     )
-    chosen_on = "There was no validation split, so thresholds are 0.5."
-    if validation:
-        chosen_on = (
-            f"Thresholds, temperatures and risk groups were chosen on a validation split, n = {validation['n']}."
-        )
     parts = "".join(f", {name} ({choice})" for name, choice in metrics.get("components", {}).items())
     size, same_data = "", UNKNOWN
     if training:
@@ -62,7 +57,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "10": f"No size was calculated. Scored: {numbers}.",
         "11": "No imputation: a missing cell, lead, view or modality is masked. An admission is scored under a "
         "combination only if it has all its modalities; the subgroup table scores each on what it has.",
-        "12a": f"Scored: the {metrics.get('split')} split. {chosen_on}",
+        "12a": f"Scored: the {metrics.get('split')} split. {_chosen_on(tasks)}",
         "12b": "Laboratory cells in canonical units; ECG band-passed, cropped; clips resized (processor's settings).",
         "12c": f"TGMM (arXiv 2508.13072): three encoders{parts}.{size}",
         "12d": "One data set: differences between sites are not estimated.",
@@ -89,6 +84,18 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "27a": "A missing modality, lead, view or cell is left out and reported; input that cannot be used is refused "
         "with its reason.",
     }
+
+
+def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
+    """On whom each task's threshold (with its temperature) or cut between risk groups was chosen."""
+    sentences = []
+    for task, kind, entry in _whole(tasks):
+        what, key = (
+            ("threshold and temperature", "threshold") if kind == "diagnosis" else ("risk groups", "risk_groups")
+        )
+        chosen = entry[key]
+        sentences.append(f"{task}, {what} chosen on {'nobody' if chosen is None else chosen['chosen_on']}.")
+    return " ".join(sentences)
 
 
 def _counts(kind: str, entry: Mapping[str, Any]) -> str:
