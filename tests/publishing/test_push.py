@@ -21,6 +21,7 @@ from tiny_models import random_batch, smallest_model, tiny_tokenizer
 from tgmm_hf import TgmmModel, default_processor
 from tgmm_hf.cli import main
 from tgmm_hf.evaluation.unseen import weights_digest
+from tgmm_hf.publishing.card import model_card
 from tgmm_hf.publishing.push import NotForTheHubError, push_cohort, push_model
 from tgmm_hf.training.saving import save_repository
 
@@ -53,6 +54,17 @@ RUN = {
     "seed": 0,
     "versions": {"torch": "2.14"},
 }
+
+
+def test_a_card_says_the_threshold_of_the_models_own_probability() -> None:
+    point = {"value": 0.4, "of_model": 0.31, "rule": "Youden's index", "chosen_on": "validation split"}
+    entry = {"n": 61, "auc": 0.9, "threshold": point, "temperature": 2.0}
+    metrics = {"hf_diagnosis": {"labs+ecg+echo": entry}}
+    card = model_card("a/b", config={"tasks": {}}, run=None, metrics=metrics, licences=[])
+    assert "threshold 0.400 of the scaled probability (0.310 of the model's own): Youden" in card
+    entry["temperature"] = None
+    card = model_card("a/b", config={"tasks": {}}, run=None, metrics=metrics, licences=[])
+    assert "threshold 0.400: Youden" in card
 
 
 @pytest.fixture(scope="module")

@@ -264,10 +264,8 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
     for task, combination, entry in _entries(metrics):
         if "threshold" in entry and combination == "labs+ecg+echo":
             point = entry["threshold"]
-            lines += [
-                "",
-                f"{task}, threshold {text_threshold(entry)}: {point['rule']}, chosen on {point['chosen_on']}.",
-            ]
+            chosen = f"{point['rule']}, chosen on {point['chosen_on']}."
+            lines += ["", f"{task}, threshold {text_threshold(entry)}: {chosen}"]
     warnings = [f"\n> {warning}" for warning in metrics.get("warnings", [])]
     return "## Results\n\n" + "\n".join([*lines, *warnings])
 
