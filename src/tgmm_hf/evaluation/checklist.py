@@ -87,14 +87,12 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
 
 
 def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
-    """On whom each task's threshold (with its temperature) or cut between risk groups was chosen."""
+    """On whom each task's threshold or cut between risk groups was chosen."""
     sentences = []
     for task, kind, entry in _whole(tasks):
-        what, key = (
-            ("threshold and temperature", "threshold") if kind == "diagnosis" else ("risk groups", "risk_groups")
-        )
-        chosen = entry[key]
-        sentences.append(f"{task}, {what} chosen on {'nobody' if chosen is None else chosen['chosen_on']}.")
+        what = "threshold" if kind == "diagnosis" else "risk_groups"
+        chosen = "nobody" if entry[what] is None else entry[what]["chosen_on"]
+        sentences.append(f"{task}, {what.replace('_', ' ')} chosen on: {chosen}.")
     return " ".join(sentences)
 
 
