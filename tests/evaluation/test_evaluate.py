@@ -23,7 +23,7 @@ from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
 from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
-from tgmm_hf.evaluation.tables import decision_table, headline
+from tgmm_hf.evaluation.tables import by_day_tables, decision_table, headline
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {
@@ -311,6 +311,16 @@ def test_the_checklist_says_on_whom_things_were_chosen(metrics):
         few[task] = metrics[task] | {FULL: entry | {key: entry[key] | {"chosen_on": chosen}}}
     answer = {number: text for number, _, text in checklist(few)}["12a"]
     assert "nobody: 9 patients" in answer and "mean of train" in answer and "validation" not in answer
+
+
+def test_figures_by_day_are_shown_if_any_combination_has_them(metrics):
+    entries = metrics["hf_risk"]
+    nothing = entries[FULL] | {"uno_c": None, "uno_c_until": None, "uno_c_missing": "8 events", "by_day": {}}
+    weighted, by_day = by_day_tables("risk", entries | {FULL: nothing})
+    for table in (weighted, by_day):
+        assert [row[0] for row in table.rows] == [subset for subset in SUBSETS if subset != FULL]
+    (reason,) = by_day_tables("risk", dict.fromkeys(SUBSETS, nothing))
+    assert reason.rows == [["8 events"]]
 
 
 def test_nothing_is_chosen_without_validation_patients(predictions):

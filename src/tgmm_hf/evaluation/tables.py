@@ -123,7 +123,7 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
     """Uno's C and the integrated Brier score, then AUC, Brier score, and predicted against observed by day; what could
     not be estimated is left out, with a reason if it is everything."""
     whole = entries[whole_subset(entries)]
-    if whole["uno_c_until"] is None:
+    if all(entry["uno_c_until"] is None for _, entry in _by_subset(entries)):
         title = f"{task}: Uno's C, and figures by day"
         yield Table(title, ["not estimated"], [[str(whole.get("uno_c_missing"))]])
         return
