@@ -21,9 +21,9 @@ from tgmm_hf.evaluation.metrics import (
     Draws,
     Estimate,
     UndefinedFigureError,
-    _ratio,
     estimate,
     estimate_of_values,
+    ratio,
     weighted_auc,
 )
 from tgmm_hf.evaluation.survival import aalen_johansen, comparable_pairs
@@ -71,13 +71,13 @@ class Censoring:
         censorings = np.add.reduceat(counts[:, order] * censored[order], starts, axis=1)
         at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
         # Who has the event at a moment leaves before those who are censored at it.
-        hazard = np.nan_to_num(_ratio(censorings, at_risk - (leaving - censorings)))
+        hazard = np.nan_to_num(ratio(censorings, at_risk - (leaving - censorings)))
         after = np.concatenate([np.ones((len(counts), 1)), np.cumprod(1 - hazard, axis=1)], axis=1)
         return cls(counts, after[:, np.searchsorted(moments, time)], moments, after)
 
     def weights(self) -> NDArray:
         """Counts over the chance to be observed until the row's own time, (R, n)."""
-        return np.nan_to_num(_ratio(self.counts, self.own))
+        return np.nan_to_num(ratio(self.counts, self.own))
 
     def beyond(self, days: ArrayLike) -> NDArray:
         """Chance to be observed beyond each day, (R, D)."""
@@ -88,7 +88,7 @@ def auc_by_day(risk: NDArray, time: NDArray, event: NDArray, censoring: Censorin
     """Cumulative/dynamic AUC (R,): chance that who has the event by `day` scores above who does not (Blanche 2013,
     definition 2: the dead without the event are among those who do not)."""
     weights = np.where((time <= day) & (event > 0), censoring.weights(), 0.0)
-    beyond = np.nan_to_num(_ratio(censoring.counts, np.repeat(censoring.beyond([day]), len(time), axis=1)))
+    beyond = np.nan_to_num(ratio(censoring.counts, np.repeat(censoring.beyond([day]), len(time), axis=1)))
     case = (event == 1) & (time <= day)
     return weighted_auc(risk, weights * case, weights * ~case + beyond * (time > day))
 
@@ -100,7 +100,7 @@ def brier_by_day(predicted: NDArray, time: NDArray, event: NDArray, censoring: C
     happened = over & (event == 1)[:, None]
     known = over & (event > 0)[:, None]
     ended = censoring.weights() @ (known * (happened - predicted) ** 2)
-    going_on = np.nan_to_num(_ratio(censoring.counts @ (~over * predicted**2), censoring.beyond(days)))
+    going_on = np.nan_to_num(ratio(censoring.counts @ (~over * predicted**2), censoring.beyond(days)))
     return (ended + going_on) / censoring.counts.sum(axis=1, keepdims=True)
 
 
@@ -118,11 +118,11 @@ def resampled_uno_c(risk: NDArray, time: NDArray, event: NDArray, counts: NDArra
         raise UndefinedFigureError(f"Uno's C needs a comparable pair with an event before day {until:g}")
     first = (event == 1) & (time < until)
     own = Censoring.of(time, event != 1, counts).own
-    weights = np.nan_to_num(_ratio(counts[:, first], own[:, first] ** 2))
+    weights = np.nan_to_num(ratio(counts[:, first], own[:, first] ** 2))
     earlier = risk[first][:, None]
     concordant = comparable * (0.5 * (earlier == risk[None, :]) + (earlier > risk[None, :]))
     won = ((weights @ concordant) * counts).sum(axis=1)
-    return _ratio(won, ((weights @ comparable.astype(np.float64)) * counts).sum(axis=1))
+    return ratio(won, ((weights @ comparable.astype(np.float64)) * counts).sum(axis=1))
 
 
 def figures_by_day(
