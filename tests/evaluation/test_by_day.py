@@ -14,7 +14,7 @@ from tgmm_hf.evaluation.by_day import (
     integrated_brier,
     resampled_uno_c,
 )
-from tgmm_hf.evaluation.metrics import bootstrap_counts
+from tgmm_hf.evaluation.metrics import Draws, bootstrap_counts, bootstrap_draws
 from tgmm_hf.evaluation.survival import aalen_johansen, c_index, fit_baseline_hazards
 from tgmm_hf.hazards_tgmm import cumulative_incidence
 
@@ -151,8 +151,8 @@ def test_observation_chance_by_hand():
 
 def test_everything_of_one_combination():
     risk, time, event = follow_up(n=300)
-    counts, baseline = bootstrap_counts(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
-    entry = figures_by_day(risk, time, event, counts, [100.0, 500.0, 5000.0], baseline)
+    draws, baseline = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
+    entry = figures_by_day(risk, time, event, draws, [100.0, 500.0, 5000.0], baseline)
     assert entry["uno_c_until"] == entry["ibs_until"] == 500.0
     assert entry["uno_c_ci"][0] < entry["uno_c"] < entry["uno_c_ci"][1]
     assert entry["ibs"] < entry["ibs_of_incidence"]  # knows more than nothing
@@ -164,15 +164,32 @@ def test_everything_of_one_combination():
     assert late["auc"] is None and "0 rows observed beyond" in late["auc_missing"] and late["brier"] is None
 
 
+def test_brier_and_incidence_are_drawn_freely_and_ranks_within_outcomes():
+    risk, time, event = follow_up(n=300)
+    draws, baseline = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
+    entry, strata, free = (
+        figures_by_day(risk, time, event, drawn, [500.0], baseline)
+        for drawn in (draws, Draws(*[draws.by_outcome] * 2), Draws(*[draws.free] * 2))
+    )
+    figures, in_strata, freely = (e | e["by_day"]["500"] for e in (entry, strata, free))
+    for name in ("ibs_ci", "ibs_of_incidence_ci", "brier_ci", "observed_ci"):
+        assert figures[name] == freely[name] != in_strata[name]
+    for name in ("uno_c_ci", "auc_ci"):
+        assert figures[name] == in_strata[name] != freely[name]
+
+
 def test_too_few_events_or_no_baseline_give_reasons():
     risk, time, event = follow_up(n=20)
-    counts = once(20)
-    entry = figures_by_day(risk, time, event, counts, [100.0], None)
+    draws = Draws(once(20), once(20))
+    entry = figures_by_day(risk, time, event, draws, [100.0], None)
     assert entry["uno_c"] is None and "events by day 100" in entry["uno_c_missing"] and entry["ibs"] is None
-    assert "report_days" in figures_by_day(risk, time, event, counts, [], None)["uno_c_missing"]
+    assert "report_days" in figures_by_day(risk, time, event, draws, [], None)["uno_c_missing"]
     risk, time, event = follow_up(n=300)
-    entry = figures_by_day(risk, time, event, once(300), [500.0], None)
+    entry = figures_by_day(risk, time, event, Draws(once(300), once(300)), [500.0], None)
     assert "no baseline" in entry["ibs_missing"] and entry["ibs_of_incidence"] is not None
     assert "no baseline" in entry["by_day"]["500"]["brier_missing"] and entry["by_day"]["500"]["auc"] is not None
     short = fit_baseline_hazards(risk, np.minimum(time, 300), event)
-    assert "ends at day 300" in figures_by_day(risk, time, event, once(300), [500.0], short)["ibs_missing"]
+    assert (
+        "ends at day 300"
+        in figures_by_day(risk, time, event, Draws(once(300), once(300)), [500.0], short)["ibs_missing"]
+    )

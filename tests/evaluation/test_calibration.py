@@ -1,6 +1,7 @@
 """Precision, calibration, thresholds and net benefit against scikit-learn, statsmodels and by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy.special import expit, logit
@@ -30,10 +31,11 @@ from tgmm_hf.evaluation.calibration import (
     sensitivity_threshold,
     youden_threshold,
 )
-from tgmm_hf.evaluation.diagnosis import decision_figures
+from tgmm_hf.evaluation.diagnosis import decision_figures, diagnosis_figures
 from tgmm_hf.evaluation.metrics import (
     UndefinedFigureError,
     bootstrap_counts,
+    bootstrap_draws,
     estimate_share,
     resampled_average_precision,
     resampled_mean,
@@ -134,15 +136,34 @@ def test_net_benefit_by_the_formula():
 def test_decisions_equal_scikit_learn():
     probability, label = answers()
     named = probability >= 0.6
-    counts = bootstrap_counts(np.arange(300), label, 100, 0)
-    entry = decision_figures(named, label, counts)
+    draws = bootstrap_draws(np.arange(300), label, 100, 0)
+    entry = decision_figures(named, label, draws)
     assert entry["sensitivity"] == pytest.approx(recall_score(label, named), abs=1e-12)
     assert entry["specificity"] == pytest.approx(recall_score(1 - label, ~named), abs=1e-12)
     assert entry["ppv"] == pytest.approx(precision_score(label, named), abs=1e-12)
     assert entry["npv"] == pytest.approx(precision_score(1 - label, ~named), abs=1e-12)
     assert entry["sensitivity_ci"][0] < entry["sensitivity"] < entry["sensitivity_ci"][1]
-    nobody = decision_figures(np.zeros(300, dtype=bool), label, counts)
+    nobody = decision_figures(np.zeros(300, dtype=bool), label, draws)
     assert nobody["ppv"] is None and nobody["ppv_missing"] == "no rows" and nobody["npv"] is not None
+
+
+def test_intervals_hold_the_truth_where_the_prevalence_matters():
+    """A perfect model: the share of samples whose interval holds its own calibration, accuracy and PPV."""
+    held = {"calibration_intercept": 0, "accuracy": 0, "ppv": 0}
+    population = expit(np.random.default_rng(1).normal(-1, 1.5, 10**6))
+    positive = np.random.default_rng(2).random(10**6) < population
+    truth = {"calibration_intercept": 0.0, "accuracy": np.mean((population > 0.5) == positive)}
+    truth["ppv"] = population[population > 0.5].mean()
+    for sample in range(100):
+        rows = slice(100 * sample, 100 * (sample + 1))
+        probability, label = population[rows], positive[rows].astype(float)
+        frame = pd.DataFrame({"probability": probability, "positive": label, "label": label})
+        frame["predicted"] = (probability > 0.5).astype(float)
+        entry = diagnosis_figures(frame, bootstrap_draws(np.arange(100), label, 200, 0), OperatingPoint())
+        for name, value in truth.items():
+            low, high = entry[f"{name}_ci"]
+            held[name] += low <= value <= high
+    assert min(held.values()) >= 85, held  # with strata the intercept's would hold it in 62
 
 
 def test_a_share_of_one_has_wilsons_interval():

@@ -22,6 +22,8 @@ from tgmm_hf.evaluation.paper_tables import paper_tables
 from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
 from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
+from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.evaluation.tables import by_day_tables, decision_table, headline
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {
@@ -259,9 +261,10 @@ def test_thresholds_come_from_validation_patients(predictions, validation, metri
 
 
 def test_temperature_and_a_stated_sensitivity(predictions, validation, metrics):
-    other = compute_metrics(
+    entries = compute_metrics(
         predictions, TASKS, validation=validation, sensitivity=0.9, temperature=True, replicates=50
-    )["hf_diagnosis"]["ecg"]
+    )["hf_diagnosis"]
+    other = entries["ecg"]
     plain = metrics["hf_diagnosis"]["ecg"]
     own = validation.scored("hf_diagnosis", "ecg").dropna(subset="label")
     temperature = fit_temperature(own["probability"].to_numpy(), own["label"].to_numpy())
@@ -271,6 +274,53 @@ def test_temperature_and_a_stated_sensitivity(predictions, validation, metrics):
     assert other["brier"] == pytest.approx(brier_score_loss(rows["label"], used), abs=1e-12) != plain["brier"]
     assert other["auc"] == plain["auc"] and other["accuracy"] == plain["accuracy"]
     assert "0.9" in other["threshold"]["rule"]
+    # who has the model's own probability, as from `tgmm predict`, decides alike by of_model
+    value, of_model = other["threshold"]["value"], other["threshold"]["of_model"]
+    np.testing.assert_array_equal(rows["probability"] >= of_model, used >= value)
+    assert of_model == pytest.approx(1 / (1 + ((1 - value) / value) ** temperature)) and abs(of_model - value) > 0.01
+    assert plain["threshold"]["of_model"] == plain["threshold"]["value"]
+    assert decision_table("dx", entries).rows[1][1:3] == [f"{value:.3f}", f"{of_model:.3f}"]
+    assert "unscaled" not in " ".join(decision_table("dx", metrics["hf_diagnosis"]).header)
+    own_of_all = entries[FULL]["threshold"]["of_model"]
+    assert f"({own_of_all:.2f} of the model's own)" in headline("dx", "diagnosis", entries)[1]
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_risks_by_day_that_are_worse_than_the_incidence_are_warned_of(predictions, shift):
+    own = predictions.scored("hf_risk", FULL)
+    baseline = fit_baseline_hazards(own["risk"].to_numpy(), own["time"].to_numpy(), own["event"].to_numpy())
+    baseline["risk_center"] -= shift  # everybody's risk is far too high; the ranks stay
+    tasks = TASKS | {"hf_risk": TASKS["hf_risk"] | {"baselines": {FULL: baseline}}}
+    metrics = compute_metrics(predictions, tasks, replicates=20)
+    day = metrics["hf_risk"][FULL]["by_day"]["365"]
+    assert (day["brier"] > day["brier_of_incidence"]) is (shift > 0)
+    assert any("worse than giving everybody the incidence" in text for text in metrics["warnings"]) is (shift > 0)
+
+
+def test_the_checklist_says_on_whom_things_were_chosen(metrics):
+    answer = {number: text for number, _, text in checklist(metrics)}["12a"]
+    assert metrics["hf_diagnosis"][FULL]["threshold"]["chosen_on"] in answer
+    assert metrics["hf_risk"][FULL]["risk_groups"]["chosen_on"] in answer
+    # a validation split that was too small: 0.5, and the cut of the baseline
+    few = metrics | {"validation": {"n": 9}}
+    for task, key, chosen in (
+        ("hf_diagnosis", "threshold", "nobody: 9 patients"),
+        ("hf_risk", "risk_groups", "mean of train"),
+    ):
+        entry = metrics[task][FULL]
+        few[task] = metrics[task] | {FULL: entry | {key: entry[key] | {"chosen_on": chosen}}}
+    answer = {number: text for number, _, text in checklist(few)}["12a"]
+    assert "nobody: 9 patients" in answer and "mean of train" in answer and "validation" not in answer
+
+
+def test_figures_by_day_are_shown_if_any_combination_has_them(metrics):
+    entries = metrics["hf_risk"]
+    nothing = entries[FULL] | {"uno_c": None, "uno_c_until": None, "uno_c_missing": "8 events", "by_day": {}}
+    weighted, by_day = by_day_tables("risk", entries | {FULL: nothing})
+    for table in (weighted, by_day):
+        assert [row[0] for row in table.rows] == [subset for subset in SUBSETS if subset != FULL]
+    (reason,) = by_day_tables("risk", dict.fromkeys(SUBSETS, nothing))
+    assert reason.rows == [["8 events"]]
 
 
 def test_nothing_is_chosen_without_validation_patients(predictions):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tgmm_hf.evaluation.figures import render, robustness_figure
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.robustness import Changed, add_noise, drop_cells, drop_leads, drop_views, robustness
 
@@ -95,3 +96,15 @@ def test_every_level_is_scored_alone_and_with_all_modalities():
     cells = result["dx"]["laboratory cells dropped"]
     assert [p["level"] for p in cells] == ["none", "20%", "40%", "60%", "80%"] * 2
     assert {p["n"] for p in cells} == {40} and all(p["auc"] == 1.0 for p in cells)
+
+
+def test_one_modality_alone_has_a_figure_of_one_panel():
+    point = {"level": "none", "subset": "labs", "n": 40, "auc": 0.8, "auc_ci": [0.7, 0.9]}
+    figure = robustness_figure({"laboratory cells dropped": [point, point | {"level": "20%"}]}, "auc", "dx")
+    assert render(figure, "svg")
+
+
+def test_retrieval_alone_has_nothing_to_score():
+    clean = Predictions(pd.DataFrame({"subset": []}), {}, {}, np.array([]), np.array([]))
+    tasks = {"retrieval": {"kind": "retrieval"}}
+    assert robustness(lambda *_: pytest.fail("the model was run"), [], clean, tasks, seed=0, replicates=20) == {}

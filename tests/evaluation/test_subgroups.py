@@ -102,14 +102,26 @@ def test_everybody_is_scored_once_on_what_there_is(scored):
     assert not any(grouping in ("natriuretic", "cells") for grouping, _ in entries)  # nothing to tell apart
 
 
-def test_small_groups_and_one_class_are_not_scored(scored):
+def test_small_groups_and_few_cases_are_not_scored(scored):
     table, groups = scored
     entries = subgroup_table(table, "diagnosis", groups, {}, seed=0, replicates=50)
     by_group = {e["group"]: e for e in entries}
     assert by_group["male"]["n"] == 15 < SMALLEST_GROUP
     assert by_group["male"]["auc"] is None and "n < 20" in by_group["male"]["auc_missing"]
-    assert by_group["asian"]["auc"] is None and "both classes" in by_group["asian"]["auc_missing"]
-    assert by_group["asian"]["specificity"] is not None and by_group["asian"]["sensitivity"] is None
+    assert by_group["asian"]["auc"] is None and "10 of the rarer class" in by_group["asian"]["auc_missing"]
+    for positives, scored_too in ((9, False), (10, True)):
+        few = table[(table["positive"] == 0) | (table["row"] < 100 + 2 * positives) & (table["row"] >= 100)]
+        everybody = subgroup_table(few, "diagnosis", groups, {}, seed=0, replicates=50)[0]
+        assert everybody["positives"] == positives and (everybody["auc"] is not None) is scored_too
+        everybody = subgroup_table(few, "prognosis", groups, {}, seed=0, replicates=50)[0]
+        assert everybody["events"] == positives and (everybody["c_index"] is not None) is scored_too
+
+
+def test_an_interval_of_no_width_is_not_given(scored):
+    table, groups = scored
+    perfect = table.assign(probability=table["positive"])
+    everybody = subgroup_table(perfect, "diagnosis", groups, {}, seed=0, replicates=50)[0]
+    assert everybody["auc"] == 1 and everybody["auc_ci"] is None and "resamples agree" in everybody["auc_missing"]
 
 
 def test_prognosis_has_concordance(scored):

@@ -21,6 +21,7 @@ from tiny_models import random_batch, smallest_model, tiny_tokenizer
 from tgmm_hf import TgmmModel, default_processor
 from tgmm_hf.cli import main
 from tgmm_hf.evaluation.unseen import weights_digest
+from tgmm_hf.publishing.card import model_card
 from tgmm_hf.publishing.push import NotForTheHubError, push_cohort, push_model
 from tgmm_hf.training.saving import save_repository
 
@@ -39,6 +40,8 @@ METRICS = {
             {"grouping": "all", "group": "all", "n": 61, "positives": 30, "auc": 0.91, "auc_ci": [0.85, 0.97]}
             | {"sensitivity": 0.8, "sensitivity_ci": [0.7, 0.9], "specificity": 0.75, "specificity_ci": None},
             {"grouping": "sex", "group": "female", "n": 42, "positives": 0, "auc": None, "auc_missing": "one class"},
+            {"grouping": "age", "group": "under 50", "n": 21, "positives": 0, "auc": None, "auc_missing": "one class"},
+            {"grouping": "age", "group": "50 to 64", "n": 40, "positives": 30, "auc": None, "auc_missing": "few"},
             {"grouping": "sex", "group": "male", "n": 19, "positives": 7, "auc": None, "auc_missing": "n < 20"},
         ],
         "hf_risk": [{"grouping": "all", "group": "all", "n": 30, "events": 7, "c_index": 0.7, "c_index_ci": None}],
@@ -53,6 +56,29 @@ RUN = {
     "seed": 0,
     "versions": {"torch": "2.14"},
 }
+
+
+def test_a_card_says_the_threshold_of_the_models_own_probability() -> None:
+    point = {"value": 0.4, "of_model": 0.31, "rule": "Youden's index", "chosen_on": "validation split"}
+    entry = {"n": 61, "auc": 0.9, "threshold": point, "temperature": 2.0}
+    metrics = {"hf_diagnosis": {"labs+ecg+echo": entry}}
+    card = model_card("a/b", config={"tasks": {}}, run=None, metrics=metrics, licences=[])
+    assert "threshold 0.400 of the scaled probability (0.310 of the model's own): Youden" in card
+    entry["temperature"] = None
+    card = model_card("a/b", config={"tasks": {}}, run=None, metrics=metrics, licences=[])
+    assert "threshold 0.400: Youden" in card
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [((19, 42, 50), (False, False, True)), ((18, 19, 50), (False, False, True)), ((20, 42, 50), (True, True, True))],
+)
+def test_small_groups_do_not_follow_by_subtraction(sizes: tuple[int, ...], shown: tuple[bool, ...]) -> None:
+    everybody = {"grouping": "all", "group": "all", "n": sum(sizes)}
+    groups = [everybody, *({"grouping": "ethnicity", "group": f"g{n}", "n": n} for n in sizes)]
+    entries = [group | {"positives": 5, "auc": 0.7, "auc_ci": None} for group in groups]
+    card = model_card("a/b", config={"tasks": {}}, run=None, metrics={"subgroups": {"dx": entries}}, licences=[])
+    assert tuple(f"| g{n} | {n} | 5 |" in card for n in sizes) == shown
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +226,9 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
     for text in ("cc-by-nc-4.0", "`abc`", "0.850 to 0.970", "Not a medical device", "@article", "n = 17", "synthetic"):
         assert text in card, text
     assert "| all | all | 61 | 30 | 0.910 (0.850 to 0.970) | 0.800 (0.700 to 0.900) | 0.750 |" in card
-    assert "| sex | female | 42 | 0 | not scored: one class |  |  |" in card
+    assert "| age, years | under 50 | 21 | 0 | not scored: one class |  |  |" in card
     assert "| sex | male | < 20 |  | not scored |  |  |" in card  # 19 and 7 might name people
+    assert "| sex | female | not shown |  | not shown |  |  |" in card  # 61 - 42 would be 19
     assert "| all | all | 30 | 7 | 0.700 |" in card
 
 

@@ -31,7 +31,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.calibration import choose_operating_point
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc, bootstrap_counts
+from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc, bootstrap_draws
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.report import write_atomically
 from tgmm_hf.evaluation.survival import c_index
@@ -105,7 +105,7 @@ NOTES = (
     "labs: numbers, sex and the words of text cells, with an indicator for each missing one; of patients with labs. "
     "NT-proBNP alone: of patients who have it. n differs: compare predictions.parquet, paired by id.",
     "what was measured: modalities present, cells named, number of leads and views; no value at all.",
-    "Intervals: 95 % percentile bootstrap over patients, stratified by outcome, as of `tgmm evaluate`.",
+    "Intervals: 95 % percentile bootstrap over patients, drawn as by `tgmm evaluate`.",
 )
 
 
@@ -248,7 +248,7 @@ def _evaluate(
         for split in ("validation", "test")
     )
     strata = scored["label" if baseline.kind == "diagnosis" else "event"]
-    counts = bootstrap_counts(scored["patient_id"], strata, bootstrap, seed)
+    draws = bootstrap_draws(scored["patient_id"], strata, bootstrap, seed)
     entry: dict[str, Any] = {
         "n": len(scored),
         "patients": int(scored["patient_id"].nunique()),
@@ -257,8 +257,8 @@ def _evaluate(
     entry |= {"columns": len(columns), "setting": setting}
     if baseline.kind == "diagnosis":
         point = choose_operating_point(validation["probability"].to_numpy(), validation["positive"].to_numpy())
-        return entry | diagnosis_figures(scored, counts, point), scored
-    return entry | prognosis_figures(scored, counts, [], None, choose_risk_cut(validation, None)), scored
+        return entry | diagnosis_figures(scored, draws, point), scored
+    return entry | prognosis_figures(scored, draws, [], None, choose_risk_cut(validation, None)), scored
 
 
 def _check(outcomes: pd.DataFrame, kind: str) -> None:

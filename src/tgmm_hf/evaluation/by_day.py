@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tgmm_hf.evaluation.metrics import (
+    Draws,
     Estimate,
     UndefinedFigureError,
-    _ratio,
     estimate,
     estimate_of_values,
+    ratio,
     weighted_auc,
 )
 from tgmm_hf.evaluation.survival import aalen_johansen, comparable_pairs
@@ -70,13 +71,13 @@ class Censoring:
         censorings = np.add.reduceat(counts[:, order] * censored[order], starts, axis=1)
         at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
         # Who has the event at a moment leaves before those who are censored at it.
-        hazard = np.nan_to_num(_ratio(censorings, at_risk - (leaving - censorings)))
+        hazard = np.nan_to_num(ratio(censorings, at_risk - (leaving - censorings)))
         after = np.concatenate([np.ones((len(counts), 1)), np.cumprod(1 - hazard, axis=1)], axis=1)
         return cls(counts, after[:, np.searchsorted(moments, time)], moments, after)
 
     def weights(self) -> NDArray:
         """Counts over the chance to be observed until the row's own time, (R, n)."""
-        return np.nan_to_num(_ratio(self.counts, self.own))
+        return np.nan_to_num(ratio(self.counts, self.own))
 
     def beyond(self, days: ArrayLike) -> NDArray:
         """Chance to be observed beyond each day, (R, D)."""
@@ -87,7 +88,7 @@ def auc_by_day(risk: NDArray, time: NDArray, event: NDArray, censoring: Censorin
     """Cumulative/dynamic AUC (R,): chance that who has the event by `day` scores above who does not (Blanche 2013,
     definition 2: the dead without the event are among those who do not)."""
     weights = np.where((time <= day) & (event > 0), censoring.weights(), 0.0)
-    beyond = np.nan_to_num(_ratio(censoring.counts, np.repeat(censoring.beyond([day]), len(time), axis=1)))
+    beyond = np.nan_to_num(ratio(censoring.counts, np.repeat(censoring.beyond([day]), len(time), axis=1)))
     case = (event == 1) & (time <= day)
     return weighted_auc(risk, weights * case, weights * ~case + beyond * (time > day))
 
@@ -99,7 +100,7 @@ def brier_by_day(predicted: NDArray, time: NDArray, event: NDArray, censoring: C
     happened = over & (event == 1)[:, None]
     known = over & (event > 0)[:, None]
     ended = censoring.weights() @ (known * (happened - predicted) ** 2)
-    going_on = np.nan_to_num(_ratio(censoring.counts @ (~over * predicted**2), censoring.beyond(days)))
+    going_on = np.nan_to_num(ratio(censoring.counts @ (~over * predicted**2), censoring.beyond(days)))
     return (ended + going_on) / censoring.counts.sum(axis=1, keepdims=True)
 
 
@@ -117,25 +118,25 @@ def resampled_uno_c(risk: NDArray, time: NDArray, event: NDArray, counts: NDArra
         raise UndefinedFigureError(f"Uno's C needs a comparable pair with an event before day {until:g}")
     first = (event == 1) & (time < until)
     own = Censoring.of(time, event != 1, counts).own
-    weights = np.nan_to_num(_ratio(counts[:, first], own[:, first] ** 2))
+    weights = np.nan_to_num(ratio(counts[:, first], own[:, first] ** 2))
     earlier = risk[first][:, None]
     concordant = comparable * (0.5 * (earlier == risk[None, :]) + (earlier > risk[None, :]))
     won = ((weights @ concordant) * counts).sum(axis=1)
-    return _ratio(won, ((weights @ comparable.astype(np.float64)) * counts).sum(axis=1))
+    return ratio(won, ((weights @ comparable.astype(np.float64)) * counts).sum(axis=1))
 
 
 def figures_by_day(
     risk: NDArray,
     time: NDArray,
     event: NDArray,
-    counts: NDArray,
+    draws: Draws,
     days: list[float],
     baseline: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Everything of this module for one modality combination.
 
     Args:
-        risk: scores (n,). time: days (n,). event: 0 / 1 / 2, (n,). counts: resamples (R, n).
+        risk: scores (n,). time: days (n,). event: 0 / 1 / 2, (n,). draws: from `bootstrap_draws`.
         days: the days to report.
         baseline: the model's stored hazards (`fit_baseline_hazards`), for probabilities; None if there are none.
 
@@ -150,29 +151,29 @@ def figures_by_day(
         missing = Estimate(None, None, reason)
         entry |= missing.entry("uno_c") | missing.entry("ibs") | missing.entry("ibs_of_incidence")
         return entry | {"by_day": {f"{day:g}": _nothing_at(time, event, day) for day in days}}
-    entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), counts).entry("uno_c")
+    entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), draws.by_outcome).entry("uno_c")
     as_they_are = Censoring.of(time, event == 0, np.ones((1, len(time))))
-    resampled = Censoring.of(time, event == 0, counts)
+    by_outcome, free = (Censoring.of(time, event == 0, counts) for counts in draws)
 
-    def figure(compute: Callable[[Censoring], NDArray]) -> Estimate:
+    def figure(compute: Callable[[Censoring], NDArray], resampled: Censoring) -> Estimate:
         return estimate_of_values(compute(as_they_are)[0], compute(resampled))
 
     grid = np.linspace(0, last, GRID_STEPS + 1)
     incidence = np.broadcast_to(_incidence_at(time, event, grid), (len(risk), len(grid)))
-    entry |= figure(partial(integrated_brier, incidence, time, event, days=grid)).entry("ibs_of_incidence")
+    entry |= figure(partial(integrated_brier, incidence, time, event, days=grid), free).entry("ibs_of_incidence")
     predicted, reason = _predicted(risk, grid, baseline)
     if predicted is None:
         entry |= Estimate(None, None, reason).entry("ibs")
     else:
-        entry |= figure(partial(integrated_brier, predicted, time, event, days=grid)).entry("ibs")
+        entry |= figure(partial(integrated_brier, predicted, time, event, days=grid), free).entry("ibs")
     entry["by_day"] = {}
     for day in days:
         if reasons_against(time, event, day) is not None:
             entry["by_day"][f"{day:g}"] = _nothing_at(time, event, day)
             continue
         at = _numbers(time, event, day)
-        at |= figure(partial(auc_by_day, risk, time, event, day=day)).entry("auc")
-        at |= estimate(partial(_resampled_incidence, time, event, day), counts).entry("observed")
+        at |= figure(partial(auc_by_day, risk, time, event, day=day), by_outcome).entry("auc")
+        at |= estimate(partial(_resampled_incidence, time, event, day), draws.free).entry("observed")
         when = np.array([day])
         constant = np.full((len(risk), 1), at["observed"])
         at["brier_of_incidence"] = float(brier_by_day(constant, time, event, as_they_are, when)[0, 0])
@@ -181,7 +182,7 @@ def figures_by_day(
         if predicted is None:
             at |= Estimate(None, None, reason).entry("brier")
         else:
-            at |= figure(partial(_brier_at, predicted, time, event, when)).entry("brier")
+            at |= figure(partial(_brier_at, predicted, time, event, when), free).entry("brier")
         entry["by_day"][f"{day:g}"] = at
     return entry
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from scipy.stats import binomtest
 
-from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, _binary, _ratio
+from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, binary, ratio
 
 SMALLEST_CLASS = 10
 """Validation patients of either class below which no threshold and no temperature is fitted."""
@@ -46,7 +46,17 @@ class OperatingPoint:
         return probability if self.temperature is None else scaled(probability, self.temperature)
 
     def entry(self) -> dict[str, Any]:
-        return {"value": self.threshold, "rule": self.rule, "chosen_on": self.chosen_on}
+        return {
+            "value": self.threshold,
+            "of_model": self.of_model(),
+            "rule": self.rule,
+            "chosen_on": self.chosen_on,
+        }
+
+    def of_model(self) -> float:
+        """The threshold of the model's own probability, which `tgmm predict` gives: who reaches it, reaches
+        `threshold` once scaled."""
+        return self.threshold if self.temperature is None else float(expit(self.temperature * logit(self.threshold)))
 
 
 def choose_operating_point(
@@ -62,7 +72,7 @@ def choose_operating_point(
         sensitivity: the highest threshold that reaches it; None for Youden's index.
         temperature: whether to scale probabilities.
     """
-    label = _binary(positive)
+    label = binary(positive)
     rare = int(min(label.sum(), (~label).sum()))
     if rare < SMALLEST_CLASS:
         reason = f"nobody: the validation split has {rare} patients in the smaller class, {SMALLEST_CLASS} are needed"
@@ -110,7 +120,7 @@ def fit_temperature(probability: NDArray, positive: NDArray) -> float:
     With more than two candidates it is the temperature of the last one against the rest, whose probability is all
     that is reported.
     """
-    label, value = _binary(positive), _logit(probability)
+    label, value = binary(positive), _logit(probability)
 
     def log_loss(log_temperature: float) -> float:
         sign = np.where(label, 1.0, -1.0)
@@ -130,13 +140,13 @@ def resampled_intercept(probability: NDArray, label: NDArray, counts: NDArray) -
 
     Above 0 the model's probabilities are too low on the whole, below 0 too high.
     """
-    positive, value = _binary(label), _logit(probability)
+    positive, value = binary(label), _logit(probability)
     _need_both_classes(positive)
     shift = np.zeros(len(counts))
     for _ in range(_NEWTON_STEPS):
         fitted = expit(value + shift[:, None])
         gradient = (counts * (positive - fitted)).sum(axis=1)
-        step = np.clip(np.nan_to_num(_ratio(gradient, (counts * fitted * (1 - fitted)).sum(axis=1))), -4.0, 4.0)
+        step = np.clip(np.nan_to_num(ratio(gradient, (counts * fitted * (1 - fitted)).sum(axis=1))), -4.0, 4.0)
         shift += step
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
@@ -151,7 +161,7 @@ def resampled_slope(probability: NDArray, label: NDArray, counts: NDArray) -> ND
 
 def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tuple[NDArray, NDArray]:
     """Intercept and slope (R,) of the logistic regression of the outcome on the logits, by Newton's method."""
-    positive, value = _binary(label), _logit(probability)
+    positive, value = binary(label), _logit(probability)
     _need_both_classes(positive)
     centre, spread = value.mean(), value.std()
     if spread < 1e-9:
@@ -164,8 +174,8 @@ def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tup
         total, first, second = weight.sum(axis=1), weight @ x, weight @ x**2
         determinant = total * second - first**2
         gradient, gradient_x = residual.sum(axis=1), residual @ x
-        step = np.nan_to_num(_ratio(second * gradient - first * gradient_x, determinant))
-        step_x = np.nan_to_num(_ratio(total * gradient_x - first * gradient, determinant))
+        step = np.nan_to_num(ratio(second * gradient - first * gradient_x, determinant))
+        step_x = np.nan_to_num(ratio(total * gradient_x - first * gradient, determinant))
         intercept, slope = intercept + np.clip(step, -4, 4), slope + np.clip(step_x, -4, 4)
         largest = np.maximum(np.abs(step), np.abs(step_x))
         if largest.max(initial=0.0) < 1e-10:
@@ -181,7 +191,7 @@ def calibration_curve(probability: NDArray, label: NDArray) -> list[dict[str, An
 
     Wilson's, not the bootstrap's: a group without a positive would have an interval of no width.
     """
-    positive = _binary(label)
+    positive = binary(label)
     number = min(10, len(positive) // 10)
     if number < 2:
         return []
@@ -216,7 +226,7 @@ def resampled_net_benefit(probability: NDArray, label: NDArray, counts: NDArray)
 
     True positives less false positives, a false one weighted by the odds of the threshold, as a share of all rows.
     """
-    positive = _binary(label)
+    positive = binary(label)
     named = (probability[:, None] >= NET_BENEFIT_THRESHOLDS[None, :]).astype(np.float64)  # (n, T)
     odds = NET_BENEFIT_THRESHOLDS / (1 - NET_BENEFIT_THRESHOLDS)
     gain = (counts * positive) @ named - odds * ((counts * ~positive) @ named)

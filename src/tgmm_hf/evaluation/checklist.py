@@ -29,17 +29,12 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
     outcomes = ", ".join(f"{task} ({kind})" for task, kind, _ in tasks)
     numbers = "; ".join(f"{task}: {_counts(kind, entry)}" for task, kind, entry in _whole(tasks))
     data = f"Prepared data {metrics.get('data')}, SHA-256 {metrics.get('data_hash')}, split {metrics.get('split')}."
-    validation, training = metrics.get("validation"), metrics.get("training")
+    training = metrics.get("training")
     thresholds = "; ".join(
         f"{task} {entry['threshold']['value']:.3f} ({entry['threshold']['rule']})"
         for task, kind, entry in _whole(tasks)
         if kind == "diagnosis"
     )
-    chosen_on = "There was no validation split, so thresholds are 0.5."
-    if validation:
-        chosen_on = (
-            f"Thresholds, temperatures and risk groups were chosen on a validation split, n = {validation['n']}."
-        )
     parts = "".join(f", {name} ({choice})" for name, choice in metrics.get("components", {}).items())
     size, same_data = "", UNKNOWN
     if training:
@@ -62,7 +57,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "10": f"No size was calculated. Scored: {numbers}.",
         "11": "No imputation: a missing cell, lead, view or modality is masked. An admission is scored under a "
         "combination only if it has all its modalities; the subgroup table scores each on what it has.",
-        "12a": f"Scored: the {metrics.get('split')} split. {chosen_on}",
+        "12a": f"Scored: the {metrics.get('split')} split. {_chosen_on(tasks)}",
         "12b": "Laboratory cells in canonical units; ECG band-passed, cropped; clips resized (processor's settings).",
         "12c": f"TGMM (arXiv 2508.13072): three encoders{parts}.{size}",
         "12d": "One data set: differences between sites are not estimated.",
@@ -70,8 +65,10 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "and curve, net benefit; Harrell's and Uno's C, AUC and Brier score by day, its integral; LRAP, recall.",
         "12f": f"The model was scored as it is.{scaling}",
         "12g": "Predictions come from the saved model itself, batch by batch: predictions.parquet.",
-        "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome.",
-        "14": "Figures by sex, age, ethnicity and missingness; groups under 20 are counted, not scored.",
+        "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome only for "
+        "figures that do not depend on the prevalence.",
+        "14": "Figures by sex, age, ethnicity and missingness; groups under 20, or with under 10 "
+        "cases, are counted, not scored.",
         "15": f"Probability of each candidate; risk score, higher is earlier. Thresholds: {thresholds or 'none'}.",
         "16": same_data,
         "18e": f"Data: SHA-256 {metrics.get('data_hash')}; access is for its owner to state.",
@@ -87,6 +84,16 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "27a": "A missing modality, lead, view or cell is left out and reported; input that cannot be used is refused "
         "with its reason.",
     }
+
+
+def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
+    """On whom each task's threshold or cut between risk groups was chosen."""
+    sentences = []
+    for task, kind, entry in _whole(tasks):
+        what = "threshold" if kind == "diagnosis" else "risk_groups"
+        chosen = "nobody" if entry[what] is None else entry[what]["chosen_on"]
+        sentences.append(f"{task}, {what.replace('_', ' ')} chosen on: {chosen}.")
+    return " ".join(sentences)
 
 
 def _counts(kind: str, entry: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, _binary
+from tgmm_hf.evaluation.metrics import UndefinedFigureError, binary
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def delong_test(first: NDArray, second: NDArray, label: NDArray, patients: Array
     Raises:
         UndefinedFigureError: if a class has fewer than two patients, or the two scores rank all pairs alike.
     """
-    positive = _binary(label)
+    positive = binary(label)
     patients = np.arange(len(positive)) if patients is None else np.asarray(patients).astype(str)
     of_patient = np.unique(patients, return_inverse=True)[1]
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())

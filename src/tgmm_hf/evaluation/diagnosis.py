@@ -15,6 +15,7 @@ from tgmm_hf.evaluation.calibration import (
     resampled_slope,
 )
 from tgmm_hf.evaluation.metrics import (
+    Draws,
     estimate,
     estimate_share,
     resampled_auc,
@@ -23,48 +24,50 @@ from tgmm_hf.evaluation.metrics import (
 )
 
 
-def diagnosis_figures(rows: pd.DataFrame, counts: NDArray, point: OperatingPoint) -> dict[str, Any]:
+def diagnosis_figures(rows: pd.DataFrame, draws: Draws, point: OperatingPoint) -> dict[str, Any]:
     """Discrimination, decisions at a threshold, calibration and net benefit of scored admissions.
 
     Args:
         rows: label, positive, predicted, probability of the last candidate; label known.
-        counts: from `bootstrap_counts`.
+        draws: from `bootstrap_draws`.
         point: temperature and threshold, from validation patients.
     """
     probability, positive = rows["probability"].to_numpy(np.float64), rows["positive"].to_numpy(np.float64)
     prevalence = float(positive.mean()) if len(rows) else None
     entry: dict[str, Any] = {"positives": int(positive.sum()), "prevalence": prevalence}
-    entry |= estimate(lambda drawn: resampled_auc(probability, positive, drawn), counts).entry("auc")
-    entry |= estimate(lambda drawn: resampled_average_precision(probability, positive, drawn), counts).entry("auprc")
+    entry |= estimate(lambda drawn: resampled_auc(probability, positive, drawn), draws.by_outcome).entry("auc")
+    precision = estimate(lambda drawn: resampled_average_precision(probability, positive, drawn), draws.free)
+    entry |= precision.entry("auprc")
     right = (rows["predicted"] == rows["label"]).to_numpy()
-    entry |= estimate_share(right, counts).entry("accuracy")
+    entry |= estimate_share(right, draws.free).entry("accuracy")
     entry["accuracy_of_majority"] = float(rows["label"].value_counts(normalize=True).max()) if len(rows) else None
     entry |= {"auc_chance": 0.5, "auprc_chance": prevalence}
     used = point.scaled(probability)
     entry |= {"temperature": point.temperature, "threshold": point.entry()}
-    entry |= decision_figures(used >= point.threshold, positive, counts)
-    entry |= estimate(lambda drawn: resampled_mean((used - positive) ** 2, drawn), counts).entry("brier")
+    entry |= decision_figures(used >= point.threshold, positive, draws)
+    entry |= estimate(lambda drawn: resampled_mean((used - positive) ** 2, drawn), draws.free).entry("brier")
     entry["brier_of_prevalence"] = None if prevalence is None else prevalence * (1 - prevalence)
     for name, figure in (("intercept", resampled_intercept), ("slope", resampled_slope)):
-        entry |= estimate(partial(figure, used, positive), counts).entry(f"calibration_{name}")
+        entry |= estimate(partial(figure, used, positive), draws.free).entry(f"calibration_{name}")
     entry["calibration_curve"] = calibration_curve(used, positive) if len(rows) else []
-    entry["decision_curve"] = decision_curve(used, positive, counts)
+    entry["decision_curve"] = decision_curve(used, positive, draws.free)
     return entry
 
 
-def decision_figures(named: NDArray, positive: NDArray, counts: NDArray) -> dict[str, Any]:
+def decision_figures(named: NDArray, positive: NDArray, draws: Draws) -> dict[str, Any]:
     """Sensitivity, specificity, positive and negative predictive value of a yes-or-no decision, with intervals.
 
     Args:
-        named: whether the row is named positive, bool (n,). positive: 0 or 1, (n,).
+        named: whether the row is named positive, bool (n,). positive: 0 or 1, (n,). draws: from
+            `bootstrap_draws`.
     """
     is_positive = positive == 1
     entry: dict[str, Any] = {}
-    for name, right, among in (
-        ("sensitivity", named, is_positive),
-        ("specificity", ~named, ~is_positive),
-        ("ppv", is_positive, named),
-        ("npv", ~is_positive, ~named),
+    for name, right, among, counts in (
+        ("sensitivity", named, is_positive, draws.by_outcome),
+        ("specificity", ~named, ~is_positive, draws.by_outcome),
+        ("ppv", is_positive, named, draws.free),
+        ("npv", ~is_positive, ~named, draws.free),
     ):
         entry |= estimate_share(right[among], counts[:, among]).entry(name)
     return entry

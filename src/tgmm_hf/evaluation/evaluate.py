@@ -79,7 +79,7 @@ def evaluate(
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
     data_hash = _data_hash(data_dir)
     warnings = check_unseen(directory, data_hash, prepared[split], split)
-    chosen_on = _validation_rows(directory, data_dir, prepared, split, validation)
+    chosen_on, doubts = _validation_rows(directory, data_dir, prepared, split, validation)
     if chosen_on is None and (sensitivity is not None or temperature):
         raise ValueError(
             "A threshold of a stated sensitivity and a temperature are chosen on a validation split, and there is none "
@@ -121,7 +121,7 @@ def evaluate(
         metrics["robustness"] = robustness(
             predict, prepared[split], predictions, model.config.tasks, seed=seed, replicates=bootstrap
         )
-    metrics["warnings"] = [*warnings, *metrics["warnings"]]
+    metrics["warnings"] = [*warnings, *doubts, *metrics["warnings"]]
     write_outputs(metrics, predictions, Path(out_dir))
     return metrics
 
@@ -140,16 +140,17 @@ def _data_hash(directory: str | Path) -> str:
 
 def _validation_rows(
     model: Path | None, data_dir: str | Path, prepared: DatasetDict, split: str, validation: str | Path | None
-) -> Dataset | None:
-    """Patients to choose thresholds on: never those that are scored, never those that were trained on."""
+) -> tuple[Dataset | None, list[str]]:
+    """Patients to choose thresholds on: never those that are scored, never those that were trained on; with warnings
+    about what could not be ruled out."""
     source = data_dir if validation is None else validation
     rows = prepared if validation is None else load_prepared(validation)
     if "validation" not in rows:
         if validation is not None:
             raise ValueError(f"{validation} has the splits {list(rows)}, no validation split")
-        return None
+        return None, []
     if split == "validation" and _data_hash(source) == _data_hash(data_dir):
-        return None
+        return None, []
     if both := set(patients_of(rows["validation"])) & set(patients_of(prepared[split])):
         raise ValueError(
             f"{len(both)} validation patients of {source} are among the patients to be scored: a threshold chosen on "
@@ -157,6 +158,7 @@ def _validation_rows(
         )
     run = None if model is None else model / "run.json"
     own = run is not None and run.is_file() and json.loads(run.read_text())["data_hash"] == _data_hash(source)
-    if not own:  # of its own training, the validation split had no gradient
-        check_unseen(model, _data_hash(source), rows["validation"], "test")
-    return rows["validation"]
+    if own:  # of its own training, the validation split had no gradient
+        return rows["validation"], []
+    doubts = check_unseen(model, _data_hash(source), rows["validation"], "test")
+    return rows["validation"], [f"Validation patients, for thresholds and risk groups: {doubt}" for doubt in doubts]

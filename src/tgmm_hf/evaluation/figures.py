@@ -273,7 +273,7 @@ def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> 
         entries: perturbation -> list of points, from `robustness`. headline: "auc" or "c_index".
     """
     figure = Figure(figsize=(9.6, 3.0), layout="constrained")
-    panels = figure.subplots(1, len(entries), sharey=True)
+    panels = figure.subplots(1, len(entries), sharey=True, squeeze=False)[0]  # one panel is no array otherwise
     for axes, (name, points) in zip(panels, entries.items(), strict=True):
         subsets = dict.fromkeys(point["subset"] for point in points)
         for subset in subsets:

@@ -7,7 +7,7 @@ cheap and paired differences trivial: subtract two figures taken under the same 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ def auc(score: ArrayLike, label: ArrayLike) -> float:
 
 def resampled_auc(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
     """AUC of every resample, shape (R,); NaN where a resample has one class only. Arguments as `auc`, counts (R, n)."""
-    positive = _binary(label)
+    positive = binary(label)
     if positive.all() or not positive.any():
         raise UndefinedFigureError(
             f"AUC needs both classes: {int(positive.sum())} of {len(positive)} rows are positive"
@@ -87,7 +87,7 @@ def weighted_auc(score: NDArray, positives: NDArray, negatives: NDArray) -> NDAr
     negatives = np.add.reduceat(negatives[:, order].astype(np.float64), group_starts, axis=1)
     negatives_below = np.cumsum(negatives, axis=1) - negatives
     won = (positives * (negatives_below + 0.5 * negatives)).sum(axis=1)
-    return _ratio(won, positives.sum(axis=1) * negatives.sum(axis=1))
+    return ratio(won, positives.sum(axis=1) * negatives.sum(axis=1))
 
 
 def resampled_average_precision(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
@@ -95,7 +95,7 @@ def resampled_average_precision(score: NDArray, label: NDArray, counts: NDArray)
 
     Arguments as `resampled_auc`. Chance is the prevalence.
     """
-    positive = _binary(label)
+    positive = binary(label)
     if not positive.any():
         raise UndefinedFigureError(f"precision and recall need a positive: 0 of {len(positive)} rows are")
     order = np.argsort(-score, kind="stable")
@@ -103,8 +103,8 @@ def resampled_average_precision(score: NDArray, label: NDArray, counts: NDArray)
     drawn = counts[:, order].astype(np.float64)
     found = np.add.reduceat(drawn * positive[order], group_starts, axis=1)
     named = np.add.reduceat(drawn, group_starts, axis=1)
-    precision = np.nan_to_num(_ratio(np.cumsum(found, axis=1), np.cumsum(named, axis=1)))
-    return _ratio((found * precision).sum(axis=1), found.sum(axis=1))
+    precision = np.nan_to_num(ratio(np.cumsum(found, axis=1), np.cumsum(named, axis=1)))
+    return ratio((found * precision).sum(axis=1), found.sum(axis=1))
 
 
 def accuracy(predicted: ArrayLike, label: ArrayLike) -> float:
@@ -117,7 +117,7 @@ def resampled_mean(value: NDArray, counts: NDArray) -> NDArray:
     """Mean of `value` (n,) in every resample (R, n) -> (R,)."""
     if len(value) == 0:
         raise UndefinedFigureError("no rows")
-    return _ratio(counts @ value.astype(np.float64), counts.sum(axis=1))
+    return ratio(counts @ value.astype(np.float64), counts.sum(axis=1))
 
 
 def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: int, seed: int) -> NDArray:
@@ -151,6 +151,27 @@ def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: 
             len(members), np.full(len(members), 1 / len(members)), size=replicates
         )
     return counts[:, patient_of_row]
+
+
+class Draws(NamedTuple):
+    """Two sets of resamples of the same rows: for figures within outcome classes, and for all others.
+
+    Attributes:
+        by_outcome: numbers of patients kept within each outcome, (R, n). For figures that do not depend on the
+            prevalence (AUC, concordance, sensitivity, specificity): every resample has all classes.
+        free: all patients drawn alike, (R, n). For figures that do (calibration, Brier scores, accuracy, predictive
+            values, net benefit, AUPRC, incidence): with the prevalence held fixed their intervals are too narrow.
+    """
+
+    by_outcome: NDArray
+    free: NDArray
+
+
+def bootstrap_draws(patients: ArrayLike, outcome: ArrayLike, replicates: int, seed: int) -> Draws:
+    """Both sets of resamples; arguments as of `bootstrap_counts`, with the outcome as stratum."""
+    return Draws(
+        bootstrap_counts(patients, outcome, replicates, seed), bootstrap_counts(patients, None, replicates, seed)
+    )
 
 
 def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:
@@ -194,12 +215,13 @@ def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
     return Estimate(result.value, (float(wilson.low), float(wilson.high)))
 
 
-def _binary(label: NDArray) -> NDArray:
+def binary(label: NDArray) -> NDArray:
+    """Labels 0 and 1 as bool; others are refused."""
     if not np.isin(label, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {np.unique(label)[:5].tolist()}")
     return np.asarray(label).astype(bool)
 
 
-def _ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
+def ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
     """Quotient with NaN, not a warning, where the denominator is zero."""
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)

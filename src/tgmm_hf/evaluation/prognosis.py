@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tgmm_hf.evaluation.by_day import figures_by_day
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, estimate
+from tgmm_hf.evaluation.metrics import Draws, UndefinedFigureError, estimate
 from tgmm_hf.evaluation.survival import comparable_pairs, log_rank, resampled_c_index
 
 FEWEST_TO_CUT = 10
@@ -39,21 +39,21 @@ def choose_risk_cut(validation: pd.DataFrame | None, baseline: dict[str, Any] | 
 
 
 def prognosis_figures(
-    rows: pd.DataFrame, counts: NDArray, days: list[float], baseline: dict[str, Any] | None, cut: RiskCut | None
+    rows: pd.DataFrame, draws: Draws, days: list[float], baseline: dict[str, Any] | None, cut: RiskCut | None
 ) -> dict[str, Any]:
     """Concordance, figures by day and risk groups of scored admissions with follow-up.
 
     Args:
-        rows: risk, time, event. counts: from `bootstrap_counts`.
+        rows: risk, time, event. draws: from `bootstrap_draws`.
         days: the task's `report_days`.
         baseline: stored hazards of this combination, if there are any.
         cut: between the risk groups, never from these rows.
     """
     risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
     entry: dict[str, Any] = {"events": int((event == 1).sum()), "deaths": int((event == 2).sum())}
-    entry |= estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), counts).entry("c_index")
+    entry |= estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), draws.by_outcome).entry("c_index")
     entry |= {"c_index_chance": 0.5, "comparable_pairs": int(comparable_pairs(time, event).sum())}
-    entry |= figures_by_day(risk, time, event, counts, days, baseline)
+    entry |= figures_by_day(risk, time, event, draws, days, baseline)
     entry["risk_groups"] = None if cut is None else _risk_groups(risk, time, event, cut)
     return entry
 

@@ -123,9 +123,11 @@ def robustness(
         ``{task: {perturbation: [{"level", "subset", "n", "auc" | "c_index", its interval}, ...]}}``, for all modalities
         together and for the one that is changed; without a modality that nobody has.
     """
+    result: dict[str, Any] = {task: {} for task in tasks if tasks[task]["kind"] != "retrieval"}
+    if not result:
+        return {}
     scored_subsets = set(clean.table["subset"])
     whole = next(subset for subset in reversed(SUBSETS) if subset in scored_subsets)
-    result: dict[str, Any] = {task: {} for task in tasks if tasks[task]["kind"] != "retrieval"}
     for name, modality, change, levels, label in PERTURBATIONS:
         if modality not in whole.split("+"):
             continue

@@ -15,11 +15,14 @@ from datasets import Dataset
 from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
-from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_auc
+from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate, resampled_auc
 from tgmm_hf.evaluation.survival import resampled_c_index
 
 SMALLEST_GROUP = 20
 """Admissions below which a group is counted, not scored."""
+
+FEWEST_CASES = 10
+"""Admissions of the rarer class, or events, below which a group is counted, not scored."""
 
 NOT_STATED = "not stated"
 AGE_BANDS = ((0, "under 50"), (50, "50 to 64"), (65, "65 to 79"), (80, "80 and over"))
@@ -109,7 +112,7 @@ def subgroup_table(
 
     Returns:
         For every grouping that splits these rows, entries ``{"grouping", "group", "n", "patients", "positives" |
-        "events", figures}``; a group that is too small or has one class has None with a reason.
+        "events", figures}``; a group that is too small or has too few cases has None with a reason.
     """
     own = groups["modalities"].to_numpy()[table["row"].to_numpy(dtype=int)]
     rows = table[table["subset"].to_numpy() == own].reset_index(drop=True)
@@ -137,23 +140,31 @@ def _figures(
     entry: dict[str, Any] = {"n": len(rows), "patients": int(rows["patient_id"].nunique())}
     if kind == "diagnosis":
         entry["positives"] = int(rows["positive"].sum())
-        headline = "auc"
+        rare, cases, headline = min(entry["positives"], len(rows) - entry["positives"]), "of the rarer class", "auc"
     else:
         entry["events"] = int((rows["event"] == 1).sum())
-        headline = "c_index"
-    if len(rows) < SMALLEST_GROUP:
-        reason = f"not scored, n < {SMALLEST_GROUP}"
-        return entry | {headline: None, f"{headline}_ci": None, f"{headline}_missing": reason}
+        rare, cases, headline = entry["events"], "events", "c_index"
+    if len(rows) < SMALLEST_GROUP or rare < FEWEST_CASES:
+        few = f"n < {SMALLEST_GROUP}" if len(rows) < SMALLEST_GROUP else f"fewer than {FEWEST_CASES} {cases}"
+        return entry | Estimate(None, None, f"not scored, {few}").entry(headline)
     strata = rows["label" if kind == "diagnosis" else "event"]
-    counts = bootstrap_counts(rows["patient_id"].to_numpy(), strata.to_numpy(), replicates, seed)
+    draws = bootstrap_draws(rows["patient_id"], strata, replicates, seed)
     if kind == "prognosis":
         risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
-        return entry | estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), counts).entry("c_index")
+        figure = estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), draws.by_outcome)
+        return entry | _with_width(figure).entry("c_index")
     probability, positive = rows["probability"].to_numpy(np.float64, copy=True), rows["positive"].to_numpy(np.float64)
     named = np.zeros(len(rows), dtype=bool)
     for subset, point in points.items():
         members = (rows["subset"] == subset).to_numpy()
         probability[members] = point.scaled(probability[members])
         named[members] = probability[members] >= point.threshold
-    entry |= estimate(lambda drawn: resampled_auc(probability, positive, drawn), counts).entry("auc")
-    return entry | decision_figures(named, positive, counts)
+    figure = estimate(lambda drawn: resampled_auc(probability, positive, drawn), draws.by_outcome)
+    return entry | _with_width(figure).entry("auc") | decision_figures(named, positive, draws)
+
+
+def _with_width(figure: Estimate) -> Estimate:
+    """Without an interval of no width, as of an AUC of 1: it would read as certainty."""
+    if figure.interval is None or figure.interval[1] - figure.interval[0] > 1e-12:
+        return figure
+    return Estimate(figure.value, None, "no interval: all bootstrap resamples agree, which says nothing of others")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_point
 from tgmm_hf.evaluation.comparisons import delong_test, holm, mcnemar_test
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
+from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, bootstrap_draws, estimate, resampled_auc
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, whole_subset
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
@@ -25,12 +25,14 @@ Figure = Callable[[NDArray], NDArray]  # bootstrap counts (R, n) -> values (R,)
 SMALL_N = 100
 SMALL_CLASS = 30
 
+OUTCOME = {"diagnosis": "label", "prognosis": "event"}
 HEADLINE = {"diagnosis": "auc", "prognosis": "c_index"}
 TRUTH_COLUMN = {"diagnosis": "posterior", "prognosis": "risk"}
 
 NOTES = (
-    "Intervals: 95 % percentile bootstrap over patients (all rows of a patient drawn together), stratified by outcome. "
-    "Stratification keeps the prevalence of this sample: the intervals do not say what another prevalence would give. "
+    "Intervals: 95 % percentile bootstrap over patients (all rows of a patient drawn together). Stratified by outcome "
+    "for AUC, concordance, sensitivity and specificity; for everything that depends on the prevalence (calibration, "
+    "Brier scores, accuracy, predictive values, net benefit, AUPRC, incidence) the prevalence is drawn too. "
     "Where all resamples agree (a sensitivity of 1), the interval is Wilson's.",
     "They cover the sampling of test patients only, not the choice of the training seed.",
     "An admission without a modality of a combination is not scored under that combination, so n differs between "
@@ -162,14 +164,14 @@ def _subset(
     replicates: int,
 ) -> dict[str, Any]:
     rows, kind = table[table["subset"] == subset], settings["kind"]
-    counts = _counts(rows, kind, seed, replicates)
+    draws = bootstrap_draws(rows["patient_id"], rows[OUTCOME[kind]], replicates, seed)
     entry: dict[str, Any] = {"n": len(rows), "patients": int(rows["patient_id"].nunique())}
     if point is not None:
-        entry |= diagnosis_figures(rows, counts, point)
+        entry |= diagnosis_figures(rows, draws, point)
     else:
         baseline = (settings.get("baselines") or {}).get(subset)
         cut = choose_risk_cut(None if validation is None else validation[validation["subset"] == subset], baseline)
-        entry |= prognosis_figures(rows, counts, settings.get("report_days") or [], baseline, cut)
+        entry |= prognosis_figures(rows, draws, settings.get("report_days") or [], baseline, cut)
     return entry | _optimum(rows, kind, seed, replicates)
 
 
@@ -248,8 +250,8 @@ def _difference(first: Figure, second: Figure) -> Figure:
 
 
 def _counts(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> NDArray:
-    strata = rows["label" if kind == "diagnosis" else "event"]
-    return bootstrap_counts(rows["patient_id"].to_numpy(), strata.to_numpy(), replicates, seed)
+    """Resamples within outcomes, for the headline figures."""
+    return bootstrap_counts(rows["patient_id"], rows[OUTCOME[kind]], replicates, seed)
 
 
 def _retrieval(predictions: Predictions, seed: int, replicates: int) -> dict[str, Any]:
@@ -291,6 +293,8 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
                 f"{task}: n = {entry['n']}, {rare} {what}. Below {SMALL_N} / {SMALL_CLASS} percentile intervals are "
                 "too narrow: read them as a rough guide."
             )
+        if kind == "prognosis" and _worse_than_incidence(entry):
+            found.append(f"{task}: risks by day are worse than giving everybody the incidence: read the ranks.")
         slope = entry.get("calibration_slope_ci")
         if slope is not None and not slope[0] <= 1 <= slope[1]:
             found.append(
@@ -298,3 +302,10 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
                 f"{entry['calibration_slope']:.2f}, 1 is right): read the ranks, not the percentages."
             )
     return found
+
+
+def _worse_than_incidence(entry: Mapping[str, Any]) -> bool:
+    """Whether a Brier score, at any report day or integrated, is above that of the incidence."""
+    figures = [(entry["ibs"], entry["ibs_of_incidence"])]
+    figures += [(at["brier"], at.get("brier_of_incidence")) for at in entry["by_day"].values()]
+    return any(own is not None and constant is not None and own > constant for own, constant in figures)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
-from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, _ratio
+from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, ratio
 
 # A standardised slope of 10 multiplies the hazard by 22,000 per standard deviation: beyond it the data separate
 # perfectly and the likelihood has no maximum, so the slope stops here.
@@ -56,7 +56,7 @@ def resampled_c_index(risk: NDArray, time: NDArray, event: NDArray, counts: NDAr
     concordant = comparable * (0.5 * (earlier == risk[None, :]) + (earlier > risk[None, :]))
     event_counts = counts[:, event == 1]  # (R, events)
     won = ((event_counts @ concordant) * counts).sum(axis=1)
-    return _ratio(won, ((event_counts @ comparable.astype(np.float64)) * counts).sum(axis=1))
+    return ratio(won, ((event_counts @ comparable.astype(np.float64)) * counts).sum(axis=1))
 
 
 def comparable_pairs(time: NDArray, event: NDArray) -> NDArray:
@@ -85,8 +85,8 @@ def aalen_johansen(time: NDArray, event: NDArray, counts: NDArray | None = None)
     )
     leaving = happens.sum(axis=0)
     at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
-    event_hazard = np.nan_to_num(_ratio(happens[1], at_risk))
-    any_hazard = np.nan_to_num(_ratio(happens[1] + happens[2], at_risk))
+    event_hazard = np.nan_to_num(ratio(happens[1], at_risk))
+    any_hazard = np.nan_to_num(ratio(happens[1] + happens[2], at_risk))
     free = np.cumprod(1 - any_hazard, axis=1)
     free_before = np.concatenate([np.ones((len(counts), 1)), free[:, :-1]], axis=1)
     return moments, np.cumsum(free_before * event_hazard, axis=1)
@@ -109,7 +109,7 @@ def kaplan_meier(time: NDArray, event: NDArray) -> dict[str, NDArray]:
     events = np.bincount(position, weights=event == 1)
     at_risk = np.cumsum(np.bincount(position)[::-1])[::-1].astype(np.float64)
     free = np.cumprod(1 - events / at_risk)
-    variance = np.cumsum(_ratio(events, at_risk * (at_risk - events)))  # NaN once nobody is left
+    variance = np.cumsum(ratio(events, at_risk * (at_risk - events)))  # NaN once nobody is left
     with np.errstate(divide="ignore", invalid="ignore"):
         log_free = np.log(free)
         reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance) / log_free
@@ -138,7 +138,7 @@ def log_rank(time: NDArray, event: NDArray, group: NDArray) -> tuple[float, floa
     events = ((time[None, :] == moments[:, None]) & happened).sum(axis=1)
     events_group = ((time[None, :] == moments[:, None]) & happened & group).sum(axis=1)
     share = at_risk_group / at_risk
-    spread = events * share * (1 - share) * _ratio((at_risk - events).astype(float), (at_risk - 1).astype(float))
+    spread = events * share * (1 - share) * ratio((at_risk - events).astype(float), (at_risk - 1).astype(float))
     variance = float(np.nansum(spread))
     if variance == 0:
         raise UndefinedFigureError("the two groups are never at risk together")

@@ -68,7 +68,7 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
     if kind == "diagnosis" and entry["sensitivity"] is not None and entry["specificity"] is not None:
         behind.append(
             f"sensitivity {entry['sensitivity']:.2f}, specificity {entry['specificity']:.2f} at the threshold "
-            f"{entry['threshold']['value']:.2f}"
+            f"{text_threshold(entry, 2)}"
         )
     return f"{task}: {name} {entry[key]:.3f}{interval}", "; ".join(behind)
 
@@ -85,16 +85,17 @@ def diagnosis_table(task: str, entries: Entries) -> Table:
 
 def decision_table(task: str, entries: Entries) -> Table:
     """Sensitivity, specificity and predictive values at each combination's threshold."""
-    header = ["modalities", "threshold", "sensitivity", "specificity", "PPV", "NPV"]
+    header = ["modalities", "threshold", "of the unscaled probability", "sensitivity", "specificity", "PPV", "NPV"]
     figures = ("sensitivity", "specificity", "ppv", "npv")
-    rows = [
-        [subset, text_number(e["threshold"]["value"]), *(text_estimate(e, figure) for figure in figures)]
-        for subset, e in _by_subset(entries)
-    ]
+    rows = []
+    for subset, e in _by_subset(entries):
+        of_model = None if e["temperature"] is None else e["threshold"]["of_model"]
+        thresholds = [text_number(e["threshold"]["value"]), text_number(of_model)]
+        rows.append([subset, *thresholds, *(text_estimate(e, figure) for figure in figures)])
     points = [e["threshold"] for e in entries.values()]
     rules = dict.fromkeys(f"{point['rule']}, chosen on {point['chosen_on']}" for point in points)
     rule = next(iter(rules)) if len(rules) == 1 else "rules differ, see metrics.json"
-    return Table(f"{task}: decisions at a threshold ({rule})", header, rows)
+    return _without_empty_columns(f"{task}: decisions at a threshold ({rule})", header, rows)
 
 
 def calibration_table(task: str, entries: Entries) -> Table:
@@ -122,7 +123,7 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
     """Uno's C and the integrated Brier score, then AUC, Brier score, and predicted against observed by day; what could
     not be estimated is left out, with a reason if it is everything."""
     whole = entries[whole_subset(entries)]
-    if whole["uno_c_until"] is None:
+    if all(entry["uno_c_until"] is None for _, entry in _by_subset(entries)):
         title = f"{task}: Uno's C, and figures by day"
         yield Table(title, ["not estimated"], [[str(whole.get("uno_c_missing"))]])
         return
@@ -221,6 +222,16 @@ def text_number(value: float | None, sign: str = "") -> str:
 
 def text_range(interval: Sequence[float] | None, sign: str = "") -> str:
     return "-" if interval is None else f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}"
+
+
+def text_threshold(entry: Mapping[str, Any], digits: int = 3) -> str:
+    """ "0.41", or with a temperature "0.41 of the scaled probability (0.33 of the model's own)" """
+    point = entry["threshold"]
+    if entry.get("temperature") is None:
+        return f"{point['value']:.{digits}f}"
+    if "of_model" not in point:  # written before it was stored
+        return f"{point['value']:.{digits}f} of the scaled probability"
+    return f"{point['value']:.{digits}f} of the scaled probability ({point['of_model']:.{digits}f} of the model's own)"
 
 
 def text_estimate(entry: Mapping[str, Any], figure: str) -> str:

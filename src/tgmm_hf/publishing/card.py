@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from tgmm_hf.encoders_tgmm import read_licence
 from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES
-from tgmm_hf.evaluation.tables import text_estimate
+from tgmm_hf.evaluation.tables import text_estimate, text_threshold
 from tgmm_hf.view_classification_echo import SUBFOLDER
 
 CITATION = """\
@@ -264,7 +264,8 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
     for task, combination, entry in _entries(metrics):
         if "threshold" in entry and combination == "labs+ecg+echo":
             point = entry["threshold"]
-            lines += ["", f"{task}, threshold {point['value']:.3f}: {point['rule']}, chosen on {point['chosen_on']}."]
+            chosen = f"{point['rule']}, chosen on {point['chosen_on']}."
+            lines += ["", f"{task}, threshold {text_threshold(entry)}: {chosen}"]
     warnings = [f"\n> {warning}" for warning in metrics.get("warnings", [])]
     return "## Results\n\n" + "\n".join([*lines, *warnings])
 
@@ -276,7 +277,8 @@ def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
     lines = [
         "## Subgroups",
         "",
-        f"Each patient is scored once, on all the modalities there are. Groups under {SMALLEST_GROUP} are not scored.",
+        f"Each patient is scored once, on all the modalities there are. Groups under {SMALLEST_GROUP} are not scored. "
+        "Where only one group of a kind is that small, the next smallest is not shown either: its number would follow.",
     ]
     for task, entries in metrics["subgroups"].items():
         figure = "auc" if "auc" in entries[0] else "c_index"
@@ -284,18 +286,32 @@ def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
         others = ("sensitivity", "specificity") if figure == "auc" else ()
         header = [task, "group", "n", cases, FIGURES[figure], *others]
         lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+        hidden = _hidden_groups(entries)
         for entry in entries:
             cells = [TITLES.get(entry["grouping"], "all"), entry["group"]]
-            if entry["n"] < SMALLEST_GROUP:
+            if entry["group"] in hidden.get(entry["grouping"], ()):
+                cells += ["not shown", "", "not shown", *("" for _ in others)]
+            elif entry["n"] < SMALLEST_GROUP:
                 cells += [f"< {SMALLEST_GROUP}", "", "not scored", *("" for _ in others)]
             elif entry[figure] is None:
-                reason = f"not scored: {entry[f'{figure}_missing']}"
+                reason = f"not scored: {entry[f'{figure}_missing'].removeprefix('not scored, ')}"
                 cells += [str(entry["n"]), str(entry[cases]), reason, *("" for _ in others)]
             else:
                 figures = (text_estimate(entry, name) for name in (figure, *others))
                 cells += [str(entry["n"]), str(entry[cases]), *figures]
             lines.append(f"| {' | '.join(cells)} |")
     return ["\n".join(lines)]
+
+
+def _hidden_groups(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By grouping the next smallest group, where exactly one is too small to be shown: everybody less the other groups
+    would be that one."""
+    hidden = {}
+    for grouping in dict.fromkeys(entry["grouping"] for entry in entries):
+        own = sorted((entry for entry in entries if entry["grouping"] == grouping), key=lambda entry: entry["n"])
+        if len(own) > 1 and own[0]["n"] < SMALLEST_GROUP <= own[1]["n"]:
+            hidden[grouping] = [own[1]["group"]]
+    return hidden
 
 
 _LIMITS = """\
