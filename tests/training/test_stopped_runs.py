@@ -46,7 +46,7 @@ def checkpoint(directory: Path, step: int, state: str | None = "{}") -> Path:
     path = directory / f"checkpoint-{step}"
     path.mkdir(parents=True)
     save_file({"weight": torch.zeros(100)}, path / "model.safetensors")
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
         torch.save({"state": torch.arange(1000)}, path / name)
     if state is not None:
         (path / "trainer_state.json").write_text(state)
@@ -72,6 +72,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
         ("optimizer.pt", "cut short"),
         ("optimizer.pt", "gone"),
         ("optimizer.pt", "changed"),
+        ("scheduler.pt", "gone"),
         ("rng_state.pth", "changed"),
     ],
 )
@@ -92,6 +93,31 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     (tmp_path / "checkpoint-1" / "scheduler.pt").unlink()
     with pytest.raises(ValueError, match="None of the 2 checkpoints .* start over with resume: never"):
         last_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ["pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt"],
+        ["pytorch_model_fsdp_0/", "optimizer_0/", "scheduler.pt"],
+        ["global_step2/"],
+    ],
+    ids=["FSDP, whole", "FSDP, sharded", "DeepSpeed"],
+)
+def test_checkpoints_of_several_processes_keep_names_of_their_own(forms: list[str], tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 2)
+    contents = {name: (path / name).read_bytes() for name in ("model.safetensors", "optimizer.pt", "scheduler.pt")}
+    for name in contents:
+        (path / name).unlink()
+    (path / "view_classifier").mkdir()  # neither it nor training_args.bin is weights or a state
+    for name in forms:
+        with pytest.raises(ValueError, match="None of the 1 checkpoints"):
+            last_checkpoint(tmp_path)
+        if name.endswith("/"):
+            (path / name).mkdir()
+        else:
+            (path / name).write_bytes(contents.get(name, b"pickled"))
+    assert last_checkpoint(tmp_path) == str(path)
 
 
 def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.checkpoints import discard, holds, last_checkpoint
+from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
 from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
@@ -287,7 +287,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
     """Refuse to save weights that are not finite, or others than those that were selected."""
     best = trainer.state.best_model_checkpoint
-    if trainer.args.load_best_model_at_end and best is not None and not holds(Path(best), "*.safetensors"):
+    if trainer.args.load_best_model_at_end and best is not None and not holds(Path(best), WEIGHTS):
         raise ValueError(f"The weights of the best epoch, {best}, are gone: start over with resume: never.")
     broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
     if broken:
