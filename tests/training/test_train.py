@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from tiny_models import smallest_model
 
 from tgmm_hf.configuration_tgmm import SUBSETS
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import FINISHED, train
+from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _store_baselines, train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
@@ -70,6 +73,38 @@ def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArgume
     assert torch.isfinite(model.eval()(**inputs, task="hf_diagnosis").logits).all()
     for name in ("config.json", "model.safetensors", "processor_config.json", "modeling_tgmm.py", "pipeline_tgmm.py"):
         assert (Path(run.output) / name).is_file(), name
+
+
+def test_training_scores_enter_the_baselines_only_where_validation_events_are_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An overfitted model: on its training patients the score says nearly everything, on new ones next to nothing."""
+    generator = np.random.default_rng(0)
+
+    def scores(n: int, slope: float, events: int) -> np.ndarray:
+        risk = generator.normal(size=n)
+        time = generator.exponential(np.exp(-slope * risk)) * 300 + 1
+        event = np.zeros(n)
+        event[np.argsort(time)[:events]] = 1
+        return np.stack([risk, time, event], axis=1)
+
+    by_split = {
+        "train": {"labs": scores(400, 3.0, 200), "ecg": scores(400, 3.0, 200)},
+        "validation": {"labs": scores(400, 0.3, 200), "ecg": scores(40, 0.3, FEWEST_EVENTS - 1)},
+    }
+    by_split["validation"]["ecg+echo"] = scores(40, 0.3, FEWEST_EVENTS)
+    by_split["train"]["ecg+echo"] = scores(40, 3.0, 20)
+    monkeypatch.setattr(train_file, "risk_scores", lambda model, split, *_: by_split[split])
+    model = smallest_model()
+    _store_baselines(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
+    baselines = model.config.tasks["hf_risk"]["baselines"]
+    assert {subset: (baseline["fitted_on"], baseline["n"]) for subset, baseline in baselines.items()} == {
+        "labs": ("validation", 400),
+        "ecg": ("train+validation", 440),
+        "ecg+echo": ("validation", 40),
+    }
+    assert baselines["labs"]["event_slope"] == pytest.approx(0.3, abs=0.2)
+    assert baselines["ecg"]["event_slope"] > 1
 
 
 def test_a_stopped_run_resumes_onto_the_same_losses(

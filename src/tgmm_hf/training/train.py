@@ -45,8 +45,10 @@ MAY_CHANGE = {
 """Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
-FITTED_ON = ("train", "validation")
-"""Splits whose patients give the baseline hazards."""
+SPLITS = ("train", "validation")
+"""Splits that a run reads."""
+FEWEST_EVENTS = 10
+"""Events of validation patients that their baseline hazards need; with fewer, training patients are added."""
 PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
@@ -78,7 +80,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     _check_fit(model.config, data, prepared, tasks)
     if arguments.should_save:
         _claim_training_directory(run, data["data_hash"])
-        splits = [prepared[split] for split in FITTED_ON]
+        splits = [prepared[split] for split in SPLITS]
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
         _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
@@ -88,7 +90,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
     make_collator = partial(collator_of, processor, model.config)
     training_collator = EpochCollator(make_collator, run.seed, run.data.max_views)
-    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in FITTED_ON}
+    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in SPLITS}
     trainer = TgmmTrainer(
         tasks=tasks,
         validation_collator=make_collator(training=False, seed=run.seed),
@@ -100,7 +102,7 @@ def train(run: RunArguments) -> dict[str, Any]:
         callbacks=[training_collator, *early_stopping(run)],
     )
     if cache:
-        for split in FITTED_ON:
+        for split in SPLITS:
             cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
     trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
@@ -163,23 +165,28 @@ def _store_baselines(
 ) -> None:
     """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration.
 
-    One set a modality combination: the scores of different combinations are not on one scale.
+    One set a modality combination: the scores of different combinations are not on one scale. On the validation
+    patients, and with too few events among them on the training patients as well, whose own scores are spread too far.
     """
     for task in set(model.config.task_names("prognosis")) & set(tasks):
-        by_split = [risk_scores(model, rows[split], collator, task, batch_size) for split in FITTED_ON]
+        validation = risk_scores(model, rows["validation"], collator, task, batch_size)
+        few = {subset for subset, scores in validation.items() if (scores[:, 2] == 1).sum() < FEWEST_EVENTS}
+        training = risk_scores(model, rows["train"], collator, task, batch_size) if few else {}
         baselines = {}
-        for subset in by_split[0]:
-            risk, days, event = np.concatenate([scores[subset] for scores in by_split]).T
+        for subset, scores in validation.items():
+            both = subset in few
+            risk, days, event = (np.concatenate([training[subset], scores]) if both else scores).T
             if (event == 1).any():
                 stored = published_days(days, model.config.tasks[task]["report_days"])
-                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON), days=stored)
+                fitted_on = "train+validation" if both else "validation"
+                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on=fitted_on, days=stored)
         model.config.tasks[task]["baselines"] = baselines
 
 
 def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
     """Prepared splits and the record that `tgmm prepare` left beside them."""
     prepared = load_prepared(directory)
-    if missing := [split for split in ("train", "validation") if split not in prepared]:
+    if missing := [split for split in SPLITS if split not in prepared]:
         raise ValueError(f"{directory} has no {' and no '.join(missing)} split, it has {list(prepared)}.")
     return prepared, json.loads((Path(directory) / "prepare.json").read_text())
 
