@@ -167,8 +167,12 @@ def _store_baselines(
 
     One set a modality combination: the scores of different combinations are not on one scale. On the validation
     patients, and with too few events among them on the training patients as well, whose own scores are spread too far.
+    Those of a prognosis task that was not trained are dropped: its scores moved with the encoders and the fusion.
     """
-    for task in set(model.config.task_names("prognosis")) & set(tasks):
+    for task in model.config.task_names("prognosis"):
+        if task not in tasks:
+            model.config.tasks[task].pop("baselines", None)
+            continue
         validation = risk_scores(model, rows["validation"], collator, task, batch_size)
         few = {subset for subset, scores in validation.items() if (scores[:, 2] == 1).sum() < FEWEST_EVENTS}
         training = risk_scores(model, rows["train"], collator, task, batch_size) if few else {}
