@@ -21,7 +21,7 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
-from tgmm_hf.evaluation.unseen import SEEN, seen_patients
+from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
@@ -265,6 +265,8 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
+    if run.model.checkpoint is not None and Path(run.model.checkpoint).is_dir():
+        settings["weights_of_checkpoint"] = weights_digest(Path(run.model.checkpoint))
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         discard(directory)
