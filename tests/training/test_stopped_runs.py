@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from transformers import modeling_utils
 
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build, train
+from tgmm_hf.training.train import _agreed_checkpoint, build, train
 from tgmm_hf.training.trainer import TgmmTrainer
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -118,6 +120,26 @@ def test_checkpoints_of_several_processes_keep_names_of_their_own(forms: list[st
         else:
             (path / name).write_bytes(contents.get(name, b"pickled"))
     assert last_checkpoint(tmp_path) == str(path)
+
+
+def test_the_first_process_says_which_checkpoint_all_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a shared disk the others may not see the newest yet, or still see one that is gone."""
+    sent: list[Any] = []
+
+    def broadcast(objects: list[Any]) -> None:
+        sent.append(objects[0])
+        objects[0] = sent[0]
+
+    monkeypatch.setattr(train_file, "broadcast_object_list", broadcast)
+    newest = str(checkpoint(tmp_path / "first", 6))
+    checkpoint(tmp_path / "second", 3)
+    first = SimpleNamespace(is_world_process_zero=lambda: True)
+    second = SimpleNamespace(is_world_process_zero=lambda: False)
+    assert _agreed_checkpoint(tmp_path / "first", first) == newest
+    assert _agreed_checkpoint(tmp_path / "second", second) == newest
+    assert sent == [newest, None]
 
 
 def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
@@ -104,7 +105,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     if cache:
         for split in SPLITS:
             cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
-    trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
+    trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     model = trainer.whole_model()
     if trainer.is_world_process_zero():
@@ -287,6 +288,15 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
             )
     directory.mkdir(parents=True, exist_ok=True)
     _write_json(state, settings)
+
+
+def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
+    """The checkpoint to go on from: the first process looks and tells the others, who may see other files."""
+    checkpoint: list[str | None] = [None]
+    if trainer.is_world_process_zero():
+        checkpoint = [last_checkpoint(directory)]
+    broadcast_object_list(checkpoint)
+    return checkpoint[0]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
