@@ -22,7 +22,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
-from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.train import _agreed_checkpoint, build, train
 from tgmm_hf.training.trainer import TgmmTrainer
 
@@ -140,6 +140,20 @@ def test_the_first_process_says_which_checkpoint_all_go_on_from(
     assert _agreed_checkpoint(tmp_path / "first", first) == newest
     assert _agreed_checkpoint(tmp_path / "second", second) == newest
     assert sent == [newest, None]
+
+
+def test_two_writers_of_one_number_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers that fill one cache may have the same process id."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "file"
+    with whole_file(path) as first:
+        first.write_text("first")
+        with whole_file(path) as second:
+            second.write_text("second")
+        assert (first.read_text(), path.read_text()) == ("first", "second")
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:
