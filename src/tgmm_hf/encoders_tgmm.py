@@ -183,8 +183,7 @@ def batch_size_of(
     if ecg is not None and ecg.ndim != 3:
         raise ValueError(
             f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}: the windows of crop='three' are "
-            f"averaged "
-            "by the pipeline."
+            "averaged by the pipeline."
         )
     return next(iter(sizes.values()))
 

@@ -1,8 +1,8 @@
 """From a risk score to the probability of the event by a given day: the stored baseline hazards of a prognosis task.
 
 Two causes compete: the event (incident heart failure) and death without it. Each has a proportional cause-specific
-hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. The baseline is fitted on
-training patients by `tgmm_hf.evaluation.survival.fit_baseline_hazards` (this package's tooling) and travels in
+hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. The baseline is fitted after
+training by `tgmm_hf.evaluation.survival.fit_baseline_hazards` (this package's tooling) and travels in
 ``config.tasks[name]["baselines"]``, one a modality combination.
 """
 

@@ -460,7 +460,8 @@ class TgmmModel(TgmmPreTrainedModel):
         them.
 
         With a number, embeddings and earlier layers are frozen, without dropout in training either: what they say of a
-        record is a constant (`encode_trunk`). What follows the layers (final norm) trains.
+        record is a constant (`encode_trunk`). What follows the layers (final norm) trains with them; with 0 nothing of
+        the encoders does.
         """
         for encoder in self._encoders().values():
             encoder.requires_grad_(trainable_layers is None)

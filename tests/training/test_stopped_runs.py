@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from transformers import modeling_utils
 
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
-from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build, train
+from tgmm_hf.training.saving import save_repository, whole_file
+from tgmm_hf.training.train import _agreed_checkpoint, build, train
 from tgmm_hf.training.trainer import TgmmTrainer
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -46,7 +48,7 @@ def checkpoint(directory: Path, step: int, state: str | None = "{}") -> Path:
     path = directory / f"checkpoint-{step}"
     path.mkdir(parents=True)
     save_file({"weight": torch.zeros(100)}, path / "model.safetensors")
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
         torch.save({"state": torch.arange(1000)}, path / name)
     if state is not None:
         (path / "trainer_state.json").write_text(state)
@@ -72,6 +74,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
         ("optimizer.pt", "cut short"),
         ("optimizer.pt", "gone"),
         ("optimizer.pt", "changed"),
+        ("scheduler.pt", "gone"),
         ("rng_state.pth", "changed"),
     ],
 )
@@ -92,6 +95,65 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     (tmp_path / "checkpoint-1" / "scheduler.pt").unlink()
     with pytest.raises(ValueError, match="None of the 2 checkpoints .* start over with resume: never"):
         last_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ["pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt"],
+        ["pytorch_model_fsdp_0/", "optimizer_0/", "scheduler.pt"],
+        ["global_step2/"],
+    ],
+    ids=["FSDP, whole", "FSDP, sharded", "DeepSpeed"],
+)
+def test_checkpoints_of_several_processes_keep_names_of_their_own(forms: list[str], tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 2)
+    contents = {name: (path / name).read_bytes() for name in ("model.safetensors", "optimizer.pt", "scheduler.pt")}
+    for name in contents:
+        (path / name).unlink()
+    (path / "view_classifier").mkdir()  # neither it nor training_args.bin is weights or a state
+    for name in forms:
+        with pytest.raises(ValueError, match="None of the 1 checkpoints"):
+            last_checkpoint(tmp_path)
+        if name.endswith("/"):
+            (path / name).mkdir()
+        else:
+            (path / name).write_bytes(contents.get(name, b"pickled"))
+    assert last_checkpoint(tmp_path) == str(path)
+
+
+def test_the_first_process_says_which_checkpoint_all_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a shared disk the others may not see the newest yet, or still see one that is gone."""
+    sent: list[Any] = []
+
+    def broadcast(objects: list[Any]) -> None:
+        sent.append(objects[0])
+        objects[0] = sent[0]
+
+    monkeypatch.setattr(train_file, "broadcast_object_list", broadcast)
+    newest = str(checkpoint(tmp_path / "first", 6))
+    checkpoint(tmp_path / "second", 3)
+    first = SimpleNamespace(is_world_process_zero=lambda: True)
+    second = SimpleNamespace(is_world_process_zero=lambda: False)
+    assert _agreed_checkpoint(tmp_path / "first", first) == newest
+    assert _agreed_checkpoint(tmp_path / "second", second) == newest
+    assert sent == [newest, None]
+
+
+def test_two_writers_of_one_number_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers that fill one cache may have the same process id."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "file"
+    with whole_file(path) as first:
+        first.write_text("first")
+        with whole_file(path) as second:
+            second.write_text("second")
+        assert (first.read_text(), path.read_text()) == ("first", "second")
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:

@@ -7,14 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from tiny_models import smallest_model
 
 from tgmm_hf.configuration_tgmm import SUBSETS
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import FINISHED, train
+from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _claim_training_directory, _store_baselines, train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
@@ -72,6 +76,38 @@ def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArgume
         assert (Path(run.output) / name).is_file(), name
 
 
+def test_training_scores_enter_the_baselines_only_where_validation_events_are_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An overfitted model: on its training patients the score says nearly everything, on new ones next to nothing."""
+    generator = np.random.default_rng(0)
+
+    def scores(n: int, slope: float, events: int) -> np.ndarray:
+        risk = generator.normal(size=n)
+        time = generator.exponential(np.exp(-slope * risk)) * 300 + 1
+        event = np.zeros(n)
+        event[np.argsort(time)[:events]] = 1
+        return np.stack([risk, time, event], axis=1)
+
+    by_split = {
+        "train": {"labs": scores(400, 3.0, 200), "ecg": scores(400, 3.0, 200)},
+        "validation": {"labs": scores(400, 0.3, 200), "ecg": scores(40, 0.3, FEWEST_EVENTS - 1)},
+    }
+    by_split["validation"]["ecg+echo"] = scores(40, 0.3, FEWEST_EVENTS)
+    by_split["train"]["ecg+echo"] = scores(40, 3.0, 20)
+    monkeypatch.setattr(train_file, "risk_scores", lambda model, split, *_: by_split[split])
+    model = smallest_model()
+    _store_baselines(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
+    baselines = model.config.tasks["hf_risk"]["baselines"]
+    assert {subset: (baseline["fitted_on"], baseline["n"]) for subset, baseline in baselines.items()} == {
+        "labs": ("validation", 400),
+        "ecg": ("train+validation", 440),
+        "ecg+echo": ("validation", 40),
+    }
+    assert baselines["labs"]["event_slope"] == pytest.approx(0.3, abs=0.2)
+    assert baselines["ecg"]["event_slope"] > 1
+
+
 def test_a_stopped_run_resumes_onto_the_same_losses(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
@@ -99,6 +135,19 @@ def test_a_run_of_other_settings_is_not_continued(
     # A run that came to its end stands in nobody's way.
     (stopped.training_directory / FINISHED).touch()
     assert train(stopped)["run"]["optimisation"]["batch_size"] == 4
+
+
+def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepared_dir: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    save_file({"weight": torch.zeros(3)}, checkpoint / "model.safetensors")
+    run = settings(prepared_dir, tmp_path / "model").to_dict()
+    run = parse_arguments({**run, "model": {"checkpoint": str(checkpoint)}})
+    _claim_training_directory(run, "invented")
+    _claim_training_directory(run, "invented")
+    save_file({"weight": torch.ones(3)}, checkpoint / "model.safetensors")
+    with pytest.raises(ValueError, match=r"weights_of_checkpoint was 'sha256:\w+', now 'sha256:\w+'"):
+        _claim_training_directory(run, "invented")
 
 
 def test_a_stopped_cosine_run_keeps_its_number_of_epochs(prepared_dir: Path, tmp_path: Path) -> None:
@@ -174,6 +223,8 @@ def test_fine_tuning_starts_from_a_checkpoint(
     before, after = TgmmModel.from_pretrained(run.output), TgmmModel.from_pretrained(tuned.output)
     assert after.config.tasks["hf_diagnosis"]["weight"] == 2.0
     assert set(after.config.tasks) == set(before.config.tasks)
+    # the scores of hf_risk moved with what the tasks share: baselines of before would be wrong
+    assert before.config.tasks["hf_risk"]["baselines"] and "baselines" not in after.config.tasks["hf_risk"]
     assert torch.allclose(before.fusion.projection.query.weight, after.fusion.projection.query.weight, atol=1e-6)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -302,8 +303,8 @@ def test_several_windows_a_record_are_drawn_from(prepared_dir: Path, start: Path
     assert 1 < len(drawn.flatten(1).unique(dim=0)) <= 3
 
 
-def test_other_weights_preprocessing_or_settings_find_an_empty_cache(
-    prepared_dir: Path, start: Path, tmp_path: Path
+def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
+    prepared_dir: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, model, processor, _ = opened(prepared_dir, start, tmp_path)
     plain = {"directory": str(tmp_path / "cache")}
@@ -328,6 +329,11 @@ def test_other_weights_preprocessing_or_settings_find_an_empty_cache(
     assert key() != same
     processor.feature_extractor.highpass /= 2
     assert key() == same
+    for module in (torch, transformers):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__version__", "0.0")
+            assert key() != same
+    assert Path(trunk_cache.__file__) in trunk_cache.CODE
     with torch.no_grad():
         model.echo_encoder.layers[0].fc1.bias[0] += 1e-6
     assert key() != same

@@ -155,7 +155,7 @@ def fit_baseline_hazards(
     set). `tgmm_hf.hazards_tgmm.cumulative_incidence` reads the result.
 
     Args:
-        risk: model scores of the *training* patients, shape (n,).
+        risk: model scores, shape (n,); of patients the model was not trained on, whose own are spread too far.
         time: days, shape (n,). event: 0 / 1 / 2, shape (n,).
         fitted_on: what the rows were, for the record.
         days: rising days to store, none beyond the longest follow-up; every day with an event or a death when None. A

@@ -20,7 +20,8 @@ class CacheArguments:
     Attributes:
         directory: of the cache; it may be shared by several runs. It holds what the encoders made of patients' records:
             keep it where the records may lie.
-        dtype: "float32" gives the losses of training without a cache; the others take half the room.
+        dtype: "float32" gives the losses of training without a cache on the same ECG windows; the others take half the
+            room.
         windows: ECG windows of a training record, one drawn in each epoch: the centre one, and random others. With 1,
             a record looks the same in every epoch.
     """

@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,13 @@ logger = logging.getLogger(__name__)
 
 STATE = "trainer_state.json"
 """Written last: a checkpoint without it, or with a part of it, was cut short by a kill."""
+WEIGHTS = ("*.safetensors", "pytorch_model_fsdp*", "global_step*")
+"""Names that a checkpoint's weights go by: of one process, of FSDP, of DeepSpeed."""
+STATES = {
+    "optimizer.pt": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),
+    "scheduler.pt": ("scheduler.pt", "global_step*"),
+}
+"""The same of what the Trainer would start anew without a word."""
 FULL_BELOW = 16 * 2**20
 """Bytes; PyTorch does not say that a disk is full, only that a write failed."""
 
@@ -53,10 +61,9 @@ def is_disk_full(error: Exception, directory: Path) -> bool:
     return "No space left" in str(error) or shutil.disk_usage(directory).free < FULL_BELOW
 
 
-def holds(checkpoint: Path, name: str) -> bool:
-    """Whether a checkpoint has such a file, or is one of FSDP or DeepSpeed, which keep theirs in forms of their own."""
-    others = [path for path in checkpoint.glob("*") if path.is_dir() or path.suffix == ".bin"]
-    return bool(others) or any(checkpoint.glob(name))
+def holds(checkpoint: Path, names: Iterable[str]) -> bool:
+    """Whether a checkpoint has a file or a directory of one of these names, patterns as in `WEIGHTS`."""
+    return any(any(checkpoint.glob(name)) for name in names)
 
 
 def _holds_json(path: Path) -> bool:
@@ -69,10 +76,10 @@ def _holds_json(path: Path) -> bool:
 
 def _problem(checkpoint: Path) -> str | None:
     """What keeps a checkpoint from being resumed from, if anything."""
-    if not holds(checkpoint, "*.safetensors"):
+    if not holds(checkpoint, WEIGHTS):
         return "no weights"
-    for name in ("optimizer.pt", "scheduler.pt"):  # the Trainer would start them anew without a word
-        if not holds(checkpoint, name):
+    for name, forms in STATES.items():
+        if not holds(checkpoint, forms):
             return f"no {name}"
     for path in sorted(checkpoint.rglob("*")):
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -49,7 +50,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Not before its content is on the disk: after a power cut there is no empty file of that name.
     """
-    building = path.with_name(f".{path.name}-{os.getpid()}")
+    # a process id is not enough: containers and machines that fill one cache may share it
+    building = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
         yield building
         with building.open("rb+") as file:

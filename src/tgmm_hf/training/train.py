@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
@@ -21,13 +22,13 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
-from tgmm_hf.evaluation.unseen import SEEN, seen_patients
+from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.checkpoints import discard, holds, last_checkpoint
+from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
 from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
@@ -45,8 +46,10 @@ MAY_CHANGE = {
 """Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
-FITTED_ON = ("train", "validation")
-"""Splits whose patients give the baseline hazards."""
+SPLITS = ("train", "validation")
+"""Splits that a run reads."""
+FEWEST_EVENTS = 10
+"""Events of validation patients that their baseline hazards need; with fewer, training patients are added."""
 PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
@@ -78,7 +81,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     _check_fit(model.config, data, prepared, tasks)
     if arguments.should_save:
         _claim_training_directory(run, data["data_hash"])
-        splits = [prepared[split] for split in FITTED_ON]
+        splits = [prepared[split] for split in SPLITS]
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
         _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
@@ -88,7 +91,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
     make_collator = partial(collator_of, processor, model.config)
     training_collator = EpochCollator(make_collator, run.seed, run.data.max_views)
-    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in FITTED_ON}
+    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in SPLITS}
     trainer = TgmmTrainer(
         tasks=tasks,
         validation_collator=make_collator(training=False, seed=run.seed),
@@ -100,9 +103,9 @@ def train(run: RunArguments) -> dict[str, Any]:
         callbacks=[training_collator, *early_stopping(run)],
     )
     if cache:
-        for split in FITTED_ON:
+        for split in SPLITS:
             cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
-    trainer.train(resume_from_checkpoint=last_checkpoint(run.training_directory))
+    trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     model = trainer.whole_model()
     if trainer.is_world_process_zero():
@@ -163,23 +166,32 @@ def _store_baselines(
 ) -> None:
     """Fit the baseline hazards of the trained prognosis tasks and put them into the model's configuration.
 
-    One set a modality combination: the scores of different combinations are not on one scale.
+    One set a modality combination: the scores of different combinations are not on one scale. On the validation
+    patients, and with too few events among them on the training patients as well, whose own scores are spread too far.
+    Those of a prognosis task that was not trained are dropped: its scores moved with the encoders and the fusion.
     """
-    for task in set(model.config.task_names("prognosis")) & set(tasks):
-        by_split = [risk_scores(model, rows[split], collator, task, batch_size) for split in FITTED_ON]
+    for task in model.config.task_names("prognosis"):
+        if task not in tasks:
+            model.config.tasks[task].pop("baselines", None)
+            continue
+        validation = risk_scores(model, rows["validation"], collator, task, batch_size)
+        few = {subset for subset, scores in validation.items() if (scores[:, 2] == 1).sum() < FEWEST_EVENTS}
+        training = risk_scores(model, rows["train"], collator, task, batch_size) if few else {}
         baselines = {}
-        for subset in by_split[0]:
-            risk, days, event = np.concatenate([scores[subset] for scores in by_split]).T
+        for subset, scores in validation.items():
+            both = subset in few
+            risk, days, event = (np.concatenate([training[subset], scores]) if both else scores).T
             if (event == 1).any():
                 stored = published_days(days, model.config.tasks[task]["report_days"])
-                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on="+".join(FITTED_ON), days=stored)
+                fitted_on = "train+validation" if both else "validation"
+                baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on=fitted_on, days=stored)
         model.config.tasks[task]["baselines"] = baselines
 
 
 def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
     """Prepared splits and the record that `tgmm prepare` left beside them."""
     prepared = load_prepared(directory)
-    if missing := [split for split in ("train", "validation") if split not in prepared]:
+    if missing := [split for split in SPLITS if split not in prepared]:
         raise ValueError(f"{directory} has no {' and no '.join(missing)} split, it has {list(prepared)}.")
     return prepared, json.loads((Path(directory) / "prepare.json").read_text())
 
@@ -254,6 +266,8 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
+    if run.model.checkpoint is not None and Path(run.model.checkpoint).is_dir():
+        settings["weights_of_checkpoint"] = weights_digest(Path(run.model.checkpoint))
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         discard(directory)
@@ -276,6 +290,15 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     _write_json(state, settings)
 
 
+def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
+    """The checkpoint to go on from: the first process looks and tells the others, who may see other files."""
+    checkpoint: list[str | None] = [None]
+    if trainer.is_world_process_zero():
+        checkpoint = [last_checkpoint(directory)]
+    broadcast_object_list(checkpoint)
+    return checkpoint[0]
+
+
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"section.key": value}."""
     flat: dict[str, Any] = {}
@@ -287,7 +310,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
     """Refuse to save weights that are not finite, or others than those that were selected."""
     best = trainer.state.best_model_checkpoint
-    if trainer.args.load_best_model_at_end and best is not None and not holds(Path(best), "*.safetensors"):
+    if trainer.args.load_best_model_at_end and best is not None and not holds(Path(best), WEIGHTS):
         raise ValueError(f"The weights of the best epoch, {best}, are gone: start over with resume: never.")
     broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
     if broken:

@@ -35,7 +35,13 @@ from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.saving import whole_file
 
-CODE = (encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm, collator_file)
+CODE = (
+    Path(__file__),
+    *(
+        Path(str(module.__file__))
+        for module in (encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm, collator_file)
+    ),
+)
 """Files that the activations depend on; those of the processor are saved with it."""
 CONTENTS = ["clips", "ecg"]
 """Columns of prepared rows that a cached run never reads."""
@@ -66,7 +72,8 @@ class TrunkCache:
         key = {
             "weights": _hash_of_weights(model),
             "processor": _hash_of_processor(processor),
-            "code": _hash(*(Path(str(module.__file__)).read_bytes() for module in CODE)),
+            "code": _hash(*(file.read_bytes() for file in CODE)),
+            "torch": torch.__version__,
             "transformers": transformers.__version__,
             "trainable_layers": model.trainable_layers,
             "precision": run.optimisation.precision,
