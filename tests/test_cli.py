@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tgmm_hf.cli import main
 from tgmm_hf.data.manifest import read_manifest
@@ -143,6 +145,21 @@ def test_what_cannot_be_read_is_refused_and_the_rest_used(root: Path, capsys: py
     assert "1 items refused" in capsys.readouterr().out
     assert run(*words) == 1  # nothing left to answer from
     assert "0 of 1 patients predicted" in capsys.readouterr().out
+
+
+def test_a_model_without_all_its_weights_is_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers would fill the gap with random numbers, and only log it."""
+    shutil.copytree(root / "model", tmp_path / "model")
+    (weights,) = (tmp_path / "model").glob("*.safetensors")
+    tensors = load_file(weights)
+    del tensors["view_embeddings.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    (root / "age.json").write_text('{"age": 71}')
+    assert run("predict", tmp_path / "model", "--labs", root / "age.json", "--out", tmp_path / "p.json") == 1
+    assert "lacks 1 of the model's weights (view_embeddings.weight" in capsys.readouterr().err
+    assert not (tmp_path / "p.json").exists()
 
 
 def test_notes_and_reasons_are_said_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

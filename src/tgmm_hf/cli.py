@@ -483,6 +483,7 @@ def predict(
     _print_predictions(predictions)
     unanswered = sum(not any(prediction["used"].values()) for prediction in predictions)
     typer.echo(f"{len(predictions) - unanswered} of {len(predictions)} patients predicted: {out}")
+    typer.echo("Research software, not a medical device.")
     if unanswered == len(predictions):
         raise typer.Exit(1)
 
@@ -640,7 +641,8 @@ def _read_views(path: Path) -> dict[str, str]:
 
 def _pipeline(model: str, view_classifier: str | None, view_threshold: float | None) -> Any:
     """The model's pipeline; clips of unknown view go to this classifier, or to the one saved with the model."""
-    from tgmm_hf import StoredViewClassifier, TgmmCardiacPipeline, TgmmModel, TgmmProcessor
+    from tgmm_hf import StoredViewClassifier, TgmmCardiacPipeline, TgmmProcessor
+    from tgmm_hf.evaluation.predictions import load_trained
 
     processor = TgmmProcessor.from_pretrained(model)
     if view_classifier is not None:
@@ -648,7 +650,7 @@ def _pipeline(model: str, view_classifier: str | None, view_threshold: float | N
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
         processor.image_processor.view_threshold = view_threshold
-    return TgmmCardiacPipeline(model=TgmmModel.from_pretrained(model), processor=processor)
+    return TgmmCardiacPipeline(model=load_trained(model), processor=processor)
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20) -> None:

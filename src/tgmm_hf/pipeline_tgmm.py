@@ -171,8 +171,8 @@ class TgmmCardiacPipeline(Pipeline):
         low, high = baseline["risk_range"]
         if not low <= risk <= high:
             notes.append(
-                f"{name}: the score {risk:.3f} lies outside those of the patients that the baseline hazard was fitted "
-                f"on ({low:.3f} to {high:.3f}), so the risks by day are extrapolated"
+                f"{name}: the score {risk:.6g} lies outside those of the patients that the baseline hazard was fitted "
+                f"on ({low:.6g} to {high:.6g}), so the risks by day are extrapolated"
             )
         by_day = cumulative_incidence(risk, baseline, task["report_days"])[0]
         for day, probability in zip(task["report_days"], by_day, strict=True):

@@ -34,6 +34,8 @@ def test_committed_configurations_are_valid(path: Path) -> None:
         ({"optimisation": {"learning_rte": 1e-3}}, "Unknown settings: optimisation.learning_rte"),
         ({"data": {}}, "Missing settings: data.directory"),
         ({"optimisation": {"epochs": "many"}}, "optimisation.epochs must be of type int, got 'many'"),
+        ({"optimisation": {"epochs": -3}}, "optimisation.epochs must be above 0, got -3"),
+        ({"optimisation": {"learning_rate": 0.0}}, "optimisation.learning_rate must be above 0, got 0.0"),
         ({"optimisation": {"epochs": True}}, "optimisation.epochs must be of type int, got True"),
         ({"optimisation": {"learning_rate": "fast"}}, "optimisation.learning_rate must be a number, got 'fast'"),
         ({"model": {"size": "huge"}}, r"model.size must be one of \['tiny', 'paper'\], got 'huge'"),

@@ -11,13 +11,12 @@ from datasets import Dataset, DatasetDict
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions, load_trained
 from tgmm_hf.evaluation.report import write_outputs
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.unseen import check_unseen, patients_of, weights_digest
-from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
@@ -69,7 +68,7 @@ def evaluate(
     directory = Path(model) if isinstance(model, (str, Path)) else None
     if isinstance(model, (str, Path)):
         name = str(model)
-        model = TgmmModel.from_pretrained(name)
+        model = load_trained(name)
     else:
         name = model.name_or_path or type(model).__name__
     if processor is None:

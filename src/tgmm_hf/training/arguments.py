@@ -182,6 +182,9 @@ class RunArguments:
             )
         if self.data.cache is not None and self.data.cache.windows < 1:
             raise ValueError(f"data.cache.windows must be at least 1, got {self.data.cache.windows}.")
+        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
+            if (value := getattr(self.optimisation, name)) <= 0:
+                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
         if self.optimisation.keep == "last" and self.optimisation.early_stopping_patience is not None:
             raise ValueError(
                 "optimisation.keep is last, so stopping early would keep an epoch that is neither best nor last: set "
