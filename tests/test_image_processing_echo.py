@@ -444,3 +444,10 @@ def test_loads_from_a_repository_alone(tmp_path, processor, clip):
     assert np.array_equal(output["echo"], processor({"A4C": clip})["pixel_values_videos"])
     item = {"signal": signal, "sampling_rate": 500, "lead_names": list(LEADS)}
     assert np.array_equal(output["ecg"], extractor(item)["ecg_values"])
+
+
+def test_a_damaged_file_of_a_study_is_named(processor, study):
+    (study / "cut_short.dcm").write_bytes(b"not a DICOM file")
+    prepared = processor.prepare_study(study, views={"a.dcm": "A4C", "cut_short.dcm": "A2C"})
+    reasons = {Path(entry["item"]).name: entry["reason"] for entry in prepared.refused}
+    assert "A4C" in prepared.clips and "not readable as DICOM" in reasons["cut_short.dcm"]

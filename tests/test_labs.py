@@ -324,3 +324,22 @@ def test_every_real_mimic_value_is_taken_or_refused_with_a_reason(shared_dir):
         refused += len(read_cells({label: (value, unit)})[1].refused)
     assert len(known) > 10_000
     assert refused == 0
+
+
+def test_notes_say_what_was_guessed() -> None:
+    """Nothing is refused, but a unit that was assumed, text for a number and a slip in a name do not pass unsaid."""
+    row = {
+        "Glucose": 5.5,
+        "Calcium": (2.3, "mmol/L"),
+        "Magnesium": 2.0,
+        "BNP": "hemolysed",
+        "Creatinin": 1.4,
+        "foot": 1,
+    }
+    cells, report = read_cells(row)
+    assert report.doubtful == ["Glucose"] and report.texts == ["BNP"] and not report.refused
+    notes = "\n".join(report.notes)
+    assert "Glucose came without a unit" in notes and "BNP holds text where a number is expected" in notes
+    assert "Creatinin is not a known column; kept as written (did you mean Creatinine?)" in notes
+    assert "foot is not a known column; kept as written\n" in f"{notes}\n"
+    assert {cell.name: cell.number for cell in cells}["Glucose"] == 5.5

@@ -14,6 +14,7 @@ calcium 40.078, magnesium 24.305, phosphorus 30.974, bilirubin 584.66, lactic ac
 triolein (for triglycerides) 885.4, uric acid 168.11, iron 55.845, haemoglobin monomer 16,114.
 """
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -262,7 +263,8 @@ class LabsText:
     """A laboratory row as text, and what became of its cells.
 
     `used` and `dropped` (cut for length) hold canonical column names; `refused` holds {"item", "reason"}; `unknown`
-    the used columns that are not in `COLUMNS`; `converted` the columns whose value came in another unit.
+    the used columns that are not in `COLUMNS`; `converted` the columns whose value came in another unit; `texts` the
+    number columns that hold text; `doubtful` the columns without a unit whose value another unit would make normal.
     """
 
     text: str = ""
@@ -271,12 +273,20 @@ class LabsText:
     refused: list[dict[str, str]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     converted: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
         """The report's lines on what was changed or left out without being refused; names only, no values."""
         lines = [f"labs: {name} was converted to its canonical unit" for name in self.converted]
-        lines += [f"labs: {name} is not a known column; kept as written" for name in self.unknown]
+        lines += [
+            f"labs: {name} came without a unit and was taken in the canonical one, far from normal; in another unit it "
+            "would be normal: give (value, unit)"
+            for name in self.doubtful
+        ]
+        lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.texts]
+        lines += [f"labs: {name} is not a known column; kept as written{_suggestion(name)}" for name in self.unknown]
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
 
 
@@ -336,6 +346,8 @@ def read_cells(row: Mapping[str, Any]) -> tuple[list[LabCell], LabsText]:
     cells = [cell for name, (_, cell) in found.items() if name not in conflicts]
     cells.sort(key=lambda cell: (_POSITION.get(cell.name, len(COLUMNS)), cell.name.casefold()))
     report.unknown = [cell.name for cell in cells if cell.column is None]
+    report.texts = [cell.name for cell in cells if cell.column and cell.column.is_number and cell.number is None]
+    report.doubtful = [cell.name for cell in cells if _is_doubtful(cell)]
     report.converted = [name for name in (cell.name for cell in cells) if _was_converted(name, found[name][0], row)]
     return cells, report
 
@@ -344,6 +356,22 @@ def gender_of(cells: list[LabCell]) -> str | None:
     """ "F" or "M" if the row says so, for the sex-dependent reference ranges."""
     value = next((cell.value for cell in cells if cell.name == "gender"), None)
     return value if value in ("F", "M") else None
+
+
+def _is_doubtful(cell: LabCell) -> bool:
+    """A number without a unit, outside the reference range, that one of the column's other units would put inside."""
+    limits = cell.column.reference_range(None) if cell.column else None
+    if limits is None or cell.unit or cell.number is None or limits[0] <= cell.number <= limits[1]:
+        return False
+    assert cell.column is not None
+    others = [factor for factor in cell.column.factors.values() if factor != 1]
+    return any(limits[0] <= cell.number * factor <= limits[1] for factor in others)
+
+
+def _suggestion(name: str) -> str:
+    """The known column that an unknown name may be a slip of, as a question."""
+    close = difflib.get_close_matches(_key(name), _BY_KEY, n=1, cutoff=0.8)
+    return f" (did you mean {_BY_KEY[close[0]].name}?)" if close else ""
 
 
 def _was_converted(name: str, written: str, row: Mapping[str, Any]) -> bool:

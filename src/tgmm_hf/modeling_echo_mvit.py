@@ -151,7 +151,6 @@ class EchoMvitPool(nn.Module):
 
     def __init__(self, head_dim: int, strides: tuple[Grid, Grid, Grid], eps: float):
         super().__init__()
-        self.head_dim = head_dim
         self.strides = strides
         self.eps = eps
         self.weight = nn.Parameter(torch.zeros(3 * head_dim, 1, 3, 3, 3))

@@ -291,7 +291,9 @@ def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_
 
 
 def list_echo_files(directory: str | Path) -> list[Path]:
-    """DICOM (by content) and video files (by suffix) under a study directory, sorted by path.
+    """DICOM (by content or suffix) and video files (by suffix) under a study directory, sorted by path.
+
+    A `.dcm` file that is no DICOM, such as a transfer cut short, is among them: reading it says so.
 
     Raises:
         RecordRefusedError: no such directory, or no such file in it.
@@ -304,7 +306,7 @@ def list_echo_files(directory: str | Path) -> list[Path]:
     if not directory.is_dir():
         raise RecordRefusedError(str(directory), "no such study directory: check the path")
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
-    found = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES or is_dicom(path)]
+    found = [path for path in files if path.suffix.lower() in (*VIDEO_SUFFIXES, ".dcm") or is_dicom(path)]
     found = [path for path in found if path.name.upper() != "DICOMDIR"]
     if not found:
         raise RecordRefusedError(

@@ -76,3 +76,9 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
             jsonschema.validate({**row, **wrong}, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"ward": "B2", **{name: row[name] for name in REQUIRED}}, SCHEMA)  # no data
+
+
+def test_semicolons_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").write_text("id;patient_id;split;labs.Creatinine\na;p;train;1,4\n")
+    with pytest.raises(ValueError, match="separated by semicolons"):
+        check_manifest(tmp_path / "cohort.csv")

@@ -88,6 +88,12 @@ def test_a_unit_belongs_to_one_code(given: dict[str, Any], tmp_path: Path) -> No
         add_meds_labs(**given, out=tmp_path / "x.parquet")
 
 
+def test_a_unit_has_to_be_one_of_its_columns(given: dict[str, Any], tmp_path: Path) -> None:
+    given["codes"].write_text("code,lab_column,unit\nX,Creatinine,furlong\n")
+    with pytest.raises(ValueError, match=r"unit 'furlong' of Creatinine \(X\) is not known"):
+        add_meds_labs(**given, out=tmp_path / "x.parquet")
+
+
 def test_events_with_a_time_zone_are_refused(given: dict[str, Any], tmp_path: Path) -> None:
     shard = next(given["events"].rglob("*.parquet"))
     events = pd.read_parquet(shard)

@@ -91,7 +91,7 @@ def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
 @pytest.mark.parametrize("layers", [0, 1])
 def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: int) -> None:
     """With dropout on in the trained layers: the frozen ones draw no random numbers."""
-    model = smallest_model(**DROPOUT)
+    model = smallest_model(**DROPOUT).double()  # rounding shows nothing else
     model.freeze_encoders(layers)
     batch = random_batch(model.config)
     steps = []
@@ -103,10 +103,9 @@ def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: 
         grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         steps.append((loss.detach(), grads))
     (loss, grads), (cut_loss, cut_grads) = steps
-    assert torch.allclose(loss, cut_loss, atol=1e-6)
+    assert torch.allclose(loss, cut_loss, atol=1e-10)
     assert grads.keys() == cut_grads.keys()
-    for name, grad in grads.items():  # standardisation divides by small spreads: rounding grows
-        assert (grad - cut_grads[name]).abs().max() <= 1e-4 * grad.abs().max().clamp(min=1), name
+    assert all(torch.allclose(grads[name], cut_grads[name], atol=1e-8) for name in grads)
     assert any("labs_encoder" in name for name in grads) == (layers > 0)
 
 

@@ -136,6 +136,8 @@ def _read_table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             names, records = list(reader.fieldnames or []), list(reader)
+        if len(names) == 1 and ";" in names[0]:
+            raise ManifestError(f"{path.name}: columns are separated by semicolons; write the table with commas.")
         if broken := [n for n, record in enumerate(records, start=1) if None in record or None in record.values()]:
             raise ManifestError(f"{path.name}: row(s) {_some(broken)} have another number of cells than the header.")
     else:

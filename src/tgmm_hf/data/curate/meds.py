@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.data.curate.tables import run_sql
+from tgmm_hf.labs_tgmm import find_column, unit_factor
 
 EVENT_COLUMNS = ("subject_id", "time", "code", "numeric_value")
 TABLE_COLUMNS = ("id", "patient_id", "index_time")
@@ -39,8 +40,9 @@ def add_meds_labs(
 
     Raises:
         FileNotFoundError: no table, list or Parquet file.
-        ValueError: columns are missing, an index time cannot be read, ids or codes repeat, the table has the columns
-            already, or a time has a time zone (MEDS' own have none, so which events came first could not be told).
+        ValueError: columns are missing, a unit is not one of its column's, an index time cannot be read, ids or codes
+            repeat, the table has the columns already, or a time has a time zone (MEDS' own have none, so which events
+            came first could not be told).
     """
     table, codes, out = Path(table), Path(codes), Path(out)
     if hours <= 0:
@@ -53,6 +55,10 @@ def add_meds_labs(
     listed = listed.assign(unit=listed["unit"].fillna("") if "unit" in listed else "")[["code", "lab_column", "unit"]]
     if repeated := sorted(listed.loc[listed["code"].duplicated(), "code"]):
         raise ValueError(f"{codes.name}: {', '.join(repeated)} occurs more than once: one line and unit a code.")
+    for line in listed.itertuples():
+        column = find_column(line.lab_column)
+        if column is not None and unit_factor(column, line.unit) is None:
+            raise ValueError(f"{codes.name}: unit {line.unit!r} of {line.lab_column} ({line.code}) is not known.")
     columns = list(dict.fromkeys(listed["lab_column"]))
     if taken := [name for name in columns if f"labs.{name}" in rows]:
         raise ValueError(f"{table.name} has the column(s) labs.{', labs.'.join(taken)} already: remove them first.")
