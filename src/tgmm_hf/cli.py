@@ -397,6 +397,29 @@ def baselines(
 
 
 @app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="YAML file; configs/pretrain_tiny.yaml is an example.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over those of the file. Repeatable.")
+    ] = None,
+) -> None:
+    """Pre-train encoders on records without labels: masked values, masked ECG patches, masked clips.
+
+    The same command goes on after a stop. Writes labs/, ecg/ and echo/, which `model.encoders` of a training
+    configuration names.
+
+    Example: tgmm pretrain configs/pretrain_tiny.yaml
+    """
+    from tgmm_hf.training.pretrain import pretrain as pretrain_encoders
+    from tgmm_hf.training.pretrain import read_pretrain_arguments
+
+    arguments = read_pretrain_arguments(config, settings or ())
+    for modality, record in pretrain_encoders(arguments).items():
+        losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
+        typer.echo(f"{Path(arguments.output) / modality}: validation loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+
+
+@app.command()
 def reproduce(
     plan: Annotated[Path, typer.Argument(help="YAML file: rows of the tables, seeds, training configuration.")],
     workers: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
@@ -728,7 +751,7 @@ def _processor_and_tasks_of_run(path: Path) -> tuple[Any, dict[str, Any]]:
         processor, tasks = _processor_and_tasks(Size.tiny, run.model.checkpoint)
         changed = {name: {**tasks.get(name, {}), **(task or {})} for name, task in run.tasks.items()}
         return processor, {**tasks, **changed}
-    settings: Any = new_config(run)
+    settings: Any = new_config(run.model, run.tasks)
     settings.labs_config.vocab_size = BERT_CASED_SIZE  # as above
     return default_processor(settings), settings.tasks
 
