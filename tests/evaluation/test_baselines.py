@@ -15,7 +15,7 @@ from tgmm_hf.cli import app
 from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.baseline_features import read_features, read_lvef
-from tgmm_hf.evaluation.baselines import evaluate_baselines, fuse
+from tgmm_hf.evaluation.baselines import evaluate_baselines, fit_cox, fuse
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
 from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.image_processing_echo import EchoImageProcessor
@@ -226,6 +226,14 @@ def test_log_risks_are_standardised_on_validation_before_their_mean():
     assert scored["test"]["risk"].tolist() == pytest.approx([0.5, 1.0, 0.0])
     with pytest.raises(UndefinedFigureError, match="no two different validation risks of ecg"):
         fuse("prognosis", {"validation": validation.assign(ecg=1.0), "test": test}, of)
+
+
+def test_a_cox_model_that_did_not_converge_gives_no_scores():
+    order = np.linspace(0, 1, 40)  # the greater the value the sooner the event: without a penalty there is no maximum
+    features, outcomes = pd.DataFrame({"x": order}), pd.DataFrame({"time": 41 - 40 * order, "event": 1.0})
+    with pytest.raises(UndefinedFigureError, match="did not converge at a penalty of 0.0"):
+        fit_cox(features, outcomes, 0.0)
+    assert (np.diff(fit_cox(features, outcomes, 0.1)(features)) > 0).all()
 
 
 def test_the_command_prints_the_table(data, tmp_path):

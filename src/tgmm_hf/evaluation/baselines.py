@@ -8,6 +8,7 @@ train split, their one setting chosen on the validation split, scored on the tes
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 from lifelines import CoxPHFitter
-from lifelines.exceptions import ConvergenceError
+from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.decomposition import PCA
@@ -108,10 +109,13 @@ def _cox(steps: Sequence[Any], features: pd.DataFrame, outcomes: pd.DataFrame, p
     prepare = Pipeline([(str(i), step) for i, step in enumerate(steps)])
     table = pd.DataFrame(prepare.fit_transform(features)).add_prefix("x")
     table = table.assign(time=outcomes["time"].to_numpy(), event=(outcomes["event"] == 1).to_numpy())
-    try:
-        model = CoxPHFitter(penalizer=penalty).fit(table, "time", "event")
-    except ConvergenceError as error:
-        raise UndefinedFigureError(f"the Cox model did not converge at a penalty of {penalty}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # advice about columns, which the penalty takes care of
+        warnings.filterwarnings("error", "Newton-Raphson", ConvergenceWarning)  # where it stopped is no maximum
+        try:
+            model = CoxPHFitter(penalizer=penalty).fit(table, "time", "event")
+        except (ConvergenceError, ConvergenceWarning) as error:
+            raise UndefinedFigureError(f"the Cox model did not converge at a penalty of {penalty}") from error
     return lambda others: model.predict_log_partial_hazard(
         pd.DataFrame(prepare.transform(others)).add_prefix("x")
     ).to_numpy()
