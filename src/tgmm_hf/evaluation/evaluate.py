@@ -83,7 +83,7 @@ def evaluate(
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
     data_hash = _data_hash(data_dir)
     warnings = check_unseen(directory, data_hash, prepared[split], split)
-    chosen_on, doubts = _validation_rows(directory, data_dir, prepared, split, validation)
+    chosen_on, doubts = validation_rows(directory, data_dir, prepared, split, validation)
     if chosen_on is None and (sensitivity is not None or temperature):
         raise ValueError(
             "A threshold of a stated sensitivity and a temperature are chosen on a validation split, and there is none "
@@ -143,7 +143,7 @@ def _data_hash(directory: str | Path) -> str:
     return str(json.loads((Path(directory) / "prepare.json").read_text())["data_hash"])
 
 
-def _validation_rows(
+def validation_rows(
     model: Path | None, data_dir: str | Path, prepared: DatasetDict, split: str, validation: str | Path | None
 ) -> tuple[Dataset | None, list[str]]:
     """Patients to choose thresholds on: never those that are scored, never those that were trained on; with warnings
