@@ -8,6 +8,7 @@ import json
 import platform
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -246,7 +247,7 @@ def _new_model(modality: str, config: TgmmConfig, own: ObjectiveArguments) -> Pr
     return StMemForPreTraining(encoder) if modality == "ecg" else EchoMvitForPreTraining(encoder)
 
 
-class MaskingCollator(TgmmCollator):
+class MaskingCollator(TgmmCollator, ABC):
     """Prepared rows -> inputs of one modality's own objective, with what is to be hidden.
 
     Validation hides the same in every epoch.
@@ -269,9 +270,9 @@ class MaskingCollator(TgmmCollator):
             self._generator = None  # the same draws for every batch
         return {name: torch.from_numpy(array) for name, array in self.hide(rows).items()}
 
+    @abstractmethod
     def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         """Inputs of the model, arrays by argument name."""
-        raise NotImplementedError
 
 
 class LabsMaskingCollator(MaskingCollator):
