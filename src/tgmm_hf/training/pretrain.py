@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class ObjectiveArguments:
     warmup_fraction: float = 0.05
     mask_ratio: float | None = None
     max_views: int | None = None
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class PretrainArguments:
     ecg: ObjectiveArguments | None = None
     echo: ObjectiveArguments | None = None
     seed: int = 0
-    resume: str = "auto"
+    resume: Literal["auto", "never"] = "auto"
 
     def __post_init__(self) -> None:
         if not self.objectives:

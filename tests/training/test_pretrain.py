@@ -1,0 +1,220 @@
+"""Pre-training of encoders: what is hidden, that labels are not read, stops, and a training that starts from it."""
+
+import json
+import os
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, Trainer
+
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.tokenizer import cohort_tokenizer
+from tgmm_hf.encoders_tgmm import load_encoder
+from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.processing_tgmm import default_processor
+from tgmm_hf.training import pretrain as module
+from tgmm_hf.training.arguments import parse_arguments, parse_dataclass
+from tgmm_hf.training.pretrain import PretrainArguments, pretrain, value_spans
+from tgmm_hf.training.train import build, new_config, train
+
+SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
+OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 2}}
+TEXT = "age of the patient is 63; drug history of the patient is Omeprazole, Metoprolol Tartrate; BMI of it is 24.1"
+
+
+def settings(prepared_dir: Path, output: Path, **changes: Any) -> PretrainArguments:
+    few = {"epochs": 2, "batch_size": 8}
+    told = {"output": str(output), "data": {"directory": str(prepared_dir)}, "model": {"overrides": OVERRIDES}}
+    return parse_dataclass(
+        PretrainArguments, {**told, "labs": few, "ecg": few, "echo": {**few, "max_views": 1}} | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def encoders(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("pretrained") / "encoders"
+    pretrain(settings(prepared_dir, output), progress=False)
+    return output
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return dict(load_encoder(directory.name, directory).state_dict())
+
+
+def test_values_of_a_text_are_found_item_by_item() -> None:
+    assert [TEXT[start:end] for start, end in value_spans(TEXT)] == ["63", "Omeprazole", "Metoprolol Tartrate", "24.1"]
+
+
+def test_whole_values_are_hidden_and_nothing_else(prepared_dir: Path) -> None:
+    config = new_config(settings(prepared_dir, Path("unused")).model)
+    rows = load_prepared(prepared_dir)["train"]
+    tokenizer = cohort_tokenizer(rows, config.tasks, 600)
+    processor = default_processor(config, tokenizer)
+    some = [{"labs": json.dumps({"NTproBNP": 5310.0, "age": 70.0, "drug history": "Furosemide, Apixaban"})}] * 50
+    batch = module.LabsMaskingCollator(processor, config, 0.5, training=True, seed=0)(some)
+    hidden = batch["labels"] != -100
+    plain = tokenizer(processor.labs_text(json.loads(some[0]["labs"])).text, return_offsets_mapping=True)
+    values = value_spans(processor.labs_text(json.loads(some[0]["labs"])).text)
+    parts = [
+        torch.tensor([start <= a and b <= end and b > a for a, b in plain["offset_mapping"]]) for start, end in values
+    ]
+    assert len(parts) == 4
+    for row in hidden:
+        for part in parts:
+            assert len(set(row[part].tolist())) == 1  # all tokens of a value, or none
+        assert not row[~torch.stack(parts).any(0)].any()
+    share = torch.stack([hidden[:, part][:, 0] for part in parts]).float().mean()
+    assert 0.38 < share < 0.62
+    ids = torch.tensor(plain["input_ids"])
+    assert torch.equal(batch["labels"][hidden], ids.expand_as(hidden)[hidden])
+    assert torch.equal(batch["input_ids"][~hidden], ids.expand_as(hidden)[~hidden])
+    masked = (batch["input_ids"][hidden] == tokenizer.mask_token_id).float().mean()
+    assert 0.74 < masked < 0.86  # 80 %
+
+
+def test_no_label_is_read(prepared_dir: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def without_labels(directory: str) -> Any:
+        prepared, data = read_data(directory)
+        answers = [name for name in prepared["train"].column_names if name.startswith(("label_", "time_", "event_"))]
+        assert answers
+        return prepared.remove_columns(answers), data
+
+    read_data = module.read_data
+    monkeypatch.setattr(module, "read_data", without_labels)
+    pretrain(settings(prepared_dir, tmp_path / "encoders"), progress=False)
+    for modality in ("labs", "ecg", "echo"):
+        first, second = (weights(directory / modality) for directory in (encoders, tmp_path / "encoders"))
+        assert all(torch.equal(first[name], second[name]) for name in first)  # the same seed as well
+
+
+def test_encoders_have_learned_and_leave_a_record(prepared_dir: Path, encoders: Path) -> None:
+    rows = load_prepared(prepared_dir)["train"].with_format(None)
+    for modality in ("labs", "ecg", "echo"):
+        record = json.loads((encoders / modality / "pretrain.json").read_text())
+        assert record["told"]["data_hash"] == "invented"
+        losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
+        assert len(losses) == 2
+        assert losses[1] < losses[0]
+    records = json.loads((encoders / "ecg" / "pretrain.json").read_text())["records"]
+    assert records["train"] == sum(any(mask) for mask in rows["ecg_mask"]) < len(rows)
+    assert AutoTokenizer.from_pretrained(encoders / "labs").mask_token == "[MASK]"
+
+
+def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_again(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("it was trained again")
+
+    monkeypatch.setattr(Trainer, "train", train_again)
+    assert set(pretrain(settings(prepared_dir, encoders), progress=False)) == {"labs", "ecg", "echo"}
+    other = settings(prepared_dir, encoders, ecg={"epochs": 3, "batch_size": 8})
+    with pytest.raises(ValueError, match="holds a pre-training of other settings"):
+        pretrain(other, progress=False)
+
+
+def _killed_after_one_epoch(arguments: PretrainArguments) -> None:
+    save = Trainer._save_checkpoint
+
+    def save_and_die(self: Trainer, *args: Any, **kwargs: Any) -> None:
+        save(self, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Trainer._save_checkpoint = save_and_die
+    pretrain(arguments, progress=False)
+
+
+def test_a_killed_run_comes_to_the_same_weights(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    arguments = settings(prepared_dir, tmp_path / "encoders", labs=None, echo=None)
+    process = get_context("spawn").Process(target=_killed_after_one_epoch, args=(arguments,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "encoders" / "ecg").exists()
+    pretrain(arguments, progress=False)
+    first, second = (weights(directory / "ecg") for directory in (encoders, tmp_path / "encoders"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def run_from(encoders: Path, prepared_dir: Path, output: Path, **model: Any) -> Any:
+    return parse_arguments(
+        {
+            "output": str(output),
+            "data": {"directory": str(prepared_dir)},
+            "tasks": {"hf_diagnosis": None},
+            "model": {"encoders": {name: str(encoders / name) for name in ("labs", "ecg", "echo")}, **model},
+            "optimisation": {"epochs": 1, "batch_size": 8, "early_stopping_patience": None, "keep": "last"},
+        }
+    )
+
+
+def test_a_training_starts_from_the_encoders(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    run = run_from(encoders, prepared_dir, tmp_path / "model", trainable_layers=1)
+    model, processor = build(run, load_prepared(prepared_dir))
+    for modality, encoder in model._encoders().items():
+        stored = weights(encoders / modality)
+        assert all(torch.equal(value, stored[name]) for name, value in encoder.state_dict().items())
+    assert len(processor.tokenizer) == model.config.labs_config.vocab_size
+    assert model.config.hidden_size == 64
+    assert set(model.config.encoder_sources) == {"labs", "ecg", "echo"}
+    train(run)
+    trained = TgmmModel.from_pretrained(tmp_path / "model")
+    before, after = (list(each.ecg_encoder.layers) for each in (model, trained))
+    frozen, last = ([layer.state_dict() for layer in pair] for pair in zip(before, after, strict=True))
+    assert all(torch.equal(frozen[0][name], frozen[1][name]) for name in frozen[0])
+    assert not all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+
+
+def test_patients_of_the_pretraining_are_not_tested_on(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    run = run_from(encoders, prepared_dir, tmp_path / "model", trainable_layers=0)
+    seen_by_encoder = training_directory(encoders / "ecg") / SEEN
+    known = json.loads(seen_by_encoder.read_text())
+    content = json.dumps(known | {"patients": [*known["patients"], "test0"]})
+    original = seen_by_encoder.read_text()
+    try:
+        seen_by_encoder.write_text(content)
+        train(run)
+        with pytest.raises(ValueError, match="1 of the patients to be scored"):
+            check_unseen(tmp_path / "model", "invented", load_prepared(prepared_dir)["test"], "test")
+    finally:
+        seen_by_encoder.write_text(original)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labs": None, "ecg": None, "echo": None}, "at least one encoder"),
+        ({"model": {"checkpoint": "somewhere"}}, "starts from random weights"),
+        ({"ecg": {"epoch": 2}}, "ecg.epoch"),
+    ],
+)
+def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(Path("data"), Path("out"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"encoders": {"mri": "x"}}, "names mri"),
+        ({"encoders": {"ecg": "x"}, "checkpoint": "y"}, "encoders of its own"),
+        ({"encoders": {"ecg": "x"}, "overrides": {"ecg_config": {}}}, "would change a pretrained encoder"),
+    ],
+)
+def test_contradictory_starts_are_refused(model: dict[str, Any], message: str) -> None:
+    told = {"output": "o", "data": {"directory": "d"}, "tasks": {"hf_diagnosis": None}}
+    with pytest.raises(ValueError, match=message):
+        parse_arguments({**told, "model": model})
+
+
+def test_nobody_with_the_modality_is_said(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(rows: Dataset, modality: str) -> Dataset:
+        return rows.select([])
+
+    monkeypatch.setattr(module, "_who_have", nobody)
+    with pytest.raises(ValueError, match="Nobody in the train and the validation split"):
+        pretrain(settings(prepared_dir, tmp_path / "encoders"), progress=False)
