@@ -397,6 +397,27 @@ def baselines(
 
 
 @app.command()
+def search(
+    plan: Annotated[Path, typer.Argument(help="YAML file: training configuration, settings to search, trials.")],
+) -> None:
+    """Try settings of a training and keep those with the best validation score; needs the extra `search`.
+
+    A search that was stopped goes on, with more trials too. Writes trials.csv, search.json and best.yaml, a
+    configuration for `tgmm train`, to the plan's output.
+
+    Example: tgmm search configs/search_tiny.yaml
+    """
+    from tgmm_hf.training.search import search as search_settings
+
+    record = search_settings(plan)
+    best, out = record["best"], Path(record["plan"]["output"])
+    typer.echo(f"trial {best['trial']} of {len(record['trials'])}: validation score {best['score']:.4f}")
+    for name, value in best["settings"].items():
+        typer.echo(f"  {name}: {value}")
+    typer.echo(f"{out / 'trials.csv'}, {out / 'best.yaml'}")
+
+
+@app.command()
 def reproduce(
     plan: Annotated[Path, typer.Argument(help="YAML file: rows of the tables, seeds, training configuration.")],
     workers: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,

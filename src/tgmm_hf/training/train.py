@@ -3,7 +3,8 @@
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import StrictDataclassError
@@ -53,6 +55,24 @@ FEWEST_EVENTS = 10
 PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer works with: the model, and the patients as the model wants them."""
+
+    model: TgmmModel
+    processor: TgmmProcessor
+    training_collator: EpochCollator
+    validation_collator: TgmmCollator
+    rows: dict[str, Dataset]
+    cache: TrunkCache | None
+
+    def fill_cache(self, prepared: DatasetDict, accelerator: Accelerator, workers: int) -> None:
+        """Compute what the cache lacks, if there is one; every process has to call this."""
+        if self.cache is not None:
+            for split in SPLITS:
+                self.cache.fill(prepared[split], self.model, self.processor, accelerator, workers)
+
+
 def train(run: RunArguments) -> dict[str, Any]:
     """Train a model as `run` says and save it to `run.output` with its processor, its code and `run.json`.
 
@@ -74,48 +94,60 @@ def train(run: RunArguments) -> dict[str, Any]:
     if use_cpu and run.optimisation.precision == "float16":
         raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
-    prepared, data = _read_data(run.data.directory)
-    set_seed(run.seed)
-    model, processor = build(run, prepared)
-    tasks = list(run.tasks)
-    _check_fit(model.config, data, prepared, tasks)
+    prepared, data = read_data(run.data.directory)
+    parts = assemble(run, prepared, data)
     if arguments.should_save:
-        _claim_training_directory(run, data["data_hash"])
+        claim_training_directory(run, data["data_hash"])
         splits = [prepared[split] for split in SPLITS]
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
         _write_json(run.training_directory / SEEN, seen)
-    model.freeze_encoders(run.model.trainable_layers)
-    if run.model.lora is not None:
-        add_adapters(model, run.model.lora)
-    cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
-    collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
-    make_collator = partial(collator_of, processor, model.config)
-    training_collator = EpochCollator(make_collator, run.seed, run.data.max_views)
-    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in SPLITS}
     trainer = TgmmTrainer(
-        tasks=tasks,
-        validation_collator=make_collator(training=False, seed=run.seed),
-        model=model,
+        tasks=list(run.tasks),
+        validation_collator=parts.validation_collator,
+        model=parts.model,
         args=arguments,
-        data_collator=training_collator,
-        train_dataset=rows["train"],
-        eval_dataset=rows["validation"],
-        callbacks=[training_collator, *early_stopping(run)],
+        data_collator=parts.training_collator,
+        train_dataset=parts.rows["train"],
+        eval_dataset=parts.rows["validation"],
+        callbacks=[parts.training_collator, *early_stopping(run)],
     )
-    if cache:
-        for split in SPLITS:
-            cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
+    parts.fill_cache(prepared, trainer.accelerator, run.data.workers)
     trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     model = trainer.whole_model()
     if trainer.is_world_process_zero():
         _check_result(model, trainer)
         merge_adapters(model)
-        _store_baselines(model, rows, trainer.validation_collator, tasks, run.optimisation.batch_size)
-        save_repository(model, processor, run.output, record)
+        _store_baselines(model, parts.rows, parts.validation_collator, list(run.tasks), run.optimisation.batch_size)
+        save_repository(model, parts.processor, run.output, record)
         (run.training_directory / FINISHED).touch()
     trainer.accelerator.wait_for_everyone()
     return record
+
+
+def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> Parts:
+    """Everything that a trainer of this run needs, drawn from the run's seed.
+
+    Raises:
+        ValueError: if data, model and tasks do not fit together.
+    """
+    set_seed(run.seed)
+    model, processor = build(run, prepared)
+    _check_fit(model.config, data, prepared, list(run.tasks))
+    model.freeze_encoders(run.model.trainable_layers)
+    if run.model.lora is not None:
+        add_adapters(model, run.model.lora)
+    cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
+    collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
+    make_collator = partial(collator_of, processor, model.config)
+    return Parts(
+        model=model,
+        processor=processor,
+        training_collator=EpochCollator(make_collator, run.seed, run.data.max_views),
+        validation_collator=make_collator(training=False, seed=run.seed),
+        rows={split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in SPLITS},
+        cache=cache,
+    )
 
 
 def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
@@ -188,7 +220,7 @@ def _store_baselines(
         model.config.tasks[task]["baselines"] = baselines
 
 
-def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
+def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
     """Prepared splits and the record that `tgmm prepare` left beside them."""
     prepared = load_prepared(directory)
     if missing := [split for split in SPLITS if split not in prepared]:
@@ -199,6 +231,7 @@ def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
 def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     """A saved model to fine-tune; settings of its known tasks are replaced, new tasks are added."""
     source = str(run.model.checkpoint)
+    check_overrides(run)
     processor = TgmmProcessor.from_pretrained(source)
     model = TgmmModel.from_pretrained(source, **run.model.overrides)
     known = set(model.config.tasks)
@@ -217,14 +250,19 @@ def new_config(run: RunArguments) -> TgmmConfig:
         ValueError: on an unknown override or task, or a value that the configuration does not take.
     """
     model = run.model
-    if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
-        raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
+    check_overrides(run)
     try:
         config = TgmmConfig.tiny(**model.overrides) if model.size == "tiny" else TgmmConfig(**model.overrides)
     except StrictDataclassError as error:  # no ValueError: a wrong type, in words of its own
         raise ValueError(f"model.overrides: {error}") from error
     config.tasks = _tasks(config, run)
     return config
+
+
+def check_overrides(run: RunArguments) -> None:
+    """Refuse settings that no configuration has."""
+    if unknown := set(run.model.overrides) - set(TgmmConfig.__dataclass_fields__):
+        raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
 
 
 def _tasks(config: TgmmConfig, run: RunArguments) -> dict[str, dict[str, Any]]:
@@ -262,7 +300,7 @@ def _check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, 
             raise ValueError(f"The data has no labels of task {task!r} (no column {columns[kind]}{task}).")
 
 
-def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
+def claim_training_directory(run: RunArguments, data_hash: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
@@ -273,18 +311,15 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
         discard(directory)
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if state.is_file():
-        stopped = _flat(json.loads(state.read_text()))
-        now = _flat(settings)
-        different = [
-            key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in may_change
-        ]
+        stopped = json.loads(state.read_text())
+        different = differences(stopped, settings, may_change)
         if different and (directory / FINISHED).is_file():
             discard(directory)  # a finished run stands in nobody's way
         elif different:
-            key = min(different)
+            key = different[0]
             raise ValueError(
-                f"{directory} holds a run of other settings: {key} was {stopped.get(key)!r}, now {now.get(key)!r}. "
-                "Give another output, or start over with resume: never."
+                f"{directory} holds a run of other settings: {key} was {flat(stopped).get(key)!r}, now "
+                f"{flat(settings).get(key)!r}. Give another output, or start over with resume: never."
             )
     directory.mkdir(parents=True, exist_ok=True)
     _write_json(state, settings)
@@ -299,12 +334,18 @@ def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
     return checkpoint[0]
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collection[str]) -> list[str]:
+    """Names of the nested settings that are other now, sorted; those that may change left out."""
+    old, new = flat(before), flat(now)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in may_change)
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"section.key": value}."""
-    flat: dict[str, Any] = {}
+    pairs: dict[str, Any] = {}
     for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return pairs
 
 
 def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
