@@ -465,7 +465,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     target.write_text("old")
     with pytest.raises(OSError):
         write_atomically(target, lambda path: (path.write_text("ha"), (_ for _ in ()).throw(OSError("disk full"))))
-    assert target.read_text() == "old"
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
 def test_optimum_files(tmp_path, cohort):

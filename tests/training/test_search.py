@@ -218,7 +218,7 @@ def test_without_the_extra_a_sentence_says_what_to_install(
     with pytest.raises(SystemExit) as caught:
         main(["search", str(write_plan(tmp_path, prepared_dir))])
     assert caught.value.code == 1
-    assert capsys.readouterr().err == "tgmm: tgmm search needs optuna: pip install 'tgmm-hf[search]'.\n"
+    assert capsys.readouterr().err == "tgmm: tgmm search needs optuna: pip install 'tgmm-hf[optuna]'.\n"
 
 
 def test_committed_plans_are_valid() -> None:

@@ -5,7 +5,6 @@ seed, the trial's place and the trials before it, so that a search that was stop
 """
 
 import copy
-import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ import yaml
 from datasets import DatasetDict
 from transformers import set_seed
 
+from tgmm_hf.data.files import whole_file, write_json
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, put, read_yaml
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
-from tgmm_hf.training.saving import whole_file
 from tgmm_hf.training.train import (
     MAY_CHANGE,
     PACKAGES,
@@ -303,14 +302,14 @@ def search(path: str | Path) -> dict[str, Any]:
         The content of ``search.json``.
 
     Raises:
-        ImportError: without the extra `search`.
+        ImportError: without the extra `optuna`.
         FileNotFoundError: if the plan, its configuration or prepared data are not there.
         ValueError: if the plan is wrong, the output holds another search, or no trial came to its end.
     """
     try:
         import optuna
     except ImportError as error:
-        raise ImportError("tgmm search needs optuna: pip install 'tgmm-hf[search]'.") from error
+        raise ImportError("tgmm search needs optuna: pip install 'tgmm-hf[optuna]'.") from error
 
     search = read_search(path)
     prepared, data = read_data(search.base.data.directory)
@@ -387,8 +386,7 @@ def _record(search: Search, study: Any, data_hash: str) -> dict[str, Any]:
 
 
 def _write(search: Search, record: dict[str, Any]) -> None:
-    with whole_file(search.out / "search.json") as building:
-        building.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(search.out / "search.json", record)
     names = list(search.plan.settings)
     rows = [
         [trial["trial"], trial["score"], *(trial["settings"].get(name) for name in names), trial["failed"]]

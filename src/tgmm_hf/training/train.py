@@ -21,6 +21,7 @@ from transformers import BertTokenizerFast, set_seed
 
 from tgmm_hf.configuration_tgmm import SUBSETS, TgmmConfig, check_task
 from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.files import write_json
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
@@ -31,7 +32,7 @@ from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_t
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
-from tgmm_hf.training.saving import save_repository, whole_file
+from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
 
@@ -100,7 +101,7 @@ def train(run: RunArguments) -> dict[str, Any]:
         claim_training_directory(run, data["data_hash"])
         splits = [prepared[split] for split in SPLITS]
         seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
-        _write_json(run.training_directory / SEEN, seen)
+        write_json(run.training_directory / SEEN, seen)
     trainer = TgmmTrainer(
         tasks=list(run.tasks),
         validation_collator=parts.validation_collator,
@@ -322,7 +323,7 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> None:
                 f"{flat(settings).get(key)!r}. Give another output, or start over with resume: never."
             )
     directory.mkdir(parents=True, exist_ok=True)
-    _write_json(state, settings)
+    write_json(state, settings)
 
 
 def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
@@ -383,8 +384,3 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": state.log_history,
     }
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1) + "\n")

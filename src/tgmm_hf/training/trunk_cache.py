@@ -29,11 +29,11 @@ from tgmm_hf import encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling
 from tgmm_hf.configuration_tgmm import LEADS, VIEWS
 from tgmm_hf.data import collator as collator_file
 from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.encoders_tgmm import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.saving import whole_file
 
 CODE = (
     Path(__file__),
