@@ -32,6 +32,7 @@ from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_t
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
+from tgmm_hf.training.processes import Together
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
@@ -97,11 +98,12 @@ def train(run: RunArguments) -> dict[str, Any]:
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = read_data(run.data.directory)
     parts = assemble(run, prepared, data)
-    if arguments.should_save:
-        claim_training_directory(run, data["data_hash"])
-        splits = [prepared[split] for split in SPLITS]
-        seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
-        write_json(run.training_directory / SEEN, seen)
+    with Together():
+        if arguments.should_save:
+            claim_training_directory(run, data["data_hash"])
+            splits = [prepared[split] for split in SPLITS]
+            seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
+            write_json(run.training_directory / SEEN, seen)
     trainer = TgmmTrainer(
         tasks=list(run.tasks),
         validation_collator=parts.validation_collator,
@@ -116,13 +118,13 @@ def train(run: RunArguments) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
     record = _record(run, data["data_hash"], trainer, time.time() - started)
     model = trainer.whole_model()
-    if trainer.is_world_process_zero():
-        _check_result(model, trainer)
-        merge_adapters(model)
-        _store_baselines(model, parts.rows, parts.validation_collator, list(run.tasks), run.optimisation.batch_size)
-        save_repository(model, parts.processor, run.output, record)
-        (run.training_directory / FINISHED).touch()
-    trainer.accelerator.wait_for_everyone()
+    with Together():
+        if trainer.is_world_process_zero():
+            _check_result(model, trainer)
+            merge_adapters(model)
+            _store_baselines(model, parts.rows, parts.validation_collator, list(run.tasks), run.optimisation.batch_size)
+            save_repository(model, parts.processor, run.output, record)
+            (run.training_directory / FINISHED).touch()
     return record
 
 
@@ -329,8 +331,9 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> None:
 def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
     """The checkpoint to go on from: the first process looks and tells the others, who may see other files."""
     checkpoint: list[str | None] = [None]
-    if trainer.is_world_process_zero():
-        checkpoint = [last_checkpoint(directory)]
+    with Together():
+        if trainer.is_world_process_zero():
+            checkpoint = [last_checkpoint(directory)]
     broadcast_object_list(checkpoint)
     return checkpoint[0]
 

@@ -19,6 +19,7 @@ from tgmm_hf.configuration_tgmm import SLOTS
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import is_disk_full
+from tgmm_hf.training.processes import Together
 from tgmm_hf.training.validation import validate
 
 SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
@@ -99,9 +100,10 @@ class TgmmTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics: list[dict[str, float] | None] = [None]
         model = self.whole_model()
-        if self.accelerator.is_main_process:
-            batch_size = self.args.per_device_eval_batch_size
-            metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
+        with Together():
+            if self.accelerator.is_main_process:
+                batch_size = self.args.per_device_eval_batch_size
+                metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
         broadcast_object_list(metrics)
         assert metrics[0] is not None
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics[0].items()}

@@ -34,6 +34,7 @@ from tgmm_hf.encoders_tgmm import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.processes import Together
 
 CODE = (
     Path(__file__),
@@ -114,13 +115,12 @@ class TrunkCache:
         )
         was_training = model.training
         model.to(accelerator.device).eval()
-        with torch.inference_mode(), accelerator.autocast():
+        with Together(), torch.inference_mode(), accelerator.autocast():
             progress = tqdm(loader, "caching trunks", disable=not accelerator.is_main_process or not missing)
             for index, inputs in zip(missing, progress, strict=True):
                 trunks = model.encode_trunk(**{name: value.to(model.device) for name, value in inputs.items()})
                 self.store(ids[index], trunks)
         model.train(was_training)
-        accelerator.wait_for_everyone()
 
     def load(self, record: str, window: int, shown: Sequence[int] | None) -> dict[str, torch.Tensor]:
         """Activations of one record, of what it has: labs (L, D), ecg (tokens, D) of one window, echo (clips, tokens,
