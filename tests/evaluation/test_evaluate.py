@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,6 +296,15 @@ def test_risks_by_day_that_are_worse_than_the_incidence_are_warned_of(prediction
     day = metrics["hf_risk"][FULL]["by_day"]["365"]
     assert (day["brier"] > day["brier_of_incidence"]) is (shift > 0)
     assert any("worse than giving everybody the incidence" in text for text in metrics["warnings"]) is (shift > 0)
+
+
+def test_a_perfect_auc_has_no_interval_and_a_warning(predictions):
+    perfect = replace(predictions, table=predictions.table.assign(probability=predictions.table["positive"]))
+    metrics = compute_metrics(perfect, {"hf_diagnosis": {"kind": "diagnosis"}}, replicates=50)
+    entry = metrics["hf_diagnosis"]["labs+ecg+echo"]
+    assert entry["auc"] == 1 and entry["auc_ci"] is None and "resamples agree" in entry["auc_missing"]
+    assert any("auc is 1 in every resample" in warning for warning in metrics["warnings"])
+    assert "1.000" in metrics_table(metrics)
 
 
 def test_the_checklist_says_on_whom_things_were_chosen(metrics):
