@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from tgmm_hf.cli import main
+from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.training.arguments import read_arguments
+from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.search import read_search, search
-from tgmm_hf.training.train import train
+from tgmm_hf.training.train import build, train
 from tgmm_hf.training.trainer import TgmmTrainer
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -125,6 +127,26 @@ def test_more_trials_continue_a_search_and_other_settings_are_refused(
     narrower = {**SETTINGS, "optimisation.batch_size": {"choices": [8]}}
     with pytest.raises(ValueError, match=r"settings.optimisation.batch_size.choices was \[8, 12\], now \[8\]"):
         search(write_plan(directory, prepared_dir, settings=narrower))
+
+
+@pytest.mark.slow
+def test_frozen_layers_come_from_the_cache_of_each_number_of_them(prepared_dir: Path, tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, prepared_dir)
+    start = read_arguments(tmp_path / "base.yaml")
+    save_repository(*build(start, load_prepared(prepared_dir)), tmp_path / "start")
+    overrides = {
+        "model": {"checkpoint": str(tmp_path / "start"), "trainable_layers": 0},
+        "data.cache": {"directory": str(tmp_path / "cache")},
+        "optimisation.epochs": 1,
+    }
+    settings = {"model.trainable_layers": {"choices": [0, 1]}, "tasks.hf_risk.weight": {"low": 0.1, "high": 1.0}}
+    plan = write_plan(tmp_path, prepared_dir, overrides=overrides, settings=settings, trials=4)
+    record = search(plan)
+    assert all(trial["failed"] is None for trial in record["trials"])
+    tried = {trial["settings"]["model.trainable_layers"] for trial in record["trials"]}
+    keys = [json.loads(path.read_text()) for path in (tmp_path / "cache").glob("*/key.json")]
+    assert {key["trainable_layers"] for key in keys} == tried | {0} == {0, 1}
+    assert train(read_arguments(tmp_path / "out" / "best.yaml"))["kept_metric"]["score"] > 0
 
 
 def test_settings_that_fail_end_their_trial_and_not_the_search(

@@ -353,7 +353,8 @@ def tried(study: Any) -> list[Any]:
 def _claim(study: Any, search: Search, data_hash: str) -> None:
     """Write down what the trials are told, or refuse to go on with a study of other settings."""
     settings = {name: asdict(space) for name, space in search.plan.settings.items()}
-    now = {"run": search.base.to_dict(), "settings": settings, "seed": search.plan.seed, "data_hash": data_hash}
+    run = {name: value for name, value in search.base.to_dict().items() if name != "output"}
+    now = {"run": run, "settings": settings, "seed": search.plan.seed, "data_hash": data_hash}
     before = study.user_attrs.get("told", now)
     if different := differences(before, now, MAY_CHANGE):
         key = different[0]
