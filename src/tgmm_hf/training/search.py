@@ -6,6 +6,7 @@ seed, the trial's place and the trials before it, so that a search that was stop
 
 import copy
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import yaml
 from datasets import DatasetDict
+from tqdm.auto import tqdm
 from transformers import set_seed
 
 from tgmm_hf.data.files import whole_file, write_json
@@ -227,7 +229,7 @@ class SearchTrainer(TgmmTrainer):
         import optuna
 
         place = len(tried(study))
-        name = f"{place:03d}"
+        name = f"{place + 1:03d}"
 
         def settings(trial: Any) -> dict[str, Any]:
             self.run = self.search.run(self.search.suggest(trial), name)
@@ -311,6 +313,7 @@ def search(path: str | Path) -> dict[str, Any]:
     except ImportError as error:
         raise ImportError("tgmm search needs optuna: pip install 'tgmm-hf[optuna]'.") from error
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # its numbers of trials count those that were stopped, too
     search = read_search(path)
     prepared, data = read_data(search.base.data.directory)
     search.out.mkdir(parents=True, exist_ok=True)
@@ -323,7 +326,9 @@ def search(path: str | Path) -> dict[str, Any]:
     while len(tried(study)) < search.plan.trials:
         trainer = trainer or SearchTrainer(search, storage, prepared, data)
         trainer.try_next(study)
-        _write(search, _record(search, study, data["data_hash"]))
+        record = _record(search, study, data["data_hash"])
+        _write(search, record)
+        tqdm.write(_line(record["trials"][-1], search.plan.trials), file=sys.stderr)
     record = _record(search, study, data["data_hash"])
     _write(search, record)
     if record["best"] is None:
@@ -374,7 +379,7 @@ def _record(search: Search, study: Any, data_hash: str) -> dict[str, Any]:
             "seconds": round(trial.duration.total_seconds(), 1),
             "failed": trial.user_attrs.get("failed"),
         }
-        for place, trial in enumerate(tried(study))
+        for place, trial in enumerate(tried(study), start=1)
     ]
     scored = [trial for trial in trials if trial["failed"] is None]
     return {
@@ -403,6 +408,12 @@ def _write(search: Search, record: dict[str, Any]) -> None:
             f"# tgmm search: trial {best['trial']} of {len(record['trials'])}, validation score {best['score']:.4f}.\n"
             + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         )
+
+
+def _line(trial: dict[str, Any], trials: int) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in trial["settings"].items())
+    came_to = f"score {trial['score']:.4f}" if trial["failed"] is None else trial["failed"]
+    return f"trial {trial['trial']} of {trials}: {came_to}; {settings}"
 
 
 def _text(value: Any) -> str:
