@@ -93,8 +93,6 @@ def train(run: RunArguments) -> dict[str, Any]:
     """
     started = time.time()
     use_cpu = not torch.cuda.is_available()
-    if use_cpu and run.optimisation.precision == "float16":
-        raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = read_data(run.data.directory)
     parts = assemble(run, prepared, data)

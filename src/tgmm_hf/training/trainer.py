@@ -177,8 +177,14 @@ class TgmmTrainer(Trainer):
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
-    """The settings of a run in the Trainer's own words."""
+    """The settings of a run in the Trainer's own words.
+
+    Raises:
+        ValueError: if a CPU is to compute in float16.
+    """
     optimisation = run.optimisation
+    if use_cpu and optimisation.precision == "float16":
+        raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     return TrainingArguments(
         **optimiser_arguments(run),
         output_dir=str(run.training_directory),
