@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
 
 app = typer.Typer(
@@ -435,6 +436,27 @@ def pretrain(
 
 
 @app.command()
+def search(
+    plan: Annotated[Path, typer.Argument(help="YAML file: training configuration, settings to search, trials.")],
+) -> None:
+    """Try settings of a training and keep those with the best validation score; needs the extra `optuna`.
+
+    A search that was stopped goes on, with more trials too. Writes trials.csv, search.json and best.yaml, a
+    configuration for `tgmm train`, to the plan's output.
+
+    Example: tgmm search configs/search_tiny.yaml
+    """
+    from tgmm_hf.training.search import search as search_settings
+
+    record = search_settings(plan)
+    best, out = record["best"], Path(record["plan"]["output"])
+    typer.echo(f"trial {best['trial']} of {len(record['trials'])}: validation score {best['score']:.4f}")
+    for name, value in best["settings"].items():
+        typer.echo(f"  {name}: {value}")
+    typer.echo(f"{out / 'trials.csv'}, {out / 'best.yaml'}")
+
+
+@app.command()
 def reproduce(
     plan: Annotated[Path, typer.Argument(help="YAML file: rows of the tables, seeds, training configuration.")],
     workers: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
@@ -772,10 +794,8 @@ def _processor_and_tasks_of_run(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    with whole_file(path) as building:
+        building.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

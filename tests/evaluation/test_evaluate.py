@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -297,6 +298,15 @@ def test_risks_by_day_that_are_worse_than_the_incidence_are_warned_of(prediction
     assert any("worse than giving everybody the incidence" in text for text in metrics["warnings"]) is (shift > 0)
 
 
+def test_a_perfect_auc_has_no_interval_and_a_warning(predictions):
+    perfect = replace(predictions, table=predictions.table.assign(probability=predictions.table["positive"]))
+    metrics = compute_metrics(perfect, {"hf_diagnosis": {"kind": "diagnosis"}}, replicates=50)
+    entry = metrics["hf_diagnosis"]["labs+ecg+echo"]
+    assert entry["auc"] == 1 and entry["auc_ci"] is None and "resamples agree" in entry["auc_missing"]
+    assert any("auc is 1 in every resample" in warning for warning in metrics["warnings"])
+    assert "1.000" in metrics_table(metrics)
+
+
 def test_the_checklist_says_on_whom_things_were_chosen(metrics):
     answer = {number: text for number, _, text in checklist(metrics)}["12a"]
     assert metrics["hf_diagnosis"][FULL]["threshold"]["chosen_on"] in answer
@@ -465,7 +475,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     target.write_text("old")
     with pytest.raises(OSError):
         write_atomically(target, lambda path: (path.write_text("ha"), (_ for _ in ()).throw(OSError("disk full"))))
-    assert target.read_text() == "old"
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
 def test_optimum_files(tmp_path, cohort):

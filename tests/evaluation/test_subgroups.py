@@ -9,7 +9,9 @@ from datasets import Dataset
 from sklearn.metrics import recall_score, roc_auc_score
 
 from tgmm_hf.evaluation.calibration import OperatingPoint
-from tgmm_hf.evaluation.subgroups import NOT_STATED, SMALLEST_GROUP, describe_rows, subgroup_table
+from tgmm_hf.evaluation.figures import subgroup_figure
+from tgmm_hf.evaluation.subgroups import NOT_STATED, SMALLEST_GROUP, describe_rows, shown_counts, subgroup_table
+from tgmm_hf.evaluation.tables import subgroup_rows
 
 
 def prepared(*rows):
@@ -131,3 +133,23 @@ def test_prognosis_has_concordance(scored):
         entries[0]["events"] == 100
         and entries[0]["c_index_ci"][0] < entries[0]["c_index"] < entries[0]["c_index_ci"][1]
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ((10, 30, 40), ["80", "10", "30", "40"]),
+        ((9, 30, 41), ["80", "< 10", "not shown", "41"]),  # 80 - 30 - 41 would tell
+        ((4, 5, 71), ["80", "< 10", "< 10", "71"]),
+        ((80,), ["80", "80"]),
+    ],
+)
+def test_tables_do_not_tell_how_small_a_small_group_is(sizes: tuple[int, ...], shown: list[str]) -> None:
+    entries = [{"grouping": "all", "group": "all", "n": sum(sizes), "positives": 3, "auc": 0.7, "auc_ci": None}]
+    entries += [{**entries[0], "grouping": "ethnicity", "group": f"g{n}", "n": n} for n in sizes]
+    assert [n for n, _ in shown_counts(entries)] == shown
+    rows = subgroup_rows("dx", entries).rows
+    assert [row[2] for row in rows] == shown
+    assert all((row[3] == "-") is not row[2].isdigit() for row in rows)
+    labels = [label.get_text() for label in subgroup_figure(entries, "auc", "").axes[0].get_yticklabels()]
+    assert all(f"({n})" in text or f"of {n})" in text for n, text in zip(shown, labels, strict=True))

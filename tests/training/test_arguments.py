@@ -10,7 +10,7 @@ from tgmm_hf.training.arguments import RunArguments, parse_arguments, read_argum
 CONFIGS = [
     path
     for path in sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
-    if not path.stem.startswith("reproduce")  # plans, of another shape
+    if not path.stem.startswith(("reproduce", "search"))  # plans, of another shape
 ]
 MINIMAL = {"output": "out/model", "data": {"directory": "out/data"}, "tasks": {"hf_diagnosis": None}}
 

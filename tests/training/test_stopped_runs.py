@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import modeling_utils
 
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
-from tgmm_hf.training.saving import save_repository, whole_file
+from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.train import _agreed_checkpoint, build, train
 from tgmm_hf.training.trainer import TgmmTrainer
 

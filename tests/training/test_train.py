@@ -18,7 +18,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _claim_training_directory, _store_baselines, train
+from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _store_baselines, claim_training_directory, train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
@@ -143,11 +143,11 @@ def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepar
     save_file({"weight": torch.zeros(3)}, checkpoint / "model.safetensors")
     run = settings(prepared_dir, tmp_path / "model").to_dict()
     run = parse_arguments({**run, "model": {"checkpoint": str(checkpoint)}})
-    _claim_training_directory(run, "invented")
-    _claim_training_directory(run, "invented")
+    claim_training_directory(run, "invented")
+    claim_training_directory(run, "invented")
     save_file({"weight": torch.ones(3)}, checkpoint / "model.safetensors")
     with pytest.raises(ValueError, match=r"weights\.\S+ was 'sha256:\w+', now 'sha256:\w+'"):
-        _claim_training_directory(run, "invented")
+        claim_training_directory(run, "invented")
 
 
 def test_a_stopped_cosine_run_keeps_its_number_of_epochs(prepared_dir: Path, tmp_path: Path) -> None:

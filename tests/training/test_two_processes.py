@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,26 @@ def recording(self, *args, **kwargs):
 TgmmTrainer.compute_loss = recording
 train(read_arguments(sys.argv[1]))
 Path(f"{sys.argv[1]}-{os.environ.get('RANK', 0)}.json").write_text(json.dumps(losses))
+"""
+
+FAILING = """
+import os, sys
+from tgmm_hf.training import train as train_file, trainer, trunk_cache
+from tgmm_hf.training.arguments import read_arguments
+
+def fail(*args, **kwargs):
+    raise ValueError("nothing goes on")
+
+where = {
+    "claims the directory": (train_file, "claim_training_directory"),
+    "fills the cache": (trunk_cache.TrunkCache, "store"),
+    "looks for checkpoints": (train_file, "last_checkpoint"),
+    "validates": (trainer, "validate"),
+    "saves": (train_file, "save_repository"),
+}
+if os.environ["RANK"] == "0":
+    setattr(*where[sys.argv[2]], fail)
+train_file.train(read_arguments(sys.argv[1]))
 """
 
 
@@ -98,6 +119,42 @@ def test_two_processes_give_the_losses_of_one(prepared_dir: Path, tmp_path: Path
         {path.name: path.read_bytes() for path in (tmp_path / name / "cache").rglob("*.safetensors")} for name in "12"
     ]
     assert caches[0] == caches[1] and len(caches[0]) == 24 + 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", ["claims the directory", "fills the cache", "looks for checkpoints", "validates", "saves"]
+)
+def test_where_the_first_process_fails_the_other_ends_too(moment: str, prepared_dir: Path, tmp_path: Path) -> None:
+    """Started one by one: torchrun would end the other one itself."""
+    run = settings(prepared_dir, tmp_path / "plan", 1).to_dict()
+    run["data"]["cache"], run["model"] = None, {"overrides": STEADY}
+    save_repository(*build(parse_arguments(run), load_prepared(prepared_dir)), tmp_path / "start")
+    run = settings(prepared_dir, tmp_path / "run", 2).to_dict()
+    run["optimisation"]["epochs"] = 1
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILING, str(tmp_path / "run.yaml"), moment],
+            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        first, second = (process.communicate(timeout=300)[1] for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 1]
+    assert "ValueError: nothing goes on" in first
+    assert "RuntimeError: Process 0 failed, so process 1 stops: ValueError: nothing goes on" in second
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)

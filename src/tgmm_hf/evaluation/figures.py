@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tgmm_hf.evaluation.calibration import recalibration_line
 from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
+from tgmm_hf.evaluation.subgroups import shown_counts
 from tgmm_hf.evaluation.survival import aalen_johansen, kaplan_meier
 
 # Okabe and Ito's palette: told apart with the common colour-vision deficiencies and in print.
@@ -246,10 +247,9 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
     axes = figure.subplots()
     axes.axvline(0.5, color="0.75", linewidth=1, linestyle=":")
     labels = []
-    for position, entry in enumerate(entries):
-        cases = entry.get("positives", entry.get("events"))
+    for position, (entry, (n, cases)) in enumerate(zip(entries, shown_counts(entries), strict=True)):
         name = entry["group"] if entry["grouping"] == "all" else f"{entry['grouping']}: {entry['group']}"
-        labels.append(f"{name}  ({cases} of {entry['n']})")
+        labels.append(f"{name}  ({n})" if cases == "-" else f"{name}  ({cases} of {n})")
         value, interval = entry[headline], entry[f"{headline}_ci"]
         if value is None:
             axes.text(0.52, position, entry[f"{headline}_missing"], fontsize=7, color="0.5", va="center")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.evaluation.calibration import scaled
 from tgmm_hf.evaluation.checklist import checklist
 from tgmm_hf.evaluation.figures import (
@@ -76,9 +77,8 @@ Block = Table | str  # a table, or the name of a figure
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the whole new
     one."""
-    temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    temporary.replace(path)
+    with whole_file(path) as building:
+        write(building)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

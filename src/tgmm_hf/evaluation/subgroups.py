@@ -5,7 +5,7 @@ Every admission is scored once, under all the modalities that it has, which is h
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ SMALLEST_GROUP = 20
 
 FEWEST_CASES = 10
 """Admissions of the rarer class, or events, below which a group is counted, not scored."""
+
+SMALLEST_SHOWN = 10
+"""Admissions below which tables and figures do not say how many a group has: the number might name people."""
 
 NOT_STATED = "not stated"
 AGE_BANDS = ((0, "under 50"), (50, "50 to 64"), (65, "65 to 79"), (80, "80 and over"))
@@ -123,6 +126,32 @@ def subgroup_table(
     ]
 
 
+def shown_counts(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """n and cases of every entry of a task, as what is passed on may say them: "< 10" for a small group."""
+    hidden = hidden_groups(entries, SMALLEST_SHOWN)
+    counts = []
+    for entry in entries:
+        cases = entry["positives"] if "positives" in entry else entry["events"]
+        if entry["group"] in hidden.get(entry["grouping"], ()):
+            counts.append(("not shown", "-"))
+        elif entry["grouping"] != "all" and entry["n"] < SMALLEST_SHOWN:
+            counts.append((f"< {SMALLEST_SHOWN}", "-"))
+        else:
+            counts.append((str(entry["n"]), str(cases)))
+    return counts
+
+
+def hidden_groups(entries: Sequence[Mapping[str, Any]], smallest: int) -> dict[str, list[str]]:
+    """By grouping the next smallest group, where exactly one is too small to be shown: everybody less the other groups
+    would be that one."""
+    hidden = {}
+    for grouping in dict.fromkeys(entry["grouping"] for entry in entries):
+        own = sorted((entry for entry in entries if entry["grouping"] == grouping), key=lambda entry: entry["n"])
+        if len(own) > 1 and own[0]["n"] < smallest <= own[1]["n"]:
+            hidden[grouping] = [own[1]["group"]]
+    return hidden
+
+
 def _members(described: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
     yield "all", "all", np.ones(len(described), dtype=bool)
     bands = {"age": AGE_BANDS, "views": VIEW_BANDS, "cells": CELL_BANDS}
@@ -152,7 +181,7 @@ def _figures(
     if kind == "prognosis":
         risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
         figure = estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), draws.by_outcome)
-        return entry | _with_width(figure).entry("c_index")
+        return entry | figure.entry("c_index")
     probability, positive = rows["probability"].to_numpy(np.float64, copy=True), rows["positive"].to_numpy(np.float64)
     named = np.zeros(len(rows), dtype=bool)
     for subset, point in points.items():
@@ -160,11 +189,4 @@ def _figures(
         probability[members] = point.scaled(probability[members])
         named[members] = probability[members] >= point.threshold
     figure = estimate(lambda drawn: resampled_auc(probability, positive, drawn), draws.by_outcome)
-    return entry | _with_width(figure).entry("auc") | decision_figures(named, positive, draws)
-
-
-def _with_width(figure: Estimate) -> Estimate:
-    """Without an interval of no width, as of an AUC of 1: it would read as certainty."""
-    if figure.interval is None or figure.interval[1] - figure.interval[0] > 1e-12:
-        return figure
-    return Estimate(figure.value, None, "no interval: all bootstrap resamples agree, which says nothing of others")
+    return entry | figure.entry("auc") | decision_figures(named, positive, draws)

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_point
 from tgmm_hf.evaluation.comparisons import delong_test, holm, mcnemar_test
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, bootstrap_draws, estimate, resampled_auc
+from tgmm_hf.evaluation.metrics import (
+    ALL_AGREE,
+    UndefinedFigureError,
+    bootstrap_counts,
+    bootstrap_draws,
+    estimate,
+    resampled_auc,
+)
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, whole_subset
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
@@ -295,6 +302,12 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
             )
         if kind == "prognosis" and _worse_than_incidence(entry):
             found.append(f"{task}: risks by day are worse than giving everybody the incidence: read the ranks.")
+        headline = "auc" if kind == "diagnosis" else "c_index"
+        if entry.get(f"{headline}_missing") == ALL_AGREE:
+            found.append(
+                f"{task}: {headline} is {entry[headline]:g} in every resample and has no interval. That is no "
+                "certainty: other patients may well be ranked wrongly."
+            )
         slope = entry.get("calibration_slope_ci")
         if slope is not None and not slope[0] <= 1 <= slope[1]:
             found.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
-from tgmm_hf.evaluation.subgroups import TITLES
+from tgmm_hf.evaluation.subgroups import TITLES, shown_counts
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -172,15 +172,14 @@ def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Ta
 
 
 def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
-    """Figures by subgroup; a group too small to be scored says so."""
+    """Figures by subgroup; a group too small to be scored says so, a smaller one not even its numbers."""
     diagnosis = "auc" in entries[0]
-    key, cases = ("auc", "positives") if diagnosis else ("c_index", "events")
+    key = "auc" if diagnosis else "c_index"
     header = ["grouping", "group", "n", "positive" if diagnosis else "events", "AUC" if diagnosis else "C-index"]
     others = ("sensitivity", "specificity") if diagnosis else ()
     rows = []
-    for entry in entries:
+    for entry, counts in zip(entries, shown_counts(entries), strict=True):
         figure = text_estimate(entry, key) if entry[key] is not None else entry[f"{key}_missing"]
-        counts = [str(entry["n"]), str(entry[cases])]
         cells = [TITLES.get(entry["grouping"], "all"), entry["group"], *counts, figure]
         rows.append([*cells, *(text_estimate(entry, other) for other in others)])
     return Table(f"{task}: subgroups, each patient scored on all the modalities there are", [*header, *others], rows)

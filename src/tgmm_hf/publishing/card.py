@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from tgmm_hf.encoders_tgmm import read_licence
-from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES
+from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES, hidden_groups
 from tgmm_hf.evaluation.tables import text_estimate, text_threshold
 from tgmm_hf.view_classification_echo import SUBFOLDER
 
@@ -286,7 +286,7 @@ def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
         others = ("sensitivity", "specificity") if figure == "auc" else ()
         header = [task, "group", "n", cases, FIGURES[figure], *others]
         lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-        hidden = _hidden_groups(entries)
+        hidden = hidden_groups(entries, SMALLEST_GROUP)
         for entry in entries:
             cells = [TITLES.get(entry["grouping"], "all"), entry["group"]]
             if entry["group"] in hidden.get(entry["grouping"], ()):
@@ -301,17 +301,6 @@ def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
                 cells += [str(entry["n"]), str(entry[cases]), *figures]
             lines.append(f"| {' | '.join(cells)} |")
     return ["\n".join(lines)]
-
-
-def _hidden_groups(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """By grouping the next smallest group, where exactly one is too small to be shown: everybody less the other groups
-    would be that one."""
-    hidden = {}
-    for grouping in dict.fromkeys(entry["grouping"] for entry in entries):
-        own = sorted((entry for entry in entries if entry["grouping"] == grouping), key=lambda entry: entry["n"])
-        if len(own) > 1 and own[0]["n"] < SMALLEST_GROUP <= own[1]["n"]:
-            hidden[grouping] = [own[1]["group"]]
-    return hidden
 
 
 _LIMITS = """\

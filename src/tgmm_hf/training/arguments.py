@@ -268,6 +268,14 @@ def _set(settings: dict[str, Any], override: str) -> None:
     name, separator, value = override.partition("=")
     if not separator or not name:
         raise ValueError(f"A setting is given as section.key=value, got {override!r}.")
+    try:
+        put(settings, name, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ValueError(f"The value of {name} is not valid YAML: {value!r}.") from error
+
+
+def put(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set "section.key" of the nested settings, in place; a section that is not there is made."""
     *sections, key = name.split(".")
     for section in sections:
         if settings.get(section) is None:
@@ -275,10 +283,7 @@ def _set(settings: dict[str, Any], override: str) -> None:
         settings = settings[section]
         if not isinstance(settings, dict):
             raise ValueError(f"Cannot set {name!r}: {section!r} is not a section.")
-    try:
-        settings[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"The value of {name} is not valid YAML: {value!r}.") from error
+    settings[key] = value
 
 
 def _build(cls: type, settings: Any, where: str) -> Any:

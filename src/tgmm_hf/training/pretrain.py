@@ -30,6 +30,7 @@ from transformers import (
 
 from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
 from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.files import write_json
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
 from tgmm_hf.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
@@ -37,7 +38,7 @@ from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, parse_dataclass, read_settings
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
-from tgmm_hf.training.saving import whole_directory, whole_file
+from tgmm_hf.training.saving import whole_directory
 from tgmm_hf.training.train import PACKAGES, SPLITS, new_config, read_data
 from tgmm_hf.training.trainer import EpochCollator
 
@@ -194,7 +195,7 @@ def _pretrain_one(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": trainer.state.log_history,
     }
-    _write_json(scratch / SEEN, seen_patients(data_hash, [prepared[split] for split in SPLITS], []))
+    write_json(scratch / SEEN, seen_patients(data_hash, [prepared[split] for split in SPLITS], []))
     with whole_directory(out) as building:
         model.save_pretrained(building)
         if modality == "labs":
@@ -214,7 +215,7 @@ def _claim(directory: Path, told: dict[str, Any], resume: str) -> None:
             "resume: never."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    _write_json(settings, told)
+    write_json(settings, told)
 
 
 def _who_have(rows: Dataset, modality: str) -> Dataset:
@@ -373,8 +374,3 @@ def _trainer_arguments(
         report_to="none",
         disable_tqdm=not progress,
     )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1) + "\n")

@@ -20,11 +20,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from tgmm_hf.data.files import whole_file, write_json
 from tgmm_hf.evaluation.evaluate import evaluate
 from tgmm_hf.evaluation.runs import collect_figures, difference_table, grid_tables, paired_differences, read_metrics
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
-from tgmm_hf.training.saving import whole_file
 from tgmm_hf.training.train import PACKAGES, new_config, train
 from tgmm_hf.training.trunk_cache import read_cached
 
@@ -173,7 +173,7 @@ def _execute(run: GridRun, workers: int) -> str | None:
     """Train and evaluate in a process of its own; None, or the last line of what it said before it failed."""
     run.directory.mkdir(parents=True, exist_ok=True)
     spec, log = run.directory / "spec.json", run.directory / "log.txt"
-    _write_json(spec, run.spec)
+    write_json(spec, run.spec)
     started = time.time()
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "Agg", **os.environ}
@@ -184,7 +184,7 @@ def _execute(run: GridRun, workers: int) -> str | None:
     if code != 0:
         return _last_line(log)
     seconds = round(time.time() - started, 1)
-    _write_json(run.directory / "done.json", {"fingerprint": run.fingerprint, "seconds": seconds})
+    write_json(run.directory / "done.json", {"fingerprint": run.fingerprint, "seconds": seconds})
     return None
 
 
@@ -250,12 +250,7 @@ def _write(record: dict[str, Any], out: Path) -> None:
     for name, table in record["tables"].items():
         with whole_file(out / "tables" / f"{name}.csv") as building:
             building.write_text(as_csv(table["header"], table["rows"]))
-    _write_json(out / "reproduce.json", record)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(out / "reproduce.json", record)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """A model and its processor as one directory that `AutoModel` and `AutoProcessor` load without this package."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -42,20 +40,3 @@ def whole_directory(directory: str | Path) -> Iterator[Path]:
         if directory.exists():
             directory.rename(Path(scratch) / "old")
         building.rename(directory)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without an error.
-
-    Not before its content is on the disk: after a power cut there is no empty file of that name.
-    """
-    # a process id is not enough: containers and machines that fill one cache may share it
-    building = path.with_name(f".{path.name}-{uuid4().hex}")
-    try:
-        yield building
-        with building.open("rb+") as file:
-            os.fsync(file.fileno())
-        building.replace(path)
-    finally:
-        building.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import StrictDataclassError
@@ -19,6 +21,7 @@ from transformers import AutoTokenizer, set_seed
 
 from tgmm_hf.configuration_tgmm import MODALITIES, SUBSETS, TgmmConfig, check_task, encoder_config
 from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.files import write_json
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders_tgmm import describe_sources, load_encoder
@@ -30,7 +33,8 @@ from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
-from tgmm_hf.training.saving import save_repository, whole_file
+from tgmm_hf.training.processes import Together
+from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
 
@@ -54,6 +58,24 @@ FEWEST_EVENTS = 10
 PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer works with: the model, and the patients as the model wants them."""
+
+    model: TgmmModel
+    processor: TgmmProcessor
+    training_collator: EpochCollator
+    validation_collator: TgmmCollator
+    rows: dict[str, Dataset]
+    cache: TrunkCache | None
+
+    def fill_cache(self, prepared: DatasetDict, accelerator: Accelerator, workers: int) -> None:
+        """Compute what the cache lacks, if there is one; every process has to call this."""
+        if self.cache is not None:
+            for split in SPLITS:
+                self.cache.fill(prepared[split], self.model, self.processor, accelerator, workers)
+
+
 def train(run: RunArguments) -> dict[str, Any]:
     """Train a model as `run` says and save it to `run.output` with its processor, its code and `run.json`.
 
@@ -72,51 +94,62 @@ def train(run: RunArguments) -> dict[str, Any]:
     """
     started = time.time()
     use_cpu = not torch.cuda.is_available()
-    if use_cpu and run.optimisation.precision == "float16":
-        raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = read_data(run.data.directory)
+    parts = assemble(run, prepared, data)
+    with Together():
+        if arguments.should_save:
+            claim_training_directory(run, data["data_hash"])
+            splits = [prepared[split] for split in SPLITS]
+            seen = seen_patients(data["data_hash"], splits, _sources(run))
+            write_json(run.training_directory / SEEN, seen)
+    trainer = TgmmTrainer(
+        tasks=list(run.tasks),
+        validation_collator=parts.validation_collator,
+        model=parts.model,
+        args=arguments,
+        data_collator=parts.training_collator,
+        train_dataset=parts.rows["train"],
+        eval_dataset=parts.rows["validation"],
+        callbacks=[parts.training_collator, *early_stopping(run)],
+    )
+    parts.fill_cache(prepared, trainer.accelerator, run.data.workers)
+    trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
+    record = _record(run, data["data_hash"], trainer, time.time() - started)
+    model = trainer.whole_model()
+    with Together():
+        if trainer.is_world_process_zero():
+            _check_result(model, trainer)
+            merge_adapters(model)
+            _store_baselines(model, parts.rows, parts.validation_collator, list(run.tasks), run.optimisation.batch_size)
+            save_repository(model, parts.processor, run.output, record)
+            (run.training_directory / FINISHED).touch()
+    return record
+
+
+def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> Parts:
+    """Everything that a trainer of this run needs, drawn from the run's seed.
+
+    Raises:
+        ValueError: if data, model and tasks do not fit together.
+    """
     set_seed(run.seed)
     model, processor = build(run, prepared)
-    tasks = list(run.tasks)
-    _check_fit(model.config, data, prepared, tasks)
-    if arguments.should_save:
-        _claim_training_directory(run, data["data_hash"])
-        splits = [prepared[split] for split in SPLITS]
-        seen = seen_patients(data["data_hash"], splits, _sources(run))
-        _write_json(run.training_directory / SEEN, seen)
+    _check_fit(model.config, data, prepared, list(run.tasks))
     model.freeze_encoders(run.model.trainable_layers)
     if run.model.lora is not None:
         add_adapters(model, run.model.lora)
     cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
     collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
     make_collator = partial(collator_of, processor, model.config)
-    training_collator = EpochCollator(make_collator, run.seed, run.data.max_views)
-    rows = {split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in SPLITS}
-    trainer = TgmmTrainer(
-        tasks=tasks,
-        validation_collator=make_collator(training=False, seed=run.seed),
+    return Parts(
         model=model,
-        args=arguments,
-        data_collator=training_collator,
-        train_dataset=rows["train"],
-        eval_dataset=rows["validation"],
-        callbacks=[training_collator, *early_stopping(run)],
+        processor=processor,
+        training_collator=EpochCollator(make_collator, run.seed, run.data.max_views),
+        validation_collator=make_collator(training=False, seed=run.seed),
+        rows={split: prepared[split].remove_columns(CONTENTS) if cache else prepared[split] for split in SPLITS},
+        cache=cache,
     )
-    if cache:
-        for split in SPLITS:
-            cache.fill(prepared[split], model, processor, trainer.accelerator, run.data.workers)
-    trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
-    record = _record(run, data["data_hash"], trainer, time.time() - started)
-    model = trainer.whole_model()
-    if trainer.is_world_process_zero():
-        _check_result(model, trainer)
-        merge_adapters(model)
-        _store_baselines(model, rows, trainer.validation_collator, tasks, run.optimisation.batch_size)
-        save_repository(model, processor, run.output, record)
-        (run.training_directory / FINISHED).touch()
-    trainer.accelerator.wait_for_everyone()
-    return record
 
 
 def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
@@ -206,6 +239,7 @@ def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
 def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     """A saved model to fine-tune; settings of its known tasks are replaced, new tasks are added."""
     source = str(run.model.checkpoint)
+    check_overrides(run.model)
     processor = TgmmProcessor.from_pretrained(source)
     model = TgmmModel.from_pretrained(source, **run.model.overrides)
     known = set(model.config.tasks)
@@ -223,8 +257,7 @@ def new_config(model: ModelArguments, tasks: dict[str, dict[str, Any] | None] | 
     Raises:
         ValueError: on an unknown override or task, or a value that the configuration does not take.
     """
-    if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
-        raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
+    check_overrides(model)
     try:
         settings = {**model.overrides, **{f"{name}_config": encoder_config(x) for name, x in model.encoders.items()}}
         config = TgmmConfig.tiny(**settings) if model.size == "tiny" else TgmmConfig(**settings)
@@ -235,6 +268,12 @@ def new_config(model: ModelArguments, tasks: dict[str, dict[str, Any] | None] | 
     if tasks is not None:
         config.tasks = _tasks(config, tasks)
     return config
+
+
+def check_overrides(model: ModelArguments) -> None:
+    """Refuse settings that no configuration has."""
+    if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
+        raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
 
 
 def _tasks(config: TgmmConfig, wanted: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
@@ -265,7 +304,7 @@ def _check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, 
             raise ValueError(f"The data has no labels of task {task!r} (no column {columns[kind]}{task}).")
 
 
-def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
+def claim_training_directory(run: RunArguments, data_hash: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
@@ -276,21 +315,18 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
         discard(directory)
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if state.is_file():
-        stopped = _flat(json.loads(state.read_text()))
-        now = _flat(settings)
-        different = [
-            key for key in stopped.keys() | now.keys() if stopped.get(key) != now.get(key) and key not in may_change
-        ]
+        stopped = json.loads(state.read_text())
+        different = differences(stopped, settings, may_change)
         if different and (directory / FINISHED).is_file():
             discard(directory)  # a finished run stands in nobody's way
         elif different:
-            key = min(different)
+            key = different[0]
             raise ValueError(
-                f"{directory} holds a run of other settings: {key} was {stopped.get(key)!r}, now {now.get(key)!r}. "
-                "Give another output, or start over with resume: never."
+                f"{directory} holds a run of other settings: {key} was {flat(stopped).get(key)!r}, now "
+                f"{flat(settings).get(key)!r}. Give another output, or start over with resume: never."
             )
     directory.mkdir(parents=True, exist_ok=True)
-    _write_json(state, settings)
+    write_json(state, settings)
 
 
 def _sources(run: RunArguments) -> list[str]:
@@ -301,18 +337,25 @@ def _sources(run: RunArguments) -> list[str]:
 def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
     """The checkpoint to go on from: the first process looks and tells the others, who may see other files."""
     checkpoint: list[str | None] = [None]
-    if trainer.is_world_process_zero():
-        checkpoint = [last_checkpoint(directory)]
+    with Together():
+        if trainer.is_world_process_zero():
+            checkpoint = [last_checkpoint(directory)]
     broadcast_object_list(checkpoint)
     return checkpoint[0]
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collection[str]) -> list[str]:
+    """Names of the nested settings that are other now, sorted; those that may change left out."""
+    old, new = flat(before), flat(now)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in may_change)
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"section.key": value}."""
-    flat: dict[str, Any] = {}
+    pairs: dict[str, Any] = {}
     for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return pairs
 
 
 def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
@@ -350,8 +393,3 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": state.log_history,
     }
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1) + "\n")

@@ -19,6 +19,7 @@ from tgmm_hf.configuration_tgmm import SLOTS
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import is_disk_full
+from tgmm_hf.training.processes import Together
 from tgmm_hf.training.validation import validate
 
 SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
@@ -99,9 +100,10 @@ class TgmmTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics: list[dict[str, float] | None] = [None]
         model = self.whole_model()
-        if self.accelerator.is_main_process:
-            batch_size = self.args.per_device_eval_batch_size
-            metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
+        with Together():
+            if self.accelerator.is_main_process:
+                batch_size = self.args.per_device_eval_batch_size
+                metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
         broadcast_object_list(metrics)
         assert metrics[0] is not None
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics[0].items()}
@@ -141,12 +143,12 @@ class TgmmTrainer(Trainer):
             "optimisation.learning_rate, or precision: float32."
         )
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As the parent; a full disk costs this checkpoint, not the one before it."""
         try:
-            super()._save_checkpoint(*args, **kwargs)
+            super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
-            unfinished = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            unfinished = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             full = is_disk_full(error, unfinished.parent)
             shutil.rmtree(unfinished, ignore_errors=True)
             if not full:
@@ -175,32 +177,17 @@ class TgmmTrainer(Trainer):
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
-    """The settings of a run in the Trainer's own words."""
+    """The settings of a run in the Trainer's own words.
+
+    Raises:
+        ValueError: if a CPU is to compute in float16.
+    """
     optimisation = run.optimisation
-    greater_is_better = optimisation.selection == "score"
-    plateau = optimisation.schedule == "plateau"
-    schedule = (
-        {
-            "mode": "max" if greater_is_better else "min",
-            "factor": optimisation.plateau_factor,
-            "patience": optimisation.plateau_patience,
-        }
-        if plateau
-        else {}
-    )
+    if use_cpu and optimisation.precision == "float16":
+        raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     return TrainingArguments(
+        **optimiser_arguments(run),
         output_dir=str(run.training_directory),
-        num_train_epochs=optimisation.epochs,
-        per_device_train_batch_size=optimisation.batch_size,
-        per_device_eval_batch_size=optimisation.batch_size,
-        gradient_accumulation_steps=optimisation.accumulation_steps,
-        optim="adafactor" if optimisation.optimizer == "adafactor" else "adamw_torch",
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        lr_scheduler_type="reduce_lr_on_plateau" if plateau else "cosine",
-        lr_scheduler_kwargs=schedule,
-        warmup_steps=optimisation.warmup_fraction,
-        max_grad_norm=optimisation.max_grad_norm,
         bf16=optimisation.precision == "bfloat16",
         fp16=optimisation.precision == "float16",
         torch_compile=optimisation.torch_compile,
@@ -211,7 +198,7 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         save_total_limit=2,
         load_best_model_at_end=optimisation.keep == "best",
         metric_for_best_model=optimisation.selection,
-        greater_is_better=greater_is_better,
+        greater_is_better=optimisation.selection == "score",
         restore_callback_states_from_checkpoint=True,
         logging_steps=optimisation.logging_steps,
         seed=run.seed,
@@ -223,6 +210,30 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
         report_to=optimisation.logging,
         disable_tqdm=False,
     )
+
+
+def optimiser_arguments(run: RunArguments) -> dict[str, Any]:
+    """Those of them that say how the weights move; a search sets them anew for each trial."""
+    optimisation = run.optimisation
+    plateau = optimisation.schedule == "plateau"
+    schedule = {
+        "mode": "max" if optimisation.selection == "score" else "min",
+        "factor": optimisation.plateau_factor,
+        "patience": optimisation.plateau_patience,
+    }
+    return {
+        "num_train_epochs": optimisation.epochs,
+        "per_device_train_batch_size": optimisation.batch_size,
+        "per_device_eval_batch_size": optimisation.batch_size,
+        "gradient_accumulation_steps": optimisation.accumulation_steps,
+        "optim": "adafactor" if optimisation.optimizer == "adafactor" else "adamw_torch",
+        "learning_rate": optimisation.learning_rate,
+        "weight_decay": optimisation.weight_decay,
+        "lr_scheduler_type": "reduce_lr_on_plateau" if plateau else "cosine",
+        "lr_scheduler_kwargs": schedule if plateau else {},
+        "warmup_steps": optimisation.warmup_fraction,
+        "max_grad_norm": optimisation.max_grad_norm,
+    }
 
 
 def early_stopping(run: RunArguments) -> list[TrainerCallback]:

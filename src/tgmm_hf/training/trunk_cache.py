@@ -29,11 +29,12 @@ from tgmm_hf import encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling
 from tgmm_hf.configuration_tgmm import LEADS, VIEWS
 from tgmm_hf.data import collator as collator_file
 from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.encoders_tgmm import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.saving import whole_file
+from tgmm_hf.training.processes import Together
 
 CODE = (
     Path(__file__),
@@ -117,13 +118,12 @@ class TrunkCache:
         )
         was_training = model.training
         model.to(accelerator.device).eval()
-        with torch.inference_mode(), accelerator.autocast():
+        with Together(), torch.inference_mode(), accelerator.autocast():
             progress = tqdm(loader, "caching trunks", disable=not accelerator.is_main_process or not missing)
             for index, inputs in zip(missing, progress, strict=True):
                 trunks = model.encode_trunk(**{name: value.to(model.device) for name, value in inputs.items()})
                 self.store(ids[index], trunks)
         model.train(was_training)
-        accelerator.wait_for_everyone()
 
     def load(self, record: str, window: int, shown: Sequence[int] | None) -> dict[str, torch.Tensor]:
         """Activations of one record, of what it has: labs (L, D), ecg (tokens, D) of one window, echo (clips, tokens,

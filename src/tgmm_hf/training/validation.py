@@ -36,11 +36,11 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
         tasks: names of the tasks that are trained.
 
     Returns:
-        `<task>_auc` | `<task>_c_index` | `<task>_lrap_3` of all modalities together; `score`: mean over the tasks,
-        weighted as in the loss, of that figure, each averaged over the seven modality combinations (six directions
-        for retrieval), which on a hundred patients is much steadier than the tri-modal figure alone; `loss`: sum over
-        the tasks of weight times log loss, Cox loss or InfoNCE on the whole split, averaged likewise. A combination
-        without both classes, or without a comparable pair, is left out.
+        `<task>_auc` | `<task>_c_index` | `<task>_lrap_3` of all modalities together; `<task>_score`: that figure
+        averaged over the seven modality combinations (six directions for retrieval), which on a hundred patients is
+        much steadier than the tri-modal figure alone; `score`: its mean over the tasks, weighted as in the loss;
+        `loss`: sum over the tasks of weight times log loss, Cox loss or InfoNCE on the whole split, averaged likewise.
+        A combination without both classes, or without a comparable pair, is left out.
 
     Raises:
         ValueError: if no figure is defined at all.
@@ -61,7 +61,8 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
             metrics[f"{name}_{FIGURE[kind]}"] = fmean(figures.values())
         elif SUBSETS[-1] in figures:
             metrics[f"{name}_{FIGURE[kind]}"] = figures[SUBSETS[-1]]
-        scores.append(fmean(figures.values()))
+        metrics[f"{name}_score"] = fmean(figures.values())
+        scores.append(metrics[f"{name}_score"])
         weights.append(weight)
         losses.append(weight * fmean(task_losses.values()))
     if not scores:

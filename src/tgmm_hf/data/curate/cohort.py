@@ -31,6 +31,7 @@ from tgmm_hf.data.curate.rules import CurateRules, read_hf_codes, read_lab_items
 from tgmm_hf.data.curate.splits import read_splits, split_patients, write_splits
 from tgmm_hf.data.curate.table1 import table_one
 from tgmm_hf.data.curate.tables import file_digest, find_tables, load_tables, run_sql
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.data.manifest import read_manifest
 from tgmm_hf.labs_tgmm import COLUMNS, LabColumn, unit_factor
 
@@ -479,13 +480,8 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _write_with(path: Path, write: Any) -> None:
-    """Written whole or not at all."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as building:
+        write(building)
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -5,7 +5,6 @@ under `data/`: subject_id, time, code, numeric_value. What its codes mean is for
 them has to be given.
 """
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.data.curate.tables import run_sql
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.labs_tgmm import find_column, unit_factor
 
 EVENT_COLUMNS = ("subject_id", "time", "code", "numeric_value")
@@ -119,7 +119,5 @@ def _people(table: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write(rows: pd.DataFrame, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}-{os.getpid()}")
-    pq.write_table(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), temporary)
-    temporary.replace(out)
+    with whole_file(out) as building:
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), building)

@@ -25,6 +25,7 @@ import wfdb
 
 from tgmm_hf.configuration_tgmm import LEADS
 from tgmm_hf.data.curate.flow import FlowEntry, check_flow, draw_flow
+from tgmm_hf.data.files import whole_file, write_json
 from tgmm_hf.data.manifest import read_manifest
 
 TASK = "mi_diagnosis"
@@ -94,9 +95,9 @@ def curate_ptbxl(
     flow = _flow(records, chosen, both)
     check_flow(flow)
     _write_manifest(included, out, directory if arrays is None else None, (validation_fold, test_fold))
-    draw_flow(flow, out / ".flow.svg.tmp")
-    (out / ".flow.svg.tmp").replace(out / "flow.svg")
-    _write_json(out / "flow.json", flow)
+    with whole_file(out / "flow.svg") as building:
+        draw_flow(flow, building)
+    write_json(out / "flow.json", flow)
     manifest = read_manifest(out / "cohort.parquet", tasks={TASK: MI_TASK})
     record = {
         "data_hash": manifest.digest(),
@@ -111,7 +112,7 @@ def curate_ptbxl(
         },
         "selections": _selections(records),
     }
-    _write_json(out / "curate.json", record)
+    write_json(out / "curate.json", record)
     return record
 
 
@@ -259,9 +260,8 @@ def _write_manifest(included: pd.DataFrame, out: Path, source: Path | None, fold
     else:
         columns["ecg_path"] = [os.path.relpath((source / path).absolute(), out.absolute()) for path in included.path]
     columns[f"label.{TASK}"] = [int(target == "MI") for target in included.target]
-    temporary = out / ".cohort.parquet.tmp"
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(out / "cohort.parquet")
+    with whole_file(out / "cohort.parquet") as building:
+        pq.write_table(pa.table(columns), building)
 
 
 def _age(value: float) -> str | None:
@@ -319,9 +319,3 @@ def _check_lead_order(signal: np.ndarray, name: str) -> None:
                 f"{name}: channel {LEADS.index(lead) + 1} does not follow from I and II as {lead} does: "
                 f"reorder the leads to {', '.join(LEADS)}."
             )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

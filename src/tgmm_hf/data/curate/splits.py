@@ -4,7 +4,6 @@ Iterative stratification (Sechidis et al. 2011; library `iterative-stratificatio
 label, sex, age band, missingness, and the label with each of the others.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.data.manifest import SPLITS
 
 REPEATS = 5
@@ -82,9 +82,8 @@ def temporal_split(groups: pd.Series) -> list[str | None]:
 
 def write_splits(drawn: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Write the splits; returns them."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    drawn.to_csv(temporary, index=False, lineterminator="\n")
-    temporary.replace(path)
+    with whole_file(path) as building:
+        drawn.to_csv(building, index=False, lineterminator="\n")
     return drawn
 
 

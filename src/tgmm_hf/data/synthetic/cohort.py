@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from ...configuration_tgmm import VIEWS
+from ..files import whole_file
 from .bayes import Reference, figures, population_figures, references
 from .evidence import (
     EVIDENCE,
@@ -23,7 +24,7 @@ from .evidence import (
     stream,
 )
 from .hospital import Identity, identity, open_tables, write_dictionaries, write_patient
-from .layout import atomic, dicom_bytes, ecg_record_path, echo_dataset, echo_file_path, write_ecg
+from .layout import dicom_bytes, ecg_record_path, echo_dataset, echo_file_path, write_ecg
 from .render_ecg import RATE, SECONDS, render_ecg
 from .render_echo import Clip, render_clip
 from .render_labs import LabsRow, render_labs
@@ -128,7 +129,7 @@ def claim(out: Path, settings: Settings) -> None:
                 f"{out} holds a cohort made with {found}, asked for {wanted}: choose another directory or delete it"
             )
         return
-    with atomic(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
@@ -198,7 +199,7 @@ def render_echo_files(out: Path, settings: Settings, index: int) -> None:
         clip = render_clip(table, view, rng, settings.frames, settings.height, settings.width)
         anomaly = anomaly_of(index) if number == 1 else None
         content = echo_bytes(still(clip) if anomaly == "still_echo" else clip, who, number)
-        with atomic(target) as temporary:
+        with whole_file(target) as temporary:
             temporary.write_bytes(content[:CORRUPT_BYTES] if anomaly == "corrupt_echo" else content)
 
 
@@ -289,7 +290,7 @@ def write_parquet(path: Path, rows: list[dict]) -> None:
     for name in rows[0]:
         column = pa.array([row[name] for row in rows])
         columns[name] = column.cast(pa.float64()) if pa.types.is_null(column.type) else column
-    with atomic(path) as temporary:
+    with whole_file(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
 
 
@@ -305,7 +306,7 @@ def write_bayes(out: Path, settings: Settings, table: Evidence, reference: Refer
         **(figures(table.take(rows), settings.evidence, on_test) if len(rows) else {}),
         "population": population_figures(settings.evidence),
     }
-    with atomic(out / "bayes.json") as temporary:
+    with whole_file(out / "bayes.json") as temporary:
         temporary.write_text(json.dumps(finite(content), indent=1) + "\n")
 
 

@@ -8,8 +8,7 @@ import gzip
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -22,6 +21,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
+from ..files import whole_file
 from .render_ecg import MIMIC_LEADS, RATE
 from .render_echo import APEX, RADIUS, Clip
 
@@ -29,18 +29,6 @@ ADC_GAIN = 200.0
 """WFDB units per millivolt, as in MIMIC-IV-ECG."""
 JPEG_QUALITY = 75
 DEPTH_CM = 16.0
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path in the same directory, renamed to `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def ecg_record_path(subject: int, study: int) -> str:
@@ -67,9 +55,9 @@ def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> N
         checksum = int(digital[:, k].astype(np.int64).sum() + 32768) % 65536 - 32768
         lines.append(f"{name}.dat 16 {ADC_GAIN:.1f}(0)/mV 16 0 {digital[0, k]} {checksum} 0 {lead}")
     lines.append(f"#subject_id: {subject}")
-    with atomic(path.with_suffix(".dat")) as temporary:
+    with whole_file(path.with_suffix(".dat")) as temporary:
         temporary.write_bytes(digital.tobytes())
-    with atomic(path.with_suffix(".hea")) as temporary:
+    with whole_file(path.with_suffix(".hea")) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
