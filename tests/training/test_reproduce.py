@@ -12,6 +12,7 @@ import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
 
+from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.training import reproduce as module
@@ -120,7 +121,7 @@ def test_finished_runs_stay_and_failed_ones_stop_no_other(stubbed: Path) -> None
 def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
     reproduce(write_plan(stubbed), progress=False)
     tables = {path.stem: pd.read_csv(path) for path in (stubbed / "out/tables").iterdir()}
-    assert set(tables) == {"table2", "table3", "table5", "table6", "differences"}
+    assert set(tables) == {"table2", "table3", "table5", "table6", "differences", "combinations"}
     values = [
         json.loads((stubbed / f"results/Mean-Cat/seed{seed}/metrics.json").read_text())["hf_diagnosis"]["ecg"]["auc"]
         for seed in (0, 1)
@@ -135,20 +136,59 @@ def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
     assert "labs->ecg" in tables["table3"] and "LRAP of 3" in set(tables["table3"]["Metric"])
 
 
-def test_differences_are_paired_and_of_the_first_seed(stubbed: Path) -> None:
+def test_differences_are_paired_means_over_seeds(stubbed: Path) -> None:
     record = reproduce(write_plan(stubbed), progress=False)
     found = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
     assert len(found) == 2 * len(SUBSETS) * 2
     entry = found["hf_diagnosis", "labs+ecg", "Mean-Cat"]
-    aucs = []
-    for row in ("TGMM", "Mean-Cat"):
-        table = pd.read_parquet(stubbed / "results" / row / "seed0" / "predictions.parquet")
-        rows = table.query("task == 'hf_diagnosis' and subset == 'labs+ecg'")
-        aucs.append(roc_auc_score(rows["label"], rows["probability"]))
-    assert entry["difference"] == pytest.approx(aucs[0] - aucs[1], abs=1e-9)
+    tables = {
+        (row, seed): pd.read_parquet(stubbed / "results" / row / f"seed{seed}" / "predictions.parquet").query(
+            "task == 'hf_diagnosis' and subset == 'labs+ecg'"
+        )
+        for row in ("TGMM", "Mean-Cat")
+        for seed in (0, 1)
+    }
+    aucs = {key: roc_auc_score(rows["label"], rows["probability"]) for key, rows in tables.items()}
+    by_hand = sum(aucs["TGMM", seed] - aucs["Mean-Cat", seed] for seed in (0, 1)) / 2
+    assert entry["difference"] == pytest.approx(by_hand, abs=1e-9)
     assert entry["difference_ci"][0] < entry["difference"] < entry["difference_ci"][1]
+    first = [tables[row, 0] for row in ("TGMM", "Mean-Cat")]
+    scores = [rows["probability"].to_numpy() for rows in first]
+    p = delong_test(*scores, first[0]["positive"].to_numpy(), first[0]["patient_id"]).p
+    assert entry["delong_p"] == pytest.approx(p)
     assert entry["delong_p"] <= entry["delong_p_holm"] <= 1
     assert "delong_p" not in found["hf_risk", "labs", "linear"]
+
+
+def test_combinations_are_compared_within_the_first_row(stubbed: Path) -> None:
+    record = reproduce(write_plan(stubbed), progress=False)
+    found = {(e["task"], e["subset"]): e for e in record["combinations"]}
+    assert set(found) == {(task, subset) for task in ("hf_diagnosis", "hf_risk") for subset in SUBSETS[:-1]}
+    metrics = [
+        json.loads((stubbed / f"results/TGMM/seed{seed}/metrics.json").read_text())["hf_risk"] for seed in (0, 1)
+    ]
+    by_hand = statistics.fmean(each[SUBSETS[-1]]["c_index"] - each["ecg"]["c_index"] for each in metrics)
+    assert found["hf_risk", "ecg"]["difference"] == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_the_distance_to_the_optimum_is_paired_too(stubbed: Path) -> None:
+    table = pd.read_parquet(stubbed / "results/TGMM/seed0/predictions.parquet").query("task == 'hf_diagnosis'")
+    truth = pd.DataFrame({"id": table["id"].unique()})
+    best = table.drop_duplicates("id").set_index("id")["label"].reindex(truth["id"]).to_numpy()
+    for subset in SUBSETS:
+        truth[f"posterior.{subset}"], truth[f"risk.{subset}"] = best, 0.5
+    truth.to_parquet(stubbed / "truth.parquet")
+    (stubbed / "bayes.json").write_text("{}")
+    record = reproduce(write_plan(stubbed, bayes=str(stubbed / "bayes.json")), progress=False)
+    entry = next(
+        e for e in record["differences"] if (e["row"], e["task"], e["subset"]) == ("optimum", "hf_diagnosis", "echo")
+    )
+    aucs = [
+        json.loads((stubbed / f"results/TGMM/seed{seed}/metrics.json").read_text())["hf_diagnosis"]["echo"]["auc"]
+        for seed in (0, 1)
+    ]
+    assert entry["difference"] == pytest.approx(statistics.fmean(aucs) - 1, abs=1e-9)
+    assert "delong_p" not in entry
 
 
 @pytest.mark.parametrize(

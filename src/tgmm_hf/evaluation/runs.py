@@ -1,4 +1,4 @@
-"""Figures of several trainings side by side: mean and deviation over seeds, and paired differences of one seed."""
+"""Figures of several trainings side by side: mean and deviation over seeds, and differences paired by patient."""
 
 import json
 import statistics
@@ -27,6 +27,11 @@ RETRIEVAL = {
     for title, figure in (("LRAP", "lrap"), ("Recall@1", "recall_1"), ("Recall@2", "recall_2"))
 }
 TITLES = {**FIGURES, "retrieval": RETRIEVAL}
+
+
+OPTIMUM = "optimum"
+
+Entry = dict[str, Any]
 
 
 class Key(NamedTuple):
@@ -113,61 +118,129 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
     return f"{entry['mean']:.3f}" + ("" if entry["sd"] is None else f" ± {entry['sd']:.3f}")
 
 
-def paired_differences(runs: Runs, seed: int, *, bootstrap: int = 1000) -> list[dict[str, Any]]:
+def paired_differences(runs: Runs, truth: pd.DataFrame | None = None, *, bootstrap: int = 1000) -> list[Entry]:
     """The first row minus each other one, under every combination, on the patients whom both scored.
 
-    Of one training of each: the intervals cover the choice of patients, not that of the seed.
+    A difference is that of the means over seeds; its interval covers the choice of patients, who are drawn alike for
+    all trainings, not that of the seeds.
 
     Args:
-        runs: directories with predictions.parquet. seed: which training. bootstrap: number of resamples.
+        runs: directories with predictions.parquet. truth: content of a synthetic cohort's ``truth.parquet``, for the
+            distance to the optimum. bootstrap: number of resamples.
 
     Returns:
-        task, subset, row, n, difference (AUC or C-index) with its interval, and for an AUC `delong_p` and
-        `delong_p_holm`, adjusted over all rows and combinations of the task.
+        task, subset, row ("optimum" for the best reachable scores), n, difference (AUC or C-index) with its interval,
+        and for the AUC of a row `delong_p` of the first seed that both have, with `delong_p_holm`, adjusted over all
+        rows and combinations of the task.
     """
-    tables = {row: pd.read_parquet(s[seed] / "predictions.parquet") for row, s in runs.items() if seed in s}
+    tables = {row: [_scored(path) for path in of_row.values()] for row, of_row in runs.items() if of_row}
     reference = next(iter(runs))
     if reference not in tables:
         return []
-    found: list[dict[str, Any]] = []
-    for row in list(tables)[1:]:
-        for (task, subset), ours in tables[reference].groupby(["task", "subset"], sort=False):
-            theirs = tables[row].query("task == @task and subset == @subset")
-            columns = ["row", "id", "probability", "risk"]
-            both = ours.merge(theirs[columns], on=["row", "id"], suffixes=("", "_other"))
-            known = both[both["label"].notna() | both["time"].notna()].reset_index(drop=True)
-            if len(known):
-                found.append({"task": task, "subset": subset, "row": row, "n": len(known), **_test(known, bootstrap)})
-    for task in {entry["task"] for entry in found}:
-        family = [entry for entry in found if entry["task"] == task and "delong_p" in entry]
-        for entry, adjusted in zip(family, holm([e["delong_p"] for e in family]), strict=True):
+    ours, found = tables.pop(reference), []
+    if truth is not None:
+        found += [entry | {"row": OPTIMUM} for entry in _entries(ours, [_optimum(ours[0], truth)], bootstrap)]
+    family = []
+    for row, theirs in tables.items():
+        entries = [entry | {"row": row} for entry in _entries(ours, theirs, bootstrap)]
+        both = next((seed for seed in runs[reference] if seed in runs[row]), None)
+        if both is not None:
+            first, second = (list(runs[name]).index(both) for name in (reference, row))
+            for entry in (e for e in entries if e["kind"] == "diagnosis"):
+                entry |= _delong(ours[first], theirs[second], entry)
+        family += entries
+    for task in {entry["task"] for entry in family}:
+        tested = [entry for entry in family if entry["task"] == task and "delong_p" in entry]
+        for entry, adjusted in zip(tested, holm([e["delong_p"] for e in tested]), strict=True):
             entry["delong_p_holm"] = adjusted
+    return found + family
+
+
+def combination_differences(runs: Runs, *, bootstrap: int = 1000) -> list[Entry]:
+    """All modalities minus every other combination, of the first row: means over its seeds, paired by patient.
+
+    Returns:
+        task, subset (what is subtracted), whole (what from), n, difference with its interval.
+    """
+    tables = [_scored(path) for path in next(iter(runs.values())).values()]
+    if not tables:
+        return []
+    present = set(tables[0]["subset"])
+    whole = next(subset for subset in reversed(SUBSETS) if subset in present)
+    all_of_it = [table[table["subset"] == whole] for table in tables]
+    found = []
+    for subset in (each for each in SUBSETS if each in present and each != whole):
+        theirs = [table[table["subset"] == subset].assign(subset=whole) for table in tables]
+        found += [entry | {"subset": subset, "whole": whole} for entry in _entries(all_of_it, theirs, bootstrap)]
     return found
 
 
-def _test(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
-    """Difference of the headline figure of two models on one set of rows."""
-    if rows["risk"].notna().all():
-        time, event = rows["time"].to_numpy(), rows["event"].to_numpy()
-        ours, theirs = rows["risk"].to_numpy(), rows["risk_other"].to_numpy()
-        counts = bootstrap_counts(rows["patient_id"], event, bootstrap, 0)
+def _scored(directory: Path) -> pd.DataFrame:
+    """Predictions whose outcome is known, with one column `score`: probability, or risk."""
+    table = pd.read_parquet(directory / "predictions.parquet")
+    table = table[table["label"].notna() | table["time"].notna()]
+    return table.assign(score=table["risk"].where(table["risk"].notna(), table["probability"]))
 
-        def of_risk(drawn: NDArray) -> NDArray:
-            return resampled_c_index(ours, time, event, drawn) - resampled_c_index(theirs, time, event, drawn)
 
-        return estimate(of_risk, counts).entry("difference")
-    positive = rows["positive"].to_numpy(np.float64)
-    ours, theirs = rows["probability"].to_numpy(), rows["probability_other"].to_numpy()
-    counts = bootstrap_counts(rows["patient_id"], rows["label"], bootstrap, 0)
+def _optimum(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with the best reachable scores."""
+    best = truth.set_index(truth["id"].astype(str))
+    columns = table["risk"].notna().map({True: "risk.", False: "posterior."}) + table["subset"]
+    scores = [best.at[name, column] for name, column in zip(table["id"], columns, strict=True)]
+    return table.assign(score=scores)
 
-    def of_probability(drawn: NDArray) -> NDArray:
-        return resampled_auc(ours, positive, drawn) - resampled_auc(theirs, positive, drawn)
 
-    entry = estimate(of_probability, counts).entry("difference")
+def _entries(ours: list[pd.DataFrame], theirs: list[pd.DataFrame], bootstrap: int) -> list[Entry]:
+    """Task by task and combination by combination: mean figure of ours minus mean figure of theirs."""
+    found = []
+    for task, subset in ours[0][["task", "subset"]].drop_duplicates().itertuples(index=False):
+        rows, scores = _common(ours + theirs, task, subset)
+        if len(rows):
+            entry = {"task": task, "subset": subset, "n": len(rows)}
+            found.append(entry | _difference(rows, scores[: len(ours)], scores[len(ours) :], bootstrap))
+    return found
+
+
+def _common(tables: list[pd.DataFrame], task: str, subset: str) -> tuple[pd.DataFrame, list[NDArray]]:
+    """Outcomes of the rows that all tables score, and each table's scores of them."""
+    some = [table[(table["task"] == task) & (table["subset"] == subset)].set_index(["row", "id"]) for table in tables]
+    index = some[0].index
+    for table in some:
+        index = index.intersection(table.index[table["score"].notna()], sort=False)
+    return some[0].loc[index].reset_index(), [table.loc[index, "score"].to_numpy(np.float64) for table in some]
+
+
+def _difference(rows: pd.DataFrame, ours: list[NDArray], theirs: list[NDArray], bootstrap: int) -> Entry:
+    prognosis = rows["risk"].notna().all()
+    outcome = rows["event" if prognosis else "label"]
+    counts = bootstrap_counts(rows["patient_id"], outcome, bootstrap, 0)
+
+    def figure(scores: NDArray, drawn: NDArray) -> NDArray:
+        if prognosis:
+            return resampled_c_index(scores, rows["time"].to_numpy(), rows["event"].to_numpy(), drawn)
+        return resampled_auc(scores, rows["positive"].to_numpy(np.float64), drawn)
+
+    def difference(drawn: NDArray) -> NDArray:
+        means = [np.mean([figure(scores, drawn) for scores in side], axis=0) for side in (ours, theirs)]
+        return means[0] - means[1]
+
+    return {"kind": "prognosis" if prognosis else "diagnosis"} | estimate(difference, counts).entry("difference")
+
+
+def _delong(ours: pd.DataFrame, theirs: pd.DataFrame, entry: Mapping[str, Any]) -> Entry:
+    rows, scores = _common([ours, theirs], entry["task"], entry["subset"])
     try:
-        return entry | {"delong_p": delong_test(ours, theirs, positive, rows["patient_id"]).p}
+        return {"delong_p": delong_test(*scores, rows["positive"].to_numpy(np.float64), rows["patient_id"]).p}
     except UndefinedFigureError as error:
-        return entry | {"delong_p": None, "delong_missing": str(error)}
+        return {"delong_p": None, "delong_missing": str(error)}
+
+
+def combination_table(differences: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of ``combinations.csv``."""
+    return ["Task", "Modalities", "minus", "n", "Difference (95 % CI)"], [
+        [e["task"], NAMES[e["whole"]], NAMES[e["subset"]], str(e["n"]), text_estimate(e, "difference")]
+        for e in differences
+    ]
 
 
 def difference_table(differences: Sequence[Mapping[str, Any]], reference: str) -> tuple[list[str], list[list[str]]]:

@@ -22,7 +22,16 @@ from tqdm.auto import tqdm
 
 from tgmm_hf.data.files import whole_file, write_json
 from tgmm_hf.evaluation.evaluate import evaluate
-from tgmm_hf.evaluation.runs import collect_figures, difference_table, grid_tables, paired_differences, read_metrics
+from tgmm_hf.evaluation.runs import (
+    collect_figures,
+    combination_differences,
+    combination_table,
+    difference_table,
+    grid_tables,
+    paired_differences,
+    read_metrics,
+)
+from tgmm_hf.evaluation.summary import read_optimum
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.train import PACKAGES, new_config, train
@@ -31,8 +40,9 @@ from tgmm_hf.training.trunk_cache import read_cached
 NOTES = (
     "Cells: mean ± standard deviation over the seeds; one seed has none. The same patients are trained on and tested "
     "with every seed.",
-    "differences: the plan's first row minus each other one, of its first seed alone, paired by patient; 95 % "
-    "bootstrap intervals, DeLong's p adjusted by Holm over all rows and combinations of a task.",
+    "differences: the plan's first row minus each other one, means over the seeds, paired by patient; 95 % bootstrap "
+    "intervals over patients. DeLong's p is of the first seed alone, adjusted by Holm over all rows and combinations "
+    "of a task. combinations: all modalities minus each other combination, of the first row, likewise.",
     "One model answers for all seven modality combinations; no model is trained for one combination alone.",
 )
 
@@ -219,10 +229,14 @@ def _summarise(plan: Plan, runs: list[GridRun], path: Path) -> dict[str, Any]:
     metrics = {row: seeds for row, seeds in read_metrics(directories).items() if seeds}
     figures = collect_figures(metrics)
     components = {row: next(iter(seeds.values()))["components"] for row, seeds in metrics.items()}
-    differences = paired_differences(directories, plan.seeds[0], bootstrap=plan.bootstrap)
+    truth = None if plan.bayes is None else read_optimum(plan.bayes)[0]
+    differences = paired_differences(directories, truth, bootstrap=plan.bootstrap)
+    combinations = combination_differences(directories, bootstrap=plan.bootstrap)
     tables = dict(grid_tables(figures, components)) if components else {}
     if differences:
         tables["differences"] = difference_table(differences, next(iter(plan.rows)))
+    if combinations:
+        tables["combinations"] = combination_table(combinations)
     return {
         "plan": asdict(plan),
         "plan_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -231,6 +245,7 @@ def _summarise(plan: Plan, runs: list[GridRun], path: Path) -> dict[str, Any]:
         "runs": [_run_record(run, metrics) for run in runs],
         "figures": [{**key._asdict(), **entry} for key, entry in figures.items()],
         "differences": differences,
+        "combinations": combinations,
         "tables": {name: {"header": header, "rows": rows} for name, (header, rows) in tables.items()},
     }
 
