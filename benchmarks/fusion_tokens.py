@@ -14,14 +14,15 @@ nothing about encoders.
 import argparse
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import BertTokenizerFast
 
 from tgmm_hf import TgmmConfig, TgmmModel
-from tgmm_hf.configuration_tgmm import FUSIONS, MODALITIES
+from tgmm_hf.configuration_tgmm import FUSIONS, MODALITIES, TgmmTask
 from tgmm_hf.data.synthetic import bayes, evidence
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.metrics import auc
@@ -30,6 +31,7 @@ from tgmm_hf.modules_tgmm import TgmmEncoded
 
 TRAIN, TEST, BATCH = 1089, 4000, 32
 TASKS = ("hf_diagnosis", "hf_risk")
+WEIGHTS = {"hf_diagnosis": 1.0, "hf_risk": 0.3, "retrieval": 0.5}  # of configs/learn.yaml
 CONTRAST = 0.1  # of what differs between patients, relative to what every token says of all of them
 SUBSETS = [(name,) for name in MODALITIES] + [MODALITIES]
 
@@ -51,7 +53,7 @@ def main() -> None:
         rows = []
         for seed in range(arguments.seeds):
             started = time.perf_counter()
-            model = train(seed, tokens, arguments.epochs, fusion)
+            model = train(seed, arguments.epochs, num_fusion_tokens=tokens, fusion=fusion)
             seconds = time.perf_counter() - started
             found = score(model, test)
             rows.append([*found.values(), seconds])
@@ -89,26 +91,26 @@ def features(table: evidence.Evidence) -> dict[str, torch.Tensor]:
     return found
 
 
-def encode(model: TgmmModel, tokens: dict[str, torch.Tensor], rows: np.ndarray) -> TgmmEncoded:
+def encode(model: TgmmModel, tokens: Mapping[str, torch.Tensor]) -> TgmmEncoded:
     """What `TgmmModel.encode` does behind the encoders."""
     pooled, present = {}, {}
     for name in MODALITIES:
-        part = tokens[name][rows]
+        part = tokens[name]
         pool = getattr(model, f"{name}_pool")
         pooled[name] = pool(part.mean(1), part, torch.ones(part.shape[:2], dtype=torch.bool))
-        present[name] = torch.ones(len(rows), dtype=torch.bool)
+        present[name] = torch.ones(len(part), dtype=torch.bool)
     return TgmmEncoded(pooled, present)
 
 
-def train(seed: int, tokens: int, epochs: int, fusion: str) -> TgmmModel:
-    """A tiny model on one draw of training patients; the schedule of `configs/learn.yaml`."""
+def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, **settings: Any) -> TgmmModel:
+    """A tiny model with these settings of `TgmmConfig` on one draw of training patients; the schedule of
+    `configs/learn.yaml`."""
     table = evidence.draw(np.random.default_rng(20_000 + seed), TRAIN, evidence.EVIDENCE["default"])
     torch.manual_seed(seed)
-    config = TgmmConfig.tiny(num_fusion_tokens=tokens, fusion=fusion)
-    config.tasks = {name: config.tasks[name] for name in TASKS}
+    config = TgmmConfig.tiny(**settings)
+    config.tasks = {name: TgmmTask(config.tasks[name], weight=WEIGHTS[name]) for name in tasks}
     tokenizer: BertTokenizerFast = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
-    config.tasks["hf_risk"]["weight"] = 0.3
     model = TgmmModel(config).train()
     model.initialise_texts()
     inputs, labels = features(table), targets(table)
@@ -118,11 +120,11 @@ def train(seed: int, tokens: int, epochs: int, fusion: str) -> TgmmModel:
     random = np.random.default_rng(seed)
     for _ in range(epochs):
         for rows in random.permutation(TRAIN)[: TRAIN // BATCH * BATCH].reshape(-1, BATCH):
-            encoded = encode(model, inputs, rows)
+            encoded = encode(model, {name: tokens[rows] for name, tokens in inputs.items()})
             losses = [
-                config.tasks[task]["weight"]
+                WEIGHTS[task]
                 * model.answer(encoded, task, {key: value[rows] for key, value in labels[task].items()}).loss
-                for task in TASKS
+                for task in tasks
             ]
             optimizer.zero_grad()
             torch.stack(losses).sum().backward()
@@ -140,13 +142,14 @@ def targets(table: evidence.Evidence) -> dict[str, dict[str, torch.Tensor]]:
             "event": torch.tensor(table.event),
             "mask": torch.tensor(table.followed),
         },
+        "retrieval": {},
     }
 
 
 @torch.no_grad()
 def score(model: TgmmModel, table: evidence.Evidence) -> dict[str, float]:
     """Tri-modal and mean single-modality figures."""
-    encoded = encode(model, features(table), np.arange(len(table.label)))
+    encoded = encode(model, features(table))
     risks, probabilities = [], []
     for subset in SUBSETS:
         kept = encoded.keep(subset)

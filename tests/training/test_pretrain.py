@@ -211,6 +211,13 @@ def test_contradictory_starts_are_refused(model: dict[str, Any], message: str) -
         parse_arguments({**told, "model": model})
 
 
+def test_an_encoder_that_is_not_there_is_named() -> None:
+    told = {"output": "o", "data": {"directory": "d"}, "tasks": {"hf_diagnosis": None}}
+    run = parse_arguments({**told, "model": {"encoders": {"ecg": "grid/nowhere/ecg"}}})
+    with pytest.raises(FileNotFoundError, match="model.encoders.ecg: grid/nowhere/ecg is no directory"):
+        new_config(run.model, run.tasks)
+
+
 def test_nobody_with_the_modality_is_said(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(rows: Dataset, modality: str) -> Dataset:
         return rows.select([])

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
 
+from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
@@ -219,8 +220,12 @@ def test_a_run_is_the_base_with_the_settings_of_plan_and_row(tmp_path: Path) -> 
 
 
 def test_committed_plans_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "demo/data").mkdir(parents=True)
-    (tmp_path / "demo/data/prepare.json").write_text(json.dumps({"data_hash": "invented"}))
+    for data in ("demo/data", "grid/data", "grid/test/data"):
+        (tmp_path / data).mkdir(parents=True)
+        (tmp_path / data / "prepare.json").write_text(json.dumps({"data_hash": "invented"}))
+    tiny = TgmmConfig.tiny()
+    for modality in MODALITIES:
+        getattr(tiny, f"{modality}_config").save_pretrained(tmp_path / "grid/encoders" / modality)
     monkeypatch.chdir(tmp_path)
     plans = sorted((Path(__file__).resolve().parents[2] / "configs").glob("reproduce*.yaml"))
     for path in plans:

@@ -259,7 +259,7 @@ def new_config(model: ModelArguments, tasks: dict[str, dict[str, Any] | None] | 
     """
     check_overrides(model)
     try:
-        settings = {**model.overrides, **{f"{name}_config": encoder_config(x) for name, x in model.encoders.items()}}
+        settings = {**model.overrides, **{f"{name}_config": _config_of(name, x) for name, x in model.encoders.items()}}
         config = TgmmConfig.tiny(**settings) if model.size == "tiny" else TgmmConfig(**settings)
     except StrictDataclassError as error:  # no ValueError: a wrong type, in words of its own
         raise ValueError(f"model.overrides: {error}") from error
@@ -268,6 +268,16 @@ def new_config(model: ModelArguments, tasks: dict[str, dict[str, Any] | None] | 
     if tasks is not None:
         config.tasks = _tasks(config, tasks)
     return config
+
+
+def _config_of(modality: str, source: str) -> Any:
+    try:
+        return encoder_config(source)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"model.encoders.{modality}: {source} is no directory with an encoder (of `tgmm pretrain`, `tgmm convert`) "
+            "and no repository that could be reached on the Hub."
+        ) from error
 
 
 def check_overrides(model: ModelArguments) -> None:

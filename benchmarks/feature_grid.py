@@ -1,0 +1,175 @@
+"""Tables 2, 3, 5 and 6 behind the encoders: fusions, components and our own choices, trained on known evidence.
+
+    python benchmarks/feature_grid.py --out docs/results/features --workers 2
+
+As `fusion_tokens.py`: no encoders, the evidence of synthetic patients in their tokens' place, so that thousands of test
+patients cost nothing to render. Each run trains on 1,089 patients of its own seed, all of them are tested on the same
+5,000 others, drawn with a seed that served no choice (`--population`; the number of epochs was chosen on another one,
+10,000, which `fusion_tokens.py` uses). A run that is there is not run again. Writes tables/*.csv, results.json, and,
+below --runs, every run's metrics.json and predictions.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from fusion_tokens import encode, features, targets, train
+
+from tgmm_hf import TgmmModel
+from tgmm_hf.data.files import write_json
+from tgmm_hf.data.synthetic import bayes, evidence
+from tgmm_hf.evaluation import runs as grids
+from tgmm_hf.evaluation.predictions import collect_predictions
+from tgmm_hf.evaluation.summary import compute_metrics
+from tgmm_hf.evaluation.tables import as_csv
+
+TEST, POPULATION, EPOCHS, BOOTSTRAP = 5000, 40_000, 8, 1000
+TASKS = ("hf_diagnosis", "hf_risk", "retrieval")
+ROWS: dict[str, dict[str, Any]] = {
+    "TGMM": {},
+    "Mean-Cat": {"fusion": "concat"},
+    "MultiSurv": {"fusion": "multisurv"},
+    "DeepAVFusion": {"fusion": "deepavfusion"},
+    "CMTA": {"fusion": "cmta"},
+    "Text-IF": {"fusion": "textif"},
+    "human + response": {"guidance": "human"},
+    "response only": {"guidance": "none"},
+    "linear probe only": {"guidance": "none", "response": "linear"},
+    "one fusion token": {"num_fusion_tokens": 1},
+    "projection as wide as the tokens": {"projection_dim": 64},
+    "no modality dropout": {"modality_dropout": 0.0},
+    "no feature dropout": {"feature_dropout": 0.0},
+}
+
+
+class Behind:
+    """What `collect_predictions` asks of a model, with evidence in place of the encoders."""
+
+    def __init__(self, model: TgmmModel) -> None:
+        self.model, self.config, self.device = model, model.config, model.device
+        self.answer, self.eval, self.train, self.training = model.answer, model.eval, model.train, False
+
+    def encode(self, **tokens: torch.Tensor) -> Any:
+        return encode(self.model, tokens)
+
+
+def run_one(row: str, seed: int, directory: Path) -> None:
+    """Train and score one run; writes predictions.parquet, then metrics.json."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    model = train(seed, EPOCHS, TASKS, **ROWS[row])
+    seconds = time.perf_counter() - started
+    table = evidence.draw(np.random.default_rng(POPULATION), TEST, evidence.EVIDENCE["default"])
+    inputs, labels = features(table), targets(table)
+    ids = [f"p{index}" for index in range(TEST)]
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        index = torch.tensor([each["index"] for each in rows])
+        answers = {task: {key: value[index] for key, value in labels[task].items()} for task in TASKS}
+        return {name: tokens[index] for name, tokens in inputs.items()} | {
+            "labels": answers,
+            "id": [each["id"] for each in rows],
+        }
+
+    dataset = Dataset.from_dict({"id": ids, "patient_id": ids, "index": list(range(TEST))})
+    predictions = collect_predictions(Behind(model), dataset, collate, batch_size=250, progress=False)
+    metrics = {
+        "row": row,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "parameters_behind_encoders": sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name),
+        "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
+        **compute_metrics(predictions, model.config.tasks, replicates=200),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    predictions.table.to_parquet(directory / "predictions.parquet", index=False)
+    write_json(directory / "metrics.json", metrics)
+
+
+def optimum() -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Best reachable scores by patient, and the figures they give."""
+    table = evidence.draw(np.random.default_rng(POPULATION), TEST, evidence.EVIDENCE["default"])
+    reference = bayes.references(table, "default")
+    columns = {f"posterior.{name}": scores for name, scores in reference.posterior.items()}
+    columns |= {f"risk.{name}": scores for name, scores in reference.risk.items()}
+    truth = pd.DataFrame({"id": [f"p{index}" for index in range(TEST)], **columns})
+    return truth, bayes.figures(table, "default", reference)
+
+
+def summarise(directories: dict[str, dict[int, Path]], out: Path) -> None:
+    truth, best = optimum()
+    metrics = grids.read_metrics(directories)
+    figures = grids.collect_figures(metrics)
+    components = {row: next(iter(seeds.values()))["components"] for row, seeds in metrics.items()}
+    differences = grids.paired_differences(directories, truth, bootstrap=BOOTSTRAP)
+    combinations = grids.combination_differences(directories, bootstrap=BOOTSTRAP)
+    tables = dict(grids.grid_tables(figures, components))
+    tables["differences"] = grids.difference_table(differences, next(iter(directories)))
+    tables["combinations"] = grids.combination_table(combinations)
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    for name, (header, rows) in tables.items():
+        (out / "tables" / f"{name}.csv").write_text(as_csv(header, rows))
+    packages = ("tgmm-hf", "torch", "transformers", "numpy")
+    record = {
+        "settings": {"test": TEST, "population": POPULATION, "epochs": EPOCHS, "rows": ROWS, "bootstrap": BOOTSTRAP},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "runs": [
+            {name: of_seed[name] for name in ("row", "seed", "seconds", "parameters_behind_encoders")}
+            for seeds in metrics.values()
+            for of_seed in seeds.values()
+        ],
+        "optimum": best,
+        "figures": [{**key._asdict(), **entry} for key, entry in figures.items()],
+        "differences": differences,
+        "combinations": combinations,
+    }
+    write_json(out / "results.json", record)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("grid/features"), help="where the runs lie")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        row, seed = arguments.one[0], int(arguments.one[1])
+        run_one(row, seed, arguments.runs / row / f"seed{seed}")
+        return
+    directories = {
+        row: {seed: arguments.runs / row / f"seed{seed}" for seed in range(arguments.seeds)} for row in arguments.rows
+    }
+
+    def execute(row: str, seed: int) -> None:
+        if not (directories[row][seed] / "metrics.json").is_file():
+            command = [sys.executable, __file__, "--out", str(arguments.out), "--runs", str(arguments.runs)]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run([*command, "--one", row, str(seed)], check=True, env=environment)
+        entry = json.loads((directories[row][seed] / "metrics.json").read_text())
+        print(f"{row}, seed {seed}: AUC {entry['hf_diagnosis']['labs+ecg+echo']['auc']:.3f}", flush=True)
+
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        list(
+            pool.map(lambda job: execute(*job), [(row, seed) for seed in range(arguments.seeds) for row in directories])
+        )
+    summarise(directories, arguments.out)
+    print(arguments.out / "tables")
+
+
+if __name__ == "__main__":
+    main()
