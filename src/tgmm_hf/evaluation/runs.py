@@ -228,9 +228,9 @@ def _difference(rows: pd.DataFrame, ours: list[NDArray], theirs: list[NDArray], 
 
 
 def _delong(ours: pd.DataFrame, theirs: pd.DataFrame, entry: Mapping[str, Any]) -> Entry:
-    rows, scores = _common([ours, theirs], entry["task"], entry["subset"])
+    rows, (first, second) = _common([ours, theirs], entry["task"], entry["subset"])
     try:
-        return {"delong_p": delong_test(*scores, rows["positive"].to_numpy(np.float64), rows["patient_id"]).p}
+        return {"delong_p": delong_test(first, second, rows["positive"].to_numpy(np.float64), rows["patient_id"]).p}
     except UndefinedFigureError as error:
         return {"delong_p": None, "delong_missing": str(error)}
 

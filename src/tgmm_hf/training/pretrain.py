@@ -160,7 +160,12 @@ def _pretrain_one(
     arguments: PretrainArguments, modality: str, prepared: DatasetDict, data_hash: str, progress: bool
 ) -> dict[str, Any]:
     own, out = arguments.objectives[modality], Path(arguments.output) / modality
-    told = {"model": asdict(arguments.model), modality: asdict(own), "seed": arguments.seed, "data_hash": data_hash}
+    told = {
+        "encoder": _own_settings(arguments.model, modality),
+        modality: asdict(own),
+        "seed": arguments.seed,
+        "data_hash": data_hash,
+    }
     record = out / RECORD
     if record.is_file() and (found := json.loads(record.read_text()))["told"] == told:
         return dict(found)
@@ -202,6 +207,13 @@ def _pretrain_one(
             tokenizer.save_pretrained(building)
         (building / RECORD).write_text(json.dumps(written, indent=1) + "\n")
     return written
+
+
+def _own_settings(model: ModelArguments, modality: str) -> dict[str, Any]:
+    """What of the model's settings matters to one encoder."""
+    config = f"{modality}_config"
+    own = {"size": model.size, config: model.overrides.get(config)}
+    return own | ({"tokenizer": model.tokenizer, "vocab_size": model.vocab_size} if modality == "labs" else {})
 
 
 def _claim(directory: Path, told: dict[str, Any], resume: str) -> None:
