@@ -5,7 +5,7 @@
 As `fusion_tokens.py`: no encoders, the evidence of synthetic patients in their tokens' place, so that thousands of test
 patients cost nothing to render. Each run trains on 1,089 patients of its own seed, all of them are tested on the same
 5,000 others, drawn with a seed that served no choice (`--population`; the number of epochs was chosen on another one,
-10,000, which `fusion_tokens.py` uses). A run that is there is not run again. Writes tables/*.csv, results.json, and,
+10,000, which `fusion_tokens.py` uses). A run that is there is not run again. Writes tables, figures, results.json and,
 below --runs, every run's metrics.json and predictions.
 """
 
@@ -49,6 +49,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "linear probe only": {"guidance": "none", "response": "linear"},
     "one fusion token": {"num_fusion_tokens": 1},
     "projection as wide as the tokens": {"projection_dim": 64},
+    "question before the learned text": {"insert_position": 0},
+    "question behind the learned text": {"insert_position": 16},
     "no modality dropout": {"modality_dropout": 0.0},
     "no feature dropout": {"feature_dropout": 0.0},
 }
@@ -118,6 +120,7 @@ def summarise(directories: dict[str, dict[int, Path]], out: Path) -> None:
     tables = dict(grids.grid_tables(figures, components))
     tables["differences"] = grids.difference_table(differences, next(iter(directories)))
     tables["combinations"] = grids.combination_table(combinations)
+    grids.write_figures(differences, next(iter(directories)), out / "figures")
     (out / "tables").mkdir(parents=True, exist_ok=True)
     for name, (header, rows) in tables.items():
         (out / "tables" / f"{name}.csv").write_text(as_csv(header, rows))

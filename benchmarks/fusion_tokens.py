@@ -102,13 +102,15 @@ def encode(model: TgmmModel, tokens: Mapping[str, torch.Tensor]) -> TgmmEncoded:
     return TgmmEncoded(pooled, present)
 
 
-def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, **settings: Any) -> TgmmModel:
+def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, insert_position: int = 8, **settings: Any) -> TgmmModel:
     """A tiny model with these settings of `TgmmConfig` on one draw of training patients; the schedule of
     `configs/learn.yaml`."""
     table = evidence.draw(np.random.default_rng(20_000 + seed), TRAIN, evidence.EVIDENCE["default"])
     torch.manual_seed(seed)
     config = TgmmConfig.tiny(**settings)
-    config.tasks = {name: TgmmTask(config.tasks[name], weight=WEIGHTS[name]) for name in tasks}
+    config.tasks = {
+        name: TgmmTask(config.tasks[name], weight=WEIGHTS[name], insert_position=insert_position) for name in tasks
+    }
     tokenizer: BertTokenizerFast = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
     model = TgmmModel(config).train()

@@ -123,6 +123,8 @@ def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
     reproduce(write_plan(stubbed), progress=False)
     tables = {path.stem: pd.read_csv(path) for path in (stubbed / "out/tables").iterdir()}
     assert set(tables) == {"table2", "table3", "table5", "table6", "differences", "combinations"}
+    drawn = (stubbed / "out/figures/differences_hf_diagnosis.svg").read_text()
+    assert "Mean-Cat" in drawn and "TGMM minus the row" in drawn
     values = [
         json.loads((stubbed / f"results/Mean-Cat/seed{seed}/metrics.json").read_text())["hf_diagnosis"]["ecg"]["auc"]
         for seed in (0, 1)

@@ -266,6 +266,30 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
     return _plain(figure)
 
 
+def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, reference: str, title: str) -> Figure:
+    """One model minus each other one, with intervals: right of 0 it is the better one.
+
+    Args:
+        entries: row, difference, difference_ci; from `runs.paired_differences`, one task and combination.
+        headline: "auc" or "c_index". reference: name of the model that the others are subtracted from.
+    """
+    figure = Figure(figsize=(6.4, 1.0 + 0.3 * len(entries)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="0.75", linewidth=1, linestyle=":")
+    for position, entry in enumerate(entries):
+        colour = "0.35" if entry["row"] == "optimum" else "#0072B2"
+        if entry["difference_ci"] is not None:
+            axes.plot(entry["difference_ci"], [position] * 2, color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot(entry["difference"], position, "D" if entry["row"] == "optimum" else "o", color=colour, markersize=6)
+    axes.set_yticks(range(len(entries)), [entry["row"] for entry in entries], fontsize=8)
+    axes.set(
+        ylim=(len(entries) - 0.5, -0.5),
+        xlabel=f"{HEADLINE_NAME[headline]}: {reference} minus the row, 95 % interval (patients)",
+        title=title,
+    )
+    return _plain(figure)
+
+
 def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figure:
     """How the headline figure falls when cells, leads or views go missing, or noise is added to the ECG.
 

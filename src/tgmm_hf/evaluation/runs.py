@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tgmm_hf.data.files import whole_file
 from tgmm_hf.evaluation.comparisons import delong_test, holm
+from tgmm_hf.evaluation.figures import differences_figure, render
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
 from tgmm_hf.evaluation.paper_tables import DIRECTIONS, FIGURES, MULTIMODAL, NAMES, WITHOUT_ECHO, ticks
 from tgmm_hf.evaluation.predictions import SUBSETS
@@ -233,6 +235,20 @@ def _delong(ours: pd.DataFrame, theirs: pd.DataFrame, entry: Mapping[str, Any]) 
         return {"delong_p": delong_test(first, second, rows["positive"].to_numpy(np.float64), rows["patient_id"]).p}
     except UndefinedFigureError as error:
         return {"delong_p": None, "delong_missing": str(error)}
+
+
+def write_figures(differences: Sequence[Mapping[str, Any]], reference: str, folder: Path) -> None:
+    """``differences_<task>.svg`` and ``.png``: the first row minus all others, all modalities together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in dict.fromkeys(entry["task"] for entry in differences):
+        of_task = [entry for entry in differences if entry["task"] == task]
+        whole = next(subset for subset in reversed(SUBSETS) if any(e["subset"] == subset for e in of_task))
+        shown = [e for e in of_task if e["subset"] == whole and e["difference"] is not None]
+        headline = {"diagnosis": "auc", "prognosis": "c_index"}[of_task[0]["kind"]]
+        figure = differences_figure(shown, headline, reference, f"{task}, {NAMES[whole]}")
+        for file_format in ("svg", "png"):
+            with whole_file(folder / f"differences_{task}.{file_format}") as building:
+                building.write_bytes(render(figure, file_format))
 
 
 def combination_table(differences: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

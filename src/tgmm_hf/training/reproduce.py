@@ -30,6 +30,7 @@ from tgmm_hf.evaluation.runs import (
     grid_tables,
     paired_differences,
     read_metrics,
+    write_figures,
 )
 from tgmm_hf.evaluation.summary import read_optimum
 from tgmm_hf.evaluation.tables import as_csv
@@ -171,6 +172,7 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
                 tqdm.write(f"{futures[future].directory} failed: {reason}", file=sys.stderr)
     record = _summarise(plan, runs, Path(path))
     _write(record, Path(plan.output))
+    write_figures(record["differences"], next(iter(plan.rows)), Path(plan.output) / "figures")
     return record
 
 
