@@ -117,6 +117,38 @@ def test_arrays_become_records_in_normalised_units(tmp_path: Path) -> None:
     assert set(labels_of(tmp_path / "likely").values()) == {0}
 
 
+def test_further_arrays_are_all_scored(tmp_path: Path) -> None:
+    """Arrays of other folds, in several files, for a model that is there: every record tests."""
+    write_arrays(tmp_path, list(range(12)))
+    table = pd.read_csv(tmp_path / "labels.csv")
+    with np.load(tmp_path / "arrays.npz") as content:
+        signal = content["signal"]
+    for name, rows in (("first", table.index < 5), ("second", table.index >= 5)):
+        table[rows].to_csv(tmp_path / f"{name}.csv", index=False)
+        np.savez(tmp_path / f"{name}.npz", ecg_id=table.ecg_id[rows], signal=signal[rows])
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "arrays.npz").unlink()
+    record = curate_ptbxl(tmp_path, tmp_path / "out", all_test=True)
+    assert record["counts"]["test"] == {"MI": 4, "NORM": 4} and record["rules"]["validation_fold"] is None
+    assert np.abs(read_ecg(tmp_path / "out" / "ecg" / "00006").signal - signal[6].T).max() < 1e-3
+    table.head(6).to_csv(tmp_path / "second.csv", index=False)
+    with pytest.raises(ValueError, match="5 ecg_id stand twice"):
+        curate_ptbxl(tmp_path, tmp_path / "out", all_test=True)
+    (tmp_path / "second.npz").unlink()
+    table[5:].to_csv(tmp_path / "second.csv", index=False)
+    with pytest.raises(ValueError, match=r"No signal of 3 labelled records in first\.npz, for example of 5"):
+        curate_ptbxl(tmp_path, tmp_path / "new", all_test=True)
+
+
+def test_all_records_are_kept_without_a_label_for_pretraining(official: Path, tmp_path: Path) -> None:
+    record = curate_ptbxl(official, tmp_path / "out", all_records=True)
+    rows = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK}).rows
+    assert {row.id: row.labels.get(TASK) for row in rows} == {"1": 0, "2": 1, "3": None, "4": None, "5": 1, "6": 0}
+    assert record["counts"]["train"] == {"MI": 0, "NORM": 1, "unlabelled": 1}
+    flow = json.loads((tmp_path / "out" / "flow.json").read_text())
+    assert [entry["admissions"] for entry in flow] == [6, 6, 2, 2, 2]
+
+
 def test_arrays_in_another_lead_order_are_refused(tmp_path: Path) -> None:
     order = list(range(12))
     order[4], order[5] = order[5], order[4]  # aVF before aVL, as MIMIC stores them
