@@ -1,11 +1,11 @@
 """A small 1-D ResNet on the ECGs of a prepared task: what a plain network reaches where `tgmm train` is tried.
 
-    python benchmarks/ptbxl_resnet.py ptbxl/data --split validation --out ptbxl/resnet
+    python benchmarks/ptbxl_resnet.py ptbxl/data --split validation --out ptbxl/results/resnet
 
 Trained on the train split as the model is: the same prepared records, random 9-s windows, filter, epochs, batch size,
 AdamW with warm-up and a cosine schedule, last epoch kept, seeds 0, 1, ...; the reported split chooses nothing. Prints
-the AUC of every seed with the bootstrap interval of `tgmm evaluate`. Writes resnet.json, and predictions<seed>.csv,
-which hold patients' ids.
+the AUC of every seed with the bootstrap interval of `tgmm evaluate`. Writes resnet.json, and <seed>/predictions.parquet
+with the columns of `tgmm evaluate` that benchmarks/ptbxl_table.py reads; it holds patients' ids.
 
 From the ideas of Wang, Yan and Oates 2017 (residual blocks of convolutions over time, global average) and Strodthoff et
 al. 2021 (the same family on PTB-XL), narrower, and with strides because windows have 2,250 samples.
@@ -130,13 +130,14 @@ def main() -> None:
     if both := set(trained_on.patients) & set(scored.patients):
         raise ValueError(f"{len(both)} patients of the {arguments.split} split are trained on.")
     counts = bootstrap_counts(scored.patients, scored.labels, 1000, seed=0)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     results = []
     for seed in range(arguments.seeds):
         model = train(trained_on, seed, arguments.epochs, arguments.batch_size, arguments.learning_rate)
         score = predict(model, scored, arguments.batch_size)
         columns = {"id": scored.ids, "patient_id": scored.patients, "probability": score, "positive": scored.labels}
-        pd.DataFrame(columns).to_csv(arguments.out / f"predictions{seed}.csv", index=False)
+        (arguments.out / str(seed)).mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame({"task": arguments.task, "subset": "ecg", **columns})
+        table.to_parquet(arguments.out / str(seed) / "predictions.parquet", index=False)
         figure = estimate(lambda drawn, score=score: resampled_auc(score, scored.labels, drawn), counts)
         results.append({"seed": seed, **figure.entry("auc")})
         print(json.dumps(results[-1]))
