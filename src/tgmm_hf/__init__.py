@@ -21,6 +21,7 @@ from tgmm_hf.configuration_tgmm import LEADS, MODALITIES, VIEWS, EchoMvitConfig,
 from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
+from tgmm_hf.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
 from tgmm_hf.modeling_st_mem import StMemModel
 from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
@@ -41,6 +42,7 @@ AutoModel.register(TgmmConfig, TgmmModel)
 AutoModel.register(StMemConfig, StMemModel)
 AutoModel.register(EchoMvitConfig, EchoMvitModel)
 AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
+AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
 AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
 # every part of a processor has to be registered, or AutoProcessor asks for trust_remote_code after all
 AutoProcessor.register(TgmmConfig, TgmmProcessor)
@@ -57,6 +59,7 @@ __all__ = [
     "EcgFeatureExtractor",
     "EchoImageProcessor",
     "EchoMvitConfig",
+    "EchoMvitForPreTraining",
     "EchoMvitModel",
     "EchoMvitModelWithProjection",
     "EchoViewClassifier",

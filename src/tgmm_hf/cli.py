@@ -389,26 +389,64 @@ def evaluate(
 def baselines(
     data: Annotated[Path, typer.Argument(help="Prepared data set with the splits train, validation and test.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Directory or Hub repository of a saved model: adds linear probes and late fusion."),
+    ] = None,
+    lvef: Annotated[
+        Path | None,
+        typer.Option(help="Cohort of `tgmm curate`, or a table with id and lvef (percent): adds LVEF alone."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     bootstrap: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
 ) -> None:
     """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
 
-    And what was measured alone, without any value. Writes baselines.json, baselines.csv and predictions.parquet. Needs
-    the extra `baselines`.
+    And what was measured alone, without any value; with --model, linear probes of its encoders and late fusion. Writes
+    baselines.json, baselines.csv and predictions.parquet. Needs the extra `baselines`.
 
-    Example: tgmm baselines demo/data --out demo/baselines
+    Example: tgmm baselines demo/data --out demo/baselines --model demo/model
     """
     try:
         from tgmm_hf.evaluation.baselines import evaluate_baselines, table_rows
     except ImportError as error:
         raise ImportError(f"tgmm baselines needs pip install 'tgmm-hf[baselines]' ({error}).") from error
 
-    header, rows = table_rows(evaluate_baselines(data, out, seed=seed, bootstrap=bootstrap))
+    if model is not None:
+        _check_model(model)
+    if lvef is not None and lvef.is_dir():
+        lvef = lvef / "cohort.parquet"
+    record = evaluate_baselines(data, out, model=model, lvef=lvef, seed=seed, bootstrap=bootstrap)
+    header, rows = table_rows(record)
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     for line in [header, *rows]:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for warning in record["warnings"]:
+        typer.echo(warning)
     typer.echo(f"{out / 'baselines.json'}")
+
+
+@app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="YAML file; configs/pretrain_tiny.yaml is an example.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over those of the file. Repeatable.")
+    ] = None,
+) -> None:
+    """Pre-train encoders on records without labels: masked values, masked ECG patches, masked clips.
+
+    The same command goes on after a stop. Writes labs/, ecg/ and echo/, which `model.encoders` of a training
+    configuration names.
+
+    Example: tgmm pretrain configs/pretrain_tiny.yaml
+    """
+    from tgmm_hf.training.pretrain import pretrain as pretrain_encoders
+    from tgmm_hf.training.pretrain import read_pretrain_arguments
+
+    arguments = read_pretrain_arguments(config, settings or ())
+    for modality, record in pretrain_encoders(arguments).items():
+        losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
+        typer.echo(f"{Path(arguments.output) / modality}: validation loss {losses[0]:.4f} -> {losses[-1]:.4f}")
 
 
 @app.command()
@@ -743,7 +781,7 @@ def _processor_and_tasks_of_run(path: Path) -> tuple[Any, dict[str, Any]]:
         processor, tasks = _processor_and_tasks(Size.tiny, run.model.checkpoint)
         changed = {name: {**tasks.get(name, {}), **(task or {})} for name, task in run.tasks.items()}
         return processor, {**tasks, **changed}
-    settings: Any = new_config(run)
+    settings: Any = new_config(run.model, run.tasks)
     settings.labs_config.vocab_size = BERT_CASED_SIZE  # as above
     return default_processor(settings), settings.tasks
 

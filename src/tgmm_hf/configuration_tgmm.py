@@ -179,7 +179,8 @@ class EchoMvitConfig(PreTrainedConfig):
 
     Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``; every stage after the first halves height
     and width. Keys and values are pooled by ``kv_stride`` in the first stage, half as much in each later one.
-    ``projection_dim`` is the width of the head of `EchoMvitModelWithProjection` (EchoPrime: 512), which alone has one.
+    ``projection_dim`` is the width of the head of `EchoMvitModelWithProjection` (EchoPrime: 512), which alone has one;
+    ``mask_ratio`` is of `EchoMvitForPreTraining` alone.
     """
 
     model_type = "echo_mvit"
@@ -203,6 +204,7 @@ class EchoMvitConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-6
     initializer_range: float = 0.02
     projection_dim: int = 512
+    mask_ratio: float | int = 0.6
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -348,6 +350,10 @@ class TgmmConfig(PreTrainedConfig):
                 "num_attention_heads": 4,
                 "attention_head_size": 16,
                 "intermediate_size": 128,
+                "decoder_hidden_size": 64,
+                "decoder_num_hidden_layers": 1,
+                "decoder_num_attention_heads": 4,
+                "decoder_intermediate_size": 128,
             },
             "echo_config": {
                 "image_size": 64,

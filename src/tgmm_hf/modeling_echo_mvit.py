@@ -354,7 +354,8 @@ class EchoMvitPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": EchoMvitLayer, "attentions": EchoMvitAttention}  # noqa: RUF012
-    _keys_to_ignore_on_load_unexpected = [r"^projection\."]  # noqa: RUF012 - the trunk of a model with its head
+    # the trunk of a model with its head, or of one that was pre-trained
+    _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^head\.", r"^mask_embedding$"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

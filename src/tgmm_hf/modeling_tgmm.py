@@ -193,17 +193,18 @@ class TgmmModel(TgmmPreTrainedModel):
     trainable_layers: int | None = None  # of each encoder, as `freeze_encoders` was told
 
     def __init__(self, config: TgmmConfig, encoders: Mapping[str, PreTrainedModel] | None = None):
-        """`encoders` (modality -> model) are taken as they are; without them they are built from the config."""
+        """`encoders` (modality -> model) are taken as they are; those not given are built from the config."""
         super().__init__(config)
+        given = encoders or {}
         if any("question_ids" not in task for task in config.tasks.values()):
             raise ValueError(
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
         # Before the encoders, whose weights may be of another dtype: the model's is that of its first weight.
         self.view_embeddings = nn.Embedding(config.num_views, config.echo_config.hidden_size)
-        self.labs_encoder = encoders["labs"] if encoders else build_encoder(config.labs_config)
-        self.ecg_encoder = encoders["ecg"] if encoders else build_encoder(config.ecg_config)
-        self.echo_encoder = encoders["echo"] if encoders else build_encoder(config.echo_config)
+        self.labs_encoder = given.get("labs") or build_encoder(config.labs_config)
+        self.ecg_encoder = given.get("ecg") or build_encoder(config.ecg_config)
+        self.echo_encoder = given.get("echo") or build_encoder(config.echo_config)
         self.labs_pool = TgmmAttentionPool(config, config.labs_config.hidden_size)
         self.ecg_pool = TgmmAttentionPool(config, config.ecg_config.hidden_size)
         self.echo_pool = TgmmAttentionPool(config, config.echo_config.hidden_size)

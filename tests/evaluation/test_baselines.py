@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.evaluation.baselines import evaluate_baselines, read_features
+from tgmm_hf.evaluation.baseline_features import read_features, read_lvef
+from tgmm_hf.evaluation.baselines import evaluate_baselines, fit_cox, fuse
+from tgmm_hf.evaluation.metrics import UndefinedFigureError
 from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.image_processing_echo import EchoImageProcessor
 
@@ -76,15 +78,19 @@ def result(data, tmp_path_factory):
     return evaluate_baselines(data, out, bootstrap=100), pd.read_parquet(out / "predictions.parquet"), out
 
 
+def figures(record: dict, task: str) -> dict:
+    return {name: entry for name, entry in record["tasks"][task].items() if "missing" not in entry}
+
+
 def test_the_figures_are_those_of_the_predictions(result):
     record, predictions, out = result
     assert json.loads((out / "baselines.json").read_text()) == json.loads(json.dumps(record))
-    for name, entry in record["tasks"]["ill"].items():
+    for name, entry in figures(record, "ill").items():
         rows = predictions[(predictions["task"] == "ill") & (predictions["baseline"] == name)]
         assert entry["n"] == len(rows) <= SIZES["test"] and rows["id"].str.startswith("test").all()
         assert entry["auc"] == pytest.approx(roc_auc_score(rows["label"], rows["probability"]), abs=1e-9)
         assert entry["auc_ci"][0] <= entry["auc"] <= entry["auc_ci"][1]
-    for name, entry in record["tasks"]["risk"].items():
+    for name, entry in figures(record, "risk").items():
         rows = predictions[(predictions["task"] == "risk") & (predictions["baseline"] == name)]
         expected = concordance_index(rows["time"], -rows["risk"], rows["event"] == 1)
         assert entry["c_index"] == pytest.approx(expected, abs=1e-9)
@@ -130,6 +136,104 @@ def test_too_few_patients_give_a_reason(result):
     assert rare["what was measured"] == {"missing": "1 training patients of the rarer class, 10 are needed"}
     assert all(set(entry) == {"missing"} for entry in rare.values())
     assert "1 training patients" in (result[2] / "baselines.csv").read_text()
+
+
+def test_what_needs_a_model_or_a_table_says_so(result):
+    for task in ("ill", "risk"):
+        entries = result[0]["tasks"][task]
+        missing = {name: entry["missing"] for name, entry in entries.items() if "missing" in entry}
+        assert missing.pop("LVEF alone").startswith("needs --lvef")
+        assert set(missing) == {
+            "labs text probe",
+            "ECG probe",
+            "echo probe",
+            "late fusion of simple models",
+            "late fusion of the model's own answers",
+        }
+        assert all(reason.startswith("needs --model") for reason in missing.values())
+    assert "ill,ECG probe,—,—,needs --model" in (result[2] / "baselines.csv").read_text().replace('"', "")
+
+
+def lvef_table(path: Path, every: int = 1) -> pd.DataFrame:
+    """Ejection fraction by id, in another order than the data; of each `every` admissions one has none."""
+    generator = np.random.default_rng(1)
+    ids = [f"{split}{number}" for split, size in SIZES.items() for number in range(size)]
+    values = [None if n % every == every - 1 else float(generator.uniform(20, 70)) for n in range(len(ids))]
+    table = pd.DataFrame({"id": ids, "lvef": values}).sample(frac=1, random_state=0)
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
+    return table.set_index("id")["lvef"]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_lvef_is_scored_where_it_is_known(tmp_path, suffix):
+    table = tmp_path / f"cohort{suffix}"
+    known = lvef_table(table, every=3)
+
+    def sick_if_low(split: str, row: dict) -> dict:
+        exception = int(row["id"].removeprefix(split)) % 5 == 0
+        return {**row, "label_ill": int((known[row["id"]] < 50) != exception)}
+
+    data = write_data(tmp_path / "data", sick_if_low)
+    record = evaluate_baselines(data, tmp_path / "out", lvef=table, bootstrap=100)
+    entry = record["tasks"]["ill"]["LVEF alone"]
+    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").query("task == 'ill' and baseline == 'LVEF alone'")
+    assert entry["n"] == len(rows) == known[known.index.str.startswith("test")].notna().sum() < SIZES["test"]
+    assert (
+        entry["auc"] == pytest.approx(roc_auc_score(rows["label"], -known[rows["id"]]), abs=1e-9) and entry["auc"] > 0.6
+    )
+
+
+def test_an_ejection_fraction_that_cannot_be_meant_is_refused(data, tmp_path):
+    rows, path = load_prepared(data), tmp_path / "t.csv"
+    for content, reason in (
+        ("id,lvef\ntrain0,55\ntrain1,0.35\n", "1 of 2 values of lvef are no percentage"),
+        ("id,lvef\ntrain0,>55\n", "1 of 1 values"),
+        ("id,lvef\ntrain0,55\ntrain0,50\n", "more than once"),
+        ("id,lvef\nsomeone,55\n", "another cohort"),
+        ("id,ef\ntrain0,55\n", "no column lvef"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=reason):
+            read_lvef(path, rows)
+
+
+OUTCOMES = pd.DataFrame({"id": list("abcd"), "patient_id": list("abcd"), "label": [0, 1, 1, np.nan]})
+
+
+def test_late_fusion_is_the_mean_of_the_log_odds_there_are():
+    test = pd.DataFrame(
+        {"labs": [0.8, np.nan, 0.2, 0.9], "ecg": [0.5, 0.6, np.nan, 0.9], "echo": np.nan}, index=list("bcad")
+    )
+    of = {"validation": OUTCOMES, "test": OUTCOMES}
+    about, scored = fuse("diagnosis", {"validation": test, "test": test}, of)
+    # a: labs alone; b: odds of 4 and 1, so of 2; c: ECG alone; d has no label; nobody has an echo
+    assert about == {"of": ["labs", "ecg"]} and list(scored["test"]["id"]) == ["a", "b", "c"]
+    assert scored["test"]["probability"].tolist() == pytest.approx([0.2, 2 / 3, 0.6])
+    assert scored["test"]["predicted"].tolist() == [0, 1, 1]
+    _, certain = fuse("diagnosis", {"validation": test, "test": test.replace(0.8, 1.0)}, of)
+    assert 0.99 < certain["test"]["probability"][1] < 1
+    with pytest.raises(UndefinedFigureError, match=r"fewer than two modalities \(ecg\)"):
+        fuse("diagnosis", {"validation": test, "test": test[["ecg", "echo"]]}, of)
+
+
+def test_log_risks_are_standardised_on_validation_before_their_mean():
+    outcomes = OUTCOMES.drop(columns="label").assign(time=[1.0, 2.0, 3.0, np.nan], event=[1, 0, 1, np.nan])
+    validation = pd.DataFrame({"labs": [1.0, 2.0, 3.0, 99.0], "ecg": [10.0, np.nan, 30.0, 99.0]}, index=list("abcd"))
+    test = pd.DataFrame({"labs": [3.0, np.nan, 2.0], "ecg": [20.0, 20.0 + 200**0.5, np.nan]}, index=list("abc"))
+    of = {"validation": outcomes, "test": outcomes}
+    _, scored = fuse("prognosis", {"validation": validation, "test": test}, of)
+    # labs: mean 2, deviation 1; ECG: mean 20, deviation sqrt(200); d has no follow-up and moves neither
+    assert scored["test"]["risk"].tolist() == pytest.approx([0.5, 1.0, 0.0])
+    with pytest.raises(UndefinedFigureError, match="no two different validation risks of ecg"):
+        fuse("prognosis", {"validation": validation.assign(ecg=1.0), "test": test}, of)
+
+
+def test_a_cox_model_that_did_not_converge_gives_no_scores():
+    order = np.linspace(0, 1, 40)  # the greater the value the sooner the event: without a penalty there is no maximum
+    features, outcomes = pd.DataFrame({"x": order}), pd.DataFrame({"time": 41 - 40 * order, "event": 1.0})
+    with pytest.raises(UndefinedFigureError, match="did not converge at a penalty of 0.0"):
+        fit_cox(features, outcomes, 0.0)
+    assert (np.diff(fit_cox(features, outcomes, 0.1)(features)) > 0).all()
 
 
 def test_the_command_prints_the_table(data, tmp_path):

@@ -223,9 +223,9 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
 def test_fine_tuning_remembers_whom_the_checkpoint_has_seen(data_dir, tmp_path):
     rows = load_prepared(data_dir)["test"]
     earlier = {"data_hash": "a", "complete": True, "patients": ["someone"]}
-    assert not seen_patients("b", [rows], str(tmp_path / "model"))["complete"]
+    assert not seen_patients("b", [rows], [tmp_path / "model"])["complete"]
     write(training_directory(tmp_path / "model") / SEEN, earlier)
-    seen = seen_patients("b", [rows], str(tmp_path / "model"))
+    seen = seen_patients("b", [rows], [tmp_path / "model"])
     assert seen["complete"] and "someone" in seen["patients"] and len(seen["patients"]) == PATIENTS + 1
 
 

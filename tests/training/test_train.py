@@ -146,7 +146,7 @@ def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepar
     _claim_training_directory(run, "invented")
     _claim_training_directory(run, "invented")
     save_file({"weight": torch.ones(3)}, checkpoint / "model.safetensors")
-    with pytest.raises(ValueError, match=r"weights_of_checkpoint was 'sha256:\w+', now 'sha256:\w+'"):
+    with pytest.raises(ValueError, match=r"weights\.\S+ was 'sha256:\w+', now 'sha256:\w+'"):
         _claim_training_directory(run, "invented")
 
 

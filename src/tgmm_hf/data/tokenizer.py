@@ -17,7 +17,8 @@ from typing import Any
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertTokenizerFast
 
-from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 DIGITS = tuple("0123456789")
@@ -52,6 +53,13 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length:
     if len(tokenizer) != len(vocabulary):
         raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, expected {len(vocabulary)}.")
     return tokenizer
+
+
+def cohort_tokenizer(rows: Any, tasks: Mapping[str, Mapping[str, Any]], vocab_size: int) -> BertTokenizerFast:
+    """A tokenizer trained on the lab text of prepared rows (the training split) and on the tasks' texts."""
+    # the text does not depend on the tokenizer: any processor can write it
+    writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
+    return train_tokenizer([*lab_texts(rows, writer), *task_texts(tasks)], vocab_size=vocab_size)
 
 
 def lab_texts(dataset: Any, processor: TgmmProcessor) -> list[str]:

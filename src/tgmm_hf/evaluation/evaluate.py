@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.unseen import check_unseen, patients_of, weights_digest
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
+
+Reader = Callable[[Any, Any, Dataset, str], tuple[Any, Any]]
+"""(model, processor, prepared rows, hash of their data) -> (rows, what collates them)."""
 
 
 def evaluate(
@@ -37,6 +40,7 @@ def evaluate(
     bootstrap: int = 1000,
     batch_size: int = 16,
     progress: bool = True,
+    read: Reader | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model under all seven modality combinations and write everything to `out_dir`.
 
@@ -57,6 +61,7 @@ def evaluate(
         worse_inputs: also score with cells, leads or views taken away and noise added: fifteen more runs of the model.
         seed: of the bootstrap.
         bootstrap: number of resamples.
+        read: how prepared rows become batches where not by `TgmmCollator`: from cached activations, for instance.
 
     Returns:
         The content of ``metrics.json``.
@@ -78,7 +83,7 @@ def evaluate(
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
     data_hash = _data_hash(data_dir)
     warnings = check_unseen(directory, data_hash, prepared[split], split)
-    chosen_on, doubts = _validation_rows(directory, data_dir, prepared, split, validation)
+    chosen_on, doubts = validation_rows(directory, data_dir, prepared, split, validation)
     if chosen_on is None and (sensitivity is not None or temperature):
         raise ValueError(
             "A threshold of a stated sensitivity and a temperature are chosen on a validation split, and there is none "
@@ -86,8 +91,9 @@ def evaluate(
         )
     collator = TgmmCollator(processor, model.config, training=False, seed=seed)
 
-    def predict(rows: Any, subsets: Sequence[str] = SUBSETS) -> Predictions:
-        return collect_predictions(model, rows, collator, subsets=subsets, batch_size=batch_size, progress=progress)
+    def predict(rows: Any, subsets: Sequence[str] = SUBSETS, of: str | Path = data_dir) -> Predictions:
+        rows, collate = (rows, collator) if read is None else read(model, processor, rows, _data_hash(of))
+        return collect_predictions(model, rows, collate, subsets=subsets, batch_size=batch_size, progress=progress)
 
     predictions = predict(prepared[split])
     truth, reference = (None, None) if bayes is None else read_optimum(bayes)
@@ -104,7 +110,7 @@ def evaluate(
         **compute_metrics(
             predictions,
             model.config.tasks,
-            validation=None if chosen_on is None else predict(chosen_on),
+            validation=None if chosen_on is None else predict(chosen_on, of=validation or data_dir),
             groups=describe_rows(prepared[split]),
             truth=truth,
             reference=reference,
@@ -137,7 +143,7 @@ def _data_hash(directory: str | Path) -> str:
     return str(json.loads((Path(directory) / "prepare.json").read_text())["data_hash"])
 
 
-def _validation_rows(
+def validation_rows(
     model: Path | None, data_dir: str | Path, prepared: DatasetDict, split: str, validation: str | Path | None
 ) -> tuple[Dataset | None, list[str]]:
     """Patients to choose thresholds on: never those that are scored, never those that were trained on; with warnings

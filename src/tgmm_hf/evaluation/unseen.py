@@ -29,19 +29,18 @@ def training_directory(model: str | Path) -> Path:
     return Path(f"{str(model).rstrip('/')}-training")
 
 
-def seen_patients(data_hash: str, splits: Iterable[Dataset], checkpoint: str | None) -> dict[str, Any]:
-    """Content of `SEEN` for a training on these splits, with the patients of the checkpoint that it starts from.
+def seen_patients(data_hash: str, splits: Iterable[Dataset], sources: Iterable[str | Path]) -> dict[str, Any]:
+    """Content of `SEEN` for a training on these splits, with the patients of what it starts from: a checkpoint or
+    encoders.
 
-    `complete` is False where nothing is known of the checkpoint's patients.
+    `complete` is False where nothing is known of their patients.
     """
-    patients = {patient for rows in splits for patient in patients_of(rows)}
-    earlier = None if checkpoint is None else _read_json(training_directory(checkpoint) / SEEN)
-    complete = checkpoint is None or (earlier is not None and earlier["complete"])
-    return {
-        "data_hash": data_hash,
-        "complete": complete,
-        "patients": sorted(patients | set(earlier["patients"] if earlier else ())),
-    }
+    patients, complete = {patient for rows in splits for patient in patients_of(rows)}, True
+    for source in sources:
+        earlier = _read_json(training_directory(source) / SEEN)
+        patients |= set(earlier["patients"] if earlier else ())
+        complete &= earlier is not None and earlier["complete"]
+    return {"data_hash": data_hash, "complete": complete, "patients": sorted(patients)}
 
 
 def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
@@ -54,7 +53,8 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         split: their split's name.
 
     Raises:
-        ValueError: if patients to be scored were trained on, in this training or in that of its checkpoint.
+        ValueError: if patients to be scored were trained on, in this training or in that of its checkpoint
+            or encoders.
     """
     run = None if model is None else _read_json(Path(model) / "run.json")
     seen = None if model is None else _read_json(training_directory(model) / SEEN)
@@ -67,13 +67,14 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         return [f"The model was trained on the train split and {chosen}; this is {split}."]
     if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
         # One table has each patient in one split only: `tgmm prepare` refuses others.
-        from_scratch = run["run"]["model"]["checkpoint"] is None
+        start = run["run"]["model"]
+        from_scratch = start["checkpoint"] is None and not start.get("encoders")
         return [] if run["data_hash"] == data_hash and from_scratch else [UNKNOWN]
     both = set(seen["patients"]) & set(patients_of(rows))
     if both:
         raise ValueError(
-            f"{len(both)} of the patients to be scored were in a training or validation split of this model or of its "
-            f"checkpoint ({training_directory(model) / SEEN}): take them out of the table, or evaluate on the "
+            f"{len(both)} of the patients to be scored were in a training or validation split of this model or of what "
+            f"it started from ({training_directory(model) / SEEN}): take them out of the table, or evaluate on the "
             "test split of the data that the model was trained with."
         )
     return [] if seen["complete"] else [UNKNOWN]

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.evaluation.unseen import training_directory
 
 T = TypeVar("T")
@@ -72,6 +73,8 @@ class ModelArguments:
     Attributes:
         size: "tiny" (random weights, 64-pixel clips) or "paper" (full size); not looked at with a checkpoint.
         checkpoint: directory or Hub repository of a saved model to fine-tune; its configuration and processor are kept.
+        encoders: "labs", "ecg", "echo" -> directory (of `tgmm pretrain` or `tgmm convert`) or Hub repository of a
+            pretrained encoder. All else, and an encoder that is not named, is as `size` says, with random weights.
         overrides: settings of `TgmmConfig` that replace those of `size` or of the checkpoint.
         tokenizer: "cohort" trains a WordPiece vocabulary on the training split's lab text and the tasks' texts;
             "bert-cased" takes the packaged vocabulary of Bio_ClinicalBERT. Not looked at with a checkpoint.
@@ -82,11 +85,22 @@ class ModelArguments:
 
     size: Literal["tiny", "paper"] = "tiny"
     checkpoint: str | None = None
+    encoders: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     tokenizer: Literal["cohort", "bert-cased"] = "cohort"
     vocab_size: int = 1024
     trainable_layers: int | None = None
     lora: LoraArguments | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.encoders if name not in MODALITIES]:
+            raise ValueError(f"model.encoders names {', '.join(unknown)}: there are {', '.join(MODALITIES)}.")
+        if self.encoders and self.checkpoint is not None:
+            raise ValueError("model.checkpoint has encoders of its own: leave it out, or model.encoders.")
+        if both := [f"{name}_config" for name in self.encoders if f"{name}_config" in self.overrides]:
+            raise ValueError(
+                f"model.overrides.{both[0]} would change a pretrained encoder of model.encoders: leave one of them out."
+            )
 
 
 @dataclass(frozen=True)
@@ -212,10 +226,15 @@ def read_arguments(path: str | Path, overrides: Sequence[str] = ()) -> RunArgume
         FileNotFoundError: if there is no such file.
         ValueError: on anything that is not YAML, an unknown key, a missing key or a value of the wrong type, by name.
     """
+    return parse_arguments(read_settings(path, overrides))
+
+
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of a YAML file, with "section.key=value" settings over them."""
     settings = read_yaml(path)
     for override in overrides:
         _set(settings, override)
-    return parse_arguments(settings)
+    return settings
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

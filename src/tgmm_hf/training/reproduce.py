@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.saving import whole_file
 from tgmm_hf.training.train import PACKAGES, new_config, train
+from tgmm_hf.training.trunk_cache import read_cached
 
 NOTES = (
     "Cells: mean ± standard deviation over the seeds; one seed has none. The same patients are trained on and tested "
@@ -111,7 +113,7 @@ def read_plan(path: str | Path) -> tuple[Plan, list[GridRun]]:
             overrides = [f"{name}={json.dumps(value)}" for name, value in changed.items()]
             run = read_arguments(path.parent / plan.base, overrides)
             if run.model.checkpoint is None:
-                new_config(run)
+                new_config(run.model, run.tasks)
             runs.append(GridRun(row, seed, directory, _spec(plan, run)))
     return plan, runs
 
@@ -196,8 +198,17 @@ def run_one(spec: Path) -> None:
     told = json.loads(spec.read_text())
     run = parse_arguments(told["run"])
     train(run)
-    out = spec.parent / "evaluation"
-    evaluate(run.output, told["test"], out, bayes=told["bayes"], bootstrap=told["bootstrap"], progress=False)
+    evaluate(
+        run.output,
+        told["test"],
+        spec.parent / "evaluation",
+        bayes=told["bayes"],
+        # thresholds are chosen on the validation split of the training data
+        validation=None if told["test"] == run.data.directory else run.data.directory,
+        bootstrap=told["bootstrap"],
+        progress=False,
+        read=None if run.data.cache is None else partial(read_cached, run),
+    )
 
 
 def _summarise(plan: Plan, runs: list[GridRun], path: Path) -> dict[str, Any]:

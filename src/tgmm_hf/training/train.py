@@ -15,19 +15,20 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
-from transformers import BertTokenizerFast, set_seed
+from transformers import AutoTokenizer, set_seed
 
-from tgmm_hf.configuration_tgmm import SUBSETS, TgmmConfig, check_task
+from tgmm_hf.configuration_tgmm import MODALITIES, SUBSETS, TgmmConfig, check_task, encoder_config
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.data.tokenizer import lab_texts, task_texts, train_tokenizer
+from tgmm_hf.data.tokenizer import cohort_tokenizer
+from tgmm_hf.encoders_tgmm import describe_sources, load_encoder
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
-from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
-from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
 from tgmm_hf.training.saving import save_repository, whole_file
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
@@ -74,7 +75,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     if use_cpu and run.optimisation.precision == "float16":
         raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
-    prepared, data = _read_data(run.data.directory)
+    prepared, data = read_data(run.data.directory)
     set_seed(run.seed)
     model, processor = build(run, prepared)
     tasks = list(run.tasks)
@@ -82,7 +83,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     if arguments.should_save:
         _claim_training_directory(run, data["data_hash"])
         splits = [prepared[split] for split in SPLITS]
-        seen = seen_patients(data["data_hash"], splits, run.model.checkpoint)
+        seen = seen_patients(data["data_hash"], splits, _sources(run))
         _write_json(run.training_directory / SEEN, seen)
     model.freeze_encoders(run.model.trainable_layers)
     if run.model.lora is not None:
@@ -119,25 +120,31 @@ def train(run: RunArguments) -> dict[str, Any]:
 
 
 def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
-    """The model before training and its processor: new, or from a checkpoint."""
+    """The model before training and its processor: new, around pretrained encoders, or from a checkpoint."""
     if run.model.checkpoint is not None:
         return _from_checkpoint(run)
-    if run.model.trainable_layers is not None or run.model.lora is not None:
+    pretrained = run.model.encoders
+    if (run.model.trainable_layers is not None or run.model.lora is not None) and len(pretrained) < len(MODALITIES):
         setting = "lora" if run.model.lora is not None else "trainable_layers"
         raise ValueError(
-            f"model.{setting} is set but there is no model.checkpoint: it would freeze encoders of random weights. "
-            f"Give a checkpoint with pretrained encoders, or leave {setting} null."
+            f"model.{setting} is set but there is no model.checkpoint, and model.encoders does not name all three: it "
+            f"would freeze encoders of random weights. Give pretrained ones, or leave {setting} null."
         )
-    config = new_config(run)
-    if run.model.tokenizer == "bert-cased":
+    config = new_config(run.model, run.tasks)
+    if "labs" in pretrained:
+        tokenizer = AutoTokenizer.from_pretrained(pretrained["labs"])
+    elif run.model.tokenizer == "bert-cased":
         tokenizer = bert_cased_tokenizer()
     else:
-        tokenizer = _cohort_tokenizer(prepared["train"], config, run.model.vocab_size)
-    config.labs_config.vocab_size = len(tokenizer)
-    config.labs_config.pad_token_id = tokenizer.pad_token_id
+        tokenizer = cohort_tokenizer(prepared["train"], config.tasks, run.model.vocab_size)
+    if "labs" not in pretrained:
+        config.labs_config.vocab_size = len(tokenizer)
+        config.labs_config.pad_token_id = tokenizer.pad_token_id
     config.tokenize_tasks(tokenizer)
-    model = TgmmModel(config)
+    model = TgmmModel(config, {name: load_encoder(name, source) for name, source in pretrained.items()})
     model.initialise_texts()
+    if len(pretrained) == len(MODALITIES):
+        return model, TgmmProcessor.from_encoders(**pretrained, tokenizer=tokenizer)
     return model, default_processor(config, tokenizer)
 
 
@@ -188,7 +195,7 @@ def _store_baselines(
         model.config.tasks[task]["baselines"] = baselines
 
 
-def _read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
+def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
     """Prepared splits and the record that `tgmm prepare` left beside them."""
     prepared = load_prepared(directory)
     if missing := [split for split in SPLITS if split not in prepared]:
@@ -205,32 +212,35 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     for name, changes in run.tasks.items():
         if name not in known:
             model.add_task(name, changes or {}, processor.tokenizer)
-    model.config.tasks = {**model.config.tasks, **_tasks(model.config, run)}
+    model.config.tasks = {**model.config.tasks, **_tasks(model.config, run.tasks)}
     model.config.tokenize_tasks(processor.tokenizer)
     return model, processor
 
 
-def new_config(run: RunArguments) -> TgmmConfig:
-    """Configuration of a new model as a run wants it, its tasks included.
+def new_config(model: ModelArguments, tasks: dict[str, dict[str, Any] | None] | None = None) -> TgmmConfig:
+    """Configuration of a new model as a run wants it, with its `tasks`, or the paper's.
 
     Raises:
         ValueError: on an unknown override or task, or a value that the configuration does not take.
     """
-    model = run.model
     if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
         raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
     try:
-        config = TgmmConfig.tiny(**model.overrides) if model.size == "tiny" else TgmmConfig(**model.overrides)
+        settings = {**model.overrides, **{f"{name}_config": encoder_config(x) for name, x in model.encoders.items()}}
+        config = TgmmConfig.tiny(**settings) if model.size == "tiny" else TgmmConfig(**settings)
     except StrictDataclassError as error:  # no ValueError: a wrong type, in words of its own
         raise ValueError(f"model.overrides: {error}") from error
-    config.tasks = _tasks(config, run)
+    if model.encoders:
+        config.encoder_sources = describe_sources(model.encoders)
+    if tasks is not None:
+        config.tasks = _tasks(config, tasks)
     return config
 
 
-def _tasks(config: TgmmConfig, run: RunArguments) -> dict[str, dict[str, Any]]:
-    """The tasks that the run names, each with the run's settings over its own."""
+def _tasks(config: TgmmConfig, wanted: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    """The tasks that a run names, each with the run's settings over its own."""
     tasks = {}
-    for name, changes in run.tasks.items():
+    for name, changes in wanted.items():
         task = {**config.tasks.get(name, {}), **(changes or {})}
         if not task:
             raise ValueError(
@@ -239,13 +249,6 @@ def _tasks(config: TgmmConfig, run: RunArguments) -> dict[str, dict[str, Any]]:
         check_task(name, task)
         tasks[name] = task
     return tasks
-
-
-def _cohort_tokenizer(rows: Dataset, config: TgmmConfig, vocab_size: int) -> BertTokenizerFast:
-    """A tokenizer trained on the lab text of the training patients and on the tasks' texts."""
-    # the text does not depend on the tokenizer: any processor can write it
-    writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
-    return train_tokenizer([*lab_texts(rows, writer), *task_texts(config.tasks)], vocab_size=vocab_size)
 
 
 def _check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, tasks: list[str]) -> None:
@@ -266,8 +269,8 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
-    if run.model.checkpoint is not None and Path(run.model.checkpoint).is_dir():
-        settings["weights_of_checkpoint"] = weights_digest(Path(run.model.checkpoint))
+    if weights := {source: weights_digest(Path(source)) for source in _sources(run) if Path(source).is_dir()}:
+        settings["weights"] = weights
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         discard(directory)
@@ -288,6 +291,11 @@ def _claim_training_directory(run: RunArguments, data_hash: str) -> None:
             )
     directory.mkdir(parents=True, exist_ok=True)
     _write_json(state, settings)
+
+
+def _sources(run: RunArguments) -> list[str]:
+    """Pretrained models that a run starts from."""
+    return [run.model.checkpoint] if run.model.checkpoint is not None else list(run.model.encoders.values())
 
 
 def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:

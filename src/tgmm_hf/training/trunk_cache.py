@@ -46,6 +46,9 @@ CODE = (
 CONTENTS = ["clips", "ecg"]
 """Columns of prepared rows that a cached run never reads."""
 
+NO_MATTER = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
+"""What a configuration says of where and how its model was saved; saving and loading it changes that."""
+
 
 @dataclass(frozen=True)
 class TrunkCache:
@@ -206,6 +209,19 @@ class TrunkCollator(TgmmCollator):
         return inputs
 
 
+def read_cached(
+    run: RunArguments, model: TgmmModel, processor: TgmmProcessor, rows: Dataset, data_hash: str
+) -> tuple[Dataset, TrunkCollator]:
+    """Rows without their contents, and what collates them: for the evaluation of a run's model from its cache.
+
+    The frozen layers of all models that start from the same encoders are the same, and so is their cache.
+    """
+    model.freeze_encoders(run.model.trainable_layers)
+    cache = TrunkCache.of(run, model, processor, data_hash)
+    cache.fill(rows, model, processor, Accelerator(cpu=model.device.type == "cpu"), run.data.workers)
+    return rows.remove_columns(CONTENTS), TrunkCollator(cache, processor, model.config, training=False)
+
+
 class _RecordReader:
     """One prepared row -> model inputs of that record, its ECG `windows` times: the centre one first, then random
     ones."""
@@ -254,8 +270,7 @@ def _hash_of_weights(model: TgmmModel) -> str:
     """Of the encoders' configurations and frozen tensors, names and values."""
     digest = hashlib.sha256()
     for encoder in (model.labs_encoder, model.ecg_encoder, model.echo_encoder):
-        config = encoder.config.to_dict()
-        config.pop("_name_or_path", None)
+        config = {name: value for name, value in encoder.config.to_dict().items() if name not in NO_MATTER}
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         trained = {id(p) for part in last_parts(encoder, model.trainable_layers) for p in part.parameters()}
         for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers()):
@@ -269,5 +284,10 @@ def _hash_of_processor(processor: TgmmProcessor) -> str:
     """Of all files it saves: settings, tokenizer and its code."""
     with tempfile.TemporaryDirectory() as directory:
         processor.save_pretrained(directory)
+        # a fast tokenizer saves how it was last called, which every call of ours says anew
+        tokenizer = Path(directory) / "tokenizer.json"
+        if tokenizer.is_file():
+            settings = json.loads(tokenizer.read_text())
+            tokenizer.write_text(json.dumps(settings | {"truncation": None, "padding": None}, sort_keys=True))
         files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
         return _hash(*(part for path in files for part in (path.name.encode(), path.read_bytes())))
