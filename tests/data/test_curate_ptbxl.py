@@ -160,10 +160,10 @@ def test_a_model_is_evaluated_on_records_of_other_folds(tmp_path: Path) -> None:
         ["curate-ptbxl", tmp_path / "first", "--out", out / "cohort"],
         ["prepare", out / "cohort", "--out", data, "--config", config, "--workers", 1],
         ["train", config, *(word for setting in settings for word in ("--set", setting))],
-        ["evaluate", model, data, "--split", "validation", "--out", out / "fold9"],
+        ["evaluate", model, data, "--split", "validation", "--out", out / "fold9", "--bootstrap", 100],
         ["curate-ptbxl", tmp_path / "further", "--all-test", "--out", out / "further"],
         ["prepare", out / "further", "--out", further, "--model", model, "--workers", 1],
-        ["evaluate", model, further, "--validation", data, "--out", out / "further-results"],
+        ["evaluate", model, further, "--validation", data, "--out", out / "further-results", "--bootstrap", 100],
     ]
     for line in lines:
         with pytest.raises(SystemExit) as stopped:
