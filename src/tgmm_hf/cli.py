@@ -164,6 +164,12 @@ def curate_ptbxl(
     sampling_rate: Annotated[int, typer.Option(help="500 or 100 Hz, of the shipped records.")] = 500,
     validation_fold: Annotated[int, typer.Option(help="Official fold for validation.")] = 9,
     test_fold: Annotated[int, typer.Option(help="Official fold for the test.")] = 10,
+    all_test: Annotated[
+        bool, typer.Option("--all-test", help="Put every record into the test split, whatever its fold.")
+    ] = False,
+    all_records: Annotated[
+        bool, typer.Option("--all-records", help="Keep records of neither kind, unlabelled: for tgmm pretrain.")
+    ] = False,
 ) -> None:
     """Build the infarction task of PTB-XL: MI without NORM against NORM without MI, official folds.
 
@@ -173,12 +179,21 @@ def curate_ptbxl(
     """
     from tgmm_hf.data.curate.ptbxl import curate_ptbxl as curate_records
 
-    rules = {"likelihood": likelihood, "both": both, "sampling_rate": sampling_rate}
-    record = curate_records(directory, out, **rules, validation_fold=validation_fold, test_fold=test_fold)  # type: ignore[arg-type]
+    record = curate_records(
+        directory,
+        out,
+        likelihood=likelihood,
+        both=both,
+        sampling_rate=sampling_rate,
+        validation_fold=validation_fold,
+        test_fold=test_fold,
+        all_test=all_test,
+        all_records=all_records,
+    )
     for row in record["selections"]:
         typer.echo("  ".join(f"{name} {value}" for name, value in row.items()))
     for split, counts in record["counts"].items():
-        typer.echo(f"{split:<11} MI {counts['MI']}, NORM {counts['NORM']}")
+        typer.echo(f"{split:<11} " + ", ".join(f"{name} {number}" for name, number in counts.items()))
     typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml")
 
 

@@ -1,6 +1,7 @@
 """`tgmm curate-ptbxl`: which records are infarctions, the official layout, and the real records beside the clone."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from cohort_files import write_ecg
 
+from tgmm_hf.cli import main
 from tgmm_hf.configuration_tgmm import LEADS
 from tgmm_hf.data.builder import make_preparer
 from tgmm_hf.data.curate.flow import check_flow
@@ -16,6 +18,8 @@ from tgmm_hf.data.curate.ptbxl import MI_TASK, TASK, curate_ptbxl
 from tgmm_hf.data.manifest import read_manifest
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.reading_tgmm import read_ecg
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class
 NORM,normal ECG,1.0,,,NORM
@@ -89,16 +93,18 @@ def test_other_rules_give_other_counts(official: Path, tmp_path: Path) -> None:
         curate_ptbxl(tmp_path / "nowhere", tmp_path / "x")
 
 
-def write_arrays(directory: Path, order: list[int]) -> None:
+def write_arrays(
+    directory: Path, order: Sequence[int] = range(12), folds: Sequence[int] = range(3, 11), first: int = 0
+) -> None:
     """Eight z-scored records as arrays, leads in this order of `LEADS`, as public mirrors of PTB-XL hold them."""
-    random = np.random.default_rng(0)
+    random, identifiers = np.random.default_rng(first), range(first, first + 8)
     one, two = random.normal(size=(2, 8, 1000)).cumsum(axis=2)
     chest = [random.normal(size=(8, 1000)) for _ in range(6)]
     leads = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *chest]
     signal = np.stack([leads[k] for k in order], axis=-1)
     signal = (signal - signal.mean(axis=1, keepdims=True)) / signal.std(axis=1, keepdims=True)
-    np.savez(directory / "arrays.npz", ecg_id=np.arange(8), signal=signal.astype(np.float16))
-    table = {"ecg_id": range(8), "patient_id": range(8), "age": 60, "sex": 0, "strat_fold": range(3, 11)}
+    np.savez(directory / "arrays.npz", ecg_id=identifiers, signal=signal.astype(np.float16))
+    table = {"ecg_id": identifiers, "patient_id": identifiers, "age": 60, "sex": 0, "strat_fold": folds}
     table |= {"super_class": ["['NORM']", "['MI', 'STTC']"] * 4}
     table |= {"scp_diagnostic_likelihood": ["{}", '{"IMI": 35.0, "NDT": 100.0}'] * 4}
     pd.DataFrame(table).to_csv(directory / "labels.csv", index=False)
@@ -106,7 +112,7 @@ def write_arrays(directory: Path, order: list[int]) -> None:
 
 
 def test_arrays_become_records_in_normalised_units(tmp_path: Path) -> None:
-    write_arrays(tmp_path, list(range(12)))
+    write_arrays(tmp_path)
     record = curate_ptbxl(tmp_path, tmp_path / "out")
     assert record["units"] == "normalised" and record["counts"]["train"] == {"MI": 3, "NORM": 3}
     read = read_ecg(tmp_path / "out" / "ecg" / "00003")
@@ -115,6 +121,67 @@ def test_arrays_become_records_in_normalised_units(tmp_path: Path) -> None:
         assert np.abs(read.signal - content["signal"][3].T).max() < 1e-3
     curate_ptbxl(tmp_path, tmp_path / "likely", likelihood=50)
     assert set(labels_of(tmp_path / "likely").values()) == {0}
+
+
+def test_further_arrays_are_all_scored(tmp_path: Path) -> None:
+    """Arrays of other folds, in several files, for a model that is there: every record tests."""
+    write_arrays(tmp_path)
+    table = pd.read_csv(tmp_path / "labels.csv")
+    with np.load(tmp_path / "arrays.npz") as content:
+        signal = content["signal"]
+    for name, rows in (("first", table.index < 5), ("second", table.index >= 5)):
+        table[rows].to_csv(tmp_path / f"{name}.csv", index=False)
+        np.savez(tmp_path / f"{name}.npz", ecg_id=table.ecg_id[rows], signal=signal[rows])
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "arrays.npz").unlink()
+    record = curate_ptbxl(tmp_path, tmp_path / "out", all_test=True)
+    assert record["counts"]["test"] == {"MI": 4, "NORM": 4} and record["rules"]["validation_fold"] is None
+    assert np.abs(read_ecg(tmp_path / "out" / "ecg" / "00006").signal - signal[6].T).max() < 1e-3
+    table.head(6).to_csv(tmp_path / "second.csv", index=False)
+    with pytest.raises(ValueError, match="5 ecg_id stand twice"):
+        curate_ptbxl(tmp_path, tmp_path / "out", all_test=True)
+    (tmp_path / "second.npz").unlink()
+    table[5:].to_csv(tmp_path / "second.csv", index=False)
+    with pytest.raises(ValueError, match=r"No signal of 3 labelled records in first\.npz, for example of 5"):
+        curate_ptbxl(tmp_path, tmp_path / "new", all_test=True)
+
+
+def test_a_model_is_evaluated_on_records_of_other_folds(tmp_path: Path) -> None:
+    """The lines of docs/data.md: folds without a test fold train and validate, other folds are given later."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "further").mkdir()
+    write_arrays(tmp_path / "first", folds=[1, 2, 3, 4, 9, 9, 9, 9])
+    write_arrays(tmp_path / "further", folds=[3, 3, 8, 8, 9, 10, 10, 10], first=8)
+    out, config = tmp_path / "out", CONFIGS / "ptbxl_mi.yaml"
+    model, data, further = out / "model", out / "data", out / "further-data"
+    small = "model.overrides={ecg_config: {num_hidden_layers: 1}, labs_config: {num_hidden_layers: 1}}"
+    settings = [f"output={model}", f"data.directory={data}", small, "optimisation.epochs=1"]
+    lines = [
+        ["curate-ptbxl", tmp_path / "first", "--out", out / "cohort"],
+        ["prepare", out / "cohort", "--out", data, "--config", config, "--workers", 1],
+        ["train", config, *(word for setting in settings for word in ("--set", setting))],
+        ["evaluate", model, data, "--split", "validation", "--out", out / "fold9", "--bootstrap", 100],
+        ["curate-ptbxl", tmp_path / "further", "--all-test", "--out", out / "further"],
+        ["prepare", out / "further", "--out", further, "--model", model, "--workers", 1],
+        ["evaluate", model, further, "--validation", data, "--out", out / "further-results", "--bootstrap", 100],
+    ]
+    for line in lines:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in line])
+        assert not stopped.value.code, line
+    for name, n in (("fold9", 4), ("further-results", 8)):
+        metrics = json.loads((out / name / "metrics.json").read_text())
+        assert [metrics[TASK][subset]["n"] for subset in ("labs", "ecg", "labs+ecg")] == [n, n, n]
+        assert not any("could not be checked" in warning for warning in metrics["warnings"])
+
+
+def test_all_records_are_kept_without_a_label_for_pretraining(official: Path, tmp_path: Path) -> None:
+    record = curate_ptbxl(official, tmp_path / "out", all_records=True)
+    rows = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK}).rows
+    assert {row.id: row.labels.get(TASK) for row in rows} == {"1": 0, "2": 1, "3": None, "4": None, "5": 1, "6": 0}
+    assert record["counts"]["train"] == {"MI": 0, "NORM": 1, "unlabelled": 1}
+    flow = json.loads((tmp_path / "out" / "flow.json").read_text())
+    assert [entry["admissions"] for entry in flow] == [6, 6, 2, 2, 2]
 
 
 def test_arrays_in_another_lead_order_are_refused(tmp_path: Path) -> None:
@@ -126,7 +193,7 @@ def test_arrays_in_another_lead_order_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_configuration_names_the_same_task() -> None:
-    content = yaml.safe_load((Path(__file__).resolve().parents[2] / "configs" / "ptbxl_mi.yaml").read_text())
+    content = yaml.safe_load((CONFIGS / "ptbxl_mi.yaml").read_text())
     assert {name: content["tasks"][TASK][name] for name in MI_TASK} == MI_TASK
 
 

@@ -209,7 +209,10 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
     write(training_directory(saved) / SEEN, {**seen, "patients": ["someone"]})
     assert check_unseen(saved, other, rows, "test") == []
     assert check_unseen(saved, own, rows, "test") == []
-    assert "this is validation" in check_unseen(saved, own, rows, "validation")[0]
+    assert "selected on the validation split; this is validation" in check_unseen(saved, own, rows, "validation")[0]
+    run = {"model": {"checkpoint": None}, "optimisation": {"keep": "last"}}
+    write(saved / "run.json", {"data_hash": own, "run": run})  # no epoch was chosen: validation may be reported
+    assert "after its last epoch; this is validation" in check_unseen(saved, own, rows, "validation")[0]
     # Another training has begun in the same place, or the checkpoint's patients are not known.
     write(training_directory(saved) / SEEN, {**seen, "data_hash": other})
     assert check_unseen(saved, other, rows, "test") == [UNKNOWN]

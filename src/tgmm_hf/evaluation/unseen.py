@@ -62,7 +62,9 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         return [UNKNOWN]
     assert model is not None
     if run["data_hash"] == data_hash and split != "test":
-        return [f"The model was trained on the train split and selected on the validation split; this is {split}."]
+        last = run["run"].get("optimisation", {}).get("keep") == "last"
+        chosen = "saved after its last epoch" if last else "selected on the validation split"
+        return [f"The model was trained on the train split and {chosen}; this is {split}."]
     if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
         # One table has each patient in one split only: `tgmm prepare` refuses others.
         start = run["run"]["model"]

@@ -1,8 +1,8 @@
 """`tgmm curate-ptbxl`: PTB-XL -> manifest of the paper's second task, myocardial infarction against normal ECG.
 
 Two layouts are read: the data set as PhysioNet ships it (ptbxl_database.csv, scp_statements.csv, records100 or 500),
-and arrays made from it (an .npz with ecg_id and signal (records, samples, 12), and a CSV of labels). Such arrays are
-often z-scored; they are written as WFDB records in "NU" (normalised units), which the reader takes as such.
+and arrays made from it (.npz files with ecg_id and signal (records, samples, 12), and CSV files of labels). Such arrays
+are often z-scored; they are written as WFDB records in "NU" (normalised units), which the reader takes as such.
 
 Inputs beside the ECG are age, sex, height and weight. heart_axis, infarction_stadium, report, nurse, site and device
 are never used: they hold the answer, or say where and by whom the ECG was taken.
@@ -53,17 +53,22 @@ def curate_ptbxl(
     sampling_rate: int = 500,
     validation_fold: int = 9,
     test_fold: int = 10,
+    all_test: bool = False,
+    all_records: bool = False,
 ) -> dict[str, Any]:
     """Write cohort.parquet, flow.json, flow.svg and curate.json for the task `mi_diagnosis`.
 
     Args:
-        directory: PTB-XL as shipped, or a directory with one .npz of arrays, a CSV of labels and scp_statements.csv.
+        directory: PTB-XL as shipped, or a directory with .npz files of arrays, CSV files of labels and
+            scp_statements.csv; a record may lie in any of the .npz files.
         out: directory of the result.
         likelihood: diagnostic statements below this likelihood (percent) are not counted. 0 counts all, as the
             published benchmark does; a likelihood of 0 in PTB-XL means that none was stated.
         both: records with MI and NORM: "drop", or "mi" (infarction).
         sampling_rate: 500 or 100 Hz, of the shipped records.
         validation_fold, test_fold: of the official folds; the others train.
+        all_test: every record tests, whatever its fold: for records that a trained model is to be tried on.
+        all_records: keep records of neither kind too, without a label: for pre-training, which needs none.
 
     Returns:
         The content of curate.json; its "selections" lists the counts that other rules would give.
@@ -84,29 +89,42 @@ def curate_ptbxl(
         arrays = None
     else:
         arrays, labels = _find_arrays(directory)
-        records = _read_label_table(labels, classes)
+        records = pd.concat([_read_label_table(path, classes) for path in labels], ignore_index=True)
+        if twice := records.ecg_id[records.ecg_id.duplicated()].tolist():
+            raise ValueError(
+                f"{len(twice)} ecg_id stand twice in {', '.join(path.name for path in labels)}, for example {twice[0]}."
+            )
     chosen = _select(records, likelihood, both)
-    included = records[chosen.isin(("MI", "NORM"))].assign(target=chosen)
-    if included.empty:
+    records = records.assign(target=chosen.map({"MI": 1, "NORM": 0}))  # NaN: neither, or both
+    if records.target.isna().all():
         raise ValueError(f"{directory}: none of {len(records)} records is MI or NORM under these rules.")
+    included = records if all_records else records[records.target.notna()]
     out.mkdir(parents=True, exist_ok=True)
     if arrays is not None:
         _write_records(arrays, included.ecg_id.tolist(), out / "ecg")
-    flow = _flow(records, chosen, both)
+    flow = _flow(records, chosen, both, all_records)
     check_flow(flow)
-    _write_manifest(included, out, directory if arrays is None else None, (validation_fold, test_fold))
+    splits = [_split(int(fold), validation_fold, test_fold, all_test) for fold in included.strat_fold]
+    _write_manifest(included, splits, out, directory if arrays is None else None)
     with whole_file(out / "flow.svg") as building:
         draw_flow(flow, building)
     write_json(out / "flow.json", flow)
     manifest = read_manifest(out / "cohort.parquet", tasks={TASK: MI_TASK})
     record = {
         "data_hash": manifest.digest(),
-        "rules": {"likelihood": likelihood, "both": both, "validation_fold": validation_fold, "test_fold": test_fold},
+        "rules": {
+            "likelihood": likelihood,
+            "both": both,
+            "validation_fold": None if all_test else validation_fold,
+            "test_fold": None if all_test else test_fold,
+            "all_test": all_test,
+            "all_records": all_records,
+        },
         "units": "mV" if arrays is None else "normalised",
         "counts": {
             split: {
-                name: sum(row.labels[TASK] == label for row in manifest.rows if row.split == split)
-                for name, label in (("MI", 1), ("NORM", 0))
+                name: sum(row.labels.get(TASK) == label for row in manifest.rows if row.split == split)
+                for name, label in (("MI", 1), ("NORM", 0), *((("unlabelled", None),) if all_records else ()))
             }
             for split in ("train", "validation", "test")
         },
@@ -160,22 +178,25 @@ def _by_class(codes: dict[str, float], classes: dict[str, str]) -> dict[str, flo
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: give the directory of PTB-XL (1.0.1 to 1.0.3).")
+        raise FileNotFoundError(
+            f"{path} is not there: give the directory of PTB-XL (1.0.1 to 1.0.3), or copy its {path.name} beside the "
+            "arrays."
+        )
     table = pd.read_csv(path)
     if missing := [name for name in columns if name not in table.columns]:
         raise ValueError(f"{path.name}: missing column(s) {', '.join(missing)}; found {', '.join(table.columns)}.")
     return table
 
 
-def _find_arrays(directory: Path) -> tuple[Path, Path]:
+def _find_arrays(directory: Path) -> tuple[list[Path], list[Path]]:
     arrays = sorted(directory.glob("*.npz"))
     labels = sorted(set(directory.glob("*.csv")) - {directory / "scp_statements.csv"})
-    if len(arrays) != 1 or len(labels) != 1:
+    if not arrays or not labels:
         raise FileNotFoundError(
-            f"{directory} holds neither ptbxl_database.csv nor exactly one .npz with one CSV of labels beside "
+            f"{directory} holds neither ptbxl_database.csv nor an .npz of arrays and a CSV of labels beside "
             f"scp_statements.csv (found {len(arrays)} and {len(labels)})."
         )
-    return arrays[0], labels[0]
+    return arrays, labels
 
 
 # ---- selecting
@@ -215,7 +236,7 @@ def _selections(records: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _flow(records: pd.DataFrame, chosen: pd.Series, both: str) -> list[FlowEntry]:
+def _flow(records: pd.DataFrame, chosen: pd.Series, both: str, all_records: bool) -> list[FlowEntry]:
     def entry(step: str, kind: str, reason: str, rows: pd.DataFrame, patients: int | None = None) -> FlowEntry:
         number = rows.patient_id.nunique() if patients is None else patients
         return {"step": step, "kind": kind, "reason": reason, "patients": int(number), "admissions": len(rows)}
@@ -224,7 +245,7 @@ def _flow(records: pd.DataFrame, chosen: pd.Series, both: str) -> list[FlowEntry
     flow = [entry("records", "start", "records of PTB-XL", records)]
     left = records
     for step, reason in (("neither", "neither MI nor NORM"), ("both", "both MI and NORM")):
-        if step == "both" and both == "mi":
+        if all_records or (step == "both" and both == "mi"):
             continue
         lost = left.patient_id.nunique() - kept[step].patient_id.nunique()
         flow.append(entry(step, "excluded", reason, records[chosen == step], lost))
@@ -232,6 +253,8 @@ def _flow(records: pd.DataFrame, chosen: pd.Series, both: str) -> list[FlowEntry
     flow.append(entry("cohort", "included", "included", left))
     flow.append(entry("MI", "group", "myocardial infarction", records[chosen == "MI"]))
     flow.append(entry("NORM", "group", "normal", records[chosen == "NORM"]))
+    if all_records:
+        flow.append(entry("unlabelled", "group", "without a label", records[records.target.isna()]))
     return flow
 
 
@@ -242,13 +265,18 @@ _REMAINING = {"neither": ("MI", "NORM", "both"), "both": ("MI", "NORM")}
 # ---- writing
 
 
-def _write_manifest(included: pd.DataFrame, out: Path, source: Path | None, folds: tuple[int, int]) -> None:
+def _split(fold: int, validation_fold: int, test_fold: int, all_test: bool) -> str:
+    if all_test or fold == test_fold:
+        return "test"
+    return "validation" if fold == validation_fold else "train"
+
+
+def _write_manifest(included: pd.DataFrame, splits: list[str], out: Path, source: Path | None) -> None:
     """cohort.parquet; the text column age holds ">89" where PTB-XL codes 300."""
-    splits = {folds[0]: "validation", folds[1]: "test"}
     columns: dict[str, Any] = {
         "id": [str(int(number)) for number in included.ecg_id],
         "patient_id": [str(int(number)) for number in included.patient_id],
-        "split": [splits.get(int(fold), "train") for fold in included.strat_fold],
+        "split": splits,
         "labs.age": [_age(value) for value in included.age],
         "labs.gender": [{0: "M", 1: "F"}.get(value) for value in included.sex],
     }
@@ -259,7 +287,7 @@ def _write_manifest(included: pd.DataFrame, out: Path, source: Path | None, fold
         columns["ecg_path"] = [f"ecg/{int(number):05d}" for number in included.ecg_id]
     else:
         columns["ecg_path"] = [os.path.relpath((source / path).absolute(), out.absolute()) for path in included.path]
-    columns[f"label.{TASK}"] = [int(target == "MI") for target in included.target]
+    columns[f"label.{TASK}"] = [None if pd.isna(target) else int(target) for target in included.target]
     with whole_file(out / "cohort.parquet") as building:
         pq.write_table(pa.table(columns), building)
 
@@ -270,36 +298,44 @@ def _age(value: float) -> str | None:
     return ">89" if value >= OVER_89 else f"{value:g}"
 
 
-def _write_records(path: Path, wanted: list[int], out: Path) -> None:
+def _write_records(paths: list[Path], wanted: list[int], out: Path) -> None:
     """The arrays of these records as WFDB, unit NU, one by one; what is there stays."""
+    out.mkdir(parents=True, exist_ok=True)
+    left = {int(number) for number in wanted}
+    for path in paths:
+        signals = _read_arrays(path)
+        rate = next(iter(signals.values())).shape[0] / ARRAY_SECONDS
+        with tempfile.TemporaryDirectory(dir=out) as scratch:
+            for name, values in _missing_records(sorted(left & signals.keys()), signals, out):
+                wfdb.wrsamp(name, rate, ["NU"] * 12, list(LEADS), values, fmt=["16"] * 12, write_dir=scratch)
+                for suffix in (".dat", ".hea"):  # the header last: it says that the record is whole
+                    shutil.move(Path(scratch) / f"{name}{suffix}", out / f"{name}{suffix}")
+        left -= signals.keys()
+    if left:
+        names = ", ".join(path.name for path in paths)
+        raise ValueError(f"No signal of {len(left)} labelled records in {names}, for example of {min(left)}.")
+
+
+def _read_arrays(path: Path) -> dict[int, np.ndarray]:
+    """ecg_id -> signal (samples, 12)."""
     with np.load(path) as content:
         if missing := {"ecg_id", "signal"} - set(content.files):
             raise ValueError(f"{path.name} lacks {', '.join(sorted(missing))}; it has {', '.join(content.files)}.")
         identifiers, signal = content["ecg_id"], content["signal"]
-    if signal.ndim != 3 or signal.shape[2] != len(LEADS) or len(identifiers) != len(signal):
+    if signal.ndim != 3 or signal.shape[2] != len(LEADS) or not len(identifiers) == len(signal) > 0:
         raise ValueError(
-            f"{path.name}: signal has the shape {signal.shape}, expected (records, samples, {len(LEADS)})."
+            f"{path.name}: signal has the shape {signal.shape} for {len(identifiers)} ecg_id, expected "
+            f"(records, samples, {len(LEADS)})."
         )
     _check_lead_order(signal, path.name)
-    places = {int(number): place for place, number in enumerate(identifiers)}
-    if absent := [number for number in wanted if int(number) not in places]:
-        raise ValueError(f"{path.name} has no signal of {len(absent)} labelled records, for example {absent[0]}.")
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        for name, values in _missing_records(wanted, places, signal, out):
-            rate = signal.shape[1] / ARRAY_SECONDS
-            wfdb.wrsamp(name, rate, ["NU"] * 12, list(LEADS), values, fmt=["16"] * 12, write_dir=scratch)
-            for suffix in (".dat", ".hea"):  # the header last: it says that the record is whole
-                shutil.move(Path(scratch) / f"{name}{suffix}", out / f"{name}{suffix}")
+    return {int(number): values for number, values in zip(identifiers, signal, strict=True)}
 
 
-def _missing_records(
-    wanted: list[int], places: dict[int, int], signal: np.ndarray, out: Path
-) -> Iterator[tuple[str, np.ndarray]]:
+def _missing_records(wanted: list[int], signals: dict[int, np.ndarray], out: Path) -> Iterator[tuple[str, np.ndarray]]:
     for number in wanted:
-        name = f"{int(number):05d}"
+        name = f"{number:05d}"
         if not (out / f"{name}.hea").is_file():
-            yield name, signal[places[int(number)]].astype(np.float64)
+            yield name, signals[number].astype(np.float64)
 
 
 def _check_lead_order(signal: np.ndarray, name: str) -> None:
