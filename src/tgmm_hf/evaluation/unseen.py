@@ -33,14 +33,20 @@ def seen_patients(data_hash: str, splits: Iterable[Dataset], sources: Iterable[s
     """Content of `SEEN` for a training on these splits, with the patients of what it starts from: a checkpoint or
     encoders.
 
-    `complete` is False where nothing is known of their patients.
+    `complete` is False where nothing is known of their patients; `before` are those that these had seen.
     """
     patients, complete = {patient for rows in splits for patient in patients_of(rows)}, True
+    before: set[str] = set()
     for source in sources:
         earlier = _read_json(training_directory(source) / SEEN)
-        patients |= set(earlier["patients"] if earlier else ())
+        before |= set(earlier["patients"] if earlier else ())
         complete &= earlier is not None and earlier["complete"]
-    return {"data_hash": data_hash, "complete": complete, "patients": sorted(patients)}
+    return {
+        "data_hash": data_hash,
+        "complete": complete,
+        "patients": sorted(patients | before),
+        "before": sorted(before),
+    }
 
 
 def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
@@ -62,6 +68,11 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         return [UNKNOWN]
     assert model is not None
     if run["data_hash"] == data_hash and split != "test":
+        if seen is not None and (both := set(seen.get("before", ())) & set(patients_of(rows))):
+            raise ValueError(
+                f"{len(both)} of the patients to be scored were trained on by what this model started from (its "
+                "checkpoint or encoders): take them out of that training, or evaluate on other patients."
+            )
         last = run["run"].get("optimisation", {}).get("keep") == "last"
         chosen = "saved after its last epoch" if last else "selected on the validation split"
         return [f"The model was trained on the train split and {chosen}; this is {split}."]

@@ -200,7 +200,7 @@ def _pretrain_one(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": trainer.state.log_history,
     }
-    write_json(scratch / SEEN, seen_patients(data_hash, [prepared[split] for split in SPLITS], []))
+    write_json(scratch / SEEN, seen_patients(data_hash, [prepared["train"]], []))  # validation chooses nothing here
     with whole_directory(out) as building:
         model.save_pretrained(building)
         if modality == "labs":
