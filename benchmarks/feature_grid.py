@@ -35,7 +35,7 @@ from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import as_csv
 
-TEST, POPULATION, EPOCHS, BOOTSTRAP = 5000, 40_000, 8, 1000
+TEST, POPULATION, EPOCHS, BOOTSTRAP = 5000, 40_000, 6, 1000
 TASKS = ("hf_diagnosis", "hf_risk", "retrieval")
 ROWS: dict[str, dict[str, Any]] = {
     "TGMM": {},

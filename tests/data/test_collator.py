@@ -126,6 +126,19 @@ def test_training_may_show_fewer_views_each_time_others(train, processor, config
         TgmmCollator(processor, config, training=True, max_views=0)
 
 
+def test_training_may_hide_laboratory_cells_each_time_others(train, processor, config):
+    rows = [row for row in (train[i] for i in range(len(train))) if row["labs"]]
+
+    def lengths(training, chance):
+        collator = TgmmCollator(processor, config, training=training, cell_dropout=chance)
+        return torch.stack([collator(rows)["attention_mask"].sum(1) for _ in range(12)])
+
+    whole, some, nearly_none = lengths(True, 0.0)[0], lengths(True, 0.5), lengths(True, 0.99)
+    assert (some <= whole).all() and (some < whole).any() and (some != some[0]).any()
+    assert (nearly_none > 2).all()  # more than the two special tokens: one cell stays
+    assert (lengths(False, 0.5) == whole).all()
+
+
 def test_workers_draw_their_own_crops_anew_each_epoch(train, processor, config):
     class SameRow(torch.utils.data.Dataset):
         def __len__(self):

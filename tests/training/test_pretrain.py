@@ -20,7 +20,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training import pretrain as module
 from tgmm_hf.training.arguments import parse_arguments, parse_dataclass
-from tgmm_hf.training.pretrain import PretrainArguments, pretrain, value_spans
+from tgmm_hf.training.pretrain import PretrainArguments, pretrain, read_pretrain_arguments, value_spans
 from tgmm_hf.training.train import build, new_config, train
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -216,6 +216,11 @@ def test_an_encoder_that_is_not_there_is_named() -> None:
     run = parse_arguments({**told, "model": {"encoders": {"ecg": "grid/nowhere/ecg"}}})
     with pytest.raises(FileNotFoundError, match="model.encoders.ecg: grid/nowhere/ecg is no directory"):
         new_config(run.model, run.tasks)
+
+
+def test_committed_configurations_are_valid() -> None:
+    paths = sorted((Path(__file__).resolve().parents[2] / "configs").glob("pretrain*.yaml"))
+    assert [set(read_pretrain_arguments(path).objectives) for path in paths] == [{"ecg"}, {"labs", "ecg", "echo"}]
 
 
 def test_nobody_with_the_modality_is_said(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ class TgmmCollator:
         max_views: in training, show at most so many of a patient's views, drawn anew every time; all of them when None.
             The echo encoder is most of a step's cost, and a model that never sees a whole study copes with missing
             views.
+        cell_dropout: chance of hiding each laboratory cell in training, one always stays: against learning a few
+            hundred patients' lab text by heart, and for rows with gaps.
 
     A batch holds, as tensors and only if a patient of the batch has the modality:
         input_ids, attention_mask (B, L) int64; ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
@@ -46,6 +48,7 @@ class TgmmCollator:
         training: bool,
         seed: int = 0,
         max_views: int | None = None,
+        cell_dropout: float = 0.0,
     ) -> None:
         if max_views is not None and max_views < 1:
             raise ValueError(f"max_views must be at least 1, or None for all views, got {max_views}.")
@@ -53,6 +56,7 @@ class TgmmCollator:
         self.training = training
         self.seed = seed
         self.max_views = max_views if training else None
+        self.cell_dropout = cell_dropout if training else 0.0
         tasks: dict[str, dict[str, Any]] = config.tasks or {}
         self.task_kinds = {name: task["kind"] for name, task in tasks.items()}
         self.num_candidates = {name: len(task["candidates"]) for name, task in tasks.items()}
@@ -71,8 +75,16 @@ class TgmmCollator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _labs(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        texts = [self.processor.labs_text(json.loads(str(row["labs"]))).text if row["labs"] else "" for row in rows]
+        tables = [self._shown_cells(json.loads(str(row["labs"]))) if row["labs"] else {} for row in rows]
+        texts = [self.processor.labs_text(table).text if table else "" for table in tables]
         return self.processor.tokenize(texts) if any(texts) else {}
+
+    def _shown_cells(self, table: dict[str, Any]) -> dict[str, Any]:
+        """The cells of a laboratory row that this batch shows."""
+        if not self.cell_dropout:
+            return table
+        shown = self._random().random(len(table)) >= self.cell_dropout
+        return {name: value for (name, value), show in zip(table.items(), shown, strict=True) if show} or table
 
     def _ecg(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         extractor = self.processor.feature_extractor

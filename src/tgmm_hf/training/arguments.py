@@ -41,6 +41,8 @@ class DataArguments:
         workers: processes that read and preprocess batches beside training; 0 reads in the training process.
         max_views: at most so many echo views of a patient in a training step, drawn anew each time; all of them when
         null.
+        cell_dropout: chance of hiding each laboratory cell in a training step; not with the cache, which keeps whole
+            rows.
         cache: compute what lies below the trained layers (`model.trainable_layers`) once a record; null computes it in
             every step.
     """
@@ -48,6 +50,7 @@ class DataArguments:
     directory: str
     workers: int = 0
     max_views: int | None = None
+    cell_dropout: float = 0.0
     cache: CacheArguments | None = None
 
 
@@ -193,6 +196,12 @@ class RunArguments:
             raise ValueError(
                 "data.cache keeps what frozen layers say, but model.trainable_layers is null: all layers are trained. "
                 "Set trainable_layers to a number, or leave data.cache out."
+            )
+        if not 0 <= self.data.cell_dropout < 1:
+            raise ValueError(f"data.cell_dropout is a chance below 1, got {self.data.cell_dropout}.")
+        if self.data.cache is not None and self.data.cell_dropout:
+            raise ValueError(
+                "data.cell_dropout changes the lab text in every step, data.cache keeps it: leave one out."
             )
         if self.data.cache is not None and self.data.cache.windows < 1:
             raise ValueError(f"data.cache.windows must be at least 1, got {self.data.cache.windows}.")

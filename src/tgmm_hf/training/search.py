@@ -44,6 +44,7 @@ SEARCHED = (
     "model.",
     "tasks.",
     "data.max_views",
+    "data.cell_dropout",
     "optimisation.accumulation_steps",
     "optimisation.batch_size",
     "optimisation.epochs",

@@ -140,7 +140,9 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
     if run.model.lora is not None:
         add_adapters(model, run.model.lora)
     cache = TrunkCache.of(run, model, processor, data["data_hash"]) if run.data.cache else None
-    collator_of: Callable[..., TgmmCollator] = partial(TrunkCollator, cache) if cache else TgmmCollator
+    collator_of: Callable[..., TgmmCollator] = (
+        partial(TrunkCollator, cache) if cache else partial(TgmmCollator, cell_dropout=run.data.cell_dropout)
+    )
     make_collator = partial(collator_of, processor, model.config)
     return Parts(
         model=model,
