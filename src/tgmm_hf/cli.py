@@ -441,13 +441,19 @@ def pretrain(
 
     Example: tgmm pretrain configs/pretrain_tiny.yaml
     """
+    from tgmm_hf.training.pretrain import HARDLY_FELL, read_pretrain_arguments
     from tgmm_hf.training.pretrain import pretrain as pretrain_encoders
-    from tgmm_hf.training.pretrain import read_pretrain_arguments
 
     arguments = read_pretrain_arguments(config, settings or ())
     for modality, record in pretrain_encoders(arguments).items():
         losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
         typer.echo(f"{Path(arguments.output) / modality}: validation loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+        if losses[-1] > HARDLY_FELL * losses[0]:
+            typer.echo(
+                f"Warning: the {modality} encoder's loss hardly fell after its first epoch: unless it had learned by "
+                "then, its weights are little better than random ones. Train it for longer, or hide less.",
+                err=True,
+            )
 
 
 @app.command()

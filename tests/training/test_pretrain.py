@@ -11,7 +11,9 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, Trainer
+from typer.testing import CliRunner
 
+from tgmm_hf.cli import app
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders_tgmm import load_encoder
@@ -104,6 +106,22 @@ def test_encoders_have_learned_and_leave_a_record(prepared_dir: Path, encoders: 
     records = json.loads((encoders / "ecg" / "pretrain.json").read_text())["records"]
     assert records["train"] == sum(any(mask) for mask in rows["ecg_mask"]) < len(rows)
     assert AutoTokenizer.from_pretrained(encoders / "labs").mask_token == "[MASK]"
+
+
+def test_the_command_says_what_came_of_it(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "pretrain.yaml"
+    told = {"output": str(tmp_path / "encoders"), "data": {"directory": str(prepared_dir)}, "model": {}}
+    config.write_text(json.dumps(told))  # JSON is YAML
+
+    def invented(arguments: PretrainArguments) -> dict[str, Any]:
+        assert set(arguments.objectives) == {"ecg"}
+        return {"ecg": {"history": [{"eval_loss": 1.02}, {"loss": 1.0}, {"eval_loss": 1.003}]}}
+
+    monkeypatch.setattr(module, "pretrain", invented)
+    result = CliRunner().invoke(app, ["pretrain", str(config), "--set", "ecg.epochs=2"])
+    assert result.exit_code == 0, result.output
+    assert "ecg: validation loss 1.0200 -> 1.0030" in result.output
+    assert "the ecg encoder's loss hardly fell" in result.output
 
 
 def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,8 @@ from tgmm_hf.training.trainer import EpochCollator
 COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "clip_views", "clip_frames")}
 """Columns of prepared rows that each objective reads; those of labels never."""
 RECORD = "pretrain.json"
+HARDLY_FELL = 0.95
+"""Last validation loss over the first above which a pre-training may have learned nothing."""
 VALUE = re.compile(r"(?<= is )[^;]+")
 """The value of a cell in the lab text."""
 
