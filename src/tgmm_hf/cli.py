@@ -811,7 +811,7 @@ def _processor_and_tasks_of_run(path: Path) -> tuple[Any, dict[str, Any]]:
         return processor, {**tasks, **changed}
     settings: Any = new_config(run.model, run.tasks)
     settings.labs_config.vocab_size = BERT_CASED_SIZE  # as above
-    return default_processor(settings), settings.tasks
+    return default_processor(settings, encoders=run.model.encoders), settings.tasks
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -376,17 +376,26 @@ def bert_cased_tokenizer() -> BertTokenizerFast:
     return tokenizer
 
 
-def default_processor(config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> TgmmProcessor:
+def default_processor(
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    encoders: Mapping[str, str | Path] | None = None,
+) -> TgmmProcessor:
     """Processor that matches a [`TgmmConfig`]: clip geometry, ECG window and text length are the encoders'.
 
     Args:
         config (`TgmmConfig`): the model's configuration.
         tokenizer: tokenizer of the labs encoder; bert-base-cased's vocabulary when None.
+        encoders: modality -> directory or repository of a pretrained encoder: what lies beside it prepares its input,
+            as in `TgmmProcessor.from_encoders`.
 
     Raises:
         ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
     """
-    return _fitting_processor(config, tokenizer or bert_cased_tokenizer(), EcgFeatureExtractor(), None)
+    sources = encoders or {}
+    extractor = _own(EcgFeatureExtractor, sources["ecg"]) if "ecg" in sources else EcgFeatureExtractor()
+    image_processor = _own(EchoImageProcessor, sources["echo"]) if "echo" in sources else None
+    return _fitting_processor(config, tokenizer or bert_cased_tokenizer(), extractor, image_processor)
 
 
 def _fitting_processor(

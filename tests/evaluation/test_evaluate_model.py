@@ -213,7 +213,7 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
     run = {"model": {"checkpoint": None}, "optimisation": {"keep": "last"}}
     write(saved / "run.json", {"data_hash": own, "run": run})  # no epoch was chosen: validation may be reported
     assert "after its last epoch; this is validation" in check_unseen(saved, own, rows, "validation")[0]
-    write(training_directory(saved) / SEEN, {**seen, "before": [patients[3]]})  # by its encoders' pre-training
+    write(training_directory(saved) / SEEN, {**seen, "trained": [patients[3]]})  # by its encoders' pre-training
     with pytest.raises(ValueError, match="1 of the patients to be scored were trained on by what this model started"):
         check_unseen(saved, own, rows, "validation")
     # Another training has begun in the same place, or the checkpoint's patients are not known.
@@ -226,10 +226,12 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
 def test_fine_tuning_remembers_whom_the_checkpoint_has_seen(data_dir, tmp_path):
     rows = load_prepared(data_dir)["test"]
     earlier = {"data_hash": "a", "complete": True, "patients": ["someone"]}
-    assert not seen_patients("b", [rows], [tmp_path / "model"])["complete"]
+    assert not seen_patients("b", {"train": rows}, [tmp_path / "model"])["complete"]
     write(training_directory(tmp_path / "model") / SEEN, earlier)
-    seen = seen_patients("b", [rows], [tmp_path / "model"])
-    assert seen["before"] == ["someone"]
+    seen = seen_patients("b", {"train": rows}, [tmp_path / "model"])
+    assert "someone" in seen["trained"]
+    write(tmp_path / "model" / "run.json", {"data_hash": "c"})  # the list is of another training in the same place
+    assert not seen_patients("b", {"train": rows}, [tmp_path / "model"])["complete"]
     assert seen["complete"] and "someone" in seen["patients"] and len(seen["patients"]) == PATIENTS + 1
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +19,7 @@ from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders_tgmm import load_encoder
 from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
+from tgmm_hf.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training import pretrain as module
@@ -108,6 +110,43 @@ def test_encoders_have_learned_and_leave_a_record(prepared_dir: Path, encoders: 
     assert AutoTokenizer.from_pretrained(encoders / "labs").mask_token == "[MASK]"
 
 
+def test_validation_hides_the_same_every_time(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    """Else a loss that falls may be luck."""
+    found = {}
+
+    class Twice(module.PretrainingTrainer):
+        def train(self, *args: Any, **kwargs: Any) -> Any:
+            before = torch.get_rng_state()
+            found["first"] = self.evaluate()["eval_loss"]
+            torch.manual_seed(99)
+            found["second"] = self.evaluate()["eval_loss"]
+            torch.set_rng_state(before)
+            return super().train(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PretrainingTrainer", Twice)
+        pretrain(settings(prepared_dir, tmp_path / "encoders", labs=None, echo=None), progress=False)
+    assert found["first"] == found["second"]
+
+
+def test_a_text_of_few_values_has_one_hidden(prepared_dir: Path) -> None:
+    config = new_config(settings(prepared_dir, Path("unused")).model)
+    tokenizer = cohort_tokenizer(load_prepared(prepared_dir)["train"], config.tasks, 600)
+    collator = module.LabsMaskingCollator(default_processor(config, tokenizer), config, 0.01, training=True, seed=0)
+    batch = collator([{"labs": json.dumps({"age": 70.0})}] * 20)
+    assert ((batch["labels"] != -100).sum(1) > 0).all()
+
+
+def test_what_lies_beside_one_encoder_prepares_its_input(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "echo"
+    shutil.copytree(encoders / "echo", copied)
+    EchoImageProcessor(size=64, num_frames=16, image_mean=[1.0, 2.0, 3.0]).save_pretrained(copied)
+    told = {"output": "unused", "data": {"directory": str(prepared_dir)}, "tasks": {"hf_diagnosis": None}}
+    run = parse_arguments({**told, "model": {"encoders": {"echo": str(copied)}}})
+    _, processor = build(run, load_prepared(prepared_dir))
+    assert list(processor.image_processor.image_mean) == [1.0, 2.0, 3.0]
+
+
 def test_the_command_says_what_came_of_it(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "pretrain.yaml"
     told = {"output": str(tmp_path / "encoders"), "data": {"directory": str(prepared_dir)}, "model": {}}
@@ -131,7 +170,7 @@ def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monk
     monkeypatch.setattr(Trainer, "train", train_again)
     assert set(pretrain(settings(prepared_dir, encoders), progress=False)) == {"labs", "ecg", "echo"}
     other = settings(prepared_dir, encoders, ecg={"epochs": 3, "batch_size": 8})
-    with pytest.raises(ValueError, match="holds a pre-training of other settings"):
+    with pytest.raises(ValueError, match="holds an encoder of other settings"):
         pretrain(other, progress=False)
 
 

@@ -163,7 +163,8 @@ def validation_rows(
         )
     run = None if model is None else model / "run.json"
     own = run is not None and run.is_file() and json.loads(run.read_text())["data_hash"] == _data_hash(source)
-    if own:  # of its own training, the validation split had no gradient
+    if own:  # of its own training, the validation split had no gradient; of what it started from, it may have
+        check_unseen(model, _data_hash(source), rows["validation"], "validation")
         return rows["validation"], []
     doubts = check_unseen(model, _data_hash(source), rows["validation"], "test")
     return rows["validation"], [f"Validation patients, for thresholds and risk groups: {doubt}" for doubt in doubts]

@@ -76,7 +76,7 @@ def grid_tables(
 ) -> dict[str, tuple[list[str], list[list[str]]]]:
     """The paper's tables 2 to 6 over all rows: name -> header and rows, cells as "mean ± sd".
 
-    Table 5 has the rows that differ from the first in the fusion alone, table 6 those that have its fusion. A task of
+    Table 5 has the rows with the guidance and the response of the first, table 6 those with its fusion. A task of
     patients without echo stands in table 4 instead of in table 2.
 
     Args:
@@ -123,33 +123,37 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
 def paired_differences(runs: Runs, truth: pd.DataFrame | None = None, *, bootstrap: int = 1000) -> list[Entry]:
     """The first row minus each other one, under every combination, on the patients whom both scored.
 
-    A difference is that of the means over seeds; its interval covers the choice of patients, who are drawn alike for
-    all trainings, not that of the seeds.
+    A difference is that of the means over the seeds that both have; its interval covers the choice of patients, who are
+    drawn alike for all trainings, not that of the seeds.
 
     Args:
         runs: directories with predictions.parquet. truth: content of a synthetic cohort's ``truth.parquet``, for the
             distance to the optimum. bootstrap: number of resamples.
 
     Returns:
-        task, subset, row ("optimum" for the best reachable scores), n, difference (AUC or C-index) with its interval,
-        and for the AUC of a row `delong_p` of the first seed that both have, with `delong_p_holm`, adjusted over all
-        rows and combinations of the task.
+        task, subset, row ("optimum" for the best reachable scores), seeds, n, difference (AUC or C-index) with its
+        interval, and for the AUC of a row `delong_p` of the first of these seeds, with `delong_p_holm`, adjusted over
+        all rows and combinations of the task.
     """
-    tables = {row: [_scored(path) for path in of_row.values()] for row, of_row in runs.items() if of_row}
-    reference = next(iter(runs))
-    if reference not in tables:
+    reference, *others = runs
+    ours = {seed: _scored(path) for seed, path in runs[reference].items()}
+    if not ours:
         return []
-    ours, found = tables.pop(reference), []
+    found, family = [], []
     if truth is not None:
-        found += [entry | {"row": OPTIMUM} for entry in _entries(ours, [_optimum(ours[0], truth)], bootstrap)]
-    family = []
-    for row, theirs in tables.items():
-        entries = [entry | {"row": row} for entry in _entries(ours, theirs, bootstrap)]
-        both = next((seed for seed in runs[reference] if seed in runs[row]), None)
-        if both is not None:
-            first, second = (list(runs[name]).index(both) for name in (reference, row))
-            for entry in (e for e in entries if e["kind"] == "diagnosis"):
-                entry |= _delong(ours[first], theirs[second], entry)
+        tables = list(ours.values())
+        entries = _entries(tables, [_optimum(tables[0], truth)], bootstrap)
+        found += [entry | {"row": OPTIMUM, "seeds": list(ours)} for entry in entries]
+    for row in others:
+        both = [seed for seed in ours if seed in runs[row]]  # a seed that one lacks is not an effect
+        if not both:
+            continue
+        theirs = {seed: _scored(runs[row][seed]) for seed in both}
+        entries = _entries([ours[seed] for seed in both], list(theirs.values()), bootstrap)
+        for entry in entries:
+            entry |= {"row": row, "seeds": both}
+            if entry["kind"] == "diagnosis":
+                entry |= _delong(ours[both[0]], theirs[both[0]], entry)
         family += entries
     for task in {entry["task"] for entry in family}:
         tested = [entry for entry in family if entry["task"] == task and "delong_p" in entry]
@@ -167,13 +171,14 @@ def combination_differences(runs: Runs, *, bootstrap: int = 1000) -> list[Entry]
     tables = [_scored(path) for path in next(iter(runs.values())).values()]
     if not tables:
         return []
-    present = set(tables[0]["subset"])
-    whole = next(subset for subset in reversed(SUBSETS) if subset in present)
-    all_of_it = [table[table["subset"] == whole] for table in tables]
     found = []
-    for subset in (each for each in SUBSETS if each in present and each != whole):
-        theirs = [table[table["subset"] == subset].assign(subset=whole) for table in tables]
-        found += [entry | {"subset": subset, "whole": whole} for entry in _entries(all_of_it, theirs, bootstrap)]
+    for task, of_task in tables[0].groupby("task", sort=False):
+        present = set(of_task["subset"])
+        whole = next(subset for subset in reversed(SUBSETS) if subset in present)
+        all_of_it = [table[(table["task"] == task) & (table["subset"] == whole)] for table in tables]
+        for subset in (each for each in SUBSETS if each in present and each != whole):
+            theirs = [table[table["subset"] == subset].assign(subset=whole) for table in tables]
+            found += [entry | {"subset": subset, "whole": whole} for entry in _entries(all_of_it, theirs, bootstrap)]
     return found
 
 
@@ -209,6 +214,10 @@ def _common(tables: list[pd.DataFrame], task: str, subset: str) -> tuple[pd.Data
     index = some[0].index
     for table in some:
         index = index.intersection(table.index[table["score"].notna()], sort=False)
+    outcomes = ["label", "time", "event"]
+    for table in some[1:]:
+        if not table.loc[index, outcomes].equals(some[0].loc[index, outcomes]):
+            raise ValueError(f"{task}, {subset}: the runs have other outcomes for the same patients: other data.")
     return some[0].loc[index].reset_index(), [table.loc[index, "score"].to_numpy(np.float64) for table in some]
 
 
@@ -261,7 +270,7 @@ def combination_table(differences: Sequence[Mapping[str, Any]]) -> tuple[list[st
 
 def difference_table(differences: Sequence[Mapping[str, Any]], reference: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows of ``differences.csv``."""
-    header = ["Task", "Modalities", f"{reference} minus", "n", "Difference (95 % CI)", "p (DeLong, Holm)"]
+    header = ["Task", "Modalities", f"{reference} minus", "n", "Difference (95 % CI)", "p (DeLong, first seed, Holm)"]
     return header, [
         [
             *(entry["task"], NAMES[entry["subset"]], entry["row"], str(entry["n"])),

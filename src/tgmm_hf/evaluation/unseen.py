@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,33 @@ def training_directory(model: str | Path) -> Path:
     return Path(f"{str(model).rstrip('/')}-training")
 
 
-def seen_patients(data_hash: str, splits: Iterable[Dataset], sources: Iterable[str | Path]) -> dict[str, Any]:
+def seen_patients(data_hash: str, splits: Mapping[str, Dataset], sources: Iterable[str | Path]) -> dict[str, Any]:
     """Content of `SEEN` for a training on these splits, with the patients of what it starts from: a checkpoint or
     encoders.
 
-    `complete` is False where nothing is known of their patients; `before` are those that these had seen.
+    `patients`: of all splits. `trained`: those that gradients came from. `complete` is False where nothing is known of
+    the patients of a source.
     """
-    patients, complete = {patient for rows in splits for patient in patients_of(rows)}, True
-    before: set[str] = set()
+    patients = {patient for rows in splits.values() for patient in patients_of(rows)}
+    trained, complete = set(patients_of(splits["train"])), True
     for source in sources:
-        earlier = _read_json(training_directory(source) / SEEN)
-        before |= set(earlier["patients"] if earlier else ())
+        earlier = _of_its_weights(Path(source), _read_json(training_directory(source) / SEEN))
+        patients |= set(earlier["patients"] if earlier else ())
+        trained |= set(earlier.get("trained", earlier["patients"]) if earlier else ())
         complete &= earlier is not None and earlier["complete"]
     return {
         "data_hash": data_hash,
         "complete": complete,
-        "patients": sorted(patients | before),
-        "before": sorted(before),
+        "patients": sorted(patients),
+        "trained": sorted(trained),
     }
+
+
+def _of_its_weights(source: Path, seen: dict[str, Any] | None) -> dict[str, Any] | None:
+    """`seen` of a source, unless it is of another training that has begun in the same place."""
+    run, pretraining = _read_json(source / "run.json"), _read_json(source / "pretrain.json")
+    own = run["data_hash"] if run else pretraining["told"]["data_hash"] if pretraining else None
+    return None if seen is None or (own is not None and seen["data_hash"] != own) else seen
 
 
 def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
@@ -68,7 +77,7 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         return [UNKNOWN]
     assert model is not None
     if run["data_hash"] == data_hash and split != "test":
-        if seen is not None and (both := set(seen.get("before", ())) & set(patients_of(rows))):
+        if seen is not None and (both := set(seen.get("trained", ())) & set(patients_of(rows))):
             raise ValueError(
                 f"{len(both)} of the patients to be scored were trained on by what this model started from (its "
                 "checkpoint or encoders): take them out of that training, or evaluate on other patients."

@@ -47,6 +47,7 @@ COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "cli
 RECORD = "pretrain.json"
 HARDLY_FELL = 0.95
 """Last validation loss over the first above which a pre-training may have learned nothing."""
+OTHER_SETTINGS = "other settings or data: give another output, or start over with resume: never."
 VALUE = re.compile(r"(?<= is )[^;]+")
 """The value of a cell in the lab text."""
 
@@ -168,9 +169,11 @@ def _pretrain_one(
         "seed": arguments.seed,
         "data_hash": data_hash,
     }
-    record = out / RECORD
-    if record.is_file() and (found := json.loads(record.read_text()))["told"] == told:
-        return dict(found)
+    found = json.loads((out / RECORD).read_text()) if (out / RECORD).is_file() else None
+    if found is not None and arguments.resume != "never":
+        if found["told"] == told:
+            return dict(found)
+        raise ValueError(f"{out} holds an encoder of {OTHER_SETTINGS}")
     scratch = training_directory(out)
     _claim(scratch, told, arguments.resume)
     rows = {split: _who_have(prepared[split], modality) for split in SPLITS}
@@ -182,7 +185,8 @@ def _pretrain_one(
     model = _new_model(modality, config, own)
     collator = partial(COLLATORS[modality], default_processor(config, tokenizer), config, own.mask_ratio)
     training_collator = EpochCollator(collator, arguments.seed, own.max_views)
-    trainer = Trainer(
+    trainer = PretrainingTrainer(
+        validation_collator=collator(training=False, seed=arguments.seed),
         model=model,
         args=_trainer_arguments(arguments, own, scratch, progress),
         data_collator=training_collator,
@@ -202,7 +206,9 @@ def _pretrain_one(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": trainer.state.log_history,
     }
-    write_json(scratch / SEEN, seen_patients(data_hash, [prepared["train"]], []))  # validation chooses nothing here
+    write_json(
+        scratch / SEEN, seen_patients(data_hash, {"train": prepared["train"]}, [])
+    )  # validation chooses nothing here
     with whole_directory(out) as building:
         model.save_pretrained(building)
         if modality == "labs":
@@ -218,16 +224,30 @@ def _own_settings(model: ModelArguments, modality: str) -> dict[str, Any]:
     return own | ({"tokenizer": model.tokenizer, "vocab_size": model.vocab_size} if modality == "labs" else {})
 
 
+class PretrainingTrainer(Trainer):
+    """The Trainer, with a collator of its own for validation: the same windows, views and masks in every epoch."""
+
+    data_collator: Any
+
+    def __init__(self, *, validation_collator: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validation_collator = validation_collator
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        training, self.data_collator = self.data_collator, self.validation_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training
+
+
 def _claim(directory: Path, told: dict[str, Any], resume: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     settings = directory / "settings.json"
     if resume == "never" and directory.exists():
         discard(directory)
     if settings.is_file() and json.loads(settings.read_text()) != told:
-        raise ValueError(
-            f"{directory} holds a pre-training of other settings or data: give another output, or start over with "
-            "resume: never."
-        )
+        raise ValueError(f"{directory} holds a pre-training of {OTHER_SETTINGS}")
     directory.mkdir(parents=True, exist_ok=True)
     write_json(settings, told)
 
@@ -311,9 +331,12 @@ class LabsMaskingCollator(MaskingCollator):
         hidden = np.zeros(starts.shape, dtype=bool)
         ratio = 0.3 if self.mask_ratio is None else self.mask_ratio
         for index, text in enumerate(texts):
-            for start, end in value_spans(text):
-                if self._random().random() < ratio:
-                    hidden[index] |= (starts[index] >= start) & (ends[index] <= end) & (ends[index] > starts[index])
+            spans = value_spans(text)
+            chosen = self._random().random(len(spans)) < ratio
+            if spans and not chosen.any():  # a batch with nothing hidden has no loss
+                chosen[self._random().integers(len(spans))] = True
+            for start, end in np.array(spans)[chosen]:
+                hidden[index] |= (starts[index] >= start) & (ends[index] <= end) & (ends[index] > starts[index])
         ids = encoded["input_ids"].astype(np.int64)
         labels = np.where(hidden, ids, -100)
         fate = self._random().random(ids.shape)

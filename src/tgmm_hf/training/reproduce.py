@@ -35,7 +35,7 @@ from tgmm_hf.evaluation.runs import (
 from tgmm_hf.evaluation.summary import read_optimum
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
-from tgmm_hf.training.train import PACKAGES, new_config, train
+from tgmm_hf.training.train import PACKAGES, new_config, train, weights_of_sources
 from tgmm_hf.training.trunk_cache import read_cached
 
 NOTES = (
@@ -132,8 +132,9 @@ def read_plan(path: str | Path) -> tuple[Plan, list[GridRun]]:
 def _spec(plan: Plan, run: RunArguments) -> dict[str, Any]:
     test = plan.test or run.data.directory
     hashes = {name: _data_hash(name) for name in {run.data.directory, test}}
-    told = {"run": run.to_dict(), "test": test, "bayes": plan.bayes, "bootstrap": plan.bootstrap}
-    return {**told, "data_hash": hashes[run.data.directory], "test_hash": hashes[test]}
+    told: dict[str, Any] = {"run": run.to_dict(), "test": test, "bayes": plan.bayes, "bootstrap": plan.bootstrap}
+    told |= {"data_hash": hashes[run.data.directory], "test_hash": hashes[test]}
+    return told | ({"weights": weights} if (weights := weights_of_sources(run)) else {})
 
 
 def _data_hash(directory: str) -> str:

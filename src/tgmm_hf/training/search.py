@@ -37,6 +37,7 @@ from tgmm_hf.training.train import (
     flat,
     new_config,
     read_data,
+    weights_of_sources,
 )
 from tgmm_hf.training.trainer import TgmmTrainer, early_stopping, optimiser_arguments, trainer_arguments
 
@@ -361,6 +362,7 @@ def _claim(study: Any, search: Search, data_hash: str) -> None:
     settings = {name: asdict(space) for name, space in search.plan.settings.items()}
     run = {name: value for name, value in search.base.to_dict().items() if name != "output"}
     now = {"run": run, "settings": settings, "seed": search.plan.seed, "data_hash": data_hash}
+    now |= {"weights": weights} if (weights := weights_of_sources(search.base)) else {}
     before = study.user_attrs.get("told", now)
     if different := differences(before, now, MAY_CHANGE):
         key = different[0]

@@ -100,7 +100,7 @@ def train(run: RunArguments) -> dict[str, Any]:
     with Together():
         if arguments.should_save:
             claim_training_directory(run, data["data_hash"])
-            splits = [prepared[split] for split in SPLITS]
+            splits = {split: prepared[split] for split in SPLITS}
             seen = seen_patients(data["data_hash"], splits, _sources(run))
             write_json(run.training_directory / SEEN, seen)
     trainer = TgmmTrainer(
@@ -178,9 +178,7 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     config.tokenize_tasks(tokenizer)
     model = TgmmModel(config, {name: load_encoder(name, source) for name, source in pretrained.items()})
     model.initialise_texts()
-    if len(pretrained) == len(MODALITIES):
-        return model, TgmmProcessor.from_encoders(**pretrained, tokenizer=tokenizer)
-    return model, default_processor(config, tokenizer)
+    return model, default_processor(config, tokenizer, pretrained)
 
 
 @torch.inference_mode()
@@ -320,7 +318,7 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> None:
     """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
-    if weights := {source: weights_digest(Path(source)) for source in _sources(run) if Path(source).is_dir()}:
+    if weights := weights_of_sources(run):
         settings["weights"] = weights
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
@@ -344,6 +342,11 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> None:
 def _sources(run: RunArguments) -> list[str]:
     """Pretrained models that a run starts from."""
     return [run.model.checkpoint] if run.model.checkpoint is not None else list(run.model.encoders.values())
+
+
+def weights_of_sources(run: RunArguments) -> dict[str, str]:
+    """Digest of the weights of each local directory that a run starts from: its path alone does not tell them."""
+    return {source: weights_digest(Path(source)) for source in _sources(run) if Path(source).is_dir()}
 
 
 def _agreed_checkpoint(directory: Path, trainer: TgmmTrainer) -> str | None:
