@@ -56,6 +56,16 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
+def told(row: str) -> dict[str, Any]:
+    """What a run depends on: one of other settings is run anew."""
+    return {"test": TEST, "population": POPULATION, "epochs": EPOCHS, "settings": ROWS[row]}
+
+
+def is_done(row: str, directory: Path) -> bool:
+    path = directory / "metrics.json"
+    return path.is_file() and json.loads(path.read_text()).get("told") == told(row)
+
+
 class Behind:
     """What `collect_predictions` asks of a model, with evidence in place of the encoders."""
 
@@ -89,7 +99,8 @@ def run_one(row: str, seed: int, directory: Path) -> None:
     predictions = collect_predictions(Behind(model), dataset, collate, batch_size=250, progress=False)
     metrics = {
         "row": row,
-        "seed": seed,
+        "training_seed": seed,
+        "told": told(row),
         "seconds": round(seconds, 1),
         "parameters_behind_encoders": sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name),
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
@@ -114,7 +125,12 @@ def summarise(directories: dict[str, dict[int, Path]], out: Path) -> None:
     truth, best = optimum()
     metrics = grids.read_metrics(directories)
     figures = grids.collect_figures(metrics)
-    components = {row: next(iter(seeds.values()))["components"] for row, seeds in metrics.items()}
+    # tables 5 and 6 are of fusions and components; the other rows are in differences.csv
+    components = {
+        row: next(iter(seeds.values()))["components"]
+        for row, seeds in metrics.items()
+        if set(ROWS[row]) <= {"fusion", "guidance", "response"}
+    }
     differences = grids.paired_differences(directories, truth, bootstrap=BOOTSTRAP)
     combinations = grids.combination_differences(directories, bootstrap=BOOTSTRAP)
     tables = dict(grids.grid_tables(figures, components))
@@ -129,7 +145,7 @@ def summarise(directories: dict[str, dict[int, Path]], out: Path) -> None:
         "settings": {"test": TEST, "population": POPULATION, "epochs": EPOCHS, "rows": ROWS, "bootstrap": BOOTSTRAP},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "runs": [
-            {name: of_seed[name] for name in ("row", "seed", "seconds", "parameters_behind_encoders")}
+            {name: of_seed[name] for name in ("row", "training_seed", "seconds", "parameters_behind_encoders")}
             for seeds in metrics.values()
             for of_seed in seeds.values()
         ],
@@ -159,7 +175,7 @@ def main() -> None:
     }
 
     def execute(row: str, seed: int) -> None:
-        if not (directories[row][seed] / "metrics.json").is_file():
+        if not is_done(row, directories[row][seed]):
             command = [sys.executable, __file__, "--out", str(arguments.out), "--runs", str(arguments.runs)]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run([*command, "--one", row, str(seed)], check=True, env=environment)
