@@ -216,6 +216,11 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
     write(training_directory(saved) / SEEN, {**seen, "trained": [patients[3]]})  # by its encoders' pre-training
     with pytest.raises(ValueError, match="1 of the patients to be scored were trained on by what this model started"):
         check_unseen(saved, own, rows, "validation")
+    (training_directory(saved) / SEEN).unlink()
+    assert UNKNOWN not in check_unseen(saved, own, rows, "validation")
+    write(saved / "run.json", {"data_hash": own, "run": {"model": {"checkpoint": None, "encoders": {"ecg": "x"}}}})
+    assert UNKNOWN in check_unseen(saved, own, rows, "validation")
+    write(saved / "run.json", {"data_hash": own, "run": run})
     # Another training has begun in the same place, or the checkpoint's patients are not known.
     write(training_directory(saved) / SEEN, {**seen, "data_hash": other})
     assert check_unseen(saved, other, rows, "test") == [UNKNOWN]

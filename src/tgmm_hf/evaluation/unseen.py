@@ -76,6 +76,8 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
     if run is None:
         return [UNKNOWN]
     assert model is not None
+    start = run["run"]["model"]
+    from_scratch = start["checkpoint"] is None and not start.get("encoders")
     if run["data_hash"] == data_hash and split != "test":
         if seen is not None and (both := set(seen.get("trained", ())) & set(patients_of(rows))):
             raise ValueError(
@@ -84,11 +86,11 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
             )
         last = run["run"].get("optimisation", {}).get("keep") == "last"
         chosen = "saved after its last epoch" if last else "selected on the validation split"
-        return [f"The model was trained on the train split and {chosen}; this is {split}."]
+        known = from_scratch or (seen is not None and seen["complete"])
+        doubts = [] if known else [UNKNOWN]
+        return [f"The model was trained on the train split and {chosen}; this is {split}.", *doubts]
     if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
         # One table has each patient in one split only: `tgmm prepare` refuses others.
-        start = run["run"]["model"]
-        from_scratch = start["checkpoint"] is None and not start.get("encoders")
         return [] if run["data_hash"] == data_hash and from_scratch else [UNKNOWN]
     both = set(seen["patients"]) & set(patients_of(rows))
     if both:

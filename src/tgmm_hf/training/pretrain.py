@@ -197,7 +197,10 @@ def _pretrain_one(
     trainer.model_accepts_loss_kwargs = False  # the losses are means over what is hidden in a batch
     trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
     if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-        raise FloatingPointError(f"Weights of the {modality} encoder are not finite: set a lower learning rate.")
+        raise FloatingPointError(
+            f"Weights of the {modality} encoder are not finite, nothing was saved: start over with resume: never and a "
+            f"lower {modality}.learning_rate."
+        )
     written = {
         "told": told,
         "records": {split: len(rows[split]) for split in SPLITS},
@@ -206,9 +209,8 @@ def _pretrain_one(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": trainer.state.log_history,
     }
-    write_json(
-        scratch / SEEN, seen_patients(data_hash, {"train": prepared["train"]}, [])
-    )  # validation chooses nothing here
+    # validation chooses nothing here
+    write_json(scratch / SEEN, seen_patients(data_hash, {"train": prepared["train"]}, []))
     with whole_directory(out) as building:
         model.save_pretrained(building)
         if modality == "labs":
