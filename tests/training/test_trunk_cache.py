@@ -254,7 +254,7 @@ def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, st
     absent.unlink()
     cut_short.write_bytes(cut_short.read_bytes()[:-100])
     broken = next(str(record) for record in rows["id"] if cache.path(str(record)) == cut_short)
-    with pytest.raises(ValueError, match="delete it and run the same command again"):
+    with pytest.raises(OSError, match="delete it and run the same command again"):
         cache.load(broken, 0, None)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     after = files(cache)

@@ -144,7 +144,7 @@ class TrunkCache:
                 elif "echo" in names:
                     found["echo"] = torch.stack([file.get_slice("echo")[clip] for clip in shown])
         except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): delete it and run the same command again.") from error
+            raise OSError(f"{path} cannot be read ({error}): delete it and run the same command again.") from error
         return found
 
     def store(self, record: str, trunks: dict[str, torch.Tensor]) -> None:
@@ -218,7 +218,10 @@ def read_cached(
     """
     model.freeze_encoders(run.model.trainable_layers)
     cache = TrunkCache.of(run, model, processor, data_hash)
-    cache.fill(rows, model, processor, Accelerator(cpu=model.device.type == "cpu"), run.data.workers)
+    # the precision is part of the cache's key: in a process that did not train the run, too
+    precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[run.optimisation.precision]
+    accelerator = Accelerator(cpu=model.device.type == "cpu", mixed_precision=precision)
+    cache.fill(rows, model, processor, accelerator, run.data.workers)
     return rows.remove_columns(CONTENTS), TrunkCollator(cache, processor, model.config, training=False)
 
 
