@@ -12,6 +12,7 @@ from torch import multiprocessing
 
 from tgmm_hf import modeling_tgmm, modules_tgmm
 from tgmm_hf.losses_tgmm import cox_loss, gather_batch, info_nce_loss
+from tgmm_hf.modules_tgmm import TgmmStandardise
 
 
 def data() -> dict[str, torch.Tensor]:
@@ -21,14 +22,21 @@ def data() -> dict[str, torch.Tensor]:
         "time": torch.rand(8) * 1000,
         "event": torch.tensor([1, 0, 1, 1, 0, 1, 0, 1]),
         "paired": torch.tensor([True, True, True, False, True, True, True, True]),
+        "early": torch.arange(8) < 3,  # all in one process of two
     }
 
 
 def losses(weight: torch.Tensor, part: dict[str, torch.Tensor]) -> torch.Tensor:
-    """A linear risk and two linear embeddings of the rows of one process, against the rows of all of them."""
-    risk = gather_batch(part["x"] @ weight[:, 0])
+    """A linear risk and two linear embeddings of the rows of one process, standardised, against the rows of all of
+    them."""
+    features = part["x"] @ weight
+    standardised = torch.zeros_like(features)
+    for present in ("paired", "early"):  # as of two modalities
+        rows = part[present].nonzero()[:, 0]
+        standardised = standardised.index_add(0, rows, TgmmStandardise(3).train()(features[rows]))
+    risk = gather_batch(standardised[:, 0])
     time, event, paired = (gather_batch(part[name]) for name in ("time", "event", "paired"))
-    first, second = (gather_batch(torch.nn.functional.normalize(part["x"] * weight[:, i], dim=1)) for i in (1, 2))
+    first, second = (gather_batch(torch.nn.functional.normalize(standardised * weight[i], dim=1)) for i in (1, 2))
     return cox_loss(risk, time, event) + info_nce_loss(first, second, paired, temperature=0.2)
 
 

@@ -270,6 +270,19 @@ def test_standardise_by_hand_and_without_looking_at_the_rest_of_the_batch():
     assert torch.isfinite(TgmmStandardise(2).train()(torch.tensor([[1.0, 2.0]]))).all()
 
 
+def test_standardise_asks_for_no_move_of_all_patients_alike():
+    standardise = TgmmStandardise(2, eps=0.0).train()
+    values = torch.tensor([[1.0, 10.0], [3.0, 30.0], [5.0, 80.0]], requires_grad=True)
+    weights = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.5, 0.0]])
+    (standardise(values) * weights).sum().backward()
+    deviation = values.detach().std(0, correction=0)
+    assert torch.allclose(values.grad, (weights - weights.mean(0)) / deviation)
+    # a patient alone has no others to differ from: all of the gradient stays
+    one = torch.tensor([[7.0, 20.0]], requires_grad=True)
+    standardise(one).sum().backward()
+    assert torch.allclose(one.grad, 1 / standardise.variance.sqrt())
+
+
 def test_half_precision_keeps_what_patients_differ_by(tmp_path):
     model = smallest_model()
     with torch.no_grad():  # as encoders are: nearly all of a token is the same for every patient

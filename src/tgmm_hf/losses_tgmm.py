@@ -164,13 +164,13 @@ def several_processes() -> bool:
     return there and torch.distributed.get_world_size() > 1
 
 
-@torch.no_grad()
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
-    """Sum over all processes, without gradients; `tensor` itself where there is one."""
-    if several_processes():
-        tensor = tensor.clone()
-        torch.distributed.all_reduce(tensor)
-    return tensor
+    """Sum over all processes, with gradients; `tensor` itself where there is one."""
+    if not several_processes():
+        return tensor
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(tensor)
 
 
 def gather_batch(tensor: torch.Tensor) -> torch.Tensor:

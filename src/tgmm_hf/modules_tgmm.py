@@ -121,6 +121,11 @@ class TgmmStandardise(nn.Module):
     above all, and would drown what it says of this one. Unlike in batch normalisation the running figures serve in
     training too, updated by the batch before they are used: a batch is one step of an average, and may hold one
     patient.
+
+    The gradient alone sees the batch: it leaves out what would move a feature of all its patients alike. The running
+    mean takes any such move away again, a few steps late, so that an optimiser that was asked for it would go on for
+    ever, and the mean's chase would pass for spread (batch renormalisation, Ioffe 2017, arXiv:1702.03275, has the
+    gradient of batch normalisation for the same reason; here that of its mean).
     """
 
     MOMENTUM = 0.05
@@ -134,27 +139,34 @@ class TgmmStandardise(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, *shape) -> the same."""
-        if self.training:
-            self._update(features.detach().float())
         # In float32 whatever the model's type: the mean is much larger than what patients differ by.
+        values = features.float()
+        if self.training:
+            values = self._update(values)
         deviation = (self.variance.float() + self.eps).sqrt()
-        return ((features.float() - self.mean.float()) / deviation).to(features.dtype)
+        return ((values - self.mean.float()) / deviation).to(features.dtype)
 
-    @torch.no_grad()
-    def _update(self, features: torch.Tensor) -> None:
-        """By the patients of all processes, so that these keep the same figures."""
-        number = sum_over_processes(torch.tensor(float(len(features)), device=features.device))
+    def _update(self, values: torch.Tensor) -> torch.Tensor:
+        """Count a batch in; the same values, whose gradients add up to nothing over the patients.
+
+        Patients are those of all processes, so that these keep the same figures and gradients.
+        """
+        number = sum_over_processes(torch.tensor(float(len(values)), device=values.device))
         if number == 0:
-            return
-        mean = sum_over_processes(features.sum(0)) / number
-        variance = sum_over_processes(((features - mean) ** 2).sum(0)) / number
-        # The plain average of the first batches, then an exponential one.
-        self.steps += 1
-        momentum = (1 / self.steps).clamp(min=self.MOMENTUM)
-        difference = mean - self.mean
-        spread = variance + (1 - momentum) * difference**2
-        self.mean += momentum * difference
-        self.variance += momentum * (spread - self.variance)
+            return values
+        mean = sum_over_processes(values.sum(0)) / number
+        with torch.no_grad():
+            variance = sum_over_processes(((values - mean) ** 2).sum(0)) / number
+            # The plain average of the first batches, then an exponential one.
+            self.steps += 1
+            momentum = (1 / self.steps).clamp(min=self.MOMENTUM)
+            difference = mean - self.mean
+            spread = variance + (1 - momentum) * difference**2
+            self.mean += momentum * difference
+            self.variance += momentum * (spread - self.variance)
+        if number == 1:
+            return values
+        return values - (mean - mean.detach())
 
 
 class TgmmAttentionPool(nn.Module):

@@ -222,7 +222,7 @@ def test_a_run_is_the_base_with_the_settings_of_plan_and_row(tmp_path: Path) -> 
 
 
 def test_committed_plans_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for data in ("demo/data", "grid/data", "grid/test/data"):
+    for data in ("demo/data", "grid/data", "grid/test/data", "learn/data", "learn/test_data"):
         (tmp_path / data).mkdir(parents=True)
         (tmp_path / data / "prepare.json").write_text(json.dumps({"data_hash": "invented"}))
     tiny = TgmmConfig.tiny()
