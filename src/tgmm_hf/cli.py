@@ -748,7 +748,7 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20
         typer.echo(f"... and {len(predictions) - shown} more in the file")
     notes = [note for prediction in predictions for note in prediction["notes"]]
     if notes and len(predictions) > 1:
-        typer.echo(f"{len(notes)} notes (units converted, columns unknown, ...) are in the file")
+        typer.echo(f"{_counted(len(notes), 'note')} (units converted, columns unknown, ...) in the file")
     elif notes:
         typer.echo("\n".join(["notes:", *(f"  {note}" for note in notes)]))
     refused = [(prediction["id"] or "-", entry) for prediction in predictions for entry in prediction["refused"]]
@@ -757,11 +757,17 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]], shown: int = 20
     if len(predictions) > 1:
         # Reasons state values; of one patient they are what the user asked for, of a table they do not belong in a log.
         patients = len({identifier for identifier, _ in refused})
-        typer.echo(f"{len(refused)} items of {patients} patients refused; the reasons are in the file")
+        typer.echo(
+            f"refused: {_counted(len(refused), 'item')} of {_counted(patients, 'patient')}; the reasons are in the file"
+        )
         return
-    typer.echo(f"{len(refused)} items refused:")
+    typer.echo(f"refused: {_counted(len(refused), 'item')}")
     for _, entry in refused:
         typer.echo(f"  {entry['item']}  {entry['reason']}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _check_model(model: str) -> None:
