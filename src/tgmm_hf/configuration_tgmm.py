@@ -351,7 +351,8 @@ class TgmmConfig(PreTrainedConfig):
                 "attention_head_size": 16,
                 "intermediate_size": 128,
                 "decoder_hidden_size": 64,
-                "decoder_num_hidden_layers": 1,
+                # a hidden patch knows its place alone before the first layer: with one layer it finds no rhythm
+                "decoder_num_hidden_layers": 3,
                 "decoder_num_attention_heads": 4,
                 "decoder_intermediate_size": 128,
             },

@@ -81,15 +81,19 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Ten
 
 
 class TgmmAttention(nn.Module):
-    """Multi-head attention over a few dozen tokens that returns its weights."""
+    """Multi-head attention over a few dozen tokens that returns its weights.
 
-    def __init__(self, width: int, heads: int):
+    Without `constants` it adds none to its output: where a standardisation follows they have no gradient but rounding,
+    which Adam would follow at its full rate.
+    """
+
+    def __init__(self, width: int, heads: int, constants: bool = True):
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        self.value = nn.Linear(width, width, bias=constants)
+        self.output = nn.Linear(width, width, bias=constants)
 
     def forward(
         self, queries: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor | None = None
@@ -183,8 +187,9 @@ class TgmmAttentionPool(nn.Module):
         self.num_tokens = config.num_fusion_tokens
         if self.num_tokens > 1:
             self.queries = nn.Parameter(torch.zeros(self.num_tokens, config.hidden_size))
-            self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            self.attention = TgmmAttention(config.hidden_size, config.num_attention_heads)
+            # constants would be standardised away
+            self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, bias=False)
+            self.attention = TgmmAttention(config.hidden_size, config.num_attention_heads, constants=False)
             self.standardise = TgmmStandardise(self.num_tokens, config.hidden_size)
         self.dropout = nn.Dropout(config.feature_dropout)
 

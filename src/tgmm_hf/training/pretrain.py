@@ -394,6 +394,7 @@ def _trainer_arguments(
         per_device_eval_batch_size=own.batch_size,
         optim="adamw_torch",
         learning_rate=own.learning_rate,
+        adam_beta2=0.95,  # as ST-MEM and masked autoencoders in general: the way off the mean's plateau is short
         weight_decay=own.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=own.warmup_fraction,
