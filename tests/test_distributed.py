@@ -33,7 +33,9 @@ def losses(weight: torch.Tensor, part: dict[str, torch.Tensor]) -> torch.Tensor:
     standardised = torch.zeros_like(features)
     for present in ("paired", "early"):  # as of two modalities
         rows = part[present].nonzero()[:, 0]
-        standardised = standardised.index_add(0, rows, TgmmStandardise(3).train()(features[rows]))
+        # nobody here has it: then nothing asks for gradients, as behind frozen parts
+        own = features[rows] if len(rows) else features[rows].detach()
+        standardised = standardised.index_add(0, rows, TgmmStandardise(3).train()(own))
     risk = gather_batch(standardised[:, 0])
     time, event, paired = (gather_batch(part[name]) for name in ("time", "event", "paired"))
     first, second = (gather_batch(torch.nn.functional.normalize(standardised * weight[i], dim=1)) for i in (1, 2))

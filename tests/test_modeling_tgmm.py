@@ -1,5 +1,6 @@
 """The model's promises: any modality subset, masks that hold, batches that equal singles, switches that switch."""
 
+import copy
 import itertools
 
 import pytest
@@ -281,6 +282,17 @@ def test_standardise_asks_for_no_move_of_all_patients_alike():
     one = torch.tensor([[7.0, 20.0]], requires_grad=True)
     standardise(one).sum().backward()
     assert torch.allclose(one.grad, 1 / standardise.variance.sqrt())
+
+
+def test_nothing_in_front_of_a_standardisation_is_trained_by_rounding(model, batch):
+    """A constant would be taken away again; Adam follows the rounding of its gradient at the full rate."""
+    model = copy.deepcopy(model).train()
+    labels = {"hf_diagnosis": random_labels()["hf_diagnosis"]}
+    model(**batch, task=["hf_diagnosis"], labels=labels).loss.backward()
+    for pool in (model.labs_pool, model.ecg_pool, model.echo_pool):
+        largest = {name: p.grad.abs().max() for name, p in pool.named_parameters()}
+        negligible = {name for name, value in largest.items() if value < 1e-5 * max(largest.values())}
+        assert negligible <= {"attention.key.bias"}, negligible  # that one shifts all scores alike: it moves nothing
 
 
 def test_half_precision_keeps_what_patients_differ_by(tmp_path):

@@ -449,9 +449,14 @@ def pretrain(
         losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
         typer.echo(f"{Path(arguments.output) / modality}: validation loss {losses[0]:.4f} -> {losses[-1]:.4f}")
         if losses[-1] > HARDLY_FELL * losses[0]:
+            advice = "Train it for longer, or hide less."
+            if modality == "ecg":
+                advice = (
+                    "Train it for longer, and with three decoder layers or more (ecg_config.decoder_num_hidden_layers)."
+                )
             typer.echo(
                 f"Warning: the {modality} encoder's loss hardly fell after its first epoch: unless it had learned by "
-                "then, its weights are little better than random ones. Train it for longer, or hide less.",
+                f"then, its weights are little better than random ones. {advice}",
                 err=True,
             )
 

@@ -4,6 +4,8 @@ Every loss is computed in float32, and is a zero that carries gradients when not
 labelled row, no event, no comparable pair, a single patient), so that a training step is always defined.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -164,13 +166,23 @@ def several_processes() -> bool:
     return there and torch.distributed.get_world_size() > 1
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over all processes, of values and of gradients."""
+
+    @staticmethod
+    def forward(_: Any, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return _SumOverProcesses.forward(_, gradient)
+
+
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """Sum over all processes, with gradients; `tensor` itself where there is one."""
-    if not several_processes():
-        return tensor
-    from torch.distributed.nn.functional import all_reduce
-
-    return all_reduce(tensor)
+    return _SumOverProcesses.apply(tensor) if several_processes() else tensor
 
 
 def gather_batch(tensor: torch.Tensor) -> torch.Tensor:

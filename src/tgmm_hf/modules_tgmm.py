@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .configuration_tgmm import MODALITIES, SLOTS, TgmmConfig
-from .losses_tgmm import sum_over_processes
+from .losses_tgmm import several_processes, sum_over_processes
 
 
 @dataclass
@@ -127,9 +127,10 @@ class TgmmStandardise(nn.Module):
     patient.
 
     The gradient alone sees the batch: it leaves out what would move a feature of all its patients alike. The running
-    mean takes any such move away again, a few steps late, so that an optimiser that was asked for it would go on for
-    ever, and the mean's chase would pass for spread (batch renormalisation, Ioffe 2017, arXiv:1702.03275, has the
-    gradient of batch normalisation for the same reason; here that of its mean).
+    mean takes any such move away again, some twenty steps late, so that an optimiser that was asked for it would go on
+    for ever, and the mean's chase would pass for spread (batch renormalisation, Ioffe 2017, arXiv:1702.03275, has the
+    gradient of batch normalisation for the same reason; here that of its mean). A patient alone in a step keeps all of
+    it.
     """
 
     MOMENTUM = 0.05
@@ -158,6 +159,9 @@ class TgmmStandardise(nn.Module):
         number = sum_over_processes(torch.tensor(float(len(values)), device=values.device))
         if number == 0:
             return values
+        if several_processes() and torch.is_grad_enabled() and not values.requires_grad:
+            # nobody here has the modality and the parts before are frozen: the others' gradients still wait for ours
+            values = values.detach().requires_grad_()
         mean = sum_over_processes(values.sum(0)) / number
         with torch.no_grad():
             variance = sum_over_processes(((values - mean) ** 2).sum(0)) / number

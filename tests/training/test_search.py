@@ -193,6 +193,22 @@ def test_settings_that_fail_end_their_trial_and_not_the_search(
         search(always)
 
 
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_settings(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: TgmmTrainer, *args: Any, **kwargs: Any) -> Any:
+        raise OSError("the cache cannot be read")
+
+    overrides = {"optimisation.epochs": 1, "optimisation.batch_size": 24}
+    settings = {"optimisation.learning_rate": {"low": 1e-4, "high": 1e-3}}
+    plan = write_plan(tmp_path, prepared_dir, settings=settings, trials=1, overrides=overrides)
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="the cache cannot be read"):
+        patched.setattr(TgmmTrainer, "compute_loss", broken)
+        search(plan)
+    (trial,) = search(plan)["trials"]
+    assert trial["failed"] is None and trial["score"] > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

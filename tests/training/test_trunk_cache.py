@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_models import only, random_batch, random_labels, smallest_config, smallest_model
@@ -23,7 +24,7 @@ from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.train import build, train
 from tgmm_hf.training.trainer import TgmmTrainer
-from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
+from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator, read_cached
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
 DROPOUT = {
@@ -281,6 +282,24 @@ def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, 
     row, view = few["view_mask"].nonzero()[0].tolist()
     place = int(plain["view_mask"].flatten()[: row * few["view_mask"].shape[1] + view].sum())
     assert torch.allclose(few["echo_trunk"][0], expected["echo_trunk"][place], atol=1e-5)
+
+
+def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
+    prepared_dir: Path, start: Path, tmp_path: Path
+) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        run = settings(
+            prepared_dir, start, tmp_path / "model", {"directory": str(tmp_path / precision)}, precision=precision
+        )
+        prepared = load_prepared(prepared_dir)
+        model, processor = build(run, prepared)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        rows, collate = read_cached(run, model, processor, prepared["test"].select(range(2)), "invented")
+        found.append(collate([rows[0], rows[1]]))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    full, half = (batch["ecg_trunk"] for batch in found)
+    assert not torch.equal(full, half) and torch.allclose(full, half, rtol=0.1, atol=0.1)
 
 
 def test_several_windows_a_record_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from tgmm_hf.training.checkpoints import discard, last_checkpoint
 from tgmm_hf.training.saving import whole_directory
 from tgmm_hf.training.train import PACKAGES, SPLITS, new_config, read_data
 from tgmm_hf.training.trainer import EpochCollator
+from tgmm_hf.training.trunk_cache import NO_MATTER
 
 COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "clip_views", "clip_frames")}
 """Columns of prepared rows that each objective reads; those of labels never."""
@@ -61,6 +62,7 @@ class ObjectiveArguments:
         batch_size: records a step; of echo, that many clips for each of `max_views`.
         learning_rate: highest learning rate.
         weight_decay: decoupled weight decay, not applied to biases and norms.
+        adam_beta2: 0.95 for ST-MEM and other masked autoencoders, as published.
         warmup_fraction: part of all steps with a rising rate.
         mask_ratio: part of the values (labs; single items of histories), or of the patches (ecg, echo) that is hidden.
             Null: that of the encoder's configuration; 0.3 for labs.
@@ -72,6 +74,7 @@ class ObjectiveArguments:
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
+    adam_beta2: float = 0.999
     warmup_fraction: float = 0.05
     mask_ratio: float | None = None
     max_views: int | None = None
@@ -222,7 +225,10 @@ def _pretrain_one(
 def _own_settings(model: ModelArguments, modality: str) -> dict[str, Any]:
     """What of the model's settings matters to one encoder."""
     config = f"{modality}_config"
-    own = {"size": model.size, config: model.overrides.get(config)}
+    # the encoder's whole configuration: what `size` means may change
+    whole = getattr(new_config(model), config).to_dict()
+    own = {"size": model.size, config: {name: value for name, value in whole.items() if name not in NO_MATTER}}
+    own = json.loads(json.dumps(own, default=str))
     return own | ({"tokenizer": model.tokenizer, "vocab_size": model.vocab_size} if modality == "labs" else {})
 
 
@@ -394,7 +400,7 @@ def _trainer_arguments(
         per_device_eval_batch_size=own.batch_size,
         optim="adamw_torch",
         learning_rate=own.learning_rate,
-        adam_beta2=0.95,  # as ST-MEM and masked autoencoders in general: the way off the mean's plateau is short
+        adam_beta2=own.adam_beta2,
         weight_decay=own.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=own.warmup_fraction,
