@@ -20,7 +20,7 @@ help:
 	@echo "make test       install and run lint and the tests"
 	@echo "make test-slow  the tests marked slow as well"
 	@echo "make test-hf    transformers' own common tests over our classes (their sources come from PyPI)"
-	@echo "make learn      the longer experiment (an hour): learn/metrics.json on an unseen synthetic cohort"
+	@echo "make learn      the longer experiment (over an hour): learn/metrics.json on an unseen synthetic cohort"
 	@echo "make lint       ruff and mypy;  make format: let ruff rewrite"
 	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
 	@echo "make clean      remove demo/, learn/ and caches (not .venv)"

@@ -6,8 +6,8 @@ As `fusion_tokens.py`: no encoders, the evidence of synthetic patients in their 
 patients cost nothing to render. Each run trains on 1,089 patients of its own seed, all of them are tested on the same
 5,000 others, drawn with a seed that served no choice (40,000; the number of epochs was chosen on another one,
 10,000, which `fusion_tokens.py` uses). A run that is there is not run again, whatever has changed in the model's code
-since: name other --runs then. Writes tables, figures, results.json and,
-below --runs, every run's metrics.json and predictions.
+since: name other --runs then. Writes tables, figures, results.json and, below --runs, every run's metrics.json and
+predictions.
 """
 
 import argparse

@@ -360,7 +360,8 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
         else:
             frames, space = _decode_other_frames(dataset, indices)
     except (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError) as error:
-        # pydicom and Pillow report damaged streams and missing decoders as these
+        # Raised by pydicom and Pillow for damaged streams and, NotImplementedError too, for codings without a decoder;
+        # nothing is swallowed: the record is refused with the cause in its reason.
         raise RecordRefusedError(
             str(path),
             f"frames stored as {syntax.name} cannot be decoded ({error}): the file is damaged, or convert it to "

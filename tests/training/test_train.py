@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_models import smallest_model
 
 from tgmm_hf.configuration_tgmm import SUBSETS
@@ -226,6 +226,19 @@ def test_fine_tuning_starts_from_a_checkpoint(
     # the scores of hf_risk moved with what the tasks share: baselines of before would be wrong
     assert before.config.tasks["hf_risk"]["baselines"] and "baselines" not in after.config.tasks["hf_risk"]
     assert torch.allclose(before.fusion.projection.query.weight, after.fusion.projection.query.weight, atol=1e-6)
+
+
+def test_a_checkpoint_with_weights_of_another_version_is_not_fine_tuned(
+    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
+) -> None:
+    """transformers would leave them out, and only log it."""
+    shutil.copytree(trained[0].output, tmp_path / "old")
+    (weights,) = (tmp_path / "old").glob("*.safetensors")
+    tensors = load_file(weights)
+    save_file({**tensors, "ecg_pool.memory_norm.bias": torch.zeros(64)}, weights, metadata={"format": "pt"})
+    told = {**trained[0].to_dict(), "output": str(tmp_path / "tuned"), "model": {"checkpoint": str(tmp_path / "old")}}
+    with pytest.raises(ValueError, match=r"does not know \(ecg_pool\.memory_norm\.bias\)"):
+        train(parse_arguments(told))
 
 
 def test_adapters_train_in_place_of_layers_and_are_merged(

@@ -227,8 +227,8 @@ def _own_settings(model: ModelArguments, modality: str) -> dict[str, Any]:
     config = f"{modality}_config"
     # the encoder's whole configuration: what `size` means may change
     whole = getattr(new_config(model), config).to_dict()
-    own = {"size": model.size, config: {name: value for name, value in whole.items() if name not in NO_MATTER}}
-    own = json.loads(json.dumps(own, default=str))
+    own = {config: {name: value for name, value in whole.items() if name not in NO_MATTER}}
+    own = json.loads(json.dumps(own, default=str))  # as it is read back
     return own | ({"tokenizer": model.tokenizer, "vocab_size": model.vocab_size} if modality == "labs" else {})
 
 

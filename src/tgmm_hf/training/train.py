@@ -25,6 +25,7 @@ from tgmm_hf.data.files import write_json
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders_tgmm import describe_sources, load_encoder
+from tgmm_hf.evaluation.predictions import load_trained
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
@@ -241,7 +242,9 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     source = str(run.model.checkpoint)
     check_overrides(run.model)
     processor = TgmmProcessor.from_pretrained(source)
-    model = TgmmModel.from_pretrained(source, **run.model.overrides)
+    # another fusion, guidance or response than the checkpoint's has other weights, and starts at random
+    changed = run.model.overrides
+    model = TgmmModel.from_pretrained(source, **changed) if changed else load_trained(source)
     known = set(model.config.tasks)
     for name, changes in run.tasks.items():
         if name not in known:
