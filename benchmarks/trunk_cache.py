@@ -79,7 +79,7 @@ def epoch(model: TgmmModel, batches: Iterable[Batch]) -> tuple[float, list[float
 
 def from_cache(cache: TrunkCache, patients: list[Batch], size: int) -> Iterable[Batch]:
     for first in range(0, len(patients), size):
-        found = [cache.load(str(index), 0, None) for index in range(first, min(first + size, len(patients)))]
+        found = [cache.load(str(index), None) for index in range(first, min(first + size, len(patients)))]
         masks = joined(patients[first : first + size])
         yield {
             "labs_trunk": torch.stack([one["labs"] for one in found]),
@@ -91,12 +91,12 @@ def from_cache(cache: TrunkCache, patients: list[Batch], size: int) -> Iterable[
 
 def measure(model: TgmmModel, patients: list[Batch], size: int, layers: int, directory: Path) -> dict[str, float]:
     model.freeze_encoders(layers)
-    cache = TrunkCache(directory, f"{layers} layers", torch.float32, windows=1, seed=0)
+    cache = TrunkCache(directory, f"{layers} layers", torch.float32)
     start = time.process_time()
     with torch.inference_mode():
         model.eval()
         for index, one in enumerate(tqdm(patients, "filling the cache")):
-            cache.store(str(index), model.encode_trunk(**one))
+            cache.store(str(index), model.encode_trunk(**one), one["attention_mask"])
     filled = time.process_time() - start
     cached, cached_losses = epoch(model, tqdm(from_cache(cache, patients, size), "from the cache"))
     decoded = [joined(patients[first : first + size]) for first in range(0, len(patients), size)]

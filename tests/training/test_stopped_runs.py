@@ -262,7 +262,8 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_weights(prepared
     save_repository(*build(plan, load_prepared(prepared_dir)), tmp_path / "start")
 
     def run(name: str) -> RunArguments:
-        data = {"directory": str(prepared_dir), "cache": {"directory": str(tmp_path / name / "cache"), "windows": 2}}
+        cache = {"directory": str(tmp_path / name / "cache"), "variants": 2}
+        data = {"directory": str(prepared_dir), "cache": cache, "cell_dropout": 0.3}
         model = {"checkpoint": str(tmp_path / "start"), "trainable_layers": 1}
         return settings(prepared_dir, tmp_path / name / "model", data=data, model=model)
 

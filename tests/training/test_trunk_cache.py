@@ -168,12 +168,20 @@ def start(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(
-    prepared_dir: Path, start: Path, output: Path, cache: Any = None, layers: int | None = 1, **optimisation: Any
+    prepared_dir: Path,
+    start: Path,
+    output: Path,
+    cache: Any = None,
+    layers: int | None = 1,
+    seed: int = 0,
+    cell_dropout: float = 0.0,
+    **optimisation: Any,
 ) -> RunArguments:
     return parse_arguments(
         {
             "output": str(output),
-            "data": {"directory": str(prepared_dir), "cache": cache},
+            "seed": seed,
+            "data": {"directory": str(prepared_dir), "cache": cache, "cell_dropout": cell_dropout},
             "tasks": TASKS,
             "model": {"checkpoint": str(start), "trainable_layers": layers},
             "optimisation": {
@@ -233,13 +241,21 @@ def test_mixed_precision_trains_from_a_half_precision_cache(
     assert half[0] == pytest.approx(losses[0], rel=0.05) and half != losses
 
 
-def opened(prepared_dir: Path, start: Path, directory: Path, **cache: Any) -> tuple[TrunkCache, Any, Any, Any]:
+def opened(
+    prepared_dir: Path, start: Path, directory: Path, cell_dropout: float = 0.0, seed: int = 0, **cache: Any
+) -> tuple[TrunkCache, Any, Any, Any]:
     """A cache, still empty, with the model, processor and rows that it is for."""
-    run = settings(prepared_dir, start, directory / "model", {"directory": str(directory / "cache"), **cache})
+    own = {"directory": str(directory / "cache"), **cache}
+    run = settings(prepared_dir, start, directory / "model", own, cell_dropout=cell_dropout, seed=seed)
     prepared = load_prepared(prepared_dir)
     model, processor = build(run, prepared)
     model.freeze_encoders(1)
     return TrunkCache.of(run, model, processor, "invented"), model, processor, prepared["test"].select(range(6))
+
+
+def tensor_names(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
 
 
 def files(cache: TrunkCache) -> dict[Path, tuple[int, bytes]]:
@@ -256,7 +272,7 @@ def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, st
     cut_short.write_bytes(cut_short.read_bytes()[:-100])
     broken = next(str(record) for record in rows["id"] if cache.path(str(record)) == cut_short)
     with pytest.raises(OSError, match="delete it and run the same command again"):
-        cache.load(broken, 0, None)
+        cache.load(broken, None)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     after = files(cache)
     assert {path: content for path, (_, content) in after.items()} == {p: content for p, (_, content) in before.items()}
@@ -302,23 +318,32 @@ def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
     assert not torch.equal(full, half) and torch.allclose(full, half, rtol=0.1, atol=0.1)
 
 
-def test_several_windows_a_record_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
-    cache, model, processor, rows = opened(prepared_dir, start, tmp_path, windows=3)
+def test_several_variants_of_a_record_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+    cache, model, processor, rows = opened(prepared_dir, start, tmp_path, cell_dropout=0.5, variants=3)
+    cache.fill(rows, model, processor, Accelerator(cpu=True), training=False)
+    record = str(max((row for row in rows if any(row["ecg_mask"])), key=lambda row: len(row["labs"] or ""))["id"])
+    assert cache.load(record, None) and "labs_1" not in tensor_names(cache.path(record))  # nothing is drawn to test on
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     one, *_ = opened(prepared_dir, start, tmp_path)
     assert one.directory != cache.directory
     one.fill(rows, model, processor, Accelerator(cpu=True))
-    record = next(str(row["id"]) for row in rows if any(row["ecg_mask"]))
-    windows = [cache.load(record, window, None)["ecg"] for window in range(3)]
-    assert torch.allclose(windows[0], one.load(record, 0, None)["ecg"], atol=1e-5)  # the centre one
-    assert not torch.allclose(windows[1], windows[2], atol=1e-2)
-    again, *_ = opened(prepared_dir, start, tmp_path / "again", windows=3)
+    variants = [cache.load(record, None, window=which, text=which) for which in range(3)]
+    for name, whole in one.load(record, None).items():
+        assert torch.allclose(variants[0][name], whole, atol=1e-5)  # the centre window, the whole text
+    assert not torch.allclose(variants[1]["ecg"], variants[2]["ecg"], atol=1e-2)
+    texts = {variant["labs"].numpy().tobytes() for variant in variants}
+    assert len(texts) > 1
+    again, *_ = opened(prepared_dir, start, tmp_path / "again", cell_dropout=0.5, variants=3, seed=7)
     again.fill(rows.select([5, 4, 3, 2, 1, 0]), model, processor, Accelerator(cpu=True))
-    assert torch.allclose(again.load(record, 2, None)["ecg"], windows[2], atol=1e-5)  # whatever the order
+    for name, value in again.load(record, None, window=2, text=2).items():
+        assert torch.allclose(value, variants[2][name], atol=1e-5)  # whatever the order and the run's seed
     collator = TrunkCollator(cache, processor, model.config, training=True, seed=1)
     bare = list(rows.remove_columns(CONTENTS))
-    drawn = torch.stack([collator(bare)["ecg_trunk"][0] for _ in range(8)])
-    assert 1 < len(drawn.flatten(1).unique(dim=0)) <= 3
+    batches = [collator(bare) for _ in range(8)]
+    assert 1 < len(torch.stack([batch["ecg_trunk"][0] for batch in batches]).flatten(1).unique(dim=0)) <= 3
+    own = [rows.select([index for index, row in enumerate(bare) if str(row["id"]) == record])[0]]
+    drawn = {collator(own)["labs_trunk"][0].numpy().tobytes() for _ in range(8)}
+    assert len(drawn) > 1 and drawn <= texts
 
 
 def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
@@ -378,12 +403,12 @@ def test_a_full_disk_leaves_what_is_there(
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
     written = []
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
         if len(written) == 3:
             Path(path).write_bytes(b"begun")
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         written.append(path)
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
 
     monkeypatch.setattr(trunk_cache, "save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
@@ -394,5 +419,7 @@ def test_a_full_disk_leaves_what_is_there(
 def test_a_cache_without_frozen_layers_is_refused(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model.trainable_layers is null"):
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, layers=None)
-    with pytest.raises(ValueError, match="windows must be at least 1, got 0"):
-        settings(prepared_dir, start, tmp_path / "model", {"directory": "cache", "windows": 0})
+    with pytest.raises(ValueError, match="variants must be at least 1, got 0"):
+        settings(prepared_dir, start, tmp_path / "model", {"directory": "cache", "variants": 0})
+    with pytest.raises(ValueError, match="one lab text of a record, the whole one: set data.cache.variants to 2"):
+        settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, cell_dropout=0.3)

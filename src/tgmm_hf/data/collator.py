@@ -75,16 +75,11 @@ class TgmmCollator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _labs(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        tables = [self._shown_cells(json.loads(str(row["labs"]))) if row["labs"] else {} for row in rows]
+        tables = [json.loads(str(row["labs"])) if row["labs"] else {} for row in rows]
+        if self.cell_dropout:
+            tables = [hide_cells(table, self.cell_dropout, self._random()) for table in tables]
         texts = [self.processor.labs_text(table).text if table else "" for table in tables]
         return self.processor.tokenize(texts) if any(texts) else {}
-
-    def _shown_cells(self, table: dict[str, Any]) -> dict[str, Any]:
-        """The cells of a laboratory row that this batch shows."""
-        if not self.cell_dropout:
-            return table
-        shown = self._random().random(len(table)) >= self.cell_dropout
-        return {name: value for (name, value), show in zip(table.items(), shown, strict=True) if show} or table
 
     def _ecg(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         extractor = self.processor.feature_extractor
@@ -153,6 +148,12 @@ class TgmmCollator:
             self._generator = np.random.default_rng([self.seed, key + 1])
             self._generator_key = key
         return self._generator
+
+
+def hide_cells(table: dict[str, Any], chance: float, generator: np.random.Generator) -> dict[str, Any]:
+    """A laboratory row without the cells that are hidden, each at a chance; all of them if none were left."""
+    shown = generator.random(len(table)) >= chance
+    return {name: value for (name, value), show in zip(table.items(), shown, strict=True) if show} or table
 
 
 def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -23,13 +23,14 @@ class CacheArguments:
             keep it where the records may lie.
         dtype: "float32" gives the losses of training without a cache on the same ECG windows; the others take half the
             room.
-        windows: ECG windows of a training record, one drawn in each epoch: the centre one, and random others. With 1,
-            a record looks the same in every epoch.
+        variants: of a training record, one drawn in each epoch: of its ECG the centre window and random others, of its
+            lab text the whole one and others without the cells that `cell_dropout` hides. With 1, a record looks the
+            same in every epoch.
     """
 
     directory: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    windows: int = 1
+    variants: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class DataArguments:
         workers: processes that read and preprocess batches beside training; 0 reads in the training process.
         max_views: at most so many echo views of a patient in a training step, drawn anew each time; all of them when
         null.
-        cell_dropout: chance of hiding each laboratory cell in a training step; not with the cache, which keeps whole
-            rows.
+        cell_dropout: chance of hiding each laboratory cell in a training step; from a cache, in each of its variants
+            but the first.
         cache: compute what lies below the trained layers (`model.trainable_layers`) once a record; null computes it in
             every step.
     """
@@ -199,12 +200,13 @@ class RunArguments:
             )
         if not 0 <= self.data.cell_dropout < 1:
             raise ValueError(f"data.cell_dropout is a chance below 1, got {self.data.cell_dropout}.")
-        if self.data.cache is not None and self.data.cell_dropout:
+        if self.data.cache is not None and self.data.cache.variants < 1:
+            raise ValueError(f"data.cache.variants must be at least 1, got {self.data.cache.variants}.")
+        if self.data.cache is not None and self.data.cell_dropout and self.data.cache.variants == 1:
             raise ValueError(
-                "data.cell_dropout changes the lab text in every step, data.cache keeps it: leave one out."
+                f"data.cell_dropout is {self.data.cell_dropout}, but data.cache keeps one lab text of a record, the "
+                "whole one: set data.cache.variants to 2 or more, or cell_dropout to 0."
             )
-        if self.data.cache is not None and self.data.cache.windows < 1:
-            raise ValueError(f"data.cache.windows must be at least 1, got {self.data.cache.windows}.")
         for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
             if (value := getattr(self.optimisation, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")

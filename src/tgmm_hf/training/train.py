@@ -74,7 +74,8 @@ class Parts:
         """Compute what the cache lacks, if there is one; every process has to call this."""
         if self.cache is not None:
             for split in SPLITS:
-                self.cache.fill(prepared[split], self.model, self.processor, accelerator, workers)
+                training = split == "train"
+                self.cache.fill(prepared[split], self.model, self.processor, accelerator, workers, training)
 
 
 def train(run: RunArguments) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from tgmm_hf import encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm
 from tgmm_hf.configuration_tgmm import LEADS, VIEWS
 from tgmm_hf.data import collator as collator_file
-from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.collator import Row, TgmmCollator, hide_cells
 from tgmm_hf.data.files import whole_file
 from tgmm_hf.encoders_tgmm import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
@@ -59,15 +59,15 @@ class TrunkCache:
         directory: of all records under one key.
         data_hash: of the prepared rows.
         dtype: that activations are stored in.
-        windows: ECG windows of a training record.
-        seed: of the windows beyond the first.
+        variants: of a training record: its ECG windows and, if cells are hidden, its lab texts.
+        cell_dropout: chance of hiding each laboratory cell in the variants but the first.
     """
 
     directory: Path
     data_hash: str
     dtype: torch.dtype
-    windows: int
-    seed: int
+    variants: int = 1
+    cell_dropout: float = 0.0
 
     @classmethod
     def of(cls, run: RunArguments, model: TgmmModel, processor: TgmmProcessor, data_hash: str) -> "TrunkCache":
@@ -83,13 +83,13 @@ class TrunkCache:
             "precision": run.optimisation.precision,
             "dtype": settings.dtype,
         }
-        if settings.windows > 1:
-            key |= {"windows": settings.windows, "seed": run.seed}
+        if settings.variants > 1:
+            key |= {"variants": settings.variants, "cell_dropout": run.data.cell_dropout}
         directory = Path(settings.directory) / _hash(json.dumps(key, sort_keys=True).encode())[:16]
         directory.mkdir(parents=True, exist_ok=True)
         with whole_file(directory / "key.json") as building:
             building.write_text(json.dumps(key, indent=1) + "\n")
-        return cls(directory, data_hash, getattr(torch, settings.dtype), settings.windows, run.seed)
+        return cls(directory, data_hash, getattr(torch, settings.dtype), settings.variants, run.data.cell_dropout)
 
     def path(self, record: str) -> Path:
         """File of a record; its name does not tell the record's id."""
@@ -97,9 +97,17 @@ class TrunkCache:
         return self.directory / name[:2] / f"{name}.safetensors"
 
     def fill(
-        self, rows: Dataset, model: TgmmModel, processor: TgmmProcessor, accelerator: Accelerator, workers: int = 0
+        self,
+        rows: Dataset,
+        model: TgmmModel,
+        processor: TgmmProcessor,
+        accelerator: Accelerator,
+        workers: int = 0,
+        training: bool = True,
     ) -> None:
         """Compute what is missing of these prepared rows; every process takes its share of the records.
+
+        Rows that are not trained on need no variants.
 
         Raises:
             OSError: if the disk is full; what is there stays, and the same command goes on from it.
@@ -107,8 +115,9 @@ class TrunkCache:
         """
         ids = [str(record) for record in rows["id"]]
         share = range(accelerator.process_index, len(ids), accelerator.num_processes)
-        missing = [index for index in share if not _is_whole(self.path(ids[index]))]
-        reader = _RecordReader(processor, model.config, self.windows, self.seed)
+        variants = self.variants if training else 1
+        missing = [index for index in share if _variants_in(self.path(ids[index])) < variants]
+        reader = _RecordReader(processor, model.config, variants, self.cell_dropout)
         loader = DataLoader(
             rows.select(missing),
             batch_size=None,
@@ -122,12 +131,12 @@ class TrunkCache:
             progress = tqdm(loader, "caching trunks", disable=not accelerator.is_main_process or not missing)
             for index, inputs in zip(missing, progress, strict=True):
                 trunks = model.encode_trunk(**{name: value.to(model.device) for name, value in inputs.items()})
-                self.store(ids[index], trunks)
+                self.store(ids[index], trunks, inputs.get("attention_mask"), variants)
         model.train(was_training)
 
-    def load(self, record: str, window: int, shown: Sequence[int] | None) -> dict[str, torch.Tensor]:
-        """Activations of one record, of what it has: labs (L, D), ecg (tokens, D) of one window, echo (clips, tokens,
-        D) of the clips `shown`, counted in the order of their views (None: all).
+    def load(self, record: str, shown: Sequence[int] | None, window: int = 0, text: int = 0) -> dict[str, torch.Tensor]:
+        """Activations of one record, of what it has: labs (L, D) of one lab text, ecg (tokens, D) of one window, echo
+        (clips, tokens, D) of the clips `shown`, counted in the order of their views (None: all).
 
         Only what is asked for is read: the file is memory-mapped.
         """
@@ -135,8 +144,8 @@ class TrunkCache:
         try:
             with safe_open(path, framework="pt") as file:
                 names = file.keys()
-                if "labs" in names:
-                    found["labs"] = file.get_tensor("labs")[0]
+                if "labs_0" in names:
+                    found["labs"] = file.get_tensor(f"labs_{text}")
                 if "ecg" in names:
                     found["ecg"] = file.get_slice("ecg")[window]
                 if "echo" in names and shown is None:
@@ -147,11 +156,16 @@ class TrunkCache:
             raise OSError(f"{path} cannot be read ({error}): delete it and run the same command again.") from error
         return found
 
-    def store(self, record: str, trunks: dict[str, torch.Tensor]) -> None:
-        """Write what `TgmmModel.encode_trunk` gave for one record."""
+    def store(
+        self, record: str, trunks: dict[str, torch.Tensor], attention_mask: torch.Tensor | None, variants: int = 1
+    ) -> None:
+        """Write what `TgmmModel.encode_trunk` gave for one record, and for the mask (texts, L) of its lab texts."""
         stored = {
             name.removesuffix("_trunk"): value.to(self.dtype).cpu().contiguous() for name, value in trunks.items()
         }
+        if attention_mask is not None:
+            texts = zip(stored.pop("labs"), attention_mask.bool().cpu(), strict=True)
+            stored |= {f"labs_{index}": text[shown] for index, (text, shown) in enumerate(texts)}
         if broken := [name for name, value in stored.items() if not torch.isfinite(value).all()]:
             raise ValueError(
                 f"Activations of {', '.join(broken)} are not finite as {self.dtype}: set data.cache.dtype to bfloat16 "
@@ -160,15 +174,15 @@ class TrunkCache:
         path = self.path(record)
         path.parent.mkdir(exist_ok=True)
         with whole_file(path) as building:
-            save_file(stored, building)
+            save_file(stored, building, metadata={"variants": str(variants)})
 
 
 class TrunkCollator(TgmmCollator):
     """[`TgmmCollator`] for rows without their contents: activations from the cache stand in place of the values.
 
     A batch holds labs_trunk (n, L, D), ecg_trunk (n, tokens, D), echo_trunk (clips, tokens, D) of those who have them,
-    with attention_mask, ecg_mask and view_mask as ever. Training draws one of the cached ECG windows, and views as its
-    parent does; otherwise the first window, the centre one.
+    with attention_mask, ecg_mask and view_mask as ever. Training draws one of the cached ECG windows and one of the lab
+    texts, and views as its parent does; otherwise the centre window and the whole text.
     """
 
     def __init__(
@@ -189,10 +203,10 @@ class TrunkCollator(TgmmCollator):
         view_mask = torch.zeros(len(rows), len(VIEWS), dtype=torch.bool)
         trunks: dict[str, list[torch.Tensor]] = {"labs": [], "ecg": [], "echo": []}
         for index, row in enumerate(rows):
-            window = int(self._random().integers(self.cache.windows)) if self.training else 0
+            window, text = self._variant(True), self._variant(self.cache.cell_dropout > 0)
             views = sorted(row["clip_views"])
             shown = self._shown(len(views))
-            found = self.cache.load(str(row["id"]), window, None if len(shown) == len(views) else shown)
+            found = self.cache.load(str(row["id"]), None if len(shown) == len(views) else shown, window, text)
             for name, value in found.items():
                 trunks[name].append(value)
             lengths[index] = len(found.get("labs", ()))
@@ -208,6 +222,9 @@ class TrunkCollator(TgmmCollator):
             inputs |= {"echo_trunk": torch.cat(trunks["echo"]), "view_mask": view_mask}
         return inputs
 
+    def _variant(self, varied: bool) -> int:
+        return int(self._random().integers(self.cache.variants)) if self.training and varied else 0
+
 
 def read_cached(
     run: RunArguments, model: TgmmModel, processor: TgmmProcessor, rows: Dataset, data_hash: str
@@ -221,44 +238,54 @@ def read_cached(
     # the precision is part of the cache's key: in a process that did not train the run, too
     precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[run.optimisation.precision]
     accelerator = Accelerator(cpu=model.device.type == "cpu", mixed_precision=precision)
-    cache.fill(rows, model, processor, accelerator, run.data.workers)
+    cache.fill(rows, model, processor, accelerator, run.data.workers, training=False)
     return rows.remove_columns(CONTENTS), TrunkCollator(cache, processor, model.config, training=False)
 
 
 class _RecordReader:
-    """One prepared row -> model inputs of that record, its ECG `windows` times: the centre one first, then random
-    ones."""
+    """One prepared row -> model inputs of that record: the centre ECG window and the whole lab text first, then the
+    drawn ones of further variants."""
 
-    def __init__(self, processor: TgmmProcessor, config: Any, windows: int, seed: int) -> None:
-        self.processor, self.windows, self.seed = processor, windows, seed
+    def __init__(self, processor: TgmmProcessor, config: Any, variants: int, cell_dropout: float) -> None:
+        self.processor, self.variants, self.cell_dropout = processor, variants, cell_dropout
         self.collator = TgmmCollator(processor, config, training=False)
 
     def __call__(self, row: Row) -> dict[str, torch.Tensor]:
         inputs = {name: value for name, value in self.collator([row]).items() if isinstance(value, torch.Tensor)}
-        if self.windows > 1 and "ecg_values" in inputs:
-            extractor, signal, mask = (
-                self.processor.feature_extractor,
-                np.asarray(row["ecg"], np.float32).T,
-                row["ecg_mask"],
-            )
-            # of the record's own, so that it matters neither who computes it nor when
-            own = int(_hash(str(row["id"]).encode())[:16], 16)
-            generator = np.random.default_rng([self.seed, own])
-            starts = [
-                extractor.start_positions(signal.shape[1], "random", generator)[0] for _ in range(self.windows - 1)
-            ]
-            drawn = [torch.from_numpy(extractor.finish(signal, np.asarray(mask), start)) for start in starts]
-            inputs["ecg_values"] = torch.stack([inputs["ecg_values"][0], *drawn])
-            inputs["ecg_mask"] = inputs["ecg_mask"].expand(self.windows, -1)
+        if self.variants > 1:
+            # of the record's own, so that it matters neither who computes it nor when, and all runs share it
+            generator = np.random.default_rng(int(_hash(str(row["id"]).encode())[:16], 16))
+            if "ecg_values" in inputs:
+                inputs["ecg_values"] = torch.cat([inputs["ecg_values"], self._windows(row, generator)])
+                inputs["ecg_mask"] = inputs["ecg_mask"].expand(self.variants, -1)
+            if "input_ids" in inputs and self.cell_dropout:
+                inputs |= self._texts(row, generator)
         return inputs
 
+    def _windows(self, row: Row, generator: np.random.Generator) -> torch.Tensor:
+        """ECG windows of the variants beyond the first, at random places."""
+        extractor = self.processor.feature_extractor
+        signal, mask = np.asarray(row["ecg"], np.float32).T, np.asarray(row["ecg_mask"])
+        drawn = range(self.variants - 1)
+        starts = [extractor.start_positions(signal.shape[1], "random", generator)[0] for _ in drawn]
+        return torch.from_numpy(np.stack([extractor.finish(signal, mask, start) for start in starts]))
 
-def _is_whole(path: Path) -> bool:
+    def _texts(self, row: Row, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        """The whole lab text, and those of the variants beyond the first, without hidden cells."""
+        whole = json.loads(str(row["labs"]))
+        tables = [whole, *(hide_cells(whole, self.cell_dropout, generator) for _ in range(self.variants - 1))]
+        texts = [self.processor.labs_text(table).text for table in tables]
+        tokens = self.processor.tokenize([text or texts[0] for text in texts])  # no cell that is left may be usable
+        return {name: torch.from_numpy(array) for name, array in tokens.items()}
+
+
+def _variants_in(path: Path) -> int:
+    """How many variants of its record a file holds; none if it is not whole."""
     try:
-        with safe_open(path, framework="pt"):
-            return True
+        with safe_open(path, framework="pt") as file:
+            return int((file.metadata() or {}).get("variants", 0))
     except (OSError, SafetensorError):
-        return False
+        return 0
 
 
 def _hash(*parts: bytes) -> str:
