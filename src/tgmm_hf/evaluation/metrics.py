@@ -199,7 +199,7 @@ def estimate_of_values(value: float, values: NDArray) -> Estimate:
     if len(defined) < LEVEL * len(values) or len(values) == 0:
         return Estimate(value, None, f"defined in only {len(defined)} of {len(values)} bootstrap resamples")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if high - low <= 1e-12 and abs(value - 1) <= 1e-12:  # as of an AUC of 1: [1, 1] would read as certainty
+    if high - low <= 1e-12:  # as of an AUC of 1: [1, 1] would read as certainty
         return Estimate(float(value), None, ALL_AGREE)
     return Estimate(float(value), (float(low), float(high)))
 
@@ -214,8 +214,7 @@ def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
         value: bool, shape (n,). counts: from `bootstrap_counts`, (R, n).
     """
     result = estimate(lambda drawn: resampled_mean(value, drawn), counts)
-    all_zero = result.interval is not None and result.interval[1] - result.interval[0] <= 1e-12
-    if result.reason != ALL_AGREE and not all_zero:
+    if result.reason != ALL_AGREE:
         return result
     wilson = binomtest(int(value.sum()), len(value)).proportion_ci(LEVEL, method="wilson")
     return Estimate(result.value, (float(wilson.low), float(wilson.high)))

@@ -305,8 +305,8 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
         headline = "auc" if kind == "diagnosis" else "c_index"
         if entry.get(f"{headline}_missing") == ALL_AGREE:
             found.append(
-                f"{task}: {headline} is {entry[headline]:g} in every resample and has no interval. That is no "
-                "certainty: other patients may well be ranked wrongly."
+                f"{task}: {headline} is {entry[headline]:g} in every resample, so it has no interval. That is "
+                "no certainty: other patients may well be ranked otherwise."
             )
         slope = entry.get("calibration_slope_ci")
         if slope is not None and not slope[0] <= 1 <= slope[1]:
