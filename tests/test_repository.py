@@ -131,6 +131,21 @@ def test_nothing_depends_on_what_lies_beside_the_clone() -> None:
             )
 
 
+def test_no_result_is_left_out_by_gitignore() -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "docs", "configs", "benchmarks"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    assert [path for path in listing.stdout.splitlines() if "__pycache__" not in path] == []
+    named = re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs/results/README.md").read_text(), re.MULTILINE)
+    assert named and all((ROOT / "docs/results" / name).is_dir() for name in named)
+
+
 def test_git_holds_no_weights_and_no_patients() -> None:
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listing.returncode:
