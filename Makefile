@@ -76,6 +76,8 @@ test-hf: $(DEV)
 
 DEMO_PATIENTS ?= 427
 DEMO_SEED ?= 0
+# a finished model that is older than its data or settings is replaced; a training that was stopped goes on
+in_place = $(if $(wildcard $(1)-training/finished),--set resume=never)
 # clips at half MIMIC's size: the tiny model looks at 64 pixels
 SMALL_CLIPS := --height 120 --width 160
 
@@ -96,7 +98,7 @@ demo/data/prepare.json: demo/cohort/cohort.parquet
 	$(TGMM) prepare demo/cohort --out demo/data
 
 demo/model/run.json: demo/data/prepare.json configs/demo.yaml
-	$(TGMM) train configs/demo.yaml
+	$(TGMM) train configs/demo.yaml $(call in_place,demo/model)
 
 demo/metrics.json: demo/model/run.json
 	$(TGMM) evaluate demo/model demo/data --bayes demo/cohort --out demo
@@ -127,7 +129,7 @@ learn/test_data/prepare.json: learn/test_cohort/cohort.parquet
 	$(TGMM) prepare learn/test_cohort --out learn/test_data
 
 learn/model/run.json: learn/data/prepare.json configs/learn.yaml
-	$(TGMM) train configs/learn.yaml
+	$(TGMM) train configs/learn.yaml $(call in_place,learn/model)
 
 learn/metrics.json: learn/model/run.json learn/test_data/prepare.json
 	$(TGMM) evaluate learn/model learn/test_data --validation learn/data --bayes learn/test_cohort --out learn

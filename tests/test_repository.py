@@ -185,6 +185,17 @@ def test_readme_commands_exist() -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
+def test_page_of_settings_is_up_to_date() -> None:
+    written = subprocess.run(
+        [sys.executable, "-c", "import write_settings; print(write_settings.settings_page(), end='')"],
+        cwd=ROOT / "scripts",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert written.stdout == (ROOT / "docs/settings.md").read_text(), "run python scripts/write_settings.py"
+
+
 def test_readme_make_targets_and_tree_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE)) - {"help"} <= set(targets)

@@ -101,7 +101,7 @@ def synth(
         all_test=all_test,
     )
     best = json.loads((out / "bayes.json").read_text())
-    typer.echo(f"{patients} patients: {table}; what a perfect model would reach: {out / 'bayes.json'}")
+    typer.echo(f"{patients} patients: {table}; a perfect model's figures on very many such: {out / 'bayes.json'}")
     for name, figures in best["population"]["hf_diagnosis"].items():
         typer.echo(f"  {name:<14} diagnosis AUC {figures['auc']:.3f}")
 
@@ -447,8 +447,9 @@ def pretrain(
     arguments = read_pretrain_arguments(config, settings or ())
     for modality, record in pretrain_encoders(arguments).items():
         losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
-        typer.echo(f"{Path(arguments.output) / modality}: validation loss {losses[0]:.4f} -> {losses[-1]:.4f}")
-        if losses[-1] > HARDLY_FELL * losses[0]:
+        fell = " -> ".join(f"{loss:.4f}" for loss in dict.fromkeys((losses[0], losses[-1])))
+        typer.echo(f"{Path(arguments.output) / modality}: validation loss after the first and the last epoch {fell}")
+        if len(losses) > 1 and losses[-1] > HARDLY_FELL * losses[0]:
             advice = "Train it for longer, or hide less."
             if modality == "ecg":
                 advice = (
@@ -777,10 +778,13 @@ def _counted(number: int, noun: str) -> str:
 
 def _check_model(model: str) -> None:
     """Say at once that a directory does not exist, instead of asking the Hub for it."""
-    if not Path(model).is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
-        raise FileNotFoundError(f"There is no directory {model} (a Hub repository would read owner/name).")
-    if not Path(model).is_dir():
-        typer.echo(f"There is no directory {model} here: asking the Hugging Face Hub for it.", err=True)
+    if Path(model).is_dir():
+        return
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) or Path(model).parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no directory {model} (a Hub repository would read owner/name, with no directory owner here)."
+        )
+    typer.echo(f"There is no directory {model} here: asking the Hugging Face Hub for it.", err=True)
 
 
 def _used(used: Mapping[str, Sequence[str]]) -> str:

@@ -117,6 +117,9 @@ def test_a_stopped_run_resumes_onto_the_same_losses(
     resumed = train(settings(prepared_dir, tmp_path / "model"))
     losses = [line["loss"] for line in whole["history"] if "loss" in line]
     assert [line["loss"] for line in resumed["history"] if "loss" in line] == pytest.approx(losses, rel=1e-5)
+    assert resumed["resumed_from"] == "checkpoint-3"
+    times = [line["seconds"] for line in resumed["history"]]
+    assert times == sorted(times) and resumed["seconds"] == times[-1]
 
 
 def test_a_run_of_other_settings_is_not_continued(
@@ -132,9 +135,30 @@ def test_a_run_of_other_settings_is_not_continued(
     (stopped.training_directory / FINISHED).unlink()
     with pytest.raises(ValueError, match="optimisation.batch_size was 8, now 4"):
         train(stopped)
-    # A run that came to its end stands in nobody's way.
     (stopped.training_directory / FINISHED).touch()
-    assert train(stopped)["run"]["optimisation"]["batch_size"] == 4
+    with pytest.raises(ValueError, match="holds a finished run of other settings: run.optimisation.batch_size was 8"):
+        train(stopped)
+
+
+def test_a_finished_model_is_neither_trained_again_nor_replaced_unasked(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = settings(prepared_dir, tmp_path / "model", epochs=1, schedule="cosine")
+    record = train(run)
+    assert record["resumed_from"] is None and record["seconds"] > 0
+    before = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(TgmmTrainer, "train", None)
+        assert train(run) == record
+    with pytest.raises(ValueError, match="finished run of other settings: run.optimisation.epochs was 1, now 2"):
+        train(settings(prepared_dir, tmp_path / "model", epochs=2, schedule="cosine"))
+    shutil.rmtree(run.training_directory)
+    with pytest.raises(ValueError, match="holds a trained model, but .* is gone"):
+        train(run)
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
+    anew = parse_arguments({**run.to_dict(), "resume": "never", "seed": 1})
+    assert train(anew)["seed"] == 1
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns > before
 
 
 def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepared_dir: Path, tmp_path: Path) -> None:

@@ -79,7 +79,13 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
     start = run["run"]["model"]
     from_scratch = start["checkpoint"] is None and not start.get("encoders")
     if run["data_hash"] == data_hash and split != "test":
-        if seen is not None and (both := set(seen.get("trained", ())) & set(patients_of(rows))):
+        both = set() if seen is None else set(seen.get("trained", ())) & set(patients_of(rows))
+        if both and split == "train":
+            raise ValueError(
+                f"{len(both)} of the patients to be scored were trained on: this is the model's own train split. "
+                "Evaluate on the test split (--split test)."
+            )
+        if both:
             raise ValueError(
                 f"{len(both)} of the patients to be scored were trained on by what this model started from (its "
                 "checkpoint or encoders): take them out of that training, or evaluate on other patients."

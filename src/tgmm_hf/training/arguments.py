@@ -41,7 +41,7 @@ class DataArguments:
         directory: a prepared data set, the `--out` of `tgmm prepare`.
         workers: processes that read and preprocess batches beside training; 0 reads in the training process.
         max_views: at most so many echo views of a patient in a training step, drawn anew each time; all of them when
-        null.
+            null.
         cell_dropout: chance of hiding each laboratory cell in a training step; from a cache, in each of its variants
             but the first.
         cache: compute what lies below the trained layers (`model.trainable_layers`) once a record; null computes it in

@@ -35,6 +35,7 @@ from tgmm_hf.evaluation.runs import (
 from tgmm_hf.evaluation.summary import read_optimum
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
+from tgmm_hf.training.checkpoints import discard
 from tgmm_hf.training.train import PACKAGES, new_config, train, weights_of_sources
 from tgmm_hf.training.trunk_cache import read_cached
 
@@ -184,8 +185,10 @@ def child_command(spec: Path) -> list[str]:
 
 def _execute(run: GridRun, workers: int) -> str | None:
     """Train and evaluate in a process of its own; None, or the last line of what it said before it failed."""
-    run.directory.mkdir(parents=True, exist_ok=True)
     spec, log = run.directory / "spec.json", run.directory / "log.txt"
+    if spec.is_file() and json.loads(spec.read_text()) != run.spec:
+        discard(run.directory)  # of other settings or data
+    run.directory.mkdir(parents=True, exist_ok=True)
     write_json(spec, run.spec)
     started = time.time()
     threads = str(max(1, (os.cpu_count() or 1) // workers))

@@ -1,8 +1,8 @@
 """A training run: prepared data -> tokenizer, processor, model -> training -> baseline hazards -> saved directory."""
 
 import json
+import logging
 import platform
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -36,8 +36,10 @@ from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
 from tgmm_hf.training.processes import Together
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
+from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
 from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
+
+logger = logging.getLogger(__name__)
 
 MAY_CHANGE = {
     f"run.{key}"
@@ -50,6 +52,8 @@ MAY_CHANGE = {
     )
 }
 """Settings that a stopped run may be continued with other values of; epochs too, unless the schedule depends on it."""
+RECORD = "run.json"
+"""File of the saved model: what it was trained with."""
 FINISHED = "finished"
 """Empty file beside the checkpoints of a run that came to its end."""
 SPLITS = ("train", "validation")
@@ -82,29 +86,33 @@ def train(run: RunArguments) -> dict[str, Any]:
     """Train a model as `run` says and save it to `run.output` with its processor, its code and `run.json`.
 
     A run that was stopped, at any moment, goes on from its last checkpoint when it is started again with the same
-    settings, and comes to the same weights.
+    settings, and comes to the same weights. One that is finished is not trained again.
 
     Returns:
         The record of the run, the content of `run.json`: settings, seed, data hash, versions, sizes, history.
 
     Raises:
         FileNotFoundError: if there is no prepared data set.
-        ValueError: if data, model and tasks do not fit together, a stopped run had other settings, or none of its
-            checkpoints can be read.
+        ValueError: if data, model and tasks do not fit together, `run.output` or its checkpoints are of other settings,
+            or none of the checkpoints can be read.
         FloatingPointError: if a loss or a weight is no longer finite; no model is saved then.
         OSError: if the disk is full; the last whole checkpoint stays.
     """
-    started = time.time()
     use_cpu = not torch.cuda.is_available()
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = read_data(run.data.directory)
     parts = assemble(run, prepared, data)
+    finished = [False]
     with Together():
         if arguments.should_save:
-            claim_training_directory(run, data["data_hash"])
+            finished = [claim_training_directory(run, data["data_hash"])]
             splits = {split: prepared[split] for split in SPLITS}
             seen = seen_patients(data["data_hash"], splits, _sources(run))
             write_json(run.training_directory / SEEN, seen)
+    broadcast_object_list(finished)
+    if finished[0]:
+        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
+        return dict(json.loads((Path(run.output) / RECORD).read_text()))
     trainer = TgmmTrainer(
         tasks=list(run.tasks),
         validation_collator=parts.validation_collator,
@@ -116,8 +124,9 @@ def train(run: RunArguments) -> dict[str, Any]:
         callbacks=[parts.training_collator, *early_stopping(run)],
     )
     parts.fill_cache(prepared, trainer.accelerator, run.data.workers)
-    trainer.train(resume_from_checkpoint=_agreed_checkpoint(run.training_directory, trainer))
-    record = _record(run, data["data_hash"], trainer, time.time() - started)
+    checkpoint = _agreed_checkpoint(run.training_directory, trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    record = _record(run, data["data_hash"], trainer, checkpoint)
     model = trainer.whole_model()
     with Together():
         if trainer.is_world_process_zero():
@@ -295,11 +304,13 @@ def _tasks(config: TgmmConfig, wanted: dict[str, dict[str, Any] | None]) -> dict
     tasks = {}
     for name, changes in wanted.items():
         task = {**config.tasks.get(name, {}), **(changes or {})}
-        if not task:
-            raise ValueError(
-                f"tasks.{name} is no known task ({', '.join(config.tasks)}): a new one needs all its settings."
-            )
-        check_task(name, task)
+        try:
+            check_task(name, task)
+        except ValueError as error:
+            if name in config.tasks:
+                raise
+            known = ", ".join(config.tasks)
+            raise ValueError(f"tasks.{name} is none of the known tasks ({known}), and as a new one: {error}") from error
         tasks[name] = task
     return tasks
 
@@ -318,8 +329,12 @@ def _check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, 
             raise ValueError(f"The data has no labels of task {task!r} (no column {columns[kind]}{task}).")
 
 
-def claim_training_directory(run: RunArguments, data_hash: str) -> None:
-    """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
+def claim_training_directory(run: RunArguments, data_hash: str) -> bool:
+    """Write the settings beside the checkpoints, or refuse the place of a run that had others.
+
+    Returns:
+        Whether a run of these settings has come to its end here.
+    """
     directory = run.training_directory
     settings = {"run": run.to_dict(), "data_hash": data_hash}
     if weights := weights_of_sources(run):
@@ -327,20 +342,29 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> None:
     state = directory / "settings.json"
     if run.resume == "never" and directory.exists():
         discard(directory)
+    record = Path(run.output) / RECORD
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
+    finished = False
     if state.is_file():
-        stopped = json.loads(state.read_text())
-        different = differences(stopped, settings, may_change)
-        if different and (directory / FINISHED).is_file():
-            discard(directory)  # a finished run stands in nobody's way
-        elif different:
-            key = different[0]
+        before = json.loads(state.read_text())
+        if different := differences(before, settings, may_change):
+            key, kind = different[0], "finished run" if (directory / FINISHED).is_file() else "run"
             raise ValueError(
-                f"{directory} holds a run of other settings: {key} was {flat(stopped).get(key)!r}, now "
-                f"{flat(settings).get(key)!r}. Give another output, or start over with resume: never."
+                f"{directory} holds a {kind} of other settings: {key} was {flat(before).get(key)!r}, now "
+                f"{flat(settings).get(key)!r}. Give another output, or start over in its place with resume: never."
             )
+        same = not differences(before, settings, MAY_CHANGE)
+        finished = same and (directory / FINISHED).is_file() and record.is_file()
+    elif record.is_file() and run.resume != "never":
+        raise ValueError(
+            f"{run.output} holds a trained model, but {directory}, which would tell its settings, is gone. Give another"
+            " output, or train in its place with resume: never."
+        )
     directory.mkdir(parents=True, exist_ok=True)
+    if not finished:
+        (directory / FINISHED).unlink(missing_ok=True)
     write_json(state, settings)
+    return finished
 
 
 def _sources(run: RunArguments) -> list[str]:
@@ -390,7 +414,7 @@ def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
         )
 
 
-def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: float) -> dict[str, Any]:
+def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, checkpoint: str | None) -> dict[str, Any]:
     model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.state
     parameters, selection = list(model.parameters()), run.optimisation.selection
     step, figure = state.best_global_step, state.best_metric
@@ -408,7 +432,8 @@ def _record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, seconds: fl
         "epochs": state.epoch,
         "kept_step": step,
         "kept_metric": {selection: figure},
-        "seconds": round(seconds, 1),
+        "seconds": seconds_of(state.log_history),
+        "resumed_from": None if checkpoint is None else Path(checkpoint).name,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "history": state.log_history,
     }

@@ -3,8 +3,9 @@
 import copy
 import errno
 import shutil
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ class TgmmTrainer(Trainer):
             self._whole = copy.deepcopy(self.model).to(self.args.device)
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
+        self._began: float | None = None
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the parent; what is logged meanwhile tells the seconds since, with those before the run was stopped."""
+        self._began = time.monotonic()
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._began = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -124,7 +134,11 @@ class TgmmTrainer(Trainer):
         return self._whole
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of loss components and gates since the last training line."""
+        """Add the means of loss components and gates since the last training line, and the time."""
+        if self._began is not None:
+            now = time.monotonic()
+            logs["seconds"] = round(seconds_of(self.state.log_history) + now - self._began, 1)
+            self._began = now
         if "loss" in logs:
             logs |= {name: round(self._sums[name] / self._counts[name], 5) for name in self._sums}
             self._sums.clear()
@@ -174,6 +188,11 @@ class TgmmTrainer(Trainer):
     def _add(self, name: str, value: torch.Tensor) -> None:
         self._sums[name] += float(value)
         self._counts[name] += 1
+
+
+def seconds_of(history: Sequence[Mapping[str, float]]) -> float:
+    """How long a training took, over all its starts, by what it logged last."""
+    return next((line["seconds"] for line in reversed(history) if "seconds" in line), 0.0)
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
