@@ -147,6 +147,7 @@ def test_thresholds_are_chosen_on_other_patients_only(model_and_processor, data_
     assert metrics["validation"] == {"n": 5}
     assert any(text.startswith("Validation patients") and UNKNOWN in text for text in metrics["warnings"])
     assert "patients in the smaller class" in metrics["hf_diagnosis"]["labs"]["threshold"]["chosen_on"]
+    assert any("no temperature in place of what was asked for, with labs, ecg" in each for each in metrics["warnings"])
     with pytest.raises(ValueError, match="5 validation patients of .* are among the patients to be scored"):
         evaluate(model, data_dir, tmp_path, validation=split_data, **settings)
     with pytest.raises(ValueError, match="no validation split"):

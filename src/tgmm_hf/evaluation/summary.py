@@ -89,6 +89,7 @@ def compute_metrics(
     metrics["validation"] = None if validation is None else {"n": len(validation.ids)}
     comparisons: dict[str, Any] = {}
     subgroups: dict[str, Any] = {}
+    unmet: list[str] = []
     for task, settings in tasks.items():
         kind = settings["kind"]
         if kind == "retrieval":
@@ -97,6 +98,7 @@ def compute_metrics(
             table = _with_truth(_known(predictions, task, kind), truth, kind)
             chosen_on = None if validation is None else _known(validation, task, kind)
             points = _operating_points(chosen_on, sensitivity, temperature) if kind == "diagnosis" else {}
+            unmet += _unmet(task, points, sensitivity, temperature)
             metrics[task] = {
                 subset: _subset(table, subset, settings, chosen_on, points.get(subset), seed, replicates)
                 for subset in SUBSETS
@@ -108,7 +110,7 @@ def compute_metrics(
             _add_reference(metrics[task], reference.get(task, {}), "test_split")
             _add_reference(metrics[task], reference.get("population", {}).get(task, {}), "population")
     metrics |= {"comparisons": comparisons, "subgroups": subgroups}
-    metrics["warnings"] = _warnings(metrics, tasks)
+    metrics["warnings"] = unmet + _warnings(metrics, tasks)
     metrics["notes"] = list(NOTES)
     return metrics
 
@@ -134,6 +136,22 @@ def _operating_points(
         )
         for subset in SUBSETS
     }
+
+
+def _unmet(task: str, points: Mapping[str, OperatingPoint], sensitivity: float | None, temperature: bool) -> list[str]:
+    """A warning if a sensitivity or a temperature was asked for and could not be chosen."""
+    kept: dict[str, list[str]] = {"threshold 0.5": [], "no temperature": []}
+    for subset, point in points.items():
+        if sensitivity is not None and point.rule == "0.5":
+            kept["threshold 0.5"].append(subset)
+        if temperature and point.temperature is None:
+            kept["no temperature"].append(subset)
+    return [
+        f"{task}: {what} in place of what was asked for, with {', '.join(subsets)}. Chosen on "
+        f"{points[subsets[-1]].chosen_on}."
+        for what, subsets in kept.items()
+        if subsets
+    ]
 
 
 def read_optimum(bayes: str | Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
