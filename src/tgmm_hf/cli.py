@@ -506,6 +506,8 @@ def reproduce(
     failed = [run for run in record["runs"] if run["status"] == "failed"]
     for run in failed:
         typer.echo(f"{run['row']}, seed {run['seed']}: failed, {run['reason']}", err=True)
+    for warning in record["warnings"]:
+        typer.echo(f"Warning: {warning}", err=True)
     typer.echo(f"{out / 'reproduce.json'}: {len(record['runs']) - len(failed)} of {len(record['runs'])} runs done")
     if failed:
         raise typer.Exit(1)

@@ -24,7 +24,7 @@ from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
 from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
-from tgmm_hf.evaluation.tables import by_day_tables, decision_table, headline
+from tgmm_hf.evaluation.tables import by_day_tables, calibration_table, decision_table, headline
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {
@@ -307,6 +307,26 @@ def test_a_perfect_auc_has_no_interval_and_a_warning(predictions):
     assert "1.000" in metrics_table(metrics)
 
 
+@pytest.mark.parametrize("events", [9, 10])
+def test_a_c_index_of_few_events_is_no_headline(predictions, events):
+    rows = predictions.table[(predictions.table["task"] == "hf_risk") & (predictions.table["subset"] == FULL)]
+    kept = rows["id"][rows["event"] == 1][:events].tolist() + rows["id"][rows["event"] != 1][:20].tolist()
+    few = replace(predictions, table=predictions.table[predictions.table["id"].isin(kept)])
+    metrics = compute_metrics(few, {"hf_risk": {"kind": "prognosis"}}, replicates=20)
+    figure, behind = headline("hf_risk", "prognosis", metrics["hf_risk"])
+    value = f"{metrics['hf_risk'][FULL]['c_index']:.3f}"
+    assert (value in figure) is (events == 10) and f"{events} events" in behind
+    assert value in metrics_table(metrics)  # the table has it all the same
+    assert ("too few events" in metrics_table(metrics).splitlines()[0]) is (events == 9)
+
+
+def test_a_slope_without_interval_says_why(metrics):
+    reason = "defined in only 3 of 50 bootstrap resamples"
+    changed = {"calibration_slope": 1.094, "calibration_slope_ci": None, "calibration_slope_missing": reason}
+    entries = metrics["hf_diagnosis"] | {FULL: metrics["hf_diagnosis"][FULL] | changed}
+    assert calibration_table("dx", entries).rows[-1][4] == f"1.094 ({reason})"
+
+
 def test_the_checklist_says_on_whom_things_were_chosen(metrics):
     answer = {number: text for number, _, text in checklist(metrics)}["12a"]
     assert metrics["hf_diagnosis"][FULL]["threshold"]["chosen_on"] in answer
@@ -479,6 +499,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_optimum_files(tmp_path, cohort):
+    for given in (tmp_path, tmp_path / "bayes.json"):
+        with pytest.raises(FileNotFoundError, match="There is no .*bayes.json.*synthetic cohort.*tgmm synth"):
+            read_optimum(given)
     (tmp_path / "bayes.json").write_text('{"seed": 1}')
     assert read_optimum(tmp_path)[0] is None
     optimum(cohort).to_parquet(tmp_path / "truth.parquet")

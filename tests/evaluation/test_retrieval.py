@@ -4,11 +4,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.metrics import label_ranking_average_precision_score
 
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
 from tgmm_hf.evaluation.retrieval import (
     DIRECTIONS,
+    _chance_interval,
     beaten_by,
     chance_level,
     evaluate_direction,
@@ -104,6 +106,19 @@ def test_chance_interval_is_no_narrower_than_random_pairing_and_never_zero():
     collapsed = np.ones((60, 4)) / 2
     result = evaluate_direction(collapsed, collapsed, np.arange(60), seed=0, replicates=200)
     assert np.ptp(result["lrap_3_chance_ci"]) > 0.05 and result["lrap_3"] < result["lrap_3_chance_ci"][0]
+
+
+def test_chance_interval_hangs_neither_on_the_bootstrap_nor_on_its_seed():
+    query, gallery = embeddings(40, signal=0.0)
+    first, second = (
+        evaluate_direction(query, gallery, np.arange(40), seed=seed, replicates=replicates)
+        for seed, replicates in ((0, 100), (1, 300))
+    )
+    assert first["lrap_3_ci"] != second["lrap_3_ci"]
+    assert first["lrap_3_chance_ci"] == second["lrap_3_chance_ci"]
+    # by lot among two candidates: 1 or 1/2 with equal chance, so the mean of 40 is (1 + binomial share) / 2
+    share = binom.ppf([0.025, 0.975], 40, 0.5) / 40
+    assert _chance_interval((1,) * 40, 2) == pytest.approx((1 + share) / 2)
 
 
 def test_chance_interval_with_several_records_per_patient():

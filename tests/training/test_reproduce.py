@@ -1,6 +1,7 @@
 """A grid of runs: what is done stays, what fails is reported, and the tables are those of the runs' own figures."""
 
 import json
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -11,9 +12,13 @@ import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from tgmm_hf.cli import app
 from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
+from tgmm_hf.evaluation.figures import differences_figure
+from tgmm_hf.evaluation.metrics import ALL_AGREE
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.training import reproduce as module
@@ -194,6 +199,51 @@ def test_the_distance_to_the_optimum_is_paired_too(stubbed: Path) -> None:
     assert "delong_p" not in entry
 
 
+def test_a_small_grid_says_so_and_names_cases_and_seeds(stubbed: Path) -> None:
+    shutil.rmtree(stubbed / "results/Mean-Cat/seed0")  # that run fails
+    printed = CliRunner().invoke(app, ["reproduce", str(write_plan(stubbed))])
+    record = json.loads((stubbed / "out/reproduce.json").read_text())
+    assert printed.exit_code == 1 and all(f"Warning: {warning}" in printed.output for warning in record["warnings"])
+    table = pd.read_parquet(stubbed / "results/TGMM/seed0/predictions.parquet").query("subset == 'labs'")
+    positives, events = int(table["positive"].sum()), int((table["event"] == 1).sum())
+    assert [warning.split(".")[0] for warning in record["warnings"]] == [
+        f"hf_diagnosis: n = 60, {min(positives, 60 - positives)} patients in the smaller class",
+        f"hf_risk: n = 60, {events} events",
+    ]
+    aucs = {
+        (row, seed): json.loads(path.read_text())["hf_diagnosis"]["labs"]["auc"]
+        for row in ("TGMM", "Mean-Cat", "linear")
+        for seed in (0, 1)
+        if (path := stubbed / f"results/{row}/seed{seed}/metrics.json").is_file()
+    }
+    found = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
+    differences = pd.read_csv(stubbed / "out/tables/differences.csv", dtype=str).set_index("TGMM minus")
+    rows = differences.query("Task == 'hf_diagnosis' and Modalities == 'Lab'")
+    for row, seeds in (("Mean-Cat", [1]), ("linear", [0, 1])):
+        by_hand = [aucs["TGMM", seed] - aucs[row, seed] for seed in seeds]
+        entry = found["hf_diagnosis", "labs", row]
+        assert entry["by_seed"] == pytest.approx(by_hand, abs=1e-9) and entry["positives"] == positives
+        cells = rows.loc[row, ["n", "positives or events", "seeds", "by seed"]].tolist()
+        shown = [", ".join(texts) for texts in ([str(s) for s in seeds], [f"{value:+.3f}" for value in by_hand])]
+        assert cells == ["60", str(positives), *shown]
+    assert set(differences.query("Task == 'hf_risk'")["positives or events"]) == {str(events)}
+    combinations = pd.read_csv(stubbed / "out/tables/combinations.csv", dtype=str)
+    assert set(combinations["seeds"]) == {"0, 1"} and combinations["by seed"].str.count(",").eq(1).all()
+
+
+def test_a_difference_without_interval_is_a_hollow_mark_with_the_reason() -> None:
+    known = {"row": "Mean-Cat", "difference": -0.1, "difference_ci": [-0.2, 0.0]}
+    unknown = {"row": "linear", "difference": 0.0, "difference_ci": None, "difference_missing": ALL_AGREE}
+    axes = differences_figure([known, unknown], "auc", "TGMM", "dx").axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "Mean-Cat",
+        "linear\n(no interval: resamples agree)",
+    ]
+    marks = [line.get_fillstyle() for line in axes.lines if line.get_marker() == "o"]
+    assert marks == ["full", "none"] and axes.get_xlabel().endswith("95 % interval (patients)")
+    assert "interval" not in differences_figure([unknown], "auc", "TGMM", "dx").axes[0].get_xlabel()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -204,6 +254,7 @@ def test_the_distance_to_the_optimum_is_paired_too(stubbed: Path) -> None:
         ({"rows": {"a": {"model.sise": "tiny"}}}, "model.sise"),
         ({"rows": {"a": {"model.overrides.fusion": "mean"}}}, "fusion must be one of"),
         ({"test": "nowhere"}, "no prepared data in nowhere"),
+        ({"bayes": "nowhere"}, "There is no nowhere: .* synthetic cohort"),
     ],
 )
 def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path: Path, changes: dict, message: str) -> None:
@@ -228,6 +279,9 @@ def test_committed_plans_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     tiny = TgmmConfig.tiny()
     for modality in MODALITIES:
         getattr(tiny, f"{modality}_config").save_pretrained(tmp_path / "grid/encoders" / modality)
+    for cohort in ("demo/cohort", "grid/test/cohort", "learn/test_cohort"):
+        (tmp_path / cohort).mkdir(parents=True)
+        (tmp_path / cohort / "bayes.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     plans = sorted((Path(__file__).resolve().parents[2] / "configs").glob("reproduce*.yaml"))
     for path in plans:

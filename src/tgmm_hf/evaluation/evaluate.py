@@ -67,6 +67,7 @@ def evaluate(
         The content of ``metrics.json``.
 
     Raises:
+        FileNotFoundError: if `bayes` is not there.
         ValueError: if there is no such split, patients of it are known to have been trained on, or validation
             patients are among those to be scored.
     """
@@ -89,6 +90,7 @@ def evaluate(
             "A threshold of a stated sensitivity and a temperature are chosen on a validation split, and there is none "
             f"beside the {split} split of {data_dir}: name prepared data that have one with --validation."
         )
+    truth, reference = (None, None) if bayes is None else read_optimum(bayes)
     collator = TgmmCollator(processor, model.config, training=False, seed=seed)
 
     def predict(rows: Any, subsets: Sequence[str] = SUBSETS, of: str | Path = data_dir) -> Predictions:
@@ -96,7 +98,6 @@ def evaluate(
         return collect_predictions(model, rows, collate, subsets=subsets, batch_size=batch_size, progress=progress)
 
     predictions = predict(prepared[split])
-    truth, reference = (None, None) if bayes is None else read_optimum(bayes)
     metrics = {
         "model": name,
         "data": str(Path(data_dir).name),

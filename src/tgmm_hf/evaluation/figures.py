@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tgmm_hf.evaluation.calibration import recalibration_line
-from tgmm_hf.evaluation.metrics import bootstrap_counts
+from tgmm_hf.evaluation.metrics import ALL_AGREE, bootstrap_counts
 from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
 from tgmm_hf.evaluation.subgroups import shown_counts
 from tgmm_hf.evaluation.survival import aalen_johansen, kaplan_meier
@@ -267,10 +267,12 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
 
 
 def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, reference: str, title: str) -> Figure:
-    """One model minus each other one, with intervals: right of 0 it is the better one.
+    """One model minus each other one, with intervals: right of 0 it is the better one. A difference without interval
+    is a hollow mark, and the row says why.
 
     Args:
-        entries: row, difference, difference_ci; from `runs.paired_differences`, one task and combination.
+        entries: row, difference, difference_ci, difference_missing; from `runs.paired_differences`, one task and
+            combination.
         headline: "auc" or "c_index". reference: name of the model that the others are subtracted from.
     """
     figure = Figure(figsize=(6.4, 1.0 + 0.3 * len(entries)), layout="constrained")
@@ -278,16 +280,29 @@ def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, refe
     axes.axvline(0, color="0.75", linewidth=1, linestyle=":")
     for position, entry in enumerate(entries):
         colour = "0.35" if entry["row"] == "optimum" else "#0072B2"
-        if entry["difference_ci"] is not None:
+        known = entry["difference_ci"] is not None
+        if known:
             axes.plot(entry["difference_ci"], [position] * 2, color=colour, linewidth=2, solid_capstyle="round")
-        axes.plot(entry["difference"], position, "D" if entry["row"] == "optimum" else "o", color=colour, markersize=6)
-    axes.set_yticks(range(len(entries)), [entry["row"] for entry in entries], fontsize=8)
+        mark = "D" if entry["row"] == "optimum" else "o"
+        axes.plot(
+            entry["difference"], position, mark, color=colour, markersize=6, fillstyle="full" if known else "none"
+        )
+    axes.set_yticks(range(len(entries)), [_row_label(entry) for entry in entries], fontsize=8)
+    axes.locator_params(axis="x", nbins=6)  # the rows' names may leave little room
+    intervals = ", 95 % interval (patients)" if any(entry["difference_ci"] is not None for entry in entries) else ""
     axes.set(
         ylim=(len(entries) - 0.5, -0.5),
-        xlabel=f"{HEADLINE_NAME[headline]}: {reference} minus the row, 95 % interval (patients)",
+        xlabel=f"{HEADLINE_NAME[headline]}: {reference} minus the row{intervals}",
         title=title,
     )
     return _plain(figure)
+
+
+def _row_label(entry: Mapping[str, Any]) -> str:
+    if entry["difference_ci"] is not None:
+        return str(entry["row"])
+    reason = "resamples agree" if entry["difference_missing"] == ALL_AGREE else "often undefined"
+    return f"{entry['row']}\n(no interval: {reason})"
 
 
 def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figure:

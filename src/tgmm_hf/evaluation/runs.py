@@ -18,7 +18,7 @@ from tgmm_hf.evaluation.paper_tables import DIRECTIONS, FIGURES, MULTIMODAL, NAM
 from tgmm_hf.evaluation.predictions import SUBSETS
 from tgmm_hf.evaluation.retrieval import CANDIDATES
 from tgmm_hf.evaluation.survival import resampled_c_index
-from tgmm_hf.evaluation.tables import tasks_of, text_estimate, text_p
+from tgmm_hf.evaluation.tables import tasks_of, text_estimate, text_number, text_p
 
 Runs = Mapping[str, Mapping[int, Path]]
 """Row of the tables -> seed -> directory that `tgmm evaluate` wrote."""
@@ -131,9 +131,9 @@ def paired_differences(runs: Runs, truth: pd.DataFrame | None = None, *, bootstr
             distance to the optimum. bootstrap: number of resamples.
 
     Returns:
-        task, subset, row ("optimum" for the best reachable scores), seeds, n, difference (AUC or C-index) with its
-        interval, and for the AUC of a row `delong_p` of the first of these seeds, with `delong_p_holm`, adjusted over
-        all rows and combinations of the task.
+        task, subset, row ("optimum" for the best reachable scores), seeds, n, positives or events, difference (AUC or
+        C-index) with its interval, `by_seed` (each seed's own difference), and for the AUC of a row `delong_p` of the
+        first of these seeds, with `delong_p_holm`, adjusted over all rows and combinations of the task.
     """
     reference, *others = runs
     ours = {seed: _scored(path) for seed, path in runs[reference].items()}
@@ -166,9 +166,11 @@ def combination_differences(runs: Runs, *, bootstrap: int = 1000) -> list[Entry]
     """All modalities minus every other combination, of the first row: means over its seeds, paired by patient.
 
     Returns:
-        task, subset (what is subtracted), whole (what from), n, difference with its interval.
+        task, subset (what is subtracted), whole (what from), seeds, n, positives or events, difference with its
+        interval, `by_seed`.
     """
-    tables = [_scored(path) for path in next(iter(runs.values())).values()]
+    of_seeds = next(iter(runs.values()))
+    tables = [_scored(path) for path in of_seeds.values()]
     if not tables:
         return []
     found = []
@@ -178,7 +180,8 @@ def combination_differences(runs: Runs, *, bootstrap: int = 1000) -> list[Entry]
         all_of_it = [table[(table["task"] == task) & (table["subset"] == whole)] for table in tables]
         for subset in (each for each in SUBSETS if each in present and each != whole):
             theirs = [table[table["subset"] == subset].assign(subset=whole) for table in tables]
-            found += [entry | {"subset": subset, "whole": whole} for entry in _entries(all_of_it, theirs, bootstrap)]
+            named = {"subset": subset, "whole": whole, "seeds": list(of_seeds)}
+            found += [entry | named for entry in _entries(all_of_it, theirs, bootstrap)]
     return found
 
 
@@ -231,11 +234,17 @@ def _difference(rows: pd.DataFrame, ours: list[NDArray], theirs: list[NDArray], 
             return resampled_c_index(scores, rows["time"].to_numpy(), rows["event"].to_numpy(), drawn)
         return resampled_auc(scores, rows["positive"].to_numpy(np.float64), drawn)
 
-    def difference(drawn: NDArray) -> NDArray:
-        means = [np.mean([figure(scores, drawn) for scores in side], axis=0) for side in (ours, theirs)]
-        return means[0] - means[1]
+    def by_seed(drawn: NDArray) -> NDArray:  # (seeds, R); the optimum is one for all seeds
+        first, second = ([figure(scores, drawn) for scores in side] for side in (ours, theirs))
+        return np.subtract(first, second)
 
-    return {"kind": "prognosis" if prognosis else "diagnosis"} | estimate(difference, counts).entry("difference")
+    found = estimate(lambda drawn: by_seed(drawn).mean(axis=0), counts)
+    return {
+        "kind": "prognosis" if prognosis else "diagnosis",
+        "events" if prognosis else "positives": int((rows["event" if prognosis else "positive"] == 1).sum()),
+        **found.entry("difference"),
+        "by_seed": None if found.value is None else by_seed(np.ones((1, len(rows))))[:, 0].tolist(),
+    }
 
 
 def _delong(ours: pd.DataFrame, theirs: pd.DataFrame, entry: Mapping[str, Any]) -> Entry:
@@ -260,21 +269,26 @@ def write_figures(differences: Sequence[Mapping[str, Any]], reference: str, fold
                 building.write_bytes(render(figure, file_format))
 
 
+PAIRED = ["n", "positives or events", "seeds", "Difference (95 % CI)", "by seed"]
+
+
+def _paired_cells(entry: Mapping[str, Any]) -> list[str]:
+    cases = entry["events" if entry["kind"] == "prognosis" else "positives"]
+    seeds = ", ".join(str(seed) for seed in entry["seeds"])
+    by_seed = ", ".join(text_number(value, "+") for value in entry["by_seed"] or [None])
+    return [str(entry["n"]), str(cases), seeds, text_estimate(entry, "difference"), by_seed]
+
+
 def combination_table(differences: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of ``combinations.csv``."""
-    return ["Task", "Modalities", "minus", "n", "Difference (95 % CI)"], [
-        [e["task"], NAMES[e["whole"]], NAMES[e["subset"]], str(e["n"]), text_estimate(e, "difference")]
-        for e in differences
+    return ["Task", "Modalities", "minus", *PAIRED], [
+        [entry["task"], NAMES[entry["whole"]], NAMES[entry["subset"]], *_paired_cells(entry)] for entry in differences
     ]
 
 
 def difference_table(differences: Sequence[Mapping[str, Any]], reference: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows of ``differences.csv``."""
-    header = ["Task", "Modalities", f"{reference} minus", "n", "Difference (95 % CI)", "p (DeLong, first seed, Holm)"]
-    return header, [
-        [
-            *(entry["task"], NAMES[entry["subset"]], entry["row"], str(entry["n"])),
-            *(text_estimate(entry, "difference"), text_p(entry.get("delong_p_holm"))),
-        ]
+    return ["Task", "Modalities", f"{reference} minus", *PAIRED, "p (DeLong, first seed, Holm)"], [
+        [entry["task"], NAMES[entry["subset"]], entry["row"], *_paired_cells(entry), text_p(entry.get("delong_p_holm"))]
         for entry in differences
     ]

@@ -25,6 +25,7 @@ from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
 from tgmm_hf.evaluation.subgroups import subgroup_table
 from tgmm_hf.evaluation.survival import resampled_c_index
+from tgmm_hf.evaluation.tables import tasks_of
 
 Figure = Callable[[NDArray], NDArray]  # bootstrap counts (R, n) -> values (R,)
 
@@ -156,10 +157,22 @@ def _unmet(task: str, points: Mapping[str, OperatingPoint], sensitivity: float |
 
 def read_optimum(bayes: str | Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     """Per-patient optimum (``truth.parquet``, None if absent) and the cohort's own reference figures
-    (``bayes.json``)."""
+    (``bayes.json``).
+
+    Args:
+        bayes: directory of the cohort, or its ``bayes.json``.
+
+    Raises:
+        FileNotFoundError: if that is not there.
+    """
     path = Path(bayes)
     if path.is_dir():
         path = path / "bayes.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {path}: the best reachable figures are those of a synthetic cohort, a directory that "
+            "`tgmm synth --out` wrote."
+        )
     truth = path.with_name("truth.parquet")
     return (pd.read_parquet(truth) if truth.is_file() else None), json.loads(path.read_text())
 
@@ -304,13 +317,13 @@ def _add_reference(by_key: dict[str, Any], reference: Mapping[str, Any], suffix:
                 by_key[key][f"bayes_{figure}_{suffix}"] = value
 
 
-def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def small_sample_warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """One sentence for each task with few patients, or few of the rarer class or events, in a metrics.json."""
     found = []
-    for task, settings in tasks.items():
-        kind = settings["kind"]
+    for task, kind, entries in tasks_of(metrics):
         if kind == "retrieval":
             continue
-        entry = metrics[task][whole_subset(metrics[task])]
+        entry = entries[whole_subset(entries)]
         rare = min(entry["positives"], entry["n"] - entry["positives"]) if kind == "diagnosis" else entry["events"]
         if entry["n"] < SMALL_N or rare < SMALL_CLASS:
             what = "patients in the smaller class" if kind == "diagnosis" else "events"
@@ -318,6 +331,16 @@ def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
                 f"{task}: n = {entry['n']}, {rare} {what}. Below {SMALL_N} / {SMALL_CLASS} percentile intervals are "
                 "too narrow: read them as a rough guide."
             )
+    return found
+
+
+def _warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = small_sample_warnings(metrics)
+    for task, settings in tasks.items():
+        kind = settings["kind"]
+        if kind == "retrieval":
+            continue
+        entry = metrics[task][whole_subset(metrics[task])]
         if kind == "prognosis" and _worse_than_incidence(entry):
             found.append(f"{task}: risks by day are worse than giving everybody the incidence: read the ranks.")
         headline = "auc" if kind == "diagnosis" else "c_index"

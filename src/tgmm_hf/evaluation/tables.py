@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
-from tgmm_hf.evaluation.subgroups import TITLES, shown_counts
+from tgmm_hf.evaluation.subgroups import FEWEST_CASES, TITLES, shown_counts
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -60,6 +60,9 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
     key, name = ("auc", "AUC") if kind == "diagnosis" else ("c_index", "C-index")
     if entry[key] is None:
         return f"{task}: no {name}", str(entry.get(f"{key}_missing"))
+    if kind == "prognosis" and entry["events"] < FEWEST_CASES:
+        cases = f"{whole}, n = {entry['n']}, {entry['events']} events"
+        return f"{task}: too few events for a {name}", f"{cases}; {FEWEST_CASES} are needed; its value is in the tables"
     interval = "" if entry[f"{key}_ci"] is None else f" ({text_range(entry[f'{key}_ci'])})"
     cases = f"{entry['positives']} positive" if kind == "diagnosis" else f"{entry['events']} events"
     behind = [f"{whole}, n = {entry['n']}, {cases}"]
@@ -234,9 +237,10 @@ def text_threshold(entry: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def text_estimate(entry: Mapping[str, Any], figure: str) -> str:
-    """ "0.896 (0.815 to 0.964)" """
+    """ "0.896 (0.815 to 0.964)", or "0.896 (why there is no interval)" """
     value, interval = entry.get(figure), entry.get(f"{figure}_ci")
-    return text_number(value) + ("" if interval is None else f" ({text_range(interval)})")
+    behind = text_range(interval) if interval is not None else entry.get(f"{figure}_missing")
+    return text_number(value) if value is None or behind is None else f"{text_number(value)} ({behind})"
 
 
 def text_p(p: float | None) -> str:

@@ -32,7 +32,7 @@ from tgmm_hf.evaluation.runs import (
     read_metrics,
     write_figures,
 )
-from tgmm_hf.evaluation.summary import read_optimum
+from tgmm_hf.evaluation.summary import read_optimum, small_sample_warnings
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.checkpoints import discard
@@ -43,8 +43,9 @@ NOTES = (
     "Cells: mean ± standard deviation over the seeds; one seed has none. The same patients are trained on and tested "
     "with every seed.",
     "differences: the plan's first row minus each other one, means over the seeds, paired by patient; 95 % bootstrap "
-    "intervals over patients. DeLong's p is of the first seed alone, adjusted by Holm over all rows and combinations "
-    "of a task. combinations: all modalities minus each other combination, of the first row, likewise.",
+    "intervals over patients. They compare the seeds that both rows have, which are named; by seed: each one's own "
+    "difference. DeLong's p is of the first of them alone, adjusted by Holm over all rows and combinations of a task. "
+    "combinations: all modalities minus each other combination, of the first row, likewise.",
     "One model answers for all seven modality combinations; no model is trained for one combination alone.",
 )
 
@@ -112,11 +113,13 @@ def read_plan(path: str | Path) -> tuple[Plan, list[GridRun]]:
     """A plan and its runs, seed by seed; every run's settings are checked before the first one starts.
 
     Raises:
-        FileNotFoundError: if the plan, its configuration or prepared data are not there.
+        FileNotFoundError: if the plan, its configuration, prepared data or synthetic cohort are not there.
         ValueError: on unknown or wrong settings, by name.
     """
     path = Path(path)
     plan = parse_dataclass(Plan, read_yaml(path))
+    if plan.bayes is not None:
+        read_optimum(plan.bayes)  # every run needs it, after its training
     runs = []
     for seed in plan.seeds:
         for row, own in plan.rows.items():
@@ -243,11 +246,14 @@ def _summarise(plan: Plan, runs: list[GridRun], path: Path) -> dict[str, Any]:
         tables["differences"] = difference_table(differences, next(iter(plan.rows)))
     if combinations:
         tables["combinations"] = combination_table(combinations)
+    # mostly the same in all runs: they test the same patients
+    small = [text for seeds in metrics.values() for each in seeds.values() for text in small_sample_warnings(each)]
     return {
         "plan": asdict(plan),
         "plan_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "notes": list(NOTES),
+        "warnings": list(dict.fromkeys(small)),
         "runs": [_run_record(run, metrics) for run in runs],
         "figures": [{**key._asdict(), **entry} for key, entry in figures.items()],
         "differences": differences,
