@@ -33,7 +33,7 @@ from tgmm_hf.evaluation.runs import (
     write_figures,
 )
 from tgmm_hf.evaluation.summary import read_optimum, small_sample_warnings
-from tgmm_hf.evaluation.tables import as_csv
+from tgmm_hf.evaluation.tables import as_csv, headline, tasks_of
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.checkpoints import discard
 from tgmm_hf.training.train import PACKAGES, new_config, train, weights_of_sources
@@ -173,8 +173,9 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
         futures = {pool.submit(_execute, run, workers): run for run in waiting}
         for future in as_completed(futures):
             bar.update()
-            if (reason := future.result()) is not None:
-                tqdm.write(f"{futures[future].directory} failed: {reason}", file=sys.stderr)
+            reason, run = future.result(), futures[future]
+            said = _headlines(run) if reason is None else f"failed: {reason}"
+            tqdm.write(f"{run.row}, seed {run.seed}: {said}", file=sys.stderr)
     record = _summarise(plan, runs, Path(path))
     _write(record, Path(plan.output))
     write_figures(record["differences"], next(iter(plan.rows)), Path(plan.output) / "figures")
@@ -205,6 +206,12 @@ def _execute(run: GridRun, workers: int) -> str | None:
     seconds = round(time.time() - started, 1)
     write_json(run.directory / "done.json", {"fingerprint": run.fingerprint, "seconds": seconds})
     return None
+
+
+def _headlines(run: GridRun) -> str:
+    """The main figure of each task."""
+    metrics = json.loads((run.evaluation / "metrics.json").read_text())
+    return "; ".join(headline(*task)[0] for task in tasks_of(metrics))
 
 
 def _last_line(log: Path) -> str:
