@@ -159,8 +159,11 @@ def test_the_command_says_what_came_of_it(prepared_dir: Path, tmp_path: Path, mo
     monkeypatch.setattr(module, "pretrain", invented)
     result = CliRunner().invoke(app, ["pretrain", str(config), "--set", "ecg.epochs=2"])
     assert result.exit_code == 0, result.output
-    assert "ecg: validation loss 1.0200 -> 1.0030" in result.output
+    assert "ecg: validation loss after the first and the last epoch 1.0200 -> 1.0030" in result.output
     assert "the ecg encoder's loss hardly fell" in result.output
+    monkeypatch.setattr(module, "pretrain", lambda _: {"ecg": {"history": [{"eval_loss": 1.02}]}})
+    result = CliRunner().invoke(app, ["pretrain", str(config), "--set", "ecg.epochs=1"])
+    assert "last epoch 1.0200\n" in result.output and "hardly fell" not in result.output
 
 
 def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
