@@ -222,8 +222,9 @@ def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
     assert len(losses) == len(uncached) >= 20
     print("largest difference:", max(abs(a - b) for a, b in zip(losses, uncached, strict=True)))
     assert losses == pytest.approx(uncached, abs=1e-5)
-    scores = [[line["eval_score"] for line in record["history"] if "eval_score" in line] for record in (plain, cached)]
-    assert scores[1] == pytest.approx(scores[0], abs=1e-5)
+    for figure, bound in (("eval_loss", 1e-5), ("eval_score", 5e-3)):  # ranks: rounding may swap two patients
+        found = [[line[figure] for line in record["history"] if figure in line] for record in (plain, cached)]
+        assert len(found[0]) == 3 and found[1] == pytest.approx(found[0], abs=bound)
     baselines = [
         TgmmModel.from_pretrained(tmp_path / name).config.tasks["hf_risk"]["baselines"]["labs+ecg+echo"]["risk_center"]
         for name in ("plain", "model")
