@@ -124,6 +124,18 @@ def test_finished_runs_stay_and_failed_ones_stop_no_other(stubbed: Path) -> None
     json.loads((stubbed / "out/reproduce.json").read_text())
 
 
+def test_a_stopped_run_keeps_its_checkpoints_and_one_of_other_settings_does_not(stubbed: Path) -> None:
+    rows: dict[str, Any] = {"TGMM": None, "broken": ROWS["broken"]}
+    reproduce(write_plan(stubbed, rows=rows, seeds=[0]), progress=False)
+    checkpoint = stubbed / "out/runs/broken/seed0/model-training/checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    reproduce(write_plan(stubbed, rows=rows, seeds=[0]), progress=False)
+    assert checkpoint.is_dir()
+    changed = {"optimisation.epochs": 3}
+    reproduce(write_plan(stubbed, rows=rows, seeds=[0], overrides=changed), progress=False)
+    assert not checkpoint.exists()
+
+
 def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
     reproduce(write_plan(stubbed), progress=False)
     tables = {path.stem: pd.read_csv(path) for path in (stubbed / "out/tables").iterdir()}

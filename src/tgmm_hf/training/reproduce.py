@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -190,8 +190,8 @@ def child_command(spec: Path) -> list[str]:
 def _execute(run: GridRun, workers: int) -> str | None:
     """Train and evaluate in a process of its own; None, or the last line of what it said before it failed."""
     spec, log = run.directory / "spec.json", run.directory / "log.txt"
-    if spec.is_file() and json.loads(spec.read_text()) != run.spec:
-        discard(run.directory)  # of other settings or data
+    if spec.is_file() and replace(run, spec=json.loads(spec.read_text())).fingerprint != run.fingerprint:
+        discard(run.directory)  # of other settings or data; a run that was stopped keeps its checkpoints
     run.directory.mkdir(parents=True, exist_ok=True)
     write_json(spec, run.spec)
     started = time.time()
