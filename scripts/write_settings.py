@@ -1,6 +1,8 @@
 """Write docs/settings.md: every setting of the YAML files, from the docstrings of the classes that read them.
 
-    python scripts/write_settings.py          # after a change of those; a test compares
+    python scripts/write_settings.py
+
+After a change of those: a test compares.
 """
 
 import dataclasses
