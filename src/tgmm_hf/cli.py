@@ -78,6 +78,9 @@ def synth(
     height: Annotated[int, typer.Option(min=96, help="Height of an echo clip; smaller is faster.")] = 240,
     width: Annotated[int, typer.Option(min=96, help="Width of an echo clip.")] = 320,
     all_test: Annotated[bool, typer.Option("--all-test", help="Put every patient into the test split.")] = False,
+    labs_only: Annotated[
+        bool, typer.Option("--labs-only", help="No ECG, no echo: many lab texts fast, to pre-train on.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Write a synthetic tri-modal cohort in MIMIC's file formats.
@@ -99,6 +102,7 @@ def synth(
         height=height,
         width=width,
         all_test=all_test,
+        labs_only=labs_only,
     )
     best = json.loads((out / "bayes.json").read_text())
     typer.echo(f"{patients} patients: {table}; a perfect model's figures on very many such: {out / 'bayes.json'}")

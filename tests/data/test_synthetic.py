@@ -74,6 +74,35 @@ def test_interrupted_run_resumes_and_other_settings_are_refused(small: Path) -> 
         write_cohort(small, PATIENTS, 4, workers=1, **TINY)
 
 
+def test_labs_alone_are_those_of_the_whole_cohort(small: Path, tmp_path: Path) -> None:
+    write_cohort(tmp_path, PATIENTS, 3, workers=1, labs_only=True)
+    few, many = (pd.read_parquet(directory / "cohort.parquet") for directory in (tmp_path, small))
+    files = ["ecg_path", "echo_paths", "echo_views"]
+    pd.testing.assert_frame_equal(few, many.drop(columns=files))
+    assert not list(tmp_path.rglob("*.dcm")) and not list(tmp_path.rglob("*.hea"))
+    for listed in ("ecg/record_list.csv", "echo/echo-record-list.csv", "views.csv"):
+        assert pd.read_csv(tmp_path / listed).empty
+    events = "hosp/labevents.csv.gz"
+    assert gzip.decompress((tmp_path / events).read_bytes()) == gzip.decompress((small / events).read_bytes())
+    reachable, whole = (json.loads((directory / "bayes.json").read_text()) for directory in (tmp_path, small))
+    assert reachable["hf_diagnosis"]["labs"] == whole["hf_diagnosis"]["labs"]
+    assert reachable["hf_diagnosis"]["labs+ecg"]["n"] == 0 and reachable["retrieval"] == {}
+    truth = pd.read_parquet(tmp_path / "truth.parquet")
+    assert truth["posterior.labs"].notna().all() and truth["posterior.ecg"].isna().all()
+    assert [len(views) for views in truth.views] == [0] * PATIENTS
+    with pytest.raises(ValueError, match="labs_only"):
+        write_cohort(tmp_path, PATIENTS, 3, workers=1)
+
+
+def test_a_cohort_that_does_not_say_labs_only_is_a_whole_one(tmp_path: Path) -> None:
+    write_cohort(tmp_path, 2, 3, workers=1, **TINY)
+    path = tmp_path / "synth.json"
+    told = json.loads(path.read_text())
+    del told["labs_only"]
+    path.write_text(json.dumps(told))
+    write_cohort(tmp_path, 2, 3, workers=1, **TINY)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"evidence": "weak"}, {"patients": 0}, {"height": 60}, {"width": 90, "height": 96}, {"seed": -1}]
 )

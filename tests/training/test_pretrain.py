@@ -97,6 +97,24 @@ def test_no_label_is_read(prepared_dir: Path, encoders: Path, monkeypatch: pytes
         assert all(torch.equal(first[name], second[name]) for name in first)  # the same seed as well
 
 
+def test_an_encoder_with_a_directory_of_its_own(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    """More lab texts than complete patients: `data.directory` is not read then, and where they lie is no setting."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(prepared_dir, elsewhere)
+    output = tmp_path / "encoders"
+    few = {"epochs": 2, "batch_size": 8}
+    own = {"labs": {**few, "directory": str(elsewhere)}, "ecg": None, "echo": None}
+    pretrain(settings(tmp_path / "not there", output, **own), progress=False)
+    first, second = weights(encoders / "labs"), weights(output / "labs")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    told = [json.loads((directory / "labs" / "pretrain.json").read_text())["told"] for directory in (encoders, output)]
+    assert told[0] == told[1]
+    record = elsewhere / "prepare.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "data_hash": "another"}))
+    with pytest.raises(ValueError, match="other settings or data"):
+        pretrain(settings(tmp_path / "not there", output, **own), progress=False)
+
+
 def test_encoders_have_learned_and_leave_a_record(prepared_dir: Path, encoders: Path) -> None:
     rows = load_prepared(prepared_dir)["train"].with_format(None)
     for modality in ("labs", "ecg", "echo"):

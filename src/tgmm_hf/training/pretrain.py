@@ -67,6 +67,8 @@ class ObjectiveArguments:
         mask_ratio: part of the values (labs; single items of histories), or of the patches (ecg, echo) that is hidden.
             Null: that of the encoder's configuration; 0.3 for labs.
         max_views: echo only: so many of a patient's views an epoch, drawn anew each time; all of them when null.
+        directory: a prepared data set of this encoder's own, in place of `data.directory`: of lab texts there may be
+            many more than of complete patients.
         precision: "float32", or "bfloat16" for mixed precision.
     """
 
@@ -78,6 +80,7 @@ class ObjectiveArguments:
     warmup_fraction: float = 0.05
     mask_ratio: float | None = None
     max_views: int | None = None
+    directory: str | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
@@ -155,10 +158,11 @@ def pretrain(arguments: PretrainArguments, *, progress: bool = True) -> dict[str
         FileNotFoundError: if there is no prepared data set.
         ValueError: if a stopped run had other settings, or nobody has the modality.
     """
-    prepared, data = read_data(arguments.data.directory)
+    sources = {name: own.directory or arguments.data.directory for name, own in arguments.objectives.items()}
+    data = {directory: read_data(directory) for directory in sources.values()}
     return {
-        modality: _pretrain_one(arguments, modality, prepared, data["data_hash"], progress)
-        for modality in arguments.objectives
+        modality: _pretrain_one(arguments, modality, data[directory][0], data[directory][1]["data_hash"], progress)
+        for modality, directory in sources.items()
     }
 
 
@@ -168,7 +172,7 @@ def _pretrain_one(
     own, out = arguments.objectives[modality], Path(arguments.output) / modality
     told = {
         "encoder": _own_settings(arguments.model, modality),
-        modality: asdict(own),
+        modality: {name: value for name, value in asdict(own).items() if name != "directory"},  # data_hash says it
         "seed": arguments.seed,
         "data_hash": data_hash,
     }
@@ -181,7 +185,10 @@ def _pretrain_one(
     _claim(scratch, told, arguments.resume)
     rows = {split: _who_have(prepared[split], modality) for split in SPLITS}
     if empty := [split for split in SPLITS if not len(rows[split])]:
-        raise ValueError(f"Nobody in the {' and the '.join(empty)} split of {arguments.data.directory} has {modality}.")
+        raise ValueError(
+            f"Nobody in the {' and the '.join(empty)} split of {own.directory or arguments.data.directory} has "
+            f"{modality}."
+        )
     started = time.time()
     set_seed(arguments.seed)
     config, tokenizer = _config_and_tokenizer(arguments, prepared)

@@ -233,8 +233,10 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
 
 
 def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
-    """Retrieval figures by pointwise mutual information, among patients with all three modalities."""
+    """Retrieval figures by pointwise mutual information, among patients with all three modalities; {} without any."""
     rows = np.flatnonzero(table.usable.all(axis=1))[:RETRIEVAL_POPULATION]
+    if not len(rows):
+        return {}
     grid = make_grid(EVIDENCE[evidence])
     parts = likelihoods(table.take(rows), grid)
     return {f"{a}->{b}": retrieval_scores(pointwise_mutual_information(grid, parts, a, b)) for a, b in DIRECTIONS}

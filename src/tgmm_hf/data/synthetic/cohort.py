@@ -20,10 +20,12 @@ from .evidence import (
     anomaly_of,
     draw_intended,
     draw_patient,
+    hide_modality,
+    mask_echo_parameters,
     stack,
     stream,
 )
-from .hospital import Identity, identity, open_tables, write_dictionaries, write_patient
+from .hospital import Identity, identity, open_tables, write_dictionaries, write_ecg_lists, write_patient
 from .layout import dicom_bytes, ecg_record_path, echo_dataset, echo_file_path, write_ecg
 from .render_ecg import RATE, SECONDS, render_ecg
 from .render_echo import Clip, render_clip
@@ -52,6 +54,7 @@ class Settings:
     width: int
     all_test: bool = False
     version: int = 2
+    labs_only: bool = False
 
 
 def write_cohort(
@@ -65,6 +68,7 @@ def write_cohort(
     height: int = 240,
     width: int = 320,
     all_test: bool = False,
+    labs_only: bool = False,
 ) -> Path:
     """Write a synthetic tri-modal cohort in MIMIC's file layouts, with its Bayes-optimal references.
 
@@ -81,6 +85,8 @@ def write_cohort(
         workers: processes that render.
         frames, height, width: size of the echo clips; 32 x 240 x 320 resembles MIMIC-IV-ECHO, smaller is faster.
         all_test: put every patient into the test split instead of splitting 5:1:1.
+        labs_only: nobody has an ECG or an echo, so that nothing is rendered: thousands of texts within seconds, to
+            pre-train a text encoder on.
 
     Returns:
         Path of `cohort.parquet`.
@@ -88,14 +94,19 @@ def write_cohort(
     Raises:
         ValueError: an argument is out of range, or `out` holds a cohort made with other settings.
     """
-    settings = Settings(seed, evidence, frames, height, width, all_test)
+    settings = Settings(seed, evidence, frames, height, width, all_test, labs_only=labs_only)
     check(settings, patients, workers)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     claim(out, settings)
     table = stack([draw_patient(seed, i, evidence) for i in range(patients)])
     splits = ["test"] * patients if all_test else split_patients(table.label, seed)
-    render_all(out, settings, patients, workers)
+    if labs_only:
+        hide_modality(table, "ecg")
+        table.views[:] = False
+        mask_echo_parameters(table)
+    else:
+        render_all(out, settings, patients, workers)
     write_tables(out, settings, table)
     reference = references(table, evidence)
     write_truth(out, settings, table, reference, splits)
@@ -123,7 +134,7 @@ def claim(out: Path, settings: Settings) -> None:
     """Write the settings file, or compare with the one there."""
     path, wanted = out / SETTINGS_FILE, asdict(settings)
     if path.exists():
-        found = json.loads(path.read_text())
+        found = {"labs_only": False} | json.loads(path.read_text())  # cohorts of version 0.1.0 do not say
         if found != wanted:
             raise ValueError(
                 f"{out} holds a cohort made with {found}, asked for {wanted}: choose another directory or delete it"
@@ -235,6 +246,9 @@ def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
             who, labs = patient_identity(settings, index), patient_labs(settings, index)
             rng = stream(settings.seed, index, STAYS)
             write_patient(tables, who, table.take(np.array([index])), labs, rng)
+            if settings.labs_only:
+                continue
+            write_ecg_lists(tables, who)
             when = who.echo_time.isoformat(" ", "seconds")
             study = {"subject_id": who.subject, "study_id": who.echo_study}
             tables["echo/echo-study-list.csv"].add(**study, study_datetime=when)
@@ -248,7 +262,6 @@ def write_manifest(out: Path, settings: Settings, table: Evidence, splits: list[
     rows = []
     for index, split in enumerate(splits):
         who, labs = patient_identity(settings, index), patient_labs(settings, index)
-        files = echo_files(settings, index, who)
         followed = bool(table.followed[index])
         rows.append(
             {
@@ -256,15 +269,23 @@ def write_manifest(out: Path, settings: Settings, table: Evidence, splits: list[
                 "patient_id": str(who.subject),
                 "split": split,
                 **{f"labs.{name}": value for name, value in labs.cells().items()},
-                "ecg_path": "ecg/" + ecg_record_path(who.subject, who.ecg_study),
-                "echo_paths": [f"echo/{path}" for path, _ in files],
-                "echo_views": [view for _, view in files],
+                **({} if settings.labs_only else file_columns(settings, index, who)),
                 "label.hf_diagnosis": int(table.label[index]),
                 "time.hf_risk": float(table.time[index]) if followed else None,
                 "event.hf_risk": int(table.event[index]) if followed else None,
             }
         )
     write_parquet(out / "cohort.parquet", rows)
+
+
+def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, object]:
+    """The manifest's columns of one patient's files."""
+    files = echo_files(settings, index, who)
+    return {
+        "ecg_path": "ecg/" + ecg_record_path(who.subject, who.ecg_study),
+        "echo_paths": [f"echo/{path}" for path, _ in files],
+        "echo_views": [view for _, view in files],
+    }
 
 
 def write_truth(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:

@@ -114,7 +114,7 @@ def write_dictionaries(tables: dict[str, TableWriter]) -> None:
 def write_patient(
     tables: dict[str, TableWriter], who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
 ) -> None:
-    """All rows of one patient in the hospital tables and in the ECG list."""
+    """All rows of one patient in the hospital tables."""
     stays, dod = stays_of(who, table, labs, rng)
     tables["hosp/patients.csv.gz"].add(
         subject_id=who.subject,
@@ -129,6 +129,10 @@ def write_patient(
     write_labevents(tables, who, labs)
     write_drugs(tables, who, labs, stays)
     write_omr(tables, who, labs)
+
+
+def write_ecg_lists(tables: dict[str, TableWriter], who: Identity) -> None:
+    """The rows of one patient's ECG in MIMIC-IV-ECG's lists."""
     ecg = {"subject_id": who.subject, "study_id": who.ecg_study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
     tables["ecg/record_list.csv"].add(**ecg, file_name=who.ecg_study, path=ecg_record_path(who.subject, who.ecg_study))
     tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz")  # no measurements: they would leak
