@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -36,6 +35,7 @@ from tgmm_hf.evaluation.summary import read_optimum, small_sample_warnings
 from tgmm_hf.evaluation.tables import as_csv, headline, tasks_of
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.checkpoints import discard
+from tgmm_hf.training.children import end_with_parent, run_child
 from tgmm_hf.training.train import PACKAGES, new_config, train, weights_of_sources
 from tgmm_hf.training.trunk_cache import read_cached
 
@@ -198,7 +198,7 @@ def _execute(run: GridRun, workers: int) -> str | None:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "Agg", **os.environ}
     with log.open("w") as output:
-        code = subprocess.run(child_command(spec), stdout=output, stderr=subprocess.STDOUT, env=environment).returncode
+        code = run_child(child_command(spec), output, environment)
         if code < 0:
             output.write(f"\nkilled by signal {-code}\n")
     if code != 0:
@@ -288,4 +288,5 @@ def _write(record: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     run_one(Path(sys.argv[1]))

@@ -1,0 +1,61 @@
+"""A child process: its exit status, and its end when its parent is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tgmm_hf.training.children import run_child
+
+CHILD = "from tgmm_hf.training.children import end_with_parent; end_with_parent(); "
+BEAT = """
+import time
+from pathlib import Path
+while True:
+    Path({beat!r}).write_text(str(time.time()))
+    time.sleep(0.05)
+"""
+PARENT = """
+import os, sys
+from tgmm_hf.training.children import run_child
+with open(os.devnull, "w") as output:
+    run_child([sys.executable, "-c", {child!r}], output, os.environ)
+"""
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_it_says_and_how_it_ended(tmp_path: Path, status: int) -> None:
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        script = f"{CHILD}import sys; print('said'); sys.exit({status})"
+        assert run_child([sys.executable, "-c", script], output, os.environ) == status
+    assert log.read_text() == "said\n"
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    child = CHILD + BEAT.format(beat=str(beat))
+    parent = subprocess.Popen([sys.executable, "-c", PARENT.format(child=child)], stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: beat.exists(), seconds=120)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    until(lambda: still(beat), seconds=30)
+
+
+def still(beat: Path) -> bool:
+    before = beat.read_text()
+    time.sleep(1)
+    return beat.read_text() == before
+
+
+def until(holds, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
