@@ -5,7 +5,6 @@ An engine yields every shard when it is written, in any order. The bytes are the
 
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from tgmm_hf.data.builder import RecordPreparer
+from tgmm_hf.data.children import end_with_parent
 from tgmm_hf.data.shards import Shard, write_shard
 
 Engine = Callable[[Sequence[Shard], RecordPreparer, Path, int | None], Iterator[Shard]]
@@ -60,15 +60,7 @@ def _start_worker(preparer: RecordPreparer, out: Path) -> None:
     global _worker
     _worker = (preparer, out)
     torch.set_num_threads(1)  # a view classifier would otherwise take all cores in every process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A pool's workers wait for work for ever when the process that they work for is killed, and hold their memory."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(shard: Shard) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from tgmm_hf.data.children import end_with_parent, run_child
 from tgmm_hf.data.files import whole_file, write_json
 from tgmm_hf.evaluation.evaluate import evaluate
 from tgmm_hf.evaluation.runs import (
@@ -35,7 +36,6 @@ from tgmm_hf.evaluation.summary import read_optimum, small_sample_warnings
 from tgmm_hf.evaluation.tables import as_csv, headline, tasks_of
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.checkpoints import discard
-from tgmm_hf.training.children import end_with_parent, run_child
 from tgmm_hf.training.train import PACKAGES, new_config, train, weights_of_sources
 from tgmm_hf.training.trunk_cache import read_cached
 

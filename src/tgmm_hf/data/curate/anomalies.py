@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tgmm_hf.data.children import end_with_parent
 from tgmm_hf.feature_extraction_ecg import FLAT_MV, IMPLAUSIBLE_MV, TINY_MV
 from tgmm_hf.reading_tgmm import RecordRefusedError, count_echo_frames, read_ecg, read_echo_clip
 
@@ -85,8 +86,13 @@ def _run(check: Callable[[Path], str | None], paths: list[Path], workers: int, u
         return
     # not "fork": the threads of DuckDB and PyTorch do not survive it
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         yield from progress(pool.map(check, paths, chunksize=8))
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    _quiet()
 
 
 def _quiet() -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from ...configuration_tgmm import VIEWS
+from ..children import end_with_parent
 from ..files import whole_file
 from .bayes import Reference, figures, population_figures, references
 from .evidence import (
@@ -175,7 +176,7 @@ def render_all(out: Path, settings: Settings, patients: int, workers: int) -> No
     """Render the files of every patient, `workers` at a time."""
     jobs = ((out, settings, index) for index in range(patients))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         chunk = max(1, min(8, patients // workers))
         for _ in tqdm(pool.map(render_patient, jobs, chunksize=chunk), total=patients, desc="synth", unit="patient"):
             pass

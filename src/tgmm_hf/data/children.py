@@ -1,5 +1,6 @@
-"""A process of its own for a piece of work, which ends when the one that waits for it ends, however that happens."""
+"""Processes that end when the one that waits for them ends, however that happens."""
 
+import multiprocessing
 import os
 import subprocess
 import threading
@@ -22,11 +23,18 @@ def run_child(command: Sequence[str], output: IO[str], environment: Mapping[str,
 
 
 def end_with_parent() -> None:
-    """End this process once its standard input closes; called by what `run_child` runs."""
+    """End this process with its parent: called first by what `run_child` runs, and by the workers of a pool.
+
+    Those would wait for work for ever when the process that they work for is killed, and hold their memory.
+    """
     threading.Thread(target=_wait, daemon=True).start()
 
 
 def _wait() -> None:
-    while os.read(STDIN, 1024):  # not sys.stdin, whose lock this thread would hold when the interpreter ends
-        pass
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    else:
+        while os.read(STDIN, 1024):  # not sys.stdin, whose lock this thread would hold when the interpreter ends
+            pass
     os._exit(1)

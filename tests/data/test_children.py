@@ -1,17 +1,18 @@
-"""A child process: its exit status, and its end when its parent is killed."""
+"""A child process: its exit status, and its end when its parent is killed; so for the workers of a pool."""
 
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
-from tgmm_hf.training.children import run_child
+from tgmm_hf.data.children import run_child
 
-CHILD = "from tgmm_hf.training.children import end_with_parent; end_with_parent(); "
+CHILD = "from tgmm_hf.data.children import end_with_parent; end_with_parent(); "
 BEAT = """
 import time
 from pathlib import Path
@@ -21,9 +22,21 @@ while True:
 """
 PARENT = """
 import os, sys
-from tgmm_hf.training.children import run_child
+from tgmm_hf.data.children import run_child
 with open(os.devnull, "w") as output:
     run_child([sys.executable, "-c", {child!r}], output, os.environ)
+"""
+
+POOL = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from tgmm_hf.data.children import end_with_parent
+from beating import beat
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context({method!r}), initializer=end_with_parent) as pool:
+        pool.submit(beat).result()
 """
 
 
@@ -40,6 +53,21 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     child = CHILD + BEAT.format(beat=str(beat))
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(child=child)], stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: beat.exists(), seconds=120)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    until(lambda: still(beat), seconds=30)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_so_do_the_workers_of_a_pool(tmp_path: Path, method: str) -> None:
+    beat = tmp_path / "beat"
+    body = textwrap.indent(BEAT.format(beat=str(beat)), "    ")
+    (tmp_path / "beating.py").write_text(f"def beat():\n{body}")
+    (tmp_path / "pool.py").write_text(POOL.format(method=method))
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")])
     try:
         until(lambda: beat.exists(), seconds=120)
     finally:
