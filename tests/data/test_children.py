@@ -53,11 +53,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     child = CHILD + BEAT.format(beat=str(beat))
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(child=child)], stdin=subprocess.DEVNULL)
-    try:
-        until(lambda: beat.exists(), seconds=120)
-    finally:
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
+    kill_once_there_is(beat, parent)
     until(lambda: still(beat), seconds=30)
 
 
@@ -68,12 +64,16 @@ def test_so_do_the_workers_of_a_pool(tmp_path: Path, method: str) -> None:
     (tmp_path / "beating.py").write_text(f"def beat():\n{body}")
     (tmp_path / "pool.py").write_text(POOL.format(method=method))
     parent = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")])
+    kill_once_there_is(beat, parent)
+    until(lambda: still(beat), seconds=30)
+
+
+def kill_once_there_is(beat: Path, parent: subprocess.Popen) -> None:
     try:
-        until(lambda: beat.exists(), seconds=120)
+        until(beat.exists, seconds=120)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    until(lambda: still(beat), seconds=30)
 
 
 def still(beat: Path) -> bool:
