@@ -16,9 +16,9 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, Au
 
 from tgmm_hf import EchoMvitModel, EchoMvitModelWithProjection, StMemForPreTraining, StMemModel
 from tgmm_hf.cli import main
-from tgmm_hf.configuration_tgmm import VIEWS
-from tgmm_hf.convert import SOURCES, convert
-from tgmm_hf.convert.loading import load_weights
+from tgmm_hf.hub.convert import SOURCES, convert
+from tgmm_hf.hub.convert.loading import load_weights
+from tgmm_hf.utils.names import VIEWS
 
 ECG = torch.randn(2, 12, 2250, generator=torch.Generator().manual_seed(0))
 

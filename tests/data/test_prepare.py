@@ -24,7 +24,7 @@ from cohort_files import FRAMES, SIZE, cohort_rows, write_clip, write_ecg, write
 from datasets import load_dataset
 from tiny_models import tiny_tokenizer
 
-from tgmm_hf.configuration_tgmm import VIEWS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data import engines as engines_module
 from tgmm_hf.data import prepare as prepare_module
 from tgmm_hf.data import shards as shards_module
@@ -32,8 +32,9 @@ from tgmm_hf.data.builder import RecordPreparer, TgmmCohort
 from tgmm_hf.data.export import export_parquet
 from tgmm_hf.data.manifest import ManifestError, read_manifest
 from tgmm_hf.data.prepare import dry_run, load_prepared, prepare
+from tgmm_hf.hub.push import NotForTheHubError, push_cohort
 from tgmm_hf.processing_tgmm import default_processor
-from tgmm_hf.publishing.push import NotForTheHubError, push_cohort
+from tgmm_hf.utils.names import VIEWS
 
 
 @pytest.fixture(scope="module")

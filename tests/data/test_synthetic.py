@@ -15,9 +15,8 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 
-from tgmm_hf.configuration_tgmm import SUBSETS, VIEWS
-from tgmm_hf.data.synthetic import bayes, cohort, write_cohort
-from tgmm_hf.data.synthetic.evidence import (
+from tgmm_hf.cohorts.synthetic import bayes, cohort, write_cohort
+from tgmm_hf.cohorts.synthetic.evidence import (
     EVIDENCE,
     PARAMETERS,
     VIEW_RATE,
@@ -28,7 +27,8 @@ from tgmm_hf.data.synthetic.evidence import (
     stack,
     stream,
 )
-from tgmm_hf.data.synthetic.render_echo import render_clip, sector
+from tgmm_hf.cohorts.synthetic.render_echo import render_clip, sector
+from tgmm_hf.utils.names import SUBSETS, VIEWS
 
 TINY = {"frames": 6, "height": 96, "width": 128}
 PATIENTS = 20  # holds anomalous patients 7 (flat ECG) and 18 (5-s ECG)

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
-from tgmm_hf.encoders_tgmm import load_encoder
+from tgmm_hf.encoders.encoder_loading import load_encoder
 from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
-from tgmm_hf.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training import pretrain as module

@@ -15,14 +15,15 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
-from tgmm_hf.evaluation.figures import differences_figure
 from tgmm_hf.evaluation.metrics import ALL_AGREE
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
-from tgmm_hf.training import reproduce as module
-from tgmm_hf.training.reproduce import read_plan, reproduce
+from tgmm_hf.experiments import reproduce as module
+from tgmm_hf.experiments.reproduce import read_plan, reproduce
+from tgmm_hf.reports.figures import differences_figure
+from tgmm_hf.utils.names import MODALITIES
 
 TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
 ROWS: dict[str, dict[str, Any] | None] = {

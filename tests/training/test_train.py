@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import smallest_model
 
-from tgmm_hf.configuration_tgmm import SUBSETS
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _store_baselines, claim_training_directory, train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
+from tgmm_hf.utils.names import SUBSETS
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}

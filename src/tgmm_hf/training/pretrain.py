@@ -28,20 +28,21 @@ from transformers import (
     set_seed,
 )
 
-from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.collator import Row, TgmmCollator
-from tgmm_hf.data.files import write_json
 from tgmm_hf.data.tokenizer import cohort_tokenizer
+from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
-from tgmm_hf.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
-from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, parse_dataclass, read_settings
 from tgmm_hf.training.checkpoints import discard, last_checkpoint
+from tgmm_hf.training.frozen_features_cache import NO_MATTER
 from tgmm_hf.training.saving import whole_directory
 from tgmm_hf.training.train import PACKAGES, SPLITS, new_config, read_data
 from tgmm_hf.training.trainer import EpochCollator
-from tgmm_hf.training.trunk_cache import NO_MATTER
+from tgmm_hf.utils.files import write_json
+from tgmm_hf.utils.names import MODALITIES
 
 COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "clip_views", "clip_frames")}
 """Columns of prepared rows that each objective reads; those of labels never."""

@@ -19,12 +19,12 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, set_seed
 
-from tgmm_hf.configuration_tgmm import MODALITIES, SUBSETS, TgmmConfig, check_task, encoder_config
+from tgmm_hf.configuration_tasks import check_task
+from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.data.files import write_json
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
-from tgmm_hf.encoders_tgmm import describe_sources, load_encoder
+from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
 from tgmm_hf.evaluation.predictions import load_trained
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
@@ -34,10 +34,12 @@ from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
+from tgmm_hf.training.frozen_features_cache import CONTENTS, TrunkCache, TrunkCollator
 from tgmm_hf.training.processes import Together
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
-from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
+from tgmm_hf.utils.files import write_json
+from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 logger = logging.getLogger(__name__)
 
