@@ -1,0 +1,1 @@
+"""Helpers that every other part of the package may import."""
