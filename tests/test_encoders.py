@@ -372,9 +372,10 @@ def test_only_the_files_of_a_classifier_are_copied(encoders, tmp_path):
     target = tmp_path / "model" / "view_classifier"
     target.mkdir(parents=True)
     (target / "model-00001-of-00002.safetensors").write_text("of an earlier one")
+    (target / "notes.txt").write_text("somebody's own")
     StoredViewClassifier(source).copy_to(tmp_path / "model")
     names = {path.name for path in target.iterdir()}
-    assert names == {"config.json", "preprocessor_config.json", "model.safetensors", "README.md"}
+    assert names == {"config.json", "preprocessor_config.json", "model.safetensors", "README.md", "notes.txt"}
 
 
 def test_missing_weights_are_refused(encoders, tmp_path):

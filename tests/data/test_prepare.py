@@ -615,6 +615,7 @@ def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monk
     rows = rows[:7]
     rows[1]["label.hf_diagnosis"] = 0
     write_manifest(table, rows)
+    (out / "train" / "00007.json").write_text('{"note": "somebody\'s own"}')
     with pytest.raises(FileExistsError, match="overwrite"):
         prepare(table, out, processor, root=cohort)
     assert len(load_prepared(out)["train"]) == 6
@@ -622,6 +623,7 @@ def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monk
     assert second["data_hash"] != first["data_hash"]
     train = load_prepared(out)["train"].with_format(None)
     assert train["id"] == ["a0", "a1", "a2", "a5", "a6"]  # the surplus shard of the longer table is gone
+    assert sorted(path.name for path in (out / "train").glob("*.json"))[-2:] == ["00002.json", "00007.json"]
     assert train["label_hf_diagnosis"][1] == 0
 
 

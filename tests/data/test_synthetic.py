@@ -74,6 +74,14 @@ def test_interrupted_run_resumes_and_other_settings_are_refused(small: Path) -> 
         write_cohort(small, PATIENTS, 4, workers=1, **TINY)
 
 
+def test_files_that_synth_did_not_write_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "hosp").mkdir()
+    (tmp_path / "hosp" / "patients.csv.gz").write_bytes(b"of MIMIC-IV")
+    with pytest.raises(FileExistsError, match="holds hosp, which"):
+        write_cohort(tmp_path, PATIENTS, 3, workers=1, labs_only=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["hosp", "patients.csv.gz"]
+
+
 def test_labs_alone_are_those_of_the_whole_cohort(small: Path, tmp_path: Path) -> None:
     write_cohort(tmp_path, PATIENTS, 3, workers=1, labs_only=True)
     few, many = (pd.read_parquet(directory / "cohort.parquet") for directory in (tmp_path, small))

@@ -195,6 +195,23 @@ def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monk
         pretrain(other, progress=False)
 
 
+def test_a_directory_of_others_is_refused_before_any_work(
+    prepared_dir: Path, encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "read_data", None)
+    shutil.copytree(encoders, tmp_path / "encoders")
+    anew = settings(prepared_dir, tmp_path / "encoders", resume="never")
+    with pytest.raises(TypeError, match="NoneType"):  # all three may be replaced: the work starts
+        pretrain(anew)
+    (tmp_path / "encoders" / "ecg" / "notes.txt").write_text("somebody's own")
+    with pytest.raises(FileExistsError, match=r"ecg holds 1 entry .*notes\.txt"):
+        pretrain(anew)
+    (tmp_path / "encoders" / "ecg" / "notes.txt").unlink()
+    (tmp_path / "encoders" / "echo-training" / "notes.txt").write_text("somebody's own")
+    with pytest.raises(FileExistsError, match=r"echo-training holds 1 entry .*notes\.txt"):
+        pretrain(anew)
+
+
 def _killed_after_one_epoch(arguments: PretrainArguments) -> None:
     save = Trainer._save_checkpoint
 

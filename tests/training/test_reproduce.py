@@ -137,6 +137,16 @@ def test_a_stopped_run_keeps_its_checkpoints_and_one_of_other_settings_does_not(
     assert not checkpoint.exists()
 
 
+def test_the_directory_of_a_run_with_other_files_is_not_discarded(stubbed: Path) -> None:
+    reproduce(write_plan(stubbed), progress=False)
+    notes = stubbed / "out/runs/TGMM/seed0/notes.txt"
+    notes.write_text("somebody's own")
+    ran(stubbed)
+    with pytest.raises(FileExistsError, match=r"seed0 holds 1 entry .*notes\.txt"):
+        reproduce(write_plan(stubbed, bootstrap=99), progress=False)
+    assert notes.is_file() and ran(stubbed) == []
+
+
 def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
     reproduce(write_plan(stubbed), progress=False)
     tables = {path.stem: pd.read_csv(path) for path in (stubbed / "out/tables").iterdir()}

@@ -335,7 +335,9 @@ def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
     wanted = {shard.path(out, suffix) for shard in shards for suffix in (".arrow", ".json")}
     for split in SPLITS:
         for path in (out / split).glob("[0-9]*.*"):
-            if path not in wanted and path.suffix in (".arrow", ".json"):
+            state = read_json(path.with_suffix(".json"))
+            ours = state is None or "fingerprint" in state  # none: its writing was cut short
+            if path not in wanted and path.suffix in (".arrow", ".json") and ours:
                 path.unlink(missing_ok=True)
 
 

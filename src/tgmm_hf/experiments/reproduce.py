@@ -37,7 +37,7 @@ from tgmm_hf.training.checkpoints import discard
 from tgmm_hf.training.frozen_features_cache import read_cached
 from tgmm_hf.training.train import PACKAGES, new_config, train, weights_of_sources
 from tgmm_hf.utils.child_process import end_with_parent, run_child
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import claim_directory, whole_file, write_json
 
 NOTES = (
     "Cells: mean ± standard deviation over the seeds; one seed has none. The same patients are trained on and tested "
@@ -102,11 +102,27 @@ class GridRun:
     def evaluation(self) -> Path:
         return self.directory / "evaluation"
 
+    def is_of_other_settings(self) -> bool:
+        """Whether the run's directory holds a run of other settings or data."""
+        spec = self.directory / "spec.json"
+        return spec.is_file() and replace(self, spec=json.loads(spec.read_text())).fingerprint != self.fingerprint
+
     def is_done(self) -> bool:
         done = self.directory / "done.json"
         if not done.is_file() or not (self.evaluation / "metrics.json").is_file():
             return False
         return bool(json.loads(done.read_text())["fingerprint"] == self.fingerprint)
+
+
+RUN_FILES = (
+    r"(spec|done)\.json",
+    r"log\.txt",
+    r"model/",
+    r"model-training/",
+    r"evaluation/",
+    r"\..+-[0-9a-f]{32}",
+)
+"""What the directory of one run holds, for `claim_directory`; the last is a file whose writing was cut short."""
 
 
 def read_plan(path: str | Path) -> tuple[Plan, list[GridRun]]:
@@ -162,10 +178,14 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
         The content of ``reproduce.json``; `runs` says which failed, and why.
 
     Raises:
+        FileExistsError: if the directory of a run that would be started over holds files that no run writes.
         ValueError: if the plan is wrong.
     """
     plan, runs = read_plan(path)
     waiting = [run for run in runs if not run.is_done()]
+    for run in waiting:
+        if run.is_of_other_settings():
+            claim_directory(run.directory, RUN_FILES, keep=[path])
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="runs", disable=not progress) as bar,
@@ -190,8 +210,8 @@ def child_command(spec: Path) -> list[str]:
 def _execute(run: GridRun, workers: int) -> str | None:
     """Train and evaluate in a process of its own; None, or the last line of what it said before it failed."""
     spec, log = run.directory / "spec.json", run.directory / "log.txt"
-    if spec.is_file() and replace(run, spec=json.loads(spec.read_text())).fingerprint != run.fingerprint:
-        discard(run.directory)  # of other settings or data; a run that was stopped keeps its checkpoints
+    if run.is_of_other_settings():
+        discard(run.directory)  # a run that was stopped keeps its checkpoints
     run.directory.mkdir(parents=True, exist_ok=True)
     write_json(spec, run.spec)
     started = time.time()

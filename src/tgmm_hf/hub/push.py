@@ -11,26 +11,9 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
 from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
+from tgmm_hf.training.saving import MODEL_FILES
 
-MODEL_FILES = (
-    r"config\.json",
-    r"model(-\d{5}-of-\d{5})?\.safetensors",
-    r"model\.safetensors\.index\.json",
-    r"processor_config\.json",
-    r"preprocessor_config\.json",
-    r"tokenizer(_config)?\.json",
-    r"special_tokens_map\.json",
-    r"added_tokens\.json",
-    r"vocab\.(txt|json)",
-    r"merges\.txt",
-    r"[a-z_]+\.py",
-    r"README\.md",
-    r"LICENSE",
-    r"run\.json",
-    r"view_classifier/(config|preprocessor_config)\.json",
-    r"view_classifier/model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?",
-    r"view_classifier/(README\.md|[a-z_]+\.py)",
-)
+PUSHED_FILES = (*MODEL_FILES, r"[a-z_]+\.py", r"view_classifier/[a-z_]+\.py")
 """What a saved model may hold; anything else may be a patient's, and is refused by name."""
 
 KEPT_AT_HOME = {"run.json"}
@@ -168,7 +151,7 @@ def model_files(directory: Path) -> list[Path]:
         raise FileNotFoundError(f"There is no directory {directory}.")
     files = sorted(path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
     relative = [path.relative_to(directory).as_posix() for path in files]
-    _refuse_unknown(directory, files, relative, MODEL_FILES)
+    _refuse_unknown(directory, files, relative, PUSHED_FILES)
     names = set(relative)
     missing = [name for name in NEEDED if name not in names]
     if not any(name.endswith(".safetensors") for name in names):

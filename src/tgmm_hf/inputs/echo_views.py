@@ -155,9 +155,9 @@ class StoredViewClassifier:
         folder = folder / self.subfolder
         if folder.resolve() == target.resolve():
             return
-        if target.exists():
-            shutil.rmtree(target)
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
+        for path in _files(target):  # of an earlier classifier; other files there are somebody's own
+            path.unlink()
         for path in _files(folder):
             shutil.copyfile(path, target / path.name)
 

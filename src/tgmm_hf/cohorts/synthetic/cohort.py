@@ -45,6 +45,7 @@ IDENTITY, LABS, ECG, STAYS, ECHO = 1, 2, 3, 4, 10
 SPLITS = ("train", "validation", "test")
 SPLIT_SHARES = (5, 1, 1)
 SETTINGS_FILE = "synth.json"
+WRITTEN = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json")
 MIN_HEIGHT = 96
 """Below this the text outside the sector survives EchoPrime's sector mask, which erodes by ten pixels."""
 CORRUPT_BYTES = 1500
@@ -100,6 +101,7 @@ def write_cohort(
         Path of `cohort.parquet`.
 
     Raises:
+        FileExistsError: `out` holds files of these names that `tgmm synth` did not write.
         ValueError: an argument is out of range, or `out` holds a cohort made with other settings.
     """
     settings = Settings(seed, evidence, frames, height, width, all_test, labs_only=labs_only)
@@ -148,6 +150,11 @@ def claim(out: Path, settings: Settings) -> None:
                 f"{out} holds a cohort made with {found}, asked for {wanted}: choose another directory or delete it"
             )
         return
+    if foreign := [name for name in WRITTEN if (out / name).exists()]:
+        raise FileExistsError(
+            f"{out} has no {SETTINGS_FILE} but holds {', '.join(foreign)}, which `tgmm synth` would write over. These "
+            "may be real patients' files. Name a new directory."
+        )
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1) + "\n")
 

@@ -12,6 +12,7 @@ from tgmm_hf.hub.convert.sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
 from tgmm_hf.training.saving import whole_directory
+from tgmm_hf.utils.files import claim_directory, whole_directory
 
 KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales to 0-1 first, we do not
 
@@ -40,7 +41,7 @@ def convert(
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        FileExistsError: the destination exists and is not an empty directory.
+        FileExistsError: the destination exists and is not an empty directory, or it holds the current directory.
         ValueError: unknown kind, terms not acknowledged, a file that cannot be loaded, or (`ConversionError`) tensors
             that do not fit; all of them are listed.
     """
@@ -57,8 +58,9 @@ def convert(
     checkpoint, destination = Path(checkpoint), Path(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} is there already: remove it, or name another directory.")
+    claim_directory(destination, ())  # an empty directory may still be the current or the home directory
     converted = _convert(kind, load_weights(checkpoint, allow_pickle), keep_head)
-    with whole_directory(destination) as building:
+    with whole_directory(destination, ()) as building:
         converted.model.save_pretrained(building)
         processor_for(kind, converted.model.config).save_pretrained(building)
         (building / "README.md").write_text(model_card(kind, source, checkpoint, converted), encoding="utf-8")
