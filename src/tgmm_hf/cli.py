@@ -369,7 +369,7 @@ def evaluate(
 
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
-    from tgmm_hf.evaluation.evaluate import evaluate as evaluate_model
+    from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
 
     _check_model(model)
     evaluate_model(
@@ -413,7 +413,7 @@ def baselines(
     Example: tgmm baselines demo/data --out demo/baselines --model demo/model
     """
     try:
-        from tgmm_hf.evaluation.simple_models import evaluate_baselines, table_rows
+        from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models, table_rows
     except ImportError as error:
         raise ImportError(f"tgmm baselines needs pip install 'tgmm-hf[baselines]' ({error}).") from error
 
@@ -421,7 +421,7 @@ def baselines(
         _check_model(model)
     if lvef is not None and lvef.is_dir():
         lvef = lvef / "cohort.parquet"
-    record = evaluate_baselines(data, out, model=model, lvef=lvef, seed=seed, bootstrap=bootstrap)
+    record = evaluate_simple_models(data, out, model=model, lvef=lvef, seed=seed, bootstrap=bootstrap)
     header, rows = table_rows(record)
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     for line in [header, *rows]:
