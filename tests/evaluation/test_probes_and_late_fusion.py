@@ -19,7 +19,8 @@ from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
-from tgmm_hf.evaluation.simple_models import PROBE_CS, evaluate_baselines
+from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models
+from tgmm_hf.evaluation.simple_models import PROBE_CS
 from tgmm_hf.evaluation.unseen import SEEN, UNKNOWN, training_directory
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
@@ -94,7 +95,7 @@ def data(saved, tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(saved, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    record = evaluate_baselines(data, out, model=saved[0], bootstrap=20, progress=False)
+    record = evaluate_simple_models(data, out, model=saved[0], bootstrap=20, progress=False)
     return record, pd.read_parquet(out / "predictions.parquet")
 
 
@@ -248,7 +249,7 @@ def test_test_patients_that_the_model_was_trained_on_are_refused(saved, data, re
     (saved[0] / "run.json").write_text(json.dumps(run))
     try:
         with pytest.raises(ValueError, match="1 of the patients to be scored were in a training"):
-            evaluate_baselines(data, tmp_path / "out", model=directory, progress=False)
+            evaluate_simple_models(data, tmp_path / "out", model=directory, progress=False)
     finally:
         (saved[0] / "run.json").unlink()
     assert not (tmp_path / "out").exists()
