@@ -3,6 +3,7 @@
 import pytest
 from fake_model import optimum_table
 
+from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.predictions import FULL
 
 

@@ -156,7 +156,7 @@ def test_a_probe_is_the_regression_of_scikit_learn_on_the_encoders_summaries(sav
     assert entry["trained_on"] == len(known["train"])
 
 
-def test_probes_find_what_the_records_hold(result):
+def test_probes_find_what_the_recordings_hold(result):
     diagnosis, risk = result[0]["tasks"]["hf_diagnosis"], result[0]["tasks"]["hf_risk"]
     assert diagnosis["ECG probe"]["auc"] > 0.65 and diagnosis["echo probe"]["auc"] > 0.65
     assert risk["ECG probe"]["c_index"] > 0.6  # the pace of the ECG is the hazard

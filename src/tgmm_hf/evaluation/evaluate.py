@@ -142,7 +142,19 @@ def compute_evaluation(
         )
 
     predictions = predict(prepared[split])
-    metrics = {
+    tasks, sampling = model.config.tasks, {"seed": settings.seed, "replicates": settings.bootstrap}
+    figures = compute_metrics(
+        predictions,
+        tasks,
+        validation=None if chosen_on is None else predict(chosen_on, source=settings.validation or data_dir),
+        groups=describe_rows(prepared[split]),
+        truth=truth,
+        reference=reference,
+        sensitivity=settings.sensitivity,
+        temperature=settings.temperature,
+        **sampling,
+    )
+    metrics: dict[str, Any] = {
         "model": name,
         "data": str(Path(data_dir).name),
         "data_hash": data_hash,
@@ -152,29 +164,11 @@ def compute_evaluation(
         "synthetic": settings.bayes is not None,
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
         "training": _training(directory),
-        **compute_metrics(
-            predictions,
-            model.config.tasks,
-            validation=None if chosen_on is None else predict(chosen_on, source=settings.validation or data_dir),
-            groups=describe_rows(prepared[split]),
-            truth=truth,
-            reference=reference,
-            sensitivity=settings.sensitivity,
-            temperature=settings.temperature,
-            seed=settings.seed,
-            replicates=settings.bootstrap,
-        ),
+        **figures,
         "versions": package_versions("scipy"),
     }
     if settings.worse_inputs:
-        metrics["robustness"] = robustness(
-            predict,
-            prepared[split],
-            predictions,
-            model.config.tasks,
-            seed=settings.seed,
-            replicates=settings.bootstrap,
-        )
+        metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
     metrics["warnings"] = [*warnings, *doubts, *metrics["warnings"]]
     return Evaluation(metrics, predictions)
 

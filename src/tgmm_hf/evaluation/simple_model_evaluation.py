@@ -24,7 +24,7 @@ from tgmm_hf.evaluation.calibration import choose_operating_point
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
 from tgmm_hf.evaluation.headline_figures import KNOWN_IF, OUTCOME, SCORE
 from tgmm_hf.evaluation.late_fusion import Scored, fuse, with_scores
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc, bootstrap_draws
+from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, auc, bootstrap_draws
 from tgmm_hf.evaluation.outputs import write_figures_json, write_text
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.simple_model_features import column, read_features, read_lvef
@@ -133,20 +133,40 @@ def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-model
     }
     predictions: list[pd.DataFrame] = []
     for task in _tasks(prepared):
-        entries: dict[str, Any] = {}
-        scored: dict[str, Scored] = {}
-        for name, step in _steps(task, features, single, scored):
-            try:
-                about, admissions = step()
-                entries[name] = about | _figures(task.kind, admissions, seed, bootstrap)
-            except UndefinedFigureError as error:
-                entries[name] = {"missing": str(error)}
-                continue
-            scored[name] = admissions
-            predictions.append(scored[name]["test"].assign(task=task.name, baseline=name))
+        entries, scored = _evaluate_task(task, features, single, Bootstrap(seed, bootstrap))
         result["tasks"][task.name] = entries
+        predictions += [rows["test"].assign(task=task.name, baseline=name) for name, rows in scored.items()]
     _write(result, predictions, Path(out_dir))
     return result
+
+
+def _evaluate_task(
+    task: _Task,
+    features: Mapping[str, Mapping[str, pd.DataFrame]],
+    single: SingleModality | None,
+    bootstrap: Bootstrap,
+) -> tuple[dict[str, Any], dict[str, Scored]]:
+    """Fit and score every simple model of a task.
+
+    Args:
+        task: The task with its outcomes.
+        features: Feature set -> split -> one row per admission.
+        single: Summaries and answers of a saved model. None if there is no model.
+        bootstrap: Seed and number of resamples.
+
+    Returns:
+        Simple model -> figures or `missing`; and simple model -> scored admissions, if it has figures.
+    """
+    entries: dict[str, Any] = {}
+    scored: dict[str, Scored] = {}
+    for name, step in _steps(task, features, single, scored):
+        try:
+            about, admissions = step()
+            entries[name] = about | _figures(task.kind, admissions, bootstrap)
+            scored[name] = admissions
+        except UndefinedFigureError as error:
+            entries[name] = {"missing": str(error)}
+    return entries, scored
 
 
 def _tasks(prepared: DatasetDict) -> Iterator[_Task]:
@@ -226,10 +246,10 @@ def _fuse_answers(single: SingleModality | None, task: _Task) -> tuple[dict[str,
     return fuse(task.kind, single.answers[task.name, task.kind], task.outcomes)
 
 
-def _figures(kind: str, scored: Scored, seed: int, bootstrap: int) -> dict[str, Any]:
+def _figures(kind: str, scored: Scored, bootstrap: Bootstrap) -> dict[str, Any]:
     """Compute the figures of the test admissions. Threshold and risk cut are chosen on the validation admissions."""
     validation, test = scored["validation"], scored["test"]
-    draws = bootstrap_draws(test["patient_id"], test[OUTCOME[kind]], bootstrap, seed)
+    draws = bootstrap_draws(test["patient_id"], test[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
     entry: dict[str, Any] = {"n": len(test), "patients": int(test["patient_id"].nunique())}
     if kind == "diagnosis":
         point = choose_operating_point(validation["probability"].to_numpy(), validation["positive"].to_numpy())
