@@ -1,6 +1,7 @@
-"""Evaluate one model on one prepared split: compute the figures, and write them as data files.
+"""Evaluate one model on one prepared split.
 
-`reports.evaluation_report.evaluate_with_report` does the same and also draws the figures and the HTML page.
+`outputs.write_outputs` writes the result as data files, `reports.evaluation_report.write_report` as figures and a page.
+`reports.evaluation_report.evaluate_with_report` does all three.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from datasets import Dataset, DatasetDict
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.optimum import read_optimum
-from tgmm_hf.evaluation.outputs import write_outputs
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions, load_trained
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
@@ -67,36 +67,6 @@ class Evaluation:
 
     metrics: dict[str, Any]
     predictions: Predictions
-
-
-def evaluate(
-    model: Any,
-    data_dir: str | Path,
-    out_dir: str | Path,
-    *,
-    processor: Any = None,
-    read: Reader | None = None,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Evaluate a model under all seven modality subsets and write the figures as data files.
-
-    Writes `predictions.parquet`, `embeddings.npz` (if there is a retrieval task), `metrics.txt`, `tables/*.csv` and
-    last `metrics.json`. Each file is written whole or not at all.
-
-    Args:
-        model: As in `compute_evaluation`.
-        data_dir: As in `compute_evaluation`.
-        out_dir: Directory to write.
-        processor: As in `compute_evaluation`.
-        read: As in `compute_evaluation`.
-        **settings: Fields of `EvaluationSettings`.
-
-    Returns:
-        The content of `metrics.json`.
-    """
-    evaluation = compute_evaluation(model, data_dir, EvaluationSettings(**settings), processor=processor, read=read)
-    write_outputs(evaluation.metrics, evaluation.predictions, Path(out_dir))
-    return evaluation.metrics
 
 
 def compute_evaluation(

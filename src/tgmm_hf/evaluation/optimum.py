@@ -38,7 +38,7 @@ def read_optimum(bayes: str | Path) -> tuple[pd.DataFrame | None, dict[str, Any]
         path = path / "bayes.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no {path}. The best reachable figures are only known for a synthetic cohort: name a directory "
+            f"There is no {path}: the best reachable figures are only known for a synthetic cohort. Name a directory "
             "that `tgmm synth` wrote."
         )
     truth = path.with_name("truth.parquet")

@@ -25,7 +25,10 @@ from tgmm_hf.utils.files import whole_file
 
 
 def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
-    """Write the data files of an evaluation. `metrics.json` is last: if it exists, all other files are complete.
+    """Write the data files of an evaluation.
+
+    They are `predictions.parquet`, `embeddings.npz` (if there is a retrieval task), `metrics.txt`, `tables/*.csv` and
+    last `metrics.json`: if it exists, all other files are complete. Each file is written whole or not at all.
 
     Args:
         metrics: The content of metrics.json.

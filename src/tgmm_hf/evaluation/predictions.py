@@ -38,8 +38,8 @@ def load_trained(model: str) -> TgmmModel:
     loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True)
     if unknown := sorted(info["unexpected_keys"]):
         raise ValueError(
-            f"{model} has {len(unknown)} weights that this version of tgmm-hf does not know and would leave out "
-            f"({', '.join(unknown[:3])}). Use the version that saved the model, or the code beside the weights "
+            f"{model} has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) "
+            "and would leave out. Use the version that saved the model, or the code beside the weights "
             "(trust_remote_code), or train again."
         )
     if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):

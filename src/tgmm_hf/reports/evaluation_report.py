@@ -78,7 +78,7 @@ def evaluate_with_report(
 ) -> dict[str, Any]:
     """Evaluate a model and write everything: the data files, the figures and the HTML page.
 
-    Writes the files of `tgmm_hf.evaluation.evaluate.evaluate` and of `write_report`. `metrics.json` is last: if it
+    Writes the files of `write_report` and of `tgmm_hf.evaluation.outputs.write_outputs`. `metrics.json` is last: if it
     exists, all other files are complete.
 
     Args:
