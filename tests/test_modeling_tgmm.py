@@ -9,7 +9,8 @@ from tiny_models import only, random_batch, random_labels, smallest_config, smal
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.layers.fusion import MedFlexFusion, TgmmEncoded, drop_modalities, mix
+from tgmm_hf.layers.encoded_batch import TgmmEncoded, hide_modalities
+from tgmm_hf.layers.fusion import MedFlexFusion, mix
 from tgmm_hf.layers.pooling import TgmmStandardise
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
 from tgmm_hf.utils.names import MODALITIES, SLOTS, SUBSETS
@@ -323,7 +324,7 @@ def test_half_precision_keeps_what_patients_differ_by(tmp_path):
 def test_modality_dropout_always_leaves_one():
     torch.manual_seed(0)
     present = {name: torch.tensor([True, name == "ecg", False]).repeat(200) for name in MODALITIES}
-    dropped = drop_modalities(TgmmEncoded({}, present), 0.9).present
+    dropped = hide_modalities(TgmmEncoded({}, present), 0.9).present
     stacked = torch.stack([dropped[name] for name in MODALITIES], 1).reshape(200, 3, 3)
     assert stacked[:, 0].any(1).all() and not stacked[:, 0].all()
     assert stacked[:, 1].tolist() == [[False, True, False]] * 200

@@ -291,7 +291,7 @@ def test_risks_by_day_that_are_worse_than_the_incidence_are_warned_of(prediction
     own = predictions.scored("hf_risk", FULL)
     baseline = fit_baseline_hazards(own["risk"].to_numpy(), own["time"].to_numpy(), own["event"].to_numpy())
     baseline["risk_center"] -= shift  # everybody's risk is far too high; the ranks stay
-    tasks = TASKS | {"hf_risk": TASKS["hf_risk"] | {"baselines": {FULL: baseline}}}
+    tasks = TASKS | {"hf_risk": TASKS["hf_risk"] | {"baseline_hazards": {FULL: baseline}}}
     metrics = compute_metrics(predictions, tasks, replicates=20)
     day = metrics["hf_risk"][FULL]["by_day"]["365"]
     assert (day["brier"] > day["brier_of_incidence"]) is (shift > 0)

@@ -187,9 +187,9 @@ def test_baseline_in_the_configuration_survives_saving(tmp_path):
     risk, time, event = generator.normal(size=50), generator.exponential(300, 50), generator.integers(0, 3, 50)
     baseline = fit_baseline_hazards(risk, time, event)
     config = TgmmConfig.tiny()
-    config.tasks["hf_risk"]["baselines"] = {"labs": baseline}
+    config.tasks["hf_risk"]["baseline_hazards"] = {"labs": baseline}
     config.save_pretrained(tmp_path)
-    loaded = TgmmConfig.from_pretrained(tmp_path).tasks["hf_risk"]["baselines"]["labs"]
+    loaded = TgmmConfig.from_pretrained(tmp_path).tasks["hf_risk"]["baseline_hazards"]["labs"]
     np.testing.assert_array_equal(
         cumulative_incidence([0.5, -2], loaded, [100, 200]), cumulative_incidence([0.5, -2], baseline, [100, 200])
     )

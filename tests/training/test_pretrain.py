@@ -250,7 +250,7 @@ def run_from(encoders: Path, prepared_dir: Path, output: Path, **model: Any) -> 
 def test_a_training_starts_from_the_encoders(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     run = run_from(encoders, prepared_dir, tmp_path / "model", trainable_layers=1)
     model, processor = build(run, load_prepared(prepared_dir))
-    for modality, encoder in model._encoders().items():
+    for modality, encoder in model.encoders.items():
         stored = weights(encoders / modality)
         assert all(torch.equal(value, stored[name]) for name, value in encoder.state_dict().items())
     assert len(processor.tokenizer) == model.config.labs_config.vocab_size

@@ -78,6 +78,7 @@ class TgmmAttentionPool(nn.Module):
         self.project = (
             nn.Identity() if encoder_width == config.hidden_size else nn.Linear(encoder_width, config.hidden_size)
         )
+        self.encoder_width = encoder_width
         self.num_tokens = config.num_fusion_tokens
         if self.num_tokens > 1:
             self.queries = nn.Parameter(torch.zeros(self.num_tokens, config.hidden_size))
