@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..layers.encoded_batch import TgmmEncoded
-from .branches import Branch, EcgBranch, EchoBranch, LabsBranch, pool_parts, read_inputs
+from .branches import Branch, EcgBranch, EchoBranch, LabsBranch, count_patients, pool_parts, sort_inputs
 from .freezing import FreezableEncoders
 
 
