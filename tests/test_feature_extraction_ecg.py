@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.signal import resample
 
-from tgmm_hf.configuration_tgmm import LEADS
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.reading_tgmm import EcgRecord, RecordRefusedError
+from tgmm_hf.inputs.ecg_reading import EcgRecord
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.names import LEADS
 
 RATE = 500
 

@@ -13,11 +13,12 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, generate_uid
 
-from tgmm_hf import image_processing_echo
-from tgmm_hf.configuration_tgmm import VIEWS
-from tgmm_hf.image_processing_echo import EchoImageProcessor, is_study_batch
-from tgmm_hf.pixels_echo import sector_mask
-from tgmm_hf.reading_tgmm import EchoClip, RecordRefusedError, read_echo_clip
+from tgmm_hf.inputs import image_processing_echo
+from tgmm_hf.inputs.echo_pixels import sector_mask
+from tgmm_hf.inputs.echo_reading import EchoClip, read_echo_clip
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
+from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.names import VIEWS
 
 
 def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int = 0, colour: bool = False) -> np.ndarray:
@@ -427,8 +428,8 @@ np.savez(directory + "/output.npz", echo=clips, ecg=values)
 
 def test_loads_from_a_repository_alone(tmp_path, processor, clip):
     """Without the package and without torchvision, in a fresh process; identical outputs."""
-    from tgmm_hf.configuration_tgmm import LEADS
-    from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.utils.names import LEADS
 
     extractor = EcgFeatureExtractor()
     processor.save_pretrained(tmp_path / "echo")

@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tgmm_hf.configuration_tgmm import LEADS, VIEWS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
-from tgmm_hf.labs_tgmm import SEPARATOR
+from tgmm_hf.inputs.lab_text import SEPARATOR
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
-from tgmm_hf.reading_tgmm import RecordRefusedError
+from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.names import LEADS, VIEWS
 
 SIZE, FRAMES = 32, 4
 WORDS = "Creatinine NTproBNP Sodium Potassium medical history of the patient is hypertension mg/dL"
@@ -300,4 +301,4 @@ def test_loads_from_a_repository_where_the_package_is_absent(processor, tmp_path
         assert set(outputs) == set(expected)
         for name in outputs:
             np.testing.assert_array_equal(outputs[name], expected[name])
-    assert (tmp_path / "repository_again" / "labs_tgmm.py").is_file()
+    assert (tmp_path / "repository_again" / "lab_text.py").is_file()

@@ -23,18 +23,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tgmm_hf import reading_tgmm
-from tgmm_hf.configuration_tgmm import LEADS
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.reading_tgmm import (
-    RecordRefusedError,
-    count_echo_frames,
-    list_echo_files,
-    millivolts_per_unit,
-    normalise_lead_name,
-    read_ecg,
-    read_echo_clip,
-)
+from tgmm_hf.inputs import ecg_reading as reading_tgmm
+from tgmm_hf.inputs.ecg_reading import millivolts_per_unit, normalise_lead_name, read_ecg
+from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.names import LEADS
 
 MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 

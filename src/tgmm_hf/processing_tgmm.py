@@ -18,12 +18,14 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.utils import cached_file
 
-from .configuration_tgmm import LEADS, VIEWS, TgmmConfig, encoder_config
-from .feature_extraction_ecg import EcgFeatureExtractor
-from .image_processing_echo import EchoImageProcessor, is_study_batch
-from .labs_tgmm import SEPARATOR, LabsText, gender_of, read_cells
-from .reading_tgmm import RecordRefusedError
-from .view_classification_echo import SUBFOLDER, StoredViewClassifier
+from .configuration_tgmm import TgmmConfig, encoder_config
+from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
+from .inputs.feature_extraction_ecg import EcgFeatureExtractor
+from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
+from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
+from .utils.errors import RecordRefusedError
+from .utils.hub_code import HubCode
+from .utils.names import LEADS, VIEWS
 
 BERT_CASED_SIZE = 28_996
 VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
@@ -31,7 +33,7 @@ VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
 Report = dict[str, Any]
 
 
-class TgmmProcessor(ProcessorMixin):
+class TgmmProcessor(HubCode, ProcessorMixin):
     """Processor of [`TgmmModel`]: text template and tokenizer for labs, one extractor each for ECG and echo.
 
     Args:
@@ -48,6 +50,8 @@ class TgmmProcessor(ProcessorMixin):
             `from_encoders` sets it, `save_pretrained` puts a copy into the subfolder `view_classifier/`, and
             `from_pretrained` finds it there.
     """
+
+    hub_auto_class = "AutoProcessor"
 
     def __init__(
         self,
@@ -204,9 +208,13 @@ class TgmmProcessor(ProcessorMixin):
         if self.default_view_classifier is not None:
             self.default_view_classifier.copy_to(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
-        # transformers leaves the saved file's entry on the object, which would then differ from the one it saved
+        # The entry belongs to the saved file. Left on the object, it would make the object differ from the saved one.
         self.__dict__.pop("auto_map", None)
         return files
+
+    def hub_parts(self) -> list[Any]:
+        """List the extractors whose code travels with the processor."""
+        return [self.feature_extractor, self.image_processor]
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
         """Text of one laboratory row, with what was used, dropped for length and refused; never raises for a cell."""
@@ -500,7 +508,5 @@ def _as_views(views: Any, size: int) -> list[Mapping[str, str] | None]:
         raise ValueError(f"views must be one mapping or one per patient, got {len(views)} for {size} patients.")
     return list(views)
 
-
-TgmmProcessor.register_for_auto_class("AutoProcessor")
 
 __all__ = ["TgmmProcessor", "bert_cased_tokenizer", "default_processor"]
