@@ -17,7 +17,7 @@ from tgmm_hf.inputs import image_processing_echo
 from tgmm_hf.inputs.echo_pixels import sector_mask
 from tgmm_hf.inputs.echo_reading import EchoClip, read_echo_clip
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
-from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import VIEWS
 
 
@@ -263,7 +263,7 @@ def test_unknown_views_are_refused_with_the_list(processor, clip):
     prepared = processor.prepare_study({"A6C": clip, "A4C": clip})
     assert list(prepared.clips) == ["A4C"]
     assert prepared.refused[0]["item"] == "A6C" and "A2C, A3C, A4C" in prepared.refused[0]["reason"]
-    with pytest.raises(RecordRefusedError, match="'A6C' is no view of the model"):
+    with pytest.raises(InputRefusedError, match="'A6C' is no view of the model"):
         processor({"A6C": clip, "A4C": clip})
 
 
@@ -315,7 +315,7 @@ def test_a_damaged_winner_leaves_the_slot_to_the_next(processor, study):
 
 
 def test_files_without_view_need_a_classifier(processor, study):
-    with pytest.raises(RecordRefusedError, match="no usable clip.*no view name and no view classifier"):
+    with pytest.raises(InputRefusedError, match="no usable clip.*no view name and no view classifier"):
         processor(study)
 
 
@@ -368,14 +368,14 @@ def test_view_classifier_may_give_probabilities(processor, study):
     ],
 )
 def test_bad_arrays(processor, array, message):
-    with pytest.raises(RecordRefusedError, match=message):
+    with pytest.raises(InputRefusedError, match=message):
         processor({"A4C": array})
 
 
 def test_bad_studies(processor, tmp_path):
-    with pytest.raises(RecordRefusedError, match="no such study directory"):
+    with pytest.raises(InputRefusedError, match="no such study directory"):
         processor(tmp_path / "nowhere")
-    with pytest.raises(RecordRefusedError, match=r"missing\.dcm"):
+    with pytest.raises(InputRefusedError, match=r"missing\.dcm"):
         processor([tmp_path / "missing.dcm"], views={"missing.dcm": "A4C"})
     with pytest.raises(TypeError, match="not int"):
         processor(3)

@@ -30,13 +30,16 @@ from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
-from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS
 
 try:
     __version__ = version("tgmm-hf")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
+
+RecordRefusedError = InputRefusedError
+"""The name of `InputRefusedError` in version 0.1, kept for one release."""
 
 AutoConfig.register("tgmm", TgmmConfig)
 AutoConfig.register("st_mem", StMemConfig)
@@ -66,6 +69,7 @@ __all__ = [
     "EchoMvitModel",
     "EchoMvitModelWithProjection",
     "EchoViewClassifier",
+    "InputRefusedError",
     "RecordRefusedError",
     "StMemConfig",
     "StMemForPreTraining",

@@ -23,7 +23,7 @@ from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
 from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
-from .utils.errors import RecordRefusedError
+from .utils.errors import InputRefusedError, is_refusal
 from .utils.hub_code import HubCode
 from .utils.names import LEADS, VIEWS
 
@@ -183,7 +183,7 @@ class TgmmProcessor(HubCode, ProcessorMixin):
             float32, `view_mask` (B, 11) bool.
 
         Raises:
-            RecordRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
+            InputRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
             ValueError: on nothing to process, or batches of different lengths.
         """
         if unknown := set(kwargs) - {"return_tensors"}:
@@ -268,7 +268,7 @@ class TgmmProcessor(HubCode, ProcessorMixin):
         results = [self.labs_text(row) for row in rows]
         for row, result, report in zip(rows, results, reports, strict=True):
             if result.refused and on_refusal == "raise":
-                raise RecordRefusedError(result.refused[0]["item"], result.refused[0]["reason"])
+                raise InputRefusedError(result.refused[0]["item"], result.refused[0]["reason"])
             report["used"]["labs"] = result.used
             report["refused"] += result.refused
             report["notes"] += result.notes
@@ -328,7 +328,7 @@ class TgmmProcessor(HubCode, ProcessorMixin):
                 _refuse(_no_clip(study, clips.refused, on_refusal), report, on_refusal)
                 continue
             if on_refusal == "raise" and isinstance(study, Mapping) and clips.refused:
-                raise RecordRefusedError(clips.refused[0]["item"], clips.refused[0]["reason"])
+                raise InputRefusedError(clips.refused[0]["item"], clips.refused[0]["reason"])
             report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
             prepared.append((index, clips))
         if not prepared:
@@ -450,15 +450,6 @@ def _own(extractor_class: Any, source: str | Path) -> Any:
     return extractor_class.from_pretrained(source) if extractor_class.__name__ in kinds else None
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether an error is a `RecordRefusedError`, of any copy of the reading module.
-
-    It is known by its name: from a local directory, transformers gives the extractors and the processor a copy of the
-    module each, so theirs is another class than ours.
-    """
-    return type(error).__name__ == RecordRefusedError.__name__
-
-
 def _new_report() -> Report:
     return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "notes": []}
 
@@ -470,13 +461,13 @@ def _refuse(error: ValueError, report: Report, on_refusal: str) -> None:
     report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
 
 
-def _no_clip(study: Any, refused: list[dict[str, str]], on_refusal: str) -> RecordRefusedError:
+def _no_clip(study: Any, refused: list[dict[str, str]], on_refusal: str) -> InputRefusedError:
     """Why a study is refused. A report has the clips' own reasons already, an error says them."""
     detail = f"{len(refused)} refused" if refused else "it holds none"
     if refused and on_refusal == "raise":
         detail += ": " + "; ".join(f"{entry['item']}: {entry['reason']}" for entry in refused[:5])
     item = str(study) if isinstance(study, str | Path) else "echo study"
-    return RecordRefusedError(item, f"no clip of the study can be used ({detail})")
+    return InputRefusedError(item, f"no clip of the study can be used ({detail})")
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:

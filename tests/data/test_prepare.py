@@ -205,7 +205,7 @@ def test_bad_records_are_listed_and_never_stop_the_run(processor, tmp_path):
 
 def test_refusals_of_a_copied_module_read_the_same(processor, tmp_path, monkeypatch):
     """Extractors loaded from a directory come from copies of the modules, and so do the classes of their errors."""
-    copied_error = type("RecordRefusedError", (ValueError,), {})
+    copied_error = type("InputRefusedError", (ValueError,), {})
 
     def refuse(self, ecg):
         raise copied_error("ecg", "too short")

@@ -19,7 +19,8 @@ from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import read_cells
-from tgmm_hf.processing_tgmm import TgmmProcessor, is_refusal
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.names import LEADS, VIEWS
 
 Refusal = dict[str, str]

@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ..utils.errors import RecordRefusedError
+from ..utils.errors import InputRefusedError
 
 try:
     import pydicom
@@ -34,6 +34,6 @@ def read_dicom(path: Path, stop_before_pixels: bool = False) -> Any:
             pass
         return dataset
     except FileNotFoundError as error:
-        raise RecordRefusedError(str(path), "no such file: check the path") from error
+        raise InputRefusedError(str(path), "no such file: check the path") from error
     except (InvalidDicomError, BytesLengthException, OSError, ValueError, EOFError, struct.error) as error:
-        raise RecordRefusedError(str(path), f"not readable as DICOM ({error})") from error
+        raise InputRefusedError(str(path), f"not readable as DICOM ({error})") from error

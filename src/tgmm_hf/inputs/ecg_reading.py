@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.errors import RecordRefusedError
+from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .dicom_files import is_dicom, read_dicom
 
@@ -97,14 +97,14 @@ def read_ecg(path: str | Path) -> EcgRecord:
     refused by the feature extractor. A record in "NU" (normalised units, such as z-scored arrays) keeps them.
 
     Raises:
-        RecordRefusedError: the file is missing, unreadable, or has no ECG lead in a known unit.
+        InputRefusedError: the file is missing, unreadable, or has no ECG lead in a known unit.
     """
     path = Path(path)
     if is_dicom(path):
         return _read_dicom_ecg(path)
     record = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path
     if not record.with_name(record.name + ".hea").is_file():
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(path), f"neither a WFDB record ({record.name}.hea is not there) nor a DICOM file: check the path"
         )
     return _read_wfdb(record)
@@ -117,11 +117,11 @@ def _read_wfdb(record: Path) -> EcgRecord:
         content = wfdb.rdrecord(str(record.absolute()))
     except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         # wfdb lets parsing errors of damaged headers and short signal files through as these
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(record), f"not readable as a WFDB record ({error}): header and signal file are damaged or do not fit"
         ) from error
     if content.p_signal is None or content.p_signal.size == 0:
-        raise RecordRefusedError(str(record), "the WFDB header lists no signal: nothing to read")
+        raise InputRefusedError(str(record), "the WFDB header lists no signal: nothing to read")
     channels = list(zip(content.sig_name, content.units, content.p_signal.T, strict=True))
     return _record_from_channels(channels, float(content.fs), str(record))
 
@@ -129,7 +129,7 @@ def _read_wfdb(record: Path) -> EcgRecord:
 def _read_dicom_ecg(path: Path) -> EcgRecord:
     dataset = read_dicom(path)
     if "WaveformSequence" not in dataset:
-        raise RecordRefusedError(str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)")
+        raise InputRefusedError(str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)")
     index = _rhythm_group(dataset, path)
     group = dataset.WaveformSequence[index]
     try:
@@ -137,7 +137,7 @@ def _read_dicom_ecg(path: Path) -> EcgRecord:
         channels = _dicom_channels(group, samples)
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         # a damaged sequence: elements missing, fewer bytes than samples, another number of channels
-        raise RecordRefusedError(str(path), f"the waveform data cannot be decoded: {error}") from error
+        raise InputRefusedError(str(path), f"the waveform data cannot be decoded: {error}") from error
     record = _record_from_channels(channels, float(group.SamplingFrequency), str(path))
     if len(dataset.WaveformSequence) > 1:
         record.notes.append(f"read multiplex group {index + 1} of {len(dataset.WaveformSequence)}")
@@ -174,7 +174,7 @@ def _rhythm_group(dataset: Any, path: Path) -> int:
     try:
         return max(range(len(dataset.WaveformSequence)), key=worth)
     except (AttributeError, ValueError, ZeroDivisionError, TypeError) as error:
-        raise RecordRefusedError(str(path), f"the waveform sequence is incomplete: {error}") from error
+        raise InputRefusedError(str(path), f"the waveform sequence is incomplete: {error}") from error
 
 
 def _dicom_lead_name(channel: Any) -> str:
@@ -203,9 +203,7 @@ def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_
         if normalise_lead_name(name) is not None
     }
     if len(normalised) == 2:
-        raise RecordRefusedError(
-            source, "some leads are in volts, others in normalised units (NU): they do not compare"
-        )
+        raise InputRefusedError(source, "some leads are in volts, others in normalised units (NU): they do not compare")
     for name, unit, values in channels:
         if normalise_lead_name(name) is None:
             foreign.append(name)
@@ -217,10 +215,10 @@ def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_
         try:
             rows.append(np.asarray(values, dtype=np.float64) * millivolts_per_unit(unit))
         except ValueError as error:
-            raise RecordRefusedError(source, f"lead {name}: {error}") from error
+            raise InputRefusedError(source, f"lead {name}: {error}") from error
         names.append(name)
     if not rows:
-        raise RecordRefusedError(source, f"none of the channels {foreign} is one of the leads {', '.join(LEADS)}")
+        raise InputRefusedError(source, f"none of the channels {foreign} is one of the leads {', '.join(LEADS)}")
     notes = [f"channels that are no standard lead were left out: {', '.join(foreign)}"] if foreign else []
     units = "normalised" if True in normalised else "mV"
     return EcgRecord(np.stack(rows), sampling_rate, names, units, source, notes)

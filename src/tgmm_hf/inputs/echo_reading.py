@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.errors import RecordRefusedError
+from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
 
 try:
@@ -57,20 +57,20 @@ def list_echo_files(directory: str | Path) -> list[Path]:
     A `.dcm` file that is no DICOM, such as a transfer cut short, is among them: reading it says so.
 
     Raises:
-        RecordRefusedError: no such directory, or no such file in it.
+        InputRefusedError: no such directory, or no such file in it.
     """
     directory = Path(directory)
     if directory.is_file():
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(directory), "a file, not a study directory: give {view: file}, or a list of files with their view names"
         )
     if not directory.is_dir():
-        raise RecordRefusedError(str(directory), "no such study directory: check the path")
+        raise InputRefusedError(str(directory), "no such study directory: check the path")
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
     found = [path for path in files if path.suffix.lower() in (*VIDEO_SUFFIXES, ".dcm") or is_dicom(path)]
     found = [path for path in found if path.name.upper() != "DICOMDIR"]
     if not found:
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(directory), f"no echo file among {len(files)} files: expected DICOM or {' / '.join(VIDEO_SUFFIXES)}"
         )
     return found
@@ -80,7 +80,7 @@ def count_echo_frames(path: str | Path) -> int:
     """Number of frames of a clip, from the header alone.
 
     Raises:
-        RecordRefusedError: no image, a still, or a colour space that cannot be used.
+        InputRefusedError: no image, a still, or a colour space that cannot be used.
     """
     path = Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -104,7 +104,7 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
         stride: step between them, in frames of the file.
 
     Raises:
-        RecordRefusedError: no clip, a still, damaged, or stored in a way that cannot be decoded here.
+        InputRefusedError: no clip, a still, damaged, or stored in a way that cannot be decoded here.
     """
     path = Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -114,7 +114,7 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
     indices = list(range(0, min(total, num_frames * stride), stride))
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
-        raise RecordRefusedError(str(path), "the header states no transfer syntax: frames cannot be decoded")
+        raise InputRefusedError(str(path), "the header states no transfer syntax: frames cannot be decoded")
     try:
         if syntax == JPEG_BASELINE:
             frames, space = _decode_jpeg_frames(dataset, indices, total)
@@ -123,13 +123,13 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
     except (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError) as error:
         # Raised by pydicom and Pillow for damaged streams and, NotImplementedError too, for codings without a decoder;
         # nothing is swallowed: the record is refused with the cause in its reason.
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(path),
             f"frames stored as {syntax.name} cannot be decoded ({error}): the file is damaged, or convert it to "
             "uncompressed, RLE, JPEG baseline or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
         ) from error
     if frames.dtype != np.uint8:
-        raise RecordRefusedError(str(path), f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
+        raise InputRefusedError(str(path), f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
     if frames.ndim == 3:
         frames = np.repeat(frames[..., None], 3, axis=-1)
     return EchoClip(frames, space, total, str(path))
@@ -138,9 +138,9 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
 def _check_clip_header(dataset: Any, path: Path) -> int:
     """Number of frames, after a check that the header describes pixels that can be used."""
     if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
-        raise RecordRefusedError(str(path), "a DICOM file without an image: not an echo clip (a report or a waveform?)")
+        raise InputRefusedError(str(path), "a DICOM file without an image: not an echo clip (a report or a waveform?)")
     if dataset.get("BitsAllocated") != 8:
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(path), f"{dataset.get('BitsAllocated')} bits a sample, 8 are expected: rescale the pixels"
         )
     _colour_space(dataset.PhotometricInterpretation, path)
@@ -155,7 +155,7 @@ def _colour_space(photometric: str, path: Path | str) -> str:
         return "RGB"
     if photometric == "MONOCHROME2":
         return "MONOCHROME"
-    raise RecordRefusedError(
+    raise InputRefusedError(
         str(path),
         f"photometric interpretation {photometric!r} is not supported (YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT, RGB, "
         "PALETTE COLOR and MONOCHROME2 are): convert the file to RGB",
@@ -164,7 +164,7 @@ def _colour_space(photometric: str, path: Path | str) -> str:
 
 def _refuse_still(total: int, path: Path) -> int:
     if total < 2:
-        raise RecordRefusedError(str(path), f"a single-frame still ({total} frame; a clip has at least 2): skipped")
+        raise InputRefusedError(str(path), f"a single-frame still ({total} frame; a clip has at least 2): skipped")
     return total
 
 
@@ -217,7 +217,7 @@ def _open_video(path: Path) -> Any:
         raise ImportError(f"reading the video {path} needs OpenCV: pip install opencv-python-headless")
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():
-        raise RecordRefusedError(
+        raise InputRefusedError(
             str(path), "OpenCV cannot open the video: the file is missing, damaged or of another codec"
         )
     return video
@@ -234,8 +234,6 @@ def _read_video(path: Path, num_frames: int, stride: int) -> EchoClip:
             frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
     video.release()
     if not frames:
-        raise RecordRefusedError(
-            str(path), f"no frame could be decoded (the header says {total}): the video is damaged"
-        )
+        raise InputRefusedError(str(path), f"no frame could be decoded (the header says {total}): the video is damaged")
     _refuse_still(max(total, len(frames)), path)
     return EchoClip(np.stack(frames), "RGB", max(total, len(frames)), str(path))

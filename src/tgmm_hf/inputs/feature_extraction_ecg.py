@@ -16,7 +16,7 @@ from scipy.signal import butter, resample, sosfiltfilt
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from ..utils.errors import RecordRefusedError
+from ..utils.errors import InputRefusedError
 from ..utils.hub_code import HubCode
 from ..utils.names import LEADS
 from .ecg_reading import EcgRecord, millivolts_per_unit, normalise_lead_name, read_ecg
@@ -125,7 +125,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             batch both keys are absent.
 
         Raises:
-            RecordRefusedError: an ECG that cannot be used, naming file, values and remedy.
+            InputRefusedError: an ECG that cannot be used, naming file, values and remedy.
         """
         items = list(ecg) if isinstance(ecg, (list, tuple)) else [ecg]
         if all(item is None for item in items):
@@ -154,7 +154,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             `HarmonisedEcg` with signal (12, samples) and mask (12,).
 
         Raises:
-            RecordRefusedError: too short, too few usable leads, duplicate or unknown leads, unknown unit, an amplitude
+            InputRefusedError: too short, too few usable leads, duplicate or unknown leads, unknown unit, an amplitude
                 that belongs to another unit, a shape that does not fit the lead names.
         """
         record = self._as_record(ecg)
@@ -171,7 +171,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         mask = np.array([problems[lead] == "" for lead in LEADS])
         if mask.sum() < self.min_leads:
             reasons = ", ".join(f"{lead} {problem}" for lead, problem in problems.items() if problem)
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 record.source, f"{mask.sum()} usable leads, at least {self.min_leads} are needed (min_leads): {reasons}"
             )
         notes += [f"lead {lead} masked: {problem}" for lead, problem in problems.items() if problem]
@@ -233,7 +233,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             return _record_from_mapping(ecg)
         # no isinstance check on EcgRecord: remote code may hold two copies of its module
         if isinstance(ecg, np.ndarray) or not hasattr(ecg, "lead_names"):
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 "ecg",
                 f"a {type(ecg).__name__} without lead names: give a path, or a mapping with signal (leads, samples), "
                 "sampling_rate (Hz) and lead_names",
@@ -245,18 +245,18 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         if record.signal.ndim != 2 or shape[0] != len(record.lead_names):
             turned = record.signal.ndim == 2 and shape[1] == len(record.lead_names)
             remedy = "transpose it (signal.T)" if turned else "give one row per lead name"
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 record.source, f"signal of shape {shape} with {len(record.lead_names)} lead names: {remedy}"
             )
         if not np.isfinite(record.sampling_rate) or record.sampling_rate < 2 * self.lowpass:
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 record.source,
                 f"sampling rate {record.sampling_rate:g} Hz, at least {2 * self.lowpass:g} Hz are needed "
                 f"for the band up to {self.lowpass:g} Hz: check the rate or find the original recording",
             )
         seconds, needed = shape[1] / record.sampling_rate, self.num_samples / self.sampling_rate
         if int(shape[1] * self.sampling_rate / record.sampling_rate) < self.num_samples:
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 record.source,
                 f"{seconds:g} s long ({shape[1]} samples at {record.sampling_rate:g} Hz), {needed:g} s are needed: "
                 "records are never padded; check the sampling rate or find a longer recording",
@@ -267,10 +267,10 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         for raw in record.lead_names:
             name = normalise_lead_name(raw)
             if name is None:
-                raise RecordRefusedError(record.source, f"lead name {raw!r} is not known; known are {', '.join(LEADS)}")
+                raise InputRefusedError(record.source, f"lead name {raw!r} is not known; known are {', '.join(LEADS)}")
             if name in names:
                 twin = record.lead_names[names.index(name)]
-                raise RecordRefusedError(record.source, f"{twin!r} and {raw!r} both name lead {name}: keep one of them")
+                raise InputRefusedError(record.source, f"{twin!r} and {raw!r} both name lead {name}: keep one of them")
             names.append(name)
         signal = np.asarray(record.signal, dtype=np.float64)
         signal = np.where(np.isfinite(signal), signal, np.nan)
@@ -279,7 +279,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         try:
             signal = signal * millivolts_per_unit(record.units)
         except ValueError as error:
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 record.source, f"{error}, or give units='normalised' for z-scored arrays"
             ) from error
         _check_amplitude(signal, record)
@@ -333,14 +333,14 @@ def _record_from_mapping(ecg: Mapping) -> EcgRecord:
     unknown = sorted(set(ecg) - known)
     source = str(ecg.get("source", "ecg"))
     if missing or unknown:
-        raise RecordRefusedError(
+        raise InputRefusedError(
             source, f"an ECG mapping needs signal, sampling_rate and lead_names; missing {missing}, unknown {unknown}"
         )
     try:
         signal = np.asarray(ecg["signal"], dtype=np.float64)
         sampling_rate = float(ecg["sampling_rate"])
     except (TypeError, ValueError) as error:
-        raise RecordRefusedError(source, f"signal and sampling_rate must be numbers: {error}") from error
+        raise InputRefusedError(source, f"signal and sampling_rate must be numbers: {error}") from error
     units = str(ecg.get("units", "mV"))
     units = "normalised" if units.casefold() in ("normalised", "normalized") else units
     return EcgRecord(signal, sampling_rate, list(ecg["lead_names"]), units, source)
@@ -353,14 +353,14 @@ def _check_amplitude(millivolts: np.ndarray, record: Any) -> None:
         return
     peaks = np.nanmax(np.abs(leads - np.nanmedian(leads, axis=1, keepdims=True)), axis=1)
     if np.median(peaks) > IMPLAUSIBLE_MV:
-        raise RecordRefusedError(
+        raise InputRefusedError(
             record.source,
             f"amplitude of {np.median(peaks):.4g} mV in the typical lead, at most {IMPLAUSIBLE_MV:g} mV is plausible: "
             f"the signal came as {record.units!r}; is it in µV (units='uV'), or already scaled (units='normalised')?",
         )
     spans = np.nanmax(leads, axis=1) - np.nanmin(leads, axis=1)
     if 0 < spans.max() < TINY_MV:
-        raise RecordRefusedError(
+        raise InputRefusedError(
             record.source,
             f"amplitude of {spans.max():.2g} mV in the largest lead, at least {TINY_MV:g} mV is plausible: "
             f"the signal came as {record.units!r}; is it in mV or V?",

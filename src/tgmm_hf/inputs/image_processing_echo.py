@@ -16,7 +16,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
-from ..utils.errors import RecordRefusedError
+from ..utils.errors import InputRefusedError
 from ..utils.hub_code import HubCode
 from ..utils.names import VIEWS
 from .echo_pixels import resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
@@ -152,7 +152,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             (batch, 11) bool; absent views and patients are zero and masked. Without any study both keys are absent.
 
         Raises:
-            RecordRefusedError: a study without a usable clip, or a clip given under its view that cannot be used. Files
+            InputRefusedError: a study without a usable clip, or a clip given under its view that cannot be used. Files
                 of a directory or list that go unused beside others do not raise (stills, second clips of a view and
                 damaged files are common there): `prepare_study` returns them with the reasons.
         """
@@ -190,7 +190,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         among equals the longest, then the first by name. Only clips that fill a slot or need classifying are decoded.
 
         Raises:
-            RecordRefusedError: the study directory does not exist or holds no echo file.
+            InputRefusedError: the study directory does not exist or holds no echo file.
             TypeError: `study` is none of directory, list of files, mapping.
         """
         result = StudyClips()
@@ -215,7 +215,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             `PreparedClip`: uint8 (num_frames, size, size, 3) BGR and the number of real frames.
 
         Raises:
-            RecordRefusedError: a still, not uint8, or not of that shape.
+            InputRefusedError: a still, not uint8, or not of that shape.
         """
         return self._resize_clip(self._masked_frames(clip))
 
@@ -257,11 +257,11 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
     def _clip_from_array(self, array: np.ndarray) -> EchoClip:
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 "array", f"{array.dtype} of shape {array.shape}, expected uint8 RGB (frames, height, width, 3)"
             )
         if len(array) < 2:
-            raise RecordRefusedError(
+            raise InputRefusedError(
                 "array", f"a single-frame still ({len(array)} frame; a clip has at least 2): skipped"
             )
         last = self.num_frames * self.frame_stride
@@ -297,12 +297,12 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
                 if name is None:
                     unlabelled.append(clip)
                 elif str(name).lower() not in by_lower:
-                    raise RecordRefusedError(
+                    raise InputRefusedError(
                         item, f"{name!r} is no view of the model; views are {', '.join(self.views)}"
                     )
                 else:
                     candidates.append(_Candidate(by_lower[str(name).lower()], item, clip, 1.0, total, "name"))
-            except RecordRefusedError as error:
+            except InputRefusedError as error:
                 result.refuse(item, error.reason)
         return candidates, unlabelled
 
@@ -328,7 +328,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         for path in files:
             try:
                 frames = self._masked_frames(path)
-            except RecordRefusedError as error:
+            except InputRefusedError as error:
                 result.refuse(str(path), error.reason)
                 continue
             prepared[str(path)] = self._resize_clip(frames)
@@ -365,7 +365,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             return
         try:
             clip = prepared.get(candidate.item) or self.prepare_clip(candidate.clip)
-        except RecordRefusedError as error:
+        except InputRefusedError as error:
             result.assign(candidate, used=False)
             result.refuse(candidate.item, error.reason)
             return
@@ -380,9 +380,9 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         reasons = "; ".join(f"{entry['item']}: {entry['reason']}" for entry in prepared.refused)
         name = str(study) if isinstance(study, (str, Path)) else "study"
         if not prepared.clips:
-            raise RecordRefusedError(name, f"no usable clip ({reasons or 'the study is empty'})")
+            raise InputRefusedError(name, f"no usable clip ({reasons or 'the study is empty'})")
         if isinstance(study, Mapping):
-            raise RecordRefusedError(name, reasons)
+            raise InputRefusedError(name, reasons)
         logger.info(f"{name}: {len(prepared.refused)} files were not used ({reasons})")
 
 

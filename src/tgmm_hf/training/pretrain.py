@@ -38,7 +38,7 @@ from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default
 from tgmm_hf.training.arguments import ModelArguments, parse_dataclass, read_settings
 from tgmm_hf.training.checkpoints import TRAINING_FILES, discard, last_checkpoint
 from tgmm_hf.training.frozen_features_cache import NO_MATTER
-from tgmm_hf.training.saving import files_of_saved_model, whole_directory
+from tgmm_hf.training.saving import files_of_saved_model
 from tgmm_hf.training.train import PACKAGES, SPLITS, new_config, read_data
 from tgmm_hf.training.trainer import EpochCollator
 from tgmm_hf.utils.files import claim_directory, whole_directory, write_json

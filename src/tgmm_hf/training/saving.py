@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.files import whole_directory
-from tgmm_hf.view_classification_echo import SUBFOLDER
 
 MODEL_FILES = (
     r"config\.json",

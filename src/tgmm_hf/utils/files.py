@@ -38,8 +38,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         building.unlink(missing_ok=True)
 
 
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: if the file is not valid JSON, naming the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}. Write it anew, or restore it.") from error
+
+
 def write_json(path: Path, content: Any) -> None:
-    """The content as indented JSON."""
+    """Write a value as indented JSON, whole or not at all."""
     with whole_file(path) as building:
         building.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

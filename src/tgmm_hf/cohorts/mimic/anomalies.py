@@ -19,7 +19,7 @@ from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.echo_reading import count_echo_frames, read_echo_clip
 from tgmm_hf.inputs.feature_extraction_ecg import FLAT_MV, IMPLAUSIBLE_MV, TINY_MV
 from tgmm_hf.utils.child_process import end_with_parent
-from tgmm_hf.utils.errors import RecordRefusedError
+from tgmm_hf.utils.errors import InputRefusedError
 
 ECG_SECONDS, TOLERANCE_SECONDS = 10.0, 0.1
 MIN_LEADS = 6
@@ -36,7 +36,7 @@ def check_ecg(path: str | Path) -> str | None:
     """
     try:
         record = read_ecg(path)
-    except (RecordRefusedError, OSError):
+    except (InputRefusedError, OSError):
         return "ECG unreadable"
     if abs(record.signal.shape[1] / record.sampling_rate - ECG_SECONDS) > TOLERANCE_SECONDS:
         return "ECG of wrong duration"
@@ -63,7 +63,7 @@ def check_clip(path: str | Path, min_frames: int) -> str | None:
             if frames < min_frames:
                 return "too short"
             read_echo_clip(path)
-    except RecordRefusedError as error:
+    except InputRefusedError as error:
         return "single frame" if "single-frame still" in error.reason else "corrupt"
     except OSError:
         return "corrupt"

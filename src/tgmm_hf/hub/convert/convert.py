@@ -11,7 +11,6 @@ from tgmm_hf.hub.convert.loading import load_weights
 from tgmm_hf.hub.convert.sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
-from tgmm_hf.training.saving import whole_directory
 from tgmm_hf.utils.files import claim_directory, whole_directory
 
 KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales to 0-1 first, we do not

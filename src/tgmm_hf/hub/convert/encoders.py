@@ -179,7 +179,7 @@ def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> d
     if remainder or rest:
         raise ConversionError(
             f"{first}.attn.fn.to_qkv.weight has {3 * inner + remainder} rows, expected 3 x heads x {head_size}: "
-            "published sizes have heads of 64; give st_mem in tgmm_hf/hub/convert/encoders.py another attention_head_size."
+            "published sizes have heads of 64. Give `st_mem` in hub/convert/encoders.py another attention_head_size."
         )
     if heads == 1 and inner == width:
         for index in range(layers):
