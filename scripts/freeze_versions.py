@@ -3,9 +3,9 @@
     make freeze NEWEST=1          # after `make test NEWEST=1` has passed
     python scripts/freeze_versions.py --check     # exit 1 if lowest.txt does not fit pyproject.toml
 
-`tried.txt` holds what `pip freeze` lists, without this package, and without the CUDA packages: torch itself names their
-exact versions, and the CPU build of torch does not need them. A build label ("2.14.1+cpu") is left out, because pip accepts
-every build of a version for `==2.14.1`. `lowest.txt` is made from the lower bounds in `pyproject.toml`.
+`tried.txt` holds what `pip freeze` lists, without this package. It leaves out the CUDA packages, because torch itself
+names their exact versions and the CPU build of torch does not need them. It leaves out build labels ("2.14.1+cpu"),
+because pip accepts every build of a version for `==2.14.1`. `lowest.txt` is made from the bounds in `pyproject.toml`.
 """
 
 import argparse
