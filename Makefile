@@ -33,7 +33,7 @@ DEV := $(VENV)/.stamp-dev
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf coverage lint format clean
+.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf durations coverage lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -48,6 +48,7 @@ help:
 	@echo "make lint       ruff, typos (spelling) and mypy;  make format: let ruff rewrite"
 	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
 	@echo "make clean      remove demo/, learn/ and caches (not .venv)"
+	@echo "make durations  measure the tests anew, and choose those of make test-fast"
 	@echo "make freeze     write the installed versions to constraints/tried.txt"
 	@echo "NEWEST=1 or LOWEST=1 behind any of them: the newest versions, or the lowest that pyproject.toml allows, instead"
 	@echo "of the tried ones; in an environment of its own (.venv-newest, .venv-lowest)"
@@ -115,6 +116,10 @@ test-fast: $(DEV)
 
 test-slow: $(DEV)
 	$(PYTEST) -m 'slow or not slow' --durations 15
+
+# which tests are medium: written to tests/medium_tests.txt
+durations: $(DEV)
+	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m pytest -q -p measure_durations
 
 # lines and branches of src that the tests run; fails below `fail_under` in pyproject.toml
 coverage: $(DEV)
