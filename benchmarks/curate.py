@@ -83,7 +83,7 @@ def write_compressed(database: duckdb.DuckDBPyConnection, query: str, path: Path
 
 def run_curate(directory: Path, threads: int) -> float:
     """Seconds of `curate`, imports left out."""
-    from tgmm_hf.data.curate import curate
+    from tgmm_hf.cohorts.mimic.cohort import curate
 
     start = time.perf_counter()
     curate(
@@ -99,7 +99,7 @@ def run_curate(directory: Path, threads: int) -> float:
 
 def run_pandas(directory: Path, threads: int) -> float:
     """Seconds of the same laboratory step in pandas: read, filter by item, candidate and time, take the last value."""
-    from tgmm_hf.data.curate.rules import read_lab_items
+    from tgmm_hf.cohorts.mimic.rules import read_lab_items
 
     start = time.perf_counter()
     columns = ["labevent_id", "subject_id", "itemid", "charttime", "storetime", "valuenum"]
@@ -117,7 +117,7 @@ def run_pandas(directory: Path, threads: int) -> float:
 def run_imports(directory: Path, threads: int) -> float:
     """Seconds of the imports alone."""
     start = time.perf_counter()
-    import tgmm_hf.data.curate  # noqa: F401
+    import tgmm_hf.cohorts.mimic  # noqa: F401
 
     return time.perf_counter() - start
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torchvision.models.video import mvit_v2_s
 
-from tgmm_hf.configuration_tgmm import EchoMvitConfig
-from tgmm_hf.modeling_echo_mvit import EchoMvitModel
+from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:

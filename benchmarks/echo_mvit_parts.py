@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from tgmm_hf.modeling_echo_mvit import DepthwiseConvolution
+from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution
 
 HEAD, WIDTH = 96, 118  # head size, and with the columns of the relative positions of 8 x 7 x 7 keys
 POOLS = {"first block, queries": (1, (8, 56, 56), 1), "third stage, keys": (4, (8, 14, 14), 2)}

@@ -16,13 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.metrics import auc, bootstrap_counts, estimate, resampled_auc
 from tgmm_hf.evaluation.single_modality import encode_summaries
 from tgmm_hf.training.arguments import parse_arguments
 from tgmm_hf.training.train import build
+from tgmm_hf.utils.names import MODALITIES
 
 TASK = "hf_diagnosis"
 

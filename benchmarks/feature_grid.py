@@ -29,12 +29,12 @@ from datasets import Dataset
 from fusion_tokens import encode, features, targets, train
 
 from tgmm_hf import TgmmModel
-from tgmm_hf.data.files import write_json
-from tgmm_hf.data.synthetic import bayes, evidence
-from tgmm_hf.evaluation import runs as grids
+from tgmm_hf.cohorts.synthetic import bayes, evidence
 from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import as_csv
+from tgmm_hf.experiments import runs as grids
+from tgmm_hf.utils.files import write_json
 
 TEST, POPULATION, EPOCHS, BOOTSTRAP = 5000, 40_000, 6, 1000
 TASKS = ("hf_diagnosis", "hf_risk", "retrieval")

@@ -22,12 +22,14 @@ import torch
 from transformers import BertTokenizerFast
 
 from tgmm_hf import TgmmConfig, TgmmModel
-from tgmm_hf.configuration_tgmm import FUSIONS, MODALITIES, TgmmTask
-from tgmm_hf.data.synthetic import bayes, evidence
+from tgmm_hf.cohorts.synthetic import bayes, evidence
+from tgmm_hf.configuration_tasks import TgmmTask
+from tgmm_hf.configuration_tgmm import FUSIONS
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.metrics import auc
 from tgmm_hf.evaluation.survival import c_index
-from tgmm_hf.modules_tgmm import TgmmEncoded
+from tgmm_hf.layers.fusion import TgmmEncoded
+from tgmm_hf.utils.names import MODALITIES
 
 TRAIN, TEST, BATCH = 1089, 4000, 32
 TASKS = ("hf_diagnosis", "hf_risk")

@@ -15,13 +15,13 @@ import torch
 from datasets import DatasetDict
 
 from tgmm_hf import TgmmConfig, TgmmModel, default_processor
-from tgmm_hf.configuration_tgmm import TgmmTask
+from tgmm_hf.configuration_tasks import TgmmTask
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
-from tgmm_hf.evaluation.baseline_features import read_features
-from tgmm_hf.evaluation.baselines import fit_logistic
 from tgmm_hf.evaluation.metrics import auc
+from tgmm_hf.evaluation.simple_model_features import read_features
+from tgmm_hf.evaluation.simple_models import fit_logistic
 
 TASK, BATCH, SCORED = "hf_diagnosis", 32, ("validation", "test")
 

@@ -25,7 +25,7 @@ from torchvision.models.video import mvit_v2_s
 from transformers import BertConfig, BertModel, PreTrainedModel
 
 from tgmm_hf import TgmmModel, TgmmProcessor
-from tgmm_hf.convert import convert
+from tgmm_hf.hub.convert import convert
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
 
 PAGE = 4096

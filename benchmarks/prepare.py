@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf import TgmmConfig, default_processor
+from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 from tgmm_hf.data import prepare
-from tgmm_hf.data.synthetic.cohort import write_cohort
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
 
 prepare.SHARD_SIZE = 4  # so that a small cohort has shards for two

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_auc
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 
 WIDTHS = (32, 64, 96, 128)
 

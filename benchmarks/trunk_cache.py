@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tgmm_hf import TgmmConfig, TgmmModel
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
-from tgmm_hf.training.trunk_cache import TrunkCache
+from tgmm_hf.training.frozen_features_cache import TrunkCache
 
 Batch = dict[str, torch.Tensor]
 

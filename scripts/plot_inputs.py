@@ -15,9 +15,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tgmm_hf.configuration_tgmm import LEADS
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.utils.names import LEADS
 
 FRAMES_SHOWN = 6
 

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from tgmm_hf import EcgFeatureExtractor, StMemForPreTraining
-from tgmm_hf.configuration_tgmm import LEADS
+from tgmm_hf.utils.names import LEADS
 
 SPACING = 8  # standard deviations between the baselines of two leads
 

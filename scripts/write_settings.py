@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from tgmm_hf.training import reproduce, search
+from tgmm_hf.experiments import reproduce, search
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.pretrain import PretrainArguments
 

@@ -5,10 +5,11 @@ import torch
 from test_modeling_tgmm import NO_GRADIENT_BY_DESIGN, training_step
 from tiny_models import only, random_batch, random_labels, smallest_config, smallest_model
 
-from tgmm_hf.baselines_tgmm import BASELINES
-from tgmm_hf.configuration_tgmm import FUSIONS, MODALITIES, SUBSETS
+from tgmm_hf.configuration_tgmm import FUSIONS
+from tgmm_hf.layers.fusion import TgmmEncoded
+from tgmm_hf.layers.rival_fusions import BASELINES
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.modules_tgmm import TgmmEncoded
+from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 TASKS = ("hf_diagnosis", "hf_risk", "retrieval")
 
@@ -86,7 +87,7 @@ def test_the_model_answers_every_task_and_is_the_same_after_saving(name, tmp_pat
     assert torch.isfinite(output.loss) and output.by_task["hf_diagnosis"].slot_mask.shape == (4, 1)
     assert ("hf_risk/alignment" in output.losses) == (name == "cmta")
     model.save_pretrained(tmp_path)
-    assert (tmp_path / "baselines_tgmm.py").is_file()
+    assert (tmp_path / "rival_fusions.py").is_file()
     again = TgmmModel.from_pretrained(tmp_path).eval()
     for task in TASKS:
         first, second = (m(**batch, task=task) for m in (model, again))

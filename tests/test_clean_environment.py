@@ -12,8 +12,8 @@ import pytest
 from tiny_models import smallest_model, tiny_tokenizer
 
 from tgmm_hf import default_processor
-from tgmm_hf.configuration_tgmm import LEADS
 from tgmm_hf.training.saving import save_repository
+from tgmm_hf.utils.names import LEADS
 
 sys.path.append(str(Path(__file__).parent / "data"))
 from cohort_files import write_clip, write_ecg

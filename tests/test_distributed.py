@@ -10,9 +10,11 @@ import torch.distributed
 from tiny_models import only, random_batch, random_labels, smallest_model
 from torch import multiprocessing
 
-from tgmm_hf import modeling_tgmm, modules_tgmm
-from tgmm_hf.losses_tgmm import cox_loss, gather_batch, info_nce_loss
-from tgmm_hf.modules_tgmm import TgmmStandardise
+from tgmm_hf import modeling_tgmm
+from tgmm_hf.layers import fusion as modules_tgmm
+from tgmm_hf.layers.distributed import gather_batch
+from tgmm_hf.layers.losses import cox_loss, info_nce_loss
+from tgmm_hf.layers.pooling import TgmmStandardise
 
 
 def data() -> dict[str, torch.Tensor]:

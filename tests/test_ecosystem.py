@@ -6,7 +6,7 @@ from accelerate import cpu_offload, init_empty_weights
 from tiny_models import random_batch, smallest_config, smallest_model
 
 from tgmm_hf import EchoMvitModel, StMemModel, TgmmModel
-from tgmm_hf.configuration_tgmm import MODALITIES
+from tgmm_hf.utils.names import MODALITIES
 
 TASKS = ["hf_diagnosis", "hf_risk", "retrieval"]
 

@@ -39,9 +39,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from tgmm_hf import VIEWS, EchoMvitModel, StMemModel, TgmmCardiacPipeline, TgmmModel, TgmmProcessor
 from tgmm_hf.cli import main
-from tgmm_hf.convert import convert
-from tgmm_hf.convert.convert import processor_for
-from tgmm_hf.view_classification_echo import StoredViewClassifier
+from tgmm_hf.hub.convert import convert
+from tgmm_hf.hub.convert.convert import processor_for
+from tgmm_hf.inputs.echo_views import StoredViewClassifier
 
 SETTINGS: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "embedding_dim": 16}
 
@@ -372,9 +372,10 @@ def test_only_the_files_of_a_classifier_are_copied(encoders, tmp_path):
     target = tmp_path / "model" / "view_classifier"
     target.mkdir(parents=True)
     (target / "model-00001-of-00002.safetensors").write_text("of an earlier one")
+    (target / "notes.txt").write_text("somebody's own")
     StoredViewClassifier(source).copy_to(tmp_path / "model")
     names = {path.name for path in target.iterdir()}
-    assert names == {"config.json", "preprocessor_config.json", "model.safetensors", "README.md"}
+    assert names == {"config.json", "preprocessor_config.json", "model.safetensors", "README.md", "notes.txt"}
 
 
 def test_missing_weights_are_refused(encoders, tmp_path):
@@ -421,7 +422,7 @@ def test_threshold_leaves_unsure_clips_out(encoders, study):
 
 
 def test_frames_are_classified_in_batches(encoders, study, monkeypatch):
-    from tgmm_hf import view_classification_echo
+    from tgmm_hf.inputs import echo_views as view_classification_echo
 
     whole = TgmmProcessor.from_encoders(**encoders.arguments())(echo=str(study), return_report=True)[1]
     monkeypatch.setattr(view_classification_echo, "BATCH_SIZE", 2)
@@ -449,7 +450,7 @@ def test_a_classifier_on_another_scale_sees_the_same(encoders, study, tmp_path):
 
 def test_given_names_need_no_classifier_to_be_loaded(encoders, study, monkeypatch):
     processor = TgmmProcessor.from_encoders(**encoders.arguments())
-    monkeypatch.setattr("tgmm_hf.view_classification_echo._load", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr("tgmm_hf.inputs.echo_views._load", lambda *_: pytest.fail("it was loaded"))
     views = {f"clip{index}.dcm": VIEWS[index] for index in range(5)}
     _, (report,) = processor(echo=str(study), views=views, on_refusal="report", return_report=True)
     assert {(entry["by"], entry["confidence"], entry["used"]) for entry in report["views"]} == {("name", 1.0, True)}

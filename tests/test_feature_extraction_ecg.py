@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.signal import resample
 
-from tgmm_hf.configuration_tgmm import LEADS
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.reading_tgmm import EcgRecord, RecordRefusedError
+from tgmm_hf.inputs.ecg_reading import EcgRecord
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import LEADS
 
 RATE = 500
 
@@ -188,7 +189,7 @@ def test_one_wild_lead_is_masked(extractor):
 
 
 def refuse(extractor, item, *parts: str) -> None:
-    with pytest.raises(RecordRefusedError) as caught:
+    with pytest.raises(InputRefusedError) as caught:
         extractor(item)
     for part in parts:
         assert part in str(caught.value)

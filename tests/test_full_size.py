@@ -6,9 +6,10 @@ import time
 import pytest
 import torch
 
-from tgmm_hf.configuration_tgmm import VIEWS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import bert_cased_tokenizer
+from tgmm_hf.utils.names import VIEWS
 
 TASKS = ["hf_diagnosis", "hf_risk", "retrieval"]
 LABELS = {

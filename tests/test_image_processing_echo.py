@@ -13,11 +13,12 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, generate_uid
 
-from tgmm_hf import image_processing_echo
-from tgmm_hf.configuration_tgmm import VIEWS
-from tgmm_hf.image_processing_echo import EchoImageProcessor, is_study_batch
-from tgmm_hf.pixels_echo import sector_mask
-from tgmm_hf.reading_tgmm import EchoClip, RecordRefusedError, read_echo_clip
+from tgmm_hf.inputs import image_processing_echo
+from tgmm_hf.inputs.echo_pixels import sector_mask
+from tgmm_hf.inputs.echo_reading import EchoClip, read_echo_clip
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import VIEWS
 
 
 def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int = 0, colour: bool = False) -> np.ndarray:
@@ -262,7 +263,7 @@ def test_unknown_views_are_refused_with_the_list(processor, clip):
     prepared = processor.prepare_study({"A6C": clip, "A4C": clip})
     assert list(prepared.clips) == ["A4C"]
     assert prepared.refused[0]["item"] == "A6C" and "A2C, A3C, A4C" in prepared.refused[0]["reason"]
-    with pytest.raises(RecordRefusedError, match="'A6C' is no view of the model"):
+    with pytest.raises(InputRefusedError, match="'A6C' is no view of the model"):
         processor({"A6C": clip, "A4C": clip})
 
 
@@ -314,7 +315,7 @@ def test_a_damaged_winner_leaves_the_slot_to_the_next(processor, study):
 
 
 def test_files_without_view_need_a_classifier(processor, study):
-    with pytest.raises(RecordRefusedError, match="no usable clip.*no view name and no view classifier"):
+    with pytest.raises(InputRefusedError, match="no usable clip.*no view name and no view classifier"):
         processor(study)
 
 
@@ -367,14 +368,14 @@ def test_view_classifier_may_give_probabilities(processor, study):
     ],
 )
 def test_bad_arrays(processor, array, message):
-    with pytest.raises(RecordRefusedError, match=message):
+    with pytest.raises(InputRefusedError, match=message):
         processor({"A4C": array})
 
 
 def test_bad_studies(processor, tmp_path):
-    with pytest.raises(RecordRefusedError, match="no such study directory"):
+    with pytest.raises(InputRefusedError, match="no such study directory"):
         processor(tmp_path / "nowhere")
-    with pytest.raises(RecordRefusedError, match=r"missing\.dcm"):
+    with pytest.raises(InputRefusedError, match=r"missing\.dcm"):
         processor([tmp_path / "missing.dcm"], views={"missing.dcm": "A4C"})
     with pytest.raises(TypeError, match="not int"):
         processor(3)
@@ -427,8 +428,8 @@ np.savez(directory + "/output.npz", echo=clips, ecg=values)
 
 def test_loads_from_a_repository_alone(tmp_path, processor, clip):
     """Without the package and without torchvision, in a fresh process; identical outputs."""
-    from tgmm_hf.configuration_tgmm import LEADS
-    from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.utils.names import LEADS
 
     extractor = EcgFeatureExtractor()
     processor.save_pretrained(tmp_path / "echo")

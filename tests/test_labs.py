@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tgmm_hf.labs_tgmm import ALIAS_FACTORS, COLUMNS, SEPARATOR, find_column, format_number, gender_of, read_cells
+from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
+from tgmm_hf.inputs.lab_text import SEPARATOR, format_number, gender_of, read_cells
 
 
 def sentences(row, flag=False, labs_object="patient"):

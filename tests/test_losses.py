@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tgmm_hf.losses_tgmm import (
+from tgmm_hf.layers.losses import (
     cox_loss,
     horizon_status,
     info_nce_loss,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import Trainer
 
-from tgmm_hf.configuration_tgmm import EchoMvitConfig
-from tgmm_hf.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel
+from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel
 
 
 def test_attention_implementations_agree():

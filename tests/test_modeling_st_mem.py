@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tgmm_hf.configuration_tgmm import StMemConfig
-from tgmm_hf.modeling_st_mem import StMemModel
+from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+from tgmm_hf.encoders.modeling_st_mem import StMemModel
 
 
 def small_model(**overrides) -> StMemModel:

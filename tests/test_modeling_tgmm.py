@@ -7,9 +7,12 @@ import pytest
 import torch
 from tiny_models import only, random_batch, random_labels, smallest_config, smallest_model, tiny_tokenizer
 
-from tgmm_hf.configuration_tgmm import DEFAULT_TASKS, MODALITIES, SLOTS, SUBSETS, TgmmConfig
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.layers.fusion import MedFlexFusion, TgmmEncoded, drop_modalities, mix
+from tgmm_hf.layers.pooling import TgmmStandardise
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
-from tgmm_hf.modules_tgmm import MedFlexFusion, TgmmEncoded, TgmmStandardise, drop_modalities, mix
+from tgmm_hf.utils.names import MODALITIES, SLOTS, SUBSETS
 
 TASKS = list(DEFAULT_TASKS)
 

@@ -11,8 +11,8 @@ from tiny_models import smallest_model, tiny_tokenizer
 from transformers import pipeline
 
 import tgmm_hf
-from tgmm_hf.configuration_tgmm import LEADS, MODALITIES
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.utils.names import LEADS, MODALITIES
 
 TASKS = ["hf_diagnosis", "hf_risk", "retrieval"]
 

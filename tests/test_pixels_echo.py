@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tgmm_hf import pixels_echo
-from tgmm_hf.image_processing_echo import EchoImageProcessor
-from tgmm_hf.pixels_echo import bgr_to_grey, resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
+from tgmm_hf.inputs import echo_pixels as pixels_echo
+from tgmm_hf.inputs.echo_pixels import bgr_to_grey, resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 
 cv2 = pytest.importorskip("cv2")
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tgmm_hf.configuration_tgmm import LEADS, VIEWS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
-from tgmm_hf.labs_tgmm import SEPARATOR
+from tgmm_hf.inputs.lab_text import SEPARATOR
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
-from tgmm_hf.reading_tgmm import RecordRefusedError
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import LEADS, VIEWS
 
 SIZE, FRAMES = 32, 4
 WORDS = "Creatinine NTproBNP Sodium Potassium medical history of the patient is hypertension mg/dL"
@@ -122,11 +123,11 @@ def test_wrong_calls_are_refused(processor):
 
 def test_refusals_raise_or_are_reported(processor):
     short = make_ecg(seconds=5)
-    with pytest.raises(RecordRefusedError, match="Potassium 140"):
+    with pytest.raises(InputRefusedError, match="Potassium 140"):
         processor(labs={"K": 140, "Na": 138})
-    with pytest.raises(RecordRefusedError, match="5 s"):
+    with pytest.raises(InputRefusedError, match="5 s"):
         processor(ecg=short)
-    with pytest.raises(RecordRefusedError):
+    with pytest.raises(InputRefusedError):
         processor(echo={"A4C": make_clip(), "nowhere": make_clip()})
     inputs, reports = processor(
         labs=[{"K": 140, "Na": 138, "zinc": 3}, {"K": 140}],
@@ -154,7 +155,7 @@ def test_everything_refused_leaves_an_empty_batch_with_reasons(processor):
 
 def test_study_as_list_of_files(processor, tmp_path):
     files = [tmp_path / "a.dcm", tmp_path / "b.dcm"]
-    with pytest.raises(RecordRefusedError, match="2 refused"):
+    with pytest.raises(InputRefusedError, match="2 refused"):
         processor(echo=files)  # one study of two files that are not there
     with pytest.raises(ValueError, match=r"'labs': 1, 'echo': 2"):
         processor(labs=[{"Sodium": 138}], echo=files)  # beside a batch, a list is a list of studies
@@ -300,4 +301,4 @@ def test_loads_from_a_repository_where_the_package_is_absent(processor, tmp_path
         assert set(outputs) == set(expected)
         for name in outputs:
             np.testing.assert_array_equal(outputs[name], expected[name])
-    assert (tmp_path / "repository_again" / "labs_tgmm.py").is_file()
+    assert (tmp_path / "repository_again" / "lab_text.py").is_file()

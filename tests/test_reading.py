@@ -23,18 +23,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tgmm_hf import reading_tgmm
-from tgmm_hf.configuration_tgmm import LEADS
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.reading_tgmm import (
-    RecordRefusedError,
-    count_echo_frames,
-    list_echo_files,
-    millivolts_per_unit,
-    normalise_lead_name,
-    read_ecg,
-    read_echo_clip,
-)
+from tgmm_hf.inputs import ecg_reading as reading_tgmm
+from tgmm_hf.inputs.ecg_reading import millivolts_per_unit, normalise_lead_name, read_ecg
+from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import LEADS
 
 MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 
@@ -230,33 +224,33 @@ def test_wfdb_foreign_channels_are_left_out_and_named(tmp_path):
 
 
 def test_wfdb_unknown_unit_is_refused(tmp_path):
-    with pytest.raises(RecordRefusedError, match="lead II: unknown unit 'mmHg'"):
+    with pytest.raises(InputRefusedError, match="lead II: unknown unit 'mmHg'"):
         read_ecg(write_wfdb(tmp_path, make_ecg(2), ["I", "II"], unit_list=["mV", "mmHg"]))
 
 
 def test_wfdb_without_any_lead_is_refused(tmp_path):
-    with pytest.raises(RecordRefusedError, match="PLETH"):
+    with pytest.raises(InputRefusedError, match="PLETH"):
         read_ecg(write_wfdb(tmp_path, make_ecg(1), ["PLETH"]))
 
 
 def test_missing_and_damaged_records_are_refused(tmp_path):
-    with pytest.raises(RecordRefusedError, match=r"nowhere\.hea is not there"):
+    with pytest.raises(InputRefusedError, match=r"nowhere\.hea is not there"):
         read_ecg(tmp_path / "nowhere")
     record = write_wfdb(tmp_path, make_ecg(), list(LEADS))
     data = record.with_suffix(".dat")
     data.write_bytes(data.read_bytes()[:1001])
-    with pytest.raises(RecordRefusedError, match="record"):
+    with pytest.raises(InputRefusedError, match="record"):
         read_ecg(record)
     record.with_suffix(".hea").write_text("not a header\n")
-    with pytest.raises(RecordRefusedError, match="record"):
+    with pytest.raises(InputRefusedError, match="record"):
         read_ecg(record)
     record.with_suffix(".dat").unlink()
-    with pytest.raises(RecordRefusedError, match="record"):
+    with pytest.raises(InputRefusedError, match="record"):
         read_ecg(record)
 
 
 def test_refusals_survive_pickling():
-    error = pickle.loads(pickle.dumps(RecordRefusedError("file", "why")))
+    error = pickle.loads(pickle.dumps(InputRefusedError("file", "why")))
     assert (error.item, error.reason, str(error)) == ("file", "why", "file: why")
 
 
@@ -302,19 +296,19 @@ def test_dicom_ecg_padding_is_missing(tmp_path):
 
 def test_dicom_ecg_without_unit_is_refused(tmp_path):
     group = waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL", unit=None)
-    with pytest.raises(RecordRefusedError, match="unknown unit 'not stated'"):
+    with pytest.raises(InputRefusedError, match="unknown unit 'not stated'"):
         read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
 
 
 def test_dicom_ecg_cut_short_is_refused(tmp_path):
     group = waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")
     group.WaveformData = group.WaveformData[:1000]
-    with pytest.raises(RecordRefusedError, match="cannot be decoded"):
+    with pytest.raises(InputRefusedError, match="cannot be decoded"):
         read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
 
 
 def test_an_image_is_no_ecg(tmp_path):
-    with pytest.raises(RecordRefusedError, match="without waveforms"):
+    with pytest.raises(InputRefusedError, match="without waveforms"):
         read_ecg(write_echo_dicom(tmp_path / "echo.dcm", make_frames()))
 
 
@@ -457,16 +451,16 @@ def test_only_the_frames_needed_are_decoded(stored, monkeypatch, num_frames, str
 
 
 def test_stills_reports_and_odd_pixels_are_refused(tmp_path):
-    with pytest.raises(RecordRefusedError, match="single-frame still"):
+    with pytest.raises(InputRefusedError, match="single-frame still"):
         read_echo_clip(write_echo_dicom(tmp_path / "a.dcm", make_frames(1)))
-    with pytest.raises(RecordRefusedError, match="16 bits a sample, 8 are expected"):
+    with pytest.raises(InputRefusedError, match="16 bits a sample, 8 are expected"):
         read_echo_clip(
             write_echo_dicom(tmp_path / "b.dcm", make_frames()[..., 0].astype(np.uint16), photometric="MONOCHROME2")
         )
-    with pytest.raises(RecordRefusedError, match="'MONOCHROME1' is not supported"):
+    with pytest.raises(InputRefusedError, match="'MONOCHROME1' is not supported"):
         read_echo_clip(write_echo_dicom(tmp_path / "c.dcm", make_frames()[..., 0], photometric="MONOCHROME1"))
     group = waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")
-    with pytest.raises(RecordRefusedError, match="without an image"):
+    with pytest.raises(InputRefusedError, match="without an image"):
         read_echo_clip(write_ecg_dicom(tmp_path / "d.dcm", [group]))
 
 
@@ -486,7 +480,7 @@ def test_damaged_clips_are_refused(tmp_path):
     text = tmp_path / "text.dcm"
     text.write_text("no DICOM")
     for path in (short, cut, raw, foreign, text, tmp_path / "missing.dcm"):
-        with pytest.raises(RecordRefusedError, match=path.name):
+        with pytest.raises(InputRefusedError, match=path.name):
             read_echo_clip(path)
 
 
@@ -496,7 +490,7 @@ def test_a_file_cut_anywhere_in_its_header_is_refused(tmp_path):
     cut = tmp_path / "cut.dcm"
     for length in range(128, start + 12):
         cut.write_bytes(whole[:length])
-        with pytest.raises(RecordRefusedError):
+        with pytest.raises(InputRefusedError):
             read_echo_clip(cut)
 
 
@@ -512,12 +506,12 @@ def test_list_echo_files(tmp_path):
     first = write_echo_dicom(tmp_path / "a_without_suffix", make_frames(2))
     (tmp_path / "notes.txt").write_text("x")
     assert list_echo_files(tmp_path) == [first, second]
-    with pytest.raises(RecordRefusedError, match="no such study directory"):
+    with pytest.raises(InputRefusedError, match="no such study directory"):
         list_echo_files(tmp_path / "nowhere")
-    with pytest.raises(RecordRefusedError, match="a file, not a study directory"):
+    with pytest.raises(InputRefusedError, match="a file, not a study directory"):
         list_echo_files(second)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecordRefusedError, match="no echo file among 0 files"):
+    with pytest.raises(InputRefusedError, match="no echo file among 0 files"):
         list_echo_files(tmp_path / "empty")
 
 
@@ -535,7 +529,7 @@ def test_video_files(tmp_path):
     assert clip.colour_space == "RGB" and clip.total_frames == 40 and clip.frames.shape == (16, 48, 64, 3)
     assert np.abs(clip.frames.astype(int) - frames[0:32:2]).mean() < 6
     path.write_bytes(b"no video")
-    with pytest.raises(RecordRefusedError, match="cannot open the video"):
+    with pytest.raises(InputRefusedError, match="cannot open the video"):
         read_echo_clip(path)
 
 
@@ -563,5 +557,5 @@ def test_normalised_units_are_kept_and_not_mixed_with_volts(tmp_path: Path) -> N
     record = read_ecg(tmp_path / "scaled")
     assert record.units == "normalised" and np.abs(record.signal - signal.T).max() < 1e-2
     assert EcgFeatureExtractor()(record)["ecg_values"][0].shape == (12, 2250)
-    with pytest.raises(RecordRefusedError, match="others in normalised units"):
+    with pytest.raises(InputRefusedError, match="others in normalised units"):
         read_ecg(tmp_path / "mixed")

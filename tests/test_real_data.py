@@ -10,9 +10,10 @@ import torch
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.configuration_tgmm import LEADS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import bert_cased_tokenizer, default_processor
+from tgmm_hf.utils.names import LEADS
 
 
 @pytest.fixture(scope="module")

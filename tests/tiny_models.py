@@ -5,7 +5,8 @@ import re
 import torch
 from transformers import BertTokenizerFast
 
-from tgmm_hf.configuration_tgmm import DEFAULT_TASKS, TgmmConfig
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.modeling_tgmm import TgmmModel
 
 

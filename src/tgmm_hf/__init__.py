@@ -17,23 +17,29 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from tgmm_hf.configuration_tgmm import LEADS, MODALITIES, VIEWS, EchoMvitConfig, StMemConfig, TgmmConfig
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.image_processing_echo import EchoImageProcessor
-from tgmm_hf.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
-from tgmm_hf.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
-from tgmm_hf.modeling_st_mem import StMemModel
-from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
+from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+from tgmm_hf.encoders.modeling_st_mem import StMemModel
+from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
-from tgmm_hf.reading_tgmm import RecordRefusedError
-from tgmm_hf.view_classification_echo import EchoViewClassifier, StoredViewClassifier
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS
 
 try:
     __version__ = version("tgmm-hf")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
+
+RecordRefusedError = InputRefusedError
+"""The name of `InputRefusedError` in version 0.1, kept for one release."""
 
 AutoConfig.register("tgmm", TgmmConfig)
 AutoConfig.register("st_mem", StMemConfig)
@@ -63,6 +69,7 @@ __all__ = [
     "EchoMvitModel",
     "EchoMvitModelWithProjection",
     "EchoViewClassifier",
+    "InputRefusedError",
     "RecordRefusedError",
     "StMemConfig",
     "StMemForPreTraining",

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.data.files import whole_file
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
+from tgmm_hf.utils.files import whole_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,7 +90,7 @@ def synth(
 
     Example: tgmm synth demo/cohort --patients 441 --seed 0 --evidence strong
     """
-    from tgmm_hf.data.synthetic.cohort import write_cohort
+    from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 
     table = write_cohort(
         out,
@@ -135,9 +135,9 @@ def curate(
 
     Example: tgmm curate --mimic-iv mimiciv/3.1 --mimic-ecg mimic-iv-ecg/1.0 --mimic-echo mimic-iv-echo/0.1 --out cohort
     """
-    from tgmm_hf.data.curate.cohort import curate as curate_cohort
-    from tgmm_hf.data.curate.cohort import summary_text
-    from tgmm_hf.data.curate.rules import read_rules
+    from tgmm_hf.cohorts.mimic.cohort import curate as curate_cohort
+    from tgmm_hf.cohorts.mimic.cohort import summary_text
+    from tgmm_hf.cohorts.mimic.rules import read_rules
 
     record = curate_cohort(
         mimic_iv,
@@ -181,7 +181,7 @@ def curate_ptbxl(
 
     Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort
     """
-    from tgmm_hf.data.curate.ptbxl import curate_ptbxl as curate_records
+    from tgmm_hf.cohorts.ptbxl import curate_ptbxl as curate_records
 
     record = curate_records(
         directory,
@@ -213,7 +213,7 @@ def add_meds_labs(
 
     Example: tgmm add-meds-labs cohort.csv meds/ --codes codes.csv --out cohort/cohort.parquet
     """
-    from tgmm_hf.data.curate.meds import add_meds_labs as add_labs
+    from tgmm_hf.cohorts.meds import add_meds_labs as add_labs
 
     counts = add_labs(table, events, codes, out, hours=hours)
     for count in counts:
@@ -413,7 +413,7 @@ def baselines(
     Example: tgmm baselines demo/data --out demo/baselines --model demo/model
     """
     try:
-        from tgmm_hf.evaluation.baselines import evaluate_baselines, table_rows
+        from tgmm_hf.evaluation.simple_models import evaluate_baselines, table_rows
     except ImportError as error:
         raise ImportError(f"tgmm baselines needs pip install 'tgmm-hf[baselines]' ({error}).") from error
 
@@ -477,7 +477,7 @@ def search(
 
     Example: tgmm search configs/search_tiny.yaml
     """
-    from tgmm_hf.training.search import search as search_settings
+    from tgmm_hf.experiments.search import search as search_settings
 
     record = search_settings(plan)
     best, out = record["best"], Path(record["plan"]["output"])
@@ -499,7 +499,7 @@ def reproduce(
 
     Example: tgmm reproduce configs/reproduce_tiny.yaml --workers 2
     """
-    from tgmm_hf.training.reproduce import reproduce as reproduce_plan
+    from tgmm_hf.experiments.reproduce import reproduce as reproduce_plan
 
     if not plan.is_file():
         raise typer.BadParameter(f"there is no plan {plan}")
@@ -604,7 +604,7 @@ def convert_weights(
 
     Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
     """
-    from tgmm_hf.convert import SOURCES, convert
+    from tgmm_hf.hub.convert import SOURCES, convert
 
     source = SOURCES[kind.value]
     typer.echo(f"{source.title}: {source.license_name}, {source.license_link}\n{source.terms}")
@@ -640,7 +640,7 @@ def push(
 
     Example: tgmm push demo/model owner/tgmm-demo --private --metrics demo/metrics.json
     """
-    from tgmm_hf.publishing.push import push_model
+    from tgmm_hf.hub.push import push_model
 
     commit = push_model(
         model,
@@ -665,7 +665,7 @@ def push_data(
 
     Example: tgmm push-data demo/cohort owner/tgmm-synthetic --publish
     """
-    from tgmm_hf.publishing.push import push_cohort
+    from tgmm_hf.hub.push import push_cohort
 
     if not publish:
         raise typer.BadParameter("this makes data public: add --publish")

@@ -16,51 +16,44 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .baselines_tgmm import BASELINES, DeepAvFusion
-from .configuration_tgmm import MODALITIES, SLOTS, EchoMvitConfig, StMemConfig, TgmmConfig, TgmmTask, check_task
-from .encoders_tgmm import (
+from .configuration_tasks import TgmmTask, check_task
+from .configuration_tgmm import TgmmConfig
+from .encoders.configuration_echo_mvit import EchoMvitConfig
+from .encoders.configuration_st_mem import StMemConfig
+from .encoders.encoder_loading import build_encoder, describe_sources, load_encoder
+from .encoders.encoder_running import (
     RECORDS,
     EncodedPart,
     batch_size_of,
-    build_encoder,
     check_divisible,
-    describe_sources,
     labs_rows,
     last_parts,
-    load_encoder,
     recorded,
     rows_and_mask,
     run_encoder,
     text_head,
     text_trunk,
 )
-from .losses_tgmm import (
-    gather_batch,
+from .inputs.echo_views import StoredViewClassifier
+from .layers.distributed import gather_batch, several_processes
+from .layers.fusion import FusionOutput, MedFlexFusion, TgmmEncoded, drop_modalities, join_names
+from .layers.guidance import GuidedOutput, TextualGuidance, pool_slots
+from .layers.losses import (
     horizon_status,
     info_nce_loss,
     language_model_loss,
     multiple_choice_loss,
-    several_processes,
     survival_losses,
     unlikelihood_loss,
 )
-from .modules_tgmm import (
-    FusionOutput,
-    GuidedOutput,
-    MedFlexFusion,
-    ResponseDecoder,
-    TextualGuidance,
-    TgmmAttentionPool,
-    TgmmEncoded,
-    TgmmStandardise,
-    drop_modalities,
-    join_names,
-    pool_slots,
-)
+from .layers.pooling import TgmmAttentionPool, TgmmStandardise
+from .layers.response import ResponseDecoder
+from .layers.rival_fusions import BASELINES, DeepAvFusion
 
 # Nothing here runs the pipeline: importing it makes its code part of every saved repository.
 from .pipeline_tgmm import TgmmCardiacPipeline
-from .view_classification_echo import StoredViewClassifier
+from .utils.hub_code import HubCode, hub_entry
+from .utils.names import MODALITIES, SLOTS
 
 PIPELINE_TASK = "cardiac-analysis"
 
@@ -121,7 +114,7 @@ class TgmmOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class TgmmPreTrainedModel(PreTrainedModel):
+class TgmmPreTrainedModel(HubCode, PreTrainedModel):
     config: TgmmConfig
     base_model_prefix = "tgmm"
     main_input_name = "input_ids"
@@ -169,18 +162,14 @@ class TgmmPreTrainedModel(PreTrainedModel):
         """As any model's; `from_pretrained` draws no weights that it is about to load."""
         return [*super().get_init_context(*args, **kwargs), init.no_init_weights()]
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save config, weights and code so that every Auto class and `pipeline("cardiac-analysis")` find theirs.
+    def hub_classes(self) -> dict[str, type]:
+        """Let every Auto class find its class in the saved directory, whichever of the two was saved."""
+        return {"AutoModel": TgmmModel, "AutoModelForSequenceClassification": TgmmForSequenceClassification}
 
-        transformers by itself writes only the class being saved into `auto_map`.
-        """
-        self.config.auto_map = {
-            "AutoConfig": f"configuration_tgmm.{TgmmConfig.__name__}",
-            "AutoModel": f"modeling_tgmm.{TgmmModel.__name__}",
-            "AutoModelForSequenceClassification": f"modeling_tgmm.{TgmmForSequenceClassification.__name__}",
-        }
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save configuration, weights and code; `pipeline("cardiac-analysis")` works on the directory."""
         self.config.custom_pipelines = {
-            PIPELINE_TASK: {"impl": f"pipeline_tgmm.{TgmmCardiacPipeline.__name__}", "pt": [AutoModel.__name__]}
+            PIPELINE_TASK: {"impl": hub_entry(TgmmCardiacPipeline), "pt": [AutoModel.__name__]}
         }
         super().save_pretrained(save_directory, **kwargs)
 
@@ -870,9 +859,6 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
             attentions=output.attentions,
         )
 
-
-TgmmModel.register_for_auto_class("AutoModel")
-TgmmForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 
 __all__ = [
     "TgmmEncoded",

@@ -7,16 +7,15 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Pipeline
-from transformers.dynamic_module_utils import get_relative_import_files
 
-from .configuration_tgmm import MODALITIES
-from .hazards_tgmm import cumulative_incidence
-from .modules_tgmm import TgmmEncoded
+from .layers.fusion import TgmmEncoded
+from .layers.hazards import cumulative_incidence
+from .utils.hub_code import travelling_files
+from .utils.names import MODALITIES
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
@@ -192,12 +191,12 @@ def code_revision(model: Any, processor: Any) -> str:
     if commit:
         return commit[1]
     # code from a directory: into a package with just the files that a class needs, so the digest takes no others
-    entries = [str(sys.modules[type(part).__module__].__file__) for part in (model, processor)]
-    files = {Path(path) for entry in entries for path in [entry, *get_relative_import_files(entry)]}
-    contents = {file.name: file.read_bytes() for file in files}
+    texts: dict[str, str] = {}
+    for part in (model, processor):
+        texts |= travelling_files(str(sys.modules[type(part).__module__].__file__))
     digest = hashlib.sha256()
-    for name, content in sorted(contents.items()):
-        digest.update(name.encode() + content)
+    for name, text in sorted(texts.items()):
+        digest.update(name.encode() + text.encode())
     return f"sha256:{digest.hexdigest()[:16]}"
 
 

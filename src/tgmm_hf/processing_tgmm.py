@@ -18,12 +18,14 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.utils import cached_file
 
-from .configuration_tgmm import LEADS, VIEWS, TgmmConfig, encoder_config
-from .feature_extraction_ecg import EcgFeatureExtractor
-from .image_processing_echo import EchoImageProcessor, is_study_batch
-from .labs_tgmm import SEPARATOR, LabsText, gender_of, read_cells
-from .reading_tgmm import RecordRefusedError
-from .view_classification_echo import SUBFOLDER, StoredViewClassifier
+from .configuration_tgmm import TgmmConfig, encoder_config
+from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
+from .inputs.feature_extraction_ecg import EcgFeatureExtractor
+from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
+from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
+from .utils.errors import InputRefusedError, is_refusal
+from .utils.hub_code import HubCode
+from .utils.names import LEADS, VIEWS
 
 BERT_CASED_SIZE = 28_996
 VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
@@ -31,7 +33,7 @@ VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
 Report = dict[str, Any]
 
 
-class TgmmProcessor(ProcessorMixin):
+class TgmmProcessor(HubCode, ProcessorMixin):
     """Processor of [`TgmmModel`]: text template and tokenizer for labs, one extractor each for ECG and echo.
 
     Args:
@@ -48,6 +50,8 @@ class TgmmProcessor(ProcessorMixin):
             `from_encoders` sets it, `save_pretrained` puts a copy into the subfolder `view_classifier/`, and
             `from_pretrained` finds it there.
     """
+
+    hub_auto_class = "AutoProcessor"
 
     def __init__(
         self,
@@ -179,7 +183,7 @@ class TgmmProcessor(ProcessorMixin):
             float32, `view_mask` (B, 11) bool.
 
         Raises:
-            RecordRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
+            InputRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
             ValueError: on nothing to process, or batches of different lengths.
         """
         if unknown := set(kwargs) - {"return_tensors"}:
@@ -204,9 +208,13 @@ class TgmmProcessor(ProcessorMixin):
         if self.default_view_classifier is not None:
             self.default_view_classifier.copy_to(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
-        # transformers leaves the saved file's entry on the object, which would then differ from the one it saved
+        # The entry belongs to the saved file. Left on the object, it would make the object differ from the saved one.
         self.__dict__.pop("auto_map", None)
         return files
+
+    def hub_parts(self) -> list[Any]:
+        """List the extractors whose code travels with the processor."""
+        return [self.feature_extractor, self.image_processor]
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
         """Text of one laboratory row, with what was used, dropped for length and refused; never raises for a cell."""
@@ -260,7 +268,7 @@ class TgmmProcessor(ProcessorMixin):
         results = [self.labs_text(row) for row in rows]
         for row, result, report in zip(rows, results, reports, strict=True):
             if result.refused and on_refusal == "raise":
-                raise RecordRefusedError(result.refused[0]["item"], result.refused[0]["reason"])
+                raise InputRefusedError(result.refused[0]["item"], result.refused[0]["reason"])
             report["used"]["labs"] = result.used
             report["refused"] += result.refused
             report["notes"] += result.notes
@@ -320,7 +328,7 @@ class TgmmProcessor(ProcessorMixin):
                 _refuse(_no_clip(study, clips.refused, on_refusal), report, on_refusal)
                 continue
             if on_refusal == "raise" and isinstance(study, Mapping) and clips.refused:
-                raise RecordRefusedError(clips.refused[0]["item"], clips.refused[0]["reason"])
+                raise InputRefusedError(clips.refused[0]["item"], clips.refused[0]["reason"])
             report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
             prepared.append((index, clips))
         if not prepared:
@@ -442,15 +450,6 @@ def _own(extractor_class: Any, source: str | Path) -> Any:
     return extractor_class.from_pretrained(source) if extractor_class.__name__ in kinds else None
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether an error is a `RecordRefusedError`, of any copy of the reading module.
-
-    It is known by its name: from a local directory, transformers gives the extractors and the processor a copy of the
-    module each, so theirs is another class than ours.
-    """
-    return type(error).__name__ == RecordRefusedError.__name__
-
-
 def _new_report() -> Report:
     return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "notes": []}
 
@@ -462,13 +461,13 @@ def _refuse(error: ValueError, report: Report, on_refusal: str) -> None:
     report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
 
 
-def _no_clip(study: Any, refused: list[dict[str, str]], on_refusal: str) -> RecordRefusedError:
+def _no_clip(study: Any, refused: list[dict[str, str]], on_refusal: str) -> InputRefusedError:
     """Why a study is refused. A report has the clips' own reasons already, an error says them."""
     detail = f"{len(refused)} refused" if refused else "it holds none"
     if refused and on_refusal == "raise":
         detail += ": " + "; ".join(f"{entry['item']}: {entry['reason']}" for entry in refused[:5])
     item = str(study) if isinstance(study, str | Path) else "echo study"
-    return RecordRefusedError(item, f"no clip of the study can be used ({detail})")
+    return InputRefusedError(item, f"no clip of the study can be used ({detail})")
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:
@@ -500,7 +499,5 @@ def _as_views(views: Any, size: int) -> list[Mapping[str, str] | None]:
         raise ValueError(f"views must be one mapping or one per patient, got {len(views)} for {size} patients.")
     return list(views)
 
-
-TgmmProcessor.register_for_auto_class("AutoProcessor")
 
 __all__ = ["TgmmProcessor", "bert_cased_tokenizer", "default_processor"]

@@ -16,9 +16,9 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, Au
 
 from tgmm_hf import EchoMvitModel, EchoMvitModelWithProjection, StMemForPreTraining, StMemModel
 from tgmm_hf.cli import main
-from tgmm_hf.configuration_tgmm import VIEWS
-from tgmm_hf.convert import SOURCES, convert
-from tgmm_hf.convert.loading import load_weights
+from tgmm_hf.hub.convert import SOURCES, convert
+from tgmm_hf.hub.convert.loading import load_weights
+from tgmm_hf.utils.names import VIEWS
 
 ECG = torch.randn(2, 12, 2250, generator=torch.Generator().manual_seed(0))
 
@@ -219,7 +219,7 @@ def test_damaged_and_misplaced_files(checkpoint, tmp_path, capsys):
         load_weights(tmp_path / "list.pth")
 
 
-def test_an_unfit_checkpoint_leaves_nothing_and_nothing_is_overwritten(checkpoint, tmp_path):
+def test_an_unfit_checkpoint_leaves_nothing_and_nothing_is_overwritten(checkpoint, tmp_path, monkeypatch):
     weights = st_mem_encoder() | {"surprise": torch.zeros(1)}
     torch.save(weights, tmp_path / "odd.pth")
     with pytest.raises(ValueError, match="unexpected: surprise"):
@@ -229,6 +229,12 @@ def test_an_unfit_checkpoint_leaves_nothing_and_nothing_is_overwritten(checkpoin
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(FileExistsError, match="is there already"):
         convert("st-mem", checkpoint, tmp_path / "full", accept_license=True)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(FileExistsError, match="would be replaced as a whole"):
+        convert("st-mem", checkpoint, ".", accept_license=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").rmdir()
     with pytest.raises(ValueError, match=r"Unknown kind of checkpoint 'bert'"):
         convert("bert", checkpoint, tmp_path / "out", accept_license=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

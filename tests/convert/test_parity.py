@@ -11,9 +11,9 @@ import pytest
 import torch
 from official_layouts import randomise, st_mem_encoder, st_mem_full
 
-from tgmm_hf.configuration_tgmm import VIEWS
-from tgmm_hf.convert.encoders import convnext_views, mvit_v2_s, st_mem
-from tgmm_hf.convert.renaming import ConversionError
+from tgmm_hf.hub.convert.encoders import convnext_views, mvit_v2_s, st_mem
+from tgmm_hf.hub.convert.renaming import ConversionError
+from tgmm_hf.utils.names import VIEWS
 
 TOLERANCE = 1e-4
 

@@ -10,7 +10,7 @@ import wfdb
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
 
-from tgmm_hf.configuration_tgmm import LEADS
+from tgmm_hf.utils.names import LEADS
 
 SIZE, FRAMES = 32, 4
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tgmm_hf.data.synthetic import cohort as synthetic
+from tgmm_hf.cohorts.synthetic import cohort as synthetic
 
 PATIENTS = 42  # holds the anomalous patients 7, 18, 29 and 40
 SETTINGS = synthetic.Settings(5, "default", frames=4, height=96, width=128)

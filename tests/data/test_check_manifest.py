@@ -8,10 +8,10 @@ from cohort_files import cohort_rows, write_manifest
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.configuration_tgmm import VIEWS
 from tgmm_hf.data import check_manifest as module
 from tgmm_hf.data.check_manifest import check_manifest
 from tgmm_hf.data.manifest import EVENTS, REQUIRED, SPLITS
+from tgmm_hf.utils.names import VIEWS
 
 SCHEMA = json.loads((Path(module.__file__).parent / "manifest.schema.json").read_text())
 

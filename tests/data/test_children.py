@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tgmm_hf.data.children import run_child
+from tgmm_hf.utils.child_process import run_child
 
-CHILD = "from tgmm_hf.data.children import end_with_parent; end_with_parent(); "
+CHILD = "from tgmm_hf.utils.child_process import end_with_parent; end_with_parent(); "
 BEAT = """
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ while True:
 """
 PARENT = """
 import os, sys
-from tgmm_hf.data.children import run_child
+from tgmm_hf.utils.child_process import run_child
 with open(os.devnull, "w") as output:
     run_child([sys.executable, "-c", {child!r}], output, os.environ)
 """
@@ -31,7 +31,7 @@ POOL = """
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from tgmm_hf.data.children import end_with_parent
+from tgmm_hf.utils.child_process import end_with_parent
 from beating import beat
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import torch
 from cohort_files import SIZE, cohort_rows
 from torch.utils.data import DataLoader
 
-from tgmm_hf.configuration_tgmm import DEFAULT_TASKS, TgmmConfig
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared, prepare
 from tgmm_hf.data.tokenizer import CHARACTERS, lab_texts, task_texts, train_tokenizer

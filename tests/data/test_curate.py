@@ -13,15 +13,15 @@ from mimic_tables import PATIENTS, append, change, copy_tables, read, render, wr
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.configuration_tgmm import LEADS
+from tgmm_hf.cohorts.flow import check_flow
+from tgmm_hf.cohorts.mimic.cohort import curate
+from tgmm_hf.cohorts.mimic.rules import CurateRules, read_rules
 from tgmm_hf.data.builder import make_preparer
-from tgmm_hf.data.curate import CurateRules, curate
-from tgmm_hf.data.curate.flow import check_flow
-from tgmm_hf.data.curate.rules import read_rules
 from tgmm_hf.data.manifest import read_manifest
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.reading_tgmm import read_ecg
+from tgmm_hf.utils.names import LEADS
 
 PAPER = CurateRules(follow_up="later_contact")
 """The generator's manifest has the paper's follow-up: only patients who came back."""
@@ -54,7 +54,7 @@ def run_labs(hospital: Path, rules: CurateRules | None = None) -> pd.DataFrame:
     """The hospital tables alone, with a split file that puts everybody into training."""
     patients = read(hospital / "hosp" / "patients.csv").subject_id
     out = hospital / "out"
-    from tgmm_hf.data.curate.splits import FOLD_COLUMNS
+    from tgmm_hf.cohorts.splits import FOLD_COLUMNS
 
     out.mkdir(exist_ok=True)
     columns = ["stratified", "temporal", *FOLD_COLUMNS]
@@ -421,7 +421,7 @@ def test_splits_are_drawn_once(synthetic: Path, tmp_path: Path) -> None:
 
 
 def test_splits_are_stratified_and_share_patients(tmp_path: Path) -> None:
-    from tgmm_hf.data.curate.splits import FOLD_COLUMNS, split_patients, temporal_split
+    from tgmm_hf.cohorts.splits import FOLD_COLUMNS, split_patients, temporal_split
 
     rng = np.random.default_rng(0)
     n = 700

@@ -11,13 +11,13 @@ import yaml
 from cohort_files import write_ecg
 
 from tgmm_hf.cli import main
-from tgmm_hf.configuration_tgmm import LEADS
+from tgmm_hf.cohorts.flow import check_flow
+from tgmm_hf.cohorts.ptbxl import MI_TASK, TASK, curate_ptbxl
 from tgmm_hf.data.builder import make_preparer
-from tgmm_hf.data.curate.flow import check_flow
-from tgmm_hf.data.curate.ptbxl import MI_TASK, TASK, curate_ptbxl
 from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.reading_tgmm import read_ecg
+from tgmm_hf.utils.names import LEADS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

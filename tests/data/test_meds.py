@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.data.curate.meds import add_meds_labs
+from tgmm_hf.cohorts.meds import add_meds_labs
 from tgmm_hf.data.manifest import read_manifest
 
 CODES = """code,lab_column,unit

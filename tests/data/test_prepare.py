@@ -24,7 +24,7 @@ from cohort_files import FRAMES, SIZE, cohort_rows, write_clip, write_ecg, write
 from datasets import load_dataset
 from tiny_models import tiny_tokenizer
 
-from tgmm_hf.configuration_tgmm import VIEWS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data import engines as engines_module
 from tgmm_hf.data import prepare as prepare_module
 from tgmm_hf.data import shards as shards_module
@@ -32,8 +32,9 @@ from tgmm_hf.data.builder import RecordPreparer, TgmmCohort
 from tgmm_hf.data.export import export_parquet
 from tgmm_hf.data.manifest import ManifestError, read_manifest
 from tgmm_hf.data.prepare import dry_run, load_prepared, prepare
+from tgmm_hf.hub.push import NotForTheHubError, push_cohort
 from tgmm_hf.processing_tgmm import default_processor
-from tgmm_hf.publishing.push import NotForTheHubError, push_cohort
+from tgmm_hf.utils.names import VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_bad_records_are_listed_and_never_stop_the_run(processor, tmp_path):
 
 def test_refusals_of_a_copied_module_read_the_same(processor, tmp_path, monkeypatch):
     """Extractors loaded from a directory come from copies of the modules, and so do the classes of their errors."""
-    copied_error = type("RecordRefusedError", (ValueError,), {})
+    copied_error = type("InputRefusedError", (ValueError,), {})
 
     def refuse(self, ecg):
         raise copied_error("ecg", "too short")
@@ -614,6 +615,7 @@ def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monk
     rows = rows[:7]
     rows[1]["label.hf_diagnosis"] = 0
     write_manifest(table, rows)
+    (out / "train" / "00007.json").write_text('{"note": "somebody\'s own"}')
     with pytest.raises(FileExistsError, match="overwrite"):
         prepare(table, out, processor, root=cohort)
     assert len(load_prepared(out)["train"]) == 6
@@ -621,6 +623,7 @@ def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monk
     assert second["data_hash"] != first["data_hash"]
     train = load_prepared(out)["train"].with_format(None)
     assert train["id"] == ["a0", "a1", "a2", "a5", "a6"]  # the surplus shard of the longer table is gone
+    assert sorted(path.name for path in (out / "train").glob("*.json"))[-2:] == ["00002.json", "00007.json"]
     assert train["label_hf_diagnosis"][1] == 0
 
 

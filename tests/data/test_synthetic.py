@@ -15,9 +15,8 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 
-from tgmm_hf.configuration_tgmm import SUBSETS, VIEWS
-from tgmm_hf.data.synthetic import bayes, cohort, write_cohort
-from tgmm_hf.data.synthetic.evidence import (
+from tgmm_hf.cohorts.synthetic import bayes, cohort, write_cohort
+from tgmm_hf.cohorts.synthetic.evidence import (
     EVIDENCE,
     PARAMETERS,
     VIEW_RATE,
@@ -28,7 +27,8 @@ from tgmm_hf.data.synthetic.evidence import (
     stack,
     stream,
 )
-from tgmm_hf.data.synthetic.render_echo import render_clip, sector
+from tgmm_hf.cohorts.synthetic.render_echo import render_clip, sector
+from tgmm_hf.utils.names import SUBSETS, VIEWS
 
 TINY = {"frames": 6, "height": 96, "width": 128}
 PATIENTS = 20  # holds anomalous patients 7 (flat ECG) and 18 (5-s ECG)
@@ -72,6 +72,14 @@ def test_interrupted_run_resumes_and_other_settings_are_refused(small: Path) -> 
     assert kept.stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="made with"):
         write_cohort(small, PATIENTS, 4, workers=1, **TINY)
+
+
+def test_files_that_synth_did_not_write_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "hosp").mkdir()
+    (tmp_path / "hosp" / "patients.csv.gz").write_bytes(b"of MIMIC-IV")
+    with pytest.raises(FileExistsError, match="holds hosp, which"):
+        write_cohort(tmp_path, PATIENTS, 3, workers=1, labs_only=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["hosp", "patients.csv.gz"]
 
 
 def test_labs_alone_are_those_of_the_whole_cohort(small: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from tgmm_hf.data.synthetic import bayes, cohort
-from tgmm_hf.data.synthetic.evidence import (
+from tgmm_hf.cohorts.synthetic import bayes, cohort
+from tgmm_hf.cohorts.synthetic.evidence import (
     DRUGS,
     HISTORY,
     PARAMETERS,
@@ -31,9 +31,9 @@ from tgmm_hf.data.synthetic.evidence import (
     draw_patient,
     stack,
 )
-from tgmm_hf.data.synthetic.render_ecg import DOWER, T_AXIS
-from tgmm_hf.data.synthetic.render_echo import APEX, VIEW_GEOMETRY
-from tgmm_hf.data.synthetic.render_labs import PHYSICAL, SEPARATOR
+from tgmm_hf.cohorts.synthetic.render_ecg import DOWER, T_AXIS
+from tgmm_hf.cohorts.synthetic.render_echo import APEX, VIEW_GEOMETRY
+from tgmm_hf.cohorts.synthetic.render_labs import PHYSICAL, SEPARATOR
 
 PATIENTS = 700
 ECHO_PATIENTS = 160  # measuring clips costs about 0.3 s a patient

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.evaluation.baseline_features import read_features, read_lvef
-from tgmm_hf.evaluation.baselines import evaluate_baselines, fit_cox, fuse
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.image_processing_echo import EchoImageProcessor
+from tgmm_hf.evaluation.simple_model_features import read_features, read_lvef
+from tgmm_hf.evaluation.simple_models import evaluate_baselines, fit_cox, fuse
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 
 SIZES = {"train": 240, "validation": 80, "test": 120}
 

@@ -19,7 +19,7 @@ from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
-from tgmm_hf.evaluation.baselines import PROBE_CS, evaluate_baselines
+from tgmm_hf.evaluation.simple_models import PROBE_CS, evaluate_baselines
 from tgmm_hf.evaluation.unseen import SEEN, UNKNOWN, training_directory
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor

@@ -16,7 +16,7 @@ from tgmm_hf.evaluation.by_day import (
 )
 from tgmm_hf.evaluation.metrics import Draws, bootstrap_counts, bootstrap_draws
 from tgmm_hf.evaluation.survival import aalen_johansen, c_index, fit_baseline_hazards
-from tgmm_hf.hazards_tgmm import cumulative_incidence
+from tgmm_hf.layers.hazards import cumulative_incidence
 
 DAYS = (200.0, 500.0, 900.0)
 

@@ -16,15 +16,15 @@ from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score, roc_c
 from statsmodels.stats.multitest import multipletests
 
 from tgmm_hf.evaluation.calibration import fit_temperature, scaled
-from tgmm_hf.evaluation.checklist import ITEMS, checklist
 from tgmm_hf.evaluation.comparisons import delong_test
-from tgmm_hf.evaluation.figures import forest_figure, render
 from tgmm_hf.evaluation.paper_tables import paper_tables
 from tgmm_hf.evaluation.predictions import FULL, SUBSETS, collect_predictions
-from tgmm_hf.evaluation.report import metrics_table, write_atomically, write_outputs
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
 from tgmm_hf.evaluation.tables import by_day_tables, calibration_table, decision_table, headline
+from tgmm_hf.reports.checklist import ITEMS, checklist
+from tgmm_hf.reports.evaluation_report import metrics_table, write_atomically, write_outputs
+from tgmm_hf.reports.figures import forest_figure, render
 
 MODALITIES = ("labs", "ecg", "echo")
 TASKS = {

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
+from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared, prepare
-from tgmm_hf.data.synthetic.cohort import write_cohort
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.evaluate import evaluate
 from tgmm_hf.evaluation.predictions import SUBSETS, collect_predictions
 from tgmm_hf.evaluation.survival import fit_baseline_hazards
 from tgmm_hf.evaluation.unseen import SEEN, UNKNOWN, check_unseen, seen_patients, training_directory
-from tgmm_hf.hazards_tgmm import cumulative_incidence
+from tgmm_hf.layers.hazards import cumulative_incidence
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tgmm_hf.evaluation.figures import render, robustness_figure
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.robustness import Changed, add_noise, drop_cells, drop_leads, drop_views, robustness
+from tgmm_hf.reports.figures import render, robustness_figure
 
 
 def row():

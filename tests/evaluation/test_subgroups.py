@@ -9,9 +9,9 @@ from datasets import Dataset
 from sklearn.metrics import recall_score, roc_auc_score
 
 from tgmm_hf.evaluation.calibration import OperatingPoint
-from tgmm_hf.evaluation.figures import subgroup_figure
 from tgmm_hf.evaluation.subgroups import NOT_STATED, SMALLEST_GROUP, describe_rows, shown_counts, subgroup_table
 from tgmm_hf.evaluation.tables import subgroup_rows
+from tgmm_hf.reports.figures import subgroup_figure
 
 
 def prepared(*rows):

@@ -19,7 +19,7 @@ from tgmm_hf.evaluation.survival import (
     published_days,
     resampled_c_index,
 )
-from tgmm_hf.hazards_tgmm import cumulative_incidence
+from tgmm_hf.layers.hazards import cumulative_incidence
 
 
 def follow_up(n=150, seed=0, competing=True, slope=0.8):

@@ -3,11 +3,10 @@
 import unittest
 
 import numpy as np
+from tgmm_hf.test_processing_common import ProcessorTesterMixin
 from tiny_models import tiny_tokenizer
 
 from tgmm_hf import LEADS, EcgFeatureExtractor, EchoImageProcessor, TgmmProcessor
-
-from ..test_processing_common import ProcessorTesterMixin
 
 LABS = {"Creatinine": 1.4, "age": 71}
 CLIP = np.random.default_rng(0).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8)

@@ -21,8 +21,8 @@ from tiny_models import random_batch, smallest_model, tiny_tokenizer
 from tgmm_hf import TgmmModel, default_processor
 from tgmm_hf.cli import main
 from tgmm_hf.evaluation.unseen import weights_digest
-from tgmm_hf.publishing.card import model_card
-from tgmm_hf.publishing.push import NotForTheHubError, push_cohort, push_model
+from tgmm_hf.hub.card import model_card
+from tgmm_hf.hub.push import NotForTheHubError, push_cohort, push_model
 from tgmm_hf.training.saving import save_repository
 
 METRICS = {

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from datasets.arrow_writer import ArrowWriter
 
-from tgmm_hf.configuration_tgmm import VIEWS
 from tgmm_hf.data.builder import RecordPreparer
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.utils.names import VIEWS
 
 SIZES = {"train": 24, "validation": 16, "test": 16}
 TASKS = {"hf_diagnosis": "diagnosis", "hf_risk": "prognosis"}

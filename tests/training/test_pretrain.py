@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
-from tgmm_hf.encoders_tgmm import load_encoder
+from tgmm_hf.encoders.encoder_loading import load_encoder
 from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
-from tgmm_hf.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training import pretrain as module
@@ -193,6 +193,23 @@ def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monk
     other = settings(prepared_dir, encoders, ecg={"epochs": 3, "batch_size": 8})
     with pytest.raises(ValueError, match="holds an encoder of other settings"):
         pretrain(other, progress=False)
+
+
+def test_a_directory_of_others_is_refused_before_any_work(
+    prepared_dir: Path, encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "read_data", None)
+    shutil.copytree(encoders, tmp_path / "encoders")
+    anew = settings(prepared_dir, tmp_path / "encoders", resume="never")
+    with pytest.raises(TypeError, match="NoneType"):  # all three may be replaced: the work starts
+        pretrain(anew)
+    (tmp_path / "encoders" / "ecg" / "notes.txt").write_text("somebody's own")
+    with pytest.raises(FileExistsError, match=r"ecg holds 1 entry .*notes\.txt"):
+        pretrain(anew)
+    (tmp_path / "encoders" / "ecg" / "notes.txt").unlink()
+    (tmp_path / "encoders" / "echo-training" / "notes.txt").write_text("somebody's own")
+    with pytest.raises(FileExistsError, match=r"echo-training holds 1 entry .*notes\.txt"):
+        pretrain(anew)
 
 
 def _killed_after_one_epoch(arguments: PretrainArguments) -> None:

@@ -15,14 +15,15 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
-from tgmm_hf.evaluation.figures import differences_figure
 from tgmm_hf.evaluation.metrics import ALL_AGREE
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
-from tgmm_hf.training import reproduce as module
-from tgmm_hf.training.reproduce import read_plan, reproduce
+from tgmm_hf.experiments import reproduce as module
+from tgmm_hf.experiments.reproduce import read_plan, reproduce
+from tgmm_hf.reports.figures import differences_figure
+from tgmm_hf.utils.names import MODALITIES
 
 TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
 ROWS: dict[str, dict[str, Any] | None] = {
@@ -134,6 +135,16 @@ def test_a_stopped_run_keeps_its_checkpoints_and_one_of_other_settings_does_not(
     changed = {"optimisation.epochs": 3}
     reproduce(write_plan(stubbed, rows=rows, seeds=[0], overrides=changed), progress=False)
     assert not checkpoint.exists()
+
+
+def test_the_directory_of_a_run_with_other_files_is_not_discarded(stubbed: Path) -> None:
+    reproduce(write_plan(stubbed), progress=False)
+    notes = stubbed / "out/runs/TGMM/seed0/notes.txt"
+    notes.write_text("somebody's own")
+    ran(stubbed)
+    with pytest.raises(FileExistsError, match=r"seed0 holds 1 entry .*notes\.txt"):
+        reproduce(write_plan(stubbed, bootstrap=99), progress=False)
+    assert notes.is_file() and ran(stubbed) == []
 
 
 def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:

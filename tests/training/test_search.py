@@ -12,9 +12,9 @@ import yaml
 
 from tgmm_hf.cli import main
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.experiments.search import read_search, search
 from tgmm_hf.training.arguments import read_arguments
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.search import read_search, search
 from tgmm_hf.training.train import build, train
 from tgmm_hf.training.trainer import TgmmTrainer
 

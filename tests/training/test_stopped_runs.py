@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import modeling_utils
 
-from tgmm_hf.data.files import whole_file
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training import train as train_file
@@ -26,6 +25,7 @@ from tgmm_hf.training.checkpoints import discard, last_checkpoint
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.train import _agreed_checkpoint, build, train
 from tgmm_hf.training.trainer import TgmmTrainer
+from tgmm_hf.utils.files import whole_file
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}

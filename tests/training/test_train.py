@@ -12,14 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import smallest_model
+from typer.testing import CliRunner
 
-from tgmm_hf.configuration_tgmm import SUBSETS
+from tgmm_hf.cli import app
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _store_baselines, claim_training_directory, train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
+from tgmm_hf.utils.names import SUBSETS
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -159,6 +161,56 @@ def test_a_finished_model_is_neither_trained_again_nor_replaced_unasked(
     anew = parse_arguments({**run.to_dict(), "resume": "never", "seed": 1})
     assert train(anew)["seed"] == 1
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("foreign", ["thesis.tex", "evaluate.py", "view_classifier/notes.txt", "results/metrics.json"])
+def test_a_saved_model_is_replaced_but_not_with_files_of_others(
+    trained: tuple[RunArguments, dict[str, Any]], prepared_dir: Path, tmp_path: Path, foreign: str
+) -> None:
+    run, _ = trained
+    output = tmp_path / "model"
+    shutil.copytree(run.output, output)
+    (output / "README.md").write_text("---\nlicense: other\n---\n")
+    (output / "view_classifier").mkdir()
+    (output / "view_classifier" / "config.json").write_text("{}")
+    (output / "labs_of_version_0.py").write_text("")  # imported by nothing: somebody's own
+    anew = parse_arguments({**run.to_dict(), "output": str(output), "resume": "never"})
+    with pytest.raises(FileExistsError, match=r"holds 1 entry .*labs_of_version_0\.py"):
+        train_file.claim_directories(anew)
+    (output / "labs_of_version_0.py").unlink()
+    train_file.claim_directories(anew)
+    (output / foreign).parent.mkdir(exist_ok=True)
+    (output / foreign).write_text("somebody's own")
+    with pytest.raises(FileExistsError, match=rf"holds 1 entry .*{foreign.split('/')[0]}"):
+        train_file.claim_directories(anew)
+
+
+def test_train_refuses_a_directory_of_others_before_any_work(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose files have names that a saved model has, and a training directory to start over in."""
+    monkeypatch.setattr(train_file, "read_data", None)
+    monkeypatch.setattr(train_file, "trainer_arguments", None)
+    output = tmp_path / "project"
+    output.mkdir()
+    for name in ("config.json", "README.md", "run.json", "LICENSE"):
+        (output / name).write_text("{}")
+    config = output / "train.yaml"
+    config.write_text(json.dumps(settings(prepared_dir, output).to_dict()))
+    result = CliRunner().invoke(app, ["train", str(config)])
+    assert isinstance(result.exception, FileExistsError) and "holds 5 entries" in str(result.exception)
+    assert "train.yaml" not in str(result.exception)  # three of five are named
+    assert len(list(output.iterdir())) == 5
+    for above in (prepared_dir, prepared_dir.parent, Path("/"), Path.home(), Path.cwd(), Path.cwd().parent):
+        with pytest.raises(FileExistsError, match="would be replaced as a whole"):
+            train(settings(prepared_dir, above))
+    run = settings(prepared_dir, tmp_path / "model")
+    run.training_directory.mkdir()
+    (run.training_directory / "settings.json").write_text("{}")
+    (run.training_directory / "notes.txt").write_text("somebody's own")
+    with pytest.raises(FileExistsError, match=r"model-training holds 1 entry .*notes\.txt"):
+        train(parse_arguments({**run.to_dict(), "resume": "never"}))
+    assert (run.training_directory / "notes.txt").is_file()
 
 
 def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepared_dir: Path, tmp_path: Path) -> None:

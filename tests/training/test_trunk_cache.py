@@ -17,14 +17,14 @@ from transformers import RobertaConfig, RobertaModel
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.training import trunk_cache
+from tgmm_hf.training import frozen_features_cache as trunk_cache
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
+from tgmm_hf.training.frozen_features_cache import CONTENTS, TrunkCache, TrunkCollator, read_cached
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.train import build, train
 from tgmm_hf.training.trainer import TgmmTrainer
-from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator, read_cached
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
 DROPOUT = {

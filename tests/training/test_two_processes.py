@@ -166,5 +166,5 @@ def test_accelerate_reads_the_committed_configurations(path: Path) -> None:
         "DistributedType.DEEPSPEED",
     }
     named = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "")
-    sources = "".join(file.read_text() for file in (ROOT / "src" / "tgmm_hf").glob("*.py"))
+    sources = "".join(file.read_text() for file in (ROOT / "src" / "tgmm_hf").rglob("*.py"))
     assert all(f"class {name}(" in sources for name in named.split(",") if name not in ("", "BertLayer"))

@@ -1,0 +1,1 @@
+"""Cohort table -> prepared shards -> batches."""

@@ -14,13 +14,14 @@ import datasets
 import numpy as np
 from datasets import Array2D, Array4D, Features, List, Value
 
-from tgmm_hf.configuration_tgmm import LEADS, VIEWS
 from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, read_manifest
-from tgmm_hf.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.image_processing_echo import EchoImageProcessor
-from tgmm_hf.labs_tgmm import read_cells
-from tgmm_hf.processing_tgmm import TgmmProcessor, is_refusal
-from tgmm_hf.view_classification_echo import StoredViewClassifier
+from tgmm_hf.inputs.echo_views import StoredViewClassifier
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.lab_text import read_cells
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import is_refusal
+from tgmm_hf.utils.names import LEADS, VIEWS
 
 Refusal = dict[str, str]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, ecg_files, read_manifest
-from tgmm_hf.labs_tgmm import read_cells
+from tgmm_hf.inputs.lab_text import read_cells
 
 EXAMPLES = 5
 

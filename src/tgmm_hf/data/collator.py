@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from tgmm_hf.configuration_tgmm import LEADS, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.names import LEADS
 
 Row = Mapping[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from tgmm_hf.data.builder import RecordPreparer
-from tgmm_hf.data.children import end_with_parent
 from tgmm_hf.data.shards import Shard, write_shard
+from tgmm_hf.utils.child_process import end_with_parent
 
 Engine = Callable[[Sequence[Shard], RecordPreparer, Path, int | None], Iterator[Shard]]
 GO_ON = "What is done is kept: run the same command again to go on."

@@ -18,8 +18,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tgmm_hf.configuration_tgmm import DEFAULT_TASKS, VIEWS
-from tgmm_hf.labs_tgmm import is_missing
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.inputs.lab_text import is_missing
+from tgmm_hf.utils.names import VIEWS
 
 SPLITS = ("train", "validation", "test")
 REQUIRED = ("id", "patient_id", "split")

@@ -30,12 +30,12 @@ import transformers
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from tqdm import tqdm
 
-from tgmm_hf.configuration_tgmm import VIEWS
 from tgmm_hf.data.builder import RecordPreparer, make_preparer
 from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, ecg_files, hash_json, read_manifest
 from tgmm_hf.data.shards import Shard, is_done, read_json, remove_temporary_files, write_atomically, write_rows
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.names import VIEWS
 
 SHARD_SIZE = 32  # records; what a killed run loses at most, per process
 FORMAT = 3  # raise when the prepared rows change, so that old shards are not taken for new ones
@@ -335,7 +335,9 @@ def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
     wanted = {shard.path(out, suffix) for shard in shards for suffix in (".arrow", ".json")}
     for split in SPLITS:
         for path in (out / split).glob("[0-9]*.*"):
-            if path not in wanted and path.suffix in (".arrow", ".json"):
+            state = read_json(path.with_suffix(".json"))
+            ours = state is None or "fingerprint" in state  # none: its writing was cut short
+            if path not in wanted and path.suffix in (".arrow", ".json") and ours:
                 path.unlink(missing_ok=True)
 
 

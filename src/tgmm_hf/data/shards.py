@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from datasets.arrow_writer import ArrowWriter
 
-from tgmm_hf.configuration_tgmm import VIEWS
 from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.manifest import SPLITS, ManifestRow
+from tgmm_hf.utils.names import VIEWS
 
 WRITE_BYTES = 64 * 2**20  # rows are flushed in batches of about this size, so memory does not grow with the shard
 

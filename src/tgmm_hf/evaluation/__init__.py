@@ -1,1 +1,1 @@
-"""Figures with intervals, survival curves, retrieval, and the report of `tgmm evaluate`."""
+"""Figures with intervals, comparisons, simple models and tables."""

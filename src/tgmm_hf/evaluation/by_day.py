@@ -27,7 +27,7 @@ from tgmm_hf.evaluation.metrics import (
     weighted_auc,
 )
 from tgmm_hf.evaluation.survival import aalen_johansen, comparable_pairs
-from tgmm_hf.hazards_tgmm import cumulative_incidence
+from tgmm_hf.layers.hazards import cumulative_incidence
 
 FEWEST_EVENTS = 10
 """Events by a day, and rows still observed after it, below which no figure by that day is given."""

@@ -12,13 +12,13 @@ from datasets import Dataset, DatasetDict
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions, load_trained
-from tgmm_hf.evaluation.report import write_outputs
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
 from tgmm_hf.evaluation.unseen import check_unseen, patients_of, weights_digest
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.reports.evaluation_report import write_outputs
 
 Reader = Callable[[Any, Any, Dataset, str], tuple[Any, Any]]
 """(model, processor, prepared rows, hash of their data) -> (rows, what collates them)."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.utils.names import MODALITIES
 
 SUBSETS: tuple[str, ...] = tuple(
     "+".join(subset) for size in range(1, len(MODALITIES) + 1) for subset in combinations(MODALITIES, size)

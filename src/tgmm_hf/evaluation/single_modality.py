@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.evaluation.evaluate import validation_rows
 from tgmm_hf.evaluation.predictions import collect_predictions, load_trained
 from tgmm_hf.evaluation.unseen import check_unseen, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.names import MODALITIES
 
 BATCH_SIZE = 16
 

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
 from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate, resampled_auc
 from tgmm_hf.evaluation.survival import resampled_c_index
+from tgmm_hf.utils.names import MODALITIES
 
 SMALLEST_GROUP = 20
 """Admissions below which a group is counted, not scored."""

@@ -152,7 +152,7 @@ def fit_baseline_hazards(
     """Cause-specific Cox models with the risk score as the only covariate, and their Breslow baseline hazards.
 
     One model for the event and one for death without it, each by the Breslow partial likelihood (ties share one risk
-    set). `tgmm_hf.hazards_tgmm.cumulative_incidence` reads the result.
+    set). `tgmm_hf.layers.hazards.cumulative_incidence` reads the result.
 
     Args:
         risk: model scores, shape (n,); of patients the model was not trained on, whose own are spread too far.

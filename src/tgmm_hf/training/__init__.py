@@ -1,0 +1,1 @@
+"""Training, pre-training, checkpoints and the cache of frozen features."""

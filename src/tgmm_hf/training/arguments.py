@@ -8,15 +8,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from tgmm_hf.configuration_tgmm import MODALITIES
 from tgmm_hf.evaluation.unseen import training_directory
+from tgmm_hf.utils.names import MODALITIES
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CacheArguments:
-    """Where and how the frozen layers' activations are kept, see [`~tgmm_hf.training.trunk_cache`].
+    """Where and how the frozen layers' activations are kept, see [`~tgmm_hf.training.frozen_features_cache`].
 
     Attributes:
         directory: of the cache; it may be shared by several runs. It holds what the encoders made of patients' records:

@@ -21,6 +21,15 @@ STATES = {
     "scheduler.pt": ("scheduler.pt", "global_step*"),
 }
 """The same of what the Trainer would start anew without a word."""
+TRAINING_FILES = (
+    r"settings\.json",
+    r"finished",
+    r"patients\.json",
+    r"checkpoint-\d+/",
+    r"runs/",
+    r"\..+-[0-9a-f]{32}",
+)
+"""What a training directory holds, for `claim_directory`; the last is a file whose writing was cut short."""
 FULL_BELOW = 16 * 2**20
 """Bytes; PyTorch does not say that a disk is full, only that a write failed."""
 

@@ -28,20 +28,21 @@ from transformers import (
     set_seed,
 )
 
-from tgmm_hf.configuration_tgmm import MODALITIES, TgmmConfig
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.collator import Row, TgmmCollator
-from tgmm_hf.data.files import write_json
 from tgmm_hf.data.tokenizer import cohort_tokenizer
+from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
-from tgmm_hf.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
-from tgmm_hf.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, parse_dataclass, read_settings
-from tgmm_hf.training.checkpoints import discard, last_checkpoint
-from tgmm_hf.training.saving import whole_directory
+from tgmm_hf.training.checkpoints import TRAINING_FILES, discard, last_checkpoint
+from tgmm_hf.training.frozen_features_cache import NO_MATTER
+from tgmm_hf.training.saving import files_of_saved_model
 from tgmm_hf.training.train import PACKAGES, SPLITS, new_config, read_data
 from tgmm_hf.training.trainer import EpochCollator
-from tgmm_hf.training.trunk_cache import NO_MATTER
+from tgmm_hf.utils.files import claim_directory, whole_directory, write_json
+from tgmm_hf.utils.names import MODALITIES
 
 COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "clip_views", "clip_frames")}
 """Columns of prepared rows that each objective reads; those of labels never."""
@@ -155,10 +156,16 @@ def pretrain(arguments: PretrainArguments, *, progress: bool = True) -> dict[str
         Modality -> the content of its `pretrain.json`.
 
     Raises:
+        FileExistsError: if the directory of an encoder holds anything but a pre-trained encoder.
         FileNotFoundError: if there is no prepared data set.
         ValueError: if a stopped run had other settings, or nobody has the modality.
     """
     sources = {name: own.directory or arguments.data.directory for name, own in arguments.objectives.items()}
+    for modality in sources:
+        out = Path(arguments.output) / modality
+        claim_directory(out, _files_of_encoder(out), keep=sources.values())
+        if arguments.resume == "never":
+            claim_directory(training_directory(out), TRAINING_FILES, keep=sources.values())
     data = {directory: read_data(directory) for directory in sources.values()}
     return {
         modality: _pretrain_one(arguments, modality, data[directory][0], data[directory][1]["data_hash"], progress)
@@ -221,7 +228,7 @@ def _pretrain_one(
     }
     # validation chooses nothing here
     write_json(scratch / SEEN, seen_patients(data_hash, {"train": prepared["train"]}, []))
-    with whole_directory(out) as building:
+    with whole_directory(out, _files_of_encoder(out)) as building:
         model.save_pretrained(building)
         if modality == "labs":
             tokenizer.save_pretrained(building)
@@ -254,6 +261,12 @@ class PretrainingTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator = training
+
+
+def _files_of_encoder(directory: Path) -> list[str]:
+    """What a pre-trained encoder in a directory consists of, as expressions for `claim_directory`."""
+    saved = files_of_saved_model(directory)
+    return [*saved, re.escape(RECORD)] if saved else []
 
 
 def _claim(directory: Path, told: dict[str, Any], resume: str) -> None:

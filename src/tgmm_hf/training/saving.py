@@ -1,42 +1,112 @@
 """A model and its processor as one directory that `AutoModel` and `AutoProcessor` load without this package."""
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.files import whole_directory
+
+MODEL_FILES = (
+    r"config\.json",
+    r"model(-\d{5}-of-\d{5})?\.safetensors",
+    r"model\.safetensors\.index\.json",
+    r"processor_config\.json",
+    r"preprocessor_config\.json",
+    r"tokenizer(_config)?\.json",
+    r"special_tokens_map\.json",
+    r"added_tokens\.json",
+    r"vocab\.(txt|json)",
+    r"merges\.txt",
+    r"README\.md",
+    r"LICENSE",
+    r"run\.json",
+    r"view_classifier/(config|preprocessor_config)\.json",
+    r"view_classifier/model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?",
+    r"view_classifier/README\.md",
+)
+"""Files of a saved model besides its code, as regular expressions of relative paths."""
 
 
 def save_repository(
-    model: TgmmModel, processor: TgmmProcessor, directory: str | Path, record: Mapping[str, Any] | None = None
+    model: TgmmModel,
+    processor: TgmmProcessor,
+    directory: str | Path,
+    record: Mapping[str, Any] | None = None,
+    keep: Collection[str | Path] = (),
 ) -> None:
     """Write config, weights (safetensors), processor, tokenizer and the code of all of them; whole or not at all.
 
-    `record` of the training run becomes `run.json`. A directory of that name is replaced once the new one is complete.
+    A saved model of that name is replaced once the new one is complete.
+
+    Args:
+        model: The model to save.
+        processor: The processor to save.
+        directory: The directory to write.
+        record: Record of the training run, becomes `run.json`.
+        keep: Files and directories that must survive, as in [`claim_directory`].
+
+    Raises:
+        FileExistsError: If `directory` holds anything but a saved model.
     """
-    with whole_directory(directory) as building:
+    with whole_directory(directory, files_of_saved_model(directory), keep) as building:
         model.save_pretrained(building)
         processor.save_pretrained(building)
         if record is not None:
             (building / "run.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
-@contextmanager
-def whole_directory(directory: str | Path) -> Iterator[Path]:
-    """A temporary directory beside `directory` that takes its place when the block ends without an error.
+def files_of_saved_model(directory: str | Path) -> list[str]:
+    """List what the saved model in a directory consists of, as regular expressions for [`claim_directory`].
 
-    A directory of that name is replaced; after an error it is as it was.
+    Code files are found from the `auto_map` entries and their relative imports, because their names differ between
+    versions and because a user's own script beside the model must not be taken for the model's code.
+
+    Returns:
+        The expressions; none if there is no saved model, because then every file there belongs to someone else.
     """
     directory = Path(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
-        building = Path(scratch) / "new"
-        building.mkdir()
-        yield building
-        if directory.exists():
-            directory.rename(Path(scratch) / "old")
-        building.rename(directory)
+    config = _read_object(directory / "config.json")
+    if "model_type" not in config:
+        return []
+    code = [re.escape(name) for name in _code_files(directory)]
+    code += [re.escape(f"{SUBFOLDER}/{name}") for name in _code_files(directory / SUBFOLDER)]
+    return [*MODEL_FILES, *code]
+
+
+def _code_files(directory: Path) -> set[str]:
+    """Names of the code files that the configurations in a directory name, and of those that they import."""
+    modules = {name for path in directory.glob("*.json") for name in _auto_modules(_read_object(path))}
+    names: set[str] = set()
+    for path in (directory / f"{module}.py" for module in modules):
+        if path.is_file():
+            names.add(path.name)
+            with suppress(OSError):  # the file imports another one that is not there
+                names |= {Path(file).name for file in get_relative_import_files(path)}
+    return names
+
+
+def _auto_modules(value: Any) -> Iterator[str]:
+    """Yield the module of every class in the `auto_map` entries of a configuration, nested ones included."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "auto_map":
+                yield from re.findall(r"(\w+)\.\w+", json.dumps(inner))
+            else:
+                yield from _auto_modules(inner)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty if it cannot be read or is no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -19,12 +19,12 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, set_seed
 
-from tgmm_hf.configuration_tgmm import MODALITIES, SUBSETS, TgmmConfig, check_task, encoder_config
+from tgmm_hf.configuration_tasks import check_task
+from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.data.files import write_json
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
-from tgmm_hf.encoders_tgmm import describe_sources, load_encoder
+from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
 from tgmm_hf.evaluation.predictions import load_trained
 from tgmm_hf.evaluation.survival import fit_baseline_hazards, published_days
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
@@ -33,11 +33,13 @@ from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
-from tgmm_hf.training.checkpoints import WEIGHTS, discard, holds, last_checkpoint
+from tgmm_hf.training.checkpoints import TRAINING_FILES, WEIGHTS, discard, holds, last_checkpoint
+from tgmm_hf.training.frozen_features_cache import CONTENTS, TrunkCache, TrunkCollator
 from tgmm_hf.training.processes import Together
-from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.saving import files_of_saved_model, save_repository
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
-from tgmm_hf.training.trunk_cache import CONTENTS, TrunkCache, TrunkCollator
+from tgmm_hf.utils.files import claim_directory, write_json
+from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +94,14 @@ def train(run: RunArguments) -> dict[str, Any]:
         The record of the run, the content of `run.json`: settings, seed, data hash, versions, sizes, history.
 
     Raises:
+        FileExistsError: if `run.output` holds anything but a saved model, or lies above data that must be kept.
         FileNotFoundError: if there is no prepared data set.
         ValueError: if data, model and tasks do not fit together, `run.output` or its checkpoints are of other settings,
             or none of the checkpoints can be read.
         FloatingPointError: if a loss or a weight is no longer finite; no model is saved then.
         OSError: if the disk is full; the last whole checkpoint stays.
     """
+    claim_directories(run)
     use_cpu = not torch.cuda.is_available()
     arguments = trainer_arguments(run, use_cpu=use_cpu)  # first: it starts the process group
     prepared, data = read_data(run.data.directory)
@@ -133,7 +137,7 @@ def train(run: RunArguments) -> dict[str, Any]:
             _check_result(model, trainer)
             merge_adapters(model)
             _store_baselines(model, parts.rows, parts.validation_collator, list(run.tasks), run.optimisation.batch_size)
-            save_repository(model, parts.processor, run.output, record)
+            save_repository(model, parts.processor, run.output, record, keep=_kept(run))
             (run.training_directory / FINISHED).touch()
     return record
 
@@ -327,6 +331,22 @@ def _check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, 
         kind = config.tasks[task]["kind"]
         if kind in columns and f"{columns[kind]}{task}" not in prepared["train"].column_names:
             raise ValueError(f"The data has no labels of task {task!r} (no column {columns[kind]}{task}).")
+
+
+def claim_directories(run: RunArguments) -> None:
+    """Refuse an output, or a training directory to start over in, that holds other files than a run writes.
+
+    Raises:
+        FileExistsError: with the names of some of these files.
+    """
+    claim_directory(run.output, files_of_saved_model(run.output), keep=_kept(run))
+    if run.resume == "never":
+        claim_directory(run.training_directory, TRAINING_FILES, keep=_kept(run))
+
+
+def _kept(run: RunArguments) -> list[str]:
+    """Directories that a run reads, or fills for later runs, and must not replace."""
+    return [run.data.directory, *([run.data.cache.directory] if run.data.cache else [])]
 
 
 def claim_training_directory(run: RunArguments, data_hash: str) -> bool:

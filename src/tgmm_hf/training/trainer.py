@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tgmm_hf.configuration_tgmm import SLOTS
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import is_disk_full
 from tgmm_hf.training.processes import Together
 from tgmm_hf.training.validation import validate
+from tgmm_hf.utils.names import SLOTS
 
 SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
 

@@ -12,7 +12,7 @@ from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
 from tgmm_hf.evaluation.survival import c_index
-from tgmm_hf.losses_tgmm import cox_loss, info_nce_loss
+from tgmm_hf.layers.losses import cox_loss, info_nce_loss
 
 RETRIEVAL_CANDIDATES = 3
 FIGURE = {"diagnosis": "auc", "prognosis": "c_index", "retrieval": f"lrap_{RETRIEVAL_CANDIDATES}"}

@@ -1,0 +1,1 @@
+"""Where cohort tables come from: MIMIC, PTB-XL, MEDS, synthetic patients."""

@@ -1,0 +1,239 @@
+"""Hospital tables (MIMIC-IV `hosp`), ECG and echo lists from which the same labs cells and follow-up can be derived.
+
+Stays of one patient: an earlier one that carries medical history (its diagnoses) and drug history (its
+prescriptions) where those cells are recorded; the index stay with labs, ECG and echo; later stays that carry the
+follow-up of `evidence.py` (incident HF as a coded stay, the last discharge 365 days before censoring, `dod`).
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from tgmm_hf.cohorts.synthetic.evidence import Evidence
+from tgmm_hf.cohorts.synthetic.layout import TableWriter, ecg_record_path
+from tgmm_hf.cohorts.synthetic.render_labs import HISTORY, LAB_ITEMS, NEUTRAL_WORDS, WORDS, LabsRow
+
+LANDMARK_DAYS = 30
+HF_CODE, HF_TITLE = "I509", "Heart failure, unspecified"
+PLAIN_CODE, PLAIN_TITLE = "R079", "Chest pain, unspecified"
+"""Codes of the index stay: heart failure for y = 1, and one that says nothing for everybody."""
+
+COLUMNS = {
+    "hosp/patients.csv.gz": "subject_id gender anchor_age anchor_year anchor_year_group dod",
+    "hosp/admissions.csv.gz": "subject_id hadm_id admittime dischtime deathtime admission_type admit_provider_id "
+    "admission_location discharge_location insurance language marital_status race edregtime edouttime "
+    "hospital_expire_flag",
+    "hosp/diagnoses_icd.csv.gz": "subject_id hadm_id seq_num icd_code icd_version",
+    "hosp/d_icd_diagnoses.csv.gz": "icd_code icd_version long_title",
+    "hosp/labevents.csv.gz": "labevent_id subject_id hadm_id specimen_id itemid order_provider_id charttime storetime "
+    "value valuenum valueuom ref_range_lower ref_range_upper flag priority comments",
+    "hosp/d_labitems.csv.gz": "itemid label fluid category",
+    "hosp/prescriptions.csv.gz": "subject_id hadm_id pharmacy_id poe_id poe_seq order_provider_id starttime stoptime "
+    "drug_type drug formulary_drug_cd gsn ndc prod_strength form_rx dose_val_rx dose_unit_rx form_val_disp "
+    "form_unit_disp doses_per_24_hrs route",
+    "hosp/omr.csv.gz": "subject_id chartdate seq_num result_name result_value",
+    "ecg/record_list.csv": "subject_id study_id file_name ecg_time path",
+    "ecg/machine_measurements.csv": "subject_id study_id cart_id ecg_time "
+    + " ".join(f"report_{k}" for k in range(18))
+    + " bandwidth filtering rr_interval p_onset p_end qrs_onset qrs_end t_end p_axis qrs_axis t_axis",
+    "echo/echo-record-list.csv": "subject_id study_id acquisition_datetime dicom_filepath",
+    "echo/echo-study-list.csv": "subject_id study_id study_datetime note_id note_seq note_charttime",
+    "views.csv": "dicom_filepath view",
+}
+
+
+@dataclass(frozen=True)
+class Stay:
+    """One admission and its diagnosis codes."""
+
+    hadm_id: int
+    admitted: datetime
+    discharged: datetime
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Identifiers and dates of one patient's index stay; they never see the state."""
+
+    subject: int
+    hadm: int
+    ecg_study: int
+    echo_study: int
+    admitted: datetime
+    ecg_time: datetime
+    echo_time: datetime
+    discharged: datetime
+
+
+def identity(seed: int, index: int, rng: np.random.Generator) -> Identity:
+    """Identifiers (unique within a cohort: multiplication by a unit modulo a prime) and dates."""
+    place = ((index + 1) * 7_368_787 + seed * 1_299_709) % 9_999_991
+    start = datetime(2110, 1, 1) + timedelta(minutes=int(rng.integers(0, 80 * 365 * 1440)))
+    hours = np.sort(rng.uniform(2, 40, 2))
+    return Identity(
+        subject=10_000_000 + place,
+        hadm=20_000_000 + place,
+        ecg_study=40_000_000 + place,
+        echo_study=90_000_000 + place,
+        admitted=start,
+        ecg_time=start + timedelta(hours=float(hours[0])),
+        echo_time=start + timedelta(hours=float(hours[1])),
+        discharged=start + timedelta(hours=float(rng.uniform(60, 220))),
+    )
+
+
+@contextmanager
+def open_tables(out: Path) -> Iterator[dict[str, TableWriter]]:
+    """All tables open for writing; they appear under their names only when the block ends without an error."""
+    tables = {name: TableWriter(out / name, columns.split()) for name, columns in COLUMNS.items()}
+    with ExitStack() as stack:
+        for table in tables.values():
+            stack.callback(table.temporary.unlink, missing_ok=True)
+        yield tables
+        for table in tables.values():
+            table.close()
+
+
+def write_dictionaries(tables: dict[str, TableWriter]) -> None:
+    """d_labitems and d_icd_diagnoses."""
+    for item in LAB_ITEMS.values():
+        tables["hosp/d_labitems.csv.gz"].add(
+            itemid=item.itemid, label=item.label, fluid="Blood", category=item.category
+        )
+    titles = {w.icd10: w.text for w in WORDS if w.icd10} | {code: text for text, code in NEUTRAL_WORDS[HISTORY]}
+    titles |= {HF_CODE: HF_TITLE, PLAIN_CODE: PLAIN_TITLE}
+    for code, title in sorted(titles.items()):
+        tables["hosp/d_icd_diagnoses.csv.gz"].add(icd_code=code, icd_version=10, long_title=title)
+
+
+def write_patient(
+    tables: dict[str, TableWriter], who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
+) -> None:
+    """All rows of one patient in the hospital tables."""
+    stays, dod = stays_of(who, table, labs, rng)
+    tables["hosp/patients.csv.gz"].add(
+        subject_id=who.subject,
+        gender=labs.gender,
+        anchor_age=labs.age,
+        anchor_year=who.admitted.year,
+        anchor_year_group="2014 - 2016",
+        dod="" if dod is None else f"{dod:%Y-%m-%d}",
+    )
+    for stay in stays:
+        write_stay(tables, who, labs, stay)
+    write_labevents(tables, who, labs)
+    write_drugs(tables, who, labs, stays)
+    write_omr(tables, who, labs)
+
+
+def write_ecg_lists(tables: dict[str, TableWriter], who: Identity) -> None:
+    """The rows of one patient's ECG in MIMIC-IV-ECG's lists."""
+    ecg = {"subject_id": who.subject, "study_id": who.ecg_study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
+    tables["ecg/record_list.csv"].add(**ecg, file_name=who.ecg_study, path=ecg_record_path(who.subject, who.ecg_study))
+    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz")  # no measurements: they would leak
+
+
+def stays_of(
+    who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
+) -> tuple[list[Stay], datetime | None]:
+    """Admissions in order and the date of death."""
+    stays = []
+    if labs.history is not None or labs.drugs is not None:
+        start = who.admitted - timedelta(days=float(rng.uniform(40, 900)))
+        codes = tuple(code for _, code in labs.history or ())
+        stays.append(Stay(who.hadm + 10_000_000, start, start + timedelta(days=float(rng.uniform(1, 6))), codes))
+    index_codes = (PLAIN_CODE, HF_CODE) if table.label[0] else (PLAIN_CODE,)
+    stays.append(Stay(who.hadm, who.admitted, who.discharged, index_codes))
+    if not table.followed[0]:
+        return stays, None
+    landmark = who.discharged + timedelta(days=LANDMARK_DAYS)
+    end = landmark + timedelta(days=float(table.time[0]))
+    event = int(table.event[0])
+    if event == 1:
+        later = Stay(who.hadm + 20_000_000, end, end + timedelta(days=3), (HF_CODE,))
+    else:
+        # the last discharge: 365 days before censoring, or within the year before death
+        last = end - timedelta(days=365 if event == 0 else min(float(rng.uniform(1, 300)), float(table.time[0]) + 20))
+        later = Stay(who.hadm + 20_000_000, last - timedelta(hours=12), last, (PLAIN_CODE,))
+    return [*stays, later], end if event == 2 else None
+
+
+def write_stay(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, stay: Stay) -> None:
+    """One admission with its diagnoses."""
+    tables["hosp/admissions.csv.gz"].add(
+        subject_id=who.subject,
+        hadm_id=stay.hadm_id,
+        admittime=stay.admitted.isoformat(" ", "seconds"),
+        dischtime=stay.discharged.isoformat(" ", "seconds"),
+        admission_type="EW EMER.",
+        admission_location="EMERGENCY ROOM",
+        discharge_location="HOME",
+        insurance="Medicare",
+        language="English",
+        race=labs.race,
+        edregtime=(stay.admitted - timedelta(hours=4)).isoformat(" ", "seconds"),
+        edouttime=stay.admitted.isoformat(" ", "seconds"),
+        hospital_expire_flag=0,
+    )
+    for number, code in enumerate(stay.codes, start=1):
+        tables["hosp/diagnoses_icd.csv.gz"].add(
+            subject_id=who.subject, hadm_id=stay.hadm_id, seq_num=number, icd_code=code, icd_version=10
+        )
+
+
+def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow) -> None:
+    """One lab row per numeric cell, drawn an hour after registration."""
+    when = (who.admitted - timedelta(hours=3)).isoformat(" ", "seconds")
+    for label, value in labs.numbers.items():
+        item = LAB_ITEMS[label]
+        tables["hosp/labevents.csv.gz"].add(
+            labevent_id=(who.subject - 10_000_000) * 100 + item.itemid % 100,
+            subject_id=who.subject,
+            hadm_id=who.hadm,
+            specimen_id=who.hadm,
+            itemid=item.itemid,
+            charttime=when,
+            storetime=when,
+            value=f"{value:g}",
+            valuenum=value,
+            valueuom=item.unit,
+            ref_range_lower=item.low,
+            ref_range_upper=item.high,
+            flag="" if item.low <= value <= item.high else "abnormal",
+            priority="STAT",
+        )
+
+
+def write_drugs(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, stays: list[Stay]) -> None:
+    """Prescriptions of the earlier stay."""
+    for number, drug in enumerate(labs.drugs or ()):
+        tables["hosp/prescriptions.csv.gz"].add(
+            subject_id=who.subject,
+            hadm_id=stays[0].hadm_id,
+            pharmacy_id=(who.subject - 10_000_000) * 100 + number,
+            starttime=stays[0].admitted.isoformat(" ", "seconds"),
+            stoptime=stays[0].discharged.isoformat(" ", "seconds"),
+            drug_type="MAIN",
+            drug=drug,
+        )
+
+
+def write_omr(tables: dict[str, TableWriter], who: Identity, labs: LabsRow) -> None:
+    """Height, weight and BMI, in MIMIC's units, two weeks before the stay."""
+    if labs.height is None or labs.weight is None:
+        return
+    day = f"{who.admitted - timedelta(days=14):%Y-%m-%d}"
+    rows = {
+        "Height (Inches)": f"{labs.height / 2.54:.2f}",
+        "Weight (Lbs)": f"{labs.weight / 0.45359237:.2f}",
+        "BMI (kg/m2)": f"{labs.cells()['BMI']}",
+    }
+    for name, value in rows.items():
+        tables["hosp/omr.csv.gz"].add(
+            subject_id=who.subject, chartdate=day, seq_num=1, result_name=name, result_value=value
+        )

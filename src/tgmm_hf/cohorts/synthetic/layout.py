@@ -1,0 +1,150 @@
+"""Files in MIMIC's layouts: WFDB records, echo DICOMs, hospital tables. Everything here is format, nothing is evidence.
+
+Written files carry no clock time and no random identifiers, so that one seed gives the same bytes.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pydicom
+import simplejpeg
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
+
+from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS, RATE
+from tgmm_hf.cohorts.synthetic.render_echo import APEX, RADIUS, Clip
+from tgmm_hf.utils.files import whole_file
+
+ADC_GAIN = 200.0
+"""WFDB units per millivolt, as in MIMIC-IV-ECG."""
+JPEG_QUALITY = 75
+DEPTH_CM = 16.0
+
+
+def ecg_record_path(subject: int, study: int) -> str:
+    """Path of an ECG record (no suffix) below the ECG root, MIMIC-IV-ECG layout."""
+    return f"files/p{str(subject)[:4]}/p{subject}/s{study}/{study}"
+
+
+def echo_file_path(subject: int, study: int, number: int) -> str:
+    """Path of an echo clip below the echo root, MIMIC-IV-ECHO layout."""
+    return f"files/p{str(subject)[:2]}/p{subject}/s{study}/{study}_{number:04d}.dcm"
+
+
+def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> None:
+    """Write a WFDB record (format 16, MIMIC's lead order): `path`.dat, then `path`.hea, each renamed into place.
+
+    Args:
+        path: record without suffix.
+        signal: (samples, 12) mV in MIMIC's lead order.
+    """
+    digital = np.clip(np.round(signal * ADC_GAIN), -32767, 32767).astype("<i2")
+    name = path.name
+    lines = [f"{name} {len(MIMIC_LEADS)} {RATE} {len(digital)} {when:%H:%M:%S} {when:%d/%m/%Y}"]
+    for k, lead in enumerate(MIMIC_LEADS):
+        checksum = int(digital[:, k].astype(np.int64).sum() + 32768) % 65536 - 32768
+        lines.append(f"{name}.dat 16 {ADC_GAIN:.1f}(0)/mV 16 0 {digital[0, k]} {checksum} 0 {lead}")
+    lines.append(f"#subject_id: {subject}")
+    with whole_file(path.with_suffix(".dat")) as temporary:
+        temporary.write_bytes(digital.tobytes())
+    with whole_file(path.with_suffix(".hea")) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def dicom_bytes(data: FileDataset) -> bytes:
+    """A DICOM data set as the bytes of its file."""
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def uid(*parts: object) -> str:
+    """A DICOM UID that depends on nothing but its arguments."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+    return f"2.25.{int(digest[:32], 16)}"
+
+
+def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: datetime) -> FileDataset:
+    """Header and encapsulated frames of one clip, the fields a GE Vivid writes that readers use."""
+    frames, height, width = clip.luma.shape
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage if frames > 1 else UltrasoundImageStorage
+    meta.MediaStorageSOPInstanceUID = uid(subject, study, number)
+    meta.TransferSyntaxUID = JPEGBaseline8Bit
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID, data.SeriesInstanceUID = uid(subject, study), uid(subject, study, "series")
+    data.StudyDate = data.ContentDate = f"{when:%Y%m%d}"
+    data.StudyTime = data.ContentTime = f"{when:%H%M%S}"
+    data.Modality, data.Manufacturer, data.ManufacturerModelName = "US", "GE Vingmed Ultrasound", "Vivid E95"
+    data.ImageType = ["DERIVED", "PRIMARY", "CARDIAC", ""]
+    data.SeriesDescription = "SYNTHETIC, not a patient"
+    data.PatientID, data.PatientName, data.PatientBirthDate, data.PatientSex = str(subject), "", "", ""
+    data.StudyID, data.SeriesNumber, data.InstanceNumber = str(study), 1, number
+    data.SamplesPerPixel, data.PlanarConfiguration = 3, 0
+    data.PhotometricInterpretation = "YBR_FULL_422"
+    data.Rows, data.Columns = height, width
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.LossyImageCompression, data.LossyImageCompressionMethod = "01", "ISO_10918_1"
+    data.SequenceOfUltrasoundRegions = Sequence([sector_region(height, width)])
+    if frames > 1:
+        data.NumberOfFrames = frames
+        data.FrameTime = f"{clip.frame_time:.3f}"
+        data.FrameIncrementPointer = pydicom.tag.Tag(0x0018, 0x1063)
+        data.CineRate = data.RecommendedDisplayFrameRate = round(1000 / clip.frame_time)
+        data.HeartRate = round(clip.heart_rate)
+    planes = zip(clip.luma, clip.blue, clip.red, strict=True)
+    data.PixelData = encapsulate([jpeg(*frame) for frame in planes])
+    data["PixelData"].is_undefined_length = True
+    return data
+
+
+def jpeg(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> bytes:
+    """One baseline JPEG of a frame's planes, chroma at half width."""
+    return simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality=JPEG_QUALITY)
+
+
+def sector_region(height: int, width: int) -> Dataset:
+    """The two-dimensional tissue region with its physical pixel size (cm)."""
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 2
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, round(APEX * height)
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = width - 1, round((APEX + RADIUS) * height)
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX = region.PhysicalDeltaY = round(DEPTH_CM / (RADIUS * height), 6)
+    return region
+
+
+class TableWriter:
+    """A CSV (or CSV.gz) table written row by row, renamed into place by `close`; the gzip header holds no time."""
+
+    def __init__(self, path: Path, columns: Iterable[str]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.columns = path, list(columns)
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self.raw: IO[bytes] = self.temporary.open("wb")
+        zipped = path.suffix == ".gz"
+        self.binary = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0) if zipped else self.raw
+        self.text = io.TextIOWrapper(self.binary, encoding="utf-8", newline="")
+        self.writer = csv.DictWriter(self.text, self.columns, lineterminator="\n")
+        self.writer.writeheader()
+
+    def add(self, **row: object) -> None:
+        """Append a row; columns not named stay empty, unknown ones raise ValueError."""
+        self.writer.writerow(row)
+
+    def close(self) -> None:
+        """Finish the file and rename it into place."""
+        self.text.close()
+        self.raw.close()
+        self.temporary.replace(self.path)

@@ -1,0 +1,325 @@
+"""Echo: evidence -> multi-frame clips, one per view, as luma and chroma planes.
+
+A clip is an ultrasound sector with its apex at the top. Every view is a list of ellipses (chambers with or without a
+myocardial wall) in units of the frame height; brightness is log-compressed tissue level plus log-Rayleigh speckle
+in polar
+coordinates around the apex. Evidence: how far the left ventricle shortens, its size, its wall, the
+regurgitant jet's length, the left atrium's size. Every frame is rescaled to one mean and standard deviation inside
+the sector, so that brightness says nothing; a jet is colour on the same luma. Nuisance: speckle, heart rate, phase,
+position, angle, gain, the right heart, the text and ECG strip outside the sector.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tgmm_hf.cohorts.synthetic.evidence import CENTRE, COLOUR_VIEWS, VIEWS_SHOWING, Evidence, sigmoid
+
+CLIP_SECONDS = 1.06
+"""32 frames at 30 per second: at least one beat at the heart rates drawn, whatever the number of frames."""
+
+PHYSICAL = {
+    "shortening": lambda v: 0.42 - 0.36 * sigmoid(v - CENTRE),  # fractional shortening of the cavity's axes
+    "lv_size": lambda v: 0.76 + 0.52 * sigmoid(v - CENTRE),  # end-diastolic axes relative to the template
+    "wall": lambda v: 0.025 + 0.050 * sigmoid(v - CENTRE),  # wall thickness, frame heights
+    "jet": lambda v: 0.02 + 0.24 * sigmoid(v - CENTRE),  # jet length, frame heights
+    "la_size": lambda v: 0.72 + 0.62 * sigmoid(v - 1.0),  # axes relative to the template
+}
+"""Axis units -> physical units, one-to-one."""
+
+
+@dataclass(frozen=True)
+class Chamber:
+    """An ellipse: centre and semi-axes in frame heights from the top centre of the frame, tilt in degrees.
+
+    `role`: "lv" contracts, has the wall and the size of the evidence; "la" has the atrial size; "plain" is neutral.
+    """
+
+    role: str
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+    tilt: float = 0.0
+
+
+@dataclass(frozen=True)
+class View:
+    """Chambers of one view, in drawing order, and where a jet starts and points (x, y, direction in degrees)."""
+
+    chambers: tuple[Chamber, ...]
+    jet: tuple[float, float, float] | None = None
+
+
+FOUR_CHAMBER = (
+    Chamber("plain", -0.19, 0.44, 0.075, 0.16, -12),
+    Chamber("plain", -0.16, 0.75, 0.085, 0.075),
+    Chamber("la", 0.10, 0.77, 0.10, 0.08),
+    Chamber("lv", 0.07, 0.39, 0.12, 0.175, 8),
+)
+LONG_AXIS = (
+    Chamber("plain", -0.03, 0.24, 0.20, 0.055, 8),
+    Chamber("plain", 0.23, 0.40, 0.085, 0.045, -10),
+    Chamber("la", 0.235, 0.62, 0.085, 0.085),
+    Chamber("lv", -0.11, 0.52, 0.17, 0.12, 8),
+)
+VIEW_GEOMETRY = {
+    "A2C": View((Chamber("la", 0.02, 0.77, 0.11, 0.08), Chamber("lv", 0.0, 0.39, 0.125, 0.18, 0))),
+    "A3C": View(
+        (
+            Chamber("plain", -0.16, 0.68, 0.045, 0.10, 25),
+            Chamber("la", 0.06, 0.77, 0.10, 0.08),
+            Chamber("lv", -0.02, 0.39, 0.12, 0.175, -14),
+        )
+    ),
+    "A4C": View(FOUR_CHAMBER),
+    "A5C": View((*FOUR_CHAMBER[:3], Chamber("plain", -0.03, 0.70, 0.035, 0.06), FOUR_CHAMBER[3])),
+    "Apical_Doppler": View(FOUR_CHAMBER, jet=(0.09, 0.62, 90)),
+    "Doppler_Parasternal_Long": View(LONG_AXIS, jet=(0.10, 0.58, 15)),
+    "Doppler_Parasternal_Short": View(
+        (
+            Chamber("plain", -0.17, 0.42, 0.12, 0.10, -30),
+            Chamber("plain", 0.0, 0.42, 0.075, 0.075),
+            Chamber("la", 0.02, 0.68, 0.13, 0.085),
+        ),
+        jet=(0.0, 0.55, 80),
+    ),
+    "Parasternal_Long": View(LONG_AXIS),
+    "Parasternal_Short": View((Chamber("plain", -0.24, 0.42, 0.05, 0.15, 15), Chamber("lv", 0.02, 0.5, 0.15, 0.15))),
+    "SSN": View((Chamber("plain", 0.0, 0.42, 0.22, 0.07, -20), Chamber("plain", 0.03, 0.64, 0.10, 0.05))),
+    "Subcostal": View(
+        (
+            Chamber("plain", -0.05, 0.30, 0.17, 0.06, 20),
+            Chamber("la", -0.21, 0.55, 0.085, 0.085),
+            Chamber("lv", 0.09, 0.55, 0.19, 0.11, 24),
+        )
+    ),
+}
+
+APEX, RADIUS, HALF_ANGLE = 0.03, 0.86, 43.0
+"""Sector apex and radius in frame heights, half opening in degrees."""
+CAVITY, TISSUE, WALL, JET = 30, 100, 165, 120
+"""Log-compressed grey levels before speckle and rescaling."""
+DARKEST = 3
+"""Smallest grey inside the sector: above zero, because readers look for non-black pixels to find it."""
+POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
+
+
+@dataclass(frozen=True)
+class Sector:
+    """Pixels of the sector for one frame size: all arrays share the frame's shape unless said."""
+
+    x: np.ndarray  # frame heights, to the right of the centre
+    y: np.ndarray  # frame heights, downwards
+    inside: np.ndarray  # bool
+    polar: np.ndarray  # int32 offset into the flattened polar speckle
+    sample: np.ndarray  # (n,) flat indices inside the sector, for means
+
+
+@lru_cache(maxsize=2)
+def sector(height: int, width: int) -> Sector:
+    """The sector of a frame size; computed once per process."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    x = (columns - (width - 1) / 2) / height
+    y = rows / height
+    radius = np.hypot(x, y - APEX)
+    angle = np.degrees(np.arctan2(x, y - APEX))
+    inside = (radius < RADIUS) & (np.abs(angle) < HALF_ANGLE)
+    r = np.clip(radius / RADIUS * POLAR_RADII, 0, POLAR_RADII - 1).astype(np.int32)
+    a = np.clip((angle / HALF_ANGLE + 1) / 2 * POLAR_ANGLES, 0, POLAR_ANGLES - 1).astype(np.int32)
+    return Sector(x, y, inside, r * (POLAR_ANGLES + POLAR_PAD) + a, np.flatnonzero(inside)[::8])
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One view: planes of YCbCr 4:2:2 and what the header says about time."""
+
+    luma: np.ndarray  # (F, H, W) uint8
+    blue: np.ndarray  # (F, H, W // 2) uint8 chroma, 128 = none
+    red: np.ndarray
+    frame_time: float  # ms
+    heart_rate: float  # beats per minute
+
+
+def render_clip(
+    table: Evidence, view: str, rng: np.random.Generator, frames: int = 32, height: int = 240, width: int = 320
+) -> Clip:
+    """Render one view of a one-patient evidence table; `rng` draws the nuisance."""
+    physical = {
+        name: float(PHYSICAL[name](value))
+        for name, value in table.parameters_of("echo").items()
+        if view in VIEWS_SHOWING[name]
+    }
+    area = sector(height, width)
+    speckle = polar_speckle(rng)
+    heart_rate = rng.uniform(60, 95)
+    phase = (rng.random() + np.arange(frames) / frames * CLIP_SECONDS * heart_rate / 60) % 1.0
+    systole = contraction(phase)
+    scene = Scene(area, view, physical, rng)
+    target_mean, target_spread = rng.uniform(52, 76), rng.uniform(28, 40)
+    overlay = burned_in(height, width, heart_rate, rng)
+    luma = np.empty((frames, height, width), np.uint8)
+    blue = np.full((frames, height, width // 2), 128, np.uint8)
+    red = np.full((frames, height, width // 2), 128, np.uint8)
+    for f in range(frames):
+        level, jet = scene.frame(systole[f])
+        grain = speckle.take(area.polar + int(rng.integers(POLAR_PAD * (POLAR_ANGLES + POLAR_PAD))))
+        luma[f] = finish(level + grain, area, overlay, target_mean, target_spread)
+        if jet is not None:
+            colour(blue[f], red[f], jet, area, rng)
+    return Clip(luma, blue, red, 1000 * CLIP_SECONDS / frames, heart_rate)
+
+
+def contraction(phase: np.ndarray) -> np.ndarray:
+    """How far contracted the ventricle is, 0 to 1, at a phase of the beat: systole is the first 45 %."""
+    return np.where(phase < 0.45, np.sin(np.pi * phase / 0.45) ** 2, 0.0)
+
+
+def polar_speckle(rng: np.random.Generator) -> np.ndarray:
+    """Flattened log-Rayleigh speckle (int16 grey levels, mean about 0), correlated along the arc."""
+    shape = (POLAR_RADII + POLAR_PAD + 1, POLAR_ANGLES + POLAR_PAD)
+    parts = rng.standard_normal((2, *shape), dtype=np.float32)
+    parts = parts + np.roll(parts, 1, axis=1)
+    parts = parts + np.roll(parts, 1, axis=2) + np.roll(parts, 2, axis=2)
+    power = (parts**2).sum(axis=0) / (2 * 6)
+    return np.clip(11 * (np.log(power + 1e-3) + 0.58), -45, 35).astype(np.int16).ravel()
+
+
+class Scene:
+    """The chambers of one clip on its pixel grid; `frame` gives the grey levels at one moment of the beat."""
+
+    def __init__(self, area: Sector, view: str, physical: dict[str, float], rng: np.random.Generator):
+        self.physical = physical
+        angle = np.deg2rad(rng.normal(0, 3))
+        shift_x, shift_y = rng.normal(0, 0.012, 2)
+        middle = 0.45
+        dx, dy = area.x - shift_x, area.y - shift_y - middle
+        self.x = dx * np.cos(angle) + dy * np.sin(angle)  # the heart's own coordinates
+        self.y = dy * np.cos(angle) - dx * np.sin(angle) + middle
+        self.base = np.full(area.x.shape, TISSUE, np.int16)
+        self.base += np.int16(rng.uniform(-14, 14)) * np.sin(9 * self.x + rng.uniform(0, 6)).round().astype(np.int16)
+        self.geometry = VIEW_GEOMETRY[view]
+        self.chambers = [self.place(c, rng) for c in self.geometry.chambers]
+        self.jet = self.place_jet(rng) if view in COLOUR_VIEWS else None
+
+    def place(
+        self, chamber: Chamber, rng: np.random.Generator
+    ) -> tuple[Chamber, tuple[slice, slice], np.ndarray, float]:
+        """(chamber, its box, elliptical radius * 64 as uint8 inside the box, relative wall thickness)."""
+        scale = {"lv": self.physical.get("lv_size", 1.0), "la": self.physical.get("la_size", 1.0)}.get(
+            chamber.role, rng.uniform(0.9, 1.05)
+        )
+        tilt = np.deg2rad(chamber.tilt)
+        half = np.array([chamber.half_width, chamber.half_height]) * scale
+        wall = self.physical["wall"] if chamber.role == "lv" else 0.012
+        reach = float(half.max() + wall + 0.03)
+        near = (np.abs(self.x - chamber.x) < reach) & (np.abs(self.y - chamber.y) < reach)
+        box = bounding_box(near)
+        dx, dy = self.x[box] - chamber.x, self.y[box] - chamber.y
+        u = (dx * np.cos(tilt) + dy * np.sin(tilt)) / half[0]
+        v = (dy * np.cos(tilt) - dx * np.sin(tilt)) / half[1]
+        radius = np.clip(np.hypot(u, v) * 64, 0, 255).astype(np.uint8)
+        return chamber, box, radius, wall / float(np.sqrt(half[0] * half[1]))
+
+    def place_jet(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+        """Coordinates along and across the jet, frame heights."""
+        if self.geometry.jet is None or "jet" not in self.physical:
+            return None
+        x, y, direction = self.geometry.jet
+        angle = np.deg2rad(direction + rng.normal(0, 4))
+        dx, dy = self.x - x, self.y - y
+        return dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+
+    def frame(self, systole: float) -> tuple[np.ndarray, np.ndarray | None]:
+        """Grey levels (H, W) int16 and the jet's pixels (bool) or None, at `systole` from 0 (filled) to 1."""
+        level = self.base.copy()
+        for chamber, box, radius, wall in self.chambers:
+            table = self.level_table(chamber, wall, systole)
+            values = table[radius]
+            target = level[box]
+            np.copyto(target, values, where=values >= 0)
+        if self.jet is None or systole < 0.15:
+            return level, None
+        jet = self.jet_pixels(self.jet, systole)
+        np.maximum(level, JET, out=level, where=jet)
+        return level, jet
+
+    def level_table(self, chamber: Chamber, wall: float, systole: float) -> np.ndarray:
+        """Grey level by elliptical radius * 64 (256,), -1 where the chamber does not reach."""
+        radius = np.arange(256) / 64
+        if chamber.role == "lv":
+            shrink = 1 - self.physical["shortening"] * systole
+            outer = 1 + wall - 0.5 * (1 - shrink)
+        else:
+            shrink = 1 - 0.04 * systole
+            outer = shrink + wall
+        edge = np.clip((radius - shrink) / 0.08 + 0.5, 0, 1)
+        level = CAVITY + (WALL - CAVITY) * edge
+        return np.where(radius < outer, level, -1).astype(np.int16)
+
+    def jet_pixels(self, along_across: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
+        """A plume that widens away from the valve; its full length at mid-systole."""
+        along, across = along_across
+        length = self.physical["jet"] * np.sqrt(systole)
+        return (along > 0) & (along < length) & (np.abs(across) < 0.018 + 0.28 * along)
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Smallest box around the True pixels; an empty mask gives an empty box."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, spread: float) -> np.ndarray:
+    """Rescale to `mean` and `spread` inside the sector, cut the sector out, lay text and ECG strip beside it."""
+    gain, offset = rescaling(level.ravel()[area.sample].astype(np.float32), mean, spread)
+    out = level * gain + offset
+    np.clip(out, DARKEST, 255, out=out)
+    return np.where(area.inside, out.astype(np.uint8), overlay)
+
+
+def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float32, np.float32]:
+    """Gain and offset that give `inside` (n,) this mean and standard deviation after clipping at DARKEST.
+
+    Clipping bites the more the smaller the cavities are: without the iteration brightness would tell their size.
+    """
+    gain, offset = np.float32(1), np.float32(0)
+    for _ in range(6):
+        shown = np.clip(inside * gain + offset, DARKEST, 255)
+        ratio = np.float32(spread / shown.std())
+        gain, offset = gain * ratio, (offset - shown.mean()) * ratio + np.float32(mean)
+    return gain, offset
+
+
+def colour(blue: np.ndarray, red: np.ndarray, jet: np.ndarray, area: Sector, rng: np.random.Generator) -> None:
+    """Paint a turbulent jet into the chroma planes (H, W // 2), in place; luma stays."""
+    pixels = (jet & area.inside)[:, ::2][:, : red.shape[1]]
+    towards = rng.random(pixels.shape) < 0.7  # mosaic of aliased colours
+    red[pixels] = np.where(towards, 205, 100)[pixels]
+    blue[pixels] = np.where(towards, 95, 205)[pixels]
+
+
+@lru_cache(maxsize=4)
+def font(height: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own font, about a twentieth of the frame high."""
+    return ImageFont.load_default(size=max(7, height // 20))
+
+
+def burned_in(height: int, width: int, heart_rate: float, rng: np.random.Generator) -> np.ndarray:
+    """What the machine prints outside the sector (H, W) uint8: text in the corners, an ECG strip at the bottom."""
+    image = Image.new("L", (width, height), 0)
+    pen = ImageDraw.Draw(image)
+    lines = ("SYNTHETIC", f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}", f"FR {rng.integers(28, 60)}Hz")
+    for k, line in enumerate(lines):
+        pen.text((0.02 * width, (0.02 + 0.06 * k) * height), line, fill=190, font=font(height))
+    pen.text((0.80 * width, 0.02 * height), f"HR {heart_rate:.0f}", fill=190, font=font(height))
+    time = np.linspace(0, CLIP_SECONDS * 2, width)
+    beat = (time * heart_rate / 60 + rng.random()) % 1.0
+    trace = np.exp(-0.5 * ((beat - 0.3) / 0.012) ** 2) + 0.25 * np.exp(-0.5 * ((beat - 0.55) / 0.05) ** 2)
+    rows = height * (0.975 - 0.06 * trace)
+    pen.line(list(zip(range(width), rows.tolist(), strict=True)), fill=150, width=1)
+    return np.asarray(image)

@@ -1,0 +1,177 @@
+"""Labs: evidence -> table cells of one admission. Rounding, units and the neutral cells are the nuisance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tgmm_hf.cohorts.synthetic.evidence import CELL_RATE, CENTRE, DRUGS, HISTORY, PARAMETERS, WORDS, Evidence, sigmoid
+
+
+@dataclass(frozen=True)
+class LabItem:
+    """One row of MIMIC's d_labitems with its usual unit and reference range."""
+
+    itemid: int
+    label: str
+    unit: str
+    low: float
+    high: float
+    category: str
+    digits: int
+
+
+LAB_ITEMS = {
+    item.label: item
+    for item in (
+        LabItem(50868, "Anion Gap", "mEq/L", 8, 20, "Chemistry", 0),
+        LabItem(50882, "Bicarbonate", "mEq/L", 22, 32, "Chemistry", 0),
+        LabItem(50893, "Calcium, Total", "mg/dL", 8.4, 10.3, "Chemistry", 1),
+        LabItem(50902, "Chloride", "mEq/L", 96, 108, "Chemistry", 0),
+        LabItem(50912, "Creatinine", "mg/dL", 0.5, 1.2, "Chemistry", 1),
+        LabItem(50931, "Glucose", "mg/dL", 70, 105, "Chemistry", 0),
+        LabItem(50960, "Magnesium", "mg/dL", 1.6, 2.6, "Chemistry", 1),
+        LabItem(50963, "NTproBNP", "pg/mL", 0, 450, "Chemistry", 0),
+        LabItem(50970, "Phosphate", "mg/dL", 2.7, 4.5, "Chemistry", 1),
+        LabItem(50971, "Potassium", "mEq/L", 3.3, 5.1, "Chemistry", 1),
+        LabItem(50983, "Sodium", "mEq/L", 133, 145, "Chemistry", 0),
+        LabItem(51003, "Troponin T", "ng/mL", 0, 0.01, "Chemistry", 2),
+        LabItem(51006, "Urea Nitrogen", "mg/dL", 6, 20, "Chemistry", 0),
+        LabItem(51222, "Hemoglobin", "g/dL", 12, 16, "Hematology", 1),
+        LabItem(51237, "INR(PT)", "", 0.9, 1.1, "Hematology", 1),
+        LabItem(51265, "Platelet Count", "K/uL", 150, 440, "Hematology", 0),
+        LabItem(51277, "RDW", "%", 10.5, 15.5, "Hematology", 1),
+        LabItem(51301, "White Blood Cells", "K/uL", 4, 11, "Hematology", 1),
+    )
+}
+
+PHYSICAL: dict[str, Callable[[float], float]] = {
+    "NTproBNP": lambda v: float(np.exp(6.6 + 0.55 * (v - CENTRE))),
+    "Creatinine": lambda v: float(np.exp(0.15 + 0.13 * (v - CENTRE))),
+    "Urea Nitrogen": lambda v: float(np.exp(3.0 + 0.16 * (v - CENTRE))),
+    "Sodium": lambda v: 138.5 - 1.3 * (v - CENTRE),
+    "RDW": lambda v: float(np.exp(2.67 + 0.04 * (v - CENTRE))),
+    "Hemoglobin": lambda v: 12.4 - 0.55 * (v - CENTRE),
+    "Troponin T": lambda v: float(np.exp(-3.2 + 0.4 * (v - CENTRE))),
+    "age": lambda v: 20 + 70 * float(sigmoid(0.9 + 0.32 * (v - CENTRE))),
+}
+"""Axis units -> physical units, one-to-one; the cells are then rounded as the laboratory does."""
+
+NEUTRAL = {
+    "Anion Gap": (14, 2.5, 0.97),
+    "Bicarbonate": (25, 3, 0.98),
+    "Calcium, Total": (9.1, 0.6, 0.93),
+    "Chloride": (102, 4, 0.98),
+    "Glucose": (118, 28, 0.97),
+    "Magnesium": (2.0, 0.25, 0.93),
+    "Phosphate": (3.5, 0.7, 0.92),
+    "Potassium": (4.2, 0.5, 0.98),
+    "INR(PT)": (1.2, 0.2, 0.85),
+    "Platelet Count": (225, 65, 0.97),
+    "White Blood Cells": (8.2, 2.5, 0.97),
+}
+"""Cells that say nothing about the state: mean, standard deviation, availability."""
+
+NEUTRAL_WORDS = {
+    HISTORY: (
+        ("Gastro-esophageal reflux disease without esophagitis", "K219"),
+        ("Hypothyroidism, unspecified", "E039"),
+        ("Unspecified asthma, uncomplicated", "J45909"),
+        ("Unspecified osteoarthritis, unspecified site", "M1990"),
+        ("Hyperlipidemia, unspecified", "E785"),
+    ),
+    DRUGS: (
+        ("Acetaminophen", ""),
+        ("Omeprazole", ""),
+        ("Docusate Sodium", ""),
+        ("Levothyroxine Sodium", ""),
+        ("Multivitamins", ""),
+    ),
+}
+NEUTRAL_WORD_RATE = 0.3
+SEPARATOR = "; "
+
+RACES = ("WHITE", "BLACK/AFRICAN AMERICAN", "HISPANIC/LATINO - PUERTO RICAN", "ASIAN - CHINESE", "OTHER")
+RACE_RATES = (0.66, 0.16, 0.07, 0.06, 0.05)
+
+
+@dataclass(frozen=True)
+class LabsRow:
+    """The labs of one admission: what the manifest's `labs.*` columns and the hospital tables are written from."""
+
+    numbers: dict[str, float]  # laboratory cells, canonical units, rounded
+    age: int
+    gender: str
+    race: str
+    height: float | None  # cm
+    weight: float | None  # kg
+    history: list[tuple[str, str]] | None  # (long title, ICD-10 code)
+    drugs: list[str] | None
+
+    def cells(self) -> dict[str, float | str | None]:
+        """Column name -> value as the manifest holds them, missing cells as None."""
+        bmi = None
+        if self.height is not None and self.weight is not None:
+            bmi = round(self.weight / (self.height / 100) ** 2, 1)
+        return {
+            "age": self.age,
+            "gender": self.gender,
+            "ethnicity": self.race,
+            "BMI": bmi,
+            "height": self.height,
+            "weight": self.weight,
+            **{label: self.numbers.get(label) for label in LAB_ITEMS},
+            HISTORY: None if self.history is None else SEPARATOR.join(title for title, _ in self.history),
+            DRUGS: None if self.drugs is None else SEPARATOR.join(self.drugs),
+        }
+
+
+def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
+    """Cells of a one-patient evidence table; `rng` draws the nuisance (neutral cells, body size, sex, race)."""
+    gender = "F" if rng.random() < 0.46 else "M"
+    height = round(float(rng.normal(162 if gender == "F" else 176, 7)), 0)
+    weight = round(float(np.clip(rng.normal(27.5, 4.5), 17, 48)) * (height / 100) ** 2, 1)
+    recorded = rng.random() < 0.92
+    numbers = neutral_numbers(rng)
+    parameters = table.parameters_of("labs")
+    for name, value in parameters.items():
+        if name != "age":
+            numbers[name] = rounded(PHYSICAL[name](value), LAB_ITEMS[name].digits)
+    return LabsRow(
+        numbers=numbers,
+        age=round(PHYSICAL["age"](parameters["age"])),
+        gender=gender,
+        race=str(rng.choice(RACES, p=RACE_RATES)),
+        height=height if recorded else None,
+        weight=weight if recorded else None,
+        history=words_of(table, rng, HISTORY),
+        drugs=None if (drugs := words_of(table, rng, DRUGS)) is None else [name for name, _ in drugs],
+    )
+
+
+def rounded(value: float, digits: int) -> float:
+    """`value` to `digits` decimals, never below the last digit (laboratories do not report zero)."""
+    return max(round(value, digits), 10.0**-digits)
+
+
+def neutral_numbers(rng: np.random.Generator) -> dict[str, float]:
+    """Laboratory cells without evidence."""
+    draws = {name: (rng.normal(mean, spread), rng.random() < rate) for name, (mean, spread, rate) in NEUTRAL.items()}
+    return {name: rounded(value, LAB_ITEMS[name].digits) for name, (value, there) in draws.items() if there}
+
+
+def words_of(table: Evidence, rng: np.random.Generator, cell: str) -> list[tuple[str, str]] | None:
+    """(text, code) of one text cell in random order, at least one neutral word; None when it is not recorded."""
+    neutral = NEUTRAL_WORDS[cell]
+    drawn = rng.random(len(neutral)) < NEUTRAL_WORD_RATE
+    drawn[rng.integers(len(neutral))] = True  # a recorded cell is never empty
+    said = [(w.text, w.icd10) for k, w in enumerate(WORDS) if w.cell == cell and table.words[0, k]] + [
+        word for word, there in zip(neutral, drawn, strict=True) if there
+    ]
+    order = rng.permutation(len(said))
+    if not table.cells[0, list(CELL_RATE).index(cell)]:
+        return None
+    return [said[k] for k in order]
+
+
+assert set(PHYSICAL) == {p.name for p in PARAMETERS if p.modality == "labs"}

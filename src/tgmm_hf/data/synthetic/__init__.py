@@ -1,5 +1,0 @@
-"""Synthetic tri-modal cohort with known Bayes-optimal references (issue section 4; see docs/synthetic.md)."""
-
-from .cohort import write_cohort
-
-__all__ = ["write_cohort"]

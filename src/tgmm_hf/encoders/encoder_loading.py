@@ -1,0 +1,112 @@
+"""The encoders of TGMM: what each has to offer, and how it is built, loaded and run.
+
+Ours are ST-MEM (ECG) and MViT-v2 (echo); any other `AutoModel` may take their place that returns `last_hidden_state`
+and whose config declares the size of its input, see `DECLARED`.
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard
+from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from ..configuration_tgmm import encoder_config
+from ..utils.names import LEADS
+from .modeling_echo_mvit import EchoMvitModel
+from .modeling_st_mem import StMemModel
+
+ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
+"""Encoder classes that travel with a saved model; any other model type goes through `AutoModel`."""
+
+DECLARED = {
+    "labs": ("hidden_size", "vocab_size", "max_position_embeddings"),
+    "ecg": ("hidden_size", "num_leads", "seq_length"),
+    "echo": ("hidden_size", "image_size", "num_frames"),
+}
+"""What the config of each modality's encoder has to declare."""
+
+
+def build_encoder(config: Any) -> PreTrainedModel:
+    """The encoder of a sub-config with random weights: one of ours, or any `AutoModel` without an unused pooler."""
+    if config.model_type in ENCODERS:
+        return ENCODERS[config.model_type]._from_config(config)
+    return AutoModel.from_config(config, **_without_pooler(config))
+
+
+def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A pretrained encoder, its weights in memory once.
+
+    Args:
+        modality: "labs", "ecg" or "echo".
+        source: directory or Hub repository: of `tgmm convert`, or of any model that meets the contract of `DECLARED`.
+        dtype: of its parameters.
+
+    Raises:
+        ValueError: if its config does not declare its input, it takes other than 12 leads, or weights are missing.
+    """
+    config = encoder_config(source)
+    check_encoder(modality, config)
+    encoder, loading = ENCODERS.get(config.model_type, AutoModel).from_pretrained(
+        source, config=config, dtype=dtype, output_loading_info=True, **_without_pooler(config)
+    )
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of {type(encoder).__name__}, among them "
+            f"{', '.join(missing[:3])}: they would be random."
+        )
+    if modality == "labs":
+        _check_words(encoder)
+    encoder.config.name_or_path = _name(source)
+    return encoder
+
+
+def _check_words(encoder: PreTrainedModel) -> None:
+    """Guidance reads the text encoder's word embeddings as vectors of its width; those of ALBERT are narrower."""
+    width, wanted = encoder.get_input_embeddings().weight.shape[1], encoder.config.hidden_size
+    if width != wanted:
+        raise ValueError(
+            f"A {encoder.config.model_type} model cannot be the labs encoder: its word embeddings are {width} wide, "
+            f"its hidden states {wanted}. Take one with equal widths (BERT, RoBERTa, ModernBERT, MiniLM)."
+        )
+
+
+def check_encoder(modality: str, config: Any) -> None:
+    """Refuse an encoder whose config does not say what input it takes.
+
+    Raises:
+        ValueError: on a missing declaration, or a number of leads that the processor does not make.
+    """
+    if absent := [name for name in DECLARED[modality] if not isinstance(getattr(config, name, None), int)]:
+        raise ValueError(
+            f"A {config.model_type} model cannot be the {modality} encoder: its config has to declare "
+            f"{', '.join(DECLARED[modality])} as whole numbers, and lacks {', '.join(absent)}."
+        )
+    if modality == "ecg" and config.num_leads != len(LEADS):
+        raise ValueError(f"The ECG encoder takes {config.num_leads} leads, the processor makes {len(LEADS)}.")
+
+
+def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:
+    """Modality -> name and licence of where its encoder is from; no local paths, which may name people."""
+    return {name: {"source": _name(source), **read_licence(source)} for name, source in sources.items()}
+
+
+def _name(source: str | Path) -> str:
+    return Path(source).resolve().name if Path(source).is_dir() else str(source)
+
+
+def read_licence(source: str | Path) -> dict[str, str | None]:
+    """`license`, `license_name` and `license_link` as the model card of a directory declares them, None where it does
+    not."""
+    card = Path(source) / "README.md"
+    metadata = ModelCard.load(card).data.to_dict() if card.is_file() else {}
+    return {name: metadata.get(name) for name in ("license", "license_name", "license_link")}
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    """BERT and its kin have a pooling layer that TGMM does not use; one that never trains would stop DDP."""
+    model_class = MODEL_MAPPING.get(type(config), None)
+    takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
+    return {"add_pooling_layer": False} if takes_it else {}

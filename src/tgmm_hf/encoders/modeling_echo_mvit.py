@@ -1,0 +1,491 @@
+"""MViT-v2 for echo clips (Li et al., CVPR 2022), the trunk of EchoPrime's video encoder, in plain torch.
+
+The decomposed relative positions of MViT-v2 add q.Rh[h, kh] + q.Rw[w, kw] + q.Rt[t, kt] to the attention scores. That
+sum is itself a dot product: of q's three small products with Rh, Rw, Rt, and of one-hot codes of the key's kh, kw,
+kt. So query and key are extended by those columns and attention is plain `scaled_dot_product_attention`, with no bias
+matrix of queries x keys (25,089 x 393 per head in the first block of the paper's size).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ..utils.hub_code import HubCode
+from .configuration_echo_mvit import EchoMvitConfig
+from .modeling_st_mem import eager_attention_forward
+
+Grid = tuple[int, int, int]
+"""Frames, rows and columns of a token grid."""
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What distinguishes one MViT block from another."""
+
+    in_width: int
+    width: int
+    heads: int
+    query_stride: Grid
+    key_value_stride: Grid
+    grid: Grid
+    drop_path: float
+
+
+def block_shapes(config: EchoMvitConfig) -> list[BlockShape]:
+    """The blocks of all stages: where the width grows, the grid shrinks, and how far keys and values are pooled."""
+    frames, rows, cols = (
+        (size + 2 * padding - kernel) // stride + 1
+        for size, kernel, stride, padding in zip(
+            (config.num_frames, config.image_size, config.image_size),
+            config.patch_kernel,
+            config.patch_stride,
+            config.patch_padding,
+            strict=True,
+        )
+    )
+    shapes: list[BlockShape] = []
+    width = config.stage_widths[0]
+    last_block = max(config.num_hidden_layers - 1, 1)
+    for stage, depth in enumerate(config.stage_depths):
+        pooled = max(config.kv_stride // 2**stage, 1)
+        for index in range(depth):
+            halves = stage > 0 and index == 0
+            shapes.append(
+                BlockShape(
+                    in_width=width,
+                    width=config.stage_widths[stage],
+                    heads=config.stage_heads[stage],
+                    query_stride=(1, 2, 2) if halves else (1, 1, 1),
+                    key_value_stride=(1, pooled, pooled),
+                    grid=(frames, rows, cols),
+                    drop_path=config.drop_path_rate * len(shapes) / last_block,
+                )
+            )
+            width = config.stage_widths[stage]
+            if halves:
+                _, rows, cols = pooled_grid((frames, rows, cols), (1, 2, 2))
+    return shapes
+
+
+def pooled_grid(grid: Grid, stride: Grid) -> Grid:
+    """Size of a grid after a pooling of kernel 3, padding 1 and this stride."""
+    frames, rows, cols = ((size - 1) // step + 1 for size, step in zip(grid, stride, strict=True))
+    return frames, rows, cols
+
+
+class EchoMvitEmbeddings(nn.Module):
+    """Clip -> class token and spatio-temporal patch tokens."""
+
+    def __init__(self, config: EchoMvitConfig):
+        super().__init__()
+        self.clip_shape = (config.num_frames, config.num_channels, config.image_size, config.image_size)
+        self.patch_embedding = nn.Conv3d(
+            config.num_channels,
+            config.stage_widths[0],
+            kernel_size=tuple(config.patch_kernel),
+            stride=tuple(config.patch_stride),
+            padding=tuple(config.patch_padding),
+        )
+        self.class_token = nn.Parameter(torch.zeros(config.stage_widths[0]))
+
+    def forward(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        if tuple(pixel_values_videos.shape[1:]) != self.clip_shape:
+            raise ValueError(
+                f"Clips must be (batch, frames, channels, height, width) with {self.clip_shape} after the batch axis, "
+                f"got "
+                f"{tuple(pixel_values_videos.shape)}: prepare them with this model's own image processor."
+            )
+        # (batch, frames, channels, height, width) -> (batch, width, frames', rows, cols) -> (batch, tokens, width)
+        patches = self.patch_embedding(pixel_values_videos.transpose(1, 2)).flatten(2).transpose(1, 2)
+        return torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
+
+
+class DepthwiseConvolution(torch.autograd.Function):
+    """Depth-wise 3x3x3 convolution with padding 1 whose gradient to its input is another such convolution.
+
+    On a CPU that is ten times as fast, forward pass included, as PyTorch's own (`benchmarks/echo_mvit_parts.py`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, volume: torch.Tensor, weight: torch.Tensor, stride: Grid) -> torch.Tensor:
+        ctx.save_for_backward(volume, weight)
+        ctx.stride = stride
+        return nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        volume, weight = ctx.saved_tensors
+        grad, to_volume, to_weight = grad.to(volume.dtype), None, None
+        if ctx.needs_input_grad[0]:
+            spread = grad
+            if ctx.stride != (1, 1, 1):
+                frames, rows, cols = ctx.stride
+                spread = torch.zeros_like(volume)
+                spread[:, :, ::frames, ::rows, ::cols] = grad
+            to_volume = nn.functional.conv3d(spread, weight.flip(2, 3, 4), padding=1, groups=len(weight))
+        if ctx.needs_input_grad[1]:
+            to_weight = nn.grad.conv3d_weight(volume, weight.shape, grad, ctx.stride, 1, 1, len(weight))
+        return to_volume, to_weight, None
+
+
+class EchoMvitPool(nn.Module):
+    """Query, key and value each go through a depth-wise 3x3x3 convolution over the token grid, shared by the heads,
+    then layer norm. The class token skips the convolution.
+
+    What the three have lies in one tensor, one after the other: time to load goes by the number of tensors.
+    """
+
+    def __init__(self, head_dim: int, strides: tuple[Grid, Grid, Grid], eps: float):
+        super().__init__()
+        self.strides = strides
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(3 * head_dim, 1, 3, 3, 3))
+        self.layernorm_weight = nn.Parameter(torch.ones(3 * head_dim))
+        self.layernorm_bias = nn.Parameter(torch.zeros(3 * head_dim))
+
+    def forward(self, qkv: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(batch, 1 + frames * rows * cols, 3, heads, size) -> 3 x (batch, heads, 1 + pooled tokens, size)."""
+        weights = (parameter.chunk(3) for parameter in (self.weight, self.layernorm_weight, self.layernorm_bias))
+        query, key, value = (
+            self._pool(tokens, grid, stride, *own)
+            for tokens, stride, *own in zip(qkv.unbind(2), self.strides, *weights, strict=True)
+        )
+        return query, key, value
+
+    def _pool(
+        self,
+        tokens: torch.Tensor,
+        grid: Grid,
+        stride: Grid,
+        weight: torch.Tensor,
+        norm_weight: torch.Tensor,
+        norm_bias: torch.Tensor,
+    ) -> torch.Tensor:
+        batch_size, _, heads, head_dim = tokens.shape
+        # The heads stay where they lie and become channels of one channels-last convolution: 5 to 9 times faster on a
+        # CPU than moving them into the batch. (batch, frames * rows * cols, ...) -> (batch, heads * head size,
+        # frames, rows, cols)
+        volume = tokens[:, 1:].reshape(batch_size, *grid, heads * head_dim).permute(0, 4, 1, 2, 3)
+        weight = weight.repeat(heads, 1, 1, 1, 1)
+        if self.training and volume.requires_grad and volume.device.type == "cpu":
+            pooled = DepthwiseConvolution.apply(volume, weight.to(volume.dtype), stride)
+        else:
+            pooled = nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=len(weight))
+        pooled = pooled.permute(0, 2, 3, 4, 1).reshape(batch_size, -1, heads, head_dim)
+        pooled = torch.cat([tokens[:, :1], pooled], dim=1)
+        return nn.functional.layer_norm(pooled, (head_dim,), norm_weight, norm_bias, self.eps).transpose(1, 2)
+
+
+class EchoMvitRelativePositions(nn.Module):
+    """The relative-position tables of one block, and the extra query and key columns that stand for them."""
+
+    def __init__(self, query_grid: Grid, key_grid: Grid, head_dim: int):
+        super().__init__()
+        self.query_grid = query_grid
+        self.key_grid = key_grid
+        # One table serves rows and columns of equal size, as in torchvision: the larger spatial size counts.
+        spatial = 2 * max(*query_grid[1:], *key_grid[1:]) - 1
+        temporal = 2 * max(query_grid[0], key_grid[0]) - 1
+        self.sizes = (spatial, spatial, temporal)
+        self.table = nn.Parameter(torch.zeros(sum(self.sizes), head_dim))
+
+    def forward(self, query: torch.Tensor) -> torch.Tensor:
+        """The query's columns: products of each grid query with the offsets to every key row, column and frame.
+
+        Query (batch, heads, 1 + tokens, head size) -> (batch, heads, 1 + tokens, key rows + key cols + key frames); the
+        class token's are zero.
+        """
+        grid = query[:, :, 1:].unflatten(2, self.query_grid)
+        rows, cols, frames = self.table.split(self.sizes)
+        products = [
+            torch.einsum("bnthwc,hkc->bnthwk", grid, rows[self._offsets(1, query.device)]),
+            torch.einsum("bnthwc,wkc->bnthwk", grid, cols[self._offsets(2, query.device)]),
+            torch.einsum("bnthwc,tkc->bnthwk", grid, frames[self._offsets(0, query.device)]),
+        ]
+        return nn.functional.pad(torch.cat(products, dim=-1).flatten(2, 4), (0, 0, 1, 0))
+
+    def key_columns(self, key: torch.Tensor) -> torch.Tensor:
+        """One-hot row, column and frame of every key: (1 + key tokens, key rows + key cols + key frames)."""
+        frames, rows, cols = self.key_grid
+        one_hot = [
+            torch.eye(rows, dtype=key.dtype, device=key.device)[None, :, None].expand(frames, rows, cols, rows),
+            torch.eye(cols, dtype=key.dtype, device=key.device)[None, None, :].expand(frames, rows, cols, cols),
+            torch.eye(frames, dtype=key.dtype, device=key.device)[:, None, None].expand(frames, rows, cols, frames),
+        ]
+        return nn.functional.pad(torch.cat(one_hot, dim=-1).flatten(0, 2), (0, 0, 1, 0))
+
+    def _offsets(self, axis: int, device: torch.device) -> torch.Tensor:
+        """Rows of the table for each (query, key) pair along one axis; a coarser grid takes larger steps."""
+        queries, keys = self.query_grid[axis], self.key_grid[axis]
+        query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
+        query_place = torch.arange(queries, device=device)[:, None] * query_step
+        key_place = (torch.arange(keys, device=device)[None, :] + (1.0 - keys)) * key_step
+        return (query_place - key_place).long()
+
+
+class EchoMvitAttention(nn.Module):
+    """Pooling attention with decomposed relative positions and MViT-v2's residual query pooling."""
+
+    def __init__(self, config: EchoMvitConfig, shape: BlockShape):
+        super().__init__()
+        self.config = config
+        self.heads = shape.heads
+        self.head_dim = shape.width // shape.heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.num_key_value_groups = 1
+        self.qkv = nn.Linear(shape.in_width, 3 * shape.width)
+        strides = (shape.query_stride, shape.key_value_stride, shape.key_value_stride)
+        self.pool = EchoMvitPool(self.head_dim, strides, config.layer_norm_eps)
+        self.positions = EchoMvitRelativePositions(
+            pooled_grid(shape.grid, shape.query_stride), pooled_grid(shape.grid, shape.key_value_stride), self.head_dim
+        )
+        self.output = nn.Linear(shape.width, shape.width)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: Grid, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        # (batch, tokens, 3 * width) -> 3 x (batch, tokens, heads, head size)
+        query, key, value = self.pool(self.qkv(hidden_states).unflatten(2, (3, self.heads, self.head_dim)), grid)
+        context, weights = self._attend(query, key, value, **kwargs)
+        # The pooled query is added back to everything but the class token.
+        context = context + nn.functional.pad(query[:, :, 1:], (0, 0, 1, 0)).transpose(1, 2)
+        return self.output(context.flatten(2)), weights
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, heads, tokens, head size) -> context (batch, tokens, heads, head size)."""
+        extended_query = torch.cat([query * self.scaling, self.positions(query)], dim=-1)
+        key_columns = self.positions.key_columns(key).expand(*key.shape[:2], -1, -1)
+        extended_key = torch.cat([key, key_columns], dim=-1)
+        # Flash kernels want one head size for q, k and v, a multiple of 8: zeros cost less than the general kernel
+        # (2.5x).
+        size = -(-extended_query.shape[-1] // 8) * 8
+        extended_query, extended_key, value = (
+            nn.functional.pad(part, (0, size - part.shape[-1])) for part in (extended_query, extended_key, value)
+        )
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        context, weights = attention(
+            self, extended_query, extended_key, value, None, is_causal=False, scaling=1.0, dropout=0.0, **kwargs
+        )
+        return context[..., : self.head_dim], weights
+
+
+class EchoMvitDropPath(nn.Module):
+    """Stochastic depth: drops a residual branch for whole samples in training (Huang et al. 2016)."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.probability == 0.0:
+            return hidden_states
+        keep = 1.0 - self.probability
+        shape = (len(hidden_states),) + (1,) * (hidden_states.ndim - 1)
+        return hidden_states * hidden_states.new_empty(shape).bernoulli_(keep) / keep
+
+
+class EchoMvitLayer(GradientCheckpointingLayer):
+    """One block: pooled attention, then MLP; the first block of a stage widens the tokens and halves the grid."""
+
+    def __init__(self, config: EchoMvitConfig, shape: BlockShape):
+        super().__init__()
+        self.grid = shape.grid
+        self.halves = shape.query_stride != (1, 1, 1)
+        self.layernorm_before = nn.LayerNorm(shape.in_width, eps=config.layer_norm_eps)
+        self.attention = EchoMvitAttention(config, shape)
+        self.widen = nn.Linear(shape.in_width, shape.width) if shape.in_width != shape.width else None
+        self.layernorm_after = nn.LayerNorm(shape.width, eps=config.layer_norm_eps)
+        self.fc1 = nn.Linear(shape.width, config.mlp_ratio * shape.width)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(config.mlp_ratio * shape.width, shape.width)
+        self.drop_path = EchoMvitDropPath(shape.drop_path)
+
+    def forward(
+        self, hidden_states: torch.Tensor, class_token_only: bool = False, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        """With `class_token_only` the other tokens, which it attends to, are not taken further."""
+        normed = self.layernorm_before(hidden_states)
+        attended, _ = self.attention(normed, self.grid, **kwargs)
+        residual = hidden_states if self.widen is None else self.widen(normed)
+        hidden_states = self._pool_residual(residual) + self.drop_path(attended)
+        if class_token_only:
+            hidden_states = hidden_states[:, :1]
+        expanded = self.activation(self.fc1(self.layernorm_after(hidden_states)))
+        return hidden_states + self.drop_path(self.fc2(expanded))
+
+    def _pool_residual(self, residual: torch.Tensor) -> torch.Tensor:
+        """Max-pool (1, 3, 3), stride (1, 2, 2), of the grid tokens in a halving block."""
+        if not self.halves:
+            return residual
+        # (batch, frames * rows * cols, width) -> (batch, width, frames, rows, cols), channels last
+        volume = residual[:, 1:].unflatten(1, self.grid).permute(0, 4, 1, 2, 3)
+        volume = nn.functional.max_pool3d(volume, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        return torch.cat([residual[:, :1], volume.permute(0, 2, 3, 4, 1).flatten(1, 3)], dim=1)
+
+
+class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
+    config: EchoMvitConfig
+    base_model_prefix = "echo_mvit"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["EchoMvitLayer"]  # noqa: RUF012 - read by transformers
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": EchoMvitLayer, "attentions": EchoMvitAttention}  # noqa: RUF012
+    # the trunk of a model with its head, or of one that was pre-trained
+    _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^head\.", r"^mask_embedding$"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv3d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, EchoMvitEmbeddings):
+            init.trunc_normal_(module.class_token, std=std)
+        elif isinstance(module, EchoMvitRelativePositions):
+            init.trunc_normal_(module.table, std=std)
+        elif isinstance(module, EchoMvitPool):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            init.ones_(module.layernorm_weight)
+            init.zeros_(module.layernorm_bias)
+        else:
+            super()._init_weights(module)
+
+
+class EchoMvitModel(EchoMvitPreTrainedModel):
+    """Echo encoder of the paper: one clip -> the 768-d vector that EchoPrime feeds its 512-d head.
+
+    `last_hidden_state` is (batch, 1 + tokens, hidden), class token first; `pooler_output` the class token.
+    """
+
+    hub_auto_class = "AutoModel"
+
+    def __init__(self, config: EchoMvitConfig):
+        super().__init__(config)
+        self.embeddings = EchoMvitEmbeddings(config)
+        self.layers = nn.ModuleList([EchoMvitLayer(config, shape) for shape in block_shapes(config)])
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.patch_embedding = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        pixel_values_videos: torch.FloatTensor,
+        class_token_only: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            One clip a row, as `EchoImageProcessor` makes them.
+        class_token_only (`bool`):
+            Leave `last_hidden_state` at the class token: the last block's MLP then reads no other.
+        """
+        hidden_states = self.trunk(pixel_values_videos, layers_above=1, **kwargs)
+        return self.head(hidden_states, layers_above=1, class_token_only=class_token_only, **kwargs)
+
+    def trunk(
+        self, pixel_values_videos: torch.Tensor, layers_above: int = 0, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
+        width)."""
+        hidden_states = self.embeddings(pixel_values_videos)
+        for layer in self.layers[: len(self.layers) - layers_above]:
+            hidden_states = layer(hidden_states, **kwargs)
+        return hidden_states
+
+    def head(
+        self,
+        hidden_states: torch.Tensor,
+        layers_above: int = 0,
+        class_token_only: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
+        layers = self.layers[len(self.layers) - layers_above :]
+        for index, layer in enumerate(layers):
+            hidden_states = layer(hidden_states, class_token_only and index == len(layers) - 1, **kwargs)
+        hidden_states = self.layernorm(hidden_states)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0])
+
+
+@dataclass
+class EchoMvitProjectionOutput(ModelOutput):
+    """Output of [`EchoMvitModelWithProjection`].
+
+    Args:
+        video_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`): EchoPrime's own embedding of a clip,
+            not normalised.
+        last_hidden_state, pooler_output: those of [`EchoMvitModel`].
+    """
+
+    video_embeds: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+
+
+class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
+    """The trunk with the linear head it was trained with: EchoPrime's 512-d embedding. TGMM uses the trunk alone, which
+    `AutoModel` loads from the same directory."""
+
+    def __init__(self, config: EchoMvitConfig):
+        super().__init__(config)
+        self.echo_mvit = EchoMvitModel(config)
+        self.dropout = nn.Dropout(0.5)
+        self.projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self.post_init()
+
+    def hub_classes(self) -> dict[str, type]:
+        """Let `AutoModel` find the encoder in the saved directory."""
+        return {"AutoModel": EchoMvitModel}
+
+    def forward(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> EchoMvitProjectionOutput:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            One clip a row, as `EchoImageProcessor` makes them.
+        """
+        encoded = self.echo_mvit(pixel_values_videos, **kwargs)
+        return EchoMvitProjectionOutput(
+            video_embeds=self.projection(self.dropout(encoded.pooler_output)),
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=encoded.pooler_output,
+        )
+
+
+__all__ = ["EchoMvitModel", "EchoMvitModelWithProjection", "EchoMvitPreTrainedModel"]

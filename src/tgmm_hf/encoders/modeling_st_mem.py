@@ -1,0 +1,287 @@
+"""ST-MEM: a vision transformer over patches of a 12-lead ECG (Na et al., ICLR 2024), encoder part."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ..utils.hub_code import HubCode
+from .configuration_st_mem import StMemConfig
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out, for `output_attentions`; tensors are (batch, heads, tokens, head size)."""
+    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class StMemEmbeddings(nn.Module):
+    """Patches of every lead -> tokens, lead after lead, each lead between two separator tokens."""
+
+    def __init__(self, config: StMemConfig):
+        super().__init__()
+        self.num_leads = config.num_leads
+        self.patch_size = config.patch_size
+        self.patch_norm = nn.LayerNorm(config.patch_size, eps=config.layer_norm_eps)
+        self.patch_projection = nn.Linear(config.patch_size, config.hidden_size)
+        self.projection_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        # Slot 0 belongs to the left separator, the last one to the right separator; all leads share the positions.
+        self.position_embeddings = nn.Parameter(torch.zeros(1, config.num_patches + 2, config.hidden_size))
+        self.separator_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+        self.lead_embeddings = nn.Parameter(torch.zeros(config.num_leads, config.hidden_size))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """ECG (batch, leads, samples) -> tokens (batch, leads * (patches + 2), hidden)."""
+        return self.join_leads(self.embed_patches(ecg_values))
+
+    def embed_patches(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """ECG (batch, leads, samples) -> patches with their positions (batch, leads, patches, hidden)."""
+        batch_size, num_leads, num_samples = ecg_values.shape
+        if num_leads != self.num_leads:
+            raise ValueError(
+                f"This ST-MEM model takes {self.num_leads} leads, got {num_leads}: absent leads go into ecg_mask."
+            )
+        num_patches = num_samples // self.patch_size
+        if num_samples % self.patch_size or num_patches > self.position_embeddings.shape[1] - 2:
+            raise ValueError(
+                f"ECG length must be a multiple of {self.patch_size} samples, at most "
+                f"{(self.position_embeddings.shape[1] - 2) * self.patch_size}; got {num_samples}."
+            )
+        # (batch, leads, samples) -> (batch, leads, patches, hidden)
+        patches = ecg_values.reshape(batch_size, num_leads, num_patches, self.patch_size)
+        patches = self.projection_norm(self.patch_projection(self.patch_norm(patches)))
+        return patches + self.position_embeddings[:, 1 : num_patches + 1]
+
+    def join_leads(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches of every lead, all or some -> separators around them, lead embeddings added, lead after lead."""
+        batch_size, num_leads, _, _ = patches.shape
+        left = (self.separator_embedding + self.position_embeddings[:, :1]).expand(batch_size, num_leads, 1, -1)
+        right = (self.separator_embedding + self.position_embeddings[:, -1:]).expand(batch_size, num_leads, 1, -1)
+        tokens = torch.cat([left, patches, right], dim=2) + self.lead_embeddings[:, None]
+        # (batch, leads, patches + 2, hidden) -> (batch, leads * (patches + 2), hidden)
+        return self.dropout(tokens.flatten(1, 2))
+
+
+class StMemAttention(nn.Module):
+    def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.attention_head_size
+        self.num_key_value_groups = 1
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        inner_size = num_heads * self.head_dim
+        self.qkv = nn.Linear(hidden_size, 3 * inner_size)
+        self.output = nn.Linear(inner_size, hidden_size)
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        batch_size, num_tokens, _ = hidden_states.shape
+        # (batch, tokens, 3 * heads * head size) -> 3 x (batch, heads, tokens, head size)
+        qkv = self.qkv(hidden_states).view(batch_size, num_tokens, 3, -1, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        context, weights = attention(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            is_causal=False,
+            scaling=self.scaling,
+            dropout=self.attention_dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.dropout(self.output(context.reshape(batch_size, num_tokens, -1))), weights
+
+
+class StMemMlp(nn.Module):
+    def __init__(self, config: StMemConfig, hidden_size: int, intermediate_size: int):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.dropout(self.activation(self.fc1(hidden_states)))
+        return self.dropout(self.fc2(hidden_states))
+
+
+class StMemLayer(GradientCheckpointingLayer):
+    """Pre-norm transformer block, of the encoder's width or the pre-training decoder's."""
+
+    def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int, intermediate_size: int):
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = StMemAttention(config, hidden_size, num_heads)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = StMemMlp(config, hidden_size, intermediate_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        attended, _ = self.attention(self.layernorm_before(hidden_states), attention_mask, **kwargs)
+        hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.layernorm_after(hidden_states))
+
+
+class StMemPreTrainedModel(HubCode, PreTrainedModel):
+    config: StMemConfig
+    base_model_prefix = "st_mem"
+    main_input_name = "ecg_values"
+    input_modalities = ("time",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["StMemLayer"]  # noqa: RUF012 - read by transformers
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": StMemLayer, "attentions": StMemAttention}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012 - the encoder of a masked autoencoder
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, StMemEmbeddings):
+            init.copy_(module.position_embeddings, sincos_positions(*module.position_embeddings.shape[1:]))
+            init.normal_(module.separator_embedding, std=self.config.initializer_range)
+            init.normal_(module.lead_embeddings, std=self.config.initializer_range)
+        else:
+            super()._init_weights(module)
+
+
+def sincos_positions(num_slots: int, hidden_size: int) -> torch.Tensor:
+    """ST-MEM's initial positions (1, slots, hidden): sines then cosines for the patches, zeros for the two
+    separators."""
+    frequencies = 10000.0 ** (-torch.arange(hidden_size // 2, dtype=torch.float32) / (hidden_size / 2))
+    angles = torch.arange(num_slots - 2, dtype=torch.float32)[:, None] * frequencies
+    positions = torch.cat([angles.sin(), angles.cos()], dim=1)
+    return nn.functional.pad(positions, (0, hidden_size - positions.shape[1], 1, 1))[None]
+
+
+class StMemModel(StMemPreTrainedModel):
+    """ECG encoder of the paper.
+
+    `last_hidden_state` holds the patch tokens (separators left out), lead after lead, each layer-normed;
+    `pooler_output` is the layer norm of the mean of the unnormed patch tokens of the usable leads, which is what
+    ST-MEM feeds its head.
+    """
+
+    hub_auto_class = "AutoModel"
+
+    def __init__(self, config: StMemConfig):
+        super().__init__(config)
+        self.embeddings = StMemEmbeddings(config)
+        sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+        self.layers = nn.ModuleList([StMemLayer(config, *sizes) for _ in range(config.num_hidden_layers)])
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_projection
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.patch_projection = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        ecg_values: torch.FloatTensor,
+        ecg_mask: torch.BoolTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, num_samples)`):
+            250 Hz, 0.67-40 Hz, standardised: the output of `EcgFeatureExtractor`.
+        ecg_mask (`torch.BoolTensor` of shape `(batch_size, num_leads)`, *optional*):
+            True for usable leads. The tokens of the others are seen by no token and stay out of the mean.
+        """
+        if ecg_mask is None:
+            ecg_mask = torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
+        return self.head(self.trunk(ecg_values, ecg_mask, **kwargs), ecg_mask, **kwargs)
+
+    def trunk(
+        self,
+        ecg_values: torch.Tensor,
+        ecg_mask: torch.Tensor,
+        layers_above: int = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
+        hidden)."""
+        # NaN or infinity under the mask would survive a multiplication by zero.
+        hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask.bool()[..., None], 0.0))
+        attention_mask = self._attention_mask(hidden_states, ecg_mask)
+        for layer in self.layers[: len(self.layers) - layers_above]:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return hidden_states
+
+    def head(
+        self,
+        hidden_states: torch.Tensor,
+        ecg_mask: torch.Tensor,
+        layers_above: int = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
+        attention_mask = self._attention_mask(hidden_states, ecg_mask)
+        for layer in self.layers[len(self.layers) - layers_above :]:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        # (batch, leads * (patches + 2), hidden) -> (batch, leads, patches, hidden), separators dropped
+        patches = hidden_states.unflatten(1, (ecg_mask.shape[1], -1))[:, :, 1:-1]
+        ecg_mask = ecg_mask.bool()
+        lead_weights = (ecg_mask / ecg_mask.sum(1, keepdim=True).clamp(min=1)).to(patches.dtype)
+        pooled = torch.einsum("blph,bl->bh", patches, lead_weights) / patches.shape[2]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=self.layernorm(patches.flatten(1, 2)), pooler_output=self.layernorm(pooled)
+        )
+
+    def _attention_mask(self, hidden_states: torch.Tensor, ecg_mask: torch.Tensor) -> torch.Tensor | None:
+        """(batch, leads) -> (batch, tokens), in the form that the attention implementation takes."""
+        token_mask = ecg_mask.bool().repeat_interleave(hidden_states.shape[1] // ecg_mask.shape[1], dim=1)
+        return create_bidirectional_mask(self.config, hidden_states, token_mask)
+
+
+__all__ = ["StMemModel", "StMemPreTrainedModel"]

@@ -1,0 +1,90 @@
+"""One checkpoint file in, one complete directory out."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+
+from tgmm_hf.hub.convert.card import model_card
+from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
+from tgmm_hf.hub.convert.loading import load_weights
+from tgmm_hf.hub.convert.sources import SOURCES
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
+from tgmm_hf.utils.files import claim_directory, whole_directory
+
+KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales to 0-1 first, we do not
+
+
+def convert(
+    kind: str,
+    checkpoint: str | Path,
+    destination: str | Path,
+    *,
+    accept_license: bool,
+    allow_pickle: bool = False,
+    keep_head: bool = False,
+) -> Converted:
+    """Convert a published checkpoint into a directory for `from_pretrained`, with processor, code and model card.
+
+    Args:
+        kind: "st-mem", "echoprime", "echoprime-views" or "kinetics-mvit", see `SOURCES`.
+        checkpoint: the file as its authors publish it, or a fine-tuned one of the same layout.
+        destination: directory to write; it appears whole or not at all.
+        accept_license: that you have read the terms in `SOURCES[kind]` and keep to them. They go into the model card.
+        allow_pickle: load a file that needs pickled Python objects, which runs code of its author.
+        keep_head: keep the last linear layer of an echo encoder (`EchoMvitModelWithProjection`).
+
+    Returns:
+        The model, and the names of the tensors that were left out.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        FileExistsError: the destination exists and is not an empty directory, or it holds the current directory.
+        ValueError: unknown kind, terms not acknowledged, a file that cannot be loaded, or (`ConversionError`) tensors
+            that do not fit; all of them are listed.
+    """
+    if kind not in SOURCES:
+        raise ValueError(f"Unknown kind of checkpoint {kind!r}; known are {', '.join(SOURCES)}.")
+    source = SOURCES[kind]
+    if not accept_license:
+        raise ValueError(
+            f"The weights are under {source.license_name} ({source.license_link}). {source.terms} Acknowledge this "
+            "with --accept-license (accept_license=True)."
+        )
+    if keep_head and kind not in ("echoprime", "kinetics-mvit"):
+        raise ValueError(f"Only echo encoders have a head to keep, {kind} has not.")
+    checkpoint, destination = Path(checkpoint), Path(destination)
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise FileExistsError(f"{destination} is there already: remove it, or name another directory.")
+    claim_directory(destination, ())  # an empty directory may still be the current or the home directory
+    converted = _convert(kind, load_weights(checkpoint, allow_pickle), keep_head)
+    with whole_directory(destination, ()) as building:
+        converted.model.save_pretrained(building)
+        processor_for(kind, converted.model.config).save_pretrained(building)
+        (building / "README.md").write_text(model_card(kind, source, checkpoint, converted), encoding="utf-8")
+    return converted
+
+
+def _convert(kind: str, weights: dict[str, Any], keep_head: bool) -> Converted:
+    if kind == "st-mem":
+        return st_mem(weights)
+    if kind == "echoprime-views":
+        return convnext_views(weights)
+    return mvit_v2_s(weights, keep_head)
+
+
+def processor_for(kind: str, config: Any) -> Any:
+    """What prepares the input as these weights saw it: an `EcgFeatureExtractor`, an `EchoImageProcessor`, or, for the
+    view classifier, transformers' own processor set to do nothing but normalise."""
+    if kind == "st-mem":
+        return EcgFeatureExtractor()
+    if kind == "echoprime-views":
+        size = {"shortest_edge": config.image_size}
+        return ConvNextImageProcessorPil(
+            do_resize=False, do_rescale=False, size=size, image_mean=ECHOPRIME_MEAN, image_std=ECHOPRIME_STD
+        )
+    geometry = {"size": config.image_size, "num_frames": config.num_frames}
+    if kind == "kinetics-mvit":
+        return EchoImageProcessor(**geometry, image_mean=[KINETICS_MEAN] * 3, image_std=[KINETICS_STD] * 3)
+    return EchoImageProcessor(**geometry)

@@ -1,0 +1,1 @@
+"""Files -> arrays -> tensors, shared by every family of models."""

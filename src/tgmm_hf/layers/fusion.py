@@ -1,0 +1,150 @@
+"""MedFlexFusion: fusion tokens of up to three modalities -> seven slots (paper, eq. (1)-(8))."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from ..configuration_tgmm import TgmmConfig
+from ..utils.names import MODALITIES, SLOTS
+from .attention import TgmmProjection
+
+
+@dataclass
+class TgmmEncoded:
+    """What the encoders and the attention pooling say of a batch: the start of every task.
+
+    tokens: modality -> (B, N, d), zeros where absent.
+    present: modality -> (B,) bool.
+    hidden_states, attentions: modality -> its encoder's, where they were asked for; only of those who have it.
+    """
+
+    tokens: dict[str, torch.Tensor]
+    present: dict[str, torch.Tensor]
+    hidden_states: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    attentions: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+
+    def keep(self, modalities: Sequence[str]) -> "TgmmEncoded":
+        """The same patients with every other modality made absent."""
+        if unknown := set(modalities) - set(MODALITIES):
+            raise ValueError(f"Unknown modalities {sorted(unknown)}; there are {list(MODALITIES)}.")
+        present = {name: mask if name in modalities else torch.zeros_like(mask) for name, mask in self.present.items()}
+        return replace(self, present=present)
+
+    def repeat(self, times: int) -> "TgmmEncoded":
+        """The batch so many times over, one whole copy after another."""
+        return TgmmEncoded(
+            {name: tokens.repeat(times, 1, 1) for name, tokens in self.tokens.items()},
+            {name: mask.repeat(times) for name, mask in self.present.items()},
+        )
+
+
+@dataclass
+class FusionOutput:
+    """slots (B, 7, N, d) of eq. (8), slot_mask (B, 7), gates and lambdas: subset -> name -> (B,).
+
+    The fusions of `baselines_tgmm` have one slot, no gates and no lambdas; alignment: CMTA's loss by patient (B,).
+    """
+
+    slots: torch.Tensor
+    slot_mask: torch.Tensor
+    gates: dict[str, dict[str, torch.Tensor]]
+    lambdas: dict[str, dict[str, torch.Tensor]]
+    alignment: torch.Tensor | None = None
+
+
+def mix(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Eq. (3)-(5): one, two or three projected keys (or values) into one, element by element.
+
+    The third tri-modal weight, 1 - lambda_1 - lambda_2, can be negative: that is the paper.
+
+    Args:
+        parts: tensors of one shape, in the order t, s, m.
+
+    Returns:
+        the mixture, and its lambdas: [] | [lambda_2] | [lambda_1, lambda_2].
+    """
+    if len(parts) == 1:
+        return parts[0], []
+    lambda_2 = torch.sigmoid(parts[0] + parts[1])
+    if len(parts) == 2:
+        return lambda_2 * parts[0] + (1 - lambda_2) * parts[1], [lambda_2]
+    lambda_1 = torch.sigmoid(parts[0] + parts[1] + parts[2])
+    mixture = lambda_1 * parts[0] + lambda_2 * parts[1] + (1 - lambda_1 - lambda_2) * parts[2]
+    return mixture, [lambda_1, lambda_2]
+
+
+class MedFlexFusion(nn.Module):
+    """Paper section 4.2.2, eq. (1)-(8): every modality queries every subset it belongs to, gates weigh the answers."""
+
+    def __init__(self, config: TgmmConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.projection = TgmmProjection(width, config.projection_dim)
+        self.gates = nn.ModuleDict(
+            {join_names(subset): nn.Linear((len(subset) + 1) * width, width) for subset in SLOTS if len(subset) > 1}
+        )
+
+    def forward(self, tokens: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]) -> FusionOutput:
+        """tokens: modality -> (B, N, d); present: modality -> (B,) bool."""
+        # What stands in an absent modality's place must not matter, not even as NaN.
+        tokens = {name: tokens[name].masked_fill(~present[name][:, None, None], 0.0) for name in MODALITIES}
+        projected = {name: self.projection(tokens[name]) for name in MODALITIES}
+        slots, gates, lambdas = [], {}, {}
+        for subset in SLOTS:
+            if len(subset) == 1:
+                slots.append(tokens[subset[0]])
+                continue
+            shared, gates[join_names(subset)], lambdas[join_names(subset)] = self._share(subset, tokens, projected)
+            slots.append(shared)
+        slot_mask = torch.stack([torch.stack([present[name] for name in subset]).all(0) for subset in SLOTS], dim=1)
+        # Eq. (8); slots are stacked as a sequence instead of joined along the features, as figures 4 and 8 show them.
+        stacked = torch.relu(torch.stack(slots, dim=1)) * slot_mask[:, :, None, None]
+        return FusionOutput(stacked, slot_mask, gates, lambdas)
+
+    def _share(
+        self,
+        subset: tuple[str, ...],
+        tokens: Mapping[str, torch.Tensor],
+        projected: Mapping[str, tuple[torch.Tensor, ...]],
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Z_S of eq. (7) for one subset: (B, N, d), its gates and its lambdas."""
+        key, key_lambdas = mix([projected[name][1] for name in subset])
+        value, value_lambdas = mix([projected[name][2] for name in subset])
+        shared, gates = torch.zeros_like(tokens[subset[0]]), {}
+        for name in subset:
+            local, _ = self.projection.attend(projected[name][0], key, value)
+            gate = torch.sigmoid(
+                self.gates[join_names(subset)](torch.cat(_gate_input(subset, name, tokens, local), dim=-1))
+            )
+            shared = shared + gate * local
+            gates[name] = gate.mean((1, 2))
+        lambdas = {f"key_{len(subset) - len(key_lambdas) + i}": x.mean((1, 2)) for i, x in enumerate(key_lambdas)}
+        lambdas |= {
+            f"value_{len(subset) - len(value_lambdas) + i}": x.mean((1, 2)) for i, x in enumerate(value_lambdas)
+        }
+        return shared, gates, lambdas
+
+
+def _gate_input(
+    subset: tuple[str, ...], name: str, tokens: Mapping[str, torch.Tensor], local: torch.Tensor
+) -> list[torch.Tensor]:
+    """Cat of eq. (6): the members in order t, s, m with Z_i,local before the last one; bi-modal Cat(Z_i, Z_j,
+    Z_i,local)."""
+    members = [tokens[member] for member in subset]
+    if len(subset) == 3:
+        return [*members[:2], local, members[2]]
+    return [*members, local]
+
+
+def join_names(subset: Sequence[str]) -> str:
+    return "+".join(subset)
+
+
+def drop_modalities(encoded: TgmmEncoded, probability: float) -> TgmmEncoded:
+    """Hide each present modality of each patient with this probability; one of those present always stays."""
+    present = torch.stack([encoded.present[name] for name in MODALITIES], dim=1)
+    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    kept = present & ((draw >= probability) | (draw == draw.max(1, keepdim=True).values))
+    return replace(encoded, present={name: kept[:, i] for i, name in enumerate(MODALITIES)})

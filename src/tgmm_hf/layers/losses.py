@@ -1,0 +1,160 @@
+"""The paper's losses as pure functions, eq. (10)-(16). Rows without a label are masked, never marked by a value.
+
+Every loss is computed in float32, and is a zero that carries gradients when nothing in the batch can train it (no
+labelled row, no event, no comparable pair, a single patient), so that a training step is always defined.
+"""
+
+import torch
+from torch import nn
+
+from .distributed import gather_batch
+
+
+def _float(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _zero(like: torch.Tensor) -> torch.Tensor:
+    """A zero that belongs to the graph of `like`, even where `like` holds infinities."""
+    return torch.nan_to_num(like, nan=0.0, posinf=0.0, neginf=0.0).sum() * 0.0
+
+
+def _weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` (B,) under non-negative `weights` (B,); rows of weight 0 may hold anything."""
+    values = torch.where(weights > 0, values, torch.zeros_like(values))
+    return (values * weights).sum() / weights.sum().clamp(min=1e-8)
+
+
+def log1mexp(log_p: torch.Tensor) -> torch.Tensor:
+    """log(1 - exp(log_p)) for log_p <= 0 without cancellation (Maechler 2012).
+
+    At log_p = 0 it is -inf; callers clamp first.
+    """
+    near_zero = log_p > -0.6931471805599453
+    # Each branch gets an argument it is safe for, so that the one not taken sends no NaN gradient back.
+    close = torch.log(-torch.expm1(torch.where(near_zero, log_p, torch.full_like(log_p, -0.5))))
+    far = torch.log1p(-torch.exp(torch.where(near_zero, torch.full_like(log_p, -1.0), log_p)))
+    return torch.where(near_zero, close, far)
+
+
+def language_model_loss(
+    token_log_probs: torch.Tensor, token_mask: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """L_lm of eq. (10): token cross-entropy of the right answer, averaged over its tokens.
+
+    Args:
+        token_log_probs: (B, C, L) log-probability of each token of each candidate.
+        token_mask: (C, L) True on a candidate's tokens, end token included.
+        label: (B,) index of the right candidate. Rows of weight 0 may hold any valid index.
+        weight: (B,) non-negative row weights.
+    """
+    rows = torch.arange(len(label), device=label.device)
+    mask = token_mask[label]
+    chosen = _float(token_log_probs)[rows, label].masked_fill(~mask, 0.0)
+    return _weighted_mean(-chosen.sum(1) / mask.sum(1), weight)
+
+
+def multiple_choice_loss(logits: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """L_mc of eq. (10)-(11): cross-entropy over softmax of the candidates' log-likelihoods `logits` (B, C)."""
+    return _weighted_mean(nn.functional.cross_entropy(_float(logits), label, reduction="none"), weight)
+
+
+def unlikelihood_loss(
+    logits: torch.Tensor, label: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6
+) -> torch.Tensor:
+    """L_unlikely, eq. (12): -1/(C-1) sum over wrong j of log(1 - exp(y_j) + eps).
+
+    Written as log1mexp of y_j clamped to at most log(1 - eps): equal to eq. (12) up to eps, finite at y_j = 0.
+    """
+    num_candidates = logits.shape[1]
+    wrong = nn.functional.one_hot(label, num_candidates) == 0
+    penalty = log1mexp(_float(logits).clamp(max=-eps)).masked_fill(~wrong, 0.0)
+    return _weighted_mean(-penalty.sum(1) / (num_candidates - 1), weight)
+
+
+def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
+    """L_r, eq. (14): negative log Cox partial likelihood, averaged over events.
+
+    The risk set of an event at t_i is every j with t_j >= t_i; tied events each keep the full risk set (Breslow's
+    convention).
+
+    Args:
+        risk: (B,) predicted log-hazard, any real number.
+        time: (B,) time of event or censoring, in days.
+        event: (B,) bool, True where the event was seen. A competing death counts as censored (cause-specific hazard).
+    """
+    event = event.bool()
+    if not bool(event.any()):
+        return _zero(risk)
+    risk = _float(risk)
+    at_risk = time[None, :] >= time[:, None]
+    log_risk_set = torch.logsumexp(risk[None, :].expand_as(at_risk).masked_fill(~at_risk, -torch.inf), dim=1)
+    return (log_risk_set - risk)[event].mean()
+
+
+def margin_ranking_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor, margin: float) -> torch.Tensor:
+    """L_m, eq. (15) with its sign mended: mean of max(0, margin - (y_i - y_j)) over pairs with t_i < t_j and event i.
+
+    As printed, eq. (15) rewards violations.
+    """
+    earlier = (time[:, None] < time[None, :]) & event.bool()[:, None]
+    if not bool(earlier.any()):
+        return _zero(risk)
+    risk = _float(risk)
+    return (margin - (risk[:, None] - risk[None, :])).clamp(min=0)[earlier].mean()
+
+
+def horizon_status(time: torch.Tensor, event: torch.Tensor, horizon_days: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Who is high risk for L_dig (ours; the paper does not say): the event came by the horizon.
+
+    Args:
+        time: (B,) days.
+        event: (B,) 0 censored, 1 event, 2 competing death.
+
+    Returns:
+        label (B,) long, and weight (B,): 0 for those censored before the horizon, whose status is unknown. A patient
+        who died without the event before the horizon is known not to have had it.
+    """
+    label = ((event == 1) & (time <= horizon_days)).long()
+    known = (time >= horizon_days) | (event > 0)
+    return label, known.to(time.dtype)
+
+
+def survival_losses(
+    risk: torch.Tensor,
+    time: torch.Tensor,
+    event: torch.Tensor,
+    labelled: torch.Tensor,
+    margin: float,
+    copies: int,
+) -> dict[str, torch.Tensor]:
+    """Eq. (14) and (15) over the global batch: "cox" and "margin".
+
+    Args:
+        risk: (B,), higher = earlier. time: (B,) days. event: (B,), 1 event. labelled: (B,) bool.
+        margin: of eq. (15).
+        copies: how many copies of one batch the rows are, one after another. Each is a risk set of its own: a patient
+            is not compared with himself.
+    """
+    cox, ranking = [], []
+    for parts in zip(*(x.chunk(copies) for x in (labelled, risk, time, event)), strict=True):
+        known, scores, days, status = (gather_batch(part) for part in parts)
+        cox.append(cox_loss(scores[known], days[known], status[known] == 1))
+        ranking.append(margin_ranking_loss(scores[known], days[known], status[known] == 1, margin))
+    return {"cox": torch.stack(cox).mean(), "margin": torch.stack(ranking).mean()}
+
+
+def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Symmetric InfoNCE over one modality pair, eq. (16).
+
+    Args:
+        first, second: (B, D) L2-normalised embeddings of the same patients in two modalities.
+        paired: (B,) bool, True where both exist; the others are neither positives nor negatives.
+        temperature: tau.
+    """
+    if int(paired.sum()) < 2:
+        return _zero(first) + _zero(second)
+    first, second = _float(first)[paired], _float(second)[paired]
+    scores = first @ second.T / temperature
+    target = torch.arange(len(scores), device=scores.device)
+    return (nn.functional.cross_entropy(scores, target) + nn.functional.cross_entropy(scores.T, target)) / 2

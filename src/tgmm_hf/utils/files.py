@@ -1,0 +1,139 @@
+"""Files and directories that are written whole or not at all, and the refusal of directories that hold other files.
+
+A command may replace a directory only if the directory holds nothing but files that the same command writes. The rule
+goes by file names. A hidden marker file was not chosen, because directories of earlier versions have none, and because
+a marker says nothing about files that a user added later.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+SHOWN = 3
+"""Maximum number of foreign entries that an error message names."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error.
+
+    Not before its content is on the disk: after a power cut there is no empty file of that name. Missing directories
+    are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a process id is not enough: containers and machines that fill one cache may share it
+    building = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        yield building
+        with building.open("rb+") as file:
+            os.fsync(file.fileno())
+        building.replace(path)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: if the file is not valid JSON, naming the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}. Write it anew, or restore it.") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    with whole_file(path) as building:
+        building.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def claim_directory(directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()) -> None:
+    """Refuse a directory that must not be replaced. Call it before the work starts.
+
+    Args:
+        directory: The directory that a command wants to replace. It need not exist.
+        may_hold: What the command itself writes, as regular expressions of paths relative to `directory`, with `/`
+            between folders. An expression that ends with `/` stands for a folder with everything in it.
+        keep: Files and directories that must survive, such as the prepared data that the command reads.
+
+    Raises:
+        FileExistsError: If `directory` is a file; if it is or contains the home directory, the current directory or
+            an entry of `keep`; or if it holds an entry that `may_hold` does not name. Links count as such entries.
+    """
+    resolved = Path(directory).resolve()
+    for path in (Path.home(), Path.cwd(), *keep):
+        if Path(path).resolve().is_relative_to(resolved):
+            raise FileExistsError(
+                f"{directory} cannot be the output, because it would be replaced as a whole and {path} lies in it. "
+                "Name a new directory."
+            )
+    if not resolved.exists():
+        return
+    if not resolved.is_dir():
+        raise FileExistsError(f"{directory} is a file, the output must be a directory. Name a new directory.")
+    if foreign := foreign_entries(resolved, may_hold):
+        names = ", ".join(foreign[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
+        raise FileExistsError(
+            f"{directory} holds {len(foreign)} {'entry' if len(foreign) == 1 else 'entries'} that this command does "
+            f"not write and would delete: {names}. Name another directory, or move these files elsewhere."
+        )
+
+
+def foreign_entries(directory: Path, may_hold: Collection[str]) -> list[str]:
+    """List the entries of a directory that `may_hold` does not name, sorted; a foreign folder counts as one entry."""
+    return [entry for path in sorted(directory.iterdir()) for entry in _foreign(path, path.name, may_hold)]
+
+
+def _foreign(path: Path, name: str, may_hold: Collection[str]) -> list[str]:
+    if path.is_symlink() or not path.is_dir():
+        known = not path.is_symlink() and any(re.fullmatch(pattern, name) for pattern in may_hold)
+        return [] if known else [name]
+    folder = f"{name}/"
+    depth = folder.count("/")
+    if any(re.fullmatch(pattern, folder) for pattern in may_hold):
+        return []
+    if any(
+        pattern.count("/") >= depth and re.fullmatch("/".join(pattern.split("/")[:depth]), name) for pattern in may_hold
+    ):
+        return [entry for inner in sorted(path.iterdir()) for entry in _foreign(inner, folder + inner.name, may_hold)]
+    return [folder]
+
+
+@contextmanager
+def whole_directory(
+    directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()
+) -> Iterator[Path]:
+    """Give an empty temporary directory that takes the place of `directory` if the block ends without an error.
+
+    After an error `directory` is as it was. `directory` is checked as in [`claim_directory`] twice, at the start and
+    before it is replaced, because a file may be added to it while the block runs. If `directory` is a link to a
+    directory, the link stays and its target is replaced.
+
+    Args:
+        directory: The directory to write. Missing parents are made.
+        may_hold: As in [`claim_directory`].
+        keep: As in [`claim_directory`].
+
+    Raises:
+        FileExistsError: If `directory` must not be replaced.
+    """
+    claim_directory(directory, may_hold, keep)
+    target = Path(directory).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        building = Path(scratch) / "new"
+        building.mkdir()
+        yield building
+        claim_directory(directory, may_hold, keep)
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        building.rename(target)

@@ -1,0 +1,44 @@
+"""Names that everything shares: leads, views, modalities, slots and subsets."""
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""Lead order of every ECG array inside the model (ST-MEM's order)."""
+
+VIEWS = (
+    "A2C",
+    "A3C",
+    "A4C",
+    "A5C",
+    "Apical_Doppler",
+    "Doppler_Parasternal_Long",
+    "Doppler_Parasternal_Short",
+    "Parasternal_Long",
+    "Parasternal_Short",
+    "SSN",
+    "Subcostal",
+)
+"""The 11 echo view slots, in the index order of EchoPrime's view classifier."""
+
+MODALITIES = ("labs", "ecg", "echo")
+"""t, s, m of the paper, in that order."""
+
+SLOTS = (
+    ("labs",),
+    ("labs", "ecg"),
+    ("ecg",),
+    ("ecg", "echo"),
+    ("echo",),
+    ("labs", "echo"),
+    ("labs", "ecg", "echo"),
+)
+"""The seven slots of Z_all, in the order of paper eq. (8)."""
+
+SUBSETS = (
+    ("labs",),
+    ("ecg",),
+    ("echo",),
+    ("labs", "ecg"),
+    ("labs", "echo"),
+    ("ecg", "echo"),
+    ("labs", "ecg", "echo"),
+)
+"""The seven non-empty modality subsets, in the order of the paper's table 2."""
