@@ -70,7 +70,7 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
                     settings,
                     None if chosen_on is None else chosen_on[chosen_on["subset"] == subset],
                     points.get(subset),
-                    (settings.get("baselines") or {}).get(subset),
+                    (settings.get("baseline_hazards") or {}).get(subset),
                     bootstrap,
                 )
                 for subset in SUBSET_NAMES

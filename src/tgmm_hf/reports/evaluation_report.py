@@ -6,7 +6,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tgmm_hf.evaluation.calibration import scaled
@@ -56,7 +55,7 @@ class Part:
     """One table, or figures that are shown side by side."""
 
     table: Table | None = None
-    figures: list[Markup] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

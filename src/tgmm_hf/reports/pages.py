@@ -1,14 +1,13 @@
 """HTML pages from the templates in `templates/`.
 
 Every page extends `base.html`: it has no scripts, and its Content-Security-Policy forbids the browser to load anything.
-All values are escaped. The only exception is `inline_svg`, for figures that this package has drawn.
+All values are escaped. The only exception are figures that this package has drawn, see `inline_svg`.
 """
 
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -21,13 +20,15 @@ def render_page(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def inline_svg(svg: str) -> Markup:
-    """Mark an SVG figure as safe, without its XML prologue, which HTML does not allow inside a page.
+def inline_svg(svg: str) -> str:
+    """Cut the XML prologue off an SVG figure, because HTML does not allow it inside a page.
+
+    The templates insert the result without escaping (`|safe`).
 
     Args:
         svg: SVG text that this package has drawn. Text in it must be escaped already, as matplotlib does.
     """
-    return Markup(svg[svg.index("<svg") :])
+    return svg[svg.index("<svg") :]
 
 
 @cache
