@@ -9,6 +9,7 @@ import torch
 
 from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES, collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
+from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.names import MODALITIES
 
 TASKS = {
@@ -30,12 +31,17 @@ class FakeEncoded:
 class FakeModel(torch.nn.Module):
     """Answers with the sum of the present modalities' evidence; counts how often it encodes."""
 
+    answer_subsets = TgmmModel.answer_subsets
+
     def __init__(self, diverged=False):
         super().__init__()
         self.config = SimpleNamespace(tasks=TASKS)
         self.device = torch.device("cpu")
         self.diverged = diverged
         self.encoded = 0
+
+    def _settings_of(self, task):
+        return TASKS[task]
 
     def encode(self, evidence, present):
         assert not self.training and not torch.is_grad_enabled()

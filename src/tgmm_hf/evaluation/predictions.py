@@ -139,7 +139,7 @@ def collect_predictions(  # noqa: PLR0913 - each keyword is one independent choi
     An admission that lacks a modality of a subset is not scored under that subset.
 
     Args:
-        model: `TgmmModel`. Its `config.tasks`, `encode` and `answer` are used.
+        model: `TgmmModel`. Its `config.tasks`, `encode` and `answer_subsets` are used.
         dataset: One split of a prepared dataset, with the columns id and patient_id.
         collator: `TgmmCollator` with `training=False`. It turns rows into model inputs, `labels` and `id`.
         subsets: Names from `SUBSET_NAMES`.
@@ -163,7 +163,7 @@ def collect_predictions(  # noqa: PLR0913 - each keyword is one independent choi
     batches = _Batches()
     for batch in tqdm(loader, desc="predicting", unit="batch", disable=not progress):
         inputs = {name: value.to(model.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        present, answers = answer_batch(model, inputs, kinds, subsets)
+        present, answers = answer_batch(model, inputs, list(kinds), subsets)
         rows = np.arange(len(batches.ids), len(batches.ids) + len(batch["id"]))
         batches.ids.extend(batch["id"])
         for task, by_subset in answers.items():
@@ -180,14 +180,14 @@ def collect_predictions(  # noqa: PLR0913 - each keyword is one independent choi
 
 
 def answer_batch(
-    model: Any, inputs: Mapping[str, torch.Tensor], kinds: Mapping[str, str], subsets: Sequence[str]
+    model: Any, inputs: Mapping[str, torch.Tensor], tasks: Sequence[str], subsets: Sequence[str]
 ) -> tuple[dict[str, NDArray], Answers]:
     """Encode a batch once and answer every task under every subset.
 
     Args:
         model: `TgmmModel`.
         inputs: What `model.encode` takes.
-        kinds: Task -> "diagnosis", "prognosis" or "retrieval".
+        tasks: Names of tasks.
         subsets: Names from `SUBSET_NAMES`.
 
     Returns:
@@ -201,14 +201,11 @@ def answer_batch(
         subset: np.all([_array(encoded.present[name]) for name in names], axis=0).astype(bool)
         for subset, names in members.items()
     }
-    asked = [subset for subset in subsets if present[subset].any()]
-    answers: Answers = {}
-    for task, kind in kinds.items():
-        if kind == "retrieval":
-            answers[task] = {FULL: model.answer(encoded, task)}
-        else:
-            answers[task] = {subset: model.answer(encoded.keep(members[subset]), task) for subset in asked}
-    return present, answers
+    asked = [members[subset] for subset in subsets if present[subset].any()]
+    answers = model.answer_subsets(encoded, tasks, asked)
+    return present, {
+        task: {"+".join(subset): output for subset, output in by_subset.items()} for task, by_subset in answers.items()
+    }
 
 
 def _checked_tasks(model: Any, tasks: Iterable[str] | None) -> list[str]:
