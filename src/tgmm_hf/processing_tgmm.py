@@ -22,7 +22,7 @@ from .configuration_tgmm import TgmmConfig, encoder_config
 from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
-from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
+from .inputs.lab_text import SEPARATOR, LabsText
 from .utils.errors import InputRefusedError, is_refusal
 from .utils.hub_code import HubCode
 from .utils.names import LEADS, VIEWS
@@ -222,15 +222,7 @@ class TgmmProcessor(HubCode, ProcessorMixin):
             return LabsText()
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
-        cells, result = read_cells(row)
-        gender = gender_of(cells)
-        sentences = [cell.sentence(self.labs_object, gender, self.labs_flags) for cell in cells]
-        kept = self._fitting(sentences)
-        result.text = SEPARATOR.join(sentences[i] for i in kept)
-        result.used = [cells[i].name for i in kept]
-        result.dropped = [cell.name for i, cell in enumerate(cells) if i not in kept]
-        result.unknown = [name for name in result.unknown if name in result.used]
-        return result
+        return LabsText.from_row(row).write(self.labs_object, self.labs_flags, self._fitting)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """`input_ids`, `attention_mask` (B, L) int64 padded to the longest text; an empty text is masked everywhere."""
