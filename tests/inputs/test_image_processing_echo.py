@@ -1,6 +1,5 @@
 """Echo preparation: parity with EchoPrime, its defects mended, view slots, refusals with reasons."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from input_files import as_ycbcr, colour_distance, make_clip, write_clip
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, generate_uid
 
 from tgmm_hf.inputs import image_processing_echo
 from tgmm_hf.inputs.echo_pixels import sector_mask
@@ -19,63 +16,6 @@ from tgmm_hf.inputs.echo_reading import EchoClip, read_echo_clip
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import VIEWS
-
-
-def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int = 0, colour: bool = False) -> np.ndarray:
-    """(frames, height, width, 3) uint8 RGB: a fan of speckle with a beating cavity, text above, an ECG strip below."""
-    generator = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
-    radius = np.hypot(rows - 10, columns - width / 2)
-    fan = (np.abs(np.arctan2(columns - width / 2, rows - 10)) < 0.6) & (radius > 20) & (radius < 0.85 * height)
-    grey = np.zeros((frames, height, width), dtype=np.uint8)
-    for index in range(frames):
-        speckle = generator.integers(60, 200, (height, width))
-        cavity = np.hypot(rows - 120, columns - width / 2) < 30 + 8 * np.sin(2 * np.pi * index / 24)
-        grey[index] = np.where(fan, np.where(cavity, speckle // 4, speckle), 0)
-    clip = np.repeat(grey[..., None], 3, axis=-1)
-    if colour:
-        clip[:, 130:160, width // 2 - 10 : width // 2 + 10] = (200, 30, 40)
-    clip[:, 4:14, 4:60] = 255  # text, does not move
-    trace = (height - 12 + 4 * np.sin(np.arange(width) / 5)).astype(int)
-    for index in range(frames):
-        clip[index, np.roll(trace, index), np.arange(width)] = (0, 255, 0)
-    return clip
-
-
-def write_clip(path: Path, clip: np.ndarray, photometric: str = "RGB", jpeg: bool = False) -> Path:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UltrasoundMultiFrameImageStorage, generate_uid()
-    meta.TransferSyntaxUID = JPEGBaseline8Bit if jpeg else ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = clip.shape[1], clip.shape[2], len(clip)
-    dataset.SamplesPerPixel = 3 if clip.ndim == 4 else 1
-    dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    if jpeg:
-        dataset.PixelData = encapsulate([to_jpeg(frame) for frame in clip])
-        dataset["PixelData"].VR = "OB"
-    else:
-        dataset.PixelData = clip.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def to_jpeg(frame: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=98, subsampling=0)
-    return buffer.getvalue()
-
-
-def as_ybr(clip: np.ndarray) -> np.ndarray:
-    return np.stack([np.asarray(Image.fromarray(frame).convert("YCbCr")) for frame in clip])
-
-
-def distance(first: np.ndarray, second: np.ndarray) -> int:
-    return int(np.abs(first.astype(int) - second.astype(int)).max())
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +84,11 @@ def test_grey_passes_unchanged():
 
 @pytest.mark.parametrize(("photometric", "tolerance"), [("YBR_FULL", 0), ("RGB", 2), ("MONOCHROME2", 1)])
 def test_storage_does_not_matter(tmp_path, processor, clip, photometric, tolerance):
-    stored = {"YBR_FULL": as_ybr(clip), "RGB": clip, "MONOCHROME2": clip[..., 0]}[photometric]
-    reference = as_ybr(clip) if photometric != "MONOCHROME2" else as_ybr(np.repeat(clip[..., :1], 3, axis=-1))
+    stored = {"YBR_FULL": as_ycbcr(clip), "RGB": clip, "MONOCHROME2": clip[..., 0]}[photometric]
+    reference = as_ycbcr(clip) if photometric != "MONOCHROME2" else as_ycbcr(np.repeat(clip[..., :1], 3, axis=-1))
     path = write_clip(tmp_path / "clip.dcm", stored, photometric)
     expected = processor.prepare_clip(EchoClip(reference[0:32:2], "YBR", 40))
-    assert distance(processor.prepare_clip(path).frames, expected.frames) <= tolerance
+    assert colour_distance(processor.prepare_clip(path).frames, expected.frames) <= tolerance
 
 
 def test_array_file_and_jpeg_agree(tmp_path, processor, clip):
@@ -452,3 +392,22 @@ def test_a_damaged_file_of_a_study_is_named(processor, study):
     prepared = processor.prepare_study(study, views={"a.dcm": "A4C", "cut_short.dcm": "A2C"})
     reasons = {Path(entry["item"]).name: entry["reason"] for entry in prepared.refused}
     assert "A4C" in prepared.clips and "not readable as DICOM" in reasons["cut_short.dcm"]
+
+
+def test_prepared_studies_stack_to_the_batch(processor, clip):
+    studies = [{"A4C": clip, "SSN": clip[:10]}, None, {"A2C": clip}]
+    prepared = [None if study is None else processor.prepare_study(study) for study in studies]
+    stacked, batch = processor.stack(prepared), processor(studies)
+    assert stacked.keys() == batch.keys() == {"pixel_values_videos", "view_mask"}
+    assert all(np.array_equal(stacked[key], batch[key]) for key in stacked)
+    assert processor.stack([None]) == {}
+
+
+def test_a_study_says_why_it_cannot_be_used(processor, clip, study):
+    still = processor.prepare_study({"A4C": clip, "A2C": clip[:1]})
+    assert "A2C: a single-frame still" in still.refusal({"A4C": clip}).reason
+    assert still.refusal(study) is None  # one bad file among the files of a directory is no error
+    unnamed = processor.prepare_study(study)
+    assert unnamed.refusal(study).item == str(study) and "no view name" in unnamed.refusal(study).reason
+    assert "no usable clip (5 refused)" in unnamed.refusal(study, list_reasons=False).reason
+    assert "the study is empty" in processor.prepare_study({}).refusal({}).reason

@@ -5,6 +5,7 @@ import pytest
 from scipy.signal import resample
 
 from tgmm_hf.inputs.ecg_reading import EcgRecording
+from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, require_rate, require_samples
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -333,3 +334,48 @@ def test_a_lead_that_stands_still_for_seconds_is_masked_with_a_note(extractor):
     assert any("stands still for 8" in note for note in ecg.notes)
     signal[:, int(0.2 * RATE) :] = 0.0  # the whole record but for its first moment
     refuse(extractor, as_item(signal), "usable")
+
+
+# ---- one ECG at a time, and what every family shares
+
+
+@pytest.mark.parametrize("crop", ["center", "three", "random"])
+def test_prepared_ecgs_stack_to_the_batch(extractor, crop):
+    items = [as_item(make_signal(seed=seed)) for seed in range(2)]
+    generators = [np.random.default_rng(3) for _ in range(2)]
+    prepared = [extractor.prepare(item, crop=crop, generator=generators[0]) for item in items]
+    assert prepared[0].values.shape == ((3, 12, 2250) if crop == "three" else (12, 2250))
+    stacked = extractor.stack([prepared[0], None, prepared[1]])
+    batch = extractor([items[0], None, items[1]], crop=crop, generator=generators[1])
+    assert stacked.keys() == batch.keys() == {"ecg_values", "ecg_mask"}
+    assert all(np.array_equal(stacked[key], batch[key]) for key in stacked)
+    assert extractor.stack([None]) == {}
+
+
+def test_windows_of_a_stored_signal_are_those_of_the_recording(extractor):
+    item = as_item(make_signal())
+    harmonised = extractor.harmonise(item)
+    windows = extractor.windows(harmonised.signal, harmonised.mask, crop="three")
+    assert np.array_equal(windows, extractor(item, crop="three")["ecg_values"][0])
+
+
+def test_notes_of_a_prepared_ecg(extractor):
+    keep = [0, 1, 6, 7, 8, 9, 10, 11]
+    prepared = extractor.prepare(as_item(make_signal()[keep], [LEADS[row] for row in keep]))
+    assert prepared.mask.all() and prepared.notes == ["derived from I and II: III, aVR, aVL, aVF"]
+
+
+def test_a_family_with_another_rate_starts_from_the_same_repair():
+    """As MEIT does: 10 s at 500 Hz, one scale over all leads, no resampling."""
+    signal = make_signal()
+    signal[3, 100:110] = np.nan
+    recording = as_recording(as_item(signal * 1000, units="uV"))
+    require_rate(recording, 500, "for MEIT")
+    require_samples(recording, 5000, 500)
+    ecg = harmonise_recording(recording)
+    assert ecg.signal.shape == (12, 5000) and ecg.sampling_rate == 500 and ecg.mask.all()
+    assert np.nanmax(np.abs(ecg.signal - signal)) < 1e-9 and len(ecg.notes) == 1
+    with pytest.raises(InputRefusedError, match="500 Hz, at least 1000 Hz are needed for a test"):
+        require_rate(recording, 1000, "for a test")
+    with pytest.raises(InputRefusedError, match=r"10 s long \(5000 samples at 500 Hz\), 12 s are needed"):
+        require_samples(recording, 6000, 500)

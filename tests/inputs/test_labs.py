@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
-from tgmm_hf.inputs.lab_text import SEPARATOR, format_number, gender_of, read_cells
+from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of, read_cells
 
 
 def sentences(row, flag=False, labs_object="patient"):
@@ -297,7 +297,7 @@ def test_column_table_is_consistent():
 
 
 def test_manifest_documentation_lists_every_column():
-    text = (Path(__file__).parents[1] / "docs" / "manifest.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text(encoding="utf-8")
     for column in COLUMNS:
         assert f"| {column.name} |" in text, f"docs/manifest.md lacks {column.name}"
 
@@ -344,3 +344,45 @@ def test_notes_say_what_was_guessed() -> None:
     assert "Creatinin is not a known column; kept as written (did you mean Creatinine?)" in notes
     assert "foot is not a known column; kept as written\n" in f"{notes}\n"
     assert {cell.name: cell.number for cell in cells}["Glucose"] == 5.5
+
+
+def test_a_row_is_read_once_and_written_with_what_has_room():
+    row = {"age": 71, "Creatinine": (124, "umol/L"), "foot": 1, "K": 140, "Sodium": None}
+    labs = LabsText.from_row(row)
+    assert [cell.name for cell in labs.cells] == ["age", "Creatinine", "foot"] and labs.text == ""
+    assert labs.write(labs_object="woman").text == (
+        "age of the woman is 71; Creatinine of the woman is 1.4 mg/dL; foot of the woman is 1"
+    )
+    assert (labs.used, labs.dropped, labs.unknown) == (["age", "Creatinine", "foot"], [], ["foot"])
+    labs.write(fitting=lambda sentences: [1])
+    assert labs.text == "Creatinine of the patient is 1.4 mg/dL"
+    assert (labs.used, labs.dropped, labs.unknown) == (["Creatinine"], ["age", "foot"], [])
+    assert [refusal["item"] for refusal in labs.refused] == ["labs.K"]
+    assert LabsText.from_row({}).write().text == ""
+
+
+def test_stored_values_hold_canonical_names_and_units():
+    row = {"crea": (124, "umol/L"), "TnT": "<10 ng/L", "BNP": "HEMOLYZED", "zinc": (80, "ug/dL"), "sex": "female"}
+    stored = LabsText.from_row(row).stored_values()
+    assert stored == {
+        "gender": "F",
+        "BNP": "HEMOLYZED",
+        "Troponin T": ["<0.01", "ng/mL"],
+        "Creatinine": [1.4, "mg/dL"],
+        "zinc": [80.0, "ug/dL"],
+    }
+    again = LabsText.from_stored(stored)
+    assert again.write(flags=True).text == LabsText.from_row(stored).write(flags=True).text
+    assert {cell.name: cell.number for cell in again.cells} == {
+        "gender": None,
+        "BNP": None,
+        "Troponin T": 0.01,
+        "Creatinine": 1.4,
+        "zinc": 80.0,
+    }
+
+
+def test_a_converted_value_too_large_for_a_float_is_refused_not_raised():
+    (refusal,) = LabsText.from_row({"Calcium": (1.7e308, "mmol/L")}).refused
+    assert "inf mg/dL is impossible" in refusal["reason"]
+    assert len(LabsText.from_row({"Sodium": 10**400, "zinc": 10**400}).refused) == 2
