@@ -45,7 +45,7 @@ from tgmm_hf.utils.names import LEADS
         ("IIII", None),
     ],
 )
-def test_lead_names(written, lead):
+def test_lead_names_are_recognised_as_files_write_them(written, lead):
     assert normalise_lead_name(written) == lead
 
 
@@ -53,7 +53,7 @@ def test_lead_names(written, lead):
     ("unit", "factor"),
     [("mV", 1), ("mv", 1), ("uV", 1e-3), ("µV", 1e-3), ("\u03bcV", 1e-3), ("V", 1e3), ("microvolts", 1e-3)],
 )
-def test_units(unit, factor):
+def test_voltage_units_are_recognised(unit, factor):
     assert millivolts_per_unit(unit) == factor
 
 
@@ -64,7 +64,7 @@ def test_unknown_unit_names_the_known_ones():
 
 @pytest.mark.parametrize(("fmt", "gain"), [("16", 1000.0), ("212", 200.0)])
 @pytest.mark.parametrize("suffix", ["", ".hea", ".dat"])
-def test_wfdb_round_trip(tmp_path, fmt, gain, suffix):
+def test_wfdb_comes_back_as_written(tmp_path, fmt, gain, suffix):
     signal = make_ecg()
     record = write_wfdb(tmp_path, signal, MIMIC_LEADS, fmt=fmt, gain=gain)
     read = read_ecg(f"{record}{suffix}")
@@ -178,7 +178,7 @@ def test_an_image_is_no_ecg(tmp_path):
         read_ecg(write_echo_dicom(tmp_path / "echo.dcm", make_frames()))
 
 
-def test_real_recordings(shared_dir):
+def test_real_recordings_are_twelve_leads_in_millivolts(shared_dir):
     for name in ("georgia/E07500", "chapman/JS20000", "ptbxl/HR06000", "ptbxl/00001_lr"):
         read = read_ecg(shared_dir / "data" / "wfdb" / name)
         assert read.signal.shape[0] == 12 and 0.2 < np.ptp(read.signal, axis=1).max() < 10

@@ -133,7 +133,7 @@ def test_clips_come_back_as_stored(stored, name):
     assert count_echo_frames(path) == 40
 
 
-def test_adobe_marker_decides(tmp_path):
+def test_an_adobe_marker_decides_the_colour_space(tmp_path):
     rgb = make_frames(4)
     frames = [to_jpeg(frame, "RGB", keep_rgb=True) for frame in rgb]  # Adobe marker, transform 0: RGB components
     path = write_echo_dicom(tmp_path / "a.dcm", rgb, JPEGBaseline8Bit, "YBR_FULL", frames)
@@ -213,7 +213,7 @@ def test_no_header_content_leaves_the_reader(stored):
     assert "Doe" not in repr({**vars(clip), "frames": None})
 
 
-def test_list_echo_files(tmp_path):
+def test_echo_files_of_a_directory_are_listed(tmp_path):
     (tmp_path / "s1").mkdir()
     second = write_echo_dicom(tmp_path / "s1" / "b.dcm", make_frames(2))
     first = write_echo_dicom(tmp_path / "a_without_suffix", make_frames(2))
@@ -228,7 +228,7 @@ def test_list_echo_files(tmp_path):
         list_echo_files(tmp_path / "empty")
 
 
-def test_video_files(tmp_path):
+def test_a_video_comes_back_as_written(tmp_path):
     cv2 = pytest.importorskip("cv2")
     frames = make_frames(40)
     path = tmp_path / "clip.avi"
@@ -246,6 +246,6 @@ def test_video_files(tmp_path):
         read_echo_clip(path)
 
 
-def test_real_clip(shared_dir):
+def test_a_real_clip_is_read_as_stored(shared_dir):
     clip = read_echo_clip(shared_dir / "data" / "echo_dicom" / "color3d_jpeg_baseline.dcm")
     assert clip.frames.shape == (16, 480, 640, 3) and clip.colour_space == "YBR" and clip.total_frames == 120

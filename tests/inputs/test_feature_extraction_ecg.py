@@ -44,7 +44,7 @@ def expected(extractor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["georgia/E07500", "chapman/JS20000", "ptbxl/HR06000"])
-def test_golden_values(shared_dir, extractor, name):
+def test_values_of_real_recordings_are_st_mems(shared_dir, extractor, name):
     golden = np.load(shared_dir / "golden" / "ecg_values_real_records.npz")[name]
     inputs = extractor(shared_dir / "data" / "wfdb" / name, return_tensors="np")
     assert inputs["ecg_mask"].all()
@@ -52,12 +52,12 @@ def test_golden_values(shared_dir, extractor, name):
 
 
 @pytest.mark.parametrize("name", ["ecg_dicom/waveform_ecg.dcm", "wfdb/ptbxl/00001_lr"])
-def test_real_records_of_other_kinds(shared_dir, extractor, name):
+def test_real_recordings_of_other_kinds_give_twelve_leads(shared_dir, extractor, name):
     inputs = extractor(shared_dir / "data" / name)
     assert inputs["ecg_values"].shape == (1, 12, 2250) and inputs["ecg_mask"].all()
 
 
-def test_output(extractor, expected):
+def test_a_window_has_mean_zero_and_deviation_one(extractor, expected):
     assert expected.shape == (1, 12, 2250) and expected.dtype == np.float32
     assert abs(expected.mean()) < 1e-5 and abs(expected.std() - 1) < 1e-5
     tensors = extractor(as_item(make_signal()), return_tensors="pt")
@@ -76,26 +76,26 @@ def test_ratios_between_leads_survive(extractor, expected):
 
 
 @pytest.mark.parametrize(("units", "factor"), [("mv", 1), ("uV", 1e3), ("µV", 1e3), ("UV", 1e3), ("V", 1e-3)])
-def test_units(extractor, expected, units, factor):
+def test_any_voltage_unit_gives_the_same_values(extractor, expected, units, factor):
     values = extractor(as_item(make_signal() * factor, units=units))["ecg_values"]
     assert np.abs(values - expected).max() < 1e-4
 
 
-def test_lead_order_and_spelling(extractor, expected):
+def test_lead_order_and_spelling_do_not_matter(extractor, expected):
     order = np.random.default_rng(1).permutation(12)
     for names in (LEADS, [lead.upper() for lead in LEADS], [f"Lead {lead} (x)" for lead in LEADS]):
         item = as_item(make_signal()[order], [names[row] for row in order])
         assert np.array_equal(extractor(item)["ecg_values"], expected)
 
 
-def test_mimic_order(extractor, expected):
+def test_the_lead_order_of_mimic_gives_the_same_values(extractor, expected):
     signal, names = make_signal(), list(LEADS)
     signal[[4, 5]], names[4], names[5] = signal[[5, 4]], "aVF", "aVL"
     assert np.array_equal(extractor(as_item(signal, names))["ecg_values"], expected)
 
 
 @pytest.mark.parametrize("rate", [100, 250, 360, 1000])
-def test_sampling_rate(extractor, expected, rate):
+def test_any_sampling_rate_gives_the_same_values(extractor, expected, rate):
     values = extractor(as_item(make_signal(rate), rate=rate))["ecg_values"]
     assert np.abs(values - expected).max() < 1e-3
 
@@ -126,7 +126,7 @@ def test_one_and_two_alone_give_six_leads(extractor):
     assert (inputs["ecg_values"][0, 6:] == 0).all()
 
 
-def test_records_and_mappings_agree(extractor, expected):
+def test_a_recording_and_a_mapping_give_the_same_values(extractor, expected):
     record = EcgRecording(make_signal(), RATE, list(LEADS))
     assert np.array_equal(extractor(record)["ecg_values"], expected)
 
@@ -157,7 +157,7 @@ def test_short_gaps_are_interpolated_and_reported(extractor, expected):
 
 
 @pytest.mark.parametrize(("samples", "usable"), [(50, True), (51, False)])
-def test_the_limit_of_gaps(extractor, samples, usable):
+def test_a_gap_of_a_tenth_of_a_second_is_the_longest(extractor, samples, usable):
     signal = make_signal()
     signal[3, 2000 : 2000 + samples] = np.nan  # 0.1 s at 500 Hz is 50 samples
     harmonised = extractor.harmonise(as_item(signal))
@@ -196,24 +196,24 @@ def refuse(extractor, item, *parts: str) -> None:
         assert part in str(caught.value)
 
 
-def test_short_records_are_refused(extractor):
+def test_short_recordings_are_refused(extractor):
     refuse(extractor, as_item(make_signal()[:, :4499]), "8.998 s long", "4499 samples at 500 Hz", "9 s are needed")
     assert extractor(as_item(make_signal()[:, :4500]))["ecg_values"].shape == (1, 12, 2250)
 
 
-def test_too_few_usable_leads(extractor):
+def test_too_few_usable_leads_are_refused(extractor):
     signal = make_signal()
     signal[1:8] = 0
     refuse(extractor, as_item(signal), "5 usable leads, at least 6 are needed", "II is flat", "V2 is flat")
     assert EcgFeatureExtractor(min_leads=5)(as_item(signal))["ecg_mask"].sum() == 5
 
 
-def test_microvolts_called_millivolts(extractor):
+def test_an_amplitude_of_another_unit_is_refused(extractor):
     refuse(extractor, as_item(make_signal() * 1000), "mV in the typical lead, at most 20 mV", "units='uV'")
     refuse(extractor, as_item(make_signal(), units="uV"), "at least 0.05 mV is plausible", "'uV'")
 
 
-def test_names_units_and_rates(extractor):
+def test_unknown_names_units_and_rates_are_refused(extractor):
     signal = make_signal()
     refuse(extractor, as_item(signal, ["I", "i", *LEADS[2:]]), "'I' and 'i' both name lead I")
     refuse(extractor, as_item(signal, ["I", "II", "X", *LEADS[3:]]), "'X' is not known", "aVR")
@@ -238,7 +238,7 @@ def test_normalised_arrays_skip_derivation_and_millivolts(extractor):
     assert mask.tolist() == [lead not in ("III", "aVR", "aVL", "aVF") for lead in LEADS]
 
 
-def test_normalised_ptbxl(shared_dir, extractor):
+def test_normalised_ptbxl_gives_twelve_leads(shared_dir, extractor):
     signal = np.load(shared_dir / "data" / "ptbxl" / "ptbxl_100hz_folds1-9.npz")["signal"][0].T
     inputs = extractor(as_item(signal, rate=100, units="normalised"))
     assert inputs["ecg_mask"].all() and abs(inputs["ecg_values"].std() - 1) < 1e-4
@@ -247,7 +247,7 @@ def test_normalised_ptbxl(shared_dir, extractor):
 # ---- crops and filters
 
 
-def test_start_positions(extractor):
+def test_start_positions_of_each_crop(extractor):
     assert extractor.start_positions(2500, "center") == [125]
     assert extractor.start_positions(2500, "three") == [0, 125, 250]
     assert extractor.start_positions(2250, "three") == [0, 0, 0]
@@ -260,7 +260,7 @@ def test_start_positions(extractor):
         extractor.start_positions(2500, "left")
 
 
-def test_crops(extractor, expected):
+def test_crops_are_repeatable_and_three_hold_the_centre(extractor, expected):
     item = as_item(make_signal())
     three = extractor(item, crop="three")["ecg_values"]
     assert three.shape == (1, 3, 12, 2250) and np.array_equal(three[:, 1], expected)
@@ -270,7 +270,7 @@ def test_crops(extractor, expected):
     assert np.array_equal(once, again) and not np.array_equal(once, other)
 
 
-def test_pass_band(extractor):
+def test_filters_halve_the_amplitude_at_the_cut_offs(extractor):
     """Zero-phase filters: half the amplitude at the cut-offs, nothing far outside, everything inside."""
     time = np.arange(25_000) / 250
     for frequency, gain in ((0.2, 0.0), (0.67, 0.5), (5.0, 1.0), (20.0, 1.0), (40.0, 0.5), (60.0, 0.0)):
@@ -309,7 +309,7 @@ def test_batch_equals_singles_and_none_is_masked(extractor):
     assert dict(extractor([None, None])) == {} and dict(extractor(None)) == {}
 
 
-def test_save_and_load(tmp_path, expected):
+def test_a_saved_extractor_gives_the_same_values(tmp_path, expected):
     EcgFeatureExtractor(min_leads=3, max_gap_seconds=0.2, filter_first=True).save_pretrained(tmp_path)
     loaded = EcgFeatureExtractor.from_pretrained(tmp_path)
     assert (loaded.min_leads, loaded.max_gap_seconds, loaded.filter_first) == (3, 0.2, True)
@@ -319,7 +319,7 @@ def test_save_and_load(tmp_path, expected):
     assert np.array_equal(loaded(as_item(make_signal()))["ecg_values"], expected)
 
 
-def test_impossible_settings():
+def test_impossible_ecg_settings_are_refused():
     with pytest.raises(ValueError, match="highpass"):
         EcgFeatureExtractor(highpass=50)
     with pytest.raises(ValueError, match="min_leads is 13"):
@@ -359,7 +359,7 @@ def test_windows_of_a_stored_signal_are_those_of_the_recording(extractor):
     assert np.array_equal(windows, extractor(item, crop="three")["ecg_values"][0])
 
 
-def test_notes_of_a_prepared_ecg(extractor):
+def test_a_prepared_ecg_holds_its_notes(extractor):
     keep = [0, 1, 6, 7, 8, 9, 10, 11]
     prepared = extractor.prepare(as_item(make_signal()[keep], [LEADS[row] for row in keep]))
     assert prepared.mask.all() and prepared.notes == ["derived from I and II: III, aVR, aVL, aVF"]

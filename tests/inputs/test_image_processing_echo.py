@@ -44,7 +44,7 @@ def compare_with_golden(frames: np.ndarray, golden: np.ndarray) -> tuple[float, 
     return (ours & theirs).sum() / (ours | theirs).sum(), np.abs(frames.astype(int) - golden)[:, inside]
 
 
-def test_golden_clip(shared_dir):
+def test_a_real_clip_is_echoprimes(shared_dir):
     path = shared_dir / "data" / "echo_dicom" / "color3d_jpeg_baseline.dcm"
     prepared = EchoImageProcessor().prepare_clip(path)
     overlap, differences = compare_with_golden(prepared.frames, golden_clip(shared_dir))
@@ -55,7 +55,7 @@ def test_golden_clip(shared_dir):
     assert differences.max() <= 3 and (differences > 2).mean() < 1e-4
 
 
-def test_golden_clip_from_rgb(shared_dir):
+def test_a_real_clip_decoded_to_rgb_is_echoprimes(shared_dir):
     """Defect 4: a file decoded to RGB must look the same as one read raw (upstream: green, unmasked)."""
     path = shared_dir / "data" / "echo_dicom" / "color3d_jpeg_baseline.dcm"
     stored = read_echo_clip(path)
@@ -107,7 +107,7 @@ def test_text_and_strip_are_masked_and_the_sector_stays(clip):
     assert mask[fan].mean() > 0.98
 
 
-def test_first_frame_like_last(processor, clip):
+def test_a_clip_that_ends_as_it_begins_is_not_black(processor, clip):
     """Defect 5: upstream blackens a clip that ends as it begins."""
     looped = clip.copy()
     looped[30] = looped[39] = looped[0]
@@ -117,7 +117,7 @@ def test_first_frame_like_last(processor, clip):
     assert processor.prepare_clip(still).frames.any()
 
 
-def test_255_frames(processor):
+def test_a_clip_of_255_frames_is_not_black(processor):
     """Defect 5: upstream's 8-bit count of lit frames wraps to zero."""
     clip = np.concatenate([make_clip(51, 120, 160)] * 5)
     assert len(clip) == 255
@@ -155,13 +155,13 @@ def test_padding_is_zero_after_normalisation(processor, clip, frames, real):
     assert (values[real:] == 0).all() and all(frame.any() for frame in values[:real])
 
 
-def test_stride_and_number_of_frames(clip):
+def test_frames_are_taken_from_the_start_at_the_stride(clip):
     plain = EchoImageProcessor(size=32, num_frames=4, frame_stride=5, mask_sector=False)
     whole = EchoImageProcessor(size=32, num_frames=40, frame_stride=1, mask_sector=False)
     assert np.array_equal(plain.prepare_clip(clip).frames, whole.prepare_clip(clip).frames[0:20:5])
 
 
-def test_normalise_by_hand(processor):
+def test_normalise_scales_each_channel(processor):
     frames = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8, 3), dtype=np.uint8)
     values = processor.normalise(frames)
     by_hand = (frames.astype(np.float64) - processor.image_mean) / processor.image_std
@@ -178,7 +178,7 @@ def test_padding_colour_follows_the_mean(clip):
 # ---- view slots
 
 
-def test_mapping_of_views(processor, clip):
+def test_a_mapping_fills_its_view_slots(processor, clip):
     inputs = processor({"A4C": clip, "SSN": clip[:10]}, return_tensors="pt")
     assert inputs["pixel_values_videos"].shape == (1, 11, 16, 3, 64, 64)
     assert [view for view, there in zip(VIEWS, inputs["view_mask"][0], strict=True) if there] == ["A4C", "SSN"]
@@ -218,7 +218,7 @@ def study(tmp_path, clip) -> Path:
     return directory
 
 
-def test_directory_with_view_names(processor, study):
+def test_the_longest_clip_of_a_view_fills_its_slot(processor, study):
     views = {"a.dcm": "A4C", "s1/b.dcm": "A4C", "c.dcm": "A2C", str(study / "d.dcm"): "a2c"}
     prepared = processor.prepare_study(study, views=views)
     assert prepared.used == {"A2C": "c.dcm", "A4C": "b.dcm"}  # first by name among equals; the longest
@@ -236,7 +236,7 @@ def test_the_longest_end_of_the_path_names_the_view(processor, study):
     assert list(prepared.clips) == ["A2C"]
 
 
-def test_only_winners_are_decoded(processor, study, monkeypatch):
+def test_only_clips_that_fill_a_slot_are_decoded(processor, study, monkeypatch):
     decoded = []
     read = image_processing_echo.read_echo_clip
     monkeypatch.setattr(
@@ -246,7 +246,7 @@ def test_only_winners_are_decoded(processor, study, monkeypatch):
     assert sorted(decoded) == ["b.dcm", "c.dcm"]
 
 
-def test_a_damaged_winner_leaves_the_slot_to_the_next(processor, study):
+def test_a_damaged_clip_leaves_its_slot_to_the_next(processor, study):
     path = study / "b.dcm"
     path.write_bytes(path.read_bytes()[:-5000])
     prepared = processor.prepare_study(study, views={"a.dcm": "A4C", "b.dcm": "A4C"})
@@ -274,7 +274,7 @@ def scores(view: str, value: float) -> list[float]:
     return [value if name == view else 0.0 for name in VIEWS]
 
 
-def test_view_classifier(processor, study, clip):
+def test_the_surest_clip_of_a_classifier_fills_the_slot(processor, study, clip):
     classifier = BrightnessClassifier([scores("A4C", 9), scores("A4C", 3), scores("SSN", 2), scores("A5C", 1)])
     prepared = processor.prepare_study(study, view_classifier=classifier)
     assert prepared.used == {"A4C": "a.dcm", "A5C": "d.dcm", "SSN": "c.dcm"}  # surest, though b.dcm is longer
@@ -307,12 +307,12 @@ def test_view_classifier_may_give_probabilities(processor, study):
         (np.zeros((1, 64, 64, 3), dtype=np.uint8), "single-frame still"),
     ],
 )
-def test_bad_arrays(processor, array, message):
+def test_bad_arrays_are_refused(processor, array, message):
     with pytest.raises(InputRefusedError, match=message):
         processor({"A4C": array})
 
 
-def test_bad_studies(processor, tmp_path):
+def test_bad_studies_are_refused(processor, tmp_path):
     with pytest.raises(InputRefusedError, match="no such study directory"):
         processor(tmp_path / "nowhere")
     with pytest.raises(InputRefusedError, match=r"missing\.dcm"):
@@ -321,7 +321,7 @@ def test_bad_studies(processor, tmp_path):
         processor(3)
 
 
-def test_batches(processor, study, clip):
+def test_a_batch_of_studies_equals_its_singles(processor, study, clip):
     views = {"b.dcm": "A4C"}
     assert is_study_batch([study, None]) and is_study_batch([{"A4C": clip}]) and is_study_batch([[study / "b.dcm"]])
     assert not is_study_batch([study / "b.dcm"]) and not is_study_batch(study) and not is_study_batch(None)
@@ -333,14 +333,14 @@ def test_batches(processor, study, clip):
     assert dict(processor(None)) == {} and dict(processor([None, None])) == {}
 
 
-def test_impossible_settings():
+def test_impossible_echo_settings_are_refused():
     with pytest.raises(ValueError, match=r"zoom is 0\.5"):
         EchoImageProcessor(zoom=0.5)
     with pytest.raises(ValueError, match="num_frames 0"):
         EchoImageProcessor(num_frames=0)
 
 
-def test_save_and_load(tmp_path, processor, clip):
+def test_a_saved_image_processor_gives_the_same_values(tmp_path, processor, clip):
     processor.save_pretrained(tmp_path)
     loaded = EchoImageProcessor.from_pretrained(tmp_path)
     for name in ("size", "num_frames", "frame_stride", "zoom", "image_mean", "image_std", "mask_sector", "views"):
@@ -366,7 +366,7 @@ np.savez(directory + "/output.npz", echo=clips, ecg=values)
 """
 
 
-def test_loads_from_a_repository_alone(tmp_path, processor, clip):
+def test_extractors_load_without_the_package(tmp_path, processor, clip):
     """Without the package and without torchvision, in a fresh process; identical outputs."""
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.utils.names import LEADS

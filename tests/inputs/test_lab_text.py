@@ -1,4 +1,4 @@
-"""Laboratory rows: units, aliases, refusals, number format, order."""
+"""Lab rows: units, aliases, refusals, number format, order, text."""
 
 import math
 import random
@@ -22,7 +22,7 @@ def refusals(row):
     return {entry["item"]: entry["reason"] for entry in read_cells(row)[1].refused}
 
 
-def test_template_and_order():
+def test_one_sentence_per_cell_in_the_order_of_the_table():
     row = {"Sodium": 138, "zinc": 80, "Creatinine": 1.4, "age": 71, "Aldosterone": 12, "gender": "F"}
     assert sentences(row) == [
         "age of the patient is 71",
@@ -88,7 +88,7 @@ def test_missing_cells_leave_no_trace(missing):
         ("Body Mass Index", "BMI"),
     ],
 )
-def test_aliases(written, name):
+def test_an_alias_finds_its_column(written, name):
     assert find_column(written).name == name
 
 
@@ -248,7 +248,7 @@ def test_one_bad_cell_does_not_take_the_others():
     assert sentences({"K": 140, "Na": 138}) == ["Sodium of the patient is 138"]
 
 
-def test_two_names_of_one_column():
+def test_two_names_of_one_column_must_agree():
     assert sentences({"Na": 138, "Sodium": 138.0}) == ["Sodium of the patient is 138"]
     assert sentences({"Creatinine": 1.0, "crea": (88.4, "umol/L")}) == ["Creatinine of the patient is 1"]
     cells, report = read_cells({"Na": 138, "Sodium": 141, "K": 4})
@@ -269,7 +269,7 @@ def test_two_names_of_one_column():
         ({"zinc": 80}, "80"),
     ],
 )
-def test_flags(row, last):
+def test_flags_compare_with_the_reference_range(row, last):
     assert sentences(row, flag=True)[-1].endswith(f" is {last}")
 
 
@@ -302,7 +302,7 @@ def test_manifest_documentation_lists_every_column():
         assert f"| {column.name} |" in text, f"docs/manifest.md lacks {column.name}"
 
 
-def test_real_mimic_row(shared_dir):
+def test_a_real_mimic_row_is_used_without_refusal(shared_dir):
     """The latest value of each known test of one patient of the MIMIC-IV demo."""
     folder = shared_dir / "data" / "mimic_iv_demo" / "hosp"
     events = pd.read_csv(folder / "labevents.csv.gz").merge(pd.read_csv(folder / "d_labitems.csv.gz"), on="itemid")
@@ -327,7 +327,7 @@ def test_every_real_mimic_value_is_taken_or_refused_with_a_reason(shared_dir):
     assert refused == 0
 
 
-def test_notes_say_what_was_guessed() -> None:
+def test_notes_name_what_was_assumed() -> None:
     """Nothing is refused, but a unit that was assumed, text for a number and a slip in a name do not pass unsaid."""
     row = {
         "Glucose": 5.5,
