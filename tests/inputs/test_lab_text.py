@@ -297,9 +297,9 @@ def test_column_table_is_consistent():
 
 
 def test_manifest_documentation_lists_every_column():
-    text = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "your_data.md").read_text(encoding="utf-8")
     for column in COLUMNS:
-        assert f"| {column.name} |" in text, f"docs/manifest.md lacks {column.name}"
+        assert f"| {column.name} |" in text, f"docs/your_data.md lacks {column.name}"
 
 
 def test_a_real_mimic_row_is_used_without_refusal(shared_dir):

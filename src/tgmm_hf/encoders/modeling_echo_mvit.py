@@ -415,28 +415,27 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         class_token_only (`bool`):
             Leave `last_hidden_state` at the class token: the last block's MLP then reads no other.
         """
-        hidden_states = self.trunk(pixel_values_videos, layers_above=1, **kwargs)
-        return self.head(hidden_states, layers_above=1, class_token_only=class_token_only, **kwargs)
+        hidden_states = self.run_lower_layers(pixel_values_videos, num_upper_layers=1, **kwargs)
+        return self.run_upper_layers(hidden_states, num_upper_layers=1, class_token_only=class_token_only, **kwargs)
 
-    def trunk(
-        self, pixel_values_videos: torch.Tensor, layers_above: int = 0, **kwargs: Unpack[TransformersKwargs]
+    def run_lower_layers(
+        self, pixel_values_videos: torch.Tensor, num_upper_layers: int = 0, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
-        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
-        width)."""
+        """Run the embeddings and all layers but the last `num_upper_layers`: (batch, tokens, width)."""
         hidden_states = self.embeddings(pixel_values_videos)
-        for layer in self.layers[: len(self.layers) - layers_above]:
+        for layer in self.layers[: len(self.layers) - num_upper_layers]:
             hidden_states = layer(hidden_states, **kwargs)
         return hidden_states
 
-    def head(
+    def run_upper_layers(
         self,
         hidden_states: torch.Tensor,
-        layers_above: int = 0,
+        num_upper_layers: int = 0,
         class_token_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
-        layers = self.layers[len(self.layers) - layers_above :]
+        """Run the last `num_upper_layers` layers and the final norm on the result of `run_lower_layers`."""
+        layers = self.layers[len(self.layers) - num_upper_layers :]
         for index, layer in enumerate(layers):
             hidden_states = layer(hidden_states, class_token_only and index == len(layers) - 1, **kwargs)
         hidden_states = self.layernorm(hidden_states)

@@ -240,34 +240,34 @@ class StMemModel(StMemPreTrainedModel):
         """
         if ecg_mask is None:
             ecg_mask = torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
-        return self.head(self.trunk(ecg_values, ecg_mask, **kwargs), ecg_mask, **kwargs)
+        hidden_states = self.run_lower_layers(ecg_values, ecg_mask, **kwargs)
+        return self.run_upper_layers(hidden_states, ecg_mask, **kwargs)
 
-    def trunk(
+    def run_lower_layers(
         self,
         ecg_values: torch.Tensor,
         ecg_mask: torch.Tensor,
-        layers_above: int = 0,
+        num_upper_layers: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
-        hidden)."""
+        """Run the embeddings and all layers but the last `num_upper_layers`: (batch, tokens, hidden)."""
         # NaN or infinity under the mask would survive a multiplication by zero.
         hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask.bool()[..., None], 0.0))
         attention_mask = self._attention_mask(hidden_states, ecg_mask)
-        for layer in self.layers[: len(self.layers) - layers_above]:
+        for layer in self.layers[: len(self.layers) - num_upper_layers]:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         return hidden_states
 
-    def head(
+    def run_upper_layers(
         self,
         hidden_states: torch.Tensor,
         ecg_mask: torch.Tensor,
-        layers_above: int = 0,
+        num_upper_layers: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
+        """Run the last `num_upper_layers` layers and the pooling on the result of `run_lower_layers`."""
         attention_mask = self._attention_mask(hidden_states, ecg_mask)
-        for layer in self.layers[len(self.layers) - layers_above :]:
+        for layer in self.layers[len(self.layers) - num_upper_layers :]:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         # (batch, leads * (patches + 2), hidden) -> (batch, leads, patches, hidden), separators dropped
         patches = hidden_states.unflatten(1, (ecg_mask.shape[1], -1))[:, :, 1:-1]

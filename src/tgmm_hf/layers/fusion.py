@@ -1,43 +1,14 @@
 """MedFlexFusion: fusion tokens of up to three modalities -> seven slots (paper, eq. (1)-(8))."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ..configuration_tgmm import TgmmConfig
-from ..utils.names import MODALITIES, SLOTS
+from ..utils.names import MODALITIES, SLOTS, join_names
 from .attention import TgmmProjection
-
-
-@dataclass
-class TgmmEncoded:
-    """What the encoders and the attention pooling say of a batch: the start of every task.
-
-    tokens: modality -> (B, N, d), zeros where absent.
-    present: modality -> (B,) bool.
-    hidden_states, attentions: modality -> its encoder's, where they were asked for; only of those who have it.
-    """
-
-    tokens: dict[str, torch.Tensor]
-    present: dict[str, torch.Tensor]
-    hidden_states: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
-    attentions: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
-
-    def keep(self, modalities: Sequence[str]) -> "TgmmEncoded":
-        """The same patients with every other modality made absent."""
-        if unknown := set(modalities) - set(MODALITIES):
-            raise ValueError(f"Unknown modalities {sorted(unknown)}; there are {list(MODALITIES)}.")
-        present = {name: mask if name in modalities else torch.zeros_like(mask) for name, mask in self.present.items()}
-        return replace(self, present=present)
-
-    def repeat(self, times: int) -> "TgmmEncoded":
-        """The batch so many times over, one whole copy after another."""
-        return TgmmEncoded(
-            {name: tokens.repeat(times, 1, 1) for name, tokens in self.tokens.items()},
-            {name: mask.repeat(times) for name, mask in self.present.items()},
-        )
 
 
 @dataclass
@@ -136,15 +107,3 @@ def _gate_input(
     if len(subset) == 3:
         return [*members[:2], local, members[2]]
     return [*members, local]
-
-
-def join_names(subset: Sequence[str]) -> str:
-    return "+".join(subset)
-
-
-def drop_modalities(encoded: TgmmEncoded, probability: float) -> TgmmEncoded:
-    """Hide each present modality of each patient with this probability; one of those present always stays."""
-    present = torch.stack([encoded.present[name] for name in MODALITIES], dim=1)
-    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
-    kept = present & ((draw >= probability) | (draw == draw.max(1, keepdim=True).values))
-    return replace(encoded, present={name: kept[:, i] for i, name in enumerate(MODALITIES)})

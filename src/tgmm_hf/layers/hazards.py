@@ -3,7 +3,7 @@
 Two causes compete: the event (incident heart failure) and death without it. Each has a proportional cause-specific
 hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. The baseline is fitted after
 training by `tgmm_hf.evaluation.survival.fit_baseline_hazards` (this package's tooling) and travels in
-``config.tasks[name]["baselines"]``, one a modality combination.
+``config.tasks[name]["baseline_hazards"]``, one a modality combination.
 """
 
 from collections.abc import Mapping, Sequence

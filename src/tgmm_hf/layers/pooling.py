@@ -28,9 +28,11 @@ class TgmmStandardise(nn.Module):
     def __init__(self, *shape: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("variance", torch.ones(shape))
-        self.register_buffer("steps", torch.zeros(()))
+        # The dtype is written out, because a model that is built under another default dtype would otherwise give it to
+        # these buffers. The model's `_keep_in_fp32_modules_strict` holds for loading only.
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float32))
+        self.register_buffer("variance", torch.ones(shape, dtype=torch.float32))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.float32))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, *shape) -> the same."""
@@ -78,6 +80,7 @@ class TgmmAttentionPool(nn.Module):
         self.project = (
             nn.Identity() if encoder_width == config.hidden_size else nn.Linear(encoder_width, config.hidden_size)
         )
+        self.encoder_width = encoder_width
         self.num_tokens = config.num_fusion_tokens
         if self.num_tokens > 1:
             self.queries = nn.Parameter(torch.zeros(self.num_tokens, config.hidden_size))

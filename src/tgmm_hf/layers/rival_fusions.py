@@ -20,7 +20,7 @@ from .attention import TgmmAttention, TgmmMlp
 from .fusion import FusionOutput
 
 
-class BaselineFusion(nn.Module, ABC):
+class RivalFusion(nn.Module, ABC):
     """Hides what is absent, lets a subclass `fuse` the rest, and hides patients who have nothing."""
 
     def __init__(self, config: TgmmConfig):
@@ -48,7 +48,7 @@ class BaselineFusion(nn.Module, ABC):
         one."""
 
 
-class ConcatFusion(BaselineFusion):
+class ConcatFusion(RivalFusion):
     """Mean-concatenation (Steyaert et al. 2023, "Mean-Cat"): the modalities' vectors side by side, projected to d.
 
     Zeros stand for a missing modality. The mean over tokens comes last instead of first: the projection is linear, so
@@ -65,7 +65,7 @@ class ConcatFusion(BaselineFusion):
         return self.output(_side_by_side(tokens)), None
 
 
-class MultiSurvFusion(BaselineFusion):
+class MultiSurvFusion(RivalFusion):
     """MultiSurv (Vale-Silva & Rohr 2021): each modality's vector by its own layer, then the maximum over modalities.
 
     Missing modalities are left out of the maximum. One layer a modality and one after it (theirs: whole submodels and
@@ -85,7 +85,7 @@ class MultiSurvFusion(BaselineFusion):
         return self.output((vectors * present[:, :, None, None]).amax(1)), None
 
 
-class DeepAvFusion(BaselineFusion):
+class DeepAvFusion(RivalFusion):
     """DeepAVFusion (Mo & Morgado 2024): learned fusion tokens attend to themselves and to all modalities' tokens.
 
     The attention pooling behind each encoder stands for their aggregation tokens. One fusion block behind the encoders
@@ -112,7 +112,7 @@ class DeepAvFusion(BaselineFusion):
         return fused + self.mlp(self.mlp_norm(fused)), None
 
 
-class CmtaFusion(BaselineFusion):
+class CmtaFusion(RivalFusion):
     """CMTA (Zhou & Chen 2023): each modality is translated from the others and aligned with its translation.
 
     The alignment loss is theirs: the L1 distance of a translation to the modality itself, which gets no gradient from
@@ -147,7 +147,7 @@ class CmtaFusion(BaselineFusion):
         return self.output(_side_by_side(torch.stack(parts, dim=1))), alignment
 
 
-class TextIfFusion(BaselineFusion):
+class TextIfFusion(RivalFusion):
     """Text-IF (Yi et al. 2024): the fused features are scaled and shifted as a text says, (1 + gamma) F + beta.
 
     All tokens of all modalities attend to each other, their mean over the modalities there are is modulated. The text
@@ -181,7 +181,7 @@ def _side_by_side(tokens: torch.Tensor) -> torch.Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
-BASELINES: dict[str, type[BaselineFusion]] = {
+RIVAL_FUSIONS: dict[str, type[RivalFusion]] = {
     "concat": ConcatFusion,
     "multisurv": MultiSurvFusion,
     "deepavfusion": DeepAvFusion,
