@@ -157,8 +157,8 @@ class TgmmProcessor(HubProcessor):
 
         Args:
             labs: row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB record, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecording`; or a
-                list of those with None for absent.
+            ecg: WFDB recording, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an
+                `EcgRecording`; or a list of these with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
             views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
