@@ -15,8 +15,8 @@ import pytest
 import torch
 from closeness import assert_close
 from huggingface_hub.dataclasses import strict
+from input_files import make_clip, write_clip
 from official_layouts import st_mem_encoder
-from test_image_processing_echo import make_clip, write_clip
 from tiny_models import random_batch, smallest_config, tiny_tokenizer
 from torch import nn
 from transformers import (

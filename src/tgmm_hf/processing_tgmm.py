@@ -23,7 +23,7 @@ from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.hub_processor import HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
-from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
+from .inputs.lab_text import SEPARATOR, LabsText
 from .utils.errors import InputRefusedError, is_refusal
 from .utils.names import LEADS, VIEWS
 
@@ -157,8 +157,8 @@ class TgmmProcessor(HubProcessor):
 
         Args:
             labs: row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB record, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecord`; or a
-                list of those with None for absent.
+            ecg: WFDB recording, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an
+                `EcgRecording`; or a list of these with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
             views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
@@ -213,15 +213,7 @@ class TgmmProcessor(HubProcessor):
             return LabsText()
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
-        cells, result = read_cells(row)
-        gender = gender_of(cells)
-        sentences = [cell.sentence(self.labs_object, gender, self.labs_flags) for cell in cells]
-        kept = self._fitting(sentences)
-        result.text = SEPARATOR.join(sentences[i] for i in kept)
-        result.used = [cells[i].name for i in kept]
-        result.dropped = [cell.name for i, cell in enumerate(cells) if i not in kept]
-        result.unknown = [name for name in result.unknown if name in result.used]
-        return result
+        return LabsText.from_row(row).write(self.labs_object, self.labs_flags, self._fitting)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """`input_ids`, `attention_mask` (B, L) int64 padded to the longest text; an empty text is masked everywhere."""
