@@ -172,8 +172,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     def tokenize_tasks(self, tokenizer: Any) -> None:
         """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
-        The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary `answer_token_ids` is
-        only ever extended, so that the embedding rows of a trained model keep their place.
+        The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary
+        `answer_token_ids` is only ever extended, so that the embedding rows of a trained model keep their place.
 
         Args:
             tokenizer: the processor's tokenizer.
