@@ -166,8 +166,9 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         `TgmmProcessor.from_encoders` with the same arguments gives its processor. Save both into one directory.
 
         Args:
-            labs, ecg, echo: directories (of `tgmm convert`, for instance) or Hub repositories of the three encoders;
-                `load_encoder` says what they have to offer.
+            labs: directory or Hub repository of the text encoder; `load_encoder` says what an encoder has to offer.
+            ecg: directory (of `tgmm convert`, for instance) or Hub repository of the ECG encoder.
+            echo: directory or Hub repository of the echo encoder.
             view_classifier: directory or Hub repository of an echo view classifier. The saved model gets a copy, which
                 its processor uses for clips without a view name.
             tokenizer: tokenizer of the labs encoder; the one beside its weights when None.

@@ -1,9 +1,8 @@
-"""`pipeline("cardiac-analysis")`: one patient's files or values -> answers, and what they rest on, as plain JSON-able
-Python.
+"""`pipeline("cardiac-analysis")`: a patient's files or values -> answers and what they rest on, as JSON-able Python.
 
-    preprocess     patients -> model inputs and one report a patient (processing_tgmm.py)
-    _forward       inputs -> encoded once -> the answer of every task
-    postprocess    answers and reports -> one dict a patient
+preprocess     patients -> model inputs and one report a patient (processing_tgmm.py)
+_forward       inputs -> encoded once -> the answer of every task
+postprocess    answers and reports -> one dict a patient
 """
 
 import hashlib

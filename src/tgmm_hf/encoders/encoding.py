@@ -38,7 +38,8 @@ class EncodesPatients(FreezableEncoders):
         """Run each encoder on the patients (and views) that have something to encode, and pool the tokens.
 
         Args:
-            output_hidden_states, output_attentions: return those of the encoders, too.
+            output_hidden_states: return the encoders' hidden states, too.
+            output_attentions: return the encoders' attentions, too.
             inputs: the inputs of `forward`, by name.
         """
         wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
