@@ -15,6 +15,9 @@ from .echo_views import EchoViewClassifier, StoredViewClassifier
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
 
+MAX_REASONS = 5
+"""Largest number of refused clips that the error about a study lists."""
+
 
 class PreparedClip(NamedTuple):
     """A clip at the model's size.
@@ -108,16 +111,16 @@ class StudyClips:
 
         Args:
             study: what `prepare_study` was given.
-            list_reasons: write the clips' own reasons into the error.
+            list_reasons: write the first reasons into the error, for a caller that does not show `refused`.
         """
-        reasons = "; ".join(f"{entry['item']}: {entry['reason']}" for entry in self.refused)
-        name = str(study) if isinstance(study, (str, Path)) else "study"
-        if not self.clips:
-            number = f"{len(self.refused)} refused" if self.refused else "the study is empty"
-            return InputRefusedError(name, f"no usable clip ({reasons if list_reasons and reasons else number})")
-        if isinstance(study, Mapping) and self.refused:
-            return InputRefusedError(name, reasons)
-        return None
+        if self.clips:
+            is_refused = isinstance(study, Mapping) and self.refused
+            return InputRefusedError(self.refused[0]["item"], self.refused[0]["reason"]) if is_refused else None
+        detail = f"{len(self.refused)} refused" if self.refused else "it holds none"
+        if self.refused and list_reasons:
+            detail += ": " + "; ".join(f"{entry['item']}: {entry['reason']}" for entry in self.refused[:MAX_REASONS])
+        item = str(study) if isinstance(study, (str, Path)) else "echo study"
+        return InputRefusedError(item, f"no clip of the study can be used ({detail})")
 
 
 class StudySorter:
