@@ -25,7 +25,13 @@ from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.hub_processor import HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor
 from .inputs.lab_text import LabsText
-from .inputs.processor_parts import BERT_CASED_SIZE, bert_cased_tokenizer, fitting_parts, fitting_sentences, saved_extractor
+from .inputs.processor_parts import (
+    BERT_CASED_SIZE,
+    bert_cased_tokenizer,
+    fitting_parts,
+    fitting_sentences,
+    saved_extractor,
+)
 from .utils.errors import InputRefusedError, is_refusal
 from .utils.names import LEADS, VIEWS
 
