@@ -28,7 +28,7 @@ def test_slopes_and_hazards_equal_lifelines(cause):
     np.testing.assert_allclose(stored[happened], hazard.to_numpy()[happened], atol=1e-6)
 
 
-def test_one_cause_gives_lifelines_predicted_probability():
+def test_incidence_without_deaths_equals_the_prediction_of_lifelines():
     risk, time, event = follow_up(competing=False)
     hazards = fit_baseline_hazards(risk, time, event)
     oracle = CoxPHFitter().fit(pd.DataFrame({"risk": risk, "time": time, "event": event}), "time", "event")
@@ -73,7 +73,7 @@ def test_extreme_scores_stay_probabilities(extreme):
     assert probability[0, 0] == 0
 
 
-def test_earlier_steps_survive_beside_a_huge_one():
+def test_small_hazard_steps_survive_beside_a_huge_step():
     hazards = {
         "days": [1.0, 2.0], "event_cumulative_hazard": [0.0, 1e25], "death_cumulative_hazard": [5.0, 5.0],
         "event_slope": 0.0, "death_slope": 0.0,

@@ -101,7 +101,7 @@ def slow_by_day(risk, predicted, time, event, day):
 
 
 @pytest.mark.parametrize("day", [5.0, 9.0])
-def test_with_deaths_and_ties_the_definition_holds(day):
+def test_figures_with_deaths_and_ties_equal_their_definition(day):
     risk, time, event = follow_up(n=80, seed=4)
     risk, time = np.round(risk, 1), np.ceil(time / 90)
     predicted = np.clip(risk / 6, 0, 1)
@@ -130,7 +130,7 @@ def test_resamples_equal_the_drawn_rows():
         assert [figure[draw] for figure in ours] == pytest.approx(expected, abs=1e-9)
 
 
-def test_weights_make_up_for_censoring():
+def test_weights_correct_for_censoring():
     """The Brier score of the true curve with heavy censoring is that of the same patients without any."""
     generator = np.random.default_rng(0)
     n, day = 20_000, 300.0
@@ -144,7 +144,7 @@ def test_weights_make_up_for_censoring():
     assert brier_at(predicted, time, event, day)[0] == pytest.approx(complete, abs=0.005)
 
 
-def test_observation_chance_by_hand():
+def test_probability_to_be_observed_by_hand():
     time, censored = np.array([1.0, 2, 2, 3]), np.array([True, False, True, False])
     chances = Censoring.of(time, censored, once(4))
     # day 1: 1 of 4 censored; day 2: the event leaves first, then 1 of 2

@@ -111,7 +111,7 @@ def test_a_model_object_gives_the_same_figures_in_other_batches(model_and_proces
     assert "no clinical evidence" not in (tmp_path / "report.html").read_text()
 
 
-def test_hiding_modalities_equals_never_having_had_them(model_and_processor, data_dir):
+def test_hidden_modalities_equal_absent_modalities(model_and_processor, data_dir):
     model, processor = model_and_processor
     collator = TgmmCollator(processor, model.config, training=False, seed=0)
     dataset = load_prepared(data_dir)["test"]
@@ -123,7 +123,7 @@ def test_hiding_modalities_equals_never_having_had_them(model_and_processor, dat
     np.testing.assert_allclose(alone.probabilities[:, -1].numpy(), rows["probability"], atol=1e-6)
 
 
-def test_a_split_that_is_not_there_is_named(model_and_processor, data_dir, tmp_path):
+def test_missing_split_is_named(model_and_processor, data_dir, tmp_path):
     model, processor = model_and_processor
     with pytest.raises(ValueError, match="splits \\['test'\\], not 'validation'"):
         evaluate(model, data_dir, tmp_path, processor=processor, split="validation", progress=False)
@@ -230,7 +230,7 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
     assert check_unseen(saved, other, rows, "test") == [UNKNOWN]
 
 
-def test_fine_tuning_remembers_whom_the_checkpoint_has_seen(data_dir, tmp_path):
+def test_fine_tuning_remembers_the_patients_of_the_checkpoint(data_dir, tmp_path):
     rows = load_prepared(data_dir)["test"]
     earlier = {"data_hash": "a", "complete": True, "patients": ["someone"]}
     assert not seen_patients("b", {"train": rows}, [tmp_path / "model"])["complete"]

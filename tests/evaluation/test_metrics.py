@@ -32,7 +32,7 @@ def test_resampled_auc_equals_auc_of_the_drawn_rows():
     np.testing.assert_allclose(resampled_auc(score, label, counts), expected, atol=1e-12)
 
 
-def test_by_hand():
+def test_auc_and_accuracy_by_hand():
     # positives 0.9, 0.4; negatives 0.5, 0.4: won 2, tie 0.5 + lost 0 -> (2 + 0.5) / 4
     assert auc([0.9, 0.4, 0.5, 0.4], [1, 1, 0, 0]) == 0.625
     is_right = np.array([1, 0, 2]) == np.array([1, 1, 2])

@@ -234,7 +234,7 @@ def test_the_command_takes_a_model_and_ejection_fractions(saved, turned):
     assert record["model"] == str(saved[0]) and record["tasks"]["hf_diagnosis"]["LVEF alone"]["n"] == SIZES["test"] - 1
 
 
-def test_a_model_that_is_not_there_is_named(data, tmp_path):
+def test_missing_model_is_named(data, tmp_path):
     done = CliRunner().invoke(app, ["baselines", str(data), "--out", str(tmp_path / "no"), "--model", "/no/model"])
     assert done.exit_code != 0 and "no directory /no/model" in str(done.exception)
 

@@ -109,7 +109,7 @@ def test_chance_interval_is_no_narrower_than_random_pairing_and_never_zero():
     assert np.ptp(result["lrap_3_chance_ci"]) > 0.05 and result["lrap_3"] < result["lrap_3_chance_ci"][0]
 
 
-def test_chance_interval_hangs_neither_on_the_bootstrap_nor_on_its_seed():
+def test_chance_interval_depends_neither_on_the_bootstrap_nor_on_its_seed():
     query, gallery = embeddings(40, signal=0.0)
     first, second = (
         evaluate_direction(query, gallery, np.arange(40), seed=seed, replicates=replicates)

@@ -28,7 +28,7 @@ def draw():
 
 
 @pytest.mark.parametrize(("share", "cells", "leads", "views"), [(0.2, 8, 9, 4), (0.8, 2, 2, 1), (1.0, 1, 1, 1)])
-def test_shares(share, cells, leads, views):
+def test_stated_share_is_dropped_and_something_stays(share, cells, leads, views):
     assert len(json.loads(drop_cells(row(), share, draw())["labs"])) == cells
     changed = drop_leads(row(), share, draw())
     mask = np.array(changed["ecg_mask"])
@@ -40,7 +40,7 @@ def test_shares(share, cells, leads, views):
     assert (changed["clips"][:, 0] == np.searchsorted(row()["clip_views"], changed["clip_views"])).all()
 
 
-def test_a_higher_level_takes_away_what_a_lower_one_did():
+def test_higher_level_drops_everything_that_a_lower_level_drops():
     lower, higher = (json.loads(drop_cells(row(), share, draw())["labs"]) for share in (0.4, 0.8))
     assert set(higher) < set(lower)
 
@@ -61,7 +61,7 @@ def test_absent_modalities_stay_absent():
     assert add_noise(nothing, 0.0, draw()) is nothing
 
 
-def test_the_same_row_is_changed_alike_every_time():
+def test_same_row_gets_the_same_change_every_time():
     class Rows(list):
         def __getitem__(self, key):
             return [r[key] for r in self] if isinstance(key, str) else super().__getitem__(key)

@@ -85,7 +85,7 @@ def figures(record: dict, task: str) -> dict:
     return {name: entry for name, entry in record["tasks"][task].items() if "missing" not in entry}
 
 
-def test_the_figures_are_those_of_the_predictions(result):
+def test_figures_equal_scikit_learn_and_lifelines_on_the_written_predictions(result):
     record, predictions, out = result
     assert json.loads((out / "baselines.json").read_text()) == json.loads(json.dumps(record))
     for name, entry in figures(record, "ill").items():
