@@ -23,9 +23,13 @@ from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training import pretrain as module
-from tgmm_hf.training.arguments import parse_arguments, parse_dataclass
-from tgmm_hf.training.pretrain import PretrainArguments, pretrain, read_pretrain_arguments, value_spans
-from tgmm_hf.training.train import build, new_config, train
+from tgmm_hf.training.arguments import parse_arguments
+from tgmm_hf.training.masking_collators import LabsMaskingCollator, value_spans
+from tgmm_hf.training.pretrain import pretrain
+from tgmm_hf.training.pretraining_arguments import PretrainArguments, read_pretrain_arguments
+from tgmm_hf.training.settings_files import parse_dataclass
+from tgmm_hf.training.starting_model import build, new_config
+from tgmm_hf.training.train import train
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 2}}
@@ -61,7 +65,7 @@ def test_whole_values_are_hidden_and_nothing_else(prepared_dir: Path) -> None:
     tokenizer = cohort_tokenizer(rows, config.tasks, 600)
     processor = default_processor(config, tokenizer)
     some = [{"labs": json.dumps({"NTproBNP": 5310.0, "age": 70.0, "drug history": "Furosemide, Apixaban"})}] * 50
-    batch = module.LabsMaskingCollator(processor, config, 0.5, training=True, seed=0)(some)
+    batch = LabsMaskingCollator(processor, config, 0.5, training=True, seed=0)(some)
     hidden = batch["labels"] != -100
     plain = tokenizer(processor.labs_text(json.loads(some[0]["labs"])).text, return_offsets_mapping=True)
     values = value_spans(processor.labs_text(json.loads(some[0]["labs"])).text)
@@ -150,7 +154,7 @@ def test_validation_hides_the_same_every_time(prepared_dir: Path, encoders: Path
 def test_a_text_of_few_values_has_one_hidden(prepared_dir: Path) -> None:
     config = new_config(settings(prepared_dir, Path("unused")).model)
     tokenizer = cohort_tokenizer(load_prepared(prepared_dir)["train"], config.tasks, 600)
-    collator = module.LabsMaskingCollator(default_processor(config, tokenizer), config, 0.01, training=True, seed=0)
+    collator = LabsMaskingCollator(default_processor(config, tokenizer), config, 0.01, training=True, seed=0)
     batch = collator([{"labs": json.dumps({"age": 70.0})}] * 20)
     assert ((batch["labels"] != -100).sum(1) > 0).all()
 
@@ -322,6 +326,6 @@ def test_nobody_with_the_modality_is_said(prepared_dir: Path, tmp_path: Path, mo
     def nobody(rows: Dataset, modality: str) -> Dataset:
         return rows.select([])
 
-    monkeypatch.setattr(module, "_who_have", nobody)
+    monkeypatch.setattr(module, "_patients_with", nobody)
     with pytest.raises(ValueError, match="Nobody in the train and the validation split"):
         pretrain(settings(prepared_dir, tmp_path / "encoders"), progress=False)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +18,12 @@ from transformers import modeling_utils
 
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.training import train as train_file
+from tgmm_hf.training import checkpoints
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.checkpoints import discard, last_checkpoint
+from tgmm_hf.training.checkpoints import agree_on_checkpoint, discard, last_checkpoint
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import _agreed_checkpoint, build, train
+from tgmm_hf.training.starting_model import build
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 from tgmm_hf.utils.files import whole_file
 
@@ -123,9 +123,7 @@ def test_checkpoints_of_several_processes_keep_names_of_their_own(forms: list[st
     assert last_checkpoint(tmp_path) == str(path)
 
 
-def test_the_first_process_says_which_checkpoint_all_go_on_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_process_chooses_the_checkpoint_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a shared disk the others may not see the newest yet, or still see one that is gone."""
     sent: list[Any] = []
 
@@ -133,13 +131,11 @@ def test_the_first_process_says_which_checkpoint_all_go_on_from(
         sent.append(objects[0])
         objects[0] = sent[0]
 
-    monkeypatch.setattr(train_file, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(checkpoints, "broadcast_object_list", broadcast)
     newest = str(checkpoint(tmp_path / "first", 6))
     checkpoint(tmp_path / "second", 3)
-    first = SimpleNamespace(is_world_process_zero=lambda: True)
-    second = SimpleNamespace(is_world_process_zero=lambda: False)
-    assert _agreed_checkpoint(tmp_path / "first", first) == newest
-    assert _agreed_checkpoint(tmp_path / "second", second) == newest
+    assert agree_on_checkpoint(tmp_path / "first", is_first_process=True) == newest
+    assert agree_on_checkpoint(tmp_path / "second", is_first_process=False) == newest
     assert sent == [newest, None]
 
 
@@ -271,13 +267,13 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_weights(prepared
     context.set_forkserver_preload(["tgmm_hf.training.train"])
     whole, stopped = run("whole"), run("stopped")
     assert not killed(context, whole, lambda: False)
-    cache, checkpoints = tmp_path / "stopped" / "cache", stopped.training_directory
+    cache, training = tmp_path / "stopped" / "cache", stopped.training_directory
     moments: list[Callable[[], bool]] = [
         lambda: len(list(cache.rglob("*.safetensors"))) > 5,
-        lambda: (checkpoints / "checkpoint-3").is_dir(),
-        lambda: (checkpoints / "checkpoint-3" / "trainer_state.json").is_file(),
-        lambda: (checkpoints / "checkpoint-6" / "optimizer.pt").is_file(),
-        lambda: (checkpoints / "checkpoint-9" / "trainer_state.json").is_file(),
+        lambda: (training / "checkpoint-3").is_dir(),
+        lambda: (training / "checkpoint-3" / "trainer_state.json").is_file(),
+        lambda: (training / "checkpoint-6" / "optimizer.pt").is_file(),
+        lambda: (training / "checkpoint-9" / "trainer_state.json").is_file(),
     ]
     deaths = [killed(context, stopped, moment) for moment in moments]
     assert all(deaths[:3]) and not Path(stopped.output).exists()

@@ -17,9 +17,12 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training import baseline_hazards
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _store_baselines, claim_training_directory, train
+from tgmm_hf.training.baseline_hazards import FEWEST_EVENTS, store_baseline_hazards
+from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_training_directory
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 from tgmm_hf.utils.names import SUBSETS
 
@@ -59,7 +62,7 @@ def test_record_says_what_was_done(trained: tuple[RunArguments, dict[str, Any]])
     )
 
 
-def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArguments, dict[str, Any]]) -> None:
+def test_saved_directory_loads_and_carries_its_baseline_hazards(trained: tuple[RunArguments, dict[str, Any]]) -> None:
     run, _ = trained
     model = TgmmModel.from_pretrained(run.output)
     processor = TgmmProcessor.from_pretrained(run.output)
@@ -78,7 +81,7 @@ def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArgume
         assert (Path(run.output) / name).is_file(), name
 
 
-def test_training_scores_enter_the_baselines_only_where_validation_events_are_few(
+def test_training_scores_enter_the_baseline_hazards_only_where_validation_events_are_few(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An overfitted model: on its training patients the score says nearly everything, on new ones next to nothing."""
@@ -97,9 +100,9 @@ def test_training_scores_enter_the_baselines_only_where_validation_events_are_fe
     }
     by_split["validation"]["ecg+echo"] = scores(40, 0.3, FEWEST_EVENTS)
     by_split["train"]["ecg+echo"] = scores(40, 3.0, 20)
-    monkeypatch.setattr(train_file, "risk_scores", lambda model, split, *_: by_split[split])
+    monkeypatch.setattr(baseline_hazards, "risk_scores", lambda model, split, *_: by_split[split])
     model = smallest_model()
-    _store_baselines(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
+    store_baseline_hazards(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
     baselines = model.config.tasks["hf_risk"]["baselines"]
     assert {subset: (baseline["fitted_on"], baseline["n"]) for subset, baseline in baselines.items()} == {
         "labs": ("validation", 400),
@@ -176,13 +179,13 @@ def test_a_saved_model_is_replaced_but_not_with_files_of_others(
     (output / "labs_of_version_0.py").write_text("")  # imported by nothing: somebody's own
     anew = parse_arguments({**run.to_dict(), "output": str(output), "resume": "never"})
     with pytest.raises(FileExistsError, match=r"holds 1 entry .*labs_of_version_0\.py"):
-        train_file.claim_directories(anew)
+        claim_directories(anew)
     (output / "labs_of_version_0.py").unlink()
-    train_file.claim_directories(anew)
+    claim_directories(anew)
     (output / foreign).parent.mkdir(exist_ok=True)
     (output / foreign).write_text("somebody's own")
     with pytest.raises(FileExistsError, match=rf"holds 1 entry .*{foreign.split('/')[0]}"):
-        train_file.claim_directories(anew)
+        claim_directories(anew)
 
 
 def test_train_refuses_a_directory_of_others_before_any_work(

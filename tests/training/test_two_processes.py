@@ -17,7 +17,7 @@ from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build
+from tgmm_hf.training.starting_model import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STEADY = {
@@ -51,7 +51,7 @@ Path(f"{sys.argv[1]}-{os.environ.get('RANK', 0)}.json").write_text(json.dumps(lo
 
 FAILING = """
 import os, sys
-from tgmm_hf.training import train as train_file, trainer, trunk_cache
+from tgmm_hf.training import checkpoints, frozen_features_cache, train as train_file, trainer
 from tgmm_hf.training.arguments import read_arguments
 
 def fail(*args, **kwargs):
@@ -59,8 +59,8 @@ def fail(*args, **kwargs):
 
 where = {
     "claims the directory": (train_file, "claim_training_directory"),
-    "fills the cache": (trunk_cache.TrunkCache, "store"),
-    "looks for checkpoints": (train_file, "last_checkpoint"),
+    "fills the cache": (frozen_features_cache.FrozenFeaturesCache, "store"),
+    "looks for checkpoints": (checkpoints, "last_checkpoint"),
     "validates": (trainer, "validate"),
     "saves": (train_file, "save_repository"),
 }

@@ -21,7 +21,8 @@ from tgmm_hf.evaluation.metrics import ALL_AGREE
 from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.experiments import reproduce as module
-from tgmm_hf.experiments.reproduce import read_plan, reproduce
+from tgmm_hf.experiments.grid_plan import read_plan
+from tgmm_hf.experiments.reproduce import reproduce
 from tgmm_hf.reports.figures import differences_figure
 from tgmm_hf.utils.names import MODALITIES
 
@@ -93,7 +94,7 @@ def stubbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for seed in (0, 1):
             invented_results(tmp_path / "results" / row / f"seed{seed}", row, seed)
     stub = STUB.format(log=str(tmp_path / "ran.txt"), results=str(tmp_path / "results"))
-    monkeypatch.setattr(module, "child_command", lambda spec: [sys.executable, "-c", stub, str(spec)])
+    monkeypatch.setattr(module, "run_command", lambda spec: [sys.executable, "-c", stub, str(spec)])
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""The cache of frozen trunks: same losses as without it, found again, continued, refused, never wrong."""
+"""The cache of frozen features: same losses as without it, found again, continued, refused, never wrong."""
 
 import errno
 import shutil
@@ -19,11 +19,13 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.training import frozen_features_cache as trunk_cache
+from tgmm_hf.training import frozen_features_cache, frozen_features_key
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.frozen_features_cache import CONTENTS, TrunkCache, TrunkCollator, read_cached
+from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
+from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator, read_cached
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build, train
+from tgmm_hf.training.starting_model import build
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
@@ -58,13 +60,13 @@ MASKS = ("attention_mask", "ecg_mask", "view_mask")
 
 
 def cut(model: TgmmModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The batch with its values replaced by the trunks' activations."""
+    """The batch with its values replaced by frozen features."""
     with torch.no_grad():
         return model.encode_trunk(**batch) | {name: batch[name] for name in MASKS}
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])
-def test_trunk_then_head_is_the_whole_model(layers: int) -> None:
+def test_frozen_features_and_trained_layers_give_the_answer_of_the_whole_model(layers: int) -> None:
     model = smallest_model(**DROPOUT)
     model.freeze_encoders(layers)
     batch = only(random_batch(model.config), ("labs",), slice(0, 1))
@@ -90,7 +92,7 @@ def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: int) -> None:
+def test_a_training_step_from_frozen_features_has_the_same_loss_and_gradients(layers: int) -> None:
     """With dropout on in the trained layers: the frozen ones draw no random numbers."""
     model = smallest_model(**DROPOUT).double()  # rounding shows nothing else
     model.freeze_encoders(layers)
@@ -110,7 +112,7 @@ def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: 
     assert any("labs_encoder" in name for name in grads) == (layers > 0)
 
 
-def test_trunks_are_refused_where_they_cannot_be_right() -> None:
+def test_frozen_features_are_refused_where_they_cannot_be_right() -> None:
     model = smallest_model()
     batch = random_batch(model.config)
     with pytest.raises(ValueError, match="call freeze_encoders"):
@@ -244,14 +246,19 @@ def test_mixed_precision_trains_from_a_half_precision_cache(
 
 def opened(
     prepared_dir: Path, start: Path, directory: Path, cell_dropout: float = 0.0, seed: int = 0, **cache: Any
-) -> tuple[TrunkCache, Any, Any, Any]:
+) -> tuple[FrozenFeaturesCache, Any, Any, Any]:
     """A cache, still empty, with the model, processor and rows that it is for."""
     own = {"directory": str(directory / "cache"), **cache}
     run = settings(prepared_dir, start, directory / "model", own, cell_dropout=cell_dropout, seed=seed)
     prepared = load_prepared(prepared_dir)
     model, processor = build(run, prepared)
     model.freeze_encoders(1)
-    return TrunkCache.of(run, model, processor, "invented"), model, processor, prepared["test"].select(range(6))
+    return (
+        FrozenFeaturesCache.open(run, model, processor, "invented"),
+        model,
+        processor,
+        prepared["test"].select(range(6)),
+    )
 
 
 def tensor_names(path: Path) -> list[str]:
@@ -259,7 +266,7 @@ def tensor_names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def files(cache: TrunkCache) -> dict[Path, tuple[int, bytes]]:
+def files(cache: FrozenFeaturesCache) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache.directory.rglob("*.safetensors")}
 
 
@@ -285,7 +292,9 @@ def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, 
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     plain = TgmmCollator(processor, model.config, training=False)(list(rows))
-    cached = TrunkCollator(cache, processor, model.config, training=False)(list(rows.remove_columns(CONTENTS)))
+    cached = FrozenFeaturesCollator(cache, processor, model.config, training=False)(
+        list(rows.remove_columns(CACHED_COLUMNS))
+    )
     assert plain["id"] == cached["id"]
     assert all(torch.equal(plain[name], cached[name]) for name in MASKS)
     with torch.no_grad():
@@ -294,7 +303,9 @@ def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, 
         assert torch.allclose(cached[name], expected[name], atol=1e-5), name
     there = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
     assert torch.allclose(cached["labs_trunk"][there], expected["labs_trunk"][there], atol=1e-5)
-    few = TrunkCollator(cache, processor, model.config, training=True, max_views=1)(list(rows.remove_columns(CONTENTS)))
+    few = FrozenFeaturesCollator(cache, processor, model.config, training=True, max_views=1)(
+        list(rows.remove_columns(CACHED_COLUMNS))
+    )
     assert len(few["echo_trunk"]) == few["view_mask"].sum() == plain["view_mask"].any(1).sum()
     row, view = few["view_mask"].nonzero()[0].tolist()
     place = int(plain["view_mask"].flatten()[: row * few["view_mask"].shape[1] + view].sum())
@@ -319,7 +330,7 @@ def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
     assert not torch.equal(full, half) and torch.allclose(full, half, rtol=0.1, atol=0.1)
 
 
-def test_several_variants_of_a_record_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_several_variants_of_a_patient_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path, cell_dropout=0.5, variants=3)
     cache.fill(rows, model, processor, Accelerator(cpu=True), training=False)
     record = str(max((row for row in rows if any(row["ecg_mask"])), key=lambda row: len(row["labs"] or ""))["id"])
@@ -338,8 +349,8 @@ def test_several_variants_of_a_record_are_drawn_from(prepared_dir: Path, start: 
     again.fill(rows.select([5, 4, 3, 2, 1, 0]), model, processor, Accelerator(cpu=True))
     for name, value in again.load(record, None, window=2, text=2).items():
         assert torch.allclose(value, variants[2][name], atol=1e-5)  # whatever the order and the run's seed
-    collator = TrunkCollator(cache, processor, model.config, training=True, seed=1)
-    bare = list(rows.remove_columns(CONTENTS))
+    collator = FrozenFeaturesCollator(cache, processor, model.config, training=True, seed=1)
+    bare = list(rows.remove_columns(CACHED_COLUMNS))
     batches = [collator(bare) for _ in range(8)]
     assert 1 < len(torch.stack([batch["ecg_trunk"][0] for batch in batches]).flatten(1).unique(dim=0)) <= 3
     own = [rows.select([index for index, row in enumerate(bare) if str(row["id"]) == record])[0]]
@@ -355,7 +366,7 @@ def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
 
     def key(cache: Any = plain, data_hash: str = "invented", **optimisation: Any) -> Path:
         run = settings(prepared_dir, start, tmp_path / "model", cache, **optimisation)
-        return TrunkCache.of(run, model, processor, data_hash).path("a")
+        return FrozenFeaturesCache.open(run, model, processor, data_hash).path("a")
 
     same = cache.path("a")
     assert key(batch_size=1) == same
@@ -377,7 +388,9 @@ def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
         with monkeypatch.context() as patch:
             patch.setattr(module, "__version__", "0.0")
             assert key() != same
-    assert Path(trunk_cache.__file__) in trunk_cache.CODE
+    assert {Path(module.__file__) for module in (frozen_features_cache, frozen_features_key)} <= {
+        *frozen_features_key.CODE
+    }
     with torch.no_grad():
         model.echo_encoder.layers[0].fc1.bias[0] += 1e-6
     assert key() != same
@@ -411,7 +424,7 @@ def test_a_full_disk_leaves_what_is_there(
         written.append(path)
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr(trunk_cache, "save_file", full)
+    monkeypatch.setattr(frozen_features_cache, "save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
         cache.fill(rows, model, processor, Accelerator(cpu=True))
     assert len(files(cache)) == 3 == len([path for path in cache.directory.rglob("*") if path.is_file()]) - 1
@@ -422,5 +435,7 @@ def test_a_cache_without_frozen_layers_is_refused(prepared_dir: Path, start: Pat
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, layers=None)
     with pytest.raises(ValueError, match="variants must be at least 1, got 0"):
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache", "variants": 0})
-    with pytest.raises(ValueError, match="one lab text of a record, the whole one: set data.cache.variants to 2"):
+    with pytest.raises(
+        ValueError, match=r"cell_dropout is 0\.3, but data.cache.variants is 1.*set data.cache.variants to 2"
+    ):
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, cell_dropout=0.3)
