@@ -1,4 +1,4 @@
-"""The cache of frozen features: same losses as without it, found again, continued, refused, never wrong."""
+"""The cache of frozen features: it gives the same losses as no cache, can be continued, and is never wrong."""
 
 import errno
 import shutil
@@ -59,8 +59,8 @@ DROPOUT = {
 MASKS = ("attention_mask", "ecg_mask", "view_mask")
 
 
-def cut(model: TgmmModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The batch with its values replaced by frozen features."""
+def with_frozen_features(model: TgmmModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Replace the values of a batch by frozen features."""
     with torch.no_grad():
         return model.encode_trunk(**batch) | {name: batch[name] for name in MASKS}
 
@@ -71,14 +71,14 @@ def test_frozen_features_and_trained_layers_give_the_answer_of_the_whole_model(l
     model.freeze_encoders(layers)
     batch = only(random_batch(model.config), ("labs",), slice(0, 1))
     batch = only(batch, ("ecg", "echo"), slice(1, 2))
-    whole, parts = model(**batch, task="hf_diagnosis"), model(**cut(model, batch), task="hf_diagnosis")
+    whole, parts = model(**batch, task="hf_diagnosis"), model(**with_frozen_features(model, batch), task="hf_diagnosis")
     assert torch.allclose(whole.logits, parts.logits, atol=1e-6)
     clips, tokens, _ = model.encode_trunk(**batch)["echo_trunk"].shape
     assert clips == batch["view_mask"].sum()
     assert (tokens == 1) == (layers == 0)
 
 
-def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
+def test_dropout_works_in_trained_layers_and_not_in_frozen_layers() -> None:
     model = smallest_model(**DROPOUT)
     model.freeze_encoders(1)
     model.train()
@@ -93,12 +93,12 @@ def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
 
 @pytest.mark.parametrize("layers", [0, 1])
 def test_a_training_step_from_frozen_features_has_the_same_loss_and_gradients(layers: int) -> None:
-    """With dropout on in the trained layers: the frozen ones draw no random numbers."""
+    """Dropout is on in the trained layers. The frozen layers draw no random numbers."""
     model = smallest_model(**DROPOUT).double()  # rounding shows nothing else
     model.freeze_encoders(layers)
     batch = random_batch(model.config)
     steps = []
-    for inputs in (batch, cut(model, batch)):
+    for inputs in (batch, with_frozen_features(model, batch)):
         model.train().zero_grad()
         torch.manual_seed(3)
         loss = model(**inputs, task=list(model.config.tasks), labels=random_labels()).loss
@@ -112,13 +112,13 @@ def test_a_training_step_from_frozen_features_has_the_same_loss_and_gradients(la
     assert any("labs_encoder" in name for name in grads) == (layers > 0)
 
 
-def test_frozen_features_are_refused_where_they_cannot_be_right() -> None:
+def test_frozen_features_that_do_not_fit_the_other_inputs_are_refused() -> None:
     model = smallest_model()
     batch = random_batch(model.config)
     with pytest.raises(ValueError, match="call freeze_encoders"):
         model.encode_trunk(**batch)
     model.freeze_encoders(1)
-    trunks = cut(model, batch)
+    trunks = with_frozen_features(model, batch)
     with pytest.raises(ValueError, match="labs_trunk stands in place of input_ids"):
         model(**trunks, input_ids=batch["input_ids"], task="hf_diagnosis")
     with pytest.raises(ValueError, match="echo_trunk .* needs view_mask"):
@@ -140,7 +140,7 @@ def test_another_text_encoder_can_be_cut_above_its_last_layer_only() -> None:
     with pytest.raises(ValueError, match=r"labs encoder \(roberta\) cannot be cut below its last 1 layers"):
         model.encode_trunk(**batch)
     model.freeze_encoders(0)
-    whole, parts = model(**batch, task="hf_diagnosis"), model(**cut(model, batch), task="hf_diagnosis")
+    whole, parts = model(**batch, task="hf_diagnosis"), model(**with_frozen_features(model, batch), task="hf_diagnosis")
     assert torch.allclose(whole.logits, parts.logits, atol=1e-6)
 
 
@@ -200,7 +200,7 @@ def settings(
 
 @pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Loss of every training step from here on; the Trainer's own log rounds to four places."""
+    """Collect the loss of every training step, because the log of the Trainer rounds to four places."""
     seen: list[float] = []
     compute_loss = TgmmTrainer.compute_loss
 
@@ -225,13 +225,15 @@ def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
     print("largest difference:", max(abs(a - b) for a, b in zip(losses, uncached, strict=True)))
     assert losses == pytest.approx(uncached, abs=1e-5)
     for figure, bound in (("eval_loss", 1e-5), ("eval_score", 5e-3)):  # ranks: rounding may swap two patients
-        found = [[line[figure] for line in record["history"] if figure in line] for record in (plain, cached)]
-        assert len(found[0]) == 3 and found[1] == pytest.approx(found[0], abs=bound)
-    baselines = [
+        without, with_cache = (
+            [line[figure] for line in record["history"] if figure in line] for record in (plain, cached)
+        )
+        assert len(without) == 3 and with_cache == pytest.approx(without, abs=bound)
+    centers = [
         TgmmModel.from_pretrained(tmp_path / name).config.tasks["hf_risk"]["baselines"]["labs+ecg+echo"]["risk_center"]
         for name in ("plain", "model")
     ]
-    assert baselines[1] == pytest.approx(baselines[0], abs=1e-4)
+    assert centers[1] == pytest.approx(centers[0], abs=1e-4)
 
 
 def test_mixed_precision_trains_from_a_half_precision_cache(
@@ -247,7 +249,7 @@ def test_mixed_precision_trains_from_a_half_precision_cache(
 def opened(
     prepared_dir: Path, start: Path, directory: Path, cell_dropout: float = 0.0, seed: int = 0, **cache: Any
 ) -> tuple[FrozenFeaturesCache, Any, Any, Any]:
-    """A cache, still empty, with the model, processor and rows that it is for."""
+    """Open an empty cache, with its model, its processor and rows."""
     own = {"directory": str(directory / "cache"), **cache}
     run = settings(prepared_dir, start, directory / "model", own, cell_dropout=cell_dropout, seed=seed)
     prepared = load_prepared(prepared_dir)
@@ -270,7 +272,7 @@ def files(cache: FrozenFeaturesCache) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache.directory.rglob("*.safetensors")}
 
 
-def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_only_missing_and_broken_files_are_computed_again(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     before = files(cache)
@@ -288,7 +290,7 @@ def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, st
     assert not any(str(record) in str(path) for record in rows["id"] for path in after)  # names tell no id
 
 
-def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_cached_batches_are_the_frozen_features_of_the_rows(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     plain = TgmmCollator(processor, model.config, training=False)(list(rows))
@@ -301,8 +303,8 @@ def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, 
         expected = model.encode_trunk(**{k: v for k, v in plain.items() if k not in ("labels", "id")})
     for name in ("ecg_trunk", "echo_trunk"):
         assert torch.allclose(cached[name], expected[name], atol=1e-5), name
-    there = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
-    assert torch.allclose(cached["labs_trunk"][there], expected["labs_trunk"][there], atol=1e-5)
+    is_token = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
+    assert torch.allclose(cached["labs_trunk"][is_token], expected["labs_trunk"][is_token], atol=1e-5)
     few = FrozenFeaturesCollator(cache, processor, model.config, training=True, max_views=1)(
         list(rows.remove_columns(CACHED_COLUMNS))
     )
@@ -312,10 +314,10 @@ def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, 
     assert torch.allclose(few["echo_trunk"][0], expected["echo_trunk"][place], atol=1e-5)
 
 
-def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
+def test_a_process_that_did_not_train_fills_the_cache_in_the_precision_of_the_run(
     prepared_dir: Path, start: Path, tmp_path: Path
 ) -> None:
-    found = []
+    batches = []
     for precision in ("float32", "bfloat16"):
         run = settings(
             prepared_dir, start, tmp_path / "model", {"directory": str(tmp_path / precision)}, precision=precision
@@ -324,13 +326,13 @@ def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
         model, processor = build(run, prepared)
         AcceleratorState._reset_state(reset_partial_state=True)
         rows, collate = read_cached(run, model, processor, prepared["test"].select(range(2)), "invented")
-        found.append(collate([rows[0], rows[1]]))
+        batches.append(collate([rows[0], rows[1]]))
     AcceleratorState._reset_state(reset_partial_state=True)
-    full, half = (batch["ecg_trunk"] for batch in found)
+    full, half = (batch["ecg_trunk"] for batch in batches)
     assert not torch.equal(full, half) and torch.allclose(full, half, rtol=0.1, atol=0.1)
 
 
-def test_several_variants_of_a_patient_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_training_draws_from_several_variants_of_a_patient(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path, cell_dropout=0.5, variants=3)
     cache.fill(rows, model, processor, Accelerator(cpu=True), training=False)
     record = str(max((row for row in rows if any(row["ecg_mask"])), key=lambda row: len(row["labs"] or ""))["id"])
@@ -396,7 +398,7 @@ def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
     assert key() != same
 
 
-def test_half_precision_is_stored_as_such_and_refuses_what_it_cannot_hold(
+def test_half_precision_is_stored_and_refuses_numbers_that_are_too_large(
     prepared_dir: Path, start: Path, tmp_path: Path
 ) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path, dtype="float16")
@@ -411,7 +413,7 @@ def test_half_precision_is_stored_as_such_and_refuses_what_it_cannot_hold(
         cache.fill(rows, model, processor, Accelerator(cpu=True))
 
 
-def test_a_full_disk_leaves_what_is_there(
+def test_a_full_disk_leaves_the_finished_files(
     prepared_dir: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
