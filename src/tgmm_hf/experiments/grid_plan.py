@@ -132,7 +132,7 @@ def _spec(plan: GridPlan, run: RunArguments) -> dict[str, Any]:
 
 def _data_hash(directory: str) -> str:
     """Read the hash of a prepared data set."""
-    record = Path(directory) / "prepare.json"
-    if not record.is_file():
+    prepare_file = Path(directory) / "prepare.json"
+    if not prepare_file.is_file():
         raise FileNotFoundError(f"There is no prepared data in {directory} (no prepare.json): run `tgmm prepare`.")
-    return str(read_json(record)["data_hash"])
+    return str(read_json(prepare_file)["data_hash"])

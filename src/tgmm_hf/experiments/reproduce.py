@@ -80,10 +80,10 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
             reason, run = future.result(), futures[future]
             result = _headlines(run) if reason is None else f"failed: {reason}"
             tqdm.write(f"{run.row}, seed {run.seed}: {result}", file=sys.stderr)
-    record = _summarise(plan, runs, Path(path))
-    _write(record, Path(plan.output))
-    write_figures(record["differences"], next(iter(plan.rows)), Path(plan.output) / "figures")
-    return record
+    results = _summarise(plan, runs, Path(path))
+    _write_results(results, Path(plan.output))
+    write_figures(results["differences"], next(iter(plan.rows)), Path(plan.output) / "figures")
+    return results
 
 
 def run_command(spec: Path) -> list[str]:
@@ -185,12 +185,12 @@ def _run_entry(run: GridRun, metrics: dict[str, dict[int, dict[str, Any]]]) -> d
     return {**entry, "status": "done", **done, **kept}
 
 
-def _write(record: dict[str, Any], out: Path) -> None:
+def _write_results(results: dict[str, Any], out: Path) -> None:
     """Write the tables and ``reproduce.json``."""
-    for name, table in record["tables"].items():
+    for name, table in results["tables"].items():
         with whole_file(out / "tables" / f"{name}.csv") as building:
             building.write_text(as_csv(table["header"], table["rows"]))
-    write_json(out / "reproduce.json", record)
+    write_json(out / "reproduce.json", results)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def search(path: str | Path) -> dict[str, Any]:
 
 
 def _claim(study: Any, search: Search, data_hash: str) -> None:
-    """Write the settings of the search into the study, or refuse to continue a study that had others."""
+    """Write the settings of the search into the study, or refuse to continue a study that had different settings."""
     settings = {name: asdict(space) for name, space in search.plan.settings.items()}
     run = {name: value for name, value in search.base.to_dict().items() if name != "output"}
     now = {"run": run, "settings": settings, "seed": search.plan.seed, "data_hash": data_hash}

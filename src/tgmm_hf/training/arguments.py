@@ -18,10 +18,10 @@ class CacheArguments:
         directory: directory of the cache. Several runs may share it. It holds data that was computed from patients:
             keep it where patient data may lie.
         dtype: number format of the stored features. "float32" gives the same losses as training without a cache on
-            the same ECG windows. The two others need half the disk space.
+            the same ECG windows. The two other formats need half the disk space.
         variants: number of versions that are stored of each training patient. Every epoch draws one of them. The first
-            has the centre ECG window and the whole lab text. The others have random windows, and lab texts without
-            the cells that `cell_dropout` hides. With 1, a patient looks the same in every epoch.
+            has the centre ECG window and the whole lab text. Each of the rest has a random window, and a lab text
+            without the cells that `cell_dropout` hides. With 1, a patient looks the same in every epoch.
     """
 
     directory: str

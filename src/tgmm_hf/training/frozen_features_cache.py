@@ -180,42 +180,42 @@ class FrozenFeaturesCache:
 class _VariantReader:
     """Turn one prepared row into model inputs with all its variants.
 
-    The first variant has the centre ECG window and the whole lab text. The others have random windows, and lab texts
-    without the cells that `cell_dropout` hides.
+    The first variant has the centre ECG window and the whole lab text. Each of the rest has a random window, and a lab
+    text without the cells that `cell_dropout` hides.
     """
 
     def __init__(self, processor: TgmmProcessor, config: Any, variants: int, cell_dropout: float) -> None:
         self.variants, self.cell_dropout = variants, cell_dropout
-        self.first = TgmmCollator(processor, config, training=False)
-        self.others = _PatientSeededCollator(processor, config, training=True, cell_dropout=cell_dropout)
+        self.unvaried = TgmmCollator(processor, config, training=False)
+        self.varied = _PatientSeededCollator(processor, config, training=True, cell_dropout=cell_dropout)
         self.pad_token_id = processor.tokenizer.pad_token_id
 
     def __call__(self, row: Row) -> dict[str, torch.Tensor]:
         """Read one row. Clips have no variants."""
-        inputs = {name: value for name, value in self.first([row]).items() if isinstance(value, torch.Tensor)}
+        inputs = {name: value for name, value in self.unvaried([row]).items() if isinstance(value, torch.Tensor)}
         if self.variants == 1:
             return inputs
-        self.others.start(str(row["id"]))
+        self.varied.start(str(row["id"]))
         copies = [row] * (self.variants - 1)
         if "ecg_values" in inputs:
-            windows = torch.from_numpy(self.others.ecg_arrays(copies)["ecg_values"])
+            windows = torch.from_numpy(self.varied.ecg_arrays(copies)["ecg_values"])
             inputs["ecg_values"] = torch.cat([inputs["ecg_values"], windows])
             inputs["ecg_mask"] = inputs["ecg_mask"].expand(self.variants, -1)
         if "input_ids" in inputs and self.cell_dropout:
-            inputs |= self._texts(inputs, self.others.labs_arrays(copies))
+            inputs |= self._texts(inputs, self.varied.labs_arrays(copies))
         return inputs
 
-    def _texts(self, whole: dict[str, torch.Tensor], others: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        """Put the tokens of the whole text and of the other texts into one batch, (variants, tokens) each."""
+    def _texts(self, whole: dict[str, torch.Tensor], varied: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Put the tokens of the whole text and of the varied texts into one batch, (variants, tokens) each."""
         ids, mask = (whole[name].expand(self.variants, -1).clone() for name in ("input_ids", "attention_mask"))
-        if not others:  # in no text was a cell left that can be used
+        if not varied:  # in no text was a cell left that can be used
             return {"input_ids": ids, "attention_mask": mask}
-        width = max(ids.shape[1], others["input_ids"].shape[1])
+        width = max(ids.shape[1], varied["input_ids"].shape[1])
         ids, mask = _padded(ids, width, self.pad_token_id), _padded(mask, width, 0)
-        other_ids = _padded(torch.from_numpy(others["input_ids"]), width, self.pad_token_id)
-        other_mask = _padded(torch.from_numpy(others["attention_mask"]), width, 0)
-        has_text = other_mask.any(dim=1, keepdim=True)  # a text without any cell is replaced by the whole one
-        ids[1:], mask[1:] = torch.where(has_text, other_ids, ids[1:]), torch.where(has_text, other_mask, mask[1:])
+        varied_ids = _padded(torch.from_numpy(varied["input_ids"]), width, self.pad_token_id)
+        varied_mask = _padded(torch.from_numpy(varied["attention_mask"]), width, 0)
+        has_text = varied_mask.any(dim=1, keepdim=True)  # a text without any cell is replaced by the whole one
+        ids[1:], mask[1:] = torch.where(has_text, varied_ids, ids[1:]), torch.where(has_text, varied_mask, mask[1:])
         return {"input_ids": ids, "attention_mask": mask}
 
 

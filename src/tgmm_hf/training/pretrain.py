@@ -199,7 +199,7 @@ def _files_of_encoder(directory: Path) -> list[str]:
 
 
 def _claim_training_directory(directory: Path, settings: dict[str, Any], resume: str) -> None:
-    """Write the settings beside the checkpoints, or refuse to continue a stopped run that had others."""
+    """Write the settings beside the checkpoints, or refuse to continue a stopped run that had different settings."""
     if resume == "never" and directory.exists():
         discard(directory)
     if (directory / SETTINGS).is_file() and read_json(directory / SETTINGS) != settings:

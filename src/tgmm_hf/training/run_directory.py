@@ -94,7 +94,7 @@ def weights_of_sources(run: RunArguments) -> dict[str, str]:
 
 
 def _check_same_settings(run: RunArguments, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to continue a run whose settings were others."""
+    """Refuse to continue a run whose settings were different."""
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if different := differences(before, now, may_change):
         key, directory = different[0], run.training_directory
