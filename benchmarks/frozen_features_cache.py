@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from measuring import argument_parser, write
@@ -28,14 +29,15 @@ Batch = dict[str, torch.Tensor]
 def patient(config: TgmmConfig, views: int, seed: int) -> Batch:
     """Invent the inputs of one patient."""
     generator = torch.Generator().manual_seed(seed)
-    echo = config.echo_config
+    echo: Any = config.echo_config
+    ecg: Any = config.ecg_config
     clips = torch.zeros(1, config.num_views, echo.num_frames, 3, echo.image_size, echo.image_size)
     clips[:, :views] = torch.randn(1, views, *clips.shape[2:], generator=generator)
     return {
         "input_ids": torch.randint(1000, 20_000, (1, 512), generator=generator),
         "attention_mask": torch.ones(1, 512, dtype=torch.long),
-        "ecg_values": torch.randn(1, config.ecg_config.num_leads, config.ecg_config.seq_length, generator=generator),
-        "ecg_mask": torch.ones(1, config.ecg_config.num_leads, dtype=torch.bool),
+        "ecg_values": torch.randn(1, ecg.num_leads, ecg.seq_length, generator=generator),
+        "ecg_mask": torch.ones(1, ecg.num_leads, dtype=torch.bool),
         "pixel_values_videos": clips,
         "view_mask": torch.arange(config.num_views)[None] < views,
     }
@@ -67,7 +69,7 @@ def epoch(model: TgmmModel, batches: Iterable[Batch]) -> tuple[float, list[float
     torch.manual_seed(0)
     losses, start = [], time.process_time()
     for batch in batches:
-        output = model(**batch, task=list(model.config.tasks), labels=labels(len(batch["view_mask"])))
+        output = model(**batch, task=list(model.config.tasks or ()), labels=labels(len(batch["view_mask"])))
         output.loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

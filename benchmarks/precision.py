@@ -12,6 +12,7 @@ import copy
 import io
 import time
 import warnings
+from typing import Any
 
 import torch
 from measuring import argument_parser, best_seconds, write
@@ -22,7 +23,7 @@ from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
 
 def inputs(config: TgmmConfig, views: int) -> dict[str, torch.Tensor]:
     """Make random inputs of one patient with this number of views."""
-    echo = config.echo_config
+    echo: Any = config.echo_config
     clips = torch.randn(1, config.num_views, echo.num_frames, 3, echo.image_size, echo.image_size)
     return {
         "input_ids": torch.randint(1000, 20_000, (1, 256)),

@@ -113,7 +113,7 @@ def run_one(row: str, seed: int, directory: Path) -> None:
         "seconds": round(seconds, 1),
         "parameters_behind_encoders": sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name),
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
-        **compute_metrics(predictions, model.config.tasks, replicates=200),
+        **compute_metrics(predictions, model.config.tasks or {}, replicates=200),
     }
     directory.mkdir(parents=True, exist_ok=True)
     predictions.table.to_parquet(directory / "predictions.parquet", index=False)

@@ -126,7 +126,7 @@ def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, insert_position:
     """
     table = evidence.draw(np.random.default_rng(20_000 + seed), TRAIN, evidence.EVIDENCE["default"])
     torch.manual_seed(seed)
-    config = TgmmConfig.tiny(**settings)
+    config: Any = TgmmConfig.tiny(**settings)
     config.tasks = {
         name: TgmmTask(config.tasks[name], weight=WEIGHTS[name], insert_position=insert_position) for name in tasks
     }
@@ -139,11 +139,10 @@ def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, insert_position:
     for _ in range(epochs):
         for rows in random.permutation(TRAIN)[: TRAIN // BATCH * BATCH].reshape(-1, BATCH):
             encoded = encode(model, {name: tokens[rows] for name, tokens in inputs.items()})
-            losses = [
-                WEIGHTS[task]
-                * model.answer(encoded, task, {key: value[rows] for key, value in labels[task].items()}).loss
-                for task in tasks
-            ]
+            losses = []
+            for task in tasks:
+                answer: Any = model.answer(encoded, task, {name: value[rows] for name, value in labels[task].items()})
+                losses.append(WEIGHTS[task] * answer.loss)
             descent.step(torch.stack(losses).sum())
     return model.eval()
 
@@ -168,8 +167,10 @@ def score(model: TgmmModel, table: evidence.Evidence) -> dict[str, float]:
     risks, probabilities = [], []
     for subset in SUBSETS:
         kept = encoded.keep(subset)
-        probabilities.append(model.answer(kept, "hf_diagnosis").probabilities[:, 1].numpy())
-        risks.append(model.answer(kept, "hf_risk").risk.numpy())
+        diagnosis: Any = model.answer(kept, "hf_diagnosis")
+        prognosis: Any = model.answer(kept, "hf_risk")
+        probabilities.append(diagnosis.probabilities[:, 1].numpy())
+        risks.append(prognosis.risk.numpy())
     return summary(table, probabilities, risks)
 
 

@@ -10,6 +10,7 @@ The logistic regression (C = 0.1) reads the numbers, the words of the histories 
 import argparse
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def train(
 ) -> Iterator[tuple[int, NDArray]]:
     """Yield the epoch and the scores of `SCORED` after half of the epochs and at the end."""
     torch.manual_seed(seed)
-    config = TgmmConfig.tiny(training_subsets=1)  # with one modality, all subsets are the same
+    config: Any = TgmmConfig.tiny(training_subsets=1)  # with one modality, all subsets are the same
     config.tasks = {TASK: TgmmTask(config.tasks[TASK])}
     tokenizer = cohort_tokenizer(rows["train"], config.tasks, 1024)
     config.labs_config.vocab_size = len(tokenizer)
@@ -96,10 +97,11 @@ def encode(model: TgmmModel, collator: TgmmCollator, rows: list[Row]) -> TgmmEnc
 def score(model: TgmmModel, collator: TgmmCollator, labs: list[str]) -> NDArray:
     """Return the probability of the second candidate of each lab text."""
     model.eval()
-    parts = [
-        model.answer(encode(model, collator, [{"labs": x} for x in labs[i : i + 64]]), TASK).probabilities[:, 1]
-        for i in range(0, len(labs), 64)
-    ]
+    parts = []
+    for first in range(0, len(labs), 64):
+        encoded = encode(model, collator, [{"labs": text} for text in labs[first : first + 64]])
+        answer: Any = model.answer(encoded, TASK)
+        parts.append(answer.probabilities[:, 1])
     model.train()
     return torch.cat(parts).numpy()
 

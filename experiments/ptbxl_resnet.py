@@ -14,6 +14,7 @@ et al. 2021 (the same family on PTB-XL). It is narrower, and has strides because
 import argparse
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def main() -> None:
         (arguments.out / str(seed)).mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame({"task": arguments.task, "subset": "ecg", **columns})
         table.to_parquet(arguments.out / str(seed) / "predictions.parquet", index=False)
-        figure = estimate(lambda drawn, score=score: resampled_auc(score, scored.labels, drawn), counts)
+        figure = estimate(partial(resampled_auc, score, scored.labels), counts)
         results.append({"seed": seed, **figure.entry("auc")})
         write(json.dumps(results[-1]))
     content = {

@@ -99,17 +99,18 @@ def _write_results(search: Search, study: Any, data_hash: str) -> dict[str, Any]
         for place, trial in enumerate(ended_trials(study), start=1)
     ]
     scored = [trial for trial in trials if trial["failed"] is None]
-    results = {
+    best = max(scored, key=lambda trial: trial["score"], default=None)
+    results: dict[str, Any] = {
         "plan": asdict(search.plan),
         "data_hash": data_hash,
         "versions": package_versions("optuna"),
         "trials": trials,
-        "best": max(scored, key=lambda trial: trial["score"], default=None),
+        "best": best,
     }
     write_json(search.out / "search.json", results)
     _write_table(search, trials)
-    if results["best"] is not None:
-        _write_best(search, results["best"], len(trials))
+    if best is not None:
+        _write_best(search, best, len(trials))
     return results
 
 

@@ -45,7 +45,8 @@ class SearchTrainer(TgmmTrainer):
         arguments.output_dir = str(search.out / "trials")
         self.run = base
         self.parts = assemble(base, prepared, data)
-        self.weights = {name: task["weight"] for name, task in self.parts.model.config.tasks.items()}
+        tasks: dict[str, dict[str, Any]] = self.parts.model.config.tasks or {}
+        self.weights = {name: task["weight"] for name, task in tasks.items()}
         super().__init__(
             tasks=list(base.tasks),
             validation_collator=self.parts.validation_collator,
