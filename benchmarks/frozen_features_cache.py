@@ -102,7 +102,7 @@ def measure(model: TgmmModel, patients: list[Batch], size: int, layers: int, dir
     with torch.inference_mode():
         model.eval()
         for index, one in enumerate(tqdm(patients, "filling the cache")):
-            cache.store(str(index), model.encode_trunk(**one), one["attention_mask"])
+            cache.store(str(index), model.frozen_features(**one), one["attention_mask"])
     filled = time.process_time() - start
     cached, cached_losses = epoch(model, tqdm(from_cache(cache, patients, size), "from the cache"))
     decoded = [joined(patients[first : first + size]) for first in range(0, len(patients), size)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from closeness import assert_close, is_close
 from scipy.signal import resample
 
 from tgmm_hf.inputs.ecg_reading import EcgRecord
@@ -84,13 +85,13 @@ def test_lead_order_and_spelling(extractor, expected):
     order = np.random.default_rng(1).permutation(12)
     for names in (LEADS, [lead.upper() for lead in LEADS], [f"Lead {lead} (x)" for lead in LEADS]):
         item = as_item(make_signal()[order], [names[row] for row in order])
-        assert np.array_equal(extractor(item)["ecg_values"], expected)
+        assert_close(extractor(item)["ecg_values"], expected)
 
 
 def test_mimic_order(extractor, expected):
     signal, names = make_signal(), list(LEADS)
     signal[[4, 5]], names[4], names[5] = signal[[5, 4]], "aVF", "aVL"
-    assert np.array_equal(extractor(as_item(signal, names))["ecg_values"], expected)
+    assert_close(extractor(as_item(signal, names))["ecg_values"], expected)
 
 
 @pytest.mark.parametrize("rate", [100, 250, 360, 1000])
@@ -127,7 +128,7 @@ def test_one_and_two_alone_give_six_leads(extractor):
 
 def test_records_and_mappings_agree(extractor, expected):
     record = EcgRecord(make_signal(), RATE, list(LEADS))
-    assert np.array_equal(extractor(record)["ecg_values"], expected)
+    assert_close(extractor(record)["ecg_values"], expected)
 
 
 # ---- masks
@@ -140,7 +141,7 @@ def test_masked_leads_are_zero_and_change_nothing(extractor):
     one, other = extractor(as_item(flat)), extractor(as_item(broken))
     assert not one["ecg_mask"][0, 8] and one["ecg_mask"].sum() == 11
     assert (one["ecg_values"][0, 8] == 0).all()
-    assert np.array_equal(one["ecg_values"], other["ecg_values"])
+    assert_close(one["ecg_values"], other["ecg_values"])
     usable = one["ecg_values"][0][one["ecg_mask"][0]]
     assert abs(usable.mean()) < 1e-5 and abs(usable.std() - 1) < 1e-5
 
@@ -262,11 +263,13 @@ def test_start_positions(extractor):
 def test_crops(extractor, expected):
     item = as_item(make_signal())
     three = extractor(item, crop="three")["ecg_values"]
-    assert three.shape == (1, 3, 12, 2250) and np.array_equal(three[:, 1], expected)
+    assert three.shape == (1, 3, 12, 2250)
+    assert_close(three[:, 1], expected)
     once = extractor(item, crop="random", generator=np.random.default_rng(3))["ecg_values"]
     again = extractor(item, crop="random", generator=np.random.default_rng(3))["ecg_values"]
     other = extractor(item, crop="random", generator=np.random.default_rng(4))["ecg_values"]
-    assert np.array_equal(once, again) and not np.array_equal(once, other)
+    assert_close(once, again)
+    assert not is_close(once, other)
 
 
 def test_pass_band(extractor):
@@ -304,7 +307,7 @@ def test_batch_equals_singles_and_none_is_masked(extractor):
     assert batch["ecg_mask"].any(axis=1).tolist() == [True, False, True]
     assert (batch["ecg_values"][1] == 0).all()
     for row, item in ((0, items[0]), (2, items[1])):
-        assert np.array_equal(batch["ecg_values"][row], extractor(item)["ecg_values"][0])
+        assert_close(batch["ecg_values"][row], extractor(item)["ecg_values"][0])
     assert dict(extractor([None, None])) == {} and dict(extractor(None)) == {}
 
 
@@ -315,7 +318,7 @@ def test_save_and_load(tmp_path, expected):
     EcgFeatureExtractor().save_pretrained(tmp_path)
     loaded = EcgFeatureExtractor.from_pretrained(tmp_path)
     assert {**EcgFeatureExtractor().to_dict(), "auto_map": loaded.to_dict()["auto_map"]} == loaded.to_dict()
-    assert np.array_equal(loaded(as_item(make_signal()))["ecg_values"], expected)
+    assert_close(loaded(as_item(make_signal()))["ecg_values"], expected)
 
 
 def test_impossible_settings():

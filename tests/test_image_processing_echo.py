@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from closeness import assert_close
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -244,19 +245,19 @@ def test_mapping_of_views(processor, clip):
     assert [view for view, there in zip(VIEWS, inputs["view_mask"][0], strict=True) if there] == ["A4C", "SSN"]
     assert (inputs["pixel_values_videos"][0, ~inputs["view_mask"][0]] == 0).all()
     expected = processor.normalise(processor.prepare_clip(clip).frames)
-    assert np.array_equal(inputs["pixel_values_videos"][0, VIEWS.index("A4C")].numpy(), expected)
+    assert_close(inputs["pixel_values_videos"][0, VIEWS.index("A4C")].numpy(), expected)
 
 
 def test_tensors_and_absent_views_in_a_mapping(processor, clip):
     inputs = processor({"A4C": torch.from_numpy(clip), "A2C": None})
     assert inputs["view_mask"].sum() == 1
-    assert np.array_equal(inputs["pixel_values_videos"], processor({"A4C": clip})["pixel_values_videos"])
+    assert_close(inputs["pixel_values_videos"], processor({"A4C": clip})["pixel_values_videos"])
 
 
 def test_order_of_the_mapping_does_not_matter(processor, clip):
     one = processor({"A4C": clip, "A2C": clip[5:]})
     other = processor({"A2C": clip[5:], "A4C": clip})
-    assert np.array_equal(one["pixel_values_videos"], other["pixel_values_videos"])
+    assert_close(one["pixel_values_videos"], other["pixel_values_videos"])
 
 
 def test_unknown_views_are_refused_with_the_list(processor, clip):
@@ -340,7 +341,7 @@ def test_view_classifier(processor, study, clip):
     assert prepared.used == {"A4C": "a.dcm", "A5C": "d.dcm", "SSN": "c.dcm"}  # surest, though b.dcm is longer
     assert classifier.seen.shape == (4, 3, 64, 64) and classifier.seen.dtype == torch.float32
     first = processor.normalise(processor.prepare_clip(clip[:34]).frames)[0]
-    assert np.array_equal(classifier.seen[0].numpy(), first)
+    assert_close(classifier.seen[0].numpy(), first)
     named = BrightnessClassifier([scores("A4C", 9), scores("SSN", 2), scores("A5C", 1)])
     prepared = processor.prepare_study(study, views={"b.dcm": "A4C"}, view_classifier=named)
     assert prepared.used["A4C"] == "b.dcm"  # a given name is certain
@@ -389,7 +390,7 @@ def test_batches(processor, study, clip):
     assert batch["view_mask"].sum(axis=1).tolist() == [1, 0, 1]
     assert (batch["pixel_values_videos"][1] == 0).all()
     for row, single in ((0, processor(study, views=views)), (2, processor({"A2C": clip}))):
-        assert np.array_equal(batch["pixel_values_videos"][row], single["pixel_values_videos"][0])
+        assert_close(batch["pixel_values_videos"][row], single["pixel_values_videos"][0])
     assert dict(processor(None)) == {} and dict(processor([None, None])) == {}
 
 
@@ -406,7 +407,7 @@ def test_save_and_load(tmp_path, processor, clip):
     for name in ("size", "num_frames", "frame_stride", "zoom", "image_mean", "image_std", "mask_sector", "views"):
         assert getattr(loaded, name) == getattr(processor, name)
     one, other = processor({"A4C": clip}), loaded({"A4C": clip})
-    assert np.array_equal(one["pixel_values_videos"], other["pixel_values_videos"])
+    assert_close(one["pixel_values_videos"], other["pixel_values_videos"])
 
 
 REMOTE = """
@@ -442,9 +443,9 @@ def test_loads_from_a_repository_alone(tmp_path, processor, clip):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     output = np.load(tmp_path / "output.npz")
-    assert np.array_equal(output["echo"], processor({"A4C": clip})["pixel_values_videos"])
+    assert_close(output["echo"], processor({"A4C": clip})["pixel_values_videos"])
     item = {"signal": signal, "sampling_rate": 500, "lead_names": list(LEADS)}
-    assert np.array_equal(output["ecg"], extractor(item)["ecg_values"])
+    assert_close(output["ecg"], extractor(item)["ecg_values"])
 
 
 def test_a_damaged_file_of_a_study_is_named(processor, study):

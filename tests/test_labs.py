@@ -297,9 +297,9 @@ def test_column_table_is_consistent():
 
 
 def test_manifest_documentation_lists_every_column():
-    text = (Path(__file__).parents[1] / "docs" / "manifest.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "your_data.md").read_text(encoding="utf-8")
     for column in COLUMNS:
-        assert f"| {column.name} |" in text, f"docs/manifest.md lacks {column.name}"
+        assert f"| {column.name} |" in text, f"docs/your_data.md lacks {column.name}"
 
 
 def test_real_mimic_row(shared_dir):

@@ -21,10 +21,10 @@ from transformers.utils import cached_file
 from .configuration_tgmm import TgmmConfig, encoder_config
 from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
+from .inputs.hub_processor import HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
 from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
 from .utils.errors import InputRefusedError, is_refusal
-from .utils.hub_code import HubCode
 from .utils.names import LEADS, VIEWS
 
 BERT_CASED_SIZE = 28_996
@@ -33,7 +33,7 @@ VOCABULARY_FILE = Path(__file__).parent / "assets" / "bert_cased_vocab.txt"
 Report = dict[str, Any]
 
 
-class TgmmProcessor(HubCode, ProcessorMixin):
+class TgmmProcessor(HubProcessor):
     """Processor of [`TgmmModel`]: text template and tokenizer for labs, one extractor each for ECG and echo.
 
     Args:
@@ -50,8 +50,6 @@ class TgmmProcessor(HubCode, ProcessorMixin):
             `from_encoders` sets it, `save_pretrained` puts a copy into the subfolder `view_classifier/`, and
             `from_pretrained` finds it there.
     """
-
-    hub_auto_class = "AutoProcessor"
 
     def __init__(
         self,
@@ -207,14 +205,7 @@ class TgmmProcessor(HubCode, ProcessorMixin):
         """As any processor, with a copy of the view classifier in `view_classifier/`."""
         if self.default_view_classifier is not None:
             self.default_view_classifier.copy_to(save_directory)
-        files = super().save_pretrained(save_directory, **kwargs)
-        # The entry belongs to the saved file. Left on the object, it would make the object differ from the saved one.
-        self.__dict__.pop("auto_map", None)
-        return files
-
-    def hub_parts(self) -> list[Any]:
-        """List the extractors whose code travels with the processor."""
-        return [self.feature_extractor, self.image_processor]
+        return super().save_pretrained(save_directory, **kwargs)
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
         """Text of one laboratory row, with what was used, dropped for length and refused; never raises for a cell."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from closeness import assert_close, assert_same_training
 from datasets import Dataset
 from transformers import AutoTokenizer, Trainer
 from typer.testing import CliRunner
@@ -98,7 +99,7 @@ def test_no_label_is_read(prepared_dir: Path, encoders: Path, monkeypatch: pytes
     pretrain(settings(prepared_dir, tmp_path / "encoders"), progress=False)
     for modality in ("labs", "ecg", "echo"):
         first, second = (weights(directory / modality) for directory in (encoders, tmp_path / "encoders"))
-        assert all(torch.equal(first[name], second[name]) for name in first)  # the same seed as well
+        assert_same_training(first, second)  # the same seed as well
 
 
 def test_an_encoder_may_have_its_own_data(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_a_killed_run_gives_the_same_weights(prepared_dir: Path, encoders: Path,
     assert not (tmp_path / "encoders" / "ecg").exists()
     pretrain(arguments, progress=False)
     first, second = (weights(directory / "ecg") for directory in (encoders, tmp_path / "encoders"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_training(first, second)
 
 
 def run_from(encoders: Path, prepared_dir: Path, output: Path, **model: Any) -> Any:
@@ -260,7 +261,7 @@ def run_from(encoders: Path, prepared_dir: Path, output: Path, **model: Any) -> 
 def test_a_training_starts_from_the_encoders(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     run = run_from(encoders, prepared_dir, tmp_path / "model", trainable_layers=1)
     model, processor = build(run, load_prepared(prepared_dir))
-    for modality, encoder in model._encoders().items():
+    for modality, encoder in model.encoders.items():
         stored = weights(encoders / modality)
         assert all(torch.equal(value, stored[name]) for name, value in encoder.state_dict().items())
     assert len(processor.tokenizer) == model.config.labs_config.vocab_size

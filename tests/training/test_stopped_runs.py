@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from closeness import assert_same_training
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import modeling_utils
