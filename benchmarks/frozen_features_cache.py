@@ -87,9 +87,9 @@ def from_cache(cache: FrozenFeaturesCache, patients: list[Batch], size: int) -> 
         features = [cache.load(str(index), None) for index in range(first, min(first + size, len(patients)))]
         masks = joined(patients[first : first + size])
         yield {
-            "labs_trunk": torch.stack([one["labs"] for one in features]),
-            "ecg_trunk": torch.stack([one["ecg"] for one in features]),
-            "echo_trunk": torch.cat([one["echo"] for one in features]),
+            "labs_frozen": torch.stack([one["labs"] for one in features]),
+            "ecg_frozen": torch.stack([one["ecg"] for one in features]),
+            "echo_frozen": torch.cat([one["echo"] for one in features]),
             **{name: masks[name] for name in ("attention_mask", "ecg_mask", "view_mask")},
         }
 

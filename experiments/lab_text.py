@@ -26,7 +26,7 @@ from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.evaluation.metrics import auc
 from tgmm_hf.evaluation.simple_model_features import read_features
 from tgmm_hf.evaluation.simple_models import fit_logistic
-from tgmm_hf.layers.fusion import TgmmEncoded
+from tgmm_hf.layers.encoded_batch import TgmmEncoded
 
 TASK, BATCH, SCORED = "hf_diagnosis", 32, ("validation", "test")
 

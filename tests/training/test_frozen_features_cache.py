@@ -120,15 +120,15 @@ def test_frozen_features_that_do_not_fit_the_other_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="call freeze_encoders"):
         model.frozen_features(**batch)
     model.freeze_encoders(1)
-    trunks = with_frozen_features(model, batch)
-    with pytest.raises(ValueError, match="labs_trunk stands in place of input_ids"):
-        model(**trunks, input_ids=batch["input_ids"], task="hf_diagnosis")
+    features = with_frozen_features(model, batch)
+    with pytest.raises(ValueError, match="labs_frozen stands in place of input_ids"):
+        model(**features, input_ids=batch["input_ids"], task="hf_diagnosis")
     with pytest.raises(ValueError, match="echo_frozen .* needs view_mask"):
-        model(**{name: value for name, value in trunks.items() if name != "view_mask"}, task="hf_diagnosis")
+        model(**{name: value for name, value in features.items() if name != "view_mask"}, task="hf_diagnosis")
     with pytest.raises(ValueError, match="ecg_frozen has 3 rows, its mask says 4"):
-        model(**{**trunks, "ecg_frozen": trunks["ecg_frozen"][:3]}, task="hf_diagnosis")
+        model(**{**features, "ecg_frozen": features["ecg_frozen"][:3]}, task="hf_diagnosis")
     with pytest.raises(ValueError, match="layers are not run"):
-        model(**trunks, task="hf_diagnosis", output_hidden_states=True)
+        model(**features, task="hf_diagnosis", output_hidden_states=True)
 
 
 def test_another_text_encoder_can_be_cut_above_its_last_layer_only() -> None:
@@ -232,7 +232,9 @@ def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
         )
         assert len(without) == 3 and with_cache == pytest.approx(without, abs=bound)
     centers = [
-        TgmmModel.from_pretrained(tmp_path / name).config.tasks["hf_risk"]["baselines"]["labs+ecg+echo"]["risk_center"]
+        TgmmModel.from_pretrained(tmp_path / name).config.tasks["hf_risk"]["baseline_hazards"]["labs+ecg+echo"][
+            "risk_center"
+        ]
         for name in ("plain", "model")
     ]
     assert centers[1] == pytest.approx(centers[0], abs=1e-4)
@@ -307,11 +309,11 @@ def test_cached_batches_are_the_frozen_features_of_the_rows(prepared_dir: Path, 
     for name in ("ecg_frozen", "echo_frozen"):
         assert torch.allclose(cached[name], expected[name], atol=1e-5), name
     is_token = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
-    assert torch.allclose(cached["labs_trunk"][is_token], expected["labs_trunk"][is_token], atol=1e-5)
+    assert torch.allclose(cached["labs_frozen"][is_token], expected["labs_frozen"][is_token], atol=1e-5)
     few = FrozenFeaturesCollator(cache, processor, model.config, training=True, max_views=1)(
         list(rows.remove_columns(CACHED_COLUMNS))
     )
-    assert len(few["echo_trunk"]) == few["view_mask"].sum() == plain["view_mask"].any(1).sum()
+    assert len(few["echo_frozen"]) == few["view_mask"].sum() == plain["view_mask"].any(1).sum()
     row, view = few["view_mask"].nonzero()[0].tolist()
     place = int(plain["view_mask"].flatten()[: row * few["view_mask"].shape[1] + view].sum())
     assert torch.allclose(few["echo_frozen"][0], expected["echo_frozen"][place], atol=1e-5)
@@ -331,8 +333,9 @@ def test_a_process_that_did_not_train_fills_the_cache_in_the_precision_of_the_ru
         rows, collate = read_cached(run, model, processor, prepared["test"].select(range(2)), "invented")
         batches.append(collate([rows[0], rows[1]]))
     AcceleratorState._reset_state(reset_partial_state=True)
-    full, half = (batch["ecg_trunk"] for batch in batches)
-    assert not torch.equal(full, half) and torch.allclose(full, half, rtol=0.1, atol=0.1)
+    full, half = (batch["ecg_frozen"] for batch in batches)
+    assert not is_close(full, half)
+    assert_close(full, half, rtol=0.1, atol=0.1)
 
 
 def test_training_draws_from_several_variants_of_a_patient(prepared_dir: Path, start: Path, tmp_path: Path) -> None:

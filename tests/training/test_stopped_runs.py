@@ -279,6 +279,4 @@ def test_a_run_that_is_killed_several_times_gives_the_same_weights(prepared_dir:
     deaths = [killed(context, stopped, moment) for moment in moments]
     assert all(deaths[:3]) and not Path(stopped.output).exists()
     assert not killed(context, stopped, lambda: False)
-    expected, actual = weights(whole), weights(stopped)
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert_same_training(weights(stopped), weights(whole))

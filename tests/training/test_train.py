@@ -66,7 +66,7 @@ def test_saved_directory_loads_and_carries_its_baseline_hazards(trained: tuple[R
     run, _ = trained
     model = TgmmModel.from_pretrained(run.output)
     processor = TgmmProcessor.from_pretrained(run.output)
-    hazards = model.config.tasks["hf_risk"]["baselines"]
+    hazards = model.config.tasks["hf_risk"]["baseline_hazards"]
     assert set(hazards) == {"+".join(subset) for subset in SUBSETS}
     for hazard in hazards.values():
         assert hazard["fitted_on"] == "train+validation"
@@ -103,7 +103,7 @@ def test_training_scores_enter_the_baseline_hazards_only_where_validation_events
     monkeypatch.setattr(baseline_hazards, "risk_scores", lambda model, split, *_: by_split[split])
     model = smallest_model()
     store_baseline_hazards(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
-    hazards = model.config.tasks["hf_risk"]["baselines"]
+    hazards = model.config.tasks["hf_risk"]["baseline_hazards"]
     assert {subset: (hazard["fitted_on"], hazard["n"]) for subset, hazard in hazards.items()} == {
         "labs": ("validation", 400),
         "ecg": ("train+validation", 440),
@@ -305,7 +305,9 @@ def test_fine_tuning_starts_from_a_checkpoint(
     assert after.config.tasks["hf_diagnosis"]["weight"] == 2.0
     assert set(after.config.tasks) == set(before.config.tasks)
     # the risk scores of hf_risk have changed with the shared layers, so the old baseline hazards would be wrong
-    assert before.config.tasks["hf_risk"]["baselines"] and "baselines" not in after.config.tasks["hf_risk"]
+    assert (
+        before.config.tasks["hf_risk"]["baseline_hazards"] and "baseline_hazards" not in after.config.tasks["hf_risk"]
+    )
     assert torch.allclose(before.fusion.projection.query.weight, after.fusion.projection.query.weight, atol=1e-6)
 
 

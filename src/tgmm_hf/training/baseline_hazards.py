@@ -14,7 +14,7 @@ from tgmm_hf.utils.names import SUBSETS
 
 FEWEST_EVENTS = 10
 """Number of validation patients with an event below which training patients are added to the fit."""
-CONFIG_KEY = "baselines"
+CONFIG_KEY = "baseline_hazards"
 """Key of a task in the configuration: subset -> baseline hazard."""
 
 

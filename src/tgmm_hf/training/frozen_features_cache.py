@@ -32,8 +32,8 @@ from tgmm_hf.training.processes import fail_together
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.files import whole_file, write_json
 
-FEATURE_SUFFIX = "_trunk"
-"""The model names the frozen features of a modality `<modality>_trunk`; the files name them `<modality>`."""
+FEATURE_SUFFIX = "_frozen"
+"""The model names the frozen features of a modality `<modality>_frozen`; the files name them `<modality>`."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class FrozenFeaturesCache:
         with fail_together(), torch.inference_mode(), accelerator.autocast():
             progress = tqdm(loader, "caching features", disable=not accelerator.is_main_process or not missing)
             for index, inputs in zip(missing, progress, strict=True):
-                features = model.encode_trunk(**{name: value.to(model.device) for name, value in inputs.items()})
+                features = model.frozen_features(**{name: value.to(model.device) for name, value in inputs.items()})
                 self.store(ids[index], features, inputs.get("attention_mask"), variants)
         model.train(was_training)
 
@@ -152,7 +152,7 @@ class FrozenFeaturesCache:
 
         Args:
             row_id: The id of the prepared row.
-            features: The output of `TgmmModel.encode_trunk` for this patient alone.
+            features: The output of `TgmmModel.frozen_features` for this patient alone.
             attention_mask: The mask (texts, tokens) of the lab texts; None without lab texts.
             variants: How many variants the features have.
 

@@ -11,7 +11,7 @@ import transformers
 
 from tgmm_hf import encoders, modeling_tgmm
 from tgmm_hf.data import collator
-from tgmm_hf.encoders.encoder_running import last_parts
+from tgmm_hf.encoders.freezing import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
