@@ -23,9 +23,9 @@ MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 class FrozenFeaturesCollator(TgmmCollator):
     """A [`TgmmCollator`] that reads frozen features from a cache instead of computing inputs from the rows.
 
-    A batch holds labs_frozen (n, tokens, width), ecg_frozen (n, tokens, width) and echo_frozen (clips, tokens, width) of
-    the n patients that have the modality, and attention_mask, ecg_mask and view_mask as in the parent. In training, one
-    of the cached ECG windows, one of the lab texts and `max_views` views are drawn. Otherwise the batch holds the
+    A batch holds labs_frozen (n, tokens, width), ecg_frozen (n, tokens, width) and echo_frozen (clips, tokens, width)
+    of the n patients that have the modality, and attention_mask, ecg_mask and view_mask as in the parent. In training,
+    one of the cached ECG windows, one of the lab texts and `max_views` views are drawn. Otherwise the batch holds the
     centre window, the whole text and all views.
     """
 
