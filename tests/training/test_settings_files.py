@@ -37,7 +37,7 @@ def test_sections_and_mappings_of_sections_become_dataclasses() -> None:
     [
         ({}, r"Missing settings: name\."),
         ({"name": 3}, "name must be of type str, got 3"),
-        ({"name": "x", "section": {"numbr": 1}}, r"Unknown settings: section\.numbr\. .*section\.number"),
+        ({"name": "x", "section": {"width": 1}}, r"Unknown settings: section\.width\. .*section\.number"),
         ({"name": "x", "sections": {"first": {"choice": "c"}}}, r"sections\.first\.choice must be one of \['a', 'b'\]"),
         ({"name": "x", "optional": 1.5}, "optional must be of type int, got 1.5"),
         ({"name": "x", "section": {"number": True}}, r"section\.number must be of type float, got True"),
