@@ -79,7 +79,8 @@ class ModelWithoutEncoders:
 
     def __init__(self, model: TgmmModel) -> None:
         self.model, self.config, self.device = model, model.config, model.device
-        self.answer, self.eval, self.train, self.training = model.answer, model.eval, model.train, False
+        self.answer, self.answer_subsets = model.answer, model.answer_subsets
+        self.eval, self.train, self.training = model.eval, model.train, False
 
     def encode(self, **tokens: torch.Tensor) -> Any:
         """Do what `TgmmModel.encode` does after the encoders."""

@@ -34,8 +34,9 @@ def risk_scores(
         inputs = {name: value.to(model.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
         labels = batch["labels"][task]
         encoded = model.encode(**inputs)
+        answers = model.answer_subsets(encoded, [task])[task]
         for subset in SUBSETS:
-            risk = model.answer(encoded.keep(subset), task).risk.float().cpu()
+            risk = answers[subset].risk.float().cpu()
             is_usable = labels["mask"] & torch.stack([encoded.present[name].cpu() for name in subset]).all(0)
             rows["+".join(subset)].append(
                 torch.stack([risk, labels["time"].float(), labels["event"].float()], dim=1)[is_usable]
