@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import modeling_utils
 
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.layers import answering
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training import checkpoints
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
@@ -163,16 +164,16 @@ def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:
 def test_nan_stops_the_run_by_name_and_nothing_is_saved(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
-    weigh = TgmmModel._weigh
+    steps = []
+    weighted_loss = answering.weighted_loss
 
-    def spoiled(self: TgmmModel, task: str, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        calls.append(task)
-        if len(calls) == 4:  # the first step of the second epoch
+    def spoiled(task: Any, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        steps.append(task)
+        if len(steps) == 4:  # the first step of the second epoch
             losses["unlikely"] = losses["unlikely"] * torch.nan
-        return weigh(self, task, losses)
+        return weighted_loss(task, losses)
 
-    monkeypatch.setattr(TgmmModel, "_weigh", spoiled)
+    monkeypatch.setattr(answering, "weighted_loss", spoiled)
     run = settings(prepared_dir, tmp_path / "model", epochs=2)
     with pytest.raises(FloatingPointError, match=r"loss of step 4 is nan: {'hf_diagnosis/unlikely': nan}"):
         train(run)
