@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.inputs.lab_text import SEPARATOR
+from tgmm_hf.inputs.processor_parts import fitting_parts
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
@@ -246,8 +247,10 @@ def test_default_processor_fits_the_config(config, processor, cased):
     assert processor.max_labs_tokens == 512
     with pytest.raises(ValueError, match="28996 tokens but the text encoder only 1024"):
         default_processor(config, cased)
+    short = TgmmConfig.tiny(ecg_config={"seq_length": 1125})
+    assert default_processor(short, processor.tokenizer).feature_extractor.num_samples == 1125
     with pytest.raises(ValueError, match="2250 samples .* takes 1125"):
-        default_processor(TgmmConfig.tiny(ecg_config={"seq_length": 1125}), processor.tokenizer)
+        fitting_parts(short, processor.tokenizer, extractor=processor.feature_extractor)
     assert default_processor(TgmmConfig()).image_processor.size == 224
     with pytest.raises(ValueError, match="got 2"):
         TgmmProcessor(processor.feature_extractor, processor.image_processor, processor.tokenizer, max_labs_tokens=2)

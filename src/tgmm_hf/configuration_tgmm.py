@@ -172,8 +172,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     def tokenize_tasks(self, tokenizer: Any) -> None:
         """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
-        The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary `answer_token_ids` is
-        only ever extended, so that the embedding rows of a trained model keep their place.
+        The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary
+        `answer_token_ids` is only ever extended, so that the embedding rows of a trained model keep their place.
 
         Args:
             tokenizer: the processor's tokenizer.
@@ -205,7 +205,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 
 
 def encoder_config(source: str | Path) -> PreTrainedConfig:
-    """Load the configuration of an encoder from a directory or Hub repository, ours or any that `AutoConfig` knows."""
+    """Load the configuration of an encoder, ours or any that `AutoConfig` knows, from a directory or the Hub."""
     settings, _ = PreTrainedConfig.get_config_dict(source)
     own_configs = {config.model_type: config for config in (StMemConfig, EchoMvitConfig)}
     return own_configs.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)

@@ -1,6 +1,5 @@
 """Echo preparation: parity with EchoPrime, its defects mended, view slots, refusals with reasons."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 from closeness import assert_close
+from input_files import as_ycbcr, colour_distance, make_clip, write_clip
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, generate_uid
 
 from tgmm_hf.inputs import image_processing_echo
 from tgmm_hf.inputs.echo_pixels import sector_mask
@@ -20,63 +17,6 @@ from tgmm_hf.inputs.echo_reading import EchoClip, read_echo_clip
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import VIEWS
-
-
-def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int = 0, colour: bool = False) -> np.ndarray:
-    """(frames, height, width, 3) uint8 RGB: a fan of speckle with a beating cavity, text above, an ECG strip below."""
-    generator = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
-    radius = np.hypot(rows - 10, columns - width / 2)
-    fan = (np.abs(np.arctan2(columns - width / 2, rows - 10)) < 0.6) & (radius > 20) & (radius < 0.85 * height)
-    grey = np.zeros((frames, height, width), dtype=np.uint8)
-    for index in range(frames):
-        speckle = generator.integers(60, 200, (height, width))
-        cavity = np.hypot(rows - 120, columns - width / 2) < 30 + 8 * np.sin(2 * np.pi * index / 24)
-        grey[index] = np.where(fan, np.where(cavity, speckle // 4, speckle), 0)
-    clip = np.repeat(grey[..., None], 3, axis=-1)
-    if colour:
-        clip[:, 130:160, width // 2 - 10 : width // 2 + 10] = (200, 30, 40)
-    clip[:, 4:14, 4:60] = 255  # text, does not move
-    trace = (height - 12 + 4 * np.sin(np.arange(width) / 5)).astype(int)
-    for index in range(frames):
-        clip[index, np.roll(trace, index), np.arange(width)] = (0, 255, 0)
-    return clip
-
-
-def write_clip(path: Path, clip: np.ndarray, photometric: str = "RGB", jpeg: bool = False) -> Path:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UltrasoundMultiFrameImageStorage, generate_uid()
-    meta.TransferSyntaxUID = JPEGBaseline8Bit if jpeg else ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = clip.shape[1], clip.shape[2], len(clip)
-    dataset.SamplesPerPixel = 3 if clip.ndim == 4 else 1
-    dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    if jpeg:
-        dataset.PixelData = encapsulate([to_jpeg(frame) for frame in clip])
-        dataset["PixelData"].VR = "OB"
-    else:
-        dataset.PixelData = clip.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def to_jpeg(frame: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=98, subsampling=0)
-    return buffer.getvalue()
-
-
-def as_ybr(clip: np.ndarray) -> np.ndarray:
-    return np.stack([np.asarray(Image.fromarray(frame).convert("YCbCr")) for frame in clip])
-
-
-def distance(first: np.ndarray, second: np.ndarray) -> int:
-    return int(np.abs(first.astype(int) - second.astype(int)).max())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +45,7 @@ def compare_with_golden(frames: np.ndarray, golden: np.ndarray) -> tuple[float, 
     return (ours & theirs).sum() / (ours | theirs).sum(), np.abs(frames.astype(int) - golden)[:, inside]
 
 
-def test_golden_clip(shared_dir):
+def test_a_real_clip_is_echoprimes(shared_dir):
     path = shared_dir / "data" / "echo_dicom" / "color3d_jpeg_baseline.dcm"
     prepared = EchoImageProcessor().prepare_clip(path)
     overlap, differences = compare_with_golden(prepared.frames, golden_clip(shared_dir))
@@ -116,7 +56,7 @@ def test_golden_clip(shared_dir):
     assert differences.max() <= 3 and (differences > 2).mean() < 1e-4
 
 
-def test_golden_clip_from_rgb(shared_dir):
+def test_a_real_clip_decoded_to_rgb_is_echoprimes(shared_dir):
     """Defect 4: a file decoded to RGB must look the same as one read raw (upstream: green, unmasked)."""
     path = shared_dir / "data" / "echo_dicom" / "color3d_jpeg_baseline.dcm"
     stored = read_echo_clip(path)
@@ -145,11 +85,11 @@ def test_grey_passes_unchanged():
 
 @pytest.mark.parametrize(("photometric", "tolerance"), [("YBR_FULL", 0), ("RGB", 2), ("MONOCHROME2", 1)])
 def test_storage_does_not_matter(tmp_path, processor, clip, photometric, tolerance):
-    stored = {"YBR_FULL": as_ybr(clip), "RGB": clip, "MONOCHROME2": clip[..., 0]}[photometric]
-    reference = as_ybr(clip) if photometric != "MONOCHROME2" else as_ybr(np.repeat(clip[..., :1], 3, axis=-1))
+    stored = {"YBR_FULL": as_ycbcr(clip), "RGB": clip, "MONOCHROME2": clip[..., 0]}[photometric]
+    reference = as_ycbcr(clip) if photometric != "MONOCHROME2" else as_ycbcr(np.repeat(clip[..., :1], 3, axis=-1))
     path = write_clip(tmp_path / "clip.dcm", stored, photometric)
     expected = processor.prepare_clip(EchoClip(reference[0:32:2], "YBR", 40))
-    assert distance(processor.prepare_clip(path).frames, expected.frames) <= tolerance
+    assert colour_distance(processor.prepare_clip(path).frames, expected.frames) <= tolerance
 
 
 def test_array_file_and_jpeg_agree(tmp_path, processor, clip):
@@ -168,7 +108,7 @@ def test_text_and_strip_are_masked_and_the_sector_stays(clip):
     assert mask[fan].mean() > 0.98
 
 
-def test_first_frame_like_last(processor, clip):
+def test_a_clip_that_ends_as_it_begins_is_not_black(processor, clip):
     """Defect 5: upstream blackens a clip that ends as it begins."""
     looped = clip.copy()
     looped[30] = looped[39] = looped[0]
@@ -178,7 +118,7 @@ def test_first_frame_like_last(processor, clip):
     assert processor.prepare_clip(still).frames.any()
 
 
-def test_255_frames(processor):
+def test_a_clip_of_255_frames_is_not_black(processor):
     """Defect 5: upstream's 8-bit count of lit frames wraps to zero."""
     clip = np.concatenate([make_clip(51, 120, 160)] * 5)
     assert len(clip) == 255
@@ -216,13 +156,13 @@ def test_padding_is_zero_after_normalisation(processor, clip, frames, real):
     assert (values[real:] == 0).all() and all(frame.any() for frame in values[:real])
 
 
-def test_stride_and_number_of_frames(clip):
+def test_frames_are_taken_from_the_start_at_the_stride(clip):
     plain = EchoImageProcessor(size=32, num_frames=4, frame_stride=5, mask_sector=False)
     whole = EchoImageProcessor(size=32, num_frames=40, frame_stride=1, mask_sector=False)
     assert np.array_equal(plain.prepare_clip(clip).frames, whole.prepare_clip(clip).frames[0:20:5])
 
 
-def test_normalise_by_hand(processor):
+def test_normalise_scales_each_channel(processor):
     frames = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8, 3), dtype=np.uint8)
     values = processor.normalise(frames)
     by_hand = (frames.astype(np.float64) - processor.image_mean) / processor.image_std
@@ -239,7 +179,7 @@ def test_padding_colour_follows_the_mean(clip):
 # ---- view slots
 
 
-def test_mapping_of_views(processor, clip):
+def test_a_mapping_fills_its_view_slots(processor, clip):
     inputs = processor({"A4C": clip, "SSN": clip[:10]}, return_tensors="pt")
     assert inputs["pixel_values_videos"].shape == (1, 11, 16, 3, 64, 64)
     assert [view for view, there in zip(VIEWS, inputs["view_mask"][0], strict=True) if there] == ["A4C", "SSN"]
@@ -279,7 +219,7 @@ def study(tmp_path, clip) -> Path:
     return directory
 
 
-def test_directory_with_view_names(processor, study):
+def test_the_longest_clip_of_a_view_fills_its_slot(processor, study):
     views = {"a.dcm": "A4C", "s1/b.dcm": "A4C", "c.dcm": "A2C", str(study / "d.dcm"): "a2c"}
     prepared = processor.prepare_study(study, views=views)
     assert prepared.used == {"A2C": "c.dcm", "A4C": "b.dcm"}  # first by name among equals; the longest
@@ -297,7 +237,7 @@ def test_the_longest_end_of_the_path_names_the_view(processor, study):
     assert list(prepared.clips) == ["A2C"]
 
 
-def test_only_winners_are_decoded(processor, study, monkeypatch):
+def test_only_clips_that_fill_a_slot_are_decoded(processor, study, monkeypatch):
     decoded = []
     read = image_processing_echo.read_echo_clip
     monkeypatch.setattr(
@@ -307,7 +247,7 @@ def test_only_winners_are_decoded(processor, study, monkeypatch):
     assert sorted(decoded) == ["b.dcm", "c.dcm"]
 
 
-def test_a_damaged_winner_leaves_the_slot_to_the_next(processor, study):
+def test_a_damaged_clip_leaves_its_slot_to_the_next(processor, study):
     path = study / "b.dcm"
     path.write_bytes(path.read_bytes()[:-5000])
     prepared = processor.prepare_study(study, views={"a.dcm": "A4C", "b.dcm": "A4C"})
@@ -316,7 +256,9 @@ def test_a_damaged_winner_leaves_the_slot_to_the_next(processor, study):
 
 
 def test_files_without_view_need_a_classifier(processor, study):
-    with pytest.raises(InputRefusedError, match="no usable clip.*no view name and no view classifier"):
+    with pytest.raises(
+        InputRefusedError, match="no clip of the study can be used.*no view name and no view classifier"
+    ):
         processor(study)
 
 
@@ -335,7 +277,7 @@ def scores(view: str, value: float) -> list[float]:
     return [value if name == view else 0.0 for name in VIEWS]
 
 
-def test_view_classifier(processor, study, clip):
+def test_the_surest_clip_of_a_classifier_fills_the_slot(processor, study, clip):
     classifier = BrightnessClassifier([scores("A4C", 9), scores("A4C", 3), scores("SSN", 2), scores("A5C", 1)])
     prepared = processor.prepare_study(study, view_classifier=classifier)
     assert prepared.used == {"A4C": "a.dcm", "A5C": "d.dcm", "SSN": "c.dcm"}  # surest, though b.dcm is longer
@@ -368,12 +310,12 @@ def test_view_classifier_may_give_probabilities(processor, study):
         (np.zeros((1, 64, 64, 3), dtype=np.uint8), "single-frame still"),
     ],
 )
-def test_bad_arrays(processor, array, message):
+def test_bad_arrays_are_refused(processor, array, message):
     with pytest.raises(InputRefusedError, match=message):
         processor({"A4C": array})
 
 
-def test_bad_studies(processor, tmp_path):
+def test_bad_studies_are_refused(processor, tmp_path):
     with pytest.raises(InputRefusedError, match="no such study directory"):
         processor(tmp_path / "nowhere")
     with pytest.raises(InputRefusedError, match=r"missing\.dcm"):
@@ -382,7 +324,7 @@ def test_bad_studies(processor, tmp_path):
         processor(3)
 
 
-def test_batches(processor, study, clip):
+def test_a_batch_of_studies_equals_its_singles(processor, study, clip):
     views = {"b.dcm": "A4C"}
     assert is_study_batch([study, None]) and is_study_batch([{"A4C": clip}]) and is_study_batch([[study / "b.dcm"]])
     assert not is_study_batch([study / "b.dcm"]) and not is_study_batch(study) and not is_study_batch(None)
@@ -394,14 +336,14 @@ def test_batches(processor, study, clip):
     assert dict(processor(None)) == {} and dict(processor([None, None])) == {}
 
 
-def test_impossible_settings():
+def test_impossible_echo_settings_are_refused():
     with pytest.raises(ValueError, match=r"zoom is 0\.5"):
         EchoImageProcessor(zoom=0.5)
     with pytest.raises(ValueError, match="num_frames 0"):
         EchoImageProcessor(num_frames=0)
 
 
-def test_save_and_load(tmp_path, processor, clip):
+def test_a_saved_image_processor_gives_the_same_values(tmp_path, processor, clip):
     processor.save_pretrained(tmp_path)
     loaded = EchoImageProcessor.from_pretrained(tmp_path)
     for name in ("size", "num_frames", "frame_stride", "zoom", "image_mean", "image_std", "mask_sector", "views"):
@@ -427,7 +369,7 @@ np.savez(directory + "/output.npz", echo=clips, ecg=values)
 """
 
 
-def test_loads_from_a_repository_alone(tmp_path, processor, clip):
+def test_extractors_load_without_the_package(tmp_path, processor, clip):
     """Without the package and without torchvision, in a fresh process; identical outputs."""
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.utils.names import LEADS
@@ -453,3 +395,24 @@ def test_a_damaged_file_of_a_study_is_named(processor, study):
     prepared = processor.prepare_study(study, views={"a.dcm": "A4C", "cut_short.dcm": "A2C"})
     reasons = {Path(entry["item"]).name: entry["reason"] for entry in prepared.refused}
     assert "A4C" in prepared.clips and "not readable as DICOM" in reasons["cut_short.dcm"]
+
+
+def test_prepared_studies_stack_to_the_batch(processor, clip):
+    studies = [{"A4C": clip, "SSN": clip[:10]}, None, {"A2C": clip}]
+    prepared = [None if study is None else processor.prepare_study(study) for study in studies]
+    stacked, batch = processor.stack(prepared), processor(studies)
+    assert stacked.keys() == batch.keys() == {"pixel_values_videos", "view_mask"}
+    assert_close(stacked["pixel_values_videos"], batch["pixel_values_videos"])
+    assert np.array_equal(stacked["view_mask"], batch["view_mask"])
+    assert processor.stack([None]) == {}
+
+
+def test_a_study_says_why_it_cannot_be_used(processor, clip, study):
+    still = processor.prepare_study({"A4C": clip, "A2C": clip[:1]})
+    assert still.refusal({"A4C": clip}).item == "A2C"
+    assert "single-frame still" in still.refusal({"A4C": clip}).reason
+    assert still.refusal(study) is None  # one bad file among the files of a directory is no error
+    unnamed = processor.prepare_study(study)
+    assert unnamed.refusal(study).item == str(study) and "no view name" in unnamed.refusal(study).reason
+    assert unnamed.refusal(study, list_reasons=False).reason.endswith("(5 refused)")
+    assert "it holds none" in processor.prepare_study({}).refusal({}).reason

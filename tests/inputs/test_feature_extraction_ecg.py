@@ -5,7 +5,8 @@ import pytest
 from closeness import assert_close, is_close
 from scipy.signal import resample
 
-from tgmm_hf.inputs.ecg_reading import EcgRecord
+from tgmm_hf.inputs.ecg_reading import EcgRecording
+from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, require_rate, require_samples
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -44,7 +45,7 @@ def expected(extractor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["georgia/E07500", "chapman/JS20000", "ptbxl/HR06000"])
-def test_golden_values(shared_dir, extractor, name):
+def test_values_of_real_recordings_are_st_mems(shared_dir, extractor, name):
     golden = np.load(shared_dir / "golden" / "ecg_values_real_records.npz")[name]
     inputs = extractor(shared_dir / "data" / "wfdb" / name, return_tensors="np")
     assert inputs["ecg_mask"].all()
@@ -52,12 +53,12 @@ def test_golden_values(shared_dir, extractor, name):
 
 
 @pytest.mark.parametrize("name", ["ecg_dicom/waveform_ecg.dcm", "wfdb/ptbxl/00001_lr"])
-def test_real_records_of_other_kinds(shared_dir, extractor, name):
+def test_real_recordings_of_other_kinds_give_twelve_leads(shared_dir, extractor, name):
     inputs = extractor(shared_dir / "data" / name)
     assert inputs["ecg_values"].shape == (1, 12, 2250) and inputs["ecg_mask"].all()
 
 
-def test_output(extractor, expected):
+def test_a_window_has_mean_zero_and_deviation_one(extractor, expected):
     assert expected.shape == (1, 12, 2250) and expected.dtype == np.float32
     assert abs(expected.mean()) < 1e-5 and abs(expected.std() - 1) < 1e-5
     tensors = extractor(as_item(make_signal()), return_tensors="pt")
@@ -76,26 +77,26 @@ def test_ratios_between_leads_survive(extractor, expected):
 
 
 @pytest.mark.parametrize(("units", "factor"), [("mv", 1), ("uV", 1e3), ("µV", 1e3), ("UV", 1e3), ("V", 1e-3)])
-def test_units(extractor, expected, units, factor):
+def test_any_voltage_unit_gives_the_same_values(extractor, expected, units, factor):
     values = extractor(as_item(make_signal() * factor, units=units))["ecg_values"]
     assert np.abs(values - expected).max() < 1e-4
 
 
-def test_lead_order_and_spelling(extractor, expected):
+def test_lead_order_and_spelling_do_not_matter(extractor, expected):
     order = np.random.default_rng(1).permutation(12)
     for names in (LEADS, [lead.upper() for lead in LEADS], [f"Lead {lead} (x)" for lead in LEADS]):
         item = as_item(make_signal()[order], [names[row] for row in order])
         assert_close(extractor(item)["ecg_values"], expected)
 
 
-def test_mimic_order(extractor, expected):
+def test_the_lead_order_of_mimic_gives_the_same_values(extractor, expected):
     signal, names = make_signal(), list(LEADS)
     signal[[4, 5]], names[4], names[5] = signal[[5, 4]], "aVF", "aVL"
     assert_close(extractor(as_item(signal, names))["ecg_values"], expected)
 
 
 @pytest.mark.parametrize("rate", [100, 250, 360, 1000])
-def test_sampling_rate(extractor, expected, rate):
+def test_any_sampling_rate_gives_the_same_values(extractor, expected, rate):
     values = extractor(as_item(make_signal(rate), rate=rate))["ecg_values"]
     assert np.abs(values - expected).max() < 1e-3
 
@@ -126,9 +127,9 @@ def test_one_and_two_alone_give_six_leads(extractor):
     assert (inputs["ecg_values"][0, 6:] == 0).all()
 
 
-def test_records_and_mappings_agree(extractor, expected):
-    record = EcgRecord(make_signal(), RATE, list(LEADS))
-    assert_close(extractor(record)["ecg_values"], expected)
+def test_a_recording_and_a_mapping_give_the_same_values(extractor, expected):
+    recording = EcgRecording(make_signal(), RATE, list(LEADS))
+    assert_close(extractor(recording)["ecg_values"], expected)
 
 
 # ---- masks
@@ -157,7 +158,7 @@ def test_short_gaps_are_interpolated_and_reported(extractor, expected):
 
 
 @pytest.mark.parametrize(("samples", "usable"), [(50, True), (51, False)])
-def test_the_limit_of_gaps(extractor, samples, usable):
+def test_a_gap_of_a_tenth_of_a_second_is_the_longest(extractor, samples, usable):
     signal = make_signal()
     signal[3, 2000 : 2000 + samples] = np.nan  # 0.1 s at 500 Hz is 50 samples
     harmonised = extractor.harmonise(as_item(signal))
@@ -196,24 +197,24 @@ def refuse(extractor, item, *parts: str) -> None:
         assert part in str(caught.value)
 
 
-def test_short_records_are_refused(extractor):
+def test_short_recordings_are_refused(extractor):
     refuse(extractor, as_item(make_signal()[:, :4499]), "8.998 s long", "4499 samples at 500 Hz", "9 s are needed")
     assert extractor(as_item(make_signal()[:, :4500]))["ecg_values"].shape == (1, 12, 2250)
 
 
-def test_too_few_usable_leads(extractor):
+def test_too_few_usable_leads_are_refused(extractor):
     signal = make_signal()
     signal[1:8] = 0
     refuse(extractor, as_item(signal), "5 usable leads, at least 6 are needed", "II is flat", "V2 is flat")
     assert EcgFeatureExtractor(min_leads=5)(as_item(signal))["ecg_mask"].sum() == 5
 
 
-def test_microvolts_called_millivolts(extractor):
+def test_an_amplitude_of_another_unit_is_refused(extractor):
     refuse(extractor, as_item(make_signal() * 1000), "mV in the typical lead, at most 20 mV", "units='uV'")
     refuse(extractor, as_item(make_signal(), units="uV"), "at least 0.05 mV is plausible", "'uV'")
 
 
-def test_names_units_and_rates(extractor):
+def test_unknown_names_units_and_rates_are_refused(extractor):
     signal = make_signal()
     refuse(extractor, as_item(signal, ["I", "i", *LEADS[2:]]), "'I' and 'i' both name lead I")
     refuse(extractor, as_item(signal, ["I", "II", "X", *LEADS[3:]]), "'X' is not known", "aVR")
@@ -238,7 +239,7 @@ def test_normalised_arrays_skip_derivation_and_millivolts(extractor):
     assert mask.tolist() == [lead not in ("III", "aVR", "aVL", "aVF") for lead in LEADS]
 
 
-def test_normalised_ptbxl(shared_dir, extractor):
+def test_normalised_ptbxl_gives_twelve_leads(shared_dir, extractor):
     signal = np.load(shared_dir / "data" / "ptbxl" / "ptbxl_100hz_folds1-9.npz")["signal"][0].T
     inputs = extractor(as_item(signal, rate=100, units="normalised"))
     assert inputs["ecg_mask"].all() and abs(inputs["ecg_values"].std() - 1) < 1e-4
@@ -247,7 +248,7 @@ def test_normalised_ptbxl(shared_dir, extractor):
 # ---- crops and filters
 
 
-def test_start_positions(extractor):
+def test_start_positions_of_each_crop(extractor):
     assert extractor.start_positions(2500, "center") == [125]
     assert extractor.start_positions(2500, "three") == [0, 125, 250]
     assert extractor.start_positions(2250, "three") == [0, 0, 0]
@@ -260,7 +261,7 @@ def test_start_positions(extractor):
         extractor.start_positions(2500, "left")
 
 
-def test_crops(extractor, expected):
+def test_crops_are_repeatable_and_three_hold_the_centre(extractor, expected):
     item = as_item(make_signal())
     three = extractor(item, crop="three")["ecg_values"]
     assert three.shape == (1, 3, 12, 2250)
@@ -272,7 +273,7 @@ def test_crops(extractor, expected):
     assert not is_close(once, other)
 
 
-def test_pass_band(extractor):
+def test_filters_halve_the_amplitude_at_the_cut_offs(extractor):
     """Zero-phase filters: half the amplitude at the cut-offs, nothing far outside, everything inside."""
     time = np.arange(25_000) / 250
     for frequency, gain in ((0.2, 0.0), (0.67, 0.5), (5.0, 1.0), (20.0, 1.0), (40.0, 0.5), (60.0, 0.0)):
@@ -311,7 +312,7 @@ def test_batch_equals_singles_and_none_is_masked(extractor):
     assert dict(extractor([None, None])) == {} and dict(extractor(None)) == {}
 
 
-def test_save_and_load(tmp_path, expected):
+def test_a_saved_extractor_gives_the_same_values(tmp_path, expected):
     EcgFeatureExtractor(min_leads=3, max_gap_seconds=0.2, filter_first=True).save_pretrained(tmp_path)
     loaded = EcgFeatureExtractor.from_pretrained(tmp_path)
     assert (loaded.min_leads, loaded.max_gap_seconds, loaded.filter_first) == (3, 0.2, True)
@@ -321,7 +322,7 @@ def test_save_and_load(tmp_path, expected):
     assert_close(loaded(as_item(make_signal()))["ecg_values"], expected)
 
 
-def test_impossible_settings():
+def test_impossible_ecg_settings_are_refused():
     with pytest.raises(ValueError, match="highpass"):
         EcgFeatureExtractor(highpass=50)
     with pytest.raises(ValueError, match="min_leads is 13"):
@@ -336,3 +337,49 @@ def test_a_lead_that_stands_still_for_seconds_is_masked_with_a_note(extractor):
     assert any("stands still for 8" in note for note in ecg.notes)
     signal[:, int(0.2 * RATE) :] = 0.0  # the whole record but for its first moment
     refuse(extractor, as_item(signal), "usable")
+
+
+# ---- one ECG at a time, and what every family shares
+
+
+@pytest.mark.parametrize("crop", ["center", "three", "random"])
+def test_prepared_ecgs_stack_to_the_batch(extractor, crop):
+    items = [as_item(make_signal(seed=seed)) for seed in range(2)]
+    generators = [np.random.default_rng(3) for _ in range(2)]
+    prepared = [extractor.prepare(item, crop=crop, generator=generators[0]) for item in items]
+    assert prepared[0].values.shape == ((3, 12, 2250) if crop == "three" else (12, 2250))
+    stacked = extractor.stack([prepared[0], None, prepared[1]])
+    batch = extractor([items[0], None, items[1]], crop=crop, generator=generators[1])
+    assert stacked.keys() == batch.keys() == {"ecg_values", "ecg_mask"}
+    assert_close(stacked["ecg_values"], batch["ecg_values"])
+    assert np.array_equal(stacked["ecg_mask"], batch["ecg_mask"])
+    assert extractor.stack([None]) == {}
+
+
+def test_windows_of_a_stored_signal_are_those_of_the_recording(extractor):
+    item = as_item(make_signal())
+    harmonised = extractor.harmonise(item)
+    windows = extractor.windows(harmonised.signal, harmonised.mask, crop="three")
+    assert_close(windows, extractor(item, crop="three")["ecg_values"][0])
+
+
+def test_a_prepared_ecg_holds_its_notes(extractor):
+    keep = [0, 1, 6, 7, 8, 9, 10, 11]
+    prepared = extractor.prepare(as_item(make_signal()[keep], [LEADS[row] for row in keep]))
+    assert prepared.mask.all() and prepared.notes == ["derived from I and II: III, aVR, aVL, aVF"]
+
+
+def test_a_family_with_another_rate_starts_from_the_same_repair():
+    """As MEIT does: 10 s at 500 Hz, one scale over all leads, no resampling."""
+    signal = make_signal()
+    signal[3, 100:110] = np.nan
+    recording = as_recording(as_item(signal * 1000, units="uV"))
+    require_rate(recording, 500, "for MEIT")
+    require_samples(recording, 5000, 500)
+    ecg = harmonise_recording(recording)
+    assert ecg.signal.shape == (12, 5000) and ecg.sampling_rate == 500 and ecg.mask.all()
+    assert np.nanmax(np.abs(ecg.signal - signal)) < 1e-9 and len(ecg.notes) == 1
+    with pytest.raises(InputRefusedError, match="500 Hz, at least 1000 Hz are needed for a test"):
+        require_rate(recording, 1000, "for a test")
+    with pytest.raises(InputRefusedError, match=r"10 s long \(5000 samples at 500 Hz\), 12 s are needed"):
+        require_samples(recording, 6000, 500)

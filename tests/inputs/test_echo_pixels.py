@@ -1,19 +1,14 @@
-"""Pixel operations against OpenCV: colours exactly, resizing within 1, the sector but for its border."""
+"""Pixel operations: colours by the published coefficients, resizing as by PyTorch, the sector as by EchoPrime."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
-from tgmm_hf.inputs import echo_pixels as pixels_echo
+from tgmm_hf.inputs import echo_pixels
 from tgmm_hf.inputs.echo_pixels import bgr_to_grey, resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
-
-cv2 = pytest.importorskip("cv2")
-
-
-@pytest.fixture
-def no_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels_echo, "cv2", None)
 
 
 def colours() -> np.ndarray:
@@ -21,29 +16,41 @@ def colours() -> np.ndarray:
     return np.stack(np.meshgrid(*[np.arange(0, 256, step, dtype=np.uint8) for step in (5, 1, 1)], indexing="ij"), -1)
 
 
-def by_opencv(frames: np.ndarray, code: int) -> np.ndarray:
-    return np.stack([cv2.cvtColor(frame, code) for frame in frames])
+def rounded(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.usefixtures("no_opencv")
-def test_colours_are_opencvs() -> None:
+def ycbcr_by_formula(rgb: np.ndarray) -> np.ndarray:
+    """Compute OpenCV's fixed-point YCbCr (14 bits) in float64."""
+    y = rounded(rgb @ (np.array([4899, 9617, 1868]) / 2**14))
+    blue = rounded((rgb[..., 2].astype(float) - y) * 9241 / 2**14 + 128)
+    red = rounded((rgb[..., 0].astype(float) - y) * 11682 / 2**14 + 128)
+    return np.stack([y, blue, red], -1)
+
+
+def test_colours_follow_the_coefficients_of_echoprime() -> None:
     frames = colours()
-    assert np.array_equal(ycbcr_to_bgr(frames), by_opencv(frames, cv2.COLOR_YUV2BGR))
-    assert np.array_equal(bgr_to_grey(frames), by_opencv(frames, cv2.COLOR_BGR2GRAY))
-    assert np.array_equal(rgb_to_ycbcr(frames), by_opencv(frames, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]])
+    weights = np.array([[1 << 14] * 3, [33292, -6472, 0], [0, -9519, 18678]]) / 2**14  # rows Y, U, V
+    shifted = frames - np.array([0.0, 128.0, 128.0])
+    assert np.array_equal(ycbcr_to_bgr(frames), rounded(shifted @ weights))
+    assert np.array_equal(bgr_to_grey(frames), rounded(frames @ (np.array([3735, 19235, 9798]) / 2**15)))
+    assert np.array_equal(rgb_to_ycbcr(frames), ycbcr_by_formula(frames))
 
 
 @pytest.mark.parametrize(("side", "size"), [(480, 224), (192, 224), (76, 64), (77, 64), (64, 64)])
-def test_resizing_is_opencvs_within_one(side: int, size: int) -> None:
+def test_resizing_is_cubic_without_antialiasing(side: int, size: int) -> None:
     noise = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
-    expected = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_CUBIC) for frame in noise])
-    difference = np.abs(resize_cubic(noise, size).astype(int) - expected)
+    planes = torch.from_numpy(noise).permute(0, 3, 1, 2).float()
+    resized = torch.nn.functional.interpolate(planes, (size, size), mode="bicubic", align_corners=False)
+    expected = resized.round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
+    difference = np.abs(resize_cubic(noise, size) - expected)
     assert difference.max() <= 1 and (difference > 0).mean() < 5e-3
 
 
-def opencvs_mask(frames: np.ndarray) -> np.ndarray:
+def echoprimes_mask(frames: np.ndarray) -> np.ndarray:
     """EchoPrime's steps with EchoPrime's calls (defects mended as documented in `sector_mask`)."""
-    grey, kernel = by_opencv(frames, cv2.COLOR_BGR2GRAY), np.ones((3, 3), np.uint8)
+    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
+    kernel = np.ones((3, 3), np.uint8)
     lit = cv2.erode((grey > 0).any(axis=0).astype(np.uint8), kernel, iterations=10)
     moving = (grey != grey[0]).any(axis=0)
     moving[:20, :20] = False
@@ -68,9 +75,9 @@ def sector(height: int, width: int, tilt: float, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("tilt", [0.0, 0.3, -0.5])
 @pytest.mark.parametrize(("height", "width"), [(240, 320), (480, 640)])
-def test_the_sector_is_opencvs_but_for_its_border(height: int, width: int, tilt: float) -> None:
+def test_the_sector_is_echoprimes(height: int, width: int, tilt: float) -> None:
     frames = sector(height, width, tilt, seed=height)
-    ours, theirs = sector_mask(frames), opencvs_mask(frames)
+    ours, theirs = sector_mask(frames), echoprimes_mask(frames)
     ring = ndimage.binary_dilation(theirs, iterations=2) & ~ndimage.binary_erosion(theirs, iterations=2, border_value=1)
     assert theirs.mean() > 0.1 and not (ours ^ theirs)[~ring].any()
     assert (ours & theirs).sum() / (ours | theirs).sum() > 0.99
@@ -82,8 +89,16 @@ def test_a_sector_of_any_shape(shape: tuple[int, int, int]) -> None:
     assert sector_mask(frames).shape == shape[1:]
 
 
-def test_a_clip_is_the_same_with_and_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    clip, processor = sector(240, 320, 0.0, seed=1), EchoImageProcessor(num_frames=4)
-    with_opencv = processor.prepare_clip(clip).frames
-    monkeypatch.setattr(pixels_echo, "cv2", None)
-    assert with_opencv.any() and np.array_equal(processor.prepare_clip(clip).frames, with_opencv)
+def test_a_sector_without_gaps_between_its_parts() -> None:
+    """Four bars around a square: their hulls close it, so the inside belongs to the sector."""
+    bars = np.zeros((200, 200), bool)
+    bars[20:60, 20:180] = bars[140:180, 20:180] = bars[20:180, 20:60] = bars[20:180, 140:180] = True
+    frames = np.where(bars, np.random.default_rng(0).integers(30, 255, (4, 200, 200)), 0).astype(np.uint8)
+    mask = sector_mask(np.repeat(frames[..., None], 3, axis=-1))
+    assert mask[30:170, 30:170].all() and not mask[:10].any()
+
+
+def test_a_clip_without_opencv_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echo_pixels, "cv2", None)
+    with pytest.raises(ImportError, match="needs opencv-python-headless: pip install opencv-python-headless"):
+        EchoImageProcessor(num_frames=4).prepare_clip(sector(240, 320, 0.0, seed=1))

@@ -1,4 +1,4 @@
-"""Laboratory rows: units, aliases, refusals, number format, order."""
+"""Lab rows: units, aliases, refusals, number format, order, text."""
 
 import math
 import random
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
-from tgmm_hf.inputs.lab_text import SEPARATOR, format_number, gender_of, read_cells
+from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of, read_cells
 
 
 def sentences(row, flag=False, labs_object="patient"):
@@ -22,7 +22,7 @@ def refusals(row):
     return {entry["item"]: entry["reason"] for entry in read_cells(row)[1].refused}
 
 
-def test_template_and_order():
+def test_one_sentence_per_cell_in_the_order_of_the_table():
     row = {"Sodium": 138, "zinc": 80, "Creatinine": 1.4, "age": 71, "Aldosterone": 12, "gender": "F"}
     assert sentences(row) == [
         "age of the patient is 71",
@@ -88,7 +88,7 @@ def test_missing_cells_leave_no_trace(missing):
         ("Body Mass Index", "BMI"),
     ],
 )
-def test_aliases(written, name):
+def test_an_alias_finds_its_column(written, name):
     assert find_column(written).name == name
 
 
@@ -248,7 +248,7 @@ def test_one_bad_cell_does_not_take_the_others():
     assert sentences({"K": 140, "Na": 138}) == ["Sodium of the patient is 138"]
 
 
-def test_two_names_of_one_column():
+def test_two_names_of_one_column_must_agree():
     assert sentences({"Na": 138, "Sodium": 138.0}) == ["Sodium of the patient is 138"]
     assert sentences({"Creatinine": 1.0, "crea": (88.4, "umol/L")}) == ["Creatinine of the patient is 1"]
     cells, report = read_cells({"Na": 138, "Sodium": 141, "K": 4})
@@ -269,7 +269,7 @@ def test_two_names_of_one_column():
         ({"zinc": 80}, "80"),
     ],
 )
-def test_flags(row, last):
+def test_flags_compare_with_the_reference_range(row, last):
     assert sentences(row, flag=True)[-1].endswith(f" is {last}")
 
 
@@ -297,12 +297,12 @@ def test_column_table_is_consistent():
 
 
 def test_manifest_documentation_lists_every_column():
-    text = (Path(__file__).parents[1] / "docs" / "your_data.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "your_data.md").read_text(encoding="utf-8")
     for column in COLUMNS:
         assert f"| {column.name} |" in text, f"docs/your_data.md lacks {column.name}"
 
 
-def test_real_mimic_row(shared_dir):
+def test_a_real_mimic_row_is_used_without_refusal(shared_dir):
     """The latest value of each known test of one patient of the MIMIC-IV demo."""
     folder = shared_dir / "data" / "mimic_iv_demo" / "hosp"
     events = pd.read_csv(folder / "labevents.csv.gz").merge(pd.read_csv(folder / "d_labitems.csv.gz"), on="itemid")
@@ -327,7 +327,7 @@ def test_every_real_mimic_value_is_taken_or_refused_with_a_reason(shared_dir):
     assert refused == 0
 
 
-def test_notes_say_what_was_guessed() -> None:
+def test_notes_name_what_was_assumed() -> None:
     """Nothing is refused, but a unit that was assumed, text for a number and a slip in a name do not pass unsaid."""
     row = {
         "Glucose": 5.5,
@@ -338,9 +338,51 @@ def test_notes_say_what_was_guessed() -> None:
         "foot": 1,
     }
     cells, report = read_cells(row)
-    assert report.doubtful == ["Glucose"] and report.texts == ["BNP"] and not report.refused
+    assert report.doubtful == ["Glucose"] and report.not_numbers == ["BNP"] and not report.refused
     notes = "\n".join(report.notes)
     assert "Glucose came without a unit" in notes and "BNP holds text where a number is expected" in notes
     assert "Creatinin is not a known column; kept as written (did you mean Creatinine?)" in notes
     assert "foot is not a known column; kept as written\n" in f"{notes}\n"
     assert {cell.name: cell.number for cell in cells}["Glucose"] == 5.5
+
+
+def test_a_row_is_read_once_and_written_with_what_has_room():
+    row = {"age": 71, "Creatinine": (124, "umol/L"), "foot": 1, "K": 140, "Sodium": None}
+    labs = LabsText.from_row(row)
+    assert [cell.name for cell in labs.cells] == ["age", "Creatinine", "foot"] and labs.text == ""
+    assert labs.write(labs_object="woman").text == (
+        "age of the woman is 71; Creatinine of the woman is 1.4 mg/dL; foot of the woman is 1"
+    )
+    assert (labs.used, labs.dropped, labs.unknown) == (["age", "Creatinine", "foot"], [], ["foot"])
+    labs.write(fitting=lambda sentences: [1])
+    assert labs.text == "Creatinine of the patient is 1.4 mg/dL"
+    assert (labs.used, labs.dropped, labs.unknown) == (["Creatinine"], ["age", "foot"], [])
+    assert [refusal["item"] for refusal in labs.refused] == ["labs.K"]
+    assert LabsText.from_row({}).write().text == ""
+
+
+def test_stored_values_hold_canonical_names_and_units():
+    row = {"crea": (124, "umol/L"), "TnT": "<10 ng/L", "BNP": "HEMOLYZED", "zinc": (80, "ug/dL"), "sex": "female"}
+    stored = LabsText.from_row(row).stored_values()
+    assert stored == {
+        "gender": "F",
+        "BNP": "HEMOLYZED",
+        "Troponin T": ["<0.01", "ng/mL"],
+        "Creatinine": [1.4, "mg/dL"],
+        "zinc": [80.0, "ug/dL"],
+    }
+    again = LabsText.from_stored(stored)
+    assert again.write(flags=True).text == LabsText.from_row(stored).write(flags=True).text
+    assert {cell.name: cell.number for cell in again.cells} == {
+        "gender": None,
+        "BNP": None,
+        "Troponin T": 0.01,
+        "Creatinine": 1.4,
+        "zinc": 80.0,
+    }
+
+
+def test_a_converted_value_too_large_for_a_float_is_refused_not_raised():
+    (refusal,) = LabsText.from_row({"Calcium": (1.7e308, "mmol/L")}).refused
+    assert "inf mg/dL is impossible" in refusal["reason"]
+    assert len(LabsText.from_row({"Sodium": 10**400, "zinc": 10**400}).refused) == 2
