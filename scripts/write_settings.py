@@ -13,16 +13,17 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from tgmm_hf.experiments import reproduce, search
+from tgmm_hf.experiments.grid_plan import GridPlan
+from tgmm_hf.experiments.search_plan import SearchPlan
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.pretrain import PretrainArguments
+from tgmm_hf.training.pretraining_arguments import PretrainArguments
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 COMMANDS: dict[str, type] = {
     "tgmm train": RunArguments,
     "tgmm pretrain": PretrainArguments,
-    "tgmm reproduce": reproduce.Plan,
-    "tgmm search": search.Plan,
+    "tgmm reproduce": GridPlan,
+    "tgmm search": SearchPlan,
 }
 HEAD = """# Settings
 

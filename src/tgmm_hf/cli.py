@@ -445,8 +445,9 @@ def pretrain(
 
     Example: tgmm pretrain configs/pretrain_tiny.yaml
     """
-    from tgmm_hf.training.pretrain import HARDLY_FELL, read_pretrain_arguments
+    from tgmm_hf.training.pretrain import HARDLY_FELL
     from tgmm_hf.training.pretrain import pretrain as pretrain_encoders
+    from tgmm_hf.training.pretraining_arguments import read_pretrain_arguments
 
     arguments = read_pretrain_arguments(config, settings or ())
     for modality, record in pretrain_encoders(arguments).items():
@@ -823,7 +824,7 @@ def _processor_and_tasks_of_run(path: Path) -> tuple[Any, dict[str, Any]]:
     """The same for the model that a training configuration will build."""
     from tgmm_hf import default_processor
     from tgmm_hf.training.arguments import read_arguments
-    from tgmm_hf.training.train import new_config
+    from tgmm_hf.training.starting_model import new_config
 
     run = read_arguments(path)
     if run.model.checkpoint is not None:

@@ -1,4 +1,4 @@
-"""The cache of frozen trunks: same losses as without it, found again, continued, refused, never wrong."""
+"""The cache of frozen features: it gives the same losses as no cache, can be continued, and is never wrong."""
 
 import errno
 import shutil
@@ -20,11 +20,13 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.training import frozen_features_cache as trunk_cache
+from tgmm_hf.training import frozen_features_cache, frozen_features_key
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.frozen_features_cache import CONTENTS, TrunkCache, TrunkCollator, read_cached
+from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
+from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator, read_cached
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build, train
+from tgmm_hf.training.starting_model import build
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
@@ -58,26 +60,26 @@ DROPOUT = {
 MASKS = ("attention_mask", "ecg_mask", "view_mask")
 
 
-def cut(model: TgmmModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The batch with its values replaced by the trunks' activations."""
+def with_frozen_features(model: TgmmModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Replace the values of a batch by frozen features."""
     with torch.no_grad():
         return model.frozen_features(**batch) | {name: batch[name] for name in MASKS}
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])
-def test_trunk_then_head_is_the_whole_model(layers: int) -> None:
+def test_frozen_features_and_trained_layers_give_the_answer_of_the_whole_model(layers: int) -> None:
     model = smallest_model(**DROPOUT)
     model.freeze_encoders(layers)
     batch = only(random_batch(model.config), ("labs",), slice(0, 1))
     batch = only(batch, ("ecg", "echo"), slice(1, 2))
-    whole, parts = model(**batch, task="hf_diagnosis"), model(**cut(model, batch), task="hf_diagnosis")
+    whole, parts = model(**batch, task="hf_diagnosis"), model(**with_frozen_features(model, batch), task="hf_diagnosis")
     assert torch.allclose(whole.logits, parts.logits, atol=1e-6)
     clips, tokens, _ = model.frozen_features(**batch)["echo_frozen"].shape
     assert clips == batch["view_mask"].sum()
     assert (tokens == 1) == (layers == 0)
 
 
-def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
+def test_dropout_works_in_trained_layers_and_not_in_frozen_layers() -> None:
     model = smallest_model(**DROPOUT)
     model.freeze_encoders(1)
     model.train()
@@ -92,13 +94,13 @@ def test_frozen_parts_do_not_drop_in_training_and_trained_ones_do() -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: int) -> None:
-    """With dropout on in the trained layers: the frozen ones draw no random numbers."""
+def test_a_training_step_from_frozen_features_has_the_same_loss_and_gradients(layers: int) -> None:
+    """Dropout is on in the trained layers. The frozen layers draw no random numbers."""
     model = smallest_model(**DROPOUT).double()  # rounding shows nothing else
     model.freeze_encoders(layers)
     batch = random_batch(model.config)
     steps = []
-    for inputs in (batch, cut(model, batch)):
+    for inputs in (batch, with_frozen_features(model, batch)):
         model.train().zero_grad()
         torch.manual_seed(3)
         loss = model(**inputs, task=list(model.config.tasks), labels=random_labels()).loss
@@ -112,21 +114,21 @@ def test_a_training_step_from_the_trunk_has_the_same_loss_and_gradients(layers: 
     assert any("labs_encoder" in name for name in grads) == (layers > 0)
 
 
-def test_trunks_are_refused_where_they_cannot_be_right() -> None:
+def test_frozen_features_that_do_not_fit_the_other_inputs_are_refused() -> None:
     model = smallest_model()
     batch = random_batch(model.config)
     with pytest.raises(ValueError, match="call freeze_encoders"):
         model.frozen_features(**batch)
     model.freeze_encoders(1)
-    trunks = cut(model, batch)
+    features = with_frozen_features(model, batch)
     with pytest.raises(ValueError, match="labs_frozen stands in place of input_ids"):
-        model(**trunks, input_ids=batch["input_ids"], task="hf_diagnosis")
+        model(**features, input_ids=batch["input_ids"], task="hf_diagnosis")
     with pytest.raises(ValueError, match="echo_frozen .* needs view_mask"):
-        model(**{name: value for name, value in trunks.items() if name != "view_mask"}, task="hf_diagnosis")
+        model(**{name: value for name, value in features.items() if name != "view_mask"}, task="hf_diagnosis")
     with pytest.raises(ValueError, match="ecg_frozen has 3 rows, its mask says 4"):
-        model(**{**trunks, "ecg_frozen": trunks["ecg_frozen"][:3]}, task="hf_diagnosis")
+        model(**{**features, "ecg_frozen": features["ecg_frozen"][:3]}, task="hf_diagnosis")
     with pytest.raises(ValueError, match="layers are not run"):
-        model(**trunks, task="hf_diagnosis", output_hidden_states=True)
+        model(**features, task="hf_diagnosis", output_hidden_states=True)
 
 
 def test_another_text_encoder_can_be_cut_above_its_last_layer_only() -> None:
@@ -140,7 +142,7 @@ def test_another_text_encoder_can_be_cut_above_its_last_layer_only() -> None:
     with pytest.raises(ValueError, match=r"labs encoder \(roberta\) cannot be cut below its last 1 layers"):
         model.frozen_features(**batch)
     model.freeze_encoders(0)
-    whole, parts = model(**batch, task="hf_diagnosis"), model(**cut(model, batch), task="hf_diagnosis")
+    whole, parts = model(**batch, task="hf_diagnosis"), model(**with_frozen_features(model, batch), task="hf_diagnosis")
     assert torch.allclose(whole.logits, parts.logits, atol=1e-6)
 
 
@@ -200,7 +202,7 @@ def settings(
 
 @pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Loss of every training step from here on; the Trainer's own log rounds to four places."""
+    """Collect the loss of every training step, because the log of the Trainer rounds to four places."""
     seen: list[float] = []
     compute_loss = TgmmTrainer.compute_loss
 
@@ -225,15 +227,17 @@ def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
     print("largest difference:", max(abs(a - b) for a, b in zip(losses, uncached, strict=True)))
     assert losses == pytest.approx(uncached, abs=1e-5)
     for figure, bound in (("eval_loss", 1e-5), ("eval_score", 5e-3)):  # ranks: rounding may swap two patients
-        found = [[line[figure] for line in record["history"] if figure in line] for record in (plain, cached)]
-        assert len(found[0]) == 3 and found[1] == pytest.approx(found[0], abs=bound)
-    baselines = [
+        without, with_cache = (
+            [line[figure] for line in record["history"] if figure in line] for record in (plain, cached)
+        )
+        assert len(without) == 3 and with_cache == pytest.approx(without, abs=bound)
+    centers = [
         TgmmModel.from_pretrained(tmp_path / name).config.tasks["hf_risk"]["baseline_hazards"]["labs+ecg+echo"][
             "risk_center"
         ]
         for name in ("plain", "model")
     ]
-    assert baselines[1] == pytest.approx(baselines[0], abs=1e-4)
+    assert centers[1] == pytest.approx(centers[0], abs=1e-4)
 
 
 def test_mixed_precision_trains_from_a_half_precision_cache(
@@ -248,14 +252,19 @@ def test_mixed_precision_trains_from_a_half_precision_cache(
 
 def opened(
     prepared_dir: Path, start: Path, directory: Path, cell_dropout: float = 0.0, seed: int = 0, **cache: Any
-) -> tuple[TrunkCache, Any, Any, Any]:
-    """A cache, still empty, with the model, processor and rows that it is for."""
+) -> tuple[FrozenFeaturesCache, Any, Any, Any]:
+    """Open an empty cache, with its model, its processor and rows."""
     own = {"directory": str(directory / "cache"), **cache}
     run = settings(prepared_dir, start, directory / "model", own, cell_dropout=cell_dropout, seed=seed)
     prepared = load_prepared(prepared_dir)
     model, processor = build(run, prepared)
     model.freeze_encoders(1)
-    return TrunkCache.of(run, model, processor, "invented"), model, processor, prepared["test"].select(range(6))
+    return (
+        FrozenFeaturesCache.open(run, model, processor, "invented"),
+        model,
+        processor,
+        prepared["test"].select(range(6)),
+    )
 
 
 def tensor_names(path: Path) -> list[str]:
@@ -263,11 +272,11 @@ def tensor_names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def files(cache: TrunkCache) -> dict[Path, tuple[int, bytes]]:
+def files(cache: FrozenFeaturesCache) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache.directory.rglob("*.safetensors")}
 
 
-def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_only_missing_and_broken_files_are_computed_again(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     before = files(cache)
@@ -286,30 +295,34 @@ def test_only_what_is_missing_or_broken_is_computed_again(prepared_dir: Path, st
     assert not any(str(record) in str(path) for record in rows["id"] for path in after)  # names tell no id
 
 
-def test_cached_batches_are_what_the_model_says_of_the_rows(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_cached_batches_are_the_frozen_features_of_the_rows(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
     cache.fill(rows, model, processor, Accelerator(cpu=True))
     plain = TgmmCollator(processor, model.config, training=False)(list(rows))
-    cached = TrunkCollator(cache, processor, model.config, training=False)(list(rows.remove_columns(CONTENTS)))
+    cached = FrozenFeaturesCollator(cache, processor, model.config, training=False)(
+        list(rows.remove_columns(CACHED_COLUMNS))
+    )
     assert plain["id"] == cached["id"]
     assert all(torch.equal(plain[name], cached[name]) for name in MASKS)
     with torch.no_grad():
         expected = model.frozen_features(**{k: v for k, v in plain.items() if k not in ("labels", "id")})
     for name in ("ecg_frozen", "echo_frozen"):
         assert torch.allclose(cached[name], expected[name], atol=1e-5), name
-    there = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
-    assert torch.allclose(cached["labs_frozen"][there], expected["labs_frozen"][there], atol=1e-5)
-    few = TrunkCollator(cache, processor, model.config, training=True, max_views=1)(list(rows.remove_columns(CONTENTS)))
+    is_token = plain["attention_mask"][plain["attention_mask"].any(1)].bool()
+    assert torch.allclose(cached["labs_frozen"][is_token], expected["labs_frozen"][is_token], atol=1e-5)
+    few = FrozenFeaturesCollator(cache, processor, model.config, training=True, max_views=1)(
+        list(rows.remove_columns(CACHED_COLUMNS))
+    )
     assert len(few["echo_frozen"]) == few["view_mask"].sum() == plain["view_mask"].any(1).sum()
     row, view = few["view_mask"].nonzero()[0].tolist()
     place = int(plain["view_mask"].flatten()[: row * few["view_mask"].shape[1] + view].sum())
     assert torch.allclose(few["echo_frozen"][0], expected["echo_frozen"][place], atol=1e-5)
 
 
-def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
+def test_a_process_that_did_not_train_fills_the_cache_in_the_precision_of_the_run(
     prepared_dir: Path, start: Path, tmp_path: Path
 ) -> None:
-    found = []
+    batches = []
     for precision in ("float32", "bfloat16"):
         run = settings(
             prepared_dir, start, tmp_path / "model", {"directory": str(tmp_path / precision)}, precision=precision
@@ -318,14 +331,14 @@ def test_a_process_that_did_not_train_fills_the_cache_in_the_runs_precision(
         model, processor = build(run, prepared)
         AcceleratorState._reset_state(reset_partial_state=True)
         rows, collate = read_cached(run, model, processor, prepared["test"].select(range(2)), "invented")
-        found.append(collate([rows[0], rows[1]]))
+        batches.append(collate([rows[0], rows[1]]))
     AcceleratorState._reset_state(reset_partial_state=True)
-    full, half = (batch["ecg_frozen"] for batch in found)
+    full, half = (batch["ecg_frozen"] for batch in batches)
     assert not is_close(full, half)
     assert_close(full, half, rtol=0.1, atol=0.1)
 
 
-def test_several_variants_of_a_record_are_drawn_from(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
+def test_training_draws_from_several_variants_of_a_patient(prepared_dir: Path, start: Path, tmp_path: Path) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path, cell_dropout=0.5, variants=3)
     cache.fill(rows, model, processor, Accelerator(cpu=True), training=False)
     record = str(max((row for row in rows if any(row["ecg_mask"])), key=lambda row: len(row["labs"] or ""))["id"])
@@ -344,8 +357,8 @@ def test_several_variants_of_a_record_are_drawn_from(prepared_dir: Path, start: 
     again.fill(rows.select([5, 4, 3, 2, 1, 0]), model, processor, Accelerator(cpu=True))
     for name, value in again.load(record, None, window=2, text=2).items():
         assert torch.allclose(value, variants[2][name], atol=1e-5)  # whatever the order and the run's seed
-    collator = TrunkCollator(cache, processor, model.config, training=True, seed=1)
-    bare = list(rows.remove_columns(CONTENTS))
+    collator = FrozenFeaturesCollator(cache, processor, model.config, training=True, seed=1)
+    bare = list(rows.remove_columns(CACHED_COLUMNS))
     batches = [collator(bare) for _ in range(8)]
     assert 1 < len(torch.stack([batch["ecg_frozen"][0] for batch in batches]).flatten(1).unique(dim=0)) <= 3
     own = [rows.select([index for index, row in enumerate(bare) if str(row["id"]) == record])[0]]
@@ -361,7 +374,7 @@ def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
 
     def key(cache: Any = plain, data_hash: str = "invented", **optimisation: Any) -> Path:
         run = settings(prepared_dir, start, tmp_path / "model", cache, **optimisation)
-        return TrunkCache.of(run, model, processor, data_hash).path("a")
+        return FrozenFeaturesCache.open(run, model, processor, data_hash).path("a")
 
     same = cache.path("a")
     assert key(batch_size=1) == same
@@ -383,13 +396,15 @@ def test_other_weights_preprocessing_settings_or_versions_find_an_empty_cache(
         with monkeypatch.context() as patch:
             patch.setattr(module, "__version__", "0.0")
             assert key() != same
-    assert Path(trunk_cache.__file__) in trunk_cache.CODE
+    assert {Path(module.__file__) for module in (frozen_features_cache, frozen_features_key)} <= {
+        *frozen_features_key.CODE
+    }
     with torch.no_grad():
         model.echo_encoder.layers[0].fc1.bias[0] += 1e-6
     assert key() != same
 
 
-def test_half_precision_is_stored_as_such_and_refuses_what_it_cannot_hold(
+def test_half_precision_is_stored_and_refuses_numbers_that_are_too_large(
     prepared_dir: Path, start: Path, tmp_path: Path
 ) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path, dtype="float16")
@@ -404,7 +419,7 @@ def test_half_precision_is_stored_as_such_and_refuses_what_it_cannot_hold(
         cache.fill(rows, model, processor, Accelerator(cpu=True))
 
 
-def test_a_full_disk_leaves_what_is_there(
+def test_a_full_disk_leaves_the_finished_files(
     prepared_dir: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, model, processor, rows = opened(prepared_dir, start, tmp_path)
@@ -417,7 +432,7 @@ def test_a_full_disk_leaves_what_is_there(
         written.append(path)
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr(trunk_cache, "save_file", full)
+    monkeypatch.setattr(frozen_features_cache, "save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
         cache.fill(rows, model, processor, Accelerator(cpu=True))
     assert len(files(cache)) == 3 == len([path for path in cache.directory.rglob("*") if path.is_file()]) - 1
@@ -428,5 +443,7 @@ def test_a_cache_without_frozen_layers_is_refused(prepared_dir: Path, start: Pat
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, layers=None)
     with pytest.raises(ValueError, match="variants must be at least 1, got 0"):
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache", "variants": 0})
-    with pytest.raises(ValueError, match="one lab text of a record, the whole one: set data.cache.variants to 2"):
+    with pytest.raises(
+        ValueError, match=r"cell_dropout is 0\.3, but data.cache.variants is 1.*set data.cache.variants to 2"
+    ):
         settings(prepared_dir, start, tmp_path / "model", {"directory": "cache"}, cell_dropout=0.3)

@@ -1,4 +1,4 @@
-"""A grid of runs: what is done stays, what fails is reported, and the tables are those of the runs' own figures."""
+"""A grid of runs: finished runs stay, failed runs are reported, and the tables match the figures of the runs."""
 
 import json
 import shutil
@@ -19,11 +19,12 @@ from tgmm_hf.cli import app
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.metrics import ALL_AGREE
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSETS
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSET_NAMES
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.experiments import reproduce as module
-from tgmm_hf.experiments.reproduce import read_plan, reproduce
+from tgmm_hf.experiments.grid_plan import read_plan
+from tgmm_hf.experiments.reproduce import reproduce
 from tgmm_hf.reports.figures import differences_figure
 from tgmm_hf.utils.names import MODALITIES
 
@@ -50,22 +51,24 @@ shutil.copytree(source, directory / "evaluation")
 
 
 def invented_results(directory: Path, row: str, seed: int) -> None:
-    """An evaluation of 60 patients by a model whose scores are more or less noisy."""
+    """Write an evaluation of 60 patients by an invented model. The noise of its scores depends on the row."""
     patients = np.random.default_rng(0)
     n, noise = 60, 1.0 if row == "TGMM" else 2.0
     label, time, event = patients.random(n) < 0.5, patients.exponential(500, n) + 1, patients.random(n) < 0.6
     generator = np.random.default_rng([seed, len(row)])
     ids = np.array([f"p{i}" for i in range(n)])
     pieces = []
-    for subset in SUBSETS:
+    for subset in SUBSET_NAMES:
         score = label + noise * generator.normal(size=n)
         common = {"row": np.arange(n), "id": ids, "patient_id": ids, "subset": subset}
         probability, nothing = 1 / (1 + np.exp(-score)), np.full(n, np.nan)
         answers = {"probability": probability, "predicted": (probability > 0.5).astype(int)}
-        known = {"risk": nothing, "label": label * 1.0, "positive": label * 1.0, "time": nothing, "event": nothing}
-        pieces.append(pd.DataFrame({**common, "task": "hf_diagnosis", **answers, **known}))
-        known = {"risk": -np.log(time) + noise * generator.normal(size=n), "label": nothing, "positive": nothing}
-        pieces.append(pd.DataFrame({**common, "task": "hf_risk", **answers, **known, "time": time, "event": event * 1}))
+        outcome = {"risk": nothing, "label": label * 1.0, "positive": label * 1.0, "time": nothing, "event": nothing}
+        pieces.append(pd.DataFrame({**common, "task": "hf_diagnosis", **answers, **outcome}))
+        outcome = {"risk": -np.log(time) + noise * generator.normal(size=n), "label": nothing, "positive": nothing}
+        pieces.append(
+            pd.DataFrame({**common, "task": "hf_risk", **answers, **outcome, "time": time, "event": event * 1})
+        )
     embeds = {name: generator.normal(size=(n, 4)).astype(np.float32) for name in ("labs", "ecg", "echo")}
     everyone = {name: np.ones(n, bool) for name in embeds}
     predictions = Predictions(pd.concat(pieces, ignore_index=True), embeds, everyone, ids, ids)
@@ -90,17 +93,17 @@ def write_plan(directory: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def stubbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory where a run copies what was invented for it, and writes its name down."""
+    """Make a directory in which a run copies its invented evaluation and writes down its name."""
     for row in ("TGMM", "Mean-Cat", "linear"):
         for seed in (0, 1):
             invented_results(tmp_path / "results" / row / f"seed{seed}", row, seed)
     stub = STUB.format(log=str(tmp_path / "ran.txt"), results=str(tmp_path / "results"))
-    monkeypatch.setattr(module, "child_command", lambda spec: [sys.executable, "-c", stub, str(spec)])
+    monkeypatch.setattr(module, "run_command", lambda spec: [sys.executable, "-c", stub, str(spec)])
     return tmp_path
 
 
 def ran(directory: Path) -> list[str]:
-    """Which runs were started since the last look."""
+    """List the runs that were started since the last call."""
     lines = sorted((directory / "ran.txt").read_text().splitlines()) if (directory / "ran.txt").is_file() else []
     (directory / "ran.txt").unlink(missing_ok=True)
     return lines
@@ -171,9 +174,9 @@ def test_tables_are_means_and_deviations_of_the_runs(stubbed: Path) -> None:
 
 def test_differences_are_paired_means_over_seeds(stubbed: Path) -> None:
     record = reproduce(write_plan(stubbed), progress=False)
-    found = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
-    assert len(found) == 2 * len(SUBSETS) * 2
-    entry = found["hf_diagnosis", "labs+ecg", "Mean-Cat"]
+    entries = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
+    assert len(entries) == 2 * len(SUBSET_NAMES) * 2
+    entry = entries["hf_diagnosis", "labs+ecg", "Mean-Cat"]
     tables = {
         (row, seed): pd.read_parquet(stubbed / "results" / row / f"seed{seed}" / "predictions.parquet").query(
             "task == 'hf_diagnosis' and subset == 'labs+ecg'"
@@ -190,25 +193,25 @@ def test_differences_are_paired_means_over_seeds(stubbed: Path) -> None:
     p = delong_test(*scores, first[0]["positive"].to_numpy(), first[0]["patient_id"]).p
     assert entry["delong_p"] == pytest.approx(p)
     assert entry["delong_p"] <= entry["delong_p_holm"] <= 1
-    assert "delong_p" not in found["hf_risk", "labs", "linear"]
+    assert "delong_p" not in entries["hf_risk", "labs", "linear"]
 
 
-def test_combinations_are_compared_within_the_first_row(stubbed: Path) -> None:
+def test_subsets_are_compared_within_the_first_row(stubbed: Path) -> None:
     record = reproduce(write_plan(stubbed), progress=False)
-    found = {(e["task"], e["subset"]): e for e in record["combinations"]}
-    assert set(found) == {(task, subset) for task in ("hf_diagnosis", "hf_risk") for subset in SUBSETS[:-1]}
+    entries = {(e["task"], e["subset"]): e for e in record["combinations"]}
+    assert set(entries) == {(task, subset) for task in ("hf_diagnosis", "hf_risk") for subset in SUBSET_NAMES[:-1]}
     metrics = [
         json.loads((stubbed / f"results/TGMM/seed{seed}/metrics.json").read_text())["hf_risk"] for seed in (0, 1)
     ]
-    by_hand = statistics.fmean(each[SUBSETS[-1]]["c_index"] - each["ecg"]["c_index"] for each in metrics)
-    assert found["hf_risk", "ecg"]["difference"] == pytest.approx(by_hand, abs=1e-9)
+    by_hand = statistics.fmean(each[SUBSET_NAMES[-1]]["c_index"] - each["ecg"]["c_index"] for each in metrics)
+    assert entries["hf_risk", "ecg"]["difference"] == pytest.approx(by_hand, abs=1e-9)
 
 
 def test_the_distance_to_the_optimum_is_paired_too(stubbed: Path) -> None:
     table = pd.read_parquet(stubbed / "results/TGMM/seed0/predictions.parquet").query("task == 'hf_diagnosis'")
     truth = pd.DataFrame({"id": table["id"].unique()})
     best = table.drop_duplicates("id").set_index("id")["label"].reindex(truth["id"]).to_numpy()
-    for subset in SUBSETS:
+    for subset in SUBSET_NAMES:
         truth[f"posterior.{subset}"], truth[f"risk.{subset}"] = best, 0.5
     truth.to_parquet(stubbed / "truth.parquet")
     (stubbed / "bayes.json").write_text("{}")
@@ -224,7 +227,7 @@ def test_the_distance_to_the_optimum_is_paired_too(stubbed: Path) -> None:
     assert "delong_p" not in entry
 
 
-def test_a_small_grid_says_so_and_names_cases_and_seeds(stubbed: Path) -> None:
+def test_a_small_grid_is_warned_about_and_names_cases_and_seeds(stubbed: Path) -> None:
     shutil.rmtree(stubbed / "results/Mean-Cat/seed0")  # that run fails
     printed = CliRunner().invoke(app, ["reproduce", str(write_plan(stubbed))])
     record = json.loads((stubbed / "out/reproduce.json").read_text())
@@ -241,12 +244,12 @@ def test_a_small_grid_says_so_and_names_cases_and_seeds(stubbed: Path) -> None:
         for seed in (0, 1)
         if (path := stubbed / f"results/{row}/seed{seed}/metrics.json").is_file()
     }
-    found = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
+    entries = {(e["task"], e["subset"], e["row"]): e for e in record["differences"]}
     differences = pd.read_csv(stubbed / "out/tables/differences.csv", dtype=str).set_index("TGMM minus")
     rows = differences.query("Task == 'hf_diagnosis' and Modalities == 'Lab'")
     for row, seeds in (("Mean-Cat", [1]), ("linear", [0, 1])):
         by_hand = [aucs["TGMM", seed] - aucs[row, seed] for seed in seeds]
-        entry = found["hf_diagnosis", "labs", row]
+        entry = entries["hf_diagnosis", "labs", row]
         assert entry["by_seed"] == pytest.approx(by_hand, abs=1e-9) and entry["positives"] == positives
         cells = rows.loc[row, ["n", "positives or events", "seeds", "by seed"]].tolist()
         shown = [", ".join(texts) for texts in ([str(s) for s in seeds], [f"{value:+.3f}" for value in by_hand])]
@@ -257,16 +260,16 @@ def test_a_small_grid_says_so_and_names_cases_and_seeds(stubbed: Path) -> None:
 
 
 def test_a_difference_without_interval_is_a_hollow_mark_with_the_reason() -> None:
-    known = {"row": "Mean-Cat", "difference": -0.1, "difference_ci": [-0.2, 0.0]}
-    unknown = {"row": "linear", "difference": 0.0, "difference_ci": None, "difference_missing": ALL_AGREE}
-    axes = differences_figure([known, unknown], "auc", "TGMM", "dx").axes[0]
+    certain = {"row": "Mean-Cat", "difference": -0.1, "difference_ci": [-0.2, 0.0]}
+    uncertain = {"row": "linear", "difference": 0.0, "difference_ci": None, "difference_missing": ALL_AGREE}
+    axes = differences_figure([certain, uncertain], "auc", "TGMM", "dx").axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [
         "Mean-Cat",
         "linear\n(no interval: resamples agree)",
     ]
     marks = [line.get_fillstyle() for line in axes.lines if line.get_marker() == "o"]
     assert marks == ["full", "none"] and axes.get_xlabel().endswith("95 % interval (patients)")
-    assert "interval" not in differences_figure([unknown], "auc", "TGMM", "dx").axes[0].get_xlabel()
+    assert "interval" not in differences_figure([uncertain], "auc", "TGMM", "dx").axes[0].get_xlabel()
 
 
 @pytest.mark.parametrize(
@@ -290,10 +293,10 @@ def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path: Path, changes: d
 def test_a_run_is_the_base_with_the_settings_of_plan_and_row(tmp_path: Path) -> None:
     _, runs = read_plan(write_plan(tmp_path, overrides={"optimisation.epochs": 3}))
     assert [(run.row, run.seed) for run in runs] == [(row, seed) for seed in (0, 1) for row in ROWS]
-    told = next(run for run in runs if (run.row, run.seed) == ("Mean-Cat", 1)).spec["run"]
-    assert told["model"]["overrides"] == {"fusion": "concat"}
-    assert (told["seed"], told["optimisation"]["epochs"]) == (1, 3)
-    assert told["output"] == str(tmp_path / "out/runs/Mean-Cat/seed1/model")
+    settings = next(run for run in runs if (run.row, run.seed) == ("Mean-Cat", 1)).spec["run"]
+    assert settings["model"]["overrides"] == {"fusion": "concat"}
+    assert (settings["seed"], settings["optimisation"]["epochs"]) == (1, 3)
+    assert settings["output"] == str(tmp_path / "out/runs/Mean-Cat/seed1/model")
     assert len({run.fingerprint for run in runs}) == len(runs)
 
 
@@ -339,4 +342,4 @@ def test_a_grid_of_two_fusions_and_two_seeds(prepared_dir: Path, tmp_path: Path)
     assert len({run["weights"] for run in record["runs"]}) == 4
     table = pd.read_csv(tmp_path / "out/tables/table2.csv")
     assert list(table["Model"]) == ["TGMM", "Mean-Cat"] * 3
-    assert reproduce(plan, progress=False)["runs"] == record["runs"]  # seconds too: nothing ran again
+    assert reproduce(plan, progress=False)["runs"] == record["runs"]  # also the seconds, because nothing ran again

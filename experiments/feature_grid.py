@@ -1,24 +1,22 @@
-"""Tables 2, 3, 5 and 6 behind the encoders: fusions, components and our own choices, trained on known evidence.
+"""Tables 2, 3, 5 and 6 without encoders: fusions, components and our own choices, trained on known evidence.
 
-    python benchmarks/feature_grid.py --out docs/results/features --workers 2
+    python experiments/feature_grid.py --out docs/results/features --workers 2
 
-As `fusion_tokens.py`: no encoders, the evidence of synthetic patients in their tokens' place, so that thousands of test
-patients cost nothing to render. Each run trains on 1,089 patients of its own seed, all of them are tested on the same
-5,000 others, drawn with a seed that served no choice (40,000; the number of epochs was chosen on another one,
-10,000, which `fusion_tokens.py` uses). A run that is there is not run again, whatever has changed in the model's code
-since: name other --runs then. Writes tables, figures, results.json and, below --runs, every run's metrics.json and
-predictions.
+As in `fusion_tokens.py`, the evidence of synthetic patients takes the place of the encoders' tokens, because rendering
+thousands of test patients would take too long. Each run trains on 1,089 patients, drawn with its own seed. All runs are
+tested on the same 5,000 patients. Their seed (40,000) was not used for any choice. The number of epochs was chosen on
+the patients of `fusion_tokens.py` (seed 10,000).
+
+A finished run is not run again, even if the code of the model has changed since. Name another --runs then. The script
+writes tables, figures and results.json to --out, and metrics.json and predictions of every run below --runs.
 """
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +25,22 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from fusion_tokens import encode, features, targets, train
+from tiny_training import write
 
 from tgmm_hf import TgmmModel
 from tgmm_hf.cohorts.synthetic import bayes, evidence
 from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import as_csv
-from tgmm_hf.experiments import runs as grids
-from tgmm_hf.utils.files import write_json
+from tgmm_hf.experiments.grid_figures import (
+    collect_figures,
+    differences_between_rows,
+    differences_between_subsets,
+    read_metrics,
+)
+from tgmm_hf.experiments.grid_tables import grid_tables, row_difference_table, subset_difference_table, write_figures
+from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.versions import package_versions
 
 TEST, POPULATION, EPOCHS, BOOTSTRAP = 5000, 40_000, 6, 1000
 TASKS = ("hf_diagnosis", "hf_risk", "retrieval")
@@ -57,29 +63,32 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def told(row: str) -> dict[str, Any]:
-    """What a run depends on: one of other settings is run anew."""
+def settings_of(row: str) -> dict[str, Any]:
+    """Collect the settings of a run. A run with other settings is run anew."""
     return {"test": TEST, "population": POPULATION, "epochs": EPOCHS, "settings": ROWS[row]}
 
 
 def is_done(row: str, directory: Path) -> bool:
+    """Tell whether a directory holds a finished run with the present settings."""
     path = directory / "metrics.json"
-    return path.is_file() and json.loads(path.read_text()).get("told") == told(row)
+    return path.is_file() and read_json(path).get("told") == settings_of(row)
 
 
-class Behind:
-    """What `collect_predictions` asks of a model, with evidence in place of the encoders."""
+class ModelWithoutEncoders:
+    """A model for `collect_predictions` that takes evidence in place of the encoders' tokens."""
 
     def __init__(self, model: TgmmModel) -> None:
         self.model, self.config, self.device = model, model.config, model.device
-        self.answer, self.eval, self.train, self.training = model.answer, model.eval, model.train, False
+        self.answer, self.answer_subsets = model.answer, model.answer_subsets
+        self.eval, self.train, self.training = model.eval, model.train, False
 
     def encode(self, **tokens: torch.Tensor) -> Any:
+        """Do what `TgmmModel.encode` does after the encoders."""
         return encode(self.model, tokens)
 
 
 def run_one(row: str, seed: int, directory: Path) -> None:
-    """Train and score one run; writes predictions.parquet, then metrics.json."""
+    """Train and score one run. Write predictions.parquet, then metrics.json."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     model = train(seed, EPOCHS, TASKS, **ROWS[row])
@@ -97,15 +106,15 @@ def run_one(row: str, seed: int, directory: Path) -> None:
         }
 
     dataset = Dataset.from_dict({"id": ids, "patient_id": ids, "index": list(range(TEST))})
-    predictions = collect_predictions(Behind(model), dataset, collate, batch_size=250, progress=False)
+    predictions = collect_predictions(ModelWithoutEncoders(model), dataset, collate, batch_size=250, progress=False)
     metrics = {
         "row": row,
         "training_seed": seed,
-        "told": told(row),
+        "told": settings_of(row),
         "seconds": round(seconds, 1),
         "parameters_behind_encoders": sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name),
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
-        **compute_metrics(predictions, model.config.tasks, replicates=200),
+        **compute_metrics(predictions, model.config.tasks or {}, replicates=200),
     }
     directory.mkdir(parents=True, exist_ok=True)
     predictions.table.to_parquet(directory / "predictions.parquet", index=False)
@@ -113,7 +122,7 @@ def run_one(row: str, seed: int, directory: Path) -> None:
 
 
 def optimum() -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Best reachable scores by patient, and the figures they give."""
+    """Compute the best reachable scores of each patient, and their figures."""
     table = evidence.draw(np.random.default_rng(POPULATION), TEST, evidence.EVIDENCE["default"])
     reference = bayes.references(table, "default")
     columns = {f"posterior.{name}": scores for name, scores in reference.posterior.items()}
@@ -123,28 +132,28 @@ def optimum() -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def summarise(directories: dict[str, dict[int, Path]], out: Path) -> None:
+    """Write the tables, figures and results.json of finished runs."""
     truth, best = optimum()
-    metrics = grids.read_metrics(directories)
-    figures = grids.collect_figures(metrics)
-    # tables 5 and 6 are of fusions and components; the other rows are in differences.csv
+    metrics = read_metrics(directories)
+    figures = collect_figures(metrics)
+    # tables 5 and 6 compare fusions and components; the other rows are in differences.csv
     components = {
         row: next(iter(seeds.values()))["components"]
         for row, seeds in metrics.items()
         if set(ROWS[row]) <= {"fusion", "guidance", "response"}
     }
-    differences = grids.paired_differences(directories, truth, bootstrap=BOOTSTRAP)
-    combinations = grids.combination_differences(directories, bootstrap=BOOTSTRAP)
-    tables = dict(grids.grid_tables(figures, components))
-    tables["differences"] = grids.difference_table(differences, next(iter(directories)))
-    tables["combinations"] = grids.combination_table(combinations)
-    grids.write_figures(differences, next(iter(directories)), out / "figures")
-    (out / "tables").mkdir(parents=True, exist_ok=True)
+    differences = differences_between_rows(directories, truth, bootstrap=BOOTSTRAP)
+    combinations = differences_between_subsets(directories, bootstrap=BOOTSTRAP)
+    tables = dict(grid_tables(figures, components))
+    tables["differences"] = row_difference_table(differences, next(iter(directories)))
+    tables["combinations"] = subset_difference_table(combinations)
+    write_figures(differences, next(iter(directories)), out / "figures")
     for name, (header, rows) in tables.items():
-        (out / "tables" / f"{name}.csv").write_text(as_csv(header, rows))
-    packages = ("tgmm-hf", "torch", "transformers", "numpy")
-    record = {
+        with whole_file(out / "tables" / f"{name}.csv") as building:
+            building.write_text(as_csv(header, rows))
+    results = {
         "settings": {"test": TEST, "population": POPULATION, "epochs": EPOCHS, "rows": ROWS, "bootstrap": BOOTSTRAP},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": package_versions(),
         "runs": [
             {name: of_seed[name] for name in ("row", "training_seed", "seconds", "parameters_behind_encoders")}
             for seeds in metrics.values()
@@ -155,16 +164,17 @@ def summarise(directories: dict[str, dict[int, Path]], out: Path) -> None:
         "differences": differences,
         "combinations": combinations,
     }
-    write_json(out / "results.json", record)
+    write_json(out / "results.json", results)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=Path("grid/features"), help="where the runs lie")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--workers", type=int, default=1)
+    """Run the grid and write its tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="directory of tables and figures")
+    parser.add_argument("--runs", type=Path, default=Path("grid/features"), help="directory of the runs")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows of the tables (default all)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at the same time (default 1)")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -180,15 +190,15 @@ def main() -> None:
             command = [sys.executable, __file__, "--out", str(arguments.out), "--runs", str(arguments.runs)]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run([*command, "--one", row, str(seed)], check=True, env=environment)
-        entry = json.loads((directories[row][seed] / "metrics.json").read_text())
-        print(f"{row}, seed {seed}: AUC {entry['hf_diagnosis']['labs+ecg+echo']['auc']:.3f}", flush=True)
+        entry = read_json(directories[row][seed] / "metrics.json")
+        write(f"{row}, seed {seed}: AUC {entry['hf_diagnosis']['labs+ecg+echo']['auc']:.3f}")
 
     with ThreadPoolExecutor(arguments.workers) as pool:
         list(
             pool.map(lambda job: execute(*job), [(row, seed) for seed in range(arguments.seeds) for row in directories])
         )
     summarise(directories, arguments.out)
-    print(arguments.out / "tables")
+    write(str(arguments.out / "tables"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A search over settings: seeded, resumed after a kill, failing settings reported, its best one ready to be trained."""
+"""A search over settings: it is seeded, resumes after a kill, reports failing settings and writes the best ones."""
 
 import csv
 import json
@@ -13,10 +13,12 @@ from closeness import assert_close
 
 from tgmm_hf.cli import main
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.experiments.search import read_search, search
+from tgmm_hf.experiments.search import search
+from tgmm_hf.experiments.search_plan import read_search
 from tgmm_hf.training.arguments import read_arguments
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build, train
+from tgmm_hf.training.starting_model import build
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
@@ -29,7 +31,7 @@ SETTINGS = {
 
 
 class Killed(BaseException):
-    """Stands for what nothing catches."""
+    """An exception that nothing catches."""
 
 
 def write_plan(directory: Path, data: Path, **changes: Any) -> Path:
@@ -54,12 +56,12 @@ def trials(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def done(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Plan and record of a search that nothing disturbed."""
+    """Return plan and results of a search that was not stopped."""
     plan = write_plan(tmp_path_factory.mktemp("search"), prepared_dir)
     return plan, search(plan)
 
 
-def test_the_best_trial_is_what_its_configuration_trains(done: tuple[Path, dict[str, Any]]) -> None:
+def test_training_the_best_configuration_gives_the_score_of_its_trial(done: tuple[Path, dict[str, Any]]) -> None:
     plan, record = done
     out = plan.parent / "out"
     assert json.loads((out / "search.json").read_text()) == record
@@ -78,12 +80,12 @@ def test_the_best_trial_is_what_its_configuration_trains(done: tuple[Path, dict[
     assert run.output == str(out / "best")
     trained = train(run)
     kept = next(line for line in trained["history"] if line.get("eval_score") == trained["kept_metric"]["score"])
-    # the search weighs the tasks as the base does, 1 and 1, and not as the trial
+    # the search uses the task weights of the base, 1 and 1, not those of the trial
     assert_close((kept["eval_hf_diagnosis_score"] + kept["eval_hf_risk_score"]) / 2, record["best"]["score"])
 
 
 @pytest.mark.parametrize("evaluation", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(
+def test_a_killed_search_continues_with_the_same_trials(
     evaluation: int,
     done: tuple[Path, dict[str, Any]],
     prepared_dir: Path,
@@ -131,7 +133,7 @@ def test_more_trials_continue_a_search_and_other_settings_are_refused(
 
 
 @pytest.mark.slow
-def test_frozen_layers_come_from_the_cache_of_each_number_of_them(prepared_dir: Path, tmp_path: Path) -> None:
+def test_each_number_of_frozen_layers_has_its_own_cache(prepared_dir: Path, tmp_path: Path) -> None:
     plan = write_plan(tmp_path, prepared_dir)
     start = read_arguments(tmp_path / "base.yaml")
     save_repository(*build(start, load_prepared(prepared_dir)), tmp_path / "start")
@@ -153,7 +155,7 @@ def test_frozen_layers_come_from_the_cache_of_each_number_of_them(prepared_dir: 
 def test_settings_that_fail_end_their_trial_and_not_the_search(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A warm-up goes with the cosine schedule alone; a loss that is not finite is what a high learning rate brings."""
+    """A warm-up needs the cosine schedule. A high learning rate gives a loss that is not finite."""
     settings = {
         "optimisation.schedule": {"choices": ["plateau", "cosine"]},
         "optimisation.warmup_fraction": {"choices": [0.0, 0.5]},
@@ -190,11 +192,11 @@ def test_settings_that_fail_end_their_trial_and_not_the_search(
         overrides=overrides,
         settings={"optimisation.learning_rate": {"low": 0.1, "high": 0.2}},
     )
-    with pytest.raises(ValueError, match="None of 2 trials came to its end: FloatingPointError: The loss is nan"):
+    with pytest.raises(ValueError, match="None of 2 trials .*FloatingPointError: The loss is nan"):
         search(always)
 
 
-def test_a_file_that_cannot_be_read_is_no_fault_of_the_settings(
+def test_an_unreadable_file_ends_the_search_and_not_the_trial(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: TgmmTrainer, *args: Any, **kwargs: Any) -> Any:
@@ -236,21 +238,21 @@ def test_a_wrong_plan_is_refused_before_the_first_trial(tmp_path: Path, changes:
         read_search(write_plan(tmp_path, tmp_path, **changes))
 
 
-def test_whole_numbers_are_tried_where_the_setting_is_one(tmp_path: Path) -> None:
+def test_whole_numbers_are_tried_for_settings_that_are_whole(tmp_path: Path) -> None:
     settings = {
         "optimisation.epochs": {"low": 2, "high": 30},
-        "optimisation.weight_decay": {"low": 0, "high": 1},  # a decimal number, however its ends are written
+        "optimisation.weight_decay": {"low": 0, "high": 1},  # a decimal number, although its ends are whole
         "model.overrides.num_fusion_tokens": {"low": 1, "high": 4},
     }
-    found = read_search(write_plan(tmp_path, tmp_path, settings=settings))
-    drawn = [found.suggest(trial) for trial in (optuna.create_study().ask() for _ in range(3))]
+    plan = read_search(write_plan(tmp_path, tmp_path, settings=settings))
+    drawn = [plan.suggest(trial) for trial in (optuna.create_study().ask() for _ in range(3))]
     for settings in drawn:
         assert isinstance(settings["optimisation.epochs"], int) and 2 <= settings["optimisation.epochs"] <= 30
         assert 0 < settings["optimisation.weight_decay"] < 1
         assert isinstance(settings["model.overrides.num_fusion_tokens"], int)
 
 
-def test_without_the_extra_a_sentence_says_what_to_install(
+def test_without_the_extra_an_error_says_what_to_install(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)

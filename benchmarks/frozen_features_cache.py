@@ -1,52 +1,56 @@
-"""An epoch from the cache of frozen trunks against one without it, at the paper's size, both measured in this run.
+"""An epoch with the cache of frozen features against an epoch without it, both measured in this run.
 
-    python benchmarks/trunk_cache.py --patients 8 --views 9 --batch-size 4
+    python benchmarks/frozen_features_cache.py --patients 8 --views 9 --batch-size 4
 
-Random weights, invented patients, on this CPU; nine views are what a patient of the synthetic cohort has on average.
-An epoch is what training does with batches that are decoded already: forward, loss of all three tasks, backward,
-Adafactor, once over the patients; from the cache, reading its files too. Prints, for two trained layers an encoder and
-for none, seconds (CPU time of this process) without and with the cache, their ratio, the seconds that filling took
-once, and how far the losses of the epoch differ.
+The weights are random and the patients are invented. A patient of the synthetic cohort has nine views on average. An
+epoch is one pass over decoded batches: forward, loss of all three tasks, backward, Adafactor. With the cache, it also
+reads the files of the cache. For two trained layers per encoder and for none, the script prints the seconds (CPU time
+of this process) without and with the cache, their ratio, the seconds of filling the cache once, and the largest
+difference of a loss.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from measuring import argument_parser, write
 from tqdm import tqdm
 
 from tgmm_hf import TgmmConfig, TgmmModel
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
-from tgmm_hf.training.frozen_features_cache import TrunkCache
+from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
 
 Batch = dict[str, torch.Tensor]
 
 
 def patient(config: TgmmConfig, views: int, seed: int) -> Batch:
+    """Invent the inputs of one patient."""
     generator = torch.Generator().manual_seed(seed)
-    echo = config.echo_config
+    echo: Any = config.echo_config
+    ecg: Any = config.ecg_config
     clips = torch.zeros(1, config.num_views, echo.num_frames, 3, echo.image_size, echo.image_size)
     clips[:, :views] = torch.randn(1, views, *clips.shape[2:], generator=generator)
     return {
         "input_ids": torch.randint(1000, 20_000, (1, 512), generator=generator),
         "attention_mask": torch.ones(1, 512, dtype=torch.long),
-        "ecg_values": torch.randn(1, config.ecg_config.num_leads, config.ecg_config.seq_length, generator=generator),
-        "ecg_mask": torch.ones(1, config.ecg_config.num_leads, dtype=torch.bool),
+        "ecg_values": torch.randn(1, ecg.num_leads, ecg.seq_length, generator=generator),
+        "ecg_mask": torch.ones(1, ecg.num_leads, dtype=torch.bool),
         "pixel_values_videos": clips,
         "view_mask": torch.arange(config.num_views)[None] < views,
     }
 
 
 def joined(patients: Iterable[Batch]) -> Batch:
+    """Put patients into one batch."""
     patients = list(patients)
     return {name: torch.cat([one[name] for one in patients]) for name in patients[0]}
 
 
 def labels(size: int) -> dict[str, Batch]:
+    """Invent the labels of a batch."""
     number = torch.arange(size)
     return {
         "hf_diagnosis": {"label": number % 2},
@@ -56,7 +60,7 @@ def labels(size: int) -> dict[str, Batch]:
 
 
 def epoch(model: TgmmModel, batches: Iterable[Batch]) -> tuple[float, list[float]]:
-    """CPU seconds and losses of one epoch; what it changes is put back afterwards."""
+    """Measure CPU seconds and losses of one epoch. Weights and buffers are restored afterwards."""
     trained = [p for p in model.parameters() if p.requires_grad]
     changed = [*trained, *model.buffers()]
     before = [tensor.detach().clone() for tensor in changed]
@@ -65,7 +69,7 @@ def epoch(model: TgmmModel, batches: Iterable[Batch]) -> tuple[float, list[float
     torch.manual_seed(0)
     losses, start = [], time.process_time()
     for batch in batches:
-        output = model(**batch, task=list(model.config.tasks), labels=labels(len(batch["view_mask"])))
+        output = model(**batch, task=list(model.config.tasks or ()), labels=labels(len(batch["view_mask"])))
         output.loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -77,21 +81,23 @@ def epoch(model: TgmmModel, batches: Iterable[Batch]) -> tuple[float, list[float
     return seconds, losses
 
 
-def from_cache(cache: TrunkCache, patients: list[Batch], size: int) -> Iterable[Batch]:
+def from_cache(cache: FrozenFeaturesCache, patients: list[Batch], size: int) -> Iterable[Batch]:
+    """Read batches of this size from the cache."""
     for first in range(0, len(patients), size):
-        found = [cache.load(str(index), None) for index in range(first, min(first + size, len(patients)))]
+        features = [cache.load(str(index), None) for index in range(first, min(first + size, len(patients)))]
         masks = joined(patients[first : first + size])
         yield {
-            "labs_frozen": torch.stack([one["labs"] for one in found]),
-            "ecg_frozen": torch.stack([one["ecg"] for one in found]),
-            "echo_frozen": torch.cat([one["echo"] for one in found]),
+            "labs_frozen": torch.stack([one["labs"] for one in features]),
+            "ecg_frozen": torch.stack([one["ecg"] for one in features]),
+            "echo_frozen": torch.cat([one["echo"] for one in features]),
             **{name: masks[name] for name in ("attention_mask", "ecg_mask", "view_mask")},
         }
 
 
 def measure(model: TgmmModel, patients: list[Batch], size: int, layers: int, directory: Path) -> dict[str, float]:
+    """Measure filling the cache, an epoch with it and an epoch without it."""
     model.freeze_encoders(layers)
-    cache = TrunkCache(directory, f"{layers} layers", torch.float32)
+    cache = FrozenFeaturesCache(directory, f"{layers} layers", torch.float32)
     start = time.process_time()
     with torch.inference_mode():
         model.eval()
@@ -113,11 +119,12 @@ def measure(model: TgmmModel, patients: list[Batch], size: int, layers: int, dir
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=["tiny", "paper"], default="paper")
-    parser.add_argument("--patients", type=int, default=8)
-    parser.add_argument("--views", type=int, default=9)
-    parser.add_argument("--batch-size", type=int, default=4)
+    """Measure two numbers of trained layers and print the result."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--size", choices=["tiny", "paper"], default="paper", help="size of the model (default paper)")
+    parser.add_argument("--patients", type=int, default=8, help="number of patients (default 8)")
+    parser.add_argument("--views", type=int, default=9, help="views per patient (default 9)")
+    parser.add_argument("--batch-size", type=int, default=4, help="patients per batch (default 4)")
     arguments = parser.parse_args()
     config = TgmmConfig()
     if arguments.size == "tiny":
@@ -132,8 +139,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             measured = measure(model, patients, arguments.batch_size, layers, Path(directory))
             result[f"{layers} trained layers"] = measured
-            print(json.dumps(measured), flush=True)
-    print(json.dumps(result, indent=2))
+            write(measured)
+    write(result, indent=2)
 
 
 if __name__ == "__main__":
