@@ -22,7 +22,7 @@ from .configuration_tgmm import TgmmConfig, encoder_config
 from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
-from .inputs.lab_text import SEPARATOR, LabsText, gender_of, read_cells
+from .inputs.lab_text import SEPARATOR, LabCell, LabsText, gender_of, read_cells
 from .utils.errors import InputRefusedError, is_refusal
 from .utils.hub_code import HubCode
 from .utils.names import LEADS, VIEWS
@@ -223,6 +223,16 @@ class TgmmProcessor(HubCode, ProcessorMixin):
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
         cells, result = read_cells(row)
+        return self.cells_text(cells, result)
+
+    def cells_text(self, cells: list[LabCell], result: LabsText | None = None) -> LabsText:
+        """Write the text of parsed cells.
+
+        Args:
+            cells: cells in the order of the text, from `read_cells` or from prepared data.
+            result: what `read_cells` reported about the cells; it is completed and returned.
+        """
+        result = LabsText() if result is None else result
         gender = gender_of(cells)
         sentences = [cell.sentence(self.labs_object, gender, self.labs_flags) for cell in cells]
         kept = self._fitting(sentences)

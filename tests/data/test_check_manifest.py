@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cohort_files import cohort_rows, write_manifest
+from cohort_files import cohort_rows, write_table
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
@@ -30,7 +30,7 @@ def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
     rows = cohort_rows(6)
     for row in rows:
         row["labs.Potassium"], row["labs.shoe size"], row["ward"] = 140, 43, "B2"
-    path = write_manifest(tmp_path / "cohort.csv", rows)
+    path = write_table(tmp_path / "cohort.csv", rows)
     report = check_manifest(path)
     assert report["missing_files"]["number"] == 4 + 8
     assert {"row": 1, "file": "ecg/0.hea"} in report["missing_files"]["examples"]
@@ -43,7 +43,7 @@ def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
 
 def test_a_table_to_predict(cohort: Path, tmp_path: Path) -> None:
     row = {"id": "a", "labs.age": 71, "ecg_path": "ecg/0", "label.hf_diagnosis": "unknown"}
-    path = write_manifest(tmp_path / "cohort.csv", [row])
+    path = write_table(tmp_path / "cohort.csv", [row])
     command = ["check-manifest", str(path), "--root", str(cohort)]
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code != 0 and "missing column(s) patient_id, split" in str(refused.exception)
@@ -55,7 +55,7 @@ def test_a_table_to_predict(cohort: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ecg/0", "ecg/0.hea", "ecg/0.dat"])
 def test_a_record_may_be_named_with_its_suffix(cohort: Path, tmp_path: Path, name: str) -> None:
     row = cohort_rows(1)[0] | {"ecg_path": name, "echo_paths": "", "echo_views": ""}
-    report = check_manifest(write_manifest(tmp_path / "cohort.csv", [row]), root=cohort)
+    report = check_manifest(write_table(tmp_path / "cohort.csv", [row]), root=cohort)
     assert report["missing_files"]["number"] == 0
 
 

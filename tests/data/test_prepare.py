@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cohort_files import FRAMES, SIZE, cohort_rows, write_clip, write_ecg, write_manifest
+from cohort_files import FRAMES, SIZE, cohort_rows, write_clip, write_ecg, write_table
 from datasets import load_dataset
 from tiny_models import tiny_tokenizer
 
@@ -28,12 +28,14 @@ from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data import engines as engines_module
 from tgmm_hf.data import prepare as prepare_module
 from tgmm_hf.data import shards as shards_module
-from tgmm_hf.data.builder import RecordPreparer, TgmmCohort
+from tgmm_hf.data.admissions import AdmissionPreparer
+from tgmm_hf.data.builder import TgmmCohort
 from tgmm_hf.data.export import export_parquet
-from tgmm_hf.data.manifest import ManifestError, read_manifest
+from tgmm_hf.data.manifest import CohortTableError, read_cohort_table
 from tgmm_hf.data.prepare import dry_run, load_prepared, prepare
 from tgmm_hf.hub.push import NotForTheHubError, push_cohort
 from tgmm_hf.processing_tgmm import default_processor
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 
@@ -144,19 +146,19 @@ def test_file_is_not_much_larger_than_its_pixels(prepared):
 
 def test_size_is_printed_before_the_first_record_and_no_content_at_all(cohort, processor, tmp_path, monkeypatch, capfd):
     printed = []
-    genuine = RecordPreparer.prepare
+    genuine = AdmissionPreparer.prepare
 
     def spy(self, row):
         printed.append(capfd.readouterr().out)
         return genuine(self, row)
 
-    monkeypatch.setattr(RecordPreparer, "prepare", spy)
+    monkeypatch.setattr(AdmissionPreparer, "prepare", spy)
     prepare(cohort / "cohort.csv", tmp_path / "out", processor)
-    assert "10 records, at most" in printed[0]
+    assert "10 admissions, at most" in printed[0]
     output = "".join(printed) + "".join(capfd.readouterr())
     assert "dropped" in output
     for secret in ("hypertension", "a5", "p5", "1.3"):
-        # as a word of its own: a rate such as "41.37record/s" holds the digits of a value by chance
+        # as a word of its own: a rate such as "41.37admission/s" holds the digits of a value by chance
         assert not re.search(rf"(?<![\w.]){re.escape(secret)}(?![\w.])", output.replace(str(tmp_path), "")), secret
 
 
@@ -177,7 +179,7 @@ def test_bad_records_are_listed_and_never_stop_the_run(processor, tmp_path):
     (tmp_path / "echo" / "6_a.dcm").unlink()
     (tmp_path / "echo" / "6_b.dcm").write_bytes(b"")
     rows[9] |= {"ecg_path": "ecg/nowhere", "echo_paths": "echo/nowhere.dcm", "echo_views": "A4C"}
-    summary = prepare(write_manifest(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
+    summary = prepare(write_table(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
     refused = refused_rows(tmp_path / "out")
     found = {(row["id"], row["item"]) for row in refused}
     assert found == {
@@ -205,7 +207,7 @@ def test_bad_records_are_listed_and_never_stop_the_run(processor, tmp_path):
 
 def test_refusals_of_a_copied_module_read_the_same(processor, tmp_path, monkeypatch):
     """Extractors loaded from a directory come from copies of the modules, and so do the classes of their errors."""
-    copied_error = type("InputRefusedError", (ValueError,), {})
+    copied_error = type("InputRefusedError", (ValueError,), {"is_refusal": True})
 
     def refuse(self, ecg):
         raise copied_error("ecg", "too short")
@@ -213,7 +215,7 @@ def test_refusals_of_a_copied_module_read_the_same(processor, tmp_path, monkeypa
     monkeypatch.setattr(type(processor.feature_extractor), "harmonise", refuse)
     rows = cohort_rows(1)
     rows[0] |= {"labs.Creatinine": 1, "echo_paths": "", "echo_views": ""}
-    prepare(write_manifest(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
+    prepare(write_table(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
     assert refused_rows(tmp_path / "out") == [{"id": "a0", "item": "ecg/0", "reason": "too short"}]
 
 
@@ -222,7 +224,7 @@ def test_a_split_may_lose_all_its_records(processor, tmp_path):
     for row in rows:
         row |= {"ecg_path": "", "echo_paths": "", "echo_views": "", "labs.Creatinine": 1}
     rows[4] |= {"labs.Creatinine": "", "labs.NT-proBNP": "", "labs.medical history": "", "ecg_path": "nowhere"}
-    summary = prepare(write_manifest(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
+    summary = prepare(write_table(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
     assert summary["counts"]["test"]["dropped"] == 1
     assert len(load_prepared(tmp_path / "out")["test"]) == 0
     assert len(load_prepared(tmp_path / "out")["train"]) == 3
@@ -236,7 +238,7 @@ def test_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monkeypa
     whole = tmp_path / "whole"
     prepare(cohort / "cohort.csv", whole, processor)
     seen = []
-    genuine = RecordPreparer.prepare
+    genuine = AdmissionPreparer.prepare
 
     def stop_at_fourth(self, row):
         seen.append(row.id)
@@ -245,13 +247,13 @@ def test_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monkeypa
         return genuine(self, row)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(RecordPreparer, "prepare", stop_at_fourth)
+    monkeypatch.setattr(AdmissionPreparer, "prepare", stop_at_fourth)
     with pytest.raises(KeyboardInterrupt):
         prepare(cohort / "cohort.csv", out, processor)
     with pytest.raises(FileNotFoundError, match="again, if it was interrupted"):
         load_prepared(out)
     seen.clear()
-    monkeypatch.setattr(RecordPreparer, "prepare", lambda self, row: (seen.append(row.id), genuine(self, row))[1])
+    monkeypatch.setattr(AdmissionPreparer, "prepare", lambda self, row: (seen.append(row.id), genuine(self, row))[1])
     prepare(cohort / "cohort.csv", out, processor)
     assert len(seen) == 8  # the first shard of two was there, the half-written one was not taken
     assert arrow_bytes(out) == arrow_bytes(whole)
@@ -344,7 +346,7 @@ def test_a_run_killed_at_any_step_is_finished_by_the_next(processor, tmp_path, m
     write_ecg(tmp_path / "ecg" / "0", 0)
     rows[0] |= {"ecg_path": "ecg/0"}
     rows[1] |= {"ecg_path": "ecg/nowhere"}
-    table = write_manifest(tmp_path / "cohort.csv", rows)
+    table = write_table(tmp_path / "cohort.csv", rows)
     whole = tmp_path / "whole" / "out"
     prepare(table, whole, processor)
     written = []
@@ -357,8 +359,7 @@ def test_a_run_killed_at_any_step_is_finished_by_the_next(processor, tmp_path, m
         assert code in (0, -signal.SIGKILL)
         done = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
         written.clear()
-        if code:
-            assert not (out / "prepare.json").exists()
+        if not (out / "prepare.json").exists():  # if it exists, the killed run had written everything
             prepare(table, out, processor)
         assert len(written) == (3 - len(done) if code else 0)
         assert all(path.stat().st_mtime_ns == time for path, time in done.items())
@@ -391,7 +392,7 @@ def test_parts_make_the_whole(cohort, processor, tmp_path, monkeypatch, capsys):
     assert arrow_bytes(out) == arrow_bytes(whole)
     with pytest.raises(FileNotFoundError, match="has no prepare.json"):
         load_prepared(out)
-    monkeypatch.setattr(RecordPreparer, "prepare", stop)
+    monkeypatch.setattr(AdmissionPreparer, "prepare", stop)
     prepare(table, out, processor)  # reads no record
     assert all_bytes(out) == all_bytes(whole)
     assert "part 3 of 3" in capsys.readouterr().out
@@ -415,7 +416,7 @@ def test_a_part_of_nothing_is_no_error(cohort, processor, tmp_path):
 
 def test_two_runs_at_once_end_in_the_same_bytes(prepared, cohort, processor, tmp_path, monkeypatch):
     """A second run that starts, works and finishes inside the first, while that holds a half-written shard."""
-    out, genuine, nested = tmp_path / "out", RecordPreparer.prepare, []
+    out, genuine, nested = tmp_path / "out", AdmissionPreparer.prepare, []
 
     def run_another_at_the_fourth_record(self, row):
         nested.append(row.id)
@@ -423,7 +424,7 @@ def test_two_runs_at_once_end_in_the_same_bytes(prepared, cohort, processor, tmp
             prepare(cohort / "cohort.csv", out, processor)
         return genuine(self, row)
 
-    monkeypatch.setattr(RecordPreparer, "prepare", run_another_at_the_fourth_record)
+    monkeypatch.setattr(AdmissionPreparer, "prepare", run_another_at_the_fourth_record)
     summary = prepare(cohort / "cohort.csv", out, processor)
     assert len(nested) > 10 and summary == prepared[1]
     assert all_bytes(out) == all_bytes(prepared[0])
@@ -485,10 +486,10 @@ def test_ray_hands_out_a_bounded_number_of_tasks_and_says_what_failed(tmp_path, 
     shards = [shards_module.Shard("train", index, (), "") for index in range(7)]
     assert set(engines_module.run_ray(shards, None, tmp_path, 3)) == set(handed_out) == set(shards)
     assert max(most) == 3
-    with pytest.raises(RuntimeError, match=r"failed: OSError: no space What is done is kept"):
+    with pytest.raises(TgmmError, match=r"failed: OSError: no space What is done is kept"):
         list(engines_module.run_ray([shards_module.Shard("broken", 0, (), "")], None, tmp_path, 3))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'tgmm-hf\[cluster\]'"):
+    with pytest.raises(TgmmError, match=r"pip install 'tgmm-hf\[cluster\]'"):
         list(engines_module.run_ray(shards, None, tmp_path, 3))
 
 
@@ -496,7 +497,7 @@ def test_dry_run_measures_and_writes_nothing(cohort, processor, tmp_path, monkey
     monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
     monkeypatch.setattr(prepare_module, "SAMPLE", 4)
     table, out = cohort / "cohort.csv", tmp_path / "out"
-    genuine, tried = RecordPreparer.prepare, []
+    genuine, tried = AdmissionPreparer.prepare, []
 
     def slow(self, row):
         tried.append(row.id)
@@ -504,14 +505,14 @@ def test_dry_run_measures_and_writes_nothing(cohort, processor, tmp_path, monkey
         return genuine(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecordPreparer, "prepare", slow)
+        patch.setattr(AdmissionPreparer, "prepare", slow)
         estimate = dry_run(table, out, processor, num_proc=2)
     assert not out.exists() and len(set(tried)) == 5
-    assert estimate["records"] == estimate["missing"] == 10 and estimate["tried"] == 4
-    assert 0.2 < estimate["seconds_per_record"] < 2
-    assert estimate["seconds"] == pytest.approx(estimate["seconds_per_record"] * 10 / 2)
+    assert estimate["admissions"] == estimate["missing"] == 10 and estimate["tried"] == 4
+    assert 0.2 < estimate["seconds_per_admission"] < 2
+    assert estimate["seconds"] == pytest.approx(estimate["seconds_per_admission"] * 10 / 2)
     printed = capsys.readouterr().out
-    assert "10 records, at most" in printed and "on 2 process(es)" in printed and "Measured on 4 of them" in printed
+    assert "10 admissions, at most" in printed and "on 2 process(es)" in printed and "Measured on 4 of them" in printed
     summary = prepare(table, out, processor)
     assert 0.5 * summary["bytes"] < estimate["likely_bytes"] < 1.5 * summary["bytes"]
     before = all_bytes(out)
@@ -519,7 +520,7 @@ def test_dry_run_measures_and_writes_nothing(cohort, processor, tmp_path, monkey
     shutil.rmtree(out / "train")
     assert dry_run(table, out, processor)["missing"] == 6
     shutil.rmtree(tmp_path / "out")
-    assert dry_run(table, out, processor, part=(5, 5))["records"] == 2 and len(before) > 5
+    assert dry_run(table, out, processor, part=(5, 5))["admissions"] == 2 and len(before) > 5
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
@@ -538,7 +539,7 @@ def test_memory_does_not_grow_with_the_cohort(cohort, tmp_path, start_apart):
         rows = [
             {**row, "id": f"{row['id']}-{n}", "split": "train"} for n in range(records // 2) for row in cohort_rows(2)
         ]
-        table, out = write_manifest(cohort / f"{records}.csv", rows), tmp_path / str(records)
+        table, out = write_table(cohort / f"{records}.csv", rows), tmp_path / str(records)
         assert exit_code(start_apart(note_peak_memory, tmp_path / "peak", table, out, processor)) == 0
         peaks.append(int((tmp_path / "peak").read_text()))
         sizes.append((out / "train" / "00000.arrow").stat().st_size)
@@ -556,7 +557,7 @@ def test_parquet_files_stream_the_same_rows(cohort, processor, tmp_path, monkeyp
     rows = cohort_rows(10)
     rows[9] |= {"labs.Creatinine": "", "labs.NT-proBNP": "", "labs.medical history": ""}
     rows[9] |= {"ecg_path": "nowhere", "echo_paths": "", "echo_views": ""}  # of two test patients one is left
-    table = write_manifest(tmp_path / "cohort.csv", rows)
+    table = write_table(tmp_path / "cohort.csv", rows)
     with pytest.raises(FileNotFoundError, match="has no prepare.json"):
         export_parquet(data, out)
     prepare(table, data, processor, root=cohort)
@@ -595,7 +596,7 @@ def test_an_export_goes_on_and_keeps_no_other_data(cohort, processor, tmp_path, 
     assert sorted(out.iterdir()) == sorted(files)
     rows = cohort_rows(10)
     rows[0]["label.hf_diagnosis"] = 1
-    prepare(write_manifest(tmp_path / "cohort.csv", rows), data, processor, root=cohort, overwrite=True)
+    prepare(write_table(tmp_path / "cohort.csv", rows), data, processor, root=cohort, overwrite=True)
     export_parquet(data, out)
     assert {path for path in files[2:] if path.stat().st_mtime_ns != before[path]} == set()
     assert pq.read_table(files[0])["label_hf_diagnosis"].to_pylist()[0] == 1
@@ -610,11 +611,11 @@ def test_an_export_goes_on_and_keeps_no_other_data(cohort, processor, tmp_path, 
 def test_other_data_is_not_overwritten_unasked(cohort, processor, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
     rows, out = cohort_rows(10), tmp_path / "out"
-    table = write_manifest(tmp_path / "cohort.csv", rows)
+    table = write_table(tmp_path / "cohort.csv", rows)
     first = prepare(table, out, processor, root=cohort)
     rows = rows[:7]
     rows[1]["label.hf_diagnosis"] = 0
-    write_manifest(table, rows)
+    write_table(table, rows)
     (out / "train" / "00007.json").write_text('{"note": "somebody\'s own"}')
     with pytest.raises(FileExistsError, match="overwrite"):
         prepare(table, out, processor, root=cohort)
@@ -639,7 +640,7 @@ def test_a_file_replaced_under_its_name_is_read_again(processor, tmp_path, monke
     for row in rows:
         row["echo_paths"] = row["echo_views"] = ""
         row["labs.Creatinine"] = 1
-    table, out = write_manifest(tmp_path / "cohort.csv", rows), tmp_path / "out"
+    table, out = write_table(tmp_path / "cohort.csv", rows), tmp_path / "out"
     first = prepare(table, out, processor)
     assert prepare(table, out, processor)["data_hash"] == first["data_hash"]
     other_shard = (out / "train" / "00001.arrow").stat().st_mtime_ns
@@ -715,29 +716,29 @@ def one(number, **changes):
 def test_unusable_tables_are_refused(tmp_path, spoil, message):
     rows = cohort_rows(5)
     spoil(rows)
-    with pytest.raises(ManifestError, match=message):
-        read_manifest(write_manifest(tmp_path / "cohort.csv", rows))
+    with pytest.raises(CohortTableError, match=message):
+        read_cohort_table(write_table(tmp_path / "cohort.csv", rows))
 
 
 def test_unusable_files(tmp_path):
-    with pytest.raises(ManifestError, match="does not exist"):
-        read_manifest(tmp_path / "nowhere.csv")
+    with pytest.raises(CohortTableError, match="does not exist"):
+        read_cohort_table(tmp_path / "nowhere.csv")
     table = tmp_path / "cohort.csv"
     table.write_text("id,patient_id,split\na,p,train\n")
-    with pytest.raises(ManifestError, match="no data"):
-        read_manifest(table)
+    with pytest.raises(CohortTableError, match="no data"):
+        read_cohort_table(table)
     table.write_text("id,patient_id,split,ecg_path\n")
-    with pytest.raises(ManifestError, match="no rows"):
-        read_manifest(table)
+    with pytest.raises(CohortTableError, match="no rows"):
+        read_cohort_table(table)
     table.write_text("id,patient_id,split,ecg_path\na,p,train\n")
-    with pytest.raises(ManifestError, match=r"row\(s\) 1"):
-        read_manifest(table)
+    with pytest.raises(CohortTableError, match=r"row\(s\) 1"):
+        read_cohort_table(table)
     table.write_text("id,id,patient_id,split,ecg_path\na,a,p,train,e\n")
-    with pytest.raises(ManifestError, match=r"column\(s\) id occur twice"):
-        read_manifest(table)
-    with pytest.raises(ManifestError, match=r"not \.xlsx"):
+    with pytest.raises(CohortTableError, match=r"column\(s\) id occur twice"):
+        read_cohort_table(table)
+    with pytest.raises(CohortTableError, match=r"not \.xlsx"):
         (tmp_path / "cohort.xlsx").write_text("")
-        read_manifest(tmp_path / "cohort.xlsx")
+        read_cohort_table(tmp_path / "cohort.xlsx")
 
 
 def test_own_tasks_and_other_columns(tmp_path):
@@ -748,7 +749,7 @@ def test_own_tasks_and_other_columns(tmp_path):
         "hf_diagnosis": {"kind": "diagnosis", "candidates": ["no", "yes"]},
         "hf_risk": {"kind": "prognosis", "candidates": ["low", "high"]},
     }
-    manifest = read_manifest(write_manifest(tmp_path / "cohort.csv", rows), tasks=tasks)
+    manifest = read_cohort_table(write_table(tmp_path / "cohort.csv", rows), tasks=tasks)
     assert manifest.tasks == {"rhythm": "diagnosis", "hf_diagnosis": "diagnosis", "hf_risk": "prognosis"}
     assert manifest.rows[0].labels == {"rhythm": 2, "hf_diagnosis": 0}
     assert manifest.ignored_columns == ["hadm_id"]
@@ -757,9 +758,9 @@ def test_own_tasks_and_other_columns(tmp_path):
 def test_a_table_to_predict_needs_ids_and_data_only(tmp_path):
     table = tmp_path / "cohort.csv"
     table.write_text("id,labs.Creatinine,label.some_task\na,1.1,7\nb,1.2,\n")
-    with pytest.raises(ManifestError, match=r"missing column\(s\) patient_id, split"):
-        read_manifest(table)
-    manifest = read_manifest(table, for_prediction=True)
+    with pytest.raises(CohortTableError, match=r"missing column\(s\) patient_id, split"):
+        read_cohort_table(table)
+    manifest = read_cohort_table(table, for_prediction=True)
     assert [(row.id, row.patient_id, row.split, row.labels) for row in manifest.rows] == [
         ("a", "a", "test", {}),
         ("b", "b", "test", {}),
@@ -768,18 +769,18 @@ def test_a_table_to_predict_needs_ids_and_data_only(tmp_path):
 
 def test_digest_follows_content_and_order(tmp_path):
     rows = cohort_rows(5)
-    digest = read_manifest(write_manifest(tmp_path / "a.csv", rows)).digest()
-    assert read_manifest(write_manifest(tmp_path / "b.csv", rows)).digest() == digest
+    digest = read_cohort_table(write_table(tmp_path / "a.csv", rows)).digest()
+    assert read_cohort_table(write_table(tmp_path / "b.csv", rows)).digest() == digest
     rows[1]["labs.Creatinine"] = 7
-    assert read_manifest(write_manifest(tmp_path / "c.csv", rows)).digest() != digest
+    assert read_cohort_table(write_table(tmp_path / "c.csv", rows)).digest() != digest
 
 
 def test_absolute_paths_and_bom(cohort, tmp_path):
     rows = cohort_rows(2)
     rows[0]["ecg_path"] = str(cohort / "ecg" / "0")
-    table = write_manifest(tmp_path / "cohort.csv", rows)
+    table = write_table(tmp_path / "cohort.csv", rows)
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
-    manifest = read_manifest(table)
+    manifest = read_cohort_table(table)
     assert manifest.root / manifest.rows[0].ecg_path == cohort / "ecg" / "0"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from datasets.arrow_writer import ArrowWriter
 
-from tgmm_hf.data.builder import RecordPreparer
+from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.utils.names import VIEWS
@@ -47,7 +47,7 @@ def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory as `tgmm prepare` leaves it."""
     directory = tmp_path_factory.mktemp("prepared")
     image_processor = EchoImageProcessor(size=64, num_frames=16)
-    features = RecordPreparer(EcgFeatureExtractor(), image_processor, directory, TASKS).features
+    features = AdmissionPreparer(EcgFeatureExtractor(), image_processor, directory, TASKS).features
     generator = np.random.default_rng(0)
     for split, size in SIZES.items():
         (directory / split).mkdir()

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import wfdb
 
 from tgmm_hf.cohorts.flow import FlowEntry, check_flow, draw_flow
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.names import LEADS
 
@@ -109,7 +109,7 @@ def curate_ptbxl(
     with whole_file(out / "flow.svg") as building:
         draw_flow(flow, building)
     write_json(out / "flow.json", flow)
-    manifest = read_manifest(out / "cohort.parquet", tasks={TASK: MI_TASK})
+    manifest = read_cohort_table(out / "cohort.parquet", tasks={TASK: MI_TASK})
     record = {
         "data_hash": manifest.digest(),
         "rules": {

@@ -31,7 +31,7 @@ from tgmm_hf.cohorts.mimic.rules import CurateRules, read_hf_codes, read_lab_ite
 from tgmm_hf.cohorts.mimic.table1 import table_one
 from tgmm_hf.cohorts.splits import read_splits, split_patients, write_splits
 from tgmm_hf.cohorts.tables import file_digest, find_tables, load_tables, run_sql
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.lab_columns import COLUMNS, LabColumn, unit_factor
 from tgmm_hf.utils.files import whole_file
 
@@ -98,7 +98,7 @@ def curate(
     cohort = _with_split(built.cohort, split_file, rules)
     _write_results(out, cohort, built, check_files)
     record = {
-        "data_hash": read_manifest(out / "cohort.parquet", root=base).digest(),
+        "data_hash": read_cohort_table(out / "cohort.parquet", root=base).digest(),
         "rules": asdict(rules),
         "check_files": check_files,
         "counts": _counts(cohort),

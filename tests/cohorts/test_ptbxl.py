@@ -13,8 +13,8 @@ from cohort_files import write_ecg
 from tgmm_hf.cli import main
 from tgmm_hf.cohorts.flow import check_flow
 from tgmm_hf.cohorts.ptbxl import MI_TASK, TASK, curate_ptbxl
-from tgmm_hf.data.builder import make_preparer
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.admissions import make_preparer
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import LEADS
@@ -63,14 +63,14 @@ def official(tmp_path: Path) -> Path:
 
 
 def labels_of(out: Path) -> dict[str, int]:
-    rows = read_manifest(out / "cohort.parquet", tasks={TASK: MI_TASK}).rows
+    rows = read_cohort_table(out / "cohort.parquet", tasks={TASK: MI_TASK}).rows
     return {row.id: row.labels[TASK] for row in rows}
 
 
 def test_infarction_without_normal_against_normal_without_infarction(official: Path, tmp_path: Path) -> None:
     record = curate_ptbxl(official, tmp_path / "out")
     assert labels_of(tmp_path / "out") == {"1": 0, "2": 1, "5": 1, "6": 0}  # a form statement is no diagnosis
-    manifest = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
+    manifest = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
     assert [row.split for row in manifest.rows] == ["train", "validation", "test", "validation"]
     assert manifest.rows[0].labs == {"age": "56", "gender": "M", "weight": 80.0}
     assert manifest.rows[1].labs["age"] == ">89" and "age" not in manifest.rows[2].labs
@@ -177,7 +177,7 @@ def test_a_model_is_evaluated_on_records_of_other_folds(tmp_path: Path) -> None:
 
 def test_all_records_are_kept_without_a_label_for_pretraining(official: Path, tmp_path: Path) -> None:
     record = curate_ptbxl(official, tmp_path / "out", all_records=True)
-    rows = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK}).rows
+    rows = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK}).rows
     assert {row.id: row.labels.get(TASK) for row in rows} == {"1": 0, "2": 1, "3": None, "4": None, "5": 1, "6": 0}
     assert record["counts"]["train"] == {"MI": 0, "NORM": 1, "unlabelled": 1}
     flow = json.loads((tmp_path / "out" / "flow.json").read_text())
@@ -209,7 +209,7 @@ def test_real_records(shared_dir: Path, processor: TgmmProcessor, tmp_path: Path
         (source / name).symlink_to(shared_dir / "data" / "ptbxl" / name)
     record = curate_ptbxl(source, tmp_path / "out", validation_fold=8, test_fold=9)
     assert record["selections"][0]["mi_without_norm"] == record["selections"][0]["norm_without_mi"] == 12
-    manifest = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
+    manifest = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
     folds = few.set_index(few.ecg_id.astype(str)).strat_fold
     assert all(row.split == {8: "validation", 9: "test"}.get(folds[row.id], "train") for row in manifest.rows)
     preparer = make_preparer(manifest, processor)

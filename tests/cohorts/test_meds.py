@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
 from tgmm_hf.cohorts.meds import add_meds_labs
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.manifest import read_cohort_table
 
 CODES = """code,lab_column,unit
 LAB//50912//mg/dL,Creatinine,mg/dL
@@ -45,7 +45,7 @@ def given(tmp_path: Path) -> dict[str, Path]:
 
 def test_the_last_number_up_to_the_index_time(given: dict[str, Any], tmp_path: Path) -> None:
     counts = add_meds_labs(**given, out=tmp_path / "cohort.parquet")
-    labs = {row.id: row.labs for row in read_manifest(tmp_path / "cohort.parquet").rows}
+    labs = {row.id: row.labs for row in read_cohort_table(tmp_path / "cohort.parquet").rows}
     assert labs == {
         "a": {"age": "71", "Creatinine": (1.4, "mg/dL"), "Sodium": 141.0},
         "b": {"age": "71", "Sodium": 135.0},
@@ -59,7 +59,7 @@ def test_the_last_number_up_to_the_index_time(given: dict[str, Any], tmp_path: P
 
 def test_a_longer_window(given: dict[str, Any], tmp_path: Path) -> None:
     add_meds_labs(**given, out=tmp_path / "cohort.parquet", hours=48)
-    labs = {row.id: row.labs for row in read_manifest(tmp_path / "cohort.parquet").rows}
+    labs = {row.id: row.labs for row in read_cohort_table(tmp_path / "cohort.parquet").rows}
     assert labs["b"]["Creatinine"] == (2.0, "mg/dL")
 
 

@@ -16,8 +16,8 @@ from tgmm_hf.cli import app
 from tgmm_hf.cohorts.flow import check_flow
 from tgmm_hf.cohorts.mimic.cohort import curate
 from tgmm_hf.cohorts.mimic.rules import CurateRules, read_rules
-from tgmm_hf.data.builder import make_preparer
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.admissions import make_preparer
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -104,7 +104,7 @@ def cached(path: Path, index: str) -> pd.DataFrame:
 def test_equals_the_truth_of_the_generator(synthetic: Path, tmp_path: Path) -> None:
     found = run(synthetic, tmp_path / "out")
     assert_equal(found, truth_of(synthetic))
-    read_manifest(tmp_path / "out" / "cohort.parquet", root=synthetic)  # `tgmm prepare` takes it unchanged
+    read_cohort_table(tmp_path / "out" / "cohort.parquet", root=synthetic)  # `tgmm prepare` takes it unchanged
     assert flow_of(tmp_path / "out")["cohort"] == (PATIENTS, PATIENTS)
 
 
@@ -330,7 +330,7 @@ def test_the_command_leaves_a_table_that_prepare_takes(
     files = {path.name for path in out.iterdir()}
     wanted = {"cohort.parquet", "curate.json", "curate.sql", "flow.json", "flow.svg", "splits.csv", "table1.csv"}
     assert files == wanted, "and nothing else: no database, no temporary file"
-    manifest = read_manifest(out / "cohort.parquet")
+    manifest = read_cohort_table(out / "cohort.parquet")
     truth = pd.read_parquet(synthetic / "cohort.parquet")
     row = next(row for row in manifest.rows if row.id == truth.id[0])
     prepared = make_preparer(manifest, processor).prepare(row)
