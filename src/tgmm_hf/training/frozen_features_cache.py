@@ -27,7 +27,9 @@ from tqdm.auto import tqdm
 
 from tgmm_hf import modeling_tgmm
 from tgmm_hf.data import collator as collator_file
-from tgmm_hf.data.collator import Row, TgmmCollator, hide_cells
+from tgmm_hf.data import lab_rows as lab_rows_file
+from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.lab_rows import hide_cells, labs_text, stored_labs
 from tgmm_hf.encoders import encoder_loading as encoders_tgmm
 from tgmm_hf.encoders import modeling_echo_mvit, modeling_st_mem
 from tgmm_hf.encoders.encoder_running import last_parts
@@ -42,7 +44,7 @@ CODE = (
     Path(__file__),
     *(
         Path(str(module.__file__))
-        for module in (encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm, collator_file)
+        for module in (encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm, collator_file, lab_rows_file)
     ),
 )
 """Files that the activations depend on; those of the processor are saved with it."""
@@ -274,9 +276,9 @@ class _RecordReader:
 
     def _texts(self, row: Row, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         """The whole lab text, and those of the variants beyond the first, without hidden cells."""
-        whole = json.loads(str(row["labs"]))
+        whole = stored_labs(row)
         tables = [whole, *(hide_cells(whole, self.cell_dropout, generator) for _ in range(self.variants - 1))]
-        texts = [self.processor.labs_text(table).text for table in tables]
+        texts = [labs_text(self.processor, table) for table in tables]
         tokens = self.processor.tokenize([text or texts[0] for text in texts])  # no cell that is left may be usable
         return {name: torch.from_numpy(array) for name, array in tokens.items()}
 

@@ -30,6 +30,7 @@ from transformers import (
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.lab_rows import labs_text, stored_labs
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
 from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
@@ -346,7 +347,7 @@ class LabsMaskingCollator(MaskingCollator):
 
     def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         tokenizer = self.processor.tokenizer
-        texts = [self.processor.labs_text(json.loads(str(row["labs"]))).text for row in rows]
+        texts = [labs_text(self.processor, stored_labs(row)) for row in rows]
         encoded = tokenizer(
             texts,
             truncation=True,
