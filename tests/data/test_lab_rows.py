@@ -15,8 +15,6 @@ from tgmm_hf.processing_tgmm import TgmmProcessor
 NAMES = st.sampled_from([column.name for column in COLUMNS]) | st.text(min_size=1, max_size=12)
 WORDS = st.sampled_from(["<0.01", ">= 5", "2-4", "HEMOLYZED", "F", "male", "a; b", " 1.40 ", "0"])
 TEXTS = WORDS | st.text(max_size=12)
-    max_size=12
-)
 VALUES = st.floats() | st.integers(-(10**6), 10**6) | TEXTS
 CELLS = VALUES | st.tuples(VALUES, st.sampled_from(["mg/dL", "g/L", "umol/L", "%", "", None]))
 ROWS = st.dictionaries(NAMES, CELLS, max_size=6)
