@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample
 
-from tgmm_hf.inputs.ecg_reading import EcgRecord
+from tgmm_hf.inputs.ecg_reading import EcgRecording
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -126,7 +126,7 @@ def test_one_and_two_alone_give_six_leads(extractor):
 
 
 def test_records_and_mappings_agree(extractor, expected):
-    record = EcgRecord(make_signal(), RATE, list(LEADS))
+    record = EcgRecording(make_signal(), RATE, list(LEADS))
     assert np.array_equal(extractor(record)["ecg_values"], expected)
 
 

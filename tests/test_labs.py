@@ -338,7 +338,7 @@ def test_notes_say_what_was_guessed() -> None:
         "foot": 1,
     }
     cells, report = read_cells(row)
-    assert report.doubtful == ["Glucose"] and report.texts == ["BNP"] and not report.refused
+    assert report.doubtful == ["Glucose"] and report.not_numbers == ["BNP"] and not report.refused
     notes = "\n".join(report.notes)
     assert "Glucose came without a unit" in notes and "BNP holds text where a number is expected" in notes
     assert "Creatinin is not a known column; kept as written (did you mean Creatinine?)" in notes

@@ -22,7 +22,7 @@ from .configuration_tgmm import TgmmConfig, encoder_config
 from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.image_processing_echo import EchoImageProcessor, is_study_batch
-from .inputs.lab_text import SEPARATOR, LabCell, LabsText, gender_of, read_cells
+from .inputs.lab_text import SEPARATOR, LabsText
 from .utils.errors import InputRefusedError, is_refusal
 from .utils.hub_code import HubCode
 from .utils.names import LEADS, VIEWS
@@ -159,7 +159,7 @@ class TgmmProcessor(HubCode, ProcessorMixin):
 
         Args:
             labs: row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB record, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecord`; or a
+            ecg: WFDB record, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecording`; or a
                 list of those with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
@@ -222,25 +222,11 @@ class TgmmProcessor(HubCode, ProcessorMixin):
             return LabsText()
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
-        cells, result = read_cells(row)
-        return self.cells_text(cells, result)
+        return self.write_labs(LabsText.from_row(row))
 
-    def cells_text(self, cells: list[LabCell], result: LabsText | None = None) -> LabsText:
-        """Write the text of parsed cells.
-
-        Args:
-            cells: cells in the order of the text, from `read_cells` or from prepared data.
-            result: what `read_cells` reported about the cells; it is completed and returned.
-        """
-        result = LabsText() if result is None else result
-        gender = gender_of(cells)
-        sentences = [cell.sentence(self.labs_object, gender, self.labs_flags) for cell in cells]
-        kept = self._fitting(sentences)
-        result.text = SEPARATOR.join(sentences[i] for i in kept)
-        result.used = [cells[i].name for i in kept]
-        result.dropped = [cell.name for i, cell in enumerate(cells) if i not in kept]
-        result.unknown = [name for name in result.unknown if name in result.used]
-        return result
+    def write_labs(self, labs: LabsText) -> LabsText:
+        """Write the text of checked cells, as this processor words it and as far as `max_labs_tokens` allows."""
+        return labs.write(self.labs_object, self.labs_flags, self._fitting)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """`input_ids`, `attention_mask` (B, L) int64 padded to the longest text; an empty text is masked everywhere."""

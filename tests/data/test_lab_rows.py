@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgmm_hf.data.lab_rows import hide_cells, labs_text, store_cells, stored_cells, stored_labs
+from tgmm_hf.data.lab_rows import hide_cells, labs_text, store_labs, stored_labs
 from tgmm_hf.inputs.lab_columns import COLUMNS
-from tgmm_hf.inputs.lab_text import read_cells
+from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 NAMES = st.sampled_from([column.name for column in COLUMNS]) | st.text(min_size=1, max_size=12)
@@ -22,31 +22,27 @@ ROWS = st.dictionaries(NAMES, CELLS, max_size=6)
 
 @settings(max_examples=30, deadline=None)
 @given(row=ROWS)
-def test_stored_cells_word_the_row_as_the_parsed_cells_do(row: dict[str, Any], processor: TgmmProcessor) -> None:
-    cells, _ = read_cells(row)
-    labs = stored_labs({"labs": store_cells(cells)})
-    assert [(cell.name, cell.value, cell.unit) for cell in stored_cells(labs)] == [
-        (cell.name, cell.value, cell.unit) for cell in cells
-    ]
+def test_stored_cells_word_the_row_as_the_checked_cells_do(row: dict[str, Any], processor: TgmmProcessor) -> None:
+    labs = stored_labs({"labs": store_labs(LabsText.from_row(row))})
     assert labs_text(processor, labs) == processor.labs_text(row).text
 
 
 @settings(max_examples=60, deadline=None)
 @given(row=ROWS)
 def test_storing_stored_cells_changes_nothing(row: dict[str, Any]) -> None:
-    cells, _ = read_cells(row)
-    stored = store_cells(cells)
-    assert store_cells(stored_cells(stored_labs({"labs": stored}))) == stored
+    stored = store_labs(LabsText.from_row(row))
+    assert store_labs(LabsText.from_stored(stored_labs({"labs": stored}))) == stored
 
 
 def test_a_row_of_an_earlier_version_is_read() -> None:
     stored = json.dumps({"NTproBNP": [500.0, "pg/mL"], "Creatinine": 1.3, "Troponin T": "<0.01", "ward": "B2"})
-    assert [(cell.name, cell.value, cell.unit, cell.number) for cell in stored_cells(json.loads(stored))] == [
-        ("NTproBNP", "500", "pg/mL", 500.0),
-        ("Creatinine", "1.3", "", 1.3),
-        ("Troponin T", "<0.01", "", None),
-        ("ward", "B2", "", None),
-    ]
+    cells = LabsText.from_stored(stored_labs({"labs": stored})).cells
+    assert {cell.name: (cell.value, cell.unit) for cell in cells} == {
+        "NTproBNP": ("500", "pg/mL"),
+        "Creatinine": ("1.3", ""),
+        "Troponin T": ("<0.01", ""),
+        "ward": ("B2", ""),
+    }
 
 
 def test_hidden_cells_leave_at_least_one() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from datasets import Array2D, Array4D, Features, List, Value
 
-from tgmm_hf.data.lab_rows import store_cells
+from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
-from tgmm_hf.inputs.lab_text import read_cells
+from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.names import LEADS, VIEWS
@@ -108,9 +108,9 @@ class AdmissionPreparer:
         return map(self.prepare, rows)
 
     def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
-        cells, report = read_cells(row.labs)
-        refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in report.refused]
-        return store_cells(cells)
+        labs = LabsText.from_row(row.labs)
+        refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
+        return store_labs(labs)
 
     def _ecg(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)

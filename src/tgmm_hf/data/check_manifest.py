@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, read_cohort_table
-from tgmm_hf.inputs.lab_text import read_cells
+from tgmm_hf.inputs.lab_text import LabsText
 
 EXAMPLES = 5
 """Maximum number of rows that the report names for each fault."""
@@ -91,10 +91,10 @@ def _check_cells(table: CohortTable) -> tuple[dict[str, list[int]], set[str]]:
     refused: dict[str, list[int]] = {}
     unknown: set[str] = set()
     for number, row in enumerate(table.rows, start=1):
-        _, report = read_cells(row.labs)
-        for entry in report.refused:
+        labs = LabsText.from_row(row.labs)
+        for entry in labs.refused:
             refused.setdefault(entry["item"].removeprefix("labs."), []).append(number)
-        unknown.update(report.unknown)
+        unknown.update(labs.unknown)
     return refused, unknown
 
 
