@@ -66,7 +66,7 @@ def test_a_longer_window(given: dict[str, Any], tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(given: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no Parquet file"):
         add_meds_labs(**(given | {"events": tmp_path / "none"}), out=tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"cohort\.csv lacks the column\(s\) code, lab_column"):
+    with pytest.raises(ValueError, match=r"cohort\.csv: missing column\(s\) code, lab_column"):
         add_meds_labs(**(given | {"codes": given["table"]}), out=tmp_path / "x.parquet")
     given["table"].write_text("id,patient_id,split,labs.Sodium,index_time\na,1,train,140,2150-01-02\n")
     with pytest.raises(ValueError, match=r"has the column\(s\) labs\.Sodium already"):

@@ -21,6 +21,7 @@ from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import LEADS
 
 PAPER = CurateRules(follow_up="later_contact")
@@ -373,7 +374,7 @@ def test_a_broken_table_is_named_but_not_quoted(tables: Path, tmp_path: Path) ->
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     lines[5] += ",one,cell,too,many"
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
-    with pytest.raises(RuntimeError, match=r"step 04_lab_rows\.sql failed") as error:
+    with pytest.raises(TgmmError, match=r"step 04_lab_rows\.sql: failed") as error:
         run(tables, tmp_path / "out")
     assert lines[5].split(",")[1] not in str(error.value)
 

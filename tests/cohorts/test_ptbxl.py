@@ -142,7 +142,7 @@ def test_further_arrays_are_all_scored(tmp_path: Path) -> None:
         curate_ptbxl(tmp_path, tmp_path / "out", all_test=True)
     (tmp_path / "second.npz").unlink()
     table[5:].to_csv(tmp_path / "second.csv", index=False)
-    with pytest.raises(ValueError, match=r"No signal of 3 labelled records in first\.npz, for example of 5"):
+    with pytest.raises(ValueError, match=r"first\.npz: no signal of 3 labelled recordings, for example of 5"):
         curate_ptbxl(tmp_path, tmp_path / "new", all_test=True)
 
 

@@ -166,7 +166,7 @@ def test_anomalous_files_are_there_and_stated(tmp_path: Path) -> None:
         cohort.render_patient((tmp_path, settings, index))
         who = cohort.patient_identity(settings, index)
         paths[index] = (
-            tmp_path / "ecg" / cohort.ecg_record_path(who.subject, who.ecg_study),
+            tmp_path / "ecg" / cohort.ecg_path(who.subject, who.ecg_study),
             tmp_path / "echo" / cohort.echo_files(settings, index, who)[0][0],
         )
     assert not wfdb.rdsamp(str(paths[7][0]))[0].any()
