@@ -112,7 +112,7 @@ def test_prepare_in_parts_and_export(root: Path, capsys: pytest.CaptureFixture[s
     out = root / "parts"
     words = ("prepare", root / "parts.csv", "--out", out)
     assert run(*words, "--dry-run", "--workers", 2) == 0
-    assert "3 records to prepare" in capsys.readouterr().out and not out.exists()
+    assert "3 admissions to prepare" in capsys.readouterr().out and not out.exists()
     assert run(*words, "--shard", "2/2", "--workers", 1) == 0
     assert [path.name for path in out.iterdir()] == ["validation"]
     for wrong in ("0/2", "3/2", "1", "a/b"):

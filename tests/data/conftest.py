@@ -1,11 +1,13 @@
 """A small cohort in real file formats, and the processor for it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.prepare import prepare
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 
@@ -31,3 +33,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_clip(root / path, number)
     write_table(root / "cohort.csv", rows)
     return root
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    cohort: Path, processor: TgmmProcessor, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """Directory of the prepared cohort, and its summary."""
+    out = tmp_path_factory.mktemp("prepared") / "out"
+    return out, prepare(cohort / "cohort.csv", out, processor)

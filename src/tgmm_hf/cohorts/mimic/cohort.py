@@ -46,7 +46,7 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
     threads: int | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Build the cohort of `rules` from the tables of MIMIC.
+    """Build the cohort of `rules` from MIMIC.
 
     Args:
         mimic_iv: MIMIC-IV (2.2 to 3.1): the directory with `hosp`, or `hosp` itself.
@@ -74,8 +74,7 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
     if (out / "cohort.parquet").exists() and not (out / "curate.sql").exists():
         raise FileExistsError(f"{out} holds a cohort.parquet that `tgmm curate` did not write: choose another --out.")
     sources = {"mimic_iv": Path(mimic_iv), "mimic_ecg": _path(mimic_ecg), "mimic_echo": _path(mimic_echo)}
-    base = out if root is None else Path(root)
-    inputs = CohortInputs(sources, rules, views, base, workers if check_files else None)
+    inputs = CohortInputs(sources, rules, views, _path(root) or out, workers if check_files else None)
     tables = inputs.tables()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".curate-", dir=out) as scratch:
@@ -91,16 +90,12 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
     cohort = _with_split(built.cohort, split_file, rules)
     _write_results(out, cohort, built, check_files)
     summary = {
-        "data_hash": read_cohort_table(out / "cohort.parquet", root=base).digest(),
+        "data_hash": read_cohort_table(out / "cohort.parquet", root=inputs.base).digest(),
         "rules": asdict(rules),
         "check_files": check_files,
         "counts": _counts(cohort),
         "split_file": {"name": split_file.name, "kept": kept, "sha256": file_digest(split_file)},
-        **_describe_tables(tables),
-        "lab_results": built.lab_counts,
-        **built.list_differences,
-        "anomalies": built.anomalies.reason.value_counts().to_dict(),
-        "versions": package_versions("duckdb", "iterative-stratification"),
+        **_describe(tables, built),
     }
     write_json(out / "curate.json", summary)
     return summary
@@ -174,8 +169,8 @@ def _write_results(out: Path, cohort: pd.DataFrame, built: BuiltCohort, check_fi
         _write_text(out / "anomalies.csv", anomalies.to_csv(index=False, lineterminator="\n"))
 
 
-def _describe_tables(tables: Mapping[str, Path | None]) -> dict[str, Any]:
-    """List the files that were read, with size and digest, and the tables without a file."""
+def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str, Any]:
+    """List the files that were read with size and digest, the tables without a file, and what the steps counted."""
     return {
         "inputs": {
             name: {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
@@ -183,6 +178,10 @@ def _describe_tables(tables: Mapping[str, Path | None]) -> dict[str, Any]:
             if path is not None
         },
         "absent_tables": [name for name, path in tables.items() if path is None],
+        "lab_results": built.lab_counts,
+        **built.list_differences,
+        "anomalies": built.anomalies.reason.value_counts().to_dict(),
+        "versions": package_versions("duckdb", "iterative-stratification"),
     }
 
 
