@@ -17,7 +17,7 @@ def flow_entry(step: str, kind: str, reason: str, patients: int, admissions: int
         step: Name of the step.
         kind: "start", "excluded", "included" or "group".
         reason: What the figure writes.
-        patients: Number of patients. Of an exclusion, those who lose their last admission there.
+        patients: Number of patients. For an exclusion, the patients who lose their last admission in this step.
         admissions: Number of admissions.
     """
     return {"step": step, "kind": kind, "reason": reason, "patients": patients, "admissions": admissions}

@@ -1,7 +1,7 @@
 """Splits by patient, drawn once: 5:1:1 by iterative stratification, 5 x 2-fold with 20 % validation, temporal.
 
 Iterative stratification (Sechidis et al. 2011; library `iterative-stratification`) balances many indicators at once:
-label, sex, age band, missingness, and the label with each of the others.
+label, sex, age band, missingness, and the label combined with each of these.
 """
 
 from collections.abc import Iterable

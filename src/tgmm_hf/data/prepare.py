@@ -1,8 +1,8 @@
 """`tgmm prepare`: cohort table and raw files -> Arrow files that training maps into memory.
 
-The rows are those of the `datasets` builder (`CohortSource` in admissions.py). `datasets`' own `download_and_prepare`
-deletes its files when it is interrupted, and keeps no list of refused inputs. So this module writes the rows itself, as
-shards of 32 admissions with a fingerprint beside each (`shards.py`). A run that was killed goes on with the missing
+The `datasets` builder gives the same rows, because both use `CohortSource` (admissions.py). `download_and_prepare` of
+`datasets` deletes its files when it is interrupted, and keeps no list of refused inputs. So this module writes the rows
+as shards of 32 admissions, with a fingerprint beside each (`shards.py`). A run that was killed goes on with the missing
 shards. The result depends neither on the engine (`engines.py`) nor on the number of processes or jobs.
 
     OUT/train/00000.arrow, 00000.json ...   shards and their fingerprints, counts and refusals
@@ -130,11 +130,11 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         (out / "prepare.json").unlink(missing_ok=True)
     _check_room(out, estimate_bytes(_rows(missing), plan.preparer))
     if len(missing) < len(plan.shards):
-        _say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are there already")
+        _say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are written already")
     _run(missing, plan.preparer, out, engine, num_proc)
     states = [(shard.split, read_json(shard.path(out, ".json"))) for shard in plan.shards]
     if part != WHOLE:
-        _say(f"part {part[0]} of {part[1]} is there; when all are, `tgmm prepare` without --shard finishes")
+        _say(f"part {part[0]} of {part[1]} is written. After all parts, `tgmm prepare` without --shard finishes.")
         return {"counts": _counts(states), "refused": sum(len(state["refused"]) for _, state in states)}
     return _finish(plan, states, out, Path(manifest).name)
 
@@ -187,7 +187,7 @@ def load_prepared(directory: str | Path) -> DatasetDict:
     """Load the prepared splits, mapped into memory, rows as NumPy arrays in their stored types.
 
     Raises:
-        FileNotFoundError: If `prepare` has not finished there.
+        FileNotFoundError: If `prepare` has not finished in `directory`.
     """
     directory = Path(directory)
     if not (directory / "prepare.json").is_file():

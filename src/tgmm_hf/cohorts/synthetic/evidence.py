@@ -137,7 +137,7 @@ ECG_AF_GIVEN_RHYTHM = (0.01, 0.90)
 """P(the ten seconds show fibrillation | rhythm). It is below 1, because fibrillation may be paroxysmal."""
 
 VIEW_RATE = dict(zip(VIEWS, (0.88, 0.80, 0.97, 0.62, 0.90, 0.88, 0.82, 0.97, 0.95, 0.68, 0.85), strict=True))
-"""Share of studies with each view. A5C is from the paper (missing in 38 %, the highest share); the others are ours."""
+"""Share of studies with each view. A5C is from the paper (missing in 38 %, the highest share); the rest is ours."""
 
 LV_VIEWS = tuple(v for v in VIEWS if v not in ("Doppler_Parasternal_Short", "SSN"))
 LA_VIEWS = tuple(v for v in VIEWS if v not in ("Parasternal_Short", "SSN"))

@@ -203,7 +203,7 @@ class Scene:
         shift_x, shift_y = rng.normal(0, 0.012, 2)
         middle = 0.45
         dx, dy = area.x - shift_x, area.y - shift_y - middle
-        self.x = dx * np.cos(angle) + dy * np.sin(angle)  # the heart's own coordinates
+        self.x = dx * np.cos(angle) + dy * np.sin(angle)  # coordinates of the heart
         self.y = dy * np.cos(angle) - dx * np.sin(angle) + middle
         self.base = np.full(area.x.shape, TISSUE, np.int16)
         self.base += np.int16(rng.uniform(-14, 14)) * np.sin(9 * self.x + rng.uniform(0, 6)).round().astype(np.int16)
