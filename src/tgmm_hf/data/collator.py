@@ -103,11 +103,11 @@ class TgmmCollator:
         for index, row in enumerate(rows):
             if len(row["clip_views"]):
                 stored = self._unpack(np.asarray(row["clips"], np.uint8))
-                shown = self._sample_views(len(stored))
+                shown = self._shown(len(stored))
                 clips += [(index, row["clip_views"][i], stored[i], row["clip_frames"][i]) for i in shown]
         return self.processor.stack_clips(len(rows), clips) if clips else {}
 
-    def _sample_views(self, num_views: int) -> list[int]:
+    def _shown(self, num_views: int) -> list[int]:
         """Sample the clips of a patient that this batch shows, as indices."""
         if self.max_views is None or num_views <= self.max_views:
             return list(range(num_views))
