@@ -97,21 +97,29 @@ class Counts:
             reason = " ".join(documentation.removeprefix(ADAPTED).split())
             self.adapted.setdefault(reason, []).append(item.nodeid.split("::", 1)[1])
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if isinstance(report, pytest.SubtestReport):  # its test counts, once
-            return
-        if report.failed:
-            self.outcomes["failed"] += 1
-        elif report.skipped and report.when in ("setup", "call"):
-            reason = str(report.longrepr[2]).removeprefix("Skipped: ")  # type: ignore[index]
-            if reason.startswith(EXCLUDED):
-                self.outcomes["excluded"] += 1
-                name = report.nodeid.split("::", 1)[1]
-                self.reasons.setdefault(reason.removeprefix(EXCLUDED), []).append(name)
-            else:
-                self.outcomes["not applicable"] += 1
-        elif report.when == "call":
-            self.outcomes["passed"] += 1
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Take the counts that pytest itself prints, because they hold failed subtests and errors of fixtures too."""
+        stats = terminalreporter.stats
+        failed = {report.nodeid for outcome in ("failed", "error") for report in stats.get(outcome, [])}
+        for outcome, reports in stats.items():
+            for report in reports:
+                if not getattr(report, "count_towards_summary", True):
+                    continue
+                if outcome == "passed" and report.nodeid in failed:  # pytest counts the test around a failed subtest
+                    continue
+                if outcome == "skipped":
+                    self._count_skipped(report)
+                else:
+                    self.outcomes["failed" if outcome == "error" else outcome] += 1
+
+    def _count_skipped(self, report: pytest.TestReport) -> None:
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")  # type: ignore[index]
+        if reason.startswith(EXCLUDED):
+            self.outcomes["excluded"] += 1
+            name = report.nodeid.split("::", 1)[1]
+            self.reasons.setdefault(reason.removeprefix(EXCLUDED), []).append(name)
+        else:
+            self.outcomes["not applicable"] += 1
 
     def summary(self) -> str:
         counts = self.outcomes
@@ -129,6 +137,16 @@ class Counts:
         return "\n".join(lines)
 
 
+def run_tests(options: list[str]) -> int:
+    """Run pytest and print the counts; the exit status is pytest's own."""
+    counts = Counts()
+    code = int(pytest.main(options, plugins=[counts]))
+    print(counts.summary())
+    if code:
+        print(f"pytest ended with exit status {code}: the common tests did not pass.")
+    return code
+
+
 def main(arguments: list[str]) -> int:
     try:
         sources = common_tests()
@@ -136,7 +154,6 @@ def main(arguments: list[str]) -> int:
         print(f"SKIPPED: {error}. `make test-hf` needs PyPI once; the other tests do not need it.")
         return 0
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    counts = Counts()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         build_tree(tree, sources)
@@ -145,9 +162,7 @@ def main(arguments: list[str]) -> int:
         options += ["--confcutdir", str(tree), "--import-mode=importlib", "-W", "ignore"]
         os.chdir(tree)
         sys.path.insert(0, str(tree))
-        code = pytest.main([*options, str(tree / "tests" / "ours"), *arguments], plugins=[counts])
-    print(counts.summary())
-    return int(code)
+        return run_tests([*options, str(tree / "tests" / "ours"), *arguments])
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_imports_go_one_way(path: Path) -> None:
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    requirements = project["dependencies"] + optional["cluster"] + optional["baselines"]
+    requirements = project["dependencies"] + optional["cluster"]
     declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
     modules |= {"iterative-stratification": "iterstrat", "scikit-learn": "sklearn"}

@@ -157,7 +157,7 @@ def read_cohort_table(
 def _read_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Read column names and rows, each row as column -> cell."""
     if not path.is_file():
-        raise CohortTableError(str(path), "the cohort table does not exist.")
+        raise CohortTableError("the cohort table", f"{path} does not exist.")
     readers = {".parquet": _read_parquet, ".csv": _read_csv}
     if path.suffix not in readers:
         raise CohortTableError(

@@ -59,7 +59,7 @@ class LabColumn:
 
 # Units that several columns share: other unit -> factor to the canonical one.
 MONOVALENT_IONS = {"mmol/L": 1.0}  # to mEq/L: an ion with one charge has 1 mEq per mmol
-CELLS = {"10^9/L": 1.0, "G/L": 1.0, "10^3/uL": 1.0, "Thousand/uL": 1.0, "/uL": 1e-3, "cells/uL": 1e-3}  # to K/uL
+CELLS = {"10^9/L": 1.0, "G/L": 1.0, "10^3/uL": 1.0, "/uL": 1e-3, "cells/uL": 1e-3, "Thousand/uL": 1.0}  # to K/uL
 ENZYMES = {"U/L": 1.0, "ukat/L": 60.0}  # to IU/L: 1 kat = 1 mol/s = 6e7 U
 TROPONINS = {"ug/L": 1.0, "ng/L": 1e-3, "pg/mL": 1e-3}  # to ng/mL
 CHOLESTEROLS = {"mmol/L": 38.665}  # to mg/dL
