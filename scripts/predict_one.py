@@ -12,10 +12,10 @@ import shlex
 from pathlib import Path
 
 from tgmm_hf.cli import main
-from tgmm_hf.data.manifest import Manifest, ManifestRow, read_manifest
+from tgmm_hf.data.manifest import CohortRow, CohortTable, read_cohort_table
 
 
-def first_complete(manifest: Manifest) -> ManifestRow:
+def first_complete(manifest: CohortTable) -> CohortRow:
     """The first test patient with labs, ECG and echo."""
     for row in manifest.rows:
         if row.split == "test" and row.labs and row.ecg_path is not None and row.echo_paths:
@@ -30,7 +30,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("prediction.json"))
     arguments = parser.parse_args()
 
-    manifest = read_manifest(arguments.cohort / "cohort.parquet")
+    manifest = read_cohort_table(arguments.cohort / "cohort.parquet")
     patient = first_complete(manifest)
     labs = arguments.out.with_name("patient_labs.json")
     labs.write_text(json.dumps(patient.labs, indent=1) + "\n")

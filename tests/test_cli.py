@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tgmm_hf.cli import main
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.manifest import read_cohort_table
 
 TRAINING = """
 output: {root}/model
@@ -61,7 +61,7 @@ MODALITIES = ("labs", "ecg", "echo")
 
 
 def test_predict_one_patient_from_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = read_manifest(root / "cohort" / "cohort.parquet")
+    manifest = read_cohort_table(root / "cohort" / "cohort.parquet")
     patient = next(row for row in manifest.rows if row.ecg_path and row.echo_paths and row.labs)
     (root / "row.json").write_text(json.dumps(patient.labs))
     words = ["predict", root / "model", "--id", "mine", "--labs", root / "row.json"]
@@ -79,7 +79,7 @@ def test_predict_every_patient_of_a_table(root: Path) -> None:
     table = root / "cohort" / "cohort.parquet"
     out = root / "predictions.json"
     assert run("predict", root / "model", "--manifest", table, "--split", "test", "--out", out) == 0
-    expected = [row.id for row in read_manifest(table).rows if row.split == "test"]
+    expected = [row.id for row in read_cohort_table(table).rows if row.split == "test"]
     assert [prediction["id"] for prediction in json.loads(out.read_text())] == expected
     assert run("predict", root / "model", "--manifest", table, "--limit", 2, "--task", "hf_risk", "--out", out) == 0
     assert [("hf_risk" in p, "hf_diagnosis" in p) for p in json.loads(out.read_text())] == [(True, False)] * 2
@@ -112,7 +112,7 @@ def test_prepare_in_parts_and_export(root: Path, capsys: pytest.CaptureFixture[s
     out = root / "parts"
     words = ("prepare", root / "parts.csv", "--out", out)
     assert run(*words, "--dry-run", "--workers", 2) == 0
-    assert "3 records to prepare" in capsys.readouterr().out and not out.exists()
+    assert "3 admissions to prepare" in capsys.readouterr().out and not out.exists()
     assert run(*words, "--shard", "2/2", "--workers", 1) == 0
     assert [path.name for path in out.iterdir()] == ["validation"]
     for wrong in ("0/2", "3/2", "1", "a/b"):
@@ -174,7 +174,7 @@ def test_a_model_of_other_weights_is_refused(
 
 def test_notes_and_reasons_are_said_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What was understood otherwise than written is said on the terminal too; a clip without a view, by its reason."""
-    manifest = read_manifest(root / "cohort" / "cohort.parquet")
+    manifest = read_cohort_table(root / "cohort" / "cohort.parquet")
     clip = manifest.root / next(row for row in manifest.rows if row.echo_paths).echo_paths[0]
     (root / "row.json").write_text('{"Creatinine": [124, "umol/L"], "Kreatinin": 3}')
     (root / "views.csv").write_text("dicom_filepath,view\nother.dcm,A4C\n")

@@ -695,9 +695,9 @@ def _patient(
 
 def _patients(table: Path, split: str | None) -> list[dict[str, Any]]:
     """The patients of a cohort table as the pipeline takes them."""
-    from tgmm_hf.data.manifest import read_manifest
+    from tgmm_hf.data.manifest import read_cohort_table
 
-    manifest = read_manifest(table, for_prediction=True)
+    manifest = read_cohort_table(table, for_prediction=True)
     return [
         {
             "id": row.id,

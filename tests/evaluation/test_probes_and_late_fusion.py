@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.builder import RecordPreparer
+from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
@@ -75,7 +75,7 @@ def write_data(directory, processor, change=lambda split, row: row):
     tasks = {"hf_diagnosis": "diagnosis", "other": "diagnosis", "hf_risk": "prognosis"}
     image_processor = processor.image_processor
     geometry = (image_processor.num_frames, image_processor.size, image_processor.size * 3)
-    preparer = RecordPreparer(processor.feature_extractor, image_processor, directory, tasks)
+    preparer = AdmissionPreparer(processor.feature_extractor, image_processor, directory, tasks)
     generator = np.random.default_rng(0)
     for split, size in SIZES.items():
         (directory / split).mkdir(parents=True)

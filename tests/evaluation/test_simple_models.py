@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
-from tgmm_hf.data.builder import RecordPreparer
+from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.late_fusion import fuse
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
@@ -57,7 +57,7 @@ def invented_row(name: str, generator: np.random.Generator) -> dict:
 
 def write_data(directory: Path, change=lambda split, row: row) -> Path:
     tasks = {"ill": "diagnosis", "rare": "diagnosis", "risk": "prognosis"}
-    preparer = RecordPreparer(EcgFeatureExtractor(), EchoImageProcessor(size=64, num_frames=16), directory, tasks)
+    preparer = AdmissionPreparer(EcgFeatureExtractor(), EchoImageProcessor(size=64, num_frames=16), directory, tasks)
     generator = np.random.default_rng(0)
     for split, size in SIZES.items():
         (directory / split).mkdir(parents=True)

@@ -13,8 +13,8 @@ from cohort_files import write_ecg
 from tgmm_hf.cli import main
 from tgmm_hf.cohorts.flow import check_flow
 from tgmm_hf.cohorts.ptbxl import MI_TASK, TASK, curate_ptbxl
-from tgmm_hf.data.builder import make_preparer
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.admissions import make_preparer
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import LEADS
@@ -63,14 +63,14 @@ def official(tmp_path: Path) -> Path:
 
 
 def labels_of(out: Path) -> dict[str, int]:
-    rows = read_manifest(out / "cohort.parquet", tasks={TASK: MI_TASK}).rows
+    rows = read_cohort_table(out / "cohort.parquet", tasks={TASK: MI_TASK}).rows
     return {row.id: row.labels[TASK] for row in rows}
 
 
 def test_infarction_without_normal_against_normal_without_infarction(official: Path, tmp_path: Path) -> None:
     record = curate_ptbxl(official, tmp_path / "out")
     assert labels_of(tmp_path / "out") == {"1": 0, "2": 1, "5": 1, "6": 0}  # a form statement is no diagnosis
-    manifest = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
+    manifest = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
     assert [row.split for row in manifest.rows] == ["train", "validation", "test", "validation"]
     assert manifest.rows[0].labs == {"age": "56", "gender": "M", "weight": 80.0}
     assert manifest.rows[1].labs["age"] == ">89" and "age" not in manifest.rows[2].labs
@@ -82,7 +82,7 @@ def test_infarction_without_normal_against_normal_without_infarction(official: P
     assert record["selections"][0]["both"] == 1 and record["selections"][0]["mi_alone"] == 1
 
 
-def test_other_rules_give_other_counts(official: Path, tmp_path: Path) -> None:
+def test_likelihood_and_both_change_the_selection(official: Path, tmp_path: Path) -> None:
     curate_ptbxl(official, tmp_path / "likely", likelihood=50)
     assert labels_of(tmp_path / "likely") == {"1": 0, "2": 1, "3": 0, "6": 0}
     curate_ptbxl(official, tmp_path / "mi", both="mi")
@@ -111,7 +111,7 @@ def write_arrays(
     (directory / "scp_statements.csv").write_text(STATEMENTS)
 
 
-def test_arrays_become_records_in_normalised_units(tmp_path: Path) -> None:
+def test_arrays_become_recordings_in_normalised_units(tmp_path: Path) -> None:
     write_arrays(tmp_path)
     record = curate_ptbxl(tmp_path, tmp_path / "out")
     assert record["units"] == "normalised" and record["counts"]["train"] == {"MI": 3, "NORM": 3}
@@ -123,7 +123,7 @@ def test_arrays_become_records_in_normalised_units(tmp_path: Path) -> None:
     assert set(labels_of(tmp_path / "likely").values()) == {0}
 
 
-def test_further_arrays_are_all_scored(tmp_path: Path) -> None:
+def test_all_recordings_of_several_array_files_can_test(tmp_path: Path) -> None:
     """Arrays of other folds, in several files, for a model that is there: every record tests."""
     write_arrays(tmp_path)
     table = pd.read_csv(tmp_path / "labels.csv")
@@ -142,11 +142,11 @@ def test_further_arrays_are_all_scored(tmp_path: Path) -> None:
         curate_ptbxl(tmp_path, tmp_path / "out", all_test=True)
     (tmp_path / "second.npz").unlink()
     table[5:].to_csv(tmp_path / "second.csv", index=False)
-    with pytest.raises(ValueError, match=r"No signal of 3 labelled records in first\.npz, for example of 5"):
+    with pytest.raises(ValueError, match=r"first\.npz: no signal of 3 labelled recordings, for example of 5"):
         curate_ptbxl(tmp_path, tmp_path / "new", all_test=True)
 
 
-def test_a_model_is_evaluated_on_records_of_other_folds(tmp_path: Path) -> None:
+def test_a_model_is_evaluated_on_recordings_of_other_folds(tmp_path: Path) -> None:
     """The lines of docs/data.md: folds without a test fold train and validate, other folds are given later."""
     (tmp_path / "first").mkdir()
     (tmp_path / "further").mkdir()
@@ -175,9 +175,9 @@ def test_a_model_is_evaluated_on_records_of_other_folds(tmp_path: Path) -> None:
         assert not any("could not be checked" in warning for warning in metrics["warnings"])
 
 
-def test_all_records_are_kept_without_a_label_for_pretraining(official: Path, tmp_path: Path) -> None:
+def test_recordings_without_a_label_can_be_kept_for_pretraining(official: Path, tmp_path: Path) -> None:
     record = curate_ptbxl(official, tmp_path / "out", all_records=True)
-    rows = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK}).rows
+    rows = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK}).rows
     assert {row.id: row.labels.get(TASK) for row in rows} == {"1": 0, "2": 1, "3": None, "4": None, "5": 1, "6": 0}
     assert record["counts"]["train"] == {"MI": 0, "NORM": 1, "unlabelled": 1}
     flow = json.loads((tmp_path / "out" / "flow.json").read_text())
@@ -192,12 +192,12 @@ def test_arrays_in_another_lead_order_are_refused(tmp_path: Path) -> None:
         curate_ptbxl(tmp_path, tmp_path / "out")
 
 
-def test_the_configuration_names_the_same_task() -> None:
+def test_the_configuration_file_names_the_same_task() -> None:
     content = yaml.safe_load((CONFIGS / "ptbxl_mi.yaml").read_text())
     assert {name: content["tasks"][TASK][name] for name in MI_TASK} == MI_TASK
 
 
-def test_real_records(shared_dir: Path, processor: TgmmProcessor, tmp_path: Path) -> None:
+def test_real_recordings_of_ptbxl(shared_dir: Path, processor: TgmmProcessor, tmp_path: Path) -> None:
     """1,625 real records; the selection counted independently, a few of them prepared."""
     source = tmp_path / "ptbxl"
     source.mkdir()
@@ -209,7 +209,7 @@ def test_real_records(shared_dir: Path, processor: TgmmProcessor, tmp_path: Path
         (source / name).symlink_to(shared_dir / "data" / "ptbxl" / name)
     record = curate_ptbxl(source, tmp_path / "out", validation_fold=8, test_fold=9)
     assert record["selections"][0]["mi_without_norm"] == record["selections"][0]["norm_without_mi"] == 12
-    manifest = read_manifest(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
+    manifest = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
     folds = few.set_index(few.ecg_id.astype(str)).strat_fold
     assert all(row.split == {8: "validation", 9: "test"}.get(folds[row.id], "train") for row in manifest.rows)
     preparer = make_preparer(manifest, processor)

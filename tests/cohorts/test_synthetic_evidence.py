@@ -212,7 +212,7 @@ def written_ecgs(out: Path) -> tuple[np.ndarray, np.ndarray]:
         if anomaly_of(index) in ("flat_ecg", "short_ecg"):
             rows.append((np.zeros(10), False))
             continue
-        rows.append(ecg_features(str(out / "ecg" / cohort.ecg_record_path(who.subject, who.ecg_study))))
+        rows.append(ecg_features(str(out / "ecg" / cohort.ecg_path(who.subject, who.ecg_study))))
     return np.stack([features for features, _ in rows]), np.array([irregular for _, irregular in rows])
 
 

@@ -16,11 +16,12 @@ from tgmm_hf.cli import app
 from tgmm_hf.cohorts.flow import check_flow
 from tgmm_hf.cohorts.mimic.cohort import curate
 from tgmm_hf.cohorts.mimic.rules import CurateRules, read_rules
-from tgmm_hf.data.builder import make_preparer
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.admissions import make_preparer
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import LEADS
 
 PAPER = CurateRules(follow_up="later_contact")
@@ -101,14 +102,14 @@ def cached(path: Path, index: str) -> pd.DataFrame:
 # ---- the generator's truth
 
 
-def test_equals_the_truth_of_the_generator(synthetic: Path, tmp_path: Path) -> None:
+def test_curate_recovers_the_table_of_the_generator(synthetic: Path, tmp_path: Path) -> None:
     found = run(synthetic, tmp_path / "out")
     assert_equal(found, truth_of(synthetic))
-    read_manifest(tmp_path / "out" / "cohort.parquet", root=synthetic)  # `tgmm prepare` takes it unchanged
+    read_cohort_table(tmp_path / "out" / "cohort.parquet", root=synthetic)  # `tgmm prepare` takes it unchanged
     assert flow_of(tmp_path / "out")["cohort"] == (PATIENTS, PATIENTS)
 
 
-def test_traps_change_nothing(synthetic: Path, tables: Path, tmp_path: Path) -> None:
+def test_planted_traps_do_not_change_the_cohort(synthetic: Path, tables: Path, tmp_path: Path) -> None:
     truth = truth_of(synthetic)
     hosp = tables / "hosp"
     ill = truth.index[(truth["label.hf_diagnosis"] == 1) & truth["labs.medical history"].notna()][0]
@@ -207,7 +208,7 @@ def second_stay(synthetic: Path, tables: Path, id_: str, days: int = 90) -> None
     append(tables / "echo" / "echo-record-list.csv", record)
 
 
-def test_of_two_stays_the_first_counts_unless_all_are_asked_for(synthetic: Path, tables: Path, tmp_path: Path) -> None:
+def test_rule_admissions_takes_the_first_stay_or_all(synthetic: Path, tables: Path, tmp_path: Path) -> None:
     truth = truth_of(synthetic)
     id_ = truth.index[truth["label.hf_diagnosis"] == 1][0]
     second_stay(synthetic, tables, id_)
@@ -221,7 +222,7 @@ def test_of_two_stays_the_first_counts_unless_all_are_asked_for(synthetic: Path,
     assert list(found.echo_paths["777"]) == ["echo/files/9_0001.dcm"] and list(found.echo_views["777"]) == [None]
 
 
-def test_nearest_ecg_and_the_time_between(synthetic: Path, tables: Path, tmp_path: Path) -> None:
+def test_rules_ecg_and_max_hours_apart(synthetic: Path, tables: Path, tmp_path: Path) -> None:
     truth = truth_of(synthetic)
     ids = [id_ for id_ in truth.index if index_stay(synthetic, id_)["ecg"] < index_stay(synthetic, id_)["echo"]]
     stay = index_stay(synthetic, ids[0])
@@ -240,7 +241,7 @@ def test_nearest_ecg_and_the_time_between(synthetic: Path, tables: Path, tmp_pat
     assert flow_of(tmp_path / "near")["apart"] == (PATIENTS - len(near), PATIENTS - len(near))
 
 
-def test_structured_ejection_fraction(synthetic: Path, tables: Path, tmp_path: Path) -> None:
+def test_rule_label_lvef_uses_the_structured_ejection_fraction(synthetic: Path, tables: Path, tmp_path: Path) -> None:
     truth = truth_of(synthetic)
     path = tables / "echo" / "echo-study-list.csv"
     studies = read(path)
@@ -268,7 +269,7 @@ def test_structured_ejection_fraction(synthetic: Path, tables: Path, tmp_path: P
 # ---- files
 
 
-def test_anomalous_files_are_named(synthetic: Path, tables: Path, tmp_path: Path) -> None:
+def test_file_checks_exclude_and_name_anomalous_files(synthetic: Path, tables: Path, tmp_path: Path) -> None:
     """Patients 7 (flat ECG), 18 (five seconds), 29 (a still), 40 (a clip cut off), and a record that is not there."""
     truth = pd.read_parquet(synthetic / "cohort.parquet").drop(columns="split")
     chosen = [0, 1, 2, 3, 4, 5, 7, 18, 29, 40]
@@ -300,7 +301,7 @@ def test_anomalous_files_are_named(synthetic: Path, tables: Path, tmp_path: Path
         assert right > 0.8 and right > wrong + 0.3
 
 
-def test_nothing_left_says_which_step(tables: Path, tmp_path: Path) -> None:
+def test_an_empty_cohort_names_the_step_in_the_flow(tables: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"flow\.json"):
         run(tables, tmp_path / "out", CurateRules(label="lvef"))
     assert flow_of(tmp_path / "out")["lvef"] == (PATIENTS, PATIENTS)
@@ -330,7 +331,7 @@ def test_the_command_leaves_a_table_that_prepare_takes(
     files = {path.name for path in out.iterdir()}
     wanted = {"cohort.parquet", "curate.json", "curate.sql", "flow.json", "flow.svg", "splits.csv", "table1.csv"}
     assert files == wanted, "and nothing else: no database, no temporary file"
-    manifest = read_manifest(out / "cohort.parquet")
+    manifest = read_cohort_table(out / "cohort.parquet")
     truth = pd.read_parquet(synthetic / "cohort.parquet")
     row = next(row for row in manifest.rows if row.id == truth.id[0])
     prepared = make_preparer(manifest, processor).prepare(row)
@@ -373,17 +374,17 @@ def test_a_broken_table_is_named_but_not_quoted(tables: Path, tmp_path: Path) ->
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     lines[5] += ",one,cell,too,many"
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
-    with pytest.raises(RuntimeError, match=r"step 04_lab_rows\.sql failed") as error:
+    with pytest.raises(TgmmError, match=r"step 04_lab_rows\.sql: failed") as error:
         run(tables, tmp_path / "out")
     assert lines[5].split(",")[1] not in str(error.value)
 
 
-def test_a_table_of_someone_else_is_not_overwritten(synthetic: Path) -> None:
+def test_a_table_of_another_origin_is_not_overwritten(synthetic: Path) -> None:
     with pytest.raises(FileExistsError, match="did not write"):
         run(synthetic, synthetic)
 
 
-def test_rules_are_checked(tmp_path: Path) -> None:
+def test_unknown_rules_and_values_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("hf_codes: broad\nlandmark_days: 60\n")
     assert read_rules(path, ["landmark_days=90", "max_hours_apart=24"]) == CurateRules(

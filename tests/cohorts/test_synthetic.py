@@ -82,7 +82,7 @@ def test_files_that_synth_did_not_write_are_not_written_over(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.rglob("*")] == ["hosp", "patients.csv.gz"]
 
 
-def test_labs_alone_are_those_of_the_whole_cohort(small: Path, tmp_path: Path) -> None:
+def test_labs_only_gives_the_labs_of_the_whole_cohort(small: Path, tmp_path: Path) -> None:
     write_cohort(tmp_path, PATIENTS, 3, workers=1, labs_only=True)
     few, many = (pd.read_parquet(directory / "cohort.parquet") for directory in (tmp_path, small))
     files = ["ecg_path", "echo_paths", "echo_views"]
@@ -102,7 +102,7 @@ def test_labs_alone_are_those_of_the_whole_cohort(small: Path, tmp_path: Path) -
         write_cohort(tmp_path, PATIENTS, 3, workers=1)
 
 
-def test_a_cohort_that_does_not_say_labs_only_is_a_whole_one(tmp_path: Path) -> None:
+def test_settings_of_version_0_1_0_mean_a_whole_cohort(tmp_path: Path) -> None:
     write_cohort(tmp_path, 2, 3, workers=1, **TINY)
     path = tmp_path / "synth.json"
     told = json.loads(path.read_text())
@@ -135,7 +135,7 @@ def test_manifest_files_and_views(small: Path) -> None:
     assert (manifest["time.hf_risk"].isna() == manifest["event.hf_risk"].isna()).all()
 
 
-def test_ecg_is_a_mimic_record(small: Path) -> None:
+def test_ecg_is_a_mimic_recording(small: Path) -> None:
     records = pd.read_csv(small / "ecg" / "record_list.csv")
     first = records.iloc[0]
     subject = str(first.subject_id)
@@ -157,7 +157,7 @@ def test_echo_is_jpeg_baseline_as_ge_writes_it(small: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:End of file reached")
-def test_anomalous_files_are_there_and_stated(tmp_path: Path) -> None:
+def test_anomalous_files_are_written_and_named_in_truth(tmp_path: Path) -> None:
     wanted = {7: "flat_ecg", 18: "short_ecg", 29: "still_echo", 40: "corrupt_echo", 41: None, 307: "flat_ecg"}
     assert {index: anomaly_of(index) for index in wanted} == wanted
     settings = cohort.Settings(3, "default", **TINY)
@@ -166,7 +166,7 @@ def test_anomalous_files_are_there_and_stated(tmp_path: Path) -> None:
         cohort.render_patient((tmp_path, settings, index))
         who = cohort.patient_identity(settings, index)
         paths[index] = (
-            tmp_path / "ecg" / cohort.ecg_record_path(who.subject, who.ecg_study),
+            tmp_path / "ecg" / cohort.ecg_path(who.subject, who.ecg_study),
             tmp_path / "echo" / cohort.echo_files(settings, index, who)[0][0],
         )
     assert not wfdb.rdsamp(str(paths[7][0]))[0].any()
@@ -176,7 +176,7 @@ def test_anomalous_files_are_there_and_stated(tmp_path: Path) -> None:
         _ = pydicom.dcmread(paths[40][1]).pixel_array
 
 
-def test_truth_knows_what_cannot_be_read(small: Path) -> None:
+def test_truth_is_null_where_a_subset_is_not_readable(small: Path) -> None:
     truth, manifest = pd.read_parquet(small / "truth.parquet"), pd.read_parquet(small / "cohort.parquet")
     assert list(truth.id) == list(manifest.id)
     assert truth.anomaly[7] == "flat_ecg" and np.isnan(truth["posterior.ecg"][7])
@@ -236,7 +236,7 @@ def test_hospital_tables_hold_the_follow_up(small: Path) -> None:
         assert pd.Timestamp(own.dischtime.max()) + pd.Timedelta(days=365) >= end  # or MIMIC would not know of it
 
 
-def test_heart_failure_is_nowhere_in_the_text(small: Path) -> None:
+def test_no_text_cell_names_heart_failure(small: Path) -> None:
     manifest = pd.read_parquet(small / "cohort.parquet")
     text = " ".join(manifest[["labs.medical history", "labs.drug history"]].fillna("").to_numpy().ravel()).lower()
     assert "heart failure" not in text and "cardiomyopathy" not in text
@@ -365,7 +365,7 @@ def forest_auc(features: np.ndarray, label: np.ndarray) -> float:
     return bayes.auc(label, cross_val_predict(forest, features, label, cv=5, method="predict_proba")[:, 1])
 
 
-def test_metadata_and_nuisance_say_nothing() -> None:
+def test_metadata_and_nuisance_hold_no_evidence() -> None:
     """Identifiers, dates, presence masks, sex, race, body size, neutral cells: no better than chance."""
     settings = cohort.Settings(21, "default", **TINY)
     n = 800
@@ -391,7 +391,7 @@ def test_metadata_and_nuisance_say_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_brightness_says_nothing() -> None:
+def test_brightness_holds_no_evidence() -> None:
     """Mean, spread and colour-blind temporal spread of brightness inside the sector of rendered clips."""
     n, size = 600, (96, 128)
     inside = sector(*size).inside

@@ -10,13 +10,27 @@ import wfdb
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
 
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
+from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
 from tgmm_hf.utils.names import LEADS
 
 SIZE, FRAMES = 32, 4
 
 
+def small_config() -> TgmmConfig:
+    """Configuration for clips of `SIZE` and `FRAMES`."""
+    return TgmmConfig.tiny(echo_config={"image_size": SIZE, "num_frames": FRAMES})
+
+
+def small_processor(config: TgmmConfig) -> TgmmProcessor:
+    """Processor with a tokenizer that knows the words of the cohort."""
+    words = "Creatinine NTproBNP medical history of the patient is hypertension, diabetes; pg/mL"
+    return default_processor(config, train_tokenizer([words, words, *task_texts(config.tasks)]))
+
+
 def write_ecg(path: Path, seed: int, seconds: float = 10.0) -> None:
-    """WFDB record, format 16, 500 Hz, with a beat a second."""
+    """Write a WFDB recording, format 16, 500 Hz, with one beat per second."""
     random = np.random.default_rng(seed)
     time = np.arange(int(seconds * 500)) / 500
     beat = np.exp(-(((time % 1.0) - 0.4) ** 2) / 0.0004)
@@ -27,7 +41,7 @@ def write_ecg(path: Path, seed: int, seconds: float = 10.0) -> None:
 
 
 def write_clip(path: Path, seed: int, frames: int = 10) -> None:
-    """Uncompressed RGB ultrasound clip of 48 x 64 pixels with a bright moving disc."""
+    """Write an uncompressed RGB ultrasound clip of 48 x 64 pixels with a bright moving disc."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:48, :64]
     pixels = np.zeros((frames, 48, 64, 3), np.uint8)
@@ -51,7 +65,7 @@ def write_clip(path: Path, seed: int, frames: int = 10) -> None:
 
 
 def cohort_rows(patients: int) -> list[dict[str, Any]]:
-    """Manifest rows (CSV style) that mix the modalities: every third patient lacks labs, ECG or echo in turn."""
+    """Rows of a cohort table (CSV style) with mixed modalities: every third patient lacks labs, ECG or echo in turn."""
     rows = []
     for number in range(patients):
         row: dict[str, Any] = {
@@ -73,7 +87,7 @@ def cohort_rows(patients: int) -> list[dict[str, Any]]:
     return rows
 
 
-def write_manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
+def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

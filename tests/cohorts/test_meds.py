@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
 from tgmm_hf.cohorts.meds import add_meds_labs
-from tgmm_hf.data.manifest import read_manifest
+from tgmm_hf.data.manifest import read_cohort_table
 
 CODES = """code,lab_column,unit
 LAB//50912//mg/dL,Creatinine,mg/dL
@@ -43,9 +43,9 @@ def given(tmp_path: Path) -> dict[str, Path]:
     return {"table": tmp_path / "cohort.csv", "events": tmp_path / "meds", "codes": tmp_path / "codes.csv"}
 
 
-def test_the_last_number_up_to_the_index_time(given: dict[str, Any], tmp_path: Path) -> None:
+def test_the_last_number_before_the_index_time_is_taken(given: dict[str, Any], tmp_path: Path) -> None:
     counts = add_meds_labs(**given, out=tmp_path / "cohort.parquet")
-    labs = {row.id: row.labs for row in read_manifest(tmp_path / "cohort.parquet").rows}
+    labs = {row.id: row.labs for row in read_cohort_table(tmp_path / "cohort.parquet").rows}
     assert labs == {
         "a": {"age": "71", "Creatinine": (1.4, "mg/dL"), "Sodium": 141.0},
         "b": {"age": "71", "Sodium": 135.0},
@@ -57,16 +57,16 @@ def test_the_last_number_up_to_the_index_time(given: dict[str, Any], tmp_path: P
     ]
 
 
-def test_a_longer_window(given: dict[str, Any], tmp_path: Path) -> None:
+def test_hours_widens_the_window(given: dict[str, Any], tmp_path: Path) -> None:
     add_meds_labs(**given, out=tmp_path / "cohort.parquet", hours=48)
-    labs = {row.id: row.labs for row in read_manifest(tmp_path / "cohort.parquet").rows}
+    labs = {row.id: row.labs for row in read_cohort_table(tmp_path / "cohort.parquet").rows}
     assert labs["b"]["Creatinine"] == (2.0, "mg/dL")
 
 
 def test_what_is_wrong_is_said(given: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no Parquet file"):
         add_meds_labs(**(given | {"events": tmp_path / "none"}), out=tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"cohort\.csv lacks the column\(s\) code, lab_column"):
+    with pytest.raises(ValueError, match=r"cohort\.csv: missing column\(s\) code, lab_column"):
         add_meds_labs(**(given | {"codes": given["table"]}), out=tmp_path / "x.parquet")
     given["table"].write_text("id,patient_id,split,labs.Sodium,index_time\na,1,train,140,2150-01-02\n")
     with pytest.raises(ValueError, match=r"has the column\(s\) labs\.Sodium already"):
@@ -82,13 +82,13 @@ def test_what_is_wrong_is_said(given: dict[str, Any], tmp_path: Path) -> None:
     assert not (tmp_path / "x.parquet").exists()
 
 
-def test_a_unit_belongs_to_one_code(given: dict[str, Any], tmp_path: Path) -> None:
+def test_a_code_that_is_listed_twice_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
     given["codes"].write_text("code,lab_column,unit\nX,Glucose,mg/dL\nX,Glucose,mmol/L\n")
     with pytest.raises(ValueError, match="X occurs more than once"):
         add_meds_labs(**given, out=tmp_path / "x.parquet")
 
 
-def test_a_unit_has_to_be_one_of_its_columns(given: dict[str, Any], tmp_path: Path) -> None:
+def test_an_unknown_unit_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
     given["codes"].write_text("code,lab_column,unit\nX,Creatinine,furlong\n")
     with pytest.raises(ValueError, match=r"unit 'furlong' of Creatinine \(X\) is not known"):
         add_meds_labs(**given, out=tmp_path / "x.parquet")
@@ -105,7 +105,7 @@ def test_events_with_a_time_zone_are_refused(given: dict[str, Any], tmp_path: Pa
         add_meds_labs(**given, out=tmp_path / "x.parquet")
 
 
-def test_the_command(given: dict[str, Any], tmp_path: Path) -> None:
+def test_command_line_of_add_meds_labs(given: dict[str, Any], tmp_path: Path) -> None:
     command = ["add-meds-labs", str(given["table"]), str(given["events"]), "--codes", str(given["codes"])]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "cohort.parquet")])
     assert result.exit_code == 0 and "Creatinine: 1 rows (2 events)" in result.output

@@ -1,4 +1,4 @@
-"""A child process: its exit status, and its end when its parent is killed; so for the workers of a pool."""
+"""Child processes: output, exit status, and their end when the parent is killed, also in a pool."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_what_it_says_and_how_it_ended(tmp_path: Path, status: int) -> None:
+def test_output_and_exit_status_of_a_child_process(tmp_path: Path, status: int) -> None:
     log = tmp_path / "log.txt"
     with log.open("w") as output:
         script = f"{CHILD}import sys; print('said'); sys.exit({status})"
@@ -49,7 +49,7 @@ def test_what_it_says_and_how_it_ended(tmp_path: Path, status: int) -> None:
     assert log.read_text() == "said\n"
 
 
-def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_a_child_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     child = CHILD + BEAT.format(beat=str(beat))
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(child=child)], stdin=subprocess.DEVNULL)
@@ -58,7 +58,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_so_do_the_workers_of_a_pool(tmp_path: Path, method: str) -> None:
+def test_workers_of_a_pool_end_when_their_parent_is_killed(tmp_path: Path, method: str) -> None:
     beat = tmp_path / "beat"
     body = textwrap.indent(BEAT.format(beat=str(beat)), "    ")
     (tmp_path / "beating.py").write_text(f"def beat():\n{body}")
