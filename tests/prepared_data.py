@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from datasets.arrow_writer import ArrowWriter
 
-from tgmm_hf.data.builder import RecordPreparer
+from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.utils.names import VIEWS
@@ -44,7 +44,7 @@ def invented_patient(name: str, generator: np.random.Generator) -> dict:
 def write_prepared_data(directory: Path) -> Path:
     """Write splits and `prepare.json` into an empty directory, as `tgmm prepare` does."""
     image_processor = EchoImageProcessor(size=64, num_frames=16)
-    features = RecordPreparer(EcgFeatureExtractor(), image_processor, directory, TASKS).features
+    features = AdmissionPreparer(EcgFeatureExtractor(), image_processor, directory, TASKS).features
     generator = np.random.default_rng(0)
     for split, size in SIZES.items():
         (directory / split).mkdir()

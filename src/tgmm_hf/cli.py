@@ -116,7 +116,7 @@ def curate(
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     mimic_ecg: Annotated[Path | None, typer.Option(help="MIMIC-IV-ECG; without it stays need no ECG.")] = None,
     mimic_echo: Annotated[Path | None, typer.Option(help="MIMIC-IV-ECHO; without it stays need no echo.")] = None,
-    rules: Annotated[Path | None, typer.Option(help="YAML file of rules; docs/data.md lists them.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML file of rules; docs/mimic.md lists them.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="rule=value, over those of the file. Repeatable.")
     ] = None,

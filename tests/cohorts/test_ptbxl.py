@@ -147,7 +147,7 @@ def test_all_recordings_of_several_array_files_can_test(tmp_path: Path) -> None:
 
 
 def test_a_model_is_evaluated_on_recordings_of_other_folds(tmp_path: Path) -> None:
-    """The lines of docs/data.md: folds without a test fold train and validate, other folds are given later."""
+    """The lines of docs/ptbxl.md: folds without a test fold train and validate, other folds are given later."""
     (tmp_path / "first").mkdir()
     (tmp_path / "further").mkdir()
     write_arrays(tmp_path / "first", folds=[1, 2, 3, 4, 9, 9, 9, 9])

@@ -1,4 +1,4 @@
-"""The cohort table: one row per admission. `docs/manifest.md` describes it for a hospital.
+"""The cohort table: one row per admission. `docs/your_data.md` describes it for a hospital.
 
     id, patient_id, split | labs.<column>, unit.<column> | ecg_path | echo_paths, echo_views
     | label.<task>, time.<task>, event.<task>

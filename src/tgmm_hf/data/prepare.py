@@ -98,7 +98,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     """Prepare a cohort for training. Print its size at the start and a summary at the end.
 
     Args:
-        manifest: Cohort table, Parquet or CSV (`docs/manifest.md`).
+        manifest: Cohort table, Parquet or CSV (`docs/your_data.md`).
         out_dir: Directory of the result. A run that was interrupted there goes on.
         processor: Gives the ECG settings and the size of the clips. Its tokenizer is not used.
         num_proc: Number of worker processes. None means one per core (of the cluster: two).

@@ -281,8 +281,8 @@ def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, refe
     Right of 0 the one model is better. A difference without interval is a hollow mark, and its label says why.
 
     Args:
-        entries: Entries of `grid_figures.differences_between_rows` for one task and subset, with row, difference, difference_ci and
-            difference_missing.
+        entries: Entries of `grid_figures.differences_between_rows` for one task and subset, with row, difference,
+            difference_ci and difference_missing.
         headline: "auc" or "c_index".
         reference: Name of the one model.
         title: Title of the figure.

@@ -23,14 +23,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from tgmm_hf import modeling_tgmm
-from tgmm_hf.data import collator as collator_file
-from tgmm_hf.data import lab_rows as lab_rows_file
 from tgmm_hf.data.collator import Row, TgmmCollator
-from tgmm_hf.data.lab_rows import hide_cells, labs_text, stored_labs
-from tgmm_hf.encoders import encoder_loading as encoders_tgmm
-from tgmm_hf.encoders import modeling_echo_mvit, modeling_st_mem
-from tgmm_hf.encoders.freezing import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
@@ -39,19 +32,8 @@ from tgmm_hf.training.processes import fail_together
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.files import whole_file, write_json
 
-CODE = (
-    Path(__file__),
-    *(
-        Path(str(module.__file__))
-        for module in (encoders_tgmm, modeling_echo_mvit, modeling_st_mem, modeling_tgmm, collator_file, lab_rows_file)
-    ),
-)
-"""Files that the activations depend on; those of the processor are saved with it."""
-CONTENTS = ["clips", "ecg"]
-"""Columns of prepared rows that a cached run never reads."""
-
-NO_MATTER = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
-"""What a configuration says of where and how its model was saved; saving and loading it changes that."""
+FEATURE_SUFFIX = "_frozen"
+"""The model names the frozen features of a modality `<modality>_frozen`; the files name them `<modality>`."""
 
 
 @dataclass(frozen=True)
@@ -223,21 +205,18 @@ class _VariantReader:
             inputs |= self._texts(inputs, self.varied.labs_arrays(copies))
         return inputs
 
-    def _windows(self, row: Row, generator: np.random.Generator) -> torch.Tensor:
-        """ECG windows of the variants beyond the first, at random places."""
-        extractor = self.processor.feature_extractor
-        signal, mask = np.asarray(row["ecg"], np.float32).T, np.asarray(row["ecg_mask"])
-        drawn = range(self.variants - 1)
-        starts = [extractor.start_positions(signal.shape[1], "random", generator)[0] for _ in drawn]
-        return torch.from_numpy(np.stack([extractor.finish(signal, mask, start) for start in starts]))
-
-    def _texts(self, row: Row, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        """The whole lab text, and those of the variants beyond the first, without hidden cells."""
-        whole = stored_labs(row)
-        tables = [whole, *(hide_cells(whole, self.cell_dropout, generator) for _ in range(self.variants - 1))]
-        texts = [labs_text(self.processor, table) for table in tables]
-        tokens = self.processor.tokenize([text or texts[0] for text in texts])  # no cell that is left may be usable
-        return {name: torch.from_numpy(array) for name, array in tokens.items()}
+    def _texts(self, whole: dict[str, torch.Tensor], varied: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Put the tokens of the whole text and of the varied texts into one batch, (variants, tokens) each."""
+        ids, mask = (whole[name].expand(self.variants, -1).clone() for name in ("input_ids", "attention_mask"))
+        if not varied:  # in no text was a cell left that can be used
+            return {"input_ids": ids, "attention_mask": mask}
+        width = max(ids.shape[1], varied["input_ids"].shape[1])
+        ids, mask = _padded(ids, width, self.pad_token_id), _padded(mask, width, 0)
+        varied_ids = _padded(torch.from_numpy(varied["input_ids"]), width, self.pad_token_id)
+        varied_mask = _padded(torch.from_numpy(varied["attention_mask"]), width, 0)
+        has_text = varied_mask.any(dim=1, keepdim=True)  # a text without any cell is replaced by the whole one
+        ids[1:], mask[1:] = torch.where(has_text, varied_ids, ids[1:]), torch.where(has_text, varied_mask, mask[1:])
+        return {"input_ids": ids, "attention_mask": mask}
 
 
 class _PatientSeededCollator(TgmmCollator):

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from tgmm_hf import encoders, modeling_tgmm
-from tgmm_hf.data import collator
+from tgmm_hf.data import collator, lab_rows
 from tgmm_hf.encoders.freezing import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -21,6 +21,7 @@ CODE = (
     *sorted(Path(encoders.__path__[0]).glob("*.py")),
     Path(str(modeling_tgmm.__file__)),
     Path(str(collator.__file__)),
+    Path(str(lab_rows.__file__)),
 )
 """Files that the activations depend on. The files of the processor are not listed, because it saves its code itself."""
 

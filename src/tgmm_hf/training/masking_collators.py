@@ -1,6 +1,5 @@
 """Batches for pre-training: inputs of one modality, and what of them is hidden from the encoder."""
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import torch
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.collator import Row, TgmmCollator
+from tgmm_hf.data.lab_rows import labs_text, stored_labs
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 VALUE = re.compile(r"(?<= is )[^;]+")
@@ -59,7 +59,7 @@ class LabsMaskingCollator(MaskingCollator):
     def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         """Return input_ids, attention_mask and labels, each (patients, tokens)."""
         tokenizer = self.processor.tokenizer
-        texts = [self.processor.labs_text(json.loads(str(row["labs"]))).text for row in rows]
+        texts = [labs_text(self.processor, stored_labs(row)) for row in rows]
         encoded = tokenizer(
             texts,
             truncation=True,

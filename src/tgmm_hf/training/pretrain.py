@@ -17,9 +17,6 @@ from datasets import Dataset, DatasetDict
 from transformers import BertForMaskedLM, BertTokenizerFast, PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.collator import Row, TgmmCollator
-from tgmm_hf.data.lab_rows import labs_text, stored_labs
-from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
 from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
@@ -232,106 +229,6 @@ def _new_model(modality: str, config: TgmmConfig, objective: ObjectiveArguments)
     if objective.mask_ratio is not None:
         encoder.mask_ratio = objective.mask_ratio
     return StMemForPreTraining(encoder) if modality == "ecg" else EchoMvitForPreTraining(encoder)
-
-
-class MaskingCollator(TgmmCollator, ABC):
-    """Prepared rows -> inputs of one modality's own objective, with what is to be hidden.
-
-    Validation hides the same in every epoch.
-    """
-
-    def __init__(
-        self,
-        processor: TgmmProcessor,
-        config: TgmmConfig,
-        mask_ratio: float | None,
-        training: bool,
-        seed: int = 0,
-        max_views: int | None = None,
-    ) -> None:
-        super().__init__(processor, config, training, seed, max_views)
-        self.config, self.mask_ratio = config, mask_ratio
-
-    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        if not self.training:
-            self._generator = None  # the same draws for every batch
-        return {name: torch.from_numpy(array) for name, array in self.hide(rows).items()}
-
-    @abstractmethod
-    def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        """Inputs of the model, arrays by argument name."""
-
-
-class LabsMaskingCollator(MaskingCollator):
-    """Whole values are hidden, single items of a history: a token beside it would give the rest of a value away.
-
-    As in BERT, of the hidden tokens 80 % become [MASK], 10 % another token, 10 % stay; `labels` is -100 elsewhere.
-    """
-
-    def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        tokenizer = self.processor.tokenizer
-        texts = [labs_text(self.processor, stored_labs(row)) for row in rows]
-        encoded = tokenizer(
-            texts,
-            truncation=True,
-            max_length=self.processor.max_labs_tokens,
-            padding=True,
-            return_offsets_mapping=True,
-            return_tensors="np",
-        )
-        starts, ends = encoded["offset_mapping"][..., 0], encoded["offset_mapping"][..., 1]
-        hidden = np.zeros(starts.shape, dtype=bool)
-        ratio = 0.3 if self.mask_ratio is None else self.mask_ratio
-        for index, text in enumerate(texts):
-            spans = value_spans(text)
-            chosen = self._random().random(len(spans)) < ratio
-            if spans and not chosen.any():  # a batch with nothing hidden has no loss
-                chosen[self._random().integers(len(spans))] = True
-            for start, end in np.array(spans)[chosen]:
-                hidden[index] |= (starts[index] >= start) & (ends[index] <= end) & (ends[index] > starts[index])
-        ids = encoded["input_ids"].astype(np.int64)
-        labels = np.where(hidden, ids, -100)
-        fate = self._random().random(ids.shape)
-        others = self._random().integers(len(tokenizer), size=ids.shape)
-        ids = np.where(hidden & (fate < 0.8), tokenizer.mask_token_id, ids)
-        ids = np.where(hidden & (fate >= 0.9), others, ids)
-        return {"input_ids": ids, "attention_mask": encoded["attention_mask"].astype(np.int64), "labels": labels}
-
-
-class EcgMaskingCollator(MaskingCollator):
-    """ECGs and the noise that decides which patches are hidden."""
-
-    def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        arrays = self._ecg(rows)
-        shape = (*arrays["ecg_mask"].shape, self.config.ecg_config.num_patches)
-        return {**arrays, "noise": self._random().random(shape, dtype=np.float32)}
-
-
-class EchoMaskingCollator(MaskingCollator):
-    """Clips of all patients one after the other, and the noise that decides which patches are hidden."""
-
-    def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        arrays = self._clips(rows)
-        clips = arrays["pixel_values_videos"][arrays["view_mask"]]
-        side = self.config.echo_config.image_size // self.config.echo_config.patch_stride[1]
-        noise = self._random().random((len(clips), side, side), dtype=np.float32)
-        return {"pixel_values_videos": clips, "noise": noise}
-
-
-COLLATORS: dict[str, type[MaskingCollator]] = {
-    "labs": LabsMaskingCollator,
-    "ecg": EcgMaskingCollator,
-    "echo": EchoMaskingCollator,
-}
-
-
-def value_spans(text: str) -> list[tuple[int, int]]:
-    """Start and end of every value in a lab text; the items of a history, parted by commas, one by one."""
-    spans = []
-    for cell in VALUE.finditer(text):
-        for item in re.finditer(r"[^,\s][^,]*", cell.group()):
-            spans.append((cell.start() + item.start(), cell.start() + item.end()))
-    return spans
 
 
 def _trainer_arguments(

@@ -2,7 +2,7 @@
 
 `steps.py` runs the SQL steps in a DuckDB database on disk with a memory limit. This module writes their result.
 
-    OUT/cohort.parquet     the cohort table (docs/manifest.md)
+    OUT/cohort.parquet     the cohort table (docs/your_data.md)
     OUT/splits.csv         every split, by patient; later runs keep it
     OUT/flow.json, flow.svg, table1.csv, anomalies.csv (with the file checks)
     OUT/curate.sql         the SQL that was run

@@ -24,7 +24,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class CurateRules:
-    """Rules that turn the tables into a cohort. `docs/data.md` gives the reasons.
+    """Rules that turn the tables into a cohort. `docs/mimic.md` gives the reasons.
 
     Attributes:
         hf_codes: Codes of heart failure: "strict" (heart failure by name), "broad" (Charlson, with cardiomyopathy), or

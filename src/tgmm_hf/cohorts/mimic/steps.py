@@ -185,7 +185,7 @@ def _lab_columns(names: list[str]) -> list[LabColumn]:
     if unknown := sorted(set(names) - set(columns)):
         raise TgmmError(
             f"lab_column {', '.join(unknown)}",
-            "is no numeric column of docs/manifest.md. Correct the rule lab_items.",
+            "is no numeric column of docs/your_data.md. Correct the rule lab_items.",
         )
     return [column for name, column in columns.items() if name in {*names, *OMR_COLUMNS}]
 
