@@ -1,4 +1,4 @@
-"""The package itself: its import is cheap, and it makes transformers load saved models with the package's own classes."""
+"""Importing the package is cheap, and makes transformers load saved models with the package's own classes."""
 
 import json
 import subprocess

@@ -92,19 +92,14 @@ def simple_models(
 ) -> None:
     """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
 
-    Also measures what is known without any value, from which inputs are present alone. Writes baselines.json,
-    baselines.csv and predictions.parquet. Needs scikit-learn and lifelines.
+    Also measures how much the presence of the inputs alone tells, without any value. Writes baselines.json,
+    baselines.csv and predictions.parquet.
 
     Example: tgmm simple-models demo/data --out demo/baselines --model demo/model
     """
     if model is not None:
         announce_hub(model)
-    try:
-        from tgmm_hf.evaluation.simple_models import evaluate_baselines, table_rows
-    except ImportError as error:
-        raise ImportError(
-            f"tgmm simple-models needs scikit-learn and lifelines: pip install scikit-learn lifelines ({error})."
-        ) from error
+    from tgmm_hf.evaluation.simple_models import evaluate_baselines, table_rows
 
     summary = evaluate_baselines(
         data, out, model=model, lvef=None if lvef is None else table_of(lvef), seed=seed, bootstrap=bootstrap

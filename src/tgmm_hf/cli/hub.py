@@ -114,7 +114,9 @@ def push(
 def push_data(
     cohort: Annotated[Path, typer.Argument(help="Directory of a synthetic cohort.")],
     repo: Annotated[str, typer.Argument(help="Hub data set, owner/name. It is created if it does not exist.")],
-    publish: Annotated[bool, typer.Option("--publish", help="Confirm that the data may become public; needed.")] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Confirm that the data may become public; needed.")
+    ] = False,
     private: Private = False,
 ) -> None:
     """Upload a cohort of `tgmm synth` to the Hugging Face Hub. No other cohort can be uploaded.

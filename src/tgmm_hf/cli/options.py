@@ -23,9 +23,7 @@ CohortTable = Annotated[
 ]
 Root = Annotated[
     Path | None,
-    typer.Option(
-        help="Directory from which the paths in the table start.", show_default="the directory of the table"
-    ),
+    typer.Option(help="Directory from which the paths in the table start.", show_default="the directory of the table"),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap. The same seed gives the same intervals.")]
 Bootstrap = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples for the intervals.")]

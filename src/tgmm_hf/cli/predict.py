@@ -17,70 +17,84 @@ USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
 """Modality -> what a prediction counts of it."""
 
 
+LabsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help='JSON file with one lab row: {"Creatinine": 1.4, "BNP": [880, "pg/mL"], ...}.', show_default="no labs"
+    ),
+]
+EcgFile = Annotated[
+    Path | None,
+    typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
+]
+EchoFiles = Annotated[
+    Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")
+]
+ViewsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV file with the view of each clip, columns dicom_filepath and view.",
+        show_default="views from the view classifier",
+    ),
+]
+ViewClassifier = Annotated[
+    str | None,
+    typer.Option(
+        help="Directory of `tgmm convert echoprime-views`; names the view of a clip that --views does not name.",
+        show_default="the classifier saved with the model",
+    ),
+]
+ViewThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out a clip if its most probable view is less probable than this.",
+        show_default="the threshold saved with the model",
+    ),
+]
+Identifier = Annotated[
+    str | None, typer.Option("--id", help="Name of the patient in the output.", show_default="no name")
+]
+TableOfPatients = Annotated[
+    Path | None,
+    typer.Option(
+        help="Cohort table (.parquet or .csv) with many patients, instead of --labs, --ecg and --echo.",
+        show_default="one patient",
+    ),
+]
+OneSplit = Annotated[
+    Split | None, typer.Option(help="Predict only this split of the table.", show_default="all splits")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Maximum number of patients, taken from the top of the table.",
+        show_default="all patients",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="Task of the model to answer. May be repeated.", show_default="all tasks except retrieval"),
+]
+OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
+
+
 def predict(
     model: Model,
-    labs: Annotated[
-        Path | None,
-        typer.Option(
-            help='JSON file with one lab row: {"Creatinine": 1.4, "BNP": [880, "pg/mL"], ...}.', show_default="no labs"
-        ),
-    ] = None,
-    ecg: Annotated[
-        Path | None,
-        typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
-    ] = None,
-    echo: Annotated[
-        Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")
-    ] = None,
-    views: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file with the view of each clip, columns dicom_filepath and view.",
-            show_default="views from the view classifier",
-        ),
-    ] = None,
-    view_classifier: Annotated[
-        str | None,
-        typer.Option(
-            help="Directory of `tgmm convert echoprime-views`; names the view of a clip that --views does not name.",
-            show_default="the classifier saved with the model",
-        ),
-    ] = None,
-    view_threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Leave out a clip if its most probable view is less probable than this.",
-            show_default="the threshold saved with the model",
-        ),
-    ] = None,
-    identifier: Annotated[
-        str | None, typer.Option("--id", help="Name of the patient in the output.", show_default="no name")
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            help="Cohort table (.parquet or .csv) with many patients, instead of --labs, --ecg and --echo.",
-            show_default="one patient",
-        ),
-    ] = None,
-    split: Annotated[
-        Split | None, typer.Option(help="Predict only this split of the table.", show_default="all splits")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Maximum number of patients, taken from the top of the table.",
-            show_default="all patients",
-        ),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="Task of the model to answer. May be repeated.", show_default="all tasks except retrieval"),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("prediction.json"),
+    labs: LabsFile = None,
+    ecg: EcgFile = None,
+    echo: EchoFiles = None,
+    views: ViewsFile = None,
+    view_classifier: ViewClassifier = None,
+    view_threshold: ViewThreshold = None,
+    identifier: Identifier = None,
+    manifest: TableOfPatients = None,
+    split: OneSplit = None,
+    limit: Limit = None,
+    task: Tasks = None,
+    out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
 ) -> None:
     """Predict one patient, or every patient of a table.

@@ -57,9 +57,7 @@ def _slow_loss_warning(modality: str) -> str:
     """Advise a user whose pre-training hardly lowered the loss."""
     advice = "Train for more epochs, or hide a smaller share of the input."
     if modality == "ecg":
-        advice = (
-            "Train for more epochs, and with three decoder layers or more (ecg_config.decoder_num_hidden_layers)."
-        )
+        advice = "Train for more epochs, and with three decoder layers or more (ecg_config.decoder_num_hidden_layers)."
     return (
         f"Warning: the loss of the {modality} encoder hardly fell after its first epoch. Unless the encoder had "
         f"learned by then, its weights are little better than random weights. {advice}"

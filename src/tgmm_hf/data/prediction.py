@@ -1,8 +1,9 @@
 """Files of one patient, or a table of patients -> a saved model's answers.
 
-The command line, the web page and the patient report use these functions. They print nothing. A file that cannot be
-understood as a whole (laboratory JSON, views, table) raises an error. A recording, clip or cell that cannot be used does
-not: the prediction names it under `refused` and rests on the other inputs.
+The command line, the web page and the patient report use these functions. They print nothing.
+
+A file that cannot be understood as a whole (laboratory JSON, views, table) raises an error. A recording, clip or cell
+that cannot be used raises no error: the prediction names it under `refused` and rests on the other inputs.
 """
 
 import csv

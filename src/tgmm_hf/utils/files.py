@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tgmm_hf.utils.errors import TgmmError
+
 SHOWN = 3
 """Maximum number of foreign entries that an error message names."""
 
@@ -42,18 +44,24 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: if the file is not valid JSON, naming the file.
+        TgmmError: If the file is not valid JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}. Write it anew, or restore it.") from error
+        raise TgmmError(str(path), f"this file is not valid JSON: {error}. Write it anew, or restore it.") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a value as indented JSON, whole or not at all."""
+def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
+    """Write a value as indented JSON, whole or not at all.
+
+    Args:
+        path: File to write. Missing directories are made.
+        content: Any value that JSON can hold.
+        allow_nan: Whether NaN and infinity may be written, which only Python reads back.
+    """
     with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        building.write_text(json.dumps(content, indent=1, allow_nan=allow_nan) + "\n", encoding="utf-8")
 
 
 def claim_directory(directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()) -> None:
