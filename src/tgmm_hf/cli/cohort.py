@@ -1,7 +1,5 @@
 """Commands that make a cohort table, check it, and turn it into a prepared data set."""
 
-# ruff: noqa: PLR0913 - each option of a command is an argument of its function
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Commands that measure: a saved model, and simple models on the same patients."""
 
-# ruff: noqa: PLR0913 - each option of a command is an argument of its function
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Commands for published weights: convert them, and publish a model or a synthetic cohort."""
 
-# ruff: noqa: PLR0913 - each option of a command is an argument of its function
-
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -45,7 +43,7 @@ def convert(
 
     Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
     """
-    from tgmm_hf.hub.convert.sources import SOURCES
+    from tgmm_hf.hub.weight_sources import SOURCES
 
     source = SOURCES[kind.value]
     typer.echo(f"{source.title}: {source.license_name}, {source.license_link}\n{source.terms}")

@@ -1,7 +1,5 @@
 """The command that predicts one patient or a table of patients, and how it prints the answers."""
 
-# ruff: noqa: PLR0913 - each option of a command is an argument of its function
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any

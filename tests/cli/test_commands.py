@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from safetensors.torch import load_file, save_file
 
 from tgmm_hf.cli import main
@@ -22,13 +23,6 @@ model:
     ecg_config: {{num_hidden_layers: 1}}
 optimisation: {{epochs: 1, batch_size: 16, logging_steps: 1}}
 """
-
-
-def run(*words: Any) -> int:
-    """Run a command line in this process; its exit code."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture(scope="module")
