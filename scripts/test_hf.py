@@ -1,4 +1,4 @@
-"""Run transformers' own common tests over the classes of this package: `make test-hf`.
+"""Run transformers' common tests over the classes of this package: `make test-hf`.
 
 The test sources of the installed transformers version come from its source distribution on PyPI (they are in no wheel
 and are not copied into this repository); the testers that plug our classes into them lie in tests/hf_common/. Ends

@@ -41,7 +41,7 @@ class NotForTheHubError(TgmmError):
     """A directory that must not be uploaded. The reason says which files prevent it and what to do."""
 
 
-def push_model(
+def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every choice has its own name
     directory: str | Path,
     repo_id: str,
     *,
@@ -76,8 +76,8 @@ def push_model(
     if card.exists() and (metrics or encoders):
         raise TgmmError(
             str(card),
-            "this card is uploaded as it is, so --metrics and --encoder would have no effect. Remove the card to get a new "
-            "card, or leave the options out.",
+            "this card is uploaded as it is, so --metrics and --encoder would have no effect. Remove the card to get a "
+            "new card, or leave the options out.",
         )
     scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     config = read_json(directory / "config.json")
@@ -140,8 +140,8 @@ def push_cohort(
     if missing := [name for name in SYNTHETIC_MARKS if not (directory / name).is_file()]:
         raise NotForTheHubError(
             str(directory),
-            f"it lacks {', '.join(missing)}, so it is no cohort of `tgmm synth`. Only synthetic cohorts can be uploaded. "
-            "Data of real patients never can.",
+            f"it lacks {', '.join(missing)}, so it is no cohort of `tgmm synth`. Only synthetic cohorts can be "
+            "uploaded, never the data of real patients.",
         )
     files = sorted(path for path in directory.rglob("*") if not path.is_dir())
     names = [path.relative_to(directory).as_posix() for path in files]

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 _RELATIVE_IMPORT = re.compile(r"^(\s*from\s+)\.+(?:\w+\.)*(\w+)(\s+import\b)", re.MULTILINE)
+"""A relative import: its start, the last part of the module's name, and its end."""
 
 
 def travelling_files(module_file: str | Path) -> dict[str, str]:
     """Collect a module and every module that it imports relatively, directly or not.
 
     Args:
-        module_file: path of the module, in the package or in a saved model.
+        module_file: Path of the module, in the package or in a saved model.
 
     Returns:
-        file name -> text with flat imports, in the order in which they were met.
+        File name -> text with flat imports, in the order in which the files were met.
 
     Raises:
-        ValueError: if a relative import names no module file, or two files have one name.
+        ValueError: If a relative import names no module file, or if two files have the same name.
     """
     paths: dict[str, Path] = {}
     texts: dict[str, str] = {}
