@@ -21,6 +21,7 @@ from tgmm_hf.utils.names import LEADS
 
 SPACING = 8  # standard deviations between the zero lines of two leads
 
+
 def main() -> None:
     """Read the command line, reconstruct the recording, and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,4 +1,4 @@
-"""Run transformers' common tests over the classes of this package: `make test-hf`.
+"""Run transformers' own common tests over the classes of this package: `make test-hf`.
 
 The test sources of the installed transformers version come from its source distribution on PyPI (they are in no wheel
 and are not copied into this repository); the testers that plug our classes into them lie in tests/hf_common/. Ends
@@ -41,11 +41,11 @@ EXCLUDED, ADAPTED = "excluded: ", "adapted: "
 
 
 class SourcesUnavailableError(RuntimeError):
-    """The source distribution of transformers cannot be had; the message says why."""
+    """The source distribution of transformers cannot be downloaded; the message says why."""
 
 
 def common_tests() -> Path:
-    """Directory with the common tests of the installed version; fetched once per version."""
+    """Find the directory with the common tests of the installed version. They are downloaded once for each version."""
     directory = CACHE / transformers.__version__
     if all((directory / name).is_file() for name in COMMON_TESTS):
         return directory
@@ -63,6 +63,7 @@ def common_tests() -> Path:
 
 
 def _download(folder: Path) -> Path:
+    """Download the source distribution of the installed version."""
     wanted = f"transformers=={transformers.__version__}"
     command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", wanted]
     completed = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True)
@@ -74,7 +75,7 @@ def _download(folder: Path) -> Path:
 
 
 def build_tree(tree: Path, sources: Path) -> None:
-    """The layout in which the common tests find what they import, with our testers in tests/ours."""
+    """Build the directories in which the common tests find their imports; tests/ours links to tests/hf_common."""
     for name, text in STUBS.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
@@ -84,7 +85,7 @@ def build_tree(tree: Path, sources: Path) -> None:
 
 
 class Counts:
-    """pytest plugin: what became of every test, and why."""
+    """A pytest plugin that counts the outcome of every test, with reasons."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -92,28 +93,39 @@ class Counts:
         self.adapted: dict[str, list[str]] = {}
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note the tests that replace a common test by a version of our own."""
         documentation = getattr(item.obj, "__doc__", None) or ""  # type: ignore[attr-defined]
         if documentation.startswith(ADAPTED):
             reason = " ".join(documentation.removeprefix(ADAPTED).split())
             self.adapted.setdefault(reason, []).append(item.nodeid.split("::", 1)[1])
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if isinstance(report, pytest.SubtestReport):  # its test counts, once
-            return
-        if report.failed:
-            self.outcomes["failed"] += 1
-        elif report.skipped and report.when in ("setup", "call"):
-            reason = str(report.longrepr[2]).removeprefix("Skipped: ")  # type: ignore[index]
-            if reason.startswith(EXCLUDED):
-                self.outcomes["excluded"] += 1
-                name = report.nodeid.split("::", 1)[1]
-                self.reasons.setdefault(reason.removeprefix(EXCLUDED), []).append(name)
-            else:
-                self.outcomes["not applicable"] += 1
-        elif report.when == "call":
-            self.outcomes["passed"] += 1
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Take the counts that pytest itself prints, because they hold failed subtests and errors of fixtures too."""
+        stats = terminalreporter.stats
+        failed = {report.nodeid for outcome in ("failed", "error") for report in stats.get(outcome, [])}
+        for outcome, reports in stats.items():
+            for report in reports:
+                if not getattr(report, "count_towards_summary", True):
+                    continue
+                if outcome == "passed" and report.nodeid in failed:  # pytest counts the test around a failed subtest
+                    continue
+                if outcome == "skipped":
+                    self._count_skipped(report)
+                else:
+                    self.outcomes["failed" if outcome == "error" else outcome] += 1
+
+    def _count_skipped(self, report: pytest.TestReport) -> None:
+        """Count a skipped test: excluded by us with a reason, or not applicable."""
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")  # type: ignore[index]
+        if reason.startswith(EXCLUDED):
+            self.outcomes["excluded"] += 1
+            name = report.nodeid.split("::", 1)[1]
+            self.reasons.setdefault(reason.removeprefix(EXCLUDED), []).append(name)
+        else:
+            self.outcomes["not applicable"] += 1
 
     def summary(self) -> str:
+        """Write the counts, and the tests behind every reason."""
         counts = self.outcomes
         applicable = counts["passed"] + counts["failed"] + counts["excluded"]
         share = counts["excluded"] / max(applicable, 1)
@@ -129,14 +141,24 @@ class Counts:
         return "\n".join(lines)
 
 
+def run_tests(options: list[str]) -> int:
+    """Run pytest and print the counts; the exit status is pytest's own."""
+    counts = Counts()
+    code = int(pytest.main(options, plugins=[counts]))
+    sys.stdout.write(counts.summary() + "\n")
+    if code:
+        sys.stdout.write(f"pytest ended with exit status {code}, so the common tests did not pass.\n")
+    return code
+
+
 def main(arguments: list[str]) -> int:
+    """Run the common tests; `arguments` go to pytest. Return the exit status of pytest."""
     try:
         sources = common_tests()
     except SourcesUnavailableError as error:
-        print(f"SKIPPED: {error}. `make test-hf` needs PyPI once; the other tests do not need it.")
+        sys.stdout.write(f"SKIPPED: {error}. `make test-hf` needs PyPI once; the other tests do not need it.\n")
         return 0
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    counts = Counts()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         build_tree(tree, sources)
@@ -145,9 +167,7 @@ def main(arguments: list[str]) -> int:
         options += ["--confcutdir", str(tree), "--import-mode=importlib", "-W", "ignore"]
         os.chdir(tree)
         sys.path.insert(0, str(tree))
-        code = pytest.main([*options, str(tree / "tests" / "ours"), *arguments], plugins=[counts])
-    print(counts.summary())
-    return int(code)
+        return run_tests([*options, str(tree / "tests" / "ours"), *arguments])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""`make test-hf` counts what pytest counts and fails when pytest fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+RUN = "import sys; sys.path.insert(0, sys.argv[1]); import test_hf; sys.exit(test_hf.run_tests(sys.argv[2:]))"
+TESTS = """
+import unittest
+import pytest
+
+class Common(unittest.TestCase):
+    def test_passes(self):
+        for name in "ab":
+            with self.subTest(name):
+                pass
+
+    def test_excluded(self):
+        self.skipTest("excluded: no such method")
+
+    def test_other_hardware(self):
+        self.skipTest("needs a GPU")
+"""
+FAILING_SUBTESTS = """
+    def test_of_every_class(self):
+        for name in ("first", "second", "third"):
+            with self.subTest(name):
+                self.assertEqual(name, "second")
+"""
+FAILING_FIXTURE = """
+@pytest.fixture
+def broken():
+    raise RuntimeError("broken")
+
+def test_needs(broken):
+    pass
+"""
+
+
+def run(directory: Path, tests: str) -> tuple[int, str]:
+    """Exit status and output of the script's run of one file."""
+    (directory / "test_common.py").write_text(tests)
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(directory), str(directory / "test_common.py")]
+    completed = subprocess.run(
+        [sys.executable, "-c", RUN, str(SCRIPTS), *options], cwd=directory, capture_output=True, text=True
+    )
+    return completed.returncode, completed.stdout
+
+
+def test_what_passes_and_is_skipped_is_counted(tmp_path: Path) -> None:
+    code, output = run(tmp_path, TESTS)
+    assert code == 0
+    assert "1 passed, 0 failed, 1 excluded (50.0% of the 2 that apply), 1 skipped" in output
+    assert "excluded: no such method\n      Common::test_excluded" in output
+
+
+def test_failed_subtests_are_failures(tmp_path: Path) -> None:
+    code, output = run(tmp_path, TESTS + FAILING_SUBTESTS)
+    assert code == 1 and "the common tests did not pass" in output
+    assert "2 failed, 2 passed" in output  # pytest's line: the test around them counts as passed
+    assert "1 passed, 2 failed, 1 excluded" in output  # ours: it does not
+
+
+def test_errors_of_fixtures_are_failures(tmp_path: Path) -> None:
+    code, output = run(tmp_path, TESTS + FAILING_FIXTURE)
+    assert code == 1 and "1 passed, 1 failed, 1 excluded" in output
+
+
+def test_no_tests_are_no_success(tmp_path: Path) -> None:
+    code, _ = run(tmp_path, "")
+    assert code != 0
