@@ -2,8 +2,8 @@
 
     python scripts/plot_inputs.py --ecg RECORDING --echo CLIP.dcm --out inputs.png
 
-Look at the picture, because a wrong lead order, unit or colour space is seen at once. Keep pictures of patients' data out
-of the repository.
+Look at the picture, because a wrong lead order, unit or colour space is seen at once. Keep pictures of patients' data
+out of the repository.
 """
 
 import argparse

@@ -7,12 +7,11 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from command_line import run
 from closeness import assert_close
+from command_line import run
 from official_layouts import randomise, st_mem_encoder, st_mem_full
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
@@ -221,7 +220,7 @@ def test_an_unfit_checkpoint_leaves_nothing_and_nothing_is_overwritten(checkpoin
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         convert("st-mem", checkpoint, tmp_path / "full", accept_license=True)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

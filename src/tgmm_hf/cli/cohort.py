@@ -297,9 +297,7 @@ def prepare(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a data set of another cohort or other settings.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a data set of another cohort or other settings.")] = False,
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
