@@ -132,6 +132,7 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         (InputRefusedError("a.dcm", "it is empty"), "tgmm: a.dcm: it is empty\n"),
         (FileNotFoundError("There is no file b"), "tgmm: There is no file b\n"),
         (ImportError("needs wfdb"), "tgmm: needs wfdb\n"),
+        (FloatingPointError("The loss is nan"), "tgmm: The loss is nan\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(

@@ -4,8 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import smallest_model
 
-from tgmm_hf.data.prediction import is_answered, patient_from_files, patients_from_table, read_labs, read_views
+from tgmm_hf.data.prediction import (
+    is_answered,
+    load_model,
+    patient_from_files,
+    patients_from_table,
+    read_labs,
+    read_views,
+)
 from tgmm_hf.utils.errors import TgmmError
 
 
@@ -66,3 +76,27 @@ def test_patients_of_a_table_are_chosen_by_split_and_number(tmp_path: Path) -> N
 def test_a_prediction_is_answered_if_any_input_was_used() -> None:
     assert is_answered(json.loads('{"used": {"labs": ["age"], "ecg": [], "echo": []}}'))
     assert not is_answered({"used": {"labs": [], "ecg": [], "echo": []}})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("drop", r"lacks 1 .*view_embeddings\.weight"),
+        ("grow", r"lacks 1 .*view_embeddings\.weight"),
+        ("add", r"know \(new\)"),
+    ],
+)
+def test_a_model_whose_weights_do_not_fit_is_refused(tmp_path: Path, change: str, reason: str) -> None:
+    smallest_model().save_pretrained(tmp_path)
+    assert load_model(str(tmp_path)).config.model_type == "tgmm"
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "view_embeddings.weight"
+    if change == "drop":
+        del weights[name]
+    elif change == "grow":
+        weights[name] = torch.cat([weights[name], weights[name]])
+    else:
+        weights["new"] = torch.zeros(1)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TgmmError, match=reason):
+        load_model(str(tmp_path))

@@ -14,11 +14,11 @@ import typer
 from tgmm_hf.cli import cohort, evaluate, hub, predict, train
 from tgmm_hf.utils.errors import TgmmError
 
-USER_ERRORS = (TgmmError, OSError, ImportError, ValueError)
+USER_ERRORS = (TgmmError, OSError, ImportError, ValueError, FloatingPointError)
 """Errors that a user can mend; they are printed in one line. Any other error is a bug and shows its traceback.
 
-`ImportError` is here because an optional package may be missing. `ValueError` stays until every room raises `TgmmError`
-for what a user can mend; then this line becomes (TgmmError, OSError, ImportError).
+`ImportError` is here because an optional package may be missing. Remaining step: `ValueError`, and `FloatingPointError`
+for a training whose loss is not finite, stay until every room raises `TgmmError` for what a user can mend.
 """
 
 COMMANDS = (

@@ -131,7 +131,8 @@ def load_model(model: str) -> TgmmModel:
     Raises:
         TgmmError: If weights are missing, or if the model has weights that this version does not know.
     """
-    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True)
+    # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
+    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
     remedy = (
         "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
         "(trust_remote_code), or train again."
