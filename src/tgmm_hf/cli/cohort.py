@@ -82,36 +82,44 @@ def synth(
         typer.echo(f"  {name:<14} diagnosis AUC {figures['auc']:.3f}")
 
 
+MimicEcg = Annotated[
+    Path | None, typer.Option(help="Directory of MIMIC-IV-ECG.", show_default="admissions need no ECG")
+]
+MimicEcho = Annotated[
+    Path | None, typer.Option(help="Directory of MIMIC-IV-ECHO.", show_default="admissions need no echo")
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(help="YAML file of rules; docs/mimic.md lists them.", show_default="the rules of the paper"),
+]
+RuleSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="RULE=VALUE",
+        help="Replace one rule of the file. May be repeated.",
+        show_default="the rules of the file",
+    ),
+]
+ViewsTable = Annotated[
+    Path | None,
+    typer.Option(help="CSV file with the columns dicom_filepath and view.", show_default="clips have no view"),
+]
+Splits = Annotated[
+    Path | None,
+    typer.Option(help="File with the split of each patient.", show_default="OUT/splits.csv, or new splits"),
+]
+
+
 def curate(
     mimic_iv: Annotated[Path, typer.Option(help="Directory of MIMIC-IV (2.2 to 3.1) that holds hosp/.")],
     out: Out,
-    mimic_ecg: Annotated[
-        Path | None, typer.Option(help="Directory of MIMIC-IV-ECG.", show_default="admissions need no ECG")
-    ] = None,
-    mimic_echo: Annotated[
-        Path | None, typer.Option(help="Directory of MIMIC-IV-ECHO.", show_default="admissions need no echo")
-    ] = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of rules; docs/mimic.md lists them.", show_default="the rules of the paper"),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="RULE=VALUE",
-            help="Replace one rule of the file. May be repeated.",
-            show_default="the rules of the file",
-        ),
-    ] = None,
-    views: Annotated[
-        Path | None,
-        typer.Option(help="CSV file with the columns dicom_filepath and view.", show_default="clips have no view"),
-    ] = None,
-    splits: Annotated[
-        Path | None,
-        typer.Option(help="File with the split of each patient.", show_default="OUT/splits.csv, or new splits"),
-    ] = None,
+    mimic_ecg: MimicEcg = None,
+    mimic_echo: MimicEcho = None,
+    rules: Rules = None,
+    settings: RuleSettings = None,
+    views: ViewsTable = None,
+    splits: Splits = None,
     check_files: Annotated[
         bool, typer.Option("--check-files", help="Read the ECG and echo files; exclude anomalous files.")
     ] = False,
@@ -265,6 +273,25 @@ def check_manifest(
         raise typer.Exit(1)
 
 
+RunConfig = Annotated[
+    Path | None,
+    typer.Option(
+        help="Prepare for the model of this training configuration (YAML).", show_default="a new model of --size"
+    ),
+]
+EngineChoice = Annotated[
+    Engine, typer.Option(help="local: processes of this machine. ray: tasks on a Ray cluster; needs ray.")
+]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Prepare only part I of N, for job arrays. A last run without this option completes the data set.",
+        show_default="all parts",
+    ),
+]
+
+
 def prepare(
     cohort: CohortTable,
     out: Out,
@@ -274,28 +301,14 @@ def prepare(
     model: Annotated[
         str | None, typer.Option(help="Prepare for this saved model instead.", show_default="a new model of --size")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="Prepare for the model of this training configuration (YAML).", show_default="a new model of --size"
-        ),
-    ] = None,
+    config: RunConfig = None,
     root: Root = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Number of worker processes.", show_default="all cores of the machine or cluster"),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option(help="local: processes of this machine. ray: tasks on a Ray cluster; needs ray.")
-    ] = Engine.local,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Prepare only part I of N, for job arrays. A last run without this option completes the data set.",
-            show_default="all parts",
-        ),
-    ] = None,
+    engine: EngineChoice = Engine.local,
+    shard: Part = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a data set of another cohort or other settings.")] = False,
 ) -> None:

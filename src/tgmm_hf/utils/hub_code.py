@@ -95,12 +95,13 @@ class HubCode:
         """List the parts of the object that have an `auto_map` of their own, such as a processor's extractors."""
         return []
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, then write the code of the object and of its parts beside it.
 
         With `push_to_hub` the saved object is uploaded as `push_to_hub()` does, because transformers' own upload would
         miss files that were written after the weights.
         """
+        push_to_hub = kwargs.pop("push_to_hub", False)
         hub = {key: kwargs.pop(key) for key in ("repo_id", "commit_message", "private", "create_pr") if key in kwargs}
         saved_objects = [self, *self.hub_parts()]
         for saved_object in saved_objects:
