@@ -7,13 +7,13 @@ runs the same command that you would type for any other patient.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
 
 from tgmm_hf.cli import main
 from tgmm_hf.data.manifest import Manifest, ManifestRow, read_manifest
+from tgmm_hf.utils.files import write_json
 
 
 def first_complete(manifest: Manifest) -> ManifestRow:
@@ -35,7 +35,7 @@ def predict_one() -> None:
     manifest = read_manifest(arguments.cohort / "cohort.parquet")
     patient = first_complete(manifest)
     labs = arguments.out.with_name("patient_labs.json")
-    labs.write_text(json.dumps(patient.labs, indent=1) + "\n")
+    write_json(labs, patient.labs)
     command = ["predict", arguments.model, "--id", patient.id, "--labs", str(labs)]
     command += ["--ecg", str(manifest.root / str(patient.ecg_path))]
     command += ["--echo", str((manifest.root / patient.echo_paths[0]).parent)]
