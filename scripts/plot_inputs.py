@@ -18,6 +18,7 @@ import numpy as np
 
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import LEADS
 
 FRAMES_SHOWN = 6
@@ -68,4 +69,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (TgmmError, OSError) as error:
+        sys.exit(str(error))

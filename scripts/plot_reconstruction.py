@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from tgmm_hf import EcgFeatureExtractor, StMemForPreTraining
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import LEADS
 
 SPACING = 8  # standard deviations between the zero lines of two leads
@@ -74,4 +75,7 @@ def draw_leads(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (TgmmError, OSError) as error:
+        sys.exit(str(error))
