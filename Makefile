@@ -1,7 +1,29 @@
-# Everything runs in this clone's own .venv. Stamps inside it, and the files that the commands leave behind, let a second
-# run skip what is done. Needs only Python >= 3.11 with pip and venv, and GNU make.
+# Everything runs in this clone's own virtual environment. Stamps inside it, and the files that the commands leave behind,
+# let a second run skip what is done. Needs only Python >= 3.11 with pip and venv, and GNU make.
 PYTHON ?= python3
+
+# Versions: the tried ones (constraints/tried.txt), so that every command works tomorrow as it works today.
+#   make test NEWEST=1   the newest versions that pip finds, looked up again at every call
+#   make test LOWEST=1   the lowest versions that pyproject.toml allows
+# Each of the three has an environment of its own, because a switch would otherwise install several GB again.
+ifdef NEWEST
+VERSIONS := newest
+VENV := .venv-newest
+CONSTRAINTS :=
+else ifdef LOWEST
+VERSIONS := lowest
+VENV := .venv-lowest
+CONSTRAINTS := constraints/lowest.txt
+else
+VERSIONS := tried
 VENV := .venv
+CONSTRAINTS := constraints/tried.txt
+endif
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check \
+  $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+# "torch" with the version that the constraints name. The CPU index has no old numpy, so it is not given all constraints.
+pinned = $(or $(if $(CONSTRAINTS),$(shell sed -n 's/^\($(1)==[^ ;]*\).*/\1/p' $(CONSTRAINTS))),$(1))
+
 BIN := $(VENV)/bin
 TGMM := $(BIN)/tgmm
 MADE := $(VENV)/.stamp-venv
@@ -11,19 +33,25 @@ DEV := $(VENV)/.stamp-dev
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help install install-dev demo learn test test-slow test-hf lint format clean
+.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf durations coverage lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:
 	@echo "make demo       install, make a synthetic cohort, train, evaluate, predict one patient, write demo/report.html"
 	@echo "make test       install and run lint and the tests"
+	@echo "make test-fast  the quick tests only, without lint: under two minutes"
 	@echo "make test-slow  the tests marked slow as well"
+	@echo "make coverage   the tests, with the share of lines and branches that they run"
 	@echo "make test-hf    transformers' own common tests over our classes (their sources come from PyPI)"
 	@echo "make learn      the longer experiment (over an hour): learn/metrics.json on an unseen synthetic cohort"
-	@echo "make lint       ruff and mypy;  make format: let ruff rewrite"
+	@echo "make lint       ruff, typos (spelling) and mypy;  make format: let ruff rewrite"
 	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
 	@echo "make clean      remove demo/, learn/ and caches (not .venv)"
+	@echo "make durations  measure the tests anew, and choose those of make test-fast"
+	@echo "make freeze     write the installed versions to constraints/tried.txt"
+	@echo "NEWEST=1 or LOWEST=1 behind any of them: the newest versions, or the lowest that pyproject.toml allows, instead"
+	@echo "of the tried ones; in an environment of its own (.venv-newest, .venv-lowest)"
 
 # ---- installation -------------------------------------------------------------------------------------------------
 
@@ -38,35 +66,64 @@ $(MADE):
 	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	@touch $@
 
-$(RUNTIME): pyproject.toml scripts/install_torch.sh | $(MADE)
-	@echo "Installing into $(VENV): a few minutes and 1.5 to 6 GB, once."
-	sh scripts/install_torch.sh $(BIN)/python torch
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
+$(RUNTIME): pyproject.toml scripts/install_torch.sh $(CONSTRAINTS) | $(MADE)
+	@echo "Installing the $(VERSIONS) versions into $(VENV): a few minutes and 1.5 to 6 GB, once."
+	sh scripts/install_torch.sh $(BIN)/python $(UPGRADE) $(call pinned,torch)
+	$(PIP_INSTALL) -e .
 	@touch $@
 
 # torch and torchvision in one go, so that they match and nothing is fetched twice
-$(DEV): pyproject.toml scripts/install_torch.sh | $(MADE)
-	@echo "Installing into $(VENV): a few minutes and 1.5 to 6 GB, once."
-	sh scripts/install_torch.sh $(BIN)/python torch torchvision
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
+$(DEV): pyproject.toml scripts/install_torch.sh $(CONSTRAINTS) | $(MADE)
+	@echo "Installing the $(VERSIONS) versions into $(VENV): a few minutes and 1.5 to 6 GB, once."
+	sh scripts/install_torch.sh $(BIN)/python $(UPGRADE) $(call pinned,torch) $(call pinned,torchvision)
+	$(PIP_INSTALL) -e '.[dev]'
 	@touch $(RUNTIME) $@
+
+ifdef NEWEST
+UPGRADE := --upgrade
+# the newest versions are looked up at every call
+$(RUNTIME) $(DEV): look-again
+.PHONY: look-again
+endif
+
+# after `make test NEWEST=1` has passed, `make freeze NEWEST=1` makes its versions the tried ones; installs nothing
+freeze:
+	$(BIN)/python scripts/freeze_versions.py
 
 # ---- tests --------------------------------------------------------------------------------------------------------
 
+LINTED := src tests scripts metrics
+
 lint: $(DEV)
-	$(BIN)/ruff check src tests scripts metrics
-	$(BIN)/ruff format --check src tests scripts metrics
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/typos
 	$(BIN)/mypy
 
 format: $(DEV)
-	$(BIN)/ruff check --fix src tests scripts metrics
-	$(BIN)/ruff format src tests scripts metrics
+	$(BIN)/ruff check --fix $(LINTED)
+	$(BIN)/ruff format $(LINTED)
 
-test: $(DEV) lint
-	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --durations 15
+PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+# Lint runs with the tried versions only, because types and rules differ from version to version.
+test: $(DEV) $(if $(NEWEST)$(LOWEST),,lint)
+	$(PYTEST) --durations 15
+
+# the tests without those marked slow or medium: under two minutes on two cores
+test-fast: $(DEV)
+	$(PYTEST) -m 'not slow and not medium'
 
 test-slow: $(DEV)
-	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'slow or not slow' --durations 15
+	$(PYTEST) -m 'slow or not slow' --durations 15
+
+# which tests are medium: written to tests/medium_tests.txt
+durations: $(DEV)
+	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m pytest -q -p measure_durations
+
+# lines and branches of src that the tests run; fails below `fail_under` in pyproject.toml
+coverage: $(DEV)
+	$(PYTEST) --cov --cov-report term
 
 # transformers' common tests of the installed version, over our classes; counts and exclusions at the end
 test-hf: $(DEV)

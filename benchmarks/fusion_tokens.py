@@ -28,7 +28,7 @@ from tgmm_hf.configuration_tgmm import FUSIONS
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.metrics import auc
 from tgmm_hf.evaluation.survival import c_index
-from tgmm_hf.layers.fusion import TgmmEncoded
+from tgmm_hf.layers.encoded_batch import TgmmEncoded
 from tgmm_hf.utils.names import MODALITIES
 
 TRAIN, TEST, BATCH = 1089, 4000, 32

@@ -82,9 +82,9 @@ def from_cache(cache: TrunkCache, patients: list[Batch], size: int) -> Iterable[
         found = [cache.load(str(index), None) for index in range(first, min(first + size, len(patients)))]
         masks = joined(patients[first : first + size])
         yield {
-            "labs_trunk": torch.stack([one["labs"] for one in found]),
-            "ecg_trunk": torch.stack([one["ecg"] for one in found]),
-            "echo_trunk": torch.cat([one["echo"] for one in found]),
+            "labs_frozen": torch.stack([one["labs"] for one in found]),
+            "ecg_frozen": torch.stack([one["ecg"] for one in found]),
+            "echo_frozen": torch.cat([one["echo"] for one in found]),
             **{name: masks[name] for name in ("attention_mask", "ecg_mask", "view_mask")},
         }
 
@@ -96,7 +96,7 @@ def measure(model: TgmmModel, patients: list[Batch], size: int, layers: int, dir
     with torch.inference_mode():
         model.eval()
         for index, one in enumerate(tqdm(patients, "filling the cache")):
-            cache.store(str(index), model.encode_trunk(**one), one["attention_mask"])
+            cache.store(str(index), model.frozen_features(**one), one["attention_mask"])
     filled = time.process_time() - start
     cached, cached_losses = epoch(model, tqdm(from_cache(cache, patients, size), "from the cache"))
     decoded = [joined(patients[first : first + size]) for first in range(0, len(patients), size)]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install torch (and what has to match it) the small way: the CPU build where there is no NVIDIA GPU.
 #
-#   sh scripts/install_torch.sh PYTHON torch [torchvision]
+#   sh scripts/install_torch.sh PYTHON [--upgrade] torch[==VERSION] [torchvision[==VERSION]]
 #
 # On Linux the default torch wheel carries CUDA (a 6 GB environment); PyTorch's CPU index has one of about 1 GB. Without a
 # network path to that index (a mirror of PyPI only) the default wheel is taken. torch and torchvision of two builds, or of
@@ -9,28 +9,43 @@
 set -eu
 python=$1
 shift
+upgrade=
+if [ "$1" = --upgrade ]; then
+    upgrade=--upgrade
+    shift
+fi
 cpu_index=https://download.pytorch.org/whl/cpu
 
 install() {
-    "$python" -m pip install -qq --disable-pip-version-check "$@"
+    "$python" -m pip install -qq --disable-pip-version-check $upgrade "$@"
 }
 
-import_all() {
-    for package; do "$python" -c "import $package" 2>/dev/null || return 1; done
+# both the import and the version decide
+usable() {
+    for package; do "$python" -c "import ${package%%=*}" 2>/dev/null || return 1; done
+    "$python" -m pip install -qq --disable-pip-version-check --no-index --no-deps "$@" 2>/dev/null
 }
 
-if import_all "$@"; then
+# one index alone: a second index in pip's settings may hold the CPU build of torch and not of torchvision
+install_from_one_index() {
+    index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}
+    env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null \
+        "$python" -m pip install -qq --disable-pip-version-check --index-url "$index" --force-reinstall "$@"
+}
+
+if [ -z "$upgrade" ] && usable "$@"; then
     exit 0
 fi
 if [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then
     echo "$*: trying the CPU build from $cpu_index"
-    if install --retries 0 --timeout 10 --index-url "$cpu_index" "$@" 2>/dev/null && import_all "$@"; then
+    if install --retries 0 --timeout 10 --index-url "$cpu_index" "$@" 2>/dev/null && usable "$@"; then
         exit 0
     fi
-    echo "$*: not to be had there; taking the default build (several GB)"
+    echo "$*: the CPU build is not available there; taking the default build (several GB)"
 fi
 install "$@"
-if ! import_all "$@"; then
-    install --upgrade --force-reinstall "$@"
-    import_all "$@" || { echo "$* were installed but cannot be imported together" >&2; exit 1; }
-fi
+usable "$@" && exit 0
+install --upgrade --force-reinstall "$@"
+usable "$@" && exit 0
+install_from_one_index "$@"
+usable "$@" || { echo "$* were installed but cannot be imported together" >&2; exit 1; }

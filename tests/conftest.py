@@ -1,10 +1,20 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and the marker of the tests that `make test-fast` leaves out."""
 
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MEDIUM = frozenset((Path(__file__).parent / "medium_tests.txt").read_text().splitlines())
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as medium what `medium_tests.txt` names, so that no test needs a marker of its own."""
+    for item in items:
+        names = {getattr(item, "originalname", item.name), *getattr(item, "fixturenames", ())}
+        if any(f"{item.path.stem}::{name}" in MEDIUM for name in names):
+            item.add_marker(pytest.mark.medium)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
-"""A saved repository needs little: `transformers torch scipy` for labs and ECG arrays, `wfdb pydicom` beside them for
-files of ECG and echo (wfdb brings Pillow, by matplotlib)."""
+"""A saved repository needs little: `transformers torch scipy` for labs and ECG arrays, `wfdb pydicom` for ECG and echo
+files (wfdb brings Pillow, by matplotlib), `opencv-python-headless` for echo clips."""
 
 import json
 import os
@@ -94,5 +94,7 @@ def test_a_clean_environment_predicts_from_arrays_then_from_files(work: Path, py
     with pytest.raises(AssertionError, match="needs wfdb: pip install wfdb"):
         run([*command, "files"], cwd=work)
     install(python, "wfdb", "pydicom")
-    packages = predict("files", {"labs", "ecg", "echo"})
-    assert "cv2" not in packages and "tgmm_hf" not in packages
+    with pytest.raises(AssertionError, match="needs opencv-python-headless: pip install opencv-python-headless"):
+        run([*command, "files"], cwd=work)
+    install(python, "opencv-python-headless")
+    assert "tgmm_hf" not in predict("files", {"labs", "ecg", "echo"})

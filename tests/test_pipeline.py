@@ -131,8 +131,8 @@ def test_a_score_beyond_the_fitted_patients_is_said(pipe: tgmm_hf.TgmmCardiacPip
     for shift, outside in ((0.0, False), (9.0, True)):
         scores = np.append(random.normal(risk + shift, 1, 48), [risk + shift - 3, risk + shift + 3])
         time, event = random.exponential(900, 50), random.integers(0, 3, 50)
-        task["baselines"] = {"labs": fit_baseline_hazards(scores, time, event)}
+        task["baseline_hazards"] = {"labs": fit_baseline_hazards(scores, time, event)}
         answer = pipe(patient, tasks=["hf_risk"])
         assert any("extrapolated" in note for note in answer["notes"]) is outside
         assert answer["hf_risk"]["risk_by_day"]
-    del task["baselines"]
+    del task["baseline_hazards"]

@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from closeness import assert_close, is_close
 from transformers import AutoTokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.inputs.lab_text import SEPARATOR
+from tgmm_hf.inputs.processor_parts import fitting_parts
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
@@ -68,7 +70,7 @@ def test_numpy_output_is_the_same(processor):
     arguments = {"labs": {"Sodium": 138}, "ecg": make_ecg(), "echo": {"A4C": make_clip()}}
     tensors, arrays = processor(**arguments, return_tensors="pt"), processor(**arguments, return_tensors="np")
     for name, tensor in tensors.items():
-        np.testing.assert_array_equal(arrays[name], tensor.numpy())
+        assert_close(arrays[name], tensor.numpy())
 
 
 PATIENTS = [
@@ -86,7 +88,7 @@ def test_batch_equals_its_singles(processor):
         for name in processor.model_input_names:
             if name in single:
                 length = single[name].shape[1]
-                torch.testing.assert_close(batch[name][row][:length], single[name][0], rtol=0, atol=0)
+                assert_close(batch[name][row][:length], single[name][0])
             elif "mask" in name:
                 assert not batch[name][row].any(), (row, name)
 
@@ -164,11 +166,11 @@ def test_study_as_list_of_files(processor, tmp_path):
 def test_crops(processor):
     ecg = make_ecg(seconds=12)
     random = [processor(ecg=ecg, crop="random", generator=np.random.default_rng(s))["ecg_values"] for s in (1, 1, 2)]
-    np.testing.assert_array_equal(random[0], random[1])
-    assert not np.array_equal(random[0], random[2])
+    assert_close(random[0], random[1])
+    assert not is_close(random[0], random[2])
     three = processor(ecg=ecg, crop="three")["ecg_values"]
     assert three.shape == (1, 3, 12, 2250)
-    np.testing.assert_array_equal(three[:, 1], processor(ecg=ecg)["ecg_values"])
+    assert_close(three[:, 1], processor(ecg=ecg)["ecg_values"])
 
 
 def test_clips_are_normalised_as_the_image_processor_does(processor):
@@ -245,8 +247,10 @@ def test_default_processor_fits_the_config(config, processor, cased):
     assert processor.max_labs_tokens == 512
     with pytest.raises(ValueError, match="28996 tokens but the text encoder only 1024"):
         default_processor(config, cased)
+    short = TgmmConfig.tiny(ecg_config={"seq_length": 1125})
+    assert default_processor(short, processor.tokenizer).feature_extractor.num_samples == 1125
     with pytest.raises(ValueError, match="2250 samples .* takes 1125"):
-        default_processor(TgmmConfig.tiny(ecg_config={"seq_length": 1125}), processor.tokenizer)
+        fitting_parts(short, processor.tokenizer, extractor=processor.feature_extractor)
     assert default_processor(TgmmConfig()).image_processor.size == 224
     with pytest.raises(ValueError, match="got 2"):
         TgmmProcessor(processor.feature_extractor, processor.image_processor, processor.tokenizer, max_labs_tokens=2)
@@ -265,7 +269,7 @@ def test_save_and_load(processor, tmp_path):
     assert {k: v for k, v in again.items() if k != "auto_map"} == {k: v for k, v in saved.items() if k != "auto_map"}
     arguments = {"labs": {"Sodium": 120}, "ecg": make_ecg(), "echo": {"A4C": make_clip()}}
     for name, array in custom(**arguments).items():
-        np.testing.assert_array_equal(loaded(**arguments)[name], array)
+        assert_close(loaded(**arguments)[name], array)
 
 
 REMOTE = """
@@ -300,5 +304,5 @@ def test_loads_from_a_repository_where_the_package_is_absent(processor, tmp_path
     with np.load(tmp_path / "outputs.npz") as outputs:
         assert set(outputs) == set(expected)
         for name in outputs:
-            np.testing.assert_array_equal(outputs[name], expected[name])
+            assert_close(outputs[name], expected[name])
     assert (tmp_path / "repository_again" / "lab_text.py").is_file()

@@ -1,4 +1,4 @@
-"""Tasks as data: their keys, the paper's three tasks, and the check of a task."""
+"""Tasks as data: the keys of a task, the paper's three tasks, and the check that refuses a task that cannot be run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ DEFAULT_TASKS: dict[str, dict[str, Any]] = {
         "temperature": 0.1,
     },
 }
-"""The paper's three tasks. The paper prints no prompts, loss weights, temperature or margin: these are ours."""
+"""The paper's three tasks. Prompts, loss weights, temperature and margin are ours, because the paper prints none."""
 
 TASK_KEYS = {
     "kind",
@@ -57,7 +57,7 @@ TASK_KEYS = {
     "report_days",
     "margin",
     "temperature",
-    "baselines",
+    "baseline_hazards",
     "question_ids",
     "candidate_ids",
     "phrase_ids",
@@ -65,9 +65,10 @@ TASK_KEYS = {
 
 
 class TgmmTask(dict):
-    """A task's settings; `task["candidates"]` and `task.candidates` are the same."""
+    """Settings of one task. `task["candidates"]` and `task.candidates` are the same."""
 
     def __getattr__(self, name: str) -> Any:
+        """Read a setting as an attribute."""
         try:
             return self[name]
         except KeyError:
@@ -75,18 +76,37 @@ class TgmmTask(dict):
 
 
 def check_task(name: str, task: dict[str, Any]) -> None:
-    """Refuse a task that cannot be run, naming what is wrong.
+    """Refuse a task that cannot be run, and fill in the settings that it leaves out (in place).
+
+    Args:
+        name: name of the task, for messages.
+        task: settings of the task.
 
     Raises:
         ValueError: on an unknown kind or key, missing texts, fewer than two candidates, or an insert position outside
-        the
-            learnable content.
+            the learnable content.
     """
+    if "baselines" in task:  # the name of version 0.1
+        task["baseline_hazards"] = task.pop("baselines")
     if unknown := set(task) - TASK_KEYS:
         raise ValueError(f"Task {name!r} has unknown keys {sorted(unknown)}; known keys are {sorted(TASK_KEYS)}.")
     if missing := {"kind", "question", "learnable_phrase"} - set(task):
         raise ValueError(f"Task {name!r} lacks {sorted(missing)}.")
     check_choice(f"kind of task {name!r}", task["kind"], ("diagnosis", "prognosis", "retrieval"))
+    task.setdefault("weight", 1.0)
+    _check_learnable_content(name, task)
+    _check_candidates(name, task)
+    if task["kind"] == "retrieval":
+        task.setdefault("temperature", 0.1)
+        return
+    _fill_loss_weights(name, task)
+    if task["kind"] == "prognosis":
+        task.setdefault("margin", 0.5)
+        task.setdefault("report_days", [task["horizon_days"]])
+
+
+def _check_candidates(name: str, task: dict[str, Any]) -> None:
+    """Refuse too few candidates, and a prognosis without its horizon."""
     candidates = task.setdefault("candidates", [])
     if task["kind"] != "retrieval" and len(candidates) < 2:
         raise ValueError(f"Task {name!r} ({task['kind']}) needs at least two candidate answers, got {candidates}.")
@@ -94,27 +114,29 @@ def check_task(name: str, task: dict[str, Any]) -> None:
         raise ValueError(f"Task {name!r} is a prognosis: give [low, high] as its two candidates, got {candidates}.")
     if task["kind"] == "prognosis" and "horizon_days" not in task:
         raise ValueError(f"Task {name!r} is a prognosis and needs horizon_days (status at that day trains L_dig).")
+
+
+def _check_learnable_content(name: str, task: dict[str, Any]) -> None:
+    """Refuse an insert position outside the learnable content."""
     num_learnable = task.setdefault("num_learnable_tokens", 16)
     position = task.setdefault("insert_position", num_learnable // 2)
     if not 0 <= position <= num_learnable:
         raise ValueError(
             f"Task {name!r}: insert_position must lie in 0..num_learnable_tokens, got {position} and {num_learnable}."
         )
-    task.setdefault("weight", 1.0)
-    if task["kind"] == "retrieval":
-        task.setdefault("temperature", 0.1)
-        return
+
+
+def _fill_loss_weights(name: str, task: dict[str, Any]) -> None:
+    """Fill in the loss weights that a task leaves out."""
     defaults = PROGNOSIS_LOSS_WEIGHTS if task["kind"] == "prognosis" else DIAGNOSIS_LOSS_WEIGHTS
     task["loss_weights"] = {**defaults, **task.get("loss_weights", {})}
     if unknown := set(task["loss_weights"]) - set(defaults):
         raise ValueError(
             f"Task {name!r} has unknown loss weights {sorted(unknown)}; a {task['kind']} takes {sorted(defaults)}."
         )
-    if task["kind"] == "prognosis":
-        task.setdefault("margin", 0.5)
-        task.setdefault("report_days", [task["horizon_days"]])
 
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{what} must be one of {list(choices)}, got {value!r}.")

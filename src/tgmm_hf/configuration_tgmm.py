@@ -1,4 +1,4 @@
-"""Configurations of the TGMM model and its own encoders, and the names (leads, views, modalities) everything shares."""
+"""Configuration of the TGMM model: sizes of its parts, its encoders, and its tasks as data."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from .utils.hub_code import HubCode
 from .utils.names import VIEWS
 
 FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
-"""MedFlexFusion and the baselines of the paper's table 5."""
+"""MedFlexFusion and the rival fusions of the paper's table 5."""
 
 
 @strict
@@ -24,35 +24,38 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     The defaults are the paper's size. `TgmmConfig.tiny()` is the small random-weight model of the tests and the demo.
 
     Args:
-        labs_config: text encoder of the lab table (any `AutoModel` text encoder; BERT-base by default).
-        ecg_config: [`StMemConfig`], or any encoder config that declares its input size.
-        echo_config: [`EchoMvitConfig`], likewise.
+        labs_config: text encoder of the lab row, any `AutoModel` text encoder; BERT-base by default.
+        ecg_config: [`StMemConfig`], or the configuration of any encoder that declares its input size.
+        echo_config: [`EchoMvitConfig`], or the configuration of any encoder that declares its input size.
         hidden_size: width d of fusion, guidance and response (paper: 768).
-        num_fusion_tokens: N tokens per modality (ours). 1 is the paper's printed form: one vector a modality.
+        num_fusion_tokens: N tokens a modality (ours). 1 is the paper's printed form, one vector a modality.
         projection_dim: d_p of P(.) in eq. (3); 2 d when None (ours).
         num_attention_heads: heads of the attention pooling, the guidance encoder and the response decoder.
-        fusion: "medflex", or one to compare it with: "concat" | "multisurv" | "deepavfusion" | "cmta" | "textif"
-            (table 5, see `baselines_tgmm`).
+        fusion: "medflex", or a rival fusion: "concat" | "multisurv" | "deepavfusion" | "cmta" | "textif" (table 5, see
+            layers/rival_fusions.py).
         guidance: "none" | "human" | "human+learned" (table 6).
         response: "decoder" | "linear" (table 6).
         sstc_in_memory: let the decoder read the encoded task text beside the slots (ours; ablation False).
-        length_normalised: divide an answer's log-likelihood by its tokens (ablation; the paper's sum is the default).
+        length_normalised: divide an answer's log-likelihood by its number of tokens (ablation; the default is the
+            paper's sum).
         drop_path: p_drop of eq. (9).
         feature_dropout: dropout on the fusion tokens, against overfitting on about a thousand patients (ours).
-        modality_dropout: chance of hiding each present modality of a sample in training; one always stays (ours).
-        training_subsets: how many draws of that every encoded patient gives in a training step. Fusion costs little
-        beside
-            the encoders, and with one draw a weaker modality is hardly ever asked alone (ours).
+        modality_dropout: chance of hiding each present modality of a patient in training; one always stays (ours).
+        training_subsets: number of times that a training step answers for every encoded patient, each time with other
+            modalities hidden. Fusion costs little beside the encoders. With one time, a weaker modality is hardly ever
+            asked alone (ours).
         embedding_dim: D' of the retrieval embeddings.
-        num_views: echo view slots.
+        num_views: number of echo view slots.
         max_guidance_tokens: longest task text, question plus learned tokens.
         max_answer_tokens: longest candidate answer plus one.
+        layer_norm_eps: epsilon of every layer norm outside the encoders.
+        initializer_range: standard deviation of the starting weights that are drawn from a normal distribution.
         tasks: name -> task, see `DEFAULT_TASKS`. Add one with `TgmmModel.add_task`.
-        classification_task: the task `TgmmForSequenceClassification` answers; the first diagnosis task when None.
-        answer_token_ids: the response decoder's vocabulary, tokenizer ids of the candidates' tokens; filled by
-            `tokenize_tasks`.
-        encoder_sources: modality -> {"source", "license"} of pretrained encoders; filled by
-            `TgmmModel.from_encoders`. Their terms bind the whole model.
+        classification_task: the task that `TgmmForSequenceClassification` answers; the first diagnosis task when None.
+        answer_token_ids: the response decoder's vocabulary, tokenizer ids of the candidates' tokens. `tokenize_tasks`
+            fills it.
+        encoder_sources: modality -> {"source", "license"} of pretrained encoders. `TgmmModel.from_encoders` fills it.
+            Their terms bind the whole model.
     """
 
     hub_auto_class = "AutoConfig"
@@ -109,16 +112,15 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             check_task(name, task)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The labs encoder's config: its vocabulary is the model's."""
+        """Return the labs encoder's configuration, because its vocabulary is the model's."""
         return self.labs_config
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
-        """A model of well under a million parameters per part: 64-pixel clips, full-length ECG, a two-layer text
-        encoder.
+        """Configure a small model: 64-pixel clips, ECGs of full length, a two-layer text encoder.
 
-        Keyword arguments replace its settings; `labs_config={...}`, `ecg_config`, `echo_config` are merged into the
-        tiny encoders' settings.
+        Every part has well under a million parameters. Keyword arguments replace settings. `labs_config={...}`,
+        `ecg_config` and `echo_config` are merged into the tiny encoders' settings.
         """
         settings: dict[str, Any] = {
             "labs_config": {
@@ -128,8 +130,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                 "num_hidden_layers": 2,
                 "num_attention_heads": 4,
                 "intermediate_size": 128,
-                # Random numbers are a good part of a small step's cost on a CPU; the fusion tokens have their own
-                # dropout.
+                # Random numbers are a good part of a small step's cost on a CPU. The fusion tokens have a dropout, too.
                 "hidden_dropout_prob": 0.0,
                 "attention_probs_dropout_prob": 0.0,
             },
@@ -140,7 +141,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                 "attention_head_size": 16,
                 "intermediate_size": 128,
                 "decoder_hidden_size": 64,
-                # a hidden patch knows its place alone before the first layer: with one layer it finds no rhythm
+                # Before the first layer a hidden patch knows only its place. With one layer it finds no rhythm.
                 "decoder_num_hidden_layers": 3,
                 "decoder_num_attention_heads": 4,
                 "decoder_intermediate_size": 128,
@@ -169,10 +170,10 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         return cls(**settings)
 
     def tokenize_tasks(self, tokenizer: Any) -> None:
-        """Write the token ids of every task's question, phrase and candidates into the config (in place).
+        """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
-        The model has no tokenizer, so the ids travel with its config. The decoder's vocabulary `answer_token_ids` is
-        only ever extended, so that the embedding rows of a trained model keep their place.
+        The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary
+        `answer_token_ids` is only ever extended, so that the embedding rows of a trained model keep their place.
 
         Args:
             tokenizer: the processor's tokenizer.
@@ -195,28 +196,28 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                     f"Task {name!r}: two candidates have the same tokens: {task['candidates']} -> "
                     f"{task['candidate_ids']}."
                 )
-            known = set(self.answer_token_ids)
-            new = sorted({token for ids in task["candidate_ids"] for token in ids} - known)
-            self.answer_token_ids = [*self.answer_token_ids, *new]
+            new = {token for ids in task["candidate_ids"] for token in ids} - set(self.answer_token_ids)
+            self.answer_token_ids = [*self.answer_token_ids, *sorted(new)]
 
     def task_names(self, kind: str) -> list[str]:
-        """Names of the tasks of one kind: "diagnosis", "prognosis" or "retrieval"."""
+        """List the tasks of one kind: "diagnosis", "prognosis" or "retrieval"."""
         return [name for name, task in self.tasks.items() if task["kind"] == kind]
 
 
 def encoder_config(source: str | Path) -> PreTrainedConfig:
-    """Configuration of an encoder in a directory or Hub repository, ours or any that `AutoConfig` knows."""
+    """Load the configuration of an encoder, ours or any that `AutoConfig` knows, from a directory or the Hub."""
     settings, _ = PreTrainedConfig.get_config_dict(source)
-    own = {config.model_type: config for config in (StMemConfig, EchoMvitConfig)}
-    return own.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
+    own_configs = {config.model_type: config for config in (StMemConfig, EchoMvitConfig)}
+    return own_configs.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
 
 
 def _foreign_config(config: PreTrainedConfig | dict | None, own_type: str) -> Any:
-    """A config object for the settings of an encoder that is not ours; anything else as it is."""
+    """Make a configuration from the settings of an encoder that is not ours; return anything else as it is."""
     if isinstance(config, dict) and config.get("model_type", own_type) != own_type:
         return AutoConfig.for_model(**config)
     return config
 
 
 def _token_ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize a text without special tokens."""
     return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -1,5 +1,9 @@
-"""`pipeline("cardiac-analysis")`: one patient's files or values -> answers, and what they rest on, as plain JSON-able
-Python."""
+"""`pipeline("cardiac-analysis")`: a patient's files or values -> answers and what they rest on, as JSON-able Python.
+
+preprocess     patients -> model inputs and one report a patient (processing_tgmm.py)
+_forward       inputs -> encoded once -> the answer of every task
+postprocess    answers and reports -> one dict a patient
+"""
 
 import hashlib
 import math
@@ -12,28 +16,28 @@ from typing import Any
 import torch
 from transformers import Pipeline
 
-from .layers.fusion import TgmmEncoded
+from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
 from .utils.hub_code import travelling_files
-from .utils.names import MODALITIES
+from .utils.names import MODALITIES, join_names
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
 class TgmmCardiacPipeline(Pipeline):
-    """Answers the model's tasks for patients given as `{"labs": ..., "ecg": ..., "echo": ...}`, any of them left out.
+    """Answers the model's tasks for patients given as `{"labs": ..., "ecg": ..., "echo": ...}`, any key left out.
 
-    Each modality is given as the processor takes it; `"views"` maps file names of an echo directory to view names,
-    `"id"` is handed through. A modality that cannot be used is refused with its reason and the answer rests on the
-    others; a patient with nothing usable gets no answer.
+    Each modality is given as the processor takes it. `"views"` maps file names of an echo directory to view names.
+    `"id"` comes back in the answer. A modality that cannot be used is refused with its reason, and the answer rests on
+    the other modalities. A patient with nothing usable gets no answer.
 
     Args (of a call):
         inputs: one patient, or a list or generator of patients.
         tasks: names of the tasks to answer; all diagnosis and prognosis tasks when omitted.
         batch_size: patients encoded together.
-        crop: "center", or "three" to average the answers over three 9-s windows of the ECG (ST-MEM's habit).
-        view_classifier: names the view of clips that `"views"` does not, see `EchoImageProcessor`.
+        crop: "center", or "three" to average the answers over three 9-s windows of the ECG (as ST-MEM does).
+        view_classifier: names the view of clips that `"views"` does not name, see `EchoImageProcessor`.
 
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
@@ -50,6 +54,7 @@ class TgmmCardiacPipeline(Pipeline):
     _load_feature_extractor = False
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Sort the parameters of a call by step, as transformers asks for it."""
         if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
             raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
         preprocess: dict[str, Any] = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
@@ -58,6 +63,7 @@ class TgmmCardiacPipeline(Pipeline):
         return preprocess, forward, {}
 
     def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs: Any) -> Any:
+        """Answer for one patient, a list or a generator of patients. The class says what comes back."""
         batch_size = batch_size or self._batch_size or 1
         if isinstance(inputs, Mapping):
             return next(self._stream([inputs], 1, kwargs))
@@ -68,6 +74,7 @@ class TgmmCardiacPipeline(Pipeline):
         raise TypeError(f"{A_PATIENT}, got {type(inputs).__name__}.")
 
     def _stream(self, patients: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Answer batch by batch, in the order of the patients."""
         preprocess, forward, _ = self._sanitize_parameters(**kwargs)
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
@@ -79,7 +86,7 @@ class TgmmCardiacPipeline(Pipeline):
     def preprocess(
         self, patients: Sequence[Mapping[str, Any]], crop: str = "center", view_classifier: Any = None
     ) -> dict[str, Any]:
-        """Patients -> model inputs on the model's device, with one report a patient."""
+        """Turn patients into model inputs on the model's device, with one report a patient."""
         for patient in patients:
             if not isinstance(patient, Mapping):
                 raise TypeError(f"{A_PATIENT}, got {type(patient).__name__}.")
@@ -102,95 +109,111 @@ class TgmmCardiacPipeline(Pipeline):
         return {"ids": ids, "inputs": features.to(self.device), "reports": reports}
 
     def _forward(self, batch: dict[str, Any], tasks: Sequence[str] | None = None) -> dict[str, Any]:
-        """Encode once, answer every task; over several ECG windows the answers are averaged."""
+        """Encode once and answer every task. Over several ECG windows the answers are averaged."""
         config = self.model.config
         names = list(tasks) if tasks is not None else [n for n, t in config.tasks.items() if t["kind"] != "retrieval"]
         if unknown := set(names) - set(config.tasks):
             raise ValueError(f"Unknown tasks {sorted(unknown)}; this model has {sorted(config.tasks)}.")
         self.model.eval()
-        encodings = self._encode(batch["inputs"]) if batch["inputs"] else []
+        windows = self._encode(batch["inputs"]) if batch["inputs"] else []
+        answered = [self.model.answer_subsets(encoded, names, [MODALITIES]) for encoded in windows]
         answers: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for name in names if encodings else []:
-            outputs = [self.model.answer(encoded, name) for encoded in encodings]
-            if config.tasks[name]["kind"] == "retrieval":
-                embeds = {m: torch.stack([o.embeds[m].float() for o in outputs]).mean(0) for m in MODALITIES}
-                unit = {m: torch.nn.functional.normalize(x, dim=-1) for m, x in embeds.items()}
-                answers[name] = {"embeds": unit, "mask": outputs[0].embeds_mask}
-                continue
-            answers[name]["probabilities"] = torch.stack([o.probabilities.float() for o in outputs]).mean(0).cpu()
-            if config.tasks[name]["kind"] == "prognosis":
-                answers[name]["risk"] = torch.stack([o.risk.float() for o in outputs]).mean(0).cpu()
+        for name in names if answered else []:
+            outputs = [answer[name][MODALITIES] for answer in answered]
+            answers[name] = _mean_answer(outputs, config.tasks[name]["kind"])
         return {**batch, "answers": answers}
 
     def _encode(self, inputs: Mapping[str, torch.Tensor]) -> list[TgmmEncoded]:
-        """One encoding, or one per ECG window: labs and echo are encoded once all the same."""
+        """Encode once, or once for each ECG window; labs and echo are encoded once in both cases."""
         inputs = dict(inputs)
         if "ecg_values" not in inputs or inputs["ecg_values"].ndim == 3:
             return [self.model.encode(**inputs)]
         windows = inputs.pop("ecg_values")
         mask = inputs["ecg_mask"]
         first = self.model.encode(**inputs, ecg_values=windows[:, 0])
-        others = [self.model.encode(ecg_values=windows[:, i], ecg_mask=mask) for i in range(1, windows.shape[1])]
-        return [first] + [TgmmEncoded({**first.tokens, "ecg": other.tokens["ecg"]}, first.present) for other in others]
+        further = [self.model.encode(ecg_values=windows[:, i], ecg_mask=mask) for i in range(1, windows.shape[1])]
+        return [first] + [TgmmEncoded({**first.tokens, "ecg": one.tokens["ecg"]}, first.present) for one in further]
 
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
-        """One JSON-able dict a patient."""
+        """Write one JSON-able dict a patient."""
+        revision = code_revision(self.model, self.processor)
         results = []
         for row, (identifier, report) in enumerate(zip(batch["ids"], batch["reports"], strict=True)):
             result: dict[str, Any] = {"id": identifier}
             notes = list(report["notes"])
             if any(report["used"].values()):
                 for name, answer in batch["answers"].items():
-                    subset = "+".join(m for m in MODALITIES if report["used"][m])
+                    subset = join_names([modality for modality in MODALITIES if report["used"][modality]])
                     result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
             result |= {"used": report["used"], "views": report["views"], "refused": report["refused"], "notes": notes}
-            result |= {"model": self.model.name_or_path, "code_revision": code_revision(self.model, self.processor)}
+            result |= {"model": self.model.name_or_path, "code_revision": revision}
             results.append(result)
         return results
 
     def _describe(
         self, name: str, answer: Mapping[str, Any], row: int, subset: str, notes: list[str]
     ) -> dict[str, Any]:
-        """One task's answer for one patient, who has the modalities of `subset`; adds to `notes` what it cannot say."""
+        """Describe one task's answer for one patient, who has the modalities of `subset`.
+
+        A line is added to `notes` for everything that the answer cannot give.
+        """
         task = self.model.config.tasks[name]
         if task["kind"] == "retrieval":
             present = [modality for modality in MODALITIES if bool(answer["mask"][modality][row])]
             return {"embeds": {modality: answer["embeds"][modality][row].float().tolist() for modality in present}}
-        probabilities = dict(zip(task["candidates"], answer["probabilities"][row].tolist(), strict=True))
         if task["kind"] == "diagnosis":
-            return {"probabilities": probabilities}
+            return {"probabilities": dict(zip(task["candidates"], answer["probabilities"][row].tolist(), strict=True))}
         risk = float(answer["risk"][row])
-        described: dict[str, Any] = {"risk": risk, "risk_by_day": {}}
-        baseline = task.get("baselines", {}).get(subset)
-        if baseline is None:
+        hazard = task.get("baseline_hazards", {}).get(subset)
+        if hazard is None:
             notes.append(f"{name}: the model stores no baseline hazard for {subset}, so no risk by day can be given")
-            return described
-        low, high = baseline["risk_range"]
-        if not low <= risk <= high:
-            notes.append(
-                f"{name}: the score {risk:.6g} lies outside those of the patients that the baseline hazard was fitted "
-                f"on ({low:.6g} to {high:.6g}), so the risks by day are extrapolated"
-            )
-        by_day = cumulative_incidence(risk, baseline, task["report_days"])[0]
-        for day, probability in zip(task["report_days"], by_day, strict=True):
-            if math.isfinite(probability):
-                described["risk_by_day"][f"{day:g}"] = float(probability)
-            else:
-                notes.append(f"{name}: no patient was followed to day {day:g}, so no risk can be given for it")
-        return described
+            return {"risk": risk, "risk_by_day": {}}
+        return {"risk": risk, "risk_by_day": _risk_by_day(name, risk, hazard, task["report_days"], notes)}
+
+
+def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
+    """Average the answers of one task over the ECG windows."""
+    if kind == "retrieval":
+        embeds = {name: torch.stack([output.embeds[name].float() for output in outputs]).mean(0) for name in MODALITIES}
+        unit = {name: torch.nn.functional.normalize(vectors, dim=-1) for name, vectors in embeds.items()}
+        return {"embeds": unit, "mask": outputs[0].embeds_mask}
+    answer = {"probabilities": torch.stack([output.probabilities.float() for output in outputs]).mean(0).cpu()}
+    if kind == "prognosis":
+        answer["risk"] = torch.stack([output.risk.float() for output in outputs]).mean(0).cpu()
+    return answer
+
+
+def _risk_by_day(
+    name: str, risk: float, hazard: Mapping[str, Any], days: Sequence[float], notes: list[str]
+) -> dict[str, float]:
+    """Turn a risk score into the probability of the event by each day; note what is extrapolated or unknown."""
+    low, high = hazard["risk_range"]
+    if not low <= risk <= high:
+        notes.append(
+            f"{name}: the score {risk:.6g} lies outside those of the patients that the baseline hazard was fitted on "
+            f"({low:.6g} to {high:.6g}), so the risks by day are extrapolated"
+        )
+    by_day = {}
+    for day, probability in zip(days, cumulative_incidence(risk, hazard, days)[0], strict=True):
+        if math.isfinite(probability):
+            by_day[f"{day:g}"] = float(probability)
+        else:
+            notes.append(f"{name}: no patient was followed to day {day:g}, so no risk can be given for it")
+    return by_day
 
 
 def code_revision(model: Any, processor: Any) -> str:
-    """The commit the model's code was loaded from, or a digest of the code of model and processor when it comes from a
-    directory: the same for the package and for the copies beside a saved model."""
+    """Name the code of a model and its processor: a commit of the Hub, or a digest of the code's files.
+
+    The digest is the same for the package and for the copies beside a saved model.
+    """
     model = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
-    # transformers puts code from the Hub into a package named after its commit
+    # transformers puts code from the Hub into a package that is named after its commit.
     commit = re.search(r"\._?([0-9a-f]{40})\.", type(model).__module__)
     if commit:
         return commit[1]
-    # code from a directory: into a package with just the files that a class needs, so the digest takes no others
     texts: dict[str, str] = {}
     for part in (model, processor):
         texts |= travelling_files(str(sys.modules[type(part).__module__].__file__))

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from closeness import assert_close, is_close
 from cohort_files import SIZE, cohort_rows
 from torch.utils.data import DataLoader
 
@@ -54,7 +55,7 @@ def test_batch_is_what_the_processor_makes_of_the_files(train, cohort, processor
     )
     assert sorted(direct) == sorted(INPUTS)
     for name in INPUTS:
-        torch.testing.assert_close(batch[name], direct[name], rtol=0, atol=0)
+        assert_close(batch[name], direct[name])
     assert batch["id"] == [row["id"] for row in rows]
 
 
@@ -66,7 +67,7 @@ def test_batch_equals_its_singles(train, processor, config):
         for name in INPUTS:
             if name in single:
                 length = single[name].shape[1]
-                torch.testing.assert_close(batch[name][index][:length], single[name][0], rtol=0, atol=0)
+                assert_close(batch[name][index][:length], single[name][0])
             elif "mask" in name:
                 assert not batch[name][index].any()
 
@@ -109,9 +110,10 @@ def test_crops_are_random_in_training_and_central_in_evaluation(train, processor
         return [collator(rows)["ecg_values"] for _ in range(3)]
 
     first, again, other, central = draw(True, 1), draw(True, 1), draw(True, 2), draw(False, 1)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0], first[1]) and not torch.equal(first[0], other[0])
-    assert torch.equal(central[0], central[1])
+    for a, b in zip(first, again, strict=True):
+        assert_close(a, b)
+    assert not is_close(first[0], first[1]) and not is_close(first[0], other[0])
+    assert_close(central[0], central[1])
 
 
 def test_training_may_show_fewer_views_each_time_others(train, processor, config):
@@ -157,7 +159,8 @@ def test_workers_draw_their_own_crops_anew_each_epoch(train, processor, config):
 
     values = epochs(0)
     assert len({value.numpy().tobytes() for value in values}) == 4
-    assert all(torch.equal(a, b) for a, b in zip(values, epochs(0), strict=True))
+    for a, b in zip(values, epochs(0), strict=True):
+        assert_close(a, b)
 
 
 def test_other_geometry_and_labels_are_refused(train, config):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from closeness import assert_close
 
 from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 from tgmm_hf.configuration_tgmm import TgmmConfig
@@ -187,10 +188,10 @@ def test_baseline_in_the_configuration_survives_saving(tmp_path):
     risk, time, event = generator.normal(size=50), generator.exponential(300, 50), generator.integers(0, 3, 50)
     baseline = fit_baseline_hazards(risk, time, event)
     config = TgmmConfig.tiny()
-    config.tasks["hf_risk"]["baselines"] = {"labs": baseline}
+    config.tasks["hf_risk"]["baseline_hazards"] = {"labs": baseline}
     config.save_pretrained(tmp_path)
-    loaded = TgmmConfig.from_pretrained(tmp_path).tasks["hf_risk"]["baselines"]["labs"]
-    np.testing.assert_array_equal(
+    loaded = TgmmConfig.from_pretrained(tmp_path).tasks["hf_risk"]["baseline_hazards"]["labs"]
+    assert_close(
         cumulative_incidence([0.5, -2], loaded, [100, 200]), cumulative_incidence([0.5, -2], baseline, [100, 200])
     )
 

@@ -3,10 +3,11 @@
 import unittest
 
 import torch
-from tgmm_hf.test_configuration_common import ConfigTester
-from tgmm_hf.test_modeling_common import ModelTesterMixin, floats_tensor
 
 from tgmm_hf import EchoMvitConfig, EchoMvitModel, StMemConfig, StMemModel
+
+from ..test_configuration_common import ConfigTester
+from ..test_modeling_common import ModelTesterMixin, floats_tensor
 
 
 class EncoderTests(ModelTesterMixin):

@@ -3,10 +3,12 @@
 import unittest
 
 import numpy as np
-from tgmm_hf.test_processing_common import ProcessorTesterMixin
+from closeness import assert_close
 from tiny_models import tiny_tokenizer
 
 from tgmm_hf import LEADS, EcgFeatureExtractor, EchoImageProcessor, TgmmProcessor
+
+from ..test_processing_common import ProcessorTesterMixin
 
 LABS = {"Creatinine": 1.4, "age": 71}
 CLIP = np.random.default_rng(0).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8)
@@ -48,7 +50,7 @@ class TgmmProcessorTest(ProcessorTesterMixin, unittest.TestCase):
         together = processor(labs=LABS, ecg=ECG, echo={"A4C": CLIP}, return_tensors="np")
         for given in ({"labs": LABS}, {"ecg": ECG}, {"echo": {"A4C": CLIP}}):
             for name, values in processor(**given, return_tensors="np").items():
-                np.testing.assert_array_equal(values, together[name])
+                assert_close(values, together[name])
         with self.assertRaises(ValueError):
             processor()
         with self.assertRaises(TypeError):

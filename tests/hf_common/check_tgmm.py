@@ -4,12 +4,13 @@ import copy
 import unittest
 
 import torch
-from tgmm_hf.test_configuration_common import ConfigTester
-from tgmm_hf.test_modeling_common import ModelTesterMixin
 from tiny_models import random_batch, smallest_config
 
 from tgmm_hf import TgmmConfig, TgmmForSequenceClassification, TgmmModel
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+
+from ..test_configuration_common import ConfigTester
+from ..test_modeling_common import ModelTesterMixin
 
 
 class TgmmTester:

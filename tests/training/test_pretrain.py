@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from closeness import assert_close, assert_same_training
 from datasets import Dataset
 from transformers import AutoTokenizer, Trainer
 from typer.testing import CliRunner
@@ -94,7 +95,7 @@ def test_no_label_is_read(prepared_dir: Path, encoders: Path, monkeypatch: pytes
     pretrain(settings(prepared_dir, tmp_path / "encoders"), progress=False)
     for modality in ("labs", "ecg", "echo"):
         first, second = (weights(directory / modality) for directory in (encoders, tmp_path / "encoders"))
-        assert all(torch.equal(first[name], second[name]) for name in first)  # the same seed as well
+        assert_same_training(first, second)  # the same seed as well
 
 
 def test_an_encoder_with_a_directory_of_its_own(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_an_encoder_with_a_directory_of_its_own(prepared_dir: Path, encoders: Pa
     own = {"labs": {**few, "directory": str(elsewhere)}, "ecg": None, "echo": None}
     pretrain(settings(tmp_path / "not there", output, **own), progress=False)
     first, second = weights(encoders / "labs"), weights(output / "labs")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_training(first, second)
     told = [json.loads((directory / "labs" / "pretrain.json").read_text())["told"] for directory in (encoders, output)]
     assert told[0] == told[1]
     record = elsewhere / "prepare.json"
@@ -144,7 +145,7 @@ def test_validation_hides_the_same_every_time(prepared_dir: Path, encoders: Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PretrainingTrainer", Twice)
         pretrain(settings(prepared_dir, tmp_path / "encoders", labs=None, echo=None), progress=False)
-    assert found["first"] == found["second"]
+    assert_close(found["first"], found["second"])
 
 
 def test_a_text_of_few_values_has_one_hidden(prepared_dir: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_killed_run_comes_to_the_same_weights(prepared_dir: Path, encoders: Pa
     assert not (tmp_path / "encoders" / "ecg").exists()
     pretrain(arguments, progress=False)
     first, second = (weights(directory / "ecg") for directory in (encoders, tmp_path / "encoders"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_training(first, second)
 
 
 def run_from(encoders: Path, prepared_dir: Path, output: Path, **model: Any) -> Any:
@@ -250,7 +251,7 @@ def run_from(encoders: Path, prepared_dir: Path, output: Path, **model: Any) -> 
 def test_a_training_starts_from_the_encoders(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     run = run_from(encoders, prepared_dir, tmp_path / "model", trainable_layers=1)
     model, processor = build(run, load_prepared(prepared_dir))
-    for modality, encoder in model._encoders().items():
+    for modality, encoder in model.encoders.items():
         stored = weights(encoders / modality)
         assert all(torch.equal(value, stored[name]) for name, value in encoder.state_dict().items())
     assert len(processor.tokenizer) == model.config.labs_config.vocab_size

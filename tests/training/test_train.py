@@ -63,7 +63,7 @@ def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArgume
     run, _ = trained
     model = TgmmModel.from_pretrained(run.output)
     processor = TgmmProcessor.from_pretrained(run.output)
-    baselines = model.config.tasks["hf_risk"]["baselines"]
+    baselines = model.config.tasks["hf_risk"]["baseline_hazards"]
     assert set(baselines) == {"+".join(subset) for subset in SUBSETS}
     for baseline in baselines.values():
         assert baseline["fitted_on"] == "train+validation"
@@ -100,7 +100,7 @@ def test_training_scores_enter_the_baselines_only_where_validation_events_are_fe
     monkeypatch.setattr(train_file, "risk_scores", lambda model, split, *_: by_split[split])
     model = smallest_model()
     _store_baselines(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
-    baselines = model.config.tasks["hf_risk"]["baselines"]
+    baselines = model.config.tasks["hf_risk"]["baseline_hazards"]
     assert {subset: (baseline["fitted_on"], baseline["n"]) for subset, baseline in baselines.items()} == {
         "labs": ("validation", 400),
         "ecg": ("train+validation", 440),
@@ -300,7 +300,9 @@ def test_fine_tuning_starts_from_a_checkpoint(
     assert after.config.tasks["hf_diagnosis"]["weight"] == 2.0
     assert set(after.config.tasks) == set(before.config.tasks)
     # the scores of hf_risk moved with what the tasks share: baselines of before would be wrong
-    assert before.config.tasks["hf_risk"]["baselines"] and "baselines" not in after.config.tasks["hf_risk"]
+    assert (
+        before.config.tasks["hf_risk"]["baseline_hazards"] and "baseline_hazards" not in after.config.tasks["hf_risk"]
+    )
     assert torch.allclose(before.fusion.projection.query.weight, after.fusion.projection.query.weight, atol=1e-6)
 
 

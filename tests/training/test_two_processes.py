@@ -108,7 +108,8 @@ def test_two_processes_give_the_losses_of_one(prepared_dir: Path, tmp_path: Path
     assert [record["processes"] for record in records] == [1, 2]
     ((one,), (first, second)) = losses
     assert len(one) == 6
-    assert first == second == pytest.approx(one, abs=1e-4)
+    assert first == pytest.approx(second, abs=1e-6)
+    assert first == pytest.approx(one, abs=1e-4)
     # not weight by weight: one without a gradient but rounding moves by Adam's whole step
     evaluated = [[line["eval_loss"] for line in record["history"] if "eval_loss" in line] for record in records]
     assert evaluated[1] == pytest.approx(evaluated[0], abs=1e-3)

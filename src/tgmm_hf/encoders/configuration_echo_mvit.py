@@ -12,10 +12,10 @@ from ..utils.hub_code import HubCode
 class EchoMvitConfig(HubCode, PreTrainedConfig):
     """MViT-v2 for one echo clip (Li et al. 2022); the defaults are MViT-v2-S, EchoPrime's video trunk.
 
-    Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``; every stage after the first halves height
-    and width. Keys and values are pooled by ``kv_stride`` in the first stage, half as much in each later one.
-    ``projection_dim`` is the width of the head of `EchoMvitModelWithProjection` (EchoPrime: 512), which alone has one;
-    ``mask_ratio`` is of `EchoMvitForPreTraining` alone.
+    Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``. Every stage after the first halves height
+    and width. Keys and values are pooled by ``kv_stride`` in the first stage and half as much in each later stage. Only
+    `EchoMvitModelWithProjection` reads ``projection_dim``, the width of its head (EchoPrime: 512). Only
+    `EchoMvitForPreTraining` reads ``mask_ratio``.
     """
 
     hub_auto_class = "AutoConfig"

@@ -10,12 +10,11 @@ from ..utils.hub_code import HubCode
 
 @strict
 class StMemConfig(HubCode, PreTrainedConfig):
-    """ST-MEM's ViT for 12-lead ECG (Na et al. 2024); the defaults are its base size with patches of 75 samples (300
-    ms).
+    """ST-MEM's ViT for 12-lead ECGs (Na et al. 2024). The defaults are its base size, patches of 75 samples (300 ms).
 
-    The `decoder_*` sizes, `mask_ratio` and `norm_pix_loss` (targets standardised patch by patch) are those of
-    `StMemForPreTraining` alone; the decoder's heads are as wide as the encoder's, and `decoder_norm_eps` is of its last
-    norm alone, as published.
+    Only `StMemForPreTraining` reads the `decoder_*` sizes, `mask_ratio` and `norm_pix_loss` (targets standardised patch
+    by patch). The decoder's heads are as wide as the encoder's. `decoder_norm_eps` is for the decoder's last norm only,
+    as published.
     """
 
     hub_auto_class = "AutoConfig"

@@ -1,7 +1,7 @@
-"""The encoders of TGMM: what each has to offer, and how it is built, loaded and run.
+"""Build and load the encoders of TGMM.
 
-Ours are ST-MEM (ECG) and MViT-v2 (echo); any other `AutoModel` may take their place that returns `last_hidden_state`
-and whose config declares the size of its input, see `DECLARED`.
+Our own are ST-MEM (ECG) and MViT-v2 (echo). Any other `AutoModel` may take their place if it returns
+`last_hidden_state` and its configuration declares the size of its input, see `DECLARED`.
 """
 
 import inspect
@@ -19,33 +19,34 @@ from .modeling_echo_mvit import EchoMvitModel
 from .modeling_st_mem import StMemModel
 
 ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
-"""Encoder classes that travel with a saved model; any other model type goes through `AutoModel`."""
+"""Encoder classes that travel with a saved model. Any other model type is loaded by `AutoModel`."""
 
 DECLARED = {
     "labs": ("hidden_size", "vocab_size", "max_position_embeddings"),
     "ecg": ("hidden_size", "num_leads", "seq_length"),
     "echo": ("hidden_size", "image_size", "num_frames"),
 }
-"""What the config of each modality's encoder has to declare."""
+"""Settings that the configuration of each modality's encoder has to declare."""
 
 
 def build_encoder(config: Any) -> PreTrainedModel:
-    """The encoder of a sub-config with random weights: one of ours, or any `AutoModel` without an unused pooler."""
+    """Build an encoder with random weights: one of our own, or any `AutoModel` without an unused pooler."""
     if config.model_type in ENCODERS:
         return ENCODERS[config.model_type]._from_config(config)
     return AutoModel.from_config(config, **_without_pooler(config))
 
 
 def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A pretrained encoder, its weights in memory once.
+    """Load a pretrained encoder, with its weights in memory once.
 
     Args:
         modality: "labs", "ecg" or "echo".
-        source: directory or Hub repository: of `tgmm convert`, or of any model that meets the contract of `DECLARED`.
-        dtype: of its parameters.
+        source: directory or Hub repository, written by `tgmm convert` or of any model that declares `DECLARED`.
+        dtype: dtype of the weights.
 
     Raises:
-        ValueError: if its config does not declare its input, it takes other than 12 leads, or weights are missing.
+        ValueError: if the configuration does not declare its input, if the encoder does not take 12 leads, or if
+            weights are missing.
     """
     config = encoder_config(source)
     check_encoder(modality, config)
@@ -55,7 +56,7 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
             f"{source} lacks {len(missing)} weights of {type(encoder).__name__}, among them "
-            f"{', '.join(missing[:3])}: they would be random."
+            f"{', '.join(missing[:3])}. They would be random. Take a complete checkpoint."
         )
     if modality == "labs":
         _check_words(encoder)
@@ -64,7 +65,7 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
 
 
 def _check_words(encoder: PreTrainedModel) -> None:
-    """Guidance reads the text encoder's word embeddings as vectors of its width; those of ALBERT are narrower."""
+    """Refuse word embeddings that are narrower than the hidden states (ALBERT's), because guidance reads both."""
     width, wanted = encoder.get_input_embeddings().weight.shape[1], encoder.config.hidden_size
     if width != wanted:
         raise ValueError(
@@ -74,7 +75,7 @@ def _check_words(encoder: PreTrainedModel) -> None:
 
 
 def check_encoder(modality: str, config: Any) -> None:
-    """Refuse an encoder whose config does not say what input it takes.
+    """Refuse an encoder whose configuration does not declare its input.
 
     Raises:
         ValueError: on a missing declaration, or a number of leads that the processor does not make.
@@ -89,24 +90,24 @@ def check_encoder(modality: str, config: Any) -> None:
 
 
 def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:
-    """Modality -> name and licence of where its encoder is from; no local paths, which may name people."""
+    """List name and licence of each modality's encoder. Local paths are left out, because they may name people."""
     return {name: {"source": _name(source), **read_licence(source)} for name, source in sources.items()}
 
 
 def _name(source: str | Path) -> str:
+    """Name a source: the last part of a directory, or the repository."""
     return Path(source).resolve().name if Path(source).is_dir() else str(source)
 
 
 def read_licence(source: str | Path) -> dict[str, str | None]:
-    """`license`, `license_name` and `license_link` as the model card of a directory declares them, None where it does
-    not."""
+    """Read `license`, `license_name` and `license_link` from a directory's model card; None where it has none."""
     card = Path(source) / "README.md"
     metadata = ModelCard.load(card).data.to_dict() if card.is_file() else {}
     return {name: metadata.get(name) for name in ("license", "license_name", "license_link")}
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    """BERT and its kin have a pooling layer that TGMM does not use; one that never trains would stop DDP."""
+    """Leave out the pooling layer of BERT-like models, because a layer that never trains would stop DDP."""
     model_class = MODEL_MAPPING.get(type(config), None)
     takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if takes_it else {}

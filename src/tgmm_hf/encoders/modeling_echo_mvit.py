@@ -1,12 +1,12 @@
-"""MViT-v2 for echo clips (Li et al., CVPR 2022), the trunk of EchoPrime's video encoder, in plain torch.
+"""MViT-v2 for echo clips (Li et al., CVPR 2022) in plain torch: EchoPrime's video encoder without its head.
 
-The decomposed relative positions of MViT-v2 add q.Rh[h, kh] + q.Rw[w, kw] + q.Rt[t, kt] to the attention scores. That
-sum is itself a dot product: of q's three small products with Rh, Rw, Rt, and of one-hot codes of the key's kh, kw,
-kt. So query and key are extended by those columns and attention is plain `scaled_dot_product_attention`, with no bias
-matrix of queries x keys (25,089 x 393 per head in the first block of the paper's size).
+The decomposed relative positions of MViT-v2 add q.Rh[h, kh] + q.Rw[w, kw] + q.Rt[t, kt] to the attention scores. This
+sum is a dot product, too: of q's three small products with Rh, Rw, Rt, and of one-hot codes of the key's kh, kw, kt. So
+query and key are extended by these columns, and attention is plain `scaled_dot_product_attention`. It needs no bias
+matrix of queries x keys, which has 25,089 x 393 values per head in the first block of the paper's size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ..layers.feed_forward import drop_path
 from ..utils.hub_code import HubCode
 from .configuration_echo_mvit import EchoMvitConfig
 from .modeling_st_mem import eager_attention_forward
@@ -33,7 +34,7 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What distinguishes one MViT block from another."""
+    """Sizes of one MViT block."""
 
     in_width: int
     width: int
@@ -45,7 +46,7 @@ class BlockShape:
 
 
 def block_shapes(config: EchoMvitConfig) -> list[BlockShape]:
-    """The blocks of all stages: where the width grows, the grid shrinks, and how far keys and values are pooled."""
+    """List the sizes of the blocks of all stages: widths, grids, and strides of the pooling."""
     frames, rows, cols = (
         (size + 2 * padding - kernel) // stride + 1
         for size, kernel, stride, padding in zip(
@@ -81,7 +82,7 @@ def block_shapes(config: EchoMvitConfig) -> list[BlockShape]:
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
-    """Size of a grid after a pooling of kernel 3, padding 1 and this stride."""
+    """Compute the size of a grid after a pooling of kernel 3, padding 1 and this stride."""
     frames, rows, cols = ((size - 1) // step + 1 for size, step in zip(grid, stride, strict=True))
     return frames, rows, cols
 
@@ -102,11 +103,15 @@ class EchoMvitEmbeddings(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(config.stage_widths[0]))
 
     def forward(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """Embed clips (batch, frames, channels, height, width) as tokens (batch, 1 + tokens, width).
+
+        Raises:
+            ValueError: on clips of another shape.
+        """
         if tuple(pixel_values_videos.shape[1:]) != self.clip_shape:
             raise ValueError(
                 f"Clips must be (batch, frames, channels, height, width) with {self.clip_shape} after the batch axis, "
-                f"got "
-                f"{tuple(pixel_values_videos.shape)}: prepare them with this model's own image processor."
+                f"got {tuple(pixel_values_videos.shape)}. Prepare them with this model's own image processor."
             )
         # (batch, frames, channels, height, width) -> (batch, width, frames', rows, cols) -> (batch, tokens, width)
         patches = self.patch_embedding(pixel_values_videos.transpose(1, 2)).flatten(2).transpose(1, 2)
@@ -116,17 +121,19 @@ class EchoMvitEmbeddings(nn.Module):
 class DepthwiseConvolution(torch.autograd.Function):
     """Depth-wise 3x3x3 convolution with padding 1 whose gradient to its input is another such convolution.
 
-    On a CPU that is ten times as fast, forward pass included, as PyTorch's own (`benchmarks/echo_mvit_parts.py`).
+    On a CPU this is ten times as fast as PyTorch's own, forward pass included (`benchmarks/echo_mvit_parts.py`).
     """
 
     @staticmethod
     def forward(ctx: Any, volume: torch.Tensor, weight: torch.Tensor, stride: Grid) -> torch.Tensor:
+        """Convolve a volume (batch, channels, frames, rows, cols)."""
         ctx.save_for_backward(volume, weight)
         ctx.stride = stride
         return nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=len(weight))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        """Compute the gradients of volume and weight."""
         volume, weight = ctx.saved_tensors
         grad, to_volume, to_weight = grad.to(volume.dtype), None, None
         if ctx.needs_input_grad[0]:
@@ -142,10 +149,10 @@ class DepthwiseConvolution(torch.autograd.Function):
 
 
 class EchoMvitPool(nn.Module):
-    """Query, key and value each go through a depth-wise 3x3x3 convolution over the token grid, shared by the heads,
-    then layer norm. The class token skips the convolution.
+    """Pooling of query, key and value: a depth-wise 3x3x3 convolution over the token grid, then layer norm.
 
-    What the three have lies in one tensor, one after the other: time to load goes by the number of tensors.
+    The heads share the convolution. The class token skips it. The weights of the three lie in one tensor, one after the
+    other, because the time to load a model grows with the number of tensors.
     """
 
     def __init__(self, head_dim: int, strides: tuple[Grid, Grid, Grid], eps: float):
@@ -157,11 +164,11 @@ class EchoMvitPool(nn.Module):
         self.layernorm_bias = nn.Parameter(torch.zeros(3 * head_dim))
 
     def forward(self, qkv: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(batch, 1 + frames * rows * cols, 3, heads, size) -> 3 x (batch, heads, 1 + pooled tokens, size)."""
+        """Pool (batch, 1 + frames * rows * cols, 3, heads, size) to 3 x (batch, heads, 1 + pooled tokens, size)."""
         weights = (parameter.chunk(3) for parameter in (self.weight, self.layernorm_weight, self.layernorm_bias))
         query, key, value = (
-            self._pool(tokens, grid, stride, *own)
-            for tokens, stride, *own in zip(qkv.unbind(2), self.strides, *weights, strict=True)
+            self._pool(tokens, grid, stride, part)
+            for tokens, stride, *part in zip(qkv.unbind(2), self.strides, *weights, strict=True)
         )
         return query, key, value
 
@@ -170,14 +177,14 @@ class EchoMvitPool(nn.Module):
         tokens: torch.Tensor,
         grid: Grid,
         stride: Grid,
-        weight: torch.Tensor,
-        norm_weight: torch.Tensor,
-        norm_bias: torch.Tensor,
+        weights: Sequence[torch.Tensor],
     ) -> torch.Tensor:
+        """Pool the tokens of query, key or value with its convolution, norm weight and norm bias."""
+        weight, norm_weight, norm_bias = weights
         batch_size, _, heads, head_dim = tokens.shape
-        # The heads stay where they lie and become channels of one channels-last convolution: 5 to 9 times faster on a
-        # CPU than moving them into the batch. (batch, frames * rows * cols, ...) -> (batch, heads * head size,
-        # frames, rows, cols)
+        # The heads become channels of one channels-last convolution, because on a CPU this is 5 to 9 times faster than
+        # moving them into the batch.
+        # (batch, frames * rows * cols, ...) -> (batch, heads * head size, frames, rows, cols)
         volume = tokens[:, 1:].reshape(batch_size, *grid, heads * head_dim).permute(0, 4, 1, 2, 3)
         weight = weight.repeat(heads, 1, 1, 1, 1)
         if self.training and volume.requires_grad and volume.device.type == "cpu":
@@ -190,23 +197,26 @@ class EchoMvitPool(nn.Module):
 
 
 class EchoMvitRelativePositions(nn.Module):
-    """The relative-position tables of one block, and the extra query and key columns that stand for them."""
+    """Relative-position tables of one block, and the extra query and key columns that carry them."""
 
     def __init__(self, query_grid: Grid, key_grid: Grid, head_dim: int):
         super().__init__()
         self.query_grid = query_grid
         self.key_grid = key_grid
-        # One table serves rows and columns of equal size, as in torchvision: the larger spatial size counts.
+        # One table serves rows and columns, as in torchvision, so its size is that of the larger axis.
         spatial = 2 * max(*query_grid[1:], *key_grid[1:]) - 1
         temporal = 2 * max(query_grid[0], key_grid[0]) - 1
         self.sizes = (spatial, spatial, temporal)
         self.table = nn.Parameter(torch.zeros(sum(self.sizes), head_dim))
 
     def forward(self, query: torch.Tensor) -> torch.Tensor:
-        """The query's columns: products of each grid query with the offsets to every key row, column and frame.
+        """Compute the extra columns of the query: its products with the offsets to every key row, column and frame.
 
-        Query (batch, heads, 1 + tokens, head size) -> (batch, heads, 1 + tokens, key rows + key cols + key frames); the
-        class token's are zero.
+        Args:
+            query: (batch, heads, 1 + tokens, head size).
+
+        Returns:
+            (batch, heads, 1 + tokens, key rows + key cols + key frames); zero for the class token.
         """
         grid = query[:, :, 1:].unflatten(2, self.query_grid)
         rows, cols, frames = self.table.split(self.sizes)
@@ -218,7 +228,7 @@ class EchoMvitRelativePositions(nn.Module):
         return nn.functional.pad(torch.cat(products, dim=-1).flatten(2, 4), (0, 0, 1, 0))
 
     def key_columns(self, key: torch.Tensor) -> torch.Tensor:
-        """One-hot row, column and frame of every key: (1 + key tokens, key rows + key cols + key frames)."""
+        """Compute one-hot row, column and frame of every key: (1 + key tokens, key rows + key cols + key frames)."""
         frames, rows, cols = self.key_grid
         one_hot = [
             torch.eye(rows, dtype=key.dtype, device=key.device)[None, :, None].expand(frames, rows, cols, rows),
@@ -228,7 +238,7 @@ class EchoMvitRelativePositions(nn.Module):
         return nn.functional.pad(torch.cat(one_hot, dim=-1).flatten(0, 2), (0, 0, 1, 0))
 
     def _offsets(self, axis: int, device: torch.device) -> torch.Tensor:
-        """Rows of the table for each (query, key) pair along one axis; a coarser grid takes larger steps."""
+        """Find the rows of the table for each pair (query, key) along one axis; a coarser grid takes larger steps."""
         queries, keys = self.query_grid[axis], self.key_grid[axis]
         query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
         query_place = torch.arange(queries, device=device)[:, None] * query_step
@@ -258,6 +268,7 @@ class EchoMvitAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, grid: Grid, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend over tokens (batch, 1 + tokens, width); return the weights if the implementation gives them."""
         # (batch, tokens, 3 * width) -> 3 x (batch, tokens, heads, head size)
         query, key, value = self.pool(self.qkv(hidden_states).unflatten(2, (3, self.heads, self.head_dim)), grid)
         context, weights = self._attend(query, key, value, **kwargs)
@@ -268,12 +279,12 @@ class EchoMvitAttention(nn.Module):
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, heads, tokens, head size) -> context (batch, tokens, heads, head size)."""
+        """Attend with relative positions: (batch, heads, tokens, size) -> (batch, tokens, heads, size)."""
         extended_query = torch.cat([query * self.scaling, self.positions(query)], dim=-1)
         key_columns = self.positions.key_columns(key).expand(*key.shape[:2], -1, -1)
         extended_key = torch.cat([key, key_columns], dim=-1)
-        # Flash kernels want one head size for q, k and v, a multiple of 8: zeros cost less than the general kernel
-        # (2.5x).
+        # Flash kernels want one head size for q, k and v, a multiple of 8. Zeros cost less than the general kernel,
+        # which is 2.5 times slower.
         size = -(-extended_query.shape[-1] // 8) * 8
         extended_query, extended_key, value = (
             nn.functional.pad(part, (0, size - part.shape[-1])) for part in (extended_query, extended_key, value)
@@ -287,23 +298,8 @@ class EchoMvitAttention(nn.Module):
         return context[..., : self.head_dim], weights
 
 
-class EchoMvitDropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole samples in training (Huang et al. 2016)."""
-
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.probability == 0.0:
-            return hidden_states
-        keep = 1.0 - self.probability
-        shape = (len(hidden_states),) + (1,) * (hidden_states.ndim - 1)
-        return hidden_states * hidden_states.new_empty(shape).bernoulli_(keep) / keep
-
-
 class EchoMvitLayer(GradientCheckpointingLayer):
-    """One block: pooled attention, then MLP; the first block of a stage widens the tokens and halves the grid."""
+    """One block: pooled attention, then MLP. The first block of a stage widens the tokens and halves the grid."""
 
     def __init__(self, config: EchoMvitConfig, shape: BlockShape):
         super().__init__()
@@ -316,23 +312,23 @@ class EchoMvitLayer(GradientCheckpointingLayer):
         self.fc1 = nn.Linear(shape.width, config.mlp_ratio * shape.width)
         self.activation = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(config.mlp_ratio * shape.width, shape.width)
-        self.drop_path = EchoMvitDropPath(shape.drop_path)
+        self.drop_path = shape.drop_path
 
     def forward(
         self, hidden_states: torch.Tensor, class_token_only: bool = False, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
-        """With `class_token_only` the other tokens, which it attends to, are not taken further."""
+        """Run the block. With `class_token_only` the MLP and the result leave out the other tokens."""
         normed = self.layernorm_before(hidden_states)
         attended, _ = self.attention(normed, self.grid, **kwargs)
         residual = hidden_states if self.widen is None else self.widen(normed)
-        hidden_states = self._pool_residual(residual) + self.drop_path(attended)
+        hidden_states = self._pool_residual(residual) + drop_path(attended, self.drop_path, self.training)
         if class_token_only:
             hidden_states = hidden_states[:, :1]
         expanded = self.activation(self.fc1(self.layernorm_after(hidden_states)))
-        return hidden_states + self.drop_path(self.fc2(expanded))
+        return hidden_states + drop_path(self.fc2(expanded), self.drop_path, self.training)
 
     def _pool_residual(self, residual: torch.Tensor) -> torch.Tensor:
-        """Max-pool (1, 3, 3), stride (1, 2, 2), of the grid tokens in a halving block."""
+        """Max-pool the grid tokens in a halving block, with kernel (1, 3, 3) and stride (1, 2, 2)."""
         if not self.halves:
             return residual
         # (batch, frames * rows * cols, width) -> (batch, width, frames, rows, cols), channels last
@@ -342,6 +338,8 @@ class EchoMvitLayer(GradientCheckpointingLayer):
 
 
 class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
+    """What the MViT-v2 models share: initialisation and abilities."""
+
     config: EchoMvitConfig
     base_model_prefix = "echo_mvit"
     main_input_name = "pixel_values_videos"
@@ -353,11 +351,12 @@ class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": EchoMvitLayer, "attentions": EchoMvitAttention}  # noqa: RUF012
-    # the trunk of a model with its head, or of one that was pre-trained
+    # Weights of a head or of pre-training that the encoder alone leaves out.
     _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^head\.", r"^mask_embedding$"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Draw the starting weights of a module. transformers calls this for every module."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
@@ -380,9 +379,9 @@ class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
 
 
 class EchoMvitModel(EchoMvitPreTrainedModel):
-    """Echo encoder of the paper: one clip -> the 768-d vector that EchoPrime feeds its 512-d head.
+    """Echo encoder of the paper: one clip -> the 768-d vector that EchoPrime gives to its 512-d head.
 
-    `last_hidden_state` is (batch, 1 + tokens, hidden), class token first; `pooler_output` the class token.
+    `last_hidden_state` is (batch, 1 + tokens, hidden), class token first. `pooler_output` is the class token.
     """
 
     hub_auto_class = "AutoModel"
@@ -396,9 +395,11 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the convolution of patches."""
         return self.embeddings.patch_embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the convolution of patches."""
         self.embeddings.patch_embedding = value
 
     @merge_with_config_defaults
@@ -409,34 +410,34 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         class_token_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        r"""
+        r"""Encode clips.
+
         pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
             One clip a row, as `EchoImageProcessor` makes them.
         class_token_only (`bool`):
-            Leave `last_hidden_state` at the class token: the last block's MLP then reads no other.
+            Let `last_hidden_state` hold the class token only, so that the last block's MLP reads no other token.
         """
-        hidden_states = self.trunk(pixel_values_videos, layers_above=1, **kwargs)
-        return self.head(hidden_states, layers_above=1, class_token_only=class_token_only, **kwargs)
+        hidden_states = self.run_lower_layers(pixel_values_videos, num_upper_layers=1, **kwargs)
+        return self.run_upper_layers(hidden_states, num_upper_layers=1, class_token_only=class_token_only, **kwargs)
 
-    def trunk(
-        self, pixel_values_videos: torch.Tensor, layers_above: int = 0, **kwargs: Unpack[TransformersKwargs]
+    def run_lower_layers(
+        self, pixel_values_videos: torch.Tensor, num_upper_layers: int = 0, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
-        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
-        width)."""
+        """Run the embeddings and all layers but the last `num_upper_layers`: (batch, tokens, width)."""
         hidden_states = self.embeddings(pixel_values_videos)
-        for layer in self.layers[: len(self.layers) - layers_above]:
+        for layer in self.layers[: len(self.layers) - num_upper_layers]:
             hidden_states = layer(hidden_states, **kwargs)
         return hidden_states
 
-    def head(
+    def run_upper_layers(
         self,
         hidden_states: torch.Tensor,
-        layers_above: int = 0,
+        num_upper_layers: int = 0,
         class_token_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
-        layers = self.layers[len(self.layers) - layers_above :]
+        """Run the last `num_upper_layers` layers and the final norm on the result of `run_lower_layers`."""
+        layers = self.layers[len(self.layers) - num_upper_layers :]
         for index, layer in enumerate(layers):
             hidden_states = layer(hidden_states, class_token_only and index == len(layers) - 1, **kwargs)
         hidden_states = self.layernorm(hidden_states)
@@ -459,8 +460,10 @@ class EchoMvitProjectionOutput(ModelOutput):
 
 
 class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
-    """The trunk with the linear head it was trained with: EchoPrime's 512-d embedding. TGMM uses the trunk alone, which
-    `AutoModel` loads from the same directory."""
+    """The encoder with its linear head: EchoPrime's 512-d embedding.
+
+    TGMM uses the encoder without the head. `AutoModel` loads it from the same directory.
+    """
 
     def __init__(self, config: EchoMvitConfig):
         super().__init__(config)
@@ -473,10 +476,12 @@ class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
         """Let `AutoModel` find the encoder in the saved directory."""
         return {"AutoModel": EchoMvitModel}
 
+    @can_return_tuple
     def forward(
         self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
     ) -> EchoMvitProjectionOutput:
-        r"""
+        r"""Encode clips and project them.
+
         pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
             One clip a row, as `EchoImageProcessor` makes them.
         """

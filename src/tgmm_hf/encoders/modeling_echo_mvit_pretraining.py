@@ -1,10 +1,10 @@
 """Masked modelling of echo clips with MViT-v2: pre-training of the echo encoder on unlabelled clips.
 
-After MaskFeat (Wei et al., CVPR 2022), the masked modelling of this family: hidden patches are replaced by one learned
-vector, all layers run on the full grid, and a linear layer on the last tokens says what was hidden. Two choices are
-ours: a patch is hidden in all frames (VideoMAE's tubes; a beating wall is otherwise copied from the frame before), and
-the target is the mean colour of a patch's quarters in each frame, not a histogram of gradients: Doppler is colour. The
-class token, which downstream work reads, is added to every token before the linear layer, so that it learns too.
+It follows MaskFeat (Wei et al., CVPR 2022): one learned vector takes the place of hidden patches, all layers run on the
+full grid, and a linear layer on the last tokens predicts the hidden patches. Two choices are ours. A patch is hidden in
+all frames (VideoMAE's tubes), because a beating wall could be copied from the frame before. The target is the mean
+colour of a patch's quarters in each frame and not a histogram of gradients, because Doppler is colour. The class token
+is added to every token before the linear layer, so that it learns too: later work reads it.
 
 Notation in shape comments: B clips, T token frames, R x C patches of a token frame, V values of a patch.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_echo_mvit import EchoMvitConfig
 from .modeling_echo_mvit import EchoMvitModel, EchoMvitPreTrainedModel, block_shapes, pooled_grid
@@ -23,7 +23,7 @@ from .modeling_echo_mvit import EchoMvitModel, EchoMvitPreTrainedModel, block_sh
 
 @dataclass
 class EchoMvitForPreTrainingOutput(ModelOutput):
-    """What masked modelling made of a batch.
+    """Result of masked modelling for a batch.
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`): squared error, mean over a patch, then over the hidden patches.
@@ -37,7 +37,7 @@ class EchoMvitForPreTrainingOutput(ModelOutput):
 
 
 class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
-    """Masked modelling around [`EchoMvitModel`]; `model.echo_mvit` is the encoder that downstream work keeps."""
+    """Masked modelling around [`EchoMvitModel`]. Later work keeps `model.echo_mvit`, the encoder."""
 
     def __init__(self, config: EchoMvitConfig):
         super().__init__(config)
@@ -67,6 +67,7 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Draw the starting weights of a module. transformers calls this for every module."""
         if isinstance(module, EchoMvitForPreTraining):
             init.trunc_normal_(module.mask_embedding, std=self.config.initializer_range)
         else:
@@ -76,17 +77,19 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
         """Let `AutoModel` find the encoder in the saved directory, too."""
         return {"AutoModel": EchoMvitModel, "AutoModelForPreTraining": type(self)}
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values_videos: torch.FloatTensor,
         noise: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> EchoMvitForPreTrainingOutput:
-        r"""
+        r"""Hide patches, predict their colours, and compute the loss.
+
         pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
             One clip a row, as `EchoImageProcessor` makes them.
         noise (`torch.FloatTensor` of shape `(batch_size, rows, columns)`, *optional*):
-            The patches of highest noise are hidden, in all frames; uniform random when omitted.
+            The patches of highest noise are hidden, in all frames. Uniform random when omitted.
         """
         if noise is None:
             noise = torch.rand(len(pixel_values_videos), self.rows, self.columns, device=pixel_values_videos.device)
@@ -105,7 +108,7 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
         return EchoMvitForPreTrainingOutput(loss=error[mask].mean(), logits=predicted, mask=mask)
 
     def targets(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """Mean colour of the quarters of every patch, frame by frame: clips (B, F, ...) -> (B, T, R, C, V)."""
+        """Average the colours of the quarters of every patch, frame by frame: (B, F, ...) -> (B, T, R, C, V)."""
         side = self.config.patch_stride[1] // 2
         # (B, F, channels, H, W) -> (B, F, channels, 2 R, 2 C)
         cells = nn.functional.avg_pool2d(pixel_values_videos.flatten(0, 1), side).unflatten(
@@ -116,7 +119,7 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
         return cells.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4)
 
     def _patches_of(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the last tokens say (B, tokens, patches * V) -> (B, T, R, C, V)."""
+        """Sort the predictions of the last tokens by patch: (B, tokens, patches * V) -> (B, T, R, C, V)."""
         rows, columns = self.patches_per_token
         blocks = tokens.unflatten(1, self.last_grid).unflatten(-1, (rows, columns, -1))
         return blocks.permute(0, 1, 2, 4, 3, 5, 6).flatten(4, 5).flatten(2, 3)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -16,6 +15,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ..layers.feed_forward import Mlp
 from ..utils.hub_code import HubCode
 from .configuration_st_mem import StMemConfig
 
@@ -30,7 +30,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, for `output_attentions`; tensors are (batch, heads, tokens, head size)."""
+    """Compute attention step by step, for `output_attentions`; tensors are (batch, heads, tokens, head size)."""
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -56,15 +56,19 @@ class StMemEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, ecg_values: torch.Tensor) -> torch.Tensor:
-        """ECG (batch, leads, samples) -> tokens (batch, leads * (patches + 2), hidden)."""
+        """Embed an ECG (batch, leads, samples) as tokens (batch, leads * (patches + 2), hidden)."""
         return self.join_leads(self.embed_patches(ecg_values))
 
     def embed_patches(self, ecg_values: torch.Tensor) -> torch.Tensor:
-        """ECG (batch, leads, samples) -> patches with their positions (batch, leads, patches, hidden)."""
+        """Embed an ECG (batch, leads, samples) as patches with positions (batch, leads, patches, hidden).
+
+        Raises:
+            ValueError: on another number of leads, or a length that is no multiple of a patch or too long.
+        """
         batch_size, num_leads, num_samples = ecg_values.shape
         if num_leads != self.num_leads:
             raise ValueError(
-                f"This ST-MEM model takes {self.num_leads} leads, got {num_leads}: absent leads go into ecg_mask."
+                f"This ST-MEM model takes {self.num_leads} leads, got {num_leads}. Mark absent leads in ecg_mask."
             )
         num_patches = num_samples // self.patch_size
         if num_samples % self.patch_size or num_patches > self.position_embeddings.shape[1] - 2:
@@ -78,7 +82,10 @@ class StMemEmbeddings(nn.Module):
         return patches + self.position_embeddings[:, 1 : num_patches + 1]
 
     def join_leads(self, patches: torch.Tensor) -> torch.Tensor:
-        """Patches of every lead, all or some -> separators around them, lead embeddings added, lead after lead."""
+        """Put separators around the patches of every lead, add lead embeddings, and join lead after lead.
+
+        The patches may be all or some of a lead's patches.
+        """
         batch_size, num_leads, _, _ = patches.shape
         left = (self.separator_embedding + self.position_embeddings[:, :1]).expand(batch_size, num_leads, 1, -1)
         right = (self.separator_embedding + self.position_embeddings[:, -1:]).expand(batch_size, num_leads, 1, -1)
@@ -88,6 +95,8 @@ class StMemEmbeddings(nn.Module):
 
 
 class StMemAttention(nn.Module):
+    """Multi-head self-attention with one projection for query, key and value."""
+
     def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int):
         super().__init__()
         self.config = config
@@ -107,6 +116,7 @@ class StMemAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend over tokens (batch, tokens, hidden); return the weights if the implementation gives them."""
         batch_size, num_tokens, _ = hidden_states.shape
         # (batch, tokens, 3 * heads * head size) -> 3 x (batch, heads, tokens, head size)
         qkv = self.qkv(hidden_states).view(batch_size, num_tokens, 3, -1, self.head_dim)
@@ -128,19 +138,6 @@ class StMemAttention(nn.Module):
         return self.dropout(self.output(context.reshape(batch_size, num_tokens, -1))), weights
 
 
-class StMemMlp(nn.Module):
-    def __init__(self, config: StMemConfig, hidden_size: int, intermediate_size: int):
-        super().__init__()
-        self.fc1 = nn.Linear(hidden_size, intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.fc2 = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.dropout(self.activation(self.fc1(hidden_states)))
-        return self.dropout(self.fc2(hidden_states))
-
-
 class StMemLayer(GradientCheckpointingLayer):
     """Pre-norm transformer block, of the encoder's width or the pre-training decoder's."""
 
@@ -149,7 +146,7 @@ class StMemLayer(GradientCheckpointingLayer):
         self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.attention = StMemAttention(config, hidden_size, num_heads)
         self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        self.mlp = StMemMlp(config, hidden_size, intermediate_size)
+        self.mlp = Mlp(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
 
     def forward(
         self,
@@ -157,12 +154,15 @@ class StMemLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        """Add attention and MLP to the tokens (batch, tokens, hidden)."""
         attended, _ = self.attention(self.layernorm_before(hidden_states), attention_mask, **kwargs)
         hidden_states = hidden_states + attended
         return hidden_states + self.mlp(self.layernorm_after(hidden_states))
 
 
 class StMemPreTrainedModel(HubCode, PreTrainedModel):
+    """What the ST-MEM models share: initialisation and abilities."""
+
     config: StMemConfig
     base_model_prefix = "st_mem"
     main_input_name = "ecg_values"
@@ -178,6 +178,7 @@ class StMemPreTrainedModel(HubCode, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Draw the starting weights of a module. transformers calls this for every module."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -191,8 +192,7 @@ class StMemPreTrainedModel(HubCode, PreTrainedModel):
 
 
 def sincos_positions(num_slots: int, hidden_size: int) -> torch.Tensor:
-    """ST-MEM's initial positions (1, slots, hidden): sines then cosines for the patches, zeros for the two
-    separators."""
+    """Compute ST-MEM's initial positions (1, slots, hidden): sines, then cosines; zeros for separators."""
     frequencies = 10000.0 ** (-torch.arange(hidden_size // 2, dtype=torch.float32) / (hidden_size / 2))
     angles = torch.arange(num_slots - 2, dtype=torch.float32)[:, None] * frequencies
     positions = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -202,9 +202,9 @@ def sincos_positions(num_slots: int, hidden_size: int) -> torch.Tensor:
 class StMemModel(StMemPreTrainedModel):
     """ECG encoder of the paper.
 
-    `last_hidden_state` holds the patch tokens (separators left out), lead after lead, each layer-normed;
-    `pooler_output` is the layer norm of the mean of the unnormed patch tokens of the usable leads, which is what
-    ST-MEM feeds its head.
+    `last_hidden_state` holds the patch tokens without the separators, lead after lead, each layer-normed.
+    `pooler_output` is the layer norm of the mean of the unnormed patch tokens of the usable leads. ST-MEM gives this
+    vector to its head.
     """
 
     hub_auto_class = "AutoModel"
@@ -219,9 +219,11 @@ class StMemModel(StMemPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the projection of patches."""
         return self.embeddings.patch_projection
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the projection of patches."""
         self.embeddings.patch_projection = value
 
     @merge_with_config_defaults
@@ -232,42 +234,43 @@ class StMemModel(StMemPreTrainedModel):
         ecg_mask: torch.BoolTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        r"""
+        r"""Encode ECGs.
+
         ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, num_samples)`):
-            250 Hz, 0.67-40 Hz, standardised: the output of `EcgFeatureExtractor`.
+            The output of `EcgFeatureExtractor`: 250 Hz, 0.67-40 Hz, standardised.
         ecg_mask (`torch.BoolTensor` of shape `(batch_size, num_leads)`, *optional*):
-            True for usable leads. The tokens of the others are seen by no token and stay out of the mean.
+            True for usable leads. No token sees the tokens of the other leads, and the mean leaves them out.
         """
         if ecg_mask is None:
             ecg_mask = torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
-        return self.head(self.trunk(ecg_values, ecg_mask, **kwargs), ecg_mask, **kwargs)
+        hidden_states = self.run_lower_layers(ecg_values, ecg_mask, **kwargs)
+        return self.run_upper_layers(hidden_states, ecg_mask, **kwargs)
 
-    def trunk(
+    def run_lower_layers(
         self,
         ecg_values: torch.Tensor,
         ecg_mask: torch.Tensor,
-        layers_above: int = 0,
+        num_upper_layers: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """The lower part of `forward`: embeddings and all layers but the last `layers_above` -> (batch, tokens,
-        hidden)."""
+        """Run the embeddings and all layers but the last `num_upper_layers`: (batch, tokens, hidden)."""
         # NaN or infinity under the mask would survive a multiplication by zero.
         hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask.bool()[..., None], 0.0))
         attention_mask = self._attention_mask(hidden_states, ecg_mask)
-        for layer in self.layers[: len(self.layers) - layers_above]:
+        for layer in self.layers[: len(self.layers) - num_upper_layers]:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         return hidden_states
 
-    def head(
+    def run_upper_layers(
         self,
         hidden_states: torch.Tensor,
         ecg_mask: torch.Tensor,
-        layers_above: int = 0,
+        num_upper_layers: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """The rest of `forward` on what `trunk` gave for the same `layers_above`."""
+        """Run the last `num_upper_layers` layers and the pooling on the result of `run_lower_layers`."""
         attention_mask = self._attention_mask(hidden_states, ecg_mask)
-        for layer in self.layers[len(self.layers) - layers_above :]:
+        for layer in self.layers[len(self.layers) - num_upper_layers :]:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         # (batch, leads * (patches + 2), hidden) -> (batch, leads, patches, hidden), separators dropped
         patches = hidden_states.unflatten(1, (ecg_mask.shape[1], -1))[:, :, 1:-1]
@@ -279,7 +282,7 @@ class StMemModel(StMemPreTrainedModel):
         )
 
     def _attention_mask(self, hidden_states: torch.Tensor, ecg_mask: torch.Tensor) -> torch.Tensor | None:
-        """(batch, leads) -> (batch, tokens), in the form that the attention implementation takes."""
+        """Spread a lead mask (batch, leads) over tokens, in the form that the attention implementation takes."""
         token_mask = ecg_mask.bool().repeat_interleave(hidden_states.shape[1] // ecg_mask.shape[1], dim=1)
         return create_bidirectional_mask(self.config, hidden_states, token_mask)
 

@@ -124,7 +124,7 @@ def _cox(steps: Sequence[Any], features: pd.DataFrame, outcomes: pd.DataFrame, p
 CS, PENALTIES = (0.01, 0.1, 1.0), (0.01, 0.1, 1.0)
 PROBE_CS, COMPONENTS = (0.0001, 0.001, 0.01, 0.1), (2, 4, 8, 16, 32, 64)
 
-BASELINES = (
+RIVAL_FUSIONS = (
     Baseline("logistic regression on labs", "diagnosis", "labs", fit_logistic, CS),
     Baseline("gradient boosting on labs", "diagnosis", "labs", fit_boosting, (25, 100, 300)),
     Baseline("labs text probe", "diagnosis", "labs summary", fit_logistic_probe, PROBE_CS),
@@ -221,7 +221,7 @@ def evaluate_baselines(
         outcomes = {split: _outcomes(prepared[split], task, kind) for split in SPLITS}
         entries: dict[str, Any] = {}
         scored: dict[str, Scored] = {}
-        steps = [(each.name, partial(_fit, each, features, outcomes)) for each in BASELINES if each.kind == kind]
+        steps = [(each.name, partial(_fit, each, features, outcomes)) for each in RIVAL_FUSIONS if each.kind == kind]
         # what it fuses has been scored when its turn comes
         steps.append((FUSED_SIMPLE, partial(_fuse_simple, known, scored, outcomes, kind)))
         steps.append((FUSED_MODEL, partial(_fuse_answers, known, task, outcomes, kind)))

@@ -207,7 +207,7 @@ def _subset(
     if point is not None:
         entry |= diagnosis_figures(rows, draws, point)
     else:
-        baseline = (settings.get("baselines") or {}).get(subset)
+        baseline = (settings.get("baseline_hazards") or {}).get(subset)
         cut = choose_risk_cut(None if validation is None else validation[validation["subset"] == subset], baseline)
         entry |= prognosis_figures(rows, draws, settings.get("report_days") or [], baseline, cut)
     return entry | _optimum(rows, kind, seed, replicates)

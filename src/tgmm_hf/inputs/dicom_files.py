@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import InputRefusedError
+from .optional_packages import require_package
 
 try:
     import pydicom
@@ -13,11 +14,8 @@ except ImportError:
     pydicom = None
 
 
-# ---- DICOM
-
-
 def is_dicom(path: str | Path) -> bool:
-    """Whether the file has the DICOM preamble ("DICM" at byte 128)."""
+    """Tell whether a file has the DICOM preamble ("DICM" at byte 128)."""
     path = Path(path)
     if not path.is_file():
         return False
@@ -25,12 +23,24 @@ def is_dicom(path: str | Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def read_dicom(path: Path, stop_before_pixels: bool = False) -> Any:
-    if pydicom is None:
-        raise ImportError(f"reading the DICOM file {path} needs pydicom: pip install pydicom")
+def read_dicom(path: str | Path, stop_before_pixels: bool = False) -> Any:
+    """Read a DICOM file and check that each of its values can be parsed.
+
+    Args:
+        path: the file.
+        stop_before_pixels: read the header only.
+
+    Returns:
+        The pydicom `Dataset`.
+
+    Raises:
+        InputRefusedError: if the file is missing, damaged, or not DICOM.
+        ImportError: if pydicom is not installed.
+    """
+    require_package(pydicom, "pydicom", f"reading the DICOM file {path}")
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
-        for _ in dataset:  # pydicom converts a value when it is first looked at: a damaged one must show here
+        for _ in dataset:  # pydicom parses a value when it is first read, and a damaged value must be found here
             pass
         return dataset
     except FileNotFoundError as error:

@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .dicom_files import is_dicom, read_dicom
+from .optional_packages import require_package
 
 try:
     import wfdb
@@ -19,8 +20,11 @@ try:
     from pydicom.waveforms import multiplex_array
 except ImportError:
     multiplex_array = None
+
+NORMALISED = "normalised"
+"""Value of `units` for a signal that has lost its amplitude, such as a z-scored array."""
 NORMALISED_UNITS = ("nu", "normalised", "normalized")
-"""Units of signals that have lost their amplitude; "NU" is what WFDB writes for them."""
+"""Spellings of these units in files, in lower case. WFDB writes "NU"."""
 
 # Numbers behind the lead codes of DICOM CID 3001: "5.6.3-9-61" (SCPECG) and "2:61" (MDC) are both lead III.
 _LEAD_OF_CODE = {"1": "I", "2": "II", "61": "III", "62": "aVR", "63": "aVL", "64": "aVF"} | {
@@ -42,16 +46,16 @@ _MILLIVOLTS = {
 
 
 @dataclass
-class EcgRecord:
-    """An ECG as read: named leads with their sampling rate.
+class EcgRecording:
+    """An ECG as a file or an array gives it.
 
     Attributes:
-        signal (`np.ndarray` of shape `(leads, samples)`): floating point; NaN where the file has no value.
+        signal (`np.ndarray` of shape `(leads, samples)`): floating point. NaN marks a missing sample.
         sampling_rate (`float`): Hz.
         lead_names (`list[str]`): one name per row of `signal`.
-        units (`str`): "mV", or "normalised" for a signal that has lost its amplitude (z-scored arrays).
-        source (`str`): file or record name for messages.
-        notes (`list[str]`): what the reader left out or converted.
+        units (`str`): "mV" from a file. An array may also be in "uV", "nV", "V" or "normalised".
+        source (`str`): file name for messages.
+        notes (`list[str]`): what the reader left out or selected.
     """
 
     signal: np.ndarray
@@ -62,12 +66,26 @@ class EcgRecord:
     notes: list[str] = field(default_factory=list)
 
 
-def normalise_lead_name(name: str) -> str | None:
-    """The model's name ("I" ... "V6") of a lead as files write it, or `None` if it is none of the twelve.
+class _Channel(NamedTuple):
+    """One channel of a file: its name, its unit and its values (samples,) in that unit."""
 
-    Case, a leading "Lead" / "ECG" / "MDC_ECG_LEAD_" and explanations in brackets or after a comma do not count:
-    "AVR", "Lead I (Einthoven)", "MDC_ECG_LEAD_V1" and "aVR, augmented voltage, right" are understood. Modified or
-    inverted leads ("MLII", "-aVR") are not the standard leads and give `None`.
+    name: str
+    unit: str
+    values: np.ndarray
+
+
+def normalise_lead_name(name: str) -> str | None:
+    """Translate a lead name as files write it to the model's name.
+
+    Case, the prefixes "Lead", "ECG" and "MDC_ECG_LEAD_", text in brackets and text after a comma are ignored.
+    "AVR", "Lead I (Einthoven)" and "aVR, augmented voltage, right" are understood.
+
+    Args:
+        name: for example "MDC_ECG_LEAD_V1".
+
+    Returns:
+        One of `LEADS`, or None for anything else. Modified and inverted leads ("MLII", "-aVR") give None, because they
+        are not the standard leads.
     """
     text = re.sub(r"\(.*?\)", "", str(name)).split(",")[0].strip().lower()
     match = _LEAD_NAME.fullmatch(text)
@@ -75,10 +93,16 @@ def normalise_lead_name(name: str) -> str | None:
 
 
 def millivolts_per_unit(unit: str) -> float:
-    """How many millivolts one `unit` is; case-insensitive ("mV", "mv", "uV", "µV", "V").
+    """Convert one `unit` to millivolts.
+
+    Args:
+        unit: "mV", "uV", "µV", "nV" or "V" in any case, or the word in full.
+
+    Returns:
+        How many millivolts one `unit` is.
 
     Raises:
-        ValueError: for a unit that is no voltage known here.
+        ValueError: if the unit is not a known voltage.
     """
     text = str(unit).strip().casefold().replace("\u03bc", "u").replace("\u00b5", "u")
     factor = _MILLIVOLTS.get(text, _MILLIVOLTS.get(text.removesuffix("s")))
@@ -87,46 +111,50 @@ def millivolts_per_unit(unit: str) -> float:
     return factor
 
 
-# ---- ECG
+def read_ecg(path: str | Path) -> EcgRecording:
+    """Read a WFDB recording or a DICOM 12-lead waveform in millivolts.
 
+    Channels that are not one of the twelve leads are left out, with a note. A recording in normalised units keeps them.
 
-def read_ecg(path: str | Path) -> EcgRecord:
-    """Reads a WFDB record (with or without its suffix) or a DICOM 12-lead waveform, in millivolts.
+    Args:
+        path: DICOM file, or WFDB recording with or without its suffix.
 
-    Channels that are none of the twelve leads are left out and named in `notes`; calling two channels the same lead is
-    refused by the feature extractor. A record in "NU" (normalised units, such as z-scored arrays) keeps them.
+    Returns:
+        `EcgRecording` in millivolts, or in normalised units.
 
     Raises:
-        InputRefusedError: the file is missing, unreadable, or has no ECG lead in a known unit.
+        InputRefusedError: if the file is missing or damaged, or has no ECG lead in a known unit.
+        ImportError: if wfdb or pydicom is needed and not installed.
     """
     path = Path(path)
     if is_dicom(path):
         return _read_dicom_ecg(path)
-    record = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path
-    if not record.with_name(record.name + ".hea").is_file():
+    stem = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path
+    if not stem.with_name(stem.name + ".hea").is_file():
         raise InputRefusedError(
-            str(path), f"neither a WFDB record ({record.name}.hea is not there) nor a DICOM file: check the path"
+            str(path), f"neither a WFDB recording ({stem.name}.hea is not there) nor a DICOM file: check the path"
         )
-    return _read_wfdb(record)
+    return _read_wfdb(stem)
 
 
-def _read_wfdb(record: Path) -> EcgRecord:
-    if wfdb is None:
-        raise ImportError(f"reading the WFDB record {record} needs wfdb: pip install wfdb")
+def _read_wfdb(stem: Path) -> EcgRecording:
+    """Read a WFDB recording; `stem` is its path without suffix."""
+    require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
     try:
-        content = wfdb.rdrecord(str(record.absolute()))
+        content = wfdb.rdrecord(str(stem.absolute()))
     except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-        # wfdb lets parsing errors of damaged headers and short signal files through as these
+        # wfdb raises all of these for damaged headers and for signal files that are too short
         raise InputRefusedError(
-            str(record), f"not readable as a WFDB record ({error}): header and signal file are damaged or do not fit"
+            str(stem), f"not readable as a WFDB recording ({error}): header and signal file are damaged or do not fit"
         ) from error
     if content.p_signal is None or content.p_signal.size == 0:
-        raise InputRefusedError(str(record), "the WFDB header lists no signal: nothing to read")
-    channels = list(zip(content.sig_name, content.units, content.p_signal.T, strict=True))
-    return _record_from_channels(channels, float(content.fs), str(record))
+        raise InputRefusedError(str(stem), "the WFDB header lists no signal: nothing to read")
+    channels = map(_Channel, content.sig_name, content.units, content.p_signal.T)
+    return _recording_from_channels(list(channels), float(content.fs), str(stem))
 
 
-def _read_dicom_ecg(path: Path) -> EcgRecord:
+def _read_dicom_ecg(path: Path) -> EcgRecording:
+    """Read the rhythm recording of a DICOM waveform file."""
     dataset = read_dicom(path)
     if "WaveformSequence" not in dataset:
         raise InputRefusedError(str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)")
@@ -136,34 +164,34 @@ def _read_dicom_ecg(path: Path) -> EcgRecord:
         samples = multiplex_array(dataset, index, as_raw=True)
         channels = _dicom_channels(group, samples)
     except (AttributeError, KeyError, ValueError, TypeError) as error:
-        # a damaged sequence: elements missing, fewer bytes than samples, another number of channels
+        # A damaged sequence lacks elements or bytes, or has another number of channels than its header says.
         raise InputRefusedError(str(path), f"the waveform data cannot be decoded: {error}") from error
-    record = _record_from_channels(channels, float(group.SamplingFrequency), str(path))
+    recording = _recording_from_channels(channels, float(group.SamplingFrequency), str(path))
     if len(dataset.WaveformSequence) > 1:
-        record.notes.append(f"read multiplex group {index + 1} of {len(dataset.WaveformSequence)}")
-    return record
+        recording.notes.append(f"read multiplex group {index + 1} of {len(dataset.WaveformSequence)}")
+    return recording
 
 
-def _dicom_channels(group: Any, samples: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
-    """Name, unit and values of each channel; `samples` (samples, channels) as stored."""
+def _dicom_channels(group: Any, samples: np.ndarray) -> list[_Channel]:
+    """Scale the channels of a multiplex group; `samples` (samples, channels) are as stored."""
     signal = samples.astype(np.float64).T
     if "WaveformPaddingValue" in group:
         signal[signal == _padding_value(group, samples.dtype)] = np.nan
     channels = []
-    for values, channel in zip(signal, group.ChannelDefinitionSequence, strict=True):
+    for stored, channel in zip(signal, group.ChannelDefinitionSequence, strict=True):
         # DICOM C.10.9.1.4.2: value = sample x sensitivity x correction factor, plus the baseline in the same unit
         scale = float(channel.get("ChannelSensitivity", 1.0)) * float(
             channel.get("ChannelSensitivityCorrectionFactor", 1.0)
         )
         unit_codes = channel.get("ChannelSensitivityUnitsSequence")
         unit = str(unit_codes[0].CodeValue) if unit_codes else "not stated"
-        values = values * scale + float(channel.get("ChannelBaseline", 0.0))
-        channels.append((_dicom_lead_name(channel), unit, values))
+        values = stored * scale + float(channel.get("ChannelBaseline", 0.0))
+        channels.append(_Channel(_dicom_lead_name(channel), unit, values))
     return channels
 
 
 def _rhythm_group(dataset: Any, path: Path) -> int:
-    """The group with most leads; among equals the recorded one (median beats are derived), then the longest."""
+    """Select the multiplex group with most leads, then an original one (median beats are derived), then the longest."""
 
     def worth(index: int) -> tuple[int, bool, float]:
         group = dataset.WaveformSequence[index]
@@ -178,47 +206,45 @@ def _rhythm_group(dataset: Any, path: Path) -> int:
 
 
 def _dicom_lead_name(channel: Any) -> str:
-    """Lead name by the code, which does not depend on the language of the text; else the code's meaning."""
+    """Name a channel by its code, because the text beside the code may be in any language."""
     codes = channel.get("ChannelSourceSequence")
     if not codes:
         return str(channel.get("ChannelLabel", "unnamed"))
     match = _LEAD_CODE.fullmatch(str(codes[0].get("CodeValue", "")))
-    return (
-        _LEAD_OF_CODE.get(match.group(1), codes[0].CodeMeaning)
-        if match
-        else str(codes[0].get("CodeMeaning", "unnamed"))
-    )
+    if match is None:
+        return str(codes[0].get("CodeMeaning", "unnamed"))
+    return _LEAD_OF_CODE.get(match.group(1), codes[0].CodeMeaning)
 
 
 def _padding_value(group: Any, dtype: np.dtype) -> float:
+    """Read the stored value that marks a missing sample."""
     value = group.WaveformPaddingValue
     return float(np.frombuffer(value, dtype=dtype)[0]) if isinstance(value, bytes) else float(value)
 
 
-def _record_from_channels(channels: list[tuple[str, str, np.ndarray]], sampling_rate: float, source: str) -> EcgRecord:
-    names, rows, foreign = [], [], []
-    normalised = {
-        unit.strip().casefold() in NORMALISED_UNITS
-        for name, unit, _ in channels
-        if normalise_lead_name(name) is not None
-    }
-    if len(normalised) == 2:
-        raise InputRefusedError(source, "some leads are in volts, others in normalised units (NU): they do not compare")
-    for name, unit, values in channels:
-        if normalise_lead_name(name) is None:
-            foreign.append(name)
-            continue
-        if True in normalised:
-            rows.append(np.asarray(values, dtype=np.float64))
-            names.append(name)
-            continue
-        try:
-            rows.append(np.asarray(values, dtype=np.float64) * millivolts_per_unit(unit))
-        except ValueError as error:
-            raise InputRefusedError(source, f"lead {name}: {error}") from error
-        names.append(name)
-    if not rows:
+def _recording_from_channels(channels: list[_Channel], sampling_rate: float, source: str) -> EcgRecording:
+    """Keep the channels that are leads and bring them to one unit."""
+    leads = [channel for channel in channels if normalise_lead_name(channel.name) is not None]
+    foreign = [channel.name for channel in channels if normalise_lead_name(channel.name) is None]
+    if not leads:
         raise InputRefusedError(source, f"none of the channels {foreign} is one of the leads {', '.join(LEADS)}")
+    normalised = [channel.unit.strip().casefold() in NORMALISED_UNITS for channel in leads]
+    if any(normalised) and not all(normalised):
+        raise InputRefusedError(
+            source, "some leads are in volts, others in normalised units (NU): they cannot be compared"
+        )
+    units = NORMALISED if all(normalised) else "mV"
+    signal = np.stack([_in_common_unit(channel, units, source) for channel in leads])
     notes = [f"channels that are no standard lead were left out: {', '.join(foreign)}"] if foreign else []
-    units = "normalised" if True in normalised else "mV"
-    return EcgRecord(np.stack(rows), sampling_rate, names, units, source, notes)
+    return EcgRecording(signal, sampling_rate, [channel.name for channel in leads], units, source, notes)
+
+
+def _in_common_unit(channel: _Channel, units: str, source: str) -> np.ndarray:
+    """Convert the values (samples,) of a lead to millivolts; normalised values stay as they are."""
+    values = np.asarray(channel.values, dtype=np.float64)
+    if units == NORMALISED:
+        return values
+    try:
+        return values * millivolts_per_unit(channel.unit)
+    except ValueError as error:
+        raise InputRefusedError(source, f"lead {channel.name}: {error}") from error

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
+from .optional_packages import require_package
 
 try:
     from pydicom.encaps import generate_frames
@@ -33,10 +34,10 @@ VIDEO_SUFFIXES = (".mp4", ".avi")
 
 @dataclass
 class EchoClip:
-    """The decoded frames of a clip.
+    """Decoded frames of a clip.
 
     Attributes:
-        frames (`np.ndarray` of shape `(frames, height, width, 3)`, uint8): only the frames that were asked for.
+        frames (`np.ndarray` of shape `(frames, height, width, 3)`, uint8): the frames that the model reads, no others.
         colour_space (`str`): "YBR" (full range, components Y, Cb, Cr), "RGB" or "MONOCHROME" (three equal channels).
         total_frames (`int`): number of frames in the file.
         source (`str`): file name for messages.
@@ -48,16 +49,20 @@ class EchoClip:
     source: str = "clip"
 
 
-# ---- echo
-
-
 def list_echo_files(directory: str | Path) -> list[Path]:
-    """DICOM (by content or suffix) and video files (by suffix) under a study directory, sorted by path.
+    """List the DICOM and video files under a study directory.
 
-    A `.dcm` file that is no DICOM, such as a transfer cut short, is among them: reading it says so.
+    A `.dcm` file that is not DICOM, such as an interrupted transfer, is listed too, because reading it gives the reason
+    why it cannot be used.
+
+    Args:
+        directory: searched with all its subdirectories; hidden files and DICOMDIR are left out.
+
+    Returns:
+        Paths in sorted order. DICOM is recognised by content or suffix, video by suffix.
 
     Raises:
-        InputRefusedError: no such directory, or no such file in it.
+        InputRefusedError: if there is no such directory, or no echo file in it.
     """
     directory = Path(directory)
     if directory.is_file():
@@ -67,20 +72,21 @@ def list_echo_files(directory: str | Path) -> list[Path]:
     if not directory.is_dir():
         raise InputRefusedError(str(directory), "no such study directory: check the path")
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
-    found = [path for path in files if path.suffix.lower() in (*VIDEO_SUFFIXES, ".dcm") or is_dicom(path)]
-    found = [path for path in found if path.name.upper() != "DICOMDIR"]
-    if not found:
+    clips = [path for path in files if path.suffix.lower() in (*VIDEO_SUFFIXES, ".dcm") or is_dicom(path)]
+    clips = [path for path in clips if path.name.upper() != "DICOMDIR"]
+    if not clips:
         raise InputRefusedError(
             str(directory), f"no echo file among {len(files)} files: expected DICOM or {' / '.join(VIDEO_SUFFIXES)}"
         )
-    return found
+    return clips
 
 
 def count_echo_frames(path: str | Path) -> int:
-    """Number of frames of a clip, from the header alone.
+    """Read the number of frames of a clip from its header.
 
     Raises:
-        InputRefusedError: no image, a still, or a colour space that cannot be used.
+        InputRefusedError: if the file is not an image, is a still, or has a colour space that is not supported.
+        ImportError: if pydicom or OpenCV is needed and not installed.
     """
     path = Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -93,18 +99,22 @@ def count_echo_frames(path: str | Path) -> int:
 
 
 def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> EchoClip:
-    """Decodes frames 0, stride, 2 x stride, ... of a clip, at most `num_frames` of them, and no others.
+    """Decode the frames 0, stride, 2 x stride, ... of a clip, and no others.
 
-    DICOM: JPEG baseline through Pillow; uncompressed, RLE and JPEG 2000 through pydicom. Colours stay as stored (YBR is
-    *not* converted: EchoPrime's mask and colours start from it); palettes are looked up to RGB. Video files give RGB.
+    In DICOM files, Pillow decodes JPEG baseline; pydicom decodes uncompressed, RLE and JPEG 2000. Colours stay as
+    stored, because EchoPrime's mask and colours start from YBR. Palettes become RGB. Video files give RGB.
 
     Args:
         path: multi-frame DICOM, `.mp4` or `.avi`.
-        num_frames: frames wanted.
-        stride: step between them, in frames of the file.
+        num_frames: largest number of frames to decode.
+        stride: step between two decoded frames, in frames of the file.
+
+    Returns:
+        `EchoClip` with at most `num_frames` frames.
 
     Raises:
-        InputRefusedError: no clip, a still, damaged, or stored in a way that cannot be decoded here.
+        InputRefusedError: if the file is not a clip, is a still, is damaged, or has a coding without a decoder.
+        ImportError: if pydicom, Pillow or OpenCV is needed and not installed.
     """
     path = Path(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -121,8 +131,8 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
         else:
             frames, space = _decode_other_frames(dataset, indices)
     except (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError) as error:
-        # Raised by pydicom and Pillow for damaged streams and, NotImplementedError too, for codings without a decoder;
-        # nothing is swallowed: the record is refused with the cause in its reason.
+        # pydicom and Pillow raise these for damaged streams, and NotImplementedError also for codings without a
+        # decoder. Nothing is hidden, because the refusal holds the cause.
         raise InputRefusedError(
             str(path),
             f"frames stored as {syntax.name} cannot be decoded ({error}): the file is damaged, or convert it to "
@@ -136,7 +146,7 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> E
 
 
 def _check_clip_header(dataset: Any, path: Path) -> int:
-    """Number of frames, after a check that the header describes pixels that can be used."""
+    """Check that the header describes pixels that can be used, and return the number of frames."""
     if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
         raise InputRefusedError(str(path), "a DICOM file without an image: not an echo clip (a report or a waveform?)")
     if dataset.get("BitsAllocated") != 8:
@@ -148,10 +158,11 @@ def _check_clip_header(dataset: Any, path: Path) -> int:
 
 
 def _colour_space(photometric: str, path: Path | str) -> str:
+    """Translate DICOM's photometric interpretation to "YBR", "RGB" or "MONOCHROME"."""
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         return "YBR"
     if photometric in ("RGB", "YBR_RCT", "YBR_ICT", "PALETTE COLOR"):
-        # the two wavelet colour transforms are part of JPEG 2000 and undone by its decoder
+        # RCT and ICT are part of JPEG 2000; its decoder reverses them
         return "RGB"
     if photometric == "MONOCHROME2":
         return "MONOCHROME"
@@ -163,14 +174,15 @@ def _colour_space(photometric: str, path: Path | str) -> str:
 
 
 def _refuse_still(total: int, path: Path) -> int:
+    """Refuse a file with one frame; return the number of frames."""
     if total < 2:
         raise InputRefusedError(str(path), f"a single-frame still ({total} frame; a clip has at least 2): skipped")
     return total
 
 
 def _decode_jpeg_frames(dataset: Any, indices: list[int], total: int) -> tuple[np.ndarray, str]:
-    if Image is None:
-        raise ImportError("decoding JPEG clips needs Pillow: pip install pillow")
+    """Decode JPEG baseline frames of a DICOM file; returns (frames, height, width[, 3]) and the colour space."""
+    require_package(Image, "pillow", "decoding JPEG clips")
     stream: Iterator[bytes] = islice(generate_frames(dataset.PixelData, number_of_frames=total), indices[-1] + 1)
     wanted = set(indices)
     decoded = [
@@ -182,10 +194,10 @@ def _decode_jpeg_frames(dataset: Any, indices: list[int], total: int) -> tuple[n
 
 
 def _decode_jpeg(data: bytes, photometric: str) -> tuple[np.ndarray, str]:
-    """One JPEG frame as its stored components, and the colour space these are in.
+    """Decode one JPEG frame to its stored components and name their colour space.
 
-    The stream's own markers win over the header, which often says RGB where the stream is YCbCr: an Adobe marker states
-    the transform, a JFIF marker means YCbCr. Only without either the header decides.
+    The markers of the stream decide, because headers often say RGB where the stream is YCbCr. An Adobe marker states
+    the transform; a JFIF marker means YCbCr. Without a marker the header decides.
     """
     image = Image.open(io.BytesIO(data), formats=("JPEG",))
     if image.mode == "L":
@@ -197,13 +209,14 @@ def _decode_jpeg(data: bytes, photometric: str) -> tuple[np.ndarray, str]:
     else:
         space = "YBR" if "jfif" in image.info or photometric.startswith("YBR") else "RGB"
     if space == "YBR" or "adobe_transform" not in image.info:
-        image.draft("YCbCr", image.size)  # hand out the components as they are, no colour conversion
+        image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
     return np.asarray(image), space
 
 
 def _decode_other_frames(dataset: Any, indices: list[int]) -> tuple[np.ndarray, str]:
+    """Decode uncompressed, RLE and JPEG 2000 frames; returns (frames, height, width[, 3]) and the colour space."""
     decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    # one call a frame: pydicom 3.0's iter_array reads uncompressed YBR_FULL_422 wrongly from the second frame on
+    # one call per frame, because pydicom 3.0's iter_array reads uncompressed YBR_FULL_422 wrongly after the first frame
     decoded = [decoder.as_array(dataset, index=index, raw=True) for index in indices]
     stacked, photometric = np.stack([frame for frame, _ in decoded]), decoded[0][1]["photometric_interpretation"]
     if photometric == "PALETTE COLOR":
@@ -213,8 +226,8 @@ def _decode_other_frames(dataset: Any, indices: list[int]) -> tuple[np.ndarray, 
 
 
 def _open_video(path: Path) -> Any:
-    if cv2 is None:
-        raise ImportError(f"reading the video {path} needs OpenCV: pip install opencv-python-headless")
+    """Open a video file with OpenCV, or refuse it."""
+    require_package(cv2, "opencv-python-headless", f"reading the video {path}")
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():
         raise InputRefusedError(
@@ -224,6 +237,7 @@ def _open_video(path: Path) -> Any:
 
 
 def _read_video(path: Path, num_frames: int, stride: int) -> EchoClip:
+    """Decode the frames 0, stride, 2 x stride, ... of a video file as RGB."""
     video = _open_video(path)
     total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = []

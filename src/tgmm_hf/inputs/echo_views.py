@@ -1,4 +1,4 @@
-"""Which of the 11 views an echo clip shows, from its first frame (EchoPrime's view classifier, or any other)."""
+"""Name the view of an echo clip from its first frame, with EchoPrime's view classifier or any other."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,22 +15,23 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..utils.names import VIEWS
 
 SUBFOLDER = "view_classifier"
-"""Where a saved TGMM repository keeps its view classifier."""
+"""Directory of the view classifier in a saved TGMM model."""
 FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "README.md", "*.py")
-"""What a saved classifier consists of."""
+"""Patterns of the files of a saved classifier."""
 BATCH_SIZE = 16
-"""First frames classified together: a ConvNeXt-base takes about 1 GB for them."""
+"""Number of first frames in one batch. A ConvNeXt-base needs about 1 GB for them."""
 
 
 class EchoViewClassifier:
-    """First frames of clips -> a probability for each view.
+    """Classifier that gives each clip a probability per view, from the clip's first frame.
 
     Args:
-        model: takes normalised frames (n, 3, size, size), gives logits or probabilities (n, classes), or an output that
-            has them as `.logits`.
-        size: height and width of its frames.
-        image_mean, image_std: per channel (B, G, R), on the 0-255 scale.
-        labels: the view of each class; has to hold every view of the processor, in any order.
+        model: takes normalised frames (clips, 3, size, size) and returns logits or probabilities (clips, classes), or
+            an output that has them as `.logits`.
+        size: height and width of the frames.
+        image_mean: per channel (B, G, R), on the 0-255 scale.
+        image_std: per channel (B, G, R), on the 0-255 scale.
+        labels: the view of each class. The labels are the processor's views in any order.
     """
 
     def __init__(
@@ -49,20 +50,20 @@ class EchoViewClassifier:
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **hub: Any) -> "EchoViewClassifier":
-        """From a directory of `tgmm convert echoprime-views`, or of any image classifier with the views as labels.
+        """Load a view classifier that `tgmm convert echoprime-views` wrote, or any image classifier.
 
         Args:
-            source: directory or Hub repository with model and image processor.
-            hub: `subfolder`, `revision`, `token`, ... as every `from_pretrained` takes them.
+            source: directory or Hub repository with model and image processor. The labels of the model are the views.
+            **hub: `subfolder`, `revision`, `token`, ... of `from_pretrained`.
 
         Raises:
-            ValueError: if the model's config declares no image size.
+            ValueError: if the model's config declares no image size, or the image processor no mean or deviation.
         """
         model = AutoModelForImageClassification.from_pretrained(source, **hub).eval()
         size = getattr(model.config, "image_size", None)
         if not isinstance(size, int):
             raise ValueError(f"The view classifier in {source} has to declare image_size as one number, got {size!r}.")
-        # the settings alone: the processor itself would need Pillow
+        # Only the settings are read, because the processor itself would need Pillow.
         settings, _ = BaseImageProcessor.get_image_processor_dict(source, **hub)
         scale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
         if settings.get("do_normalize", True):
@@ -76,14 +77,17 @@ class EchoViewClassifier:
 
     @torch.inference_mode()
     def probabilities(self, frames: np.ndarray, views: Sequence[str]) -> np.ndarray:
-        """Probabilities (n, views) in the order of `views`, computed in batches.
+        """Compute the probability of each view, in batches.
 
         Args:
-            frames: uint8 BGR (n, size, size, 3): masked, cropped and resized as `EchoImageProcessor` does.
+            frames: (clips, size, size, 3) uint8 BGR, masked, cropped and resized as `EchoImageProcessor` does.
             views: the processor's view names.
 
+        Returns:
+            (clips, views) float32, columns in the order of `views`.
+
         Raises:
-            ValueError: if the labels are not the views, or the model gives another shape.
+            ValueError: if the labels are not the views, or the model returns another shape.
         """
         if sorted(views) != sorted(self.labels):
             raise ValueError(f"The view classifier knows {list(self.labels)}, the processor's views are {list(views)}.")
@@ -91,6 +95,7 @@ class EchoViewClassifier:
         return torch.cat(batches)[:, [self.labels.index(view) for view in views]].numpy()
 
     def _batch(self, frames: np.ndarray) -> torch.Tensor:
+        """Run the model on one batch (clips, size, size, 3); returns probabilities (clips, classes)."""
         values = (torch.from_numpy(frames).float() - torch.tensor(self.image_mean)) / torch.tensor(self.image_std)
         device = self.model.device if isinstance(self.model, torch.nn.Module) else "cpu"
         answer = self.model(values.permute(0, 3, 1, 2).contiguous().to(device))
@@ -107,15 +112,14 @@ class EchoViewClassifier:
 
 
 class StoredViewClassifier:
-    """A view classifier in a directory or Hub repository, loaded when it is first asked.
+    """View classifier in a directory or Hub repository that is loaded at its first use.
 
-    A processor that holds one stays light to copy and to pickle.
+    A processor that holds one is cheap to copy and to pickle, because it holds no weights.
 
     Args:
-        source: directory of `tgmm convert echoprime-views`, or directory or repository of any image classifier with
-            the views as labels.
-        subfolder: of the repository.
-        hub: `revision`, `token`, ... as every `from_pretrained` takes them.
+        source: directory or Hub repository, see `EchoViewClassifier.from_pretrained`.
+        subfolder: subdirectory of the source; "" for the source itself.
+        **hub: `revision`, `token`, ... of `from_pretrained`.
     """
 
     def __init__(self, source: str | Path, subfolder: str = "", **hub: Any):
@@ -125,27 +129,30 @@ class StoredViewClassifier:
 
     @property
     def size(self) -> int:
-        """Height and width of the frames that it takes."""
+        """Height and width of the frames that the classifier takes."""
         return self.load().size
 
     def probabilities(self, frames: np.ndarray, views: Sequence[str]) -> np.ndarray:
-        """See [`EchoViewClassifier`]."""
+        """Compute the probability of each view; see [`EchoViewClassifier`]."""
         return self.load().probabilities(frames, views)
 
     def load(self) -> EchoViewClassifier:
-        """The classifier itself; the one that was used last is kept in memory."""
+        """Load the classifier; the last one used stays in memory."""
         return _load(self.source, self.subfolder, tuple(sorted(self.hub.items())))
 
     def describe(self) -> dict[str, Any]:
-        """Which classifier it is, for a record: where from, and of a directory its files' sizes and times."""
+        """Describe the classifier for `run.json`: its source, and for a directory the sizes and times of its files."""
         folder = Path(self.source) / self.subfolder
         files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _files(folder)}
         return {"source": Path(self.source).name if files else self.source, "hub": self.hub, "files": files}
 
     def copy_to(self, directory: str | Path) -> None:
-        """Copy its files, the model card with the licence included, into a repository's `view_classifier/`.
+        """Copy the classifier, with its model card and licence, into a saved model's `view_classifier/`.
 
-        Only the files of a saved model: what else lies beside them may be anybody's.
+        Only files that match `FILES` are copied or replaced, because other files beside them belong to the user.
+
+        Args:
+            directory: the saved model.
         """
         target = Path(directory) / SUBFOLDER
         folder = Path(self.source)
@@ -156,17 +163,18 @@ class StoredViewClassifier:
         if folder.resolve() == target.resolve():
             return
         target.mkdir(parents=True, exist_ok=True)
-        for path in _files(target):  # of an earlier classifier; other files there are somebody's own
+        for path in _files(target):  # an earlier classifier
             path.unlink()
         for path in _files(folder):
             shutil.copyfile(path, target / path.name)
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a saved model in a directory."""
+    """List the files of a saved model in a directory."""
     return sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
 
 
 @lru_cache(maxsize=1)
 def _load(source: str, subfolder: str, hub: tuple[tuple[str, Any], ...]) -> EchoViewClassifier:
+    """Load a classifier; hashable arguments, because the result is cached."""
     return EchoViewClassifier.from_pretrained(source, subfolder=subfolder, **dict(hub))

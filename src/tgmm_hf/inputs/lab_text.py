@@ -1,42 +1,45 @@
-"""Laboratory row -> sentences for the text encoder: column table, aliases, units, reference ranges, template.
+"""Read a lab row once: row -> checked cells -> sentences for the text encoder.
 
-One sentence per present cell, "<column name> of the <object> is <value>" (paper, section 5.1), joined by
-`SEPARATOR`; a missing cell leaves no trace. `COLUMNS` is at once the column order of the text and the priority by
-which a row that is too long is cut: earlier means more important; columns that are not in the table follow
-alphabetically. Values stay in physical units; nothing here is clinical advice.
+    labs = LabsText.from_row({"Creatinine": (124, "umol/L"), "age": 71, "Sodium": None})
+    labs.cells                     # checked, in canonical units, in the order of the text
+    labs.refused, labs.notes       # what was left out or changed, and why
+    labs.write().text              # "age of the patient is 71; Creatinine of the patient is 1.4 mg/dL"
+    labs.stored_values()           # what prepared data keep; `LabsText.from_stored` needs no second check
 
-Sources
--------
-Column names and canonical units: MIMIC-IV `d_labitems` / `labevents.valueuom`. Reference ranges: the commonest
-`ref_range_lower`, `ref_range_upper` in MIMIC-IV `labevents` per sex, except where a comment says otherwise.
-Molar masses (g/mol, IUPAC 2021 atomic weights): creatinine 113.12, glucose 180.16, urea 60.056 with 28.014 of nitrogen,
-calcium 40.078, magnesium 24.305, phosphorus 30.974, bilirubin 584.66, lactic acid 90.08, cholesterol 386.65,
-triolein (for triglycerides) 885.4, uric acid 168.11, iron 55.845, haemoglobin monomer 16,114.
+One sentence per present cell, "<column name> of the <object> is <value>" (paper, section 5.1), joined by `SEPARATOR`.
+A missing cell leaves no trace. The columns come in the order of `lab_columns.COLUMNS`, then unknown columns in
+alphabetical order. Values stay in physical units. Nothing here is clinical advice.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from .lab_columns import (
-    _ALIAS_FACTORS_BY_KEY,
-    _BY_KEY,
-    _POSITION,
+    COLUMN_POSITION,
     COLUMNS,
     GENDERS,
     LabColumn,
-    _find_factor,
-    _key,
-    _suggestion,
-    _unit_key,
+    column_key,
     find_column,
+    is_canonical_unit,
+    needs_unit,
+    suggest_column,
+    unit_factor,
+    unit_factors,
+    unit_key,
 )
 
-SEPARATOR = "; "  # not ". ", which a WordPiece tokenizer cannot tell from a decimal point
+SEPARATOR = "; "
+"""Between two sentences. It is not ". ", because a WordPiece tokenizer cannot tell that from a decimal point."""
+MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
+"""Text that table software writes for a missing cell, in lower case."""
+COMPARATORS = "<>≤≥"
+"""First characters of a value that is a limit, such as "<0.01"."""
 
 _NUMBER = re.compile(
     r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>[^\s\d.,\-<>].*))?"
@@ -46,16 +49,54 @@ _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class LabCell:
-    """A present cell: `value` is the text that enters the sentence; `number` (canonical unit) is None for text."""
+    """A present cell of a lab row, checked and in its canonical unit.
+
+    Attributes:
+        name: canonical column name, or the name as written for an unknown column.
+        value: the text that enters the sentence.
+        unit: canonical unit; "" if the row gave none.
+        number: the value in the canonical unit; None for text.
+        column: the known column; None for an unknown one.
+        was_converted: whether the row gave the value in another unit.
+    """
 
     name: str
     value: str
     unit: str = ""
     number: float | None = None
     column: LabColumn | None = None
+    was_converted: bool = False
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether the value is a limit of the assay, such as "<0.01"."""
+        return self.value[:1] in tuple(COMPARATORS)
+
+    @property
+    def is_text_for_number(self) -> bool:
+        """Whether the cell holds text in a column of numbers, such as "HEMOLYZED"."""
+        return self.column is not None and self.column.is_number and self.number is None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a number without a unit is outside the reference range and another unit would put it inside."""
+        limits = self.column.reference_range(None) if self.column else None
+        if self.column is None or limits is None or self.unit or self.number is None:
+            return False
+        if limits[0] <= self.number <= limits[1]:
+            return False
+        return any(
+            limits[0] <= self.number * factor <= limits[1] for factor in self.column.factors.values() if factor != 1
+        )
 
     def sentence(self, labs_object: str, gender: str | None = None, flag: bool = False) -> str:
-        """ "<column name> of the <object> is <value>", with the unit if it was given, and low / normal / high."""
+        """Write "<column name> of the <object> is <value>", with the unit if the row gave one.
+
+        Args:
+            labs_object: for example "patient".
+            gender: "F", "M" or None, for reference ranges that depend on it.
+            flag: append (low), (normal) or (high).
+        """
         text = f"{self.name} of the {labs_object} is {self.value}"
         if self.unit:
             text += f" {self.unit}"
@@ -63,180 +104,235 @@ class LabCell:
         return f"{text} ({level})" if level else text
 
     def level(self, gender: str | None) -> str | None:
-        """ "low", "normal" or "high" against the reference range; None where there is no number or no range."""
+        """Compare with the reference range: "low", "normal", "high", or None without a number or a range."""
         limits = self.column.reference_range(gender) if self.column else None
-        if limits is None or self.number is None or self.value[0] in "<>≤≥":
+        if limits is None or self.number is None or self.is_limit:
             return None
         return "low" if self.number < limits[0] else "high" if self.number > limits[1] else "normal"
 
 
 @dataclass
 class LabsText:
-    """A laboratory row as text, and what became of its cells.
+    """A lab row as checked cells and as text, with a report on each cell.
 
-    `used` and `dropped` (cut for length) hold canonical column names; `refused` holds {"item", "reason"}; `unknown`
-    the used columns that are not in `COLUMNS`; `converted` the columns whose value came in another unit; `texts` the
-    number columns that hold text; `doubtful` the columns without a unit whose value another unit would make normal.
+    Attributes:
+        cells: present and usable cells in the order of the text.
+        refused: {"item": "labs.<name as written>", "reason": ...} for each cell that cannot be used.
+        text: the sentences, after `write`; "" if no cell is usable.
+        used: names of the cells in the text, after `write`.
+        dropped: names of the cells that the text has no room for, after `write`.
     """
 
+    cells: list[LabCell] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
     text: str = ""
     used: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    converted: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    doubtful: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "LabsText":
+        """Read and check the cells of a row. A bad cell is refused with its reason, never raised.
+
+        Args:
+            row: column name or alias -> value or (value, unit). Two names of one column with different values are both
+                refused.
+        """
+        labs = cls()
+        first: dict[str, tuple[str, LabCell]] = {}
+        conflicts: set[str] = set()
+        for key, raw in row.items():
+            written = str(key)
+            try:
+                cell = _read_cell(written, raw)
+            except _CellRefusedError as error:
+                labs.refused.append({"item": f"labs.{written}", "reason": str(error)})
+                continue
+            if cell is None:
+                continue
+            first_written, first_cell = first.setdefault(cell.name, (written, cell))
+            if first_cell.value != cell.value:
+                conflicts.add(cell.name)
+                reason = (
+                    f"{first_written!r} and {written!r} are both the column {cell.name!r} but differ "
+                    f"({first_cell.value} against {cell.value}); give one of them"
+                )
+                labs.refused.append({"item": f"labs.{written}", "reason": reason})
+        labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
+        return labs
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> "LabsText":
+        """Rebuild the cells from what `stored_values` returned. Nothing is checked or converted again."""
+        return cls(_in_text_order([_cell_from_stored(name, stored) for name, stored in values.items()]))
+
+    def stored_values(self) -> dict[str, Any]:
+        """Give the cells as JSON values: canonical name -> value, or [value, canonical unit] if the row gave a unit."""
+        values: dict[str, Any] = {}
+        for cell in self.cells:
+            value = float(cell.value) if cell.number is not None and not cell.is_limit else cell.value
+            values[cell.name] = [value, cell.unit] if cell.unit else value
+        return values
+
+    def write(
+        self,
+        labs_object: str = "patient",
+        flags: bool = False,
+        fitting: Callable[[list[str]], list[int]] | None = None,
+    ) -> "LabsText":
+        """Write the text of the row; sets `text`, `used` and `dropped`.
+
+        Args:
+            labs_object: the object of the sentences.
+            flags: append (low), (normal) or (high) to each value with a reference range.
+            fitting: takes the sentences in order of importance and returns the indices of those that the text has room
+                for; all of them if None.
+
+        Returns:
+            The row itself.
+        """
+        gender = gender_of(self.cells)
+        sentences = [cell.sentence(labs_object, gender, flags) for cell in self.cells]
+        kept = range(len(sentences)) if fitting is None else sorted(fitting(sentences))
+        self.text = SEPARATOR.join(sentences[index] for index in kept)
+        self.used = [self.cells[index].name for index in kept]
+        self.dropped = [cell.name for index, cell in enumerate(self.cells) if index not in kept]
+        return self
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the cells that are not a known column; the ones dropped from the text are left out."""
+        return [cell.name for cell in self.cells if cell.column is None and cell.name not in self.dropped]
+
+    @property
+    def converted(self) -> list[str]:
+        """Names of the cells whose value came in another unit."""
+        return [cell.name for cell in self.cells if cell.was_converted]
+
+    @property
+    def not_numbers(self) -> list[str]:
+        """Names of the cells that hold text where a number is expected."""
+        return [cell.name for cell in self.cells if cell.is_text_for_number]
+
+    @property
+    def doubtful(self) -> list[str]:
+        """Names of the cells without a unit whose value would be normal in another unit."""
+        return [cell.name for cell in self.cells if cell.is_doubtful]
 
     @property
     def notes(self) -> list[str]:
-        """The report's lines on what was changed or left out without being refused; names only, no values."""
+        """What was changed, assumed or dropped without a refusal. Notes hold names, never values."""
         lines = [f"labs: {name} was converted to its canonical unit" for name in self.converted]
         lines += [
             f"labs: {name} came without a unit and was taken in the canonical one, far from normal; in another unit it "
             "would be normal: give (value, unit)"
             for name in self.doubtful
         ]
-        lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.texts]
+        lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
         lines += [f"labs: {name} is not a known column; kept as written{_suggestion(name)}" for name in self.unknown]
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
 
 
-class _CellRefusedError(ValueError):
-    """Reason why a cell cannot be used; caught in this file, where it becomes an entry of `refused`."""
+def read_cells(row: Mapping[str, Any]) -> tuple[list[LabCell], LabsText]:
+    """Return the cells of `LabsText.from_row(row)` and the `LabsText` itself."""
+    labs = LabsText.from_row(row)
+    return labs.cells, labs
 
 
-MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
-"""Text that table software writes for a missing cell, in any case."""
+def gender_of(cells: list[LabCell]) -> str | None:
+    """Find "F" or "M" among the cells, for the reference ranges that depend on it; None if the row does not say."""
+    value = next((cell.value for cell in cells if cell.name == "gender"), None)
+    return value if value in ("F", "M") else None
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN (of Python, NumPy, pandas), MIMIC's "___" and `MISSING_WORDS` stand for a missing cell."""
+    """Tell whether a value marks a missing cell: None, NaN (Python, NumPy, pandas), MIMIC's "___", `MISSING_WORDS`."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(value, str):
         return value.strip().strip("_").casefold() in MISSING_WORDS
-    return isinstance(value, Real | Decimal) and value != value
+    if isinstance(value, Decimal):
+        return value.is_nan()  # comparing a signalling NaN with itself would raise
+    return isinstance(value, Real) and value != value
 
 
 def format_number(value: float) -> str:
-    """Number without noise: six significant digits (all digits of the integer part), no exponent, no trailing zeros.
+    """Write a number with six significant digits, all digits of its integer part, and no exponent or trailing zeros.
 
     1.4 -> "1.4", 1.3999999 -> "1.4", 5210.0 -> "5210", 0.00012 -> "0.00012"
     """
     if value == 0:
         return "0"
+    if not math.isfinite(value):
+        return str(value)
     decimals = max(0, 5 - math.floor(math.log10(abs(value))))
     text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def read_cells(row: Mapping[str, Any]) -> tuple[list[LabCell], LabsText]:
-    """Present cells of a row in the order of the text, and a `LabsText` that holds the refusals so far.
-
-    row: column name or alias -> value or (value, unit). Two names of one column with different values refuse both.
-    """
-    report = LabsText()
-    found: dict[str, tuple[str, LabCell]] = {}
-    conflicts: set[str] = set()
-    for written, raw in row.items():
-        try:
-            cell = _read_cell(str(written), raw)
-        except _CellRefusedError as error:
-            report.refused.append({"item": f"labs.{written}", "reason": str(error)})
-            continue
-        if cell is None:
-            continue
-        other = found.setdefault(cell.name, (str(written), cell))
-        if other[1].value != cell.value:
-            conflicts.add(cell.name)
-            reason = (
-                f"{other[0]!r} and {written!r} are both the column {cell.name!r} but differ "
-                f"({other[1].value} against {cell.value}); give one of them"
-            )
-            report.refused.append({"item": f"labs.{written}", "reason": reason})
-    cells = [cell for name, (_, cell) in found.items() if name not in conflicts]
-    cells.sort(key=lambda cell: (_POSITION.get(cell.name, len(COLUMNS)), cell.name.casefold()))
-    report.unknown = [cell.name for cell in cells if cell.column is None]
-    report.texts = [cell.name for cell in cells if cell.column and cell.column.is_number and cell.number is None]
-    report.doubtful = [cell.name for cell in cells if _is_doubtful(cell)]
-    report.converted = [name for name in (cell.name for cell in cells) if _was_converted(name, found[name][0], row)]
-    return cells, report
+class _CellRefusedError(ValueError):
+    """Reason why a cell cannot be used; `LabsText.from_row` catches it and writes it into `refused`."""
 
 
-def gender_of(cells: list[LabCell]) -> str | None:
-    """ "F" or "M" if the row says so, for the sex-dependent reference ranges."""
-    value = next((cell.value for cell in cells if cell.name == "gender"), None)
-    return value if value in ("F", "M") else None
+class _Reading(NamedTuple):
+    """The raw value of a number column: a comparator or "", a number and its unit; or text without a number."""
 
-
-def _is_doubtful(cell: LabCell) -> bool:
-    """A number without a unit, outside the reference range, that one of the column's other units would put inside."""
-    limits = cell.column.reference_range(None) if cell.column else None
-    if limits is None or cell.unit or cell.number is None or limits[0] <= cell.number <= limits[1]:
-        return False
-    assert cell.column is not None
-    others = [factor for factor in cell.column.factors.values() if factor != 1]
-    return any(limits[0] <= cell.number * factor <= limits[1] for factor in others)
-
-
-def _was_converted(name: str, written: str, row: Mapping[str, Any]) -> bool:
-    column = _BY_KEY.get(_key(written))
-    if column is None or not column.is_number:
-        return False
-    _, number, unit = _split_value(row[written])
-    return number is not None and bool(unit) and _unit_key(unit) != _unit_key(column.unit)
+    sign: str
+    number: float | None
+    unit: str
+    text: str = ""
 
 
 def _read_cell(written: str, raw: Any) -> LabCell | None:
-    if not _key(written):
+    """Check one cell; None if it is missing."""
+    if not column_key(written):
         raise _CellRefusedError(f"the column name {written!r} has no letter or digit")
     column = find_column(written)
     if column is None or not column.is_number:
         return _read_free_cell(written, raw, column)
-    sign, number, unit = _split_value(raw)
-    if number is None:
-        return _read_text_cell(sign, unit, column)
-    factor = _factor(written, unit, column)
-    value = number * factor
+    reading = _read_number(raw)
+    if reading.number is None:
+        return _read_text_cell(reading.text, reading.unit, column)
+    factor = _factor_or_refuse(written, reading.unit, column)
+    number = reading.number * factor
     low, high = column.plausible or (-math.inf, math.inf)
-    if not low <= value <= high:
-        raise _CellRefusedError(_implausible(column, number, unit, value))
-    # A converted value has no more digits than the laboratory gave it: three significant ones are a fair guess.
-    text = format_number(value if factor == 1 else float(f"{value:.3g}"))
-    return LabCell(column.name, f"{sign}{text}", column.unit if unit else "", value, column)
+    if not low <= number <= high:
+        raise _CellRefusedError(_implausible(column, reading, number))
+    # A converted value has no more digits than the laboratory gave. Three significant digits are a fair guess.
+    text = format_number(number if factor == 1 else float(f"{number:.3g}"))
+    was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit)
+    unit = column.unit if reading.unit else ""
+    return LabCell(column.name, f"{reading.sign}{text}", unit, number, column, was_converted)
 
 
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
-    """Cell of an unknown column or of a text column such as gender: kept as written, with its unit if given."""
+    """Read a cell of an unknown or a text column: kept as written, with its unit if the row gave one."""
     value, unit = _value_and_unit(raw)
     if is_missing(value):
         return None
     name = column.name if column else " ".join(written.split())
+    is_code = not isinstance(value, str) or " ".join(value.split()).isdigit()
+    if name == "gender" and is_code:
+        raise _CellRefusedError(f"gender {value!r} is a code whose meaning differs between sources; write F or M")
     if not isinstance(value, str):
-        if name == "gender":
-            raise _CellRefusedError(f"gender {value!r} is a code whose meaning differs between sources; write F or M")
-        return LabCell(name, format_number(_finite(value)), unit, float(value), column)
-    text = " ".join(value.split()).replace(";", ",")  # ";" ends a sentence
-    if name == "gender":
-        if text.isdigit():
-            raise _CellRefusedError(f"gender {text!r} is a code whose meaning differs between sources; write F or M")
-        text = GENDERS.get(text.casefold(), text)
-    return LabCell(name, text, unit, None, column)
+        number = _finite(value)
+        return LabCell(name, format_number(number), unit, number, column)
+    text = _one_line(value)
+    return LabCell(name, GENDERS.get(text.casefold(), text) if name == "gender" else text, unit, None, column)
 
 
 def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
-    """Text such as "HEMOLYZED" or "2-4" in a number column: kept, unless a foreign unit would need a conversion."""
+    """Read text such as "HEMOLYZED" or "2-4" in a number column: kept, unless it would have to be converted."""
     if not text:
         return None
     if _COMMA_NUMBER.fullmatch(text):
         raise _CellRefusedError(f"{text!r} has a comma, which may be a decimal or a thousands sign; write 1.4 or 5210")
-    if unit and _unit_key(unit) != _unit_key(column.unit):
+    if unit and not is_canonical_unit(column, unit):
         raise _CellRefusedError(f"{text!r} is not a number and cannot be converted from {unit!r} to {column.unit!r}")
     return LabCell(column.name, text, unit and column.unit, None, column)
 
 
 def _value_and_unit(raw: Any) -> tuple[Any, str]:
+    """Split a cell that is a value or (value, unit)."""
     if isinstance(raw, tuple | list):
         if len(raw) != 2 or not (raw[1] is None or isinstance(raw[1], str)):
             raise _CellRefusedError(
@@ -246,63 +342,90 @@ def _value_and_unit(raw: Any) -> tuple[Any, str]:
     return raw, ""
 
 
-def _split_value(raw: Any) -> tuple[str, float | None, str]:
-    """(comparator, number, unit) of a cell of a number column; (text, None, unit) if it is text or missing ("")."""
+def _read_number(raw: Any) -> _Reading:
+    """Read the cell of a number column: a number, "<0.01 ng/mL", text, or nothing (no number and no text)."""
     value, unit = _value_and_unit(raw)
     if is_missing(value):
-        return "", None, unit
+        return _Reading("", None, unit)
     if not isinstance(value, str):
-        return "", _finite(value), unit
-    text = " ".join(value.split()).replace(";", ",")
+        return _Reading("", _finite(value), unit)
+    text = _one_line(value)
     match = _NUMBER.fullmatch(text)
     if match is None:
-        return text, None, unit
+        return _Reading("", None, unit, text)
     inner = (match["unit"] or "").strip()
-    if inner and unit and _unit_key(inner) != _unit_key(unit):
+    if inner and unit and unit_key(inner) != unit_key(unit):
         raise _CellRefusedError(f"the value says {inner!r} but the unit given beside it is {unit!r}")
-    return match["sign"] or "", _finite(float(match["number"])), unit or inner
+    return _Reading(match["sign"] or "", _finite(float(match["number"])), unit or inner)
 
 
 def _finite(value: Any) -> float:
+    """Convert a number to float; refuse anything else, infinity, and numbers too large for a float."""
     # NumPy's bool is no Real, Python's bool is one
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise _CellRefusedError(f"a cell holds a number or text, not a {type(value).__name__}")
-    if not math.isfinite(value):
-        raise _CellRefusedError(f"{value} is not a finite number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int with more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise _CellRefusedError(f"{number} is not a finite number")
+    return number
 
 
-def _factor(written: str, unit: str, column: LabColumn) -> float:
-    """What a value in `unit` is multiplied by to be in the column's canonical unit; refuses an unknown unit."""
-    if _key(written) in _ALIAS_FACTORS_BY_KEY:
-        factors = _ALIAS_FACTORS_BY_KEY[_key(written)]
-        if not unit:
-            raise _CellRefusedError(
-                f"{written!r} is stored as {column.name!r} and needs its unit: "
-                f"(value, unit) with {' or '.join(factors)}"
-            )
-    else:
-        factors = {column.unit: 1.0, **column.factors}
-        if not unit:
-            return 1.0
-    factor = _find_factor(factors, unit)
-    if factor is not None:
-        return factor
-    known_units = ", ".join(name for name in factors if name) or "no unit"
-    raise _CellRefusedError(f"unit {unit!r} of {column.name!r} is not known; give the value in one of: {known_units}")
+def _factor_or_refuse(written: str, unit: str, column: LabColumn) -> float:
+    """Look up the factor of a unit; refuse an unknown unit, and a missing one where the name is ambiguous."""
+    units = [name for name in unit_factors(column, written) if name]
+    if needs_unit(written) and not unit:
+        raise _CellRefusedError(
+            f"{written!r} is stored as {column.name!r} and needs its unit: (value, unit) with {' or '.join(units)}"
+        )
+    factor = unit_factor(column, unit, written)
+    if factor is None:
+        raise _CellRefusedError(
+            f"unit {unit!r} of {column.name!r} is not known; give the value in one of: {', '.join(units) or 'no unit'}"
+        )
+    return factor
 
 
-def _implausible(column: LabColumn, number: float, unit: str, value: float) -> str:
+def _implausible(column: LabColumn, reading: _Reading, number: float) -> str:
+    """Say which value is impossible, what is allowed, and which other unit would make the value possible."""
     low, high = column.plausible or (-math.inf, math.inf)
-    given = f"{format_number(number)} {unit}".strip()
-    if unit and _unit_key(unit) != _unit_key(column.unit):
-        given += f" = {format_number(value)} {column.unit}"
+    given = f"{format_number(reading.number or 0.0)} {reading.unit}".strip()
+    if reading.unit and not is_canonical_unit(column, reading.unit):
+        given += f" = {format_number(number)} {column.unit}"
     reason = (
         f"{column.name} {given} is impossible: allowed is {format_number(low)} to {format_number(high)} {column.unit}"
     )
-    others = [
-        name for name, factor in column.factors.items() if not unit and factor != 1 and low <= value * factor <= high
-    ]
-    if others:
-        reason += f"; if the unit is {' or '.join(others)}, give (value, unit)"
+    if not reading.unit:
+        factors = column.factors.items()
+        units = [name for name, factor in factors if factor != 1 and low <= number * factor <= high]
+        if units:
+            reason += f"; if the unit is {' or '.join(units)}, give (value, unit)"
     return reason.strip()
+
+
+def _cell_from_stored(name: str, stored: Any) -> LabCell:
+    """Rebuild one cell of `stored_values`."""
+    value, unit = stored if isinstance(stored, tuple | list) else (stored, "")
+    column = COLUMNS[COLUMN_POSITION[name]] if name in COLUMN_POSITION else None
+    if not isinstance(value, str):
+        return LabCell(name, format_number(value), unit, float(value), column)
+    limit = _NUMBER.fullmatch(value) if column is not None and column.is_number else None
+    return LabCell(name, value, unit, float(limit["number"]) if limit else None, column)
+
+
+def _in_text_order(cells: list[LabCell]) -> list[LabCell]:
+    """Sort cells by the table of columns, unknown columns last by name."""
+    return sorted(cells, key=lambda cell: (COLUMN_POSITION.get(cell.name, len(COLUMNS)), cell.name.casefold()))
+
+
+def _one_line(text: str) -> str:
+    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence."""
+    return " ".join(text.split()).replace(";", ",")
+
+
+def _suggestion(name: str) -> str:
+    """Ask whether an unknown name is a slip of a known column; "" if no column is similar."""
+    column = suggest_column(name)
+    return f" (did you mean {column.name}?)" if column else ""

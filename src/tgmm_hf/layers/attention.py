@@ -1,13 +1,17 @@
-"""Attention, MLP and projection blocks of fusion, guidance and response."""
+"""Attention and transformer blocks over a few dozen tokens, for fusion, guidance and response.
+
+Notation in shape comments: B patients, Q queries, K keys, d width, d_p projected width.
+"""
 
 import torch
 from torch import nn
 
 from ..configuration_tgmm import TgmmConfig
+from .feed_forward import Mlp
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Softmax over the last axis in float32; where every key is masked the weights are all zero, not NaN."""
+    """Compute the softmax over the last axis in float32. Where every key is masked all weights are zero, not NaN."""
     if mask is None:
         return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1, dtype=torch.float32)
@@ -15,10 +19,13 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Ten
 
 
 class TgmmAttention(nn.Module):
-    """Multi-head attention over a few dozen tokens that returns its weights.
+    """Multi-head attention that returns its weights.
 
-    Without `constants` it adds none to its output: where a standardisation follows they have no gradient but rounding,
-    which Adam would follow at its full rate.
+    Args:
+        width: d of queries and memory.
+        heads: number of heads.
+        constants: add a bias to values and output. Where a standardisation follows, these biases have no gradient but
+            rounding errors, which Adam would follow at its full rate.
     """
 
     def __init__(self, width: int, heads: int, constants: bool = True):
@@ -32,8 +39,16 @@ class TgmmAttention(nn.Module):
     def forward(
         self, queries: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries (B, Q, d), memory (B, K, d), mask broadcastable to (B, heads, Q, K) -> (B, Q, d), (B, heads, Q,
-        K)."""
+        """Let queries read a memory.
+
+        Args:
+            queries: (B, Q, d).
+            memory: (B, K, d).
+            mask: bool, broadcastable to (B, heads, Q, K); True where a query may look.
+
+        Returns:
+            values (B, Q, d) and weights (B, heads, Q, K).
+        """
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in (self.query(queries), self.key(memory), self.value(memory))
@@ -42,20 +57,11 @@ class TgmmAttention(nn.Module):
         return self.output((weights @ value).transpose(1, 2).flatten(2)), weights
 
 
-class TgmmMlp(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(nn.functional.gelu(self.fc1(hidden_states)))
-
-
 class TgmmProjection(nn.Module):
-    """W_Q, W_K, W_V of eq. (1), shared by all modalities, followed by P(.) of eq. (3) into the wider space d_p.
+    """W_Q, W_K, W_V of eq. (1), shared by all modalities, then P(.) of eq. (3) into the wider space d_p.
 
-    The query goes there too and an output projection returns to d: ours, needed to close the shapes.
+    The query goes into that space too, and an output projection returns to d. Both are ours, because the shapes would
+    not fit otherwise.
     """
 
     def __init__(self, width: int, projected_width: int):
@@ -69,7 +75,7 @@ class TgmmProjection(nn.Module):
         self.output = nn.Linear(projected_width, width)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(..., d) -> query, key, value, each (..., d_p)."""
+        """Project (..., d) to query, key and value, each (..., d_p)."""
         return (
             self.project_query(self.query(hidden_states)),
             self.project_key(self.key(hidden_states)),
@@ -79,15 +85,14 @@ class TgmmProjection(nn.Module):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eq. (2): softmax(Q K^T / sqrt(d_p)) V, back to width d, and the weights of its one head (B, 1, Q, K)."""
+        """Compute eq. (2), softmax(Q K^T / sqrt(d_p)) V, at width d, and the weights of its one head (B, 1, Q, K)."""
         scores = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5)[:, None]
         weights = masked_softmax(scores, mask)
         return self.output((weights @ value[:, None])[:, 0]), weights
 
 
 class TgmmBlock(nn.Module):
-    """Pre-norm transformer block, with cross-attention where a memory is given: encoder of the task text, and
-    decoder."""
+    """Pre-norm transformer block of the task-text encoder and, with cross-attention to a memory, of the decoder."""
 
     def __init__(self, config: TgmmConfig, cross_attention: bool):
         super().__init__()
@@ -98,26 +103,20 @@ class TgmmBlock(nn.Module):
             self.cross_norm = nn.LayerNorm(width, eps=eps)
             self.cross_attention = TgmmAttention(width, config.num_attention_heads)
         self.mlp_norm = nn.LayerNorm(width, eps=eps)
-        self.mlp = TgmmMlp(width)
+        self.mlp = Mlp(width, 4 * width)
 
     def attend_self(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Add self-attention to the hidden states (B, Q, d)."""
         normed = self.self_norm(hidden_states)
         return hidden_states + self.self_attention(normed, normed, mask)[0]
 
     def attend_memory(
         self, hidden_states: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        found, weights = self.cross_attention(self.cross_norm(hidden_states), memory, mask)
-        return hidden_states + found, weights
+        """Add attention to a memory (B, K, d) to the hidden states (B, Q, d); return the weights too."""
+        attended, weights = self.cross_attention(self.cross_norm(hidden_states), memory, mask)
+        return hidden_states + attended, weights
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Add the MLP to the hidden states (B, Q, d)."""
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
-
-
-def drop_path(hidden_states: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
-    """DP(.; p_drop) of eq. (9): drops the branch of whole samples in training."""
-    if not training or probability == 0.0:
-        return hidden_states
-    keep = 1.0 - probability
-    kept = hidden_states.new_empty(len(hidden_states), *[1] * (hidden_states.ndim - 1)).bernoulli_(keep)
-    return hidden_states * kept / keep

@@ -6,13 +6,13 @@ import torch
 
 
 def several_processes() -> bool:
-    """Whether this process trains together with others."""
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return there and torch.distributed.get_world_size() > 1
+    """Tell whether this process trains together with other processes."""
+    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return initialised and torch.distributed.get_world_size() > 1
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Sum over all processes, of values and of gradients."""
+    """Sum of values, and of gradients, over all processes."""
 
     @staticmethod
     def forward(_: Any, tensor: torch.Tensor) -> torch.Tensor:
@@ -26,15 +26,15 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
-    """Sum over all processes, with gradients; `tensor` itself where there is one."""
+    """Sum a tensor over all processes, with gradients; return the tensor itself if there is one process."""
     return _SumOverProcesses.apply(tensor) if several_processes() else tensor
 
 
 def gather_batch(tensor: torch.Tensor) -> torch.Tensor:
-    """Rows of all processes, with gradients: Cox risk sets and InfoNCE negatives are those of the global batch.
+    """Gather the rows of all processes, with gradients, because risk sets and InfoNCE negatives need all patients.
 
     Without an initialised process group this is `tensor` itself. Every process must hold the same number of rows, as
-    Accelerate's dataloaders do by default (`even_batches`).
+    Accelerate's data loaders do by default (`even_batches`).
     """
     if not several_processes():
         return tensor

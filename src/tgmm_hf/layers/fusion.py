@@ -1,50 +1,29 @@
-"""MedFlexFusion: fusion tokens of up to three modalities -> seven slots (paper, eq. (1)-(8))."""
+"""MedFlexFusion: fusion tokens of up to three modalities -> seven slots (paper, section 4.2.2, eq. (1)-(8)).
+
+Notation in shape comments: B patients, N fusion tokens, d width.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ..configuration_tgmm import TgmmConfig
-from ..utils.names import MODALITIES, SLOTS
+from ..utils.names import MODALITIES, SLOTS, join_names
 from .attention import TgmmProjection
 
 
 @dataclass
-class TgmmEncoded:
-    """What the encoders and the attention pooling say of a batch: the start of every task.
-
-    tokens: modality -> (B, N, d), zeros where absent.
-    present: modality -> (B,) bool.
-    hidden_states, attentions: modality -> its encoder's, where they were asked for; only of those who have it.
-    """
-
-    tokens: dict[str, torch.Tensor]
-    present: dict[str, torch.Tensor]
-    hidden_states: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
-    attentions: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
-
-    def keep(self, modalities: Sequence[str]) -> "TgmmEncoded":
-        """The same patients with every other modality made absent."""
-        if unknown := set(modalities) - set(MODALITIES):
-            raise ValueError(f"Unknown modalities {sorted(unknown)}; there are {list(MODALITIES)}.")
-        present = {name: mask if name in modalities else torch.zeros_like(mask) for name, mask in self.present.items()}
-        return replace(self, present=present)
-
-    def repeat(self, times: int) -> "TgmmEncoded":
-        """The batch so many times over, one whole copy after another."""
-        return TgmmEncoded(
-            {name: tokens.repeat(times, 1, 1) for name, tokens in self.tokens.items()},
-            {name: mask.repeat(times) for name, mask in self.present.items()},
-        )
-
-
-@dataclass
 class FusionOutput:
-    """slots (B, 7, N, d) of eq. (8), slot_mask (B, 7), gates and lambdas: subset -> name -> (B,).
+    """Slots of a batch. A rival fusion has one slot instead of seven, no gates and no lambdas.
 
-    The fusions of `baselines_tgmm` have one slot, no gates and no lambdas; alignment: CMTA's loss by patient (B,).
+    Attributes:
+        slots: (B, 7, N, d) of eq. (8).
+        slot_mask: (B, 7) bool, True for a slot whose modalities the patient has.
+        gates: subset -> modality -> (B,), mean of G_i(S).
+        lambdas: subset -> name -> (B,), means of eq. (4)-(5).
+        alignment: (B,) CMTA's loss of each patient.
     """
 
     slots: torch.Tensor
@@ -55,9 +34,9 @@ class FusionOutput:
 
 
 def mix(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Eq. (3)-(5): one, two or three projected keys (or values) into one, element by element.
+    """Mix one, two or three projected keys (or values) into one, element by element: eq. (3)-(5).
 
-    The third tri-modal weight, 1 - lambda_1 - lambda_2, can be negative: that is the paper.
+    The third weight of three, 1 - lambda_1 - lambda_2, can be negative, as in the paper.
 
     Args:
         parts: tensors of one shape, in the order t, s, m.
@@ -76,7 +55,7 @@ def mix(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]
 
 
 class MedFlexFusion(nn.Module):
-    """Paper section 4.2.2, eq. (1)-(8): every modality queries every subset it belongs to, gates weigh the answers."""
+    """Fusion of the paper: every modality queries every subset that it belongs to, and gates weigh the answers."""
 
     def __init__(self, config: TgmmConfig):
         super().__init__()
@@ -87,8 +66,13 @@ class MedFlexFusion(nn.Module):
         )
 
     def forward(self, tokens: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]) -> FusionOutput:
-        """tokens: modality -> (B, N, d); present: modality -> (B,) bool."""
-        # What stands in an absent modality's place must not matter, not even as NaN.
+        """Fuse tokens into slots.
+
+        Args:
+            tokens: modality -> (B, N, d).
+            present: modality -> (B,) bool.
+        """
+        # The values of an absent modality must not matter, not even if they are NaN.
         tokens = {name: tokens[name].masked_fill(~present[name][:, None, None], 0.0) for name in MODALITIES}
         projected = {name: self.projection(tokens[name]) for name in MODALITIES}
         slots, gates, lambdas = [], {}, {}
@@ -99,7 +83,7 @@ class MedFlexFusion(nn.Module):
             shared, gates[join_names(subset)], lambdas[join_names(subset)] = self._share(subset, tokens, projected)
             slots.append(shared)
         slot_mask = torch.stack([torch.stack([present[name] for name in subset]).all(0) for subset in SLOTS], dim=1)
-        # Eq. (8); slots are stacked as a sequence instead of joined along the features, as figures 4 and 8 show them.
+        # Eq. (8). Slots are stacked as a sequence and not joined along the features, as figures 4 and 8 show them.
         stacked = torch.relu(torch.stack(slots, dim=1)) * slot_mask[:, :, None, None]
         return FusionOutput(stacked, slot_mask, gates, lambdas)
 
@@ -109,7 +93,7 @@ class MedFlexFusion(nn.Module):
         tokens: Mapping[str, torch.Tensor],
         projected: Mapping[str, tuple[torch.Tensor, ...]],
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Z_S of eq. (7) for one subset: (B, N, d), its gates and its lambdas."""
+        """Compute Z_S of eq. (7) for one subset: (B, N, d), its gates and its lambdas."""
         key, key_lambdas = mix([projected[name][1] for name in subset])
         value, value_lambdas = mix([projected[name][2] for name in subset])
         shared, gates = torch.zeros_like(tokens[subset[0]]), {}
@@ -130,21 +114,8 @@ class MedFlexFusion(nn.Module):
 def _gate_input(
     subset: tuple[str, ...], name: str, tokens: Mapping[str, torch.Tensor], local: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Cat of eq. (6): the members in order t, s, m with Z_i,local before the last one; bi-modal Cat(Z_i, Z_j,
-    Z_i,local)."""
+    """List what eq. (6) concatenates: the members in the order t, s, m; Z_i,local before the third, or last."""
     members = [tokens[member] for member in subset]
     if len(subset) == 3:
         return [*members[:2], local, members[2]]
     return [*members, local]
-
-
-def join_names(subset: Sequence[str]) -> str:
-    return "+".join(subset)
-
-
-def drop_modalities(encoded: TgmmEncoded, probability: float) -> TgmmEncoded:
-    """Hide each present modality of each patient with this probability; one of those present always stays."""
-    present = torch.stack([encoded.present[name] for name in MODALITIES], dim=1)
-    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
-    kept = present & ((draw >= probability) | (draw == draw.max(1, keepdim=True).values))
-    return replace(encoded, present={name: kept[:, i] for i, name in enumerate(MODALITIES)})

@@ -1,9 +1,9 @@
-"""From a risk score to the probability of the event by a given day: the stored baseline hazards of a prognosis task.
+"""From a risk score to the probability of the event by a given day, with the stored baseline hazards of a task.
 
-Two causes compete: the event (incident heart failure) and death without it. Each has a proportional cause-specific
-hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. The baseline is fitted after
-training by `tgmm_hf.evaluation.survival.fit_baseline_hazards` (this package's tooling) and travels in
-``config.tasks[name]["baselines"]``, one a modality combination.
+Two causes compete: the event (incident heart failure), and death before the event. Each has a proportional
+cause-specific hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. `tgmm train` fits
+the baseline hazards (evaluation/survival.py) and stores them in ``config.tasks[name]["baseline_hazards"]``, one for
+each subset.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 _LARGEST_EXPONENT = 700.0
 
 
-def cumulative_incidence(risk: ArrayLike, baseline: Mapping[str, Any], days: Sequence[float] | NDArray) -> NDArray:
-    """Probability that the event has happened by each day, death before it being possible.
+def cumulative_incidence(risk: ArrayLike, hazard: Mapping[str, Any], days: Sequence[float] | NDArray) -> NDArray:
+    """Compute the probability that the event has happened by each day, with death as a competing cause.
 
     Between two stored days both hazards are taken as constant in proportion, so that with the increments
     ``a = dH1 exp(b1 (r - c))`` and ``b = dH2 exp(b2 (r - c))`` a patient free of both at the start of the step has the
@@ -26,17 +26,17 @@ def cumulative_incidence(risk: ArrayLike, baseline: Mapping[str, Any], days: Seq
 
     Args:
         risk: risk scores of shape (B,), or one number.
-        baseline: mapping with ``days`` (T,), ``event_cumulative_hazard`` (T,), ``death_cumulative_hazard`` (T,),
-            ``event_slope``, ``death_slope`` and optionally ``risk_center`` (the score ``c`` at which the hazards are
-            given, 0 if absent).
+        hazard: baseline hazard, a mapping with ``days`` (T,), ``event_cumulative_hazard`` (T,),
+            ``death_cumulative_hazard`` (T,), ``event_slope``, ``death_slope`` and optionally ``risk_center`` (the score
+            ``c`` at which the hazards are given, 0 if absent).
         days: days after the index date, shape (D,).
 
     Returns:
-        Array of shape (B, D) in [0, 1], non-decreasing along the days. NaN for a day after ``baseline["days"][-1]``:
+        Array of shape (B, D) in [0, 1], non-decreasing along the days. NaN for a day after ``hazard["days"][-1]``:
         nobody was followed that long, so no estimate exists.
 
     Raises:
-        ValueError: if a risk score is not finite, a day is negative, or the baseline's arrays do not fit together.
+        ValueError: if a risk score is not finite, a day is negative, or the hazard's arrays do not fit together.
     """
     risk = np.atleast_1d(np.asarray(risk, dtype=np.float64))
     days = np.atleast_1d(np.asarray(days, dtype=np.float64))
@@ -47,16 +47,16 @@ def cumulative_incidence(risk: ArrayLike, baseline: Mapping[str, Any], days: Seq
         )
     if days.ndim != 1 or not (days >= 0).all():
         raise ValueError(f"days must be non-negative numbers of shape (D,), got {days.tolist()}")
-    grid, event_steps, death_steps = _increments(baseline)
+    grid, event_steps, death_steps = _increments(hazard)
 
-    centred = risk[:, None] - float(baseline.get("risk_center", 0.0))
-    event_hazard = _scaled(event_steps, float(baseline["event_slope"]) * centred)  # (B, T)
-    death_hazard = _scaled(death_steps, float(baseline["death_slope"]) * centred)
-    both = event_hazard + death_hazard
+    centred = risk[:, None] - float(hazard.get("risk_center", 0.0))
+    event_hazard = _scaled(event_steps, float(hazard["event_slope"]) * centred)  # (B, T)
+    death_hazard = _scaled(death_steps, float(hazard["death_slope"]) * centred)
+    total = event_hazard + death_hazard
     # Shifted, not "cumsum minus own step": beside a huge step the subtraction would lose all earlier ones.
-    free_before = np.exp(-np.cumsum(np.concatenate([np.zeros((len(risk), 1)), both[:, :-1]], axis=1), axis=1))
-    share = np.divide(event_hazard, both, out=np.zeros_like(both), where=both > 0)
-    incidence = np.cumsum(free_before * share * -np.expm1(-both), axis=1)
+    free_before = np.exp(-np.cumsum(np.concatenate([np.zeros((len(risk), 1)), total[:, :-1]], axis=1), axis=1))
+    share = np.divide(event_hazard, total, out=np.zeros_like(total), where=total > 0)
+    incidence = np.cumsum(free_before * share * -np.expm1(-total), axis=1)
 
     # A leading zero makes "before the first stored day" an ordinary position.
     incidence = np.concatenate([np.zeros((len(risk), 1)), np.minimum(incidence, 1.0)], axis=1)
@@ -65,22 +65,22 @@ def cumulative_incidence(risk: ArrayLike, baseline: Mapping[str, Any], days: Seq
     return result
 
 
-def _increments(baseline: Mapping[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
+def _increments(hazard: Mapping[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
     """The stored days (T,) and the two hazards' increments (T,), checked."""
-    grid = np.asarray(baseline["days"], dtype=np.float64)
+    grid = np.asarray(hazard["days"], dtype=np.float64)
     if grid.ndim != 1 or len(grid) == 0 or (np.diff(grid) <= 0).any():
-        raise ValueError(f"baseline['days'] must be a rising list of at least one day, got {grid.tolist()[:5]} ...")
+        raise ValueError(f"hazard['days'] must be a rising list of at least one day, got {grid.tolist()[:5]} ...")
     steps = []
     for name in ("event_cumulative_hazard", "death_cumulative_hazard"):
-        hazard = np.asarray(baseline[name], dtype=np.float64)
-        if hazard.shape != grid.shape:
+        cumulative = np.asarray(hazard[name], dtype=np.float64)
+        if cumulative.shape != grid.shape:
             raise ValueError(
-                f"baseline['{name}'] has shape {hazard.shape}, baseline['days'] {grid.shape}: fit the baseline again"
+                f"hazard['{name}'] has shape {cumulative.shape}, hazard['days'] {grid.shape}: fit it again"
             )
-        increments = np.diff(hazard, prepend=0.0)
-        if not (np.isfinite(hazard).all() and (increments >= 0).all()):
+        increments = np.diff(cumulative, prepend=0.0)
+        if not (np.isfinite(cumulative).all() and (increments >= 0).all()):
             raise ValueError(
-                f"baseline['{name}'] must be finite, start at or above 0 and never fall: fit the baseline again"
+                f"hazard['{name}'] must be finite, start at or above 0 and never fall: fit the baseline hazard again"
             )
         steps.append(increments)
     return grid, steps[0], steps[1]

@@ -1,7 +1,9 @@
 """The paper's losses as pure functions, eq. (10)-(16). Rows without a label are masked, never marked by a value.
 
-Every loss is computed in float32, and is a zero that carries gradients when nothing in the batch can train it (no
-labelled row, no event, no comparable pair, a single patient), so that a training step is always defined.
+Every loss is computed in float32. If nothing in the batch can train it (no labelled row, no event, no comparable pair,
+a single patient), the loss is a zero that carries gradients, so that a training step is always defined.
+
+Tied event times keep the full risk set each (Breslow's convention): see `cox_loss`.
 """
 
 import torch
@@ -11,27 +13,28 @@ from .distributed import gather_batch
 
 
 def _float(tensor: torch.Tensor) -> torch.Tensor:
+    """Bring half precision to float32; leave float32 and float64 as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _zero(like: torch.Tensor) -> torch.Tensor:
-    """A zero that belongs to the graph of `like`, even where `like` holds infinities."""
+    """Make a zero that belongs to the graph of `like`, even if `like` holds infinities."""
     return torch.nan_to_num(like, nan=0.0, posinf=0.0, neginf=0.0).sum() * 0.0
 
 
 def _weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean of `values` (B,) under non-negative `weights` (B,); rows of weight 0 may hold anything."""
+    """Average `values` (B,) under non-negative `weights` (B,). Rows of weight 0 may hold anything."""
     values = torch.where(weights > 0, values, torch.zeros_like(values))
     return (values * weights).sum() / weights.sum().clamp(min=1e-8)
 
 
 def log1mexp(log_p: torch.Tensor) -> torch.Tensor:
-    """log(1 - exp(log_p)) for log_p <= 0 without cancellation (Maechler 2012).
+    """Compute log(1 - exp(log_p)) for log_p <= 0 without cancellation (Maechler 2012).
 
-    At log_p = 0 it is -inf; callers clamp first.
+    The result is -inf at log_p = 0, so callers clamp first.
     """
     near_zero = log_p > -0.6931471805599453
-    # Each branch gets an argument it is safe for, so that the one not taken sends no NaN gradient back.
+    # Each branch gets an argument that is safe for it, so that the branch not taken sends no NaN gradient back.
     close = torch.log(-torch.expm1(torch.where(near_zero, log_p, torch.full_like(log_p, -0.5))))
     far = torch.log1p(-torch.exp(torch.where(near_zero, torch.full_like(log_p, -1.0), log_p)))
     return torch.where(near_zero, close, far)
@@ -40,7 +43,7 @@ def log1mexp(log_p: torch.Tensor) -> torch.Tensor:
 def language_model_loss(
     token_log_probs: torch.Tensor, token_mask: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """L_lm of eq. (10): token cross-entropy of the right answer, averaged over its tokens.
+    """Compute L_lm of eq. (10): token cross-entropy of the right answer, averaged over its tokens.
 
     Args:
         token_log_probs: (B, C, L) log-probability of each token of each candidate.
@@ -55,16 +58,17 @@ def language_model_loss(
 
 
 def multiple_choice_loss(logits: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """L_mc of eq. (10)-(11): cross-entropy over softmax of the candidates' log-likelihoods `logits` (B, C)."""
+    """Compute L_mc of eq. (10)-(11): cross-entropy over the softmax of the log-likelihoods `logits` (B, C)."""
     return _weighted_mean(nn.functional.cross_entropy(_float(logits), label, reduction="none"), weight)
 
 
 def unlikelihood_loss(
     logits: torch.Tensor, label: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6
 ) -> torch.Tensor:
-    """L_unlikely, eq. (12): -1/(C-1) sum over wrong j of log(1 - exp(y_j) + eps).
+    """Compute L_unlikely of eq. (12): -1/(C-1) sum over wrong j of log(1 - exp(y_j) + eps).
 
-    Written as log1mexp of y_j clamped to at most log(1 - eps): equal to eq. (12) up to eps, finite at y_j = 0.
+    It is written as log1mexp of y_j clamped to at most log(1 - eps). This equals eq. (12) up to eps and is finite at
+    y_j = 0.
     """
     num_candidates = logits.shape[1]
     wrong = nn.functional.one_hot(label, num_candidates) == 0
@@ -73,9 +77,9 @@ def unlikelihood_loss(
 
 
 def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
-    """L_r, eq. (14): negative log Cox partial likelihood, averaged over events.
+    """Compute L_r of eq. (14): negative log Cox partial likelihood, averaged over events.
 
-    The risk set of an event at t_i is every j with t_j >= t_i; tied events each keep the full risk set (Breslow's
+    The risk set of an event at t_i is every j with t_j >= t_i. Tied events keep the full risk set each (Breslow's
     convention).
 
     Args:
@@ -93,9 +97,9 @@ def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> tor
 
 
 def margin_ranking_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor, margin: float) -> torch.Tensor:
-    """L_m, eq. (15) with its sign mended: mean of max(0, margin - (y_i - y_j)) over pairs with t_i < t_j and event i.
+    """Compute L_m of eq. (15): mean of max(0, margin - (y_i - y_j)) over pairs with t_i < t_j and event i.
 
-    As printed, eq. (15) rewards violations.
+    The sign is not that of the paper, because eq. (15) as printed rewards violations.
     """
     earlier = (time[:, None] < time[None, :]) & event.bool()[:, None]
     if not bool(earlier.any()):
@@ -105,19 +109,20 @@ def margin_ranking_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Ten
 
 
 def horizon_status(time: torch.Tensor, event: torch.Tensor, horizon_days: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Who is high risk for L_dig (ours; the paper does not say): the event came by the horizon.
+    """Label patients as high risk for L_dig if the event came by the horizon (ours, because the paper gives no rule).
 
     Args:
         time: (B,) days.
         event: (B,) 0 censored, 1 event, 2 competing death.
+        horizon_days: the horizon, in days.
 
     Returns:
-        label (B,) long, and weight (B,): 0 for those censored before the horizon, whose status is unknown. A patient
-        who died without the event before the horizon is known not to have had it.
+        label (B,) long, and weight (B,). The weight is 0 for a patient who was censored before the horizon, because the
+        status is unknown. A patient who died without the event before the horizon is known not to have had it.
     """
     label = ((event == 1) & (time <= horizon_days)).long()
-    known = (time >= horizon_days) | (event > 0)
-    return label, known.to(time.dtype)
+    status_known = (time >= horizon_days) | (event > 0)
+    return label, status_known.to(time.dtype)
 
 
 def survival_losses(
@@ -128,28 +133,32 @@ def survival_losses(
     margin: float,
     copies: int,
 ) -> dict[str, torch.Tensor]:
-    """Eq. (14) and (15) over the global batch: "cox" and "margin".
+    """Compute eq. (14) and (15) over the patients of all processes: "cox" and "margin".
 
     Args:
-        risk: (B,), higher = earlier. time: (B,) days. event: (B,), 1 event. labelled: (B,) bool.
-        margin: of eq. (15).
-        copies: how many copies of one batch the rows are, one after another. Each is a risk set of its own: a patient
-            is not compared with himself.
+        risk: (B,), higher means earlier.
+        time: (B,) days.
+        event: (B,), 1 for the event.
+        labelled: (B,) bool.
+        margin: margin of eq. (15).
+        copies: number of copies of one batch among the rows, one after another. Each copy is a risk set of its own, so
+            that no patient is compared with himself.
     """
     cox, ranking = [], []
     for parts in zip(*(x.chunk(copies) for x in (labelled, risk, time, event)), strict=True):
-        known, scores, days, status = (gather_batch(part) for part in parts)
-        cox.append(cox_loss(scores[known], days[known], status[known] == 1))
-        ranking.append(margin_ranking_loss(scores[known], days[known], status[known] == 1, margin))
+        rows, scores, days, status = (gather_batch(part) for part in parts)
+        cox.append(cox_loss(scores[rows], days[rows], status[rows] == 1))
+        ranking.append(margin_ranking_loss(scores[rows], days[rows], status[rows] == 1, margin))
     return {"cox": torch.stack(cox).mean(), "margin": torch.stack(ranking).mean()}
 
 
 def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Symmetric InfoNCE over one modality pair, eq. (16).
+    """Compute symmetric InfoNCE over one pair of modalities, eq. (16).
 
     Args:
-        first, second: (B, D) L2-normalised embeddings of the same patients in two modalities.
-        paired: (B,) bool, True where both exist; the others are neither positives nor negatives.
+        first: (B, D) L2-normalised embeddings of the patients in one modality.
+        second: (B, D) L2-normalised embeddings of the same patients in the other modality.
+        paired: (B,) bool, True if a patient has both. The other patients are neither positives nor negatives.
         temperature: tau.
     """
     if int(paired.sum()) < 2:

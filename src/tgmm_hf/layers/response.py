@@ -1,17 +1,70 @@
-"""Response decoder: the likelihood of each candidate answer (paper, section 4.2.4)."""
+"""Response: the likelihood of each candidate answer, given the guided slots (paper, section 4.2.4).
+
+Notation in shape comments: B patients, N fusion tokens, d width, C candidate answers, L answer tokens, S tokens of the
+task's text.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ..configuration_tgmm import TgmmConfig
 from .attention import TgmmBlock
+from .guidance import GuidedOutput, pool_slots
+
+
+@dataclass
+class CandidateScores:
+    """Scores of a task's candidate answers.
+
+    Attributes:
+        logits: (B, C) log-likelihood of each candidate.
+        token_log_probs: (B, C, L) log-likelihood of each token of each candidate.
+        token_mask: (C, L) True on a candidate's tokens, end token included.
+        slot_attention: (B, C, slots) attention of each candidate to the slots; None for a linear response.
+        generated: whether a decoder read the candidates token by token.
+    """
+
+    logits: torch.Tensor
+    token_log_probs: torch.Tensor
+    token_mask: torch.Tensor
+    slot_attention: torch.Tensor | None = None
+    generated: bool = True
+
+
+def score_candidates(config: TgmmConfig, response: nn.Module, guided: GuidedOutput, task: str) -> CandidateScores:
+    """Score the candidates of a task with the response decoder, or with a linear layer (paper, table 6).
+
+    Args:
+        config: the model's configuration.
+        response: [`ResponseDecoder`], or task -> linear layer.
+        guided: the slots under the task's text.
+        task: name of the task.
+    """
+    if config.response == "linear":
+        log_probs = response[task](pool_slots(guided)).float().log_softmax(-1)
+        mask = torch.ones(log_probs.shape[1], 1, dtype=torch.bool, device=log_probs.device)
+        return CandidateScores(log_probs, log_probs[..., None], mask, generated=False)
+    batch_size, num_slots, num_tokens, _ = guided.slots.shape
+    memory = guided.slots.flatten(1, 2)  # (B, 7, N, d) -> (B, 7 N, d)
+    mask = guided.slot_mask.repeat_interleave(num_tokens, dim=1)
+    if config.sstc_in_memory and guided.text is not None:
+        memory = torch.cat([memory, guided.text.expand(batch_size, -1, -1)], dim=1)
+        mask = torch.cat([mask, mask.new_ones(batch_size, len(guided.text))], dim=1)
+    token_log_probs, token_mask, attention = response(memory, mask, task)
+    logits = (token_log_probs * token_mask).sum(-1)
+    if config.length_normalised:
+        logits = logits / token_mask.sum(-1)
+    slot_attention = attention[..., : num_slots * num_tokens].unflatten(-1, (num_slots, num_tokens)).sum(-1)
+    return CandidateScores(logits, token_log_probs, token_mask, slot_attention)
 
 
 class ResponseDecoder(nn.Module):
-    """Paper section 4.2.4: a one-layer decoder that says how likely each candidate answer is, given the slots.
+    """One-layer decoder that computes how likely each candidate answer is, given the slots.
 
-    Its vocabulary is the tokens of the tasks' answers plus a start and an end token; input and output embeddings are
-    one.
+    Its vocabulary holds the tokens of the tasks' answers, a start token and an end token. Input and output embeddings
+    are the same weights.
     """
 
     START, END, OFFSET = 0, 1, 2
@@ -34,15 +87,18 @@ class ResponseDecoder(nn.Module):
         self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(num_tokens)]))
 
     def candidate_tokens(self, task: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decoder input (start token first), target (end token last) and mask of a task's candidates, each (C, L)."""
+        """Build the decoder's input (start token first), target (end token last) and mask, each (C, L).
+
+        Raises:
+            ValueError: if an answer is longer than the decoder's positions.
+        """
         rows = {token: self.OFFSET + row for row, token in enumerate(self.config.answer_token_ids)}
         answers = [[rows[token] for token in ids] for ids in self.config.tasks[task]["candidate_ids"]]
         length = 1 + max(len(answer) for answer in answers)
         if length > len(self.positions):
             raise ValueError(
-                f"An answer of task {task!r} has {length - 1} tokens, the model takes {len(self.positions) - 1}: "
-                f"shorten it "
-                "or raise max_answer_tokens."
+                f"An answer of task {task!r} has {length - 1} tokens, the model takes {len(self.positions) - 1}. "
+                "Shorten the answer, or raise max_answer_tokens."
             )
         pad = [[self.END] * (length - 1 - len(answer)) for answer in answers]
         device = self.positions.device
@@ -58,15 +114,23 @@ class ResponseDecoder(nn.Module):
     def forward(
         self, memory: torch.Tensor, memory_mask: torch.Tensor, task: str
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Memory (B, M, d) and its mask (B, M) -> token log-probabilities (B, C, L), token mask (C, L), attention (B,
-        C, M)."""
+        """Read the memory for every candidate of a task.
+
+        Args:
+            memory: (B, M, d) slots, and the task's text behind them.
+            memory_mask: (B, M) bool.
+            task: name of the task.
+
+        Returns:
+            log-likelihood of each token (B, C, L), token mask (C, L), attention of each candidate (B, C, M).
+        """
         inputs, targets, token_mask = self.candidate_tokens(task)
         num_candidates, length = inputs.shape
         causal = torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril()
-        # The few dozen rows of the vocabulary at once: they serve as input and as output embeddings.
+        # All rows of the small vocabulary at once, because they are the input and the output embeddings.
         vocabulary = self.embedding(torch.arange(self.embedding.num_embeddings, device=inputs.device))
         hidden_states = self.block.attend_self(vocabulary[inputs] + self.positions[:length], causal)
-        # Up to here nothing depends on the patient: (C, L, d) -> (B, C L, d), then one look at one memory.
+        # Up to here nothing depends on the patient: (C, L, d) -> (B, C L, d), then one attention to one memory.
         hidden_states = hidden_states.flatten(0, 1).expand(len(memory), -1, -1)
         hidden_states, weights = self.block.attend_memory(hidden_states, memory, memory_mask[:, None, None, :])
         hidden_states = self.norm(self.block.feed_forward(hidden_states))

@@ -30,7 +30,7 @@ from tgmm_hf.data import collator as collator_file
 from tgmm_hf.data.collator import Row, TgmmCollator, hide_cells
 from tgmm_hf.encoders import encoder_loading as encoders_tgmm
 from tgmm_hf.encoders import modeling_echo_mvit, modeling_st_mem
-from tgmm_hf.encoders.encoder_running import last_parts
+from tgmm_hf.encoders.freezing import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.arguments import RunArguments
@@ -132,7 +132,7 @@ class TrunkCache:
         with Together(), torch.inference_mode(), accelerator.autocast():
             progress = tqdm(loader, "caching trunks", disable=not accelerator.is_main_process or not missing)
             for index, inputs in zip(missing, progress, strict=True):
-                trunks = model.encode_trunk(**{name: value.to(model.device) for name, value in inputs.items()})
+                trunks = model.frozen_features(**{name: value.to(model.device) for name, value in inputs.items()})
                 self.store(ids[index], trunks, inputs.get("attention_mask"), variants)
         model.train(was_training)
 
@@ -161,9 +161,9 @@ class TrunkCache:
     def store(
         self, record: str, trunks: dict[str, torch.Tensor], attention_mask: torch.Tensor | None, variants: int = 1
     ) -> None:
-        """Write what `TgmmModel.encode_trunk` gave for one record, and for the mask (texts, L) of its lab texts."""
+        """Write what `TgmmModel.frozen_features` gave for one record, and for the mask (texts, L) of its lab texts."""
         stored = {
-            name.removesuffix("_trunk"): value.to(self.dtype).cpu().contiguous() for name, value in trunks.items()
+            name.removesuffix("_frozen"): value.to(self.dtype).cpu().contiguous() for name, value in trunks.items()
         }
         if attention_mask is not None:
             texts = zip(stored.pop("labs"), attention_mask.bool().cpu(), strict=True)
@@ -182,7 +182,7 @@ class TrunkCache:
 class TrunkCollator(TgmmCollator):
     """[`TgmmCollator`] for rows without their contents: activations from the cache stand in place of the values.
 
-    A batch holds labs_trunk (n, L, D), ecg_trunk (n, tokens, D), echo_trunk (clips, tokens, D) of those who have them,
+    A batch holds labs_frozen (n, L, D), ecg_frozen (n, tokens, D), echo_frozen (clips, tokens, D) of who has them,
     with attention_mask, ecg_mask and view_mask as ever. Training draws one of the cached ECG windows and one of the lab
     texts, and views as its parent does; otherwise the centre window and the whole text.
     """
@@ -216,12 +216,12 @@ class TrunkCollator(TgmmCollator):
             view_mask[index, torch.tensor([views[i] for i in shown], dtype=torch.long)] = True
         inputs = {}
         if trunks["labs"]:
-            inputs["labs_trunk"] = torch.nn.utils.rnn.pad_sequence(trunks["labs"], batch_first=True)
+            inputs["labs_frozen"] = torch.nn.utils.rnn.pad_sequence(trunks["labs"], batch_first=True)
             inputs["attention_mask"] = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
         if trunks["ecg"]:
-            inputs |= {"ecg_trunk": torch.stack(trunks["ecg"]), "ecg_mask": ecg_mask}
+            inputs |= {"ecg_frozen": torch.stack(trunks["ecg"]), "ecg_mask": ecg_mask}
         if trunks["echo"]:
-            inputs |= {"echo_trunk": torch.cat(trunks["echo"]), "view_mask": view_mask}
+            inputs |= {"echo_frozen": torch.cat(trunks["echo"]), "view_mask": view_mask}
         return inputs
 
     def _variant(self, varied: bool) -> int:

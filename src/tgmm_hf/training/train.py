@@ -227,7 +227,7 @@ def _store_baselines(
     """
     for task in model.config.task_names("prognosis"):
         if task not in tasks:
-            model.config.tasks[task].pop("baselines", None)
+            model.config.tasks[task].pop("baseline_hazards", None)
             continue
         validation = risk_scores(model, rows["validation"], collator, task, batch_size)
         few = {subset for subset, scores in validation.items() if (scores[:, 2] == 1).sum() < FEWEST_EVENTS}
@@ -240,7 +240,7 @@ def _store_baselines(
                 stored = published_days(days, model.config.tasks[task]["report_days"])
                 fitted_on = "train+validation" if both else "validation"
                 baselines[subset] = fit_baseline_hazards(risk, days, event, fitted_on=fitted_on, days=stored)
-        model.config.tasks[task]["baselines"] = baselines
+        model.config.tasks[task]["baseline_hazards"] = baselines
 
 
 def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Names that every room shares: leads, views, modalities, slots and subsets."""
 
+from collections.abc import Sequence
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """Lead order of every ECG array inside the model (ST-MEM's order)."""
 
@@ -42,3 +44,8 @@ SUBSETS = (
     ("labs", "ecg", "echo"),
 )
 """The seven non-empty modality subsets, in the order of the paper's table 2."""
+
+
+def join_names(subset: Sequence[str]) -> str:
+    """Write a subset of modalities as one name: ("labs", "ecg") -> "labs+ecg"."""
+    return "+".join(subset)

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.ecg_signal import FLAT_MV, IMPLAUSIBLE_MV, TINY_MV
 from tgmm_hf.inputs.echo_reading import count_echo_frames, read_echo_clip
-from tgmm_hf.inputs.feature_extraction_ecg import FLAT_MV, IMPLAUSIBLE_MV, TINY_MV
 from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import InputRefusedError
 

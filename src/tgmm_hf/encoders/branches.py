@@ -1,0 +1,397 @@
+"""Branches: from one modality's inputs to the encoder's tokens of the patients that have the modality.
+
+    forward(values, mask)                  values -> encoder -> `EncodedPart`
+    frozen_features(values, mask)          values -> frozen layers of the encoder -> activations
+    forward_from_frozen(features, mask)    activations -> trained layers of the encoder -> `EncodedPart`
+
+`forward_from_frozen(frozen_features(values, mask), mask)` equals `forward(values, mask)`. A branch owns no weights. Its
+encoder belongs to the model, so that the names of a checkpoint's weights do not depend on branches.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
+
+from ..layers.distributed import several_processes
+from ..layers.encoded_batch import TgmmEncoded
+from ..utils.names import MODALITIES
+from .configuration_echo_mvit import EchoMvitConfig
+from .configuration_st_mem import StMemConfig
+from .freezing import check_divisible, text_above_boundary, text_below_boundary
+
+ARGUMENTS = {
+    "labs": ("input_ids", "attention_mask", "labs_frozen"),
+    "ecg": ("ecg_values", "ecg_mask", "ecg_frozen"),
+    "echo": ("pixel_values_videos", "view_mask", "echo_frozen"),
+}
+"""The model's arguments of each modality: values, mask, and frozen features that stand in place of the values."""
+
+EXTRA_OUTPUTS = ("hidden_states", "attentions")
+"""What an encoder returns beside its tokens if `output_<name>` asks for it."""
+
+
+@dataclass
+class ModalityInput:
+    """What a call gives for one modality; everything is None if it gives nothing."""
+
+    values: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    frozen: torch.Tensor | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is something to encode."""
+        return self.values is not None or self.frozen is not None
+
+
+def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, ModalityInput]:
+    """Sort a call's arguments by modality.
+
+    Raises:
+        TypeError: on an unknown argument.
+    """
+    known = [name for names in ARGUMENTS.values() for name in names]
+    if unknown := set(arguments) - set(known):
+        raise TypeError(f"TgmmModel takes no {sorted(unknown)}. Patients are given as {', '.join(known)}.")
+    return {modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()}
+
+
+def count_patients(inputs: Mapping[str, ModalityInput]) -> int:
+    """Count the patients, after a check that all modalities of a call are of the same patients.
+
+    Raises:
+        ValueError: if no modality is given, if one modality comes as values and as frozen features, if frozen features
+            come without their mask, or if the arguments are of different numbers of patients.
+    """
+    if not any(part.given for part in inputs.values()):
+        raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
+    sizes = {}
+    for modality, (value_name, mask_name, frozen_name) in ARGUMENTS.items():
+        part = inputs[modality]
+        if part.frozen is not None and (part.values is not None or part.mask is None):
+            raise ValueError(f"{frozen_name} stands in place of {value_name} and needs {mask_name}.")
+        sizes |= {name: len(x) for name, x in ((value_name, part.values), (mask_name, part.mask)) if x is not None}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"The inputs are of different numbers of patients: {sizes}.")
+    ecg = inputs["ecg"].values
+    if ecg is not None and ecg.ndim != 3:
+        raise ValueError(
+            f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}. The pipeline averages the windows "
+            "of crop='three'."
+        )
+    return next(iter(sizes.values()))
+
+
+@dataclass
+class EncodedPart:
+    """One modality of a batch, encoded for the patients that have the modality.
+
+    Attributes:
+        rows: (n,) their places in the batch.
+        summary: (n, D) one vector a patient.
+        tokens: (n, L, D).
+        token_mask: (n, L) bool.
+        extra: the encoder's `EXTRA_OUTPUTS`, if they were asked for.
+    """
+
+    rows: torch.Tensor
+    summary: torch.Tensor
+    tokens: torch.Tensor
+    token_mask: torch.Tensor
+    extra: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, rows: torch.Tensor, width: int) -> "EncodedPart":
+        """Build the part of a batch in which no patient has the modality."""
+        nothing = torch.zeros(0, width, device=rows.device)
+        return cls(rows, nothing, nothing[:, None], torch.zeros(0, 1, dtype=torch.bool, device=rows.device))
+
+    def scatter(self, batch_size: int) -> torch.Tensor:
+        """Put the summaries at their places in the batch: (B, D), zeros elsewhere."""
+        return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
+
+
+class Branch(ABC):
+    """One modality's encoder, run on the patients that have the modality.
+
+    Args:
+        encoder: the model's encoder of this modality.
+        config: the encoder's configuration.
+        dtype: of the part that follows; encoders may be held in another one.
+        trainable_layers: number of trained layers above the freeze boundary; None if nothing is frozen.
+    """
+
+    modality: str
+
+    def __init__(
+        self, encoder: PreTrainedModel, config: Any, dtype: torch.dtype, trainable_layers: int | None = None
+    ) -> None:
+        self.encoder = encoder
+        self.config = config
+        self.dtype = dtype
+        self.trainable_layers = trainable_layers
+
+    def encode(self, given: ModalityInput, **extra: Any) -> EncodedPart | None:
+        """Encode what a call gives, from values or from frozen features; None if it gives nothing."""
+        if not given.given:
+            return None
+        if given.frozen is None:
+            return self.forward(given.values, given.mask, **extra)
+        if extra:
+            names = ", ".join(extra)
+            raise ValueError(f"Frozen layers are not run: {names} cannot be had with {self.modality}_frozen.")
+        return self.forward_from_frozen(given.frozen, given.mask)
+
+    @abstractmethod
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
+        """Encode values. `extra`: `output_hidden_states`, `output_attentions`, as the encoder takes them."""
+
+    @abstractmethod
+    def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Compute the activations at the freeze boundary, in the order of the mask; None if nobody has the modality."""
+
+    @abstractmethod
+    def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
+        """Encode from the activations of `frozen_features`."""
+
+    def layers_above(self) -> int:
+        """Count the trained layers, after a check that the encoder can be cut below them."""
+        if self.trainable_layers is None:
+            raise ValueError("Nothing is frozen, so there are no frozen features: call freeze_encoders(n) first.")
+        check_divisible(self.modality, self.encoder, self.trainable_layers)
+        return self.trainable_layers
+
+    def checked(self, features: torch.Tensor, number: int) -> torch.Tensor:
+        """Check the number of rows of frozen features and bring them into the encoder's dtype."""
+        if len(features) != number:
+            raise ValueError(f"{self.modality}_frozen has {len(features)} rows, its mask says {number}.")
+        return features.to(self.encoder.dtype)
+
+    def empty(self, rows: torch.Tensor) -> EncodedPart:
+        """Build the part of a batch in which no patient has the modality."""
+        return EncodedPart.empty(rows, self.config.hidden_size)
+
+
+class LabsBranch(Branch):
+    """Laboratory text: token ids (B, L) -> the text encoder's tokens; the summary is its first token ([CLS])."""
+
+    modality = "labs"
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
+        """Encode token ids (B, L) with mask (B, L)."""
+        rows, text_mask, order = _rows_with_text(values, mask)
+        if not len(rows):
+            return self.empty(rows)
+        encoded = self.encoder(
+            input_ids=values[rows].gather(1, order), attention_mask=text_mask, return_dict=True, **extra
+        )
+        return self._part(rows, text_mask, encoded)
+
+    def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Compute (patients with labs, L, D)."""
+        above = self.layers_above()
+        rows, text_mask, order = _rows_with_text(values, mask)
+        if not len(rows):
+            return None
+        return text_below_boundary(self.encoder, values[rows].gather(1, order), text_mask, above)
+
+    def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
+        """Encode from activations (patients with labs, L, D) with mask (B, L)."""
+        above = self.layers_above()
+        rows, text_mask, _ = _rows_with_text(mask, mask)
+        if not len(rows):
+            return self.empty(rows)
+        states = text_above_boundary(self.encoder, self.checked(features, len(rows)), text_mask, above)
+        return self._part(rows, text_mask, BaseModelOutput(states))
+
+    def _part(self, rows: torch.Tensor, text_mask: torch.Tensor, encoded: ModelOutput) -> EncodedPart:
+        hidden = encoded.last_hidden_state.to(self.dtype)
+        return EncodedPart(rows, hidden[:, 0], hidden, text_mask.bool(), _extra_outputs(encoded))
+
+
+class EcgBranch(Branch):
+    """ECG: samples (B, 12, T) -> the ECG encoder's tokens; the summary is its pooled output."""
+
+    modality = "ecg"
+
+    @property
+    def takes_lead_mask(self) -> bool:
+        """Whether the encoder itself leaves absent leads out."""
+        return self.config.model_type == StMemConfig.model_type
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
+        """Encode samples (B, 12, T) with lead mask (B, 12)."""
+        rows, lead_mask = _rows_and_mask(values, mask)
+        if not len(rows):
+            return self.empty(rows)
+        lead_mask = lead_mask[rows]
+        # NaN under the mask would survive a multiplication by zero. An absent lead is flat.
+        samples = values[rows].masked_fill(~lead_mask[..., None], 0.0)
+        options = {**extra, "ecg_mask": lead_mask} if self.takes_lead_mask else extra
+        return self._part(rows, lead_mask, run_encoder(self.encoder, samples, self.dtype, **options))
+
+    def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Compute (patients with an ECG, tokens, D)."""
+        above = self.layers_above()
+        rows, lead_mask = _rows_and_mask(values, mask)
+        if not len(rows):
+            return None
+        return self.encoder.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
+
+    def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
+        """Encode from activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
+        above = self.layers_above()
+        rows, lead_mask = _rows_and_mask(None, mask)
+        if not len(rows):
+            return self.empty(rows)
+        states = self.checked(features, len(rows))
+        return self._part(rows, lead_mask[rows], self.encoder.run_upper_layers(states, lead_mask[rows], above))
+
+    def _part(self, rows: torch.Tensor, lead_mask: torch.Tensor, encoded: ModelOutput) -> EncodedPart:
+        hidden = encoded.last_hidden_state.to(self.dtype)
+        token_mask = lead_mask.new_ones(hidden.shape[:2])
+        if self.takes_lead_mask:
+            token_mask = lead_mask.repeat_interleave(hidden.shape[1] // lead_mask.shape[1], dim=1)
+        return EncodedPart(rows, encoded.pooler_output.to(self.dtype), hidden, token_mask, _extra_outputs(encoded))
+
+
+class EchoBranch(Branch):
+    """Echo: clips (B, views, frames, 3, H, W) -> one token a view; the summary is the mean over the patient's views.
+
+    A view's token is the pooled output of its clip plus a learned embedding of the view.
+    """
+
+    modality = "echo"
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        config: Any,
+        view_embeddings: nn.Embedding,
+        trainable_layers: int | None = None,
+    ) -> None:
+        super().__init__(encoder, config, view_embeddings.weight.dtype, trainable_layers)
+        self.view_embeddings = view_embeddings
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
+        """Encode clips (B, views, frames, 3, H, W) with view mask (B, views)."""
+        rows, view_mask = _rows_and_mask(values, mask)
+        if not len(rows):
+            return self.empty(rows)
+        ours = self.config.model_type == EchoMvitConfig.model_type
+        options = {"class_token_only": True} if ours and not extra else extra
+        return self._part(rows, view_mask, run_encoder(self.encoder, values[view_mask], self.dtype, **options))
+
+    def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Compute (clips, tokens, D)."""
+        above = self.layers_above()
+        rows, view_mask = _rows_and_mask(values, mask)
+        if not len(rows):
+            return None
+        tokens = self.encoder.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
+        # With no trained layer above, only the class token is read: one token of 393.
+        return tokens if above else tokens[:, :1]
+
+    def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
+        """Encode from activations (clips, tokens, D) with view mask (B, views)."""
+        above = self.layers_above()
+        rows, view_mask = _rows_and_mask(None, mask)
+        if not len(rows):
+            return self.empty(rows)
+        states = self.checked(features, int(view_mask.sum()))
+        encoded = self.encoder.run_upper_layers(states, above, class_token_only=True)
+        return self._part(rows, view_mask, encoded)
+
+    def _part(self, rows: torch.Tensor, view_mask: torch.Tensor, encoded: ModelOutput) -> EncodedPart:
+        features = encoded.pooler_output.to(self.dtype)
+        patient, view = view_mask.nonzero(as_tuple=True)
+        views = features.new_zeros(*view_mask.shape, features.shape[-1]).index_put((patient, view), features)
+        tokens = views.index_put((patient, view), features + self.view_embeddings(view).to(features.dtype))[rows]
+        summary = views[rows].sum(1) / view_mask[rows].sum(1, keepdim=True)
+        return EncodedPart(rows, summary, tokens, view_mask[rows], _extra_outputs(encoded))
+
+
+def run_encoder(
+    encoder: PreTrainedModel, values: torch.Tensor, dtype: torch.dtype, **arguments: Any
+) -> BaseModelOutputWithPooling:
+    """Run an ECG or echo encoder: tokens (n, L, D) and summary (n, D) in `dtype`.
+
+    The input goes to the encoder's `main_input_name`. The summary, `pooler_output`, is the mean of the tokens if the
+    encoder has none.
+    """
+    output = encoder(**{encoder.main_input_name: values.to(encoder.dtype)}, return_dict=True, **arguments)
+    tokens, pooled = output.last_hidden_state.to(dtype), output.get("pooler_output")
+    return BaseModelOutputWithPooling(
+        last_hidden_state=tokens,
+        pooler_output=tokens.mean(1) if pooled is None else pooled.to(dtype),
+        hidden_states=output.get("hidden_states"),
+        attentions=output.get("attentions"),
+    )
+
+
+def pool_parts(
+    parts: Mapping[str, EncodedPart | None], pools: Mapping[str, nn.Module], batch_size: int, empty: torch.Tensor
+) -> TgmmEncoded:
+    """Pool the encoded parts into fusion tokens and put them at their places in the batch.
+
+    Args:
+        parts: modality -> part; None if the call gave nothing for the modality.
+        pools: modality -> its attention pooling.
+        batch_size: number of patients B.
+        empty: (N, d) zeros, the fusion tokens of a patient without the modality.
+    """
+    device = next(part.rows.device for part in parts.values() if part is not None)
+    # In training over several processes every process runs every pooling, because the running statistics and the
+    # gradients of one process wait for those of the other processes.
+    always = several_processes() and any(pool.training for pool in pools.values())
+    tokens, present = {}, {}
+    for name in MODALITIES:
+        part = parts[name]
+        present[name] = torch.zeros(batch_size, dtype=torch.bool, device=device)
+        tokens[name] = empty.new_zeros(batch_size, *empty.shape, device=device)
+        if part is None and always:
+            part = EncodedPart.empty(present[name].nonzero()[:, 0], pools[name].encoder_width)
+        if part is not None and (len(part.rows) or always):
+            pooled = pools[name](part.summary, part.tokens, part.token_mask)
+            tokens[name] = tokens[name].to(pooled.dtype).index_copy(0, part.rows, pooled)
+            present[name][part.rows] = True
+    extra = {
+        output: {name: part.extra[output] for name, part in parts.items() if part and output in part.extra}
+        for output in EXTRA_OUTPUTS
+    }
+    return TgmmEncoded(tokens, present, **extra)
+
+
+def _extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Collect hidden states and attentions from an encoder's output, if it has them."""
+    return {name: encoded[name] for name in EXTRA_OUTPUTS if encoded.get(name) is not None}
+
+
+def _rows_with_text(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find the patients with lab text, their mask (n, L), and the order that moves their text to the left end.
+
+    Text that is padded on the left has to move, because an encoder's positions are absolute and its summary is the
+    first token.
+    """
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    rows = mask.bool().any(1).nonzero()[:, 0]
+    order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
+    return rows, mask[rows].gather(1, order), order
+
+
+def _rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the patients with any usable lead or view, and the mask (B, leads or views); all usable without a mask."""
+    if mask is None:
+        assert values is not None  # `count_patients` asks for one of them
+        mask = torch.ones(values.shape[:2], device=values.device)
+    mask = mask.bool()
+    return mask.any(1).nonzero()[:, 0], mask

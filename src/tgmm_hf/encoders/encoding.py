@@ -1,0 +1,91 @@
+"""The first part of TGMM: patients' inputs -> encoders -> fusion tokens."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..layers.encoded_batch import TgmmEncoded
+from .branches import Branch, EcgBranch, EchoBranch, LabsBranch, count_patients, pool_parts, sort_inputs
+from .freezing import FreezableEncoders
+
+
+class EncodesPatients(FreezableEncoders):
+    """Mixin of a model that encodes patients: three encoders, three attention poolings, and their branches.
+
+    The class that uses it holds `labs_encoder`, `ecg_encoder`, `echo_encoder`, `labs_pool`, `ecg_pool`, `echo_pool` and
+    `view_embeddings`.
+    """
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        """The three encoders by modality."""
+        return {"labs": self.labs_encoder, "ecg": self.ecg_encoder, "echo": self.echo_encoder}
+
+    @property
+    def branches(self) -> dict[str, Branch]:
+        """The three branches by modality. They own no weights."""
+        config, layers, dtype = self.config, self.trainable_layers, self.view_embeddings.weight.dtype
+        return {
+            "labs": LabsBranch(self.labs_encoder, config.labs_config, dtype, layers),
+            "ecg": EcgBranch(self.ecg_encoder, config.ecg_config, dtype, layers),
+            "echo": EchoBranch(self.echo_encoder, config.echo_config, self.view_embeddings, layers),
+        }
+
+    def encode(
+        self, *, output_hidden_states: Any = None, output_attentions: Any = None, **inputs: torch.Tensor | None
+    ) -> TgmmEncoded:
+        """Run each encoder on the patients (and views) that have something to encode, and pool the tokens.
+
+        Args:
+            output_hidden_states: return the encoders' hidden states, too.
+            output_attentions: return the encoders' attentions, too.
+            inputs: the inputs of `forward`, by name.
+        """
+        wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        extra = {name: value for name, value in wanted.items() if value}
+        given = sort_inputs(inputs)
+        batch_size = count_patients(given)
+        parts = {name: branch.encode(given[name], **extra) for name, branch in self.branches.items()}
+        pools = {"labs": self.labs_pool, "ecg": self.ecg_pool, "echo": self.echo_pool}
+        empty = self.view_embeddings.weight.new_zeros(self.config.num_fusion_tokens, self.config.hidden_size)
+        return pool_parts(parts, pools, batch_size, empty)
+
+    def get_labs_features(
+        self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
+    ) -> torch.Tensor:
+        """Compute the text encoder's first token ([CLS]): (B, D); zeros for a patient without labs."""
+        return self.branches["labs"].forward(input_ids, attention_mask).scatter(len(input_ids))
+
+    def get_ecg_features(self, ecg_values: torch.FloatTensor, ecg_mask: torch.BoolTensor | None = None) -> torch.Tensor:
+        """Compute the ECG encoder's pooled output: (B, D); zeros for a patient without an ECG."""
+        return self.branches["ecg"].forward(ecg_values, ecg_mask).scatter(len(ecg_values))
+
+    def get_echo_features(
+        self, pixel_values_videos: torch.FloatTensor, view_mask: torch.BoolTensor | None = None
+    ) -> torch.Tensor:
+        """Compute the mean of the echo encoder's pooled outputs over a patient's views: (B, D); zeros without."""
+        return self.branches["echo"].forward(pixel_values_videos, view_mask).scatter(len(pixel_values_videos))
+
+    def frozen_features(self, **inputs: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Compute the activations at the freeze boundary: the `*_frozen` arguments of `forward`.
+
+        Args:
+            inputs: the inputs of `forward`, by name. The modalities need not be of the same patients.
+
+        Returns:
+            `labs_frozen` (patients with labs, L, D), `ecg_frozen` (patients with an ECG, tokens, D), `echo_frozen`
+            (clips, tokens, D), each in the order of its mask, and left out if nobody has the modality.
+
+        Raises:
+            ValueError: without `freeze_encoders`, or for an encoder that cannot be cut at the boundary.
+        """
+        given = sort_inputs(inputs)
+        features = {}
+        for name, branch in self.branches.items():
+            branch.layers_above()
+            values = given[name].values
+            activations = None if values is None else branch.frozen_features(values, given[name].mask)
+            if activations is not None:
+                features[f"{name}_frozen"] = activations
+        return features

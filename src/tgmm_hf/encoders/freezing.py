@@ -1,0 +1,108 @@
+"""Freeze the lower layers of the encoders, and compute what the frozen layers give once instead of every epoch."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
+
+OWN_TYPES = {"labs": "bert", "ecg": "st_mem", "echo": "echo_mvit"}
+"""Model type that can be cut at any layer, for each modality."""
+
+
+class FreezableEncoders(nn.Module):
+    """Mixin of a model with one encoder a modality, whose lower layers can be frozen.
+
+    The class that uses it offers `encoders` (modality -> encoder).
+    """
+
+    trainable_layers: int | None = None
+    """Number of layers of each encoder that train, as `freeze_encoders` set it; None if nothing is frozen."""
+
+    encoders: Mapping[str, PreTrainedModel]
+
+    def freeze_encoders(self, trainable_layers: int | None) -> None:
+        """Leave only the last layers of each encoder trainable (paper, fig. 7: two are best). None unfreezes all.
+
+        With a number, embeddings and earlier layers are frozen. They have no dropout in training either, so that their
+        activations for a patient never change (see `frozen_features`). The final norm trains with the last layers.
+        With 0 no part of the encoders trains.
+        """
+        for encoder in self.encoders.values():
+            encoder.requires_grad_(trainable_layers is None)
+            for module in last_parts(encoder, trainable_layers or 0):
+                module.requires_grad_(True)
+        self.trainable_layers = trainable_layers
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode. Frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.trainable_layers is not None:
+            for encoder in self.encoders.values():
+                encoder.eval()
+                for module in last_parts(encoder, self.trainable_layers):
+                    module.train()
+        return self
+
+
+def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
+    """List the last `num_layers` layers of an encoder and the modules after them (its final norm); none for 0.
+
+    Raises:
+        ValueError: if the encoder has fewer layers, or does not hold them in a `torch.nn.ModuleList`.
+    """
+    if num_layers == 0:
+        return []
+    for module in encoder.modules():
+        parts = list(module.children())
+        for place, layers in enumerate(parts):
+            if isinstance(layers, nn.ModuleList):
+                if num_layers > len(layers):
+                    raise ValueError(
+                        f"{type(encoder).__name__} has {len(layers)} layers, cannot leave the last {num_layers} "
+                        "trainable. Use None to train the whole encoder."
+                    )
+                return [*layers[len(layers) - num_layers :], *parts[place + 1 :]]
+    raise ValueError(
+        f"{type(encoder).__name__} holds its layers in no torch.nn.ModuleList, so its last layers are not known. "
+        "Train all of it (trainable_layers: null) or none of it (0)."
+    )
+
+
+def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) -> None:
+    """Refuse an encoder that cannot be run in two parts, below and above the freeze boundary.
+
+    Raises:
+        ValueError: if it is neither BERT, ST-MEM nor MViT-v2, nor a text encoder with no layer above the boundary.
+    """
+    model_type, own_type = encoder.config.model_type, OWN_TYPES[modality]
+    if model_type == own_type or (modality == "labs" and layers_above == 0):
+        return
+    alternative = ", or any text encoder with trainable_layers: 0" if modality == "labs" else ""
+    raise ValueError(
+        f"The {modality} encoder ({model_type}) cannot be cut below its last {layers_above} layers. Only {own_type} "
+        f"can{alternative}. Train without the cache."
+    )
+
+
+def text_below_boundary(
+    encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
+) -> torch.Tensor:
+    """Compute the input of a text encoder's last `layers_above` layers: (n, L, D)."""
+    output = encoder(
+        input_ids=input_ids, attention_mask=attention_mask, return_dict=True, output_hidden_states=layers_above > 0
+    )
+    return output.hidden_states[-1 - layers_above] if layers_above else output.last_hidden_state
+
+
+def text_above_boundary(
+    encoder: PreTrainedModel, hidden_states: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
+) -> torch.Tensor:
+    """Run the last `layers_above` layers of a BERT on the result of `text_below_boundary`: (n, L, D)."""
+    mask: Any = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
+    for layer in last_parts(encoder, layers_above):
+        hidden_states = layer(hidden_states, mask)
+    return hidden_states

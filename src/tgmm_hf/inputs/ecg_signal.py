@@ -1,0 +1,343 @@
+"""Repair leads, units and gaps: any recording -> 12 named leads in millivolts at its own sampling rate.
+
+Every model family starts here. A family's extractor then resamples, cuts, filters and scales as its model needs:
+
+    recording = as_recording(ecg)                              # a file, a mapping or an `EcgRecording`
+    require_rate(recording, lowest=80, purpose="...")          # what this family needs
+    require_samples(recording, 5000, sampling_rate=500)
+    harmonised = harmonise_recording(recording)                # 12 leads, mask, notes
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..utils.errors import InputRefusedError
+from ..utils.names import LEADS
+from .ecg_reading import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name, read_ecg
+
+FLAT_MV = 0.01
+"""A lead with a smaller span (mV) counts as not connected: a tenth of the smallest standard mark on ECG paper."""
+MAX_STILL_SECONDS = 2.0
+"""A lead that repeats one value for longer counts as disconnected."""
+IMPLAUSIBLE_MV = 20.0
+"""A larger distance from the median (mV) is no heart. Paced and hypertrophic QRS complexes stay below 10 mV."""
+TINY_MV = 0.05
+"""A recording whose largest lead has a smaller span (mV) has lost a factor. No living heart writes so little."""
+MAX_INTERPOLATED_SHARE = 0.1
+"""A lead that lacks a larger share of its samples is masked."""
+
+# Einthoven and Goldberger: the limb leads as (weight of I, weight of II).
+_LIMB_LEADS = {"III": (-1.0, 1.0), "aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
+
+
+@dataclass
+class HarmonisedEcg:
+    """An ECG with the twelve leads in the model's order.
+
+    Attributes:
+        signal (`np.ndarray` of shape `(12, samples)`): mV, or the normalised units of the recording. Leads are in the
+            order of `LEADS`. There is no NaN. Masked leads are zero.
+        mask (`np.ndarray` of shape `(12,)`, bool): True for a usable lead.
+        sampling_rate (`float`): Hz.
+        notes (`list[str]`): which leads were derived, interpolated or masked, and why.
+        source (`str`): file name for messages.
+    """
+
+    signal: np.ndarray
+    mask: np.ndarray
+    sampling_rate: float
+    notes: list[str] = field(default_factory=list)
+    source: str = "ecg"
+
+
+class RepairedLead(NamedTuple):
+    """One lead after `repair_lead`.
+
+    Attributes:
+        values: (samples,) without NaN, or None if the lead cannot be used.
+        problem: why the lead cannot be used; "" if it can.
+        note: what was interpolated; "" if nothing was.
+    """
+
+    values: np.ndarray | None
+    problem: str = ""
+    note: str = ""
+
+
+def as_recording(ecg: Any) -> EcgRecording:
+    """Read any accepted form of an ECG and check that its shape fits its lead names.
+
+    Args:
+        ecg: path of a WFDB recording or DICOM waveform | `EcgRecording` | mapping with `signal` (leads, samples),
+            `sampling_rate` (Hz), `lead_names` and optionally `units` ("mV", the default, "uV", "V" or "normalised") and
+            `source` (name for messages).
+
+    Raises:
+        InputRefusedError: if the file cannot be read, a key is missing or unknown, or the shape does not fit.
+    """
+    if isinstance(ecg, (str, Path)):
+        recording = read_ecg(ecg)
+    elif isinstance(ecg, Mapping):
+        recording = _recording_from_mapping(ecg)
+    # no isinstance check on EcgRecording, because remote code may hold two copies of its module
+    elif isinstance(ecg, np.ndarray) or not hasattr(ecg, "lead_names"):
+        raise InputRefusedError(
+            "ecg",
+            f"a {type(ecg).__name__} without lead names: give a path, or a mapping with signal (leads, samples), "
+            "sampling_rate (Hz) and lead_names",
+        )
+    else:
+        recording = ecg
+    shape = recording.signal.shape
+    if recording.signal.ndim != 2 or shape[0] != len(recording.lead_names):
+        turned = recording.signal.ndim == 2 and shape[1] == len(recording.lead_names)
+        remedy = "transpose it (signal.T)" if turned else "give one row per lead name"
+        raise InputRefusedError(
+            recording.source, f"signal of shape {shape} with {len(recording.lead_names)} lead names: {remedy}"
+        )
+    return recording
+
+
+def require_rate(recording: EcgRecording, lowest: float, purpose: str) -> None:
+    """Refuse a recording whose sampling rate is below `lowest` Hz; `purpose` completes "are needed ..."."""
+    if not np.isfinite(recording.sampling_rate) or recording.sampling_rate < lowest:
+        raise InputRefusedError(
+            recording.source,
+            f"sampling rate {recording.sampling_rate:g} Hz, at least {lowest:g} Hz are needed {purpose}: "
+            "check the rate or find the original recording",
+        )
+
+
+def require_samples(recording: EcgRecording, num_samples: int, sampling_rate: float) -> None:
+    """Refuse a recording that gives fewer than `num_samples` samples after resampling to `sampling_rate` Hz."""
+    samples = recording.signal.shape[1]
+    if samples_at(samples, recording.sampling_rate, sampling_rate) < num_samples:
+        seconds, needed = samples / recording.sampling_rate, num_samples / sampling_rate
+        raise InputRefusedError(
+            recording.source,
+            f"{seconds:g} s long ({samples} samples at {recording.sampling_rate:g} Hz), {needed:g} s are needed: "
+            "recordings are never padded; check the sampling rate or find a longer recording",
+        )
+
+
+def samples_at(samples: int, sampling_rate: float, new_rate: float) -> int:
+    """Count the samples of a signal after resampling from `sampling_rate` to `new_rate`."""
+    return int(samples * new_rate / sampling_rate)
+
+
+def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1, min_leads: int = 6) -> HarmonisedEcg:
+    """Bring a recording to the twelve leads in millivolts: names, units, gaps, derived limb leads.
+
+    Args:
+        recording: as `as_recording` returns it.
+        max_gap_seconds: longest run of missing samples that is interpolated linearly, with a note. A lead with a longer
+            one is masked.
+        min_leads: with fewer usable leads the recording is refused.
+
+    Returns:
+        `HarmonisedEcg` with signal (12, samples) float64 at the recording's own rate.
+
+    Raises:
+        InputRefusedError: if leads are unknown or doubled, the unit is unknown, the amplitude belongs to another unit,
+            or too few leads are usable.
+    """
+    names = standard_lead_names(recording)
+    notes = list(recording.notes)
+    usable: dict[str, np.ndarray] = {}
+    problems = {lead: "missing" for lead in LEADS if lead not in names}
+    for lead, values in zip(names, in_millivolts(recording), strict=True):
+        repaired = repair_lead(values, recording, max_gap_seconds)
+        if repaired.values is None:
+            problems[lead] = repaired.problem
+        else:
+            usable[lead] = repaired.values
+        if repaired.note:
+            notes.append(f"lead {lead}: {repaired.note}")
+    if recording.units != NORMALISED:
+        derived = derive_limb_leads(usable, absent=[lead for lead in LEADS if lead not in names])
+        usable |= derived
+        if derived:
+            notes.append(f"derived from I and II: {', '.join(derived)}")
+    masked = {lead: problems[lead] for lead in LEADS if lead not in usable}
+    if len(usable) < min_leads:
+        reasons = ", ".join(f"{lead} {problem}" for lead, problem in masked.items())
+        raise InputRefusedError(
+            recording.source, f"{len(usable)} usable leads, at least {min_leads} are needed (min_leads): {reasons}"
+        )
+    notes += [f"lead {lead} masked: {problem}" for lead, problem in masked.items()]
+    zeros = np.zeros(recording.signal.shape[1])
+    signal = np.stack([usable.get(lead, zeros) for lead in LEADS])
+    mask = np.array([lead in usable for lead in LEADS])
+    return HarmonisedEcg(signal, mask, recording.sampling_rate, notes, recording.source)
+
+
+def standard_lead_names(recording: EcgRecording) -> list[str]:
+    """Translate the recording's lead names to the names of `LEADS`, one per row.
+
+    Raises:
+        InputRefusedError: if a name is unknown, or two rows are the same lead.
+    """
+    names: list[str] = []
+    for written in recording.lead_names:
+        name = normalise_lead_name(written)
+        if name is None:
+            raise InputRefusedError(
+                recording.source, f"lead name {written!r} is not known; known are {', '.join(LEADS)}"
+            )
+        if name in names:
+            twin = recording.lead_names[names.index(name)]
+            raise InputRefusedError(
+                recording.source, f"{twin!r} and {written!r} both name lead {name}: keep one of them"
+            )
+        names.append(name)
+    return names
+
+
+def in_millivolts(recording: EcgRecording) -> np.ndarray:
+    """Convert a recording to millivolts; infinite samples become NaN, normalised units stay.
+
+    Returns:
+        (leads, samples) float64.
+
+    Raises:
+        InputRefusedError: if the unit is unknown, or the amplitude belongs to another unit.
+    """
+    signal = np.asarray(recording.signal, dtype=np.float64)
+    signal = np.where(np.isfinite(signal), signal, np.nan)
+    if recording.units == NORMALISED:
+        return signal
+    try:
+        signal = signal * millivolts_per_unit(recording.units)
+    except ValueError as error:
+        raise InputRefusedError(recording.source, f"{error}, or give units='normalised' for z-scored arrays") from error
+    _check_amplitude(signal, recording)
+    return signal
+
+
+def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: float) -> RepairedLead:
+    """Interpolate short gaps of one lead, or say why the lead cannot be used.
+
+    Args:
+        values: (samples,) mV or normalised units. NaN marks a missing sample.
+        recording: gives the sampling rate and the units.
+        max_gap_seconds: see `harmonise_recording`.
+    """
+    note = ""
+    missing = np.isnan(values)
+    if missing.any():
+        problem, note = _judge_gaps(missing, recording.sampling_rate, max_gap_seconds)
+        if problem:
+            return RepairedLead(None, problem)
+        positions = np.arange(values.size)
+        values = np.interp(positions, positions[~missing], values[~missing])
+    if recording.units == NORMALISED:
+        problem = "is flat" if np.ptp(values) == 0 else ""
+    else:
+        problem = _implausible(values, recording.sampling_rate)
+    return RepairedLead(None if problem else values, problem, note)
+
+
+def derive_limb_leads(usable: Mapping[str, np.ndarray], absent: list[str]) -> dict[str, np.ndarray]:
+    """Compute absent limb leads from I and II (Einthoven, Goldberger).
+
+    A lead that was recorded and is bad is not computed, because its defect may be a defect of I or II too.
+
+    Args:
+        usable: lead -> values (samples,) in mV.
+        absent: leads that the recording does not have.
+
+    Returns:
+        Lead -> values (samples,). Empty if I or II cannot be used.
+    """
+    if not {"I", "II"} <= usable.keys():
+        return {}
+    weights = {lead: _LIMB_LEADS[lead] for lead in _LIMB_LEADS if lead in absent}
+    return {lead: of_one * usable["I"] + of_two * usable["II"] for lead, (of_one, of_two) in weights.items()}
+
+
+def typical_peak(millivolts: np.ndarray) -> float:
+    """Median over leads of the largest distance from the lead's median, in mV; `millivolts` (leads, samples)."""
+    return float(np.median(np.nanmax(np.abs(millivolts - np.nanmedian(millivolts, axis=1, keepdims=True)), axis=1)))
+
+
+def lead_spans(millivolts: np.ndarray) -> np.ndarray:
+    """Measure highest minus lowest value of every lead (leads,) in mV; `millivolts` (leads, samples)."""
+    return np.nanmax(millivolts, axis=1) - np.nanmin(millivolts, axis=1)
+
+
+def _judge_gaps(missing: np.ndarray, sampling_rate: float, max_gap_seconds: float) -> tuple[str, str]:
+    """Return (problem, note) of a lead's missing samples; one of them is empty."""
+    if missing.all():
+        return "has no values", ""
+    longest = _longest_run(missing) / sampling_rate
+    if longest > max_gap_seconds:
+        return f"has a gap of {longest:.3g} s, the limit is {max_gap_seconds:g} s", ""
+    if missing.mean() > MAX_INTERPOLATED_SHARE:
+        return f"lacks {missing.mean():.0%} of its samples, the limit is {MAX_INTERPOLATED_SHARE:.0%}", ""
+    return "", f"{missing.sum()} missing samples interpolated, longest gap {longest:.3g} s"
+
+
+def _implausible(millivolts: np.ndarray, sampling_rate: float) -> str:
+    """Say why the values (samples,) of a lead cannot be a heart's; "" if they can."""
+    span = float(np.ptp(millivolts))
+    if span < FLAT_MV:
+        return f"is flat ({span:.2g} mV from lowest to highest, the limit is {FLAT_MV:g} mV)"
+    still = _longest_run(np.diff(millivolts) == 0) / sampling_rate
+    if still > MAX_STILL_SECONDS:
+        return f"stands still for {still:.3g} s, the limit is {MAX_STILL_SECONDS:g} s"
+    peak = float(np.abs(millivolts - np.median(millivolts)).max())
+    if peak > IMPLAUSIBLE_MV:
+        return f"reaches {peak:.3g} mV, the limit is {IMPLAUSIBLE_MV:g} mV"
+    return ""
+
+
+def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
+    """Refuse a recording whose typical lead is far too large or too small, because its unit must be wrong."""
+    leads = millivolts[~np.isnan(millivolts).all(axis=1)]
+    if leads.size == 0:
+        return
+    peak = typical_peak(leads)
+    if peak > IMPLAUSIBLE_MV:
+        raise InputRefusedError(
+            recording.source,
+            f"amplitude of {peak:.4g} mV in the typical lead, at most {IMPLAUSIBLE_MV:g} mV is plausible: the signal "
+            f"came as {recording.units!r}; is it in µV (units='uV'), or already scaled (units='normalised')?",
+        )
+    span = lead_spans(leads).max()
+    if 0 < span < TINY_MV:
+        raise InputRefusedError(
+            recording.source,
+            f"amplitude of {span:.2g} mV in the largest lead, at least {TINY_MV:g} mV is plausible: "
+            f"the signal came as {recording.units!r}; is it in mV or V?",
+        )
+
+
+def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
+    """Turn a user's mapping into a recording and refuse missing and unknown keys."""
+    keys = {"signal", "sampling_rate", "lead_names", "units", "source"}
+    missing = sorted({"signal", "sampling_rate", "lead_names"} - set(ecg))
+    unknown = sorted(set(ecg) - keys)
+    source = str(ecg.get("source", "ecg"))
+    if missing or unknown:
+        raise InputRefusedError(
+            source, f"an ECG mapping needs signal, sampling_rate and lead_names; missing {missing}, unknown {unknown}"
+        )
+    try:
+        signal = np.asarray(ecg["signal"], dtype=np.float64)
+        sampling_rate = float(ecg["sampling_rate"])
+    except (TypeError, ValueError) as error:
+        raise InputRefusedError(source, f"signal and sampling_rate must be numbers: {error}") from error
+    units = str(ecg.get("units", "mV"))
+    # "nu" is a unit of files only
+    units = NORMALISED if units.casefold() in NORMALISED_UNITS[1:] else units
+    return EcgRecording(signal, sampling_rate, list(ecg["lead_names"]), units, source)
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    """Measure the longest run of `True`."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return int((edges[1::2] - edges[::2]).max(initial=0))

@@ -1,0 +1,309 @@
+"""Sort the clips of one echo study into view slots."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from ..utils.errors import InputRefusedError
+from .echo_reading import count_echo_frames, list_echo_files
+from .echo_views import EchoViewClassifier, StoredViewClassifier
+
+ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
+"""A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
+
+MAX_REASONS = 5
+"""Largest number of refused clips that the error about a study lists."""
+
+
+class PreparedClip(NamedTuple):
+    """A clip at the model's size.
+
+    Attributes:
+        frames: (num_frames, size, size, 3) uint8 BGR.
+        num_real: how many of the frames are real; the rest is padding.
+    """
+
+    frames: np.ndarray
+    num_real: int
+
+
+class ClipPreparer(Protocol):
+    """What the sorting needs of an [`EchoImageProcessor`]."""
+
+    views: list[str]
+    view_threshold: float
+    size: int
+    image_mean: list[float]
+    image_std: list[float]
+
+    def masked_frames(self, clip: Any) -> np.ndarray:
+        """Read the frames of a clip at the file's own size."""
+
+    def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
+        """Cut the centre square and resize it."""
+
+    def resize_clip(self, frames: np.ndarray) -> PreparedClip:
+        """Bring masked frames to the model's size."""
+
+    def prepare_clip(self, clip: Any) -> PreparedClip:
+        """Prepare one clip."""
+
+
+@dataclass
+class Candidate:
+    """A clip that could fill a view slot.
+
+    Attributes:
+        view: the slot.
+        item: file or view name for messages.
+        clip: path or array, decoded only if it gets its turn.
+        confidence: probability of the view; 1 for a view given by name.
+        total_frames: number of frames in the file.
+        by: "name" or "classifier".
+    """
+
+    view: str
+    item: str
+    clip: Any
+    confidence: float
+    total_frames: int
+    by: str
+
+
+@dataclass
+class StudyClips:
+    """A study sorted into view slots.
+
+    Attributes:
+        clips (`dict[str, np.ndarray]`): view -> uint8 (num_frames, size, size, 3) BGR, in the order of the slots.
+        frame_counts (`dict[str, int]`): view -> how many of these frames are real; the rest is padding.
+        used (`dict[str, str]`): view -> file name.
+        refused (`list[dict[str, str]]`): {"item": file or view, "reason": ...} for everything that was not used.
+        assignments (`list[dict[str, Any]]`): {"item", "view", "confidence", "by": "name" or "classifier", "used"} for
+            every clip that has a view, surest first. A view given by name has confidence 1.
+    """
+
+    clips: dict[str, np.ndarray] = field(default_factory=dict)
+    frame_counts: dict[str, int] = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    assignments: list[dict[str, Any]] = field(default_factory=list)
+
+    def refuse(self, item: str, reason: str) -> None:
+        """Note that a file or view is not used, and why."""
+        self.refused.append({"item": item, "reason": reason})
+
+    def assign(self, candidate: Candidate, *, used: bool) -> None:
+        """Note which view a clip has, and whether it fills the slot."""
+        entry = {"item": candidate.item, "view": candidate.view, "confidence": candidate.confidence}
+        self.assignments.append({**entry, "by": candidate.by, "used": used})
+
+    def refusal(self, study: Any, *, list_reasons: bool = True) -> InputRefusedError | None:
+        """Say why the study cannot be used as it was given; None if it can.
+
+        A study is refused if it has no usable clip. A mapping is also refused if one of its clips cannot be used,
+        because the user gave that clip under its view. Other files that go unused are no error: stills, second clips of
+        a view and damaged files are common in a directory.
+
+        Args:
+            study: what `prepare_study` was given.
+            list_reasons: write the first reasons into the error, for a caller that does not show `refused`.
+        """
+        if self.clips:
+            is_refused = isinstance(study, Mapping) and self.refused
+            return InputRefusedError(self.refused[0]["item"], self.refused[0]["reason"]) if is_refused else None
+        detail = f"{len(self.refused)} refused" if self.refused else "it holds none"
+        if self.refused and list_reasons:
+            detail += ": " + "; ".join(f"{entry['item']}: {entry['reason']}" for entry in self.refused[:MAX_REASONS])
+        item = str(study) if isinstance(study, (str, Path)) else "echo study"
+        return InputRefusedError(item, f"no clip of the study can be used ({detail})")
+
+
+class StudySorter:
+    """Sorting of one study's clips into the view slots of an image processor.
+
+    Args:
+        preparer: the image processor.
+        view_names: file name or end of a path -> view name.
+        view_classifier: names the view of the other files; None refuses them.
+    """
+
+    def __init__(self, preparer: ClipPreparer, view_names: Mapping[str, str], view_classifier: ViewClassifier | None):
+        self.preparer = preparer
+        self.view_names = view_names
+        self.view_classifier = view_classifier
+        self.result = StudyClips()
+        self._prepared: dict[str, PreparedClip] = {}  # item -> clip that was decoded for the classifier
+
+    def sort(self, study: Any) -> StudyClips:
+        """Fill the slots with the clips of a study; see `EchoImageProcessor.prepare_study`."""
+        candidates, unlabelled = self._named_candidates(study)
+        candidates += self._classified_candidates(unlabelled)
+        # A view given by name comes first by itself, because a classifier's probability may round to one.
+        candidates.sort(key=lambda c: (c.by != "name", -c.confidence, -c.total_frames, c.item))
+        for view in self.preparer.views:
+            for candidate in candidates:
+                if candidate.view == view:
+                    self._fill_slot(candidate)
+        self.result.assignments.sort(key=lambda entry: -entry["confidence"])
+        return self.result
+
+    def _named_candidates(self, study: Any) -> tuple[list[Candidate], list[Path]]:
+        """Return the clips with a view name, and the files without one; refuse stills and unknown views."""
+        views = {view.lower(): view for view in self.preparer.views}
+        candidates, unlabelled = [], []
+        for name, clip in clips_of_study(study, self.view_names):
+            item = str(clip) if isinstance(clip, (str, Path)) else str(name)
+            try:
+                total = count_frames(clip)
+                if name is None:
+                    unlabelled.append(clip)
+                elif str(name).lower() in views:
+                    candidates.append(Candidate(views[str(name).lower()], item, clip, 1.0, total, "name"))
+                else:
+                    raise InputRefusedError(
+                        item, f"{name!r} is no view of the model; views are {', '.join(self.preparer.views)}"
+                    )
+            except InputRefusedError as error:
+                self.result.refuse(item, error.reason)
+        return candidates, unlabelled
+
+    def _classified_candidates(self, files: list[Path]) -> list[Candidate]:
+        """Ask the classifier for the views of files without a name; keep their decoded clips."""
+        if self.view_classifier is None:
+            number = len(self.view_names)
+            reason = f"none of the {number} view names given is for this file" if number else "no view name"
+            for path in files:
+                self.result.refuse(str(path), f"{reason} and no view classifier: give views (file name -> view)")
+        if self.view_classifier is None or not files:
+            return []
+        views = self.preparer.views
+        classifier = self._classifier()
+        first_frames = self._first_frames(files, classifier.size)
+        if not first_frames:
+            return []
+        probabilities = classifier.probabilities(np.stack(list(first_frames.values())), views)
+        candidates = [
+            Candidate(views[int(row.argmax())], str(path), path, float(row.max()), count_frames(path), "classifier")
+            for path, row in zip(first_frames, probabilities, strict=True)
+        ]
+        return [candidate for candidate in candidates if self._is_sure(candidate)]
+
+    def _classifier(self) -> Any:
+        """Wrap a plain function as a classifier that takes the processor's own size and scale."""
+        if hasattr(self.view_classifier, "probabilities"):  # no isinstance: remote code may hold two copies
+            return self.view_classifier
+        preparer: Any = self.preparer
+        return EchoViewClassifier(
+            self.view_classifier,  # type: ignore[arg-type]
+            preparer.size,
+            preparer.image_mean,
+            preparer.image_std,
+            preparer.views,
+        )
+
+    def _first_frames(self, files: list[Path], size: int) -> dict[Path, np.ndarray]:
+        """Decode each file and return its first frame (size, size, 3) uint8 BGR; refuse files that cannot be read."""
+        first_frames: dict[Path, np.ndarray] = {}
+        for path in files:
+            try:
+                frames = self.preparer.masked_frames(path)
+            except InputRefusedError as error:
+                self.result.refuse(str(path), error.reason)
+                continue
+            self._prepared[str(path)] = self.preparer.resize_clip(frames)
+            first_frames[path] = self.preparer.crop_and_resize(frames[:1], size)[0]
+        return first_frames
+
+    def _is_sure(self, candidate: Candidate) -> bool:
+        """Refuse a clip whose likeliest view is below the threshold."""
+        threshold = self.preparer.view_threshold
+        if candidate.confidence >= threshold:
+            return True
+        self.result.assign(candidate, used=False)
+        self.result.refuse(
+            candidate.item,
+            f"its likeliest view is {candidate.view} with probability {candidate.confidence:.2f}, below view_threshold "
+            f"{threshold:.2f}",
+        )
+        return False
+
+    def _fill_slot(self, candidate: Candidate) -> None:
+        """Put a clip into its slot unless the slot is filled or the clip cannot be decoded."""
+        view = candidate.view
+        if view in self.result.clips:
+            self.result.assign(candidate, used=False)
+            self.result.refuse(
+                candidate.item, f"view {view} is already filled by {self.result.used[view]} (surer, longer or first)"
+            )
+            return
+        try:
+            clip = self._prepared.get(candidate.item) or self.preparer.prepare_clip(candidate.clip)
+        except InputRefusedError as error:
+            self.result.assign(candidate, used=False)
+            self.result.refuse(candidate.item, error.reason)
+            return
+        self.result.assign(candidate, used=True)
+        self.result.clips[view] = clip.frames
+        self.result.frame_counts[view] = clip.num_real
+        self.result.used[view] = Path(candidate.item).name
+
+
+def clips_of_study(study: Any, view_names: Mapping[str, str]) -> Sequence[tuple[Any, Any]]:
+    """List the clips of a study as (view name or None, path or array).
+
+    Args:
+        study: directory | list of files | mapping view -> clip, with None for an absent view.
+        view_names: file name or end of a path -> view name, for directories and lists.
+
+    Raises:
+        InputRefusedError: if the directory does not exist or holds no echo file.
+        TypeError: if `study` is something else.
+    """
+    if isinstance(study, Mapping):
+        return [(view, clip) for view, clip in study.items() if clip is not None]
+    if isinstance(study, (list, tuple)):
+        files = [Path(path) for path in study]
+    elif isinstance(study, (str, Path)):
+        files = list_echo_files(study)
+    else:
+        raise TypeError(
+            f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
+        )
+    return [(view_of_file(path, view_names), path) for path in files]
+
+
+def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
+    """Look up the view name whose key is the longest end of the path ("study/a.dcm" before "a.dcm")."""
+    for start in range(len(path.parts)):
+        name = view_names.get("/".join(path.parts[start:]))
+        if name is not None:
+            return name
+    return view_names.get(str(path))
+
+
+def count_frames(clip: Any) -> int:
+    """Count the frames of a file, an `EchoClip` or an array."""
+    if isinstance(clip, (str, Path)):
+        return count_echo_frames(clip)
+    return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)
+
+
+def is_study_batch(echo: Any) -> bool:
+    """Tell whether `echo` is a list of studies, not one study.
+
+    A list is a batch if any element is `None`, a mapping, a list or a directory. A list of nothing but files is *one*
+    study. Wrap it in another list for a batch of one.
+    """
+    if not isinstance(echo, (list, tuple)):
+        return False
+    return any(
+        item is None
+        or isinstance(item, (Mapping, list, tuple))
+        or (isinstance(item, (str, Path)) and Path(item).is_dir())
+        for item in echo
+    )

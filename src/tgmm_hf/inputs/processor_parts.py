@@ -1,0 +1,111 @@
+"""The parts of a processor that fit a model's encoders: tokenizer, ECG extractor and echo image processor."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import BertTokenizerFast, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from .feature_extraction_ecg import EcgFeatureExtractor
+from .image_processing_echo import EchoImageProcessor
+from .lab_text import SEPARATOR
+
+BERT_CASED_SIZE = 28_996
+"""Number of tokens of bert-base-cased."""
+VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
+
+
+def bert_cased_tokenizer() -> BertTokenizerFast:
+    """Build the cased WordPiece tokenizer of bert-base-cased, which Bio-ClinicalBERT uses (paper, 5.1).
+
+    Raises:
+        FileNotFoundError: without the package's vocabulary file. A Hub repository carries its own tokenizer.
+    """
+    if not VOCABULARY_FILE.is_file():
+        raise FileNotFoundError(
+            f"{VOCABULARY_FILE.name} comes with the installed package tgmm-hf, not with a Hub repository. "
+            "Load the repository's tokenizer, or `pip install tgmm-hf`."
+        )
+    tokens = VOCABULARY_FILE.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    # vocab=, not vocab_file=, because transformers 5 ignores the latter and gives five tokens, everything unknown.
+    tokenizer = BertTokenizerFast(
+        vocab={token: index for index, token in enumerate(tokens)}, do_lower_case=False, model_max_length=512
+    )
+    if len(tokenizer) != BERT_CASED_SIZE:
+        raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, expected {BERT_CASED_SIZE}. Reinstall tgmm-hf.")
+    return tokenizer
+
+
+def fitting_parts(
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    extractor: EcgFeatureExtractor | None = None,
+    image_processor: EchoImageProcessor | None = None,
+) -> dict[str, Any]:
+    """Collect the parts of a processor for a model; parts that are not given are made for the encoders' input sizes.
+
+    Args:
+        config: the model's configuration.
+        tokenizer: tokenizer of the labs encoder.
+        extractor: ECG extractor that was saved beside an encoder.
+        image_processor: echo image processor that was saved beside an encoder.
+
+    Returns:
+        the arguments of `TgmmProcessor`.
+
+    Raises:
+        ValueError: if a part does not fit the encoder that reads it.
+    """
+    if len(tokenizer) > config.labs_config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens but the text encoder only {config.labs_config.vocab_size} "
+            "embeddings. Set labs_config.vocab_size, or train a smaller tokenizer."
+        )
+    seq_length, echo = config.ecg_config.seq_length, config.echo_config
+    extractor = extractor or EcgFeatureExtractor(num_samples=seq_length)
+    if extractor.num_samples != seq_length:
+        raise ValueError(
+            f"The ECG extractor gives {extractor.num_samples} samples at {extractor.sampling_rate} Hz but the ECG "
+            f"encoder takes {seq_length}. Set ecg_config.seq_length={extractor.num_samples}."
+        )
+    return {
+        "feature_extractor": extractor,
+        "image_processor": image_processor or EchoImageProcessor(size=echo.image_size, num_frames=echo.num_frames),
+        "tokenizer": tokenizer,
+        "max_labs_tokens": min(512, config.labs_config.max_position_embeddings),
+    }
+
+
+def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
+    """Load the extractor that was saved beside an encoder; None if there is none or it is of another kind."""
+    file = cached_file(
+        str(source),
+        "preprocessor_config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if file is None:
+        return None
+    settings = json.loads(Path(file).read_text(encoding="utf-8"))
+    kinds = (settings.get("feature_extractor_type"), settings.get("image_processor_type"))
+    return extractor_class.from_pretrained(source) if extractor_class.__name__ in kinds else None
+
+
+def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sentences: list[str]) -> list[int]:
+    """Choose the sentences of a lab row whose joint text fits `max_tokens`; return their indices.
+
+    Sentences come in order of importance. Each is taken if it still fits, so that one sentence that is too long does not
+    displace the shorter ones behind it.
+    """
+    text = SEPARATOR.join(sentences)
+    if not sentences or len(tokenizer(text, verbose=False)["input_ids"]) <= max_tokens:
+        return list(range(len(sentences)))
+    pieces = tokenizer([sentence + SEPARATOR for sentence in sentences], add_special_tokens=False)["input_ids"]
+    room = max_tokens - tokenizer.num_special_tokens_to_add()
+    kept: list[int] = []
+    for index, piece in enumerate(pieces):
+        if len(piece) <= room:
+            kept.append(index)
+            room -= len(piece)
+    return kept

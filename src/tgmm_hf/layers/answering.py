@@ -1,0 +1,130 @@
+"""The second and third part of TGMM: fusion tokens -> slots under a task's text -> answer and loss."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..utils.names import MODALITIES, SUBSETS
+from .distributed import gather_batch
+from .encoded_batch import TgmmEncoded, training_copies
+from .fusion import FusionOutput
+from .guidance import GuidedOutput, pool_slots
+from .response import score_candidates
+from .task_losses import answer_losses, retrieval_losses, weighted_loss
+from .task_output import TgmmOutput
+
+
+class AnswersTasks(nn.Module):
+    """Mixin of a model that answers tasks for encoded patients.
+
+    The class that uses it holds `config` and `fusion`, and `guidance`, `response`, `embedding` where the configuration
+    asks for them. It offers `encode` and `get_input_embeddings`.
+    """
+
+    def answer(
+        self,
+        encoded: TgmmEncoded,
+        task: str,
+        labels: Mapping[str, torch.Tensor] | None = None,
+        output_hidden_states: Any = None,
+        output_attentions: Any = None,
+    ) -> TgmmOutput:
+        """Answer one task for encoded patients; with the loss if `labels` are given.
+
+        In training every patient is answered for `config.training_subsets` times, each time with other modalities
+        hidden, so that the outputs have that many times the rows.
+        """
+        settings = self._settings_of(task)
+        if settings["kind"] == "retrieval":
+            return self._embed(encoded, task, labels)
+        copies = self.config.training_subsets if self.training else 1
+        if self.training:
+            encoded, labels = training_copies(encoded, labels, copies, self.config.modality_dropout)
+        fused, guided = self.slots(encoded, task)
+        scores = score_candidates(self.config, self.response, guided, task)
+        has_evidence = fused.slot_mask.any(1)
+        # A patient without any modality gets no answer rather than the answer for "nothing".
+        logits = scores.logits.masked_fill(~has_evidence[:, None], torch.nan)
+        output = TgmmOutput(
+            logits=logits,
+            probabilities=logits.softmax(-1),
+            risk=logits[:, 1] - logits[:, 0] if settings["kind"] == "prognosis" else None,
+            slot_attentions=guided.slot_attentions,
+            slot_mask=fused.slot_mask,
+            candidate_attentions=scores.slot_attention,
+            gates=fused.gates,
+            lambdas=fused.lambdas,
+            encoder_hidden_states=encoded.hidden_states or None,
+            encoder_attentions=encoded.attentions or None,
+            hidden_states=guided.hidden_states if output_hidden_states else None,
+            attentions=guided.attentions if output_attentions else None,
+        )
+        if labels is not None:
+            output.losses = answer_losses(settings, labels, scores, has_evidence, copies)
+            if fused.alignment is not None:
+                output.losses["alignment"] = gather_batch(fused.alignment).mean()
+            output.loss = weighted_loss(settings, output.losses)
+        return output
+
+    def answer_subsets(
+        self,
+        inputs: Mapping[str, torch.Tensor] | TgmmEncoded,
+        tasks: Sequence[str],
+        subsets: Sequence[tuple[str, ...]] = SUBSETS,
+    ) -> dict[str, dict[tuple[str, ...], TgmmOutput]]:
+        """Answer several tasks as if the patients had only the modalities of each subset; encode once.
+
+        Args:
+            inputs: the inputs of `forward`, or the result of `encode`.
+            tasks: names of tasks.
+            subsets: subsets of modalities. A patient who lacks a modality of a subset is answered with the rest.
+
+        Returns:
+            task -> subset -> output for all B patients. A retrieval task has one entry, under all modalities, because
+            an embedding does not depend on the other modalities.
+        """
+        encoded = self.encode(**inputs) if isinstance(inputs, Mapping) else inputs
+        answers: dict[str, dict[tuple[str, ...], TgmmOutput]] = {}
+        for task in tasks:
+            embeds = self._settings_of(task)["kind"] == "retrieval"
+            asked = [MODALITIES] if embeds else subsets
+            answers[task] = {subset: self.answer(encoded.keep(subset), task) for subset in asked}
+        return answers
+
+    def slots(self, encoded: TgmmEncoded, task: str) -> tuple[FusionOutput, GuidedOutput]:
+        """Fuse the patients' tokens into slots and let the task's text select from them."""
+        ids = torch.tensor(self._settings_of(task)["question_ids"], device=encoded.present["labs"].device)
+        question = self.get_input_embeddings()(ids).to(ids.device)  # (tokens, text width)
+        if self.config.fusion == "textif":
+            fused = self.fusion(encoded.tokens, encoded.present, question)
+        else:
+            fused = self.fusion(encoded.tokens, encoded.present)
+        if self.config.guidance == "none":
+            return fused, GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
+        return fused, self.guidance(fused, task, question)
+
+    def _embed(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None) -> TgmmOutput:
+        """Embed each modality: answer with that modality alone under the retrieval text, pool the slots (ours)."""
+        embeds = {}
+        for name in MODALITIES:
+            _, guided = self.slots(encoded.keep((name,)), task)
+            unit = nn.functional.normalize(self.embedding(pool_slots(guided)), dim=-1)
+            embeds[name] = unit * encoded.present[name][:, None]
+        output = TgmmOutput(
+            embeds=embeds,
+            embeds_mask=encoded.present,
+            encoder_hidden_states=encoded.hidden_states or None,
+            encoder_attentions=encoded.attentions or None,
+        )
+        if labels is not None:
+            output.losses = retrieval_losses(self._settings_of(task), labels, embeds, encoded.present)
+            output.loss = sum(output.losses.values()) / len(output.losses)
+        return output
+
+    def _settings_of(self, task: str) -> Mapping[str, Any]:
+        """Look up a task, or refuse an unknown name."""
+        if task not in self.config.tasks:
+            raise ValueError(f"Unknown task {task!r}; this model has {sorted(self.config.tasks)}.")
+        return self.config.tasks[task]

@@ -1,0 +1,36 @@
+"""Blocks that encoders and fusion share: a two-layer MLP and stochastic depth."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, width: int, inner_width: int, activation: str = "gelu", dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(width, inner_width)
+        self.activation = ACT2FN[activation]
+        self.fc2 = nn.Linear(inner_width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (..., width) to (..., width)."""
+        hidden_states = self.dropout(self.activation(self.fc1(hidden_states)))
+        return self.dropout(self.fc2(hidden_states))
+
+
+def drop_path(hidden_states: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
+    """Drop the branch of whole samples in training: stochastic depth (Huang et al. 2016), DP(.; p_drop) of eq. (9).
+
+    Args:
+        hidden_states: (B, ...).
+        probability: chance of a sample to lose the branch. The other samples are scaled up by 1 / (1 - probability).
+        training: without it nothing is dropped.
+    """
+    if not training or probability == 0.0:
+        return hidden_states
+    keep = 1.0 - probability
+    kept = hidden_states.new_empty(len(hidden_states), *[1] * (hidden_states.ndim - 1)).bernoulli_(keep)
+    return hidden_states * kept / keep

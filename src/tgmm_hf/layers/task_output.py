@@ -1,0 +1,57 @@
+"""The answer of a model: `TgmmOutput`."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class TgmmOutput(ModelOutput):
+    """Answer of one task, or of several tasks (`by_task`).
+
+    In training the model answers `config.training_subsets` times for every patient, so that B below is that many times
+    the batch size.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*): weighted sum of `losses`, if labels were given.
+        losses: name of the component -> scalar, before weighting.
+        logits (`torch.FloatTensor` of shape `(B, num_candidates)`): log-likelihood of each candidate answer; NaN for a
+            patient without any modality.
+        probabilities: softmax of `logits`.
+        risk (`torch.FloatTensor` of shape `(B,)`): prognosis only, higher means an earlier event.
+        embeds: retrieval only, modality -> `(B, embedding_dim)`, L2-normalised; zero where the modality is absent.
+        embeds_mask: modality -> `(B,)` bool.
+        slot_attentions (`torch.FloatTensor` of shape `(B, 7, 7)`): attention between slots in the guidance module.
+        slot_mask (`torch.BoolTensor` of shape `(B, 7)`): which slots the patient has, in the order of `SLOTS`.
+        candidate_attentions (`torch.FloatTensor` of shape `(B, num_candidates, 7)`): share of the decoder's attention
+            that each slot gets while the decoder reads a candidate. A row sums to less than 1, because the task's text
+            takes the rest. Where `config.fusion` is not "medflex" there is one slot instead of seven.
+        gates: subset -> modality -> `(B,)`, mean of G_i(S); valid where `slot_mask` is True.
+        lambdas: subset -> name -> `(B,)`, means of eq. (4)-(5).
+        by_task: task -> its own output, if several tasks were asked for.
+        encoder_hidden_states, encoder_attentions: modality -> those of its encoder, one tensor a layer, if they were
+            asked for. Their rows are the patients (echo: the clips) that have the modality.
+        hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, 7 * num_fusion_tokens, hidden_size)`): with
+            `output_hidden_states`, the slots' tokens after fusion and after guidance.
+        attentions (`tuple` of one `torch.FloatTensor` of shape `(B, 1, 7 * num_fusion_tokens, 7 * num_fusion_tokens)`):
+            with `output_attentions`, the guidance's weights among these tokens.
+    """
+
+    loss: torch.FloatTensor | None = None
+    losses: dict[str, torch.FloatTensor] | None = None
+    logits: torch.FloatTensor | None = None
+    probabilities: torch.FloatTensor | None = None
+    risk: torch.FloatTensor | None = None
+    embeds: dict[str, torch.FloatTensor] | None = None
+    embeds_mask: dict[str, torch.BoolTensor] | None = None
+    slot_attentions: torch.FloatTensor | None = None
+    slot_mask: torch.BoolTensor | None = None
+    candidate_attentions: torch.FloatTensor | None = None
+    gates: dict[str, dict[str, torch.FloatTensor]] | None = None
+    lambdas: dict[str, dict[str, torch.FloatTensor]] | None = None
+    by_task: dict[str, "TgmmOutput"] | None = None
+    encoder_hidden_states: dict[str, tuple[torch.FloatTensor, ...]] | None = None
+    encoder_attentions: dict[str, tuple[torch.FloatTensor, ...]] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None

@@ -1,0 +1,62 @@
+"""A saved model without optional packages answers from lab rows and ECG arrays, and names the package for the rest."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from input_files import make_clip, make_ecg, write_clip
+from tiny_models import smallest_model, tiny_tokenizer
+
+from tgmm_hf.processing_tgmm import default_processor
+from tgmm_hf.utils.names import LEADS
+
+ANSWER = """
+import json, sys
+for name in ("tgmm_hf", "wfdb", "PIL", "cv2"):
+    sys.modules[name] = None  # importing it raises ImportError
+import numpy as np
+from transformers import pipeline
+
+directory = sys.argv[1]
+analyse = pipeline("cardiac-analysis", model=directory + "/model", trust_remote_code=True, device="cpu")
+ecg = {"signal": np.load(directory + "/signal.npy"), "sampling_rate": 500, "lead_names": json.loads(sys.argv[2])}
+answers = {"arrays": analyse({"labs": {"Creatinine": 1.4}, "ecg": ecg})}
+clip = np.load(directory + "/clip.npy")
+for name, patient in {
+    "clip array": {"echo": {"A4C": clip}},
+    "clip file": {"echo": {"A4C": directory + "/clip.dcm"}},
+    "video": {"echo": {"A4C": directory + "/clip.mp4"}},
+    "recording": {"ecg": directory + "/recording"},
+}.items():
+    try:
+        analyse(patient)
+    except ImportError as error:
+        answers[name] = str(error)
+print(json.dumps(answers))
+"""
+
+
+def test_a_saved_model_names_the_package_that_an_input_needs(tmp_path: Path) -> None:
+    model = smallest_model()
+    model.save_pretrained(tmp_path / "model")
+    default_processor(model.config, tiny_tokenizer()).save_pretrained(tmp_path / "model")
+    np.save(tmp_path / "signal.npy", make_ecg())
+    np.save(tmp_path / "clip.npy", make_clip(frames=10))
+    write_clip(tmp_path / "clip.dcm", make_clip(frames=10))
+    (tmp_path / "clip.mp4").write_bytes(b"any")
+    (tmp_path / "recording.hea").write_text("any")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", ANSWER, str(tmp_path), json.dumps(LEADS)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = json.loads(done.stdout.splitlines()[-1])
+    used = answers["arrays"]["used"]
+    assert used["labs"] == ["Creatinine"] and used["ecg"] == list(LEADS) and not answers["arrays"]["refused"]
+    assert answers["clip array"].endswith("pip install opencv-python-headless")
+    assert answers["clip file"].endswith("pip install opencv-python-headless")
+    assert answers["video"].endswith("pip install opencv-python-headless") and "clip.mp4" in answers["video"]
+    assert answers["recording"].endswith("pip install wfdb")

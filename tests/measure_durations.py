@@ -1,0 +1,52 @@
+"""pytest plugin behind `make durations`: writes `medium_tests.txt`, the tests that `make test-fast` leaves out.
+
+It measures CPU seconds, child processes included, because wall time depends on what else the machine does. A test
+function counts with all its parameters together, a fixture with its longest single set-up.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+TABLE = Path(__file__).parent / "medium_tests.txt"
+MEDIUM_SECONDS = 1.0
+HEADER = """\
+# Tests and fixtures that take more than a second of CPU. `make test-fast` leaves out these tests, and every test of the
+# same file that uses such a fixture. `make durations` writes this file. A name that no longer exists does no harm.
+"""
+seconds: Counter[str] = Counter()
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of its finished children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object]:
+    before = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        seconds[f"{item.path.stem}::{item.originalname}"] += cpu_seconds() - before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    before = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        name = f"{request._pyfuncitem.path.stem}::{request.fixturename}"
+        seconds[name] = max(seconds[name], cpu_seconds() - before)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Write the table, unless the run was cut short."""
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        medium = sorted(name for name, spent in seconds.items() if spent > MEDIUM_SECONDS)
+        TABLE.write_text(HEADER + "".join(f"{name}\n" for name in medium))
