@@ -10,9 +10,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions, load_trained
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics, read_optimum
@@ -75,7 +74,7 @@ def evaluate(
     directory = Path(model) if isinstance(model, (str, Path)) else None
     if isinstance(model, (str, Path)):
         name = str(model)
-        model = load_model(name)
+        model = load_trained(name)
     else:
         name = model.name_or_path or type(model).__name__
     if processor is None:

@@ -12,12 +12,35 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.names import MODALITIES
 
 SUBSETS: tuple[str, ...] = tuple(
     "+".join(subset) for size in range(1, len(MODALITIES) + 1) for subset in combinations(MODALITIES, size)
 )
 FULL = SUBSETS[-1]
+
+
+def load_trained(model: str) -> TgmmModel:
+    """A saved model to predict with, all its weights there.
+
+    Raises:
+        ValueError: if weights are missing, or some are there that this version does not know. transformers only logs
+            that, and fills the missing ones with random numbers.
+    """
+    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True)
+    if unknown := sorted(info["unexpected_keys"]):
+        raise ValueError(
+            f"{model} has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) "
+            "and would leave out. Use the version it was saved by, or the code beside the weights (trust_remote_code), "
+            "or train again."
+        )
+    if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):
+        raise ValueError(
+            f"{model} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}): it was saved by another "
+            "version of tgmm-hf. Use that version, or the code beside the weights (trust_remote_code), or train again."
+        )
+    return loaded
 
 
 def whole_subset(entries: Mapping[str, Mapping[str, Any]]) -> str:
