@@ -1,4 +1,4 @@
-"""A child process: its exit status, and its end when its parent is killed. The same for the workers of a pool."""
+"""Child processes: output, exit status, and their end when the parent is killed, also in a pool."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_output_and_exit_status_reach_the_parent(tmp_path: Path, status: int) -> None:
+def test_output_and_exit_status_of_a_child_process(tmp_path: Path, status: int) -> None:
     log = tmp_path / "log.txt"
     with log.open("w") as output:
         script = f"{CHILD}import sys; print('said'); sys.exit({status})"
@@ -49,12 +49,12 @@ def test_output_and_exit_status_reach_the_parent(tmp_path: Path, status: int) ->
     assert log.read_text() == "said\n"
 
 
-def test_a_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_a_child_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     child = CHILD + BEAT.format(beat=str(beat))
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(child=child)], stdin=subprocess.DEVNULL)
-    kill_when_beating(beat, parent)
-    wait_until(lambda: has_stopped(beat), seconds=30)
+    kill_once_there_is(beat, parent)
+    until(lambda: still(beat), seconds=30)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -64,26 +64,26 @@ def test_workers_of_a_pool_end_when_their_parent_is_killed(tmp_path: Path, metho
     (tmp_path / "beating.py").write_text(f"def beat():\n{body}")
     (tmp_path / "pool.py").write_text(POOL.format(method=method))
     parent = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")])
-    kill_when_beating(beat, parent)
-    wait_until(lambda: has_stopped(beat), seconds=30)
+    kill_once_there_is(beat, parent)
+    until(lambda: still(beat), seconds=30)
 
 
-def kill_when_beating(beat: Path, parent: subprocess.Popen) -> None:
+def kill_once_there_is(beat: Path, parent: subprocess.Popen) -> None:
     try:
-        wait_until(beat.exists, seconds=120)
+        until(beat.exists, seconds=120)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
 
 
-def has_stopped(beat: Path) -> bool:
+def still(beat: Path) -> bool:
     before = beat.read_text()
     time.sleep(1)
     return beat.read_text() == before
 
 
-def wait_until(condition, seconds: float) -> None:
+def until(holds, seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not condition():
+    while not holds():
         assert time.monotonic() < end
         time.sleep(0.2)

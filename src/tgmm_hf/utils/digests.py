@@ -1,4 +1,4 @@
-"""Digests: short names of contents, to find out whether two files, settings or data sets are the same."""
+"""Digests: short names of contents, to tell whether two files, settings or data sets are the same."""
 
 import hashlib
 import json
@@ -7,11 +7,15 @@ from typing import Any
 
 
 def file_digest(path: str | Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal."""
+    """Compute the sha256 (hexadecimal) of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def json_digest(content: Any) -> str:
-    """Compute the SHA-256 of a value that JSON can hold, in hexadecimal. The order of keys does not matter."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """Compute the sha256 (hexadecimal) of a JSON-able value; the order of keys does not matter.
+
+    A value that JSON does not know, such as a date, counts as its text.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
