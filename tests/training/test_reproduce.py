@@ -19,7 +19,8 @@ from tgmm_hf.cli import app
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.metrics import ALL_AGREE
-from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSETS
+from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.experiments import reproduce as module
 from tgmm_hf.experiments.reproduce import read_plan, reproduce

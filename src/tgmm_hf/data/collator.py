@@ -103,7 +103,7 @@ class TgmmCollator:
                 stored = self._unpack(np.asarray(row["clips"], np.uint8))
                 shown = self._shown(len(stored))
                 clips += [(index, row["clip_views"][i], stored[i], row["clip_frames"][i]) for i in shown]
-        return self.processor.stack_clips(len(rows), clips) if clips else {}
+        return self.processor.image_processor.stack_clips(len(rows), clips) if clips else {}
 
     def _shown(self, num_views: int) -> list[int]:
         """Which of a patient's clips this batch shows."""

@@ -19,8 +19,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tgmm_hf.evaluation.evaluate import evaluate
-from tgmm_hf.evaluation.summary import read_optimum, small_sample_warnings
+from tgmm_hf.evaluation.notices import small_sample_warnings
+from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.tables import as_csv, headline, tasks_of
 from tgmm_hf.experiments.runs import (
     collect_figures,
@@ -32,6 +32,7 @@ from tgmm_hf.experiments.runs import (
     read_metrics,
     write_figures,
 )
+from tgmm_hf.reports.evaluation_report import evaluate_with_report
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, parse_dataclass, read_arguments, read_yaml
 from tgmm_hf.training.checkpoints import discard
 from tgmm_hf.training.frozen_features_cache import read_cached
@@ -244,7 +245,7 @@ def run_one(spec: Path) -> None:
     told = json.loads(spec.read_text())
     run = parse_arguments(told["run"])
     train(run)
-    evaluate(
+    evaluate_with_report(
         run.output,
         told["test"],
         spec.parent / "evaluation",

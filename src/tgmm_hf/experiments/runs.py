@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tgmm_hf.evaluation.comparisons import delong_test, holm
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
-from tgmm_hf.evaluation.paper_tables import DIRECTIONS, FIGURES, MULTIMODAL, NAMES, WITHOUT_ECHO, ticks
-from tgmm_hf.evaluation.predictions import SUBSETS
+from tgmm_hf.evaluation.paper_tables import FIGURES, MULTIMODAL, NAMES, WITHOUT_ECHO, ticks
+from tgmm_hf.evaluation.paper_tables import PAPER_DIRECTIONS as DIRECTIONS
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSETS
 from tgmm_hf.evaluation.retrieval import CANDIDATES
 from tgmm_hf.evaluation.survival import resampled_c_index
 from tgmm_hf.evaluation.tables import tasks_of, text_estimate, text_number, text_p

@@ -95,7 +95,7 @@ def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
 def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sentences: list[str]) -> list[int]:
     """Choose the sentences of a lab row whose joint text fits `max_tokens`; return their indices.
 
-    Sentences come in order of importance. Each is taken if it still fits, so that one sentence that is too long does not
+    Sentences come in order of importance. Each is taken if it still fits, so that a sentence that is too long does not
     displace the shorter ones behind it.
     """
     text = SEPARATOR.join(sentences)

@@ -2,7 +2,7 @@
 
 Two causes compete: the event (incident heart failure), and death before the event. Each has a proportional
 cause-specific hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. `tgmm train` fits
-the baseline hazards (evaluation/survival.py) and stores them in ``config.tasks[name]["baseline_hazards"]``, one for
+the baseline hazards (evaluation/baseline_hazards.py) and stores them in ``config.tasks[name]["baseline_hazards"]``, one for
 each subset.
 """
 

@@ -9,7 +9,8 @@ import torch
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc
-from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSETS
+from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.layers.losses import cox_loss, info_nce_loss

@@ -20,7 +20,8 @@ from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
-from tgmm_hf.evaluation.simple_models import PROBE_CS, evaluate_baselines
+from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models
+from tgmm_hf.evaluation.simple_models import PROBE_CS
 from tgmm_hf.evaluation.unseen import SEEN, UNKNOWN, training_directory
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
@@ -95,7 +96,7 @@ def data(saved, tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(saved, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    record = evaluate_baselines(data, out, model=saved[0], bootstrap=20, progress=False)
+    record = evaluate_simple_models(data, out, model=saved[0], bootstrap=20, progress=False)
     return record, pd.read_parquet(out / "predictions.parquet")
 
 
@@ -156,7 +157,7 @@ def test_a_probe_is_the_regression_of_scikit_learn_on_the_encoders_summaries(sav
     assert entry["trained_on"] == len(known["train"])
 
 
-def test_probes_find_what_the_records_hold(result):
+def test_probes_find_what_the_recordings_hold(result):
     diagnosis, risk = result[0]["tasks"]["hf_diagnosis"], result[0]["tasks"]["hf_risk"]
     assert diagnosis["ECG probe"]["auc"] > 0.65 and diagnosis["echo probe"]["auc"] > 0.65
     assert risk["ECG probe"]["c_index"] > 0.6  # the pace of the ECG is the hazard
@@ -233,7 +234,7 @@ def test_the_command_takes_a_model_and_ejection_fractions(saved, turned):
     assert record["model"] == str(saved[0]) and record["tasks"]["hf_diagnosis"]["LVEF alone"]["n"] == SIZES["test"] - 1
 
 
-def test_a_model_that_is_not_there_is_named(data, tmp_path):
+def test_missing_model_is_named(data, tmp_path):
     done = CliRunner().invoke(app, ["baselines", str(data), "--out", str(tmp_path / "no"), "--model", "/no/model"])
     assert done.exit_code != 0 and "no directory /no/model" in str(done.exception)
 
@@ -249,7 +250,7 @@ def test_test_patients_that_the_model_was_trained_on_are_refused(saved, data, re
     (saved[0] / "run.json").write_text(json.dumps(run))
     try:
         with pytest.raises(ValueError, match="1 of the patients to be scored were in a training"):
-            evaluate_baselines(data, tmp_path / "out", model=directory, progress=False)
+            evaluate_simple_models(data, tmp_path / "out", model=directory, progress=False)
     finally:
         (saved[0] / "run.json").unlink()
     assert not (tmp_path / "out").exists()

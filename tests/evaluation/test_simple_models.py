@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.data.builder import RecordPreparer
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.evaluation.late_fusion import fuse
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
+from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models
 from tgmm_hf.evaluation.simple_model_features import read_features, read_lvef
-from tgmm_hf.evaluation.simple_models import evaluate_baselines, fit_cox, fuse
+from tgmm_hf.evaluation.simple_models import fit_cox
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 
@@ -76,14 +78,14 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def result(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    return evaluate_baselines(data, out, bootstrap=100), pd.read_parquet(out / "predictions.parquet"), out
+    return evaluate_simple_models(data, out, bootstrap=100), pd.read_parquet(out / "predictions.parquet"), out
 
 
 def figures(record: dict, task: str) -> dict:
     return {name: entry for name, entry in record["tasks"][task].items() if "missing" not in entry}
 
 
-def test_the_figures_are_those_of_the_predictions(result):
+def test_figures_equal_scikit_learn_and_lifelines_on_the_written_predictions(result):
     record, predictions, out = result
     assert json.loads((out / "baselines.json").read_text()) == json.loads(json.dumps(record))
     for name, entry in figures(record, "ill").items():
@@ -99,7 +101,7 @@ def test_the_figures_are_those_of_the_predictions(result):
     assert f"ill,NT-proBNP alone,{record['tasks']['ill']['NT-proBNP alone']['n']},AUC," in csv
 
 
-def test_they_find_what_is_there_and_only_that(result, data):
+def test_simple_models_find_what_the_features_hold(result, data):
     record, predictions, _ = result
     ill, risk = record["tasks"]["ill"], record["tasks"]["risk"]
     assert ill["logistic regression on labs"]["auc"] > 0.75 and ill["gradient boosting on labs"]["auc"] > 0.75
@@ -126,7 +128,7 @@ def test_test_outcomes_change_no_prediction(data, result, tmp_path):
     def turned(split: str, row: dict) -> dict:
         return {**row, "label_ill": 1 - row["label_ill"], "time_risk": 1.0} if split == "test" else row
 
-    evaluate_baselines(write_data(tmp_path / "data", turned), tmp_path / "out", bootstrap=100)
+    evaluate_simple_models(write_data(tmp_path / "data", turned), tmp_path / "out", bootstrap=100)
     again = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     for column in ("probability", "risk"):
         assert_close(again[column].to_numpy(), result[1][column].to_numpy(), atol=1e-5)  # of iterated fits
@@ -139,7 +141,7 @@ def test_too_few_patients_give_a_reason(result):
     assert "1 training patients" in (result[2] / "baselines.csv").read_text()
 
 
-def test_what_needs_a_model_or_a_table_says_so(result):
+def test_missing_model_or_table_gives_a_reason(result):
     for task in ("ill", "risk"):
         entries = result[0]["tasks"][task]
         missing = {name: entry["missing"] for name, entry in entries.items() if "missing" in entry}
@@ -175,7 +177,7 @@ def test_lvef_is_scored_where_it_is_known(tmp_path, suffix):
         return {**row, "label_ill": int((known[row["id"]] < 50) != exception)}
 
     data = write_data(tmp_path / "data", sick_if_low)
-    record = evaluate_baselines(data, tmp_path / "out", lvef=table, bootstrap=100)
+    record = evaluate_simple_models(data, tmp_path / "out", lvef=table, bootstrap=100)
     entry = record["tasks"]["ill"]["LVEF alone"]
     rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").query("task == 'ill' and baseline == 'LVEF alone'")
     assert entry["n"] == len(rows) == known[known.index.str.startswith("test")].notna().sum() < SIZES["test"]
@@ -184,7 +186,7 @@ def test_lvef_is_scored_where_it_is_known(tmp_path, suffix):
     )
 
 
-def test_an_ejection_fraction_that_cannot_be_meant_is_refused(data, tmp_path):
+def test_impossible_ejection_fractions_are_refused(data, tmp_path):
     rows, path = load_prepared(data), tmp_path / "t.csv"
     for content, reason in (
         ("id,lvef\ntrain0,55\ntrain1,0.35\n", "1 of 2 values of lvef are no percentage"),
@@ -201,7 +203,7 @@ def test_an_ejection_fraction_that_cannot_be_meant_is_refused(data, tmp_path):
 OUTCOMES = pd.DataFrame({"id": list("abcd"), "patient_id": list("abcd"), "label": [0, 1, 1, np.nan]})
 
 
-def test_late_fusion_is_the_mean_of_the_log_odds_there_are():
+def test_late_fusion_is_the_mean_of_the_available_log_odds():
     test = pd.DataFrame(
         {"labs": [0.8, np.nan, 0.2, 0.9], "ecg": [0.5, 0.6, np.nan, 0.9], "echo": np.nan}, index=list("bcad")
     )
