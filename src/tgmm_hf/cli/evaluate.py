@@ -48,7 +48,7 @@ def evaluate(
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
     announce_hub(model)
-    from tgmm_hf.evaluation.evaluate import evaluate as evaluate_model
+    from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
 
     evaluate_model(
         model,
@@ -97,9 +97,9 @@ def simple_models(
     """
     if model is not None:
         announce_hub(model)
-    from tgmm_hf.evaluation.simple_models import evaluate_baselines, table_rows
+    from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models, table_rows
 
-    summary = evaluate_baselines(
+    summary = evaluate_simple_models(
         data, out, model=model, lvef=None if lvef is None else table_of(lvef), seed=seed, bootstrap=bootstrap
     )
     _print_table(*table_rows(summary))

@@ -22,11 +22,11 @@ from transformers import AutoTokenizer, set_seed
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
 from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
 from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards, published_days
-from tgmm_hf.evaluation.predictions import load_trained
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
@@ -258,7 +258,7 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     processor = TgmmProcessor.from_pretrained(source)
     # another fusion, guidance or response than the checkpoint's has other weights, and starts at random
     changed = run.model.overrides
-    model = TgmmModel.from_pretrained(source, **changed) if changed else load_trained(source)
+    model = TgmmModel.from_pretrained(source, **changed) if changed else load_model(source)
     known = set(model.config.tasks)
     for name, changes in run.tasks.items():
         if name not in known:
