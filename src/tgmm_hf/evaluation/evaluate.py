@@ -12,9 +12,10 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.optimum import read_optimum
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions, load_trained
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics
@@ -147,7 +148,7 @@ def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:
     """Load model and processor if they are not loaded yet. Return the model's name, the model and the processor."""
     if isinstance(model, str | Path):
         name = str(model)
-        model = load_trained(name)
+        model = load_model(name)
     else:
         name = model.name_or_path or type(model).__name__
     return name, model, TgmmProcessor.from_pretrained(name) if processor is None else processor

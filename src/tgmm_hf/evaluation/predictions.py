@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 SUBSET_NAMES: tuple[str, ...] = tuple("+".join(subset) for subset in SUBSETS)
@@ -22,32 +21,6 @@ COLUMNS = ("row", "task", "subset", "probability", "predicted", "risk", "label",
 
 Answers = dict[str, dict[str, Any]]
 """Task -> name of a subset -> the model's output for a batch."""
-
-
-def load_trained(model: str) -> TgmmModel:
-    """Load a saved model, and check that all its weights are present.
-
-    The check is needed because transformers only logs missing weights, and fills them with random numbers.
-
-    Args:
-        model: Directory or Hub id of a saved model.
-
-    Raises:
-        ValueError: If weights are missing, or if this version does not know some of the weights.
-    """
-    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True)
-    if unknown := sorted(info["unexpected_keys"]):
-        raise ValueError(
-            f"{model} has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) "
-            "and would leave out. Use the version that saved the model, or the code beside the weights "
-            "(trust_remote_code), or train again."
-        )
-    if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):
-        raise ValueError(
-            f"{model} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}), because another version "
-            "of tgmm-hf saved it. Use that version, or the code beside the weights (trust_remote_code), or train again."
-        )
-    return loaded
 
 
 def whole_subset(entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -124,7 +97,7 @@ class _Batches:
 
 
 @torch.inference_mode()
-def collect_predictions(  # noqa: PLR0913 - each keyword is one independent choice with a default
+def collect_predictions(  # noqa: PLR0913 - the data, what to answer, and how to run
     model: Any,
     dataset: Any,
     collator: Any,

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prediction import load_model
 from tgmm_hf.evaluation.headline_figures import SCORE
-from tgmm_hf.evaluation.predictions import collect_predictions, load_trained
+from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.unseen import check_unseen, weights_digest
 from tgmm_hf.evaluation.validation_split import validation_rows
 from tgmm_hf.modeling_tgmm import TgmmModel
@@ -61,7 +62,7 @@ def read_model(
     directory = Path(model)
     warnings = check_unseen(directory, data_hash, rows["test"], "test")
     warnings += validation_rows(directory, data_dir, rows, "test", None)[1]
-    loaded = load_trained(str(model)).eval()
+    loaded = load_model(str(model)).eval()
     collator = TgmmCollator(TgmmProcessor.from_pretrained(str(model)), loaded.config, training=False)
     tasks = {name: task["kind"] for name, task in loaded.config.tasks.items() if len(task["candidates"]) == 2}
     answers: dict[tuple[str, str], dict[str, pd.DataFrame]] = {each: {} for each in tasks.items()}

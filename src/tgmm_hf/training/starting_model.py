@@ -8,9 +8,9 @@ from transformers import AutoTokenizer, BertTokenizerFast
 
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
+from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
-from tgmm_hf.evaluation.predictions import load_trained
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
@@ -101,7 +101,7 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     processor = TgmmProcessor.from_pretrained(source)
     # A part that the overrides replace, such as the fusion, has no weights in the checkpoint and starts at random.
     overrides = run.model.overrides
-    model = TgmmModel.from_pretrained(source, **overrides) if overrides else load_trained(source)
+    model = TgmmModel.from_pretrained(source, **overrides) if overrides else load_model(source)
     saved_tasks = set(model.config.tasks)
     for name, changes in run.tasks.items():
         if name not in saved_tasks:

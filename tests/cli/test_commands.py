@@ -1,4 +1,4 @@
-"""The `tgmm` command from end to end on a small synthetic cohort, and what it says when something is wrong."""
+"""The `tgmm` commands from end to end on a small synthetic cohort, and their answers when something is wrong."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from safetensors.torch import load_file, save_file
 
 from tgmm_hf.cli import main
@@ -22,13 +23,6 @@ model:
     ecg_config: {{num_hidden_layers: 1}}
 optimisation: {{epochs: 1, batch_size: 16, logging_steps: 1}}
 """
-
-
-def run(*words: Any) -> int:
-    """Run a command line in this process; its exit code."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -207,14 +201,6 @@ def test_errors_are_one_line_and_an_exit_code(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-
-
-@pytest.mark.parametrize(
-    "command", ["synth", "prepare", "export-parquet", "train", "evaluate", "predict", "convert", "push", "push-data"]
-)
-def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, "--help") == 0
-    assert f"Example: tgmm {command}" in capsys.readouterr().out
 
 
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

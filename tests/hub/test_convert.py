@@ -7,16 +7,15 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from closeness import assert_close
+from command_line import run
 from official_layouts import randomise, st_mem_encoder, st_mem_full
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from tgmm_hf import EchoMvitModel, EchoMvitModelWithProjection, StMemForPreTraining, StMemModel
-from tgmm_hf.cli import main
 from tgmm_hf.hub.convert import SOURCES, convert
 from tgmm_hf.hub.convert.loading import load_weights
 from tgmm_hf.utils.names import VIEWS
@@ -32,13 +31,6 @@ model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
 AutoFeatureExtractor.from_pretrained(sys.argv[1], trust_remote_code=True)
 torch.save(model(torch.load(sys.argv[2])).pooler_output.detach(), sys.argv[3])
 """
-
-
-def run(*words: Any) -> int:
-    """Run a command line in this process; its exit code."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture
@@ -228,7 +220,7 @@ def test_an_unfit_checkpoint_leaves_nothing_and_nothing_is_overwritten(checkpoin
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         convert("st-mem", checkpoint, tmp_path / "full", accept_license=True)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

@@ -1,4 +1,4 @@
-"""Where the weights come from: licences, citations, and what a converted directory says of them."""
+"""Sources of published weights: licences, citations, and notes for the model card."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ class Source:
     """A kind of checkpoint and its terms.
 
     Attributes:
-        title: what the weights are.
-        files: names of the published files.
-        url: where their authors publish them.
-        license: the Hub's licence identifier, "other" where it has none.
-        license_name: name of the licence.
-        license_link: its text.
-        terms: what it means for a user, in words.
+        title: Name of the model.
+        files: Names of the published files.
+        url: Page on which the authors publish the files.
+        license: The Hub's licence identifier, "other" if the Hub has none.
+        license_name: Name of the licence.
+        license_link: Address of the licence's text.
+        terms: What the licence means for a user, in words.
         citation: BibTeX of the publication.
-        notes: what a user of the converted weights has to know.
+        notes: What a user of the converted weights must know.
     """
 
     title: str
@@ -114,4 +114,4 @@ SOURCES: dict[str, Source] = {
         "encoder.",
     ),
 }
-"""Kind of checkpoint, as `tgmm convert` names it -> its source."""
+"""Kind of checkpoint, as `tgmm convert` names it -> source."""
