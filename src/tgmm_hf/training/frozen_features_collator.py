@@ -49,7 +49,7 @@ class FrozenFeaturesCollator(TgmmCollator):
         for index, row in enumerate(rows):
             window, text = self._draw_variant(True), self._draw_variant(self.cache.cell_dropout > 0)
             views = sorted(row["clip_views"])
-            clips = self._sample_views(len(views))
+            clips = self._shown(len(views))
             features = self.cache.load(str(row["id"]), None if len(clips) == len(views) else clips, window, text)
             for name, value in features.items():
                 by_modality[name].append(value)
