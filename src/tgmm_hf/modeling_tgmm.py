@@ -33,7 +33,7 @@ from .layers.pooling import TgmmAttentionPool, TgmmStandardise
 from .layers.response import ResponseDecoder
 from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
 from .layers.task_growing import add_task, initialise_texts
-from .layers.task_losses import join_tasks
+from .layers.task_losses import join_outputs
 from .layers.task_output import TgmmOutput
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
@@ -263,7 +263,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         outputs = {name: self.answer(encoded, name, labels.get(name), **extra) for name in names}
         if task is None or isinstance(task, str):
             return outputs[names[0]]
-        return join_tasks(self.config.tasks, outputs)
+        return join_outputs(self.config.tasks, outputs)
 
     def _extra_outputs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Read `output_hidden_states` and `output_attentions` from the call or the configuration, where they are set.

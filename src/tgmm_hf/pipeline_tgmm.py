@@ -26,11 +26,11 @@ A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
 class TgmmCardiacPipeline(Pipeline):
-    """Answers the model's tasks for patients given as `{"labs": ..., "ecg": ..., "echo": ...}`, any key left out.
+    """Answers the model's tasks for patients given as `{"labs": ..., "ecg": ..., "echo": ...}`; every key is optional.
 
     Each modality is given as the processor takes it. `"views"` maps file names of an echo directory to view names.
     `"id"` comes back in the answer. A modality that cannot be used is refused with its reason, and the answer rests on
-    the other modalities. A patient with nothing usable gets no answer.
+    the other modalities.
 
     Args (of a call):
         inputs: one patient, or a list or generator of patients.
@@ -45,6 +45,9 @@ class TgmmCardiacPipeline(Pipeline):
         {day: p}},
         "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
         "refused": [{"item", "reason"}], "notes": [...], "model", "code_revision"}`.
+        A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing usable the keys of the tasks
+        are absent, and `notes` says why. `by` is who named the view. `code_revision` is a commit or a digest of the
+        code.
     """
 
     _load_processor = True

@@ -322,7 +322,7 @@ def test_half_of_the_labs_evidence_lies_in_words() -> None:
 
     def separation() -> float:
         """Squared separation that the labs posterior amounts to: 2 * quantile(AUC)^2 for Gaussian scores."""
-        return 2 * norm.ppf(bayes.auc(table.label, bayes.references(table, "default").posterior["labs"])) ** 2
+        return 2 * norm.ppf(bayes.auc(bayes.references(table, "default").posterior["labs"], table.label)) ** 2
 
     both = separation()
     words = table.cells.copy()
@@ -362,7 +362,7 @@ def test_oracle_retrieval_matches_brute_force() -> None:
 def forest_auc(features: np.ndarray, label: np.ndarray) -> float:
     """Cross-validated AUC of a random forest."""
     forest = RandomForestClassifier(80, min_samples_leaf=5, random_state=0)
-    return bayes.auc(label, cross_val_predict(forest, features, label, cv=5, method="predict_proba")[:, 1])
+    return bayes.auc(cross_val_predict(forest, features, label, cv=5, method="predict_proba")[:, 1], label)
 
 
 def test_metadata_and_nuisance_hold_no_evidence() -> None:
@@ -402,5 +402,5 @@ def test_brightness_holds_no_evidence() -> None:
         label.append(int(table.label[0]))
         features.append([luma.mean(), luma.std(), luma.mean(axis=1).std(), luma.std(axis=1).std()])
     columns, y = np.array(features), np.array(label)
-    singles = [bayes.auc(y, columns[:, k]) for k in range(4)]
+    singles = [bayes.auc(columns[:, k], y) for k in range(4)]
     assert all(abs(single - 0.5) < 0.07 for single in singles[:2]), singles

@@ -246,7 +246,7 @@ def optimum_and_reached(truth: Evidence, measured: Evidence, subset: str, rows: 
     """(stated optimum, AUC of the posterior computed from measurements) on `rows`."""
     rows = rows & truth.usable.all(axis=1)
     pair = (bayes.references(table, SMALL.evidence).posterior[subset][rows] for table in (truth, measured))
-    stated, reached = (bayes.auc(truth.label[rows], posterior) for posterior in pair)
+    stated, reached = (bayes.auc(posterior, truth.label[rows]) for posterior in pair)
     return stated, reached
 
 

@@ -23,7 +23,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training import frozen_features_cache, frozen_features_key
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
-from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator, read_cached
+from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator, fill_and_read_cache
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.train import train
@@ -330,7 +330,7 @@ def test_a_process_that_did_not_train_fills_the_cache_in_the_precision_of_the_ru
         prepared = load_prepared(prepared_dir)
         model, processor = build(run, prepared)
         AcceleratorState._reset_state(reset_partial_state=True)
-        rows, collate = read_cached(run, model, processor, prepared["test"].select(range(2)), "invented")
+        rows, collate = fill_and_read_cache(run, model, processor, prepared["test"].select(range(2)), "invented")
         batches.append(collate([rows[0], rows[1]]))
     AcceleratorState._reset_state(reset_partial_state=True)
     full, half = (batch["ecg_frozen"] for batch in batches)

@@ -72,8 +72,8 @@ def search(
 ) -> None:
     """Try settings of a training and keep the settings with the best validation score. Needs optuna.
 
-    The same command continues a search that was stopped, also with more trials. Writes trials.csv, search.json and
-    best.yaml (a configuration for `tgmm train`) to the plan's output.
+    The same command continues a search that was stopped. You may raise `trials` in the plan before that. Writes
+    trials.csv, search.json and best.yaml (a configuration for `tgmm train`) to the plan's output.
 
     Example: tgmm search configs/search_tiny.yaml
     """

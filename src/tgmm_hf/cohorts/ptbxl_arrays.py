@@ -100,9 +100,10 @@ def _check_lead_order(signal: np.ndarray, item: str) -> None:
         for recording in signal[:50].astype(np.float64):
             weight, *_ = np.linalg.lstsq(recording[:, :2], recording[:, LEADS.index(lead)], rcond=None)
             weights.append(np.sign(weight))
-        if tuple(np.sign(np.sum(weights, axis=0))) != expected:
+        read = tuple(int(sign) for sign in np.sign(np.sum(weights, axis=0)))
+        if read != expected:
             raise TgmmError(
                 item,
-                f"channel {LEADS.index(lead) + 1} does not follow from I and II as {lead} does: reorder the leads to "
-                f"{', '.join(LEADS)}.",
+                f"channel {LEADS.index(lead) + 1} must be {lead}, whose weights of I and II have the signs {expected}, "
+                f"but the signs read are {read}: reorder the leads to {', '.join(LEADS)}.",
             )

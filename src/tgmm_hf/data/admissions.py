@@ -43,13 +43,16 @@ class PreparedAdmission:
 
 @dataclass(frozen=True)
 class AdmissionPreparer:
-    """Turns rows of a cohort table into prepared rows. It is small enough to be sent to worker processes.
+    """Turns rows of a cohort table into prepared rows. Use `prepare(row)`.
+
+    Inputs that cannot be used are listed in `refused` of the result. They raise no error. The object holds settings and
+    no weights, so it can be sent to worker processes.
 
     Attributes:
         feature_extractor: Reads an ECG.
         image_processor: Reads a study.
         root: Directory that relative paths start from.
-        tasks: Name -> kind of the diagnosis and prognosis tasks that the table has columns for.
+        tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
     """
 

@@ -34,7 +34,7 @@ def patient_from_files(
     views: Path | None = None,
     identifier: str | None = None,
 ) -> Patient:
-    """Build one patient from files. Any modality may be left out.
+    """Build one patient from files. Give None for a modality that the patient does not have.
 
     Args:
         labs: JSON file with one lab row, see [`read_labs`].
@@ -42,6 +42,10 @@ def patient_from_files(
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
+
+    Returns:
+        One patient as [`TgmmCardiacPipeline`] takes it. The values of `labs` and `views` are read here. The ECG and the
+        echo are passed on as paths and are not read here.
 
     Raises:
         TgmmError: If `labs` or `views` cannot be understood.

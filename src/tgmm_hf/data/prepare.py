@@ -280,7 +280,7 @@ def _fingerprint(rows: list[CohortRow], table: CohortTable, settings: dict[str, 
 
 
 def _paths(row: CohortRow) -> list[str]:
-    """List the files of an admission; of a WFDB recording header and signal."""
+    """List the files of an admission. A WFDB recording counts as two files: header and signal."""
     return [*(ecg_files(row.ecg_path) if row.ecg_path else []), *row.echo_paths]
 
 

@@ -164,9 +164,10 @@ def answer_batch(
         subsets: Names from `SUBSET_NAMES`.
 
     Returns:
-        Subset -> which admissions have all its modalities, bool (B,); and task -> subset -> output. Subsets that no
-        admission has are left out. A retrieval task has one output, under `FULL`, because the embedding of a modality
-        does not depend on the other modalities.
+        Two dictionaries. The first has an entry for every subset: bool (B,), True for an admission that has all
+        modalities of the subset. The second is task -> subset -> output for all B rows. Use only the rows that are True
+        in the first dictionary. Only the second dictionary has no entry for a subset that no admission has. A retrieval
+        task has one output, under `FULL`, because the embedding of a modality does not depend on the other modalities.
     """
     encoded = model.encode(**inputs)
     members = {subset: tuple(subset.split("+")) for subset in subsets}

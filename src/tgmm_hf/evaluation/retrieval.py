@@ -135,11 +135,18 @@ def evaluate_direction(
 
 @lru_cache(maxsize=16)
 def _chance_interval(negatives: tuple[int, ...], candidates: int | None) -> tuple[float, float]:
-    """Simulate the central 95 % of the mean LRAP if every query's right candidate takes a random rank.
+    """Simulate the central 95 % of the mean LRAP of random rankings.
 
-    The ranks are independent. To pair the embeddings at random would give a narrower range, because each rank of a
-    gallery would be used once. For an encoder whose embeddings are all equal the range would have width zero, and a
-    rounding error would count as better than chance.
+    Each query draws the rank of its right candidate independently. Shuffling the pairs instead would give a range that
+    is too narrow (zero when all embeddings are equal), so rounding errors would look better than chance.
+
+    Args:
+        negatives: For each query, the number of wrong candidates in the whole gallery.
+        candidates: Number of candidates that a query is shown: the right one, and wrong ones drawn at random. None
+            shows the whole gallery.
+
+    Returns:
+        2.5 % and 97.5 % quantile of the mean LRAP over `CHANCE_DRAWS` simulations.
     """
     of_query = np.array(negatives)
     possible, which = np.unique(of_query, return_inverse=True)  # one number if every patient has one admission

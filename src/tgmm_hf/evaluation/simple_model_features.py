@@ -78,7 +78,10 @@ def read_lvef(path: str | Path, rows: Mapping[str, Dataset]) -> dict[str, pd.Dat
     is_csv = path.suffix == ".csv"
     table = pd.read_csv(path, dtype=str, encoding="utf-8-sig") if is_csv else pd.read_parquet(path)
     if missing := [name for name in ("id", "lvef") if name not in table]:
-        raise ValueError(f"{path} has no column {' and no column '.join(missing)}. It has {list(table)[:8]}.")
+        raise ValueError(
+            f"{path} has no column {' and no column '.join(missing)}. Its first columns are {list(table)[:8]}. Rename "
+            "the columns to `id` and `lvef`."
+        )
     table.index = table["id"].astype(str).str.strip()
     if table.index.has_duplicates:
         raise ValueError(

@@ -31,7 +31,8 @@ def validation_rows(
     if "validation" not in rows:
         if validation is not None:
             raise ValueError(
-                f"{validation} has the splits {list(rows)}, no validation split. Prepare one, or name other data."
+                f"{validation} has the splits {list(rows)}, no validation split. Prepare a validation split, or "
+                "name other data with --validation."
             )
         return None, []
     if split == "validation" and prepared_data_hash(source) == prepared_data_hash(data_dir):

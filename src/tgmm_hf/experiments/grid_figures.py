@@ -34,8 +34,15 @@ OPTIMUM = "optimum"
 Entry = dict[str, Any]
 
 
-class Key(NamedTuple):
-    """The place of a figure in the tables. `column` is a subset of modalities, or a direction of retrieval."""
+class FigurePlace(NamedTuple):
+    """Identifies one number of the tables.
+
+    Attributes:
+        row: Name of a row of the plan, which is one model.
+        task: Name of a task.
+        title: Name of a metric as the tables print it, for example "AUC".
+        column: Subset of modalities ("labs+ecg"), or direction of retrieval ("labs->ecg").
+    """
 
     row: str
     task: str
@@ -50,7 +57,7 @@ def read_metrics(runs: Runs) -> dict[str, dict[int, dict[str, Any]]]:
     }
 
 
-def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[Key, Entry]:
+def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[FigurePlace, Entry]:
     """Collect every figure of the tables.
 
     Args:
@@ -60,14 +67,14 @@ def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> d
         Place -> `values` by seed, their `mean`, their standard deviation `sd` (None below two seeds), and the number
         `n` of admissions.
     """
-    figures: dict[Key, Entry] = {}
+    figures: dict[FigurePlace, Entry] = {}
     for row, seeds in metrics.items():
         for seed, of_seed in seeds.items():
             for task, kind, entries in tasks_of(of_seed):
                 for title, figure in TITLES[kind].items():
                     for column, entry in entries.items():
                         new = {"kind": kind, "figure": figure, "n": entry["n"], "values": {}}
-                        figures.setdefault(Key(row, task, title, column), new)["values"][seed] = entry[figure]
+                        figures.setdefault(FigurePlace(row, task, title, column), new)["values"][seed] = entry[figure]
     for entry in figures.values():
         defined = [value for value in entry["values"].values() if value is not None]
         entry["mean"] = statistics.fmean(defined) if defined else None

@@ -7,7 +7,7 @@ from typing import Any
 from tgmm_hf.evaluation.paper_tables import FIGURES, MULTIMODAL, NAMES, PAPER_DIRECTIONS, WITHOUT_ECHO, ticks
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.tables import text_estimate, text_number, text_p
-from tgmm_hf.experiments.grid_figures import Key
+from tgmm_hf.experiments.grid_figures import FigurePlace
 from tgmm_hf.reports.figures import differences_figure, render
 from tgmm_hf.utils.files import whole_file
 
@@ -20,7 +20,7 @@ COMPONENT_MARKS = ["Human", "Learned", "Response", "Linear"]
 
 
 def grid_tables(
-    figures: Mapping[Key, Mapping[str, Any]], components: Mapping[str, Mapping[str, str]]
+    figures: Mapping[FigurePlace, Mapping[str, Any]], components: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Table]:
     """Make the paper's tables 2 to 6 of a grid, with cells "mean ± sd".
 
@@ -65,7 +65,7 @@ def grid_tables(
 
 
 def _tasks(
-    figures: Mapping[Key, Mapping[str, Any]], kinds: Sequence[str], with_echo: bool | None = None
+    figures: Mapping[FigurePlace, Mapping[str, Any]], kinds: Sequence[str], with_echo: bool | None = None
 ) -> list[tuple[str, str]]:
     """List the tasks of some kinds, each with the titles of its figures. `with_echo` selects by its patients."""
     return list(
@@ -79,14 +79,14 @@ def _tasks(
 
 
 def _lines(
-    figures: Mapping[Key, Mapping[str, Any]],
+    figures: Mapping[FigurePlace, Mapping[str, Any]],
     rows: Sequence[str],
     columns: Sequence[str],
     tasks: Sequence[tuple[str, str]],
 ) -> list[list[str]]:
     """Make the lines of a table: task, title, row, and one cell per column."""
     return [
-        [task, title, row, *(_cell(figures.get(Key(row, task, title, column))) for column in columns)]
+        [task, title, row, *(_cell(figures.get(FigurePlace(row, task, title, column))) for column in columns)]
         for task, title in tasks
         for row in rows
     ]

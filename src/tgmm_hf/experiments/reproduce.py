@@ -29,7 +29,7 @@ from tgmm_hf.experiments.grid_tables import grid_tables, row_difference_table, s
 from tgmm_hf.reports.evaluation_report import evaluate_with_report
 from tgmm_hf.training.arguments import parse_arguments
 from tgmm_hf.training.checkpoints import discard
-from tgmm_hf.training.frozen_features_collator import read_cached
+from tgmm_hf.training.frozen_features_collator import fill_and_read_cache
 from tgmm_hf.training.train import train
 from tgmm_hf.utils.child_process import end_with_parent, run_child
 from tgmm_hf.utils.digests import file_digest
@@ -138,7 +138,7 @@ def run_one(spec_file: Path) -> None:
         validation=None if spec["test"] == run.data.directory else run.data.directory,
         bootstrap=spec["bootstrap"],
         progress=False,
-        read=None if run.data.cache is None else partial(read_cached, run),
+        read=None if run.data.cache is None else partial(fill_and_read_cache, run),
     )
 
 

@@ -1,4 +1,4 @@
-"""The second and third part of TGMM: fusion tokens -> slots under a task's text -> answer and loss."""
+"""The part of TGMM after the encoders: fusion tokens -> slots, selected by a task's text -> answer and loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +19,8 @@ from .task_output import TgmmOutput
 class AnswersTasks(nn.Module):
     """Mixin of a model that answers tasks for encoded patients.
 
-    The class that uses it holds `config` and `fusion`, and `guidance`, `response`, `embedding` where the configuration
-    asks for them. It offers `encode` and `get_input_embeddings`.
+    The model class has the attributes `config` and `fusion`, and `guidance`, `response` and `embedding` where the
+    configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
     """
 
     def answer(
@@ -31,10 +31,21 @@ class AnswersTasks(nn.Module):
         output_hidden_states: Any = None,
         output_attentions: Any = None,
     ) -> TgmmOutput:
-        """Answer one task for encoded patients; with the loss if `labels` are given.
+        """Answer one task for encoded patients.
 
-        In training every patient is answered for `config.training_subsets` times, each time with other modalities
-        hidden, so that the outputs have that many times the rows.
+        In training mode each patient is answered `config.training_subsets` times, each time with other modalities
+        hidden. The outputs then have that many rows for each patient. For a retrieval task nothing is repeated.
+
+        Args:
+            encoded: the result of `encode`, B patients.
+            task: name of the task.
+            labels: the task's labels as the collator gives them: `label` (B,), or `time` and `event` (B,), and
+                optionally `mask` (B,), True where the patient has a label. With labels the output has a loss.
+            output_hidden_states: if true, the output has the `hidden_states` of the guidance.
+            output_attentions: if true, the output has the `attentions` of the guidance.
+
+        Raises:
+            ValueError: if the model has no such task.
         """
         settings = self._settings_of(task)
         if settings["kind"] == "retrieval":
@@ -74,7 +85,9 @@ class AnswersTasks(nn.Module):
         tasks: Sequence[str],
         subsets: Sequence[tuple[str, ...]] = SUBSETS,
     ) -> dict[str, dict[tuple[str, ...], TgmmOutput]]:
-        """Answer several tasks as if the patients had only the modalities of each subset; encode once.
+        """Answer several tasks as if the patients had only the modalities of each subset.
+
+        The patients are encoded once.
 
         Args:
             inputs: the inputs of `forward`, or the result of `encode`.
@@ -94,7 +107,11 @@ class AnswersTasks(nn.Module):
         return answers
 
     def slots(self, encoded: TgmmEncoded, task: str) -> tuple[FusionOutput, GuidedOutput]:
-        """Fuse the patients' tokens into slots and let the task's text select from them."""
+        """Fuse the patients' tokens into slots and let the text of a task select from the slots.
+
+        Returns:
+            the slots before the guidance, and after it. With `config.guidance` "none" both hold the same slots.
+        """
         ids = torch.tensor(self._settings_of(task)["question_ids"], device=encoded.present["labs"].device)
         question = self.get_input_embeddings()(ids).to(ids.device)  # (tokens, text width)
         if self.config.fusion == "textif":
@@ -106,7 +123,10 @@ class AnswersTasks(nn.Module):
         return fused, self.guidance(fused, task, question)
 
     def _embed(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None) -> TgmmOutput:
-        """Embed each modality: answer with that modality alone under the retrieval text, pool the slots (ours)."""
+        """Embed each modality alone (ours): its slots under the text of a retrieval task, pooled and L2-normalised.
+
+        The embedding of a modality that a patient lacks is zero. With `labels` the output has a loss.
+        """
         embeds = {}
         for name in MODALITIES:
             _, guided = self.slots(encoded.keep((name,)), task)
@@ -124,7 +144,7 @@ class AnswersTasks(nn.Module):
         return output
 
     def _settings_of(self, task: str) -> Mapping[str, Any]:
-        """Look up a task, or refuse an unknown name."""
+        """Return the settings of a task. Raise a ValueError if the model has no such task."""
         if task not in self.config.tasks:
             raise ValueError(f"Unknown task {task!r}; this model has {sorted(self.config.tasks)}.")
         return self.config.tasks[task]

@@ -11,7 +11,13 @@ from .feed_forward import Mlp
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Compute the softmax over the last axis in float32. Where every key is masked all weights are zero, not NaN."""
+    """Compute the softmax of `scores` (..., K) over the last axis in float32; the result has the dtype of `scores`.
+
+    Args:
+        scores: (..., K).
+        mask: bool, broadcastable to `scores`, False for a key that gets the weight 0. If all keys of a row are masked,
+            all its weights are 0 and not NaN. None masks nothing.
+    """
     if mask is None:
         return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1, dtype=torch.float32)
@@ -24,8 +30,8 @@ class TgmmAttention(nn.Module):
     Args:
         width: d of queries and memory.
         heads: number of heads.
-        constants: add a bias to values and output. Where a standardisation follows, these biases have no gradient but
-            rounding errors, which Adam would follow at its full rate.
+        constants: whether values and output have a bias. Use False if a standardisation follows: it removes the biases
+            again, so that their gradients are rounding errors, which Adam would follow at its full rate.
     """
 
     def __init__(self, width: int, heads: int, constants: bool = True):
@@ -58,10 +64,15 @@ class TgmmAttention(nn.Module):
 
 
 class TgmmProjection(nn.Module):
-    """W_Q, W_K, W_V of eq. (1), shared by all modalities, then P(.) of eq. (3) into the wider space d_p.
+    """Query, key and value of attention with one head, shared by all modalities: d -> d_p, and back to d.
 
-    The query goes into that space too, and an output projection returns to d. Both are ours, because the shapes would
-    not fit otherwise.
+    First come W_Q, W_K, W_V of eq. (1), from d to d. P(.) of eq. (3) then projects to the wider space d_p. The paper
+    projects key and value only. We project the query too, and add an output projection from d_p to d, because the
+    shapes would not fit otherwise.
+
+    Args:
+        width: d.
+        projected_width: d_p.
     """
 
     def __init__(self, width: int, projected_width: int):
@@ -85,14 +96,29 @@ class TgmmProjection(nn.Module):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute eq. (2), softmax(Q K^T / sqrt(d_p)) V, at width d, and the weights of its one head (B, 1, Q, K)."""
+        """Compute eq. (2), softmax(Q K^T / sqrt(d_p)) V, and project the result back to d.
+
+        Args:
+            query: (B, Q, d_p).
+            key: (B, K, d_p).
+            value: (B, K, d_p).
+            mask: bool, broadcastable to (B, 1, Q, K); True where a query may look.
+
+        Returns:
+            the result (B, Q, d), and the attention weights of the one head (B, 1, Q, K).
+        """
         scores = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5)[:, None]
         weights = masked_softmax(scores, mask)
         return self.output((weights @ value[:, None])[:, 0]), weights
 
 
 class TgmmBlock(nn.Module):
-    """Pre-norm transformer block of the task-text encoder and, with cross-attention to a memory, of the decoder."""
+    """Pre-norm transformer block. Its three parts are called one by one.
+
+    Args:
+        config: gives width, heads and the epsilon of the norms.
+        cross_attention: whether the block has `attend_memory`. The decoder has it, the encoder of task texts has not.
+    """
 
     def __init__(self, config: TgmmConfig, cross_attention: bool):
         super().__init__()
@@ -106,14 +132,18 @@ class TgmmBlock(nn.Module):
         self.mlp = Mlp(width, 4 * width)
 
     def attend_self(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Add self-attention to the hidden states (B, Q, d)."""
+        """Add self-attention to the hidden states (B, Q, d). `mask` is that of [`TgmmAttention`]."""
         normed = self.self_norm(hidden_states)
         return hidden_states + self.self_attention(normed, normed, mask)[0]
 
     def attend_memory(
         self, hidden_states: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add attention to a memory (B, K, d) to the hidden states (B, Q, d); return the weights too."""
+        """Let the hidden states (B, Q, d) read a memory (B, K, d). `mask` is that of [`TgmmAttention`].
+
+        Returns:
+            the hidden states plus what they read (B, Q, d), and the weights (B, heads, Q, K).
+        """
         attended, weights = self.cross_attention(self.cross_norm(hidden_states), memory, mask)
         return hidden_states + attended, weights
 

@@ -1,4 +1,4 @@
-"""Sums and gathered batches over processes, with gradients."""
+"""Sums and gathered batches over the processes of a distributed training, with gradients."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def several_processes() -> bool:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Sum of values, and of gradients, over all processes."""
+    """Sum over all processes: of the values in the forward pass, of the gradients in the backward pass."""
 
     @staticmethod
     def forward(_: Any, tensor: torch.Tensor) -> torch.Tensor:
@@ -31,10 +31,13 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gather_batch(tensor: torch.Tensor) -> torch.Tensor:
-    """Gather the rows of all processes, with gradients, because risk sets and InfoNCE negatives need all patients.
+    """Join the rows of all processes, with gradients, because some losses compare each patient with all other ones.
 
-    Without an initialised process group this is `tensor` itself. Every process must hold the same number of rows, as
-    Accelerate's data loaders do by default (`even_batches`).
+    Args:
+        tensor: (n, ...), with the same n in every process. Accelerate's data loaders ensure this (`even_batches`).
+
+    Returns:
+        (n * processes, ...), the same in every process; `tensor` itself if there is one process.
     """
     if not several_processes():
         return tensor

@@ -10,14 +10,15 @@ from ..utils.names import MODALITIES
 
 @dataclass
 class TgmmEncoded:
-    """Fusion tokens of a batch of patients. Every task starts from them.
+    """Fusion tokens of a batch of B patients, N tokens of width d for each modality. Every task starts from them.
 
     Attributes:
-        tokens: modality -> (B, N, d); zeros for a patient without the modality.
+        tokens: modality -> (B, N, d). After `encode` they are zeros for a patient without the modality. Where `present`
+            is False their values do not count.
         present: modality -> (B,) bool, True for a patient with the modality.
-        hidden_states: modality -> hidden states of its encoder, one tensor a layer, if they were asked for. Their rows
-            are the patients (echo: the clips) that have the modality.
-        attentions: modality -> attentions of its encoder, in the same form.
+        hidden_states: modality -> hidden states of its encoder, one tensor a layer; {} if nobody asked for them. The
+            rows of a tensor are the patients (echo: the clips) that have the modality.
+        attentions: modality -> attentions of its encoder, in the form of `hidden_states`.
     """
 
     tokens: dict[str, torch.Tensor]
@@ -26,7 +27,7 @@ class TgmmEncoded:
     attentions: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
     def keep(self, modalities: Sequence[str]) -> "TgmmEncoded":
-        """Make every modality absent that is not in `modalities`.
+        """Return a copy in which every modality is absent that is not in `modalities`. The tokens are shared.
 
         Raises:
             ValueError: on an unknown modality.
@@ -37,11 +38,14 @@ class TgmmEncoded:
         return replace(self, present=present)
 
     def has_all(self, modalities: Sequence[str]) -> torch.Tensor:
-        """Tell which patients have all of these modalities: (B,) bool."""
+        """Return (B,) bool, True for a patient who has all of `modalities`."""
         return torch.stack([self.present[name] for name in modalities]).all(0)
 
     def repeat(self, times: int) -> "TgmmEncoded":
-        """Repeat the batch, one whole copy after another."""
+        """Return `times` copies of the batch, one whole copy after another: B * `times` rows.
+
+        Hidden states and attentions of the encoders are not copied.
+        """
         return TgmmEncoded(
             {name: tokens.repeat(times, 1, 1) for name, tokens in self.tokens.items()},
             {name: mask.repeat(times) for name, mask in self.present.items()},
@@ -49,7 +53,15 @@ class TgmmEncoded:
 
 
 def hide_modalities(encoded: TgmmEncoded, probability: float) -> TgmmEncoded:
-    """Hide each present modality of each patient with this probability. One present modality always stays."""
+    """Hide modalities of patients at random, for training.
+
+    Args:
+        encoded: the patients. They are not changed.
+        probability: chance of each present modality of each patient to be hidden. One present modality always stays.
+
+    Returns:
+        the patients, with `present` False for the hidden modalities.
+    """
     present = torch.stack([encoded.present[name] for name in MODALITIES], dim=1)
     draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
     kept = present & ((draw >= probability) | (draw == draw.max(1, keepdim=True).values))
@@ -61,7 +73,17 @@ def training_copies(
 ) -> tuple[TgmmEncoded, dict[str, torch.Tensor] | None]:
     """Repeat a training batch and its labels, each copy with other modalities hidden.
 
-    Fusion costs little beside the encoders. With one copy a weaker modality would hardly ever be asked alone.
+    The reason is that fusion costs little beside the encoders, and that with one copy the model would hardly ever have
+    to answer from one modality alone.
+
+    Args:
+        encoded: B patients.
+        labels: name -> (B,), or None.
+        copies: number of copies.
+        probability: chance of a modality to be hidden, see [`hide_modalities`].
+
+    Returns:
+        the patients, B * `copies` rows, one whole copy after another; and the labels in the same order, or None.
     """
     if labels is not None:
         labels = {name: values.repeat(copies) for name, values in labels.items()}

@@ -6,7 +6,14 @@ from transformers.activations import ACT2FN
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation between them."""
+    """Two linear layers with an activation between them.
+
+    Args:
+        width: width of input and output.
+        inner_width: width between the layers.
+        activation: name of the activation in transformers, for example "gelu".
+        dropout: probability of dropout after each of the two layers.
+    """
 
     def __init__(self, width: int, inner_width: int, activation: str = "gelu", dropout: float = 0.0):
         super().__init__()
@@ -22,12 +29,14 @@ class Mlp(nn.Module):
 
 
 def drop_path(hidden_states: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
-    """Drop the branch of whole samples in training: stochastic depth (Huang et al. 2016), DP(.; p_drop) of eq. (9).
+    """Set whole samples to zero at random in training: stochastic depth (Huang et al. 2016), DP(.; p_drop) of eq. (9).
+
+    A caller adds the result to a residual, so that a dropped sample keeps its residual only.
 
     Args:
         hidden_states: (B, ...).
-        probability: chance of a sample to lose the branch. The other samples are scaled up by 1 / (1 - probability).
-        training: without it nothing is dropped.
+        probability: chance of a sample to become zero. The other samples are multiplied by 1 / (1 - probability).
+        training: False returns `hidden_states` unchanged.
     """
     if not training or probability == 0.0:
         return hidden_states

@@ -19,11 +19,13 @@ class FusionOutput:
     """Slots of a batch. A rival fusion has one slot instead of seven, no gates and no lambdas.
 
     Attributes:
-        slots: (B, 7, N, d) of eq. (8).
+        slots: (B, 7, N, d), eq. (8), in the order of `SLOTS`. Slots that a patient lacks are zero.
         slot_mask: (B, 7) bool, True for a slot whose modalities the patient has.
-        gates: subset -> modality -> (B,), mean of G_i(S).
-        lambdas: subset -> name -> (B,), means of eq. (4)-(5).
-        alignment: (B,) CMTA's loss of each patient.
+        gates: subset ("labs+ecg") -> modality -> (B,), mean over tokens and features of the gate G_i(S) of eq. (6).
+            A gate in [0, 1] says how much the modality's answer counts in the slot of the subset.
+        lambdas: subset -> name -> (B,), mean over tokens and features of the mixing weights of eq. (4)-(5). The names
+            are "key_1", "key_2", "value_1", "value_2".
+        alignment: (B,) alignment loss of each patient; None for every fusion but CMTA.
     """
 
     slots: torch.Tensor
@@ -39,10 +41,11 @@ def mix(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]
     The third weight of three, 1 - lambda_1 - lambda_2, can be negative, as in the paper.
 
     Args:
-        parts: tensors of one shape, in the order t, s, m.
+        parts: one to three tensors of one shape, in the order t, s, m of the paper (labs, ECG, echo).
 
     Returns:
-        the mixture, and its lambdas: [] | [lambda_2] | [lambda_1, lambda_2].
+        the mixture, and the mixing weights, each of the shape of a part: [] for one part, [lambda_2] for two parts,
+        [lambda_1, lambda_2] for three parts.
     """
     if len(parts) == 1:
         return parts[0], []
@@ -69,8 +72,8 @@ class MedFlexFusion(nn.Module):
         """Fuse tokens into slots.
 
         Args:
-            tokens: modality -> (B, N, d).
-            present: modality -> (B,) bool.
+            tokens: modality -> (B, N, d). All three modalities need an entry.
+            present: modality -> (B,) bool, True for a patient with the modality.
         """
         # The values of an absent modality must not matter, not even if they are NaN.
         tokens = {name: tokens[name].masked_fill(~present[name][:, None, None], 0.0) for name in MODALITIES}
@@ -93,7 +96,16 @@ class MedFlexFusion(nn.Module):
         tokens: Mapping[str, torch.Tensor],
         projected: Mapping[str, tuple[torch.Tensor, ...]],
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Compute Z_S of eq. (7) for one subset: (B, N, d), its gates and its lambdas."""
+        """Compute the slot of one subset, Z_S of eq. (7).
+
+        Args:
+            subset: two or three modalities.
+            tokens: modality -> (B, N, d).
+            projected: modality -> query, key and value, each (B, N, d_p).
+
+        Returns:
+            Z_S (B, N, d); modality -> mean gate (B,); name -> mean lambda (B,).
+        """
         key, key_lambdas = mix([projected[name][1] for name in subset])
         value, value_lambdas = mix([projected[name][2] for name in subset])
         shared, gates = torch.zeros_like(tokens[subset[0]]), {}
@@ -114,7 +126,11 @@ class MedFlexFusion(nn.Module):
 def _gate_input(
     subset: tuple[str, ...], name: str, tokens: Mapping[str, torch.Tensor], local: torch.Tensor
 ) -> list[torch.Tensor]:
-    """List what eq. (6) concatenates: the members in the order t, s, m; Z_i,local before the third, or last."""
+    """List the tensors (B, N, d) that eq. (6) concatenates as the input of a gate.
+
+    These are the tokens of the modalities of `subset`, and `local`, which is Z_i,local, the answer of modality `name`.
+    `local` is third of four tensors, or last of three.
+    """
     members = [tokens[member] for member in subset]
     if len(subset) == 3:
         return [*members[:2], local, members[2]]

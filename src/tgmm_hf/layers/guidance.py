@@ -16,15 +16,16 @@ from .fusion import FusionOutput, mix
 
 @dataclass
 class GuidedOutput:
-    """Slots under a task's text.
+    """Slots after the guidance: a task's text has selected from them.
 
     Attributes:
-        slots: (B, 7, N, d).
-        slot_mask: (B, 7) bool.
-        text: (S, d) the encoded text; None without guidance.
+        slots: (B, 7, N, d) in the order of `SLOTS`; zeros for a slot that the patient lacks.
+        slot_mask: (B, 7) bool, True for a slot that the patient has.
+        text: (S, d) the encoded text of the task; None without guidance.
         slot_attentions: (B, 7, 7) attention between slots; None without guidance.
-        hidden_states: the slots' tokens (B, 7 N, d) before and after guidance.
-        attentions: the weights among these tokens, one tensor (B, 1, 7 N, 7 N).
+        hidden_states: two tensors (B, 7 N, d): the tokens of the slots before and after the guidance. Without guidance
+            there is only the first.
+        attentions: one tensor (B, 1, 7 N, 7 N): the attention among the tokens of the slots. () without guidance.
     """
 
     slots: torch.Tensor
@@ -36,20 +37,26 @@ class GuidedOutput:
 
 
 class TgmmLearnedContents(nn.ParameterDict):
-    """C_l of every task that has learned content: (number of learned tokens, text width).
+    """Learned tokens of each task: task -> C_l (number of learned tokens, text width).
 
-    It is called and not indexed, because accelerate brings offloaded weights only around a call.
+    A task with `num_learnable_tokens` 0 has no entry. Call the object with the name of a task and do not index it,
+    because accelerate loads offloaded weights only for a call.
     """
 
     __call__ = nn.Module.__call__  # ParameterDict forbids it
 
     def forward(self, task: str) -> torch.Tensor:
-        """Return the learned content of a task."""
+        """Return the learned tokens of `task`, (number of learned tokens, text width)."""
         return self[task]
 
 
 class TextualGuidance(nn.Module):
-    """The task's text, half human and half learned, selects what matters in the slots: eq. (9)."""
+    """Guidance: the text of a task, a question and learned tokens, selects what matters in the slots, eq. (9).
+
+    Args:
+        config: gives the sizes, and the tasks with their numbers of learned tokens.
+        text_width: width of the text encoder's word embeddings.
+    """
 
     def __init__(self, config: TgmmConfig, text_width: int):
         super().__init__()
@@ -72,14 +79,20 @@ class TextualGuidance(nn.Module):
         )
 
     def encode_text(self, task: str, question: torch.Tensor) -> torch.Tensor:
-        """Encode a task's text with one transformer layer: Z_C (S, d) of C_h inserted into C_l.
+        """Encode the text of a task with one transformer layer.
+
+        The question's embeddings (C_h) are inserted into the task's learned tokens (C_l) at the task's setting
+        `insert_position`. A task without learned tokens uses the question alone.
 
         Args:
             task: name of the task.
             question: C_h, the word embeddings of the task's question (tokens, text width).
 
+        Returns:
+            Z_C (S, d). S is the number of all tokens, of the question and the learned ones.
+
         Raises:
-            ValueError: if the text is longer than the model's positions.
+            ValueError: if S is larger than `config.max_guidance_tokens`.
         """
         question = question.to(self.positions.dtype)  # the text encoder may be held in half precision
         if task in self.learned:
@@ -97,7 +110,7 @@ class TextualGuidance(nn.Module):
         """Let the text of a task select from the slots.
 
         Args:
-            fused: the slots.
+            fused: the slots of B patients.
             task: name of the task.
             question: word embeddings of the task's question (tokens, text width).
         """
@@ -125,7 +138,16 @@ class TextualGuidance(nn.Module):
 
 
 def slot_map(weights: torch.Tensor, slot_mask: torch.Tensor) -> torch.Tensor:
-    """Sum attention among slot tokens (B, 7 N, 7 N) up to slots (B, 7, 7): mean over queries, sum over keys."""
+    """Reduce attention among the tokens of slots to attention among slots.
+
+    Args:
+        weights: (B, 7 N, 7 N), query tokens x key tokens.
+        slot_mask: (B, 7) bool.
+
+    Returns:
+        (B, 7, 7): the mean over the N query tokens of a slot of the sum over the N key tokens of a slot. The rows of a
+        slot that the patient lacks are zero. Every other row sums to 1.
+    """
     num_slots = slot_mask.shape[1]
     by_slot = weights.unflatten(2, (num_slots, -1)).sum(-1).unflatten(1, (num_slots, -1)).mean(2)
     return by_slot * slot_mask[:, :, None]

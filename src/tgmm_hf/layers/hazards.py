@@ -1,9 +1,10 @@
 """From a risk score to the probability of the event by a given day, with the stored baseline hazards of a task.
 
 Two causes compete: the event (incident heart failure), and death before the event. Each has a proportional
-cause-specific hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. `tgmm train` fits
-the baseline hazards (evaluation/baseline_hazards.py) and stores them in
-``config.tasks[name]["baseline_hazards"]``, one for each subset.
+cause-specific hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))``. Here ``r`` is the risk score of the
+patient, ``c`` the mean score of the patients that the hazards were fitted on, ``dH1`` and ``dH2`` the baseline hazards
+of event and death, ``b1`` and ``b2`` their slopes. `tgmm train` fits the baseline hazards
+(evaluation/baseline_hazards.py) and stores them in ``config.tasks[name]["baseline_hazards"]``, one for each subset.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +20,17 @@ _LARGEST_EXPONENT = 700.0
 def cumulative_incidence(risk: ArrayLike, hazard: Mapping[str, Any], days: Sequence[float] | NDArray) -> NDArray:
     """Compute the probability that the event has happened by each day, with death as a competing cause.
 
-    Between two stored days both hazards are taken as constant in proportion, so that with the increments
-    ``a = dH1 exp(b1 (r - c))`` and ``b = dH2 exp(b2 (r - c))`` a patient free of both at the start of the step has the
-    event in it with probability ``a / (a + b) * (1 - exp(-(a + b)))``. Event, death and neither then add up to one for
-    every score, however extreme; with no deaths the result is Breslow's ``1 - exp(-H1(t) exp(b1 (r - c)))`` exactly.
+    A step is the time between two stored days. In one step the hazards of event and death grow by
+    ``a = dH1 exp(b1 (r - c))`` and ``b = dH2 exp(b2 (r - c))``, and their ratio is taken as constant. A patient who had
+    neither event nor death before the step has the event in the step with probability
+    ``a / (a + b) * (1 - exp(-(a + b)))``. The probabilities of event, death and neither then add up to one for every
+    score. Without deaths the result is Breslow's ``1 - exp(-H1(t) exp(b1 (r - c)))``.
 
     Args:
         risk: risk scores of shape (B,), or one number.
         hazard: baseline hazard, a mapping with ``days`` (T,), ``event_cumulative_hazard`` (T,),
-            ``death_cumulative_hazard`` (T,), ``event_slope``, ``death_slope`` and optionally ``risk_center`` (the score
-            ``c`` at which the hazards are given, 0 if absent).
+            ``death_cumulative_hazard`` (T,), ``event_slope`` (b1), ``death_slope`` (b2) and optionally ``risk_center``
+            (the score ``c`` at which the hazards are given, 0 if absent).
         days: days after the index date, shape (D,).
 
     Returns:
@@ -66,7 +68,11 @@ def cumulative_incidence(risk: ArrayLike, hazard: Mapping[str, Any], days: Seque
 
 
 def _increments(hazard: Mapping[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
-    """The stored days (T,) and the two hazards' increments (T,), checked."""
+    """Return the stored days (T,) and the increments of the hazards of event and death, each (T,).
+
+    Raises:
+        ValueError: if the stored arrays do not fit together, or a cumulative hazard falls or is not finite.
+    """
     grid = np.asarray(hazard["days"], dtype=np.float64)
     if grid.ndim != 1 or len(grid) == 0 or (np.diff(grid) <= 0).any():
         raise ValueError(f"hazard['days'] must be a rising list of at least one day, got {grid.tolist()[:5]} ...")
@@ -87,7 +93,10 @@ def _increments(hazard: Mapping[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def _scaled(steps: NDArray, exponent: NDArray) -> NDArray:
-    """``steps (T,) * exp(exponent (B, 1))`` -> (B, T), added in logarithms so that neither factor overflows alone."""
+    """Compute ``steps * exp(exponent)``, shape (B, T), from steps (T,) and exponent (B, 1).
+
+    The logarithms are added, because each factor alone could overflow.
+    """
     with np.errstate(divide="ignore"):
         log_steps = np.log(steps)[None, :]
     return np.exp(np.minimum(log_steps + exponent, _LARGEST_EXPONENT))

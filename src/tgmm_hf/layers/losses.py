@@ -23,15 +23,18 @@ def _zero(like: torch.Tensor) -> torch.Tensor:
 
 
 def _weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Average `values` (B,) under non-negative `weights` (B,). Rows of weight 0 may hold anything."""
+    """Average `values` (B,) under non-negative `weights` (B,). The result is 0 if all weights are 0.
+
+    The value of a row of weight 0 does not matter, not even if it is NaN.
+    """
     values = torch.where(weights > 0, values, torch.zeros_like(values))
     return (values * weights).sum() / weights.sum().clamp(min=1e-8)
 
 
 def log1mexp(log_p: torch.Tensor) -> torch.Tensor:
-    """Compute log(1 - exp(log_p)) for log_p <= 0 without cancellation (Maechler 2012).
+    """Compute log(1 - exp(log_p)) for log_p <= 0, element by element, without cancellation (Maechler 2012).
 
-    The result is -inf at log_p = 0, so callers clamp first.
+    The result is -inf at log_p = 0. Clamp `log_p` below 0 before the call.
     """
     near_zero = log_p > -0.6931471805599453
     # Each branch gets an argument that is safe for it, so that the branch not taken sends no NaN gradient back.
@@ -58,7 +61,13 @@ def language_model_loss(
 
 
 def multiple_choice_loss(logits: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Compute L_mc of eq. (10)-(11): cross-entropy over the softmax of the log-likelihoods `logits` (B, C)."""
+    """Compute L_mc of eq. (10)-(11): cross-entropy over the softmax of the candidates' log-likelihoods.
+
+    Args:
+        logits: (B, C) log-likelihood of each candidate.
+        label: (B,) index of the right candidate. Rows of weight 0 may hold any valid index.
+        weight: (B,) non-negative row weights.
+    """
     return _weighted_mean(nn.functional.cross_entropy(_float(logits), label, reduction="none"), weight)
 
 
@@ -67,8 +76,14 @@ def unlikelihood_loss(
 ) -> torch.Tensor:
     """Compute L_unlikely of eq. (12): -1/(C-1) sum over wrong j of log(1 - exp(y_j) + eps).
 
-    It is written as log1mexp of y_j clamped to at most log(1 - eps). This equals eq. (12) up to eps and is finite at
-    y_j = 0.
+    y_j is the log-likelihood of candidate j and C the number of candidates. The code computes log(1 - exp(y_j)) with
+    y_j clamped to at most -eps. This equals eq. (12) up to eps and is finite at y_j = 0.
+
+    Args:
+        logits: (B, C) log-likelihoods y, at most 0.
+        label: (B,) index of the right candidate. Rows of weight 0 may hold any valid index.
+        weight: (B,) non-negative row weights.
+        eps: distance that y_j keeps from 0.
     """
     num_candidates = logits.shape[1]
     wrong = nn.functional.one_hot(label, num_candidates) == 0
@@ -99,7 +114,13 @@ def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> tor
 def margin_ranking_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor, margin: float) -> torch.Tensor:
     """Compute L_m of eq. (15): mean of max(0, margin - (y_i - y_j)) over pairs with t_i < t_j and event i.
 
-    The sign is not that of the paper, because eq. (15) as printed rewards violations.
+    The sign is not that of the paper, because eq. (15) as printed rewards pairs in the wrong order.
+
+    Args:
+        risk: (B,) risk scores y; higher means an earlier event.
+        time: (B,) days.
+        event: (B,) bool, True where the event was seen.
+        margin: distance by which the earlier event must have the higher score.
     """
     earlier = (time[:, None] < time[None, :]) & event.bool()[:, None]
     if not bool(earlier.any()):
@@ -133,13 +154,13 @@ def survival_losses(
     margin: float,
     copies: int,
 ) -> dict[str, torch.Tensor]:
-    """Compute eq. (14) and (15) over the patients of all processes: "cox" and "margin".
+    """Compute the losses "cox" (eq. 14) and "margin" (eq. 15) over the patients of all processes.
 
     Args:
         risk: (B,), higher means earlier.
         time: (B,) days.
-        event: (B,), 1 for the event.
-        labelled: (B,) bool.
+        event: (B,), 0 censored, 1 event, 2 competing death, which counts as censored.
+        labelled: (B,) bool, False for a row that is not used.
         margin: margin of eq. (15).
         copies: number of copies of one batch among the rows, one after another. Each copy is a risk set of its own, so
             that no patient is compared with himself.
@@ -159,7 +180,10 @@ def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tenso
         first: (B, D) L2-normalised embeddings of the patients in one modality.
         second: (B, D) L2-normalised embeddings of the same patients in the other modality.
         paired: (B,) bool, True if a patient has both. The other patients are neither positives nor negatives.
-        temperature: tau.
+        temperature: tau, by which the similarities are divided.
+
+    Returns:
+        mean cross-entropy of both directions; 0 with fewer than two pairs.
     """
     if int(paired.sum()) < 2:
         return _zero(first) + _zero(second)

@@ -11,17 +11,20 @@ from .distributed import several_processes, sum_over_processes
 class TgmmStandardise(nn.Module):
     """Standardise each feature by its running mean and standard deviation over the training patients (ours).
 
-    By far the larger part of an encoder's output is the same for every patient, above all with random weights. It would
-    drown the part that differs between patients.
+    The reason: most of an encoder's output is the same for every patient, above all with random weights. This part
+    would hide the part that differs between patients.
 
-    Unlike batch normalisation, training uses the running statistics too. The batch updates them before they are used,
-    because a batch may hold one patient.
+    Evaluation and training both use the running statistics, unlike batch normalisation. In training mode each call
+    first updates the buffers `mean`, `variance` and `steps` in place. One patient is enough for a batch.
 
-    The gradient leaves out the part that moves a feature of all patients of the batch alike. The running mean would
-    remove such a move again some twenty steps later. An optimiser that is asked for the move would then go on for ever,
-    and the chase of the mean would count as spread. Batch renormalisation (Ioffe 2017, arXiv:1702.03275) has the
-    gradient of batch normalisation for the same reason; here it is the gradient of its mean. A patient that is alone in
-    a step keeps the whole gradient.
+    The gradient with respect to the batch mean is dropped: a change that moves a feature of all patients alike gets no
+    gradient. The running mean would remove such a change within about twenty steps, so an optimiser would repeat the
+    change for ever, and the variance would grow. Batch renormalisation (Ioffe 2017, arXiv:1702.03275) has the full
+    gradient of batch normalisation for the same reason. If a step has one patient, the whole gradient is kept.
+
+    Args:
+        shape: shape of one patient's features, without the batch axis.
+        eps: added to the variance.
     """
 
     MOMENTUM = 0.05
@@ -36,7 +39,7 @@ class TgmmStandardise(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.float32))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Standardise (B, *shape)."""
+        """Standardise features (B, *shape); the result has the same shape and dtype."""
         # In float32 whatever the dtype of the model, because the mean is much larger than the difference of patients.
         values = features.float()
         if self.training:
@@ -45,12 +48,12 @@ class TgmmStandardise(nn.Module):
         return ((values - self.mean.float()) / deviation).to(features.dtype)
 
     def _update(self, values: torch.Tensor) -> torch.Tensor:
-        """Update the running statistics with this batch.
+        """Update the running statistics with `values` (B, *shape), in place.
 
         The patients of all processes count, so that every process keeps the same statistics and gradients.
 
         Returns:
-            the same values, with a gradient whose sum over the batch is zero.
+            the same values. If there are several patients, their gradient sums to zero over the batch.
         """
         number = sum_over_processes(torch.tensor(float(len(values)), device=values.device))
         if number == 0:
@@ -75,9 +78,13 @@ class TgmmStandardise(nn.Module):
 
 
 class TgmmAttentionPool(nn.Module):
-    """N learned queries read an encoder's tokens. Each adds its result to the encoder's own summary vector (ours).
+    """Pooling (ours): N learned queries read an encoder's tokens, and each result is added to the encoder's summary.
 
-    With N = 1 the summary alone is used as it is, because the paper has one vector a modality.
+    With N = 1 nothing is read. The one fusion token is the summary, because the paper has one vector for each modality.
+
+    Args:
+        config: gives N (`num_fusion_tokens`), the width d, the heads and the dropout.
+        encoder_width: width D of the encoder's tokens and summary.
     """
 
     def __init__(self, config: TgmmConfig, encoder_width: int):
@@ -96,7 +103,16 @@ class TgmmAttentionPool(nn.Module):
         self.dropout = nn.Dropout(config.feature_dropout)
 
     def forward(self, summary: torch.Tensor, tokens: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
-        """Pool summary (B, D) and tokens (B, L, D) with token_mask (B, L) to (B, N, d)."""
+        """Pool the output of an encoder to fusion tokens.
+
+        Args:
+            summary: (B, D) one vector for each patient.
+            tokens: (B, L, D).
+            token_mask: (B, L) bool, True for a token that may be read.
+
+        Returns:
+            (B, N, d).
+        """
         summary = self.project(summary)[:, None]
         if self.num_tokens == 1:
             return self.dropout(summary)

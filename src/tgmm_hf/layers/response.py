@@ -19,11 +19,11 @@ class CandidateScores:
     """Scores of a task's candidate answers.
 
     Attributes:
-        logits: (B, C) log-likelihood of each candidate.
+        logits: (B, C) log-likelihood of each candidate, divided by its number of tokens if `config.length_normalised`.
         token_log_probs: (B, C, L) log-likelihood of each token of each candidate.
         token_mask: (C, L) True on a candidate's tokens, end token included.
-        slot_attention: (B, C, slots) attention of each candidate to the slots; None for a linear response.
-        generated: whether a decoder read the candidates token by token.
+        slot_attention: (B, C, slots) share of the decoder's attention that each slot gets; None for a linear response.
+        generated: True if a decoder scored the candidates token by token, False for a linear response.
     """
 
     logits: torch.Tensor
@@ -79,7 +79,7 @@ class ResponseDecoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.OFFSET + len(config.answer_token_ids)))
 
     def grow(self, num_tokens: int) -> None:
-        """Append `num_tokens` entries to the vocabulary."""
+        """Append `num_tokens` entries to the vocabulary, in place. The new embeddings are random, the new biases 0."""
         old = self.embedding.weight
         self.embedding = nn.Embedding(len(old) + num_tokens, old.shape[1]).to(old)
         nn.init.normal_(self.embedding.weight, std=self.config.initializer_range)
@@ -87,10 +87,15 @@ class ResponseDecoder(nn.Module):
         self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(num_tokens)]))
 
     def candidate_tokens(self, task: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Build the decoder's input (start token first), target (end token last) and mask, each (C, L).
+        """Build the decoder's input and target for the C candidates of a task.
+
+        Returns:
+            input ids, the start token first; target ids, the end token last; and mask, True on the target tokens of
+            a candidate. Each is (C, L). The ids are rows of the decoder's own vocabulary. L is the number of tokens of
+            the longest answer plus one. Shorter answers are filled with the end token, which the mask hides.
 
         Raises:
-            ValueError: if an answer is longer than the decoder's positions.
+            ValueError: if L is larger than `config.max_answer_tokens`.
         """
         rows = {token: self.OFFSET + row for row, token in enumerate(self.config.answer_token_ids)}
         answers = [[rows[token] for token in ids] for ids in self.config.tasks[task]["candidate_ids"]]
@@ -117,12 +122,14 @@ class ResponseDecoder(nn.Module):
         """Read the memory for every candidate of a task.
 
         Args:
-            memory: (B, M, d) slots, and the task's text behind them.
-            memory_mask: (B, M) bool.
+            memory: (B, M, d) the 7 N tokens of the slots; with `config.sstc_in_memory` the S tokens of the task's text
+                follow.
+            memory_mask: (B, M) bool, True for a token that may be read.
             task: name of the task.
 
         Returns:
-            log-likelihood of each token (B, C, L), token mask (C, L), attention of each candidate (B, C, M).
+            log-likelihood of each token (B, C, L), token mask (C, L), and attention of each candidate to the memory
+            (B, C, M), the mean over heads and tokens.
         """
         inputs, targets, token_mask = self.candidate_tokens(task)
         num_candidates, length = inputs.shape

@@ -1,9 +1,9 @@
 """Rival fusions: the fusion methods that MedFlexFusion is compared with (paper, table 5). `config.fusion` names one.
 
-Each is written from the idea of its paper, for three modalities of N tokens of which any may be missing. Each docstring
-says what was left out. All of them give one slot of N fused tokens, where MedFlexFusion gives seven. Guidance and
-response are the same for all, because a comparison of fusions should differ in nothing else. With `guidance="none",
-response="linear"` they have the plain head of their papers.
+Each is written from the idea of its paper, for three modalities of N tokens. Any modality of a patient may be missing.
+Each docstring says what differs from the paper of the method. Every rival fusion gives one slot of N fused tokens, where
+MedFlexFusion gives seven. Guidance and response are the same for all fusions, because a comparison of fusions should
+differ in nothing else. With `guidance="none", response="linear"` a rival fusion has the plain head of its paper.
 
 To add one: write a subclass of `RivalFusion`, name it in `RIVAL_FUSIONS` and in `FUSIONS` of configuration_tgmm.py.
 
@@ -24,7 +24,11 @@ from .fusion import FusionOutput
 
 
 class RivalFusion(nn.Module, ABC):
-    """Base of the rival fusions: hides absent modalities, lets a subclass `fuse` the rest, hides empty patients."""
+    """Base of the rival fusions. A subclass writes `fuse`.
+
+    `forward` sets absent modalities to zero, calls `fuse`, and sets the result of a patient without any modality to
+    zero.
+    """
 
     def __init__(self, config: TgmmConfig):
         super().__init__()
@@ -39,6 +43,9 @@ class RivalFusion(nn.Module, ABC):
             tokens: modality -> (B, N, d).
             present: modality -> (B,) bool.
             text: word embeddings of the task's question (S, text width). Only Text-IF reads them.
+
+        Returns:
+            slots (B, 1, N, d), a slot mask (B, 1), no gates, no lambdas, and the alignment loss (B,) of CMTA.
         """
         is_present = torch.stack([present[name] for name in MODALITIES], dim=1)  # (B, 3)
         stacked = torch.stack([tokens[name] for name in MODALITIES], dim=1)  # (B, 3, N, d)
@@ -56,19 +63,20 @@ class RivalFusion(nn.Module, ABC):
 
         Args:
             tokens: (B, 3, N, d), zero for an absent modality.
-            present: (B, 3) bool.
-            text: word embeddings of the task's question (S, text width).
+            present: (B, 3) bool, True for a modality that the patient has, in the order of `MODALITIES`.
+            text: word embeddings of the task's question (S, text width), or None.
 
         Returns:
-            fused tokens (B, N, d), and an alignment loss (B,) or None.
+            fused tokens (B, N, d), and a loss of each patient (B,) that is added to the task's loss, or None.
         """
 
 
 class ConcatFusion(RivalFusion):
     """Mean-concatenation (Steyaert et al. 2023, "Mean-Cat"): the modalities' vectors side by side, projected to d.
 
-    Zeros stand for a missing modality. The mean over tokens comes last instead of first. For a linear head this is the
-    same, because the projection is linear, and the decoder has N tokens to read.
+    Zeros stand for a missing modality. Their paper takes the mean over tokens before the projection. Here the linear
+    head takes the mean after the projection. Both give the same result, because the projection is linear. With a
+    decoder no mean is taken, so that the decoder has N tokens to read.
     """
 
     def __init__(self, config: TgmmConfig):
@@ -85,8 +93,9 @@ class ConcatFusion(RivalFusion):
 class MultiSurvFusion(RivalFusion):
     """MultiSurv (Vale-Silva & Rohr 2021): each modality's vector by its own layer, then the maximum over modalities.
 
-    Missing modalities are left out of the maximum. We have one layer a modality and one after it; they have whole
-    submodels and four layers. The response takes the place of their survival head by interval.
+    Missing modalities do not enter the maximum. Here each modality has one layer and one layer follows the maximum. In
+    their paper each modality has a whole submodel and four layers follow. The response takes the place of their
+    survival head, which predicts the hazard of each time interval.
     """
 
     def __init__(self, config: TgmmConfig):
@@ -106,9 +115,10 @@ class MultiSurvFusion(RivalFusion):
 class DeepAvFusion(RivalFusion):
     """DeepAVFusion (Mo & Morgado 2024): learned fusion tokens attend to themselves and to all modalities' tokens.
 
-    The attention pooling behind each encoder takes the place of their aggregation tokens. There is one fusion block
-    behind the encoders instead of one beside every encoder layer, because cached frozen features know nothing of
-    fusion. There are no pairwise products of aggregation tokens and no masked pre-training.
+    Four things differ from their paper. The attention pooling after each encoder takes the place of aggregation tokens.
+    There is one fusion block after the encoders instead of one beside every encoder layer, because the frozen features
+    in the cache are computed without fusion. There are no pairwise products of aggregation tokens. There is no masked
+    pre-training.
     """
 
     def __init__(self, config: TgmmConfig):
@@ -134,10 +144,13 @@ class DeepAvFusion(RivalFusion):
 class CmtaFusion(RivalFusion):
     """CMTA (Zhou & Chen 2023): each modality is translated from the others and aligned with its translation.
 
-    The alignment loss is the L1 distance of a translation to the modality, which gets no gradient from the loss. We
-    average over a patient's translations; they add them up. A modality's vector is the mean of the modality and its
-    translation, or the modality itself if it is alone. They have two modalities; here one is translated from all the
-    other ones together. Our encoders take the place of theirs, and one MLP that of each of their transformer decoders.
+    The fused vector of a modality is the mean of the modality's tokens and their translation. If the patient has only
+    this modality, it is the modality itself. The alignment loss is the mean L1 distance of the translations to the
+    modalities, averaged over the translations of a patient. The modality gets no gradient from this loss.
+
+    In their paper there are two modalities, and the distances are added up. Here there are three, and a modality is
+    translated from all others together. Our encoders take the place of their encoders. An MLP takes the place of each
+    of their transformer decoders.
     """
 
     def __init__(self, config: TgmmConfig):
@@ -168,11 +181,12 @@ class CmtaFusion(RivalFusion):
 
 
 class TextIfFusion(RivalFusion):
-    """Text-IF (Yi et al. 2024): a text scales and shifts the fused features, (1 + gamma) F + beta.
+    """Text-IF (Yi et al. 2024): a text scales and shifts the fused features F: (1 + gamma) F + beta.
 
-    All tokens of all modalities attend to each other. Their mean over the present modalities is scaled and shifted. The
-    text is the mean of the frozen word embeddings of the task's question; they use CLIP on a description of what is
-    wrong with the images. There is one level instead of their decoder's four, and nothing about images.
+    All tokens of all modalities attend to each other. F is the mean over the modalities that the patient has. gamma and
+    beta are computed from the text, which is the mean of the frozen word embeddings of the task's question. In their
+    paper the text is a description of what is wrong with the images, embedded by CLIP, and four levels of a decoder are
+    scaled and shifted. Here there is one level and no part for images.
     """
 
     def __init__(self, config: TgmmConfig):

@@ -11,10 +11,13 @@ from .response import ResponseDecoder
 
 @torch.no_grad()
 def initialise_texts(model: Any) -> None:
-    """Start the learned task contents and the answer embeddings from word embeddings (paper, 4.2.3).
+    """Set the tasks' learned tokens and the answer embeddings to word embeddings, in place (paper, 4.2.3).
+
+    Learned tokens start as the word embeddings of the task's `learnable_phrase`. An answer embedding starts as the word
+    embedding of its token.
 
     Args:
-        model: a `TgmmModel` whose text encoder has its weights.
+        model: a `TgmmModel` whose text encoder already has its trained weights.
     """
     words = model.get_input_embeddings().weight
     learned_contents = model.guidance.learned if hasattr(model, "guidance") else {}
@@ -31,8 +34,8 @@ def add_task(model: Any, name: str, settings: dict[str, Any], tokenizer: Any) ->
     Args:
         model: a `TgmmModel`.
         name: name of the new task.
-        settings: see `DEFAULT_TASKS`.
-        tokenizer: the processor's tokenizer.
+        settings: settings of the task, see `DEFAULT_TASKS`.
+        tokenizer: the tokenizer of the model's processor. It turns question and answers into token ids.
 
     Raises:
         ValueError: if the model has a task of this name, the settings are wrong, or the model has no response module.
@@ -62,7 +65,10 @@ def add_task(model: Any, name: str, settings: dict[str, Any], tokenizer: Any) ->
 
 
 def _tokenize_with(config: Any, name: str, task: TgmmTask, tokenizer: Any) -> None:
-    """Add a task to a configuration and write its token ids; leave the configuration as it was after an error."""
+    """Add `task` to the tasks of `config` under `name`, and write its token ids, in place.
+
+    If the tokenizer refuses a text with a ValueError, the configuration keeps its old tasks and the error is raised.
+    """
     tasks_before = config.tasks
     config.tasks = {**tasks_before, name: task}
     try:
@@ -73,13 +79,27 @@ def _tokenize_with(config: Any, name: str, task: TgmmTask, tokenizer: Any) -> No
 
 
 def _start_learned_content(learned: nn.Parameter, phrase: list[int], words: torch.Tensor) -> None:
-    """Copy the word embeddings of a task's phrase, repeated, into its learned content (tokens, text width)."""
+    """Copy the word embeddings of a phrase into the learned tokens of a task, in place.
+
+    Args:
+        learned: (number of learned tokens, text width).
+        phrase: token ids. They are repeated until the learned tokens are full.
+        words: (vocabulary, text width) word embeddings of the text encoder.
+    """
     repeated = [phrase[i % len(phrase)] for i in range(len(learned))]
     learned.copy_(words[torch.tensor(repeated, device=words.device)])
 
 
 def _start_answers(model: Any, first: int, words: torch.Tensor) -> None:
-    """Start the answer embeddings from vocabulary entry `first` on."""
+    """Copy word embeddings into the decoder's embeddings of answer tokens, in place.
+
+    Nothing is copied if the text encoder has another width than the model and there is no guidance to project words.
+
+    Args:
+        model: a `TgmmModel` with a response decoder.
+        first: index in `config.answer_token_ids` of the first token to set. Tokens before it keep their embeddings.
+        words: (vocabulary, text width) word embeddings of the text encoder.
+    """
     ids = torch.tensor(model.config.answer_token_ids[first:], dtype=torch.long, device=words.device)
     rows = words[ids].to(model.response.embedding.weight.dtype)
     if rows.shape[1] != model.config.hidden_size:

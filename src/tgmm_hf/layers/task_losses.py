@@ -32,7 +32,10 @@ def answer_losses(
         labels: `label` (B,), or `time` and `event` (B,); optionally `mask` (B,), True where the patient has a label.
         scores: the candidates' scores.
         has_evidence: (B,) bool, False for a patient without any modality.
-        copies: number of copies of one batch among the B rows.
+        copies: number of copies of one batch among the B rows, one whole copy after another.
+
+    Returns:
+        name -> scalar: "mc", "unlikely" and, with a decoder, "lm"; for a prognosis also "cox" and "margin".
     """
     labelled = has_evidence & labels["mask"].bool() if "mask" in labels else has_evidence
     if task["kind"] == "prognosis":
@@ -56,7 +59,15 @@ def answer_losses(
 
 
 def weighted_loss(task: Task, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Weigh the components: eq. (10) for a diagnosis; eq. (13), with eq. (10) inside, for a prognosis."""
+    """Add up the weighted components of a task's loss to a scalar.
+
+    A diagnosis has eq. (10). A prognosis has eq. (13), which contains eq. (10) with the weight "dig". The alignment loss
+    of CMTA has the weight 1.
+
+    Args:
+        task: the task's settings. `loss_weights` maps the name of a component to its weight.
+        losses: the result of [`answer_losses`], and "alignment" if the fusion is CMTA.
+    """
     weights = task["loss_weights"]
     diagnosis = sum(weights[name] * losses[name] for name in ("lm", "mc", "unlikely") if name in losses)
     alignment = losses.get("alignment", 0.0)  # only CMTA has one; the weight is that of its paper
@@ -69,7 +80,17 @@ def weighted_loss(task: Task, losses: Mapping[str, torch.Tensor]) -> torch.Tenso
 def retrieval_losses(
     task: Task, labels: Labels, embeds: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Compute InfoNCE for each pair of modalities over the patients of all processes, eq. (16)."""
+    """Compute InfoNCE, eq. (16), for each pair of modalities over the patients of all processes.
+
+    Args:
+        task: the task's settings; `temperature` is used.
+        labels: optionally `mask` (B,), False for a patient who is not used.
+        embeds: modality -> (B, D) L2-normalised.
+        present: modality -> (B,) bool, True for a patient with the modality.
+
+    Returns:
+        "labs+ecg", "ecg+echo" and "labs+echo" -> scalar.
+    """
     vectors = {name: gather_batch(embeds[name]) for name in MODALITIES}
     usable = {
         name: gather_batch(present[name] & labels["mask"].bool() if "mask" in labels else present[name])
@@ -82,8 +103,18 @@ def retrieval_losses(
     }
 
 
-def join_tasks(tasks: Mapping[str, Task], outputs: dict[str, TgmmOutput]) -> TgmmOutput:
-    """Join the outputs of several tasks; the loss is the sum of the tasks' losses, weighted by `weight`."""
+def join_outputs(tasks: Mapping[str, Task], outputs: dict[str, TgmmOutput]) -> TgmmOutput:
+    """Put the outputs of several tasks into one output.
+
+    Args:
+        tasks: task -> settings, of all tasks of the model.
+        outputs: task -> its output.
+
+    Returns:
+        an output with `by_task` = `outputs`. Its `loss` is the sum of the tasks' losses, each times the task's setting
+        `weight`. Its `losses` are named "task/component". A task without a loss is not counted. Both are None if no
+        task has a loss.
+    """
     joined = TgmmOutput(by_task=outputs)
     trained = {name: output for name, output in outputs.items() if output.loss is not None}
     if trained:

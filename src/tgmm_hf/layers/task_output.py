@@ -14,24 +14,26 @@ class TgmmOutput(ModelOutput):
     the batch size.
 
     Args:
-        loss (`torch.FloatTensor` of shape `(1,)`, *optional*): weighted sum of `losses`, if labels were given.
+        loss (`torch.FloatTensor`, *optional*): scalar, weighted sum of `losses`; None if no labels were given.
         losses: name of the component -> scalar, before weighting.
         logits (`torch.FloatTensor` of shape `(B, num_candidates)`): log-likelihood of each candidate answer; NaN for a
             patient without any modality.
         probabilities: softmax of `logits`.
         risk (`torch.FloatTensor` of shape `(B,)`): prognosis only, higher means an earlier event.
         embeds: retrieval only, modality -> `(B, embedding_dim)`, L2-normalised; zero where the modality is absent.
-        embeds_mask: modality -> `(B,)` bool.
+        embeds_mask: retrieval only, modality -> `(B,)` bool, True for a patient who has the modality.
         slot_attentions (`torch.FloatTensor` of shape `(B, 7, 7)`): attention between slots in the guidance module.
         slot_mask (`torch.BoolTensor` of shape `(B, 7)`): which slots the patient has, in the order of `SLOTS`.
         candidate_attentions (`torch.FloatTensor` of shape `(B, num_candidates, 7)`): share of the decoder's attention
             that each slot gets while the decoder reads a candidate. A row sums to less than 1, because the task's text
             takes the rest. Where `config.fusion` is not "medflex" there is one slot instead of seven.
-        gates: subset -> modality -> `(B,)`, mean of G_i(S); valid where `slot_mask` is True.
-        lambdas: subset -> name -> `(B,)`, means of eq. (4)-(5).
+        gates: subset ("labs+ecg") -> modality -> `(B,)`, mean of the gate G_i(S) of eq. (6), between 0 and 1; valid for
+            patients with all modalities of the subset.
+        lambdas: subset -> "key_1", "key_2", "value_1" or "value_2" -> `(B,)`, means of the mixing weights of eq.
+            (4)-(5).
         by_task: task -> its own output, if several tasks were asked for.
-        encoder_hidden_states, encoder_attentions: modality -> those of its encoder, one tensor a layer, if they were
-            asked for. Their rows are the patients (echo: the clips) that have the modality.
+        encoder_hidden_states, encoder_attentions: modality -> hidden states or attentions of its encoder, one tensor a
+            layer, if the call asked for them. The rows are the patients (echo: the clips) that have the modality.
         hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, 7 * num_fusion_tokens, hidden_size)`): with
             `output_hidden_states`, the slots' tokens after fusion and after guidance.
         attentions (`tuple` of one `torch.FloatTensor` of shape `(B, 1, 7 * num_fusion_tokens, 7 * num_fusion_tokens)`):

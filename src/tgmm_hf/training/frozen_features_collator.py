@@ -70,15 +70,23 @@ class FrozenFeaturesCollator(TgmmCollator):
         return int(self._random().integers(self.cache.variants)) if self.training and has_variants else 0
 
 
-def read_cached(
+def fill_and_read_cache(
     run: RunArguments, model: TgmmModel, processor: TgmmProcessor, rows: Dataset, data_hash: str
 ) -> tuple[Dataset, FrozenFeaturesCollator]:
-    """Fill the cache for some rows and make their collator, to evaluate the model of a run from its cache.
+    """Compute the frozen features of `rows` where the cache lacks them, and make a collator that reads the cache.
 
-    All models that start from the same encoders have the same frozen layers, and therefore share one cache.
+    Writes files into the directory `run.data.cache`. Freezes the encoders of `model` in place. All models that start
+    from the same encoders share one cache, because their frozen layers are the same.
+
+    Args:
+        run: The run that trained `model`. It names the cache, the precision and the number of layers that are trained.
+        model: The model to be evaluated.
+        processor: The processor of the model.
+        rows: Prepared rows.
+        data_hash: Digest of the prepared data that `rows` belong to.
 
     Returns:
-        The rows without the columns that the cache replaces, and the collator that reads the cache.
+        `rows` without the columns `CACHED_COLUMNS`, and the collator that takes the features from the cache.
     """
     model.freeze_encoders(run.model.trainable_layers)
     cache = FrozenFeaturesCache.open(run, model, processor, data_hash)

@@ -73,12 +73,12 @@ def put(settings: dict[str, Any], name: str, value: Any) -> None:
     """Set one nested setting in place.
 
     Args:
-        settings: The nested settings. Sections that do not exist are made.
-        name: The name of the setting, "section.key".
-        value: Its new value.
+        settings: The nested settings, changed in place. A section that does not exist is made.
+        name: The name of the setting, "section.key". There may be several sections.
+        value: The new value.
 
     Raises:
-        ValueError: If a part of the name is a setting that is not a section.
+        ValueError: If a part of `name` before the last dot already holds a plain value.
     """
     *sections, key = name.split(".")
     for section in sections:

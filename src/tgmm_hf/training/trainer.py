@@ -116,7 +116,10 @@ class TgmmTrainer(Trainer):
         Args:
             eval_dataset: The rows to validate on; None for those of the trainer.
             ignore_keys: Ignored.
-            metric_key_prefix: The names of the metrics begin with it and an underscore.
+            metric_key_prefix: Put before each metric name. `eval` gives `eval_...`.
+
+        Returns:
+            Metric name with its prefix -> value. The metrics are logged, too.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics: list[dict[str, float] | None] = [None]

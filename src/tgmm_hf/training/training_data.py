@@ -48,4 +48,8 @@ def check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, t
     for task in tasks:
         column = LABEL_COLUMNS.get(config.tasks[task]["kind"])
         if column is not None and f"{column}{task}" not in prepared["train"].column_names:
-            raise ValueError(f"The data has no labels of task {task!r} (no column {column}{task}).")
+            raise ValueError(
+                f"The data has no labels of task {task!r}, because there is no column {column}{task}. The columns are "
+                f"{', '.join(prepared['train'].column_names)}. Add the column and run `tgmm prepare` again, or leave "
+                "the task out."
+            )

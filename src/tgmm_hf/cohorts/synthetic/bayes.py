@@ -192,8 +192,11 @@ def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query
     return np.log(joint) - np.log(single[query])[:, None] - np.log(single[gallery])[None, :]
 
 
-def auc(label: np.ndarray, score: np.ndarray) -> float:
-    """Compute the area under the ROC curve. Ties count half. NaN if a class is missing."""
+def auc(score: np.ndarray, label: np.ndarray) -> float:
+    """Compute the area under the ROC curve of `score` (n,) for `label` (n,), 0 or 1.
+
+    A pair of patients with the same score counts half. The result is NaN if all patients have the same label.
+    """
     positives = int((label == 1).sum())
     negatives = len(label) - positives
     if positives == 0 or negatives == 0:
@@ -243,7 +246,7 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
         rows: np.ndarray = reference.defined[name]
         label = table.label[rows]
         out["hf_diagnosis"][name] = {
-            "auc": auc(label, posterior[rows]),
+            "auc": auc(posterior[rows], label),
             "accuracy": float(((posterior[rows] > 0.5) == label).mean()) if rows.any() else float("nan"),
             "n": int(rows.sum()),
         }

@@ -74,9 +74,19 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Word:
-    """A diagnosis or drug. It is in its cell with probability sigmoid(intercept + slope * (x_labs - CENTRE)).
+    """A diagnosis or drug that a text cell of a patient may name.
 
-    `given_rhythm` replaces this by P(word | rhythm = 0), P(word | rhythm = 1).
+    The word is present with probability sigmoid(intercept + slope * (x_labs - CENTRE)). x_labs is the patient's value
+    on the labs axis of the cardiac state. CENTRE is half-way between the classes. If `given_rhythm` = (p0, p1) is set,
+    the probability is p0 without atrial fibrillation and p1 with it, and intercept and slope are not used.
+
+    Attributes:
+        text: The word as the cell names it.
+        cell: Name of the laboratory column.
+        intercept: Log odds of the word at x_labs = CENTRE.
+        slope: Change of the log odds per unit of x_labs.
+        icd10: ICD-10 code of a diagnosis, "" for a drug.
+        given_rhythm: (p0, p1), or None if the word depends on x_labs.
     """
 
     text: str

@@ -63,7 +63,11 @@ def _read(path: Path, allow_pickle: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
         if allow_pickle:
-            raise TgmmError(str(path), f"this file cannot be read as a PyTorch checkpoint: {error}") from error
+            raise TgmmError(
+                str(path),
+                f"this file cannot be read as a PyTorch checkpoint: {error}. Download it again, or check that it was "
+                "written by `torch.save`.",
+            ) from error
         raise TgmmError(
             str(path),
             f"this file holds more than tensors{_named_objects(path)}. Loading pickled objects runs code of the file's "
@@ -73,7 +77,8 @@ def _read(path: Path, allow_pickle: bool) -> Any:
         raise TgmmError(
             str(path),
             f"this file cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It is damaged, "
-            "incomplete, or needs a package that is not installed.",
+            "incomplete, or needs a package that is not installed. Download it again, or install the package that the "
+            "error names.",
         ) from error
 
 
@@ -98,7 +103,11 @@ def _find_state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
         )
     no_tensors = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if no_tensors:
-        raise TgmmError(str(path), f"this file holds no state dict, because {_some(no_tensors)} are not tensors.")
+        raise TgmmError(
+            str(path),
+            f"this file holds no state dict, because {_some(no_tensors)} are not tensors. Save `model.state_dict()` "
+            "instead.",
+        )
     return dict(content)
 
 
