@@ -1,7 +1,8 @@
-"""From an admission to a prepared row: the one way, which `tgmm prepare` and the `datasets` builder share.
+"""One row of a cohort table -> one prepared row. `tgmm prepare` and the `datasets` builder both use this module.
 
-A prepared row holds everything up to what training draws at random: the ECG in millivolts at 250 Hz before the window
-is cut, the clips as uint8 at the size of the model (only the views that are present), the laboratory row parsed.
+A prepared row holds the result of every step that comes before training draws at random: the ECG in millivolts at 250
+Hz before a window is cut, the clips as uint8 at the size of the model (only the views that are present), and the parsed
+laboratory row.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,12 +29,12 @@ Refusal = dict[str, str]
 
 @dataclass(frozen=True)
 class PreparedAdmission:
-    """What became of an admission.
+    """The result of preparing one admission.
 
     Attributes:
         id: Name of the admission.
-        example: Prepared row, None if no modality can be used.
-        refused: Inputs that are not used.
+        example: Prepared row, with the columns of `AdmissionPreparer.features`. None if no modality can be used.
+        refused: Inputs that are not used, each with a reason.
     """
 
     id: str
@@ -64,7 +65,7 @@ class AdmissionPreparer:
 
     @property
     def features(self) -> Features:
-        """Columns of the prepared rows. The first axis of `ecg` and `clips` is 0 if the modality is absent."""
+        """Columns of the prepared rows with their types. The first axis of `ecg` or `clips` is 0 if it is absent."""
         size, frames = self.image_processor.size, self.image_processor.num_frames
         columns: dict[str, Any] = {
             "id": Value("string"),
@@ -86,7 +87,10 @@ class AdmissionPreparer:
         return Features(columns)
 
     def prepare(self, row: CohortRow) -> PreparedAdmission:
-        """Read and process the files of an admission. An input that cannot be used is refused, never raised."""
+        """Read and process the files of an admission.
+
+        An input that cannot be used raises no error. It is listed in `refused` of the result.
+        """
         refused: list[Refusal] = []
         example = {
             "id": row.id,
@@ -107,7 +111,7 @@ class AdmissionPreparer:
         return PreparedAdmission(row.id, example, refused)
 
     def prepare_all(self, rows: Iterable[CohortRow]) -> Iterator[PreparedAdmission]:
-        """Prepare admissions one after the other."""
+        """Prepare admissions one after the other, in order, each when it is asked for."""
         return map(self.prepare, rows)
 
     def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
@@ -146,7 +150,7 @@ class AdmissionPreparer:
         return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
 
     def _relative(self, item: str) -> str:
-        """Name a file as the table does, so that the report is the same wherever the cohort lies."""
+        """Remove `root` from a path, so that a report does not depend on where the cohort lies."""
         return item.removeprefix(f"{self.root}/")
 
 
@@ -186,7 +190,7 @@ class CohortSource:
 
 
 def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPreparer:
-    """Make the preparer for a table, from the extractors and the view classifier of a processor."""
+    """Make the preparer for the rows of `table`, with the extractors and the view classifier of `processor`."""
     return AdmissionPreparer(
         processor.feature_extractor,
         processor.image_processor,
@@ -197,7 +201,7 @@ def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPrep
 
 
 def _views_by_path(row: CohortRow) -> dict[str, str]:
-    """Map each path to its view, for the clips whose view the table gives."""
+    """Return path -> view, for the clips of a row whose view the table gives."""
     pairs = zip(row.echo_paths, row.echo_views, strict=True)
     return {Path(path).as_posix(): view for path, view in pairs if view is not None}
 

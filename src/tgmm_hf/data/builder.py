@@ -42,15 +42,15 @@ class TgmmCohortConfig(datasets.BuilderConfig):
 class TgmmCohort(datasets.GeneratorBasedBuilder):
     """A cohort table as a `datasets` builder, for streaming and for writing Parquet to publish.
 
-    `datasets` 5 runs no loading scripts, so the builder is used as a class:
+    `datasets` 5 runs no loading scripts, so use the builder as a class:
 
         builder = TgmmCohort(manifest="cohort.parquet", processor=processor)
         builder.as_streaming_dataset(split="train")            # nothing is written
         builder.download_and_prepare("out", file_format="parquet", num_proc=4)
 
-    `download_and_prepare` starts anew after an interruption. `prepare` writes the same rows of the same `CohortSource`
-    in shards, and goes on where it was stopped. It does not construct this class, because the constructor writes into
-    the user's cache directory, and reads the table again in every worker process.
+    After an interruption `download_and_prepare` starts anew. `prepare` of this package writes the same rows in shards
+    and goes on where it was stopped. `prepare` does not use this class, because the constructor of a builder writes
+    into the user's cache directory, and reads the table again in every worker process.
     """
 
     VERSION = datasets.Version("1.0.0")

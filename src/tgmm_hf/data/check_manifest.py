@@ -1,4 +1,4 @@
-"""`tgmm check-manifest`: is a cohort table ready for `tgmm prepare`? Nothing is written but the report.
+"""`tgmm check-manifest`: is a cohort table ready for `tgmm prepare`? Nothing is prepared.
 
 `manifest.schema.json` beside this file is the JSON Schema of one row, for people who write the table with other tools.
 """
@@ -31,9 +31,11 @@ def check_manifest(
         for_prediction: The table is for `tgmm predict --manifest`, so that split, patient and outcomes may be missing.
 
     Returns:
-        Report that JSON can hold: "rows", "patients", "splits" (rows, modalities and labels of each), "missing_files"
-        (number and examples), "refused_cells" (column -> number of cells that will be left out, and the first rows
-        with such a cell), "unknown_columns", "ignored_columns". Rows are counted from 1.
+        Report that JSON can hold. "rows" and "patients": their numbers. "splits": split -> numbers of rows, of rows
+        with each modality, and of each label. "missing_files": their number, and the first of them. "refused_cells":
+        column -> number of cells that `prepare` will not use, and the first rows with such a cell. "unknown_columns":
+        laboratory columns that the package does not know; they are used as written. "ignored_columns": columns that
+        are not used. Rows are counted from 1.
 
     Raises:
         CohortTableError: If the table cannot be used at all.
@@ -60,7 +62,7 @@ def check_manifest(
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """Write the report as `check-manifest` prints it. It has names and numbers only, no values of patients."""
+    """Write the report of [`check_manifest`] as text for the terminal: names and numbers, no values of patients."""
     lines = [f"{report['rows']} rows, {report['patients']} patients"]
     for split, part in report["splits"].items():
         tasks = "; ".join(f"{task}: {counts}" for task, counts in part["tasks"].items())
@@ -86,7 +88,7 @@ def _check_cells(table: CohortTable) -> tuple[dict[str, list[int]], set[str]]:
     """Parse all laboratory cells.
 
     Returns:
-        Column -> numbers of the rows whose cell is refused, and the unknown columns.
+        Column -> numbers of the rows whose cell is refused, counted from 1; and the names of unknown columns.
     """
     refused: dict[str, list[int]] = {}
     unknown: set[str] = set()
@@ -103,7 +105,7 @@ def _rows(first: list[int], number: int) -> str:
 
 
 def _required_files(row: CohortRow) -> list[str]:
-    """List the files that must exist; of a WFDB recording only the header."""
+    """List the files of a row that must exist, as the table names them. Of a WFDB recording it is the header."""
     return [*([] if row.ecg_path is None else ecg_files(row.ecg_path)[:1]), *row.echo_paths]
 
 

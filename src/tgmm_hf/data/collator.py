@@ -1,7 +1,7 @@
 """Prepared rows -> a batch of model inputs and labels.
 
-This module does what `prepare` left open: it cuts and filters the ECG window, normalises the clips, and tokenises the
-laboratory text. Hiding whole modalities in training belongs to the model, not to the collator.
+This module does the steps that `prepare` does not do: it cuts and filters the ECG window, normalises the clips, and
+tokenises the laboratory text. Hiding whole modalities in training belongs to the model, not to the collator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 class TgmmCollator:
-    """Collates rows of `load_prepared`. Use it with `remove_unused_columns=False`.
+    """Collates rows of `load_prepared`. With `transformers.Trainer` set `remove_unused_columns=False`.
 
     A batch holds, as tensors and only if a patient of the batch has the modality:
         input_ids, attention_mask (B, L) int64; ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
@@ -33,12 +33,13 @@ class TgmmCollator:
     Args:
         processor: The processor that the rows were prepared for.
         config: Gives the tasks whose labels are collected.
-        training: True cuts random ECG windows and leaves "id" out. False cuts central windows.
+        training: True cuts random ECG windows, samples views, hides cells and gives no "id". False cuts central windows
+            and uses all views and cells.
         seed: Seed of windows, views and hidden cells. Every worker process of a data loader draws its own sequence,
             a new one in each epoch.
         max_views: Maximum number of echo views per patient in a training batch, sampled anew each time. None uses all
-            views. A limit saves most of a step's cost, because that is the echo encoder; and a model that never sees
-            a whole study copes with missing views.
+            views. A limit saves time, because the echo encoder is the largest cost of a step. A limit also trains the
+            model to work with missing views.
         cell_dropout: Chance of hiding each laboratory cell in training. At least one cell always stays. This keeps the
             model from memorising the text of a few hundred patients, and prepares it for rows with gaps.
     """
@@ -66,7 +67,7 @@ class TgmmCollator:
         self._generator_key: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Collate prepared rows into one batch."""
+        """Collate prepared rows into one batch, as the class describes it."""
         batch: dict[str, Any] = dict(self._inputs(rows))
         batch["labels"] = {name: self._labels(rows, name, kind) for name, kind in self.task_kinds.items()}
         if not self.training:
@@ -108,13 +109,17 @@ class TgmmCollator:
         return self.processor.image_processor.stack_clips(len(rows), clips) if clips else {}
 
     def _shown(self, num_views: int) -> list[int]:
-        """Sample the clips of a patient that this batch shows, as indices."""
+        """Return the indices of the clips that this batch shows, rising: all, or `max_views` at random."""
         if self.max_views is None or num_views <= self.max_views:
             return list(range(num_views))
         return sorted(self._random().choice(num_views, self.max_views, replace=False).tolist())
 
     def _unpack(self, clips: np.ndarray) -> np.ndarray:
-        """Reshape stored clips (views, F, H, W x 3) to (views, F, H, W, 3). Refuse clips of another size."""
+        """Reshape stored clips (views, F, H, W x 3) to (views, F, H, W, 3).
+
+        Raises:
+            ValueError: If the clips have not the size of the processor.
+        """
         processor = self.processor.image_processor
         expected = (processor.num_frames, processor.size, processor.size * 3)
         if clips.shape[1:] != expected:
@@ -144,9 +149,10 @@ class TgmmCollator:
         }
 
     def _random(self) -> np.random.Generator:
-        """Give the random generator of this process.
+        """Return the random generator of this process.
 
-        A data loader gives its worker processes a new seed in each epoch. The main process keeps its generator.
+        A worker process of a data loader gets a new generator in each epoch, because the loader gives it a new seed.
+        The main process keeps one generator.
         """
         worker = get_worker_info()
         key = -1 if worker is None else worker.seed
@@ -157,7 +163,11 @@ class TgmmCollator:
 
 
 def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a number column as values (0 where missing) and presence. Without the column all values are missing."""
+    """Read a column of numbers.
+
+    Returns:
+        Values (B,), 0 where missing; and bool (B,), False where missing. All are missing if there is no such column.
+    """
     raw = np.array([np.nan if row.get(name) is None else row[name] for row in rows], np.float64)
     mask = ~np.isnan(raw)
     return np.where(mask, raw, 0.0), mask

@@ -1,6 +1,7 @@
 """Engines that write a list of shards: processes of this machine, or tasks on a Ray cluster.
 
-An engine yields every shard as soon as it is written, in any order. The bytes do not depend on the engine.
+An engine yields every shard as soon as the shard is written, in any order. The written bytes do not depend on the
+engine.
 """
 
 import multiprocessing

@@ -19,11 +19,11 @@ CONTENT = b"tgmm_content"
 
 
 def export_parquet(data: str | Path, out_dir: str | Path) -> list[Path]:
-    """Write every shard of a prepared data set as a Parquet file. A stopped run goes on where it was.
+    """Write every shard of a prepared data set as a Parquet file. A call after a stop writes the missing files only.
 
     Args:
         data: Directory that `prepare` finished.
-        out_dir: Directory to write. It may hold nothing but this export.
+        out_dir: Directory to write. It may hold no Parquet files but those of this export.
 
     Returns:
         The files, in the order of the shards.
@@ -52,7 +52,10 @@ def export_parquet(data: str | Path, out_dir: str | Path) -> list[Path]:
 
 
 def _convert(shard: Path, target: Path, content: bytes) -> None:
-    """Convert a shard batch by batch, so that only one batch is in memory."""
+    """Write `shard`, an Arrow file, as the Parquet file `target`. Only one batch of rows is in memory at a time.
+
+    `content`, the digest of the rows, goes into the metadata of the file.
+    """
 
     def write(building: Path) -> None:
         with pa.memory_map(str(shard)) as source, pa.ipc.open_stream(source) as batches:

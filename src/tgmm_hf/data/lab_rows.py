@@ -20,22 +20,28 @@ StoredLabs = dict[str, Any]
 
 
 def store_labs(labs: LabsText) -> str:
-    """Write checked cells as JSON; no cell gives an empty text."""
+    """Write parsed cells as JSON text, see [`StoredLabs`]. Return "" if there is no cell."""
     values = labs.stored_values()
     return json.dumps(values, ensure_ascii=False) if values else ""
 
 
 def stored_labs(row: Mapping[str, Any]) -> StoredLabs:
-    """Read the laboratory row of a prepared row; without labs it is empty."""
+    """Read the stored cells of a prepared row. Return {} if the row has no labs."""
     return json.loads(str(row["labs"])) if row["labs"] else {}
 
 
 def labs_text(processor: TgmmProcessor, labs: StoredLabs) -> str:
-    """Write the text of a stored laboratory row as the processor words it; an empty row gives an empty text."""
+    """Write the sentences of a stored laboratory row, in the words of `processor`. Return "" for an empty row."""
     return processor.write_labs(LabsText.from_stored(labs)).text if labs else ""
 
 
 def hide_cells(labs: StoredLabs, chance: float, generator: np.random.Generator) -> StoredLabs:
-    """Hide each cell of a laboratory row at a chance. If no cell would be left, hide none."""
+    """Return a laboratory row without some of its cells.
+
+    Args:
+        labs: Stored cells. They are not changed.
+        chance: Probability of each cell to be hidden. If all cells were drawn, none is hidden.
+        generator: Source of the random numbers.
+    """
     shown = generator.random(len(labs)) >= chance
     return {name: value for (name, value), show in zip(labs.items(), shown, strict=True) if show} or labs

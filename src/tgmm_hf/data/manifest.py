@@ -76,7 +76,7 @@ class CohortTable:
     Attributes:
         rows: All admissions, in the order of the file.
         root: Directory that relative paths start from.
-        tasks: Name -> kind of the diagnosis and prognosis tasks that have a column.
+        tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
     """
 
@@ -86,19 +86,25 @@ class CohortTable:
     ignored_columns: list[str]
 
     def digest(self) -> str:
-        """Compute the sha256 (hexadecimal) of all rows in their order."""
+        """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
         return json_digest([asdict(row) for row in self.rows])
 
     def splits(self) -> dict[str, list[CohortRow]]:
-        """Sort the rows by split, in the order of `SPLITS`; a split without rows has no entry."""
+        """Return split -> its rows, in the order of `SPLITS`. A split without rows has no entry."""
         by_split = {split: [row for row in self.rows if row.split == split] for split in SPLITS}
         return {split: rows for split, rows in by_split.items() if rows}
 
 
 def ecg_files(ecg_path: str) -> list[str]:
-    """List the files that an ECG may have. The first one must exist.
+    """List the files that an ECG may consist of. The first one must exist.
 
-    A DICOM waveform is one file. A WFDB recording has a header and one of two kinds of signal file.
+    A DICOM waveform is one file. A WFDB recording is a header (.hea) and a signal file, .dat or .mat.
+
+    Args:
+        ecg_path: Path of a .dcm file, or of a WFDB recording with or without its suffix.
+
+    Returns:
+        [`ecg_path`] for DICOM; the paths with .hea, .dat and .mat for WFDB.
     """
     path = Path(ecg_path)
     if path.suffix.lower() == ".dcm":
@@ -155,7 +161,11 @@ def read_cohort_table(
 
 
 def _read_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Read column names and rows, each row as column -> cell."""
+    """Read a .parquet or .csv file: its column names, and each row as column -> cell. A cell of a CSV is text.
+
+    Raises:
+        CohortTableError: If the file is missing, of another kind, unreadable or empty, or a column name occurs twice.
+    """
     if not path.is_file():
         raise CohortTableError("the cohort table", f"{path} does not exist.")
     readers = {".parquet": _read_parquet, ".csv": _read_csv}
@@ -194,7 +204,12 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _without_outcomes(columns: list[str], raw_rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Drop the outcome columns, and fill `patient_id` and `split` in where the table has none."""
+    """Prepare a table for prediction.
+
+    Returns:
+        The column names and the rows without outcome columns. A missing `patient_id` is filled with the id of the
+        admission, a missing `split` with "test".
+    """
     kept = [name for name in columns if name.split(".", 1)[0] not in TASK_KINDS]
     added = [name for name in ("patient_id", "split") if name not in kept]
     filled = [{"patient_id": raw.get("id"), "split": "test", **{name: raw[name] for name in kept}} for raw in raw_rows]
@@ -210,7 +225,12 @@ def _is_used(name: str) -> bool:
 
 
 def _check_task_columns(file: str, columns: list[str], tasks: Tasks) -> dict[str, str]:
-    """Find the tasks that have columns, as name -> kind. Refuse columns that fit no task, or that lack their pair."""
+    """Find the tasks that have outcome columns: task name -> kind.
+
+    Raises:
+        CohortTableError: If an outcome column fits no task, if a prognosis lacks time or event, or if a unit column
+            has no laboratory column.
+    """
     with_columns: set[str] = set()
     for column in columns:
         prefix, _, task = column.partition(".")
@@ -227,7 +247,7 @@ def _check_task_columns(file: str, columns: list[str], tasks: Tasks) -> dict[str
 
 
 def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
-    """Refuse an outcome column of an unknown task, or of a task of another kind."""
+    """Raise a CohortTableError if an outcome column names an unknown task, or a task of another kind."""
     prefix, _, task = column.partition(".")
     if task not in tasks:
         raise CohortTableError(
@@ -269,7 +289,10 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
 
 
 def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
-    """Read the paths of the clips and their views."""
+    """Read the paths of the clips, and the view of each clip (None where the table gives none).
+
+    `where` names the row in error messages.
+    """
     paths = _texts(where, "echo_paths", raw.get("echo_paths"))
     views = _texts(where, "echo_views", raw.get("echo_views"))
     if any(path is None for path in paths):
@@ -296,7 +319,12 @@ def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _read_outcomes(
     where: str, raw: Mapping[str, Any], tasks: Tasks
 ) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
-    """Read labels, times and events as task -> value; a missing value has no entry."""
+    """Read the outcomes of one row.
+
+    Returns:
+        Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task -> value. A
+        missing value has no entry.
+    """
     labels: dict[str, int] = {}
     times: dict[str, float] = {}
     events: dict[str, int] = {}
@@ -340,7 +368,7 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(where: str, column: str, value: Any) -> list[str | None]:
-    """Read the items of a list cell, or of a CSV cell that joins them with ";"."""
+    """Read the items of a list cell, or of a CSV cell whose items are joined with ";". An empty item is None."""
     if isinstance(value, str):
         value = value.split(";") if value else []
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -354,7 +382,7 @@ def _texts(where: str, column: str, value: Any) -> list[str | None]:
 
 
 def _check_ids_and_splits(file: str, rows: list[CohortRow]) -> None:
-    """Refuse ids that occur twice (`datasets` would not notice them) and patients that are in more than one split."""
+    """Raise a CohortTableError if an id occurs twice, or if a patient is in more than one split."""
     if repeated := sorted(id_ for id_, count in Counter(row.id for row in rows).items() if count > 1):
         raise CohortTableError(file, f"{len(repeated)} id(s) occur more than once: {_first_few(repeated)}.")
     splits: dict[str, set[str]] = {}

@@ -62,12 +62,15 @@ def patient_from_files(
 
 
 def patients_from_table(table: Path, split: str | None = None, limit: int | None = None) -> list[Patient]:
-    """Build the patients of a cohort table, in the table's order.
+    """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
     Args:
         table: Cohort table (.parquet or .csv). For a prediction only the column `id` is needed.
         split: Take only the patients of this split.
-        limit: Maximum number of patients.
+        limit: Take only this many patients, from the top of the table.
+
+    Returns:
+        One patient for each row, as [`TgmmCardiacPipeline`] takes it.
 
     Raises:
         TgmmError: If no patient is left.
@@ -81,7 +84,7 @@ def patients_from_table(table: Path, split: str | None = None, limit: int | None
 
 
 def _patient_of_row(row: CohortRow, root: Path) -> Patient:
-    """Build the patient of one row; the row's paths start from `root`."""
+    """Build the patient of one row, with paths that start with `root`."""
     views = {path: view for path, view in zip(row.echo_paths, row.echo_views, strict=True) if view is not None}
     return {
         "id": row.id,
@@ -95,8 +98,11 @@ def _patient_of_row(row: CohortRow, root: Path) -> Patient:
 def read_labs(path: Path) -> dict[str, Any]:
     """Read a lab row from a JSON file: one object, column -> value, or column -> [value, unit].
 
+    Returns:
+        Column -> value, or column -> (value, unit).
+
     Raises:
-        TgmmError: If the file holds something else.
+        TgmmError: If the file does not hold one JSON object.
     """
     row = read_json(path)
     if not isinstance(row, dict):
@@ -107,7 +113,7 @@ def read_labs(path: Path) -> dict[str, Any]:
 
 
 def read_views(path: Path) -> dict[str, str]:
-    """Read file name -> view from a CSV file with the columns `VIEW_COLUMNS`.
+    """Read the views of clips from a CSV file with the columns `VIEW_COLUMNS`: path of a clip -> view.
 
     Raises:
         TgmmError: If a column is missing.
@@ -161,7 +167,8 @@ def load_pipeline(
         model: Directory or Hub repository.
         view_classifier: Directory or Hub repository of the classifier that names the views of clips without a given
             view. None takes the classifier that was saved with the model, if there is one.
-        view_threshold: Leave out clips whose most probable view has a lower probability. None takes the saved value.
+        view_threshold: Do not use a clip if the classifier gives its most probable view a lower probability than this.
+            None takes the saved value.
     """
     processor = TgmmProcessor.from_pretrained(model)
     if view_classifier is not None:
@@ -189,5 +196,5 @@ def predict(
 
 
 def is_answered(prediction: Mapping[str, Any]) -> bool:
-    """Tell whether a prediction rests on any input. If not, every given input was refused."""
+    """Tell whether a prediction uses any input. If not, nothing was given or everything was refused."""
     return any(prediction["used"].values())

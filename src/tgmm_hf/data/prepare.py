@@ -44,7 +44,7 @@ SHARD_SIZE = 32
 FORMAT = 3
 """Raise this number when the prepared rows change, so that old shards are not taken for new ones."""
 ECG_BYTES = 2500 * (12 * 4 + 4)
-"""Size of 10 seconds. Arrow adds four bytes to every innermost list."""
+"""Size in bytes of 10 seconds of ECG: 2,500 samples of 12 leads. Arrow adds four bytes to every sample."""
 SAMPLE = 8
 """Admissions whose time a dry run measures."""
 FORGOTTEN = 3600
@@ -58,13 +58,13 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be prepared.
+    """The work of one call of `prepare` or `dry_run`.
 
     Attributes:
         source: The checked table with its preparer.
         settings: Settings of the processor that shape the rows.
         input_hash: Digest of the table and the settings.
-        shards: All shards of the table, or those of one part.
+        shards: All shards of the table, or the shards of one part.
     """
 
     source: CohortSource
@@ -74,12 +74,12 @@ class _Plan:
 
     @property
     def rows(self) -> list[CohortRow]:
-        """Admissions of the shards."""
+        """The rows of all shards."""
         return _rows(self.shards)
 
     @property
     def preparer(self) -> AdmissionPreparer:
-        """Preparer of the rows."""
+        """The preparer of the rows."""
         return self.source.preparer
 
 
@@ -101,7 +101,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         manifest: Cohort table, Parquet or CSV (`docs/your_data.md`).
         out_dir: Directory of the result. A run that was interrupted there goes on.
         processor: Gives the ECG settings and the size of the clips. Its tokenizer is not used.
-        num_proc: Number of worker processes. None means one per core (of the cluster: two).
+        num_proc: Number of worker processes. None means one per core of this machine. With Ray it is the maximum number
+            of tasks at a time, and None means two per core of the cluster.
         engine: "local", or "ray" for a Ray cluster.
         part: (i, n) writes only part i of n, counted from 1. The n jobs may run at once on machines that share
             `out_dir`. A last call without `part` writes what is missing and finishes the data set.
@@ -111,7 +112,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
 
     Returns:
         The content of `prepare.json`; "data_hash" is the digest of the prepared rows. A part writes no `prepare.json`
-        and returns only its "counts" and its number of "refused" items.
+        and returns only "counts" (split -> numbers) and "refused" (number of items) of the part.
 
     Raises:
         CohortTableError: If the table cannot be used.
@@ -150,14 +151,15 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     tasks: Tasks | None = None,
     overwrite: bool = False,
 ) -> dict[str, float]:
-    """Check the table, prepare a few of its admissions in memory, and print what the whole would take.
+    """Check the table, prepare a few admissions in memory, and print the time and the disk space that `prepare` needs.
 
-    Nothing is written. Arguments and errors are those of [`prepare`].
+    Nothing is written. The arguments and the errors are the same as in [`prepare`].
 
     Returns:
-        "admissions", "missing" (not prepared yet) and "largest_bytes" of all. If any are missing also, measured on a
-        few of them: "tried", "seconds_per_admission", "seconds" (of the missing ones on `num_proc` processes) and
-        "likely_bytes" (of all).
+        "admissions": number of all. "missing": number of admissions that are not prepared yet. "largest_bytes": upper
+        limit of the size of the result. If any admissions are missing, there are also: "tried", the number of missing
+        admissions that were measured; "seconds_per_admission"; "seconds" for all missing ones on `num_proc` processes;
+        and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
     plan = _plan(CohortSource.open(manifest, processor, root, tasks), processor, part)
@@ -184,7 +186,9 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
 
 
 def load_prepared(directory: str | Path) -> DatasetDict:
-    """Load the prepared splits, mapped into memory, rows as NumPy arrays in their stored types.
+    """Load the prepared splits: split -> rows. Splits without rows have no entry.
+
+    The files are mapped into memory. The values of a row are NumPy arrays in their stored types.
 
     Raises:
         FileNotFoundError: If `prepare` has not finished in `directory`.
@@ -202,9 +206,12 @@ def load_prepared(directory: str | Path) -> DatasetDict:
 
 
 def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
-    """Collect the settings that change the prepared rows: of both extractors, and which view classifier is used.
+    """Collect the settings that change the prepared rows.
 
-    The wording of the laboratory text and the tokenizer are not among them, because the collator applies them.
+    The wording of the laboratory text and the tokenizer are not included, because the collator uses them later.
+
+    Returns:
+        "feature_extractor" (ECG), "image_processor" (echo) and, if there is one, "view_classifier" -> settings.
     """
     settings = {
         "feature_extractor": processor.feature_extractor.to_dict(),
@@ -216,9 +223,10 @@ def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
 
 
 def estimate_bytes(rows: Sequence[CohortRow], preparer: AdmissionPreparer) -> int:
-    """Estimate the largest size of the result.
+    """Estimate an upper limit of the size of prepared rows, in bytes.
 
-    Counted are one clip per view (or file, at most 11), 10 seconds of ECG, and 2 KiB for the rest of a row.
+    A row counts one clip for each named view and one for each file without a view, together at most 11; 10 seconds of
+    ECG; and 2 KiB for everything else.
     """
     processor = preparer.image_processor
     clip = processor.num_frames * processor.size * (processor.size * 3 + 4)  # + 4: Arrow's offsets
@@ -258,7 +266,7 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
 
 
 def _cut(table: CohortTable) -> list[tuple[str, int, list[CohortRow]]]:
-    """Cut the table into shards: split, number within it and rows, in the order of the table."""
+    """Cut the table into shards: (split, number of the shard in the split, at most `SHARD_SIZE` rows)."""
     return [
         (split, index, rows[start : start + SHARD_SIZE])
         for split, rows in table.splits().items()
@@ -267,7 +275,10 @@ def _cut(table: CohortTable) -> list[tuple[str, int, list[CohortRow]]]:
 
 
 def _fingerprint(rows: list[CohortRow], table: CohortTable, settings: dict[str, Any]) -> str:
-    """Compute the digest of rows, sizes and times of their files, and every setting that shapes the prepared rows."""
+    """Compute a digest that changes if a shard must be written anew.
+
+    It covers the rows, size and time of change of their files, the tasks and root of the table, and `settings`.
+    """
     content = {
         "format": FORMAT,
         "rows": [asdict(row) for row in rows],
@@ -285,7 +296,10 @@ def _paths(row: CohortRow) -> list[str]:
 
 
 def _file_state(path: Path) -> list[int] | None:
-    """Give size and time of change, so that a file that was replaced under its name is read again."""
+    """Return the size of a file in bytes and its time of change in nanoseconds; None if it cannot be read.
+
+    If a file is replaced by another file of the same name, the values differ and the file is read again.
+    """
     try:
         status = path.stat()
     except OSError:
@@ -298,7 +312,11 @@ def _rows(shards: Sequence[Shard]) -> list[CohortRow]:
 
 
 def _replaces_other(out: Path, input_hash: str, overwrite: bool) -> bool:
-    """Tell whether `out` holds a finished result of other data. Refuse that unless it may be overwritten."""
+    """Tell whether `out` holds a finished result of another table or other settings.
+
+    Raises:
+        FileExistsError: If it does and `overwrite` is False.
+    """
     finished = read_state(out / "prepare.json")
     if finished is None or finished.get("input_hash") == input_hash:
         return False
@@ -331,11 +349,11 @@ def _run(shards: Sequence[Shard], preparer: AdmissionPreparer, out: Path, engine
 
 
 def _try_admissions(rows: Sequence[CohortRow], preparer: AdmissionPreparer) -> tuple[list[float], float]:
-    """Prepare a few admissions without keeping them.
+    """Prepare up to `SAMPLE` + 1 admissions, spread over `rows`, without keeping them.
 
     Returns:
-        Seconds of each, and their mean size in bytes. The time of the first one is left out, because it includes
-        imports, unless it is the only one.
+        Seconds of each admission, and the mean size of a prepared row in bytes. The seconds of the first admission are
+        not in the list unless it is the only one, because they include imports.
     """
     number = min(SAMPLE + 1, len(rows))
     times, sizes = [], []
@@ -349,7 +367,17 @@ def _try_admissions(rows: Sequence[CohortRow], preparer: AdmissionPreparer) -> t
 
 
 def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) -> dict[str, Any]:
-    """Remove files that do not belong to the data set, and write the files that vouch for it."""
+    """Remove files that do not belong to the data set, then write refused.csv and, last, prepare.json.
+
+    Args:
+        plan: The whole plan.
+        states: (split, state) of every shard.
+        out: Directory of the result.
+        name: File name of the cohort table.
+
+    Returns:
+        The content of prepare.json.
+    """
     _remove_stale(plan.shards, out)
     remove_temporary_files(out, 0)
     refused = [entry for _, state in states for entry in state["refused"]]
@@ -421,7 +449,7 @@ def _duration(seconds: float) -> str:
 
 
 def _say_size(plan: _Plan, out: Path) -> int:
-    """Print number and largest size of the admissions before the first one is read; return the size in bytes."""
+    """Print the number of admissions and the upper limit of the result's size; return this limit in bytes."""
     largest = estimate_bytes(plan.rows, plan.preparer)
     size = plan.preparer.image_processor.size
     _say(f"{len(plan.rows)} admissions, at most {_size(largest)} (clips of {size} px) -> {out}")

@@ -1,4 +1,4 @@
-"""One shard of a prepared data set. A state file beside it tells that the shard is whole.
+"""One shard of a prepared data set, and the state file beside the shard, which says that the shard is whole.
 
 Every file is written under a temporary name and then renamed. A process may therefore be killed anywhere, and two
 processes may write the same shard at once, because they write the same bytes.
@@ -45,12 +45,12 @@ class Shard:
     fingerprint: str
 
     def path(self, out: Path, suffix: str) -> Path:
-        """Name a file of the shard: ".arrow" holds the rows, ".json" the state."""
+        """Return the path of a file of the shard below `out`: suffix ".arrow" for the rows, ".json" for the state."""
         return out / self.split / f"{self.index:05d}{suffix}"
 
 
 def is_done(shard: Shard, out: Path) -> bool:
-    """Tell whether the shard was written whole, from these rows and files and under these settings."""
+    """Tell whether `out` holds this shard whole, written from the same rows, files and settings."""
     state = read_state(shard.path(out, ".json"))
     target = shard.path(out, ".arrow")
     if state is None or state.get("fingerprint") != shard.fingerprint or not target.is_file():
@@ -59,7 +59,7 @@ def is_done(shard: Shard, out: Path) -> bool:
 
 
 def write_shard(shard: Shard, preparer: AdmissionPreparer, out: Path) -> None:
-    """Prepare the rows of a shard, unless it is done. The state file is written last, because it vouches for the rows.
+    """Prepare and write the rows of a shard, then its state file. A shard that is done already is not written again.
 
     Args:
         shard: The shard.
@@ -87,7 +87,8 @@ def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: B
     """Prepare rows and write them as an Arrow stream, in batches of about `WRITE_BYTES`.
 
     Returns:
-        "content": digest of the rows, independent of the version of Arrow; "counts"; "refused": id, item and reason.
+        "content": digest of the rows, which does not depend on the version of Arrow. "counts": numbers of rows, dropped
+        admissions, rows with each modality, clips, views and labels. "refused": list of id, item and reason.
     """
     features = preparer.features
     clip = preparer.image_processor.num_frames * preparer.image_processor.size**2 * 3
@@ -121,9 +122,14 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 def write_shared(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all, although another run may remove the temporary file.
+    """Write a file whole or not at all, even if several runs write the same file.
 
-    A run that finishes removes all temporary files. It has then written the same file itself, so its file is taken.
+    A run that finishes removes the temporary files of all runs. That run has then written `path` with the same content
+    itself, so this is no error here.
+
+    Args:
+        path: File to write.
+        write: Function that writes the content to the path that it is given.
     """
     finished = False
     try:
@@ -151,7 +157,7 @@ def remove_temporary_files(out: Path, untouched_seconds: float) -> None:
 
     Args:
         out: Directory of the prepared data.
-        untouched_seconds: Files that were changed later than this stay.
+        untouched_seconds: A file that was changed less than this many seconds ago stays.
     """
     for folder in (out, *(out / split for split in SPLITS)):
         for path in folder.glob("*"):

@@ -37,7 +37,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length:
     Args:
         texts: Laboratory texts (`lab_texts`) and the texts of the tasks (`task_texts`).
         vocab_size: Maximum number of tokens. The `vocab_size` of the text encoder must not be smaller.
-        max_length: Number of positions of the text encoder.
+        max_length: Number of positions of the text encoder, the longest text in tokens.
 
     Raises:
         TgmmError: If `vocab_size` cannot hold the special tokens and the single characters.
@@ -60,21 +60,27 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length:
 
 
 def cohort_tokenizer(rows: Any, tasks: Mapping[str, Mapping[str, Any]], vocab_size: int) -> BertTokenizerFast:
-    """Train a tokenizer on the laboratory texts of prepared rows (the training split) and the texts of the tasks."""
+    """Train a tokenizer on the laboratory texts of prepared rows and on the texts of the tasks.
+
+    Args:
+        rows: The prepared training split.
+        tasks: Task name -> settings, as in `TgmmConfig.tasks`.
+        vocab_size: Maximum number of tokens.
+    """
     # The words of the text do not depend on the tokenizer, so that any processor can write them.
     writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
     return train_tokenizer([*lab_texts(rows, writer), *task_texts(tasks)], vocab_size=vocab_size)
 
 
 def lab_texts(dataset: Any, processor: TgmmProcessor) -> list[str]:
-    """Collect the laboratory texts of a prepared split (use the training split), without the empty ones."""
+    """List the laboratory texts of a prepared split, worded by `processor`, without empty texts."""
     rows = dataset.with_format(None).select_columns("labs")
     texts = (labs_text(processor, stored_labs(row)) for row in rows)
     return [text for text in texts if text]
 
 
 def task_texts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Collect questions, learnable phrases and candidate answers of the tasks (`config.tasks`)."""
+    """List question, learnable phrase and candidate answers of every task. `tasks` is `TgmmConfig.tasks`."""
     return [
         text
         for task in tasks.values()
@@ -83,10 +89,13 @@ def task_texts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _learn_pieces(texts: Iterable[str], count: int) -> list[str]:
-    """Learn `count` word pieces by merging the most frequent neighbours, in the order of merging.
+    """Learn at most `count` word pieces by joining the most frequent pair of neighbouring pieces again and again.
 
-    The trainer of the `tokenizers` library is not used, because it breaks ties by hash order: two runs on one text gave
-    two vocabularies. Here the most frequent pair wins, among equals the first in the alphabet.
+    Among equally frequent pairs the first in the alphabet is joined. The trainer of the `tokenizers` library is not
+    used, because it breaks ties by hash order, so that two runs on one text give two vocabularies.
+
+    Returns:
+        The pieces in the order in which they were learned. A piece inside a word begins with "##".
     """
     words = Counter(word for text in texts for word, _ in BertPreTokenizer().pre_tokenize_str(text))
     spellings = {word: [word[0], *(f"##{character}" for character in word[1:])] for word in words}

@@ -1,4 +1,4 @@
-"""Branches: from one modality's inputs to the encoder's tokens of the patients that have the modality.
+"""Branches: one modality's inputs -> the encoder's tokens of the patients that have the modality.
 
     forward(values, mask)                  values -> encoder -> `EncodedPart`
     frozen_features(values, mask)          values -> frozen layers of the encoder -> activations
@@ -6,6 +6,8 @@
 
 `forward_from_frozen(frozen_features(values, mask), mask)` equals `forward(values, mask)`. A branch owns no weights. Its
 encoder belongs to the model, so that the names of a checkpoint's weights do not depend on branches.
+
+The freeze boundary lies between the frozen layers of an encoder and its trained layers.
 """
 
 from abc import ABC, abstractmethod
@@ -39,7 +41,13 @@ EXTRA_OUTPUTS = ("hidden_states", "attentions")
 
 @dataclass
 class ModalityInput:
-    """What a call gives for one modality; everything is None if it gives nothing."""
+    """The arguments of a call for one modality. All are None if the call gives nothing for it.
+
+    Attributes:
+        values: token ids (B, L), ECG (B, 12, T) or clips (B, views, frames, 3, H, W).
+        mask: (B, L), (B, 12) or (B, views); True for a token, lead or view that can be used.
+        frozen: frozen features in place of `values`, see [`Branch.frozen_features`].
+    """
 
     values: torch.Tensor | None = None
     mask: torch.Tensor | None = None
@@ -47,12 +55,12 @@ class ModalityInput:
 
     @property
     def given(self) -> bool:
-        """Whether there is something to encode."""
+        """Whether the call gives values or frozen features."""
         return self.values is not None or self.frozen is not None
 
 
 def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, ModalityInput]:
-    """Sort a call's arguments by modality.
+    """Sort the arguments of a call by modality: argument name -> tensor becomes modality -> its arguments.
 
     Raises:
         TypeError: on an unknown argument.
@@ -64,7 +72,7 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
 
 
 def count_patients(inputs: Mapping[str, ModalityInput]) -> int:
-    """Count the patients, after a check that all modalities of a call are of the same patients.
+    """Count the patients of a call, and check that all its arguments have the same number of patients.
 
     Raises:
         ValueError: if no modality is given, if one modality comes as values and as frozen features, if frozen features
@@ -94,11 +102,11 @@ class EncodedPart:
     """One modality of a batch, encoded for the patients that have the modality.
 
     Attributes:
-        rows: (n,) their places in the batch.
+        rows: (n,) indices of these n patients in the batch.
         summary: (n, D) one vector a patient.
         tokens: (n, L, D).
-        token_mask: (n, L) bool.
-        extra: the encoder's `EXTRA_OUTPUTS`, if they were asked for.
+        token_mask: (n, L) bool, True for a token that can be used.
+        extra: name from `EXTRA_OUTPUTS` -> one tensor a layer, if the call asked for the output.
     """
 
     rows: torch.Tensor
@@ -109,12 +117,17 @@ class EncodedPart:
 
     @classmethod
     def empty(cls, rows: torch.Tensor, width: int) -> "EncodedPart":
-        """Build the part of a batch in which no patient has the modality."""
+        """Build the part of a batch in which no patient has the modality.
+
+        Args:
+            rows: (0,) an empty index, on the device of the batch.
+            width: D.
+        """
         nothing = torch.zeros(0, width, device=rows.device)
         return cls(rows, nothing, nothing[:, None], torch.zeros(0, 1, dtype=torch.bool, device=rows.device))
 
     def scatter(self, batch_size: int) -> torch.Tensor:
-        """Put the summaries at their places in the batch: (B, D), zeros elsewhere."""
+        """Put the summaries into the rows of their patients: (`batch_size`, D), zeros for all other patients."""
         return self.summary.new_zeros(batch_size, self.summary.shape[-1]).index_copy(0, self.rows, self.summary)
 
 
@@ -124,7 +137,7 @@ class Branch(ABC):
     Args:
         encoder: the model's encoder of this modality.
         config: the encoder's configuration.
-        dtype: of the part that follows; encoders may be held in another one.
+        dtype: dtype of the encoded part. The encoder may have another dtype.
         trainable_layers: number of trained layers above the freeze boundary; None if nothing is frozen.
     """
 
@@ -139,7 +152,18 @@ class Branch(ABC):
         self.trainable_layers = trainable_layers
 
     def encode(self, given: ModalityInput, **extra: Any) -> EncodedPart | None:
-        """Encode what a call gives, from values or from frozen features; None if it gives nothing."""
+        """Encode the arguments of a call, from values or from frozen features.
+
+        Args:
+            given: the arguments of the call for this modality.
+            extra: `output_hidden_states=True`, `output_attentions=True`, or nothing.
+
+        Returns:
+            the encoded part; None if the call gives nothing for the modality.
+
+        Raises:
+            ValueError: if `extra` is asked of frozen features, because the frozen layers are not run.
+        """
         if not given.given:
             return None
         if given.frozen is None:
@@ -151,31 +175,40 @@ class Branch(ABC):
 
     @abstractmethod
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
-        """Encode values. `extra`: `output_hidden_states`, `output_attentions`, as the encoder takes them."""
+        """Encode values under a mask, see [`ModalityInput`]. `extra` goes to the encoder, see `encode`."""
 
     @abstractmethod
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Compute the activations at the freeze boundary, in the order of the mask; None if nobody has the modality."""
+        """Compute the activations at the freeze boundary.
+
+        Returns:
+            (n, tokens, D): a row for each True patient (echo: for each True view) of the mask, in the mask's order.
+            None if no patient has the modality.
+        """
 
     @abstractmethod
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
-        """Encode from the activations of `frozen_features`."""
+        """Run the trained layers on `features`, the result of `frozen_features` for the same mask."""
 
     def layers_above(self) -> int:
-        """Count the trained layers, after a check that the encoder can be cut below them."""
+        """Return the number of trained layers.
+
+        Raises:
+            ValueError: if nothing is frozen, or the encoder cannot be cut below its trained layers.
+        """
         if self.trainable_layers is None:
             raise ValueError("Nothing is frozen, so there are no frozen features: call freeze_encoders(n) first.")
         check_divisible(self.modality, self.encoder, self.trainable_layers)
         return self.trainable_layers
 
     def checked(self, features: torch.Tensor, number: int) -> torch.Tensor:
-        """Check the number of rows of frozen features and bring them into the encoder's dtype."""
+        """Return frozen features in the encoder's dtype. Raise a ValueError if they do not have `number` rows."""
         if len(features) != number:
             raise ValueError(f"{self.modality}_frozen has {len(features)} rows, its mask says {number}.")
         return features.to(self.encoder.dtype)
 
     def empty(self, rows: torch.Tensor) -> EncodedPart:
-        """Build the part of a batch in which no patient has the modality."""
+        """Build the part of a batch in which no patient has the modality; `rows` is an empty index."""
         return EncodedPart.empty(rows, self.config.hidden_size)
 
 
@@ -195,7 +228,7 @@ class LabsBranch(Branch):
         return self._part(rows, text_mask, encoded)
 
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Compute (patients with labs, L, D)."""
+        """Compute the activations at the freeze boundary: (patients with labs, L, D); None if nobody has labs."""
         above = self.layers_above()
         rows, text_mask, order = _rows_with_text(values, mask)
         if not len(rows):
@@ -223,7 +256,7 @@ class EcgBranch(Branch):
 
     @property
     def takes_lead_mask(self) -> bool:
-        """Whether the encoder itself leaves absent leads out."""
+        """Whether the encoder takes a lead mask (ST-MEM). All other encoders see an absent lead as zeros."""
         return self.config.model_type == StMemConfig.model_type
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
@@ -238,7 +271,7 @@ class EcgBranch(Branch):
         return self._part(rows, lead_mask, run_encoder(self.encoder, samples, self.dtype, **options))
 
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Compute (patients with an ECG, tokens, D)."""
+        """Compute the activations at the freeze boundary: (patients with an ECG, tokens, D); None if nobody has one."""
         above = self.layers_above()
         rows, lead_mask = _rows_and_mask(values, mask)
         if not len(rows):
@@ -290,7 +323,10 @@ class EchoBranch(Branch):
         return self._part(rows, view_mask, run_encoder(self.encoder, values[view_mask], self.dtype, **options))
 
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Compute (clips, tokens, D)."""
+        """Compute the activations at the freeze boundary: (clips, tokens, D); None if nobody has an echo.
+
+        If no layer above the boundary is trained, `tokens` is 1, the class token.
+        """
         above = self.layers_above()
         rows, view_mask = _rows_and_mask(values, mask)
         if not len(rows):
@@ -321,10 +357,17 @@ class EchoBranch(Branch):
 def run_encoder(
     encoder: PreTrainedModel, values: torch.Tensor, dtype: torch.dtype, **arguments: Any
 ) -> BaseModelOutputWithPooling:
-    """Run an ECG or echo encoder: tokens (n, L, D) and summary (n, D) in `dtype`.
+    """Run an ECG or echo encoder.
 
-    The input goes to the encoder's `main_input_name`. The summary, `pooler_output`, is the mean of the tokens if the
-    encoder has none.
+    Args:
+        encoder: the encoder.
+        values: (n, ...) the encoder's main input.
+        dtype: dtype of the result.
+        arguments: further arguments of the encoder.
+
+    Returns:
+        `last_hidden_state`, the tokens (n, L, D), and `pooler_output`, the summary (n, D). If the encoder gives no
+        `pooler_output`, the summary is the mean of the tokens.
     """
     output = encoder(**{encoder.main_input_name: values.to(encoder.dtype)}, return_dict=True, **arguments)
     tokens, pooled = output.last_hidden_state.to(dtype), output.get("pooler_output")
@@ -339,7 +382,7 @@ def run_encoder(
 def pool_parts(
     parts: Mapping[str, EncodedPart | None], pools: Mapping[str, nn.Module], batch_size: int, empty: torch.Tensor
 ) -> TgmmEncoded:
-    """Pool the encoded parts into fusion tokens and put them at their places in the batch.
+    """Pool the encoded parts into fusion tokens, and put the tokens into the rows of their patients.
 
     Args:
         parts: modality -> part; None if the call gave nothing for the modality.
@@ -370,17 +413,24 @@ def pool_parts(
 
 
 def _extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
-    """Collect hidden states and attentions from an encoder's output, if it has them."""
+    """Collect from an encoder's output what it has of `EXTRA_OUTPUTS`: name -> one tensor a layer."""
     return {name: encoded[name] for name in EXTRA_OUTPUTS if encoded.get(name) is not None}
 
 
 def _rows_with_text(
     input_ids: torch.Tensor, attention_mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the patients with lab text, their mask (n, L), and the order that moves their text to the left end.
+    """Find the patients with lab text, and the order of tokens that moves padding to the right end.
 
-    Text that is padded on the left has to move, because an encoder's positions are absolute and its summary is the
-    first token.
+    Padding on the left has to move, because an encoder's positions are absolute and its summary is the first token.
+
+    Args:
+        input_ids: (B, L). If there is a mask, only the shape is used.
+        attention_mask: (B, L), 1 for a token and 0 for padding. None means that there is no padding.
+
+    Returns:
+        indices of the n patients with text (n,); their mask in the new order (n, L); the new order (n, L), for
+        `gather`.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     rows = mask.bool().any(1).nonzero()[:, 0]
@@ -389,7 +439,15 @@ def _rows_with_text(
 
 
 def _rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the patients with any usable lead or view, and the mask (B, leads or views); all usable without a mask."""
+    """Find the patients with any usable lead or view.
+
+    Args:
+        values: (B, leads or views, ...). Only read if there is no mask.
+        mask: (B, leads or views), True for a usable one. None means that all are usable.
+
+    Returns:
+        indices of these patients (n,), and the mask as bool (B, leads or views).
+    """
     if mask is None:
         assert values is not None  # `count_patients` asks for one of them
         mask = torch.ones(values.shape[:2], device=values.device)

@@ -10,12 +10,13 @@ from ..utils.hub_code import HubCode
 
 @strict
 class EchoMvitConfig(HubCode, PreTrainedConfig):
-    """MViT-v2 for one echo clip (Li et al. 2022); the defaults are MViT-v2-S, EchoPrime's video trunk.
+    """MViT-v2 for one echo clip (Li et al. 2022); the defaults are MViT-v2-S, the size of EchoPrime's video encoder.
 
     Stage ``s`` has ``stage_depths[s]`` blocks of width ``stage_widths[s]``. Every stage after the first halves height
-    and width. Keys and values are pooled by ``kv_stride`` in the first stage and half as much in each later stage. Only
-    `EchoMvitModelWithProjection` reads ``projection_dim``, the width of its head (EchoPrime: 512). Only
-    `EchoMvitForPreTraining` reads ``mask_ratio``.
+    and width of the token grid. In the first stage, keys and values are pooled by the factor ``kv_stride`` in height
+    and width. Each later stage halves this factor. ``patch_kernel``, ``patch_stride`` and ``patch_padding`` are
+    (frames, rows, columns). Only `EchoMvitModelWithProjection` reads ``projection_dim``, the width of its head
+    (EchoPrime: 512). Only `EchoMvitForPreTraining` reads ``mask_ratio``.
     """
 
     hub_auto_class = "AutoConfig"
@@ -61,5 +62,5 @@ class EchoMvitConfig(HubCode, PreTrainedConfig):
 
     @property
     def num_hidden_layers(self) -> int:
-        """Blocks over all stages."""
+        """Number of blocks of all stages together."""
         return sum(self.stage_depths)

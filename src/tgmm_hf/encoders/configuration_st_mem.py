@@ -13,8 +13,8 @@ class StMemConfig(HubCode, PreTrainedConfig):
     """ST-MEM's ViT for 12-lead ECGs (Na et al. 2024). The defaults are its base size, patches of 75 samples (300 ms).
 
     Only `StMemForPreTraining` reads the `decoder_*` sizes, `mask_ratio` and `norm_pix_loss` (targets standardised patch
-    by patch). The decoder's heads are as wide as the encoder's. `decoder_norm_eps` is for the decoder's last norm only,
-    as published.
+    by patch). A head of the decoder is as wide as a head of the encoder. `decoder_norm_eps` is the epsilon of the
+    decoder's last norm only, as published.
     """
 
     hub_auto_class = "AutoConfig"
@@ -52,5 +52,5 @@ class StMemConfig(HubCode, PreTrainedConfig):
 
     @property
     def num_patches(self) -> int:
-        """Patches per lead."""
+        """Number of patches of one lead."""
         return self.seq_length // self.patch_size

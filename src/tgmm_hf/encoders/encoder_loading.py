@@ -30,14 +30,17 @@ DECLARED = {
 
 
 def build_encoder(config: Any) -> PreTrainedModel:
-    """Build an encoder with random weights: one of our own, or any `AutoModel` without an unused pooler."""
+    """Build an encoder with random weights from its configuration.
+
+    The class comes from `ENCODERS`, or else from `AutoModel`. A BERT-like model is built without its pooling layer.
+    """
     if config.model_type in ENCODERS:
         return ENCODERS[config.model_type]._from_config(config)
     return AutoModel.from_config(config, **_without_pooler(config))
 
 
 def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load a pretrained encoder, with its weights in memory once.
+    """Load a pretrained encoder. Its weights are in memory only once.
 
     Args:
         modality: "labs", "ecg" or "echo".
@@ -65,7 +68,13 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
 
 
 def _check_words(encoder: PreTrainedModel) -> None:
-    """Refuse word embeddings that are narrower than the hidden states (ALBERT's), because guidance reads both."""
+    """Refuse a text encoder whose word embeddings are narrower than its hidden states, as ALBERT's are.
+
+    The reason is that the guidance reads word embeddings and expects the width of the hidden states.
+
+    Raises:
+        ValueError: if the widths differ.
+    """
     width, wanted = encoder.get_input_embeddings().weight.shape[1], encoder.config.hidden_size
     if width != wanted:
         raise ValueError(
@@ -75,10 +84,11 @@ def _check_words(encoder: PreTrainedModel) -> None:
 
 
 def check_encoder(modality: str, config: Any) -> None:
-    """Refuse an encoder whose configuration does not declare its input.
+    """Refuse an encoder whose configuration does not declare the size of its input, see `DECLARED`.
 
     Raises:
-        ValueError: on a missing declaration, or a number of leads that the processor does not make.
+        ValueError: if a setting of `DECLARED` is missing or no whole number, or if an ECG encoder does not take 12
+            leads.
     """
     if absent := [name for name in DECLARED[modality] if not isinstance(getattr(config, name, None), int)]:
         raise ValueError(
@@ -90,24 +100,39 @@ def check_encoder(modality: str, config: Any) -> None:
 
 
 def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:
-    """List name and licence of each modality's encoder. Local paths are left out, because they may name people."""
+    """List where the encoders come from, for the configuration of a model.
+
+    Args:
+        sources: modality -> directory or Hub repository.
+
+    Returns:
+        modality -> `source`, `license`, `license_name`, `license_link`. The source of a directory is only its last
+        part, because a local path may name people.
+    """
     return {name: {"source": _name(source), **read_licence(source)} for name, source in sources.items()}
 
 
 def _name(source: str | Path) -> str:
-    """Name a source: the last part of a directory, or the repository."""
+    """Return the last part of a directory's path, or the name of a Hub repository as it is."""
     return Path(source).resolve().name if Path(source).is_dir() else str(source)
 
 
 def read_licence(source: str | Path) -> dict[str, str | None]:
-    """Read `license`, `license_name` and `license_link` from a directory's model card; None where it has none."""
+    """Read `license`, `license_name` and `license_link` from the README.md of a directory.
+
+    A value is None if the file or the entry is missing. For a Hub repository all are None, because nothing is
+    downloaded.
+    """
     card = Path(source) / "README.md"
     metadata = ModelCard.load(card).data.to_dict() if card.is_file() else {}
     return {name: metadata.get(name) for name in ("license", "license_name", "license_link")}
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    """Leave out the pooling layer of BERT-like models, because a layer that never trains would stop DDP."""
+    """Return the argument that builds a model without its pooling layer; {} for a model without this argument.
+
+    The layer is not used. In a distributed training (DDP), a layer that never trains would stop the training.
+    """
     model_class = MODEL_MAPPING.get(type(config), None)
     takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if takes_it else {}

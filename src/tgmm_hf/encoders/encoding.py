@@ -14,8 +14,8 @@ from .freezing import last_parts
 class EncodesPatients(nn.Module):
     """Mixin of a model that encodes patients: three encoders, three attention poolings, and their branches.
 
-    The class that uses it holds `labs_encoder`, `ecg_encoder`, `echo_encoder`, `labs_pool`, `ecg_pool`, `echo_pool` and
-    `view_embeddings`.
+    The model class has the attributes `labs_encoder`, `ecg_encoder`, `echo_encoder`, `labs_pool`, `ecg_pool`,
+    `echo_pool` and `view_embeddings`.
     """
 
     trainable_layers: int | None = None
@@ -45,6 +45,13 @@ class EncodesPatients(nn.Module):
             output_hidden_states: return the encoders' hidden states, too.
             output_attentions: return the encoders' attentions, too.
             inputs: the inputs of `forward`, by name.
+
+        Returns:
+            the fusion tokens of all B patients, and which patient has which modality.
+
+        Raises:
+            TypeError: on an unknown input.
+            ValueError: if no modality is given, or the inputs do not fit together.
         """
         wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         extra = {name: value for name, value in wanted.items() if value}
@@ -58,25 +65,47 @@ class EncodesPatients(nn.Module):
     def get_labs_features(
         self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
     ) -> torch.Tensor:
-        """Compute the text encoder's first token ([CLS]): (B, D); zeros for a patient without labs."""
+        """Compute the first token ([CLS]) of the text encoder: (B, D); zeros for a patient without labs.
+
+        Args:
+            input_ids: (B, L) token ids.
+            attention_mask: (B, L), 1 for a token. None means that there is no padding.
+        """
         return self.branches["labs"].forward(input_ids, attention_mask).scatter(len(input_ids))
 
     def get_ecg_features(self, ecg_values: torch.FloatTensor, ecg_mask: torch.BoolTensor | None = None) -> torch.Tensor:
-        """Compute the ECG encoder's pooled output: (B, D); zeros for a patient without an ECG."""
+        """Compute the pooled output of the ECG encoder: (B, D); zeros for a patient without an ECG.
+
+        Args:
+            ecg_values: (B, 12, samples), prepared by `EcgFeatureExtractor`.
+            ecg_mask: (B, 12), True for a usable lead. None means that all are usable.
+        """
         return self.branches["ecg"].forward(ecg_values, ecg_mask).scatter(len(ecg_values))
 
     def get_echo_features(
         self, pixel_values_videos: torch.FloatTensor, view_mask: torch.BoolTensor | None = None
     ) -> torch.Tensor:
-        """Compute the mean of the echo encoder's pooled outputs over a patient's views: (B, D); zeros without."""
+        """Compute the mean over a patient's views of the echo encoder's pooled output: (B, D); zeros without an echo.
+
+        Args:
+            pixel_values_videos: (B, 11, frames, 3, H, W), prepared by `EchoImageProcessor`.
+            view_mask: (B, 11), True for a view that the patient has. None means that all are present.
+        """
         return self.branches["echo"].forward(pixel_values_videos, view_mask).scatter(len(pixel_values_videos))
 
     def freeze_encoders(self, trainable_layers: int | None) -> None:
-        """Leave only the last layers of each encoder trainable (paper, fig. 7: two are best). None unfreezes all.
+        """Freeze the encoders up to their last layers, in place (paper, fig. 7: two trained layers are best).
 
-        With a number, embeddings and earlier layers are frozen. They have no dropout in training either, so that their
-        activations for a patient never change (see `frozen_features`). The final norm trains with the last layers.
-        With 0 no part of the encoders trains.
+        The embeddings and all layers below the last `trainable_layers` are frozen. They stay in evaluation mode in
+        training too, without dropout, so that their activations for a patient never change (see `frozen_features`).
+        The final norm trains with the last layers.
+
+        Args:
+            trainable_layers: number of layers of each encoder that train. 0 freezes the encoders whole. None unfreezes
+                all.
+
+        Raises:
+            ValueError: if an encoder has fewer layers.
         """
         for encoder in self.encoders.values():
             encoder.requires_grad_(trainable_layers is None)
@@ -103,7 +132,7 @@ class EncodesPatients(nn.Module):
 
         Returns:
             `labs_frozen` (patients with labs, L, D), `ecg_frozen` (patients with an ECG, tokens, D), `echo_frozen`
-            (clips, tokens, D), each in the order of its mask, and left out if nobody has the modality.
+            (clips, tokens, D). The rows follow the order of the mask. A modality that nobody has is no key.
 
         Raises:
             ValueError: without `freeze_encoders`, or for an encoder that cannot be cut at the boundary.

@@ -1,4 +1,4 @@
-"""Freeze the lower layers of the encoders, and compute what the frozen layers give once instead of every epoch."""
+"""Cut an encoder into frozen and trained layers, and run the two parts one after the other."""
 
 from typing import Any
 
@@ -12,7 +12,9 @@ OWN_TYPES = {"labs": "bert", "ecg": "st_mem", "echo": "echo_mvit"}
 
 
 def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
-    """List the last `num_layers` layers of an encoder and the modules after them (its final norm); none for 0.
+    """List the last `num_layers` layers of an encoder, and the modules after its layers (the final norm).
+
+    The list is empty for 0.
 
     Raises:
         ValueError: if the encoder has fewer layers, or does not hold them in a `torch.nn.ModuleList`.
@@ -38,8 +40,15 @@ def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
 def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) -> None:
     """Refuse an encoder that cannot be run in two parts, below and above the freeze boundary.
 
+    The encoder must be of the type in `OWN_TYPES`. Any text encoder will do if no layer lies above the boundary.
+
+    Args:
+        modality: "labs", "ecg" or "echo".
+        encoder: the encoder of the modality.
+        layers_above: number of layers above the boundary.
+
     Raises:
-        ValueError: if it is neither BERT, ST-MEM nor MViT-v2, nor a text encoder with no layer above the boundary.
+        ValueError: if the encoder cannot be cut.
     """
     model_type, own_type = encoder.config.model_type, OWN_TYPES[modality]
     if model_type == own_type or (modality == "labs" and layers_above == 0):
@@ -54,7 +63,14 @@ def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) 
 def text_below_boundary(
     encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
 ) -> torch.Tensor:
-    """Compute the input of a text encoder's last `layers_above` layers: (n, L, D)."""
+    """Compute the input (n, L, D) of the last `layers_above` layers of a text encoder.
+
+    Args:
+        encoder: the text encoder.
+        input_ids: (n, L) token ids.
+        attention_mask: (n, L), 1 for a token.
+        layers_above: number of layers that are left out. 0 gives the encoder's output.
+    """
     output = encoder(
         input_ids=input_ids, attention_mask=attention_mask, return_dict=True, output_hidden_states=layers_above > 0
     )

@@ -34,7 +34,7 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Sizes of one MViT block."""
+    """Sizes of one MViT block; `grid` is its input, before the query's stride, and `drop_path` a probability."""
 
     in_width: int
     width: int
@@ -46,7 +46,7 @@ class BlockShape:
 
 
 def block_shapes(config: EchoMvitConfig) -> list[BlockShape]:
-    """List the sizes of the blocks of all stages: widths, grids, and strides of the pooling."""
+    """List the sizes of all blocks, in their order. The probability of stochastic depth rises linearly from 0."""
     frames, rows, cols = (
         (size + 2 * padding - kernel) // stride + 1
         for size, kernel, stride, padding in zip(
@@ -82,13 +82,13 @@ def block_shapes(config: EchoMvitConfig) -> list[BlockShape]:
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
-    """Compute the size of a grid after a pooling of kernel 3, padding 1 and this stride."""
+    """Compute the size of `grid` after a pooling with kernel 3, padding 1 and `stride`."""
     frames, rows, cols = ((size - 1) // step + 1 for size, step in zip(grid, stride, strict=True))
     return frames, rows, cols
 
 
 class EchoMvitEmbeddings(nn.Module):
-    """Clip -> class token and spatio-temporal patch tokens."""
+    """Clip -> class token and tokens of patches in space and time, without positions."""
 
     def __init__(self, config: EchoMvitConfig):
         super().__init__()
@@ -126,14 +126,14 @@ class DepthwiseConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, volume: torch.Tensor, weight: torch.Tensor, stride: Grid) -> torch.Tensor:
-        """Convolve a volume (batch, channels, frames, rows, cols)."""
+        """Convolve a volume (batch, channels, frames, rows, cols) with weight (channels, 1, 3, 3, 3)."""
         ctx.save_for_backward(volume, weight)
         ctx.stride = stride
         return nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=len(weight))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        """Compute the gradients of volume and weight."""
+        """Compute the gradients of volume and weight; None for a gradient that is not needed, and for the stride."""
         volume, weight = ctx.saved_tensors
         grad, to_volume, to_weight = grad.to(volume.dtype), None, None
         if ctx.needs_input_grad[0]:
@@ -151,8 +151,8 @@ class DepthwiseConvolution(torch.autograd.Function):
 class EchoMvitPool(nn.Module):
     """Pooling of query, key and value: a depth-wise 3x3x3 convolution over the token grid, then layer norm.
 
-    The heads share the convolution. The class token skips it. The weights of the three lie in one tensor, one after the
-    other, because the time to load a model grows with the number of tensors.
+    The heads share the convolution. The class token skips the convolution. Query, key and value have weights of their
+    own in one tensor, one after the other, because the time to load a model grows with the number of tensors.
     """
 
     def __init__(self, head_dim: int, strides: tuple[Grid, Grid, Grid], eps: float):
@@ -179,7 +179,7 @@ class EchoMvitPool(nn.Module):
         stride: Grid,
         weights: Sequence[torch.Tensor],
     ) -> torch.Tensor:
-        """Pool the tokens of query, key or value with its convolution, norm weight and norm bias."""
+        """Pool tokens of query, key or value; `weights` are its convolution, norm weight and norm bias."""
         weight, norm_weight, norm_bias = weights
         batch_size, _, heads, head_dim = tokens.shape
         # The heads become channels of one channels-last convolution, because on a CPU this is 5 to 9 times faster than
@@ -238,7 +238,7 @@ class EchoMvitRelativePositions(nn.Module):
         return nn.functional.pad(torch.cat(one_hot, dim=-1).flatten(0, 2), (0, 0, 1, 0))
 
     def _offsets(self, axis: int, device: torch.device) -> torch.Tensor:
-        """Find the rows of the table for each pair (query, key) along one axis; a coarser grid takes larger steps."""
+        """Find the table row of each pair along `axis` (0 frames, 1 rows, 2 columns): long (queries, keys)."""
         queries, keys = self.query_grid[axis], self.key_grid[axis]
         query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
         query_place = torch.arange(queries, device=device)[:, None] * query_step
@@ -268,7 +268,7 @@ class EchoMvitAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, grid: Grid, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend over tokens (batch, 1 + tokens, width); return the weights if the implementation gives them."""
+        """Attend over tokens (batch, 1 + tokens, width); return new tokens, and the weights or None (SDPA)."""
         # (batch, tokens, 3 * width) -> 3 x (batch, tokens, heads, head size)
         query, key, value = self.pool(self.qkv(hidden_states).unflatten(2, (3, self.heads, self.head_dim)), grid)
         context, weights = self._attend(query, key, value, **kwargs)
@@ -317,7 +317,7 @@ class EchoMvitLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, class_token_only: bool = False, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
-        """Run the block. With `class_token_only` the MLP and the result leave out the other tokens."""
+        """Run the block on tokens (batch, 1 + tokens, width). `class_token_only` returns (batch, 1, width)."""
         normed = self.layernorm_before(hidden_states)
         attended, _ = self.attention(normed, self.grid, **kwargs)
         residual = hidden_states if self.widen is None else self.widen(normed)
@@ -328,7 +328,7 @@ class EchoMvitLayer(GradientCheckpointingLayer):
         return hidden_states + drop_path(self.fc2(expanded), self.drop_path, self.training)
 
     def _pool_residual(self, residual: torch.Tensor) -> torch.Tensor:
-        """Max-pool the grid tokens in a halving block, with kernel (1, 3, 3) and stride (1, 2, 2)."""
+        """Max-pool the grid tokens by 2 in height and width if the block halves; else return them unchanged."""
         if not self.halves:
             return residual
         # (batch, frames * rows * cols, width) -> (batch, width, frames, rows, cols), channels last
@@ -338,7 +338,7 @@ class EchoMvitLayer(GradientCheckpointingLayer):
 
 
 class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
-    """What the MViT-v2 models share: initialisation and abilities."""
+    """Base of the MViT-v2 models: initial weights, and what transformers may do with them."""
 
     config: EchoMvitConfig
     base_model_prefix = "echo_mvit"
@@ -395,11 +395,11 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the convolution of patches."""
+        """Return the convolution that embeds patches."""
         return self.embeddings.patch_embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the convolution of patches."""
+        """Replace the convolution that embeds patches by `value`, in place."""
         self.embeddings.patch_embedding = value
 
     @merge_with_config_defaults
@@ -423,7 +423,7 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
     def run_lower_layers(
         self, pixel_values_videos: torch.Tensor, num_upper_layers: int = 0, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
-        """Run the embeddings and all layers but the last `num_upper_layers`: (batch, tokens, width)."""
+        """Run embeddings and all layers but the last `num_upper_layers`: clips -> (batch, 1 + tokens, width)."""
         hidden_states = self.embeddings(pixel_values_videos)
         for layer in self.layers[: len(self.layers) - num_upper_layers]:
             hidden_states = layer(hidden_states, **kwargs)
@@ -473,7 +473,7 @@ class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
         self.post_init()
 
     def hub_classes(self) -> dict[str, type]:
-        """Let `AutoModel` find the encoder in the saved directory."""
+        """Map the name of an Auto class to the class that it loads from the saved directory."""
         return {"AutoModel": EchoMvitModel}
 
     @can_return_tuple

@@ -3,8 +3,10 @@
 It follows MaskFeat (Wei et al., CVPR 2022): one learned vector takes the place of hidden patches, all layers run on the
 full grid, and a linear layer on the last tokens predicts the hidden patches. Two choices are ours. A patch is hidden in
 all frames (VideoMAE's tubes), because a beating wall could be copied from the frame before. The target is the mean
-colour of a patch's quarters in each frame and not a histogram of gradients, because Doppler is colour. The class token
-is added to every token before the linear layer, so that it learns too: later work reads it.
+colour of a patch's quarters in each frame and not a histogram of gradients, because Doppler is colour.
+
+The class token is added to every token before the linear layer. So the class token is trained too, which a later task
+needs.
 
 Notation in shape comments: B clips, T token frames, R x C patches of a token frame, V values of a patch.
 """
@@ -27,7 +29,8 @@ class EchoMvitForPreTrainingOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`): squared error, mean over a patch, then over the hidden patches.
-        logits (`torch.FloatTensor` of shape `(batch_size, token_frames, rows, columns, values)`): predicted patches.
+        logits (`torch.FloatTensor` of shape `(batch_size, token_frames, rows, columns, values)`): predicted patches, as
+            mean colours, see [`EchoMvitForPreTraining.targets`].
         mask (`torch.BoolTensor` of shape `(batch_size, rows, columns)`): True where a patch was hidden, in all frames.
     """
 
@@ -37,7 +40,14 @@ class EchoMvitForPreTrainingOutput(ModelOutput):
 
 
 class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
-    """Masked modelling around [`EchoMvitModel`]. Later work keeps `model.echo_mvit`, the encoder."""
+    """Masked modelling around [`EchoMvitModel`]. After the pre-training only `model.echo_mvit`, the encoder, is used.
+
+    Args:
+        config: `mask_ratio` is the share of patches that are hidden.
+
+    Raises:
+        ValueError: if the patches do not tile the frame, or `mask_ratio` hides no patch or all patches.
+    """
 
     def __init__(self, config: EchoMvitConfig):
         super().__init__(config)
@@ -74,7 +84,7 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
             super()._init_weights(module)
 
     def hub_classes(self) -> dict[str, type]:
-        """Let `AutoModel` find the encoder in the saved directory, too."""
+        """Map the names of Auto classes to the classes that they load from the saved directory."""
         return {"AutoModel": EchoMvitModel, "AutoModelForPreTraining": type(self)}
 
     @can_return_tuple
@@ -108,7 +118,14 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
         return EchoMvitForPreTrainingOutput(loss=error[mask].mean(), logits=predicted, mask=mask)
 
     def targets(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """Average the colours of the quarters of every patch, frame by frame: (B, F, ...) -> (B, T, R, C, V)."""
+        """Compute the prediction targets: the mean colours of the four quarters of every patch, frame by frame.
+
+        Args:
+            pixel_values_videos: (B, frames, channels, height, width).
+
+        Returns:
+            (B, T, R, C, V), with V = frames of a token x channels x 4.
+        """
         side = self.config.patch_stride[1] // 2
         # (B, F, channels, H, W) -> (B, F, channels, 2 R, 2 C)
         cells = nn.functional.avg_pool2d(pixel_values_videos.flatten(0, 1), side).unflatten(
@@ -119,7 +136,10 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
         return cells.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4)
 
     def _patches_of(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Sort the predictions of the last tokens by patch: (B, tokens, patches * V) -> (B, T, R, C, V)."""
+        """Sort the predictions by patch: (B, tokens, patches of a token * V) -> (B, T, R, C, V).
+
+        A token of the last grid covers several patches.
+        """
         rows, columns = self.patches_per_token
         blocks = tokens.unflatten(1, self.last_grid).unflatten(-1, (rows, columns, -1))
         return blocks.permute(0, 1, 2, 4, 3, 5, 6).flatten(4, 5).flatten(2, 3)

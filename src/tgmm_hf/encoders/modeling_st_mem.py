@@ -30,7 +30,13 @@ def eager_attention_forward(  # noqa: PLR0913 - the signature of transformers' a
     dropout: float = 0.0,
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute attention step by step, for `output_attentions`; tensors are (batch, heads, tokens, head size)."""
+    """Compute attention step by step, so that the weights can be returned.
+
+    Query, key and value are (batch, heads, tokens, head size). `attention_mask` is added to the scores.
+
+    Returns:
+        (batch, tokens, heads, head size), and the weights (batch, heads, tokens, tokens).
+    """
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -63,7 +69,8 @@ class StMemEmbeddings(nn.Module):
         """Embed an ECG (batch, leads, samples) as patches with positions (batch, leads, patches, hidden).
 
         Raises:
-            ValueError: on another number of leads, or a length that is no multiple of a patch or too long.
+            ValueError: if the number of leads is not the model's, or if the length is no multiple of a patch or longer
+                than the model's positions.
         """
         batch_size, num_leads, num_samples = ecg_values.shape
         if num_leads != self.num_leads:
@@ -84,7 +91,11 @@ class StMemEmbeddings(nn.Module):
     def join_leads(self, patches: torch.Tensor) -> torch.Tensor:
         """Put separators around the patches of every lead, add lead embeddings, and join lead after lead.
 
-        The patches may be all or some of a lead's patches.
+        Args:
+            patches: (batch, leads, patches, hidden) with their positions. They may be all or some patches of a lead.
+
+        Returns:
+            (batch, leads * (patches + 2), hidden).
         """
         batch_size, num_leads, _, _ = patches.shape
         left = (self.separator_embedding + self.position_embeddings[:, :1]).expand(batch_size, num_leads, 1, -1)
@@ -116,7 +127,11 @@ class StMemAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend over tokens (batch, tokens, hidden); return the weights if the implementation gives them."""
+        """Attend over tokens (batch, tokens, hidden).
+
+        Returns:
+            new tokens of the same shape, and the weights (batch, heads, tokens, tokens), or None with SDPA.
+        """
         batch_size, num_tokens, _ = hidden_states.shape
         # (batch, tokens, 3 * heads * head size) -> 3 x (batch, heads, tokens, head size)
         qkv = self.qkv(hidden_states).view(batch_size, num_tokens, 3, -1, self.head_dim)
@@ -139,7 +154,7 @@ class StMemAttention(nn.Module):
 
 
 class StMemLayer(GradientCheckpointingLayer):
-    """Pre-norm transformer block, of the encoder's width or the pre-training decoder's."""
+    """Pre-norm transformer block. The encoder and the decoder of the pre-training give it different widths."""
 
     def __init__(self, config: StMemConfig, hidden_size: int, num_heads: int, intermediate_size: int):
         super().__init__()
@@ -161,7 +176,7 @@ class StMemLayer(GradientCheckpointingLayer):
 
 
 class StMemPreTrainedModel(HubCode, PreTrainedModel):
-    """What the ST-MEM models share: initialisation and abilities."""
+    """Base of the ST-MEM models: initial weights, and what transformers may do with them."""
 
     config: StMemConfig
     base_model_prefix = "st_mem"
@@ -192,7 +207,16 @@ class StMemPreTrainedModel(HubCode, PreTrainedModel):
 
 
 def sincos_positions(num_slots: int, hidden_size: int) -> torch.Tensor:
-    """Compute ST-MEM's initial positions (1, slots, hidden): sines, then cosines; zeros for separators."""
+    """Compute ST-MEM's initial position embeddings of one lead.
+
+    Args:
+        num_slots: number of patches plus two separators.
+        hidden_size: width.
+
+    Returns:
+        (1, `num_slots`, `hidden_size`): sines in the first half of the width, cosines in the second. The first and the
+        last slot, the separators, are zeros.
+    """
     frequencies = 10000.0 ** (-torch.arange(hidden_size // 2, dtype=torch.float32) / (hidden_size / 2))
     angles = torch.arange(num_slots - 2, dtype=torch.float32)[:, None] * frequencies
     positions = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -203,8 +227,8 @@ class StMemModel(StMemPreTrainedModel):
     """ECG encoder of the paper.
 
     `last_hidden_state` holds the patch tokens without the separators, lead after lead, each layer-normed.
-    `pooler_output` is the layer norm of the mean of the unnormed patch tokens of the usable leads. ST-MEM gives this
-    vector to its head.
+    `pooler_output` (batch, hidden) is the mean of the patch tokens of the usable leads, before their norm, and then
+    layer-normed. ST-MEM gives this vector to its head.
     """
 
     hub_auto_class = "AutoModel"
@@ -219,11 +243,11 @@ class StMemModel(StMemPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the projection of patches."""
+        """Return the linear layer that embeds patches."""
         return self.embeddings.patch_projection
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the projection of patches."""
+        """Replace the linear layer that embeds patches by `value`, in place."""
         self.embeddings.patch_projection = value
 
     @merge_with_config_defaults
@@ -239,7 +263,8 @@ class StMemModel(StMemPreTrainedModel):
         ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, num_samples)`):
             The output of `EcgFeatureExtractor`: 250 Hz, 0.67-40 Hz, standardised.
         ecg_mask (`torch.BoolTensor` of shape `(batch_size, num_leads)`, *optional*):
-            True for usable leads. No token sees the tokens of the other leads, and the mean leaves them out.
+            True for usable leads. No token attends to the other leads, and the pooled mean does not count them. All
+            leads are usable if omitted.
         """
         if ecg_mask is None:
             ecg_mask = torch.ones(ecg_values.shape[:2], dtype=torch.bool, device=ecg_values.device)
@@ -253,7 +278,10 @@ class StMemModel(StMemPreTrainedModel):
         num_upper_layers: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """Run the embeddings and all layers but the last `num_upper_layers`: (batch, tokens, hidden)."""
+        """Run the embeddings and all layers but the last `num_upper_layers`.
+
+        Takes ECGs (batch, leads, samples) and a lead mask (batch, leads). Returns (batch, tokens, hidden).
+        """
         # NaN or infinity under the mask would survive a multiplication by zero.
         hidden_states = self.embeddings(ecg_values.masked_fill(~ecg_mask.bool()[..., None], 0.0))
         attention_mask = self._attention_mask(hidden_states, ecg_mask)

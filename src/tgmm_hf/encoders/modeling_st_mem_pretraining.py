@@ -1,7 +1,7 @@
 """ST-MEM's masked autoencoder (Na et al., ICLR 2024): pre-training of the ECG encoder on unlabelled ECGs.
 
 Most patches of every lead are hidden. The encoder sees the rest of all leads together. The decoder rebuilds each lead
-alone. Pre-train your own encoder with it if the licence of the published weights does not allow your use.
+alone. Use it to pre-train your own encoder if the licence of the published weights does not allow your use.
 
 Notation in shape comments: B ECGs, L leads, P patches a lead, K patches a lead that are kept, S samples a patch.
 """
@@ -35,7 +35,7 @@ class StMemForPreTrainingOutput(ModelOutput):
 
 
 class StMemDecoder(nn.Module):
-    """Kept tokens of the encoder -> every patch of the ECG, lead by lead, with shared weights."""
+    """Decoder of the autoencoder: tokens of the kept patches -> all patches. All leads share the weights."""
 
     def __init__(self, config: StMemConfig):
         super().__init__()
@@ -56,8 +56,8 @@ class StMemDecoder(nn.Module):
         """Predict all patches (B, L, P, S) from the kept tokens (B, L * (K + 2), hidden).
 
         Args:
-            hidden_states: tokens of the encoder.
-            order: (B, L, P) indices of the patches, kept patches first.
+            hidden_states: tokens of the encoder, lead after lead, each lead with its two separators.
+            order: (B, L, P) indices of the patches of a lead, the K kept patches first.
             kwargs: passed on to the layers.
         """
         # (B, L * (K + 2), hidden) -> (B, L, K + 2, width)
@@ -76,9 +76,16 @@ class StMemDecoder(nn.Module):
 
 
 class StMemForPreTraining(StMemPreTrainedModel):
-    """Masked autoencoder around [`StMemModel`]. Later work keeps `model.st_mem`, the encoder.
+    """Masked autoencoder around [`StMemModel`]. After the pre-training only `model.st_mem`, the encoder, is used.
 
-    Positions are sines and cosines and stay frozen here, as in the paper. Training for a task trains them.
+    The position embeddings are sines and cosines. They are frozen in the pre-training, as in the paper. A training for
+    a task trains them.
+
+    Args:
+        config: `mask_ratio` is the share of patches that are hidden.
+
+    Raises:
+        ValueError: if `mask_ratio` hides no patch or all patches.
     """
 
     def __init__(self, config: StMemConfig):
@@ -95,7 +102,7 @@ class StMemForPreTraining(StMemPreTrainedModel):
         self.train()
 
     def train(self, mode: bool = True) -> "StMemForPreTraining":
-        """Set the training mode, and freeze the positions, because `from_pretrained` leaves them trainable."""
+        """Set the training mode, and freeze the position embeddings, because `from_pretrained` unfreezes them."""
         self.st_mem.embeddings.position_embeddings.requires_grad_(False)
         self.decoder.position_embeddings.requires_grad_(False)
         return super().train(mode)
@@ -110,7 +117,7 @@ class StMemForPreTraining(StMemPreTrainedModel):
             super()._init_weights(module)
 
     def hub_classes(self) -> dict[str, type]:
-        """Let `AutoModel` find the encoder in the saved directory, too."""
+        """Map the names of Auto classes to the classes that they load from the saved directory."""
         return {"AutoModel": StMemModel, "AutoModelForPreTraining": type(self)}
 
     @can_return_tuple
@@ -126,9 +133,11 @@ class StMemForPreTraining(StMemPreTrainedModel):
         ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, seq_length)`):
             As `EcgFeatureExtractor` prepares them.
         ecg_mask (`torch.BoolTensor` of shape `(batch_size, num_leads)`, *optional*):
-            Usable leads. ST-MEM has no mask, so the encoder sees the other leads as zeros. The loss leaves them out.
+            True for usable leads. The published pre-training has no attention mask, so the encoder sees the other leads
+            as zeros. The loss does not count them. All leads are usable if omitted.
         noise (`torch.FloatTensor` of shape `(batch_size, num_leads, num_patches)`, *optional*):
-            In each lead the patches of lowest noise are kept. Uniform random when omitted.
+            Decides which patches are hidden: in each lead the patches of lowest noise are kept. Uniform random when
+            omitted.
         """
         usable = torch.ones_like(ecg_values[..., 0], dtype=torch.bool) if ecg_mask is None else ecg_mask.bool()
         if not bool(usable.any()):
@@ -154,7 +163,11 @@ class StMemForPreTraining(StMemPreTrainedModel):
         return StMemForPreTrainingOutput(loss=loss, logits=predicted, mask=mask)
 
     def _loss(self, ecg_values: torch.Tensor, predicted: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Average the squared error over the hidden patches of usable leads."""
+        """Average the squared error over the patches where `mask` (B, L, P) is True.
+
+        `ecg_values` is (B, L, samples), `predicted` is (B, L, P, S). With `norm_pix_loss` the true patches are
+        standardised first.
+        """
         target = self._patches(ecg_values)
         if self.config.norm_pix_loss:
             mean, std = patch_statistics(target)
@@ -164,9 +177,17 @@ class StMemForPreTraining(StMemPreTrainedModel):
 
     @torch.no_grad()
     def reconstruct(self, ecg_values: torch.Tensor, output: StMemForPreTrainingOutput) -> torch.Tensor:
-        """Put the predictions in place of the hidden patches, (B, L, samples), to draw the ECG.
+        """Put the predictions in place of the hidden patches, to draw the ECG.
 
-        With `norm_pix_loss` a prediction has no level and no height, so it gets those of the true patch.
+        With `norm_pix_loss` a prediction is standardised. It then gets the mean and the standard deviation of the true
+        patch.
+
+        Args:
+            ecg_values: (B, L, samples).
+            output: the result of `forward` for these ECGs.
+
+        Returns:
+            (B, L, samples).
         """
         if output.logits is None or output.mask is None:
             raise ValueError("The output has no logits or no mask. Give the output of the model for this ECG.")
@@ -182,7 +203,10 @@ class StMemForPreTraining(StMemPreTrainedModel):
 
 
 def patch_statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute mean and standard deviation (unbiased, variance plus 1e-6) of each patch, (..., S) -> (..., 1)."""
+    """Compute the mean and the standard deviation of each patch (..., S), each of shape (..., 1).
+
+    The variance is unbiased, and 1e-6 is added.
+    """
     return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
 

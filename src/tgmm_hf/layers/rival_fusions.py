@@ -1,7 +1,7 @@
 """Rival fusions: the fusion methods that MedFlexFusion is compared with (paper, table 5). `config.fusion` names one.
 
 Each is written from the idea of its paper, for three modalities of N tokens. Any modality of a patient may be missing.
-Each docstring says what differs from the paper of the method. Every rival fusion gives one slot of N fused tokens, where
+Each docstring says what differs from the paper of the method. Every rival fusion gives one slot of N fused tokens.
 MedFlexFusion gives seven. Guidance and response are the same for all fusions, because a comparison of fusions should
 differ in nothing else. With `guidance="none", response="linear"` a rival fusion has the plain head of its paper.
 

@@ -61,8 +61,8 @@ def answer_losses(
 def weighted_loss(task: Task, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Add up the weighted components of a task's loss to a scalar.
 
-    A diagnosis has eq. (10). A prognosis has eq. (13), which contains eq. (10) with the weight "dig". The alignment loss
-    of CMTA has the weight 1.
+    A diagnosis has eq. (10). A prognosis has eq. (13), which contains eq. (10) with the weight "dig". The alignment
+    loss of CMTA has the weight 1.
 
     Args:
         task: the task's settings. `loss_weights` maps the name of a component to its weight.
