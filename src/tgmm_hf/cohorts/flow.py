@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 FlowEntry = dict[str, Any]
-"""{"step", "kind", "reason", "patients", "admissions"}; kind is start, excluded, included or group."""
+"""{"step", "kind", "reason", "patients", "admissions"}, see `flow_entry`."""
 
 
 def flow_entry(step: str, kind: str, reason: str, patients: int, admissions: int) -> FlowEntry:
@@ -15,21 +15,20 @@ def flow_entry(step: str, kind: str, reason: str, patients: int, admissions: int
 
     Args:
         step: Name of the step.
-        kind: "start", "excluded", "included" or "group".
-        reason: What the figure writes.
+        kind: "start" (all there is), "excluded" (lost in this step), "included" (left after all steps), or "group" (a
+            part of those who are left).
+        reason: The text of the box in the figure.
         patients: Number of patients. For an exclusion, the patients who lose their last admission in this step.
-        admissions: Number of admissions.
+        admissions: Number of admissions. For an exclusion, the admissions that are lost in this step.
     """
     return {"step": step, "kind": kind, "reason": reason, "patients": patients, "admissions": admissions}
 
 
 def check_flow(flow: list[FlowEntry]) -> None:
-    """Check that the numbers left are the numbers at the start minus the exclusions.
-
-    An "included" entry closes the block that the last "start" or "group" entry opened.
+    """Check that every "included" entry has the numbers of the last "start" or "group" entry minus the exclusions.
 
     Raises:
-        RuntimeError: If the numbers do not add up. That is a bug.
+        RuntimeError: If the numbers do not add up. This is a bug of the package.
     """
     left: dict[str, int] = {}
     for entry in flow:
@@ -45,7 +44,7 @@ def check_flow(flow: list[FlowEntry]) -> None:
 
 
 def draw_flow(flow: list[FlowEntry], path: Path) -> None:
-    """Draw the flow as SVG: boxes downwards, exclusions to the right."""
+    """Draw the flow into the SVG file `path`: boxes downwards, exclusions to the right, without empty exclusions."""
     shown = [entry for entry in flow if entry["kind"] != "excluded" or entry["admissions"]]
     figure = Figure(figsize=(9, 0.62 * len(shown) + 0.3))
     axes = figure.subplots()

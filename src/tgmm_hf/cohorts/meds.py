@@ -30,14 +30,15 @@ def add_meds_labs(
     Args:
         table: Cohort table, `.csv` or `.parquet`, with the columns id, patient_id (MEDS' subject_id) and index_time.
         events: MEDS data set: a directory with Parquet files anywhere below it.
-        codes: CSV file with the columns code, lab_column and unit (empty: the canonical one). Several codes, each with
-            its unit, may fill one column. The latest event wins.
+        codes: CSV file with the columns code, lab_column and unit (empty: the canonical unit of the column). Several
+            codes, each with its unit, may fill one column. The latest event is taken.
         out: Parquet file to write: the columns of the table, and `labs.<column>`, `unit.<column>` for every listed
             column.
-        hours: Maximum age of an event at the index time. Nothing after the index time is taken.
+        hours: Maximum age of an event at the index time, in hours. Nothing after the index time is taken.
 
     Returns:
-        One dict per column: "lab_column", "results" (events in the window), "without_number", "rows" with a value.
+        One dict per column: "lab_column" (its name), "results" (number of events in the time window), "without_number"
+        (number of these events that have no number), "rows" (number of rows with a value).
 
     Raises:
         FileNotFoundError: If the table, the list or the Parquet files are missing.
@@ -80,7 +81,13 @@ def add_meds_labs(
 
 
 def _open_events(database: duckdb.DuckDBPyConnection, item: str, shards: list[Path]) -> None:
-    """Make the view `events`, and check its columns and the type of its times."""
+    """Make the database view `events` over the Parquet files `shards`, and check its columns and type of times.
+
+    `item` names the data set in error messages.
+
+    Raises:
+        TgmmError: If a column is missing, or `time` is no timestamp without a time zone.
+    """
     database.read_parquet([str(path) for path in shards], union_by_name=True).create_view("all_events")
     require_columns(item, database.table("all_events").columns, EVENT_COLUMNS)
     database.execute(f"CREATE VIEW events AS SELECT {', '.join(EVENT_COLUMNS)} FROM all_events")
@@ -98,7 +105,11 @@ def _read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _read_codes(path: Path) -> pd.DataFrame:
-    """Read and check the list of codes: code, lab_column, unit ("" for the canonical one)."""
+    """Read the list of codes: columns code, lab_column, and unit ("" for the canonical unit).
+
+    Raises:
+        TgmmError: If a code occurs twice, or a unit does not belong to its laboratory column.
+    """
     codes = _read_table(path, ("code", "lab_column"))
     codes = codes.assign(unit=codes["unit"].fillna("") if "unit" in codes else "")[["code", "lab_column", "unit"]]
     if repeated := sorted(codes.loc[codes["code"].duplicated(), "code"]):
@@ -111,7 +122,11 @@ def _read_codes(path: Path) -> pd.DataFrame:
 
 
 def _index_times(item: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Read id, patient_id and index_time of every row."""
+    """Read id, patient_id and index_time (as timestamp) of every row of a table that `item` names in errors.
+
+    Raises:
+        TgmmError: If a time has a time zone or cannot be read, or an id occurs twice.
+    """
     times = rows[list(TABLE_COLUMNS)].assign(id=rows["id"].astype(str), patient_id=rows["patient_id"].astype(str))
     if rows["index_time"].astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$").any():
         raise TgmmError(item, "index_time has a time zone, times of MEDS have none: give local times without it.")

@@ -37,7 +37,7 @@ BOTH = ("drop", "mi")
 OVER_89 = 300
 """Age that PTB-XL writes for everybody above 89."""
 LIKELIHOODS = (0, 50, 80, 100)
-"""Thresholds whose counts are listed beside the chosen one."""
+"""Thresholds of likelihood, in percent. curate.json lists the counts under each of them, to compare."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class PtbxlRules:
     """Rules that select and split the recordings.
 
     Attributes:
-        likelihood: Percent. Diagnostic statements below it are not counted. 0 counts all, as the published benchmark
-            does. In PTB-XL a likelihood of 0 means that none was stated.
-        both: What happens to recordings with MI and NORM: "drop" leaves them out, "mi" counts them as infarction.
+        likelihood: Percent. A diagnostic statement with a lower likelihood is not counted. 0 counts all statements, as
+            the published benchmark does. In PTB-XL a likelihood of 0 means that no likelihood was stated.
+        both: Use of recordings with statements of infarction (MI) and of a normal ECG (NORM): "drop" does not use them,
+            "mi" counts them as infarction.
         validation_fold: The official fold that validates.
         test_fold: The official fold that tests. All folds but these two train.
         all_test: Every recording tests, whatever its fold. Use this for recordings on which a trained model is tried.
-        all_records: Recordings of neither kind are kept too, without a label, because pre-training needs none.
+        all_records: Recordings that are neither MI nor NORM are kept too, without a label, for pre-training.
     """
 
     likelihood: float = 0.0
@@ -62,26 +63,28 @@ class PtbxlRules:
     all_records: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that a rule does not take."""
+        """Raise a TgmmError if a rule has a value that it does not take."""
         if self.both not in BOTH:
             raise TgmmError("rules", f"both is {self.both!r}; it must be drop or mi.")
         if not 0 <= self.likelihood <= 100:
             raise TgmmError("rules", f"likelihood is {self.likelihood:g}; it must be 0 to 100 percent.")
 
     def split(self, fold: int) -> str:
-        """Name the split of an official fold."""
+        """Return the split of the official fold number `fold`: "train", "validation" or "test"."""
         if self.all_test or fold == self.test_fold:
             return "test"
         return "validation" if fold == self.validation_fold else "train"
 
     def describe(self) -> dict[str, Any]:
-        """Give the rules as curate.json holds them."""
+        """Return rule -> value for curate.json. With `all_test` the folds are None, because they are not used."""
         folds = dict.fromkeys(("validation_fold", "test_fold")) if self.all_test else {}
         return asdict(self) | folds
 
 
 def curate_ptbxl(directory: str | Path, out: str | Path, *, sampling_rate: int = 500, **rules: Any) -> dict[str, Any]:
-    """Write cohort.parquet, flow.json, flow.svg and curate.json for the task `mi_diagnosis`.
+    """Write cohort.parquet, flow.json, flow.svg and curate.json for the task `mi_diagnosis` into `out`.
+
+    If `directory` holds arrays, they are written as WFDB recordings into `out`/ecg.
 
     Args:
         directory: PTB-XL as shipped; or a directory with .npz files of arrays, CSV files of labels and
@@ -91,7 +94,8 @@ def curate_ptbxl(directory: str | Path, out: str | Path, *, sampling_rate: int =
         **rules: Fields of [`PtbxlRules`].
 
     Returns:
-        The content of curate.json. "selections" lists the counts that other rules would give.
+        The content of curate.json. "counts" are numbers of recordings by split and label. "selections" lists the
+        numbers of recordings that each threshold of `LIKELIHOODS` gives.
 
     Raises:
         FileNotFoundError: If the directory has neither layout.
@@ -146,7 +150,8 @@ def _read_recordings(directory: Path, sampling_rate: int) -> tuple[pd.DataFrame,
     """Read the recordings of either layout.
 
     Returns:
-        One row per recording, and the files of the arrays (None in the layout of PhysioNet).
+        One row per recording, with the column `likelihoods` (diagnostic class -> largest likelihood of its statements,
+        in percent); and the .npz files, None in the layout of PhysioNet.
     """
     classes = _diagnostic_classes(directory / "scp_statements.csv")
     if (directory / "ptbxl_database.csv").is_file():
@@ -162,7 +167,7 @@ def _read_recordings(directory: Path, sampling_rate: int) -> tuple[pd.DataFrame,
 
 
 def _diagnostic_classes(path: Path) -> dict[str, str]:
-    """Map the codes of the diagnostic statements to their diagnostic classes."""
+    """Read scp_statements.csv: code of each diagnostic statement -> its class, such as "MI" or "NORM"."""
     table = _read_csv(path, ("diagnostic", "diagnostic_class"))
     table = table[pd.to_numeric(table.diagnostic, errors="coerce") == 1]
     return dict(zip(table[table.columns[0]], table.diagnostic_class, strict=True))
@@ -177,9 +182,10 @@ def _read_database(path: Path, classes: dict[str, str], sampling_rate: int) -> p
 
 
 def _read_label_table(path: Path, classes: dict[str, str]) -> pd.DataFrame:
-    """Read a table of labels beside arrays: classes as lists, likelihoods of the statements as JSON where known.
+    """Read a table of labels that lies beside arrays, as `_read_recordings` describes it.
 
-    A class without a stated likelihood (NORM has none) is counted at every threshold.
+    Its column super_class holds the classes as a list, and scp_diagnostic_likelihood the likelihoods of the statements
+    as JSON. A class without a likelihood, such as NORM, gets 100, so that it counts at every threshold.
     """
     table = _read_csv(
         path, ("ecg_id", "patient_id", "age", "sex", "strat_fold", "super_class", "scp_diagnostic_likelihood")
@@ -192,7 +198,12 @@ def _read_label_table(path: Path, classes: dict[str, str]) -> pd.DataFrame:
 
 
 def _by_class(codes: dict[str, float], classes: dict[str, str]) -> dict[str, float]:
-    """Map each diagnostic class to the largest likelihood of its statements."""
+    """Return diagnostic class -> largest likelihood of its statements.
+
+    Args:
+        codes: Code of a statement -> likelihood in percent.
+        classes: Code of a statement -> class. Codes without a class are not used.
+    """
     likelihoods: dict[str, float] = {}
     for code, stated in codes.items():
         if (name := classes.get(code)) is not None:
@@ -219,7 +230,7 @@ def _classes_at(likelihoods: dict[str, float], threshold: float) -> set[str]:
 
 
 def _kinds(recordings: pd.DataFrame, rules: PtbxlRules) -> pd.Series:
-    """Sort every recording as "MI", "NORM", "both" or "neither"."""
+    """Return "MI", "NORM", "both" or "neither" for every recording, under the rules."""
 
     def kind(likelihoods: dict[str, float]) -> str:
         classes = _classes_at(likelihoods, rules.likelihood) & {"MI", "NORM"}
@@ -231,7 +242,7 @@ def _kinds(recordings: pd.DataFrame, rules: PtbxlRules) -> pd.Series:
 
 
 def _selections(recordings: pd.DataFrame) -> list[dict[str, Any]]:
-    """Count recordings under other rules, to show which rule gives which number."""
+    """Count the recordings with MI, with NORM and with both, under each threshold of `LIKELIHOODS`."""
     rows = []
     for threshold in LIKELIHOODS:
         class_sets = [_classes_at(likelihoods, threshold) for likelihoods in recordings.likelihoods]
@@ -279,7 +290,14 @@ def _flow(recordings: pd.DataFrame, kinds: pd.Series, rules: PtbxlRules) -> list
 
 
 def _write_cohort_table(included: pd.DataFrame, rules: PtbxlRules, out: Path, source: Path | None) -> None:
-    """Write cohort.parquet. The text column age holds ">89" where PTB-XL writes 300."""
+    """Write cohort.parquet into `out`. The column labs.age is text, with ">89" where PTB-XL writes 300.
+
+    Args:
+        included: The recordings of the cohort.
+        rules: They give the split of each recording.
+        out: Directory of the result.
+        source: Directory of PTB-XL. None if the recordings lie in `out`/ecg.
+    """
     columns: dict[str, Any] = {
         "id": [str(int(number)) for number in included.ecg_id],
         "patient_id": [str(int(number)) for number in included.patient_id],

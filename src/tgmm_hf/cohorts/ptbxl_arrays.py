@@ -1,6 +1,7 @@
 """PTB-XL as arrays: .npz files with ecg_id and signal (recordings, samples, 12), written as WFDB recordings.
 
-Such arrays are often z-scored. So they are written in "NU" (normalised units), which the ECG reader takes as such.
+Such arrays are often z-scored, so that their unit is not millivolts. They are written with the unit "NU" (normalised
+units), which the ECG reader knows.
 """
 
 import shutil
@@ -18,10 +19,10 @@ ARRAY_SECONDS = 10
 
 
 def find_arrays(directory: Path) -> tuple[list[Path], list[Path]]:
-    """Find the files of arrays and the tables of labels beside them.
+    """Find the .npz files of a directory, and its tables of labels: all .csv files but scp_statements.csv.
 
     Raises:
-        FileNotFoundError: If either is missing.
+        FileNotFoundError: If there is no .npz file or no table.
     """
     arrays = sorted(directory.glob("*.npz"))
     labels = sorted(set(directory.glob("*.csv")) - {directory / "scp_statements.csv"})
@@ -34,7 +35,7 @@ def find_arrays(directory: Path) -> tuple[list[Path], list[Path]]:
 
 
 def write_recordings(paths: list[Path], wanted: list[int], out: Path) -> None:
-    """Write arrays as WFDB recordings, one by one. Recordings that exist stay.
+    """Write arrays as WFDB recordings. A recording that exists in `out` is not written again.
 
     Args:
         paths: .npz files.
@@ -63,7 +64,11 @@ def write_recordings(paths: list[Path], wanted: list[int], out: Path) -> None:
 
 
 def _read_arrays(path: Path) -> dict[int, np.ndarray]:
-    """Read one file as ecg_id -> signal (samples, 12)."""
+    """Read one .npz file: ecg_id -> signal (samples, 12).
+
+    Raises:
+        TgmmError: If an array is missing, has another shape, or its leads are not in the order of `LEADS`.
+    """
     with np.load(path) as content:
         if missing := {"ecg_id", "signal"} - set(content.files):
             raise TgmmError(path.name, f"lacks {', '.join(sorted(missing))}; it has {', '.join(content.files)}.")
@@ -88,11 +93,18 @@ def _missing_recordings(
 
 
 def _check_lead_order(signal: np.ndarray, item: str) -> None:
-    """Refuse arrays that are not in the lead order of `LEADS`, which is PTB-XL's. The arrays name no leads.
+    """Refuse arrays whose leads are not in the order of `LEADS`, which is the order of PTB-XL.
 
-    Einthoven's law shows the order: the limb leads are weighted sums of I and II, and filtering and scaling each lead
-    keep the signs of the weights. The signs are III -+, aVR --, aVL +-, aVF -+. So III and aVF cannot be told apart,
-    but each of them can be told from the others.
+    The arrays do not name their leads, but Einthoven's law shows the order. The leads III, aVR, aVL and aVF are
+    weighted sums of I and II, and filtering and scaling keep the signs of the two weights: - + for III, - - for aVR, +
+    - for aVL, - + for aVF. An exchange of III and aVF is therefore not found.
+
+    Args:
+        signal: (recordings, samples, 12). The first 50 recordings are checked.
+        item: Name of the file, for the error message.
+
+    Raises:
+        TgmmError: If a channel has other signs.
     """
     signs = {"III": (-1, 1), "aVR": (-1, -1), "aVL": (1, -1), "aVF": (-1, 1)}
     for lead, expected in signs.items():

@@ -1,7 +1,9 @@
-"""Splits by patient, drawn once: 5:1:1 by iterative stratification, 5 x 2-fold with 20 % validation, temporal.
+"""Splits by patient: 5:1:1 by iterative stratification, five times two folds with 20 % validation, and temporal.
+
+They are drawn once for a cohort and then read from a file.
 
 Iterative stratification (Sechidis et al. 2011; library `iterative-stratification`) balances many indicators at once:
-label, sex, age band, missingness, and the label combined with each of these.
+label, sex, age band, missingness, and the combinations of the label with sex, age band and missingness.
 """
 
 from collections.abc import Iterable
@@ -31,8 +33,9 @@ def split_patients(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
         seed: The only source of randomness. The order of the rows does not matter.
 
     Returns:
-        Columns patient_id, stratified, temporal (empty with fewer than three year groups) and `FOLD_COLUMNS`. In each
-        of five repetitions both halves are the test set once. The other half gives train and 20 % validation.
+        Columns patient_id, stratified, temporal (empty with fewer than three year groups) and `FOLD_COLUMNS`. All but
+        the first name the split of each patient. In each of five repetitions the patients are halved. Each half is the
+        test split of one fold. 20 % of the other half are the validation split, the remaining patients train.
 
     Raises:
         TgmmError: If there are fewer than seven patients.
@@ -61,7 +64,16 @@ def split_patients(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def indicators(patients: pd.DataFrame, outcome: pd.Series) -> np.ndarray:
-    """Make the matrix (patients, indicators): outcome, sex, age band, missingness, and the outcome with each."""
+    """Make the 0/1 matrix (patients, indicators) whose columns a stratified split balances.
+
+    Args:
+        patients: Table of [`split_patients`].
+        outcome: Whole number of each patient, for example the label.
+
+    Returns:
+        One column for each value of the outcome, the sex, the age band, the missingness (above or below the median),
+        and of the outcome combined with sex, with age band and with missingness.
+    """
     columns = pd.DataFrame(
         {
             "outcome": outcome.astype(int).astype(str),
@@ -76,9 +88,13 @@ def indicators(patients: pd.DataFrame, outcome: pd.Series) -> np.ndarray:
 
 
 def temporal_split(groups: pd.Series) -> list[str | None]:
-    """Split by year group: the latest tests, the one before validates, all earlier ones train.
+    """Split by year group: the latest group is test, the group before it validation, all earlier groups are train.
 
-    With fewer than three groups no patient has a split.
+    Args:
+        groups: anchor_year_group of each patient, such as "2014 - 2016".
+
+    Returns:
+        The split of each patient. None for a patient without a group, and for all with fewer than three groups.
     """
     present = sorted(groups.dropna().unique())
     if len(present) < 3:
@@ -88,13 +104,13 @@ def temporal_split(groups: pd.Series) -> list[str | None]:
 
 
 def write_splits(splits: pd.DataFrame, path: Path) -> None:
-    """Write splits as CSV."""
+    """Write the table of [`split_patients`] as a CSV file, whole or not at all."""
     with whole_file(path) as building:
         splits.to_csv(building, index=False, lineterminator="\n")
 
 
 def read_splits(path: Path, patients: Iterable[str]) -> pd.DataFrame:
-    """Read splits that were drawn before. The cohort may have fewer patients now, but no new ones.
+    """Read splits that were drawn before. The file may hold more patients than the cohort, but not fewer.
 
     Args:
         path: CSV file of `write_splits`.

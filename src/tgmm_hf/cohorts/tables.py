@@ -1,7 +1,7 @@
-"""Tables of a source, and how a CSV file becomes a DuckDB table with typed columns, by name.
+"""Tables of a source such as MIMIC, and how a CSV file becomes a DuckDB table with typed columns.
 
-Every column is read as text and cast where the SQL needs it. So neither the order of the columns nor a value that does
-not fit its type stops a run: such a value becomes NULL.
+Columns are found by their names, in any order. Every column is read as text and then cast to its type. A value that
+does not fit the type becomes NULL and does not stop the run.
 """
 
 import csv
@@ -21,13 +21,13 @@ class Table:
 
     Attributes:
         name: Name in the SQL.
-        source: Name of the source, a key of the mappings of directories.
+        source: Name of the source, such as "mimic_iv".
         stems: File names without .csv or .csv.gz. The first one that exists is taken.
-        columns: Required columns and their SQL types.
-        optional: Columns that may be missing, and are then NULL.
+        columns: Required column -> SQL type.
+        optional: Column that may be missing and is then NULL -> SQL type.
         required: False means that the table is empty if its file is missing.
         stored: True copies the table into the database, because several steps read it. False reads the file once.
-        folders: Where the file may lie below the directory of the source.
+        folders: Folders below the directory of the source in which the file may lie; "" is the directory itself.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Table:
     folders: tuple[str, ...] = ("",)
 
     def find(self, directory: Path) -> Path | None:
-        """Find the file of the table below the directory of its source."""
+        """Find the file of the table below the directory of its source; None if there is none."""
         for folder in self.folders:
             for stem in self.stems:
                 for suffix in (".csv.gz", ".csv"):
@@ -79,7 +79,16 @@ def find_tables(
 
 
 def load_tables(database: duckdb.DuckDBPyConnection, tables: Iterable[Table], paths: Mapping[str, Path | None]) -> str:
-    """Make the tables in the database, empty where a file is missing. Return the SQL that was run."""
+    """Make the tables in the database.
+
+    Args:
+        database: The database.
+        tables: The tables.
+        paths: Name of a table -> its file, from [`find_tables`]. None makes an empty table.
+
+    Returns:
+        The SQL that was run.
+    """
     script = []
     for table in tables:
         path = paths[table.name]
@@ -96,7 +105,7 @@ def run_sql(database: duckdb.DuckDBPyConnection, text: str, item: str) -> None:
     Args:
         database: The database.
         text: SQL statements.
-        item: What is run, for the error message.
+        item: Name of the step or file, for the error message.
 
     Raises:
         TgmmError: If DuckDB fails, with the first line of its message, because the other lines quote a patient's row.
@@ -114,7 +123,7 @@ def require_columns(item: str, present: Sequence[str], required: Iterable[str], 
         item: Name of the table, for the error message.
         present: Columns of the table.
         required: Columns that it must have.
-        advice: What to do, a sentence.
+        advice: A sentence for the error message that says what to do.
 
     Raises:
         TgmmError: If a column is missing.
@@ -132,7 +141,11 @@ def read_header(path: Path) -> list[str]:
 
 
 def _select(table: Table, path: Path) -> str:
-    """Write a query that reads the file by column names. Optional columns that are missing are NULL."""
+    """Write the SQL query that reads the columns of a table from its file `path`.
+
+    Raises:
+        TgmmError: If a required column is missing.
+    """
     header = read_header(path)
     require_columns(path.name, header, table.columns, "Is it the file that PhysioNet ships?")
     items = []
@@ -151,5 +164,5 @@ def _empty(table: Table) -> str:
 
 
 def sql_text(text: str) -> str:
-    """Quote a text for SQL."""
+    """Write a text as an SQL literal, in quotes."""
     return "'" + text.replace("'", "''") + "'"

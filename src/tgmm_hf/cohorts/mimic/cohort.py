@@ -1,6 +1,6 @@
 """`tgmm curate`: from the tables of MIMIC to a cohort table, with every exclusion counted.
 
-`steps.py` runs the SQL steps in a DuckDB database on disk with a memory limit. This module writes their result.
+`steps.py` runs the SQL steps in a DuckDB database on disk with a memory limit. This module writes the results.
 
     OUT/cohort.parquet     the cohort table (docs/your_data.md)
     OUT/splits.csv         every split, by patient; later runs keep it
@@ -51,12 +51,13 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
     Args:
         mimic_iv: MIMIC-IV (2.2 to 3.1): the directory with `hosp`, or `hosp` itself.
         out: Directory of the result. It must not hold a cohort.parquet of another origin.
-        mimic_ecg: MIMIC-IV-ECG. Without it stays need no ECG.
-        mimic_echo: MIMIC-IV-ECHO (0.1, 1.0.x). Without it stays need no echo.
+        mimic_ecg: Directory of MIMIC-IV-ECG. If None, a stay needs no ECG.
+        mimic_echo: Directory of MIMIC-IV-ECHO (0.1, 1.0.x). If None, a stay needs no echo.
         rules: Rules of the cohort. None means the defaults.
         views: CSV file with the columns dicom_filepath (as in echo-record-list.csv) and view.
-        splits: File of the splits. None means `out`/splits.csv. An existing file is kept, never drawn anew.
-        check_files: Read the ECG and echo files of every candidate, and exclude anomalous ones.
+        splits: File of the splits. None means `out`/splits.csv. If the file exists, its splits are used. Otherwise new
+            splits are drawn and written to it.
+        check_files: Read the ECG and echo files of every stay that would be included, and exclude anomalous files.
         root: Directory that the paths in the table start from. None means `out`.
         memory: Limit of DuckDB's buffers, for example "2GB". The rest goes to disk, below `out`.
         threads: Threads of DuckDB. None means one per core.
@@ -102,7 +103,12 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
 
 
 def summary_text(out: Path, summary: Mapping[str, Any]) -> str:
-    """Write flow and counts as `curate` prints them; numbers only."""
+    """Write the flow of exclusions and the sizes of the splits as text for the terminal.
+
+    Args:
+        out: Directory that `curate` wrote.
+        summary: The content of curate.json.
+    """
     lines = []
     for entry in read_json(out / "flow.json"):
         sign = "-" if entry["kind"] == "excluded" else "="
@@ -116,7 +122,13 @@ def summary_text(out: Path, summary: Mapping[str, Any]) -> str:
 
 
 def _with_split(cohort: pd.DataFrame, split_file: Path, rules: CurateRules) -> pd.DataFrame:
-    """Add the column `split`. The splits are read from the file if it exists, else drawn and written to it."""
+    """Return the cohort with the column `split`.
+
+    The splits are read from `split_file` if it exists. Otherwise they are drawn, and written to it.
+
+    Raises:
+        TgmmError: If an admission has no split, or the file lacks a patient.
+    """
     if split_file.is_file():
         splits = read_splits(split_file, cohort.patient_id)
     else:
@@ -135,7 +147,10 @@ def _with_split(cohort: pd.DataFrame, split_file: Path, rules: CurateRules) -> p
 
 
 def _patients(cohort: pd.DataFrame) -> pd.DataFrame:
-    """Make one row per patient, from the first stay. The patient is ill if any stay is."""
+    """Make the table that `split_patients` takes: one row per patient.
+
+    The values come from the patient's first stay. `label` is 1 if it is 1 in any stay.
+    """
     cells = [name for name in cohort.columns if name.startswith("labs.")]
     rows = pd.DataFrame(
         {
@@ -170,7 +185,7 @@ def _write_results(out: Path, cohort: pd.DataFrame, built: BuiltCohort, check_fi
 
 
 def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str, Any]:
-    """List the files that were read with size and digest, the tables without a file, and what the steps counted."""
+    """Collect a part of curate.json: the files that were read, the tables without a file, and counts of the steps."""
     return {
         "inputs": {
             name: {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}

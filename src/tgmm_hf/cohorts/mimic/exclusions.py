@@ -32,6 +32,9 @@ def count_flow(
         rules: Rules of the cohort.
         sources: Name of each source -> its directory, None if it was not given.
         check_files: Whether anomalous files were excluded.
+
+    Returns:
+        Entries from all admissions to the cohort, its groups, the exclusions from the prognosis, and the outcomes.
     """
 
     def count(condition: str, *values: Any) -> tuple[int, int]:
@@ -56,7 +59,7 @@ def count_flow(
 
 
 def _steps(rules: CurateRules, sources: Mapping[str, Path | None], check_files: bool) -> dict[str, str]:
-    """List the steps that the rules and sources ask for, as step -> reason, in the order in which they apply."""
+    """List the exclusion steps that the rules and sources ask for, in their order: step -> text of the figure."""
     steps = {"times": "no patient row, or admission or discharge time missing or out of order"}
     if sources["mimic_echo"] is not None:
         steps["echo"] = "no echo study between registration and discharge"
@@ -77,7 +80,18 @@ def _steps(rules: CurateRules, sources: Mapping[str, Path | None], check_files: 
 def _exclusions(
     database: duckdb.DuckDBPyConnection, table: str, column: str, steps: Mapping[str, str]
 ) -> list[FlowEntry]:
-    """Count the exclusions of `table` by the step named in `column`; a patient counts where the last admission goes."""
+    """Count the exclusions of every step.
+
+    Args:
+        database: The database after the last SQL step.
+        table: Table or subquery with subject_id and `column`.
+        column: Name of the column with the step that excluded the admission, or "included".
+        steps: Step -> text of the figure, in the order of the steps.
+
+    Returns:
+        One "excluded" entry per step. A patient counts in the step that excludes the patient's last admission. Patients
+        with an included admission do not count.
+    """
     places = pd.DataFrame({"step": [*steps, "included"], "place": range(len(steps) + 1)})
     database.register("places", places)
     rows = database.execute(

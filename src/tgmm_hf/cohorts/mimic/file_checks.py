@@ -1,6 +1,7 @@
-"""ECG and echo files that hold no evidence, each with a reason. The paper dropped 10 ECGs and 4 echos as "anomalous".
+"""Find anomalous ECG and echo files, each with a reason. The paper excluded 10 ECGs and 4 echos as "anomalous".
 
-The amplitude limits are those of the feature extractor, so a file that passes here passes `tgmm prepare`.
+The limits of the amplitude are the same as in the feature extractor, so that `tgmm prepare` takes every file that
+passes the checks here.
 """
 
 import logging
@@ -43,7 +44,8 @@ def check_stays(
         workers: Number of worker processes.
 
     Returns:
-        One row per anomaly: id (hadm_id), item, reason, stay (True if the stay is excluded, False for a single clip).
+        One row per anomaly. Columns: id (hadm_id of the stay), item (the file), reason, and stay: True if the whole
+        stay is excluded, False if only one clip is.
     """
     stays = database.execute(
         "SELECT hadm_id, ecg_path, echo_study_id FROM candidates WHERE hadm_id IN (SELECT hadm_id FROM lab_cells) "
@@ -64,16 +66,17 @@ def check_stays(
 
 
 def no_anomalies() -> pd.DataFrame:
-    """Make the table of `check_stays` without rows."""
+    """Return an empty table with the columns of `check_stays`."""
     kinds = {"id": "Int64", "item": "string", "reason": "string", "stay": "bool"}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 
 def check_ecg(path: str | Path) -> str | None:
-    """Give the reason from `ECG_REASONS` against a recording, or None.
+    """Read a recording. Return a reason of `ECG_REASONS` why it is anomalous, or None.
 
-    A recording is flat if fewer than six leads span 0.01 mV. Its amplitude is implausible if the typical lead departs
-    more than 20 mV from its median, or if the largest lead spans less than 0.05 mV.
+    The span of a lead is its largest minus its smallest value. A recording is flat if fewer than six leads have a span
+    of at least 0.01 mV. Its amplitude is implausible if half of the leads depart more than 20 mV from their median, or
+    if no lead has a span of at least 0.05 mV. A recording with fewer than six leads counts as unreadable.
     """
     try:
         recording = read_ecg(path)
@@ -94,7 +97,7 @@ def check_ecg(path: str | Path) -> str | None:
 
 
 def check_clip(path: str | Path, min_frames: int) -> str | None:
-    """Give the reason against a clip, or None. The frames that the model would see are decoded.
+    """Read a clip, and decode the frames that the model would see. Return a reason why it is anomalous, or None.
 
     Args:
         path: DICOM file.
@@ -131,7 +134,11 @@ def _anomalous_ecgs(stays: pd.DataFrame, directory: Path, workers: int) -> list[
 def _checked_clips(
     database: duckdb.DuckDBPyConnection, stays: pd.DataFrame, directory: Path, rules: CurateRules, workers: int
 ) -> pd.DataFrame:
-    """Check every clip of the stays: hadm_id, dicom_filepath, reason (missing if the clip is usable)."""
+    """Check every clip of the stays.
+
+    Returns:
+        One row per clip: hadm_id, dicom_filepath, and reason, which is missing if the clip can be used.
+    """
     clips = database.execute(
         "SELECT c.hadm_id, r.dicom_filepath FROM echo_records AS r JOIN candidates AS c ON r.study_id = "
         "c.echo_study_id ORDER BY c.hadm_id, r.dicom_filepath"
@@ -143,7 +150,10 @@ def _checked_clips(
 
 
 def _run(check: Callable[[Path], str | None], paths: Iterable[Path], workers: int, unit: str) -> Iterator[str | None]:
-    """Run a check on every path, in order."""
+    """Run a check on every path in `workers` processes. Yield its results in the order of `paths`.
+
+    `unit` is the word for the items in the progress bar.
+    """
     paths = list(paths)
     progress = partial(tqdm, total=len(paths), desc="curate", unit=f" {unit}")
     _quiet()
@@ -162,5 +172,5 @@ def _start_worker() -> None:
 
 
 def _quiet() -> None:
-    """Silence the log of pydicom, because it names damaged files by their paths. They are counted instead."""
+    """Silence the log of pydicom, because it prints the paths of damaged files, and a path may name a patient."""
     logging.getLogger("pydicom").setLevel(logging.ERROR)

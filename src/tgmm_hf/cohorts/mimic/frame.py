@@ -18,7 +18,16 @@ TASK, RISK_TASK = "hf_diagnosis", "hf_risk"
 
 
 def cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path | None], base: Path) -> pd.DataFrame:
-    """Make the cohort with its laboratory columns in the order of the text, still without its split."""
+    """Make the cohort table, still without the column `split`.
+
+    Args:
+        database: The database after the last SQL step.
+        sources: Name of each source -> its directory, None if it was not given.
+        base: Directory that the paths in the table start from.
+
+    Returns:
+        One row per stay. The laboratory columns have the order of the lab text.
+    """
     cohort = database.execute("SELECT * FROM cohort ORDER BY patient_id::BIGINT, index_time, hadm_id").df()
     listed = {name for (name,) in database.execute("SELECT DISTINCT lab_column FROM lab_items").fetchall()}
     texts = {
@@ -57,7 +66,14 @@ def cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path
 
 
 def _wide(database: duckdb.DuckDBPyConnection, table: str, names: list[str], texts: set[str]) -> pd.DataFrame:
-    """Spread the cells to one column each. A column that has a result such as "<0.01" is text throughout."""
+    """Turn a table with one row per cell into one row per stay and one column per laboratory column.
+
+    Args:
+        database: The database.
+        table: Table with hadm_id, lab_column and values.
+        names: Laboratory columns to make.
+        texts: Columns with a result such as "<0.01". All their values are text.
+    """
     columns = []
     for name in names:
         value = "coalesce(comparator, canonical::VARCHAR)" if name in texts else "canonical"
@@ -68,14 +84,17 @@ def _wide(database: duckdb.DuckDBPyConnection, table: str, names: list[str], tex
 
 
 def _prefix(source: Path | None, base: Path) -> PurePosixPath:
-    """Write the directory of a source relative to `base`. Links are followed, because `..` follows them too."""
+    """Write the directory of a source relative to `base`; "." if the source was not given.
+
+    Both are resolved first, because `..` in a path follows links.
+    """
     if source is None:
         return PurePosixPath()
     return PurePosixPath(Path(os.path.relpath(source.resolve(), base.resolve())).as_posix())
 
 
 def _list(values: Any) -> list[Any]:
-    """Read a list of DuckDB as pandas holds it: an array, or a missing value for a stay without an echo."""
+    """Convert a list cell of DuckDB to a Python list; [] for the missing value of a stay without an echo."""
     return [None if pd.isna(value) else value for value in values] if hasattr(values, "__len__") else []
 
 

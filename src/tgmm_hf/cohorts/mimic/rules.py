@@ -29,20 +29,22 @@ class CurateRules:
     Attributes:
         hf_codes: Codes of heart failure: "strict" (heart failure by name), "broad" (Charlson, with cardiomyopathy), or
             a CSV file with the columns icd_version, icd_code (`*` stands for any ending).
-        admissions: "first" takes the first qualifying stay of each patient, "all" takes all of them. The splits are by
-            patient in both cases.
+        admissions: "first" takes the first stay of each patient that passes all other rules. "all" takes all such
+            stays. The splits are by patient in both cases.
         ecg: Which ECG of a stay is taken, not later than the index time: "nearest" to the echo, or the "first".
         max_hours_apart: Maximum number of hours between ECG and echo. None allows any time within the stay.
         label: Diagnosis by "icd" code, or by structured "lvef" (MIMIC-IV-ECHO 1.0.x; stays without it are excluded).
         lvef_below: Percent. With `label: lvef`, an ejection fraction below this is heart failure.
         landmark_days: Days after discharge when the prognosis starts.
-        follow_up: "all", or "later_contact" for only those stays after which the patient came back. That selects on the
-            future. It resembles the cohort of the paper and is meant as a sensitivity analysis.
+        follow_up: Stays of the prognosis. "all", or "later_contact" for the stays after which the patient came back.
+            The second rule selects by the future. It resembles the cohort of the paper and is for a sensitivity
+            analysis.
         lab_items: CSV file with the columns itemid, lab_column. None means the list in the package.
-        keep_comparators: True keeps results beyond the measuring range ("<0.01") as text. False leaves them out and
+        keep_comparators: True keeps results beyond the measuring range ("<0.01") as text. False does not use them, but
             counts them.
-        omr_days: Maximum age of height, weight and BMI, in days.
-        drug_history: False leaves drugs out, because diuretics and ARNI treat the disease that is to be predicted.
+        omr_days: Maximum age of height, weight and BMI, in days. They come from the outpatient table omr.
+        drug_history: False writes no drug history. Diuretics and ARNI treat the disease that is to be predicted, so
+            that drugs may give the answer away.
         history_items: Maximum number of entries of a history cell. The text encoder takes 512 tokens for a whole row.
         index_hours: Hours from admission to the index time if neither ECGs nor echos are given.
         min_clip_frames: With the file checks, a clip with fewer frames is too short. 10 frames are a third of a second
@@ -70,7 +72,7 @@ class CurateRules:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse values that a rule does not take."""
+        """Raise a TgmmError if a rule has a value that it does not take."""
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise TgmmError("rules", f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
@@ -93,7 +95,7 @@ def read_rules(path: str | Path | None, settings: Sequence[str] = ()) -> CurateR
 
     Args:
         path: YAML file, or None.
-        settings: "name=value" texts, which replace the values of the file.
+        settings: Texts of the form "name=value", which replace the values of the file. Values are YAML.
 
     Raises:
         TgmmError: If a name is no rule, or the rule does not take the value.
@@ -114,7 +116,11 @@ def read_rules(path: str | Path | None, settings: Sequence[str] = ()) -> CurateR
 
 
 def read_hf_codes(name: str) -> list[dict[str, Any]]:
-    """Read the rows (icd_version, icd_code) of a heart-failure code set: "strict", "broad" or a CSV file."""
+    """Read a set of heart-failure codes: "strict", "broad" or the path of a CSV file.
+
+    Returns:
+        Rows with icd_version (9 or 10) and icd_code, in capitals and without dots. `*` stands for any ending.
+    """
     path = _packaged(f"hf_{name}.csv") if name in ("strict", "broad") else Path(name)
     rows = _read_csv(path, ("icd_version", "icd_code"))
     return [
@@ -124,7 +130,7 @@ def read_hf_codes(name: str) -> list[dict[str, Any]]:
 
 
 def read_lab_items(path: str | None) -> list[dict[str, Any]]:
-    """Read the rows (itemid, lab_column) of a laboratory list. None means the list in the package."""
+    """Read a laboratory list: rows with itemid of MIMIC and lab_column. None means the list in the package."""
     rows = _read_csv(_packaged("lab_items.csv") if path is None else Path(path), ("itemid", "lab_column"))
     return [{"itemid": int(row["itemid"]), "lab_column": row["lab_column"].strip()} for row in rows]
 

@@ -46,22 +46,22 @@ class CohortInputs:
     check_workers: int | None
 
     def tables(self) -> dict[str, Path | None]:
-        """Find the files of the tables."""
+        """Find the file of every table: name of the table -> file, None if it is optional and missing."""
         return find_tables(TABLES, self.sources, OPTIONS)
 
 
 @dataclass(frozen=True)
 class BuiltCohort:
-    """What the SQL steps leave.
+    """The result of the SQL steps.
 
     Attributes:
         cohort: One row per included stay, still without its split.
         excluded: patient_id, age, gender, ethnicity, prevalent of the excluded stays.
         flow: The flow of exclusions.
         anomalies: Table of `check_stays`.
-        lab_counts: Results of each laboratory column by status.
-        list_differences: Differences between the laboratory list and d_labitems.
-        script: The SQL that was run.
+        lab_counts: For each laboratory column, how many results were used, and how many not, by reason.
+        list_differences: Differences between the laboratory list and the table d_labitems of MIMIC.
+        script: The SQL texts that were run, in order.
     """
 
     cohort: pd.DataFrame
@@ -77,8 +77,8 @@ def open_database(scratch: Path, memory: str, threads: int | None) -> duckdb.Duc
     """Open an empty database on disk.
 
     Args:
-        scratch: Directory of the database and of what does not fit into memory.
-        memory: Limit of its buffers, for example "2GB".
+        scratch: Directory of the database file and of data that do not fit into memory.
+        memory: Limit of the database's buffers, for example "2GB".
         threads: Number of threads. None means one per core.
     """
     settings: dict[str, Any] = {
@@ -141,7 +141,7 @@ def _run_step(database: duckdb.DuckDBPyConnection, name: str) -> str:
 
 
 def _set_rules(database: duckdb.DuckDBPyConnection, inputs: CohortInputs) -> str:
-    """Set the rules as SQL variables of the same names. Return the SQL."""
+    """Set the rules as SQL variables of the same names, and need_ecg and need_echo. Return the SQL that was run."""
     values = asdict(inputs.rules)
     values |= {f"need_{name}": inputs.sources[f"mimic_{name}"] is not None for name in ("ecg", "echo")}
     lines = []
@@ -153,7 +153,13 @@ def _set_rules(database: duckdb.DuckDBPyConnection, inputs: CohortInputs) -> str
 
 
 def _load_lists(database: duckdb.DuckDBPyConnection, inputs: CohortInputs) -> str:
-    """Load code sets, laboratory items with the limits of their columns, and views. Return them as SQL comments."""
+    """Make the tables hf_codes, answer_codes, lab_items, lab_columns (plausible limits) and echo_views.
+
+    answer_codes holds the codes of all heart-failure sets, because none of them may stand in a medical history.
+
+    Returns:
+        SQL comments that name the lists.
+    """
     codes = read_hf_codes(inputs.rules.hf_codes)
     answers = [*codes, *read_hf_codes("strict"), *read_hf_codes("broad")]
     items = read_lab_items(inputs.rules.lab_items)
@@ -180,7 +186,11 @@ def _load_lists(database: duckdb.DuckDBPyConnection, inputs: CohortInputs) -> st
 
 
 def _lab_columns(names: list[str]) -> list[LabColumn]:
-    """List the known columns of these names, and those of omr."""
+    """Look up the numeric laboratory columns `names`, and the columns of omr, in the order of the lab text.
+
+    Raises:
+        TgmmError: If a name is no numeric column.
+    """
     columns = {column.name: column for column in COLUMNS if column.is_number}
     if unknown := sorted(set(names) - set(columns)):
         raise TgmmError(
@@ -191,7 +201,11 @@ def _lab_columns(names: list[str]) -> list[LabColumn]:
 
 
 def _load_units(database: duckdb.DuckDBPyConnection) -> str:
-    """Load lab_units: the factor of every unit that occurs, NULL if it is unknown. Return it as SQL comments."""
+    """Make the table lab_units: lab_column, unit, and the factor to the canonical unit, NULL if the unit is unknown.
+
+    Returns:
+        The table as SQL comments.
+    """
     pairs = database.execute("SELECT DISTINCT lab_column, unit FROM lab_rows ORDER BY ALL").fetchall()
     columns = {column.name: column for column in COLUMNS}
     rows = [{"lab_column": name, "unit": unit, "factor": unit_factor(columns[name], unit)} for name, unit in pairs]
@@ -203,7 +217,7 @@ def _load_units(database: duckdb.DuckDBPyConnection) -> str:
 
 
 def _read_views(path: str | Path | None) -> pd.DataFrame:
-    """Read the views of clips: dicom_filepath, view."""
+    """Read the views of clips: dicom_filepath and view, one row per clip. None gives an empty table."""
     columns = ["dicom_filepath", "view"]
     if path is None:
         return pd.DataFrame({name: [] for name in columns}, dtype="string")
@@ -222,7 +236,8 @@ def _list_differences(database: duckdb.DuckDBPyConnection) -> dict[str, list[int
     """Compare the laboratory list with d_labitems.
 
     Returns:
-        Listed itemids that d_labitems does not call blood, and blood items of the same names that are not listed.
+        "lab_items_not_blood": itemids of the list that d_labitems does not call blood.
+        "lab_items_not_listed": itemids of blood items that have the name of a listed column but are not in the list.
     """
     not_blood = database.execute(
         "SELECT itemid FROM lab_items JOIN d_labitems USING (itemid) WHERE fluid <> 'Blood' ORDER BY itemid"

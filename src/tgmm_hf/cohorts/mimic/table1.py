@@ -10,11 +10,12 @@ def table_one(cohort: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         cohort: Cohort table, one row per admission.
-        excluded: age, gender, ethnicity, prevalent (0, 1) of the excluded stays. Their laboratory cells were never
-            read, so those rows are empty.
+        excluded: Columns age, gender, ethnicity and prevalent (0, 1) of the excluded stays. Their laboratory cells were
+            not read, so that the laboratory rows of this group are empty.
 
     Returns:
-        Columns characteristic, statistic ("n", "mean (SD)", "median [Q1, Q3]", "n (%)", "missing, n (%)"), `GROUPS`.
+        Texts in the columns characteristic, statistic ("n", "mean (SD)", "median [Q1, Q3]", "n (%)" or "missing, n
+        (%)"), and one column for each of `GROUPS`.
     """
     excluded = excluded.rename(columns={name: f"labs.{name}" for name in ("age", "gender", "ethnicity")})
     excluded = excluded.rename(columns={"prevalent": "label.hf_diagnosis"})
@@ -58,7 +59,7 @@ def _values(part: pd.Series | None) -> pd.Series:
 
 
 def _numbers(part: pd.Series | None) -> pd.Series:
-    """Read values as numbers; a text such as "<0.01" counts as present but has no number."""
+    """Read the numbers of a column, without missing values and without texts such as "<0.01"."""
     return pd.to_numeric(_values(part), errors="coerce").dropna()
 
 

@@ -9,7 +9,16 @@ OPTIONS = {"mimic_iv": "--mimic-iv", "mimic_ecg": "--mimic-ecg", "mimic_echo": "
 
 
 def _table(source: str, stems: str, columns: str, optional: str = "", **settings: Any) -> Table:
-    """Describe a table. Columns are written as "name TYPE, name TYPE"; its name is the first stem if none is given."""
+    """Describe a table of MIMIC.
+
+    Args:
+        source: Key of `OPTIONS`.
+        stems: File names without suffix, separated by spaces. The first is the table's name if `settings` has no
+            `name`.
+        columns: Required columns, written as "name TYPE, name TYPE".
+        optional: Optional columns, written in the same way.
+        settings: Further fields of `Table`.
+    """
     name = settings.pop("name", stems.split()[0])
     folders = ("hosp", "") if source == "mimic_iv" else ("",)
     return Table(name, source, tuple(stems.split()), _columns(columns), _columns(optional), folders=folders, **settings)

@@ -1,10 +1,11 @@
-"""The optimum of a synthetic cohort: joint posteriors by quadrature over the state.
+"""The optimum of a synthetic cohort: exact posteriors by numerical integration over the cardiac state.
 
-A product of likelihood ratios of single modalities would be wrong, because modalities are correlated given y.
+y is the label, x the state on three axes, e_S the evidence of a subset S (see `evidence.py`). A product of the
+likelihood ratios of single modalities would be wrong, because the modalities are correlated given y. Correct is:
 
 P(e_S | y) = [ integral over x of p(x | y) prod_m L_m(x_m) ] * [ sum over rhythm of P(rhythm | y) prod_m R_m(rhythm) ]
-with L_m, R_m the likelihoods of the present evidence of modality m (`evidence.py`). The integral is a trapezoid sum
-on a grid of the three axes. For Gaussians it converges exponentially if the spacing is below the narrowest width.
+with L_m, R_m the likelihoods of the present evidence of modality m. The integral is a trapezoid sum on a grid of the
+three axes. For Gaussians it converges exponentially if the spacing of the grid is below the narrowest width.
 
 The figures (AUC, C-index, retrieval) are written out here and not taken from `evaluation`, because the cohorts lie
 below that room and the optimum must not share mistakes with the code that it checks.
@@ -47,8 +48,8 @@ class Grid:
 
     Attributes:
         axis: (G,) values of every axis.
-        prior: (2, G, G, G) weights of p(x | y).
-        rhythm: (2, 2) P(rhythm | y).
+        prior: (2, G, G, G) weights of p(x | y) for y = 0 and y = 1. The weights of each y add up to 1.
+        rhythm: (2, 2) P(rhythm | y), a row for each y, a column for each rhythm.
         risk_weights: (3,) log hazard of incident heart failure per unit of each axis.
     """
 
@@ -59,7 +60,7 @@ class Grid:
 
 
 def make_grid(strength: Strength) -> Grid:
-    """Lay the grid over both classes, with five standard deviations to each side."""
+    """Make the grid: from five standard deviations below the mean of y = 0 to five above the mean of y = 1."""
     axis = np.linspace(-5.0, max(strength.separation) + 5.0, GRID_POINTS)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     precision = np.linalg.inv(strength.covariance)
@@ -74,13 +75,14 @@ def make_grid(strength: Strength) -> Grid:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Likelihood of the evidence of one modality for n patients. Each row has a scale of its own.
+    """Likelihood of the evidence of one modality for n patients.
 
-    The scale cancels in every posterior and in the pointwise mutual information.
+    Each row is scaled so that its largest entry is 1. The scale cancels in every posterior and in the pointwise mutual
+    information.
 
     Attributes:
-        axis: (n, G) at the grid points of the axis.
-        rhythm: (n, 2) for both rhythms.
+        axis: (n, G) likelihood at each grid point of the modality's axis.
+        rhythm: (n, 2) likelihood without and with atrial fibrillation.
     """
 
     axis: np.ndarray
@@ -88,7 +90,7 @@ class Likelihood:
 
 
 def likelihoods(table: Evidence, grid: Grid) -> dict[str, Likelihood]:
-    """Compute the likelihoods of all three modalities from the present parameters."""
+    """Compute the likelihood of each modality, modality -> [`Likelihood`], from the evidence that is present."""
     log_axis = {m: np.zeros((len(table), len(grid.axis))) for m in MODALITIES}
     log_rhythm = {m: np.zeros((len(table), 2)) for m in MODALITIES}
     for k, p in enumerate(PARAMETERS):
@@ -103,7 +105,14 @@ def likelihoods(table: Evidence, grid: Grid) -> dict[str, Likelihood]:
 
 
 def add_words(table: Evidence, grid: Grid, log_axis: np.ndarray, log_rhythm: np.ndarray) -> None:
-    """Add the log-likelihood of every word whose cell is present, in place."""
+    """Add the log-likelihood of every word whose text cell is present, in place.
+
+    Args:
+        table: Evidence of n patients.
+        grid: The grid.
+        log_axis: (n, G), changed by words that depend on the labs axis.
+        log_rhythm: (n, 2), changed by words that depend on the rhythm.
+    """
     for k, word in enumerate(WORDS):
         has_cell = table.cells[:, (HISTORY, DRUGS).index(word.cell), None]
         if word.given_rhythm is None:
@@ -114,12 +123,20 @@ def add_words(table: Evidence, grid: Grid, log_axis: np.ndarray, log_rhythm: np.
 
 
 def scaled_exp(logs: np.ndarray) -> np.ndarray:
-    """Compute the exponential of each row, scaled so that the largest entry is one."""
+    """Compute the exponential of `logs` (n, k), each row scaled so that its largest entry is 1."""
     return np.exp(logs - logs.max(axis=1, keepdims=True))
 
 
 def contract(weights: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
-    """Sum weights (G, ..., G) times one (n, G) factor per axis over the grid; the result is (n,)."""
+    """Integrate over the grid: sum of the weights times the product of the factors of all axes.
+
+    Args:
+        weights: (G, ..., G), one axis for each factor.
+        parts: One factor (n, G) for each axis.
+
+    Returns:
+        (n,).
+    """
     n = len(parts[0])
     out = np.empty(n)
     for start in range(0, n, CHUNK):
@@ -134,12 +151,12 @@ def contract(weights: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reference:
-    """Best scores that any model can give, per subset (its modalities joined by "+").
+    """Best scores that any model can give to n patients. Keys are subsets, such as "labs+ecg".
 
     Attributes:
-        posterior: (n,) P(y = 1 | e_S).
-        risk: (n,) E[log hazard | e_S, y = 0].
-        defined: (n,) bool, whether every modality of the subset is readable.
+        posterior: Subset -> (n,) probability of heart failure given its evidence, P(y = 1 | e_S).
+        risk: Subset -> (n,) expected log hazard of incident heart failure, E[log hazard | e_S, y = 0].
+        defined: Subset -> (n,) bool, True if every modality of the subset can be read.
     """
 
     posterior: dict[str, np.ndarray]
@@ -148,7 +165,10 @@ class Reference:
 
 
 def references(table: Evidence, evidence: str) -> Reference:
-    """Compute the exact posteriors and risks of all seven subsets for the patients of `table`."""
+    """Compute the best scores of all seven subsets for the patients of `table`.
+
+    `evidence` is the name of the strength, a key of `EVIDENCE`.
+    """
     grid = make_grid(EVIDENCE[evidence])
     parts = likelihoods(table, grid)
     out = Reference({}, {}, {})
@@ -163,7 +183,7 @@ def references(table: Evidence, evidence: str) -> Reference:
 def subset_reference(
     grid: Grid, parts: dict[str, Likelihood], subset: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute posterior and risk (n,) of one subset."""
+    """Compute the posterior (n,) and the risk (n,) of one subset, see [`Reference`]."""
     summed = tuple(k for k, m in enumerate(MODALITIES) if m not in subset)
     axes = [parts[m].axis for m in subset]
     rhythm = np.prod([parts[m].rhythm for m in subset], axis=0) @ grid.rhythm.T  # (n, 2): sum over rhythm, by y
@@ -175,7 +195,19 @@ def subset_reference(
 
 
 def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query: str, gallery: str) -> np.ndarray:
-    """Compute log P(e_a, e_b) - log P(e_a) - log P(e_b) for every query and gallery item, shape (n, n)."""
+    """Compute how much each pair of inputs speaks for one patient: log P(e_a, e_b) - log P(e_a) - log P(e_b).
+
+    No model can rank candidates better than by this number.
+
+    Args:
+        grid: The grid.
+        parts: Likelihoods of n patients.
+        query: Modality a.
+        gallery: Modality b.
+
+    Returns:
+        (n, n): row i is the query of patient i, column j the candidate of patient j.
+    """
     a, b = MODALITIES.index(query), MODALITIES.index(gallery)
     (summed,) = (k for k in range(3) if k not in (a, b))
     prevalence = (1 - PREVALENCE, PREVALENCE)
@@ -206,9 +238,15 @@ def auc(score: np.ndarray, label: np.ndarray) -> float:
 
 
 def c_index(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
-    """Compute Harrell's C for event code 1; deaths censor.
+    """Compute Harrell's C: in pairs with t_i < t_j in which i has the event, how often i has the higher risk.
 
-    Pairs have t_i < t_j, and i has the event. Ties of the risk count half.
+    Args:
+        time: (n,) days.
+        event: (n,) 1 for the event. 0 and 2 (death) are censored.
+        risk: (n,) scores. Equal scores count half.
+
+    Returns:
+        The share, NaN if there is no pair.
     """
     right = pairs = 0.0
     for i in np.flatnonzero(event == 1):
@@ -219,10 +257,15 @@ def c_index(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
 
 
 def retrieval_scores(similarity: np.ndarray) -> dict[str, float]:
-    """Compute LRAP (= mean reciprocal rank) and recalls of the diagonal, as exact expectation over random negatives.
+    """Compute LRAP (here the mean reciprocal rank) and recall of a retrieval.
+
+    With 3 or 4 candidates the figure is the exact expectation over all ways to draw the wrong candidates.
 
     Args:
-        similarity: (n, n) of query i and gallery item j. A tie counts against the right item.
+        similarity: (n, n) of query i and candidate j. Candidate i is right for query i. A tie counts as an error.
+
+    Returns:
+        "n", "lrap_full" (all candidates), and "lrap_3", "recall_1_3", "recall_2_3" and the same with 4.
     """
     n = len(similarity)
     above = (similarity >= np.diag(similarity)[:, None]).sum(axis=1) - 1  # without the item itself
@@ -239,7 +282,17 @@ def retrieval_scores(similarity: np.ndarray) -> dict[str, float]:
 
 
 def figures(table: Evidence, evidence: str, reference: Reference | None = None) -> dict[str, dict]:
-    """Compute the optimum (AUC, C-index, retrieval) on the patients of `table`, each figure with its n."""
+    """Compute the optimum on the patients of `table`.
+
+    Args:
+        table: Evidence of the patients.
+        evidence: Name of the strength, a key of `EVIDENCE`.
+        reference: Best scores of the same patients. None computes them.
+
+    Returns:
+        "hf_diagnosis": subset -> auc, accuracy, n. "hf_risk": subset -> c_index, n, events. "retrieval": direction ->
+        figures of [`retrieval_scores`].
+    """
     reference = reference or references(table, evidence)
     out: dict[str, dict] = {"hf_diagnosis": {}, "hf_risk": {}, "retrieval": {}}
     for name, posterior in reference.posterior.items():
@@ -261,7 +314,11 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
 
 
 def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
-    """Compute retrieval figures by pointwise mutual information, among patients with all modalities; {} without any."""
+    """Compute the best retrieval figures: direction ("labs->ecg") -> figures of [`retrieval_scores`].
+
+    At most the first `RETRIEVAL_POPULATION` patients with all modalities count. Without such a patient the result is
+    {}.
+    """
     rows = np.flatnonzero(table.usable.all(axis=1))[:RETRIEVAL_POPULATION]
     if not len(rows):
         return {}
@@ -272,5 +329,8 @@ def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
 
 @lru_cache(maxsize=4)
 def population_figures(evidence: str, n: int = POPULATION) -> dict[str, dict]:
-    """Compute the figures on a large fixed sample of the generative model, without files; the same for every cohort."""
+    """Compute [`figures`] on `n` patients that are drawn with a fixed seed, so that they are the same for every cohort.
+
+    Nothing is written. `evidence` is a key of `EVIDENCE`.
+    """
     return figures(draw(np.random.default_rng(20_250_101), n, EVIDENCE[evidence]), evidence)

@@ -41,7 +41,7 @@ from tgmm_hf.utils.files import read_json, whole_file, write_json
 from tgmm_hf.utils.names import VIEWS
 
 IDENTITY, LABS, ECG, STAYS, ECHO = 1, 2, 3, 4, 10
-"""Numbers of the nuisance streams of a patient. The clip of a view uses ECHO + its index. Stream 0 is the state."""
+"""Numbers of the random streams of a patient. The clip of a view has ECHO plus its index. Stream 0 is the state."""
 
 SPLIT_SHARES = (5, 1, 1)
 SETTINGS_FILE = "synth.json"
@@ -54,11 +54,11 @@ CORRUPT_BYTES = 1500
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the files and the split of a patient depend on, besides the index.
+    """Everything that the files and the split of a patient depend on, besides the number of the patient.
 
     Attributes:
         seed: The only source of randomness.
-        evidence: Name of the strength of the evidence.
+        evidence: Name of the strength of the evidence, a key of `EVIDENCE`.
         frames: Frames per clip.
         height: Height of the clips in pixels.
         width: Width of the clips in pixels.
@@ -138,7 +138,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
 
 
 def check_settings(settings: Settings, patients: int, workers: int) -> None:
-    """Refuse settings that cannot work."""
+    """Raise a TgmmError if a setting, or the number of patients or workers, is out of range."""
     if settings.evidence not in EVIDENCE:
         raise TgmmError("evidence", f"evidence is {settings.evidence!r}, known are {sorted(EVIDENCE)}.")
     if patients < 1 or workers < 1:
@@ -154,7 +154,7 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
 
 
 def claim_cohort(out: Path, settings: Settings) -> None:
-    """Write the settings file, or compare the settings with the file that exists.
+    """Write the settings into `out`/synth.json. If the file exists, compare the settings with it instead.
 
     Raises:
         FileExistsError: If `out` holds files that `tgmm synth` did not write.
@@ -180,8 +180,16 @@ def claim_cohort(out: Path, settings: Settings) -> None:
 def split_patients(label: np.ndarray, seed: int) -> list[str]:
     """Split 5:1:1 by patient, with the same share of each label in every split as far as counts allow.
 
-    The patients of a label are dealt to the splits in their order, seven at a time. So a larger cohort moves no patient
-    to another split. Both labels deal the same sevens, from opposite ends, so that seven patients fill all splits.
+    The patients of one label are taken seven at a time, in their order: five train, one is validation, one is test, in
+    a random order. So a patient keeps the split if the cohort grows. The two labels use each random order from opposite
+    ends, so that seven patients fill all splits.
+
+    Args:
+        label: (n,) 0 or 1.
+        seed: Source of the random orders.
+
+    Returns:
+        The split of each patient.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2**31,)))
     pattern = np.repeat(np.arange(len(SPLITS)), SPLIT_SHARES)
@@ -194,18 +202,18 @@ def split_patients(label: np.ndarray, seed: int) -> list[str]:
 
 
 def patient_identity(settings: Settings, index: int) -> Identity:
-    """Draw identifiers and dates of patient `index`."""
+    """Draw the identifiers and dates of patient number `index`. Equal arguments give equal results."""
     return identity(settings.seed, index, stream(settings.seed, index, IDENTITY))
 
 
 def patient_labs(settings: Settings, index: int) -> LabsRow:
-    """Render the lab row of patient `index`."""
+    """Make the lab row of patient number `index`. Equal arguments give equal results."""
     table = draw_intended(settings.seed, index, settings.evidence)
     return render_labs(table, stream(settings.seed, index, LABS))
 
 
 def render_all(out: Path, settings: Settings, patients: int, workers: int) -> None:
-    """Render the files of every patient in `workers` processes."""
+    """Write the ECG and echo files of every patient below `out`, in `workers` processes. Files that exist stay."""
     jobs = ((out, settings, index) for index in range(patients))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
@@ -215,13 +223,13 @@ def render_all(out: Path, settings: Settings, patients: int, workers: int) -> No
 
 
 def render_patient(job: tuple[Path, Settings, int]) -> None:
-    """Write the ECG and the echo clips of one patient. Files that exist stay."""
+    """Write the ECG and the echo clips of one patient: `job` is (out, settings, number of the patient)."""
     render_ecg_file(*job)
     render_echo_files(*job)
 
 
 def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
-    """Write the ECG of one patient, unless it exists."""
+    """Write the ECG of patient number `index` below `out`/ecg, unless it exists."""
     who = patient_identity(settings, index)
     path = out / "ecg" / ecg_path(who.subject, who.ecg_study)
     if path.with_suffix(".hea").exists():  # the header is written last
@@ -232,7 +240,10 @@ def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
 
 
 def render_echo_files(out: Path, settings: Settings, index: int) -> None:
-    """Write the echo clips of one patient that do not exist yet. The first one may be the anomalous file."""
+    """Write the echo clips of patient number `index` below `out`/echo that do not exist yet.
+
+    If the patient has an echo anomaly, the first clip is the anomalous file.
+    """
     who = patient_identity(settings, index)
     table = draw_intended(settings.seed, index, settings.evidence)
     for number, (path, view) in enumerate(echo_files(settings, index, who), start=1):
@@ -248,31 +259,31 @@ def render_echo_files(out: Path, settings: Settings, index: int) -> None:
 
 
 def with_anomaly(signal: np.ndarray, anomaly: str | None) -> np.ndarray:
-    """Give the signal (samples, 12), flat or cut to five seconds if it is anomalous."""
+    """Return a signal (samples, 12): zeros for "flat_ecg", the first five seconds for "short_ecg", else unchanged."""
     if anomaly == "flat_ecg":
         return np.zeros_like(signal)
     return signal[: RATE * SECONDS // 2] if anomaly == "short_ecg" else signal
 
 
 def still(clip: Clip) -> Clip:
-    """Keep the first frame only."""
+    """Return the clip with its first frame only."""
     return Clip(clip.luma[:1], clip.blue[:1], clip.red[:1], clip.frame_time, clip.heart_rate)
 
 
 def echo_bytes(clip: Clip, who: Identity, number: int) -> bytes:
-    """Encode a clip as the bytes of a DICOM file."""
+    """Encode a clip as the bytes of a DICOM file. `number` is the number of the clip in the study, from 1."""
     return dicom_bytes(echo_dataset(clip, who.subject, who.echo_study, number, who.echo_time))
 
 
 def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str, str]]:
-    """List (path below `echo/`, view) of every clip of patient `index`, also of an anomalous one."""
+    """List (path below `echo/`, view) of every clip of patient number `index`, the anomalous clip included."""
     table = draw_intended(settings.seed, index, settings.evidence)
     present = [view for view, is_present in zip(VIEWS, table.views[0], strict=True) if is_present]
     return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate(present, start=1)]
 
 
 def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
-    """Write hospital tables, ECG and echo lists and views.csv, patient by patient."""
+    """Write hospital tables, lists of ECGs and clips, and views.csv into `out`, patient by patient."""
     with open_tables(out) as tables:
         write_dictionaries(tables)
         for index in range(len(table)):
@@ -312,7 +323,7 @@ def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: l
 
 
 def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, object]:
-    """Give the columns of the files of one patient."""
+    """Return ecg_path, echo_paths and echo_views of patient number `index`, as the cohort table holds them."""
     files = echo_files(settings, index, who)
     return {
         "ecg_path": "ecg/" + ecg_path(who.subject, who.ecg_study),
@@ -322,7 +333,10 @@ def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, obj
 
 
 def write_truth(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
-    """Write truth.parquet: anomaly, posteriors and risks of every admission (null if the subset is not readable)."""
+    """Write truth.parquet: id, split, anomaly, views, and best scores under each subset, one row per admission.
+
+    A score is null if a modality of the subset cannot be read.
+    """
     rows = []
     for index, split in enumerate(splits):
         row: dict[str, object] = {

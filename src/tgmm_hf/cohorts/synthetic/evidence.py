@@ -36,7 +36,14 @@ CENTRE = 0.66
 
 @dataclass(frozen=True)
 class Strength:
-    """Distance of the classes on the three axes, in standard deviations within a class."""
+    """Numbers of the generative model: how far apart patients with and without heart failure (HF) are.
+
+    Attributes:
+        separation: Distance of the two classes on the axes labs, ecg, echo, in standard deviations within a class.
+        correlation: Correlations within a class: labs-ecg, labs-echo, ecg-echo.
+        rhythm_given_label: Probability of atrial fibrillation without HF, and with HF.
+        risk_weights: Change of the log hazard of incident HF per unit of each axis.
+    """
 
     separation: tuple[float, float, float]
     correlation: tuple[float, float, float]  # within a class: labs-ecg, labs-echo, ecg-echo
@@ -54,7 +61,7 @@ EVIDENCE = {
     "default": Strength((1.36, 1.26, 1.32), (0.00, 0.02, 0.18), (0.10, 0.22), (0.47, 0.45, 0.47)),
     "strong": Strength((2.40, 2.30, 2.40), (0.00, 0.02, 0.18), (0.10, 0.30), (0.80, 0.80, 0.80)),
 }
-"""Calibrated so that AUCs lie near the paper's table 2 (see docs/synthetic.md for the figures)."""
+"""Name -> strength. "default" is chosen so that the AUCs lie near the paper's table 2, see docs/synthetic.md."""
 
 INCIDENT_RATE = 1 / 3700.0
 DEATH_RATE = 1 / 9000.0
@@ -63,7 +70,16 @@ DEATH_RATE = 1 / 9000.0
 
 @dataclass(frozen=True)
 class Parameter:
-    """A Gaussian evidence parameter: value = source + noise * N(0, 1), in axis units."""
+    """A Gaussian evidence parameter: value = source + noise * N(0, 1), in units of the axes.
+
+    Attributes:
+        name: Name of the parameter: a laboratory column, or a property of the ECG or the echo.
+        modality: The modality that shows the parameter.
+        noise: Standard deviation of the noise.
+        rate: Probability that a patient has the value. Below 1 for labs only.
+        source: "axis": the patient's value on the axis of the modality. "rhythm": `LA_SHIFT` with atrial fibrillation,
+            else 0.
+    """
 
     name: str
     modality: str
@@ -144,7 +160,8 @@ WORDS = (
     Word("Apixaban", DRUGS, given_rhythm=(0.04, 0.65)),
 )
 ECG_AF_GIVEN_RHYTHM = (0.01, 0.90)
-"""P(the ten seconds show fibrillation | rhythm). It is below 1, because fibrillation may be paroxysmal."""
+"""Probability that the ten seconds of ECG show fibrillation, without and with atrial fibrillation. The second is below
+1, because fibrillation may come and go."""
 
 VIEW_RATE = dict(zip(VIEWS, (0.88, 0.80, 0.97, 0.62, 0.90, 0.88, 0.82, 0.97, 0.95, 0.68, 0.85), strict=True))
 """Share of studies with each view. A5C is from the paper (missing in 38 %, the highest share); the rest is ours."""
@@ -167,7 +184,7 @@ ANOMALY_PERIOD, ANOMALY_FIRST, ANOMALY_STEP = 300, 7, 11
 
 @dataclass
 class Evidence:
-    """Labels, follow-up and evidence of n patients. A value whose mask is False has no meaning."""
+    """Labels, follow-up and evidence of n patients, one row each. A value whose mask is False has no meaning."""
 
     label: np.ndarray  # (n,) int, 1 = prevalent HF
     values: np.ndarray  # (n, len(PARAMETERS)) axis units
@@ -185,11 +202,11 @@ class Evidence:
         return len(self.label)
 
     def take(self, rows: np.ndarray) -> "Evidence":
-        """Select some patients."""
+        """Return the evidence of the patients with these row numbers, or where `rows` is True."""
         return Evidence(**{name: column[rows] for name, column in vars(self).items()})
 
     def parameters_of(self, modality: str, row: int = 0) -> dict[str, float]:
-        """Give the present Gaussian parameters of one patient and modality, in axis units."""
+        """Return name -> value of the Gaussian parameters of a modality that patient `row` has, in axis units."""
         return {
             p.name: float(self.values[row, k])
             for k, p in enumerate(PARAMETERS)
@@ -198,28 +215,31 @@ class Evidence:
 
 
 def stack(parts: list[Evidence]) -> Evidence:
-    """Join the evidence of several patients."""
+    """Join several tables of evidence into one, row after row."""
     return Evidence(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def stream(seed: int, index: int, part: int) -> np.random.Generator:
-    """Open the random stream of one patient and one part of the generator (state, labs, ECG, ...)."""
+    """Return the random generator of patient number `index` for one part of the cohort.
+
+    `part` is 0 for the state, or a stream number of `cohort.py` (labs, ECG, ...). Equal arguments give equal numbers.
+    """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, part)))
 
 
 def anomaly_of(index: int) -> str | None:
-    """Name the anomalous file of patient `index`, if there is one."""
+    """Return the kind of anomaly (of `ANOMALIES`) of patient number `index`, or None."""
     place, rest = divmod(index % ANOMALY_PERIOD - ANOMALY_FIRST, ANOMALY_STEP)
     return ANOMALIES[place] if rest == 0 and 0 <= place < len(ANOMALIES) else None
 
 
 def draw_intended(seed: int, index: int, evidence: str = "default") -> Evidence:
-    """Draw the evidence of patient `index` (one row) from the patient's stream, as if no file were anomalous."""
+    """Draw the evidence of patient number `index`, one row, as if the patient had no anomalous file."""
     return draw(stream(seed, index, 0), 1, EVIDENCE[evidence])
 
 
 def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
-    """Draw the readable evidence of patient `index` (one row). Evidence in an anomalous file is masked."""
+    """Draw the evidence of patient number `index`, one row. Evidence in an anomalous file is masked as absent."""
     table = draw_intended(seed, index, evidence)
     anomaly = anomaly_of(index)
     if anomaly in ("flat_ecg", "short_ecg"):
@@ -231,12 +251,12 @@ def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
 
 
 def anomalous_view(table: Evidence) -> int:
-    """Give the view of an anomalous echo file: the first view of the study."""
+    """Return the index in `VIEWS` of the view whose file is anomalous: the first view of the patient's study."""
     return int(np.argmax(table.views[0]))
 
 
 def hide_modality(table: Evidence, modality: str) -> None:
-    """Mark a modality as unreadable, in place."""
+    """Mark a modality and its parameters as absent for all patients of the table, in place."""
     table.usable[:, MODALITIES.index(modality)] = False
     for k, parameter in enumerate(PARAMETERS):
         if parameter.modality == modality:
@@ -244,7 +264,11 @@ def hide_modality(table: Evidence, modality: str) -> None:
 
 
 def mask_echo_parameters(table: Evidence) -> None:
-    """Mark echo parameters as present if a view that shows them is present, in place."""
+    """Update the masks of the echo from `table.views`, in place.
+
+    A parameter is present if a view that shows it (`VIEWS_SHOWING`) is present. The echo is usable if any view is
+    present.
+    """
     for k, parameter in enumerate(PARAMETERS):
         if parameter.modality == "echo":
             shown = [VIEWS.index(view) for view in VIEWS_SHOWING[parameter.name]]
@@ -253,7 +277,7 @@ def mask_echo_parameters(table: Evidence) -> None:
 
 
 def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
-    """Draw n patients: state, label, follow-up, and evidence with presence masks."""
+    """Draw n patients from the generative model: label, follow-up, and evidence with masks."""
     label = (rng.random(n) < PREVALENCE).astype(np.int64)
     x = (
         label[:, None] * np.array(strength.separation)
@@ -282,19 +306,19 @@ def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
 
 
 def index_of(parameter: str) -> int:
-    """Find the column of a Gaussian parameter."""
+    """Return the number of a Gaussian parameter in `PARAMETERS`, which is its column in `Evidence.values`."""
     return [p.name for p in PARAMETERS].index(parameter)
 
 
 def draw_parameters(rng: np.random.Generator, x: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
-    """Draw Gaussian parameters (n, len(PARAMETERS)) given axes (n, 3) and rhythm (n,)."""
+    """Draw the Gaussian parameters, (n, len(PARAMETERS)), of patients with state x (n, 3) and rhythm (n,), 0 or 1."""
     noise = rng.standard_normal((len(x), len(PARAMETERS)))
     means = [LA_SHIFT * rhythm if p.source == "rhythm" else x[:, MODALITIES.index(p.modality)] for p in PARAMETERS]
     return np.stack(means, axis=1) + noise * np.array([p.noise for p in PARAMETERS])
 
 
 def draw_views(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Draw the presence of views (n, 11). A study without any view gets A4C."""
+    """Draw which views each of n studies has, (n, 11) bool. A study without any view gets A4C."""
     views = rng.random((n, len(VIEWS))) < np.array([VIEW_RATE[view] for view in VIEWS])
     views[~views.any(axis=1), VIEWS.index("A4C")] = True
     return views
@@ -306,7 +330,7 @@ def sigmoid(value: np.ndarray | float) -> np.ndarray:
 
 
 def word_probabilities(x_labs: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
-    """Compute P(word | state), shape (n, len(WORDS))."""
+    """Compute the probability of every word, (n, len(WORDS)), from the labs axis (n,) and the rhythm (n,), 0 or 1."""
     columns: Iterator[np.ndarray] = (
         sigmoid(w.intercept + w.slope * (x_labs - CENTRE))
         if w.given_rhythm is None
@@ -319,11 +343,20 @@ def word_probabilities(x_labs: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
 def draw_follow_up(
     rng: np.random.Generator, x: np.ndarray, label: np.ndarray, strength: Strength
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the time (days after the landmark), event code and "followed" of n patients.
+    """Draw the follow-up of n patients.
 
-    Incident HF and death are exponential with log-linear hazards in the axes. The last contact lies 30 to 1,460 days
-    after the landmark. Observation ends 365 days after the last contact, as `dod` does in MIMIC. Whether a patient is
-    followed does not depend on anything else.
+    The times to incident HF and to death are exponential. Their log hazards are linear in the state x. The last contact
+    lies 30 to 1,460 days after the landmark. Observation ends 365 days after the last contact, because MIMIC knows
+    deaths (`dod`) for so long. Of the patients without heart failure, a random part is followed.
+
+    Args:
+        rng: Source of randomness.
+        x: State, (n, 3).
+        label: (n,), 1 = heart failure.
+        strength: Numbers of the generative model.
+
+    Returns:
+        Time in days after the landmark (n,); event (n,), 0 censored, 1 incident HF, 2 death; and followed (n,), bool.
     """
     n = len(x)
     score = x @ np.array(strength.risk_weights)

@@ -1,4 +1,6 @@
-"""Hospital tables (MIMIC-IV `hosp`), ECG and echo lists. The same lab rows and follow-up can be derived from them.
+"""Hospital tables (MIMIC-IV `hosp`), and the lists of ECGs and clips.
+
+`tgmm curate` can derive the lab rows and the follow-up of the cohort from these tables.
 
 A patient may have three kinds of stays. An earlier stay carries the medical history (its diagnoses) and the drug
 history (its prescriptions), if the patient has those cells. The index stay has labs, ECG and echo. Later stays carry
@@ -50,7 +52,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Stay:
-    """One admission and its diagnosis codes."""
+    """One admission: its number, its times, and its ICD-10 codes without dots."""
 
     hadm_id: int
     admitted: datetime
@@ -60,7 +62,18 @@ class Stay:
 
 @dataclass(frozen=True)
 class Identity:
-    """Identifiers and dates of the index stay of one patient. They do not depend on the state."""
+    """Identifiers and times of the index stay of one patient. They do not depend on the cardiac state.
+
+    Attributes:
+        subject: Number of the patient.
+        hadm: Number of the index stay.
+        ecg_study: Number of the ECG.
+        echo_study: Number of the echo study.
+        admitted: Start of the stay.
+        ecg_time: Time of the ECG, before the echo.
+        echo_time: Time of the echo.
+        discharged: End of the stay.
+    """
 
     subject: int
     hadm: int
@@ -73,7 +86,11 @@ class Identity:
 
 
 def identity(seed: int, index: int, rng: np.random.Generator) -> Identity:
-    """Draw identifiers and dates. Identifiers are unique in a cohort: multiplication by a unit modulo a prime."""
+    """Make the identifiers of patient number `index`, and draw the times from `rng`.
+
+    The identifiers depend on `seed` and `index` and are unique in a cohort, because (index + 1) times a constant,
+    modulo a prime, never repeats.
+    """
     place = ((index + 1) * 7_368_787 + seed * 1_299_709) % 9_999_991
     start = datetime(2110, 1, 1) + timedelta(minutes=int(rng.integers(0, 80 * 365 * 1440)))
     hours = np.sort(rng.uniform(2, 40, 2))
@@ -91,7 +108,10 @@ def identity(seed: int, index: int, rng: np.random.Generator) -> Identity:
 
 @contextmanager
 def open_tables(out: Path) -> Iterator[dict[str, TableWriter]]:
-    """Open all tables for writing. They appear under their names only if the block ends without an error."""
+    """Open all tables of `COLUMNS` below `out` for writing: name -> writer.
+
+    The files get their names only if the block ends without an error.
+    """
     with ExitStack() as files:
         tables = {
             name: TableWriter(files.enter_context(whole_file(out / name)), columns.split(), name.endswith(".gz"))
@@ -103,7 +123,7 @@ def open_tables(out: Path) -> Iterator[dict[str, TableWriter]]:
 
 
 def write_dictionaries(tables: dict[str, TableWriter]) -> None:
-    """Write d_labitems and d_icd_diagnoses."""
+    """Write the rows of d_labitems and d_icd_diagnoses, which explain the codes of the other tables."""
     for item in LAB_ITEMS.values():
         tables["hosp/d_labitems.csv.gz"].add(
             itemid=item.itemid, label=item.label, fluid="Blood", category=item.category
@@ -117,7 +137,15 @@ def write_dictionaries(tables: dict[str, TableWriter]) -> None:
 def write_patient(
     tables: dict[str, TableWriter], who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
 ) -> None:
-    """Write all rows of one patient into the hospital tables."""
+    """Write all rows of one patient into the hospital tables.
+
+    Args:
+        tables: Name -> writer, from [`open_tables`].
+        who: Identifiers and times of the patient.
+        table: Evidence of the patient, one row.
+        labs: Lab row of the patient.
+        rng: Source of randomness for the stays.
+    """
     stays, dod = stays_of(who, table, labs, rng)
     tables["hosp/patients.csv.gz"].add(
         subject_id=who.subject,
@@ -135,7 +163,7 @@ def write_patient(
 
 
 def write_ecg_lists(tables: dict[str, TableWriter], who: Identity) -> None:
-    """Write the rows of the ECG of one patient into the lists of MIMIC-IV-ECG."""
+    """Write one patient's ECG into record_list and machine_measurements, without measurements."""
     ecg = {"subject_id": who.subject, "study_id": who.ecg_study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
     tables["ecg/record_list.csv"].add(**ecg, file_name=who.ecg_study, path=ecg_path(who.subject, who.ecg_study))
     tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz")  # measurements would leak
@@ -144,7 +172,11 @@ def write_ecg_lists(tables: dict[str, TableWriter], who: Identity) -> None:
 def stays_of(
     who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
 ) -> tuple[list[Stay], datetime | None]:
-    """Draw the admissions in order, and the date of death."""
+    """Draw the stays of one patient in order of time, and the date of death, None without a death.
+
+    `table` is the evidence of the patient, one row. A patient with a history has an earlier stay. A followed patient
+    has a later stay.
+    """
     stays = []
     if labs.history is not None or labs.drugs is not None:
         start = who.admitted - timedelta(days=float(rng.uniform(40, 900)))
@@ -167,7 +199,7 @@ def stays_of(
 
 
 def write_stay(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, stay: Stay) -> None:
-    """Write one admission with its diagnoses."""
+    """Write one stay into admissions, and its codes into diagnoses_icd."""
     tables["hosp/admissions.csv.gz"].add(
         subject_id=who.subject,
         hadm_id=stay.hadm_id,
@@ -190,7 +222,10 @@ def write_stay(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, sta
 
 
 def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow) -> None:
-    """Write one row per numeric cell, with blood taken an hour after registration."""
+    """Write the numeric cells of the lab row into labevents, one row each, three hours before the admission.
+
+    That is one hour after the registration in the emergency department.
+    """
     when = (who.admitted - timedelta(hours=3)).isoformat(" ", "seconds")
     for label, value in labs.numbers.items():
         item = LAB_ITEMS[label]
@@ -213,7 +248,7 @@ def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow
 
 
 def write_drugs(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, stays: list[Stay]) -> None:
-    """Write the prescriptions of the earlier stay."""
+    """Write the drugs of the lab row into prescriptions, as drugs of the first of `stays`."""
     for number, drug in enumerate(labs.drugs or ()):
         tables["hosp/prescriptions.csv.gz"].add(
             subject_id=who.subject,
@@ -227,7 +262,7 @@ def write_drugs(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, st
 
 
 def write_omr(tables: dict[str, TableWriter], who: Identity, labs: LabsRow) -> None:
-    """Write height, weight and BMI in the units of MIMIC, two weeks before the stay."""
+    """Write height (inches), weight (pounds) and BMI into omr, two weeks before the stay. Nothing if one is missing."""
     if labs.height is None or labs.weight is None:
         return
     day = f"{who.admitted - timedelta(days=14):%Y-%m-%d}"

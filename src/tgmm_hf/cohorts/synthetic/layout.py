@@ -31,12 +31,12 @@ DEPTH_CM = 16.0
 
 
 def ecg_path(subject: int, study: int) -> str:
-    """Name the path of an ECG (no suffix) below the ECG root, as MIMIC-IV-ECG does."""
+    """Return the path of an ECG without suffix, below the directory of ECGs, as in MIMIC-IV-ECG."""
     return f"files/p{str(subject)[:4]}/p{subject}/s{study}/{study}"
 
 
 def echo_file_path(subject: int, study: int, number: int) -> str:
-    """Name the path of an echo clip below the echo root, as MIMIC-IV-ECHO does."""
+    """Return the path of clip `number` of a study, below the directory of clips, as in MIMIC-IV-ECHO."""
     return f"files/p{str(subject)[:2]}/p{subject}/s{study}/{study}_{number:04d}.dcm"
 
 
@@ -63,20 +63,28 @@ def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> N
 
 
 def dicom_bytes(data: FileDataset) -> bytes:
-    """Give the bytes of a DICOM file."""
+    """Encode a DICOM data set as the bytes of a file."""
     buffer = io.BytesIO()
     data.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
 def uid(*parts: object) -> str:
-    """Make a DICOM UID that depends on its arguments only."""
+    """Make a DICOM UID from the texts of `parts`. Equal parts give the same UID."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
     return f"2.25.{int(digest[:32], 16)}"
 
 
 def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: datetime) -> FileDataset:
-    """Make the DICOM data set of a clip, with the fields of a GE Vivid that readers use."""
+    """Make the DICOM data set of a clip, with the fields that readers use, as a GE Vivid writes them.
+
+    Args:
+        clip: The clip. With one frame the data set is a still image.
+        subject: Number of the patient.
+        study: Number of the study.
+        number: Number of the clip in the study, from 1.
+        when: Time of the study.
+    """
     frames, height, width = clip.luma.shape
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage if frames > 1 else UltrasoundImageStorage
@@ -111,12 +119,12 @@ def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: dateti
 
 
 def jpeg(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> bytes:
-    """Encode the planes of a frame as baseline JPEG, chroma at half width."""
+    """Encode one frame as baseline JPEG: luma (H, W), and the chroma planes blue and red (H, W // 2), all uint8."""
     return simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality=JPEG_QUALITY)
 
 
 def sector_region(height: int, width: int) -> Dataset:
-    """Make the two-dimensional tissue region with its pixel size in centimetres."""
+    """Make the DICOM region of the sector for a frame of this size in pixels, with the pixel size in centimetres."""
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 2
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, round(APEX * height)
@@ -137,10 +145,10 @@ class TableWriter:
         self.writer.writeheader()
 
     def add(self, **row: object) -> None:
-        """Append a row. Columns that are not named stay empty, unknown ones raise ValueError."""
+        """Append a row, column -> value. A column that is not named stays empty. An unknown one raises a ValueError."""
         self.writer.writerow(row)
 
     def close(self) -> None:
-        """Finish the file."""
+        """Write what is left and close the file."""
         self.text.close()
         self.raw.close()

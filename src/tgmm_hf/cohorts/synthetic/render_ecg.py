@@ -37,11 +37,14 @@ PHYSICAL = {
     "qt_interval": lambda v: 360 + 170 * sigmoid(v - CENTRE - 0.3),  # ms, corrected for rate
     "p_terminal": lambda v: 0.02 + 0.20 * sigmoid(v - CENTRE),  # mV, late backward P force
 }
-"""Axis units -> physical units, one-to-one."""
+"""Name of a parameter -> function from axis units to physical units, one-to-one."""
 
 
 def render_ecg(table: Evidence, rng: np.random.Generator) -> np.ndarray:
-    """Render the evidence of one patient as signal (5000, 12) in millivolts, in the lead order of MIMIC."""
+    """Render the ECG of one patient: (5000, 12) in millivolts, ten seconds at 500 Hz, leads as in `MIMIC_LEADS`.
+
+    `table` is the evidence of the patient, one row. `rng` draws everything that is no evidence, such as noise.
+    """
     fibrillating = bool(table.ecg_af[0])
     physical = {name: float(PHYSICAL[name](v)) for name, v in table.parameters_of("ecg").items()}
     beats = beat_times(rng, fibrillating)
@@ -57,7 +60,7 @@ def render_ecg(table: Evidence, rng: np.random.Generator) -> np.ndarray:
 
 
 def beat_times(rng: np.random.Generator, fibrillating: bool) -> np.ndarray:
-    """Draw the times of the R peaks (s), from before the start to after the end; irregular in fibrillation."""
+    """Draw the times of the R peaks in seconds, from before 0 to after the end. They are irregular in fibrillation."""
     cycle = 60 / rng.uniform(58, 95)
     spread = 0.20 if fibrillating else 0.015
     intervals = cycle * np.clip(rng.normal(1, spread, 40), 0.6, 1.7)
@@ -68,7 +71,17 @@ def beat_times(rng: np.random.Generator, fibrillating: bool) -> np.ndarray:
 def waves(
     physical: dict[str, float], beats: np.ndarray, fibrillating: bool
 ) -> list[tuple[np.ndarray, float | np.ndarray, np.ndarray]]:
-    """List every wave as (centre in each beat in s, width in s, dipole vector in mV)."""
+    """List the waves of the ECG.
+
+    Args:
+        physical: Parameter -> value in physical units, see `PHYSICAL`.
+        beats: Times of the R peaks in seconds, (beats,).
+        fibrillating: With fibrillation there is no P wave.
+
+    Returns:
+        For each wave: its centre in each beat in seconds (beats,), its width in seconds, a number or (beats,), and its
+        dipole vector in millivolts (3,).
+    """
     width = physical["qrs_width"] / 1000
     gain = physical["hypertrophy"]
     stretch = np.sqrt(np.clip(np.diff(beats, append=beats[-1] + np.median(np.diff(beats))), 0.45, 1.5))
@@ -93,13 +106,21 @@ def waves(
 def add_bumps(
     dipole: np.ndarray, time: np.ndarray, centre: np.ndarray, width: float | np.ndarray, vector: np.ndarray
 ) -> None:
-    """Add one Gaussian bump per beat to the dipole (3, T), in place."""
+    """Add one Gaussian bump per beat to the dipole, in place.
+
+    Args:
+        dipole: (3, T) millivolts.
+        time: (T,) seconds.
+        centre: (beats,) seconds.
+        width: Standard deviation in seconds, a number or (beats,).
+        vector: (3,) millivolts, the height of the bump.
+    """
     shape = np.exp(-0.5 * ((time - centre[:, None]) / np.reshape(width, (-1, 1))) ** 2).sum(axis=0)
     dipole += vector[:, None] * shape
 
 
 def fibrillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Draw small atrial waves (3, T) of 4 to 8 Hz in place of P waves."""
+    """Draw the small atrial waves of fibrillation, 4 to 8 Hz, as a dipole (3, T) in millivolts for `time` (T,)."""
     out = np.zeros((3, len(time)))
     for _ in range(3):
         wave = np.sin(2 * np.pi * (rng.uniform(4, 8) * time + rng.random()))
@@ -108,7 +129,7 @@ def fibrillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
 
 
 def rotation(rng: np.random.Generator) -> np.ndarray:
-    """Draw a small rotation (3, 3) of the heart in the chest, about 3 degrees per axis."""
+    """Draw a rotation matrix (3, 3) of the heart in the chest. The angles have a standard deviation of 3 degrees."""
     a, b, c = np.deg2rad(rng.normal(0, 3, 3))
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -117,7 +138,10 @@ def rotation(rng: np.random.Generator) -> np.ndarray:
 
 
 def leads_of(dipole: np.ndarray) -> np.ndarray:
-    """Project a dipole (3, T) to twelve leads (T, 12); the limb leads follow Einthoven and Goldberger."""
+    """Project a dipole (3, T) to twelve leads (T, 12), in the order of `MIMIC_LEADS`.
+
+    III and the leads aVR, aVL and aVF are computed from I and II, by the laws of Einthoven and Goldberger.
+    """
     measured = {name: np.array(vector) @ dipole for name, vector in DOWER.items()}
     one, two = measured["I"], measured["II"]
     measured |= {"III": two - one, "aVR": -(one + two) / 2, "aVL": one - two / 2, "aVF": two - one / 2}
@@ -125,7 +149,7 @@ def leads_of(dipole: np.ndarray) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Draw baseline wander, mains hum and muscle noise (T, 12) in millivolts."""
+    """Draw baseline wander, mains hum (60 Hz) and muscle noise, (T, 12) in millivolts, for `time` (T,) in seconds."""
     out = rng.normal(0, 0.012, (len(time), 12))
     out += 0.006 * np.sin(2 * np.pi * (60 * time + rng.random()))[:, None] * rng.random(12)
     for _ in range(2):

@@ -28,20 +28,21 @@ PHYSICAL = {
     "jet": lambda v: 0.02 + 0.24 * sigmoid(v - CENTRE),  # jet length, frame heights
     "la_size": lambda v: 0.72 + 0.62 * sigmoid(v - 1.0),  # axes relative to the template
 }
-"""Axis units -> physical units, one-to-one."""
+"""Name of a parameter -> function from axis units to physical units, one-to-one."""
 
 
 @dataclass(frozen=True)
 class Chamber:
-    """An ellipse in frame heights from the top centre of the frame.
+    """An ellipse that stands for a chamber of the heart. Lengths are in units of the frame height.
 
     Attributes:
-        role: "lv" contracts and has the wall and size of the evidence; "la" has the atrial size; "plain" is neutral.
-        x: Centre, to the right.
-        y: Centre, downwards.
-        half_width: Semi-axis.
-        half_height: Semi-axis.
-        tilt: Degrees.
+        role: "lv" (left ventricle) contracts, and has the wall and size of the evidence. "la" (left atrium) has the
+            size of the evidence. "plain" shows no evidence.
+        x: Centre, to the right of the middle of the frame.
+        y: Centre, below the top of the frame.
+        half_width: Half of the width.
+        half_height: Half of the height.
+        tilt: Rotation in degrees.
     """
 
     role: str
@@ -54,7 +55,12 @@ class Chamber:
 
 @dataclass(frozen=True)
 class View:
-    """Chambers of one view in drawing order, and the start and direction of a jet (x, y, degrees)."""
+    """What one view shows.
+
+    Attributes:
+        chambers: Chambers in the order of drawing. Later ones cover earlier ones.
+        jet: Start and direction of the regurgitant jet: x, y (frame heights), degrees. None in a view without colour.
+    """
 
     chambers: tuple[Chamber, ...]
     jet: tuple[float, float, float] | None = None
@@ -116,7 +122,7 @@ POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
 
 @dataclass(frozen=True)
 class Sector:
-    """Pixels of the sector for one frame size. Arrays have the shape of the frame if no other shape is named."""
+    """Pixels of the ultrasound sector for one frame size. Without another shape an array is (height, width)."""
 
     x: np.ndarray  # frame heights, to the right of the centre
     y: np.ndarray  # frame heights, downwards
@@ -127,7 +133,7 @@ class Sector:
 
 @lru_cache(maxsize=2)
 def sector(height: int, width: int) -> Sector:
-    """Lay out the sector of a frame size; computed once per process."""
+    """Compute the sector of a frame of this size in pixels. The result is kept for the next call."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     x = (columns - (width - 1) / 2) / height
     y = rows / height
@@ -141,7 +147,7 @@ def sector(height: int, width: int) -> Sector:
 
 @dataclass(frozen=True)
 class Clip:
-    """One view: planes of YCbCr 4:2:2, and the times for the header."""
+    """The clip of one view: planes of YCbCr 4:2:2 for F frames, and the numbers of the DICOM header."""
 
     luma: np.ndarray  # (F, H, W) uint8
     blue: np.ndarray  # (F, H, W // 2) uint8 chroma, 128 = none
@@ -153,7 +159,16 @@ class Clip:
 def render_clip(
     table: Evidence, view: str, rng: np.random.Generator, frames: int = 32, height: int = 240, width: int = 320
 ) -> Clip:
-    """Render one view of the evidence of one patient. `rng` draws the nuisance."""
+    """Render the clip of one view of one patient.
+
+    Args:
+        table: Evidence of the patient, one row.
+        view: One of `VIEWS`.
+        rng: Source of everything that is no evidence: speckle, heart rate, position, brightness, text.
+        frames: Number of frames.
+        height: Height in pixels.
+        width: Width in pixels, even.
+    """
     physical = {
         name: float(PHYSICAL[name](value))
         for name, value in table.parameters_of("echo").items()
@@ -180,12 +195,19 @@ def render_clip(
 
 
 def contraction(phase: np.ndarray) -> np.ndarray:
-    """Give the contraction of the ventricle, 0 to 1, at a phase of the beat. Systole is the first 45 %."""
+    """Return how far the ventricle is contracted, 0 (filled) to 1, at phases 0 to 1 of the beat.
+
+    Systole is the first 45 % of the beat.
+    """
     return np.where(phase < 0.45, np.sin(np.pi * phase / 0.45) ** 2, 0.0)
 
 
 def polar_speckle(rng: np.random.Generator) -> np.ndarray:
-    """Draw flattened log-Rayleigh speckle (int16 grey levels, mean about 0), correlated along the arc."""
+    """Draw log-Rayleigh speckle in polar coordinates, flattened: int16 grey levels, mean about 0.
+
+    Neighbours along the radius and along the arc are correlated. `POLAR_PAD` more rows and columns than the sector
+    needs let each frame start at another offset.
+    """
     shape = (POLAR_RADII + POLAR_PAD + 1, POLAR_ANGLES + POLAR_PAD)
     parts = rng.standard_normal((2, *shape), dtype=np.float32)
     parts = parts + np.roll(parts, 1, axis=1)
@@ -195,7 +217,14 @@ def polar_speckle(rng: np.random.Generator) -> np.ndarray:
 
 
 class Scene:
-    """The chambers of one clip on its pixel grid; `frame` gives the grey levels at one moment of the beat."""
+    """The chambers of one clip on its pixel grid; `frame` gives the grey levels at one moment of the beat.
+
+    Args:
+        area: Sector of the frame size.
+        view: One of `VIEWS`.
+        physical: Parameter -> value in physical units, for the parameters that the view shows.
+        rng: Source of position, angle and texture.
+    """
 
     def __init__(self, area: Sector, view: str, physical: dict[str, float], rng: np.random.Generator):
         self.physical = physical
@@ -214,7 +243,12 @@ class Scene:
     def place(
         self, chamber: Chamber, rng: np.random.Generator
     ) -> tuple[Chamber, tuple[slice, slice], np.ndarray, float]:
-        """Place a chamber: (chamber, box, elliptical radius * 64 as uint8 inside the box, relative wall thickness)."""
+        """Place a chamber on the pixel grid.
+
+        Returns:
+            The chamber; the box of pixels around it; for each pixel of the box its elliptical radius times 64 (uint8,
+            64 is the edge of the filled cavity); and the wall thickness relative to the size of the cavity.
+        """
         scale = {"lv": self.physical.get("lv_size", 1.0), "la": self.physical.get("la_size", 1.0)}.get(
             chamber.role, rng.uniform(0.9, 1.05)
         )
@@ -231,7 +265,7 @@ class Scene:
         return chamber, box, radius, wall / float(np.sqrt(half[0] * half[1]))
 
     def place_jet(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
-        """Give the coordinates along and across the jet, in frame heights."""
+        """Return the coordinates of every pixel along and across the jet, in frame heights; None without a jet."""
         if self.geometry.jet is None or "jet" not in self.physical:
             return None
         x, y, direction = self.geometry.jet
@@ -240,7 +274,11 @@ class Scene:
         return dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
 
     def frame(self, systole: float) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draw grey levels (H, W) int16 and pixels of the jet (bool) or None, at `systole` from 0 (filled) to 1."""
+        """Draw one frame at a contraction `systole` from 0 (filled) to 1.
+
+        Returns:
+            Grey levels (H, W) int16, and the pixels of the jet (H, W) bool, None without a jet or before systole.
+        """
         level = self.base.copy()
         for chamber, box, radius, wall in self.chambers:
             table = self.level_table(chamber, wall, systole)
@@ -254,7 +292,10 @@ class Scene:
         return level, jet
 
     def level_table(self, chamber: Chamber, wall: float, systole: float) -> np.ndarray:
-        """Give the grey level by elliptical radius * 64 (256,); -1 outside the chamber."""
+        """Return the grey level for each elliptical radius times 64, (256,) int16; -1 outside the chamber.
+
+        `wall` is the wall thickness relative to the cavity. `systole` is the contraction, 0 to 1.
+        """
         radius = np.arange(256) / 64
         if chamber.role == "lv":
             shrink = 1 - self.physical["shortening"] * systole
@@ -267,14 +308,17 @@ class Scene:
         return np.where(radius < outer, level, -1).astype(np.int16)
 
     def jet_pixels(self, along_across: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
-        """Draw a plume that widens away from the valve. It has its full length at mid-systole."""
+        """Return the pixels of the jet (H, W) bool: a plume that widens away from the valve.
+
+        It is longest at the largest contraction. `along_across` comes from `place_jet`.
+        """
         along, across = along_across
         length = self.physical["jet"] * np.sqrt(systole)
         return (along > 0) & (along < length) & (np.abs(across) < 0.018 + 0.28 * along)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    """Find the smallest box around the True pixels; an empty mask gives an empty box."""
+    """Return the rows and columns of the smallest box around the True pixels. An empty mask gives an empty box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return slice(0, 0), slice(0, 0)
@@ -282,7 +326,11 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, spread: float) -> np.ndarray:
-    """Rescale to `mean` and `spread` inside the sector, and put text and ECG strip outside it."""
+    """Finish the luma of one frame, (H, W) uint8.
+
+    The grey levels inside the sector are rescaled to the mean `mean` and the standard deviation `spread`. Outside the
+    sector stand the pixels of `overlay` (H, W).
+    """
     gain, offset = rescaling(level.ravel()[area.sample].astype(np.float32), mean, spread)
     out = level * gain + offset
     np.clip(out, DARKEST, 255, out=out)
@@ -290,9 +338,15 @@ def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, sp
 
 
 def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float32, np.float32]:
-    """Find the gain and offset that give `inside` (n,) a mean and standard deviation after clipping at DARKEST.
+    """Find gain and offset so that `inside` * gain + offset has a given mean and spread after clipping at DARKEST.
 
-    The effect of clipping depends on the size of the cavities. Without the iteration, brightness would tell their size.
+    Clipping changes mean and spread, more so with large dark cavities. The steps are repeated, because otherwise the
+    brightness of a frame would tell the size of the cavities.
+
+    Args:
+        inside: (n,) grey levels inside the sector.
+        mean: Wanted mean.
+        spread: Wanted standard deviation.
     """
     gain, offset = np.float32(1), np.float32(0)
     for _ in range(6):
@@ -303,7 +357,10 @@ def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float3
 
 
 def colour(blue: np.ndarray, red: np.ndarray, jet: np.ndarray, area: Sector, rng: np.random.Generator) -> None:
-    """Paint a turbulent jet into the chroma planes (H, W // 2), in place. Luma stays."""
+    """Paint the pixels of a jet into the chroma planes of one frame, in place, as a mosaic of two colours.
+
+    `blue` and `red` are (H, W // 2), `jet` is (H, W) bool. Pixels outside the sector `area` stay grey.
+    """
     pixels = (jet & area.inside)[:, ::2][:, : red.shape[1]]
     towards = rng.random(pixels.shape) < 0.7  # mosaic of aliased colours
     red[pixels] = np.where(towards, 205, 100)[pixels]
@@ -312,12 +369,16 @@ def colour(blue: np.ndarray, red: np.ndarray, jet: np.ndarray, area: Sector, rng
 
 @lru_cache(maxsize=4)
 def font(height: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Load the font of Pillow, about a twentieth of the frame high."""
+    """Load the default font of Pillow, about a twentieth of `height` pixels high."""
     return ImageFont.load_default(size=max(7, height // 20))
 
 
 def burned_in(height: int, width: int, heart_rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw what a machine prints outside the sector (H, W) uint8: text in the corners, an ECG strip at the bottom."""
+    """Draw what an echo machine prints outside the sector: text in the corners, an ECG strip at the bottom.
+
+    Returns:
+        (H, W) uint8, 0 where nothing is printed.
+    """
     image = Image.new("L", (width, height), 0)
     pen = ImageDraw.Draw(image)
     lines = ("SYNTHETIC", f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}", f"FR {rng.integers(28, 60)}Hz")

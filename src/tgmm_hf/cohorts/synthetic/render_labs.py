@@ -1,4 +1,4 @@
-"""Labs: evidence -> lab row of one admission. Rounding, units and the neutral cells are the nuisance."""
+"""Labs: evidence -> lab row of one admission. Rounding, units and the neutral cells carry no evidence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,17 @@ from tgmm_hf.cohorts.synthetic.evidence import CELL_RATE, CENTRE, DRUGS, HISTORY
 
 @dataclass(frozen=True)
 class LabItem:
-    """One row of d_labitems of MIMIC, with its usual unit and reference range."""
+    """A laboratory item of MIMIC.
+
+    Attributes:
+        itemid: Number of the item in d_labitems.
+        label: Name of the item, which is also the laboratory column.
+        unit: Usual unit.
+        low: Lower end of the reference range.
+        high: Upper end of the reference range.
+        category: Category in d_labitems.
+        digits: Number of decimals that the laboratory reports.
+    """
 
     itemid: int
     label: str
@@ -55,7 +65,7 @@ PHYSICAL: dict[str, Callable[[float], float]] = {
     "Troponin T": lambda v: float(np.exp(-3.2 + 0.4 * (v - CENTRE))),
     "age": lambda v: 20 + 70 * float(sigmoid(0.9 + 0.32 * (v - CENTRE))),
 }
-"""Axis units -> physical units, one-to-one. The cells are then rounded as the laboratory does."""
+"""Column -> function from axis units to the unit of the cell, one-to-one. The cells are then rounded."""
 
 NEUTRAL = {
     "Anion Gap": (14, 2.5, 0.97),
@@ -109,7 +119,7 @@ class LabsRow:
     drugs: list[str] | None
 
     def cells(self) -> dict[str, float | str | None]:
-        """Give column name -> value as the cohort table holds them, missing cells as None."""
+        """Return laboratory column -> value, as the cohort table holds them. A missing cell is None."""
         bmi = None
         if self.height is not None and self.weight is not None:
             bmi = round(self.weight / (self.height / 100) ** 2, 1)
@@ -127,7 +137,11 @@ class LabsRow:
 
 
 def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
-    """Render the evidence of one patient. `rng` draws the nuisance: neutral cells, body size, sex, race."""
+    """Render the lab row of one patient.
+
+    `table` is the evidence of the patient, one row. `rng` draws what is no evidence: neutral cells, body size, sex,
+    race.
+    """
     gender = "F" if rng.random() < 0.46 else "M"
     height = round(float(rng.normal(162 if gender == "F" else 176, 7)), 0)
     weight = round(float(np.clip(rng.normal(27.5, 4.5), 17, 48)) * (height / 100) ** 2, 1)
@@ -150,18 +164,27 @@ def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
 
 
 def rounded(value: float, digits: int) -> float:
-    """Round to `digits` decimals, never below the last digit, because laboratories do not report zero."""
+    """Round to `digits` decimals. The result is at least 1 in the last decimal, because laboratories report no zero."""
     return max(round(value, digits), 10.0**-digits)
 
 
 def neutral_numbers(rng: np.random.Generator) -> dict[str, float]:
-    """Draw the laboratory cells without evidence."""
+    """Draw the cells of `NEUTRAL`, which carry no evidence: column -> rounded value, for the cells that are present."""
     draws = {name: (rng.normal(mean, spread), rng.random() < rate) for name, (mean, spread, rate) in NEUTRAL.items()}
     return {name: rounded(value, LAB_ITEMS[name].digits) for name, (value, present) in draws.items() if present}
 
 
 def words_of(table: Evidence, rng: np.random.Generator, cell: str) -> list[tuple[str, str]] | None:
-    """Draw (text, code) of a text cell in random order, with at least one neutral word. None if the cell is missing."""
+    """List the words of a text cell of one patient in random order, with at least one neutral word.
+
+    Args:
+        table: Evidence of the patient, one row.
+        rng: Source of neutral words and order.
+        cell: `HISTORY` or `DRUGS`.
+
+    Returns:
+        (text, ICD-10 code or ""), or None if the patient has not the cell.
+    """
     neutral = NEUTRAL_WORDS[cell]
     drawn = rng.random(len(neutral)) < NEUTRAL_WORD_RATE
     drawn[rng.integers(len(neutral))] = True  # a cell that is present is never empty
