@@ -72,7 +72,11 @@ def fit_baseline_hazards(
 
 
 def _checked(*values: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
-    """Convert risk, time and event to float64, and refuse values that cannot be fitted."""
+    """Convert risk, time and event to float64 arrays (n,).
+
+    Raises:
+        ValueError: If the shapes differ, there is no row, or a value is not finite or not allowed.
+    """
     risk, time, event = (np.asarray(each, dtype=np.float64) for each in values)
     if not (risk.ndim == 1 and risk.shape == time.shape == event.shape and len(risk) > 0):
         raise ValueError(
@@ -91,18 +95,31 @@ def _checked(*values: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
 def published_days(time: ArrayLike, report_days: Iterable[float]) -> list[float]:
     """List the days that a shared model stores: the whole weeks of the follow-up and the reported days.
 
-    They are used because no patient's own days may go into a shared model.
+    A shared model must not hold the days of events, because a day of an event may identify a patient.
 
     Args:
         time: Follow-up of each patient in days, shape (n,).
         report_days: The task's `report_days`.
+
+    Returns:
+        Rising days up to the longest follow-up. With a shorter follow-up than all of them, only its last day.
     """
     last = float(np.max(time))
     return sorted({float(day) for day in [*np.arange(7, last + 1, 7), *report_days] if day <= last} or {last})
 
 
 def _cox_slope(covariate: NDArray, time: NDArray, event: NDArray) -> float:
-    """Maximise the partial likelihood of one covariate: find the root of its score function, which always falls."""
+    """Return the slope of a Cox model with one covariate, in which events at the same time share one risk set.
+
+    Args:
+        covariate: Shape (n,).
+        time: Days, shape (n,).
+        event: bool, shape (n,).
+
+    Returns:
+        The slope that maximises the partial likelihood; 0 without events or with a constant covariate. It is limited to
+        `_LARGEST_STANDARDISED_SLOPE` per standard deviation.
+    """
     spread = float(covariate.std())
     # If a model gives all patients one score, its float32 scores differ by rounding errors only. They have no slope.
     if not event.any() or spread <= 1e-6 * max(1.0, float(np.abs(covariate).max())):
@@ -132,7 +149,16 @@ def _cox_slope(covariate: NDArray, time: NDArray, event: NDArray) -> float:
 
 
 def _breslow_hazard(log_relative: NDArray, time: NDArray, event: NDArray, days: NDArray) -> NDArray:
-    """Compute the cumulative baseline hazard at `days`: each event adds 1 / (its risk set's summed relative hazard)."""
+    """Compute Breslow's cumulative baseline hazard at `days` (D,).
+
+    Each event adds 1 / sum of the relative hazards of the patients who are then at risk.
+
+    Args:
+        log_relative: Logarithm of each patient's hazard relative to the baseline, shape (n,).
+        time: Days, shape (n,).
+        event: bool, shape (n,).
+        days: Days, shape (D,).
+    """
     order = np.argsort(time, kind="stable")
     total = np.cumsum(np.exp(log_relative[order])[::-1])[::-1]
     event_times = np.sort(time[event])

@@ -1,12 +1,12 @@
 """Figures of a prognosis by a given day: Uno's concordance, AUC and Brier score by day, integrated Brier score.
 
-Censored follow-up is weighted by the inverse of the probability that a patient is still observed (IPCW). A reverse
-Kaplan-Meier curve of the scored rows estimates this probability, again for every resample. If an event and a censoring
-have the same time, the event comes first.
+The figures correct for censored follow-up. Each patient is weighted by 1 / probability that a patient is still observed
+(IPCW). A reverse Kaplan-Meier curve of the scored rows estimates this probability, anew for every resample. If an event
+and a censoring have the same time, the event comes first.
 
-Figures by day ask: has the event happened by day t? A patient who died without the event has not had it, as in the
-cumulative incidence that the model gives. Only patients who leave the study are censored. Concordance (Harrell's and
-Uno's) is about the cause-specific hazard. Therefore a death is a censoring there.
+AUC and Brier score by day ask whether the event has happened by day t. A patient who died without the event has not had
+it, as in the cumulative incidence that the model gives. Only patients who leave the study are censored. Concordance
+(Harrell's and Uno's) is about the cause-specific hazard. Therefore a death counts as censoring in a concordance.
 
 The code is our own, because it is vectorised over the bootstrap resamples. The tests compare it with scikit-survival,
 which is no dependency of the package because of its licence (GPL-3.0).
@@ -41,7 +41,7 @@ GRID_STEPS = 20
 
 
 def reasons_against(time: NDArray, event: NDArray, day: float) -> str | None:
-    """Say why these rows have no figure by a day. None if they have.
+    """Return the reason why these rows are too few for a figure by a day; None if they are enough.
 
     Args:
         time: Days, shape (n,).
@@ -61,10 +61,11 @@ class Censoring:
     """The probability that a patient is still observed, in every resample.
 
     Attributes:
-        counts: How often each row was drawn, shape (R, n).
+        counts: How often each of n rows was drawn in each of R resamples, shape (R, n).
         at_own_time: Probability to be observed until just before the time of the row itself, shape (R, n).
-        moments: Distinct times, shape (T,).
-        after: Probability to be observed before the first moment (1), and beyond each moment, shape (R, T + 1).
+        moments: Distinct times in days, rising, shape (T,).
+        after: First column: probability to be observed before the first moment, which is 1. Further columns:
+            probability to be observed beyond each moment. Shape (R, T + 1).
     """
 
     counts: NDArray
@@ -93,7 +94,7 @@ class Censoring:
         return cls(counts, after[:, np.searchsorted(moments, time)], moments, after)
 
     def weights(self) -> NDArray:
-        """Divide the counts by the probability to be observed until the time of the row, shape (R, n)."""
+        """Return the weights of the rows, (R, n): counts / probability to be observed until the time of the row."""
         return np.nan_to_num(ratio(self.counts, self.at_own_time))
 
     def beyond(self, days: ArrayLike) -> NDArray:
@@ -147,16 +148,22 @@ def brier_by_day(predicted: NDArray, time: NDArray, event: NDArray, censoring: C
 
 
 def integrated_brier(predicted: NDArray, time: NDArray, event: NDArray, censoring: Censoring, days: NDArray) -> NDArray:
-    """Average the Brier score over `days` by the trapezoidal rule. Arguments as in `brier_by_day`. Returns (R,)."""
+    """Average the Brier score over the time from the first to the last of `days`, by the trapezoidal rule.
+
+    The arguments are those of `brier_by_day`, with at least two rising days.
+
+    Returns:
+        Shape (R,).
+    """
     return np.trapezoid(brier_by_day(predicted, time, event, censoring, days), days, axis=1) / (days[-1] - days[0])
 
 
 def resampled_uno_c(risk: NDArray, time: NDArray, event: NDArray, counts: NDArray, until: float) -> NDArray:
     """Compute Uno's concordance up to a day.
 
-    It takes Harrell's pairs whose earlier event comes before `until`. It weights a pair by the inverse square of the
-    probability to be observed until that event. Therefore it does not depend on how long patients were followed.
-    Deaths (event 2) are censored at death, as in Harrell's. Source: Uno et al., Stat Med 2011;30:1105-1117.
+    It is Harrell's concordance with two changes. Only pairs count whose earlier event comes before `until`. A pair is
+    weighted by 1 / (probability to be observed until this event) squared. Therefore the figure does not depend on how
+    long patients were followed. Deaths (event 2) are censored at death. Source: Uno et al., Stat Med 2011;30:1105-1117.
 
     Args:
         risk: Scores, shape (n,).
@@ -198,7 +205,7 @@ class FollowUp(NamedTuple):
 
 
 class _Weights(NamedTuple):
-    """Censoring of the rows themselves and of both sets of resamples, estimated once for all figures."""
+    """Censoring of the rows themselves (R = 1) and of both sets of resamples of `Draws`, for all figures."""
 
     rows: Censoring
     by_outcome: Censoring
@@ -224,8 +231,10 @@ def figures_by_day(rows: FollowUp, draws: Draws, days: list[float], hazards: dic
         hazards: The model's baseline hazards (`fit_baseline_hazards`), for probabilities. None if it stores none.
 
     Returns:
-        uno_c, uno_c_until, ibs, ibs_of_incidence, ibs_until and by_day: {day: figures}. A figure that cannot be
-        estimated is None with a reason.
+        "uno_c" and "ibs" (integrated Brier score) up to the last reported day with enough rows ("uno_c_until",
+        "ibs_until"); "ibs_of_incidence", the score of a model that gives all patients the incidence; and "by_day": day
+        as text -> figures of the day. Intervals have the suffix _ci. A figure that cannot be estimated is None, and its
+        key with the suffix _missing gives the reason.
     """
     risk, time, event = rows
     last = max((day for day in days if reasons_against(time, event, day) is None), default=None)
@@ -247,7 +256,7 @@ def figures_by_day(rows: FollowUp, draws: Draws, days: list[float], hazards: dic
 
 
 def _integrated(rows: FollowUp, weights: _Weights, last: float, hazards: dict[str, Any] | None) -> dict[str, Any]:
-    """Compute the integrated Brier score until day `last`, of the model and of the incidence."""
+    """Compute "ibs" of the model and "ibs_of_incidence" until day `last`, see [`figures_by_day`]."""
     risk, time, event = rows
     grid = np.linspace(0, last, GRID_STEPS + 1)
     incidence = np.broadcast_to(_incidence_at(time, event, grid), (len(risk), len(grid)))
@@ -263,7 +272,10 @@ def _integrated(rows: FollowUp, weights: _Weights, last: float, hazards: dict[st
 def _figures_at(
     rows: FollowUp, draws: Draws, weights: _Weights, day: float, hazards: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Compute the figures of one day."""
+    """Compute the figures of one day: auc, brier, brier_of_incidence, predicted (mean), observed, and numbers.
+
+    "predicted" and "brier" are None if the model gives no probability by this day.
+    """
     risk, time, event = rows
     at = _numbers(time, event, day)
     at |= weights.estimate(partial(auc_by_day, risk, time, event, day=day), weights.by_outcome).entry("auc")
@@ -297,7 +309,7 @@ def _nothing_at(time: NDArray, event: NDArray, day: float) -> dict[str, Any]:
 
 
 def _predicted(risk: NDArray, days: NDArray, hazards: dict[str, Any] | None) -> tuple[NDArray | None, str | None]:
-    """Return the probability of the event by each day (n, D), or the reason why there is none."""
+    """Return the probability of the event by each day (n, D) and None, or None and the reason why there is none."""
     if hazards is None:
         return None, "the model stores no baseline hazard for this subset, so it gives no probability by a day"
     if days[-1] > hazards["days"][-1]:
@@ -306,7 +318,7 @@ def _predicted(risk: NDArray, days: NDArray, hazards: dict[str, Any] | None) -> 
 
 
 def _incidence_at(time: NDArray, event: NDArray, days: NDArray, counts: NDArray | None = None) -> NDArray:
-    """Compute the Aalen-Johansen incidence by each day, shape (R, D)."""
+    """Compute the Aalen-Johansen incidence by each of D days, shape (R, D). Without `counts` R is 1."""
     moments, incidence = aalen_johansen(time, event, counts)
     started = np.concatenate([np.zeros((len(incidence), 1)), incidence], axis=1)
     return started[:, np.searchsorted(moments, days, side="right")]

@@ -35,9 +35,9 @@ class OperatingPoint:
 
     Attributes:
         threshold: Threshold of the scaled probability.
-        rule: How the threshold was chosen.
-        chosen_on: On which patients it was chosen, with numbers, or why it could not be chosen.
-        temperature: None if the model's probabilities are not scaled.
+        rule: How the threshold was chosen, in words.
+        chosen_on: The patients that the threshold was chosen on, with numbers; or why it could not be chosen.
+        temperature: Divides the logits. None if the model's probabilities are not scaled.
     """
 
     threshold: float = 0.5
@@ -46,7 +46,7 @@ class OperatingPoint:
     temperature: float | None = None
 
     def scaled(self, probability: NDArray) -> NDArray:
-        """Scale the model's probabilities by the temperature, if there is one."""
+        """Return the model's probabilities (n,) scaled by the temperature; unchanged if there is none."""
         return probability if self.temperature is None else scaled(probability, self.temperature)
 
     def entry(self) -> dict[str, Any]:
@@ -78,7 +78,11 @@ def choose_operating_point(
         probability: Probabilities of the validation patients, shape (n,).
         positive: 0 or 1, shape (n,).
         sensitivity: Choose the highest threshold that reaches this sensitivity. None for Youden's index.
-        temperature: Whether to scale the probabilities.
+        temperature: Whether to fit a temperature that scales the probabilities.
+
+    Returns:
+        Threshold and temperature. If a class has fewer than `SMALLEST_CLASS` patients, the threshold is 0.5 without a
+        temperature. If no threshold is better than chance, the threshold is 0.5.
     """
     label = binary(positive)
     rare = int(min(label.sum(), (~label).sum()))
@@ -131,7 +135,10 @@ def sensitivity_threshold(probability: NDArray, positive: NDArray, sensitivity: 
 
 
 def _rates_by_threshold(probability: NDArray, positive: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Return rising thresholds from 0, with the sensitivity and the specificity at each threshold."""
+    """Return rising thresholds, and the sensitivity and specificity at each of them, three arrays of one length.
+
+    The first threshold is 0. The others lie halfway between neighbouring probabilities.
+    """
     values = np.unique(probability)
     thresholds = np.r_[0.0, (values[:-1] + values[1:]) / 2]
     decided = probability[None, :] >= thresholds[:, None]
@@ -159,14 +166,15 @@ def fit_temperature(probability: NDArray, positive: NDArray) -> float:
 
 
 def scaled(probability: NDArray, temperature: float) -> NDArray:
-    """Divide the logits of probabilities by a temperature. The order of the probabilities stays."""
+    """Divide the logits of probabilities (n,) by a temperature, and turn them back. Their order does not change."""
     return expit(_logit(probability) / temperature)
 
 
 def resampled_intercept(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
-    """Compute the calibration in the large: the shift of all logits that makes the mean prediction right.
+    """Compute the calibration intercept: the shift of all logits that makes the mean probability right.
 
-    Above 0 the model's probabilities are too low on average, below 0 they are too high.
+    Above 0 the model's probabilities are too low on average, below 0 they are too high. It is also called calibration
+    in the large.
 
     Args:
         probability: Shape (n,).
@@ -206,7 +214,16 @@ def resampled_slope(probability: NDArray, label: NDArray, counts: NDArray) -> ND
 
 
 def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tuple[NDArray, NDArray]:
-    """Fit the logistic regression of the outcome on the logits by Newton's method. Return intercept and slope, (R,)."""
+    """Fit the logistic regression of the outcome on the logits, in every resample, by Newton's method.
+
+    The arguments are those of `resampled_slope`.
+
+    Returns:
+        Intercept (R,) and slope (R,); NaN where the classes are separated.
+
+    Raises:
+        UndefinedFigureError: If a class is missing, or all probabilities are equal.
+    """
     positive, value = binary(label), _logit(probability)
     _need_both_classes(positive)
     centre, spread = value.mean(), value.std()
@@ -243,7 +260,8 @@ def calibration_curve(probability: NDArray, label: NDArray) -> list[dict[str, An
         label: 0 or 1, shape (n,).
 
     Returns:
-        For each group `predicted`, `observed`, `observed_ci` and `n`. Empty with fewer than 20 rows.
+        For each group a dict: "predicted" (mean probability), "observed" (share of positive rows), "observed_ci", "n".
+        Empty with fewer than 20 rows.
     """
     positive = binary(label)
     number = min(10, len(positive) // 10)
@@ -267,7 +285,16 @@ def calibration_curve(probability: NDArray, label: NDArray) -> list[dict[str, An
 
 
 def recalibration_line(probability: NDArray, label: NDArray, grid: NDArray) -> NDArray | None:
-    """Compute the share that the logistic recalibration expects at each probability of `grid`. None if undefined."""
+    """Compute the share of positive rows that a logistic recalibration expects at each probability of `grid`.
+
+    Args:
+        probability: Shape (n,).
+        label: 0 or 1, shape (n,).
+        grid: Probabilities, shape (G,).
+
+    Returns:
+        Shape (G,). None if no recalibration can be fitted.
+    """
     try:
         intercept, slope = _recalibration(probability, label, np.ones((1, len(probability))))
     except UndefinedFigureError:
@@ -278,8 +305,7 @@ def recalibration_line(probability: NDArray, label: NDArray, grid: NDArray) -> N
 def resampled_net_benefit(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
     """Compute the net benefit at `NET_BENEFIT_THRESHOLDS` (Vickers and Elkin, Med Decis Making 2006;26:565-574).
 
-    It is the number of true positives minus the number of false positives, as a share of all rows. A false positive is
-    weighted by the odds of the threshold.
+    It is (true positives - odds x false positives) / all rows, with the odds of the threshold, t / (1 - t).
 
     Args:
         probability: Shape (n,).
@@ -287,7 +313,7 @@ def resampled_net_benefit(probability: NDArray, label: NDArray, counts: NDArray)
         counts: How often each row was drawn, shape (R, n).
 
     Returns:
-        Shape (R, T).
+        Shape (R, T), for T thresholds.
     """
     positive = binary(label)
     decided = (probability[:, None] >= NET_BENEFIT_THRESHOLDS[None, :]).astype(np.float64)  # (n, T)
@@ -307,7 +333,8 @@ def decision_curve(probability: NDArray, label: NDArray, counts: NDArray) -> dic
         counts: How often each row was drawn, shape (R, n).
 
     Returns:
-        `threshold`, `net_benefit`, `net_benefit_ci` and `act_on_all`. None without rows.
+        "threshold", "net_benefit", "net_benefit_ci" (lower bounds, upper bounds) and "act_on_all", lists of one length.
+        None without rows.
     """
     if not len(probability):
         return None

@@ -20,7 +20,7 @@ from tgmm_hf.evaluation.metrics import UndefinedFigureError, binary
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference, its standard error, the statistic z and the two-sided p-value."""
+    """A tested difference (first minus second), its standard error, the statistic z and the two-sided p-value."""
 
     difference: float
     standard_error: float
@@ -31,8 +31,9 @@ class Comparison:
 def delong_test(first: NDArray, second: NDArray, label: NDArray, patients: ArrayLike | None = None) -> Comparison:
     """Test the paired difference of two AUCs.
 
-    The rows of one patient are added up before the variance is computed (Obuchowski, Biometrics 1997;53:567-578). With
-    one row per patient this is the test of DeLong et al., Biometrics 1988;44:837-845.
+    The test allows for several rows of one patient: their deviations are added up before the variance is computed
+    (Obuchowski, Biometrics 1997;53:567-578). With one row per patient it is the test of DeLong et al., Biometrics
+    1988;44:837-845.
 
     Args:
         first: Scores of the first model, shape (n,).
@@ -41,7 +42,7 @@ def delong_test(first: NDArray, second: NDArray, label: NDArray, patients: Array
         patients: Patient of each row, shape (n,). None if every row is a different patient.
 
     Raises:
-        UndefinedFigureError: If a class has fewer than two patients, or if both scores rank all pairs alike.
+        UndefinedFigureError: If a class has fewer than two patients, or if both scores rank all pairs of rows alike.
     """
     positive = binary(label)
     patients = np.arange(len(positive)) if patients is None else np.asarray(patients).astype(str)
@@ -96,8 +97,8 @@ def mcnemar_test(first_right: NDArray, second_right: NDArray) -> tuple[int, int,
         second_right: Whether the second model is right, bool (n,).
 
     Returns:
-        How often only the first model is right, how often only the second model is right, and p. Without such a row p
-        is 1.
+        Number of rows on which only the first model is right, number on which only the second is right, and p. If both
+        numbers are 0, p is 1.
     """
     only_first = int((first_right & ~second_right).sum())
     only_second = int((second_right & ~first_right).sum())
@@ -110,7 +111,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust p-values for the number of tests in their family (Holm, Scand J Stat 1979;6:65-70).
 
     Args:
-        p_values: One p-value per test. None for a test that could not be made: it stays None and is not counted.
+        p_values: One p-value per test. None for a test that could not be made. It stays None and is not counted.
+
+    Returns:
+        The adjusted p-values, in the same order.
     """
     ordered = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)

@@ -31,6 +31,10 @@ def diagnosis_figures(rows: pd.DataFrame, draws: Draws, point: OperatingPoint) -
         rows: Admissions with a known label. Columns: label, positive, predicted, probability (of the last candidate).
         draws: Resamples from `bootstrap_draws`.
         point: Temperature and threshold that were chosen on validation patients.
+
+    Returns:
+        Entry of metrics.json: figure -> value, with its interval (suffix _ci), or a reason (suffix _missing) if the
+        value or the interval is None.
     """
     probability, positive = rows["probability"].to_numpy(np.float64), rows["positive"].to_numpy(np.float64)
     prevalence = float(positive.mean()) if len(rows) else None
@@ -61,6 +65,9 @@ def decision_figures(decided: NDArray, positive: NDArray, draws: Draws) -> dict[
         decided: Whether the decision is "positive", bool (n,).
         positive: Whether the admission is positive, 0 or 1, (n,).
         draws: Resamples from `bootstrap_draws`.
+
+    Returns:
+        "sensitivity", "specificity", "ppv" and "npv", each with its interval (suffix _ci) or a reason (_missing).
     """
     is_positive = positive == 1
     entry: dict[str, Any] = {}

@@ -27,7 +27,7 @@ from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.versions import package_versions
 
 Reader = Callable[[Any, Any, Dataset, str], tuple[Any, Any]]
-"""Function from model, processor, prepared rows and the hash of their data to rows and their collator."""
+"""Function of model, processor, prepared rows and hash of their data. It returns the rows to read and a collator."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class EvaluationSettings:
         split: Split of the prepared data to be scored.
         bayes: Directory or `bayes.json` of a synthetic cohort, with `truth.parquet` beside it. It adds the optimum on
             the same patients, and the model's distance to it. Synthetic figures are no clinical evidence.
-        validation: Prepared data whose validation split thresholds, temperatures and risk groups are chosen on. None
-            for the scored data. If they have no validation split, the threshold is 0.5.
+        validation: Directory of prepared data. Thresholds, temperatures and risk groups are chosen on its validation
+            split. None takes the scored data. Without a validation split the threshold is 0.5.
         sensitivity: Choose the highest threshold that reaches this sensitivity on validation. None for Youden's index.
         temperature: Whether to scale the probabilities of every subset by a temperature that is fitted on validation.
-        worse_inputs: Whether to score worse inputs too: cells, leads or views dropped, noise added. The model then runs
-            fifteen more times.
+        worse_inputs: Whether to score worse inputs too, in which cells, leads or views are dropped or noise is added.
+            The model then runs over the split fifteen more times.
         seed: Seed of the bootstrap.
         bootstrap: Number of resamples.
         batch_size: Number of admissions that are encoded together.
@@ -85,7 +85,10 @@ def compute_evaluation(
         data_dir: Directory that `tgmm prepare` wrote.
         settings: What to evaluate, and how.
         processor: The model's `TgmmProcessor`. None loads it from `model`, which must then be a directory or an id.
-        read: How prepared rows become batches, such as from cached frozen features. None uses `TgmmCollator`.
+        read: Gives rows and collator, for example to read cached frozen features. None uses `TgmmCollator`.
+
+    Returns:
+        The content of metrics.json (docs/metrics.md lists it) and the predictions.
 
     Raises:
         FileNotFoundError: If `settings.bayes` does not exist.
@@ -145,7 +148,7 @@ def compute_evaluation(
 
 
 def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:
-    """Load model and processor if they are not loaded yet. Return the model's name, the model and the processor."""
+    """Return the name of the model, the model and the processor. Load them if they are given as names or None."""
     if isinstance(model, str | Path):
         name = str(model)
         model = load_model(name)
@@ -157,7 +160,11 @@ def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:
 def _validation_rows(
     directory: Path | None, data_dir: str | Path, prepared: DatasetDict, settings: EvaluationSettings
 ) -> tuple[Dataset | None, list[str]]:
-    """Find the validation patients, and refuse settings that need them if there are none."""
+    """Find the validation patients and the doubts about them, see `validation_rows`.
+
+    Raises:
+        ValueError: If there are none, and a sensitivity or a temperature is wanted.
+    """
     rows, doubts = validation_rows(directory, data_dir, prepared, settings.split, settings.validation)
     if rows is None and (settings.sensitivity is not None or settings.temperature):
         raise ValueError(
@@ -168,7 +175,10 @@ def _validation_rows(
 
 
 def _training(model: Path | None) -> dict[str, Any] | None:
-    """Read the facts about the training for the report. Only some keys, because run.json names local directories."""
+    """Read data_hash, parameters, epochs and seed from the run.json of a model; None if there is no such file.
+
+    Other keys are not read, because they may hold the names of local directories.
+    """
     if model is None or not (model / "run.json").is_file():
         return None
     run = read_json(model / "run.json")

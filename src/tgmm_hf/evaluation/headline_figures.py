@@ -10,7 +10,7 @@ from tgmm_hf.evaluation.metrics import Bootstrap, bootstrap_counts, resampled_au
 from tgmm_hf.evaluation.survival import resampled_c_index
 
 ResampledFigure = Callable[[NDArray], NDArray]
-"""Function from bootstrap counts (R, n) to the figure of every resample (R,)."""
+"""Function from bootstrap counts (R, n) to the figure of every resample (R,). A count is how often a row was drawn."""
 
 HEADLINE = {"diagnosis": "auc", "prognosis": "c_index"}
 """Kind of task -> name of its headline figure in metrics.json."""
@@ -24,7 +24,7 @@ KNOWN_IF = {"diagnosis": "label", "prognosis": "time"}
 
 
 def with_outcome(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Keep the rows whose outcome is known."""
+    """Return the rows whose outcome is known: `kind` "diagnosis" needs a label, "prognosis" a time."""
     return rows[rows[KNOWN_IF[kind]].notna()]
 
 
@@ -50,5 +50,8 @@ def difference(first: ResampledFigure, second: ResampledFigure) -> ResampledFigu
 
 
 def headline_counts(rows: pd.DataFrame, kind: str, bootstrap: Bootstrap) -> NDArray:
-    """Draw resamples that keep the number of patients of each outcome, shape (R, n)."""
+    """Draw resamples that keep the number of patients of each outcome: counts of shape (R, n).
+
+    `rows` has the columns patient_id and label or event. `kind` is "diagnosis" or "prognosis".
+    """
     return bootstrap_counts(rows["patient_id"], rows[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)

@@ -12,7 +12,7 @@ from tgmm_hf.evaluation.headline_figures import KNOWN_IF
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
 
 Scored = dict[str, pd.DataFrame]
-""" "validation" and "test" -> outcomes with scores."""
+""" "validation" and "test" -> one row per admission, with id, patient_id, outcome and the columns of `with_scores`."""
 
 SMALLEST = float(np.finfo(np.float32).eps)
 """Distance that probabilities keep from 0 and 1, because their log odds are infinite. The probabilities of a model are
@@ -22,7 +22,7 @@ float32."""
 def fuse(
     kind: str, answers: Mapping[str, pd.DataFrame], outcomes: Mapping[str, pd.DataFrame]
 ) -> tuple[dict[str, Any], Scored]:
-    """Fuse the answers of single modalities: the mean of their log odds, or of their log risks.
+    """Fuse the answers to single modalities: the mean of their log odds (diagnosis) or log risks (prognosis).
 
     Log risks have no common scale. Therefore each modality is standardised by its mean and standard deviation over the
     validation admissions with a known outcome.
@@ -31,10 +31,11 @@ def fuse(
         kind: "diagnosis" or "prognosis".
         answers: "validation" and "test" -> probabilities, or log risks. One row per admission (index: id), one column
             per modality, NaN where absent.
-        outcomes: Split -> id, patient_id and label, or id, patient_id, time and event.
+        outcomes: Split -> table with the columns id, patient_id and label, or id, patient_id, time and event.
 
     Returns:
-        The modalities that were fused (`of`), and the scored admissions with a known outcome and any answer.
+        {"of": names of the fused modalities}; and, for each split, the admissions that have a known outcome and at
+        least one answer, with their fused scores.
 
     Raises:
         UndefinedFigureError: If fewer than two modalities have answers, or a modality cannot be standardised.
@@ -68,6 +69,9 @@ def with_scores(kind: str, scores: NDArray, outcomes: pd.DataFrame) -> pd.DataFr
         kind: "diagnosis" or "prognosis".
         scores: Probabilities or risks, shape (n,).
         outcomes: One row per admission.
+
+    Returns:
+        A copy of `outcomes` with the column risk, or with probability, predicted (0 or 1) and positive (0 or 1).
     """
     if kind == "prognosis":
         return outcomes.assign(risk=scores)

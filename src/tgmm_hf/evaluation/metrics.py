@@ -1,7 +1,7 @@
 """Discrimination figures and their bootstrap intervals.
 
-Notation: n rows (one row per admission), R bootstrap resamples. A resample is one row of counts. A count says how often
-an admission was drawn. Every figure is computed for all resamples at once from the (R, n) matrix of counts.
+Notation: n rows (one row per admission), R bootstrap resamples. `counts` is a matrix (R, n): it says how often each row
+was drawn in each resample. Every figure is computed for all resamples at once.
 
 The code is our own, because it is vectorised over the resamples, and scikit-learn computes one resample per call. It
 also makes paired differences simple: subtract two figures that were computed with the same counts. The tests compare
@@ -142,7 +142,11 @@ def resampled_average_precision(score: NDArray, label: NDArray, counts: NDArray)
 
 
 def resampled_mean(value: NDArray, counts: NDArray) -> NDArray:
-    """Compute the mean of `value` (n,) in every resample, from counts (R, n) to means (R,)."""
+    """Compute the mean of `value` (n,) in every resample: counts (R, n) -> means (R,).
+
+    Raises:
+        UndefinedFigureError: If there are no rows.
+    """
     if len(value) == 0:
         raise UndefinedFigureError("no rows")
     return ratio(counts @ value.astype(np.float64), counts.sum(axis=1))
@@ -163,13 +167,13 @@ def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: 
 
     Args:
         patients: Patient id of each row, shape (n,).
-        strata: Class of each row, shape (n,). None for no strata. A patient whose rows have several classes belongs to
-            a stratum of that mixture.
+        strata: Class of each row, shape (n,). None for no strata. Patients whose rows have several classes form strata
+            of their own, one for each combination of classes.
         replicates: R, the number of resamples.
         seed: Seed of numpy's default generator.
 
     Returns:
-        How often each row is drawn, shape (R, n), float64 because it is multiplied.
+        How often each row is drawn, shape (R, n), float64.
     """
     patient_names, patient_of_row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
     if strata is None:
@@ -204,7 +208,7 @@ class Draws(NamedTuple):
 
 
 def bootstrap_draws(patients: ArrayLike, outcome: ArrayLike, replicates: int, seed: int) -> Draws:
-    """Draw both sets of resamples.
+    """Draw both sets of resamples of `Draws`.
 
     Args:
         patients: Patient id of each row, shape (n,).
@@ -223,6 +227,9 @@ def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:
     Args:
         figure: Function from counts (R, n) to values (R,), such as `lambda c: resampled_auc(score, label, c)`.
         counts: Resamples from `bootstrap_counts`, shape (R, n).
+
+    Returns:
+        The figure of the rows and its interval. If the figure is undefined, both are None with the reason.
     """
     try:
         value = float(figure(np.ones((1, counts.shape[1])))[0])
@@ -237,6 +244,9 @@ def estimate_of_values(value: float, values: NDArray) -> Estimate:
     Args:
         value: The figure of the rows. NaN if it is undefined.
         values: The figure of every resample, shape (R,). NaN where it is undefined.
+
+    Returns:
+        The estimate. It has no interval if fewer than 95 % of the resamples are defined, or if all resamples agree.
     """
     if np.isnan(value):
         return Estimate(None, None, "undefined on these rows")
@@ -252,8 +262,8 @@ def estimate_of_values(value: float, values: NDArray) -> Estimate:
 def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
     """Compute a share with its bootstrap interval, or with Wilson's interval if all resamples agree.
 
-    All resamples agree if every row of a stratum has the same value, such as a sensitivity of 1. The bootstrap then
-    measures no uncertainty, and its interval of width zero would be wrong.
+    All resamples agree if every row of a stratum has the same value, for example at a sensitivity of 1. A bootstrap
+    interval would then have width zero, which is wrong.
 
     Args:
         value: Whether each row counts, bool, shape (n,).
@@ -267,7 +277,7 @@ def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
 
 
 def binary(label: NDArray) -> NDArray:
-    """Convert labels 0 and 1 to bool.
+    """Convert labels 0 and 1 of shape (n,) to bool.
 
     Raises:
         ValueError: If a label is neither 0 nor 1.

@@ -41,7 +41,7 @@ NOTES = (
 def unmet_warnings(
     task: str, points: Mapping[str, OperatingPoint], sensitivity: float | None, temperature: bool
 ) -> list[str]:
-    """Warn if a sensitivity or a temperature was requested and could not be chosen.
+    """List warnings about subsets for which a sensitivity or a temperature was requested and could not be chosen.
 
     Args:
         task: Name of the task.
@@ -64,7 +64,10 @@ def unmet_warnings(
 
 
 def small_sample_warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Warn about each task of metrics.json with few patients, or with few patients of the rarer class or events."""
+    """List warnings about tasks with few patients, few patients of the rarer class, or few events.
+
+    `metrics` is the content of metrics.json.
+    """
     warnings = []
     for task, kind, entries in tasks_of(metrics):
         if kind == "retrieval":
@@ -81,11 +84,11 @@ def small_sample_warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def figure_warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warn about figures that a reader would misread: small samples, no interval, wrong probabilities.
+    """List warnings about figures that a reader would misread: small samples, no interval, wrong probabilities.
 
     Args:
-        metrics: The figures of all tasks.
-        tasks: `config.tasks`.
+        metrics: Task -> subset -> figures.
+        tasks: `TgmmConfig.tasks`.
     """
     warnings = small_sample_warnings(metrics)
     for task, settings in tasks.items():
@@ -114,7 +117,10 @@ def figure_warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str,
 
 
 def _worse_than_incidence(entry: Mapping[str, Any]) -> bool:
-    """Tell whether a Brier score, at any report day or integrated, is larger than the one of the incidence."""
+    """Tell whether a prognosis has a larger Brier score than a constant prediction of the incidence.
+
+    `entry` holds the figures of one subset. The integrated score and the score of each report day are compared.
+    """
     figures = [(entry["ibs"], entry["ibs_of_incidence"])]
     figures += [(at["brier"], at.get("brier_of_incidence")) for at in entry["by_day"].values()]
     return any(model is not None and constant is not None and model > constant for model, constant in figures)

@@ -52,6 +52,9 @@ def add_optimum_column(table: pd.DataFrame, truth: pd.DataFrame | None, kind: st
         table: Predictions of one task, with the columns id and subset.
         truth: The content of `truth.parquet`, None if unknown.
         kind: "diagnosis" or "prognosis".
+
+    Returns:
+        A copy of `table` with the column.
     """
     table = table.copy()
     table["optimum"] = np.nan
@@ -75,7 +78,8 @@ def optimum_figures(rows: pd.DataFrame, kind: str, bootstrap: Bootstrap) -> dict
         bootstrap: Seed and number of resamples.
 
     Returns:
-        Empty if the optimum of no admission is known.
+        "bayes_auc" (or "bayes_c_index") and "auc_minus_bayes", each with its interval. If the optimum of some
+        admissions is unknown, also "bayes_auc_n", the number of admissions with an optimum. {} if no optimum is known.
     """
     headline = HEADLINE[kind]
     with_optimum = rows[rows["optimum"].notna()]
@@ -92,14 +96,14 @@ def optimum_figures(rows: pd.DataFrame, kind: str, bootstrap: Bootstrap) -> dict
 
 
 def add_reference(by_key: dict[str, Any], reference: Mapping[str, Any], suffix: str) -> None:
-    """Add the cohort's reference figures as `bayes_<figure>_<suffix>`. They are of other patients than the scored ones.
+    """Add the optimum on other patients than the scored ones to the figures of a task, as `bayes_<figure>_<suffix>`.
 
-    Figures of the full gallery are left out, because they depend on the size of the gallery.
+    Retrieval figures of the full gallery are not added, because they depend on the size of the gallery.
 
     Args:
-        by_key: Subset or direction -> figures. It is changed.
-        reference: The same keys -> reference figures.
-        suffix: "test_split" or "population".
+        by_key: Subset or direction -> figures. It is changed in place.
+        reference: Subset or direction -> optimum, from bayes.json.
+        suffix: Names the other patients: "test_split" or "population".
     """
     for key, figures in reference.items():
         for figure, value in figures.items():

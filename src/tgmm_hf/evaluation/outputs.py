@@ -27,12 +27,13 @@ from tgmm_hf.utils.files import whole_file
 def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
     """Write the data files of an evaluation.
 
-    They are `predictions.parquet`, `embeddings.npz` (if there is a retrieval task), `metrics.txt`, `tables/*.csv` and
-    last `metrics.json`: if it exists, all other files are complete. Each file is written whole or not at all.
+    The files are `predictions.parquet`, `embeddings.npz` (if there is a retrieval task), `metrics.txt`, `tables/*.csv`
+    and last `metrics.json`. If `metrics.json` exists, all other files are complete. Each file is written whole or not
+    at all.
 
     Args:
         metrics: The content of metrics.json.
-        predictions: The predictions behind it.
+        predictions: The predictions that the figures were computed from.
         out_dir: Directory to write.
     """
     with whole_file(out_dir / "predictions.parquet") as building:
@@ -62,13 +63,14 @@ def write_text(path: Path, text: str) -> None:
 def write_figures_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all.
 
-    NaN is refused, because an undefined figure must be null, with a reason beside it.
+    Raises:
+        ValueError: If `content` holds NaN, because an undefined figure must be None, with a reason.
     """
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:
-    """Write the figures as aligned plain text for the terminal: first the headlines, then the tables."""
+    """Write the content of metrics.json as plain text for the terminal: headlines, tables, warnings."""
     parts = ["\n".join(f"{figure}  [{details}]" for figure, details in (headline(*task) for task in tasks_of(metrics)))]
     for title, header, rows in _short_tables(metrics):
         lines = aligned([header, *rows])
@@ -83,7 +85,7 @@ def metrics_text(metrics: Mapping[str, Any]) -> str:
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """Align the cells of a table: the first column to the left, all others to the right."""
+    """Return one text line per row of cells, with aligned columns: the first to the left, all others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

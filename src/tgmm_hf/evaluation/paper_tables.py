@@ -22,14 +22,14 @@ FIGURES = {"diagnosis": {"ACC": "accuracy", "AUC": "auc"}, "prognosis": {"C-inde
 def paper_tables(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Write the paper's tables.
 
-    Table 2 is performance by modalities, table 3 retrieval. Table 4 holds diagnoses whose patients have no echo; they
-    are not in table 2. Table 5 compares fusions, table 6 components of guidance and response.
+    Table 2: figures by subset. Table 3: retrieval. Table 4: diagnoses of patients without echo, which are not in table
+    2. Table 5: fusions. Table 6: components of guidance and response. One run fills one row of tables 5 and 6.
 
     Args:
         metrics: The content of metrics.json.
 
     Returns:
-        File name -> CSV text. A table without rows is left out.
+        File name, such as "table2.csv" -> CSV text. A table without rows has no entry.
     """
     with_echo = [t for t in _scored(metrics) if t[2]["echo"]["n"]]
     without_echo = [t for t in _scored(metrics) if not t[2]["echo"]["n"] and t[1] == "diagnosis"]
@@ -99,10 +99,10 @@ def _bound(value: float, percent: int) -> str:
 
 
 def ticks(components: Mapping[str, Any]) -> list[str]:
-    """Write the tick marks of table 6: human text, learned text, response module, linear probe.
+    """Return four cells of table 6, "✓" or "": human text, learned text, response decoder, linear response.
 
     Args:
-        components: `guidance` and `response` of the configuration.
+        components: Values of `guidance` and `response` in the configuration of the model.
     """
     guidance, linear = components["guidance"], components["response"] == "linear"
     return ["✓" if on else "" for on in (guidance != "none", guidance == "human+learned", not linear, linear)]

@@ -27,7 +27,7 @@ def whole_subset(entries: Mapping[str, Mapping[str, Any]]) -> str:
     """Name the largest subset that any patient was scored under: all three modalities, or fewer if one never occurs.
 
     Args:
-        entries: Subset -> its metrics with `n`.
+        entries: Subset -> its figures with `n`, the number of scored admissions.
     """
     return next((subset for subset in reversed(SUBSET_NAMES) if entries[subset]["n"]), FULL)
 
@@ -42,9 +42,9 @@ class Predictions:
             predicted (index of the candidate with the highest probability), risk (NaN if the task is no prognosis),
             label, positive (whether the label is the last candidate), time, event (NaN where unknown).
         embeds: Modality -> retrieval embeddings (n, D'), float32. Empty without a retrieval task.
-        embeds_mask: Modality -> bool (n,), which rows of `embeds` exist.
-        ids: Shape (n,), str.
-        patient_ids: Shape (n,), str.
+        embeds_mask: Modality -> bool (n,), True for a row of `embeds` whose admission has the modality.
+        ids: Name of each admission, shape (n,), str.
+        patient_ids: Patient of each admission, shape (n,), str.
     """
 
     table: pd.DataFrame
@@ -61,7 +61,7 @@ class Predictions:
 
 @dataclass
 class _Batches:
-    """Predictions of the batches so far."""
+    """Collects the predictions of batches, one after the other."""
 
     tables: list[pd.DataFrame] = field(default_factory=list)
     embeds: dict[str, list[NDArray]] = field(default_factory=lambda: {name: [] for name in MODALITIES})
@@ -74,7 +74,11 @@ class _Batches:
             self.embeds_mask[modality].append(_array(output.embeds_mask[modality]).astype(bool))
 
     def join(self, dataset: Any) -> Predictions:
-        """Join the batches. The ids and patients come from `dataset`."""
+        """Join the batches into `Predictions`, with the ids and patients of `dataset`.
+
+        Raises:
+            ValueError: If the ids of the batches are not those of the dataset, in its order.
+        """
         ids, stored = np.asarray(self.ids, dtype=str), np.asarray(dataset["id"], dtype=str)
         if not np.array_equal(ids, stored):
             raise ValueError(
@@ -120,6 +124,9 @@ def collect_predictions(  # noqa: PLR0913 - the data, what to answer, and how to
         batch_size: Number of admissions that are encoded together.
         progress: Whether to show a progress bar.
 
+    Returns:
+        The predictions. The model is in evaluation mode during the call, and afterwards in its mode before.
+
     Raises:
         ValueError: If a task or subset is unknown, the dataset is empty, or an output is not finite.
     """
@@ -159,7 +166,7 @@ def answer_batch(
 
     Args:
         model: `TgmmModel`.
-        inputs: What `model.encode` takes.
+        inputs: Arguments of `model.encode`, by name, for B admissions.
         tasks: Names of tasks.
         subsets: Names from `SUBSET_NAMES`.
 
@@ -191,11 +198,14 @@ def _checked_tasks(model: Any, tasks: Iterable[str] | None) -> list[str]:
 
 
 def _outputs(output: Any, present: NDArray, place: str) -> dict[str, NDArray]:
-    """Return the columns probability, predicted and risk of a batch.
+    """Return the columns probability (of the last candidate), predicted (index of a candidate) and risk of a batch.
+
+    Each has shape (B,). Risk is NaN if the task is no prognosis.
 
     Args:
         output: The model's output for B admissions.
-        present: Which admissions have all modalities of the subset, bool (B,). The others may have NaN.
+        present: True for an admission that has all modalities of the subset, bool (B,). The outputs of the other
+            admissions may be NaN.
         place: Task and subset, for the error message.
 
     Raises:
@@ -215,7 +225,13 @@ def _outputs(output: Any, present: NDArray, place: str) -> dict[str, NDArray]:
 
 
 def _labels(labels: dict[str, torch.Tensor], batch: int, candidates: int) -> dict[str, NDArray]:
-    """Return label, positive, time and event as floats, NaN where the task's mask says unknown."""
+    """Return the columns label, positive, time and event of a batch, each (B,) float, NaN where unknown.
+
+    Args:
+        labels: The task's labels as the collator gives them.
+        batch: Number of admissions B.
+        candidates: Number of candidates. `positive` is 1 if the label is the last candidate.
+    """
     is_known = _array(labels["mask"]).astype(bool) if "mask" in labels else np.ones(batch, dtype=bool)
     columns = {}
     for name in ("label", "time", "event"):

@@ -22,7 +22,7 @@ class RiskCut:
 
     Attributes:
         score: Patients above it belong to the higher risk group.
-        chosen_on: The patients that it was chosen on, in words.
+        chosen_on: The patients that the score was chosen on, in words.
     """
 
     score: float
@@ -32,15 +32,15 @@ class RiskCut:
 def choose_risk_cut(validation: pd.DataFrame | None, hazards: dict[str, Any] | None) -> RiskCut | None:
     """Choose the score that divides the higher from the lower risk group.
 
-    It is the median score of the validation patients with follow-up. If there are fewer than `FEWEST_TO_CUT`, it is the
-    mean score of the patients that the model's baseline hazards were fitted on.
+    The score is the median of the validation patients. If there are fewer than `FEWEST_TO_CUT`, it is the mean score of
+    the patients that the model's baseline hazards were fitted on.
 
     Args:
-        validation: Validation patients under one subset, with the columns risk and time.
-        hazards: Baseline hazards from the model's configuration.
+        validation: Validation patients with follow-up under one subset, with the column risk. None if there are none.
+        hazards: Baseline hazards from the model's configuration. None if the model stores none.
 
     Returns:
-        None if neither is available.
+        The score. None if there are neither enough validation patients nor hazards.
     """
     if validation is not None and len(validation) >= FEWEST_TO_CUT:
         return RiskCut(float(validation["risk"].median()), f"median of the validation split, n = {len(validation)}")
@@ -59,7 +59,11 @@ def prognosis_figures(
         draws: Resamples from `bootstrap_draws`.
         days: The task's `report_days`.
         hazards: The model's baseline hazards of this subset. None if it stores none.
-        cut: Score that divides the risk groups. It must not be chosen on these rows.
+        cut: Score that divides the risk groups. It must not be chosen on these rows. None computes no groups.
+
+    Returns:
+        Entry of metrics.json: "events", "deaths", "c_index", "comparable_pairs", the figures of `figures_by_day`, and
+        "risk_groups" (numbers and log-rank test of both groups).
     """
     risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
     entry: dict[str, Any] = {"events": int((event == 1).sum()), "deaths": int((event == 2).sum())}

@@ -1,12 +1,14 @@
 """Cross-modal retrieval: find the same patient's input of another modality among candidates.
 
-One candidate is right, the others belong to other patients. The paper does not state the number of candidates, so
-figures for 3 candidates, for 4 candidates and for the full gallery are reported.
+A query is the embedding of one modality of a patient. A candidate is an embedding of another modality. The right
+candidate is of the same patient. A negative is a candidate of another patient. The gallery is the set of all
+candidates. The paper does not state how many candidates a query is compared with. Therefore figures are reported for 3
+candidates, for 4 candidates and for the full gallery.
 
-With 3 or 4 candidates the figure is the exact expectation over all ways to draw the negatives, not a simulation. If b
-of the N possible negatives score at or above the right candidate (equal scores count against the model), then the
-number of such negatives among m drawn negatives has the hypergeometric distribution (N, b, m). This is in no library,
-so the code is our own. The tests compare the full gallery with scikit-learn.
+With 3 or 4 candidates the figure is the exact expectation over all ways to draw the negatives, not a simulation. Let b
+of the N possible negatives score at or above the right candidate (equal scores count against the model). Then the
+number of such negatives among m drawn negatives has the hypergeometric distribution (N, b, m). No library has this, so
+the code is our own. The tests compare the full gallery with scikit-learn.
 """
 
 from functools import lru_cache, partial
@@ -29,15 +31,15 @@ CHANCE_DRAWS = 10_000
 
 
 def beaten_by(similarity: NDArray, patients: NDArray) -> tuple[NDArray, NDArray]:
-    """Count the negatives that score at or above the right candidate, and all negatives.
+    """Count, for each query, the negatives that score at or above the right candidate, and all negatives.
 
     Args:
         similarity: Shape (n, n). A row is a query, a column a candidate. The right candidate of query i is column i.
-        patients: Patient id of each row, shape (n,). Further admissions of the query's patient are left out, because
-            they are neither right nor wrong.
+        patients: Patient id of each row, shape (n,). Other admissions of the query's own patient are not counted,
+            because they are neither right nor wrong.
 
     Returns:
-        Negatives at or above the right candidate (n,), and all negatives (n,), integers.
+        Number of negatives at or above the right candidate (n,), and number of all negatives (n,).
 
     Raises:
         ValueError: If a similarity is not finite.
@@ -58,15 +60,15 @@ def expected_scores(ahead: NDArray, negatives: NDArray, candidates: int | None) 
     If the right candidate has rank k, the label ranking average precision is 1 / k, and Recall@r is 1 if k <= r.
 
     Args:
-        ahead: Negatives at or above the right candidate, shape (n,).
-        negatives: Negatives to draw from, shape (n,).
-        candidates: Number of candidates with the right one, such as 3. None takes all negatives.
+        ahead: Number of negatives at or above the right candidate, shape (n,).
+        negatives: Number of all negatives, shape (n,).
+        candidates: Number of candidates of a query, the right one included, such as 3. None takes the full gallery.
 
     Returns:
         `lrap`, `recall_1` and `recall_2`, each of shape (n,).
 
     Raises:
-        UndefinedFigureError: If a query has fewer negatives than are drawn.
+        UndefinedFigureError: If a query has fewer than `candidates` - 1 negatives.
     """
     if candidates is None:
         return {"lrap": 1.0 / (1 + ahead), "recall_1": (ahead < 1).astype(float), "recall_2": (ahead < 2).astype(float)}
@@ -85,7 +87,7 @@ def chance_level(figure: str, candidates: int) -> float:
 
     Args:
         figure: "lrap", "recall_1" or "recall_2".
-        candidates: Number of candidates with the right one.
+        candidates: Number of candidates of a query, the right one included.
     """
     if figure == "lrap":
         return float((1.0 / np.arange(1, candidates + 1)).mean())
@@ -105,9 +107,10 @@ def evaluate_direction(
         replicates: Number of resamples.
 
     Returns:
-        For lrap, recall_1 and recall_2, each with the suffix _3, _4 and _full: the value, its interval `_ci` and the
-        level of a random ranking `_chance`. For LRAP also `_chance_ci`, the central 95 % of random rankings of n
-        queries. A missing figure is None with a reason.
+        "n" and "patients". For lrap, recall_1 and recall_2, each with the suffix _3, _4 and _full (number of
+        candidates): the value; its interval (suffix _ci); and the expected value of a random ranking (suffix _chance).
+        For lrap also the central 95 % of random rankings of n queries (suffix _chance_ci). A figure without a value is
+        None, and its key with the suffix _missing gives the reason.
     """
     result: dict[str, Any] = {"n": len(query), "patients": len(np.unique(patients))}
     similarity = query.astype(np.float64) @ gallery.astype(np.float64).T

@@ -1,8 +1,8 @@
 """Robustness: how figures fall when laboratory cells, ECG leads or echo views are dropped, or when noise is added.
 
-Prepared rows are changed before they are collated. Therefore the model gets the same inputs as for a patient with such
-data. At least one cell, lead or view stays, so that the same patients are scored at every level. What is dropped at one
-level is dropped at every higher level too.
+Prepared rows are changed before they are collated, so that the model gets the same inputs as for a patient with worse
+data. At least one cell, lead or view stays, so that the same patients are scored at every level. An item that is
+dropped at one level is dropped at every higher level too.
 """
 
 import json
@@ -25,7 +25,7 @@ DECIBELS = (20, 10, 0)
 
 
 def drop_cells(row: Row, share: float, generator: np.random.Generator) -> Row:
-    """Drop a share of the laboratory cells of a prepared row."""
+    """Return a prepared row without a share (0 to 1) of its laboratory cells. At least one cell stays."""
     if not row["labs"]:
         return row
     cells = json.loads(str(row["labs"]))
@@ -34,7 +34,7 @@ def drop_cells(row: Row, share: float, generator: np.random.Generator) -> Row:
 
 
 def drop_leads(row: Row, share: float, generator: np.random.Generator) -> Row:
-    """Mask a share of the usable ECG leads of a prepared row."""
+    """Return a prepared row in which a share (0 to 1) of its usable ECG leads is masked and 0. At least one stays."""
     usable = np.flatnonzero(row["ecg_mask"])
     if not len(usable):
         return row
@@ -45,7 +45,7 @@ def drop_leads(row: Row, share: float, generator: np.random.Generator) -> Row:
 
 
 def drop_views(row: Row, share: float, generator: np.random.Generator) -> Row:
-    """Drop a share of the echo views of a prepared row."""
+    """Return a prepared row without a share (0 to 1) of its echo views. At least one view stays."""
     if not len(row["clip_views"]):
         return row
     kept = sorted(_kept(len(row["clip_views"]), share, generator))
@@ -53,11 +53,11 @@ def drop_views(row: Row, share: float, generator: np.random.Generator) -> Row:
 
 
 def add_noise(row: Row, decibels: float, generator: np.random.Generator) -> Row:
-    """Add white noise to every usable lead of a prepared row.
+    """Return a prepared row with white noise added to every usable ECG lead.
 
     Args:
-        row: A prepared row.
-        decibels: Ratio of signal to noise. The signal is the variance of the lead.
+        row: A prepared row. It is not changed.
+        decibels: Signal-to-noise ratio in decibels: 10 log10(variance of the lead / variance of the noise).
         generator: Source of the noise.
     """
     signal = np.asarray(row["ecg"], dtype=np.float32)
@@ -68,7 +68,7 @@ def add_noise(row: Row, decibels: float, generator: np.random.Generator) -> Row:
 
 
 def _kept(number: int, share: float, generator: np.random.Generator) -> set[int]:
-    """Choose which of `number` items stay: the first items of a random order, at least one."""
+    """Return the indices of the items that stay if a `share` of `number` items is dropped; at least one stays."""
     return set(generator.permutation(number)[: max(1, number - round(share * number))].tolist())
 
 
@@ -82,8 +82,8 @@ class Perturbation(NamedTuple):
         name: Its name in metrics.json.
         modality: The modality that is changed.
         change: Function from a row, a level and a generator to the changed row.
-        levels: Shares or decibels.
-        label: Format of a level in metrics.json.
+        levels: Shares (0 to 1) or decibels.
+        label: Format string that writes a level for metrics.json, such as "{:.0%}".
     """
 
     name: str
@@ -102,7 +102,14 @@ PERTURBATIONS = (
 
 
 class ChangedRows(TorchDataset):
-    """A prepared split whose rows are changed when they are read. The same row gets the same change every time."""
+    """A prepared split whose rows are changed when they are read. The same row gets the same change every time.
+
+    Args:
+        rows: The prepared split.
+        change: Function of a row, a level and a generator.
+        level: Share or decibels.
+        seed: Seed of the changes.
+    """
 
     def __init__(self, rows: Dataset, change: Change, level: float, seed: int) -> None:
         self.rows, self.change, self.level, self.seed = rows, change, level, seed
@@ -129,7 +136,7 @@ def robustness(
     """Compute the headline figure of every task at every level of every perturbation.
 
     Args:
-        predict: Function from rows and subsets to predictions. It runs the model once per level.
+        predict: Function from rows and names of subsets to predictions. It is called once per level.
         rows: The prepared split.
         clean: The predictions of the unchanged split.
         tasks: `config.tasks`. Retrieval tasks are left out.
@@ -137,9 +144,9 @@ def robustness(
         replicates: Number of resamples.
 
     Returns:
-        Task -> perturbation -> points with `level`, `subset`, `n`, and `auc` or `c_index` with its interval. There are
-        points for all modalities together and for the changed modality alone. A modality that no patient has is left
-        out.
+        Task -> name of the perturbation -> points. A point is a dict with "level", "subset", "n", and "auc" or
+        "c_index" with its interval (suffix _ci). There are points for all modalities together and for the changed modality alone.
+        A perturbation of a modality that no patient has has no entry.
     """
     result: dict[str, Any] = {task: {} for task in tasks if tasks[task]["kind"] != "retrieval"}
     if not result:

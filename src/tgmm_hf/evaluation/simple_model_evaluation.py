@@ -1,8 +1,9 @@
 """`tgmm simple-models`: the figures of simple models on the same patients as a large model.
 
-A figure of a large model means little without them. Simple models are fitted on the train split. Their only setting is
-chosen on the validation split. They are scored on the test split in the same way as a model. One simple model sees only
-what was measured, without any value: if its AUC is above chance, the gaps in the cohort give the answer away.
+A figure of a large model means little without the figures of simple models. Simple models are fitted on the train
+split. Their only setting is chosen on the validation split. They are scored on the test split in the same way as a
+large model. One simple model sees only what was measured, without any value. If its AUC is above chance, the gaps in
+the cohort give the answer away.
 
 The names of the written files (`baselines.json`, `baselines.csv`) and the column `baseline` of `predictions.parquet`
 stay as in version 0.1, because users' scripts read them.
@@ -67,12 +68,18 @@ NOTES = (
 )
 
 Step = Callable[[], tuple[dict[str, Any], Scored]]
-"""Function without arguments: fit one simple model, return facts about the fit and the scored admissions."""
+"""Function without arguments that fits one simple model. It returns facts about the fit, and the scored admissions."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A task with its outcomes: split -> id, patient_id and label, or id, patient_id, time and event."""
+    """A task with its outcomes.
+
+    Attributes:
+        name: Name of the task.
+        kind: "diagnosis" or "prognosis".
+        outcomes: Split -> one row per admission: id, patient_id and label, or id, patient_id, time and event.
+    """
 
     name: str
     kind: str
@@ -150,12 +157,13 @@ def _evaluate_task(
 
     Args:
         task: The task with its outcomes.
-        features: Feature set -> split -> one row per admission.
+        features: Name of a feature set -> split -> one row per admission.
         single: Summaries and answers of a saved model. None if there is no model.
         bootstrap: Seed and number of resamples.
 
     Returns:
-        Simple model -> figures or `missing`; and simple model -> scored admissions, if it has figures.
+        Name of a simple model -> its figures, or {"missing": reason}; and name -> scored admissions, for the simple
+        models with figures.
     """
     entries: dict[str, Any] = {}
     scored: dict[str, Scored] = {}
@@ -170,7 +178,7 @@ def _evaluate_task(
 
 
 def _tasks(prepared: DatasetDict) -> Iterator[_Task]:
-    """Yield the tasks that the train split has columns of labels for."""
+    """Yield the tasks for which the train split has outcome columns (`label_<task>` or `time_<task>`)."""
     for name in prepared["train"].column_names:
         prefix, _, task = name.partition("_")
         if prefix in ("label", "time") and task:
@@ -191,7 +199,10 @@ def _steps(
     single: SingleModality | None,
     scored: Mapping[str, Scored],
 ) -> Iterator[tuple[str, Step]]:
-    """Yield the name and the step of every simple model of a task. The fusions are last, because they use `scored`."""
+    """Yield the name and the step of every simple model of a task.
+
+    The fusions are last, because they use `scored`, which the caller fills with the results of the steps before.
+    """
     for simple in SIMPLE_MODELS:
         if simple.kind == task.kind:
             yield simple.name, partial(_fit, simple, features, task.outcomes)
@@ -202,7 +213,15 @@ def _steps(
 def _fit(
     simple: SimpleModel, features: Mapping[str, Mapping[str, pd.DataFrame]], outcomes: Mapping[str, pd.DataFrame]
 ) -> tuple[dict[str, Any], Scored]:
-    """Fit a simple model. Return facts about the fit, and the scored validation and test admissions."""
+    """Fit one simple model.
+
+    Returns:
+        {"trained_on": number of admissions, "columns": number of features, "setting": the chosen setting}; and the
+        scored admissions of validation and test.
+
+    Raises:
+        UndefinedFigureError: If the features are missing, or nothing can be fitted.
+    """
     if simple.features not in features:
         raise UndefinedFigureError(NO_LVEF if simple.features == "lvef" else NO_MODEL)
     usable = {}
@@ -226,7 +245,11 @@ def _fit(
 def _fuse_simple(
     single: SingleModality | None, scored: Mapping[str, Scored], task: _Task
 ) -> tuple[dict[str, Any], Scored]:
-    """Fuse the simple models of `SINGLES` that have figures."""
+    """Fuse the scores of the simple models of `SINGLES` that are in `scored`. Returns what `fuse` returns.
+
+    Raises:
+        UndefinedFigureError: If there is no saved model (`single` is None), or fewer than two models have scores.
+    """
     if single is None:
         raise UndefinedFigureError(NO_MODEL)
     parts = {modality: scored[name] for modality, name in SINGLES[task.kind].items() if name in scored}
@@ -238,7 +261,11 @@ def _fuse_simple(
 
 
 def _fuse_answers(single: SingleModality | None, task: _Task) -> tuple[dict[str, Any], Scored]:
-    """Fuse the model's answers to single modalities."""
+    """Fuse the answers of a saved model to single modalities. Returns what `fuse` returns.
+
+    Raises:
+        UndefinedFigureError: If there is no saved model, or it does not answer this task.
+    """
     if single is None:
         raise UndefinedFigureError(NO_MODEL)
     if (task.name, task.kind) not in single.answers:
@@ -258,7 +285,7 @@ def _figures(kind: str, scored: Scored, bootstrap: Bootstrap) -> dict[str, Any]:
 
 
 def _check(outcomes: pd.DataFrame, kind: str) -> None:
-    """Refuse training outcomes that nothing can be fitted to."""
+    """Raise an UndefinedFigureError if the training outcomes are too few or have more than two classes."""
     if kind == "diagnosis":
         if not outcomes["label"].isin((0, 1)).all():
             raise UndefinedFigureError("the task has more than two answers")
@@ -270,7 +297,19 @@ def _check(outcomes: pd.DataFrame, kind: str) -> None:
 
 
 def _choose(simple: SimpleModel, usable: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[Score, float]:
-    """Choose the setting with the best headline figure on validation, the middle setting if no figure is defined."""
+    """Fit a simple model with each of its settings, and choose one.
+
+    Args:
+        simple: The simple model.
+        usable: "train" and "validation" -> features and outcomes.
+
+    Returns:
+        The fitted score and the setting with the best headline figure on validation; with the middle setting if no
+        figure is defined.
+
+    Raises:
+        UndefinedFigureError: If no setting can be fitted.
+    """
     features, outcomes = usable["validation"]
     fits: dict[float, Score] = {}
     figures: dict[float, float] = {}
@@ -291,7 +330,7 @@ def _choose(simple: SimpleModel, usable: Mapping[str, tuple[pd.DataFrame, pd.Dat
 
 
 def _scores(score: Score, features: pd.DataFrame) -> NDArray:
-    """Score any number of admissions, also none, because scikit-learn refuses empty tables."""
+    """Return the scores (n,) of `features`. n may be 0, for which scikit-learn itself raises an error."""
     return score(features) if len(features) else np.zeros(0)
 
 

@@ -1,7 +1,7 @@
 """The features of simple models: laboratory cells, words, what was measured, and the ejection fraction.
 
-The ejection fraction comes from a separate table. Prepared data do not hold it, so that no model can use it as an
-input, because heart failure is diagnosed by it.
+The ejection fraction comes from a separate table. Prepared data do not hold the ejection fraction, so that no model can
+use it as an input. The reason is that doctors diagnose heart failure by it.
 """
 
 import json
@@ -25,11 +25,12 @@ WORD_SHARE = 0.02
 def read_features(rows: Mapping[str, Dataset]) -> dict[str, dict[str, pd.DataFrame]]:
     """Read three sets of features of every prepared split.
 
-    "labs": numbers in canonical units, `female`, and 0 or 1 for each common word of the training rows' text cells. An
-    admission without labs is all NaN. "natriuretic": NT-proBNP. "presence": what was measured, without any value.
+    "labs": numbers in canonical units, `female` (0 or 1), and a column of 0 or 1 for each common word of the text cells of
+    the training rows. The words of an admission without labs are NaN. "natriuretic": NT-proBNP. "presence": 0 or 1 for
+    each number and for labs, number of leads, number of views.
 
     Args:
-        rows: Split -> prepared rows, with `train`.
+        rows: Split -> prepared rows. The split "train" must be there.
 
     Returns:
         Feature set -> split -> one row per admission, in order. NaN where a value is missing.
@@ -56,7 +57,10 @@ def read_features(rows: Mapping[str, Dataset]) -> dict[str, dict[str, pd.DataFra
 
 
 def _common_words(texts: list[set[str]]) -> list[str]:
-    """List the words that at least two texts, and the share `WORD_SHARE` of the texts, contain."""
+    """List the words that at least two of the texts, and at least the share `WORD_SHARE` of the texts, contain.
+
+    Each text is given as the set of its words.
+    """
     counts = Counter(word for words in texts for word in words)
     return sorted(word for word, count in counts.items() if count >= max(2, WORD_SHARE * len(texts)))
 
@@ -69,7 +73,7 @@ def read_lvef(path: str | Path, rows: Mapping[str, Dataset]) -> dict[str, pd.Dat
         rows: Split -> prepared rows.
 
     Returns:
-        Split -> one row per admission, in order. NaN where unknown.
+        Split -> table with the column LVEF, one row per admission, in order. NaN where unknown.
 
     Raises:
         ValueError: If a column is missing, an id occurs twice, no id is in `rows`, or a value is no percentage.
@@ -103,7 +107,11 @@ def read_lvef(path: str | Path, rows: Mapping[str, Dataset]) -> dict[str, pd.Dat
 
 
 def _cells(labs: str) -> tuple[dict[str, float], set[str]]:
-    """Read the numbers by column, and the words of the text cells, of one laboratory row."""
+    """Read the laboratory row of a prepared row, as JSON text.
+
+    Returns:
+        Column -> number, with "female" for the gender; and the words of all text cells, in small letters.
+    """
     numbers: dict[str, float] = {}
     words: set[str] = set()
     for cell in read_cells(json.loads(labs))[0] if labs else ():

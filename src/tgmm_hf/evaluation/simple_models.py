@@ -41,9 +41,9 @@ class SimpleModel:
     Attributes:
         name: Its name in the results.
         kind: "diagnosis" or "prognosis".
-        features: Name of a feature set, see `read_features`.
-        fit: How it is fitted.
-        settings: Values that the validation split chooses from.
+        features: Name of a feature set: of `read_features`, "lvef", or "<modality> summary".
+        fit: Function that fits the model with one setting.
+        settings: Values of the setting. The best on the validation split is taken.
     """
 
     name: str
@@ -58,14 +58,17 @@ def fit_logistic(features: pd.DataFrame, outcomes: pd.DataFrame, setting: float)
 
     Args:
         features: One row per training admission.
-        outcomes: The column label.
+        outcomes: One row per training admission, with the column label (0 or 1).
         setting: Inverse strength C of the penalty.
+
+    Returns:
+        Function from features to probabilities.
     """
     return _logistic(_preparation(), features, outcomes, setting)
 
 
 def fit_logistic_probe(features: pd.DataFrame, outcomes: pd.DataFrame, setting: float) -> Score:
-    """Fit a logistic regression on an encoder's summaries, which are only standardised.
+    """Fit a logistic regression with an L2 penalty on standardised summaries of an encoder.
 
     Args:
         features: One row per training admission.
@@ -110,7 +113,8 @@ def fit_cox(features: pd.DataFrame, outcomes: pd.DataFrame, setting: float) -> S
 def fit_cox_probe(features: pd.DataFrame, outcomes: pd.DataFrame, setting: float) -> Score:
     """Fit a Cox model on the first principal components of an encoder's standardised summaries.
 
-    Newton's steps on all 768 features of an encoder of the paper's size took 40 to 70 s per fit for 1,000 patients.
+    Components are used, because a fit to all 768 features of an encoder of the paper's size took 40 to 70 s for 1,000
+    patients.
 
     Args:
         features: One row per training admission.
@@ -139,9 +143,10 @@ def _cox(steps: Sequence[Any], features: pd.DataFrame, outcomes: pd.DataFrame, p
 
 
 def _preparation() -> tuple[Any, ...]:
-    """Return the steps that prepare laboratory cells.
+    """Return the scikit-learn steps that prepare laboratory features, in their order.
 
-    Skewed positive numbers go to a logarithmic scale. A missing value becomes the mean, and an indicator column.
+    Numbers are put on a logarithmic scale (arcsinh) and standardised. A missing value becomes the mean, and a further
+    column says that it was missing. Constant columns are removed.
     """
     return (
         FunctionTransformer(np.arcsinh),

@@ -32,10 +32,11 @@ class SingleModality:
 
     Attributes:
         summaries: Modality -> split -> summaries (n, D), in the order of the split. NaN where the modality is absent.
-        answers: (task, kind) -> "validation" and "test" -> probabilities of a diagnosis or log risks. One row per
-            admission (index: id), one column per modality, NaN where absent. Only tasks with two candidates.
+        answers: (task, kind) -> "validation" and "test" -> probabilities of a diagnosis, or log risks of a prognosis.
+            One row per admission (index: id), one column per modality, NaN where absent. Tasks with more than two
+            candidates have no entry.
         weights: Digest of the weights. None if the model is not in a local directory.
-        warnings: What cannot be ruled out about its training patients.
+        warnings: Doubts whether the model was trained on these patients.
     """
 
     summaries: dict[str, dict[str, pd.DataFrame]]
@@ -57,7 +58,7 @@ def read_model(
         progress: Whether to show progress bars.
 
     Raises:
-        ValueError: If test patients were trained on, or validation patients of another training.
+        ValueError: If the model was trained on test patients, or on validation patients.
     """
     directory = Path(model)
     warnings = check_unseen(directory, data_hash, rows["test"], "test")
@@ -86,9 +87,9 @@ def read_model(
 def encode_summaries(
     model: TgmmModel, dataset: Dataset, collator: Any, title: str, progress: bool = True
 ) -> dict[str, pd.DataFrame]:
-    """Compute the encoder's summary of each admission and modality. For an echo it is the mean over the views.
+    """Compute the encoder's summary vector of each admission and modality, with `TgmmModel.get_labs_features` etc.
 
-    The model's attention pooling starts from the same layers (`TgmmModel.get_labs_features` etc.).
+    For an echo it is the mean over the views.
 
     Args:
         model: A loaded model.
@@ -98,7 +99,7 @@ def encode_summaries(
         progress: Whether to show a progress bar.
 
     Returns:
-        Modality -> summaries (n, D), NaN where the modality is absent.
+        Modality -> table of summaries (n, D), NaN where the modality is absent.
 
     Raises:
         ValueError: If a summary is not finite.
@@ -112,7 +113,11 @@ def encode_summaries(
 
 
 def _summaries(model: TgmmModel, batch: Mapping[str, Any]) -> dict[str, NDArray]:
-    """Compute the summaries of one batch, (B, D) for each modality."""
+    """Compute the summaries of one batch: modality -> (B, D) float32, NaN where the modality is absent.
+
+    Raises:
+        ValueError: If a summary is not finite.
+    """
     encoders = {
         "labs": (model.get_labs_features, "input_ids", "attention_mask"),
         "ecg": (model.get_ecg_features, "ecg_values", "ecg_mask"),
