@@ -25,9 +25,9 @@ WORD_SHARE = 0.02
 def read_features(rows: Mapping[str, Dataset]) -> dict[str, dict[str, pd.DataFrame]]:
     """Read three sets of features of every prepared split.
 
-    "labs": numbers in canonical units, `female` (0 or 1), and a column of 0 or 1 for each common word of the text cells of
-    the training rows. The words of an admission without labs are NaN. "natriuretic": NT-proBNP. "presence": 0 or 1 for
-    each number and for labs, number of leads, number of views.
+    "labs": numbers in canonical units, `female` (0 or 1), and a column of 0 or 1 for each common word of the text cells
+    of the training rows. The words of an admission without labs are NaN. "natriuretic": NT-proBNP. "presence": 0 or 1
+    for each number and for labs, number of leads, number of views.
 
     Args:
         rows: Split -> prepared rows. The split "train" must be there.

@@ -1,6 +1,6 @@
 """Figures by subgroup: by sex, age, ethnicity, and by which inputs are missing.
 
-Every admission is scored once, under the subset of all modalities that it has, because a user gets this answer.
+Every admission is scored once, on all modalities that it has, because this is the answer that a user gets.
 """
 
 import json
@@ -47,15 +47,13 @@ TITLES = {
 
 
 def describe_rows(dataset: Dataset) -> pd.DataFrame:
-    """Find the group of each prepared admission in every grouping of `TITLES`.
-
-    It reads the laboratory cells and the masks, but no signals and no clips.
+    """Find the group of each prepared admission in every grouping of `TITLES`. ECG signals and clips are not read.
 
     Args:
         dataset: Prepared rows.
 
     Returns:
-        One row per admission, in order, and one column per grouping.
+        One row per admission, in order, and one column per grouping with the name of the group, such as "65 to 79".
     """
     columns = dataset.select_columns(["labs", "ecg_mask", "clip_views"]).with_format(None)
     cells = [json.loads(labs) if labs else {} for labs in columns["labs"]]
@@ -95,7 +93,10 @@ def _age_band(row: dict[str, Any]) -> str:
 
 
 def _ethnicity(row: dict[str, Any]) -> str:
-    """Return the first part of an ethnicity such as "WHITE - RUSSIAN", because the second part is too small a group."""
+    """Return the first part of a row's ethnicity, "white" for "WHITE - RUSSIAN", because smaller parts are too rare.
+
+    Return `NOT_STATED` if there is none.
+    """
     text = _text(row, "ethnicity").casefold().strip()
     return NOT_STATED if text in NO_ETHNICITY else re.split(r"\s+-\s+|/|\s+or\s+", text)[0]
 
@@ -115,7 +116,7 @@ def subgroup_table(
     """Compute the figures of one task, first for all admissions, then for each group.
 
     Args:
-        table: Rows of one task with a known outcome, under every subset (`Predictions.table`).
+        table: Rows of `Predictions.table` of one task with a known outcome, under every subset.
         kind: "diagnosis" or "prognosis".
         groups: The table of `describe_rows`. `table["row"]` is a position in it.
         points: Subset -> temperature and threshold. Empty for a prognosis.
@@ -123,8 +124,9 @@ def subgroup_table(
         replicates: Number of resamples.
 
     Returns:
-        For every grouping with at least two groups, one entry per group with `grouping`, `group`, `n`, `patients`,
-        `positives` or `events`, and the figures. The figure of a group that is too small is None with a reason.
+        The first entry has the grouping "all". Then follows one entry for each group of each grouping with at least two
+        groups. An entry has "grouping", "group", "n", "patients", "positives" or "events", and the figures with their
+        intervals. The figure of a group that is too small is None, with a reason (suffix _missing).
     """
     subset_of_row = groups["modalities"].to_numpy()[table["row"].to_numpy(dtype=int)]
     rows = table[table["subset"].to_numpy() == subset_of_row].reset_index(drop=True)
@@ -142,7 +144,7 @@ def shown_counts(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         entries: The entries of one task, from `subgroup_table`.
 
     Returns:
-        For each entry n and cases, as text.
+        For each entry (n, number of cases), as texts. The number of cases of a small or hidden group is "-".
     """
     hidden = hidden_groups(entries, SMALLEST_SHOWN)
     counts = []
@@ -158,17 +160,17 @@ def shown_counts(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def hidden_groups(entries: Sequence[Mapping[str, Any]], smallest: int) -> dict[str, list[str]]:
-    """Find groups that must be hidden together with a small group.
+    """Find groups that must be hidden because another group of the grouping is too small to be shown.
 
-    If exactly one group of a grouping is too small to be shown, a reader could compute it: all admissions minus the
-    other groups. Therefore the next larger group is hidden too.
+    If exactly one group is too small, a reader could compute its size: all admissions minus the other groups.
+    Therefore the next larger group is hidden too.
 
     Args:
         entries: The entries of one task, from `subgroup_table`.
         smallest: Number of admissions from which a group is shown.
 
     Returns:
-        Grouping -> names of the groups to hide.
+        Grouping -> names of the next larger groups to hide. The small groups themselves are not listed.
     """
     hidden = {}
     for grouping in dict.fromkeys(entry["grouping"] for entry in entries):
@@ -179,7 +181,10 @@ def hidden_groups(entries: Sequence[Mapping[str, Any]], smallest: int) -> dict[s
 
 
 def _members(described: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield grouping, group and its members (bool), first all rows, then each group of a grouping with two or more."""
+    """Yield (grouping, group, bool (n,) of its members): first all rows, then the groups of each grouping.
+
+    A grouping with one group is not yielded. `described` is a table of `describe_rows`.
+    """
     yield "all", "all", np.ones(len(described), dtype=bool)
     bands = {"age": AGE_BANDS, "views": VIEW_BANDS, "cells": CELL_BANDS}
     for grouping in TITLES:

@@ -12,17 +12,18 @@ from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 
 
 def compare_subsets(table: pd.DataFrame, kind: str, whole: str, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compare the largest subset with every smaller one, on the admissions that have all modalities of the largest.
+    """Compare the largest subset with every smaller subset, on the admissions that have all its modalities.
 
     Args:
         table: Predictions of one task with a known outcome, under every subset.
         kind: "diagnosis" or "prognosis".
-        whole: The largest subset that any patient was scored under.
+        whole: Name of the largest subset that any patient was scored under.
         bootstrap: Seed and number of resamples.
 
     Returns:
-        "<whole> - <subset>" -> difference and tests; `best_single` and `best_pair` -> the subset of one or two
-        modalities with the best headline figure, None if a difference is undefined.
+        "<whole> - <subset>" -> the difference of the headline figures (whole minus subset) with its interval, and for a
+        diagnosis the tests. "best_single" and "best_pair" -> name of the subset of one or two modalities with the best
+        headline figure, None if a difference is undefined.
     """
     headline, column = HEADLINE[kind], SCORE[kind]
     full = table[table["subset"] == whole].sort_values("row")
@@ -49,7 +50,17 @@ def compare_subsets(table: pd.DataFrame, kind: str, whole: str, bootstrap: Boots
 
 
 def _tests(paired: pd.DataFrame) -> dict[str, Any]:
-    """Test the AUCs by DeLong and the accuracies by McNemar. The p-value is None if a test cannot be made."""
+    """Test the difference of two AUCs by DeLong, and of two accuracies by McNemar.
+
+    Args:
+        paired: One row per admission, with probability and predicted of the largest subset, smaller and
+            smaller_predicted of the other, label, positive and patient_id.
+
+    Returns:
+        "delong_z", "delong_p", "mcnemar_n" (number of patients), "mcnemar_gained" and "mcnemar_lost" (patients on whom
+        only the largest or only the smaller subset is right), "mcnemar_p". If a test cannot be made, its p is None with
+        a reason (suffix _missing).
+    """
     entry: dict[str, Any] = {"delong_z": None, "delong_p": None}
     first, second, positive = (paired[name].to_numpy(np.float64) for name in ("probability", "smaller", "positive"))
     try:

@@ -36,11 +36,11 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
 
     Args:
         predictions: Predictions from `collect_predictions`.
-        tasks: `config.tasks`. `kind` is needed, `report_days` and the baseline hazards are used.
+        tasks: `TgmmConfig.tasks`. `kind`, `report_days` and `baseline_hazards` of the tasks are used.
         validation: Predictions of patients that the model was not trained on and that are not scored. Thresholds,
             temperatures and the cut between risk groups are chosen on them. Without them the threshold is 0.5, there is
             no temperature, and the cut comes from the baseline hazards.
-        groups: Groups of the admissions from `describe_rows`. None leaves the subgroups out.
+        groups: Groups of the admissions from `describe_rows`. None computes no subgroups.
         truth: Ideal scores of synthetic patients. Columns: id, `posterior.<subset>` (probability of the last candidate
             given the inputs of that subset) and `risk.<subset>`.
         reference: Content of `bayes.json`.
@@ -48,6 +48,10 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
         temperature: Whether to scale the probabilities.
         seed: Seed of the bootstrap.
         replicates: Number of resamples.
+
+    Returns:
+        Task -> subset (or direction of a retrieval) -> figures; and "comparisons", "subgroups", "warnings", "notes",
+        "validation", "seed", "bootstrap" and "level".
     """
     bootstrap = Bootstrap(seed, replicates)
     metrics: dict[str, Any] = {"seed": seed, "bootstrap": replicates, "level": 0.95}
@@ -88,14 +92,17 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
 
 
 def _rows_of(predictions: Predictions, task: str, kind: str) -> pd.DataFrame:
-    """Return the predictions of a task for admissions with a known outcome."""
+    """Return the predictions of a task, under all subsets, for the admissions with a known outcome."""
     return with_outcome(predictions.table[predictions.table["task"] == task], kind)
 
 
 def _operating_points(
     validation: pd.DataFrame | None, sensitivity: float | None, temperature: bool
 ) -> dict[str, OperatingPoint]:
-    """Choose a threshold and a temperature for every subset."""
+    """Choose a threshold and, if `temperature` is True, a temperature for every subset.
+
+    `validation` holds the predictions of one task for validation patients. If it is None, the threshold is 0.5.
+    """
     if validation is None:
         return dict.fromkeys(SUBSET_NAMES, OperatingPoint(chosen_on="nobody: there is no validation split"))
     rows = {subset: validation[validation["subset"] == subset] for subset in SUBSET_NAMES}
@@ -127,6 +134,9 @@ def _subset_figures(
         point: Threshold and temperature of a diagnosis. None for a prognosis.
         hazards: Baseline hazards of a prognosis under the subset. None if the model stores none.
         bootstrap: Seed and number of resamples.
+
+    Returns:
+        "n", "patients" and the figures of `diagnosis_figures` or `prognosis_figures`, and the optimum if it is known.
     """
     kind = settings["kind"]
     draws = bootstrap_draws(rows["patient_id"], rows[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
@@ -140,7 +150,7 @@ def _subset_figures(
 
 
 def _retrieval(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compute the figures of all six directions, on the admissions that have both modalities."""
+    """Compute the retrieval figures: direction ("labs->ecg") -> figures on the admissions with both modalities."""
     result = {}
     for query, target in DIRECTIONS:
         has_both = predictions.embeds_mask[query] & predictions.embeds_mask[target]

@@ -27,7 +27,7 @@ def aalen_johansen(time: NDArray, event: NDArray, counts: NDArray | None = None)
         counts: Resamples for an interval, shape (R, n). None for the rows themselves.
 
     Returns:
-        The distinct times (T,), and the incidence at and after each time (R, T). R is 1 without counts.
+        The distinct times in days (T,), and the incidence from each time on (R, T). R is 1 without counts.
     """
     counts = np.ones((1, len(time))) if counts is None else counts
     order = np.argsort(time, kind="stable")

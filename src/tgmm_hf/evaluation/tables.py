@@ -14,7 +14,7 @@ Entries = Mapping[str, Mapping[str, Any]]
 
 
 class Table(NamedTuple):
-    """A table of text. The first cell of a row names the row."""
+    """A table of texts: title, column names, and rows of cells. The first cell of a row names the row."""
 
     title: str
     header: list[str]
@@ -41,7 +41,7 @@ def task_kind(entries: Any) -> str | None:
 
 
 def tasks_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Entries]]:
-    """Yield name, kind and entries of every task in metrics.json."""
+    """Yield (name, kind, entries) of every task. `metrics` is the content of metrics.json."""
     for name, entries in metrics.items():
         kind = task_kind(entries)
         if kind is not None:
@@ -49,7 +49,7 @@ def tasks_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Entries]]:
 
 
 def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
-    """Write the one figure of a task that a reader looks for, and its details.
+    """Write the most important figure of a task, and its details.
 
     Args:
         task: Name of the task.
@@ -98,7 +98,7 @@ def _retrieval_headline(task: str, entries: Entries) -> tuple[str, str]:
 
 
 def diagnosis_table(task: str, entries: Entries) -> Table:
-    """List AUC, accuracy and optimum of every subset."""
+    """Make the table of AUC, accuracy and optimum by subset. `entries` is the value of `task` in metrics.json."""
     header = ["modalities", "AUC", "95 % CI", "accuracy", "95 % CI", "optimum", "AUC - optimum", "95 % CI", "n"]
     rows = [
         [subset, text_number(e["auc"]), text_range(e["auc_ci"]), text_number(e["accuracy"]),
@@ -109,7 +109,10 @@ def diagnosis_table(task: str, entries: Entries) -> Table:
 
 
 def decision_table(task: str, entries: Entries) -> Table:
-    """List sensitivity, specificity and predictive values at the threshold of every subset."""
+    """Make the table of sensitivity, specificity and predictive values at the threshold, by subset.
+
+    `entries` is the value of `task`, a diagnosis, in metrics.json.
+    """
     header = ["modalities", "threshold", "of the unscaled probability", "sensitivity", "specificity", "PPV", "NPV"]
     figures = ("sensitivity", "specificity", "ppv", "npv")
     rows = []
@@ -124,7 +127,10 @@ def decision_table(task: str, entries: Entries) -> Table:
 
 
 def calibration_table(task: str, entries: Entries) -> Table:
-    """List precision, Brier score, calibration and temperature of every subset."""
+    """Make the table of AUPRC, Brier score, calibration and temperature by subset.
+
+    `entries` is the value of `task`, a diagnosis, in metrics.json.
+    """
     header = ["modalities", "AUPRC", "Brier score", "of prevalence", "slope", "intercept", "temperature"]
     rows = [
         [subset, text_estimate(e, "auprc"), text_estimate(e, "brier"),
@@ -136,7 +142,7 @@ def calibration_table(task: str, entries: Entries) -> Table:
 
 
 def prognosis_table(task: str, entries: Entries) -> Table:
-    """List C-index and optimum of every subset."""
+    """Make the table of C-index and optimum by subset. `entries` is the value of `task` in metrics.json."""
     header = ["modalities", "C-index", "95 % CI", "optimum", "C - optimum", "95 % CI", "n", "events", "deaths"]
     rows = [
         [subset, text_number(e["c_index"]), text_range(e["c_index_ci"]), *_optimum_cells(e, "c_index"),
@@ -149,7 +155,8 @@ def prognosis_table(task: str, entries: Entries) -> Table:
 def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
     """Yield a table of Uno's C and the integrated Brier score, and a table of the figures by day.
 
-    Figures that could not be estimated are left out. If there is no figure at all, the only table says why.
+    A figure that could not be estimated has no row. If there is no figure at all, one table is yielded, with the
+    reason.
 
     Args:
         task: Name of the task.
@@ -181,7 +188,10 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
 
 
 def risk_group_table(task: str, entries: Entries) -> Table:
-    """List the numbers of the risk groups and the log-rank test of every subset."""
+    """Make the table of patients, events and deaths in both risk groups, and of the log-rank test, by subset.
+
+    `entries` is the value of `task`, a prognosis, in metrics.json.
+    """
     header = ["modalities", "higher: n", "events", "deaths", "lower: n", "events", "deaths", "log-rank p"]
     rows = []
     for subset, entry in _by_subset(entries):
@@ -193,7 +203,13 @@ def risk_group_table(task: str, entries: Entries) -> Table:
 
 
 def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Table:
-    """List the differences between all modalities together and every smaller subset."""
+    """Make the table of differences between all modalities together and every smaller subset.
+
+    Args:
+        task: Name of the task.
+        comparisons: The result of `compare_subsets`.
+        kind: "diagnosis" or "prognosis".
+    """
     key = f"{HEADLINE[kind]}_difference"
     best = {comparisons["best_single"]: " (best single)", comparisons["best_pair"]: " (best pair)"}
     header = ["difference", HEADLINE_TITLES[HEADLINE[kind]], "95 % CI", "DeLong p", "McNemar p", "n"]
@@ -207,13 +223,14 @@ def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Ta
 
 
 def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
-    """List the figures of every subgroup.
+    """Make the table of the figures of every subgroup.
 
-    A group that is too small to be scored has a reason in place of the figure. An even smaller group has no numbers.
+    A group that is too small to be scored has a reason in place of its figure. The size of a group with fewer than
+    `SMALLEST_SHOWN` admissions is not shown.
 
     Args:
         task: Name of the task.
-        entries: Entries of `subgroup_table`.
+        entries: The result of `subgroup_table`.
     """
     is_diagnosis = "auc" in entries[0]
     key = "auc" if is_diagnosis else "c_index"
@@ -228,7 +245,7 @@ def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def retrieval_table(task: str, entries: Entries) -> Table:
-    """List the retrieval figures of every direction."""
+    """Make the table of retrieval figures by direction. `entries` is the value of `task` in metrics.json."""
     header = ["direction", "LRAP of 3", "95 % CI", "chance, 95 %", "optimum", "R@1", "R@2"]
     header += ["LRAP of 4", "R@1", "R@2", "LRAP of all", "chance", "n"]
     figures = ("recall_1_3", "recall_2_3", "lrap_4", "recall_1_4", "recall_2_4", "lrap_full")
@@ -243,7 +260,10 @@ def retrieval_table(task: str, entries: Entries) -> Table:
 
 
 def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    """List the headline figure at every level of every perturbation."""
+    """Make the table of the headline figure at every level of every perturbation.
+
+    `entries` is the value of `task` in the result of `robustness`: perturbation -> points.
+    """
     rows = []
     for name, points in entries.items():
         for point in points:
@@ -254,7 +274,7 @@ def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a header and rows as CSV text."""
+    """Return a header and rows of cells as the text of a CSV file."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     return buffer.getvalue()
@@ -318,6 +338,6 @@ def _optimum_cells(entry: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _without_empty_columns(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    """Drop columns that are empty in all rows, such as the optimum if the data are real."""
+    """Make a table without the columns whose cell is "-" in all rows, such as the optimum of real data."""
     kept = [column for column in range(len(header)) if any(row[column] != "-" for row in rows)]
     return Table(title, [header[column] for column in kept], [[row[column] for column in kept] for row in rows])

@@ -1,6 +1,7 @@
-"""Check that the patients to be scored were not trained on, because a figure on seen patients is worth nothing.
+"""Check that a model was not trained on the patients that are to be scored.
 
-Also here: the hash of prepared data and the digest of weights.
+The reason is that a figure on patients of the training is worth nothing. Also here: the hash of prepared data and the
+digest of weights.
 """
 
 import hashlib
@@ -22,12 +23,12 @@ UNKNOWN = "Whether the model has seen any of these patients in training could no
 
 
 def prepared_data_hash(directory: str | Path) -> str:
-    """Read the hash of the rows of a directory that `tgmm prepare` wrote."""
+    """Read "data_hash", the digest of all prepared rows, from a directory that `tgmm prepare` wrote."""
     return str(read_json(Path(directory) / "prepare.json")["data_hash"])
 
 
 def weights_digest(model: Path) -> str:
-    """Compute the sha256 over the weight files of a saved model: it says which weights a figure belongs to."""
+    """Compute a digest ("sha256:...") of the *.safetensors files in `model`, the directory of a saved model."""
     digest = hashlib.sha256()
     for file in sorted(model.glob("*.safetensors")):
         digest.update(bytes.fromhex(file_digest(file)))
@@ -35,7 +36,7 @@ def weights_digest(model: Path) -> str:
 
 
 def training_directory(model: str | Path) -> Path:
-    """Name the directory of a training's checkpoints and private files. It lies beside the saved model."""
+    """Return the directory of a training's checkpoints and private files: `<model>-training`, beside the model."""
     return Path(f"{str(model).rstrip('/')}-training")
 
 
@@ -45,11 +46,12 @@ def seen_patients(data_hash: str, splits: Mapping[str, Dataset], sources: Iterab
     Args:
         data_hash: Hash of the prepared data.
         splits: The prepared splits, with `train`.
-        sources: Directories of the checkpoint or the encoders that the training starts from.
+        sources: Directories or Hub repositories of the checkpoint or the encoders that the training starts from.
 
     Returns:
-        `patients`: patients of all splits and sources. `trained`: patients that gradients came from. `complete`: False
-        if the patients of a source are unknown.
+        "data_hash". "patients": ids of the patients of all splits, and of all that the sources have seen. "trained":
+        ids of the patients in train splits, whose data changed the weights. "complete": False if the patients of a
+        source are unknown.
     """
     patients = {patient for rows in splits.values() for patient in patients_of(rows)}
     trained, complete = set(patients_of(splits["train"])), True
@@ -67,17 +69,21 @@ def seen_patients(data_hash: str, splits: Mapping[str, Dataset], sources: Iterab
 
 
 def _seen_by_weights(source: Path, seen: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return `seen`, or None if another training has begun in the same directory since the weights were saved."""
+    """Return `seen`, or None if it does not belong to the weights in `source`.
+
+    It does not if another training has begun in the same directory since the weights were saved. `seen` is the content
+    of `SEEN` beside the weights, or None.
+    """
     run, pretraining = read_if_present(source / "run.json"), read_if_present(source / "pretrain.json")
     data_hash = run["data_hash"] if run else pretraining["told"]["data_hash"] if pretraining else None
     return None if seen is None or (data_hash is not None and seen["data_hash"] != data_hash) else seen
 
 
 def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
-    """Refuse patients that were trained on, and warn about everything that cannot be ruled out.
+    """Refuse patients that the model was trained on, and list the doubts that cannot be ruled out.
 
     Args:
-        model: Directory of the saved model. None, or a Hub id, if there is no directory.
+        model: Directory of the saved model; or a Hub id or None, for which nothing can be checked.
         data_hash: Hash of the prepared data to be scored.
         rows: The patients to be scored.
         split: Name of their split.
@@ -110,7 +116,20 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
 def _check_split_of_training(
     run: Mapping[str, Any], seen: Mapping[str, Any] | None, rows: Dataset, split: str
 ) -> list[str]:
-    """Check the train or validation split of the very data that the model was trained with."""
+    """Check patients of the train or validation split of the same data that the model was trained with.
+
+    Args:
+        run: Content of the model's run.json.
+        seen: Content of `SEEN`, None if unknown.
+        rows: The patients to be scored.
+        split: "train" or "validation".
+
+    Returns:
+        Warnings.
+
+    Raises:
+        ValueError: If the weights were changed by the data of these patients.
+    """
     trained_on = set() if seen is None else set(seen.get("trained", ())) & set(patients_of(rows))
     if trained_on and split == "train":
         raise ValueError(

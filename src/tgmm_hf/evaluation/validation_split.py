@@ -1,4 +1,4 @@
-"""Choose the validation patients that thresholds, temperatures and risk groups are chosen on."""
+"""Find the validation patients. Thresholds, temperatures and risk groups are chosen on them."""
 
 from pathlib import Path
 
@@ -11,17 +11,18 @@ from tgmm_hf.evaluation.unseen import check_unseen, patients_of, prepared_data_h
 def validation_rows(
     model: Path | None, data_dir: str | Path, prepared: DatasetDict, split: str, validation: str | Path | None
 ) -> tuple[Dataset | None, list[str]]:
-    """Find patients to choose thresholds on: not those that are scored, and not those that were trained on.
+    """Find patients to choose thresholds on. They must be neither scored nor trained on.
 
     Args:
         model: Directory of the saved model. None if there is no directory.
         data_dir: Directory of the prepared data to be scored.
-        prepared: Its splits.
+        prepared: The splits of `data_dir`.
         split: Name of the split to be scored.
         validation: Prepared data whose validation split is used. None for `data_dir`.
 
     Returns:
-        The validation patients, None if there are none; and warnings about what cannot be ruled out.
+        The prepared rows of the validation patients, None if there are none; and warnings if it cannot be ruled out
+        that the model was trained on them.
 
     Raises:
         ValueError: If `validation` has no validation split, or if its patients are scored or were trained on.
