@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): trained instead of the encoders' layers, then merged into their weights."""
+"""Low-rank adapters (LoRA): small weights, trained instead of the encoders' layers and merged after the training."""
 
 import torch
 
@@ -49,7 +49,10 @@ def add_adapters(model: TgmmModel, settings: LoraArguments) -> None:
 
 
 def merge_adapters(model: torch.nn.Module) -> None:
-    """Add the adapters to the weights that they belong to, and remove them from the model."""
+    """Add the adapters of `model` to the weights that they belong to, and remove the adapters, in place.
+
+    A model without adapters does not change.
+    """
     for name, module in list(model.named_modules()):
         if hasattr(module, "lora_A") and hasattr(module, "merge"):
             module.merge()

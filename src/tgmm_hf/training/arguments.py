@@ -133,7 +133,7 @@ class OptimisationArguments:
         selection: validation metric that picks the best epoch, stops early and drives the plateau schedule: "score" or
             "loss", see [`~tgmm_hf.training.validation.validation_metrics`].
         keep: which weights are saved: "best" saves the best epoch by `selection`, "last" the last epoch. "last" is
-            made for the cosine schedule, which ends there. It excludes early stopping.
+            meant for the cosine schedule, which is complete after the last epoch. It excludes early stopping.
         early_stopping_patience: epochs without improvement before training stops. Null never stops early.
         logging_steps: optimizer steps between two logged lines.
         logging: also log to "tensorboard" (beside the checkpoints, extra `logging`) or to "trackio" (install it
@@ -161,7 +161,7 @@ class OptimisationArguments:
     logging: Literal["none", "tensorboard", "trackio"] = "none"
 
     def check(self) -> None:
-        """Refuse numbers that are not positive, and settings that contradict each other."""
+        """Raise a ValueError if a number is not positive, or if settings contradict each other."""
         for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
@@ -184,8 +184,8 @@ class RunArguments:
     Attributes:
         output: directory of the saved model. Checkpoints are written beside it, to `<output>-training`.
         data: see [`DataArguments`].
-        tasks: names of the tasks to train. Each may have settings that replace those of the task (weight, horizon_days,
-            question, ...), or define a new task.
+        tasks: name of a task to train -> settings that replace the settings of the task (weight, horizon_days,
+            question, ...), or define a new task. Null changes nothing.
         model: see [`ModelArguments`].
         optimisation: see [`OptimisationArguments`].
         seed: seed of the initial weights, the order of patients, the ECG windows and dropout.
@@ -216,7 +216,7 @@ class RunArguments:
         self._check_cache()
 
     def _check_cache(self) -> None:
-        """Refuse a cache that does not go with the other settings."""
+        """Raise a ValueError if the settings of the cache contradict other settings."""
         if self.data.cache is None:
             return
         if self.model.trainable_layers is None:
@@ -234,7 +234,7 @@ class RunArguments:
 
     @property
     def training_directory(self) -> Path:
-        """Directory of the checkpoints and of the state of a running or stopped training."""
+        """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
         return training_directory(self.output)
 
     def to_dict(self) -> dict[str, Any]:

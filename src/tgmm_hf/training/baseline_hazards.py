@@ -24,6 +24,15 @@ def risk_scores(
 ) -> dict[str, np.ndarray]:
     """Compute the risk scores of all labelled patients under each subset of modalities.
 
+    Sets the model to evaluation mode.
+
+    Args:
+        model: The trained model.
+        dataset: Prepared rows.
+        collator: Collator with `training=False`.
+        task: Name of a prognosis task.
+        batch_size: Patients per batch.
+
     Returns:
         Subset -> array (n, 3) of risk, time in days and event, of the n patients that have all modalities of the
         subset.
@@ -51,8 +60,9 @@ def store_baseline_hazards(
 
     Each subset of modalities has its own hazards, because the risk scores of different subsets are not on one scale.
     The hazards are fitted on the validation patients. If these have fewer than `FEWEST_EVENTS` events, the training
-    patients are added, although their risk scores are spread too far. The hazards of a prognosis task that was not
-    trained are removed, because its risk scores have changed with the encoders and the fusion.
+    patients are added, although a model gives its training patients too extreme scores. A subset without any event gets
+    no hazards. The hazards of a prognosis task that was not trained are removed, because its risk scores have changed
+    with the encoders and the fusion.
 
     Args:
         model: The trained model, changed in place.

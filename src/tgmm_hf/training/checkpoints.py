@@ -16,7 +16,7 @@ from tgmm_hf.utils.files import read_json
 logger = logging.getLogger(__name__)
 
 STATE = "trainer_state.json"
-"""File that is written last. If it is missing or cut short, the checkpoint was not finished."""
+"""File of a checkpoint that is written last. If it is missing or cut short, the checkpoint was not finished."""
 WEIGHTS = ("*.safetensors", "pytorch_model_fsdp*", "global_step*")
 """File name patterns of a checkpoint's weights: one process, FSDP, DeepSpeed."""
 STATES = {
@@ -38,7 +38,7 @@ FULL_BELOW = 16 * 2**20
 
 
 def last_checkpoint(directory: Path) -> str | None:
-    """Find the newest checkpoint that a stopped run can continue from.
+    """Find the newest checkpoint in a training directory from which a stopped run can continue.
 
     Checkpoints that were not finished are skipped. Damaged checkpoints are skipped with a warning.
 
@@ -62,7 +62,10 @@ def last_checkpoint(directory: Path) -> str | None:
 
 
 def agree_on_checkpoint(directory: Path, is_first_process: bool) -> str | None:
-    """Let the first process choose the checkpoint for all, because the others may see other files on a shared disk."""
+    """Return the checkpoint that the first process finds with `last_checkpoint`, in every process.
+
+    Every process has to call this. The reason is that processes may see different files on a shared disk.
+    """
     checkpoint: list[str | None] = [None]
     with fail_together():
         if is_first_process:
@@ -72,7 +75,10 @@ def agree_on_checkpoint(directory: Path, is_first_process: bool) -> str | None:
 
 
 def discard(directory: Path) -> None:
-    """Remove a directory. It is renamed first, so that no half-removed directory keeps its name after a kill."""
+    """Remove a directory with everything in it.
+
+    The directory is renamed first. If the process is killed, no half-removed directory has the old name.
+    """
     doomed = directory.with_name(f".{directory.name}-discarded")
     shutil.rmtree(doomed, ignore_errors=True)
     directory.rename(doomed)
@@ -87,7 +93,7 @@ def is_disk_full(error: Exception, directory: Path) -> bool:
 
 
 def holds(checkpoint: Path, names: Iterable[str]) -> bool:
-    """Tell whether a checkpoint has a file or a directory that matches one of the patterns `names`."""
+    """Tell whether a checkpoint has a file or a directory that matches one of the patterns `names`, such as "*.pt"."""
     return any(any(checkpoint.glob(name)) for name in names)
 
 
@@ -116,7 +122,11 @@ def _problem(checkpoint: Path) -> str | None:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Open a file of weights or states. PyTorch's files are zip archives, which have checksums."""
+    """Tell whether a file of weights or states is damaged. Other files are not checked.
+
+    A .safetensors file is opened, which raises an error if it is damaged. A .pt or .pth file is a zip archive, whose
+    checksums are compared.
+    """
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt"):
             return False

@@ -38,10 +38,10 @@ FEATURE_SUFFIX = "_frozen"
 
 @dataclass(frozen=True)
 class FrozenFeaturesCache:
-    """The cached frozen features of one prepared data set.
+    """The cached frozen features of one prepared data set. Make it with `open`.
 
     Attributes:
-        directory: The directory of all patients under one key.
+        directory: The directory with the files of all patients, `<directory of the cache>/<key>`.
         data_hash: The hash of the prepared data set.
         dtype: The number format of the stored features.
         variants: The number of versions that are stored of each training patient, see `CacheArguments`.
@@ -58,7 +58,16 @@ class FrozenFeaturesCache:
     def open(
         cls, run: RunArguments, model: TgmmModel, processor: TgmmProcessor, data_hash: str
     ) -> "FrozenFeaturesCache":
-        """Open the cache that belongs to the frozen weights of a model and to a processor. It may be empty."""
+        """Open the cache that belongs to the frozen weights of a model and to a processor.
+
+        Makes the directory of the key and writes `key.json` into it. The cache may be empty: call `fill` before `load`.
+
+        Args:
+            run: Settings of the run. `run.data.cache` must not be None.
+            model: The model, with frozen layers.
+            processor: The processor of the model.
+            data_hash: Digest of the prepared data.
+        """
         settings = run.data.cache
         key = cache_key(run, model, processor)
         directory = Path(settings.directory) / json_digest(key)[:16]
@@ -66,7 +75,7 @@ class FrozenFeaturesCache:
         return cls(directory, data_hash, getattr(torch, settings.dtype), settings.variants, run.data.cell_dropout)
 
     def path(self, row_id: str) -> Path:
-        """Return the file of a patient. The id cannot be read from its name."""
+        """Return the file of a prepared row. Its name is a digest, so that nobody can read the id from the name."""
         name = bytes_digest(self.data_hash.encode(), row_id.encode())[:32]
         return self.directory / name[:2] / f"{name}.safetensors"
 
@@ -79,7 +88,10 @@ class FrozenFeaturesCache:
         workers: int = 0,
         training: bool = True,
     ) -> None:
-        """Compute the features that are missing for some prepared rows. Every process takes its share of the rows.
+        """Compute and write the features of the prepared rows that have no complete file yet.
+
+        Every process has to call this, and computes its share of the rows. The model is in evaluation mode during the
+        call.
 
         Args:
             rows: The prepared rows.
@@ -118,9 +130,10 @@ class FrozenFeaturesCache:
 
         Args:
             row_id: The id of the prepared row.
-            clips: Positions of the wanted clips, in the order of their views. None reads all clips.
-            window: Which ECG window.
-            text: Which lab text.
+            clips: Positions of the wanted clips among the patient's clips, in the order of their views. None reads all
+                clips.
+            window: Number of the variant of the ECG window, 0 for the centre window.
+            text: Number of the variant of the lab text, 0 for the whole text.
 
         Returns:
             Modality -> features, for the modalities that the patient has: labs (tokens, width), ecg (tokens, width),
@@ -148,13 +161,13 @@ class FrozenFeaturesCache:
     def store(
         self, row_id: str, features: dict[str, torch.Tensor], attention_mask: torch.Tensor | None, variants: int = 1
     ) -> None:
-        """Write the features of one patient.
+        """Write the file of one patient, whole or not at all.
 
         Args:
             row_id: The id of the prepared row.
             features: The output of `TgmmModel.frozen_features` for this patient alone.
             attention_mask: The mask (texts, tokens) of the lab texts; None without lab texts.
-            variants: How many variants the features have.
+            variants: Number of variants of the patient in `features`.
 
         Raises:
             ValueError: If a feature is not finite in the dtype of the cache.
@@ -178,7 +191,7 @@ class FrozenFeaturesCache:
 
 
 class _VariantReader:
-    """Turn one prepared row into model inputs with all its variants.
+    """Turn one prepared row into model inputs with all its variants, one variant per row of a tensor.
 
     The first variant has the centre ECG window and the whole lab text. Each of the rest has a random window, and a lab
     text without the cells that `cell_dropout` hides.
@@ -191,7 +204,7 @@ class _VariantReader:
         self.pad_token_id = processor.tokenizer.pad_token_id
 
     def __call__(self, row: Row) -> dict[str, torch.Tensor]:
-        """Read one row. Clips have no variants."""
+        """Return the model's inputs for one prepared row: name -> tensor with a row per variant. Clips have one row."""
         inputs = {name: value for name, value in self.unvaried([row]).items() if isinstance(value, torch.Tensor)}
         if self.variants == 1:
             return inputs
@@ -206,7 +219,10 @@ class _VariantReader:
         return inputs
 
     def _texts(self, whole: dict[str, torch.Tensor], varied: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        """Put the tokens of the whole text and of the varied texts into one batch, (variants, tokens) each."""
+        """Join the whole text and the varied texts to one batch: input_ids and attention_mask, (variants, tokens).
+
+        `whole` holds the tokens of the whole text, `varied` those of the other variants, {} if no cell was left.
+        """
         ids, mask = (whole[name].expand(self.variants, -1).clone() for name in ("input_ids", "attention_mask"))
         if not varied:  # in no text was a cell left that can be used
             return {"input_ids": ids, "attention_mask": mask}
@@ -222,19 +238,19 @@ class _VariantReader:
 class _PatientSeededCollator(TgmmCollator):
     """A collator whose random numbers depend on the patient alone.
 
-    Then it does not matter which process computes a patient, in which order and with which seed of the run.
+    So the result does not depend on the process that computes a patient, on the order, or on the seed of the run.
     """
 
     def start(self, row_id: str) -> None:
-        """Seed the random numbers for a patient."""
+        """Seed the random numbers from the id of a prepared row. Call this before the arrays of the row are made."""
         self.generator = np.random.default_rng(int(bytes_digest(row_id.encode())[:16], 16))
 
     def ecg_arrays(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        """Cut and filter one random ECG window of each row."""
+        """Cut and filter one random ECG window of each row: ecg_values and ecg_mask, as in a batch."""
         return self._ecg(rows)
 
     def labs_arrays(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        """Hide cells of each row and tokenize the lab texts."""
+        """Hide cells of each row and tokenize the lab texts: input_ids and attention_mask; {} if all are empty."""
         return self._labs(rows)
 
     def _random(self) -> np.random.Generator:
@@ -242,12 +258,12 @@ class _PatientSeededCollator(TgmmCollator):
 
 
 def _padded(tokens: torch.Tensor, width: int, value: int) -> torch.Tensor:
-    """Pad (texts, tokens) at the end."""
+    """Pad `tokens` (texts, L) with `value` at the end of each text to (texts, `width`)."""
     return torch.nn.functional.pad(tokens, (0, width - tokens.shape[1]), value=value)
 
 
 def _stored_variants(path: Path) -> int:
-    """Return how many variants of its patient a file holds; 0 if the file is missing or damaged."""
+    """Return the number of variants in a patient's file; 0 if the file is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return int((file.metadata() or {}).get("variants", 0))

@@ -30,7 +30,13 @@ NOT_WEIGHTS = {"_name_or_path", "architectures", "auto_map", "dtype", "transform
 
 
 def cache_key(run: RunArguments, model: TgmmModel, processor: TgmmProcessor) -> dict[str, Any]:
-    """Collect what the frozen features of a run depend on, as the content of `key.json`."""
+    """Collect everything but the patient that the frozen features of a run depend on: the content of `key.json`.
+
+    Args:
+        run: Settings of the run. `run.data.cache` must not be None.
+        model: The model, with frozen layers.
+        processor: The processor of the model.
+    """
     settings = run.data.cache
     key = {
         "weights": _weights_digest(model),
@@ -48,7 +54,10 @@ def cache_key(run: RunArguments, model: TgmmModel, processor: TgmmProcessor) -> 
 
 
 def bytes_digest(*parts: bytes) -> str:
-    """Compute the sha256 of several byte strings. The lengths count, so that no two lists of parts are the same."""
+    """Compute the sha256 (hexadecimal) of several byte strings.
+
+    The length of each part is included. So ("ab", "c") and ("a", "bc") have different digests.
+    """
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
@@ -57,7 +66,7 @@ def bytes_digest(*parts: bytes) -> str:
 
 
 def _weights_digest(model: TgmmModel) -> str:
-    """Digest the configurations of the encoders, and the names and values of their frozen tensors."""
+    """Compute a digest of the encoders' configurations, and of the names and values of their frozen tensors."""
     digest = hashlib.sha256()
     for encoder in (model.labs_encoder, model.ecg_encoder, model.echo_encoder):
         config = {name: value for name, value in encoder.config.to_dict().items() if name not in NOT_WEIGHTS}
@@ -71,7 +80,7 @@ def _weights_digest(model: TgmmModel) -> str:
 
 
 def _processor_digest(processor: TgmmProcessor) -> str:
-    """Digest all files that a processor saves: settings, tokenizer and code."""
+    """Compute a digest of all files that a processor saves: settings, tokenizer and code."""
     with tempfile.TemporaryDirectory() as directory:
         processor.save_pretrained(directory)
         # A fast tokenizer saves the options of its last call. They do not matter, because we set them in every call.

@@ -1,4 +1,4 @@
-"""Batches for pre-training: inputs of one modality, and what of them is hidden from the encoder."""
+"""Batches for pre-training: inputs of one modality, and which parts of the inputs are hidden from the encoder."""
 
 import re
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ from tgmm_hf.data.lab_rows import labs_text, stored_labs
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
 VALUE = re.compile(r"(?<= is )[^;]+")
-"""The value of a cell in a lab text."""
+"""Regular expression of the value of a cell in a lab text: the text after " is " up to a semicolon."""
 LABS_MASK_RATIO = 0.3
 """Part of the values of a lab text that is hidden, unless a setting says otherwise."""
 NOT_HIDDEN = -100
@@ -21,9 +21,18 @@ NOT_HIDDEN = -100
 
 
 class MaskingCollator(TgmmCollator, ABC):
-    """Collator of one modality: prepared rows -> inputs, with what is hidden.
+    """Collator of one modality: prepared rows -> arguments of a pre-training model. A subclass writes `hide`.
 
-    In validation, every epoch hides the same.
+    With `training=False` every batch draws the same random numbers, so that every validation hides the same parts.
+
+    Args:
+        processor: The processor that the rows were prepared for.
+        config: Configuration of the model whose encoder is trained.
+        mask_ratio: Share of the lab values that is hidden. None takes `LABS_MASK_RATIO`. ECG and echo models have the
+            ratio in their configuration.
+        training: As in [`TgmmCollator`].
+        seed: Seed of the random numbers.
+        max_views: Maximum number of echo views per patient. None uses all views.
     """
 
     def __init__(
@@ -39,7 +48,7 @@ class MaskingCollator(TgmmCollator, ABC):
         self.config, self.mask_ratio = config, mask_ratio
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Collate rows. Labels of tasks are not read."""
+        """Return the arguments of the model's `forward` as tensors. Labels of tasks are not read."""
         if not self.training:
             self._generator = None  # so that every batch draws the same random numbers
         return {name: torch.from_numpy(array) for name, array in self.hide(rows).items()}
@@ -50,10 +59,11 @@ class MaskingCollator(TgmmCollator, ABC):
 
 
 class LabsMaskingCollator(MaskingCollator):
-    """Hide whole values, and single items of a history.
+    """Collator of lab texts. It hides whole values of cells, and whole items of a history.
 
-    If only a part of a value were hidden, the tokens beside it would give the rest away. As in BERT, 80 % of the hidden
-    tokens become [MASK], 10 % another token, and 10 % stay. `labels` is -100 where nothing is hidden.
+    Values are hidden whole, because the rest of a value would give its hidden part away. As in BERT, 80 % of the hidden
+    tokens become [MASK], 10 % become a random token, and 10 % stay as they are. `labels` holds the true token where a
+    token is hidden, and -100 everywhere else.
     """
 
     def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -78,7 +88,10 @@ class LabsMaskingCollator(MaskingCollator):
         return {"input_ids": ids, "attention_mask": encoded["attention_mask"].astype(np.int64), "labels": labels}
 
     def _hidden_tokens(self, texts: Sequence[str], offsets: np.ndarray) -> np.ndarray:
-        """Draw values, and mark the tokens that lie in them: (patients, tokens)."""
+        """Draw the values to hide, and mark their tokens: bool (patients, tokens).
+
+        `offsets` (patients, tokens, 2) holds the first and last character of each token in its text.
+        """
         starts, ends = offsets[..., 0], offsets[..., 1]
         hidden = np.zeros(starts.shape, dtype=bool)
         ratio = LABS_MASK_RATIO if self.mask_ratio is None else self.mask_ratio
@@ -93,7 +106,7 @@ class LabsMaskingCollator(MaskingCollator):
 
 
 class EcgMaskingCollator(MaskingCollator):
-    """ECG windows, and the noise that decides which patches are hidden."""
+    """Collator of ECG windows, with the noise that decides which patches are hidden."""
 
     def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         """Return ecg_values (patients, 12, samples), ecg_mask (patients, 12) and noise (patients, 12, patches)."""
@@ -103,7 +116,10 @@ class EcgMaskingCollator(MaskingCollator):
 
 
 class EchoMaskingCollator(MaskingCollator):
-    """The clips of all patients one after the other, and the noise that decides which patches are hidden."""
+    """Collator of echo clips, with the noise that decides which patches are hidden.
+
+    The clips of all patients follow each other.
+    """
 
     def hide(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         """Return pixel_values_videos (clips, frames, 3, height, width) and noise (clips, patch rows, patch columns)."""
@@ -122,7 +138,10 @@ COLLATORS: dict[str, type[MaskingCollator]] = {
 
 
 def value_spans(text: str) -> list[tuple[int, int]]:
-    """Find start and end of every value in a lab text. The items of a history, separated by commas, count singly."""
+    """Find (start, end) of every value in a lab text, in characters.
+
+    Each item of a history, separated by commas, is a value of its own.
+    """
     spans = []
     for cell in VALUE.finditer(text):
         for item in re.finditer(r"[^,\s][^,]*", cell.group()):

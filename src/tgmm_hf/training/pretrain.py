@@ -48,15 +48,15 @@ OTHER_SETTINGS = "other settings or data: give another output, or start over wit
 def pretrain(arguments: PretrainArguments, *, progress: bool = True) -> dict[str, Any]:
     """Pre-train the encoders one after the other. Encoders that are finished are not trained again.
 
-    Each encoder is saved whole with its `pretrain.json`. The setting `model.encoders` of a training, and
-    `TgmmModel.from_encoders`, take its directory. The same call continues a stopped pre-training.
+    Each encoder is saved into `<output>/<modality>`, with `pretrain.json`. The setting `model.encoders` of a training,
+    and `TgmmModel.from_encoders`, take this directory. The same call continues a stopped pre-training.
 
     Args:
         arguments: The settings of the pre-training.
         progress: Whether to show a progress bar.
 
     Returns:
-        Modality -> the content of its `pretrain.json`.
+        Modality -> the content of `pretrain.json`: settings, numbers, seconds, versions and history of losses.
 
     Raises:
         FileExistsError: If the directory of an encoder holds anything but a pre-trained encoder.
@@ -79,7 +79,18 @@ def pretrain(arguments: PretrainArguments, *, progress: bool = True) -> dict[str
 def _pretrain_one(
     arguments: PretrainArguments, modality: str, prepared: DatasetDict, data_hash: str, progress: bool
 ) -> dict[str, Any]:
-    """Pre-train one encoder and save it. Return the content of its `pretrain.json`."""
+    """Pre-train one encoder and save it, unless it is finished. Return the content of its `pretrain.json`.
+
+    Args:
+        arguments: The settings of the pre-training.
+        modality: "labs", "ecg" or "echo".
+        prepared: The prepared splits.
+        data_hash: Digest of the prepared data.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If the directories hold an encoder or a training of other settings, or nobody has the modality.
+    """
     out = Path(arguments.output) / modality
     settings = _settings_of(arguments, modality, data_hash)
     if (out / PRETRAIN_RECORD).is_file() and arguments.resume != "never":
@@ -125,7 +136,14 @@ def _trained(
     rows: dict[str, Dataset],
     progress: bool,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
-    """Train one encoder, or continue its training. Return it with the logged history."""
+    """Train one encoder, or continue its training from the last checkpoint.
+
+    Returns:
+        The model with the head of its objective, and the lines that the Trainer logged.
+
+    Raises:
+        FloatingPointError: If a weight is not finite.
+    """
     objective = arguments.objectives[modality]
     scratch = training_directory(Path(arguments.output) / modality)
     model = _new_model(modality, config, objective)
@@ -160,7 +178,7 @@ class PretrainingTrainer(Trainer):
         self.validation_collator = validation_collator
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Make the data loader of the parent with the validation collator."""
+        """Make the validation data loader as the parent does, but with the validation collator."""
         training, self.data_collator = self.data_collator, self.validation_collator
         try:
             return super().get_eval_dataloader(eval_dataset)
@@ -169,7 +187,7 @@ class PretrainingTrainer(Trainer):
 
 
 def _settings_of(arguments: PretrainArguments, modality: str, data_hash: str) -> dict[str, Any]:
-    """Collect the settings that an encoder depends on, to compare them with those of an earlier run."""
+    """Collect the settings that the encoder of a modality depends on, to compare them with those of an earlier run."""
     objective = asdict(arguments.objectives[modality])
     del objective["directory"]  # `data_hash` says which data it is
     return {
@@ -181,9 +199,10 @@ def _settings_of(arguments: PretrainArguments, modality: str, data_hash: str) ->
 
 
 def _encoder_settings(model: ModelArguments, modality: str) -> dict[str, Any]:
-    """Collect the settings of the model that one encoder depends on.
+    """Collect the settings of the model that the encoder of a modality depends on, as JSON holds them.
 
-    The whole configuration of the encoder is taken, because another version may give `size` another meaning.
+    They hold the whole configuration of the encoder and not `size`, because another version of the package may give
+    `size` another meaning.
     """
     name = f"{modality}_config"
     config = getattr(new_config(model), name).to_dict()
@@ -193,13 +212,22 @@ def _encoder_settings(model: ModelArguments, modality: str) -> dict[str, Any]:
 
 
 def _files_of_encoder(directory: Path) -> list[str]:
-    """List the files of the pre-trained encoder in a directory, as expressions for `claim_directory`."""
+    """List the files of a pre-trained encoder in a directory, as regular expressions for `claim_directory`.
+
+    The list is empty if there is no encoder.
+    """
     saved = files_of_saved_model(directory)
     return [*saved, re.escape(PRETRAIN_RECORD)] if saved else []
 
 
 def _claim_training_directory(directory: Path, settings: dict[str, Any], resume: str) -> None:
-    """Write the settings beside the checkpoints, or refuse to continue a stopped run that had different settings."""
+    """Write the settings of a pre-training into the directory of its checkpoints.
+
+    With `resume` "never" the old directory is removed first.
+
+    Raises:
+        ValueError: If the directory holds a stopped run with different settings.
+    """
     if resume == "never" and directory.exists():
         discard(directory)
     if (directory / SETTINGS).is_file() and read_json(directory / SETTINGS) != settings:
@@ -209,7 +237,7 @@ def _claim_training_directory(directory: Path, settings: dict[str, Any], resume:
 
 
 def _patients_with(rows: Dataset, modality: str) -> Dataset:
-    """Select the rows of the patients that have a modality, with the columns of this modality alone."""
+    """Return the rows whose patient has the modality, with the columns of this modality only."""
     column = PRESENCE_COLUMN[modality]
     values = rows.with_format(None).select_columns([column])[column]
     present = [index for index, value in enumerate(values) if (any(value) if modality == "ecg" else len(value or ()))]
@@ -217,7 +245,11 @@ def _patients_with(rows: Dataset, modality: str) -> Dataset:
 
 
 def _new_model(modality: str, config: TgmmConfig, objective: ObjectiveArguments) -> PreTrainedModel:
-    """Make an encoder with random weights and the head of its objective."""
+    """Make the encoder of a modality with random weights and the head of its pre-training objective.
+
+    Raises:
+        ValueError: If the labs encoder is not of type bert.
+    """
     if modality == "labs":
         if config.labs_config.model_type != "bert":
             raise ValueError(
@@ -234,7 +266,10 @@ def _new_model(modality: str, config: TgmmConfig, objective: ObjectiveArguments)
 def _trainer_arguments(
     arguments: PretrainArguments, modality: str, directory: Path, progress: bool
 ) -> TrainingArguments:
-    """Translate the settings of one encoder into the arguments of the Trainer."""
+    """Translate the settings of the encoder of a modality into the arguments of transformers' Trainer.
+
+    `directory` is the directory of the checkpoints.
+    """
     objective = arguments.objectives[modality]
     return TrainingArguments(
         output_dir=str(directory),

@@ -9,12 +9,13 @@ from accelerate.utils import gather_object
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """Run a block in every process. If it raises in one, raise in all, so that no process waits forever.
+    """Run the block of a `with` statement in every process. If it raises in one process, raise in all.
 
-    No process leaves the block before all processes have reached its end.
+    Every process has to enter the block. No process leaves the block before all have reached its end. Without this, the
+    other processes would wait for ever for a process that failed.
 
     Raises:
-        RuntimeError: If the block raised in another process.
+        RuntimeError: If the block raised in another process. The message names the process and its error.
     """
     try:
         yield

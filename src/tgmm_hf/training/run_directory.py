@@ -1,4 +1,4 @@
-"""The directories of a training run: which may be replaced, and which hold a run that may be continued."""
+"""The directories of a training run: may they be replaced, and do they hold a run that may be continued?"""
 
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ SETTINGS = "settings.json"
 
 
 def claim_directories(run: RunArguments) -> None:
-    """Refuse an output that would be replaced although it holds files that a run does not write.
+    """Refuse a run whose output directory holds files that a run does not write, because they would be deleted.
 
     With `resume: never` the training directory is checked in the same way.
 
     Raises:
-        FileExistsError: With the names of some of these files.
+        FileExistsError: If there are such files. The message names some of them.
     """
     claim_directory(run.output, files_of_saved_model(run.output), keep=directories_to_keep(run))
     if run.resume == "never":
@@ -42,19 +42,21 @@ def claim_directories(run: RunArguments) -> None:
 
 
 def directories_to_keep(run: RunArguments) -> list[str]:
-    """List the directories that a run reads, or fills for later runs, and must not replace."""
+    """List the directories that a run must not replace: the prepared data, and the cache if there is one."""
     return [run.data.directory, *([run.data.cache.directory] if run.data.cache else [])]
 
 
 def claim_training_directory(run: RunArguments, data_hash: str) -> bool:
-    """Write the settings of a run beside its checkpoints, after checking the settings that are already there.
+    """Write the settings of a run into its training directory, and compare them with the settings that are there.
+
+    With `resume: never` the old training directory is removed first.
 
     Args:
         run: The settings of the run.
         data_hash: The hash of the prepared data set.
 
     Returns:
-        Whether a run with these settings is already finished here.
+        True if a run with these settings is already finished.
 
     Raises:
         ValueError: If the directory holds a run with other settings, data or sources, or if the output holds a model
@@ -86,15 +88,19 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> bool:
 
 
 def weights_of_sources(run: RunArguments) -> dict[str, str]:
-    """Digest the weights of each local directory that a run starts from.
+    """Compute the digest of the weights of each local directory that a run starts from: directory -> digest.
 
-    The path alone is not enough, because other weights may be written to the same path later.
+    Sources on the Hub have no entry. The name of a directory alone is not enough, because other weights may be written
+    to it later.
     """
     return {source: weights_digest(Path(source)) for source in run.model.sources if Path(source).is_dir()}
 
 
 def _check_same_settings(run: RunArguments, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to continue a run whose settings were different."""
+    """Raise a ValueError if the settings `before` and `now` differ in more than may change.
+
+    The message names the first setting that differs.
+    """
     may_change = MAY_CHANGE | ({"run.optimisation.epochs"} if run.optimisation.schedule == "plateau" else set())
     if different := differences(before, now, may_change):
         key, directory = different[0], run.training_directory

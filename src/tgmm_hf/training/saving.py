@@ -1,4 +1,4 @@
-"""A model and its processor as one directory that `AutoModel` and `AutoProcessor` load without this package."""
+"""Save a model and its processor as one directory, which `AutoModel` and `AutoProcessor` load without this package."""
 
 import json
 import re
@@ -66,13 +66,13 @@ def save_repository(
 
 
 def files_of_saved_model(directory: str | Path) -> list[str]:
-    """List what the saved model in a directory consists of, as regular expressions for [`claim_directory`].
+    """List the files of the saved model in a directory, as regular expressions for [`claim_directory`].
 
-    Code files are found from the `auto_map` entries and their relative imports, because their names differ between
-    versions and because a user's own script beside the model must not be taken for the model's code.
+    Code files are found from the `auto_map` entries of the configurations and from relative imports. The reasons are
+    that their names differ between versions, and that a user's own script beside the model is not the model's code.
 
     Returns:
-        The expressions; none if there is no saved model, because then every file there belongs to someone else.
+        The expressions; [] if there is no saved model, so that no file in the directory may be replaced.
     """
     directory = Path(directory)
     config = _read_object(directory / "config.json")
@@ -84,7 +84,7 @@ def files_of_saved_model(directory: str | Path) -> list[str]:
 
 
 def _code_files(directory: Path) -> set[str]:
-    """List the code files that the configurations in a directory name, and the files that these import."""
+    """List the names of the code files that the configurations in a directory name, and of the files they import."""
     modules = {name for path in directory.glob("*.json") for name in _auto_modules(_read_object(path))}
     names: set[str] = set()
     for path in (directory / f"{module}.py" for module in modules):
@@ -96,7 +96,7 @@ def _code_files(directory: Path) -> set[str]:
 
 
 def _auto_modules(value: Any) -> Iterator[str]:
-    """Yield the module of every class in the `auto_map` entries of a configuration, nested ones included."""
+    """Yield the module name of every class in the `auto_map` entries of a configuration and of its nested parts."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key == "auto_map":

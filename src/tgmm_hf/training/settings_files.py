@@ -1,7 +1,7 @@
 """Read a YAML file of settings into a checked dataclass.
 
 `tgmm train`, `tgmm pretrain`, `tgmm reproduce` and `tgmm search` all read their files here. A key that the dataclass
-does not have is refused by its full name, and so is a value of the wrong type.
+does not have, and a value of the wrong type, are refused. The message gives the full name of the setting.
 
 We do not use OmegaConf because it does not support `Literal` fields, because it would expand `${...}` in the texts of
 tasks, and because its errors name Python types instead of the values that a setting may have.
@@ -62,7 +62,8 @@ def parse_dataclass(cls: type[T], settings: Any) -> T:
         settings: A nested dictionary, as YAML gives it.
 
     Raises:
-        ValueError: If a key is unknown or missing, or a value has the wrong type. The message has the full name.
+        ValueError: If a key is unknown or missing, or a value has the wrong type. The message gives the full name of
+            the setting, such as "optimisation.epochs".
     """
     arguments = _build(cls, settings, "")
     assert isinstance(arguments, cls)
@@ -91,7 +92,7 @@ def put(settings: dict[str, Any], name: str, value: Any) -> None:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one dictionary from "section.key" to value."""
+    """Return nested settings as one dictionary: "section.key" -> value. `prefix` is put before each name."""
     pairs: dict[str, Any] = {}
     for key, value in settings.items():
         pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -99,19 +100,23 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collection[str] = ()) -> list[str]:
-    """List the names of nested settings whose values differ, sorted.
+    """List the names ("section.key") of nested settings whose values differ, sorted.
 
     Args:
         before: The earlier nested settings.
         now: The present nested settings.
-        may_change: Names that are left out.
+        may_change: Names that are not compared.
     """
     old, new = flat(before), flat(now)
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in may_change)
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:
-    """Apply one "section.key=value" to the nested settings, in place."""
+    """Apply the text "section.key=value" to the nested settings, in place.
+
+    Raises:
+        ValueError: If the text has not this form, or the value is not valid YAML.
+    """
     name, separator, value = override.partition("=")
     if not separator or not name:
         raise ValueError(f"A setting is given as section.key=value, got {override!r}.")
@@ -122,7 +127,10 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
 
 
 def _build(cls: type, settings: Any, where: str) -> Any:
-    """Build a dataclass. `where` is the name of its section with a dot at the end."""
+    """Build the dataclass `cls` from `settings`, see `parse_dataclass`.
+
+    `where` is the name of its section with a dot at the end, or "" at the top, for error messages.
+    """
     if not isinstance(settings, dict):
         raise ValueError(f"{where.rstrip('.')} must be a mapping of settings, got {settings!r}.")
     hints = get_type_hints(cls)
@@ -141,7 +149,13 @@ def _is_required(field: Field) -> bool:
 
 
 def _checked(hint: Any, value: Any, name: str) -> Any:
-    """Check one value against its type, and convert it if YAML reads it as another type than it means."""
+    """Check a value against its type hint, and return it, converted if YAML reads it as another type.
+
+    `name` is the full name of the setting, for error messages.
+
+    Raises:
+        ValueError: If the value does not fit.
+    """
     origin, choices = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         assert isinstance(hint, type)
@@ -163,7 +177,7 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
 
 
 def _plain(hint: Any, value: Any, name: str) -> Any:
-    """Check a value that is neither a section, a choice nor a mapping."""
+    """Do what `_checked` does for a value whose hint is a plain type such as int, float or str."""
     if hint is Any:
         return value
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):

@@ -17,7 +17,7 @@ from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.utils.names import MODALITIES
 
 TaskChanges = dict[str, dict[str, Any] | None]
-"""Name of a task -> settings that replace the settings of the task."""
+"""Name of a task -> settings that replace the settings of the task. None changes nothing."""
 
 
 def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
@@ -53,7 +53,13 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
 
 
 def new_tokenizer(model: ModelArguments, config: TgmmConfig, prepared: DatasetDict) -> BertTokenizerFast:
-    """Make the tokenizer of a new lab text encoder, and set the encoder's vocabulary size in `config`."""
+    """Make the tokenizer of a new lab text encoder. Set vocabulary size and padding token in `config`, in place.
+
+    Args:
+        model: `tokenizer` and `vocab_size` are used.
+        config: Configuration of the new model.
+        prepared: The prepared splits. "cohort" learns the vocabulary from the train split.
+    """
     if model.tokenizer == "bert-cased":
         tokenizer = bert_cased_tokenizer()
     else:
@@ -89,13 +95,16 @@ def new_config(model: ModelArguments, tasks: TaskChanges | None = None) -> TgmmC
 
 
 def check_overrides(model: ModelArguments) -> None:
-    """Refuse overrides that `TgmmConfig` does not have."""
+    """Raise a ValueError if `model.overrides` names a setting that `TgmmConfig` does not have."""
     if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
         raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
 
 
 def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
-    """Load a saved model to fine-tune. The run's settings replace those of its tasks, and new tasks are added."""
+    """Load the saved model `run.model.checkpoint` and its processor, to train it further.
+
+    The settings of the run replace settings of the model and of its tasks. New tasks are added to the model.
+    """
     source = str(run.model.checkpoint)
     check_overrides(run.model)
     processor = TgmmProcessor.from_pretrained(source)
@@ -112,7 +121,11 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
 
 
 def _encoder_config(modality: str, source: str) -> Any:
-    """Read the configuration of a pretrained encoder."""
+    """Read the configuration of the pretrained encoder in a directory or Hub repository.
+
+    Raises:
+        FileNotFoundError: If there is none. The message names the setting `model.encoders.<modality>`.
+    """
     try:
         return encoder_config(source)
     except OSError as error:
@@ -123,7 +136,11 @@ def _encoder_config(modality: str, source: str) -> Any:
 
 
 def _changed_tasks(config: TgmmConfig, wanted: TaskChanges) -> dict[str, dict[str, Any]]:
-    """Return the tasks that a run names, with the settings of the run in place of their own."""
+    """Return the tasks that a run names, each with its settings in `config` and the changes of the run.
+
+    Raises:
+        ValueError: If a task has wrong settings, or is neither known nor a complete new task.
+    """
     tasks = {}
     for name, changes in wanted.items():
         task = {**config.tasks.get(name, {}), **(changes or {})}

@@ -38,7 +38,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """What a trainer works with: the model, its processor, the rows and their collators."""
+    """The parts that a trainer needs.
+
+    Attributes:
+        model: The model before training.
+        processor: Its processor.
+        training_collator: Makes training batches.
+        validation_collator: Makes validation batches.
+        rows: "train" and "validation" -> prepared rows.
+        cache: Cache of frozen features, None without a cache.
+    """
 
     model: TgmmModel
     processor: TgmmProcessor
@@ -48,7 +57,13 @@ class TrainingParts:
     cache: FrozenFeaturesCache | None
 
     def fill_cache(self, prepared: DatasetDict, accelerator: Accelerator, workers: int) -> None:
-        """Compute the features that the cache lacks, if there is a cache. Every process has to call this."""
+        """Compute the features that the cache lacks, if there is a cache. Every process has to call this.
+
+        Args:
+            prepared: The prepared splits with all columns.
+            accelerator: The process group and the precision.
+            workers: Number of worker processes that read rows.
+        """
         if self.cache is not None:
             for split in SPLITS:
                 training = split == "train"
@@ -110,7 +125,7 @@ def train(run: RunArguments) -> dict[str, Any]:
 
 
 def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> TrainingParts:
-    """Make everything that a trainer of this run needs. All random numbers come from the seed of the run.
+    """Make the parts that a trainer of this run needs. Sets the random seed of the process to the seed of the run.
 
     Args:
         run: The settings of the run.
@@ -142,7 +157,13 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
 
 
 def _is_finished(run: RunArguments, arguments: TrainingArguments, prepared: DatasetDict, data_hash: str) -> bool:
-    """Claim the training directory and list its patients there. Tell whether the run is already finished."""
+    """Write the settings and the list of patients into the training directory.
+
+    Every process has to call this; the first one writes.
+
+    Returns:
+        True if a run with these settings is already finished.
+    """
     finished = [False]
     with fail_together():
         if arguments.should_save:
@@ -154,7 +175,12 @@ def _is_finished(run: RunArguments, arguments: TrainingArguments, prepared: Data
 
 
 def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
-    """Refuse to save weights that are not finite, or that are not those of the best epoch."""
+    """Check the trained weights before they are saved.
+
+    Raises:
+        ValueError: If the checkpoint of the best epoch has no weights any more.
+        FloatingPointError: If a weight is not finite.
+    """
     best = trainer.state.best_model_checkpoint
     if trainer.args.load_best_model_at_end and best is not None and not holds(Path(best), WEIGHTS):
         raise ValueError(f"The weights of the best epoch, {best}, are gone: start over with resume: never.")
@@ -167,7 +193,7 @@ def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
 
 
 def _run_record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, checkpoint: str | None) -> dict[str, Any]:
-    """Collect the content of `run.json`."""
+    """Collect the content of `run.json`. `checkpoint` is the checkpoint that the run continued from, or None."""
     model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.state
     parameters, selection = list(model.parameters()), run.optimisation.selection
     step, figure = state.best_global_step, state.best_metric
