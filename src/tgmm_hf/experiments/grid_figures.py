@@ -29,7 +29,7 @@ RETRIEVAL = {
 TITLES = {**FIGURES, "retrieval": RETRIEVAL}
 """Kind of a task -> title of a figure -> its name in metrics.json."""
 OPTIMUM = "optimum"
-"""Row of the best reachable scores."""
+"""Name of the row of differences that compares with the best reachable scores of a synthetic cohort."""
 
 Entry = dict[str, Any]
 
@@ -51,21 +51,22 @@ class FigurePlace(NamedTuple):
 
 
 def read_metrics(runs: Runs) -> dict[str, dict[int, dict[str, Any]]]:
-    """Read the metrics.json of all runs: row -> seed -> content."""
+    """Read the metrics.json of all runs: name of a row -> seed -> content."""
     return {
         row: {seed: read_json(path / "metrics.json") for seed, path in seeds.items()} for row, seeds in runs.items()
     }
 
 
 def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[FigurePlace, Entry]:
-    """Collect every figure of the tables.
+    """Collect every number of the tables.
 
     Args:
         metrics: The result of `read_metrics`.
 
     Returns:
-        Place -> `values` by seed, their `mean`, their standard deviation `sd` (None below two seeds), and the number
-        `n` of admissions.
+        Place in the tables -> entry. An entry has "kind" (of the task), "figure" (name in metrics.json), "n"
+        (admissions), "values" (seed -> value, None if undefined), "mean", and "sd", the standard deviation over the
+        seeds, None with fewer than two values.
     """
     figures: dict[FigurePlace, Entry] = {}
     for row, seeds in metrics.items():
@@ -85,11 +86,12 @@ def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> d
 def differences_between_rows(runs: Runs, truth: pd.DataFrame | None = None, *, bootstrap: int = 1000) -> list[Entry]:
     """Compare the first row with each other row, under every subset, on the patients that both rows scored.
 
-    A difference is the difference of the means over the seeds that both rows have. Its interval covers the choice of
-    patients, which are drawn alike for all trainings. It does not cover the choice of seeds.
+    A difference is the mean of the first row minus the mean of the other row, over the seeds that both rows have. Its
+    bootstrap interval covers the choice of patients: each resample draws the same patients for all trainings. The
+    interval does not cover the choice of seeds.
 
     Args:
-        runs: Directories with predictions.parquet.
+        runs: Row -> seed -> directory with predictions.parquet.
         truth: Content of the ``truth.parquet`` of a synthetic cohort, to compare with the optimum.
         bootstrap: Number of resamples.
 
@@ -118,7 +120,14 @@ def differences_between_rows(runs: Runs, truth: pd.DataFrame | None = None, *, b
 def _compared_with(
     row: str, ours: Mapping[int, pd.DataFrame], directories: Mapping[int, Path], bootstrap: int
 ) -> list[Entry]:
-    """Compare the predictions of the first row, by seed, with another row."""
+    """Compare the first row with another row, see `differences_between_rows`.
+
+    Args:
+        row: Name of the other row.
+        ours: Seed -> predictions of the first row.
+        directories: Seed -> directory of the other row.
+        bootstrap: Number of resamples.
+    """
     seeds = list(ours)
     theirs = {seed: _scored(directories[seed]) for seed in seeds}
     entries = _differences(list(ours.values()), list(theirs.values()), bootstrap)
@@ -130,7 +139,7 @@ def _compared_with(
 
 
 def _adjust_by_holm(entries: list[Entry]) -> None:
-    """Add `delong_p_holm` to the entries that have a `delong_p`, task by task."""
+    """Add "delong_p_holm" to the entries with a "delong_p", in place, adjusted over all entries of a task."""
     for task in {entry["task"] for entry in entries}:
         tested = [entry for entry in entries if entry["task"] == task and "delong_p" in entry]
         for entry, adjusted in zip(tested, holm([entry["delong_p"] for entry in tested]), strict=True):
@@ -138,10 +147,10 @@ def _adjust_by_holm(entries: list[Entry]) -> None:
 
 
 def differences_between_subsets(runs: Runs, *, bootstrap: int = 1000) -> list[Entry]:
-    """Compare all modalities with every other subset, in the first row: means over its seeds, paired by patient.
+    """Compare all modalities with every other subset, for the first row: means over its seeds, paired by patient.
 
     Args:
-        runs: Directories with predictions.parquet.
+        runs: Row -> seed -> directory with predictions.parquet.
         bootstrap: Number of resamples.
 
     Returns:
@@ -165,14 +174,17 @@ def differences_between_subsets(runs: Runs, *, bootstrap: int = 1000) -> list[En
 
 
 def _scored(directory: Path) -> pd.DataFrame:
-    """Read the predictions whose outcome is known, with one column `score`: probability, or risk."""
+    """Read the predictions with a known outcome from a directory of `tgmm evaluate`.
+
+    The column score is added: the risk of a prognosis, the probability of a diagnosis.
+    """
     table = pd.read_parquet(directory / "predictions.parquet")
     table = table[table["label"].notna() | table["time"].notna()]
     return table.assign(score=table["risk"].where(table["risk"].notna(), table["probability"]))
 
 
 def _optimum(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Return the same rows with the best reachable scores."""
+    """Return a copy of `table` whose column score holds the best reachable scores of `truth`."""
     best = truth.set_index(truth["id"].astype(str))
     columns = table["risk"].notna().map({True: "risk.", False: "posterior."}) + table["subset"]
     scores = [best.at[name, column] for name, column in zip(table["id"], columns, strict=True)]
@@ -180,7 +192,16 @@ def _optimum(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def _differences(ours: list[pd.DataFrame], theirs: list[pd.DataFrame], bootstrap: int) -> list[Entry]:
-    """Subtract the mean figure of `theirs` from the mean figure of `ours`, for each task and subset."""
+    """Subtract the mean figure of `theirs` from the mean figure of `ours`, for each task and subset.
+
+    Args:
+        ours: Predictions of one side, one table per seed.
+        theirs: Predictions of the other side, one table per seed, or one table for all seeds.
+        bootstrap: Number of resamples.
+
+    Returns:
+        Entries with task, subset, n and the keys of `_difference`.
+    """
     entries = []
     for task, subset in ours[0][["task", "subset"]].drop_duplicates().itertuples(index=False):
         rows, scores = _common(ours + theirs, task, subset)
@@ -191,7 +212,14 @@ def _differences(ours: list[pd.DataFrame], theirs: list[pd.DataFrame], bootstrap
 
 
 def _common(tables: list[pd.DataFrame], task: str, subset: str) -> tuple[pd.DataFrame, list[NDArray]]:
-    """Select the rows that all tables score. Return their outcomes, and the scores of each table."""
+    """Select the admissions that all tables score for a task and a subset.
+
+    Returns:
+        Their outcomes, one row per admission; and the scores (n,) of each table.
+
+    Raises:
+        ValueError: If the tables have different outcomes for the same admissions.
+    """
     selected = [
         table[(table["task"] == task) & (table["subset"] == subset)].set_index(["row", "id"]) for table in tables
     ]
@@ -209,7 +237,17 @@ def _common(tables: list[pd.DataFrame], task: str, subset: str) -> tuple[pd.Data
 
 
 def _difference(rows: pd.DataFrame, ours: list[NDArray], theirs: list[NDArray], bootstrap: int) -> Entry:
-    """Compute one difference with its interval. `ours` and `theirs` have one array of scores per seed."""
+    """Compute one difference of AUC or C-index with its interval.
+
+    Args:
+        rows: Outcomes of n admissions.
+        ours: Scores (n,) of one side, one array per seed.
+        theirs: Scores (n,) of the other side, one array per seed, or one array for all seeds.
+        bootstrap: Number of resamples.
+
+    Returns:
+        "kind"; "positives" or "events"; "difference" with its interval (suffix _ci) or a reason (_missing); "by_seed".
+    """
     prognosis = rows["risk"].notna().all()
     outcome = rows["event" if prognosis else "label"]
     counts = bootstrap_counts(rows["patient_id"], outcome, bootstrap, 0)
@@ -233,7 +271,11 @@ def _difference(rows: pd.DataFrame, ours: list[NDArray], theirs: list[NDArray], 
 
 
 def _delong(ours: pd.DataFrame, theirs: pd.DataFrame, entry: Mapping[str, Any]) -> Entry:
-    """Test the difference of two AUCs with DeLong's test."""
+    """Test the AUCs of two predictions with DeLong's test, for the task and subset of `entry`.
+
+    Returns:
+        {"delong_p": p}. If no test can be made, p is None, and "delong_missing" gives the reason.
+    """
     rows, (first, second) = _common([ours, theirs], entry["task"], entry["subset"])
     try:
         return {"delong_p": delong_test(first, second, rows["positive"].to_numpy(np.float64), rows["patient_id"]).p}

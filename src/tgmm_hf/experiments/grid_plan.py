@@ -76,21 +76,21 @@ class GridRun:
 
     @property
     def fingerprint(self) -> str:
-        """The digest of the spec."""
+        """Digest of the spec, equal for runs with equal settings and data."""
         return json_digest(self.spec)
 
     @property
     def evaluation(self) -> Path:
-        """The directory of the evaluation."""
+        """Directory of the evaluation, below `directory`."""
         return self.directory / "evaluation"
 
     def has_other_settings(self) -> bool:
-        """Tell whether the directory of the run holds a run with other settings or data."""
+        """Tell whether `directory` already holds a run with other settings or data."""
         spec = self.directory / "spec.json"
         return spec.is_file() and replace(self, spec=read_json(spec)).fingerprint != self.fingerprint
 
     def is_done(self) -> bool:
-        """Tell whether this run is trained and evaluated."""
+        """Tell whether `directory` holds this run, trained and evaluated, with the same settings and data."""
         done = self.directory / "done.json"
         if not done.is_file() or not (self.evaluation / "metrics.json").is_file():
             return False
@@ -98,7 +98,7 @@ class GridRun:
 
 
 def read_plan(path: str | Path) -> tuple[GridPlan, list[GridRun]]:
-    """Read a plan and list its runs, seed by seed. The settings of all runs are checked.
+    """Read the plan in a YAML file, and list its runs, seed by seed. The settings of all runs are checked.
 
     Raises:
         FileNotFoundError: If the plan, its configuration, prepared data or a synthetic cohort does not exist.
@@ -122,7 +122,11 @@ def read_plan(path: str | Path) -> tuple[GridPlan, list[GridRun]]:
 
 
 def _spec(plan: GridPlan, run: RunArguments) -> dict[str, Any]:
-    """Collect everything that a run depends on."""
+    """Collect everything that a run depends on: settings, digests of data and of starting weights, and evaluation.
+
+    Raises:
+        FileNotFoundError: If prepared data does not exist.
+    """
     test = plan.test or run.data.directory
     hashes = {name: _data_hash(name) for name in {run.data.directory, test}}
     spec: dict[str, Any] = {"run": run.to_dict(), "test": test, "bayes": plan.bayes, "bootstrap": plan.bootstrap}
@@ -131,7 +135,7 @@ def _spec(plan: GridPlan, run: RunArguments) -> dict[str, Any]:
 
 
 def _data_hash(directory: str) -> str:
-    """Read the hash of a prepared data set."""
+    """Read the digest of the prepared data in a directory. Raise a FileNotFoundError if there is none."""
     prepare_file = Path(directory) / "prepare.json"
     if not prepare_file.is_file():
         raise FileNotFoundError(f"There is no prepared data in {directory} (no prepare.json): run `tgmm prepare`.")

@@ -22,17 +22,18 @@ COMPONENT_MARKS = ["Human", "Learned", "Response", "Linear"]
 def grid_tables(
     figures: Mapping[FigurePlace, Mapping[str, Any]], components: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Table]:
-    """Make the paper's tables 2 to 6 of a grid, with cells "mean ± sd".
+    """Make the paper's tables 2 to 6 of a grid, with cells "mean ± standard deviation over the seeds".
 
-    Table 5 has the rows with the guidance and the response of the first row. Table 6 has the rows with its fusion.
-    A task of patients without echo is in table 4 instead of table 2.
+    Table 5 compares fusions: it has the rows with the same guidance and response as the first row. Table 6 compares
+    guidance and response: it has the rows with the same fusion as the first row. A diagnosis of patients without echo
+    is in table 4 instead of table 2.
 
     Args:
         figures: The result of `collect_figures`.
-        components: Row -> its fusion, guidance and response.
+        components: Name of a row -> values of "fusion", "guidance" and "response" in its configuration.
 
     Returns:
-        Name of the table -> header and rows. Empty tables are left out.
+        "table2" to "table6" -> header and rows. A table without rows has no entry.
     """
     first = next(iter(components.values()))
     same_head = [
@@ -67,7 +68,13 @@ def grid_tables(
 def _tasks(
     figures: Mapping[FigurePlace, Mapping[str, Any]], kinds: Sequence[str], with_echo: bool | None = None
 ) -> list[tuple[str, str]]:
-    """List the tasks of some kinds, each with the titles of its figures. `with_echo` selects by its patients."""
+    """List (task, title of a metric) for the tasks of some kinds, each pair once.
+
+    Args:
+        figures: The result of `collect_figures`.
+        kinds: Kinds of tasks.
+        with_echo: True takes tasks whose patients have an echo, False takes all other tasks, None takes both.
+    """
     return list(
         dict.fromkeys(
             (key.task, key.title)
@@ -84,7 +91,10 @@ def _lines(
     columns: Sequence[str],
     tasks: Sequence[tuple[str, str]],
 ) -> list[list[str]]:
-    """Make the lines of a table: task, title, row, and one cell per column."""
+    """Make the lines of a table: task, title of the metric, name of the row, and one cell per column.
+
+    `tasks` are pairs of task and title. Every pair gets one line for each of `rows`.
+    """
     return [
         [task, title, row, *(_cell(figures.get(FigurePlace(row, task, title, column))) for column in columns)]
         for task, title in tasks
@@ -103,11 +113,11 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
 
 
 def row_difference_table(differences: Sequence[Mapping[str, Any]], reference: str) -> Table:
-    """Make header and rows of ``differences.csv``.
+    """Make header and rows of ``differences.csv``: the first row of the plan minus each other row.
 
     Args:
         differences: The result of `differences_between_rows`.
-        reference: The name of the first row.
+        reference: The name of the first row of the plan.
     """
     return ["Task", "Modalities", f"{reference} minus", *PAIRED, "p (DeLong, first seed, Holm)"], [
         [entry["task"], NAMES[entry["subset"]], entry["row"], *_paired_cells(entry), text_p(entry.get("delong_p_holm"))]
@@ -116,14 +126,17 @@ def row_difference_table(differences: Sequence[Mapping[str, Any]], reference: st
 
 
 def subset_difference_table(differences: Sequence[Mapping[str, Any]]) -> Table:
-    """Make header and rows of ``combinations.csv`` from the result of `differences_between_subsets`."""
+    """Make header and rows of ``combinations.csv``: all modalities minus each other subset, for the first row.
+
+    `differences` is the result of `differences_between_subsets`.
+    """
     return ["Task", "Modalities", "minus", *PAIRED], [
         [entry["task"], NAMES[entry["whole"]], NAMES[entry["subset"]], *_paired_cells(entry)] for entry in differences
     ]
 
 
 def _paired_cells(entry: Mapping[str, Any]) -> list[str]:
-    """Make the cells of the columns `PAIRED`."""
+    """Make the cells of the columns `PAIRED` from one difference."""
     cases = entry["events" if entry["kind"] == "prognosis" else "positives"]
     seeds = ", ".join(str(seed) for seed in entry["seeds"])
     by_seed = ", ".join(text_number(value, "+") for value in entry["by_seed"] or [None])
@@ -131,12 +144,12 @@ def _paired_cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def write_figures(differences: Sequence[Mapping[str, Any]], reference: str, folder: Path) -> None:
-    """Draw the first row minus all other rows, all modalities together, one figure per task.
+    """Draw the first row minus each other row, for all modalities together, and write one figure per task.
 
     Args:
         differences: The result of `differences_between_rows`.
         reference: The name of the first row.
-        folder: The directory of ``differences_<task>.svg`` and ``.png``.
+        folder: The directory into which ``differences_<task>.svg`` and ``.png`` are written.
     """
     for task in dict.fromkeys(entry["task"] for entry in differences):
         of_task = [entry for entry in differences if entry["task"] == task]

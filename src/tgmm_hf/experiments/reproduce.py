@@ -1,7 +1,7 @@
 """`tgmm reproduce`: a grid of trainings, evaluated on the same patients, and the paper's tables 2 to 6 of the grid.
 
-Every run is a process of its own (`python -m tgmm_hf.experiments.reproduce RUN/spec.json`). A run that fails or is
-killed therefore stops no other run. A finished run is not computed again.
+Every run is a process of its own (`python -m tgmm_hf.experiments.reproduce RUN/spec.json`). If a run fails or is
+killed, the other runs go on. A finished run is not computed again.
 """
 
 import os
@@ -48,19 +48,19 @@ NOTES = (
 
 
 def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> dict[str, Any]:
-    """Run the trainings of a grid that are not done yet, then write the tables of all that are done.
+    """Run the trainings of a grid that are not done yet, then write the tables of all runs that are done.
 
     Writes ``tables/table2.csv`` to ``table6.csv``, ``tables/differences.csv``, ``tables/combinations.csv`` and
     ``reproduce.json`` to the output of the plan. The model, the evaluation and the log of each run are in
     ``runs/ROW/seedN``.
 
     Args:
-        path: The plan, see [`~tgmm_hf.experiments.grid_plan.GridPlan`].
-        workers: Number of runs at the same time. Each gets its share of the cores.
+        path: YAML file of the plan, see [`~tgmm_hf.experiments.grid_plan.GridPlan`].
+        workers: Number of runs at the same time. Each run gets its share of the cores.
         progress: Whether to show a progress bar.
 
     Returns:
-        The content of ``reproduce.json``. Its `runs` say which failed, and why.
+        The content of ``reproduce.json``. Its entry "runs" says which runs failed, and why.
 
     Raises:
         FileExistsError: If the directory of a run that would be started over holds files that no run writes.
@@ -88,12 +88,18 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
 
 
 def run_command(spec: Path) -> list[str]:
-    """Return the command of the process of one run."""
+    """Return the command line that starts the process of one run. `spec` is its spec.json."""
     return [sys.executable, "-m", "tgmm_hf.experiments.reproduce", str(spec)]
 
 
 def _execute(run: GridRun, workers: int) -> str | None:
-    """Train and evaluate in a process of its own. Return None, or the last line that it wrote before it failed."""
+    """Train and evaluate a run in a process of its own. Writes spec.json, log.txt and, if it succeeds, done.json.
+
+    A run with other settings in the same directory is removed first.
+
+    Returns:
+        None if the run succeeded, else the last line of its log.
+    """
     spec, log = run.directory / "spec.json", run.directory / "log.txt"
     if run.has_other_settings():
         discard(run.directory)  # a stopped run with the same settings keeps its checkpoints
@@ -114,7 +120,7 @@ def _execute(run: GridRun, workers: int) -> str | None:
 
 
 def _headlines(run: GridRun) -> str:
-    """Return the main figure of each task, as text."""
+    """Return the headline figure of each task of a finished run, as one line of text."""
     metrics = read_json(run.evaluation / "metrics.json")
     return "; ".join(headline(*task)[0] for task in tasks_of(metrics))
 
@@ -125,7 +131,10 @@ def _last_line(log: Path) -> str:
 
 
 def run_one(spec_file: Path) -> None:
-    """Train and evaluate one run, in its own process."""
+    """Train and evaluate the run that a spec.json describes. The process of a run calls this.
+
+    Writes the model to the output of the run, and the evaluation to the directory `evaluation` beside `spec_file`.
+    """
     spec = read_json(spec_file)
     run = parse_arguments(spec["run"])
     train(run)
@@ -143,7 +152,10 @@ def run_one(spec_file: Path) -> None:
 
 
 def _summarise(plan: GridPlan, runs: list[GridRun], path: Path) -> dict[str, Any]:
-    """Compute the content of ``reproduce.json`` from the evaluations of the finished runs."""
+    """Compute the content of ``reproduce.json`` from the evaluations of the finished runs.
+
+    `path` is the file of the plan, whose digest is included.
+    """
     directories: dict[str, dict[int, Path]] = {row: {} for row in plan.rows}
     for run in runs:
         if run.is_done():
@@ -176,7 +188,10 @@ def _summarise(plan: GridPlan, runs: list[GridRun], path: Path) -> dict[str, Any
 
 
 def _run_entry(run: GridRun, metrics: dict[str, dict[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Describe one run in ``reproduce.json``."""
+    """Make the entry of one run in ``reproduce.json``.
+
+    `metrics` is the result of `read_metrics`. The entry has "status" "done", or "failed" with a "reason".
+    """
     entry = {"row": run.row, "seed": run.seed, "data_hash": run.spec["data_hash"], "test_hash": run.spec["test_hash"]}
     if not run.is_done():
         return {**entry, "status": "failed", "reason": _last_line(run.directory / "log.txt")}
@@ -187,7 +202,7 @@ def _run_entry(run: GridRun, metrics: dict[str, dict[int, dict[str, Any]]]) -> d
 
 
 def _write_results(results: dict[str, Any], out: Path) -> None:
-    """Write the tables and ``reproduce.json``."""
+    """Write ``tables/<name>.csv`` and ``reproduce.json`` into `out`. `results` is the content of the latter."""
     for name, table in results["tables"].items():
         with whole_file(out / "tables" / f"{name}.csv") as building:
             building.write_text(as_csv(table["header"], table["rows"]))

@@ -1,4 +1,4 @@
-"""`tgmm search`: try settings of a training one after the other, and keep those with the best validation score.
+"""`tgmm search`: try settings of a training one after the other, and keep the settings with the best validation score.
 
 It runs `transformers.Trainer.hyperparameter_search` on optuna, one trial per call. The settings of a trial depend on
 the seed, on the number of the trial and on the trials before it. Therefore a search that was stopped and continued
@@ -33,10 +33,10 @@ def search(path: str | Path) -> dict[str, Any]:
     written to the output of the plan. ``search.sqlite`` is the storage of optuna.
 
     Args:
-        path: The plan, see [`~tgmm_hf.experiments.search_plan.SearchPlan`].
+        path: YAML file of the plan, see [`~tgmm_hf.experiments.search_plan.SearchPlan`].
 
     Returns:
-        The content of ``search.json``.
+        The content of ``search.json``: plan, digest of the data, versions, "trials", and "best", the best trial.
 
     Raises:
         ImportError: If the extra `optuna` is not installed.
@@ -71,7 +71,11 @@ def search(path: str | Path) -> dict[str, Any]:
 
 
 def _claim(study: Any, search: Search, data_hash: str) -> None:
-    """Write the settings of the search into the study, or refuse to continue a study that had different settings."""
+    """Write the settings of a search into the optuna study.
+
+    Raises:
+        ValueError: If the study has the settings of another search. The message names the first that differs.
+    """
     settings = {name: asdict(space) for name, space in search.plan.settings.items()}
     run = {name: value for name, value in search.base.to_dict().items() if name != "output"}
     now = {"run": run, "settings": settings, "seed": search.plan.seed, "data_hash": data_hash}
@@ -87,7 +91,11 @@ def _claim(study: Any, search: Search, data_hash: str) -> None:
 
 
 def _write_results(search: Search, study: Any, data_hash: str) -> dict[str, Any]:
-    """Write all results so far. Return the content of ``search.json``."""
+    """Write ``search.json``, ``trials.csv`` and ``best.yaml`` from the trials so far.
+
+    Returns:
+        The content of ``search.json``. "best" is None if no trial ended with a score.
+    """
     trials = [
         {
             "trial": place,
@@ -115,7 +123,7 @@ def _write_results(search: Search, study: Any, data_hash: str) -> dict[str, Any]
 
 
 def _write_table(search: Search, trials: list[dict[str, Any]]) -> None:
-    """Write ``trials.csv``."""
+    """Write ``trials.csv``: a row per trial with number, score, settings, and the reason if it failed."""
     names = list(search.plan.settings)
     rows = [
         [trial["trial"], trial["score"], *(trial["settings"].get(name) for name in names), trial["failed"]]
@@ -127,7 +135,7 @@ def _write_table(search: Search, trials: list[dict[str, Any]]) -> None:
 
 
 def _write_best(search: Search, best: dict[str, Any], number_of_trials: int) -> None:
-    """Write ``best.yaml``."""
+    """Write ``best.yaml``: the training configuration with the settings of the best trial, and its score as comment."""
     settings = search.run(best["settings"], "best").to_dict() | {"output": str(search.out / "best")}
     with whole_file(search.out / "best.yaml") as building:
         building.write_text(

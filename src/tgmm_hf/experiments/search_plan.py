@@ -47,7 +47,7 @@ class Space:
     choices: list | None = None
 
     def check(self, name: str) -> None:
-        """Refuse a space that is neither a range nor a list of choices."""
+        """Raise a ValueError if the space of the setting `name` is neither a range nor a list of choices."""
         if (self.choices is None) == (self.low is None or self.high is None):
             given = {key: value for key, value in asdict(self).items() if value is not None}
             raise ValueError(f"settings.{name} needs low and high, or choices (and not both), got {given}.")
@@ -72,7 +72,7 @@ class Space:
             )
 
     def extremes(self) -> list[Any]:
-        """Return all choices, or both ends."""
+        """Return the values to check before the search: all choices, or both ends of the range."""
         return [self.low, self.high] if self.choices is None else self.choices
 
     def suggest(self, trial: Any, name: str, *, decimal: bool) -> Any:
@@ -119,7 +119,12 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class Search:
-    """A plan, and the training configuration that its trials change."""
+    """A plan of a search, and the training configuration that its trials change.
+
+    Attributes:
+        plan: The plan.
+        base_settings: Settings of the configuration as nested dictionaries, with the plan's overrides.
+    """
 
     plan: SearchPlan
     base_settings: dict[str, Any]
@@ -135,11 +140,11 @@ class Search:
         return self.run({}, "base")
 
     def run(self, settings: dict[str, Any], name: str) -> RunArguments:
-        """Make the training with these settings.
+        """Make the training configuration of a trial.
 
         Args:
-            settings: "section.key" -> value.
-            name: The name of its directory among those of the trials.
+            settings: "section.key" -> value that replaces the value of the base.
+            name: Name of the output directory, `<out>/trials/<name>`.
         """
         nested = copy.deepcopy(self.base_settings)
         for key, value in {**settings, "output": str(self.out / "trials" / name)}.items():
@@ -147,7 +152,7 @@ class Search:
         return parse_arguments(nested)
 
     def suggest(self, trial: Any) -> dict[str, Any]:
-        """Draw the settings of one optuna trial."""
+        """Draw the settings of one optuna trial: "section.key" -> value."""
         base = flat(self.base.to_dict())
         return {
             name: space.suggest(trial, name, decimal=isinstance(base.get(name), float))
@@ -156,7 +161,7 @@ class Search:
 
 
 def read_search(path: str | Path) -> Search:
-    """Read a plan. Each of its settings is checked by itself, at both ends or with every choice.
+    """Read the plan in a YAML file. Each setting is checked by itself, at both ends or with every choice.
 
     Raises:
         FileNotFoundError: If the plan or its configuration does not exist.

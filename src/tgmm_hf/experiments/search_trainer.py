@@ -24,7 +24,7 @@ FAILURES = (ValueError, FloatingPointError, torch.OutOfMemoryError)
 
 
 class SearchTrainer(TgmmTrainer):
-    """A [`TgmmTrainer`] that gets another model, other data and other numbers for every trial.
+    """A [`TgmmTrainer`] that trains the trials of a search. Every trial has its own model, collators and settings.
 
     Args:
         search: The plan and its base.
@@ -59,7 +59,7 @@ class SearchTrainer(TgmmTrainer):
         )
 
     def try_next(self, study: Any) -> None:
-        """Run one more trial of an optuna study."""
+        """Run the next trial of an optuna study, and remove its training directory afterwards."""
         import optuna
 
         place = len(ended_trials(study))
@@ -91,7 +91,10 @@ class SearchTrainer(TgmmTrainer):
             discard(self.run.training_directory)
 
     def train(self, resume_from_checkpoint: Any = None, trial: Any = None, **kwargs: Any) -> Any:
-        """Train one trial, from its last checkpoint if it was stopped. Settings that fail end this trial only."""
+        """Train one trial, from its last checkpoint if it was stopped. The parent's search calls this method.
+
+        An error of `FAILURES` ends this trial and not the search.
+        """
         with _end_trial_on_failure(trial):
             self.hp_space(trial)
         claim_training_directory(self.run, self.data["data_hash"])
@@ -100,9 +103,9 @@ class SearchTrainer(TgmmTrainer):
             return super().train(checkpoint, trial, **kwargs)
 
     def model_of(self, trial: Any) -> TgmmModel:
-        """Make the model of a trial, and replace the collators and the data of the trial before.
+        """Make the model of a trial, and replace the collators and the rows of the trainer by those of the trial.
 
-        Without a trial, return the model of the base.
+        The parent calls this method. Without a trial it returns the model of the base.
         """
         if trial is None:
             return self.parts.model
@@ -116,10 +119,12 @@ class SearchTrainer(TgmmTrainer):
         return self.parts.model
 
     def kept_score(self, metrics: dict[str, float]) -> float:
-        """Return the validation score of the epoch that would be kept by now, with the task weights of the base.
+        """Return the validation score of the epoch that the run keeps: best or last, as the run's settings say.
+
+        The tasks have the weights of the base, so that the scores of all trials can be compared.
 
         Args:
-            metrics: Ignored; the log of the trainer has all epochs.
+            metrics: Not used, because the log of the trainer has the metrics of all epochs.
         """
         epochs = [line for line in self.state.log_history if "eval_score" in line]
         if self.run.optimisation.keep == "last":
@@ -133,7 +138,7 @@ class SearchTrainer(TgmmTrainer):
 
 
 def ended_trials(study: Any) -> list[Any]:
-    """Return the trials that ended, with a score or a failure. Stopped trials are left out."""
+    """Return the trials of an optuna study that ended with a score or failed. Stopped trials do not count."""
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
@@ -141,7 +146,7 @@ def ended_trials(study: Any) -> list[Any]:
 
 @contextmanager
 def _end_trial_on_failure(trial: Any) -> Iterator[None]:
-    """End a trial whose settings fail, with the reason, but not the search."""
+    """Turn an error of `FAILURES` in the block into the end of this trial, and store the reason in the trial."""
     import optuna
 
     try:

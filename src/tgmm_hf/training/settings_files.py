@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read the settings of a YAML file.
+    """Read the settings of a YAML file as nested dictionaries.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -43,6 +43,9 @@ def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
     Args:
         path: The YAML file.
         overrides: Texts of the form "section.key=value", with the value in YAML notation.
+
+    Returns:
+        The settings as nested dictionaries.
 
     Raises:
         FileNotFoundError: If there is no such file.

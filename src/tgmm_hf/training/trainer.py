@@ -32,7 +32,7 @@ class EpochCollator(TrainerCallback):
     Therefore a run that is resumed at the start of an epoch sees the same ECG windows as without the stop.
 
     Args:
-        make_collator: Function of `training`, `seed` and `max_views` that gives a collator.
+        make_collator: Function of the keywords `training`, `seed` and `max_views` that returns a collator.
         seed: The seed of the run.
         max_views: Maximum number of echo views per patient and step; None for all views.
     """
@@ -42,11 +42,11 @@ class EpochCollator(TrainerCallback):
         self._start(0)
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Collate rows with the collator of the present epoch."""
+        """Return the batch of these prepared rows, made by the collator of the current epoch."""
         return self.collator(rows)
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Make the collator of the epoch that begins."""
+        """Make the collator of the epoch that begins. The Trainer calls this method."""
         self._start(round(state.epoch or 0))
 
     def _start(self, epoch: int) -> None:
@@ -89,7 +89,7 @@ class TgmmTrainer(Trainer):
         self._began: float | None = None
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as the parent does, and log the seconds of training. Seconds before a stop of the run are included."""
+        """Train as the parent does, and log the seconds of training, with the seconds before a stop of the run."""
         self._began = time.monotonic()
         try:
             return super().train(*args, **kwargs)
@@ -99,7 +99,13 @@ class TgmmTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Compute the weighted sum of the losses of all tasks on one batch."""
+        """Compute the weighted sum of the losses of all tasks on one batch. The Trainer calls this method.
+
+        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
         output = model(**inputs, task=self.tasks)
         self._check_finite(output)
         self._collect(output)
@@ -110,12 +116,12 @@ class TgmmTrainer(Trainer):
     ) -> dict[str, float]:
         """Compute the validation metrics, see [`~tgmm_hf.training.validation.validation_metrics`].
 
-        The first process runs the whole split and sends the metrics to the others, so that all processes take the same
-        decisions (early stop, learning rate, best epoch).
+        The first process scores the whole split and sends the metrics to the other processes, so that all processes
+        decide alike about early stopping, learning rate and best epoch.
 
         Args:
-            eval_dataset: The rows to validate on; None for those of the trainer.
-            ignore_keys: Ignored.
+            eval_dataset: The prepared rows to validate on. None takes the `eval_dataset` of the trainer.
+            ignore_keys: Not used.
             metric_key_prefix: Put before each metric name. `eval` gives `eval_...`.
 
         Returns:
@@ -136,9 +142,10 @@ class TgmmTrainer(Trainer):
         return named
 
     def whole_model(self) -> Any:
-        """Return the model with all its weights, in the first process. Every process has to call this.
+        """Return the model with all its weights. Every process has to call this. Use the result in the first process.
 
-        If FSDP or DeepSpeed hold a part of the weights in each process, the result is a copy.
+        If FSDP or DeepSpeed hold a part of the weights in each process, the result is a copy. It is None in the other
+        processes.
         """
         if not self._sharded:
             return self.accelerator.unwrap_model(self.model)
@@ -148,7 +155,11 @@ class TgmmTrainer(Trainer):
         return self._whole
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log a line, with the means of loss components and gates since the last training line, and the seconds."""
+        """Log a line of figures as the parent does. "seconds", the time of training so far, is added to every line.
+
+        A training line (one with "loss") also gets the mean of each loss component and each gate since the training
+        line before it.
+        """
         if self._began is not None:
             now = time.monotonic()
             logs["seconds"] = round(seconds_of(self.state.log_history) + now - self._began, 1)
@@ -160,7 +171,7 @@ class TgmmTrainer(Trainer):
         super().log(logs, start_time)
 
     def _check_finite(self, output: Any) -> None:
-        """Stop at a loss that is not finite. The parent would hide it in the log and train on with broken weights."""
+        """Raise a FloatingPointError if the loss of a model's output is not finite, because the parent would go on."""
         if bool(torch.isfinite(output.loss)):
             return
         parts = {name: round(value.item(), 4) for name, value in output.losses.items()}
@@ -172,7 +183,11 @@ class TgmmTrainer(Trainer):
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save a checkpoint as the parent does. If the disk is full, remove what was written of it and stop."""
+        """Save a checkpoint as the parent does.
+
+        Raises:
+            OSError: If the disk is full. The unfinished checkpoint is removed first.
+        """
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -188,7 +203,10 @@ class TgmmTrainer(Trainer):
             ) from error
 
     def _collect(self, output: Any) -> None:
-        """Collect the components of one step: losses of each task, mean gate of each modality in each subset."""
+        """Add the losses and the mean gates of one step to the sums for the next log line.
+
+        The names are "task/component" and "gate/subset/modality".
+        """
         for name in self.tasks:
             task_output = output.by_task[name]
             for component, value in task_output.losses.items():
@@ -205,12 +223,16 @@ class TgmmTrainer(Trainer):
 
 
 def seconds_of(history: Sequence[Mapping[str, float]]) -> float:
-    """Return the seconds that a training took, over all its starts."""
+    """Return the seconds of a training from its logged lines, over all its starts; 0 if no line has them."""
     return next((line["seconds"] for line in reversed(history) if "seconds" in line), 0.0)
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
-    """Translate the settings of a run into the arguments of the Trainer.
+    """Translate the settings of a run into the arguments of transformers' Trainer.
+
+    Args:
+        run: The settings of the run.
+        use_cpu: True if there is no GPU.
 
     Raises:
         ValueError: If the precision is float16 and there is no GPU.
@@ -246,7 +268,10 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
 
 
 def optimiser_arguments(run: RunArguments) -> dict[str, Any]:
-    """Translate the settings that say how the weights are updated. A search sets them anew for each trial."""
+    """Translate the settings that say how the weights are updated: argument of `TrainingArguments` -> value.
+
+    They are a function of their own, because a search sets them anew for each trial.
+    """
     optimisation = run.optimisation
     plateau = optimisation.schedule == "plateau"
     plateau_settings = {
@@ -270,6 +295,6 @@ def optimiser_arguments(run: RunArguments) -> dict[str, Any]:
 
 
 def early_stopping(run: RunArguments) -> list[TrainerCallback]:
-    """Return the callback for early stopping, if the run has one."""
+    """Return a list with the callback for early stopping; [] if the run never stops early."""
     patience = run.optimisation.early_stopping_patience
     return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

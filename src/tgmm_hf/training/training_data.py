@@ -16,7 +16,7 @@ LABEL_COLUMNS = {"diagnosis": "label_", "prognosis": "time_"}
 
 
 def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
-    """Read prepared splits, and the `prepare.json` that `tgmm prepare` wrote beside them.
+    """Read the splits in a directory that `tgmm prepare` wrote: split -> rows, and the content of `prepare.json`.
 
     Raises:
         FileNotFoundError: If there is no prepared data set.

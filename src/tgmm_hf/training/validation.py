@@ -22,7 +22,9 @@ FIGURE = {"diagnosis": "auc", "prognosis": "c_index", "retrieval": f"lrap_{RETRI
 def validate(
     model: Any, dataset: Any, collator: Any, tasks: Iterable[str], *, batch_size: int, progress: bool = False
 ) -> dict[str, float]:
-    """Run a model over a validation split under all seven subsets of modalities, see [`validation_metrics`].
+    """Run a model over a validation split under all seven subsets of modalities.
+
+    Returns the metrics of [`validation_metrics`].
 
     Args:
         model: The model.
@@ -46,14 +48,18 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
         tasks: Names of the tasks that are trained.
 
     Returns:
-        * `<task>_auc`, `<task>_c_index` or `<task>_lrap_3`: the figure of all modalities together.
-        * `<task>_score`: the mean of this figure over the seven subsets of modalities (over six directions for
-          retrieval). On a hundred patients it is much steadier than the figure of all modalities.
-        * `score`: the mean of `<task>_score` over the tasks, with the weights of the loss.
-        * `loss`: the sum over the tasks of weight times mean loss. The mean is over the same subsets, and the loss is
+        Name of the metric -> value. The names are:
+
+        * `<task>_auc`, `<task>_c_index`: the figure with all modalities together. `<task>_lrap_3`: the mean over the
+          directions of a retrieval.
+        * `<task>_score`: the mean of the figure over the seven subsets of modalities (retrieval: over the six
+          directions). With a hundred patients it varies much less than the figure of all modalities.
+        * `score`: the mean of `<task>_score` over the tasks, with the tasks' `weight`.
+        * `loss`: the sum over the tasks of `weight` times mean loss over the same subsets or directions. The loss is
           the log loss, the Cox loss or InfoNCE on the whole split.
 
-        A subset without both classes, or without a comparable pair, is left out.
+        A subset whose figure is undefined, for example without both classes, does not count. A task without any figure
+        does not count.
 
     Raises:
         ValueError: If no figure is defined at all.
@@ -87,7 +93,10 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
 
 
 def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Compute the figure and the loss of a diagnosis or prognosis under each subset."""
+    """Compute the figures and the losses of a diagnosis or prognosis: two dictionaries, subset -> value.
+
+    A subset whose figure is undefined has no entry.
+    """
     figures, losses = {}, {}
     for subset in SUBSET_NAMES:
         rows = predictions.scored(task, subset)
@@ -106,13 +115,21 @@ def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, 
 
 
 def _log_loss(probability: np.ndarray, positive: np.ndarray) -> float:
-    """Compute the mean negative log probability of the right answer: the last candidate, or any other one."""
+    """Compute the log loss of the last candidate against all others.
+
+    Args:
+        probability: Probability of the last candidate, (n,).
+        positive: 1 if the last candidate is right, else 0, (n,).
+    """
     right = np.where(positive == 1, probability, 1 - probability)
     return float(-np.log(np.clip(right, 1e-7, 1.0)).mean())
 
 
 def _retrieval(predictions: Predictions, temperature: float) -> tuple[dict[str, float], dict[str, float]]:
-    """Compute LRAP among three candidates and InfoNCE over the whole split, for each direction."""
+    """Compute LRAP among three candidates and InfoNCE over the split: two dictionaries, direction -> value.
+
+    A direction with fewer than three patients has no entry. `temperature` is the one of InfoNCE.
+    """
     figures, losses = {}, {}
     for query, target in DIRECTIONS:
         has_pair = predictions.embeds_mask[query] & predictions.embeds_mask[target]
