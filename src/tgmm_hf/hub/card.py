@@ -57,11 +57,11 @@ class EncoderLicence:
 
     @property
     def is_open(self) -> bool:
-        """Whether derived weights may be passed on, as far as this package knows."""
+        """Whether weights that are derived from the encoder may be passed on, as far as this package knows."""
         return self.license in OPEN_LICENCES
 
     def line(self) -> str:
-        """Write the licence as one item of a Markdown list."""
+        """Return one item of a Markdown list: name, licence and address of its text."""
         terms = self.license_name or self.license or "not declared, ask its authors"
         return f"* `{self.name}`: {terms}" + (f", {self.license_link}" if self.license_link else "")
 
@@ -83,11 +83,11 @@ def read_encoder_licence(directory: str | Path) -> EncoderLicence:
 
 
 def encoder_licences(directory: Path, config: Mapping[str, Any]) -> list[EncoderLicence]:
-    """List the licences of the encoders in the configuration, and of the view classifier beside the model.
+    """List the licences of the pretrained parts of a saved model: its encoders, and the view classifier beside it.
 
     Args:
         directory: Directory of the saved model.
-        config: Content of config.json, in which `TgmmModel.from_encoders` noted the encoders.
+        config: Content of config.json. `encoder_sources` names the encoders that the model was made from.
     """
     licences = [
         EncoderLicence(source["source"], source["license"], source["license_name"], source["license_link"])
@@ -106,13 +106,13 @@ def model_card(
     metrics: Mapping[str, Any] | None,
     licences: Sequence[EncoderLicence],
 ) -> str:
-    """Write README.md of a model repository, metadata block first.
+    """Return the README.md of a model repository, metadata block first.
 
     Args:
         repo_id: "owner/name".
         config: Content of config.json.
-        run: Content of run.json (`tgmm train`), if it exists.
-        metrics: Content of metrics.json (`tgmm evaluate`), if it exists.
+        run: Content of run.json (`tgmm train`); None without it.
+        metrics: Content of metrics.json (`tgmm evaluate`); None without it.
         licences: Licences of the pretrained encoders from which the training started.
     """
     data = ModelCardData(
@@ -144,7 +144,10 @@ def model_card(
 
 
 def evaluation_results(metrics: Mapping[str, Any]) -> list[EvalResult]:
-    """Build the `model-index` entries: one for each task, modality combination and figure, with interval and n."""
+    """Build the `model-index` entries of a card: one for each task, subset (or direction) and figure of `FIGURES`.
+
+    `metrics` is the content of metrics.json.
+    """
     results = []
     for task, combination, entry in _entries(metrics):
         for figure, title in FIGURES.items():
@@ -170,7 +173,12 @@ def evaluation_results(metrics: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def cohort_card(repo_id: str, bayes: Mapping[str, Any]) -> str:
-    """Write README.md of a synthetic cohort; `bayes` is the content of its bayes.json."""
+    """Return the README.md of a synthetic cohort.
+
+    Args:
+        repo_id: "owner/name".
+        bayes: Content of the cohort's bayes.json.
+    """
     data = DatasetCardData(
         license="apache-2.0",
         pretty_name=repo_id.split("/")[-1],
@@ -204,7 +212,7 @@ tgmm prepare DOWNLOADED_DIRECTORY --out data
 
 
 def _entries(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """List (task, modality combination or direction, figures) of every scored entry of metrics.json."""
+    """List (task, subset or direction, figures) of every scored entry of metrics.json."""
     return [
         (task, combination, entry)
         for task, by_combination in metrics.items()
@@ -215,17 +223,17 @@ def _entries(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, An
 
 
 def _dataset_name(metrics: Mapping[str, Any]) -> str:
-    """Name the data that the figures are of; synthetic patients are named as such."""
+    """Return the name of the scored data, with "(synthetic patients)" if the patients are synthetic."""
     return f"{Path(metrics.get('data', 'cohort')).name}{' (synthetic patients)' if metrics.get('synthetic') else ''}"
 
 
 def _interval(bounds: Sequence[float]) -> str:
-    """Write an interval as text."""
+    """Write an interval as text: "0.815 to 0.964"."""
     return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def _usage(repo_id: str) -> str:
-    """Write the section on use."""
+    """Return the Markdown section on use."""
     return f"""\
 ## Use
 
@@ -242,7 +250,7 @@ decision about a person."""
 
 
 def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write the section on tasks: kind, question and candidates."""
+    """Return the Markdown section on tasks: kind, question and candidates. `tasks` is `TgmmConfig.tasks`."""
     lines = [
         f"* `{name}` ({task['kind']}): {task['question']}"
         + (f" Answers: {', '.join(task['candidates'])}." if task.get("candidates") else "")
@@ -252,7 +260,7 @@ def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _training(run: Mapping[str, Any] | None) -> str:
-    """Write the section on training."""
+    """Return the Markdown section on training. `run` is the content of run.json, None without it."""
     if run is None:
         return "## Training\n\nThis model came without the run.json of its training."
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
@@ -265,7 +273,7 @@ def _training(run: Mapping[str, Any] | None) -> str:
 
 
 def _results(metrics: Mapping[str, Any] | None) -> str:
-    """Write the section on results: a table of figures, thresholds and warnings."""
+    """Return the Markdown section on results: figures, thresholds and warnings. `metrics` may be None."""
     if metrics is None:
         return "## Results\n\nNone were given with this model."
     lines = [
@@ -291,7 +299,10 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
-    """Write figures by sex, age, ethnicity and missingness; small groups without numbers, which might name people."""
+    """Return the Markdown section on subgroups as a list of one text; [] if `metrics` has no subgroups.
+
+    Numbers of small groups are not shown, because they might identify people.
+    """
     if metrics is None or not any(metrics.get("subgroups", {}).values()):
         return []
     lines = [
@@ -334,14 +345,20 @@ _LIMITS = """\
 
 
 def _identifier(licences: Sequence[EncoderLicence], run: Mapping[str, Any] | None) -> str:
-    """Name the Hub's licence identifier of the weights."""
+    """Return the Hub's licence identifier of the weights.
+
+    It is "other" with pretrained encoders, "apache-2.0" after a training from random weights, else "unknown".
+    """
     if licences:
         return "other"
     return "apache-2.0" if run is not None and run["run"]["model"]["checkpoint"] is None else "unknown"
 
 
 def _licence(licences: Sequence[EncoderLicence], run: Mapping[str, Any] | None) -> str:
-    """Write the section on the licences of code and weights."""
+    """Return the Markdown section on the licences of code and weights.
+
+    `licences` are those of the pretrained encoders, `run` is the content of run.json or None.
+    """
     code = "## Licence\n\nThe code is Apache-2.0."
     if licences:
         return (

@@ -1,7 +1,7 @@
-"""The reporting checklist TRIPOD+AI, filled with the facts that a run knows.
+"""The reporting checklist TRIPOD+AI, filled with the facts in metrics.json.
 
 Source: Collins et al., BMJ 2024;385:e078378. The items are in our words. If the software cannot know an answer, the
-answer says so. The authors of a paper then see what they still have to write.
+answer says so. The authors of a paper then see which answers they still have to write.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tgmm_hf.evaluation.tables import Entries, headline, tasks_of
 UNKNOWN = "Not known to the software."
 
 Item = tuple[str, str, str]
-"""Number, question, answer."""
+"""Number of the item, question, answer."""
 
 
 def checklist(metrics: Mapping[str, Any]) -> list[Item]:
@@ -28,7 +28,10 @@ def checklist(metrics: Mapping[str, Any]) -> list[Item]:
 
 
 def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) -> dict[str, str]:
-    """Write the known answers: number of the item -> answer."""
+    """Write the answers that metrics.json knows: number of the item -> answer.
+
+    `tasks` are (name, kind, entries) of `tasks_of`.
+    """
     outcomes = ", ".join(f"{task} ({kind})" for task, kind, _ in tasks)
     numbers = "; ".join(f"{task}: {_counts(kind, entry)}" for task, kind, entry in _whole(tasks))
     data = f"Prepared data {metrics.get('data')}, SHA-256 {metrics.get('data_hash')}, split {metrics.get('split')}."
@@ -90,7 +93,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
 
 
 def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
-    """Say which patients each task's threshold, or cut between risk groups, was chosen on."""
+    """Say, in one sentence per task, on which patients its threshold or the cut between risk groups was chosen."""
     sentences = []
     for task, kind, entry in _whole(tasks):
         what = "threshold" if kind == "diagnosis" else "risk_groups"

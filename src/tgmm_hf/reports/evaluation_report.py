@@ -52,7 +52,7 @@ Block = Table | str
 
 @dataclass(frozen=True)
 class Part:
-    """One table, or figures that are shown side by side."""
+    """One table, or SVG figures that are shown side by side."""
 
     table: Table | None = None
     figures: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """Parts of a task. With a `summary` they are folded, without they are open."""
+    """Parts of the report of a task. With a `summary` line they are folded, with None they are open."""
 
     summary: str | None
     parts: list[Part]
@@ -85,7 +85,7 @@ def evaluate_with_report(
         data_dir: Directory that `tgmm prepare` wrote.
         out_dir: Directory to write.
         processor: The model's `TgmmProcessor`. None loads it from `model`, which must then be a directory or an id.
-        read: How prepared rows become batches, such as from cached frozen features. None uses `TgmmCollator`.
+        read: Gives rows and collator, for example to read cached frozen features. None uses `TgmmCollator`.
         **settings: Fields of `EvaluationSettings`.
 
     Returns:
@@ -102,7 +102,7 @@ def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: 
 
     Args:
         metrics: The content of metrics.json.
-        predictions: The predictions behind it.
+        predictions: The predictions that the figures were computed from.
         out_dir: Directory to write.
     """
     svgs: dict[str, str] = {}
@@ -118,11 +118,13 @@ def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: 
 
 
 def report_html(metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
-    """Write one page without outside references: headlines, tables and figures of each task, notes, settings.
+    """Return the HTML page of an evaluation: headlines, tables and figures of each task, notes, settings.
+
+    The page refers to no other file.
 
     Args:
         metrics: The content of metrics.json.
-        svgs: Name of a figure -> SVG text.
+        svgs: Name of a figure -> SVG text. A figure without an entry is not shown.
     """
     settings = {
         name: metrics[name] for name in ("model", "data", "data_hash", "split", "seed", "bootstrap") if name in metrics
@@ -144,7 +146,15 @@ def report_html(metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
 def _sections(
     task: str, kind: str, entries: Entries, metrics: Mapping[str, Any], svgs: Mapping[str, str]
 ) -> Iterator[Section]:
-    """Yield the sections of a task that have content."""
+    """Yield the sections of a task that have content.
+
+    Args:
+        task: Name of the task.
+        kind: "diagnosis", "prognosis" or "retrieval".
+        entries: Value of the task in metrics.json.
+        metrics: The content of metrics.json.
+        svgs: Name of a figure -> SVG text.
+    """
     for summary, blocks in _blocks(task, kind, entries, metrics):
         if parts := list(_parts(blocks, svgs)):
             yield Section(summary, parts)
@@ -153,7 +163,11 @@ def _sections(
 def _blocks(
     task: str, kind: str, entries: Entries, metrics: Mapping[str, Any]
 ) -> Iterator[tuple[str | None, list[Block]]]:
-    """Yield the summary line of a folded section, or None for an open one, and its tables and names of figures."""
+    """Yield the content of each section of a task, in order.
+
+    Returns:
+        (summary line, or None for an open section; tables and names of figures).
+    """
     if kind == "retrieval":
         yield None, [retrieval_table(task, entries), task]
         return
@@ -177,7 +191,10 @@ def _blocks(
 
 
 def _parts(blocks: list[Block], svgs: Mapping[str, str]) -> Iterator[Part]:
-    """Yield tables one by one, and figures that follow each other as one part. Empty parts are left out."""
+    """Turn tables and names of figures into parts. Figures that follow each other become one part.
+
+    Tables without rows and figures without an SVG text are not yielded.
+    """
     for kind, group in groupby(blocks, key=type):
         if kind is str:
             if shown := [inline_svg(svgs[str(name)]) for name in group if name in svgs]:
@@ -187,7 +204,7 @@ def _parts(blocks: list[Block], svgs: Mapping[str, str]) -> Iterator[Part]:
 
 
 def _figures(metrics: Mapping[str, Any], predictions: Predictions) -> Iterator[tuple[str, Figure]]:
-    """Yield the name and the figure of everything that is drawn."""
+    """Yield (file name without suffix, figure) of all figures of an evaluation."""
     for task, kind, entries in tasks_of(metrics):
         if kind == "retrieval":
             yield task, retrieval_figure(entries, f"{task}: the patient's own input among candidates")
@@ -202,7 +219,10 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions) -> Iterator[t
 
 
 def _task_figures(task: str, kind: str, entries: Entries, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
-    """Yield the figures of a diagnosis or a prognosis."""
+    """Yield (file name without suffix, figure) of a diagnosis or a prognosis.
+
+    `entries` is the value of the task in metrics.json. A figure without data is not yielded.
+    """
     table = predictions.table[predictions.table["task"] == task]
     whole = whole_subset(entries)
     entry = entries[whole]

@@ -77,7 +77,7 @@ def roc_figure(table: pd.DataFrame, entries: Mapping[str, Any], title: str) -> F
 
 
 def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figure:
-    """Draw the figure of every subset as a dot with its interval, and the optimum as a diamond if it is known.
+    """Draw the headline figure of every subset as a dot with its interval, and the optimum, if known, as a diamond.
 
     Args:
         entries: Subset -> figures.
@@ -120,7 +120,7 @@ def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str)
 
     Args:
         rows: Scored admissions under one subset. Columns: probability (scaled if there is a temperature), positive.
-        entry: Their figures.
+        entry: Figures of these admissions in metrics.json.
         title: Title of the figure.
     """
     figure = Figure(figsize=(4.8, 5.2), layout="constrained")
@@ -193,8 +193,9 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
     Both have pointwise 95 % bands, and the numbers at risk are below them.
 
     Args:
-        rows: One prognosis under one subset, follow-up known. Columns: risk, time (days), event, patient_id.
-        groups: `risk_groups` of its figures: the cut, how it was chosen, the log-rank test.
+        rows: Admissions of one prognosis under one subset, with known follow-up. Columns: risk, time (days), event,
+            patient_id.
+        groups: "risk_groups" in the figures of the subset: the cut, how it was chosen, the log-rank test.
         title: Title of the figure.
         replicates: Number of bootstrap resamples for the bands of the incidence.
     """
@@ -233,7 +234,15 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
 
 
 def _draw_risk_group(panels: Sequence[Axes], group: pd.DataFrame, name: str, colour: str, replicates: int) -> None:
-    """Draw the curves of one risk group: the incidence left, the share without the event right."""
+    """Draw the curves of one risk group: incidence into panel 0, share without the event into panel 1.
+
+    Args:
+        panels: The two axes.
+        group: Admissions of the group. Columns: time (days), event, patient_id.
+        name: Name of the group in the legend.
+        colour: Colour of the curves.
+        replicates: Number of bootstrap resamples for the band of the incidence.
+    """
     time, event = group["time"].to_numpy(), group["event"].to_numpy()
     days, incidence = aalen_johansen(time, event)
     counts = bootstrap_counts(group["patient_id"].to_numpy(), None, replicates, 0)
@@ -245,7 +254,7 @@ def _draw_risk_group(panels: Sequence[Axes], group: pd.DataFrame, name: str, col
 
 
 def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: str) -> Figure:
-    """Draw the figure and interval of every subgroup. A group that is too small has a reason in their place.
+    """Draw the headline figure and its interval for every subgroup. A group that is too small shows the reason instead.
 
     Args:
         entries: Entries of `subgroup_table`. The first entry is about all admissions.
@@ -276,15 +285,15 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
 
 
 def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, reference: str, title: str) -> Figure:
-    """Draw the differences between one model and each of the other models, with intervals.
+    """Draw the differences between the reference model and each of the other models, with intervals.
 
-    Right of 0 the one model is better. A difference without interval is a hollow mark, and its label says why.
+    Right of 0 the reference is better. A difference without interval is a hollow mark, and its label says why.
 
     Args:
         entries: Entries of `grid_figures.differences_between_rows` for one task and subset, with row, difference,
             difference_ci and difference_missing.
         headline: "auc" or "c_index".
-        reference: Name of the one model.
+        reference: Name of the reference model.
         title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 1.0 + 0.3 * len(entries)), layout="constrained")
@@ -352,7 +361,7 @@ def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> 
 
 
 class _Curve(NamedTuple):
-    """A step curve with its band: the value at and after each day. Bounds are NaN where there is no band."""
+    """A step curve with its band. `value` holds from each of `days` on. `low` and `high` are NaN without a band."""
 
     days: NDArray
     value: NDArray
@@ -361,7 +370,7 @@ class _Curve(NamedTuple):
 
 
 def _step(axes: Axes, curve: _Curve, start: float, colour: str, label: str) -> None:
-    """Draw a step curve that has the value `start` from day 0 to its first day."""
+    """Draw a step curve with its band into `axes`. From day 0 to the first day of the curve its value is `start`."""
     first_bound = np.nan if start else 0.0
     days = np.r_[0, curve.days]
     axes.fill_between(
@@ -378,7 +387,7 @@ def _p_value(p: float) -> str:
 def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
     """Draw the LRAP of every direction with three candidates, with four and over the full gallery.
 
-    Each bar has its interval, and the level of a random ranking with the interval of that level.
+    Each bar has its interval. A line with a band shows the value of random rankings and their central 95 %.
 
     Args:
         entries: Direction -> figures of `tgmm_hf.evaluation.retrieval.evaluate_direction`.
@@ -406,7 +415,14 @@ def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
 
 
 def _draw_direction(axes: Axes, position: int, entry: Mapping[str, Any], suffix: str) -> None:
-    """Draw the bar of one direction, its interval, the random level with its interval, and the optimum if known."""
+    """Draw one direction into `axes`: bar, interval, random level with its range, and the optimum if known.
+
+    Args:
+        axes: Axes to draw into.
+        position: Place of the bar on the x axis.
+        entry: Figures of the direction.
+        suffix: Number of candidates: "3", "4" or "full".
+    """
     axes.bar(position, entry[f"lrap_{suffix}"], width=0.7, color="#56B4E9", zorder=1)
     if entry[f"lrap_{suffix}_ci"] is not None:
         axes.plot([position] * 2, entry[f"lrap_{suffix}_ci"], color="black", linewidth=1.2, zorder=3)
@@ -425,8 +441,11 @@ def render(figure: Figure, file_format: str) -> bytes:
     In an SVG the text stays text, and equal figures give equal bytes. A PNG has 150 dpi.
 
     Args:
-        figure: The figure. Its layout is computed once and then fixed.
+        figure: The figure. Its layout is computed at the first call and then fixed, in place.
         file_format: "svg" or "png".
+
+    Returns:
+        The content of the file.
     """
     buffer = BytesIO()
     metadata = {"Date": None} if file_format == "svg" else {}
@@ -439,7 +458,7 @@ def render(figure: Figure, file_format: str) -> bytes:
 
 
 def _plain(figure: Figure) -> Figure:
-    """Hide the upper and right border of every panel."""
+    """Hide the upper and right border of every panel, in place, and return the figure."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.title.set_fontsize(11)

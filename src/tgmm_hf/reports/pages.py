@@ -1,7 +1,7 @@
 """HTML pages from the templates in `templates/`.
 
-Every page extends `base.html`: it has no scripts, and its Content-Security-Policy forbids the browser to load anything.
-All values are escaped. The only exception are figures that this package has drawn, see `inline_svg`.
+Every page extends `base.html`. A page has no scripts, and its Content-Security-Policy forbids the browser to load other
+files. All values are escaped. The only exception are figures that this package has drawn, see `inline_svg`.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def inline_svg(svg: str) -> str:
-    """Cut the XML prologue off an SVG figure, because HTML does not allow it inside a page.
+    """Return an SVG figure without the XML header before `<svg`, because HTML does not allow the header in a page.
 
     The templates insert the result without escaping (`|safe`).
 
