@@ -58,7 +58,7 @@ for old_name, command in OLD_NAMES.items():
 
 
 def _print_version(wanted: bool) -> None:
-    """Print the version and stop, if `--version` was given."""
+    """Print the version and end the command if `wanted`, which is True if `--version` was given."""
     if wanted:
         import tgmm_hf
 
@@ -73,7 +73,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Announce the new name of a command that was called by its old name."""
+    """Print a notice if a command was called by an old name. It runs before every command."""
     called = context.invoked_subcommand or ""
     if called in OLD_NAMES:
         new = OLD_NAMES[called].__name__.replace("_", "-")

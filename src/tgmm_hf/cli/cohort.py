@@ -21,7 +21,7 @@ class Size(StrEnum):
 
 
 class Evidence(StrEnum):
-    """How clearly the synthetic inputs show the disease."""
+    """How clearly the synthetic inputs show the disease: the names of the strengths of `tgmm synth`."""
 
     default = "default"
     strong = "strong"
@@ -314,7 +314,7 @@ def prepare(
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
-    A file that cannot be read is left out and listed with its reason in refused.csv; prepare.json has the counts. The
+    A file that cannot be read is not used, and refused.csv lists it with the reason. prepare.json has the counts. The
     same command continues a run that was stopped.
 
     Example: tgmm prepare demo/cohort --out demo/data
@@ -342,7 +342,7 @@ def prepare(
 
 
 def _part(text: str) -> tuple[int, int]:
-    """Read a part of a job array: "3/8" -> (3, 8)."""
+    """Read a part of a job array: "3/8" -> (3, 8). Refuse a text of another form, or a number out of range."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise typer.BadParameter(f"--shard {text}: write I/N with I from 1 to N, such as 1/8 for the first of eight")
@@ -353,7 +353,7 @@ def export_parquet(
     data: PreparedData,
     out: Annotated[Path, typer.Argument(help="Directory to write; nothing is uploaded.")],
 ) -> None:
-    """Write a prepared data set as Parquet files, which `datasets` streams. They hold the patients' data.
+    """Write a prepared data set as Parquet files, which `datasets` can stream. The files hold the patients' data.
 
     Example: tgmm export-parquet demo/data demo/parquet
     """

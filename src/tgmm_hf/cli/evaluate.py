@@ -109,7 +109,7 @@ def simple_models(
 
 
 def _print_table(header: list[str], rows: list[Any]) -> None:
-    """Print a table with aligned columns."""
+    """Print a table of texts with aligned columns. Every row has as many cells as `header`."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:

@@ -41,12 +41,12 @@ Private = Annotated[bool, typer.Option("--private", help="Make the repository pr
 
 
 def table_of(cohort: Path) -> Path:
-    """Find the cohort table of a directory; a path of a table stays as it is."""
+    """Return `cohort`/cohort.parquet if `cohort` is a directory; else `cohort` itself, which is a table."""
     return cohort / "cohort.parquet" if cohort.is_dir() else cohort
 
 
 def announce_hub(model: str) -> None:
-    """Check the name of a model, and say it if the Hub will be asked for the model.
+    """Check the name of a model. Print a line if the model will be loaded from the Hub.
 
     Raises:
         FileNotFoundError: If the name is neither a directory nor the name of a Hub repository.

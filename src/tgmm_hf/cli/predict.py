@@ -135,7 +135,7 @@ def predict(
 
 
 def _require_files(paths: Sequence[Path | None]) -> None:
-    """Refuse a command line that names a file, directory or WFDB recording that does not exist."""
+    """Refuse the command line if a path is no file, directory or WFDB recording. None is skipped."""
     absent = [
         str(path)
         for path in paths
@@ -146,7 +146,7 @@ def _require_files(paths: Sequence[Path | None]) -> None:
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
-    """Print the answers of the first patients, then notes and refusals."""
+    """Print the answers of the first `PRINTED_PATIENTS` patients, then the notes and refusals of all."""
     for prediction in predictions[:PRINTED_PATIENTS]:
         typer.echo(f"patient {prediction['id'] or '-'}: used {_used(prediction['used'])}")
         for name, answer in prediction.items():
@@ -159,7 +159,7 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
-    """Print one patient's answer to one task; `answer` may also be another part of the prediction."""
+    """Print one patient's answer to a task. A part of the prediction that is no answer prints nothing."""
     if "probabilities" in answer:
         typer.echo(f"  {task}: " + ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items()))
     if "risk_by_day" in answer:
@@ -168,7 +168,7 @@ def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
 
 
 def _print_notes(predictions: Sequence[Mapping[str, Any]]) -> None:
-    """Print the notes of one patient; of several patients only their number."""
+    """Print the notes if there is one patient. With several patients print only the number of notes."""
     notes = [note for prediction in predictions for note in prediction["notes"]]
     if notes and len(predictions) > 1:
         typer.echo(f"{_counted(len(notes), 'note')} (units converted, columns unknown, ...) in the file")
@@ -177,9 +177,9 @@ def _print_notes(predictions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
-    """Print what one patient's refusals say; of several patients only their number.
+    """Print the refusals if there is one patient. With several patients print only their number.
 
-    Reasons contain values. The user asked for one patient's values, but values of a table do not belong in a log.
+    The reason of a refusal contains values of the patient. The values of many patients do not belong in a log.
     """
     refused = [(prediction["id"], entry) for prediction in predictions for entry in prediction["refused"]]
     if not refused:
@@ -194,10 +194,10 @@ def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _counted(number: int, noun: str) -> str:
-    """Write a number with its noun, in the plural if needed."""
+    """Write a number with its noun: "1 note", "2 notes"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _used(used: Mapping[str, Sequence[str]]) -> str:
-    """Say how many items of each modality an answer rests on. No values are printed."""
+    """Write how many items of each modality an answer uses: "12 ECG leads, 3 echo views", or "nothing"."""
     return ", ".join(f"{len(items)} {USED_ITEMS[name]}" for name, items in used.items() if items) or "nothing"

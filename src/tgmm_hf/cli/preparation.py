@@ -8,7 +8,7 @@ ProcessorAndTasks = tuple[Any, dict[str, Any]]
 
 
 def for_size(size: str) -> ProcessorAndTasks:
-    """Prepare for a new model of a size ("tiny" or "paper") with the default tasks."""
+    """Return processor and tasks of a new model of a size ("tiny" or "paper") with the default tasks."""
     from tgmm_hf import TgmmConfig, default_processor
     from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
 
@@ -18,14 +18,17 @@ def for_size(size: str) -> ProcessorAndTasks:
 
 
 def for_model(model: str) -> ProcessorAndTasks:
-    """Prepare for a saved model."""
+    """Return processor and tasks of a saved model, a directory or Hub repository."""
     from tgmm_hf import TgmmConfig, TgmmProcessor
 
     return TgmmProcessor.from_pretrained(model), TgmmConfig.from_pretrained(model).tasks or {}
 
 
 def for_run(path: Path) -> ProcessorAndTasks:
-    """Prepare for the model that a training configuration will build."""
+    """Return processor and tasks of the model that the training configuration `path` (YAML) will build.
+
+    The processor has no tokenizer of its own yet, because preparing uses none.
+    """
     from tgmm_hf import default_processor
     from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
     from tgmm_hf.training.arguments import read_arguments

@@ -55,7 +55,7 @@ def pretrain(
 
 
 def _slow_loss_warning(modality: str) -> str:
-    """Advise a user whose pre-training hardly lowered the loss."""
+    """Return a warning, with advice, for a pre-training of the `modality` encoder that hardly lowered the loss."""
     advice = "Train for more epochs, or hide a smaller share of the input."
     if modality == "ecg":
         advice = "Train for more epochs, and with three decoder layers or more (ecg_config.decoder_num_hidden_layers)."

@@ -21,7 +21,7 @@ KEPT_AT_HOME = {"run.json"}
 """Files that are read for the card but not uploaded, because they name directories of the machine that trained."""
 
 NEEDED = ("config.json", "processor_config.json", "tokenizer.json", "modeling_tgmm.py", "processing_tgmm.py")
-"""Files that every saved model has, beside its weights."""
+"""Files that every saved model must have, besides its weights."""
 
 COHORT_FILES = (
     r"(cohort|truth)\.parquet",
@@ -63,10 +63,14 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
         encoders: Directories of pretrained encoders (`tgmm convert`) whose licences bind this model. The encoders that
             `TgmmModel.from_encoders` noted in the configuration count in any case.
         accept_licences: Confirms that the terms of the encoders were read and allow this upload.
-        api: Client with endpoint and token; None takes those of the environment.
+        api: Client of the Hub. None makes one with the endpoint and the token of the environment.
+
+    Returns:
+        The commit.
 
     Raises:
-        TgmmError: If the metrics belong to other weights, or would not be used.
+        TgmmError: If the metrics belong to other weights, or if the directory has a README.md, so that `metrics` and
+            `encoders` would have no effect.
         NotForTheHubError: If the directory holds a file that no saved model has, if a needed file is missing, or if the
             licence of an encoder may forbid the upload and `accept_licences` is False.
     """
@@ -97,7 +101,7 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
 
 
 def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
-    """Read the figures for the card. Refuse figures of other weights."""
+    """Read the metrics.json at `path`. Raise a TgmmError if its figures are not of the weights in `directory`."""
     metrics: dict[str, Any] = read_json(path)
     weights = weights_digest(directory)
     if metrics.get("weights") != weights:
@@ -110,7 +114,7 @@ def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
 
 
 def _check_licences(licences: Sequence[EncoderLicence], accepted: bool) -> None:
-    """Refuse the upload if the licence of an encoder may forbid it and nobody confirmed that it does not."""
+    """Raise a NotForTheHubError if the licence of an encoder may forbid the upload and `accepted` is False."""
     closed = [licence for licence in licences if not licence.is_open]
     if closed and not accepted:
         raise NotForTheHubError(
@@ -130,7 +134,10 @@ def push_cohort(
         directory: Directory of the cohort.
         repo_id: "owner/name" of the Hub data set. It is created if it does not exist.
         private: Make a new repository private; None takes the Hub's default.
-        api: Client with endpoint and token; None takes those of the environment.
+        api: Client of the Hub. None makes one with the endpoint and the token of the environment.
+
+    Returns:
+        The commit.
 
     Raises:
         NotForTheHubError: If the cohort lacks the files that only the generator writes, or holds a file that the
@@ -153,7 +160,7 @@ def push_cohort(
 
 
 def _recordings_and_clips(directory: Path) -> list[str]:
-    """List the ECG and echo files that the cohort table names."""
+    """List the ECG and echo files that the cohort table in a directory names, relative to the directory."""
     table = pq.read_table(directory / "cohort.parquet", columns=["ecg_path", "echo_paths"])
     ecgs = [path for path in table["ecg_path"].to_pylist() if path]
     clips = [path for paths in table["echo_paths"].to_pylist() for path in paths or []]
@@ -161,7 +168,12 @@ def _recordings_and_clips(directory: Path) -> list[str]:
 
 
 def model_files(directory: Path) -> list[Path]:
-    """List the files of a saved model to upload. Refuse a directory that holds any other file or lacks a file."""
+    """List the files of a saved model that are uploaded. run.json is not among them.
+
+    Raises:
+        FileNotFoundError: If there is no such directory.
+        NotForTheHubError: If the directory holds a file that no saved model has, or lacks a needed file.
+    """
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no directory {directory}. Name the directory of a saved model.")
     files = sorted(path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
@@ -181,7 +193,14 @@ def model_files(directory: Path) -> list[Path]:
 
 
 def _refuse_unknown(directory: Path, files: Sequence[Path], names: Sequence[str], kinds: Sequence[str]) -> None:
-    """Refuse files that `kinds` does not name. Links are refused too, because their target lies elsewhere."""
+    """Raise a NotForTheHubError if a file may not be uploaded. A link may not, because its target lies elsewhere.
+
+    Args:
+        directory: The directory, for the message.
+        files: All files of the directory.
+        names: Their names relative to the directory, in the same order.
+        kinds: Regular expressions of the allowed names.
+    """
     allowed = re.compile("|".join(f"(?:{kind})" for kind in kinds))
     unknown = [
         name
@@ -205,7 +224,10 @@ def _commit(
     private: bool | None,
     revision: str | None,
 ) -> CommitInfo:
-    """Create repository and branch if needed, and commit the files."""
+    """Make the repository and the branch `revision` on the Hub if they are missing, and commit the files to them.
+
+    `repo_type` is "model" or "dataset".
+    """
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     if revision is not None:
         api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)

@@ -9,7 +9,14 @@ from tgmm_hf.utils.digests import file_digest
 
 
 def model_card(kind: str, source: Source, checkpoint: Path, converted: Converted) -> str:
-    """Write the model card as Markdown, with the Hub's metadata block first."""
+    """Return the README.md of a converted directory, with the Hub's metadata block first.
+
+    Args:
+        kind: Kind of checkpoint, a key of `SOURCES`.
+        source: Source of the weights.
+        checkpoint: The file that was converted. Its digest goes into the card.
+        converted: The result of the conversion.
+    """
     config = converted.model.config
     dropped = ", ".join(f"`{name}`" for name in converted.dropped) or "nothing"
     return f"""\
@@ -59,14 +66,14 @@ Research only. Not a medical device.
 
 
 def _license_metadata(source: Source) -> str:
-    """Write the licence of the metadata block; the Hub wants name and link only if it has no identifier."""
+    """Return the licence lines of the metadata block. Name and link are included only for the licence "other"."""
     if source.license != "other":
         return f"license: {source.license}"
     return f"license: other\nlicense_name: {source.license_name}\nlicense_link: {source.license_link}"
 
 
 def _usage(class_name: str) -> str:
-    """Write the lines of Python that load the directory."""
+    """Return Python lines that load the directory as a model of the class `class_name`."""
     if class_name == "ConvNextForImageClassification":
         return "from transformers import AutoModelForImageClassification\n\nmodel = " + (
             'AutoModelForImageClassification.from_pretrained("THIS_DIRECTORY")'

@@ -1,4 +1,4 @@
-"""One published checkpoint file -> one complete directory."""
+"""Convert one published checkpoint file into one complete directory."""
 
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,13 @@ def convert(
         keep_head: Keep the last linear layer of an echo encoder (`EchoMvitModelWithProjection`).
 
     Returns:
-        The model, and the names of the tensors that were left out.
+        The model, and the names of the published tensors that it does not use.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
         FileExistsError: If the destination exists and is not an empty directory, or holds the current directory.
-        TgmmError: If the kind is unknown, the terms were not acknowledged, or the file cannot be loaded. As
-            `ConversionError` if tensors do not fit; the message lists all of them.
+        TgmmError: If the kind is unknown, the terms were not acknowledged, or the file cannot be loaded.
+        ConversionError: If tensors do not fit the model. The message lists all of them.
     """
     if kind not in SOURCES:
         raise TgmmError(kind, f"Unknown kind of checkpoint {kind!r}. Known kinds are {', '.join(SOURCES)}.")
@@ -72,7 +72,7 @@ def convert(
 
 
 def _convert(kind: str, weights: dict[str, Any], keep_head: bool) -> Converted:
-    """Build the model of a kind from the published tensors."""
+    """Build the model of a kind (key of `SOURCES`) from the published tensors, name -> tensor."""
     if kind == "st-mem":
         return st_mem(weights)
     if kind == "echoprime-views":
@@ -81,7 +81,11 @@ def _convert(kind: str, weights: dict[str, Any], keep_head: bool) -> Converted:
 
 
 def processor_for(kind: str, config: Any) -> Any:
-    """Build the processor that prepares inputs as these weights saw them in their training.
+    """Build the processor that prepares inputs as in the training of the published weights.
+
+    Args:
+        kind: Kind of checkpoint, a key of `SOURCES`.
+        config: Configuration of the converted model.
 
     Returns:
         An `EcgFeatureExtractor` or an `EchoImageProcessor`. For the view classifier, transformers' processor, set to

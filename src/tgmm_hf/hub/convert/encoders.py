@@ -1,4 +1,4 @@
-"""The published layouts: the name of each tensor there and here, and how sizes are read from shapes."""
+"""The layouts of published checkpoints: renames of the tensors, and how sizes are read from their shapes."""
 
 import re
 from collections.abc import Mapping
@@ -81,7 +81,12 @@ CONVNEXT = (
 
 @dataclass
 class Converted:
-    """A model with the published weights, and the names of the published tensors that it does not use."""
+    """The result of a conversion.
+
+    Attributes:
+        model: A model with the published weights.
+        dropped: Names of the published tensors that the model does not use.
+    """
 
     model: PreTrainedModel
     dropped: list[str] = field(default_factory=list)
@@ -90,8 +95,14 @@ class Converted:
 def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -> Converted:
     """Convert ST-MEM's encoder file, a fine-tuned encoder, or the full masked autoencoder.
 
-    Sizes and the number of leads are read from the shapes. The width of an attention head cannot be read from them; it
-    is 64 in every published size. The classification head of a fine-tuned encoder is dropped.
+    Sizes and the number of leads are read from the shapes. The classification head of a fine-tuned encoder is dropped.
+
+    Args:
+        weights: Published name -> tensor.
+        attention_head_size: Width of an attention head, which no shape shows. It is 64 in every published size.
+
+    Returns:
+        An `StMemModel`; for the full autoencoder an `StMemForPreTraining`.
 
     Raises:
         ConversionError: If the tensors are not those of ST-MEM.
@@ -105,7 +116,13 @@ def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -
 
 
 def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
-    """Convert the full masked autoencoder; its file holds the encoder under "encoder." and copies of two layers."""
+    """Convert the full masked autoencoder.
+
+    Its file holds the encoder under "encoder." and a second copy of the patch embedding, which is dropped.
+
+    Raises:
+        ConversionError: If the tensors are not those of ST-MEM, or the two copies differ.
+    """
     alias = take(weights, ["to_patch_embedding."])
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in take(weights, ["encoder."]).items()}
     head = take(encoder, ["head."])
@@ -135,7 +152,7 @@ def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
 
 
 def _st_mem_encoder(weights: Weights, head_size: int) -> tuple[Weights, StMemConfig]:
-    """Rename the tensors of the encoder, and read its configuration from their shapes."""
+    """Rename the tensors of the encoder, and read its configuration from their shapes. Changes `weights` in place."""
     require(weights, ["pos_embedding", "to_patch_embedding.2.weight", "block0.attn.fn.to_qkv.weight"], "ST-MEM")
     hidden_size, patch_size = weights["to_patch_embedding.2.weight"].shape
     num_patches = weights["pos_embedding"].shape[1] - 2
@@ -162,15 +179,19 @@ def _st_mem_encoder(weights: Weights, head_size: int) -> tuple[Weights, StMemCon
 
 
 def _sizes_of(config: StMemConfig) -> dict[str, Any]:
-    """Collect the sizes of an encoder, to give them to another configuration."""
+    """Return the sizes of an encoder as keyword arguments for another `StMemConfig`."""
     names = ("num_leads", "seq_length", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
     return {name: getattr(config, name) for name in (*names, "attention_head_size", "intermediate_size")}
 
 
 def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> dict[str, int]:
-    """Read the number of blocks and heads and the MLP width; add the output projection that a block may lack.
+    """Read "layers", "heads" and "intermediate" (width of the MLP) from the tensors whose names begin with `prefix`.
 
-    The published code has no projection if a single head is as wide as the model. An identity takes its place.
+    The published code has no output projection if a block has one head that is as wide as the model. In this case an
+    identity is added to `weights`, in place.
+
+    Raises:
+        ConversionError: If a block is missing, or the width is no multiple of `head_size`.
     """
     indices = {int(m[1]) for name in weights if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", name))}
     layers = len(indices)
@@ -198,8 +219,14 @@ def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> d
 def mvit_v2_s(weights: Mapping[str, torch.Tensor], keep_head: bool = False) -> Converted:
     """Convert torchvision's `mvit_v2_s` layout: EchoPrime's video encoder, or the Kinetics weights.
 
-    The number of frames and the image size are read from the relative positions. The last linear layer (EchoPrime's
-    768 -> 512) is dropped, or kept as `EchoMvitModelWithProjection`.
+    The number of frames and the image size are read from the relative positions.
+
+    Args:
+        weights: Published name -> tensor.
+        keep_head: Keep the last linear layer (EchoPrime: 768 -> 512).
+
+    Returns:
+        An `EchoMvitModel`; with the head an `EchoMvitModelWithProjection`.
 
     Raises:
         ConversionError: If the tensors are not those of an MViT-v2-S.
@@ -224,7 +251,7 @@ def convnext_views(weights: Mapping[str, torch.Tensor]) -> Converted:
     """Convert torchvision's ConvNeXt layout with 11 classes to transformers' `ConvNextForImageClassification`.
 
     Raises:
-        ConversionError: If the tensors are not those of a ConvNeXt, or if it does not have 11 classes.
+        ConversionError: If the tensors are not those of a ConvNeXt, or if the number of classes is not 11.
     """
     stages = [
         len({name.split(".")[2] for name in weights if name.startswith(f"features.{stage}.")}) for stage in (1, 3, 5, 7)

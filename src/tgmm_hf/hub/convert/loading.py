@@ -15,7 +15,9 @@ STATE_DICT_KEYS = ("model", "state_dict")
 
 
 def load_weights(path: str | Path, allow_pickle: bool = False) -> dict[str, torch.Tensor]:
-    """Load the tensors of a checkpoint by name. The prefix of `DistributedDataParallel` is removed.
+    """Load the tensors of a checkpoint: name -> tensor, on the CPU.
+
+    The prefix "module.", which `DistributedDataParallel` puts before names, is removed.
 
     Args:
         path: File written by `torch.save`: a state dict, or a dict with a state dict under "model" or "state_dict".
@@ -44,7 +46,7 @@ def load_weights(path: str | Path, allow_pickle: bool = False) -> dict[str, torc
 
 
 def _check_kind_of_file(path: Path) -> None:
-    """Refuse a file whose first bytes show that it is no checkpoint."""
+    """Raise a TgmmError if the first bytes of a file show that it is a web page, or if the file is empty."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
@@ -58,7 +60,11 @@ def _check_kind_of_file(path: Path) -> None:
 
 
 def _read(path: Path, allow_pickle: bool) -> Any:
-    """Read the content of a checkpoint."""
+    """Return the content of a checkpoint file, whatever it is.
+
+    Raises:
+        TgmmError: If the file cannot be read, or needs pickled objects and `allow_pickle` is False.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
@@ -83,7 +89,10 @@ def _read(path: Path, allow_pickle: bool) -> Any:
 
 
 def _named_objects(path: Path) -> str:
-    """Name the classes and functions that a file asks for, if its format shows them without running it."""
+    """Return a text such as " (a.B, c.d)" with the Python objects that a file would load, without running it.
+
+    It is " (or is no checkpoint at all)" if the file cannot be read, and "" if it names no objects.
+    """
     try:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except (ValueError, RuntimeError, pickle.UnpicklingError):
@@ -92,7 +101,11 @@ def _named_objects(path: Path) -> str:
 
 
 def _find_state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Find the weights in the content of a checkpoint."""
+    """Find the state dict in the content of a checkpoint: name -> tensor.
+
+    Raises:
+        TgmmError: If there is none. The message names the file `path`.
+    """
     for key in STATE_DICT_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -112,6 +125,6 @@ def _find_state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _some(names: list[str], shown: int = 5) -> str:
-    """Join the first names, and count the rest."""
+    """Join the first `shown` names to one text, with the number of further names."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more

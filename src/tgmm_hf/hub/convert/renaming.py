@@ -1,6 +1,6 @@
 """Load tensors with published names into a model of this package.
 
-No tensor may be missing, left over or of another shape.
+It is an error if a tensor is missing, has no place in the model, or has another shape.
 """
 
 import re
@@ -17,11 +17,11 @@ class ConversionError(TgmmError):
 
 
 Renames = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""Pairs of a regular expression and its replacement, as in `re.sub`; applied to a name one after the other."""
+"""Pairs of a regular expression and its replacement, as in `re.sub`. All pairs are applied to a name, in order."""
 
 
 def rename(weights: Mapping[str, torch.Tensor], renames: Renames) -> dict[str, torch.Tensor]:
-    """Rename published tensors to the names of this package.
+    """Return the tensors under the names of this package: published name -> tensor becomes new name -> tensor.
 
     Raises:
         ConversionError: If two published names become one.
@@ -38,7 +38,13 @@ def rename(weights: Mapping[str, torch.Tensor], renames: Renames) -> dict[str, t
 
 
 def join(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Concatenate tensors `name[0]`, `name[1]`, ... to one tensor `name`. `build` finds gaps by the shape."""
+    """Concatenate tensors `name[0]`, `name[1]`, ... to one tensor `name`. Other tensors stay as they are.
+
+    A missing part is not found here. `build` finds it by the shape.
+
+    Raises:
+        ConversionError: If the parts of a tensor have different widths.
+    """
     joined: dict[str, torch.Tensor] = {}
     parts: dict[str, dict[int, torch.Tensor]] = {}
     for name, tensor in weights.items():
@@ -55,13 +61,16 @@ def join(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def take(weights: dict[str, torch.Tensor], prefixes: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Remove the tensors with one of these prefixes from `weights` and return them."""
+    """Remove the tensors whose names begin with one of `prefixes` from `weights`, in place, and return them."""
     prefixes = tuple(prefixes)
     return {name: weights.pop(name) for name in list(weights) if name.startswith(prefixes)}
 
 
 def require(weights: Mapping[str, torch.Tensor], names: Iterable[str], what: str) -> None:
-    """Refuse weights that lack the tensors from which sizes are read, because they are of another model."""
+    """Raise a ConversionError if `weights` lack a tensor of `names`, because they belong to another model.
+
+    `what` is the name of the expected model, for the message.
+    """
     if missing := [name for name in names if name not in weights]:
         raise ConversionError(
             "checkpoint",
@@ -74,7 +83,7 @@ def build(make_model: Callable[[], nn.Module], weights: Mapping[str, torch.Tenso
     """Build a model that holds the given tensors. No memory is allocated for initial weights.
 
     Args:
-        make_model: Builds the model. It is called with the meta device as default.
+        make_model: Function that builds the model. It is called with the meta device as default device.
         weights: Name in this package -> tensor.
 
     Raises:
