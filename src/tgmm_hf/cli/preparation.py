@@ -27,7 +27,7 @@ def for_model(model: str) -> ProcessorAndTasks:
 def for_run(path: Path) -> ProcessorAndTasks:
     """Return processor and tasks of the model that the training configuration `path` (YAML) will build.
 
-    The processor has no tokenizer of its own yet, because preparing uses none.
+    The tokenizer of the processor need not be that of the model, because preparing uses no tokenizer.
     """
     from tgmm_hf import default_processor
     from tgmm_hf.processing_tgmm import BERT_CASED_SIZE

@@ -1,7 +1,7 @@
-"""Processes that end together with the process that started them, also when that process is killed.
+"""Processes that end when the process that started them ends, even if it is killed.
 
-Two kinds need this: a command that trains (an orphan would go on training in a directory that the same command uses
-again), and the worker processes of a pool (an orphan would wait for work for ever and hold its memory).
+Two kinds of processes need this. A training that goes on alone would write into a directory that the same command uses
+again. A worker process of a pool that goes on alone would wait for work for ever and hold its memory.
 """
 
 import multiprocessing
@@ -17,16 +17,16 @@ STDIN = 0
 def run_child(command: Sequence[str], output: IO[str], environment: Mapping[str, str]) -> int:
     """Run a command that calls `end_with_parent`, and wait for its end.
 
-    Its standard input is a pipe into which nothing is written. The pipe closes when this process ends, killed or not,
-    and so the command notices.
+    The standard input of the command is a pipe into which nothing is written. The pipe closes when this process ends,
+    killed or not. The command sees this and ends too.
 
     Args:
         command: Program and its arguments.
-        output: File for its standard output and standard error.
-        environment: Its environment variables.
+        output: Open file for the standard output and standard error of the command.
+        environment: All environment variables of the command.
 
     Returns:
-        Its exit status; negative if a signal ended it.
+        Exit status of the command; the negative number of the signal if a signal ended it.
     """
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
@@ -35,9 +35,9 @@ def run_child(command: Sequence[str], output: IO[str], environment: Mapping[str,
 
 
 def end_with_parent() -> None:
-    """End this process when its parent ends.
+    """Start a thread that ends this process when its parent ends. The call itself returns at once.
 
-    A command that `run_child` runs calls this first; a pool calls it in every worker process.
+    Call it first in a command that `run_child` runs, and in every worker process of a pool.
     """
     threading.Thread(target=_wait, daemon=True).start()
 

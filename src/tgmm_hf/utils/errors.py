@@ -32,5 +32,5 @@ class InputRefusedError(TgmmError):
 
 
 def is_refusal(error: BaseException) -> Any:
-    """Tell whether an error is an `InputRefusedError`, of this or any other copy of this module."""
+    """Tell whether an error is an `InputRefusedError`, of this module or of its copy beside a saved model."""
     return getattr(error, "is_refusal", False)

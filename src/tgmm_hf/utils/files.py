@@ -1,8 +1,8 @@
 """Write files and directories whole or not at all, and refuse to replace directories that hold other files.
 
-A command may replace a directory only if the directory holds nothing but files that the same command writes. The rule
-goes by file names. A hidden marker file was not chosen, because directories of earlier versions have none, and because
-a marker says nothing about files that a user added later.
+A command may replace a directory only if the directory holds nothing but files that the same command writes. The names
+of the files decide. A hidden marker file is not used, because directories of earlier versions have none, and because a
+marker says nothing about files that a user added later.
 """
 
 import json
@@ -23,10 +23,11 @@ SHOWN = 3
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file that takes the place of `path` if the block ends without an error.
+    """Give the path of a temporary file that replaces `path` if the `with` block ends without an error.
 
-    The file takes its place only when its content is on the disk, so that a power cut leaves no empty file. Missing
-    directories are made.
+    Write the content to the given path. The temporary file lies in the same directory. It replaces `path` only after
+    its content is on the disk, so that a power cut leaves no empty file. After an error it is removed, and `path` is as
+    before. Missing directories are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process id is not unique enough, because several containers or machines may fill one cache.
@@ -97,12 +98,18 @@ def claim_directory(directory: str | Path, may_hold: Collection[str], keep: Coll
 
 
 def foreign_entries(directory: Path, may_hold: Collection[str]) -> list[str]:
-    """List the entries of a directory that `may_hold` does not name, sorted; a foreign folder counts as one entry."""
+    """List the entries of a directory that `may_hold` does not name, sorted, as in [`claim_directory`].
+
+    A folder in which nothing is named is one entry, written with "/" at its end.
+    """
     return [entry for path in sorted(directory.iterdir()) for entry in _foreign(path, path.name, may_hold)]
 
 
 def _foreign(path: Path, name: str, may_hold: Collection[str]) -> list[str]:
-    """List what is foreign at or below one entry; `name` is its path relative to the directory."""
+    """List the entries at or below `path` that `may_hold` does not name.
+
+    `name` is the path relative to the directory of `foreign_entries`, with "/" between folders.
+    """
     if path.is_symlink() or not path.is_dir():
         is_written = not path.is_symlink() and any(re.fullmatch(pattern, name) for pattern in may_hold)
         return [] if is_written else [name]
@@ -121,11 +128,11 @@ def _foreign(path: Path, name: str, may_hold: Collection[str]) -> list[str]:
 def whole_directory(
     directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()
 ) -> Iterator[Path]:
-    """Give an empty temporary directory that takes the place of `directory` if the block ends without an error.
+    """Give an empty temporary directory that replaces `directory` if the `with` block ends without an error.
 
-    After an error `directory` is as it was. `directory` is checked as in [`claim_directory`] twice, at the start and
-    before it is replaced, because a file may be added to it while the block runs. If `directory` is a link to a
-    directory, the link stays and its target is replaced.
+    Write all files into the given directory. After an error `directory` is as before. `directory` is checked as in
+    [`claim_directory`] twice, at the start and before it is replaced, because a file may be added to it while the block
+    runs. If `directory` is a link to a directory, the link stays and its target is replaced.
 
     Args:
         directory: The directory to write. Missing parents are made.

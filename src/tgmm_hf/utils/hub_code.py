@@ -1,11 +1,11 @@
 """Save the code of a class beside its weights, so that `trust_remote_code=True` can load it without this package.
 
-In the package the files lie in rooms and import each other across them: `from ..utils.names import LEADS`. A saved
-model carries its files flat in one directory, because transformers looks for siblings only. So every file that a class
-needs is copied, and its relative imports are written flat: `from .names import LEADS`.
+In the package the files lie in several directories and import each other: `from ..utils.names import LEADS`. A saved
+model has its code files in one directory, because transformers looks for them only there. So every file that a class
+needs is copied there, and its relative imports are rewritten: `from .names import LEADS`.
 
-transformers has `register_for_auto_class` and `custom_object_save` for this. They copy flat siblings only, so `HubCode`
-takes their place.
+transformers has `register_for_auto_class` and `custom_object_save` for this. They copy files of the same directory
+only. `HubCode` replaces them.
 """
 
 import ast
@@ -19,13 +19,13 @@ _RELATIVE_IMPORT = re.compile(r"^(\s*from\s+)\.+(?:\w+\.)*(\w+)(\s+import\b)", r
 
 
 def travelling_files(module_file: str | Path) -> dict[str, str]:
-    """Collect a module and every module that it imports relatively, directly or not.
+    """Collect the text of a module and of every module that it imports relatively, directly or through others.
 
     Args:
         module_file: Path of the module, in the package or in a saved model.
 
     Returns:
-        File name -> text with flat imports, in the order in which the files were met.
+        File name -> text, with relative imports rewritten for one directory.
 
     Raises:
         ValueError: If a relative import names no module file, or if two files have the same name.
@@ -66,40 +66,41 @@ def _relative_imports(path: Path, source: str) -> list[Path]:
 
 
 def hub_entry(hub_class: type) -> str:
-    """Name a class as `auto_map` does: "modeling_tgmm.TgmmModel"."""
+    """Return module and name of a class as `auto_map` writes them: "modeling_tgmm.TgmmModel"."""
     return f"{hub_class.__module__.rsplit('.', 1)[-1]}.{hub_class.__name__}"
 
 
 class HubCode:
-    """Mixin of configurations, models, extractors and processors whose `save_pretrained` brings the code along.
+    """Mixin of configurations, models, extractors and processors. `save_pretrained` then saves their code too.
 
-    Put it in front of transformers' base class. `hub_auto_class` names the Auto class that finds the object.
+    Name the mixin before transformers' base class. The class attribute `hub_auto_class` is the name of the Auto class
+    that loads the object, for example "AutoModel".
     """
 
     hub_auto_class: str | None = None
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Remember the Auto class, as transformers' method does; without an argument the class keeps its own.
+        """Set the Auto class that loads this class. None keeps the present one.
 
-        The Auto classes call this method on every class that they load from a saved model.
+        The Auto classes of transformers call this method on every class that they load from a saved model.
         """
         if auto_class is not None:
             cls.hub_auto_class = auto_class if isinstance(auto_class, str) else auto_class.__name__
 
     def hub_classes(self) -> dict[str, type]:
-        """Name the class that each Auto class finds in the saved directory."""
+        """Return name of an Auto class -> class that it loads from the saved directory; {} without an Auto class."""
         return {} if self.hub_auto_class is None else {self.hub_auto_class: type(self)}
 
     def hub_parts(self) -> list[Any]:
-        """List the parts of the object that have an `auto_map` of their own, such as a processor's extractors."""
+        """List the parts of the object whose code is saved with it, such as the extractors of a processor."""
         return []
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:
-        """Save as transformers does, then write the code of the object and of its parts beside it.
+        """Save the object as transformers does, then write the code of the object and of its parts into the directory.
 
-        With `push_to_hub` the saved object is uploaded as `push_to_hub()` does, because transformers' own upload would
-        miss files that were written after the weights.
+        All arguments are those of transformers. With `push_to_hub=True` the object is uploaded after the code is
+        written, because transformers' own upload would miss the code.
         """
         push_to_hub = kwargs.pop("push_to_hub", False)
         hub = {key: kwargs.pop(key) for key in ("repo_id", "commit_message", "private", "create_pr") if key in kwargs}
@@ -118,7 +119,7 @@ class HubCode:
 
 
 def _write_auto_map(saved_object: Any) -> None:
-    """Write the entries of an object into its `auto_map`; a model's entries go into its configuration."""
+    """Set the `auto_map` of an object from its `hub_classes`, in place. For a model set that of its configuration."""
     entries = {auto_class: hub_entry(hub_class) for auto_class, hub_class in saved_object.hub_classes().items()}
     if hasattr(saved_object, "config"):
         saved_object.config.auto_map = entries
@@ -127,7 +128,7 @@ def _write_auto_map(saved_object: Any) -> None:
 
 
 def write_code(hub_class: type, directory: str | Path) -> None:
-    """Write the module of a class, and every module that it needs, flat into a directory."""
+    """Write the module of a class, and every module that it imports relatively, into one directory."""
     module_file = sys.modules[hub_class.__module__].__file__
     for name, text in travelling_files(str(module_file)).items():
         (Path(directory) / name).write_text(text, encoding="utf-8")

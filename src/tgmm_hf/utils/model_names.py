@@ -5,10 +5,10 @@ from pathlib import Path
 
 
 def is_local_model(model: str) -> bool:
-    """Tell whether a model lies in a directory on this machine. If not, it is a repository of the Hub.
+    """Tell whether `model` is a directory on this machine (True) or the name of a Hub repository (False).
 
     Raises:
-        FileNotFoundError: If the name can be neither, so that nobody asks the Hub for a mistyped directory.
+        FileNotFoundError: If it is neither, or looks like a mistyped directory.
     """
     if Path(model).is_dir():
         return True

@@ -32,7 +32,7 @@ SLOTS = (
     ("labs", "echo"),
     ("labs", "ecg", "echo"),
 )
-"""The seven slots of the fusion output Z_all, in the order of the paper's equation 8."""
+"""The modalities of each of the seven slots of the fusion output Z_all, in the order of the paper's equation 8."""
 
 SUBSETS = (
     ("labs",),

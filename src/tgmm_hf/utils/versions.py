@@ -8,7 +8,7 @@ PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy
 
 
 def package_versions(*further: str) -> dict[str, str]:
-    """List the versions of Python, of `PACKAGES` and of `further` distributions.
+    """Return name -> version of Python ("python"), of `PACKAGES` and of `further` distributions.
 
     A distribution that is not installed has the version "not installed".
     """
