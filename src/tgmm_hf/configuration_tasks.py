@@ -1,4 +1,4 @@
-"""Tasks as data: the keys of a task, the paper's three tasks, and the check that refuses a task that cannot be run."""
+"""Settings of tasks: their keys, the paper's three tasks, and the check that refuses a task that cannot be run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -76,7 +76,7 @@ class TgmmTask(dict):
 
 
 def check_task(name: str, task: dict[str, Any]) -> None:
-    """Refuse a task that cannot be run, and fill in the settings that it leaves out (in place).
+    """Refuse a task that cannot be run, and fill in missing settings with their defaults, in place.
 
     Args:
         name: name of the task, for messages.
@@ -84,7 +84,7 @@ def check_task(name: str, task: dict[str, Any]) -> None:
 
     Raises:
         ValueError: on an unknown kind or key, missing texts, fewer than two candidates, or an insert position outside
-            the learnable content.
+            the learned tokens.
     """
     if "baselines" in task:  # the name of version 0.1
         task["baseline_hazards"] = task.pop("baselines")
@@ -106,7 +106,10 @@ def check_task(name: str, task: dict[str, Any]) -> None:
 
 
 def _check_candidates(name: str, task: dict[str, Any]) -> None:
-    """Refuse too few candidates, and a prognosis without its horizon."""
+    """Raise a ValueError for too few candidates, or for a prognosis without two candidates or `horizon_days`.
+
+    A missing `candidates` becomes [], in place.
+    """
     candidates = task.setdefault("candidates", [])
     if task["kind"] != "retrieval" and len(candidates) < 2:
         raise ValueError(f"Task {name!r} ({task['kind']}) needs at least two candidate answers, got {candidates}.")
@@ -117,7 +120,11 @@ def _check_candidates(name: str, task: dict[str, Any]) -> None:
 
 
 def _check_learnable_content(name: str, task: dict[str, Any]) -> None:
-    """Refuse an insert position outside the learnable content."""
+    """Fill in the number of learned tokens and the insert position, in place.
+
+    Raises:
+        ValueError: If the insert position does not lie between 0 and the number of learned tokens.
+    """
     num_learnable = task.setdefault("num_learnable_tokens", 16)
     position = task.setdefault("insert_position", num_learnable // 2)
     if not 0 <= position <= num_learnable:
@@ -127,7 +134,7 @@ def _check_learnable_content(name: str, task: dict[str, Any]) -> None:
 
 
 def _fill_loss_weights(name: str, task: dict[str, Any]) -> None:
-    """Fill in the loss weights that a task leaves out."""
+    """Fill in missing loss weights with their defaults, in place. Raise a ValueError on an unknown name."""
     defaults = PROGNOSIS_LOSS_WEIGHTS if task["kind"] == "prognosis" else DIAGNOSIS_LOSS_WEIGHTS
     task["loss_weights"] = {**defaults, **task.get("loss_weights", {})}
     if unknown := set(task["loss_weights"]) - set(defaults):
@@ -137,6 +144,6 @@ def _fill_loss_weights(name: str, task: dict[str, Any]) -> None:
 
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that is none of the choices."""
+    """Raise a ValueError if `value` is none of `choices`. `what` names the setting in the message."""
     if value not in choices:
         raise ValueError(f"{what} must be one of {list(choices)}, got {value!r}.")

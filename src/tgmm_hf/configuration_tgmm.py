@@ -28,7 +28,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         ecg_config: [`StMemConfig`], or the configuration of any encoder that declares its input size.
         echo_config: [`EchoMvitConfig`], or the configuration of any encoder that declares its input size.
         hidden_size: width d of fusion, guidance and response (paper: 768).
-        num_fusion_tokens: N tokens a modality (ours). 1 is the paper's printed form, one vector a modality.
+        num_fusion_tokens: N, number of fusion tokens of each modality (ours). The paper has one vector, N = 1.
         projection_dim: d_p of P(.) in eq. (3); 2 d when None (ours).
         num_attention_heads: heads of the attention pooling, the guidance encoder and the response decoder.
         fusion: "medflex", or a rival fusion: "concat" | "multisurv" | "deepavfusion" | "cmta" | "textif" (table 5, see
@@ -40,22 +40,23 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             paper's sum).
         drop_path: p_drop of eq. (9).
         feature_dropout: dropout on the fusion tokens, against overfitting on about a thousand patients (ours).
-        modality_dropout: chance of hiding each present modality of a patient in training; one always stays (ours).
+        modality_dropout: chance of each present modality of a patient to be hidden in training; one always stays
+            (ours).
         training_subsets: number of times that a training step answers for every encoded patient, each time with other
-            modalities hidden. Fusion costs little beside the encoders. With one time, a weaker modality is hardly ever
-            asked alone (ours).
-        embedding_dim: D' of the retrieval embeddings.
-        num_views: number of echo view slots.
+            modalities hidden (ours). Fusion costs little beside the encoders. With 1 the model would hardly ever have
+            to answer from one modality alone.
+        embedding_dim: width of the retrieval embeddings.
+        num_views: number of echo views.
         max_guidance_tokens: longest task text, question plus learned tokens.
         max_answer_tokens: longest candidate answer plus one.
         layer_norm_eps: epsilon of every layer norm outside the encoders.
         initializer_range: standard deviation of the starting weights that are drawn from a normal distribution.
         tasks: name -> task, see `DEFAULT_TASKS`. Add one with `TgmmModel.add_task`.
         classification_task: the task that `TgmmForSequenceClassification` answers; the first diagnosis task when None.
-        answer_token_ids: the response decoder's vocabulary, tokenizer ids of the candidates' tokens. `tokenize_tasks`
+        answer_token_ids: vocabulary of the response decoder: tokenizer ids of the candidates' tokens. `tokenize_tasks`
             fills it.
-        encoder_sources: modality -> {"source", "license"} of pretrained encoders. `TgmmModel.from_encoders` fills it.
-            Their terms bind the whole model.
+        encoder_sources: modality -> {"source", "license", ...} of a pretrained encoder. `TgmmModel.from_encoders` fills
+            it. The licences of the encoders bind the whole model.
     """
 
     hub_auto_class = "AutoConfig"
@@ -112,15 +113,18 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             check_task(name, task)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """Return the labs encoder's configuration, because its vocabulary is the model's."""
+        """Return the configuration of the labs encoder, because the model has its vocabulary. No argument is used."""
         return self.labs_config
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
         """Configure a small model: 64-pixel clips, ECGs of full length, a two-layer text encoder.
 
-        Every part has well under a million parameters. Keyword arguments replace settings. `labs_config={...}`,
-        `ecg_config` and `echo_config` are merged into the tiny encoders' settings.
+        Every part has well under a million parameters.
+
+        Args:
+            overrides: settings that replace the tiny ones. A dict for `labs_config`, `ecg_config` or `echo_config`
+                replaces single settings of the tiny encoder.
         """
         settings: dict[str, Any] = {
             "labs_config": {
@@ -172,14 +176,16 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     def tokenize_tasks(self, tokenizer: Any) -> None:
         """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
-        The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary
-        `answer_token_ids` is only ever extended, so that the embedding rows of a trained model keep their place.
+        The ids are in the configuration, because the model has no tokenizer. New tokens are appended to
+        `answer_token_ids`, the decoder's vocabulary. Nothing is removed from it, so that the embedding rows of a
+        trained model keep their meaning.
 
         Args:
             tokenizer: the processor's tokenizer.
 
         Raises:
-            ValueError: if a candidate answer has a token unknown to the tokenizer, or two candidates read the same.
+            ValueError: if a candidate has a token that the tokenizer does not know, or two candidates of a task have
+                the same tokens.
         """
         for name, task in self.tasks.items():
             task["question_ids"] = _token_ids(tokenizer, task["question"])
@@ -212,12 +218,12 @@ def encoder_config(source: str | Path) -> PreTrainedConfig:
 
 
 def _foreign_config(config: PreTrainedConfig | dict | None, own_type: str) -> Any:
-    """Make a configuration from the settings of an encoder that is not ours; return anything else as it is."""
+    """Make a configuration from a dict whose `model_type` is not `own_type`. Return anything else as it is."""
     if isinstance(config, dict) and config.get("model_type", own_type) != own_type:
         return AutoConfig.for_model(**config)
     return config
 
 
 def _token_ids(tokenizer: Any, text: str) -> list[int]:
-    """Tokenize a text without special tokens."""
+    """Return the token ids of a text, without special tokens."""
     return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -47,7 +47,7 @@ IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss"}
 
 
 class TgmmPreTrainedModel(HubCode, PreTrainedModel):
-    """What `TgmmModel` and `TgmmForSequenceClassification` share: initialisation, saving, abilities."""
+    """Base of `TgmmModel` and `TgmmForSequenceClassification`: initial weights, and saving with the code."""
 
     config: TgmmConfig
     base_model_prefix = "tgmm"
@@ -94,11 +94,11 @@ class TgmmPreTrainedModel(HubCode, PreTrainedModel):
 
     @classmethod
     def get_init_context(cls, *args: Any, **kwargs: Any) -> list[Any]:
-        """Add to transformers' contexts that `from_pretrained` draws no weights, because it loads all of them."""
+        """Let `from_pretrained` draw no random weights, because it loads all weights. transformers calls this."""
         return [*super().get_init_context(*args, **kwargs), init.no_init_weights()]
 
     def hub_classes(self) -> dict[str, type]:
-        """Let every Auto class find its class in the saved directory, whichever of the two was saved."""
+        """Map the names of Auto classes to the classes that they load from the saved directory."""
         return {"AutoModel": TgmmModel, "AutoModelForSequenceClassification": TgmmForSequenceClassification}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
@@ -200,11 +200,11 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             self.view_classifier.copy_to(save_directory)
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the text encoder's word embeddings."""
+        """Return the word embeddings of the text encoder."""
         return self.labs_encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the text encoder's word embeddings."""
+        """Replace the word embeddings of the text encoder by `value`, in place."""
         self.labs_encoder.set_input_embeddings(value)
 
     @can_return_tuple
@@ -266,7 +266,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         return join_outputs(self.config.tasks, outputs)
 
     def _extra_outputs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Read `output_hidden_states` and `output_attentions` from the call or the configuration, where they are set.
+        """Return `output_hidden_states` and `output_attentions`, if the call or the configuration sets them to True.
 
         Raises:
             TypeError: on an argument that the model does not know.
@@ -278,17 +278,17 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         return {name: value for name, value in wanted.items() if value}
 
     def initialise_texts(self) -> None:
-        """Start the learned task contents and the answer embeddings from word embeddings (paper, 4.2.3).
+        """Set the tasks' learned tokens and the answer embeddings to word embeddings, in place (paper, 4.2.3).
 
-        Call it once on a new model, after the text encoder has its weights. A loaded checkpoint does not need it.
+        Call it once on a new model, after the text encoder has its weights. A loaded model does not need the call.
         """
         initialise_texts(self)
 
     def add_task(self, name: str, task: dict[str, Any], tokenizer: Any) -> None:
-        """Give the model one more task. Its new parts start from word embeddings; everything learned is kept.
+        """Add a task to the model and its configuration, in place. All trained weights are kept.
 
-        New answer tokens join the decoder's vocabulary, so the log-likelihoods of the other tasks shift a little
-        until the model is trained again.
+        The learned tokens and new answer tokens of the task start from word embeddings. New answer tokens extend the
+        decoder's vocabulary, so that the log-likelihoods of the other tasks change a little.
 
         Args:
             name: the task's name, as used in `task=`.

@@ -28,7 +28,7 @@ def register_when_possible() -> None:
 
 
 def _module_names() -> list[str]:
-    """List the modules of this package, such as "tgmm_hf.inputs.ecg_reading"; the package itself is left out."""
+    """List the names of all modules of this package, such as "tgmm_hf.inputs.ecg_reading", not the package itself."""
     root = Path(__file__).parent
     names = []
     for file in root.rglob("*.py"):
@@ -38,7 +38,7 @@ def _module_names() -> list[str]:
 
 
 def _after_import(module: ModuleType) -> None:
-    """Note that a module is complete, and register the classes if nothing is missing any more."""
+    """Note that the import of a module has ended. Register the classes if no import of the package is unfinished."""
     global _registered
     _imported.add(module.__name__)
     if _registered or "transformers" not in _imported:

@@ -25,7 +25,9 @@ def flow_entry(step: str, kind: str, reason: str, patients: int, admissions: int
 
 
 def check_flow(flow: list[FlowEntry]) -> None:
-    """Check that every "included" entry has the numbers of the last "start" or "group" entry minus the exclusions.
+    """Check that the entries of a flow add up.
+
+    An "included" entry must have the numbers of the last "start" or "group" entry minus the exclusions after it.
 
     Raises:
         RuntimeError: If the numbers do not add up. This is a bug of the package.

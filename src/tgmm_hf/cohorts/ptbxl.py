@@ -149,6 +149,10 @@ def _counts(table: CohortTable, rules: PtbxlRules) -> dict[str, dict[str, int]]:
 def _read_recordings(directory: Path, sampling_rate: int) -> tuple[pd.DataFrame, list[Path] | None]:
     """Read the recordings of either layout.
 
+    Args:
+        directory: Directory of PTB-XL or of the arrays.
+        sampling_rate: 100 or 500 Hz. It chooses the files in the layout of PhysioNet.
+
     Returns:
         One row per recording, with the column `likelihoods` (diagnostic class -> largest likelihood of its statements,
         in percent); and the .npz files, None in the layout of PhysioNet.

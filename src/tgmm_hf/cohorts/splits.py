@@ -104,7 +104,7 @@ def temporal_split(groups: pd.Series) -> list[str | None]:
 
 
 def write_splits(splits: pd.DataFrame, path: Path) -> None:
-    """Write the table of [`split_patients`] as a CSV file, whole or not at all."""
+    """Write the result of [`split_patients`] to the CSV file `path`, whole or not at all."""
     with whole_file(path) as building:
         splits.to_csv(building, index=False, lineterminator="\n")
 

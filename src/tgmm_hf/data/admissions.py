@@ -87,7 +87,7 @@ class AdmissionPreparer:
         return Features(columns)
 
     def prepare(self, row: CohortRow) -> PreparedAdmission:
-        """Read and process the files of an admission.
+        """Read and process the files that a row of the cohort table names.
 
         An input that cannot be used raises no error. It is listed in `refused` of the result.
         """

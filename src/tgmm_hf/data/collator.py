@@ -163,7 +163,7 @@ class TgmmCollator:
 
 
 def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a column of numbers.
+    """Read the column `name` of B prepared rows as numbers.
 
     Returns:
         Values (B,), 0 where missing; and bool (B,), False where missing. All are missing if there is no such column.

@@ -305,7 +305,10 @@ def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tu
 
 
 def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the present cells as column -> value, or (value, unit) where unit.<column> is given."""
+    """Read the laboratory cells of a row that are present: column -> value, or (value, unit) with a unit column.
+
+    `raw` is column of the table -> cell.
+    """
     labs: dict[str, Any] = {}
     for name, value in raw.items():
         if not name.startswith("labs.") or is_missing(value):
@@ -320,6 +323,11 @@ def _read_outcomes(
     where: str, raw: Mapping[str, Any], tasks: Tasks
 ) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
     """Read the outcomes of one row.
+
+    Args:
+        where: Name of the row, for error messages.
+        raw: Column -> cell.
+        tasks: Tasks of the model.
 
     Returns:
         Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task -> value. A
@@ -368,7 +376,10 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(where: str, column: str, value: Any) -> list[str | None]:
-    """Read the items of a list cell, or of a CSV cell whose items are joined with ";". An empty item is None."""
+    """Read the items of a list cell, or of a CSV cell whose items are joined with ";". An empty item is None.
+
+    `where` and `column` name the cell in error messages.
+    """
     if isinstance(value, str):
         value = value.split(";") if value else []
     if value is None or (isinstance(value, float) and math.isnan(value)):

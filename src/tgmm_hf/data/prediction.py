@@ -96,7 +96,7 @@ def _patient_of_row(row: CohortRow, root: Path) -> Patient:
 
 
 def read_labs(path: Path) -> dict[str, Any]:
-    """Read a lab row from a JSON file: one object, column -> value, or column -> [value, unit].
+    """Read a lab row from the JSON file `path`: one object, column -> value, or column -> [value, unit].
 
     Returns:
         Column -> value, or column -> (value, unit).

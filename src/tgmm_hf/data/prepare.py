@@ -312,7 +312,7 @@ def _rows(shards: Sequence[Shard]) -> list[CohortRow]:
 
 
 def _replaces_other(out: Path, input_hash: str, overwrite: bool) -> bool:
-    """Tell whether `out` holds a finished result of another table or other settings.
+    """Tell whether `out` holds a finished result whose digest is not `input_hash`: other data or settings.
 
     Raises:
         FileExistsError: If it does and `overwrite` is False.
@@ -411,7 +411,10 @@ def _counts(states: list[tuple[str, State]]) -> dict[str, dict[str, int]]:
 
 
 def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
-    """Remove shards of an earlier, longer table, because they would be read as data."""
+    """Remove the shards in `out` that are not in `shards`, such as those of an earlier, longer table.
+
+    The reason is that `load_prepared` reads every shard that it finds.
+    """
     wanted = {shard.path(out, suffix) for shard in shards for suffix in (".arrow", ".json")}
     for split in SPLITS:
         for path in (out / split).glob("[0-9]*.*"):

@@ -113,7 +113,7 @@ def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: B
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file. None if it is missing, or was cut short by a failing machine."""
+    """Read a state file. Return None if it is missing or no valid JSON, because its writing was cut short."""
     try:
         state: dict[str, Any] = read_json(path)
     except (FileNotFoundError, ValueError):
@@ -142,7 +142,7 @@ def write_shared(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_shared_text(path: Path, text: str) -> None:
-    """Write a text whole or not at all. Write it again if another run removed the temporary file."""
+    """Write a text file whole or not at all. Repeat this if another run removes the temporary file."""
     while True:
         try:
             with whole_file(path) as building:

@@ -218,7 +218,7 @@ class LabsBranch(Branch):
     modality = "labs"
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
-        """Encode token ids (B, L) with mask (B, L)."""
+        """Encode token ids (B, L) with mask (B, L), 1 for a token. Without a mask there is no padding."""
         rows, text_mask, order = _rows_with_text(values, mask)
         if not len(rows):
             return self.empty(rows)
@@ -236,7 +236,7 @@ class LabsBranch(Branch):
         return text_below_boundary(self.encoder, values[rows].gather(1, order), text_mask, above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
-        """Encode from activations (patients with labs, L, D) with mask (B, L)."""
+        """Run the trained layers on activations (patients with labs, L, D) with mask (B, L)."""
         above = self.layers_above()
         rows, text_mask, _ = _rows_with_text(mask, mask)
         if not len(rows):
@@ -260,7 +260,7 @@ class EcgBranch(Branch):
         return self.config.model_type == StMemConfig.model_type
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
-        """Encode samples (B, 12, T) with lead mask (B, 12)."""
+        """Encode samples (B, 12, T) with lead mask (B, 12), True for a usable lead. Without a mask all are usable."""
         rows, lead_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return self.empty(rows)
@@ -279,7 +279,7 @@ class EcgBranch(Branch):
         return self.encoder.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
-        """Encode from activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
+        """Run the trained layers on activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
         above = self.layers_above()
         rows, lead_mask = _rows_and_mask(None, mask)
         if not len(rows):
@@ -314,7 +314,7 @@ class EchoBranch(Branch):
         self.view_embeddings = view_embeddings
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
-        """Encode clips (B, views, frames, 3, H, W) with view mask (B, views)."""
+        """Encode clips (B, views, frames, 3, H, W) with view mask (B, views), True for a view that is present."""
         rows, view_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return self.empty(rows)
@@ -336,7 +336,7 @@ class EchoBranch(Branch):
         return tokens if above else tokens[:, :1]
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
-        """Encode from activations (clips, tokens, D) with view mask (B, views)."""
+        """Run the trained layers on activations (clips, tokens, D) with view mask (B, views)."""
         above = self.layers_above()
         rows, view_mask = _rows_and_mask(None, mask)
         if not len(rows):

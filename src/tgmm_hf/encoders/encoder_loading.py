@@ -84,7 +84,7 @@ def _check_words(encoder: PreTrainedModel) -> None:
 
 
 def check_encoder(modality: str, config: Any) -> None:
-    """Refuse an encoder whose configuration does not declare the size of its input, see `DECLARED`.
+    """Refuse an encoder of a modality whose configuration does not declare the size of its input, see `DECLARED`.
 
     Raises:
         ValueError: if a setting of `DECLARED` is missing or no whole number, or if an ECG encoder does not take 12

@@ -80,7 +80,17 @@ def text_below_boundary(
 def text_above_boundary(
     encoder: PreTrainedModel, hidden_states: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
 ) -> torch.Tensor:
-    """Run the last `layers_above` layers of a BERT on the result of `text_below_boundary`: (n, L, D)."""
+    """Run the last `layers_above` layers of a BERT encoder.
+
+    Args:
+        encoder: the BERT encoder.
+        hidden_states: (n, L, D), the result of `text_below_boundary`.
+        attention_mask: (n, L), 1 for a token.
+        layers_above: number of layers to run.
+
+    Returns:
+        (n, L, D), the encoder's output.
+    """
     mask: Any = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
     for layer in last_parts(encoder, layers_above):
         hidden_states = layer(hidden_states, mask)

@@ -296,7 +296,11 @@ class StMemModel(StMemPreTrainedModel):
         num_upper_layers: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """Run the last `num_upper_layers` layers and the pooling on the result of `run_lower_layers`."""
+        """Run the last `num_upper_layers` layers and the pooling.
+
+        Takes the result of `run_lower_layers` (batch, tokens, hidden) and the lead mask (batch, leads). Returns what
+        `forward` returns.
+        """
         attention_mask = self._attention_mask(hidden_states, ecg_mask)
         for layer in self.layers[len(self.layers) - num_upper_layers :]:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
@@ -310,7 +314,10 @@ class StMemModel(StMemPreTrainedModel):
         )
 
     def _attention_mask(self, hidden_states: torch.Tensor, ecg_mask: torch.Tensor) -> torch.Tensor | None:
-        """Spread a lead mask (batch, leads) over tokens, in the form that the attention implementation takes."""
+        """Repeat a lead mask (batch, leads) for all tokens of a lead, in the form that the attention takes.
+
+        `hidden_states` (batch, tokens, hidden) gives the number of tokens.
+        """
         token_mask = ecg_mask.bool().repeat_interleave(hidden_states.shape[1] // ecg_mask.shape[1], dim=1)
         return create_bidirectional_mask(self.config, hidden_states, token_mask)
 

@@ -198,7 +198,7 @@ class StMemForPreTraining(StMemPreTrainedModel):
         return torch.where(output.mask[..., None], predicted, target).flatten(2)
 
     def _patches(self, ecg_values: torch.Tensor) -> torch.Tensor:
-        """Cut an ECG into patches: (B, L, samples) -> (B, L, P, S)."""
+        """Cut ECGs into patches: (B, L, samples) -> (B, L, P, S)."""
         return ecg_values.unflatten(2, (self.config.num_patches, self.config.patch_size))
 
 

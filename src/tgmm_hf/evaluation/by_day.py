@@ -274,7 +274,8 @@ def _figures_at(
 ) -> dict[str, Any]:
     """Compute the figures of one day: auc, brier, brier_of_incidence, predicted (mean), observed, and numbers.
 
-    "predicted" and "brier" are None if the model gives no probability by this day.
+    `weights` is the censoring of the rows and resamples, `hazards` the model's baseline hazards or None. "predicted"
+    and "brier" are None if the model gives no probability by this day.
     """
     risk, time, event = rows
     at = _numbers(time, event, day)
@@ -309,7 +310,13 @@ def _nothing_at(time: NDArray, event: NDArray, day: float) -> dict[str, Any]:
 
 
 def _predicted(risk: NDArray, days: NDArray, hazards: dict[str, Any] | None) -> tuple[NDArray | None, str | None]:
-    """Return the probability of the event by each day (n, D) and None, or None and the reason why there is none."""
+    """Return the probability of the event by each day (n, D) and None, or None and the reason why there is none.
+
+    Args:
+        risk: Scores, shape (n,).
+        days: Rising days, shape (D,).
+        hazards: The model's baseline hazards, None if it stores none.
+    """
     if hazards is None:
         return None, "the model stores no baseline hazard for this subset, so it gives no probability by a day"
     if days[-1] > hazards["days"][-1]:

@@ -137,7 +137,8 @@ def sensitivity_threshold(probability: NDArray, positive: NDArray, sensitivity: 
 def _rates_by_threshold(probability: NDArray, positive: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Return rising thresholds, and the sensitivity and specificity at each of them, three arrays of one length.
 
-    The first threshold is 0. The others lie halfway between neighbouring probabilities.
+    The first threshold is 0. The others lie halfway between neighbouring probabilities. `probability` is (n,),
+    `positive` is bool (n,).
     """
     values = np.unique(probability)
     thresholds = np.r_[0.0, (values[:-1] + values[1:]) / 2]

@@ -45,7 +45,7 @@ def headline_figure(rows: pd.DataFrame, column: str, kind: str) -> ResampledFigu
 
 
 def difference(first: ResampledFigure, second: ResampledFigure) -> ResampledFigure:
-    """Return the difference of two figures, computed with the same counts and therefore paired."""
+    """Return the figure "first minus second". Both are computed with the same counts, so the difference is paired."""
     return lambda counts: first(counts) - second(counts)
 
 

@@ -288,5 +288,5 @@ def binary(label: NDArray) -> NDArray:
 
 
 def ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
-    """Divide two arrays of one shape. The quotient is NaN, without a warning, where the denominator is zero."""
+    """Divide two arrays of one shape. The quotient is NaN, without a warning, where the denominator is not above 0."""
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)

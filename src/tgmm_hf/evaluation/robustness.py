@@ -118,7 +118,7 @@ class ChangedRows(TorchDataset):
         return len(self.rows)
 
     def __getitem__(self, key: int | str) -> Any:
-        """Return the changed row of an index, or a column, which is never changed."""
+        """Return the changed row number `key`; for the name of a column return the column, which is never changed."""
         if isinstance(key, str):
             return self.rows[key]
         return self.change(dict(self.rows[key]), self.level, np.random.default_rng([self.seed, key]))

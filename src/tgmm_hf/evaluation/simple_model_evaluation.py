@@ -187,7 +187,7 @@ def _tasks(prepared: DatasetDict) -> Iterator[_Task]:
 
 
 def _outcomes(rows: Dataset, task: str, kind: str) -> pd.DataFrame:
-    """Return id, patient_id and label, or id, patient_id, time and event, of one split. NaN where unknown."""
+    """Read the outcomes of a task from the prepared rows of one split, see [`_Task`]. NaN where unknown."""
     columns = {"diagnosis": ("label",), "prognosis": ("time", "event")}[kind]
     table = {name: np.array(column(rows, f"{name}_{task}"), dtype=np.float64) for name in columns}
     return pd.DataFrame({"id": column(rows, "id"), "patient_id": column(rows, "patient_id"), **table})
@@ -274,7 +274,10 @@ def _fuse_answers(single: SingleModality | None, task: _Task) -> tuple[dict[str,
 
 
 def _figures(kind: str, scored: Scored, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compute the figures of the test admissions. Threshold and risk cut are chosen on the validation admissions."""
+    """Compute the figures of the test admissions of a simple model: entry of `baselines.json`.
+
+    `scored` holds the scored admissions of validation and test. Threshold and risk cut are chosen on validation.
+    """
     validation, test = scored["validation"], scored["test"]
     draws = bootstrap_draws(test["patient_id"], test[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
     entry: dict[str, Any] = {"n": len(test), "patients": int(test["patient_id"].nunique())}

@@ -125,5 +125,5 @@ def _cells(labs: str) -> tuple[dict[str, float], set[str]]:
 
 
 def column(rows: Dataset, name: str) -> list[Any]:
-    """Return one column of prepared rows as Python values."""
+    """Return the column `name` of prepared rows as a list of Python values."""
     return list(rows.select_columns([name]).with_format(None)[name])

@@ -101,7 +101,10 @@ def _operating_points(
 ) -> dict[str, OperatingPoint]:
     """Choose a threshold and, if `temperature` is True, a temperature for every subset.
 
-    `validation` holds the predictions of one task for validation patients. If it is None, the threshold is 0.5.
+    Args:
+        validation: Predictions of one task for validation patients. None gives the threshold 0.5.
+        sensitivity: Sensitivity that the threshold must reach. None for Youden's index.
+        temperature: Whether to fit a temperature.
     """
     if validation is None:
         return dict.fromkeys(SUBSET_NAMES, OperatingPoint(chosen_on="nobody: there is no validation split"))

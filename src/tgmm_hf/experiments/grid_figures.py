@@ -271,7 +271,7 @@ def _difference(rows: pd.DataFrame, ours: list[NDArray], theirs: list[NDArray], 
 
 
 def _delong(ours: pd.DataFrame, theirs: pd.DataFrame, entry: Mapping[str, Any]) -> Entry:
-    """Test the AUCs of two predictions with DeLong's test, for the task and subset of `entry`.
+    """Test the AUCs of two tables of predictions with DeLong's test, for the task and subset of `entry`.
 
     Returns:
         {"delong_p": p}. If no test can be made, p is None, and "delong_missing" gives the reason.

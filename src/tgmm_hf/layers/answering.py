@@ -109,6 +109,10 @@ class AnswersTasks(nn.Module):
     def slots(self, encoded: TgmmEncoded, task: str) -> tuple[FusionOutput, GuidedOutput]:
         """Fuse the patients' tokens into slots and let the text of a task select from the slots.
 
+        Args:
+            encoded: the result of `encode`.
+            task: name of the task.
+
         Returns:
             the slots before the guidance, and after it. With `config.guidance` "none" both hold the same slots.
         """
@@ -126,6 +130,9 @@ class AnswersTasks(nn.Module):
         """Embed each modality alone (ours): its slots under the text of a retrieval task, pooled and L2-normalised.
 
         The embedding of a modality that a patient lacks is zero. With `labels` the output has a loss.
+
+        Returns:
+            an output with `embeds` and `embeds_mask`, and with the hidden states and attentions of the encoders.
         """
         embeds = {}
         for name in MODALITIES:

@@ -154,6 +154,6 @@ def slot_map(weights: torch.Tensor, slot_mask: torch.Tensor) -> torch.Tensor:
 
 
 def pool_slots(guided: GuidedOutput) -> torch.Tensor:
-    """Average the tokens of the slots that a patient has: (B, d); zeros if the patient has none."""
+    """Average over slots and tokens: (B, d). Only slots that the patient has count; without a slot it is zeros."""
     count = guided.slot_mask.sum(1, keepdim=True).clamp(min=1) * guided.slots.shape[2]
     return (guided.slots * guided.slot_mask[:, :, None, None]).sum((1, 2)) / count

@@ -165,8 +165,10 @@ def _blocks(
 ) -> Iterator[tuple[str | None, list[Block]]]:
     """Yield the content of each section of a task, in order.
 
-    Returns:
-        (summary line, or None for an open section; tables and names of figures).
+    `entries` is the value of the task in `metrics`, the content of metrics.json.
+
+    Yields:
+        Summary line, or None for an open section; and the section's tables and names of figures.
     """
     if kind == "retrieval":
         yield None, [retrieval_table(task, entries), task]
@@ -219,7 +221,7 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions) -> Iterator[t
 
 
 def _task_figures(task: str, kind: str, entries: Entries, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
-    """Yield (file name without suffix, figure) of a diagnosis or a prognosis.
+    """Yield (file name without suffix, figure) of a diagnosis or a prognosis (`kind`).
 
     `entries` is the value of the task in metrics.json. A figure without data is not yielded.
     """

@@ -86,7 +86,7 @@ def discard(directory: Path) -> None:
 
 
 def is_disk_full(error: Exception, directory: Path) -> bool:
-    """Tell whether a write into `directory` failed because the disk is full."""
+    """Tell whether `error`, raised by a write into `directory`, means that the disk is full."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return True
     return "No space left" in str(error) or shutil.disk_usage(directory).free < FULL_BELOW

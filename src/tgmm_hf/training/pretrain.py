@@ -138,6 +138,14 @@ def _trained(
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     """Train one encoder, or continue its training from the last checkpoint.
 
+    Args:
+        arguments: The settings of the pre-training.
+        modality: "labs", "ecg" or "echo".
+        config: Configuration of the model that the encoder is for.
+        tokenizer: Tokenizer of the lab texts.
+        rows: "train" and "validation" -> rows of the patients that have the modality.
+        progress: Whether to show a progress bar.
+
     Returns:
         The model with the head of its objective, and the lines that the Trainer logged.
 

@@ -136,7 +136,7 @@ def _encoder_config(modality: str, source: str) -> Any:
 
 
 def _changed_tasks(config: TgmmConfig, wanted: TaskChanges) -> dict[str, dict[str, Any]]:
-    """Return the tasks that a run names, each with its settings in `config` and the changes of the run.
+    """Return the tasks that a run names (`wanted`), each with its settings in `config` and the changes of the run.
 
     Raises:
         ValueError: If a task has wrong settings, or is neither known nor a complete new task.

@@ -95,7 +95,7 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
 def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, float], dict[str, float]]:
     """Compute the figures and the losses of a diagnosis or prognosis: two dictionaries, subset -> value.
 
-    A subset whose figure is undefined has no entry.
+    `kind` is "diagnosis" or "prognosis". A subset whose figure is undefined has no entry.
     """
     figures, losses = {}, {}
     for subset in SUBSET_NAMES:

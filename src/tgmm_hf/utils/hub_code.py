@@ -49,7 +49,11 @@ def travelling_files(module_file: str | Path) -> dict[str, str]:
 
 
 def _relative_imports(path: Path, source: str) -> list[Path]:
-    """List the files that a module's `from .x import y` statements name."""
+    """List the files that the relative imports of a module name. `source` is the text of the module at `path`.
+
+    Raises:
+        ValueError: If a file does not exist.
+    """
     files = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ImportFrom) or not node.level:

@@ -124,7 +124,8 @@ def summary_text(out: Path, summary: Mapping[str, Any]) -> str:
 def _with_split(cohort: pd.DataFrame, split_file: Path, rules: CurateRules) -> pd.DataFrame:
     """Return the cohort with the column `split`.
 
-    The splits are read from `split_file` if it exists. Otherwise they are drawn, and written to it.
+    The splits are read from `split_file` if it exists. Otherwise they are drawn, and written to it. `rules.split` names
+    the split that fills the column.
 
     Raises:
         TgmmError: If an admission has no split, or the file lacks a patient.
@@ -147,7 +148,7 @@ def _with_split(cohort: pd.DataFrame, split_file: Path, rules: CurateRules) -> p
 
 
 def _patients(cohort: pd.DataFrame) -> pd.DataFrame:
-    """Make the table that `split_patients` takes: one row per patient.
+    """Make the table that `split_patients` takes, one row per patient, from the cohort, one row per stay.
 
     The values come from the patient's first stay. `label` is 1 if it is 1 in any stay.
     """

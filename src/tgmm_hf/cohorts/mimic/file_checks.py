@@ -136,6 +136,13 @@ def _checked_clips(
 ) -> pd.DataFrame:
     """Check every clip of the stays.
 
+    Args:
+        database: The database with the tables echo_records and candidates.
+        stays: Table with the column hadm_id.
+        directory: Directory of MIMIC-IV-ECHO.
+        rules: Rules of the cohort.
+        workers: Number of worker processes.
+
     Returns:
         One row per clip: hadm_id, dicom_filepath, and reason, which is missing if the clip can be used.
     """

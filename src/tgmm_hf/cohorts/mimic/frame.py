@@ -99,7 +99,7 @@ def _list(values: Any) -> list[Any]:
 
 
 def write_cohort_table(cohort: pd.DataFrame, path: Path) -> None:
-    """Write the cohort table as Parquet, with list columns for the clips."""
+    """Write the cohort table to the Parquet file `path`, whole or not at all. echo_paths and echo_views are lists."""
     lists = pa.list_(pa.string())
     table = pa.Table.from_pandas(cohort.drop(columns=["echo_paths", "echo_views"]), preserve_index=False)
     for index, field in enumerate(table.schema):

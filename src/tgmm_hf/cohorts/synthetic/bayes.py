@@ -183,7 +183,10 @@ def references(table: Evidence, evidence: str) -> Reference:
 def subset_reference(
     grid: Grid, parts: dict[str, Likelihood], subset: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the posterior (n,) and the risk (n,) of one subset, see [`Reference`]."""
+    """Compute the posterior (n,) and the risk (n,) of one subset, see [`Reference`].
+
+    `parts` maps each modality to the likelihood of its evidence for n patients.
+    """
     summed = tuple(k for k, m in enumerate(MODALITIES) if m not in subset)
     axes = [parts[m].axis for m in subset]
     rhythm = np.prod([parts[m].rhythm for m in subset], axis=0) @ grid.rhythm.T  # (n, 2): sum over rhythm, by y
@@ -316,8 +319,8 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
 def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
     """Compute the best retrieval figures: direction ("labs->ecg") -> figures of [`retrieval_scores`].
 
-    At most the first `RETRIEVAL_POPULATION` patients with all modalities count. Without such a patient the result is
-    {}.
+    `evidence` is the name of the strength, a key of `EVIDENCE`. `table` holds the evidence of the patients. At most the
+    first `RETRIEVAL_POPULATION` patients with all modalities count. Without such a patient the result is {}.
     """
     rows = np.flatnonzero(table.usable.all(axis=1))[:RETRIEVAL_POPULATION]
     if not len(rows):

@@ -276,7 +276,10 @@ def echo_bytes(clip: Clip, who: Identity, number: int) -> bytes:
 
 
 def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str, str]]:
-    """List (path below `echo/`, view) of every clip of patient number `index`, the anomalous clip included."""
+    """List (path below `echo/`, view) of every clip of patient number `index`, the anomalous clip included.
+
+    `who` are the identifiers of the patient.
+    """
     table = draw_intended(settings.seed, index, settings.evidence)
     present = [view for view, is_present in zip(VIEWS, table.views[0], strict=True) if is_present]
     return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate(present, start=1)]
@@ -302,7 +305,10 @@ def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
 
 
 def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: list[str]) -> None:
-    """Write cohort.parquet: one row per admission, the table that `prepare` reads."""
+    """Write `out`/cohort.parquet, the table that `prepare` reads, one row per admission.
+
+    `table` holds the evidence of all patients, `splits` the split of each patient.
+    """
     rows = []
     for index, split in enumerate(splits):
         who, labs = patient_identity(settings, index), patient_labs(settings, index)
@@ -336,6 +342,13 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
     """Write truth.parquet: id, split, anomaly, views, and best scores under each subset, one row per admission.
 
     A score is null if a modality of the subset cannot be read.
+
+    Args:
+        out: Directory of the cohort.
+        settings: Settings of the cohort.
+        table: Evidence of all patients.
+        reference: Best scores of all patients.
+        splits: Split of each patient.
     """
     rows = []
     for index, split in enumerate(splits):
@@ -353,7 +366,7 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
 
 
 def write_parquet(path: Path, rows: list[dict]) -> None:
-    """Write rows as Parquet, columns in the order of the first row. A column of nulls only is stored as float."""
+    """Write rows (column -> value) as a Parquet file, with the columns of the first row. An empty column is float."""
     columns = {}
     for name in rows[0]:
         column = pa.array([row[name] for row in rows])
@@ -363,7 +376,10 @@ def write_parquet(path: Path, rows: list[dict]) -> None:
 
 
 def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
-    """Write bayes.json: the optimum on the test patients of this cohort, and on a large sample ("population")."""
+    """Write `out`/bayes.json: the optimum on the test patients of this cohort, and on a large sample ("population").
+
+    `table`, `reference` and `splits` hold evidence, best scores and split of all patients.
+    """
     rows = np.flatnonzero(np.array(splits) == "test")
     on_test = Reference(*({name: values[rows] for name, values in part.items()} for part in vars(reference).values()))
     content = {
@@ -378,7 +394,7 @@ def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Ref
 
 
 def finite(value: object) -> object:
-    """Replace NaN (an undefined figure) by None, because JSON has no NaN."""
+    """Return a nested dictionary in which NaN (an undefined figure) is replaced by None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and np.isnan(value) else value

@@ -234,12 +234,18 @@ def anomaly_of(index: int) -> str | None:
 
 
 def draw_intended(seed: int, index: int, evidence: str = "default") -> Evidence:
-    """Draw the evidence of patient number `index`, one row, as if the patient had no anomalous file."""
+    """Draw the evidence of patient number `index`, one row, as if the patient had no anomalous file.
+
+    `evidence` is the name of the strength. Equal arguments give equal results.
+    """
     return draw(stream(seed, index, 0), 1, EVIDENCE[evidence])
 
 
 def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
-    """Draw the evidence of patient number `index`, one row. Evidence in an anomalous file is masked as absent."""
+    """Draw the evidence of patient number `index`, one row. Evidence in an anomalous file is masked as absent.
+
+    `evidence` is the name of the strength. Equal arguments give equal results.
+    """
     table = draw_intended(seed, index, evidence)
     anomaly = anomaly_of(index)
     if anomaly in ("flat_ecg", "short_ecg"):
@@ -277,7 +283,7 @@ def mask_echo_parameters(table: Evidence) -> None:
 
 
 def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
-    """Draw n patients from the generative model: label, follow-up, and evidence with masks."""
+    """Draw n patients from the generative model with the numbers `strength`: label, follow-up, evidence and masks."""
     label = (rng.random(n) < PREVALENCE).astype(np.int64)
     x = (
         label[:, None] * np.array(strength.separation)
@@ -325,7 +331,7 @@ def draw_views(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def sigmoid(value: np.ndarray | float) -> np.ndarray:
-    """Compute the logistic function."""
+    """Compute the logistic function 1 / (1 + exp(-value)), element by element."""
     return 1.0 / (1.0 + np.exp(-np.asarray(value, dtype=np.float64)))
 
 

@@ -174,8 +174,13 @@ def stays_of(
 ) -> tuple[list[Stay], datetime | None]:
     """Draw the stays of one patient in order of time, and the date of death, None without a death.
 
-    `table` is the evidence of the patient, one row. A patient with a history has an earlier stay. A followed patient
-    has a later stay.
+    A patient with a history has an earlier stay. A followed patient has a later stay.
+
+    Args:
+        who: Identifiers and times of the patient.
+        table: Evidence of the patient, one row.
+        labs: Lab row of the patient.
+        rng: Source of randomness.
     """
     stays = []
     if labs.history is not None or labs.drugs is not None:

@@ -60,7 +60,7 @@ def render_ecg(table: Evidence, rng: np.random.Generator) -> np.ndarray:
 
 
 def beat_times(rng: np.random.Generator, fibrillating: bool) -> np.ndarray:
-    """Draw the times of the R peaks in seconds, from before 0 to after the end. They are irregular in fibrillation."""
+    """Draw the times of the R peaks in seconds, from before 0 to after the end; irregular if `fibrillating`."""
     cycle = 60 / rng.uniform(58, 95)
     spread = 0.20 if fibrillating else 0.015
     intervals = cycle * np.clip(rng.normal(1, spread, 40), 0.6, 1.7)

@@ -310,7 +310,8 @@ class Scene:
     def jet_pixels(self, along_across: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
         """Return the pixels of the jet (H, W) bool: a plume that widens away from the valve.
 
-        It is longest at the largest contraction. `along_across` comes from `place_jet`.
+        It is longest at the largest contraction. `along_across` comes from `place_jet`, `systole` is the contraction,
+        0 to 1.
         """
         along, across = along_across
         length = self.physical["jet"] * np.sqrt(systole)
@@ -375,6 +376,8 @@ def font(height: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 def burned_in(height: int, width: int, heart_rate: float, rng: np.random.Generator) -> np.ndarray:
     """Draw what an echo machine prints outside the sector: text in the corners, an ECG strip at the bottom.
+
+    `height` and `width` are the size of the frame in pixels, `heart_rate` is in beats per minute.
 
     Returns:
         (H, W) uint8, 0 where nothing is printed.

@@ -116,7 +116,7 @@ def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -
 
 
 def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
-    """Convert the full masked autoencoder.
+    """Convert the full masked autoencoder. Changes `weights` in place. `head_size` is the width of an attention head.
 
     Its file holds the encoder under "encoder." and a second copy of the patch embedding, which is dropped.
 

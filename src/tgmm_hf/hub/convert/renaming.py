@@ -23,6 +23,8 @@ Renames = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 def rename(weights: Mapping[str, torch.Tensor], renames: Renames) -> dict[str, torch.Tensor]:
     """Return the tensors under the names of this package: published name -> tensor becomes new name -> tensor.
 
+    `renames` are applied to every name, see [`Renames`].
+
     Raises:
         ConversionError: If two published names become one.
     """
