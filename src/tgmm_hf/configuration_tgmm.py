@@ -1,7 +1,7 @@
 """Configuration of the TGMM model: sizes of its parts, its encoders, and its tasks as data."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -113,7 +113,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the labs encoder's configuration, because its vocabulary is the model's."""
-        return self.labs_config
+        return cast(PreTrainedConfig, self.labs_config)  # `__post_init__` has made it one
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":

@@ -10,7 +10,7 @@ A modality that is absent from the whole batch has no keys. A modality that one 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
@@ -102,7 +102,8 @@ class TgmmProcessor(HubProcessor):
             ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
         """
         sources = {"labs": labs, "ecg": ecg, "echo": echo}
-        config = TgmmConfig(**{f"{name}_config": encoder_config(source) for name, source in sources.items()})
+        configs: dict[str, Any] = {f"{name}_config": encoder_config(source) for name, source in sources.items()}
+        config = TgmmConfig(**configs)
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(labs)
         extractor = saved_extractor(EcgFeatureExtractor, ecg)
         image_processor = saved_extractor(EchoImageProcessor, echo)
@@ -210,7 +211,7 @@ class TgmmProcessor(HubProcessor):
         data = self.tokenize(texts) if any(texts) else {}
         data |= self.feature_extractor.stack(ecgs)
         data |= self.image_processor.stack(clips)
-        features = BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
+        features = BatchFeature(data, tensor_type=cast(str | None, kwargs.get("return_tensors")))
         return (features, reports) if return_report else features
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
