@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import BertTokenizerFast, PreTrainedTokenizerBase
+from transformers import BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from .feature_extraction_ecg import EcgFeatureExtractor
@@ -16,7 +16,7 @@ BERT_CASED_SIZE = 28_996
 VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
 
 
-def bert_cased_tokenizer() -> BertTokenizerFast:
+def bert_cased_tokenizer() -> BertTokenizer:
     """Build the cased WordPiece tokenizer of bert-base-cased, which Bio-ClinicalBERT uses (paper, 5.1).
 
     Raises:
@@ -29,7 +29,7 @@ def bert_cased_tokenizer() -> BertTokenizerFast:
         )
     tokens = VOCABULARY_FILE.read_text(encoding="utf-8").rstrip("\n").split("\n")
     # vocab=, not vocab_file=, because transformers 5 ignores the latter and gives five tokens, everything unknown.
-    tokenizer = BertTokenizerFast(
+    tokenizer = BertTokenizer(
         vocab={token: index for index, token in enumerate(tokens)}, do_lower_case=False, model_max_length=512
     )
     if len(tokenizer) != BERT_CASED_SIZE:

@@ -4,7 +4,7 @@ from typing import Any
 
 from datasets import DatasetDict
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer, BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer
 
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
@@ -52,7 +52,7 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     return model, default_processor(config, tokenizer, pretrained)
 
 
-def new_tokenizer(model: ModelArguments, config: TgmmConfig, prepared: DatasetDict) -> BertTokenizerFast:
+def new_tokenizer(model: ModelArguments, config: TgmmConfig, prepared: DatasetDict) -> BertTokenizer:
     """Make the tokenizer of a new lab text encoder, and set the encoder's vocabulary size in `config`."""
     if model.tokenizer == "bert-cased":
         tokenizer = bert_cased_tokenizer()
