@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
@@ -169,7 +169,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                 settings[key] = value
         return cls(**settings)
 
-    def tokenize_tasks(self, tokenizer: Any) -> None:
+    def tokenize_tasks(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
         The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
@@ -158,7 +158,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         echo: str | Path,
         view_classifier: str | Path | None = None,
         *,
-        tokenizer: Any = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         encoder_dtype: torch.dtype = torch.float32,
         **settings: Any,
     ) -> "TgmmModel":
@@ -285,7 +285,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         """
         initialise_texts(self)
 
-    def add_task(self, name: str, task: dict[str, Any], tokenizer: Any) -> None:
+    def add_task(self, name: str, task: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
         """Give the model one more task. Its new parts start from word embeddings; everything learned is kept.
 
         New answer tokens join the decoder's vocabulary, so the log-likelihoods of the other tasks shift a little
