@@ -10,7 +10,12 @@ import pandas as pd
 import pytest
 
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
-from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of, read_cells
+from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of
+
+
+def read_cells(row):
+    labs = LabsText.from_row(row)
+    return labs.cells, labs
 
 
 def sentences(row, flag=False, labs_object="patient"):

@@ -232,12 +232,6 @@ class LabsText:
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
 
 
-def read_cells(row: Mapping[str, Any]) -> tuple[list[LabCell], LabsText]:
-    """Return the cells of `LabsText.from_row(row)` and the `LabsText` itself."""
-    labs = LabsText.from_row(row)
-    return labs.cells, labs
-
-
 def gender_of(cells: list[LabCell]) -> str | None:
     """Find "F" or "M" among the cells, for the reference ranges that depend on it; None if the row does not say."""
     value = next((cell.value for cell in cells if cell.name == "gender"), None)
