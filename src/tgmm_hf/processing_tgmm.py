@@ -151,7 +151,7 @@ class TgmmProcessor(HubProcessor):
         echo: Any = None,
         *,
         views: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
-        view_classifier: Callable[..., Any] | None = None,
+        view_classifier: Callable[..., Any] | StoredViewClassifier | None = None,
         crop: str | None = None,
         generator: np.random.Generator | None = None,
         on_refusal: str | None = None,
