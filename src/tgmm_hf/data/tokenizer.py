@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertTokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.lab_rows import labs_text, stored_labs
+from tgmm_hf.data.lab_rows import columns_of, labs_text, stored_labs
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.utils.errors import TgmmError
 
@@ -63,6 +63,7 @@ def cohort_tokenizer(rows: Any, tasks: Mapping[str, Mapping[str, Any]], vocab_si
     """Train a tokenizer on the laboratory texts of prepared rows (the training split) and the texts of the tasks."""
     # The words of the text do not depend on the tokenizer, so that any processor can write them.
     writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
+    writer.labs_columns = columns_of(rows)
     return train_tokenizer([*lab_texts(rows, writer), *task_texts(tasks)], vocab_size=vocab_size)
 
 

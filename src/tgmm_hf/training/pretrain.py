@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
 from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
@@ -137,7 +138,9 @@ def _trained(
     objective = arguments.objectives[modality]
     scratch = training_directory(Path(arguments.output) / modality)
     model = _new_model(modality, config, objective)
-    collator = partial(COLLATORS[modality], default_processor(config, tokenizer), config, objective.mask_ratio)
+    processor = default_processor(config, tokenizer)
+    processor.labs_columns = columns_of(rows["train"])
+    collator = partial(COLLATORS[modality], processor, config, objective.mask_ratio)
     training_collator = EpochCollator(collator, arguments.seed, objective.max_views)
     trainer = PretrainingTrainer(
         validation_collator=collator(training=False, seed=arguments.seed),
