@@ -139,7 +139,8 @@ def _trained(
     scratch = training_directory(Path(arguments.output) / modality)
     model = _new_model(modality, config, objective)
     processor = default_processor(config, tokenizer)
-    processor.labs_columns = columns_of(rows["train"])
+    if modality == "labs":
+        processor.labs_columns = columns_of(rows["train"])
     collator = partial(COLLATORS[modality], processor, config, objective.mask_ratio)
     training_collator = EpochCollator(collator, arguments.seed, objective.max_views)
     trainer = PretrainingTrainer(
