@@ -1,10 +1,10 @@
 """Configuration of the TGMM model: sizes of its parts, its encoders, and its tasks as data."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
@@ -114,7 +114,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the configuration of the labs encoder, because the model has its vocabulary. No argument is used."""
-        return self.labs_config
+        return cast(PreTrainedConfig, self.labs_config)  # `__post_init__` has made it one
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
@@ -173,7 +173,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                 settings[key] = value
         return cls(**settings)
 
-    def tokenize_tasks(self, tokenizer: Any) -> None:
+    def tokenize_tasks(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
         The ids are in the configuration, because the model has no tokenizer. New tokens are appended to

@@ -1,7 +1,5 @@
 """Cut an encoder into frozen and trained layers, and run the two parts one after the other."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -91,7 +89,7 @@ def text_above_boundary(
     Returns:
         (n, L, D), the encoder's output.
     """
-    mask: Any = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
+    mask = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
     for layer in last_parts(encoder, layers_above):
         hidden_states = layer(hidden_states, mask)
     return hidden_states

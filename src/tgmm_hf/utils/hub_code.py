@@ -9,6 +9,7 @@ only. `HubCode` replaces them.
 """
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -100,7 +101,7 @@ class HubCode:
         """List the parts of the object whose code is saved with it, such as the extractors of a processor."""
         return []
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save the object as transformers does, then write the code of the object and of its parts into the directory.
 
         All arguments are those of transformers. With `push_to_hub=True` the object is uploaded after the code is
@@ -131,7 +132,7 @@ def _write_auto_map(saved_object: Any) -> None:
         saved_object.auto_map = {**(getattr(saved_object, "auto_map", None) or {}), **entries}
 
 
-def write_code(hub_class: type, directory: str | Path) -> None:
+def write_code(hub_class: type, directory: str | os.PathLike) -> None:
     """Write the module of a class, and every module that it imports relatively, into one directory."""
     module_file = sys.modules[hub_class.__module__].__file__
     for name, text in travelling_files(str(module_file)).items():
