@@ -153,7 +153,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
 ) -> dict[str, float]:
     """Check the table, prepare a few admissions in memory, and print the time and the disk space that `prepare` needs.
 
-    Nothing is written. The arguments and the errors are the same as in [`prepare`].
+    No files are written. The arguments and the errors are the same as in [`prepare`].
 
     Returns:
         "admissions": number of all. "missing": number of admissions that are not prepared yet. "largest_bytes": upper

@@ -131,7 +131,7 @@ class Search:
 
     @property
     def out(self) -> Path:
-        """The directory of the results."""
+        """Directory of the results, as the plan names it."""
         return Path(self.plan.output)
 
     @property

@@ -18,12 +18,13 @@ class TgmmOutput(ModelOutput):
         losses: name of the component -> scalar, before weighting.
         logits (`torch.FloatTensor` of shape `(B, num_candidates)`): log-likelihood of each candidate answer; NaN for a
             patient without any modality.
-        probabilities: softmax of `logits`.
+        probabilities (`torch.FloatTensor` of shape `(B, num_candidates)`): softmax of `logits`.
         risk (`torch.FloatTensor` of shape `(B,)`): prognosis only, higher means an earlier event.
         embeds: retrieval only, modality -> `(B, embedding_dim)`, L2-normalised; zero where the modality is absent.
         embeds_mask: retrieval only, modality -> `(B,)` bool, True for a patient who has the modality.
-        slot_attentions (`torch.FloatTensor` of shape `(B, 7, 7)`): attention between slots in the guidance module.
-        slot_mask (`torch.BoolTensor` of shape `(B, 7)`): which slots the patient has, in the order of `SLOTS`.
+        slot_attentions (`torch.FloatTensor` of shape `(B, 7, 7)`): attention between slots in the guidance; row = slot
+            that asks, column = slot that it reads. None without guidance.
+        slot_mask (`torch.BoolTensor` of shape `(B, 7)`): True for a slot that the patient has, in the order of `SLOTS`.
         candidate_attentions (`torch.FloatTensor` of shape `(B, num_candidates, 7)`): share of the decoder's attention
             that each slot gets while the decoder reads a candidate. A row sums to less than 1, because the task's text
             takes the rest. Where `config.fusion` is not "medflex" there is one slot instead of seven.

@@ -56,7 +56,8 @@ class BuiltCohort:
 
     Attributes:
         cohort: One row per included stay, still without its split.
-        excluded: patient_id, age, gender, ethnicity, prevalent of the excluded stays.
+        excluded: One row per excluded stay: patient_id, age, gender, ethnicity, prevalent (1 = heart failure at the
+            stay or earlier).
         flow: The flow of exclusions.
         anomalies: Table of `check_stays`.
         lab_counts: For each laboratory column, how many results were used, and how many not, by reason.

@@ -107,7 +107,18 @@ RACE_RATES = (0.66, 0.16, 0.07, 0.06, 0.05)
 
 @dataclass(frozen=True)
 class LabsRow:
-    """Lab row of one admission, for the `labs.*` columns of the cohort table and for the hospital tables."""
+    """Lab row of one admission, for the `labs.*` columns of the cohort table and for the hospital tables.
+
+    Attributes:
+        numbers: Laboratory column -> rounded number in its canonical unit, for the cells that are present.
+        age: Years.
+        gender: "F" or "M".
+        race: One of `RACES`.
+        height: Centimetres, None if missing.
+        weight: Kilograms, None if missing.
+        history: (diagnosis, ICD-10 code) of the medical history, None if the cell is missing.
+        drugs: Names of the drug history, None if the cell is missing.
+    """
 
     numbers: dict[str, float]  # laboratory cells, canonical units, rounded
     age: int
