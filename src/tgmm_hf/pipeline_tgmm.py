@@ -117,7 +117,7 @@ class TgmmCardiacPipeline(Pipeline):
 
     @property
     def _answering_model(self) -> AnswersTasks:
-        """The model, as the class that it is. transformers knows it as any model."""
+        """The model of the pipeline, typed as a model that answers tasks."""
         return cast(AnswersTasks, self.model)
 
     def _forward(self, batch: dict[str, Any], tasks: Sequence[str] | None = None) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
 
 
 def _new_model(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
-    """Make a new model, with random or with pretrained encoders, and its processor."""
+    """Make a new model and its processor, see `build`. `run.model.encoders` names the pretrained encoders."""
     pretrained = run.model.encoders
     if (run.model.trainable_layers is not None or run.model.lora is not None) and len(pretrained) < len(MODALITIES):
         setting = "lora" if run.model.lora is not None else "trainable_layers"
