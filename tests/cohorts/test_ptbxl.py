@@ -188,7 +188,7 @@ def test_arrays_in_another_lead_order_are_refused(tmp_path: Path) -> None:
     order = list(range(12))
     order[4], order[5] = order[5], order[4]  # aVF before aVL, as MIMIC stores them
     write_arrays(tmp_path, order)
-    with pytest.raises(ValueError, match="as aVL does"):
+    with pytest.raises(ValueError, match="aVL"):
         curate_ptbxl(tmp_path, tmp_path / "out")
 
 
