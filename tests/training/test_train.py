@@ -327,7 +327,7 @@ def test_a_checkpoint_with_weights_of_another_version_is_not_fine_tuned(
 def test_adapters_are_trained_instead_of_layers_and_merged(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
-    pytest.importorskip("peft", reason="peft is an extra: pip install 'tgmm-hf[peft]'")
+    pytest.importorskip("peft", reason="peft is not installed: pip install peft")
     run = settings(prepared_dir, tmp_path / "model", epochs=1, accumulation_steps=2, batch_size=4).to_dict()
     with pytest.raises(ValueError, match=r"model\.lora is set.* no model\.checkpoint"):
         train(parse_arguments({**run, "model": {**run["model"], "lora": {"rank": 2}}}))
