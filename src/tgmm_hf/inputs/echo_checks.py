@@ -13,8 +13,9 @@ from ..utils.errors import InputRefusedError
 
 MIN_SIDE = 16
 """Smallest height or width (pixels) of a frame."""
-DARK, BRIGHT = 24, 230
-"""A pixel up to DARK is not lit, a pixel from BRIGHT is white."""
+GLIMMER, DARK, BRIGHT = 8, 24, 230
+"""A pixel up to GLIMMER may be noise of JPEG in the black background, a pixel up to DARK is not lit, a pixel from
+BRIGHT is white."""
 MIN_LIT = 0.005
 """Smallest share of lit pixels. A sector fills more than a tenth of a frame."""
 MAX_WHITE = 0.97
@@ -120,10 +121,13 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
 
 
 def thick_area(grey: np.ndarray) -> np.ndarray:
-    """Find what is lit and thicker than letters: (frames, height, width) -> (height, width) bool; all if nothing is."""
-    lit = (grey > DARK).any(axis=0)
+    """Find what is lit and thicker than letters: (frames, height, width) -> (height, width) bool.
+
+    The whole frame is returned where such an area is smaller than a hundredth of it.
+    """
+    lit = (grey > GLIMMER).any(axis=0)
     area = minimum_filter(lit.astype(np.uint8), _THICK, mode="nearest").astype(bool)
-    return area if area.any() else np.ones_like(lit)
+    return area if area.mean() > 0.01 else np.ones_like(lit)
 
 
 def repeated_share(frames: np.ndarray) -> float:
