@@ -22,8 +22,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from tgmm_hf.inputs.dicom_files import starts_with_data_set
 from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
-from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
 from tgmm_hf.inputs.input_limits import InputLimits
 from tgmm_hf.utils.errors import InputRefusedError
 
@@ -388,6 +389,8 @@ def test_paths_that_cannot_be_opened_are_refused(tmp_path, clip, monkeypatch):
     with pytest.raises(InputRefusedError):
         list_echo_files("a" * 5000)
     reason_of(Path("a\0b.dcm"))
+    prepared = EchoImageProcessor(size=32).prepare_study(["a" * 5000 + ".dcm"], views={})
+    assert "longer" in prepared.refused[0]["reason"] and not is_study_batch(["a" * 5000])
     assert "a directory" in reason_of(tmp_path)
     path = write_clip(tmp_path / "a.dcm", clip[:4])
     for number, words in ((13, "no permission"), (5, "cannot be read now (I/O error EIO)")):
@@ -413,6 +416,25 @@ def test_what_nobody_foresaw_becomes_a_refusal(tmp_path, clip, monkeypatch, kind
 
 
 # ---- formats
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "02000000554c0400c2000000",  # explicit: group length of the meta information
+        "08000500435300004953",  # explicit: character set
+        "0800000004000000d20000000800",  # implicit: group length
+        "080016001a000000312e322e38",  # implicit: storage class
+        "000800054353000a49534f5f4952",  # explicit, big endian
+    ],
+)
+def test_data_sets_without_preamble_are_known_by_their_start(start):
+    assert starts_with_data_set(bytes.fromhex(start) + bytes(8))
+
+
+@pytest.mark.parametrize("samples", [[8, 16, 4, 0, 0, 0, 0], [2, 0, 4, 0, 2, 8, 8], [8, 0, 4, 0, 1, 1, 9]])
+def test_signal_files_are_no_dicom(samples):
+    assert not starts_with_data_set(struct.pack("<7h", *samples))
 
 
 @pytest.mark.parametrize("keep_meta", [True, False])

@@ -1,5 +1,6 @@
 """Open DICOM files, or refuse them with a reason."""
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -22,6 +23,7 @@ _META_START = _PREAMBLE + 12
 _CHUNK = 4 * MIB
 _FIRST_GROUPS = (0x0002, 0x0008)
 """Group of the first element of a data set without preamble: meta information, or identification."""
+_TEXT = re.compile(rb"[A-Z0-9._\\ ]{4}")
 _FIRST_VRS = (b"UL", b"OB", b"CS", b"UI", b"DA", b"TM", b"LO", b"SH", b"SQ")
 
 
@@ -52,10 +54,17 @@ def starts_with_data_set(head: bytes) -> bool:
             continue
         if head[4:6] in _FIRST_VRS:
             return True
-        # Implicit VR, which is little endian only: the length of a value follows, and a first value is short.
-        if order == "<" and struct.unpack("<I", head[4:8])[0] <= 64 and not head[4] % 2:
+        if order == "<" and group == _FIRST_GROUPS[1] and _is_first_implicit(head, element):
             return True
     return False
+
+
+def _is_first_implicit(head: bytes, element: int) -> bool:
+    """Tell whether a first element with implicit VR follows: the group's length, or a short text."""
+    length = struct.unpack("<I", head[4:8])[0]
+    if element == 0:
+        return length == 4 and head[12:14] == b"\x08\x00"
+    return 0 < length <= 64 and not length % 2 and _TEXT.match(head, 8) is not None
 
 
 def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: InputLimits = LIMITS) -> Any:

@@ -81,7 +81,8 @@ def fragments_of_frames(data: bytes, syntax: str) -> list[list[slice]]:
 
 def fragments_of(data: bytes) -> list[slice]:
     """Find the fragments of encapsulated pixel data, without the first item (the table of offsets)."""
-    places, position = [], 0
+    places: list[slice] = []
+    position = 0
     while position + 8 <= len(data):
         tag, length = struct.unpack_from("<II", data, position)
         if tag == 0xE0DDFFFE:  # end of the sequence
@@ -140,7 +141,8 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     elif "adobe_transform" in image.info:
         space = "YBR_FULL" if image.info["adobe_transform"] == 1 else "RGB"
     else:
-        space = "RGB" if tuple(layer[0] for layer in image.layer) == _RGB_IDS else "YBR_FULL"
+        ids = tuple(layer[0] for layer in image.layer)  # type: ignore[attr-defined]
+        space = "RGB" if ids == _RGB_IDS else "YBR_FULL"
     _refuse_damaged_jpeg(data)
     if space == "YBR_FULL":
         image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
