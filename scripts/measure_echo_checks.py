@@ -39,6 +39,8 @@ FRAMES = 32
 NO_ALARM = {"few_frames", "modality_missing", "frames_counted"}
 """Checks that good clips have too."""
 
+NO_CLIP = "no clip"
+
 
 @dataclass
 class Fault:
@@ -269,7 +271,8 @@ def alarm_of(path: Path) -> str | None:
     try:
         clip = read_echo_clip(path)
     except InputRefusedError as error:
-        return "still (not counted)" if "single-frame still" in error.reason else error.reason.split("(")[0].strip()
+        is_no_clip = "single-frame still" in error.reason or "without an image" in error.reason
+        return NO_CLIP if is_no_clip else error.reason.split("(")[0].strip()
     codes = sorted({note["code"] for note in clip.notes} - NO_ALARM)
     return ", ".join(codes) or None
 
@@ -299,15 +302,15 @@ def measure(sample: list[Path]) -> list[tuple[str, str, int, int]]:
 
 def page(command: str, number: int, alarms: Counter, rows: list[tuple[str, str, int, int]]) -> str:
     """Write the page."""
-    stills = alarms.pop("still (not counted)", 0)
+    others = alarms.pop(NO_CLIP, 0)
     claimed = [row for row in rows if "known gap" not in row[0]]
     lines = [
         "# Echo clips: faults found and false alarms",
         "",
         f"    {command}",
         "",
-        f"False alarms: {sum(alarms.values())} of {number - stills} good clips"
-        + (f" ({stills} single-frame stills are not counted)." if stills else "."),
+        f"False alarms: {sum(alarms.values())} of {number - others} good clips"
+        + (f" ({others} stills, or files without pixels, are not counted)." if others else "."),
         *(f"* {count} x {alarm}" for alarm, count in alarms.most_common()),
         "",
         f"Faults planted: {sum(row[3] for row in claimed)}, found or read right: {sum(row[2] for row in claimed)}. "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import InputRefusedError
-from .input_limits import LIMITS, MIB, InputLimits, check_file, refusal_of
+from .input_limits import LIMITS, MIB, InputLimits, check_file, refusal_of, refusing
 from .optional_packages import require_package
 
 try:
@@ -87,7 +87,7 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
     require_package(pydicom, "pydicom", f"reading the DICOM file {path}")
     path = Path(path)
     check_file(path, limits)
-    try:
+    with refusing(path, _refusal_of_parsing):  # pydicom raises many kinds for damaged files
         with path.open("rb") as file:
             head = file.read(1024)
         has_preamble = head[128:_PREAMBLE] == b"DICM"
@@ -100,14 +100,10 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
         dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=not has_preamble)
         for _ in dataset:  # pydicom parses a value when it is first read, and a damaged value must be found here
             pass
-    except ImportError:
-        raise
-    except Exception as error:  # pydicom raises many kinds for damaged files; each becomes a refusal
-        raise _refusal_of_parsing(error, path) from error
     return dataset
 
 
-def _refusal_of_parsing(error: Exception, path: Path) -> InputRefusedError:
+def _refusal_of_parsing(error: Exception, path: Path | str) -> InputRefusedError:
     """Turn what pydicom raised for the header into a refusal."""
     damaged = (InvalidDicomError, BytesLengthException, NotImplementedError, EOFError, struct.error, zlib.error)
     if isinstance(error, damaged) or (type(error) in (ValueError, OSError) and getattr(error, "errno", None) is None):

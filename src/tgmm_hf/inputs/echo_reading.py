@@ -12,7 +12,7 @@ from .dicom_files import is_dicom, read_dicom
 from .echo_checks import REPEATED_SHARE, refuse_without_content, repeated_share
 from .echo_dicom import check_header, declared_frames, decode_dicom_clip, number_of_frames, transfer_syntax
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
-from .input_limits import LIMITS, InputLimits, refusal_of
+from .input_limits import LIMITS, InputLimits, refusal_of, refusing
 
 
 @dataclass
@@ -121,7 +121,7 @@ def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
         ImportError: if pydicom or OpenCV is needed and not installed.
     """
     path = Path(path)
-    try:
+    with refusing(path, _refusal):
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return _refuse_still(count_video_frames(path, limits), path)
         dataset = read_dicom(path, stop_before_pixels=True, limits=limits)
@@ -130,11 +130,7 @@ def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
         if not total:
             dataset = read_dicom(path, limits=limits)
             total = number_of_frames(dataset, transfer_syntax(dataset, str(path), []), str(path), [])
-        return _refuse_still(total, path)
-    except ImportError:
-        raise
-    except Exception as error:  # whatever a library raises for a damaged file is a refusal
-        raise _refusal(error, path) from error
+    return _refuse_still(total, path)
 
 
 def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limits: InputLimits = LIMITS) -> EchoClip:
@@ -159,14 +155,10 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limi
         ImportError: if pydicom, Pillow or OpenCV is needed and not installed.
     """
     path = Path(path)
-    try:
+    with refusing(path, _refusal):
         clip = _decode(path, num_frames, stride, limits)
         _refuse_still(clip.total_frames, path)
         refuse_without_content(clip.frames, clip.colour_space, str(path))
-    except ImportError:
-        raise
-    except Exception as error:  # whatever a library raises for a damaged file is a refusal
-        raise _refusal(error, path) from error
     clip.notes += clip_notes(clip.frames, clip.total_frames, num_frames)
     return clip
 
@@ -230,7 +222,7 @@ def _refuse_still(total: int, path: Path | str) -> int:
     return total
 
 
-def _refusal(error: Exception, path: Path) -> InputRefusedError:
+def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
     """Turn what a decoder raised into a refusal. Decoders see pixels only, so their text names no patient."""
     foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
     is_foreseen = isinstance(error, foreseen) and not isinstance(error, (InputRefusedError, RecursionError))

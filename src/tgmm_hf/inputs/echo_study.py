@@ -12,7 +12,7 @@ from ..utils.errors import InputRefusedError
 from .echo_checks import refuse_without_content
 from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
-from .input_limits import InputLimits, refusal_of
+from .input_limits import InputLimits, refusing
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
@@ -249,15 +249,11 @@ class StudySorter:
 
     def _decode(self, clip: Any, item: str) -> tuple[np.ndarray, list[dict[str, str]]]:
         """Read a clip that shows something; return its masked frames and its notes."""
-        try:
+        with refusing(item):  # OpenCV's errors, and whatever nobody foresaw
             read = self.preparer.read_clip(clip)
             if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
                 refuse_without_content(read.frames, read.colour_space, item)
             return self.preparer.masked_frames(read), list(read.notes)
-        except ImportError:
-            raise
-        except Exception as error:  # OpenCV's errors, and whatever nobody foresaw
-            raise refusal_of(error, item) from error
 
     def _is_sure(self, candidate: Candidate) -> bool:
         """Refuse a clip whose likeliest view is below the threshold."""

@@ -2,8 +2,10 @@
 
 import errno
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..utils.errors import InputRefusedError
 
@@ -68,6 +70,32 @@ def check_file(path: Path, limits: InputLimits = LIMITS) -> None:
             f"the file has {status.st_size / MIB:,.0f} MiB, the limit is {limits.max_file_bytes / MIB:,.0f} MiB: raise "
             "max_file_bytes of the input limits if the file is right",
         )
+
+
+class refusing:
+    """Context in which whatever a reader raises becomes a refusal: `with refusing(path): ...`.
+
+    A missing package (`ImportError`) stays one, because the file is not to blame. The name is lower case, as that of
+    `contextlib.suppress`.
+
+    Args:
+        item: the file, for the message.
+        refusal: turns an exception into the refusal; `refusal_of` by default.
+    """
+
+    def __init__(
+        self, item: Path | str, refusal: Callable[[Exception, Path | str], InputRefusedError] | None = None
+    ) -> None:
+        self.item = item
+        self.refusal = refusal or refusal_of
+
+    def __enter__(self) -> None:
+        """Start the context."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Raise the refusal, with the exception as its cause. An interrupt is no `Exception` and passes."""
+        if isinstance(error, Exception) and not isinstance(error, (ImportError, InputRefusedError)):
+            raise self.refusal(error, self.item) from error
 
 
 def refusal_of(error: Exception, item: Path | str) -> InputRefusedError:
