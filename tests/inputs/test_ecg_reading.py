@@ -16,8 +16,9 @@ from input_files import (
     write_wfdb,
 )
 
-from tgmm_hf.inputs import dicom_files, ecg_reading
-from tgmm_hf.inputs.ecg_reading import millivolts_per_unit, normalise_lead_name, read_ecg
+from tgmm_hf.inputs import dicom_files, ecg_wfdb
+from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.ecg_recording import millivolts_per_unit, normalise_lead_name
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -128,7 +129,7 @@ def test_missing_library_names_the_pip_command(tmp_path, monkeypatch, library):
     path = write_wfdb(tmp_path, make_ecg(), list(LEADS))
     if library == "pydicom":
         path = write_ecg_dicom(tmp_path / "a.dcm", [waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")])
-    monkeypatch.setattr(dicom_files if library == "pydicom" else ecg_reading, library, None)
+    monkeypatch.setattr(dicom_files if library == "pydicom" else ecg_wfdb, library, None)
     with pytest.raises(ImportError, match=f"pip install {library}"):
         read_ecg(path)
 

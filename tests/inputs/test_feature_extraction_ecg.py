@@ -5,7 +5,7 @@ import pytest
 from closeness import assert_close, is_close
 from scipy.signal import resample
 
-from tgmm_hf.inputs.ecg_reading import EcgRecording
+from tgmm_hf.inputs.ecg_recording import EcgRecording
 from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, require_rate, require_samples
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
-from .ecg_reading import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name, read_ecg
+from .ecg_reading import read_ecg
+from .ecg_recording import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name
 
 FLAT_MV = 0.01
 """A lead with a smaller span (mV) counts as not connected: a tenth of the smallest standard mark on ECG paper."""
