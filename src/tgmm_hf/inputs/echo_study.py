@@ -1,6 +1,6 @@
 """Sort the clips of one echo study into view slots."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from ..utils.errors import InputRefusedError
-from .echo_reading import count_echo_frames, list_echo_files
+from .echo_checks import refuse_without_content
+from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
+from .input_limits import InputLimits
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
@@ -39,6 +41,10 @@ class ClipPreparer(Protocol):
     size: int
     image_mean: list[float]
     image_std: list[float]
+    limits: InputLimits
+
+    def read_clip(self, clip: Any) -> Any:
+        """Read the frames that the model reads as an `EchoClip`."""
 
     def masked_frames(self, clip: Any) -> np.ndarray:
         """Read the frames of a clip at the file's own size."""
@@ -48,9 +54,6 @@ class ClipPreparer(Protocol):
 
     def resize_clip(self, frames: np.ndarray) -> PreparedClip:
         """Bring masked frames to the model's size."""
-
-    def prepare_clip(self, clip: Any) -> PreparedClip:
-        """Prepare one clip."""
 
 
 @dataclass
@@ -85,6 +88,8 @@ class StudyClips:
         refused (`list[dict[str, str]]`): {"item": file or view, "reason": ...} for everything that was not used.
         assignments (`list[dict[str, Any]]`): {"item", "view", "confidence", "by": "name" or "classifier", "used"} for
             every clip that has a view, surest first. A view given by name has confidence 1.
+        checks (`list[dict[str, str]]`): {"code", "item", "text"} for what was assumed about a used clip, and for what
+            makes it doubtful.
     """
 
     clips: dict[str, np.ndarray] = field(default_factory=dict)
@@ -92,6 +97,7 @@ class StudyClips:
     used: dict[str, str] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
 
     def refuse(self, item: str, reason: str) -> None:
         """Note that a file or view is not used, and why."""
@@ -130,14 +136,23 @@ class StudySorter:
         preparer: the image processor.
         view_names: file name or end of a path -> view name.
         view_classifier: names the view of the other files; None refuses them.
+        allow_outside: follow links that lead out of a study directory.
     """
 
-    def __init__(self, preparer: ClipPreparer, view_names: Mapping[str, str], view_classifier: ViewClassifier | None):
+    def __init__(
+        self,
+        preparer: ClipPreparer,
+        view_names: Mapping[str, str],
+        view_classifier: ViewClassifier | None,
+        allow_outside: bool = False,
+    ):
         self.preparer = preparer
         self.view_names = view_names
         self.view_classifier = view_classifier
+        self.allow_outside = allow_outside
         self.result = StudyClips()
-        self._prepared: dict[str, PreparedClip] = {}  # item -> clip that was decoded for the classifier
+        self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
+        """item -> clip that was decoded for the classifier, and its notes."""
 
     def sort(self, study: Any) -> StudyClips:
         """Fill the slots with the clips of a study; see `EchoImageProcessor.prepare_study`."""
@@ -156,10 +171,16 @@ class StudySorter:
         """Return the clips with a view name, and the files without one; refuse stills and unknown views."""
         views = {view.lower(): view for view in self.preparer.views}
         candidates, unlabelled = [], []
-        for name, clip in clips_of_study(study, self.view_names):
+        clips, outside = clips_of_study(study, self.view_names, self.allow_outside)
+        for path in outside:
+            self.result.refuse(
+                str(path),
+                "a link that leads out of the study directory is not followed: copy the file, or allow_outside",
+            )
+        for name, clip in clips:
             item = str(clip) if isinstance(clip, (str, Path)) else str(name)
             try:
-                total = count_frames(clip)
+                total = count_frames(clip, self.preparer.limits)
                 if name is None:
                     unlabelled.append(clip)
                 elif str(name).lower() in views:
@@ -188,7 +209,14 @@ class StudySorter:
             return []
         probabilities = classifier.probabilities(np.stack(list(first_frames.values())), views)
         candidates = [
-            Candidate(views[int(row.argmax())], str(path), path, float(row.max()), count_frames(path), "classifier")
+            Candidate(
+                views[int(row.argmax())],
+                str(path),
+                path,
+                float(row.max()),
+                count_frames(path, self.preparer.limits),
+                "classifier",
+            )
             for path, row in zip(first_frames, probabilities, strict=True)
         ]
         return [candidate for candidate in candidates if self._is_sure(candidate)]
@@ -211,13 +239,20 @@ class StudySorter:
         first_frames: dict[Path, np.ndarray] = {}
         for path in files:
             try:
-                frames = self.preparer.masked_frames(path)
+                frames, notes = self._decode(path, str(path))
             except InputRefusedError as error:
                 self.result.refuse(str(path), error.reason)
                 continue
-            self._prepared[str(path)] = self.preparer.resize_clip(frames)
+            self._prepared[str(path)] = self.preparer.resize_clip(frames), notes
             first_frames[path] = self.preparer.crop_and_resize(frames[:1], size)[0]
         return first_frames
+
+    def _decode(self, clip: Any, item: str) -> tuple[np.ndarray, list[dict[str, str]]]:
+        """Read a clip that shows something; return its masked frames and its notes."""
+        read = self.preparer.read_clip(clip)
+        if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
+            refuse_without_content(read.frames, read.colour_space, item)
+        return self.preparer.masked_frames(read), list(read.notes)
 
     def _is_sure(self, candidate: Candidate) -> bool:
         """Refuse a clip whose likeliest view is below the threshold."""
@@ -242,7 +277,11 @@ class StudySorter:
             )
             return
         try:
-            clip = self._prepared.get(candidate.item) or self.preparer.prepare_clip(candidate.clip)
+            if candidate.item in self._prepared:
+                clip, notes = self._prepared[candidate.item]
+            else:
+                frames, notes = self._decode(candidate.clip, candidate.item)
+                clip = self.preparer.resize_clip(frames)
         except InputRefusedError as error:
             self.result.assign(candidate, used=False)
             self.result.refuse(candidate.item, error.reason)
@@ -251,30 +290,38 @@ class StudySorter:
         self.result.clips[view] = clip.frames
         self.result.frame_counts[view] = clip.num_real
         self.result.used[view] = Path(candidate.item).name
+        self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
 
 
-def clips_of_study(study: Any, view_names: Mapping[str, str]) -> Sequence[tuple[Any, Any]]:
+def clips_of_study(
+    study: Any, view_names: Mapping[str, str], allow_outside: bool = False
+) -> tuple[list[tuple[Any, Any]], list[Path]]:
     """List the clips of a study as (view name or None, path or array).
 
     Args:
         study: directory | list of files | mapping view -> clip, with None for an absent view.
         view_names: file name or end of a path -> view name, for directories and lists.
+        allow_outside: follow links that lead out of a study directory.
+
+    Returns:
+        The clips, and the links of a directory that were not followed.
 
     Raises:
         InputRefusedError: if the directory does not exist or holds no echo file.
         TypeError: if `study` is something else.
     """
     if isinstance(study, Mapping):
-        return [(view, clip) for view, clip in study.items() if clip is not None]
+        return [(view, clip) for view, clip in study.items() if clip is not None], []
+    outside: list[Path] = []
     if isinstance(study, (list, tuple)):
         files = [Path(path) for path in study]
     elif isinstance(study, (str, Path)):
-        files = list_echo_files(study)
+        files, outside = study_files(study, allow_outside)
     else:
         raise TypeError(
             f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
         )
-    return [(view_of_file(path, view_names), path) for path in files]
+    return [(view_of_file(path, view_names), path) for path in files], outside
 
 
 def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
@@ -286,10 +333,10 @@ def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
     return view_names.get(str(path))
 
 
-def count_frames(clip: Any) -> int:
+def count_frames(clip: Any, limits: InputLimits) -> int:
     """Count the frames of a file, an `EchoClip` or an array."""
     if isinstance(clip, (str, Path)):
-        return count_echo_frames(clip)
+        return count_echo_frames(clip, limits)
     return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)
 
 
