@@ -46,10 +46,7 @@ def test_big_endian_samples_and_padding_are_read(tmp_path):
     group.add_new("WaveformPaddingValue", "OW", np.array(-32768, ">i2").tobytes())
     dataset = new_dicom(TwelveLeadECGWaveformStorage, ExplicitVRBigEndian)
     dataset.WaveformSequence = [group]
-    pydicom.dcmwrite(
-        tmp_path / "ecg.dcm", dataset, implicit_vr=False, little_endian=False, force_encoding=True,
-        enforce_file_format=True,
-    )
+    pydicom.dcmwrite(tmp_path / "ecg.dcm", dataset, implicit_vr=False, little_endian=False, force_encoding=True)
     read = read_ecg(tmp_path / "ecg.dcm")
     assert np.isnan(read.signal[2, :7]).all() and np.isnan(read.signal).sum() == 7
     assert np.nanmax(np.abs(read.signal - signal)) <= HALF_A_STEP
@@ -201,3 +198,13 @@ def test_damaged_bytes_are_refused_or_read_but_never_raise(tmp_path, seed):
         EcgFeatureExtractor().prepare(path)
     except InputRefusedError as error:
         assert error.reason
+
+
+def test_a_file_without_preamble_is_read(tmp_path):
+    signal = make_ecg()
+    path = write_ecg_dicom(tmp_path / "ecg", [group_of(signal)])
+    content = path.read_bytes()
+    meta = 144 + int.from_bytes(content[140:144], "little")
+    for start in (132, meta):  # with the file's meta information, and the bare data set
+        path.write_bytes(content[start:])
+        assert np.abs(read_ecg(path).signal - signal).max() <= HALF_A_STEP

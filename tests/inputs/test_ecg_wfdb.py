@@ -184,7 +184,7 @@ def test_pipes_and_endless_paths_are_refused(tmp_path):
     record = write_plain(tmp_path, make_ecg())
     (tmp_path / "record.dat").unlink()
     os.mkfifo(tmp_path / "record.dat")
-    refuse(record, "no regular file")
+    refuse(record, "not a regular file")
     (tmp_path / "record.hea").unlink()
     os.mkfifo(tmp_path / "record.hea")
     refuse(record, "check the path")

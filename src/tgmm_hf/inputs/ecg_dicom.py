@@ -16,8 +16,8 @@ from .ecg_recording import (
     normalise_lead_name,
     recording_from_channels,
     refuse_size,
-    unexpected,
 )
+from .input_limits import refusal_of
 
 MIN_RHYTHM_SECONDS = 5.0
 """A shorter group is an averaged beat where a longer one is there."""
@@ -72,10 +72,8 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
             channel for entry in chosen for channel in _read_group(groups[entry.index], entry, little_endian, path)
         ]
         recording = recording_from_channels(channels, str(path))
-    except InputRefusedError:
-        raise
     except Exception as error:
-        raise unexpected(path, error, "reading the waveform sequence") from error
+        raise refusal_of(error, path) from error
     if len(groups) > 1:
         numbers = [str(entry.index + 1) for entry in chosen]
         plural = "s" if len(numbers) > 1 else ""
@@ -129,7 +127,7 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
     """Scale the channels of a multiplex group (DICOM C.10.9.1.4.2)."""
     definitions = group.ChannelDefinitionSequence
     samples = _stored_samples(group, entry, little_endian, path)
-    padding = _padding_value(group, samples.dtype)
+    padding = _padding_value(group, samples.dtype.newbyteorder("<" if little_endian else ">"))
     channels = []
     for stored, channel in zip(samples.T, definitions, strict=True):
         missing = np.zeros(stored.size, dtype=bool) if padding is None else stored == padding
@@ -201,7 +199,7 @@ def _extend_sign(stored: np.ndarray, missing: np.ndarray, channel: Any, path: Pa
 
 
 def _padding_value(group: Any, dtype: np.dtype) -> int | None:
-    """Read the stored value that marks a missing sample; it has the byte order and type of the samples."""
+    """Read the stored value that marks a missing sample; `dtype` has the byte order of the file."""
     value = group.get("WaveformPaddingValue")
     if value is None or value == b"" or value == "":
         return None

@@ -7,6 +7,7 @@ from .dicom_files import is_dicom
 from .ecg_dicom import read_dicom_ecg
 from .ecg_recording import EcgRecording
 from .ecg_wfdb import read_wfdb
+from .input_limits import refusal_of
 
 _WFDB_SUFFIXES = (".hea", ".dat", ".mat")
 
@@ -35,9 +36,7 @@ def read_ecg(path: str | Path) -> EcgRecording:
             return read_wfdb(stem)
     except (OSError, ValueError) as error:
         # a path of thousands of letters, a path with a zero byte, a folder without permission
-        if isinstance(error, InputRefusedError):
-            raise
-        raise InputRefusedError(_short(path), f"the file cannot be read ({type(error).__name__})") from error
+        raise refusal_of(error, _short(path)) from error
     raise InputRefusedError(
         _short(path),
         f"neither a WFDB recording ({_short(stem.name)}.hea is not there) nor a DICOM file: check the path",

@@ -146,14 +146,6 @@ def refuse_size(source: str | Path, values: float, what: str = "samples x channe
         )
 
 
-def unexpected(source: str | Path, error: BaseException, reading: str) -> InputRefusedError:
-    """Turn an exception that no rule foresaw into a refusal.
-
-    The exception's own text is left out, because it may quote the file.
-    """
-    return InputRefusedError(str(source), f"unexpected: {type(error).__name__} while {reading}: the file is damaged")
-
-
 def recording_from_channels(channels: list[Channel], source: str) -> EcgRecording:
     """Keep the channels that are leads and bring them to one unit and one sampling rate.
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..utils.errors import InputRefusedError
-from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size, unexpected
+from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
 from .ecg_wfdb_header import WfdbHeader, check_sizes, inside, read_header
+from .input_limits import refusal_of
 from .optional_packages import require_package
 
 try:
@@ -37,7 +38,7 @@ def read_wfdb(stem: Path) -> EcgRecording:
         # the recording is named as the caller named it, not by the file of a segment
         raise InputRefusedError(str(stem), error.reason) from error
     except Exception as error:
-        raise unexpected(stem, error, "reading the WFDB header") from error
+        raise refusal_of(error, stem) from error
 
 
 def _read_channels(header: WfdbHeader) -> list[Channel]:
@@ -73,12 +74,8 @@ def _decode(header: WfdbHeader, frames: int) -> Any:
                 _link(file.absolute(), folder / f"file{index}.dat")
             (folder / "record.hea").write_text("\n".join(lines) + "\n")
             return wfdb.rdrecord(str(folder / "record"), physical=False, smooth_frames=False)
-    except OSError as error:
-        raise InputRefusedError(
-            str(header.path), f"not readable as a WFDB recording: {type(error).__name__} while reading the signal file"
-        ) from error
     except Exception as error:
-        raise unexpected(header.path, error, "decoding the WFDB signal file") from error
+        raise refusal_of(error, header.path) from error
 
 
 def _link(file: Path, link: Path) -> None:

@@ -6,12 +6,12 @@ sampling rates and gains by defaults, and follows a header that names itself. So
 
 import math
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..utils.errors import InputRefusedError
 from .ecg_recording import refuse_size
+from .input_limits import check_file, refusal_of
 
 MAX_HEADER_BYTES = 1_000_000
 """A longer header is no header. Twelve leads need about one thousand bytes."""
@@ -149,18 +149,13 @@ def check_sizes(header: WfdbHeader) -> int:
 def file_size(header: Path, file: Path) -> int:
     """Measure a signal file; refuse what is no regular file, because a pipe would never end."""
     try:
-        status = file.stat()
-    except FileNotFoundError as error:
+        check_file(file)
+        return file.stat().st_size
+    except (InputRefusedError, OSError) as error:
+        reason = refusal_of(error, file).reason
         raise InputRefusedError(
-            str(header), "not readable as a WFDB recording: a signal file that the header names is not there"
+            str(header), f"not readable as a WFDB recording: a file that the header needs: {reason}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise InputRefusedError(
-            str(header), f"not readable as a WFDB recording: a signal file cannot be read ({type(error).__name__})"
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise InputRefusedError(str(header), "not readable as a WFDB recording: a signal file is no regular file")
-    return status.st_size
 
 
 def _compare_bytes(header: WfdbHeader, available: int, needed: float, signals: list[WfdbSignal]) -> None:
@@ -181,10 +176,7 @@ def _header_lines(path: Path) -> list[str]:
     size = file_size(path, path)
     if size > MAX_HEADER_BYTES:
         raise _damaged(path, f"it has {size} bytes, the limit is {MAX_HEADER_BYTES:,}")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputRefusedError(str(path), f"the header cannot be read ({type(error).__name__})") from error
+    content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
