@@ -121,7 +121,8 @@ def test_a_lead_is_found_in_any_spelling(lead: str, prefix: str, suffix: str, ca
 @given(name=st.text(max_size=12))
 def test_any_text_is_a_lead_or_none(name: str) -> None:
     lead = normalise_lead_name(name)
-    assert lead is None or (lead in LEADS and lead.lower() in name.lower())
+    spelling = {"I": "1", "II": "2", "III": "3"}.get(lead or "", f"c{(lead or '')[-1:]}")  # "D1", "C1"
+    assert lead is None or (lead in LEADS and (lead.lower() in name.lower() or spelling in name.lower()))
 
 
 @settings(max_examples=100, deadline=None)
@@ -140,7 +141,7 @@ def test_any_text_is_a_voltage_or_refused(unit: str) -> None:
 @given(
     order=st.permutations(range(12)),
     unit=st.sampled_from(["mV", "uV", "V", "nV"]),
-    absent=st.sets(st.sampled_from(range(2, 6))),
+    absent=st.sets(st.sampled_from(range(6)), max_size=4),
 )
 def test_order_unit_and_absent_limb_leads_do_not_matter(order, unit: str, absent: set[int]) -> None:
     signal = np.random.default_rng(0).normal(size=(12, 500))

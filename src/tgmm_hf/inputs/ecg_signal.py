@@ -31,8 +31,15 @@ TINY_MV = 0.05
 MAX_INTERPOLATED_SHARE = 0.1
 """A lead that lacks a larger share of its samples is masked."""
 
-# Einthoven and Goldberger: the limb leads as (weight of I, weight of II).
-_LIMB_LEADS = {"III": (-1.0, 1.0), "aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
+LIMB_LEADS = {
+    "I": (1.0, 0.0),
+    "II": (0.0, 1.0),
+    "III": (-1.0, 1.0),
+    "aVR": (-0.5, -0.5),
+    "aVL": (1.0, -0.5),
+    "aVF": (-0.5, 1.0),
+}
+"""Einthoven and Goldberger: every limb lead as (weight of I, weight of II)."""
 
 
 @dataclass
@@ -159,10 +166,10 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
         if repaired.note:
             notes.append(f"lead {lead}: {repaired.note}")
     if recording.units != NORMALISED:
-        derived = derive_limb_leads(usable, absent=[lead for lead in LEADS if lead not in names])
+        sources, derived = derive_limb_leads(usable, absent=[lead for lead in LEADS if lead not in names])
         usable |= derived
         if derived:
-            notes.append(f"derived from I and II: {', '.join(derived)}")
+            notes.append(f"derived from {' and '.join(sources)}: {', '.join(derived)}")
     masked = {lead: problems[lead] for lead in LEADS if lead not in usable}
     if len(usable) < min_leads:
         reasons = ", ".join(f"{lead} {problem}" for lead, problem in masked.items())
@@ -242,22 +249,32 @@ def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: fl
     return RepairedLead(None if problem else values, problem, note)
 
 
-def derive_limb_leads(usable: Mapping[str, np.ndarray], absent: list[str]) -> dict[str, np.ndarray]:
-    """Compute absent limb leads from I and II (Einthoven, Goldberger).
+def derive_limb_leads(
+    usable: Mapping[str, np.ndarray], absent: list[str]
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Compute absent limb leads from two others, I and II where both are there (Einthoven, Goldberger).
 
-    A lead that was recorded and is bad is not computed, because its defect may be a defect of I or II too.
+    A lead that was recorded and is bad is not computed, because its defect may be a defect of the others too.
 
     Args:
         usable: lead -> values (samples,) in mV.
         absent: leads that the recording does not have.
 
     Returns:
-        Lead -> values (samples,). Empty if I or II cannot be used.
+        The two leads used, and lead -> values (samples,). Both are empty with fewer than two usable limb leads.
     """
-    if not {"I", "II"} <= usable.keys():
-        return {}
-    weights = {lead: _LIMB_LEADS[lead] for lead in _LIMB_LEADS if lead in absent}
-    return {lead: of_one * usable["I"] + of_two * usable["II"] for lead, (of_one, of_two) in weights.items()}
+    sources = tuple(lead for lead in LIMB_LEADS if lead in usable)[:2]
+    if len(sources) < 2:
+        return (), {}
+    one, two = (usable[lead] for lead in sources)
+    # every two limb leads are independent, so their weights can be inverted
+    solved = np.linalg.inv(np.array([LIMB_LEADS[lead] for lead in sources]))
+    derived = {}
+    for lead in LIMB_LEADS:
+        if lead in absent:
+            of_one, of_two = np.array(LIMB_LEADS[lead]) @ solved
+            derived[lead] = of_one * one + of_two * two
+    return sources, derived
 
 
 def typical_peak(millivolts: np.ndarray) -> float:
