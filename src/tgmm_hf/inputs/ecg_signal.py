@@ -17,6 +17,8 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
+from .ecg_checks import check_leads
+from .ecg_limb_leads import derive_limb_leads
 from .ecg_reading import read_ecg
 from .ecg_recording import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name
 
@@ -31,16 +33,6 @@ TINY_MV = 0.05
 MAX_INTERPOLATED_SHARE = 0.1
 """A lead that lacks a larger share of its samples is masked."""
 
-LIMB_LEADS = {
-    "I": (1.0, 0.0),
-    "II": (0.0, 1.0),
-    "III": (-1.0, 1.0),
-    "aVR": (-0.5, -0.5),
-    "aVL": (1.0, -0.5),
-    "aVF": (-0.5, 1.0),
-}
-"""Einthoven and Goldberger: every limb lead as (weight of I, weight of II)."""
-
 
 @dataclass
 class HarmonisedEcg:
@@ -53,6 +45,7 @@ class HarmonisedEcg:
         sampling_rate (`float`): Hz.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
         source (`str`): file name for messages.
+        checks (`list[dict]`): findings of `ecg_checks` with `code`, `item` and `text`. The notes hold the texts too.
     """
 
     signal: np.ndarray
@@ -60,6 +53,7 @@ class HarmonisedEcg:
     sampling_rate: float
     notes: list[str] = field(default_factory=list)
     source: str = "ecg"
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 class RepairedLead(NamedTuple):
@@ -165,6 +159,11 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
             usable[lead] = repaired.values
         if repaired.note:
             notes.append(f"lead {lead}: {repaired.note}")
+    findings = check_leads(usable, recording.sampling_rate, recording.source, recording.units != NORMALISED)
+    for lead, reason in findings.unusable.items():
+        problems[lead] = reason
+        del usable[lead]
+    notes += [check["text"] for check in findings.checks if check["item"].removeprefix("ecg.") not in findings.unusable]
     if recording.units != NORMALISED:
         sources, derived = derive_limb_leads(usable, absent=[lead for lead in LEADS if lead not in names])
         usable |= derived
@@ -180,7 +179,7 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
     zeros = np.zeros(recording.signal.shape[1])
     signal = np.stack([usable.get(lead, zeros) for lead in LEADS])
     mask = np.array([lead in usable for lead in LEADS])
-    return HarmonisedEcg(signal, mask, recording.sampling_rate, notes, recording.source)
+    return HarmonisedEcg(signal, mask, recording.sampling_rate, notes, recording.source, findings.checks)
 
 
 def standard_lead_names(recording: EcgRecording) -> list[str]:
@@ -247,34 +246,6 @@ def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: fl
     else:
         problem = _implausible(values, recording.sampling_rate)
     return RepairedLead(None if problem else values, problem, note)
-
-
-def derive_limb_leads(
-    usable: Mapping[str, np.ndarray], absent: list[str]
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Compute absent limb leads from two others, I and II where both are there (Einthoven, Goldberger).
-
-    A lead that was recorded and is bad is not computed, because its defect may be a defect of the others too.
-
-    Args:
-        usable: lead -> values (samples,) in mV.
-        absent: leads that the recording does not have.
-
-    Returns:
-        The two leads used, and lead -> values (samples,). Both are empty with fewer than two usable limb leads.
-    """
-    sources = tuple(lead for lead in LIMB_LEADS if lead in usable)[:2]
-    if len(sources) < 2:
-        return (), {}
-    one, two = (usable[lead] for lead in sources)
-    # every two limb leads are independent, so their weights can be inverted
-    solved = np.linalg.inv(np.array([LIMB_LEADS[lead] for lead in sources]))
-    derived = {}
-    for lead in LIMB_LEADS:
-        if lead in absent:
-            of_one, of_two = np.array(LIMB_LEADS[lead]) @ solved
-            derived[lead] = of_one * one + of_two * two
-    return sources, derived
 
 
 def typical_peak(millivolts: np.ndarray) -> float:
