@@ -92,7 +92,7 @@ freeze:
 
 # ---- tests --------------------------------------------------------------------------------------------------------
 
-LINTED := src tests scripts metrics
+LINTED := src tests scripts metrics benchmarks experiments
 
 lint: $(DEV)
 	$(BIN)/ruff check $(LINTED)

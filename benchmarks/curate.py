@@ -1,17 +1,16 @@
-"""Time per row and peak memory of `tgmm curate` over generated labevents, against pandas on what it can hold.
+"""Time per row and peak memory of `tgmm curate` on a generated labevents table, against pandas.
 
     python benchmarks/curate.py --rows 1000000 10000000 --directory scratch
 
-Generates distinct laboratory rows (250 a patient) as labevents.csv.gz with the other tables; one patient in 50 has an
-ECG and an echo, so is a candidate. Every measurement runs in a process of its own; its peak resident memory includes
-Python, torch and transformers ("imports" in the result). On a busy machine look at `cpu_microseconds_per_row`: the time
-that the process itself was given. Gzip is read by one core. 100 million rows take a quarter of an hour to generate
-and 2.5 GB of disk; a directory that holds them is used again.
+Generates different laboratory rows (250 per patient) as labevents.csv.gz, with the other tables. One patient in 50 has
+an ECG and an echo, and is therefore a candidate. Every measurement runs in a process of its own. Its peak resident
+memory includes Python, torch and transformers ("imports" in the result). On a busy machine look at
+`cpu_microseconds_per_row`, the CPU time of the process. Gzip is read by one core. 100 million rows take a quarter of an
+hour to generate and 2.5 GB of disk. A directory that holds them already is used again.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,15 +18,16 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+from measuring import argument_parser, peak_gib, write
 
 ROWS_PER_PATIENT = 250
 CANDIDATE_EVERY = 50
 ITEMS = (50912, 50971, 50983, 50902, 51006, 50931, 51222, 51265, 51301, 50868, 50882, 50820, 51256, 51491, 52172)
-"""Eleven listed items and four that are not, as about a quarter of real rows."""
+"""Item ids: eleven that the package reads and four others, because about a quarter of real rows are others."""
 
 
 def generate(directory: Path, rows: int, threads: int) -> None:
-    """The tables of rows / 250 patients with a stay of five days each."""
+    """Write the tables of rows / 250 patients, each with an admission of five days."""
     if (directory / "done").exists():
         return
     for name in ("hosp", "ecg", "echo"):
@@ -73,7 +73,7 @@ def generate(directory: Path, rows: int, threads: int) -> None:
 
 
 def write_compressed(database: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """CSV through `gzip -1` in a process of its own: DuckDB's compression takes several times as long."""
+    """Write a CSV file through a `gzip -1` process, because DuckDB's own compression takes several times as long."""
     with path.open("wb") as file, subprocess.Popen(["gzip", "-1"], stdin=subprocess.PIPE, stdout=file) as gzip:
         assert gzip.stdin is not None
         pipe = f"/dev/fd/{gzip.stdin.fileno()}"
@@ -82,7 +82,7 @@ def write_compressed(database: duckdb.DuckDBPyConnection, query: str, path: Path
 
 
 def run_curate(directory: Path, threads: int) -> float:
-    """Seconds of `curate`, imports left out."""
+    """Measure the seconds of `curate` without imports."""
     from tgmm_hf.cohorts.mimic.cohort import curate
 
     start = time.perf_counter()
@@ -98,7 +98,7 @@ def run_curate(directory: Path, threads: int) -> float:
 
 
 def run_pandas(directory: Path, threads: int) -> float:
-    """Seconds of the same laboratory step in pandas: read, filter by item, candidate and time, take the last value."""
+    """Measure the laboratory step in pandas: read, filter by item, candidate and time, take the last value."""
     from tgmm_hf.cohorts.mimic.rules import read_lab_items
 
     start = time.perf_counter()
@@ -115,7 +115,7 @@ def run_pandas(directory: Path, threads: int) -> float:
 
 
 def run_imports(directory: Path, threads: int) -> float:
-    """Seconds of the imports alone."""
+    """Measure the seconds of the imports alone."""
     start = time.perf_counter()
     import tgmm_hf.cohorts.mimic  # noqa: F401
 
@@ -126,35 +126,40 @@ RUNS = {"curate": run_curate, "pandas": run_pandas, "imports": run_imports}
 
 
 def measure(what: str, directory: Path, threads: int, rows: int) -> dict[str, float]:
-    """Seconds, microseconds a row (clock and processor) and peak GiB of one run in its own process."""
-    command = [sys.executable, __file__, "--child", what, "--directory", str(directory), "--threads", str(threads)]
+    """Run one of `RUNS` in its own process. Return seconds, microseconds per row (wall and CPU) and peak GiB."""
+    command = [sys.executable, __file__, "--measure", what, "--directory", str(directory), "--threads", str(threads)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    seconds, cpu_seconds, kibibytes = json.loads(output.splitlines()[-1])
+    seconds, cpu_seconds, gibibytes = json.loads(output.splitlines()[-1])
     return {
         "seconds": round(seconds, 1),
         "microseconds_per_row": round(1e6 * seconds / rows, 2),
         "cpu_microseconds_per_row": round(1e6 * cpu_seconds / rows, 2),
-        "peak_gib": round(kibibytes / 2**20, 2),
+        "peak_gib": round(gibibytes, 2),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000])
-    parser.add_argument("--directory", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pandas-up-to", type=int, default=10_000_000, help="rows that pandas is asked to hold")
-    parser.add_argument("--child", choices=tuple(RUNS), help=argparse.SUPPRESS)
+    """Measure every number of rows and print one line for each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000], help="numbers of rows"
+    )
+    parser.add_argument(
+        "--directory", type=Path, required=True, help="directory to write; tables that are there are used again"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="threads of DuckDB (default 2)")
+    parser.add_argument("--pandas-up-to", type=int, default=10_000_000, help="largest number of rows for pandas")
+    parser.add_argument("--measure", choices=tuple(RUNS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
+    if arguments.measure:  # this process was started by `measure`
         run_imports(arguments.directory, arguments.threads)
         cpu_before = time.process_time()
-        seconds = RUNS[arguments.child](arguments.directory, arguments.threads)
+        seconds = RUNS[arguments.measure](arguments.directory, arguments.threads)
         cpu_seconds = time.process_time() - cpu_before
-        print(json.dumps([seconds, cpu_seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+        write([seconds, cpu_seconds, peak_gib()])
         return
     imports = measure("imports", arguments.directory, arguments.threads, 1)
-    print(json.dumps({"imports_peak_gib": imports["peak_gib"], "duckdb": duckdb.__version__}))
+    write({"imports_peak_gib": imports["peak_gib"], "duckdb": duckdb.__version__})
     previous = None
     for rows in arguments.rows:
         directory = arguments.directory / str(rows)
@@ -167,7 +172,7 @@ def main() -> None:
             names = ("microseconds_per_row", "cpu_microseconds_per_row")
             result["over_previous"] = {name: round(curate[name] / previous[name], 2) for name in names}
         previous = curate
-        print(json.dumps(result), flush=True)
+        write(result)
 
 
 if __name__ == "__main__":

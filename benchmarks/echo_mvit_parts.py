@@ -1,34 +1,43 @@
-"""Three choices inside `EchoMvitModel`, each against the plain way, measured in the same run on this CPU.
+"""Three implementation choices of `EchoMvitModel`, each against the plain way, measured in this run on this CPU.
 
     python benchmarks/echo_mvit_parts.py --repeats 5
 
-* Attention of the first block (25,089 queries, 393 keys): values padded to the extended head size, so that the flash
-  kernel takes all three, against values left at theirs.
-* Pooling convolution over the token grid: heads as channels in channels-last order, against heads in the batch.
-* Gradient to that convolution's input: another such convolution, against PyTorch's own.
+* Attention of the first block (25,089 queries, 393 keys): values are padded to the extended head size, so that the
+  flash kernel accepts them. The plain way leaves the values at their size.
+* Pooling convolution over the token grid: heads are channels in channels-last order. The plain way has heads in the
+  batch.
+* Gradient to the input of this convolution: a second convolution. The plain way is PyTorch's own gradient.
 
 Prints milliseconds and the ratio plain / ours.
 """
 
-import argparse
-import time
 from collections.abc import Callable
 
 import torch
+from measuring import argument_parser, best_seconds, write
 from torch import nn
 
 from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution
 
-HEAD, WIDTH = 96, 118  # head size, and with the columns of the relative positions of 8 x 7 x 7 keys
+HEAD = 96
+"""Size of an attention head."""
+WIDTH = 118
+"""Size of an attention head with the columns for the relative positions of 8 x 7 x 7 keys."""
 POOLS = {"first block, queries": (1, (8, 56, 56), 1), "third stage, keys": (4, (8, 14, 14), 2)}
-"""Name -> heads, grid, spatial stride of MViT-v2-S."""
+"""Name -> heads, grid and spatial stride of MViT-v2-S."""
+
+Pair = tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]
+"""Our implementation and the plain one."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    """Measure the three choices and print one line for each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="measured calls, of which the fastest counts (default 5)"
+    )
     repeats = parser.parse_args().repeats
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    write(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with torch.no_grad():
         report("attention, first block", *attention(), repeats)
         for name, sizes in POOLS.items():
@@ -36,7 +45,8 @@ def main() -> None:
     report("gradient of pooling, fourth stage", *pooling_gradient(8, (8, 14, 14)), repeats)
 
 
-def attention() -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
+def attention() -> Pair:
+    """Make both ways of the attention in the first block."""
     query, key, value = torch.randn(1, 1, 25_089, WIDTH), torch.randn(1, 1, 393, WIDTH), torch.randn(1, 1, 393, HEAD)
     attend = nn.functional.scaled_dot_product_attention
     padding = -WIDTH % 8
@@ -49,10 +59,11 @@ def attention() -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]
     return ours, lambda: attend(query, key, value, scale=1.0)
 
 
-def pooling(
-    heads: int, grid: tuple[int, int, int], stride: int
-) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
-    """As in the model, the tokens are a third of a joint projection (clips, tokens, 3, heads, head size)."""
+def pooling(heads: int, grid: tuple[int, int, int], stride: int) -> Pair:
+    """Make both ways of the pooling convolution.
+
+    As in the model, the tokens are a third of a joint projection (clips, tokens, 3, heads, head size).
+    """
     frames, rows, cols = grid
     tokens = torch.randn(2, frames * rows * cols, 3, heads, HEAD)[:, :, 0]
     weight, strides = torch.randn(HEAD, 1, 3, 3, 3), (1, stride, stride)
@@ -69,10 +80,8 @@ def pooling(
     return ours, plain
 
 
-def pooling_gradient(
-    heads: int, grid: tuple[int, int, int]
-) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
-    """Forward and gradient to the input; volumes are channels-last, as the model's are."""
+def pooling_gradient(heads: int, grid: tuple[int, int, int]) -> Pair:
+    """Make both ways of the convolution and the gradient to its input. Volumes are channels-last, as in the model."""
     volume = torch.randn(2, *grid, heads * HEAD).permute(0, 4, 1, 2, 3).requires_grad_()
     weight = torch.randn(heads * HEAD, 1, 3, 3, 3)
     stride = (1, 1, 1)
@@ -92,16 +101,11 @@ def pooling_gradient(
 
 
 def report(name: str, ours: Callable[[], torch.Tensor], plain: Callable[[], torch.Tensor], repeats: int) -> None:
-    ours(), plain()
-    best = {"ours": float("inf"), "plain": float("inf")}
-    for _ in range(repeats):  # in turn, so that a busy moment hits both
-        for side, run in (("ours", ours), ("plain", plain)):
-            started = time.perf_counter()
-            run()
-            best[side] = min(best[side], time.perf_counter() - started)
-    milliseconds = {side: 1000 * value for side, value in best.items()}
+    """Measure both ways in turn and print milliseconds and the ratio."""
+    best = best_seconds({"ours": ours, "plain": plain}, repeats)
+    milliseconds = {side: 1000 * seconds for side, seconds in best.items()}
     ratio = best["plain"] / best["ours"]
-    print(f"{name}: {milliseconds['ours']:.1f} ms against {milliseconds['plain']:.1f} ms, ratio {ratio:.2f}")
+    write(f"{name}: {milliseconds['ours']:.1f} ms against {milliseconds['plain']:.1f} ms, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""Time and memory of loading a full-size TGMM repository against a BERT of as many bytes, both measured in this run.
+"""Time and memory of loading a full-size saved model against a BERT of the same size, both measured in this run.
 
     python benchmarks/loading.py --repeats 5
 
 Random weights in the layouts of the published checkpoints are converted, put together by `TgmmModel.from_encoders` and
-saved; needs torchvision (dev extra), 4 GB of disk and of memory. Prints seconds a GB of weights, when `from_pretrained`
-returns (weights mapped) and when they have been read, peak anonymous memory, and the ratio TGMM / BERT. Memory is what
-a fresh process holds on top of what it held before loading: two copies of the weights would show as 2.
+saved. This needs torchvision (dev extra), 4 GB of disk and 4 GB of memory. Prints seconds per GB of weights until
+`from_pretrained` returns (weights mapped) and until all weights have been read, the peak of anonymous memory, and the
+ratio TGMM / BERT. The memory is measured in a fresh process, without what the process held before loading. Two copies
+of the weights would give a memory ratio of 2.
 """
 
-import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import argument_parser, write
 from safetensors import safe_open
 from torchvision.models import convnext_base
 from torchvision.models.video import mvit_v2_s
@@ -29,14 +29,15 @@ from tgmm_hf.hub.convert import convert
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
 
 PAGE = 4096
+"""Bytes of a memory page."""
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
 def make_encoders(root: Path) -> dict[str, str]:
-    """Directories of the three encoders and the view classifier, full size, random weights."""
+    """Write the three encoders and the view classifier, full size, random weights. Return their directories."""
     BertModel(BertConfig(vocab_size=BERT_CASED_SIZE)).save_pretrained(root / "labs")
     bert_cased_tokenizer().save_pretrained(root / "labs")
-    sys.path.append(str(TESTS))  # here, not above: processes that only load a model need no test code
+    sys.path.append(str(TESTS))  # here, because processes that only load a model need no test code
     from official_layouts import st_mem_encoder
 
     torch.save({"model": st_mem_encoder(768, 12, 12, mlp_ratio=4)}, root / "st_mem.pth")
@@ -49,21 +50,22 @@ def make_encoders(root: Path) -> dict[str, str]:
 
 
 def make_bert(directory: Path, parameters: int) -> None:
-    """A BERT-base with so many layers that it has about this many parameters."""
+    """Save a BERT-base with as many layers as are needed for about this number of parameters."""
     with torch.device("meta"):
         empty, one = (BertModel(BertConfig(num_hidden_layers=n)).num_parameters() for n in (0, 1))
     BertModel(BertConfig(num_hidden_layers=round((parameters - empty) / (one - empty)))).save_pretrained(directory)
 
 
 def weight_bytes(directory: Path) -> int:
+    """Return the size of the weights in a directory."""
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
 
 
 @torch.inference_mode()
 def seconds(load: Callable[[Path], PreTrainedModel], directory: Path) -> tuple[float, float]:
-    """Time until `from_pretrained` returns, and until every page of the weights has been read.
+    """Measure the seconds until `from_pretrained` returns, and until every page of the weights has been read.
 
-    safetensors only maps the file, so that the first does not depend on the bytes: it is Python's work a tensor.
+    safetensors only maps the file. Therefore the first time depends on the number of tensors, not on their bytes.
     """
     start = time.perf_counter()
     model = load(directory)
@@ -74,13 +76,13 @@ def seconds(load: Callable[[Path], PreTrainedModel], directory: Path) -> tuple[f
 
 
 def anonymous_memory() -> int:
-    """Bytes of this process that no file backs."""
+    """Return the bytes of this process that are not mapped from a file."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
 
 
 def watch(queue: "multiprocessing.Queue[int]", load: Callable[..., object], *arguments: object) -> None:
-    """Put the peak of anonymous memory during `load` into the queue; runs in a process of its own."""
+    """Put the peak of anonymous memory during `load` into the queue. It runs in a process of its own."""
     before, peak, done = anonymous_memory(), 0, threading.Event()
 
     def sample() -> None:
@@ -99,6 +101,7 @@ def watch(queue: "multiprocessing.Queue[int]", load: Callable[..., object], *arg
 
 
 def peak_memory(load: Callable[..., object], *arguments: object) -> int:
+    """Measure the peak of anonymous memory during `load`, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue: multiprocessing.Queue[int] = context.Queue()
     process = context.Process(target=watch, args=(queue, load, *arguments))
@@ -109,12 +112,16 @@ def peak_memory(load: Callable[..., object], *arguments: object) -> int:
 
 
 def assemble(sources: dict[str, str]) -> TgmmModel:
+    """Put a model together from its encoders."""
     return TgmmModel.from_encoders(**sources)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    """Measure both models and print the result."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="measured calls, of which the fastest counts (default 5)"
+    )
     repeats = parser.parse_args().repeats
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -126,7 +133,7 @@ def main() -> None:
         del model
         loads = {"tgmm": TgmmModel.from_pretrained, "bert": BertModel.from_pretrained}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in loads}
-        for _ in range(repeats):  # by turns: the machine may be busy for a while
+        for _ in range(repeats):  # in turn, so that a busy moment of the machine hits both
             for name, load in loads.items():
                 times[name].append(seconds(load, root / name))
         results = {name: describe(root / name, times[name], peak_memory(loads[name], root / name)) for name in loads}
@@ -134,12 +141,13 @@ def main() -> None:
     results["tgmm / bert"] = {
         name: results["tgmm"][name] / results["bert"][name] for name in results["bert"] if "seconds" in name
     }
-    print(json.dumps({k: {n: round(x, 3) for n, x in part.items()} for k, part in results.items()}, indent=1))
+    write({name: {key: round(x, 3) for key, x in part.items()} for name, part in results.items()}, indent=1)
 
 
 def describe(directory: Path, times: list[tuple[float, float]], memory: int) -> dict[str, float]:
+    """Summarise the measurements of one model."""
     gigabytes = weight_bytes(directory) / 1e9
-    tensors = sum(len(load_metadata(file)) for file in directory.glob("*.safetensors"))
+    tensors = sum(len(tensor_names(file)) for file in directory.glob("*.safetensors"))
     mapped, read = (min(column) for column in zip(*times, strict=True))
     return {
         "gigabytes": gigabytes,
@@ -152,8 +160,8 @@ def describe(directory: Path, times: list[tuple[float, float]], memory: int) -> 
     }
 
 
-def load_metadata(file: Path) -> list[str]:
-    """Names of the tensors in a safetensors file."""
+def tensor_names(file: Path) -> list[str]:
+    """List the names of the tensors in a safetensors file."""
     with safe_open(file, framework="pt") as tensors:
         return list(tensors.keys())
 

@@ -1,27 +1,29 @@
-"""bf16 and dynamic int8 against float32 on this CPU, all three measured in this run.
+"""bfloat16 and dynamic int8 against float32 on this CPU, all three measured in this run.
 
     python benchmarks/precision.py --size paper --views 2 --repeats 3
 
-Prints seconds a patient (CPU time of this process, best of the repeats), the ratio float32 / other, the weights' size,
-and how far the probabilities of the first task move. The model has random weights: its answers are near 1/2; the last
-figure says that nothing is broken, not how much accuracy a trained model loses.
+Prints seconds per patient (CPU time of this process, best of the repeats), the ratio float32 / other, the size of the
+weights, and the largest change of a probability of the first task. The model has random weights, so its answers are
+near 1/2. Therefore the last figure shows that nothing is broken. It does not show how much accuracy a trained model
+loses.
 """
 
-import argparse
 import copy
 import io
-import json
 import time
 import warnings
+from typing import Any
 
 import torch
+from measuring import argument_parser, best_seconds, write
 
 from tgmm_hf import TgmmConfig, TgmmModel
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
 
 
 def inputs(config: TgmmConfig, views: int) -> dict[str, torch.Tensor]:
-    echo = config.echo_config
+    """Make random inputs of one patient with this number of views."""
+    echo: Any = config.echo_config
     clips = torch.randn(1, config.num_views, echo.num_frames, 3, echo.image_size, echo.image_size)
     return {
         "input_ids": torch.randint(1000, 20_000, (1, 256)),
@@ -34,27 +36,27 @@ def inputs(config: TgmmConfig, views: int) -> dict[str, torch.Tensor]:
 
 
 def measure(model: TgmmModel, batch: dict[str, torch.Tensor], repeats: int) -> tuple[float, torch.Tensor]:
-    """CPU seconds of the fastest of several forward passes after one to warm up, and the probabilities."""
-    times = []
+    """Measure the CPU seconds of the fastest forward pass. Return them with the probabilities."""
     with torch.inference_mode():
-        for _ in range(repeats + 1):
-            start = time.process_time()
-            probabilities = model(**batch).probabilities
-            times.append(time.process_time() - start)
-    return min(times[1:]), probabilities.float()
+        best = best_seconds({"model": lambda: model(**batch)}, repeats, clock=time.process_time)
+        return best["model"], model(**batch).probabilities.float()
 
 
 def megabytes(model: TgmmModel) -> float:
+    """Return the size of the saved weights."""
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     return buffer.tell() / 1e6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=["tiny", "paper"], default="paper")
-    parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    """Measure the three precisions and print the result."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--size", choices=["tiny", "paper"], default="paper", help="size of the model (default paper)")
+    parser.add_argument("--views", type=int, default=2, help="views of the patient (default 2)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="measured calls, of which the fastest counts (default 3)"
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     paper = arguments.size == "paper"
@@ -66,17 +68,17 @@ def main() -> None:
     seconds, expected = measure(model, batch, arguments.repeats)
     result["float32"] = {"seconds": round(seconds, 3), "megabytes": round(megabytes(model), 1)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the successor, torchao, is a package of its own
+        warnings.simplefilter("ignore", DeprecationWarning)  # its successor, torchao, is a separate package
         int8 = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear}, dtype=torch.qint8)
     for name, other in (("int8_dynamic", int8), ("bfloat16", model.to(torch.bfloat16))):
-        taken, found = measure(other, batch, arguments.repeats)
+        taken, probabilities = measure(other, batch, arguments.repeats)
         result[name] = {
             "seconds": round(taken, 3),
             "ratio_to_float32": round(seconds / taken, 2),
             "megabytes": round(megabytes(other), 1),
-            "largest_change_of_a_probability": round(float((found - expected).abs().max()), 4),
+            "largest_change_of_a_probability": round(float((probabilities - expected).abs().max()), 4),
         }
-    print(json.dumps(result, indent=2))
+    write(result, indent=2)
 
 
 if __name__ == "__main__":

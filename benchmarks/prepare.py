@@ -1,17 +1,20 @@
-"""Throughput of `tgmm prepare` per core, alone and with two processes at once, and its peak memory.
+"""Throughput of `tgmm prepare` per core, with one process and with two, and its peak memory.
 
     python benchmarks/prepare.py --patients 96 --directory scratch
 
 Writes a synthetic cohort (`tgmm synth`: clips of 32 frames, 240 x 320, JPEG) and prepares it for the tiny (64 px) and
-the paper's (224 px) model: a quarter, all of it, and all of it by two processes, half each (`--shard 1/2` and `2/2`).
-Imports are not timed. On a busy machine look at processor time (`cpu_seconds_per_record`). Ratios: `two_over_one` of
-records a second (2 would be perfect; `_by_cpu` per core, from processor time: 1), `memory_whole_over_quarter` of peak
-memory, which includes the imports (`imports_gib`), and `dry_run_over_time` of the estimate of `--dry-run`.
+the paper's (224 px) model. Three parts are measured: a quarter, the whole, and the whole by two processes with half
+each (`--shard 1/2` and `2/2`). Imports are not timed. On a busy machine look at the CPU time
+(`cpu_seconds_per_record`). "record" in the result is one row of the cohort table. Printed ratios:
+
+* `two_over_one`: records per second, two processes over one. 2 would be perfect.
+* `two_over_one_by_cpu`: the same per core, from the CPU time. 1 would be perfect.
+* `memory_whole_over_quarter`: peak memory, which includes the imports (`imports_gib`).
+* `dry_run_over_time`: the estimate of `--dry-run` over the measured time.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,16 +22,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measuring import argument_parser, peak_gib, write
+
 from tgmm_hf import TgmmConfig, default_processor
 from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 from tgmm_hf.data import prepare
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE
 
-prepare.SHARD_SIZE = 4  # so that a small cohort has shards for two
+prepare.SHARD_SIZE = 4  # so that a small cohort has shards for two processes
 
 
 def run_part(cohort: Path, out: Path, size: str, part: tuple[int, int]) -> dict[str, float]:
-    """Prepare one part in this process, after a dry run that also pays for the imports."""
+    """Prepare one part in this process, after a dry run. The dry run takes the time of the imports."""
     config = TgmmConfig() if size == "paper" else TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE})
     arguments = (cohort / "cohort.parquet", out, default_processor(config))
     imports_gib = peak_gib()
@@ -46,12 +51,8 @@ def run_part(cohort: Path, out: Path, size: str, part: tuple[int, int]) -> dict[
     }
 
 
-def peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def measure(cohort: Path, out: Path, size: str, parts: list[tuple[int, int]]) -> dict[str, float]:
-    """The given parts at once, each in a process of its own."""
+    """Prepare the given parts at the same time, each in a process of its own."""
     commands = [
         [
             sys.executable,
@@ -84,6 +85,7 @@ def measure(cohort: Path, out: Path, size: str, parts: list[tuple[int, int]]) ->
 
 
 def compare(cohort: Path, scratch: Path, size: str) -> dict[str, Any]:
+    """Measure the three parts for one size of the model."""
     quarter = measure(cohort, scratch / f"{size}-quarter", size, [(1, 4)])
     one = measure(cohort, scratch / f"{size}-one", size, [(1, 1)])
     two = measure(cohort, scratch / f"{size}-two", size, [(1, 2), (2, 2)])
@@ -96,16 +98,25 @@ def compare(cohort: Path, scratch: Path, size: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=96)
-    parser.add_argument("--directory", type=Path, required=True, help="written; the cohort is used again")
-    parser.add_argument("--size", choices=("tiny", "paper"), nargs="+", default=["tiny", "paper"])
+    """Measure both sizes and print one line for each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--patients", type=int, default=96, help="patients of the cohort (default 96)")
+    parser.add_argument(
+        "--directory", type=Path, required=True, help="directory to write; a cohort that is there is used again"
+    )
+    parser.add_argument(
+        "--size",
+        choices=("tiny", "paper"),
+        nargs="+",
+        default=["tiny", "paper"],
+        help="sizes of the model (default both)",
+    )
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.part:  # a child
+    if arguments.part:  # this process was started by `measure`
         (size,) = arguments.size
-        print(json.dumps(run_part(arguments.directory, arguments.out, size, tuple(arguments.part))))
+        write(run_part(arguments.directory, arguments.out, size, tuple(arguments.part)))
         return
     cohort = arguments.directory / f"cohort-{arguments.patients}"
     write_cohort(cohort, arguments.patients)
@@ -113,7 +124,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=arguments.directory) as scratch:
             result = compare(cohort, Path(scratch), size)
         rounded = {run: {name: round(value, 3) for name, value in part.items()} for run, part in result.items()}
-        print(json.dumps({"size": size, **rounded}), flush=True)
+        write({"size": size, **rounded})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Put pretrained encoders together into one repository: model, processor, code and view classifier.
+r"""Put pretrained encoders together into one saved model: weights, processor, code and view classifier.
 
-    python scripts/assemble_tgmm.py --labs emilyalsentzer/Bio_ClinicalBERT --ecg encoders/ecg --echo encoders/echo \\
+    python scripts/assemble_tgmm.py --labs emilyalsentzer/Bio_ClinicalBERT --ecg encoders/ecg --echo encoders/echo \
         --view-classifier encoders/views --out runs/paper/start
 
-The encoders come from the Hub or from `tgmm convert`; fusion, guidance and response are new, with random weights:
+The encoders come from the Hub or from `tgmm convert`. Fusion, guidance and response are new and have random weights.
 `configs/paper.yaml` trains from there.
 """
 
 import argparse
+import sys
 
 import torch
 
@@ -16,13 +17,17 @@ from tgmm_hf.training.saving import save_repository
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Read the command line, build the model, and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("labs", "ecg", "echo"):
         parser.add_argument(f"--{name}", required=True, help=f"directory or Hub repository of the {name} encoder")
     parser.add_argument("--view-classifier", help="directory or Hub repository of an echo view classifier")
-    parser.add_argument("--encoder-dtype", choices=DTYPES, default="float32", help="in which the encoders are stored")
-    parser.add_argument("--seed", type=int, default=0, help="of the new parts")
+    parser.add_argument(
+        "--encoder-dtype", choices=DTYPES, default="float32", help="type of the stored encoder weights (float32)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the new parts (0)")
     parser.add_argument("--out", required=True, help="directory to write")
     arguments = parser.parse_args()
 
@@ -30,4 +35,10 @@ if __name__ == "__main__":
     torch.manual_seed(arguments.seed)
     model = TgmmModel.from_encoders(**sources, encoder_dtype=DTYPES[arguments.encoder_dtype])
     save_repository(model, TgmmProcessor.from_encoders(**sources), arguments.out)
-    print(f"{arguments.out}: {model.num_parameters():,} parameters; encoders {model.config.encoder_sources}")
+    sys.stdout.write(
+        f"{arguments.out}: {model.num_parameters():,} parameters; encoders {model.config.encoder_sources}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,13 @@
-"""Draws what the model sees of given files: the prepared ECG and frames of the prepared echo clip.
+"""Draw what the model sees of given files: the prepared ECG, and frames of the prepared echo clip.
 
-    python scripts/plot_inputs.py --ecg RECORD --echo CLIP.dcm --out inputs.png
+    python scripts/plot_inputs.py --ecg RECORDING --echo CLIP.dcm --out inputs.png
 
-To be looked at, not only counted: a wrong lead order, unit or colour space is seen at once. Pictures of patients' data
-stay out of the repository.
+Look at the picture, because a wrong lead order, unit or colour space is seen at once. Keep pictures of patients' data
+out of the repository.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -17,27 +18,30 @@ import numpy as np
 
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import LEADS
 
 FRAMES_SHOWN = 6
 
 
-def draw_ecg(axes: plt.Axes, record: str) -> None:
+def draw_ecg(axes: plt.Axes, recording: str) -> None:
+    """Draw the leads of a prepared recording one below the other; a lead that is missing in the file is red."""
     extractor = EcgFeatureExtractor()
-    harmonised = extractor.harmonise(record)
+    harmonised = extractor.harmonise(recording)
     start = extractor.start_positions(harmonised.signal.shape[1])[0]
     values = extractor.finish(harmonised.signal, harmonised.mask, start)
     seconds = np.arange(values.shape[1]) / extractor.sampling_rate
-    spacing = 8  # standard deviations between baselines
+    spacing = 8  # standard deviations between the zero lines of two leads
     for row in range(len(LEADS)):
         axes.plot(seconds, values[row] - row * spacing, linewidth=0.7, color="black" if harmonised.mask[row] else "red")
     axes.set_yticks([-row * spacing for row in range(len(LEADS))], LEADS)
     axes.set_xlabel("s")
-    axes.set_title(f"{Path(record).name}: {harmonised.mask.sum()} leads, standard deviations", fontsize=10)
+    axes.set_title(f"{Path(recording).name}: {harmonised.mask.sum()} leads, standard deviations", fontsize=10)
     axes.margins(x=0)
 
 
 def draw_clip(axes: list[plt.Axes], path: str) -> None:
+    """Draw frames of a prepared clip, spread evenly over its length."""
     prepared = EchoImageProcessor().prepare_clip(path)
     for panel, index in zip(axes, np.linspace(0, prepared.num_real - 1, len(axes)).round().astype(int), strict=True):
         panel.imshow(prepared.frames[index][..., ::-1])  # BGR -> RGB
@@ -46,8 +50,9 @@ def draw_clip(axes: list[plt.Axes], path: str) -> None:
 
 
 def main() -> None:
+    """Read the command line, and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ecg", help="WFDB record or DICOM waveform")
+    parser.add_argument("--ecg", help="WFDB recording or DICOM waveform")
     parser.add_argument("--echo", help="multi-frame DICOM or video")
     parser.add_argument("--out", required=True, help="PNG to write")
     arguments = parser.parse_args()
@@ -60,8 +65,11 @@ def main() -> None:
     if arguments.echo:
         draw_clip(list(parts[-1].subplots(2, FRAMES_SHOWN // 2).flat), arguments.echo)
     figure.savefig(arguments.out, dpi=110)
-    print(f"wrote {arguments.out}")
+    sys.stdout.write(f"wrote {arguments.out}\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (TgmmError, OSError) as error:
+        sys.exit(str(error))

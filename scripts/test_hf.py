@@ -41,11 +41,11 @@ EXCLUDED, ADAPTED = "excluded: ", "adapted: "
 
 
 class SourcesUnavailableError(RuntimeError):
-    """The source distribution of transformers cannot be had; the message says why."""
+    """The source distribution of transformers cannot be downloaded; the message says why."""
 
 
 def common_tests() -> Path:
-    """Directory with the common tests of the installed version; fetched once per version."""
+    """Find the directory with the common tests of the installed version. They are downloaded once for each version."""
     directory = CACHE / transformers.__version__
     if all((directory / name).is_file() for name in COMMON_TESTS):
         return directory
@@ -63,6 +63,7 @@ def common_tests() -> Path:
 
 
 def _download(folder: Path) -> Path:
+    """Download the source distribution of the installed version."""
     wanted = f"transformers=={transformers.__version__}"
     command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", wanted]
     completed = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True)
@@ -74,7 +75,7 @@ def _download(folder: Path) -> Path:
 
 
 def build_tree(tree: Path, sources: Path) -> None:
-    """The layout in which the common tests find what they import, with our testers in tests/ours."""
+    """Build the directories in which the common tests find their imports; tests/ours links to tests/hf_common."""
     for name, text in STUBS.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
@@ -84,7 +85,7 @@ def build_tree(tree: Path, sources: Path) -> None:
 
 
 class Counts:
-    """pytest plugin: what became of every test, and why."""
+    """A pytest plugin that counts the outcome of every test, with reasons."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -92,6 +93,7 @@ class Counts:
         self.adapted: dict[str, list[str]] = {}
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note the tests that replace a common test by a version of our own."""
         documentation = getattr(item.obj, "__doc__", None) or ""  # type: ignore[attr-defined]
         if documentation.startswith(ADAPTED):
             reason = " ".join(documentation.removeprefix(ADAPTED).split())
@@ -113,6 +115,7 @@ class Counts:
                     self.outcomes["failed" if outcome == "error" else outcome] += 1
 
     def _count_skipped(self, report: pytest.TestReport) -> None:
+        """Count a skipped test: excluded by us with a reason, or not applicable."""
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")  # type: ignore[index]
         if reason.startswith(EXCLUDED):
             self.outcomes["excluded"] += 1
@@ -122,6 +125,7 @@ class Counts:
             self.outcomes["not applicable"] += 1
 
     def summary(self) -> str:
+        """Write the counts, and the tests behind every reason."""
         counts = self.outcomes
         applicable = counts["passed"] + counts["failed"] + counts["excluded"]
         share = counts["excluded"] / max(applicable, 1)
@@ -141,17 +145,18 @@ def run_tests(options: list[str]) -> int:
     """Run pytest and print the counts; the exit status is pytest's own."""
     counts = Counts()
     code = int(pytest.main(options, plugins=[counts]))
-    print(counts.summary())
+    sys.stdout.write(counts.summary() + "\n")
     if code:
-        print(f"pytest ended with exit status {code}: the common tests did not pass.")
+        sys.stdout.write(f"pytest ended with exit status {code}, so the common tests did not pass.\n")
     return code
 
 
 def main(arguments: list[str]) -> int:
+    """Run the common tests; `arguments` go to pytest. Return the exit status of pytest."""
     try:
         sources = common_tests()
     except SourcesUnavailableError as error:
-        print(f"SKIPPED: {error}. `make test-hf` needs PyPI once; the other tests do not need it.")
+        sys.stdout.write(f"SKIPPED: {error}. `make test-hf` needs PyPI once; the other tests do not need it.\n")
         return 0
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,9 @@
     accelerate launch scripts/train_tgmm.py configs/paper.yaml [section.key=value ...]
 
 On two CPU processes: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 scripts/train_tgmm.py configs/demo.yaml
-(`accelerate launch --cpu --num_processes 2` starts only one). The same command continues a run that was stopped.
+(`accelerate launch --cpu --num_processes 2` starts only one process).
+
+The same command continues a run that was stopped.
 """
 
 import sys

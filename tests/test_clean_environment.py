@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cohort_files import write_clip, write_ecg
 from tiny_models import smallest_model, tiny_tokenizer
 
 from tgmm_hf import default_processor
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.utils.names import LEADS
-
-sys.path.append(str(Path(__file__).parent / "data"))
-from cohort_files import write_clip, write_ecg
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,7 +11,7 @@ from tiny_models import smallest_model, tiny_tokenizer
 from transformers import pipeline
 
 import tgmm_hf
-from tgmm_hf.evaluation.survival import fit_baseline_hazards
+from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards
 from tgmm_hf.utils.names import LEADS, MODALITIES
 
 TASKS = ["hf_diagnosis", "hf_risk", "retrieval"]

@@ -1,27 +1,25 @@
-"""Rules of the repository: what may import what, what may not be in it, and a README that tells the truth."""
+"""Rules of the repository: declared dependencies, what must not be in git, and a README whose examples work."""
 
 import ast
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tiny_models import smallest_model, tiny_tokenizer
-from typer.main import get_command
+from typer.testing import CliRunner
 
 from tgmm_hf import default_processor
-from tgmm_hf.cli import app
+from tgmm_hf.cli.application import COMMANDS, OLD_NAMES, app
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tgmm_hf"
-HUB_FILES = sorted(path for path in SOURCE.glob("*.py") if path.stem not in ("__init__", "cli"))
-HUB_IMPORTS = {"torch", "numpy", "scipy", "transformers", "huggingface_hub"}
-LAYERS = ["data", "evaluation", "training", "convert", "publishing", "cli"]
-"""Each may import those before it, and the Hub files; none those after it."""
 SOURCES = sorted(SOURCE.rglob("*.py"))
+OPTIONAL = ("cluster", "baselines")
+"""Extras whose packages a file may import at its top; such a file is imported only for the command that needs them."""
 README = (ROOT / "README.md").read_text()
 
 
@@ -45,54 +43,29 @@ def absolute_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [node.module] if node.level == 0 and node.module else []
 
 
-@pytest.mark.parametrize("path", HUB_FILES, ids=lambda path: path.stem)
-def test_hub_files_can_be_copied_to_the_hub(path: Path) -> None:
-    """transformers finds what a file needs by a regular expression over `from .x import`, and copies it flat."""
-    text = path.read_text()
-    tree = ast.parse(text)
-    relative = [n for n in imports(tree) if isinstance(n, ast.ImportFrom) and n.level]
-    for node in relative:
-        assert node.level == 1 and node.module and "." not in node.module, (
-            f"line {node.lineno}: write `from .x import y`"
-        )
-        assert (SOURCE / f"{node.module}.py") in HUB_FILES, f"line {node.lineno}: {node.module} does not travel along"
-    for node in imports(tree, in_try=False):
-        for module in absolute_modules(node):
-            root = module.split(".")[0]
-            assert root in HUB_IMPORTS or root in sys.stdlib_module_names, (
-                f"line {node.lineno}: import {root} inside `try`"
-            )
-    for node in imports(tree):
-        assert not any(module.split(".")[0] == "tgmm_hf" for module in absolute_modules(node)), "Hub files stand alone"
-    found = re.findall(r"^\s*from\s+\.(\S+)\s+import", text, flags=re.MULTILINE)
-    assert sorted(found) == sorted(n.module for n in relative if n.module), "a docstring line reads like an import"
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_go_one_way(path: Path) -> None:
-    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    if own not in LAYERS:
-        return  # Hub files have their own test
-    later = LAYERS[LAYERS.index(own) + 1 :]
-    for node in imports(ast.parse(path.read_text())):
-        for module in absolute_modules(node):
-            parts = module.split(".")
-            assert parts[0] != "tgmm_hf" or len(parts) == 1 or parts[1] not in later, f"{module} at line {node.lineno}"
+def test_no_docstring_line_reads_like_a_relative_import(path: Path) -> None:
+    """transformers and `hub_code` find the files that travel by a regular expression over the text."""
+    text = path.read_text()
+    relative = [n.module for n in imports(ast.parse(text)) if isinstance(n, ast.ImportFrom) and n.level]
+    found = re.findall(r"^\s*from\s+\.+(\S+)\s+import", text, flags=re.MULTILINE)
+    assert sorted(found) == sorted(module for module in relative if module)
 
 
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    optional = project["optional-dependencies"]
-    requirements = project["dependencies"] + optional["cluster"]
+    requirements = project["dependencies"] + [
+        each for extra in OPTIONAL for each in project["optional-dependencies"].get(extra, [])
+    ]
     declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
     modules |= {"iterative-stratification": "iterstrat", "scikit-learn": "sklearn"}
-    known = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"tgmm_hf"}
+    importable = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"tgmm_hf"}
     extras = set(project["optional-dependencies"])  # one that is named as its package may be imported within a function
     for path in SOURCES:
         tree = ast.parse(path.read_text())
         for node in imports(tree):
-            allowed = known if node in tree.body else known | extras
+            allowed = importable if node in tree.body else importable | extras
             for module in absolute_modules(node):
                 name = module.split(".")[0]
                 assert name in allowed, f"{name_of(path)} imports {module}: declare it in pyproject.toml"
@@ -142,8 +115,6 @@ def test_no_result_is_left_out_by_gitignore() -> None:
     if listing.returncode:
         pytest.skip("not a git checkout")
     assert [path for path in listing.stdout.splitlines() if "__pycache__" not in path] == []
-    named = re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs/results/README.md").read_text(), re.MULTILINE)
-    assert named and all((ROOT / "docs/results" / name).is_dir() for name in named)
 
 
 def test_git_holds_no_weights_and_no_patients() -> None:
@@ -174,34 +145,43 @@ def test_readme_python_blocks_run(
     assert "no heart failure" in printed
 
 
-def test_readme_commands_exist() -> None:
-    """Every `tgmm` line of the README names a command and options that it has."""
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    lines = re.findall(r"^tgmm (.+)$", README, flags=re.MULTILINE)
-    assert {line.split()[0] for line in lines} == set(commands)
-    for line in lines:
-        command, *words = line.split("#")[0].split()
-        known = {option for parameter in commands[command].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, line
+def pages() -> list[Path]:
+    """README and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_page_of_settings_is_up_to_date() -> None:
-    written = subprocess.run(
-        [sys.executable, "-c", "import write_settings; print(write_settings.settings_page(), end='')"],
-        cwd=ROOT / "scripts",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert written.stdout == (ROOT / "docs/settings.md").read_text(), "run python scripts/write_settings.py"
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
+    commands = {command_name(command): command for command in COMMANDS} | OLD_NAMES
+    for line in re.findall(r"^(?:\.venv/bin/)?tgmm (.+(?:\\\n.+)*)$", page.read_text(), flags=re.MULTILINE):
+        name, *words = line.replace("\\\n", " ").split("#")[0].split()
+        if name.startswith("--"):
+            continue
+        assert name in commands, line
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= options_of(commands[name]), line
 
 
-def test_readme_make_targets_and_tree_exist() -> None:
+def command_name(command: Callable[..., None]) -> str:
+    return command.__name__.replace("_", "-")
+
+
+def options_of(command: Callable[..., None]) -> set[str]:
+    """Every option that `--help` of a command lists."""
+    output = CliRunner().invoke(app, [command_name(command), "--help"], terminal_width=200).output
+    return {"--help", *re.findall(r"--[a-z][a-z-]*", output)}
+
+
+def test_every_command_is_named_in_the_readme_or_the_reference() -> None:
+    text = README + (ROOT / "docs" / "cli.md").read_text()
+    assert [command_name(each) for each in COMMANDS if f"tgmm {command_name(each)}" not in text] == []
+
+
+def test_make_targets_that_the_readme_names_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE)) - {"help"} <= set(targets)
-    tree = README.split("## What lies where")[1].split("```")[1]
-    names = re.findall(r"^(?:  )?([\w./]+?\.(?:py)|[\w./]+/)(?:\s|$)", tree, flags=re.MULTILINE)
-    for name in names:
-        assert (ROOT / name).exists() or (SOURCE / name).exists(), f"{name} is in the README's tree but not here"
-    listed = {name for name in names if name.endswith(".py")}
-    assert {path.name for path in HUB_FILES} <= listed, "a Hub file is missing from the README's tree"
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_files_that_a_page_links_to_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target

@@ -1,4 +1,4 @@
-"""Harrell's C-index for `evaluate.load("metrics/c_index")`."""
+"""Harrell's C-index as an `evaluate` module: `evaluate.load("metrics/c_index")`."""
 
 from functools import partial
 
@@ -10,20 +10,22 @@ from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate
 from tgmm_hf.evaluation.survival import resampled_c_index
 
 DESCRIPTION = """\
-Among comparable patients, how often the one with the earlier event has the higher risk score (Harrell). Equal scores
-count one half; a competing death is censored at death. Chance is 0.5."""
+In comparable pairs of patients, how often the patient with the earlier event has the higher risk score (Harrell). Equal
+scores count one half. A competing death is censored at death. Random scores reach 0.5."""
 
 INPUTS = """\
 Args:
-    predictions: risk scores, higher = earlier event.
-    references: [days, event] of each patient; event is 0 (censored), 1 (the event) or 2 (death without it).
-    bootstrap: resamples of patients for the 95 % percentile interval, stratified by event.
-    seed: of the resampling.
+    predictions: Risk scores. A higher score means an earlier event.
+    references: [days, event] of each patient. The event is 0 (censored), 1 (the event) or 2 (death without the event).
+    bootstrap: Number of resamples for the 95 % percentile interval, stratified by event.
+    seed: Seed of the resamples.
 Returns:
-    c_index, c_index_ci [low, high]; None with c_index_missing, the reason, where there is no comparable pair."""
+    c_index and c_index_ci [low, high]. Without a comparable pair they are None, and c_index_missing is the reason."""
 
 
 class CIndex(evaluate.Metric):
+    """Harrell's concordance index with its bootstrap interval."""
+
     def _info(self) -> evaluate.MetricInfo:
         features = {"predictions": datasets.Value("float64"), "references": datasets.List(datasets.Value("float64"))}
         return evaluate.MetricInfo(
@@ -37,7 +39,7 @@ class CIndex(evaluate.Metric):
         risk, outcome = np.asarray(predictions, dtype=np.float64), np.asarray(references, dtype=np.float64)
         if outcome.ndim != 2 or outcome.shape[1] != 2:
             raise ValueError(
-                f"references must be [days, event] of each patient, got an array of shape {outcome.shape}."
+                f"references must be [days, event] of each patient, shape (n, 2), got shape {outcome.shape}."
             )
         time, event = outcome.T
         counts = bootstrap_counts(np.arange(len(risk)), event, bootstrap, seed)

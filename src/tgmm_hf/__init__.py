@@ -1,62 +1,63 @@
 """TGMM: lab tests, 12-lead ECG and echocardiogram in one Hugging Face model.
 
-Importing the package registers its classes with transformers: `AutoModel.from_pretrained` and its relatives then load a
-saved model with this package's own code, without `trust_remote_code`.
+Importing the package makes transformers' Auto classes load saved models with this package's code, without
+`trust_remote_code`. The order of the two imports does not matter.
+
+A public name is imported when it is first used (PEP 562), because torch and transformers take seconds to import.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForPreTraining,
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
+from tgmm_hf.registration import register_when_possible
 
-from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
-from tgmm_hf.encoders.configuration_st_mem import StMemConfig
-from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
-from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
-from tgmm_hf.encoders.modeling_st_mem import StMemModel
-from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
-from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
-from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
-from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
-from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
-from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
-from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
-from tgmm_hf.utils.errors import InputRefusedError
-from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS
+if TYPE_CHECKING:
+    from tgmm_hf.configuration_tgmm import TgmmConfig
+    from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+    from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
+    from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_st_mem import StMemModel
+    from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
+    from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+    from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
+    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+    from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
+    from tgmm_hf.utils.errors import InputRefusedError, TgmmError
+    from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS
 
-try:
-    __version__ = version("tgmm-hf")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+_MODULE_OF = {
+    "LEADS": "utils.names",
+    "MODALITIES": "utils.names",
+    "VIEWS": "utils.names",
+    "EcgFeatureExtractor": "inputs.feature_extraction_ecg",
+    "EchoImageProcessor": "inputs.image_processing_echo",
+    "EchoMvitConfig": "encoders.configuration_echo_mvit",
+    "EchoMvitForPreTraining": "encoders.modeling_echo_mvit_pretraining",
+    "EchoMvitModel": "encoders.modeling_echo_mvit",
+    "EchoMvitModelWithProjection": "encoders.modeling_echo_mvit",
+    "EchoViewClassifier": "inputs.echo_views",
+    "InputRefusedError": "utils.errors",
+    "StMemConfig": "encoders.configuration_st_mem",
+    "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
+    "StMemModel": "encoders.modeling_st_mem",
+    "StoredViewClassifier": "inputs.echo_views",
+    "TgmmCardiacPipeline": "pipeline_tgmm",
+    "TgmmConfig": "configuration_tgmm",
+    "TgmmError": "utils.errors",
+    "TgmmForSequenceClassification": "modeling_tgmm",
+    "TgmmModel": "modeling_tgmm",
+    "TgmmOutput": "modeling_tgmm",
+    "TgmmProcessor": "processing_tgmm",
+    "default_processor": "processing_tgmm",
+}
+"""Public name -> module that defines it."""
 
-RecordRefusedError = InputRefusedError
-"""The name of `InputRefusedError` in version 0.1, kept for one release."""
-
-AutoConfig.register("tgmm", TgmmConfig)
-AutoConfig.register("st_mem", StMemConfig)
-AutoConfig.register("echo_mvit", EchoMvitConfig)
-AutoModel.register(TgmmConfig, TgmmModel)
-AutoModel.register(StMemConfig, StMemModel)
-AutoModel.register(EchoMvitConfig, EchoMvitModel)
-AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
-AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
-AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
-# every part of a processor has to be registered, or AutoProcessor asks for trust_remote_code after all
-AutoProcessor.register(TgmmConfig, TgmmProcessor)
-AutoFeatureExtractor.register(TgmmConfig, EcgFeatureExtractor)
-AutoImageProcessor.register(
-    TgmmConfig, image_processor_classes={"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
-)
-PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
+_RENAMED = {"RecordRefusedError": "InputRefusedError"}
+"""Public name of version 0.1 -> name now. The old names stay for one release."""
 
 __all__ = [
     "LEADS",
@@ -70,16 +71,50 @@ __all__ = [
     "EchoMvitModelWithProjection",
     "EchoViewClassifier",
     "InputRefusedError",
-    "RecordRefusedError",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",
     "StoredViewClassifier",
     "TgmmCardiacPipeline",
     "TgmmConfig",
+    "TgmmError",
     "TgmmForSequenceClassification",
     "TgmmModel",
     "TgmmOutput",
     "TgmmProcessor",
     "default_processor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _RENAMED:
+        new = _RENAMED[name]
+        warnings.warn(f"tgmm_hf.{name} is now tgmm_hf.{new}. The old name goes with the next release.", stacklevel=2)
+        value = __getattr__(new)
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f"tgmm_hf.{_MODULE_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'tgmm_hf' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names too, imported or not."""
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    """Read the version of the installed package; "0+unknown" in a source tree that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tgmm-hf")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+register_when_possible()

@@ -208,7 +208,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         self.labs_encoder.set_input_embeddings(value)
 
     @can_return_tuple
-    def forward(
+    def forward(  # noqa: PLR0913 - transformers reads the inputs from this signature
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.LongTensor | None = None,
@@ -325,7 +325,7 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
         self.tgmm.set_input_embeddings(value)
 
     @can_return_tuple
-    def forward(
+    def forward(  # noqa: PLR0913 - transformers reads the inputs from this signature
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.LongTensor | None = None,

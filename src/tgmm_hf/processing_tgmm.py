@@ -57,7 +57,7 @@ class TgmmProcessor(HubProcessor):
             and `from_pretrained` loads it from this subfolder.
     """
 
-    def __init__(  # noqa: PLR0913 - the keys of a saved processor_config.json
+    def __init__(
         self,
         feature_extractor: EcgFeatureExtractor,
         image_processor: EchoImageProcessor,

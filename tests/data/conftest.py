@@ -1,24 +1,24 @@
 """A small cohort in real file formats, and the processor for it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cohort_files import FRAMES, SIZE, cohort_rows, write_clip, write_ecg, write_manifest
+from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
-from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
+from tgmm_hf.data.prepare import prepare
+from tgmm_hf.processing_tgmm import TgmmProcessor
 
 
 @pytest.fixture(scope="session")
 def config() -> TgmmConfig:
-    return TgmmConfig.tiny(echo_config={"image_size": SIZE, "num_frames": FRAMES})
+    return small_config()
 
 
 @pytest.fixture(scope="session")
 def processor(config: TgmmConfig) -> TgmmProcessor:
-    words = "Creatinine NTproBNP medical history of the patient is hypertension, diabetes; pg/mL"
-    return default_processor(config, train_tokenizer([words, words, *task_texts(config.tasks)]))
+    return small_processor(config)
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +31,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_ecg(root / row["ecg_path"], number)
         for path in filter(None, row["echo_paths"].split(";")):
             write_clip(root / path, number)
-    write_manifest(root / "cohort.csv", rows)
+    write_table(root / "cohort.csv", rows)
     return root
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    cohort: Path, processor: TgmmProcessor, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """Directory of the prepared cohort, and its summary."""
+    out = tmp_path_factory.mktemp("prepared") / "out"
+    return out, prepare(cohort / "cohort.csv", out, processor)

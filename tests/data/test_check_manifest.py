@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cohort_files import cohort_rows, write_manifest
+from cohort_files import cohort_rows, write_table
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
@@ -16,7 +16,7 @@ from tgmm_hf.utils.names import VIEWS
 SCHEMA = json.loads((Path(module.__file__).parent / "manifest.schema.json").read_text())
 
 
-def test_a_good_table(cohort: Path, tmp_path: Path) -> None:
+def test_report_on_a_good_table(cohort: Path, tmp_path: Path) -> None:
     report = check_manifest(cohort / "cohort.csv")
     assert report["rows"] == report["patients"] == 10 and report["missing_files"]["number"] == 0
     assert sum(part["rows"] for part in report["splits"].values()) == 10
@@ -26,11 +26,11 @@ def test_a_good_table(cohort: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["rows"] == 10
 
 
-def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
+def test_faults_are_counted_without_values_of_patients(tmp_path: Path) -> None:
     rows = cohort_rows(6)
     for row in rows:
         row["labs.Potassium"], row["labs.shoe size"], row["ward"] = 140, 43, "B2"
-    path = write_manifest(tmp_path / "cohort.csv", rows)
+    path = write_table(tmp_path / "cohort.csv", rows)
     report = check_manifest(path)
     assert report["missing_files"]["number"] == 4 + 8
     assert {"row": 1, "file": "ecg/0.hea"} in report["missing_files"]["examples"]
@@ -41,9 +41,9 @@ def test_what_is_wrong_is_counted_without_values(tmp_path: Path) -> None:
     assert "Potassium: 6, row 1, 2, 3, 4, 5, ..." in result.output and "12 files are not there, row 1" in result.output
 
 
-def test_a_table_to_predict(cohort: Path, tmp_path: Path) -> None:
+def test_a_table_for_prediction(cohort: Path, tmp_path: Path) -> None:
     row = {"id": "a", "labs.age": 71, "ecg_path": "ecg/0", "label.hf_diagnosis": "unknown"}
-    path = write_manifest(tmp_path / "cohort.csv", [row])
+    path = write_table(tmp_path / "cohort.csv", [row])
     command = ["check-manifest", str(path), "--root", str(cohort)]
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code != 0 and "missing column(s) patient_id, split" in str(refused.exception)
@@ -53,20 +53,20 @@ def test_a_table_to_predict(cohort: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ecg/0", "ecg/0.hea", "ecg/0.dat"])
-def test_a_record_may_be_named_with_its_suffix(cohort: Path, tmp_path: Path, name: str) -> None:
+def test_an_ecg_may_be_named_with_its_suffix(cohort: Path, tmp_path: Path, name: str) -> None:
     row = cohort_rows(1)[0] | {"ecg_path": name, "echo_paths": "", "echo_views": ""}
-    report = check_manifest(write_manifest(tmp_path / "cohort.csv", [row]), root=cohort)
+    report = check_manifest(write_table(tmp_path / "cohort.csv", [row]), root=cohort)
     assert report["missing_files"]["number"] == 0
 
 
-def test_the_schema_says_what_the_reader_takes() -> None:
+def test_schema_and_reader_name_the_same_values() -> None:
     properties, patterns = SCHEMA["properties"], SCHEMA["patternProperties"]
     assert SCHEMA["required"] == list(REQUIRED) and properties["split"]["enum"] == list(SPLITS)
     assert properties["echo_views"]["items"]["enum"] == [*VIEWS, None]
     assert patterns["^event\\..+"]["enum"] == [*EVENTS, None]
 
 
-def test_the_schema_refuses_what_the_reader_refuses() -> None:
+def test_schema_refuses_values_that_the_reader_refuses() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     row = {"id": "a", "patient_id": "p", "split": "train", "labs.age": 71, "echo_views": ["A4C", None]}
     jsonschema.validate(row, SCHEMA)
@@ -78,7 +78,7 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
         jsonschema.validate({"ward": "B2", **{name: row[name] for name in REQUIRED}}, SCHEMA)  # no data
 
 
-def test_semicolons_are_named(tmp_path: Path) -> None:
+def test_a_table_with_semicolons_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "cohort.csv").write_text("id;patient_id;split;labs.Creatinine\na;p;train;1,4\n")
     with pytest.raises(ValueError, match="separated by semicolons"):
         check_manifest(tmp_path / "cohort.csv")

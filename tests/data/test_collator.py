@@ -34,7 +34,7 @@ def train(splits):
     return splits["train"]
 
 
-def test_batch_is_what_the_processor_makes_of_the_files(train, cohort, processor, config):
+def test_batch_equals_the_output_of_the_processor(train, cohort, processor, config):
     batch = TgmmCollator(processor, config, training=False)(train.__getitems__(list(range(6))))
     rows = [row for row in cohort_rows(10) if row["split"] == "train"]
     direct = processor(
@@ -79,7 +79,7 @@ def test_absent_modality_has_no_keys(train, processor, config):
     assert set(collator([train[2]])) == {*INPUTS[:4], "labels", "id"}  # a2 lacks the echo
 
 
-def test_labels(train, processor, config):
+def test_labels_and_their_masks(train, processor, config):
     batch = TgmmCollator(processor, config, training=True)(train.__getitems__([0, 1, 2]))
     assert "id" not in batch
     labels = batch["labels"]
@@ -116,7 +116,7 @@ def test_crops_are_random_in_training_and_central_in_evaluation(train, processor
     assert_close(central[0], central[1])
 
 
-def test_training_may_show_fewer_views_each_time_others(train, processor, config):
+def test_max_views_samples_views_anew(train, processor, config):
     rows = [row for row in (train[i] for i in range(len(train))) if len(row["clip_views"]) > 1]
     few = TgmmCollator(processor, config, training=True, max_views=1)
     seen = [few(rows)["view_mask"] for _ in range(20)]
@@ -129,7 +129,7 @@ def test_training_may_show_fewer_views_each_time_others(train, processor, config
         TgmmCollator(processor, config, training=True, max_views=0)
 
 
-def test_training_may_hide_laboratory_cells_each_time_others(train, processor, config):
+def test_cell_dropout_hides_cells_anew(train, processor, config):
     rows = [row for row in (train[i] for i in range(len(train))) if row["labs"]]
 
     def lengths(training, chance):
@@ -185,7 +185,7 @@ def test_padding_frames_stay_zero(train, processor, config):
 # ----------------------------------------------------------------------------------------------------------- tokenizer
 
 
-def test_trained_tokenizer(train, processor, config, tmp_path):
+def test_tokenizer_is_reproducible_and_splits_numbers_into_digits(train, processor, config, tmp_path):
     texts = [*lab_texts(train, processor), *task_texts(config.tasks)]
     tokenizer = train_tokenizer(texts, vocab_size=1024)
     again = train_tokenizer(texts, vocab_size=1024)

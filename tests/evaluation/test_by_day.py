@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from follow_up import follow_up
 from sksurv.metrics import brier_score, concordance_index_ipcw, cumulative_dynamic_auc, integrated_brier_score
 from sksurv.util import Surv
-from test_survival import follow_up
 
+from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards
 from tgmm_hf.evaluation.by_day import (
     Censoring,
+    FollowUp,
     auc_by_day,
     brier_by_day,
     figures_by_day,
@@ -15,7 +17,8 @@ from tgmm_hf.evaluation.by_day import (
     resampled_uno_c,
 )
 from tgmm_hf.evaluation.metrics import Draws, bootstrap_counts, bootstrap_draws
-from tgmm_hf.evaluation.survival import aalen_johansen, c_index, fit_baseline_hazards
+from tgmm_hf.evaluation.survival import c_index
+from tgmm_hf.evaluation.survival_curves import aalen_johansen
 from tgmm_hf.layers.hazards import cumulative_incidence
 
 DAYS = (200.0, 500.0, 900.0)
@@ -67,8 +70,8 @@ def test_auc_and_brier_by_day_equal_scikit_survival(day, seed):
 
 def test_integrated_brier_equals_scikit_survival():
     risk, time, event = follow_up(competing=False)
-    days, baseline = np.linspace(50, 1000, 20), fit_baseline_hazards(risk, time, event)
-    predicted, seen = cumulative_incidence(risk, baseline, days), outcome(time, event)
+    days, hazards = np.linspace(50, 1000, 20), fit_baseline_hazards(risk, time, event)
+    predicted, seen = cumulative_incidence(risk, hazards, days), outcome(time, event)
     expected = integrated_brier_score(seen, seen, 1 - predicted, days)
     assert integrated_brier(predicted, time, event, censoring(time, event), days)[0] == pytest.approx(
         expected, abs=1e-9
@@ -98,7 +101,7 @@ def slow_by_day(risk, predicted, time, event, day):
 
 
 @pytest.mark.parametrize("day", [5.0, 9.0])
-def test_with_deaths_and_ties_the_definition_holds(day):
+def test_figures_with_deaths_and_ties_equal_their_definition(day):
     risk, time, event = follow_up(n=80, seed=4)
     risk, time = np.round(risk, 1), np.ceil(time / 90)
     predicted = np.clip(risk / 6, 0, 1)
@@ -127,7 +130,7 @@ def test_resamples_equal_the_drawn_rows():
         assert [figure[draw] for figure in ours] == pytest.approx(expected, abs=1e-9)
 
 
-def test_weights_make_up_for_censoring():
+def test_weights_correct_for_censoring():
     """The Brier score of the true curve with heavy censoring is that of the same patients without any."""
     generator = np.random.default_rng(0)
     n, day = 20_000, 300.0
@@ -141,21 +144,21 @@ def test_weights_make_up_for_censoring():
     assert brier_at(predicted, time, event, day)[0] == pytest.approx(complete, abs=0.005)
 
 
-def test_observation_chance_by_hand():
+def test_probability_to_be_observed_by_hand():
     time, censored = np.array([1.0, 2, 2, 3]), np.array([True, False, True, False])
     chances = Censoring.of(time, censored, once(4))
     # day 1: 1 of 4 censored; day 2: the event leaves first, then 1 of 2
-    np.testing.assert_allclose(chances.own[0], [1, 3 / 4, 3 / 4, 3 / 8])
+    np.testing.assert_allclose(chances.at_own_time[0], [1, 3 / 4, 3 / 4, 3 / 8])
     np.testing.assert_allclose(chances.beyond([0.5, 1.0, 2.0])[0], [1, 3 / 4, 3 / 8])
 
 
-def test_everything_of_one_combination():
+def test_figures_of_one_subset():
     risk, time, event = follow_up(n=300)
-    draws, baseline = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
-    entry = figures_by_day(risk, time, event, draws, [100.0, 500.0, 5000.0], baseline)
+    draws, hazards = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
+    entry = figures_by_day(FollowUp(risk, time, event), draws, [100.0, 500.0, 5000.0], hazards)
     assert entry["uno_c_until"] == entry["ibs_until"] == 500.0
     assert entry["uno_c_ci"][0] < entry["uno_c"] < entry["uno_c_ci"][1]
-    assert entry["ibs"] < entry["ibs_of_incidence"]  # knows more than nothing
+    assert entry["ibs"] < entry["ibs_of_incidence"]  # better than the incidence
     day = entry["by_day"]["500"]
     moments, incidence = aalen_johansen(time, event)
     assert day["observed"] == pytest.approx(incidence[0, np.searchsorted(moments, 500.0, side="right") - 1])
@@ -166,9 +169,9 @@ def test_everything_of_one_combination():
 
 def test_brier_and_incidence_are_drawn_freely_and_ranks_within_outcomes():
     risk, time, event = follow_up(n=300)
-    draws, baseline = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
+    draws, hazards = bootstrap_draws(np.arange(300), event, 50, 0), fit_baseline_hazards(risk, time, event)
     entry, strata, free = (
-        figures_by_day(risk, time, event, drawn, [500.0], baseline)
+        figures_by_day(FollowUp(risk, time, event), drawn, [500.0], hazards)
         for drawn in (draws, Draws(*[draws.by_outcome] * 2), Draws(*[draws.free] * 2))
     )
     figures, in_strata, freely = (e | e["by_day"]["500"] for e in (entry, strata, free))
@@ -178,18 +181,18 @@ def test_brier_and_incidence_are_drawn_freely_and_ranks_within_outcomes():
         assert figures[name] == in_strata[name] != freely[name]
 
 
-def test_too_few_events_or_no_baseline_give_reasons():
+def test_too_few_events_or_no_baseline_hazards_give_reasons():
     risk, time, event = follow_up(n=20)
     draws = Draws(once(20), once(20))
-    entry = figures_by_day(risk, time, event, draws, [100.0], None)
+    entry = figures_by_day(FollowUp(risk, time, event), draws, [100.0], None)
     assert entry["uno_c"] is None and "events by day 100" in entry["uno_c_missing"] and entry["ibs"] is None
-    assert "report_days" in figures_by_day(risk, time, event, draws, [], None)["uno_c_missing"]
+    assert "report_days" in figures_by_day(FollowUp(risk, time, event), draws, [], None)["uno_c_missing"]
     risk, time, event = follow_up(n=300)
-    entry = figures_by_day(risk, time, event, Draws(once(300), once(300)), [500.0], None)
+    entry = figures_by_day(FollowUp(risk, time, event), Draws(once(300), once(300)), [500.0], None)
     assert "no baseline" in entry["ibs_missing"] and entry["ibs_of_incidence"] is not None
     assert "no baseline" in entry["by_day"]["500"]["brier_missing"] and entry["by_day"]["500"]["auc"] is not None
     short = fit_baseline_hazards(risk, np.minimum(time, 300), event)
     assert (
         "ends at day 300"
-        in figures_by_day(risk, time, event, Draws(once(300), once(300)), [500.0], short)["ibs_missing"]
+        in figures_by_day(FollowUp(risk, time, event), Draws(once(300), once(300)), [500.0], short)["ibs_missing"]
     )

@@ -88,7 +88,7 @@ def test_intercept_and_slope_equal_statsmodels(seed):
         assert slope == pytest.approx(line.params[1], abs=1e-6)
 
 
-def test_recalibration_line_goes_through_what_was_made():
+def test_recalibration_line_recovers_the_simulated_miscalibration():
     probability, label = answers(n=200_000)
     grid = np.array([0.1, 0.5, 0.9])
     np.testing.assert_allclose(recalibration_line(probability, label, grid), expit(0.6 * logit(grid) - 0.5), atol=0.01)
@@ -166,7 +166,7 @@ def test_intervals_hold_the_truth_where_the_prevalence_matters():
     assert min(held.values()) >= 85, held  # with strata the intercept's would hold it in 62
 
 
-def test_a_share_of_one_has_wilsons_interval():
+def test_share_of_one_has_wilsons_interval():
     share = estimate_share(np.ones(20, dtype=bool), bootstrap_counts(np.arange(20), None, 50, 0))
     # Wilson, 20 of 20: lower bound n / (n + z^2)
     assert share.value == 1 and share.interval == pytest.approx((20 / (20 + 1.959964**2), 1.0), abs=1e-6)

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from tgmm_hf.evaluation.comparisons import corrected_t_test, delong_test, holm, mcnemar_test
+from tgmm_hf.evaluation.comparisons import delong_test, holm, mcnemar_test
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
 
 
@@ -44,7 +43,7 @@ def test_delong_equals_its_equations_pair_by_pair(decimals):
         assert result.p == pytest.approx(delong_test(second, first, label).p, abs=1e-12)
 
 
-def test_rows_of_one_patient_are_no_new_evidence():
+def test_repeated_rows_of_one_patient_do_not_shrink_the_standard_error():
     """Every row ten times under one patient: the error stays; taken as patients of their own it would shrink."""
     first, second, label = scores(60)
     patients = np.tile(np.arange(60), 10)
@@ -65,7 +64,7 @@ def test_delong_of_patients_with_both_classes_agrees_with_the_bootstrap():
     assert delong_test(first, second, label, patients).standard_error == pytest.approx(difference.std(), rel=0.1)
 
 
-def test_delong_has_its_level():
+def test_delong_rejects_a_true_hypothesis_in_five_percent():
     generator = np.random.default_rng(4)
     label, rejected = np.repeat([0, 1], 50), 0
     for _ in range(400):
@@ -75,7 +74,7 @@ def test_delong_has_its_level():
     assert 0.02 <= rejected / 400 <= 0.08
 
 
-def test_nothing_to_test_has_a_reason():
+def test_delong_without_difference_or_patients_has_a_reason():
     first, _, label = scores()
     with pytest.raises(UndefinedFigureError, match="alike"):
         delong_test(first, 2 * first, label)
@@ -103,21 +102,7 @@ def test_holm_equals_statsmodels_and_leaves_gaps_out():
     assert holm([0.02, None, 0.03]) == [0.04, None, 0.04] and holm([]) == []
 
 
-def test_corrected_t_by_hand():
-    """Two folds five times: the naive paired t divides by 1/10, the corrected one by 1/10 + 1."""
-    differences = [0.02, 0.01, 0.03, 0.0, 0.02, 0.04, -0.01, 0.02, 0.03, 0.01]
-    result = corrected_t_test(differences, test_to_train=1.0)
-    naive = np.mean(differences) / np.sqrt(np.var(differences, ddof=1) / 10)
-    assert result.statistic == pytest.approx(naive / np.sqrt(11), abs=1e-12)
-    assert result.p == pytest.approx(2 * student.sf(naive / np.sqrt(11), 9), abs=1e-12)
-    assert result.difference == pytest.approx(0.017)
-    with pytest.raises(UndefinedFigureError, match="spread"):
-        corrected_t_test([0.1, 0.1], 1.0)
-    with pytest.raises(ValueError, match="positive ratio"):
-        corrected_t_test(differences, 0.0)
-
-
-def test_interval_and_delong_tell_the_same_story():
+def test_delong_agrees_with_the_bootstrap_interval():
     first, second, label = scores(200, seed=1)
     counts = bootstrap_counts(np.arange(200), label, 2000, 0)
     interval = estimate(lambda c: resampled_auc(first, label, c) - resampled_auc(second, label, c), counts).interval

@@ -66,7 +66,7 @@ def test_ties_count_against_the_model():
     assert expected_scores(ahead, negatives, 3)["lrap"] == pytest.approx([1 / 3] * 5)
 
 
-def test_other_records_of_the_same_patient_are_left_out():
+def test_further_admissions_of_the_same_patient_are_left_out():
     similarity = np.array([[0.5, 0.9, 0.1], [0.9, 0.5, 0.1], [0.0, 0.0, 1.0]])
     ahead, negatives = beaten_by(similarity, np.array(["a", "a", "b"]))
     assert ahead.tolist() == [0, 0, 0] and negatives.tolist() == [1, 1, 2]
@@ -109,7 +109,7 @@ def test_chance_interval_is_no_narrower_than_random_pairing_and_never_zero():
     assert np.ptp(result["lrap_3_chance_ci"]) > 0.05 and result["lrap_3"] < result["lrap_3_chance_ci"][0]
 
 
-def test_chance_interval_hangs_neither_on_the_bootstrap_nor_on_its_seed():
+def test_chance_interval_depends_neither_on_the_bootstrap_nor_on_its_seed():
     query, gallery = embeddings(40, signal=0.0)
     first, second = (
         evaluate_direction(query, gallery, np.arange(40), seed=seed, replicates=replicates)
@@ -122,7 +122,7 @@ def test_chance_interval_hangs_neither_on_the_bootstrap_nor_on_its_seed():
     assert _chance_interval((1,) * 40, 2) == pytest.approx((1 + share) / 2)
 
 
-def test_chance_interval_with_several_records_per_patient():
+def test_chance_interval_with_several_admissions_per_patient():
     query, gallery = embeddings(20, signal=0.0)
     patients = np.r_[np.zeros(5), np.arange(1, 16)]
     low, high = evaluate_direction(query, gallery, patients, seed=0, replicates=500)["lrap_full_chance_ci"]
@@ -133,7 +133,7 @@ def test_too_few_patients_give_reasons():
     query, gallery = embeddings(3)
     result = evaluate_direction(query, gallery, np.arange(3), seed=0, replicates=10)
     assert result["lrap_3"] is not None
-    assert result["lrap_4"] is None and "need 3 records of other patients, there are 2" in result["lrap_4_missing"]
+    assert result["lrap_4"] is None and "need 3 admissions of other patients, there are 2" in result["lrap_4_missing"]
     for n in (0, 1):
         result = evaluate_direction(query[:n], gallery[:n], np.arange(n), seed=0, replicates=10)
         assert result["n"] == n and result["lrap_full"] is None and "two patients" in result["lrap_full_missing"]

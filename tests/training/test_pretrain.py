@@ -1,4 +1,4 @@
-"""Pre-training of encoders: what is hidden, that labels are not read, stops, and a training that starts from it."""
+"""Pre-training of encoders: masks, no use of labels, stopped runs, and trainings that start from the encoders."""
 
 import json
 import os
@@ -24,9 +24,13 @@ from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training import pretrain as module
-from tgmm_hf.training.arguments import parse_arguments, parse_dataclass
-from tgmm_hf.training.pretrain import PretrainArguments, pretrain, read_pretrain_arguments, value_spans
-from tgmm_hf.training.train import build, new_config, train
+from tgmm_hf.training.arguments import parse_arguments
+from tgmm_hf.training.masking_collators import LabsMaskingCollator, value_spans
+from tgmm_hf.training.pretrain import pretrain
+from tgmm_hf.training.pretraining_arguments import PretrainArguments, read_pretrain_arguments
+from tgmm_hf.training.settings_files import parse_dataclass
+from tgmm_hf.training.starting_model import build, new_config
+from tgmm_hf.training.train import train
 
 SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 2}}
@@ -35,9 +39,9 @@ TEXT = "age of the patient is 63; drug history of the patient is Omeprazole, Met
 
 def settings(prepared_dir: Path, output: Path, **changes: Any) -> PretrainArguments:
     few = {"epochs": 2, "batch_size": 8}
-    told = {"output": str(output), "data": {"directory": str(prepared_dir)}, "model": {"overrides": OVERRIDES}}
+    base = {"output": str(output), "data": {"directory": str(prepared_dir)}, "model": {"overrides": OVERRIDES}}
     return parse_dataclass(
-        PretrainArguments, {**told, "labs": few, "ecg": few, "echo": {**few, "max_views": 1}} | changes
+        PretrainArguments, {**base, "labs": few, "ecg": few, "echo": {**few, "max_views": 1}} | changes
     )
 
 
@@ -61,11 +65,11 @@ def test_whole_values_are_hidden_and_nothing_else(prepared_dir: Path) -> None:
     rows = load_prepared(prepared_dir)["train"]
     tokenizer = cohort_tokenizer(rows, config.tasks, 600)
     processor = default_processor(config, tokenizer)
-    some = [{"labs": json.dumps({"NTproBNP": 5310.0, "age": 70.0, "drug history": "Furosemide, Apixaban"})}] * 50
-    batch = module.LabsMaskingCollator(processor, config, 0.5, training=True, seed=0)(some)
+    patients = [{"labs": json.dumps({"NTproBNP": 5310.0, "age": 70.0, "drug history": "Furosemide, Apixaban"})}] * 50
+    batch = LabsMaskingCollator(processor, config, 0.5, training=True, seed=0)(patients)
     hidden = batch["labels"] != -100
-    plain = tokenizer(processor.labs_text(json.loads(some[0]["labs"])).text, return_offsets_mapping=True)
-    values = value_spans(processor.labs_text(json.loads(some[0]["labs"])).text)
+    plain = tokenizer(processor.labs_text(json.loads(patients[0]["labs"])).text, return_offsets_mapping=True)
+    values = value_spans(processor.labs_text(json.loads(patients[0]["labs"])).text)
     parts = [
         torch.tensor([start <= a and b <= end and b > a for a, b in plain["offset_mapping"]]) for start, end in values
     ]
@@ -98,8 +102,8 @@ def test_no_label_is_read(prepared_dir: Path, encoders: Path, monkeypatch: pytes
         assert_same_training(first, second)  # the same seed as well
 
 
-def test_an_encoder_with_a_directory_of_its_own(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
-    """More lab texts than complete patients: `data.directory` is not read then, and where they lie is no setting."""
+def test_an_encoder_may_have_its_own_data(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    """Then `data.directory` is not read. The place of the data is not compared, only its hash."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(prepared_dir, elsewhere)
     output = tmp_path / "encoders"
@@ -108,15 +112,17 @@ def test_an_encoder_with_a_directory_of_its_own(prepared_dir: Path, encoders: Pa
     pretrain(settings(tmp_path / "not there", output, **own), progress=False)
     first, second = weights(encoders / "labs"), weights(output / "labs")
     assert_same_training(first, second)
-    told = [json.loads((directory / "labs" / "pretrain.json").read_text())["told"] for directory in (encoders, output)]
-    assert told[0] == told[1]
+    first, second = (
+        json.loads((directory / "labs" / "pretrain.json").read_text())["told"] for directory in (encoders, output)
+    )
+    assert first == second
     record = elsewhere / "prepare.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "data_hash": "another"}))
     with pytest.raises(ValueError, match="other settings or data"):
         pretrain(settings(tmp_path / "not there", output, **own), progress=False)
 
 
-def test_encoders_have_learned_and_leave_a_record(prepared_dir: Path, encoders: Path) -> None:
+def test_encoders_learn_and_write_how_they_were_trained(prepared_dir: Path, encoders: Path) -> None:
     rows = load_prepared(prepared_dir)["train"].with_format(None)
     for modality in ("labs", "ecg", "echo"):
         record = json.loads((encoders / modality / "pretrain.json").read_text())
@@ -129,47 +135,49 @@ def test_encoders_have_learned_and_leave_a_record(prepared_dir: Path, encoders: 
     assert AutoTokenizer.from_pretrained(encoders / "labs").mask_token == "[MASK]"
 
 
-def test_validation_hides_the_same_every_time(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
-    """Else a loss that falls may be luck."""
-    found = {}
+def test_validation_hides_the_same_in_every_epoch(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+    """Otherwise a falling loss may be luck."""
+    losses = {}
 
     class Twice(module.PretrainingTrainer):
         def train(self, *args: Any, **kwargs: Any) -> Any:
             before = torch.get_rng_state()
-            found["first"] = self.evaluate()["eval_loss"]
+            losses["first"] = self.evaluate()["eval_loss"]
             torch.manual_seed(99)
-            found["second"] = self.evaluate()["eval_loss"]
+            losses["second"] = self.evaluate()["eval_loss"]
             torch.set_rng_state(before)
             return super().train(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PretrainingTrainer", Twice)
         pretrain(settings(prepared_dir, tmp_path / "encoders", labs=None, echo=None), progress=False)
-    assert_close(found["first"], found["second"])
+    assert_close(losses["first"], losses["second"])
 
 
-def test_a_text_of_few_values_has_one_hidden(prepared_dir: Path) -> None:
+def test_at_least_one_value_of_a_text_is_hidden(prepared_dir: Path) -> None:
     config = new_config(settings(prepared_dir, Path("unused")).model)
     tokenizer = cohort_tokenizer(load_prepared(prepared_dir)["train"], config.tasks, 600)
-    collator = module.LabsMaskingCollator(default_processor(config, tokenizer), config, 0.01, training=True, seed=0)
+    collator = LabsMaskingCollator(default_processor(config, tokenizer), config, 0.01, training=True, seed=0)
     batch = collator([{"labs": json.dumps({"age": 70.0})}] * 20)
     assert ((batch["labels"] != -100).sum(1) > 0).all()
 
 
-def test_what_lies_beside_one_encoder_prepares_its_input(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+def test_the_image_processor_beside_an_encoder_is_used(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     copied = tmp_path / "echo"
     shutil.copytree(encoders / "echo", copied)
     EchoImageProcessor(size=64, num_frames=16, image_mean=[1.0, 2.0, 3.0]).save_pretrained(copied)
-    told = {"output": "unused", "data": {"directory": str(prepared_dir)}, "tasks": {"hf_diagnosis": None}}
-    run = parse_arguments({**told, "model": {"encoders": {"echo": str(copied)}}})
+    base = {"output": "unused", "data": {"directory": str(prepared_dir)}, "tasks": {"hf_diagnosis": None}}
+    run = parse_arguments({**base, "model": {"encoders": {"echo": str(copied)}}})
     _, processor = build(run, load_prepared(prepared_dir))
     assert list(processor.image_processor.image_mean) == [1.0, 2.0, 3.0]
 
 
-def test_the_command_says_what_came_of_it(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_losses_and_warns_if_they_hardly_fell(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tmp_path / "pretrain.yaml"
-    told = {"output": str(tmp_path / "encoders"), "data": {"directory": str(prepared_dir)}, "model": {}}
-    config.write_text(json.dumps(told))  # JSON is YAML
+    content = {"output": str(tmp_path / "encoders"), "data": {"directory": str(prepared_dir)}, "model": {}}
+    config.write_text(json.dumps(content))  # JSON is YAML
 
     def invented(arguments: PretrainArguments) -> dict[str, Any]:
         assert set(arguments.objectives) == {"ecg"}
@@ -185,7 +193,9 @@ def test_the_command_says_what_came_of_it(prepared_dir: Path, tmp_path: Path, mo
     assert "last epoch 1.0200\n" in result.output and "hardly fell" not in result.output
 
 
-def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_encoders_are_not_trained_again(
+    prepared_dir: Path, encoders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def train_again(*args: Any, **kwargs: Any) -> None:
         pytest.fail("it was trained again")
 
@@ -196,7 +206,7 @@ def test_what_is_done_is_not_done_again(prepared_dir: Path, encoders: Path, monk
         pretrain(other, progress=False)
 
 
-def test_a_directory_of_others_is_refused_before_any_work(
+def test_a_directory_with_other_files_is_refused_before_any_work(
     prepared_dir: Path, encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "read_data", None)
@@ -224,7 +234,7 @@ def _killed_after_one_epoch(arguments: PretrainArguments) -> None:
     pretrain(arguments, progress=False)
 
 
-def test_a_killed_run_comes_to_the_same_weights(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
+def test_a_killed_run_gives_the_same_weights(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     arguments = settings(prepared_dir, tmp_path / "encoders", labs=None, echo=None)
     process = get_context("spawn").Process(target=_killed_after_one_epoch, args=(arguments,))
     process.start()
@@ -268,8 +278,8 @@ def test_a_training_starts_from_the_encoders(prepared_dir: Path, encoders: Path,
 def test_patients_of_the_pretraining_are_not_tested_on(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     run = run_from(encoders, prepared_dir, tmp_path / "model", trainable_layers=0)
     seen_by_encoder = training_directory(encoders / "ecg") / SEEN
-    known = json.loads(seen_by_encoder.read_text())
-    content = json.dumps(known | {"patients": [*known["patients"], "test0"]})
+    seen = json.loads(seen_by_encoder.read_text())
+    content = json.dumps(seen | {"patients": [*seen["patients"], "test0"]})
     original = seen_by_encoder.read_text()
     try:
         seen_by_encoder.write_text(content)
@@ -302,14 +312,14 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> No
     ],
 )
 def test_contradictory_starts_are_refused(model: dict[str, Any], message: str) -> None:
-    told = {"output": "o", "data": {"directory": "d"}, "tasks": {"hf_diagnosis": None}}
+    base = {"output": "o", "data": {"directory": "d"}, "tasks": {"hf_diagnosis": None}}
     with pytest.raises(ValueError, match=message):
-        parse_arguments({**told, "model": model})
+        parse_arguments({**base, "model": model})
 
 
-def test_an_encoder_that_is_not_there_is_named() -> None:
-    told = {"output": "o", "data": {"directory": "d"}, "tasks": {"hf_diagnosis": None}}
-    run = parse_arguments({**told, "model": {"encoders": {"ecg": "grid/nowhere/ecg"}}})
+def test_an_encoder_that_does_not_exist_is_named() -> None:
+    base = {"output": "o", "data": {"directory": "d"}, "tasks": {"hf_diagnosis": None}}
+    run = parse_arguments({**base, "model": {"encoders": {"ecg": "grid/nowhere/ecg"}}})
     with pytest.raises(FileNotFoundError, match="model.encoders.ecg: grid/nowhere/ecg is no directory"):
         new_config(run.model, run.tasks)
 
@@ -319,10 +329,12 @@ def test_committed_configurations_are_valid() -> None:
     assert [set(read_pretrain_arguments(path).objectives) for path in paths] == [{"ecg"}, {"labs", "ecg", "echo"}]
 
 
-def test_nobody_with_the_modality_is_said(prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_without_the_modality_is_refused(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nobody(rows: Dataset, modality: str) -> Dataset:
         return rows.select([])
 
-    monkeypatch.setattr(module, "_who_have", nobody)
+    monkeypatch.setattr(module, "_patients_with", nobody)
     with pytest.raises(ValueError, match="Nobody in the train and the validation split"):
         pretrain(settings(prepared_dir, tmp_path / "encoders"), progress=False)

@@ -1,4 +1,4 @@
-"""A run that is killed, meets NaN, a full disk or a damaged checkpoint: the same weights, or a plain refusal."""
+"""Runs that are killed, meet NaN, a full disk or a damaged checkpoint: they give the same weights or refuse."""
 
 import errno
 import logging
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +18,14 @@ from safetensors.torch import save_file
 from transformers import modeling_utils
 
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.layers import answering
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.training import train as train_file
+from tgmm_hf.training import checkpoints
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.checkpoints import discard, last_checkpoint
+from tgmm_hf.training.checkpoints import agree_on_checkpoint, discard, last_checkpoint
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import _agreed_checkpoint, build, train
+from tgmm_hf.training.starting_model import build
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 from tgmm_hf.utils.files import whole_file
 
@@ -46,7 +47,7 @@ def settings(prepared_dir: Path, output: Path, epochs: int = 3, **changes: Any) 
 
 
 def checkpoint(directory: Path, step: int, state: str | None = "{}") -> Path:
-    """What the Trainer leaves, as far as reading it back goes."""
+    """Write a checkpoint with the files that are read when a run is resumed."""
     path = directory / f"checkpoint-{step}"
     path.mkdir(parents=True)
     save_file({"weight": torch.zeros(100)}, path / "model.safetensors")
@@ -67,7 +68,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
-# Safetensors carry no checksum; that random states are missing, the Trainer itself says.
+# Safetensors have no checksum, so a changed file is not noticed. The Trainer itself warns if random states are missing.
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -80,7 +81,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
         ("rng_state.pth", "changed"),
     ],
 )
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     name: str, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint(tmp_path, 1)
@@ -108,12 +109,12 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     ],
     ids=["FSDP, whole", "FSDP, sharded", "DeepSpeed"],
 )
-def test_checkpoints_of_several_processes_keep_names_of_their_own(forms: list[str], tmp_path: Path) -> None:
+def test_checkpoints_of_sharded_trainings_are_recognised(forms: list[str], tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 2)
     contents = {name: (path / name).read_bytes() for name in ("model.safetensors", "optimizer.pt", "scheduler.pt")}
     for name in contents:
         (path / name).unlink()
-    (path / "view_classifier").mkdir()  # neither it nor training_args.bin is weights or a state
+    (path / "view_classifier").mkdir()  # neither this nor training_args.bin counts as weights or a state
     for name in forms:
         with pytest.raises(ValueError, match="None of the 1 checkpoints"):
             last_checkpoint(tmp_path)
@@ -124,27 +125,23 @@ def test_checkpoints_of_several_processes_keep_names_of_their_own(forms: list[st
     assert last_checkpoint(tmp_path) == str(path)
 
 
-def test_the_first_process_says_which_checkpoint_all_go_on_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a shared disk the others may not see the newest yet, or still see one that is gone."""
+def test_the_first_process_chooses_the_checkpoint_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a shared disk, another process may not see the newest checkpoint yet, or may see a removed one."""
     sent: list[Any] = []
 
     def broadcast(objects: list[Any]) -> None:
         sent.append(objects[0])
         objects[0] = sent[0]
 
-    monkeypatch.setattr(train_file, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(checkpoints, "broadcast_object_list", broadcast)
     newest = str(checkpoint(tmp_path / "first", 6))
     checkpoint(tmp_path / "second", 3)
-    first = SimpleNamespace(is_world_process_zero=lambda: True)
-    second = SimpleNamespace(is_world_process_zero=lambda: False)
-    assert _agreed_checkpoint(tmp_path / "first", first) == newest
-    assert _agreed_checkpoint(tmp_path / "second", second) == newest
+    assert agree_on_checkpoint(tmp_path / "first", is_first_process=True) == newest
+    assert agree_on_checkpoint(tmp_path / "second", is_first_process=False) == newest
     assert sent == [newest, None]
 
 
-def test_two_writers_of_one_number_do_not_share_a_temporary_file(
+def test_two_writers_with_one_process_id_do_not_share_a_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Containers that fill one cache may have the same process id."""
@@ -167,16 +164,16 @@ def test_a_discarded_directory_is_gone_at_once(tmp_path: Path) -> None:
 def test_nan_stops_the_run_by_name_and_nothing_is_saved(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
-    weigh = TgmmModel._weigh
+    steps = []
+    weighted_loss = answering.weighted_loss
 
-    def spoiled(self: TgmmModel, task: str, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        calls.append(task)
-        if len(calls) == 4:  # the first step of the second epoch
+    def spoiled(task: Any, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        steps.append(task)
+        if len(steps) == 4:  # the first step of the second epoch
             losses["unlikely"] = losses["unlikely"] * torch.nan
-        return weigh(self, task, losses)
+        return weighted_loss(task, losses)
 
-    monkeypatch.setattr(TgmmModel, "_weigh", spoiled)
+    monkeypatch.setattr(answering, "weighted_loss", spoiled)
     run = settings(prepared_dir, tmp_path / "model", epochs=2)
     with pytest.raises(FloatingPointError, match=r"loss of step 4 is nan: {'hf_diagnosis/unlikely': nan}"):
         train(run)
@@ -187,7 +184,7 @@ def test_nan_stops_the_run_by_name_and_nothing_is_saved(
 def test_weights_that_are_not_finite_are_never_saved(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last step of all has no loss after it that would tell."""
+    """After the last step no loss is computed that would show it."""
     train_only = TgmmTrainer.train
 
     def spoiled(self: TgmmTrainer, *args: Any, **kwargs: Any) -> None:
@@ -203,7 +200,7 @@ def test_weights_that_are_not_finite_are_never_saved(
 
 
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
-def test_a_full_disk_costs_one_checkpoint_and_the_run_goes_on_from_the_one_before(
+def test_after_a_full_disk_the_run_continues_from_the_checkpoint_before(
     where: str, prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = settings(prepared_dir, tmp_path / "model", epochs=2)
@@ -239,7 +236,7 @@ FULL = {
 
 
 def killed(context: Any, run: RunArguments, moment: Callable[[], bool]) -> bool:
-    """Start the run in a process of its own and kill it as soon as `moment` has come; whether it was killed."""
+    """Start the run in its own process and kill it when `moment` is true. Tell whether it was killed."""
     process = context.Process(target=train, args=(run,))
     process.start()
     while process.is_alive() and not moment():
@@ -256,8 +253,8 @@ def weights(run: RunArguments) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_comes_to_the_same_weights(prepared_dir: Path, tmp_path: Path) -> None:
-    """From the cache, with frozen layers: while it is filled, within an epoch, while a checkpoint is written."""
+def test_a_run_that_is_killed_several_times_gives_the_same_weights(prepared_dir: Path, tmp_path: Path) -> None:
+    """It is killed while the cache is filled, within an epoch, and while a checkpoint is written."""
     plan = parse_arguments({"output": "-", "data": {"directory": str(prepared_dir)}, "tasks": {"hf_diagnosis": None}})
     plan.model.overrides.update(OVERRIDES)
     save_repository(*build(plan, load_prepared(prepared_dir)), tmp_path / "start")
@@ -272,13 +269,13 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_weights(prepared
     context.set_forkserver_preload(["tgmm_hf.training.train"])
     whole, stopped = run("whole"), run("stopped")
     assert not killed(context, whole, lambda: False)
-    cache, checkpoints = tmp_path / "stopped" / "cache", stopped.training_directory
+    cache, training = tmp_path / "stopped" / "cache", stopped.training_directory
     moments: list[Callable[[], bool]] = [
         lambda: len(list(cache.rglob("*.safetensors"))) > 5,
-        lambda: (checkpoints / "checkpoint-3").is_dir(),
-        lambda: (checkpoints / "checkpoint-3" / "trainer_state.json").is_file(),
-        lambda: (checkpoints / "checkpoint-6" / "optimizer.pt").is_file(),
-        lambda: (checkpoints / "checkpoint-9" / "trainer_state.json").is_file(),
+        lambda: (training / "checkpoint-3").is_dir(),
+        lambda: (training / "checkpoint-3" / "trainer_state.json").is_file(),
+        lambda: (training / "checkpoint-6" / "optimizer.pt").is_file(),
+        lambda: (training / "checkpoint-9" / "trainer_state.json").is_file(),
     ]
     deaths = [killed(context, stopped, moment) for moment in moments]
     assert all(deaths[:3]) and not Path(stopped.output).exists()

@@ -1,4 +1,4 @@
-"""A training run on invented patients: it learns to move, stops, resumes, saves and refuses."""
+"""A training run on invented patients: it trains, stops, resumes, saves and refuses."""
 
 import copy
 import json
@@ -17,9 +17,12 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training import baseline_hazards
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.train import FEWEST_EVENTS, FINISHED, _store_baselines, claim_training_directory, train
+from tgmm_hf.training.baseline_hazards import FEWEST_EVENTS, store_baseline_hazards
+from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_training_directory
+from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 from tgmm_hf.utils.names import SUBSETS
 
@@ -45,7 +48,7 @@ def trained(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return run, train(run)
 
 
-def test_record_says_what_was_done(trained: tuple[RunArguments, dict[str, Any]]) -> None:
+def test_the_run_record_has_data_hash_losses_and_figures(trained: tuple[RunArguments, dict[str, Any]]) -> None:
     run, record = trained
     assert json.loads((Path(run.output) / "run.json").read_text()) == record
     assert record["data_hash"] == "invented"
@@ -59,17 +62,17 @@ def test_record_says_what_was_done(trained: tuple[RunArguments, dict[str, Any]])
     )
 
 
-def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArguments, dict[str, Any]]) -> None:
+def test_saved_directory_loads_and_carries_its_baseline_hazards(trained: tuple[RunArguments, dict[str, Any]]) -> None:
     run, _ = trained
     model = TgmmModel.from_pretrained(run.output)
     processor = TgmmProcessor.from_pretrained(run.output)
-    baselines = model.config.tasks["hf_risk"]["baseline_hazards"]
-    assert set(baselines) == {"+".join(subset) for subset in SUBSETS}
-    for baseline in baselines.values():
-        assert baseline["fitted_on"] == "train+validation"
-        assert baseline["events"] > 0
-    # Scores of different combinations are not on one scale.
-    assert baselines["labs"]["risk_center"] != baselines["labs+ecg+echo"]["risk_center"]
+    hazards = model.config.tasks["hf_risk"]["baseline_hazards"]
+    assert set(hazards) == {"+".join(subset) for subset in SUBSETS}
+    for hazard in hazards.values():
+        assert hazard["fitted_on"] == "train+validation"
+        assert hazard["events"] > 0
+    # The scores of different subsets are not on one scale.
+    assert hazards["labs"]["risk_center"] != hazards["labs+ecg+echo"]["risk_center"]
     assert model.config.tasks["hf_risk"]["weight"] == 0.5
     assert len(processor.tokenizer) == model.config.labs_config.vocab_size
     inputs = processor(labs={"NTproBNP": 5000, "age": 70}, return_tensors="pt")
@@ -78,10 +81,10 @@ def test_saved_directory_loads_and_carries_its_baseline(trained: tuple[RunArgume
         assert (Path(run.output) / name).is_file(), name
 
 
-def test_training_scores_enter_the_baselines_only_where_validation_events_are_few(
+def test_training_scores_enter_the_baseline_hazards_only_where_validation_events_are_few(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An overfitted model: on its training patients the score says nearly everything, on new ones next to nothing."""
+    """The model is overfitted: its scores separate training patients well and validation patients hardly."""
     generator = np.random.default_rng(0)
 
     def scores(n: int, slope: float, events: int) -> np.ndarray:
@@ -97,23 +100,23 @@ def test_training_scores_enter_the_baselines_only_where_validation_events_are_fe
     }
     by_split["validation"]["ecg+echo"] = scores(40, 0.3, FEWEST_EVENTS)
     by_split["train"]["ecg+echo"] = scores(40, 3.0, 20)
-    monkeypatch.setattr(train_file, "risk_scores", lambda model, split, *_: by_split[split])
+    monkeypatch.setattr(baseline_hazards, "risk_scores", lambda model, split, *_: by_split[split])
     model = smallest_model()
-    _store_baselines(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
-    baselines = model.config.tasks["hf_risk"]["baseline_hazards"]
-    assert {subset: (baseline["fitted_on"], baseline["n"]) for subset, baseline in baselines.items()} == {
+    store_baseline_hazards(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
+    hazards = model.config.tasks["hf_risk"]["baseline_hazards"]
+    assert {subset: (hazard["fitted_on"], hazard["n"]) for subset, hazard in hazards.items()} == {
         "labs": ("validation", 400),
         "ecg": ("train+validation", 440),
         "ecg+echo": ("validation", 40),
     }
-    assert baselines["labs"]["event_slope"] == pytest.approx(0.3, abs=0.2)
-    assert baselines["ecg"]["event_slope"] > 1
+    assert hazards["labs"]["event_slope"] == pytest.approx(0.3, abs=0.2)
+    assert hazards["ecg"]["event_slope"] > 1
 
 
-def test_a_stopped_run_resumes_onto_the_same_losses(
+def test_a_resumed_run_has_the_losses_of_one_that_was_not_stopped(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
-    """One epoch, then the same command with two: the second epoch is that of the run that was never stopped."""
+    """It is trained for one epoch, then continued with `epochs: 2`."""
     _, whole = trained
     train(settings(prepared_dir, tmp_path / "model", epochs=1))
     resumed = train(settings(prepared_dir, tmp_path / "model"))
@@ -124,7 +127,7 @@ def test_a_stopped_run_resumes_onto_the_same_losses(
     assert times == sorted(times) and resumed["seconds"] == times[-1]
 
 
-def test_a_run_of_other_settings_is_not_continued(
+def test_a_run_with_other_settings_is_not_continued(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
     run, _ = trained
@@ -142,7 +145,7 @@ def test_a_run_of_other_settings_is_not_continued(
         train(stopped)
 
 
-def test_a_finished_model_is_neither_trained_again_nor_replaced_unasked(
+def test_a_finished_model_is_neither_trained_again_nor_replaced_without_resume_never(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = settings(prepared_dir, tmp_path / "model", epochs=1, schedule="cosine")
@@ -164,7 +167,7 @@ def test_a_finished_model_is_neither_trained_again_nor_replaced_unasked(
 
 
 @pytest.mark.parametrize("foreign", ["thesis.tex", "evaluate.py", "view_classifier/notes.txt", "results/metrics.json"])
-def test_a_saved_model_is_replaced_but_not_with_files_of_others(
+def test_a_saved_model_is_replaced_only_if_there_are_no_other_files(
     trained: tuple[RunArguments, dict[str, Any]], prepared_dir: Path, tmp_path: Path, foreign: str
 ) -> None:
     run, _ = trained
@@ -173,22 +176,22 @@ def test_a_saved_model_is_replaced_but_not_with_files_of_others(
     (output / "README.md").write_text("---\nlicense: other\n---\n")
     (output / "view_classifier").mkdir()
     (output / "view_classifier" / "config.json").write_text("{}")
-    (output / "labs_of_version_0.py").write_text("")  # imported by nothing: somebody's own
+    (output / "labs_of_version_0.py").write_text("")  # no code of the model imports it, so it belongs to a user
     anew = parse_arguments({**run.to_dict(), "output": str(output), "resume": "never"})
     with pytest.raises(FileExistsError, match=r"holds 1 entry .*labs_of_version_0\.py"):
-        train_file.claim_directories(anew)
+        claim_directories(anew)
     (output / "labs_of_version_0.py").unlink()
-    train_file.claim_directories(anew)
+    claim_directories(anew)
     (output / foreign).parent.mkdir(exist_ok=True)
     (output / foreign).write_text("somebody's own")
     with pytest.raises(FileExistsError, match=rf"holds 1 entry .*{foreign.split('/')[0]}"):
-        train_file.claim_directories(anew)
+        claim_directories(anew)
 
 
-def test_train_refuses_a_directory_of_others_before_any_work(
+def test_train_refuses_a_directory_with_other_files_before_any_work(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one whose files have names that a saved model has, and a training directory to start over in."""
+    """Also if the files have names as in a saved model, and in a training directory with `resume: never`."""
     monkeypatch.setattr(train_file, "read_data", None)
     monkeypatch.setattr(train_file, "trainer_arguments", None)
     output = tmp_path / "project"
@@ -213,7 +216,9 @@ def test_train_refuses_a_directory_of_others_before_any_work(
     assert (run.training_directory / "notes.txt").is_file()
 
 
-def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepared_dir: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_is_not_continued_if_the_weights_it_starts_from_have_changed(
+    prepared_dir: Path, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     save_file({"weight": torch.zeros(3)}, checkpoint / "model.safetensors")
@@ -227,7 +232,7 @@ def test_a_stopped_run_is_not_continued_on_other_weights_of_the_same_name(prepar
 
 
 def test_a_stopped_cosine_run_keeps_its_number_of_epochs(prepared_dir: Path, tmp_path: Path) -> None:
-    """The schedule of what was trained already would have been another one."""
+    """With another number of epochs, the finished epochs would have had other learning rates."""
     cosine = {"schedule": "cosine", "epochs": 1}
     stopped = settings(prepared_dir, tmp_path / "model", **cosine)
     train(stopped)
@@ -265,14 +270,14 @@ def test_data_of_another_geometry_is_refused(prepared_dir: Path, tmp_path: Path)
 def test_accumulated_steps_do_not_multiply_the_loss(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
-    """The Trainer would do so if it believed that the model divides by `num_items_in_batch`."""
+    """The Trainer would multiply it if it assumed that the model divides by `num_items_in_batch`."""
     _, whole = trained
     accumulated = train(settings(prepared_dir, tmp_path / "model", epochs=1, batch_size=4, accumulation_steps=2))
     first, expected = (next(line["loss"] for line in r["history"] if "loss" in line) for r in (accumulated, whole))
     assert 0.6 < first / expected < 1.6
 
 
-def test_the_last_layers_train_alone_from_a_checkpoint_only(
+def test_training_the_last_layers_alone_needs_a_checkpoint(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
     run = settings(prepared_dir, tmp_path / "model", epochs=1).to_dict()
@@ -299,7 +304,7 @@ def test_fine_tuning_starts_from_a_checkpoint(
     before, after = TgmmModel.from_pretrained(run.output), TgmmModel.from_pretrained(tuned.output)
     assert after.config.tasks["hf_diagnosis"]["weight"] == 2.0
     assert set(after.config.tasks) == set(before.config.tasks)
-    # the scores of hf_risk moved with what the tasks share: baselines of before would be wrong
+    # the risk scores of hf_risk have changed with the shared layers, so the old baseline hazards would be wrong
     assert (
         before.config.tasks["hf_risk"]["baseline_hazards"] and "baseline_hazards" not in after.config.tasks["hf_risk"]
     )
@@ -309,22 +314,22 @@ def test_fine_tuning_starts_from_a_checkpoint(
 def test_a_checkpoint_with_weights_of_another_version_is_not_fine_tuned(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
-    """transformers would leave them out, and only log it."""
+    """transformers would drop these weights and only log it."""
     shutil.copytree(trained[0].output, tmp_path / "old")
     (weights,) = (tmp_path / "old").glob("*.safetensors")
     tensors = load_file(weights)
     save_file({**tensors, "ecg_pool.memory_norm.bias": torch.zeros(64)}, weights, metadata={"format": "pt"})
-    told = {**trained[0].to_dict(), "output": str(tmp_path / "tuned"), "model": {"checkpoint": str(tmp_path / "old")}}
+    base = {**trained[0].to_dict(), "output": str(tmp_path / "tuned"), "model": {"checkpoint": str(tmp_path / "old")}}
     with pytest.raises(ValueError, match=r"does not know \(ecg_pool\.memory_norm\.bias\)"):
-        train(parse_arguments(told))
+        train(parse_arguments(base))
 
 
-def test_adapters_train_in_place_of_layers_and_are_merged(
+def test_adapters_are_trained_instead_of_layers_and_merged(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
     pytest.importorskip("peft", reason="peft is an extra: pip install 'tgmm-hf[peft]'")
     run = settings(prepared_dir, tmp_path / "model", epochs=1, accumulation_steps=2, batch_size=4).to_dict()
-    with pytest.raises(ValueError, match="model.lora is set but there is no model.checkpoint"):
+    with pytest.raises(ValueError, match=r"model\.lora is set.* no model\.checkpoint"):
         train(parse_arguments({**run, "model": {**run["model"], "lora": {"rank": 2}}}))
     record = train(parse_arguments({**run, "model": {"checkpoint": trained[0].output, "lora": {"rank": 2}}}))
     assert record["trainable_parameters"] < 0.8 * trained[1]["trainable_parameters"]
@@ -342,7 +347,7 @@ def test_adapters_train_in_place_of_layers_and_are_merged(
     assert all(re.search(r"\.(query|key|value|qkv|output)\.weight$", name) for name in encoders), encoders
 
 
-def test_tensorboard_gets_what_the_run_logs(prepared_dir: Path, tmp_path: Path) -> None:
+def test_tensorboard_gets_the_logged_figures(prepared_dir: Path, tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = settings(prepared_dir, tmp_path / "model", epochs=1, logging="tensorboard")
     train(run)
@@ -364,7 +369,7 @@ def test_settings_reach_the_trainer(prepared_dir: Path, tmp_path: Path) -> None:
 def test_a_copy_with_the_gathered_weights_stands_for_a_sharded_model(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What FSDP and DeepSpeed need; the gathering itself cannot be tried without GPUs."""
+    """FSDP and DeepSpeed need this. Gathering the weights cannot be tested without GPUs."""
     make = TgmmTrainer.__init__
 
     def sharded(self: TgmmTrainer, **kwargs: Any) -> None:

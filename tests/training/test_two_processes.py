@@ -1,4 +1,4 @@
-"""Two processes train as one does: the losses of one at equal global batch, from one cache they fill."""
+"""Two processes give the losses of one with an equal global batch, and fill one cache together."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.saving import save_repository
-from tgmm_hf.training.train import build
+from tgmm_hf.training.starting_model import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STEADY = {
-    # nothing drawn at random: the draws of two processes are not those of one
+    # no random numbers, because two processes draw other numbers than one
     "feature_dropout": 0.0,
     "modality_dropout": 0.0,
     "drop_path": 0.0,
@@ -51,7 +51,7 @@ Path(f"{sys.argv[1]}-{os.environ.get('RANK', 0)}.json").write_text(json.dumps(lo
 
 FAILING = """
 import os, sys
-from tgmm_hf.training import train as train_file, trainer, trunk_cache
+from tgmm_hf.training import checkpoints, frozen_features_cache, train as train_file, trainer
 from tgmm_hf.training.arguments import read_arguments
 
 def fail(*args, **kwargs):
@@ -59,8 +59,8 @@ def fail(*args, **kwargs):
 
 where = {
     "claims the directory": (train_file, "claim_training_directory"),
-    "fills the cache": (trunk_cache.TrunkCache, "store"),
-    "looks for checkpoints": (train_file, "last_checkpoint"),
+    "fills the cache": (frozen_features_cache.FrozenFeaturesCache, "store"),
+    "looks for checkpoints": (checkpoints, "last_checkpoint"),
     "validates": (trainer, "validate"),
     "saves": (train_file, "save_repository"),
 }
@@ -110,7 +110,7 @@ def test_two_processes_give_the_losses_of_one(prepared_dir: Path, tmp_path: Path
     assert len(one) == 6
     assert first == pytest.approx(second, abs=1e-6)
     assert first == pytest.approx(one, abs=1e-4)
-    # not weight by weight: one without a gradient but rounding moves by Adam's whole step
+    # Weights are not compared: where a gradient is only rounding, Adam still takes a whole step.
     evaluated = [[line["eval_loss"] for line in record["history"] if "eval_loss" in line] for record in records]
     assert evaluated[1] == pytest.approx(evaluated[0], abs=1e-3)
     for name, figures in models[0].named_buffers():
@@ -126,8 +126,8 @@ def test_two_processes_give_the_losses_of_one(prepared_dir: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "moment", ["claims the directory", "fills the cache", "looks for checkpoints", "validates", "saves"]
 )
-def test_where_the_first_process_fails_the_other_ends_too(moment: str, prepared_dir: Path, tmp_path: Path) -> None:
-    """Started one by one: torchrun would end the other one itself."""
+def test_if_the_first_process_fails_the_second_ends_too(moment: str, prepared_dir: Path, tmp_path: Path) -> None:
+    """The processes are started one by one, because torchrun would end the second one itself."""
     run = settings(prepared_dir, tmp_path / "plan", 1).to_dict()
     run["data"]["cache"], run["model"] = None, {"overrides": STEADY}
     save_repository(*build(parse_arguments(run), load_prepared(prepared_dir)), tmp_path / "start")

@@ -1,5 +1,6 @@
--- The last number of each column in the hours up to a row's index time. Codes match whole, since a code often holds the unit.
--- Patients are compared as text: MEDS has integers, a table may have anything.
+-- The last number of each column in the hours before a row's index time. Codes match as a whole, because a code often
+-- holds the unit.
+-- Patients are compared as text, because MEDS has integers and a table may have anything.
 CREATE TABLE results AS
 SELECT
     t.id,
@@ -10,7 +11,7 @@ SELECT
     e.numeric_value AS number
 FROM events AS e
 JOIN codes AS c USING (code)
-JOIN people AS t
+JOIN index_times AS t
     ON CAST(e.subject_id AS VARCHAR) = t.patient_id
     AND e.time BETWEEN t.index_time - to_hours(getvariable('hours')) AND t.index_time;
 

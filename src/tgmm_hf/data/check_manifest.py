@@ -1,6 +1,6 @@
-"""`tgmm check-manifest`: is a table of one's own ready for `tgmm prepare`? Nothing is written but the report.
+"""`tgmm check-manifest`: is a cohort table ready for `tgmm prepare`? Nothing is written but the report.
 
-`manifest.schema.json` beside this file is the JSON Schema of one row, for who writes the table with other tools.
+`manifest.schema.json` beside this file is the JSON Schema of one row, for people who write the table with other tools.
 """
 
 from collections import Counter
@@ -8,64 +8,59 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.data.manifest import SPLITS, Manifest, ManifestRow, ecg_files, read_manifest
-from tgmm_hf.inputs.lab_text import read_cells
+from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, read_cohort_table
+from tgmm_hf.inputs.lab_text import LabsText
 
 EXAMPLES = 5
+"""Maximum number of rows that the report names for each fault."""
 
 
 def check_manifest(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    tasks: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Tasks | None = None,
     for_prediction: bool = False,
 ) -> dict[str, Any]:
-    """Check a cohort table, its laboratory cells and whether its files are there.
+    """Check a cohort table, its laboratory cells and whether its files exist.
 
     Args:
-        path: `.parquet` or `.csv`.
-        root: where relative paths start; the table's directory when None.
-        tasks: the model's tasks; the paper's when None.
-        for_prediction: the table is for `tgmm predict --manifest`: no split, patient or outcome is asked for.
+        path: `.parquet` or `.csv` file.
+        root: Directory that relative paths start from. None means the directory of the table.
+        tasks: Tasks of the model. None means the tasks of the paper.
+        for_prediction: The table is for `tgmm predict --manifest`, so that split, patient and outcomes may be missing.
 
     Returns:
-        JSON-able report: "rows", "patients", "splits" (rows, modalities and labels of each), "missing_files" (number
-        and examples), "refused_cells" (column -> cells that will be left out and the first rows that have one, counted
-        from 1), "unknown_columns", "ignored_columns".
+        Report that JSON can hold: "rows", "patients", "splits" (rows, modalities and labels of each), "missing_files"
+        (number and examples), "refused_cells" (column -> number of cells that will be left out, and the first rows
+        with such a cell), "unknown_columns", "ignored_columns". Rows are counted from 1.
 
     Raises:
-        ManifestError: the table cannot be used at all.
+        CohortTableError: If the table cannot be used at all.
     """
-    manifest = read_manifest(path, root=root, tasks=tasks, for_prediction=for_prediction)
+    table = read_cohort_table(path, root=root, tasks=tasks, for_prediction=for_prediction)
     missing = [
         {"row": number, "file": file}
-        for number, row in enumerate(manifest.rows, start=1)
-        for file in _files(row)
-        if not (manifest.root / file).is_file()
+        for number, row in enumerate(table.rows, start=1)
+        for file in _required_files(row)
+        if not (table.root / file).is_file()
     ]
-    refused: dict[str, list[int]] = {}
-    unknown: set[str] = set()
-    for number, row in enumerate(manifest.rows, start=1):
-        _, report = read_cells(row.labs)
-        for entry in report.refused:
-            refused.setdefault(entry["item"].removeprefix("labs."), []).append(number)
-        unknown.update(report.unknown)
+    refused, unknown = _check_cells(table)
     return {
-        "rows": len(manifest.rows),
-        "patients": len({row.patient_id for row in manifest.rows}),
-        "splits": {split: _split_report(manifest, split) for split in (("test",) if for_prediction else SPLITS)},
+        "rows": len(table.rows),
+        "patients": len({row.patient_id for row in table.rows}),
+        "splits": {split: _split_report(table, split) for split in (("test",) if for_prediction else SPLITS)},
         "missing_files": {"number": len(missing), "examples": missing[:EXAMPLES]},
         "refused_cells": {
             name: {"number": len(numbers), "rows": numbers[:EXAMPLES]} for name, numbers in sorted(refused.items())
         },
         "unknown_columns": sorted(unknown),
-        "ignored_columns": manifest.ignored_columns,
+        "ignored_columns": table.ignored_columns,
     }
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """The report as `check-manifest` prints it; names and numbers only."""
+    """Write the report as `check-manifest` prints it. It has names and numbers only, no values of patients."""
     lines = [f"{report['rows']} rows, {report['patients']} patients"]
     for split, part in report["splits"].items():
         tasks = "; ".join(f"{task}: {counts}" for task, counts in part["tasks"].items())
@@ -87,24 +82,38 @@ def report_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _check_cells(table: CohortTable) -> tuple[dict[str, list[int]], set[str]]:
+    """Parse all laboratory cells.
+
+    Returns:
+        Column -> numbers of the rows whose cell is refused, and the unknown columns.
+    """
+    refused: dict[str, list[int]] = {}
+    unknown: set[str] = set()
+    for number, row in enumerate(table.rows, start=1):
+        labs = LabsText.from_row(row.labs)
+        for entry in labs.refused:
+            refused.setdefault(entry["item"].removeprefix("labs."), []).append(number)
+        unknown.update(labs.unknown)
+    return refused, unknown
+
+
 def _rows(first: list[int], number: int) -> str:
-    """Where to look: the rows that are named, counted from 1 as the table's own errors count them."""
     return f"row {', '.join(map(str, first))}{', ...' if number > len(first) else ''}"
 
 
-def _files(row: ManifestRow) -> list[str]:
-    """The files that must be there: of a WFDB record its header."""
+def _required_files(row: CohortRow) -> list[str]:
+    """List the files that must exist; of a WFDB recording only the header."""
     return [*([] if row.ecg_path is None else ecg_files(row.ecg_path)[:1]), *row.echo_paths]
 
 
-def _split_report(manifest: Manifest, split: str) -> dict[str, Any]:
-    rows = [row for row in manifest.rows if row.split == split]
-    counts: dict[str, dict[str, int]] = {}
-    for task, kind in manifest.tasks.items():
+def _split_report(table: CohortTable, split: str) -> dict[str, Any]:
+    rows = [row for row in table.rows if row.split == split]
+    counts = {}
+    for task, kind in table.tasks.items():
         values = [(row.labels if kind == "diagnosis" else row.events).get(task) for row in rows]
-        counts[task] = {
-            str(value): number for value, number in sorted(Counter(v for v in values if v is not None).items())
-        }
+        present = Counter(value for value in values if value is not None)
+        counts[task] = {str(value): number for value, number in sorted(present.items())}
     return {
         "rows": len(rows),
         "labs": sum(bool(row.labs) for row in rows),

@@ -1,10 +1,9 @@
 """Prepared rows -> a batch of model inputs and labels.
 
-What `prepare` left open happens here: the ECG crop and filter, normalising the clips, tokenising the laboratory text.
-Modality dropout is the model's, not the collator's.
+This module does what `prepare` left open: it cuts and filters the ECG window, normalises the clips, and tokenises the
+laboratory text. Hiding whole modalities in training belongs to the model, not to the collator.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.lab_rows import hide_cells, labs_text, stored_labs
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import LEADS
 
@@ -20,18 +20,7 @@ Row = Mapping[str, Any]
 
 
 class TgmmCollator:
-    """Collates rows of `load_prepared`; use it with `remove_unused_columns=False`.
-
-    Args:
-        processor: must have the geometry the rows were prepared with.
-        config: names the tasks whose labels are collected.
-        training: random ECG crops and no "id"; otherwise centre crops and "id".
-        seed: of the crops and views. Each data loader worker draws its own sequence, a new one each epoch.
-        max_views: in training, show at most so many of a patient's views, drawn anew every time; all of them when None.
-            The echo encoder is most of a step's cost, and a model that never sees a whole study copes with missing
-            views.
-        cell_dropout: chance of hiding each laboratory cell in training, one always stays: against learning a few
-            hundred patients' lab text by heart, and for rows with gaps.
+    """Collates rows of `load_prepared`. Use it with `remove_unused_columns=False`.
 
     A batch holds, as tensors and only if a patient of the batch has the modality:
         input_ids, attention_mask (B, L) int64; ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
@@ -40,6 +29,18 @@ class TgmmCollator:
         labels: {diagnosis task: {"label" (B,) int64, "mask" (B,) bool},
                  prognosis task: {"time" (B,) float32 days, "event" (B,) int64, "mask" (B,) bool}, retrieval task: {}}
         id: list of str, when not training.
+
+    Args:
+        processor: The processor that the rows were prepared for.
+        config: Gives the tasks whose labels are collected.
+        training: True cuts random ECG windows and leaves "id" out. False cuts central windows.
+        seed: Seed of windows, views and hidden cells. Every worker process of a data loader draws its own sequence,
+            a new one in each epoch.
+        max_views: Maximum number of echo views per patient in a training batch, sampled anew each time. None uses all
+            views. A limit saves most of a step's cost, because that is the echo encoder; and a model that never sees
+            a whole study copes with missing views.
+        cell_dropout: Chance of hiding each laboratory cell in training. At least one cell always stays. This keeps the
+            model from memorising the text of a few hundred patients, and prepares it for rows with gaps.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TgmmCollator:
         self._generator_key: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Collate prepared rows into one batch."""
         batch: dict[str, Any] = dict(self._inputs(rows))
         batch["labels"] = {name: self._labels(rows, name, kind) for name, kind in self.task_kinds.items()}
         if not self.training:
@@ -76,10 +78,10 @@ class TgmmCollator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _labs(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        tables = [json.loads(str(row["labs"])) if row["labs"] else {} for row in rows]
+        lab_rows = [stored_labs(row) for row in rows]
         if self.cell_dropout:
-            tables = [hide_cells(table, self.cell_dropout, self._random()) for table in tables]
-        texts = [self.processor.labs_text(table).text if table else "" for table in tables]
+            lab_rows = [hide_cells(labs, self.cell_dropout, self._random()) for labs in lab_rows]
+        texts = [labs_text(self.processor, labs) for labs in lab_rows]
         return self.processor.tokenize(texts) if any(texts) else {}
 
     def _ecg(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -106,13 +108,13 @@ class TgmmCollator:
         return self.processor.image_processor.stack_clips(len(rows), clips) if clips else {}
 
     def _shown(self, num_views: int) -> list[int]:
-        """Which of a patient's clips this batch shows."""
+        """Sample the clips of a patient that this batch shows, as indices."""
         if self.max_views is None or num_views <= self.max_views:
             return list(range(num_views))
         return sorted(self._random().choice(num_views, self.max_views, replace=False).tolist())
 
     def _unpack(self, clips: np.ndarray) -> np.ndarray:
-        """(views, F, H, W x 3) as stored -> (views, F, H, W, 3), refusing another geometry than the processor's."""
+        """Reshape stored clips (views, F, H, W x 3) to (views, F, H, W, 3). Refuse clips of another size."""
         processor = self.processor.image_processor
         expected = (processor.num_frames, processor.size, processor.size * 3)
         if clips.shape[1:] != expected:
@@ -142,7 +144,10 @@ class TgmmCollator:
         }
 
     def _random(self) -> np.random.Generator:
-        """Generator of this process: a data loader seeds its workers anew each epoch, the main process goes on."""
+        """Give the random generator of this process.
+
+        A data loader gives its worker processes a new seed in each epoch. The main process keeps its generator.
+        """
         worker = get_worker_info()
         key = -1 if worker is None else worker.seed
         if self._generator is None or key != self._generator_key:
@@ -151,14 +156,8 @@ class TgmmCollator:
         return self._generator
 
 
-def hide_cells(table: dict[str, Any], chance: float, generator: np.random.Generator) -> dict[str, Any]:
-    """A laboratory row without the cells that are hidden, each at a chance; all of them if none were left."""
-    shown = generator.random(len(table)) >= chance
-    return {name: value for (name, value), show in zip(table.items(), shown, strict=True) if show} or table
-
-
 def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values (0 where missing) and presence of a nullable number column; all missing if the data has no such column."""
+    """Read a number column as values (0 where missing) and presence. Without the column all values are missing."""
     raw = np.array([np.nan if row.get(name) is None else row[name] for row in rows], np.float64)
     mask = ~np.isnan(raw)
     return np.where(mask, raw, 0.0), mask

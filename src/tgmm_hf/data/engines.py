@@ -1,6 +1,6 @@
-"""How a list of shards gets written: by processes of this machine, or by tasks on a Ray cluster.
+"""Engines that write a list of shards: processes of this machine, or tasks on a Ray cluster.
 
-An engine yields every shard when it is written, in any order. The bytes are the same whoever writes them.
+An engine yields every shard as soon as it is written, in any order. The bytes do not depend on the engine.
 """
 
 import multiprocessing
@@ -14,19 +14,29 @@ from typing import Any
 
 import torch
 
-from tgmm_hf.data.builder import RecordPreparer
+from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.shards import Shard, write_shard
 from tgmm_hf.utils.child_process import end_with_parent
+from tgmm_hf.utils.errors import TgmmError
 
-Engine = Callable[[Sequence[Shard], RecordPreparer, Path, int | None], Iterator[Shard]]
-GO_ON = "What is done is kept: run the same command again to go on."
+Engine = Callable[[Sequence[Shard], AdmissionPreparer, Path, int | None], Iterator[Shard]]
+RUN_AGAIN = "What is done is kept: run the same command again to go on."
 
 
-def run_local(shards: Sequence[Shard], preparer: RecordPreparer, out: Path, num_proc: int | None) -> Iterator[Shard]:
-    """Write shards in processes of this machine; all cores when `num_proc` is None.
+def run_local(shards: Sequence[Shard], preparer: AdmissionPreparer, out: Path, num_proc: int | None) -> Iterator[Shard]:
+    """Write shards in processes of this machine.
+
+    Args:
+        shards: The shards to write.
+        preparer: Prepares their rows.
+        out: Directory of the prepared data.
+        num_proc: Number of worker processes. None means one per core.
+
+    Yields:
+        Every shard that was written.
 
     Raises:
-        RuntimeError: if a process was killed.
+        TgmmError: If a worker process was killed.
     """
     workers = min(num_proc or os.cpu_count() or 1, len(shards))
     if workers <= 1:
@@ -34,7 +44,7 @@ def run_local(shards: Sequence[Shard], preparer: RecordPreparer, out: Path, num_
             write_shard(shard, preparer, out)
             yield shard
         return
-    # not "fork": PyTorch's threads do not survive it
+    # Not "fork", because threads of PyTorch do not survive it.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -46,20 +56,21 @@ def run_local(shards: Sequence[Shard], preparer: RecordPreparer, out: Path, num_
                 future.result()
                 yield futures[future]
         except BrokenProcessPool as error:
-            raise RuntimeError(
-                f"A worker process was killed (often for memory: use fewer --workers). {GO_ON}"
+            raise TgmmError(
+                "a worker process", f"was killed, often because memory ran out: use fewer --workers. {RUN_AGAIN}"
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # else an error would first work through the queue
+            # Without this, the pool would work through its queue before it reports an error.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-_worker: tuple[RecordPreparer, Path]
+_worker: tuple[AdmissionPreparer, Path]
 
 
-def _start_worker(preparer: RecordPreparer, out: Path) -> None:
+def _start_worker(preparer: AdmissionPreparer, out: Path) -> None:
     global _worker
     _worker = (preparer, out)
-    torch.set_num_threads(1)  # a view classifier would otherwise take all cores in every process
+    torch.set_num_threads(1)  # otherwise a view classifier takes all cores in every process
     end_with_parent()
 
 
@@ -67,20 +78,29 @@ def _work(shard: Shard) -> None:
     write_shard(shard, *_worker)
 
 
-def run_ray(shards: Sequence[Shard], preparer: RecordPreparer, out: Path, num_proc: int | None) -> Iterator[Shard]:
-    """Write shards as tasks of the Ray cluster that this machine belongs to, or of one started here if there is none.
+def run_ray(shards: Sequence[Shard], preparer: AdmissionPreparer, out: Path, num_proc: int | None) -> Iterator[Shard]:
+    """Write shards as tasks of a Ray cluster.
 
-    At most `num_proc` tasks are handed out at a time, twice the cluster's cores when it is None. Every machine must see
-    this working directory, the table's files and `out` under the same paths, and have this package installed.
+    The cluster is the one that this machine belongs to. If there is none, one is started here. Every machine must see
+    this working directory, the files of the table and `out` under the same paths, and have this package installed.
+
+    Args:
+        shards: The shards to write.
+        preparer: Prepares their rows.
+        out: Directory of the prepared data.
+        num_proc: Maximum number of tasks at a time. None means twice the cores of the cluster.
+
+    Yields:
+        Every shard that was written.
 
     Raises:
-        RuntimeError: if Ray is not installed, or a task failed (tasks whose machine died are tried again by Ray).
+        TgmmError: If Ray is not installed, or a task failed. Ray itself repeats tasks whose machine died.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here sends no usage statistics
     try:
         import ray
     except ImportError as error:
-        raise RuntimeError("--engine ray needs Ray: pip install 'tgmm-hf[cluster]'") from error
+        raise TgmmError("--engine ray", "needs Ray: pip install 'tgmm-hf[cluster]'") from error
     started_here = not ray.is_initialized()
     if started_here:
         ray.init()
@@ -98,14 +118,14 @@ def run_ray(shards: Sequence[Shard], preparer: RecordPreparer, out: Path, num_pr
             ray.get(finished)
             yield running.pop(finished)
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"A task on the cluster failed: {str(error).splitlines()[-1]} {GO_ON}") from error
+        raise TgmmError("a task on the cluster", f"failed: {str(error).splitlines()[-1]} {RUN_AGAIN}") from error
     finally:
         if started_here:
             ray.shutdown()
 
 
-def _write_shard_in(shard: Shard, preparer: RecordPreparer, out: Path, directory: Path) -> None:
-    os.chdir(directory)  # where relative paths start
+def _write_shard_in(shard: Shard, preparer: AdmissionPreparer, out: Path, directory: Path) -> None:
+    os.chdir(directory)  # relative paths start here
     write_shard(shard, preparer, out)
 
 

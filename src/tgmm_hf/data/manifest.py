@@ -1,267 +1,335 @@
-"""The cohort table (one row per admission) that `prepare` reads: `docs/manifest.md` describes it for a hospital.
+"""The cohort table: one row per admission. `docs/your_data.md` describes it for a hospital.
 
     id, patient_id, split | labs.<column>, unit.<column> | ecg_path | echo_paths, echo_views
     | label.<task>, time.<task>, event.<task>
 
-Parquet or CSV. Reading checks the table as a whole and refuses it, naming the rows, before any file is opened.
+The table is Parquet or CSV. It is checked as a whole before any other file is opened. A table that cannot be used is
+refused, and the error names its rows.
 """
 
 import csv
-import hashlib
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.inputs.lab_text import is_missing
+from tgmm_hf.utils.digests import json_digest
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 SPLITS = ("train", "validation", "test")
 REQUIRED = ("id", "patient_id", "split")
+FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
 EVENTS = (0, 1, 2)
+"""Codes of a prognosis: 0 censored, 1 event, 2 death from another cause."""
+TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
+"""Prefix of an outcome column -> kind of the task that has such a column."""
+
+Tasks = Mapping[str, Mapping[str, Any]]
+"""Tasks of a model, as in `TgmmConfig.tasks`."""
 
 
-class ManifestError(ValueError):
-    """The cohort table cannot be used; the message names the column or rows and what to do."""
+class CohortTableError(TgmmError):
+    """A cohort table that cannot be used. The message names the column or the rows, and what to do."""
 
 
 @dataclass(frozen=True)
-class ManifestRow:
-    """One admission. Paths are as written in the table; `labels`, `times`, `events` hold only what is present."""
+class CohortRow:
+    """One admission. Paths are as the table writes them.
+
+    Attributes:
+        id: Name of the admission, unique in the table.
+        patient_id: Name of the patient. All rows of a patient are in one split.
+        split: One of `SPLITS`.
+        labs: Column -> value or (value, unit), of the cells that are present.
+        ecg_path: WFDB or DICOM file of the ECG.
+        echo_paths: Clips of the study.
+        echo_views: View of every clip, None where the table gives none; as long as `echo_paths`.
+        labels: Diagnosis task -> index of the right candidate. Missing labels have no entry.
+        times: Prognosis task -> days. Missing times have no entry.
+        events: Prognosis task -> one of `EVENTS`. Missing events have no entry.
+    """
 
     id: str
     patient_id: str
     split: str
-    labs: dict[str, Any] = field(default_factory=dict)  # column -> value or (value, unit), present cells only
+    labs: dict[str, Any] = field(default_factory=dict)
     ecg_path: str | None = None
     echo_paths: tuple[str, ...] = ()
-    echo_views: tuple[str | None, ...] = ()  # aligned with echo_paths
-    labels: dict[str, int] = field(default_factory=dict)  # diagnosis task -> candidate index
-    times: dict[str, float] = field(default_factory=dict)  # prognosis task -> days
-    events: dict[str, int] = field(default_factory=dict)  # prognosis task -> 0 censored, 1 event, 2 competing death
+    echo_views: tuple[str | None, ...] = ()
+    labels: dict[str, int] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A checked cohort table. `root` is the directory that relative paths start from."""
+class CohortTable:
+    """A checked cohort table.
 
-    rows: list[ManifestRow]
+    Attributes:
+        rows: All admissions, in the order of the file.
+        root: Directory that relative paths start from.
+        tasks: Name -> kind of the diagnosis and prognosis tasks that have a column.
+        ignored_columns: Columns that are not used.
+    """
+
+    rows: list[CohortRow]
     root: Path
-    tasks: dict[str, str]  # diagnosis and prognosis tasks that have a column: name -> kind
+    tasks: dict[str, str]
     ignored_columns: list[str]
 
     def digest(self) -> str:
-        """sha256 over the content of all rows, in their order."""
-        return hash_json([asdict(row) for row in self.rows])
+        """Compute the sha256 (hexadecimal) of all rows in their order."""
+        return json_digest([asdict(row) for row in self.rows])
+
+    def splits(self) -> dict[str, list[CohortRow]]:
+        """Sort the rows by split, in the order of `SPLITS`; a split without rows has no entry."""
+        by_split = {split: [row for row in self.rows if row.split == split] for split in SPLITS}
+        return {split: rows for split, rows in by_split.items() if rows}
 
 
 def ecg_files(ecg_path: str) -> list[str]:
-    """Files of an ECG, the one that must be there first: the DICOM file, or a WFDB record's header and signal."""
+    """List the files that an ECG may have. The first one must exist.
+
+    A DICOM waveform is one file. A WFDB recording has a header and one of two kinds of signal file.
+    """
     path = Path(ecg_path)
     if path.suffix.lower() == ".dcm":
         return [ecg_path]
-    record = path.with_suffix("").as_posix() if path.suffix in (".hea", ".dat", ".mat") else ecg_path
-    return [f"{record}{suffix}" for suffix in (".hea", ".dat", ".mat")]
+    stem = path.with_suffix("").as_posix() if path.suffix in (".hea", ".dat", ".mat") else ecg_path
+    return [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
 
 
-def hash_json(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of a value."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_manifest(
+def read_cohort_table(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    tasks: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Tasks | None = None,
     for_prediction: bool = False,
-) -> Manifest:
+) -> CohortTable:
     """Read and check a cohort table.
 
     Args:
-        path: `.parquet` or `.csv`.
-        root: directory that relative paths start from; the table's own directory when None.
-        tasks: the model's tasks (`TgmmConfig.tasks`), the paper's when None: they say which label columns exist and
-            how many candidates a label may name.
-        for_prediction: the table is only to be predicted: `patient_id` and `split` may be left out (a patient is then
-            his own `id`, the split "test"), and columns of outcomes are not looked at.
+        path: `.parquet` or `.csv` file.
+        root: Directory that relative paths start from. None means the directory of the table.
+        tasks: Tasks of the model (`TgmmConfig.tasks`), because they define which outcome columns exist and how many
+            candidates a label may name. None means the tasks of the paper.
+        for_prediction: Read a table that is only to be predicted. `patient_id` and `split` may then be missing: the
+            patient gets the name of the admission, and the split is "test". Outcome columns are not read.
+
+    Returns:
+        The checked table.
 
     Raises:
-        ManifestError: on a missing column, an unknown split, task, label, event or view, a duplicate id, or a patient
-            in two splits.
+        CohortTableError: If a column is missing; if a split, task, label, event or view is unknown; if an id occurs
+            twice; or if a patient is in two splits.
     """
     path = Path(path)
-    columns, records = _read_table(path)
+    columns, raw_rows = _read_file(path)
     tasks = DEFAULT_TASKS if tasks is None else tasks
     if for_prediction:
-        columns, records = _without_outcomes(columns, records)
+        columns, raw_rows = _without_outcomes(columns, raw_rows)
     if missing := [name for name in REQUIRED if name not in columns]:
-        raise ManifestError(f"{path.name}: missing column(s) {', '.join(missing)}; found {', '.join(columns)}.")
+        raise CohortTableError(path.name, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.")
     if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
-        raise ManifestError(f"{path.name}: no data: give labs.<column> columns, ecg_path or echo_paths.")
-    task_names = _check_task_columns(path, columns, tasks)
-    rows = [_read_row(f"{path.name}, row {number}", record, tasks) for number, record in enumerate(records, start=1)]
-    _check_rows(path, rows)
-    return Manifest(
+        raise CohortTableError(path.name, "no data: give labs.<column> columns, ecg_path or echo_paths.")
+    task_kinds = _check_task_columns(path.name, columns, tasks)
+    rows = [_read_row(f"{path.name}, row {number}", raw, tasks) for number, raw in enumerate(raw_rows, start=1)]
+    _check_ids_and_splits(path.name, rows)
+    return CohortTable(
         rows=rows,
         root=Path(root) if root is not None else path.parent,
-        tasks=task_names,
-        ignored_columns=[name for name in columns if not _is_known(name)],
+        tasks=task_kinds,
+        ignored_columns=[name for name in columns if not _is_used(name)],
     )
 
 
-def _without_outcomes(columns: list[str], records: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """A table to predict: no outcome columns, `patient_id` and `split` filled in where the table has none."""
-    kept = [name for name in columns if name.split(".", 1)[0] not in ("label", "time", "event")]
+# ---- the file
+
+
+def _read_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Read column names and rows, each row as column -> cell."""
+    if not path.is_file():
+        raise CohortTableError("the cohort table", f"{path} does not exist.")
+    readers = {".parquet": _read_parquet, ".csv": _read_csv}
+    if path.suffix not in readers:
+        raise CohortTableError(
+            path.name, f"a cohort table is .parquet or .csv, not {path.suffix or 'without ending'}. Convert it."
+        )
+    names, raw_rows = readers[path.suffix](path)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise CohortTableError(path.name, f"column(s) {', '.join(repeated)} occur twice. Rename or remove them.")
+    if not raw_rows:
+        raise CohortTableError(path.name, "the table has no rows.")
+    return names, raw_rows
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        table = pq.read_table(path)
+        return table.column_names, table.to_pylist()
+    except (pa.ArrowException, ValueError) as error:  # a ValueError: a date that Python cannot hold
+        raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            names, raw_rows = list(reader.fieldnames or []), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise CohortTableError(path.name, f"not a readable CSV file in UTF-8: {error}.") from error
+    if len(names) == 1 and ";" in names[0]:
+        raise CohortTableError(path.name, "columns are separated by semicolons; write the table with commas.")
+    if broken := [number for number, raw in enumerate(raw_rows, start=1) if None in raw or None in raw.values()]:
+        raise CohortTableError(path.name, f"row(s) {_first_few(broken)} have another number of cells than the header.")
+    return names, raw_rows
+
+
+def _without_outcomes(columns: list[str], raw_rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Drop the outcome columns, and fill `patient_id` and `split` in where the table has none."""
+    kept = [name for name in columns if name.split(".", 1)[0] not in TASK_KINDS]
     added = [name for name in ("patient_id", "split") if name not in kept]
-    filled = [
-        {"patient_id": record.get("id"), "split": "test", **{name: record[name] for name in kept}} for record in records
-    ]
+    filled = [{"patient_id": raw.get("id"), "split": "test", **{name: raw[name] for name in kept}} for raw in raw_rows]
     return [*kept, *added], filled
 
 
-def _read_table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    if not path.is_file():
-        raise ManifestError(f"{path} does not exist.")
-    if path.suffix == ".parquet":
-        table = pq.read_table(path)
-        names, records = table.column_names, table.to_pylist()
-    elif path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            names, records = list(reader.fieldnames or []), list(reader)
-        if len(names) == 1 and ";" in names[0]:
-            raise ManifestError(f"{path.name}: columns are separated by semicolons; write the table with commas.")
-        if broken := [n for n, record in enumerate(records, start=1) if None in record or None in record.values()]:
-            raise ManifestError(f"{path.name}: row(s) {_some(broken)} have another number of cells than the header.")
-    else:
-        raise ManifestError(f"{path.name}: a cohort table is .parquet or .csv, not {path.suffix or 'without ending'}.")
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise ManifestError(f"{path.name}: column(s) {', '.join(repeated)} occur twice.")
-    if not records:
-        raise ManifestError(f"{path.name}: the table has no rows.")
-    return names, records
+# ---- columns
 
 
-def _is_known(name: str) -> bool:
-    return name in (*REQUIRED, "ecg_path", "echo_paths", "echo_views") or name.split(".", 1)[0] in (
-        ("labs", "unit", "label", "time", "event") if "." in name else ()
-    )
+def _is_used(name: str) -> bool:
+    prefix, dot, _ = name.partition(".")
+    return name in (*REQUIRED, *FILE_COLUMNS) or (bool(dot) and prefix in ("labs", "unit", *TASK_KINDS))
 
 
-def _check_task_columns(path: Path, columns: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Name -> kind of the tasks with a column; refuses one of an unknown task, of a wrong kind, or without its pair."""
-    kinds = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
-    found: set[str] = set()
+def _check_task_columns(file: str, columns: list[str], tasks: Tasks) -> dict[str, str]:
+    """Find the tasks that have columns, as name -> kind. Refuse columns that fit no task, or that lack their pair."""
+    with_columns: set[str] = set()
     for column in columns:
         prefix, _, task = column.partition(".")
-        if prefix not in kinds or not task:
-            continue
-        if task not in tasks:
-            raise ManifestError(
-                f"{path.name}: column {column!r} names no task of the model (it has {', '.join(tasks)}): "
-                "rename the column, or pass the tasks of your configuration."
-            )
-        if tasks[task]["kind"] != kinds[prefix]:
-            raise ManifestError(
-                f"{path.name}: column {column!r} is for a {kinds[prefix]} but task {task!r} is a "
-                f"{tasks[task]['kind']}: a diagnosis has label.<task>, a prognosis time.<task> and event.<task>."
-            )
-        found.add(task)
-    for task in found:
+        if prefix in TASK_KINDS and task:
+            _check_task_column(file, column, tasks)
+            with_columns.add(task)
+    for task in sorted(with_columns):
         if tasks[task]["kind"] == "prognosis" and not {f"time.{task}", f"event.{task}"} <= set(columns):
-            raise ManifestError(f"{path.name}: a prognosis needs both columns time.{task} and event.{task}.")
+            raise CohortTableError(file, f"a prognosis needs both columns time.{task} and event.{task}.")
     for column in columns:
         if column.startswith("unit.") and f"labs.{column[5:]}" not in columns:
-            raise ManifestError(f"{path.name}: column {column!r} has no column labs.{column[5:]} beside it.")
-    return {task: settings["kind"] for task, settings in tasks.items() if task in found}
+            raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
+    return {task: settings["kind"] for task, settings in tasks.items() if task in with_columns}
 
 
-def _read_row(where: str, record: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> ManifestRow:
-    texts = {name: _text(record[name]) for name in REQUIRED}
+def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
+    """Refuse an outcome column of an unknown task, or of a task of another kind."""
+    prefix, _, task = column.partition(".")
+    if task not in tasks:
+        raise CohortTableError(
+            file,
+            f"column {column!r} names no task of the model (it has {', '.join(tasks)}): rename the column, or pass the "
+            "tasks of your configuration.",
+        )
+    if tasks[task]["kind"] != TASK_KINDS[prefix]:
+        raise CohortTableError(
+            file,
+            f"column {column!r} is for a {TASK_KINDS[prefix]} but task {task!r} is a {tasks[task]['kind']}: a "
+            "diagnosis has label.<task>, a prognosis time.<task> and event.<task>.",
+        )
+
+
+# ---- rows
+
+
+def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
+    texts = {name: _text(raw[name]) for name in REQUIRED}
     if empty := [name for name, text in texts.items() if text is None]:
-        raise ManifestError(f"{where}: {', '.join(empty)} is empty.")
+        raise CohortTableError(where, f"{', '.join(empty)} is empty.")
     if texts["split"] not in SPLITS:
-        raise ManifestError(f"{where}: split is {texts['split']!r}; it must be one of {', '.join(SPLITS)}.")
-    paths = _texts(record.get("echo_paths"))
-    views = _texts(record.get("echo_views"))
-    if any(item is None for item in paths):
-        raise ManifestError(f"{where}: echo_paths holds an empty path.")
-    if views and len(views) != len(paths):
-        raise ManifestError(f"{where}: echo_views has {len(views)} entries for {len(paths)} echo_paths.")
-    if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
-        raise ManifestError(f"{where}: unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.")
-    labels, times, events = _read_targets(where, record, tasks)
-    return ManifestRow(
+        raise CohortTableError(where, f"split is {texts['split']!r}; it must be one of {', '.join(SPLITS)}.")
+    paths, views = _read_clips(where, raw)
+    labels, times, events = _read_outcomes(where, raw, tasks)
+    return CohortRow(
         id=str(texts["id"]),
         patient_id=str(texts["patient_id"]),
         split=str(texts["split"]),
-        labs=_read_labs(record),
-        ecg_path=_text(record.get("ecg_path")),
-        echo_paths=tuple(str(item) for item in paths),
-        echo_views=tuple(views) or (None,) * len(paths),
+        labs=_read_labs(raw),
+        ecg_path=_text(raw.get("ecg_path")),
+        echo_paths=paths,
+        echo_views=views,
         labels=labels,
         times=times,
         events=events,
     )
 
 
-def _read_labs(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Present cells as column -> value, or (value, unit) where unit.<column> is given."""
+def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """Read the paths of the clips and their views."""
+    paths = _texts(where, "echo_paths", raw.get("echo_paths"))
+    views = _texts(where, "echo_views", raw.get("echo_views"))
+    if any(path is None for path in paths):
+        raise CohortTableError(where, "echo_paths holds an empty path.")
+    if views and len(views) != len(paths):
+        raise CohortTableError(where, f"echo_views has {len(views)} entries for {len(paths)} echo_paths.")
+    if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
+        raise CohortTableError(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.")
+    return tuple(str(path) for path in paths), tuple(views) or (None,) * len(paths)
+
+
+def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the present cells as column -> value, or (value, unit) where unit.<column> is given."""
     labs: dict[str, Any] = {}
-    for name, value in record.items():
+    for name, value in raw.items():
         if not name.startswith("labs.") or is_missing(value):
             continue
         column = name.removeprefix("labs.")
-        unit = _text(record.get(f"unit.{column}"))
+        unit = _text(raw.get(f"unit.{column}"))
         labs[column] = (value, unit) if unit else value
     return labs
 
 
-def _read_targets(
-    where: str, record: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
+def _read_outcomes(
+    where: str, raw: Mapping[str, Any], tasks: Tasks
 ) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
+    """Read labels, times and events as task -> value; a missing value has no entry."""
     labels: dict[str, int] = {}
     times: dict[str, float] = {}
     events: dict[str, int] = {}
     for task, settings in tasks.items():
-        label = _number(where, f"label.{task}", record.get(f"label.{task}"))
-        time = _number(where, f"time.{task}", record.get(f"time.{task}"))
-        event = _number(where, f"event.{task}", record.get(f"event.{task}"))
+        label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in TASK_KINDS)
         if label is not None:
             labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
         if (time is None) != (event is None):
-            raise ManifestError(f"{where}: time.{task} is {time} but event.{task} is {event}; give both or neither.")
+            raise CohortTableError(where, f"time.{task} is {time} but event.{task} is {event}; give both or neither.")
         if time is not None and event is not None:
             if time < 0:
-                raise ManifestError(f"{where}: time.{task} is {time} days; it must not be negative.")
+                raise CohortTableError(where, f"time.{task} is {time} days; it must not be negative.")
             times[task] = time
             events[task] = _one_of(where, f"event.{task}", event, EVENTS)
     return labels, times, events
 
 
-def _number(where: str, column: str, value: Any) -> float | None:
+def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
+    value = raw.get(column)
     if is_missing(value):
         return None
     try:
-        number = float(value)
-    except ValueError:
-        raise ManifestError(f"{where}: {column} is {value!r}, not a number.") from None
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise CohortTableError(where, f"{column} is {value!r}, not a number.") from None
     if not math.isfinite(number):
-        raise ManifestError(f"{where}: {column} is {value!r}, not a finite number.")
+        raise CohortTableError(where, f"{column} is {value!r}, not a finite number.")
     return number
 
 
 def _one_of(where: str, column: str, value: float, allowed: Sequence[int]) -> int:
     if value not in allowed:
-        raise ManifestError(f"{where}: {column} is {value:g}; allowed are {', '.join(map(str, allowed))}.")
+        raise CohortTableError(where, f"{column} is {value:g}; allowed are {', '.join(map(str, allowed))}.")
     return int(value)
 
 
@@ -271,28 +339,35 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _texts(value: Any) -> list[str | None]:
-    """Items of a list column, or of a ";"-joined CSV cell."""
-    if value is None or value == "":
+def _texts(where: str, column: str, value: Any) -> list[str | None]:
+    """Read the items of a list cell, or of a CSV cell that joins them with ";"."""
+    if isinstance(value, str):
+        value = value.split(";") if value else []
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
-    items = value.split(";") if isinstance(value, str) else value
-    return [_text(item) for item in items]
+    if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
+        raise CohortTableError(where, f"{column} is a {type(value).__name__}; it must be a list of texts.")
+    return [_text(item) for item in value]
 
 
-def _check_rows(path: Path, rows: list[ManifestRow]) -> None:
-    """Refuse duplicate ids (which `datasets` would not notice) and patients that stand in more than one split."""
+# ---- the table as a whole
+
+
+def _check_ids_and_splits(file: str, rows: list[CohortRow]) -> None:
+    """Refuse ids that occur twice (`datasets` would not notice them) and patients that are in more than one split."""
     if repeated := sorted(id_ for id_, count in Counter(row.id for row in rows).items() if count > 1):
-        raise ManifestError(f"{path.name}: {len(repeated)} id(s) occur more than once: {_some(repeated)}.")
+        raise CohortTableError(file, f"{len(repeated)} id(s) occur more than once: {_first_few(repeated)}.")
     splits: dict[str, set[str]] = {}
     for row in rows:
         splits.setdefault(row.patient_id, set()).add(row.split)
     if leaking := sorted(patient for patient, names in splits.items() if len(names) > 1):
-        raise ManifestError(
-            f"{path.name}: {len(leaking)} patient(s) stand in more than one split: {_some(leaking)}; "
-            "split by patient, not by admission."
+        raise CohortTableError(
+            file,
+            f"{len(leaking)} patient(s) stand in more than one split: {_first_few(leaking)}; split by patient, not by "
+            "admission.",
         )
 
 
-def _some(items: list[Any], limit: int = 5) -> str:
+def _first_few(items: list[Any], limit: int = 5) -> str:
     text = ", ".join(str(item) for item in items[:limit])
     return f"{text}, ..." if len(items) > limit else text

@@ -1,15 +1,15 @@
-"""One shard of a prepared data set: written whole or not at all, and known to be whole by the state file beside it.
+"""One shard of a prepared data set. A state file beside it tells that the shard is whole.
 
-Whatever is written goes into a temporary file of a name that no other process has, and is renamed. So a process may be
-killed anywhere, and two may write the same shard at once: they write the same bytes.
+Every file is written under a temporary name and then renamed. A process may therefore be killed anywhere, and two
+processes may write the same shard at once, because they write the same bytes.
 """
 
 import hashlib
 import json
+import re
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,57 +17,77 @@ from typing import Any, BinaryIO
 import numpy as np
 from datasets.arrow_writer import ArrowWriter
 
-from tgmm_hf.data.builder import RecordPreparer
-from tgmm_hf.data.manifest import SPLITS, ManifestRow
+from tgmm_hf.data.admissions import AdmissionPreparer
+from tgmm_hf.data.manifest import SPLITS, CohortRow
+from tgmm_hf.utils.files import read_json, whole_file
 from tgmm_hf.utils.names import VIEWS
 
-WRITE_BYTES = 64 * 2**20  # rows are flushed in batches of about this size, so memory does not grow with the shard
+WRITE_BYTES = 64 * 2**20
+"""Rows are flushed in batches of about this size, so that memory does not grow with the shard."""
+TEMPORARY_NAME = re.compile(r"\..+-[0-9a-f]{32}|.+\.tmp-[0-9a-f]+")
+"""Names of half-written files: of `whole_file`, and of version 0.1.0."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows of one split; `fingerprint` stands for them, their files and the settings that shape them."""
+    """Rows of one split.
+
+    Attributes:
+        split: Name of the split.
+        index: Number of the shard within its split.
+        rows: Admissions of the shard.
+        fingerprint: Digest of the rows, of their files and of every setting that shapes the prepared rows.
+    """
 
     split: str
     index: int
-    rows: list[ManifestRow]
+    rows: list[CohortRow]
     fingerprint: str
 
     def path(self, out: Path, suffix: str) -> Path:
-        """File of the shard: ".arrow" holds the rows, ".json" its state."""
+        """Name a file of the shard: ".arrow" holds the rows, ".json" the state."""
         return out / self.split / f"{self.index:05d}{suffix}"
 
 
 def is_done(shard: Shard, out: Path) -> bool:
-    """Whether the shard was written whole, from these rows and files and under these settings."""
-    state = read_json(shard.path(out, ".json"))
+    """Tell whether the shard was written whole, from these rows and files and under these settings."""
+    state = read_state(shard.path(out, ".json"))
     target = shard.path(out, ".arrow")
     if state is None or state.get("fingerprint") != shard.fingerprint or not target.is_file():
         return False
     return bool(state.get("bytes") == target.stat().st_size)
 
 
-def write_shard(shard: Shard, preparer: RecordPreparer, out: Path) -> None:
-    """Prepare the rows of a shard, unless it is there; the state file is written last and says that it is whole."""
-    if is_done(shard, out):  # written by a run beside this one since this one made its list
+def write_shard(shard: Shard, preparer: AdmissionPreparer, out: Path) -> None:
+    """Prepare the rows of a shard, unless it is done. The state file is written last, because it vouches for the rows.
+
+    Args:
+        shard: The shard.
+        preparer: Prepares its rows.
+        out: Directory of the prepared data.
+    """
+    if is_done(shard, out):  # another run may have written it since this run made its list
         return
     target, state_path = shard.path(out, ".arrow"), shard.path(out, ".json")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    earlier = read_json(state_path)
+    earlier = read_state(state_path)
     if earlier is not None and earlier.get("fingerprint") != shard.fingerprint:
-        state_path.unlink(missing_ok=True)  # of other rows: should these come back, it must not vouch for the new ones
-    temporary = temporary_path(target)
-    with temporary.open("wb") as stream:
-        state = {"fingerprint": shard.fingerprint, **write_rows(shard.rows, preparer, stream), "bytes": stream.tell()}
-    put(temporary, target)
-    write_atomically(state_path, json.dumps(state))
+        # The state belongs to other rows. If those come back later, it must not vouch for the rows written now.
+        state_path.unlink(missing_ok=True)
+    state: dict[str, Any] = {"fingerprint": shard.fingerprint}
+
+    def write(building: Path) -> None:
+        with building.open("wb") as stream:
+            state.update(write_rows(shard.rows, preparer, stream), bytes=stream.tell())
+
+    write_shared(target, write)
+    write_shared_text(state_path, json.dumps(state))
 
 
-def write_rows(rows: Iterable[ManifestRow], preparer: RecordPreparer, stream: BinaryIO) -> dict[str, Any]:
+def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: BinaryIO) -> dict[str, Any]:
     """Prepare rows and write them as an Arrow stream, in batches of about `WRITE_BYTES`.
 
     Returns:
-        `content`: hash of the rows, whatever version of Arrow writes them; `counts`; `refused`: id, item and reason.
+        "content": digest of the rows, independent of the version of Arrow; "counts"; "refused": id, item and reason.
     """
     features = preparer.features
     clip = preparer.image_processor.num_frames * preparer.image_processor.size**2 * 3
@@ -76,67 +96,78 @@ def write_rows(rows: Iterable[ManifestRow], preparer: RecordPreparer, stream: Bi
     refused: list[dict[str, str]] = []
     content = hashlib.sha256()
     writer = ArrowWriter(features=features, stream=stream, writer_batch_size=batch)
-    for row in rows:
-        record = preparer.prepare(row)
-        refused += [{"id": row.id, **entry} for entry in record.refused]
-        if record.example is None:
+    for admission in preparer.prepare_all(rows):
+        refused += [{"id": admission.id, **entry} for entry in admission.refused]
+        if admission.example is None:
             counts["dropped"] += 1
             continue
-        writer.write(features.encode_example(record.example))
-        counts += _count_example(record.example)
-        _update(content, record.example)
+        writer.write(features.encode_example(admission.example))
+        counts += _count_example(admission.example)
+        _add_to_digest(content, admission.example)
     writer.finalize(close_stream=False)
     return {"content": content.hexdigest(), "counts": dict(sorted(counts.items())), "refused": refused}
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Content of a JSON file; None if it is not there, or was cut short by a failing machine."""
+# ---- files that several runs may write at once
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file. None if it is missing, or was cut short by a failing machine."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        state: dict[str, Any] = read_json(path)
+    except (FileNotFoundError, ValueError):
         return None
-    return content
+    return state
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or not at all."""
+def write_shared(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all, although another run may remove the temporary file.
+
+    A run that finishes removes all temporary files. It has then written the same file itself, so its file is taken.
+    """
+    finished = False
+    try:
+        with whole_file(path) as building:
+            write(building)
+            finished = True
+    except FileNotFoundError:
+        if not (finished and path.is_file()):
+            raise
+
+
+def write_shared_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all. Write it again if another run removed the temporary file."""
     while True:
-        temporary = temporary_path(path)
-        temporary.write_text(text, encoding="utf-8")
         try:
-            temporary.replace(path)
+            with whole_file(path) as building:
+                building.write_text(text, encoding="utf-8")
             return
         except FileNotFoundError:
-            continue  # a run beside this one has just finished and cleaned up
+            continue
 
 
 def remove_temporary_files(out: Path, untouched_seconds: float) -> None:
-    """Remove what killed runs left half-written; a run at work touches its files at least once a batch of rows."""
+    """Remove half-written files of killed runs. A working run touches its files at least once per batch of rows.
+
+    Args:
+        out: Directory of the prepared data.
+        untouched_seconds: Files that were changed later than this stay.
+    """
     for folder in (out, *(out / split for split in SPLITS)):
-        for path in folder.glob("*.tmp-*"):
+        for path in folder.glob("*"):
+            if not TEMPORARY_NAME.fullmatch(path.name):
+                continue
             try:
                 if time.time() - path.stat().st_mtime >= untouched_seconds:
                     path.unlink()
             except FileNotFoundError:
-                continue  # a run beside this one cleans up too
+                continue  # another run removes it at the same time
 
 
-def temporary_path(path: Path) -> Path:
-    """Name of its own: of a process number there may be two, on two machines that share the directory."""
-    return path.with_suffix(f".tmp-{uuid.uuid4().hex}")
+# ---- content
 
 
-def put(temporary: Path, path: Path) -> None:
-    """Rename. A run beside this one that finished, and so has put the same file, may have cleaned up the temporary."""
-    try:
-        temporary.replace(path)
-    except FileNotFoundError:
-        if not path.is_file():
-            raise
-
-
-def _update(content: Any, example: Mapping[str, Any]) -> None:
-    """Take a prepared row into a hash of the content, which is the same whatever version of Arrow wrote the file."""
+def _add_to_digest(content: Any, example: Mapping[str, Any]) -> None:
     for name, value in sorted(example.items()):
         if isinstance(value, np.ndarray):
             content.update(f"{name}:{value.dtype}:{value.shape}".encode())

@@ -1,13 +1,14 @@
-"""A small WordPiece tokenizer trained on a cohort's own text, for a model that starts from random weights.
+"""A small WordPiece tokenizer trained on the text of a cohort, for a model that starts from random weights.
 
-The full-size model uses bert-base-cased's vocabulary, which the package carries. The demo's text encoder has room for
-about a thousand tokens, and nothing can be fetched: so the vocabulary is learned from the training split's laboratory
-texts and the tasks' texts. Numbers are split into single digits ("5210" -> 5 ##2 ##1 ##0), by giving the vocabulary
-the ten digits and no longer number: a number never seen in training then has the same tokens as any other, and the
-digits' order carries its magnitude. That needs no pre-tokenizer of its own, so the saved tokenizer loads as plain BERT.
+The full-size model uses the vocabulary of bert-base-cased, which the package carries. The text encoder of the demo has
+room for about a thousand tokens, and nothing can be downloaded. So its vocabulary is learned from the laboratory texts
+of the training split and from the texts of the tasks.
+
+Numbers are split into single digits ("5210" -> 5 ##2 ##1 ##0), because the vocabulary holds the ten digits and no
+longer number. A number that was never seen in training is then written with known tokens, and the order of the digits
+carries the magnitude. This needs no pre-tokenizer of our own, so the saved tokenizer loads as a plain BERT tokenizer.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,35 +19,38 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertTokenizerFast
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.lab_rows import labs_text, stored_labs
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.utils.errors import TgmmError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 DIGITS = tuple("0123456789")
-# What a cell not seen in training may be written with: every printable ASCII character can be spelled.
 CHARACTERS = tuple(chr(code) for code in range(0x21, 0x7F) if not chr(code).isdigit()) + tuple("µ≤≥°²")
-MIN_FREQUENCY = 2  # a piece seen once is a patient's own word
+"""Every printable ASCII character is in the vocabulary, so that cells that were not seen in training can be written."""
+MIN_FREQUENCY = 2
+"""A piece that occurs once belongs to a single patient and is not learned."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length: int = 512) -> BertTokenizerFast:
-    """Cased WordPiece tokenizer of at most `vocab_size` tokens; the same texts give the same tokenizer.
+    """Train a cased WordPiece tokenizer. The same texts give the same tokenizer.
 
     Args:
-        texts: laboratory texts (`lab_texts`) and the tasks' texts (`task_texts`).
-        vocab_size: upper limit; the text encoder's `vocab_size` must not be smaller.
-        max_length: the text encoder's positions.
+        texts: Laboratory texts (`lab_texts`) and the texts of the tasks (`task_texts`).
+        vocab_size: Maximum number of tokens. The `vocab_size` of the text encoder must not be smaller.
+        max_length: Number of positions of the text encoder.
 
     Raises:
-        ValueError: if `vocab_size` cannot hold the special tokens and the single characters.
+        TgmmError: If `vocab_size` cannot hold the special tokens and the single characters.
     """
     base = [*SPECIAL_TOKENS, *DIGITS, *(f"##{digit}" for digit in DIGITS)]
     base += [*CHARACTERS, *(f"##{character}" for character in CHARACTERS)]
     if vocab_size < len(base):
-        raise ValueError(
-            f"vocab_size must be at least {len(base)} (special tokens, digits, characters), got {vocab_size}."
+        raise TgmmError(
+            "vocab_size", f"must be at least {len(base)} (special tokens, digits, characters), got {vocab_size}."
         )
     learned = _learn_pieces((re.sub(r"\d", " ", text) for text in texts), vocab_size - len(base))
     vocabulary = list(dict.fromkeys([*base, *learned]))
-    # vocab=, not vocab_file=: transformers 5 ignores the latter and yields five tokens, everything unknown
+    # vocab=, not vocab_file=, because transformers 5 ignores a vocab_file: the tokenizer then has five tokens
     tokenizer = BertTokenizerFast(
         vocab={token: index for index, token in enumerate(vocabulary)}, do_lower_case=False, model_max_length=max_length
     )
@@ -56,21 +60,21 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length:
 
 
 def cohort_tokenizer(rows: Any, tasks: Mapping[str, Mapping[str, Any]], vocab_size: int) -> BertTokenizerFast:
-    """A tokenizer trained on the lab text of prepared rows (the training split) and on the tasks' texts."""
-    # the text does not depend on the tokenizer: any processor can write it
+    """Train a tokenizer on the laboratory texts of prepared rows (the training split) and the texts of the tasks."""
+    # The words of the text do not depend on the tokenizer, so that any processor can write them.
     writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
     return train_tokenizer([*lab_texts(rows, writer), *task_texts(tasks)], vocab_size=vocab_size)
 
 
 def lab_texts(dataset: Any, processor: TgmmProcessor) -> list[str]:
-    """Laboratory texts of a prepared split (use the training split), without the empty ones."""
-    rows = dataset.with_format(None).select_columns("labs")["labs"]
-    texts = (processor.labs_text(json.loads(row)).text for row in rows if row)
+    """Collect the laboratory texts of a prepared split (use the training split), without the empty ones."""
+    rows = dataset.with_format(None).select_columns("labs")
+    texts = (labs_text(processor, stored_labs(row)) for row in rows)
     return [text for text in texts if text]
 
 
 def task_texts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Questions, learnable phrases and candidate answers of the tasks (`config.tasks`)."""
+    """Collect questions, learnable phrases and candidate answers of the tasks (`config.tasks`)."""
     return [
         text
         for task in tasks.values()
@@ -79,10 +83,10 @@ def task_texts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _learn_pieces(texts: Iterable[str], count: int) -> list[str]:
-    """The `count` word pieces that merging the commonest neighbours gives, in the order of merging.
+    """Learn `count` word pieces by merging the most frequent neighbours, in the order of merging.
 
-    Written out because the trainer of the `tokenizers` library breaks ties by hash order: two runs on one text gave two
-    vocabularies. Here the commonest pair wins, among equals the first in the alphabet.
+    The trainer of the `tokenizers` library is not used, because it breaks ties by hash order: two runs on one text gave
+    two vocabularies. Here the most frequent pair wins, among equals the first in the alphabet.
     """
     words = Counter(word for text in texts for word, _ in BertPreTokenizer().pre_tokenize_str(text))
     spellings = {word: [word[0], *(f"##{character}" for character in word[1:])] for word in words}
@@ -105,7 +109,7 @@ def _learn_pieces(texts: Iterable[str], count: int) -> list[str]:
             for pair in pairwise(spellings[word]):
                 pairs[pair] += words[word]
                 words_with.setdefault(pair, set()).add(word)
-        pairs = +pairs  # drop what no longer occurs
+        pairs = +pairs  # drop pairs that no longer occur
     return learned
 
 

@@ -72,7 +72,7 @@ def count_patients(inputs: Mapping[str, ModalityInput]) -> int:
     """
     if not any(part.given for part in inputs.values()):
         raise ValueError("No modality given: pass input_ids, ecg_values or pixel_values_videos.")
-    sizes = {}
+    sizes: dict[str, int] = {}
     for modality, (value_name, mask_name, frozen_name) in ARGUMENTS.items():
         part = inputs[modality]
         if part.frozen is not None and (part.values is not None or part.mask is None):

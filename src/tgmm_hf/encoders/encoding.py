@@ -1,21 +1,25 @@
 """The first part of TGMM: patients' inputs -> encoders -> fusion tokens."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from ..layers.encoded_batch import TgmmEncoded
 from .branches import Branch, EcgBranch, EchoBranch, LabsBranch, count_patients, pool_parts, sort_inputs
-from .freezing import FreezableEncoders
+from .freezing import last_parts
 
 
-class EncodesPatients(FreezableEncoders):
+class EncodesPatients(nn.Module):
     """Mixin of a model that encodes patients: three encoders, three attention poolings, and their branches.
 
     The class that uses it holds `labs_encoder`, `ecg_encoder`, `echo_encoder`, `labs_pool`, `ecg_pool`, `echo_pool` and
     `view_embeddings`.
     """
+
+    trainable_layers: int | None = None
+    """Number of layers of each encoder that train, as `freeze_encoders` set it; None if nothing is frozen."""
 
     @property
     def encoders(self) -> dict[str, PreTrainedModel]:
@@ -66,6 +70,30 @@ class EncodesPatients(FreezableEncoders):
     ) -> torch.Tensor:
         """Compute the mean of the echo encoder's pooled outputs over a patient's views: (B, D); zeros without."""
         return self.branches["echo"].forward(pixel_values_videos, view_mask).scatter(len(pixel_values_videos))
+
+    def freeze_encoders(self, trainable_layers: int | None) -> None:
+        """Leave only the last layers of each encoder trainable (paper, fig. 7: two are best). None unfreezes all.
+
+        With a number, embeddings and earlier layers are frozen. They have no dropout in training either, so that their
+        activations for a patient never change (see `frozen_features`). The final norm trains with the last layers.
+        With 0 no part of the encoders trains.
+        """
+        for encoder in self.encoders.values():
+            encoder.requires_grad_(trainable_layers is None)
+            for module in last_parts(encoder, trainable_layers or 0):
+                module.requires_grad_(True)
+        self.trainable_layers = trainable_layers
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode. Frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.trainable_layers is not None:
+            for encoder in self.encoders.values():
+                encoder.eval()
+                for module in last_parts(encoder, self.trainable_layers):
+                    module.train()
+        return self
 
     def frozen_features(self, **inputs: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """Compute the activations at the freeze boundary: the `*_frozen` arguments of `forward`.

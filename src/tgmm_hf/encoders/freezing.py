@@ -1,7 +1,6 @@
 """Freeze the lower layers of the encoders, and compute what the frozen layers give once instead of every epoch."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,42 +9,6 @@ from transformers.masking_utils import create_bidirectional_mask
 
 OWN_TYPES = {"labs": "bert", "ecg": "st_mem", "echo": "echo_mvit"}
 """Model type that can be cut at any layer, for each modality."""
-
-
-class FreezableEncoders(nn.Module):
-    """Mixin of a model with one encoder a modality, whose lower layers can be frozen.
-
-    The class that uses it offers `encoders` (modality -> encoder).
-    """
-
-    trainable_layers: int | None = None
-    """Number of layers of each encoder that train, as `freeze_encoders` set it; None if nothing is frozen."""
-
-    encoders: Mapping[str, PreTrainedModel]
-
-    def freeze_encoders(self, trainable_layers: int | None) -> None:
-        """Leave only the last layers of each encoder trainable (paper, fig. 7: two are best). None unfreezes all.
-
-        With a number, embeddings and earlier layers are frozen. They have no dropout in training either, so that their
-        activations for a patient never change (see `frozen_features`). The final norm trains with the last layers.
-        With 0 no part of the encoders trains.
-        """
-        for encoder in self.encoders.values():
-            encoder.requires_grad_(trainable_layers is None)
-            for module in last_parts(encoder, trainable_layers or 0):
-                module.requires_grad_(True)
-        self.trainable_layers = trainable_layers
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the training mode. Frozen parts stay in evaluation mode."""
-        super().train(mode)
-        if mode and self.trainable_layers is not None:
-            for encoder in self.encoders.values():
-                encoder.eval()
-                for module in last_parts(encoder, self.trainable_layers):
-                    module.train()
-        return self
 
 
 def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:

@@ -20,7 +20,7 @@ from ..utils.hub_code import HubCode
 from .configuration_st_mem import StMemConfig
 
 
-def eager_attention_forward(
+def eager_attention_forward(  # noqa: PLR0913 - the signature of transformers' attention interface
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

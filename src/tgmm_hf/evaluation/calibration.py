@@ -1,7 +1,10 @@
-"""Are the probabilities right, and what follows from acting on them: calibration, temperature, thresholds, net benefit.
+"""Calibration, temperature, thresholds and net benefit: are the probabilities right, and what follows from using them?
 
-Probabilities are those of the task's last candidate ("heart failure"). Temperature and threshold are chosen on
-validation patients, one pair a modality combination, never on the patients that are scored.
+All probabilities are those of the task's last candidate, such as "heart failure". Each modality subset has its own
+temperature and threshold. They are chosen on validation patients, never on the patients that are scored.
+
+The calibration slope and intercept are our own code, because they are vectorised over the bootstrap resamples. The
+tests compare them with statsmodels, and the calibration curve with scikit-learn.
 """
 
 from dataclasses import dataclass
@@ -16,11 +19,11 @@ from scipy.stats import binomtest
 from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, binary, ratio
 
 SMALLEST_CLASS = 10
-"""Validation patients of either class below which no threshold and no temperature is fitted."""
+"""Number of validation patients that each class needs, so that a threshold and a temperature are fitted."""
 
 NET_BENEFIT_THRESHOLDS = np.linspace(0.02, 0.98, 49)
 
-# float32 softmax may give exactly 0 or 1, whose logit is infinite.
+# A float32 softmax may give exactly 0 or 1. Their logits are infinite.
 _SMALLEST_PROBABILITY = 1e-6
 _LARGEST_TEMPERATURE = 1e4
 _NEWTON_STEPS = 30
@@ -28,13 +31,13 @@ _NEWTON_STEPS = 30
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How probabilities become a decision: positive if ``scaled(probability, temperature) >= threshold``.
+    """The rule that turns probabilities into decisions: positive if `scaled(probability, temperature) >= threshold`.
 
     Attributes:
-        threshold: of the scaled probability.
-        rule: how it was chosen.
-        chosen_on: on whom, with numbers; or why it could not be chosen on anybody.
-        temperature: None where probabilities are left as the model gives them.
+        threshold: Threshold of the scaled probability.
+        rule: How the threshold was chosen.
+        chosen_on: On which patients it was chosen, with numbers, or why it could not be chosen.
+        temperature: None if the model's probabilities are not scaled.
     """
 
     threshold: float = 0.5
@@ -43,9 +46,11 @@ class OperatingPoint:
     temperature: float | None = None
 
     def scaled(self, probability: NDArray) -> NDArray:
+        """Scale the model's probabilities by the temperature, if there is one."""
         return probability if self.temperature is None else scaled(probability, self.temperature)
 
     def entry(self) -> dict[str, Any]:
+        """Return the threshold as metrics.json writes it."""
         return {
             "value": self.threshold,
             "of_model": self.of_model(),
@@ -54,23 +59,26 @@ class OperatingPoint:
         }
 
     def of_model(self) -> float:
-        """The threshold of the model's own probability, which `tgmm predict` gives: who reaches it, reaches
-        `threshold` once scaled."""
+        """Return the threshold for the unscaled probability that `tgmm predict` gives.
+
+        A patient reaches it exactly if the scaled probability reaches `threshold`.
+        """
         return self.threshold if self.temperature is None else float(expit(self.temperature * logit(self.threshold)))
 
 
 def choose_operating_point(
     probability: NDArray, positive: NDArray, *, sensitivity: float | None = None, temperature: bool = False
 ) -> OperatingPoint:
-    """Threshold, and temperature if wanted, of one modality combination.
+    """Choose the threshold of one modality subset and, if wanted, its temperature.
 
-    The default rule is Youden's index: it states no use, so it favours neither side. Who has a use in mind states the
-    sensitivity that it needs.
+    The default rule is Youden's index, because it favours neither sensitivity nor specificity. Users who know what the
+    model is for should state the sensitivity that they need.
 
     Args:
-        probability: of the validation patients, shape (n,). positive: 0 or 1, shape (n,).
-        sensitivity: the highest threshold that reaches it; None for Youden's index.
-        temperature: whether to scale probabilities.
+        probability: Probabilities of the validation patients, shape (n,).
+        positive: 0 or 1, shape (n,).
+        sensitivity: Choose the highest threshold that reaches this sensitivity. None for Youden's index.
+        temperature: Whether to scale the probabilities.
     """
     label = binary(positive)
     rare = int(min(label.sum(), (~label).sum()))
@@ -82,7 +90,7 @@ def choose_operating_point(
     values = point.scaled(probability)
     _, reached, specificity = _rates_by_threshold(values, label)
     if (reached + specificity).max() <= 1 + 1e-12:
-        reason = "nobody: on the validation split no threshold does better than chance"
+        reason = "nobody: on the validation split no threshold is better than chance"
         return OperatingPoint(chosen_on=reason, temperature=fitted)
     if sensitivity is None:
         threshold, rule = youden_threshold(values, label), "Youden's index"
@@ -92,33 +100,53 @@ def choose_operating_point(
 
 
 def youden_threshold(probability: NDArray, positive: NDArray) -> float:
-    """Where sensitivity + specificity is largest; of several the lowest, which misses fewer. Halfway between two
-    probabilities, so that a rounding error moves nobody across."""
+    """Find the threshold with the largest sum of sensitivity and specificity (Youden, Cancer 1950;3:32-35).
+
+    If several thresholds are equally good, the lowest is chosen, because it misses fewer patients. The threshold lies
+    halfway between two probabilities, so that a rounding error cannot change a decision.
+
+    Args:
+        probability: Shape (n,).
+        positive: bool, shape (n,), with both classes.
+    """
     thresholds, sensitivity, specificity = _rates_by_threshold(probability, positive)
     return float(thresholds[np.argmax(np.round(sensitivity + specificity, 12))])
 
 
 def sensitivity_threshold(probability: NDArray, positive: NDArray, sensitivity: float) -> float:
-    """The highest threshold whose sensitivity is at least the one wanted."""
+    """Find the highest threshold whose sensitivity is at least `sensitivity`.
+
+    Args:
+        probability: Shape (n,).
+        positive: bool, shape (n,), with both classes.
+        sensitivity: Above 0, at most 1.
+
+    Raises:
+        ValueError: If `sensitivity` is out of range.
+    """
     if not 0 < sensitivity <= 1:
-        raise ValueError(f"a sensitivity lies above 0 and up to 1, got {sensitivity}")
+        raise ValueError(f"The sensitivity must be above 0 and at most 1, got {sensitivity}.")
     thresholds, reached, _ = _rates_by_threshold(probability, positive)
     return float(thresholds[np.flatnonzero(reached >= sensitivity - 1e-12)[-1]])
 
 
 def _rates_by_threshold(probability: NDArray, positive: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Rising thresholds from 0 (everybody is positive), with sensitivity and specificity at each."""
+    """Return rising thresholds from 0, with the sensitivity and the specificity at each threshold."""
     values = np.unique(probability)
     thresholds = np.r_[0.0, (values[:-1] + values[1:]) / 2]
-    named = probability[None, :] >= thresholds[:, None]
-    return thresholds, named[:, positive].mean(axis=1), (~named[:, ~positive]).mean(axis=1)
+    decided = probability[None, :] >= thresholds[:, None]
+    return thresholds, decided[:, positive].mean(axis=1), (~decided[:, ~positive]).mean(axis=1)
 
 
 def fit_temperature(probability: NDArray, positive: NDArray) -> float:
-    """Temperature with the least log loss, between 1/10,000 and 10,000 (Guo et al. 2017).
+    """Fit the temperature with the smallest log loss, between 1/10,000 and 10,000 (Guo et al., ICML 2017).
 
-    With more than two candidates it is the temperature of the last one against the rest, whose probability is all
-    that is reported.
+    With more than two candidates, it is the temperature of the last candidate against all others, because only the
+    probability of the last candidate is reported.
+
+    Args:
+        probability: Shape (n,).
+        positive: 0 or 1, shape (n,).
     """
     label, value = binary(positive), _logit(probability)
 
@@ -131,14 +159,22 @@ def fit_temperature(probability: NDArray, positive: NDArray) -> float:
 
 
 def scaled(probability: NDArray, temperature: float) -> NDArray:
-    """Probabilities whose logits are divided by the temperature; ranks stay."""
+    """Divide the logits of probabilities by a temperature. The order of the probabilities stays."""
     return expit(_logit(probability) / temperature)
 
 
 def resampled_intercept(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
-    """Calibration in the large, shape (R,): the shift of all logits that makes the mean prediction right.
+    """Compute the calibration in the large: the shift of all logits that makes the mean prediction right.
 
-    Above 0 the model's probabilities are too low on the whole, below 0 too high.
+    Above 0 the model's probabilities are too low on average, below 0 they are too high.
+
+    Args:
+        probability: Shape (n,).
+        label: 0 or 1, shape (n,).
+        counts: How often each row was drawn, shape (R, n).
+
+    Returns:
+        Shape (R,). NaN where a resample has no such shift.
     """
     positive, value = binary(label), _logit(probability)
     _need_both_classes(positive)
@@ -154,18 +190,28 @@ def resampled_intercept(probability: NDArray, label: NDArray, counts: NDArray) -
 
 
 def resampled_slope(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
-    """Slope of the logistic regression of the outcome on the logits, shape (R,). 1 is right, below 1 the
-    probabilities are too extreme. NaN where a resample separates the classes perfectly, so that no slope exists."""
+    """Compute the calibration slope: the slope of a logistic regression of the outcome on the logits.
+
+    1 is right. Below 1 the probabilities are too extreme.
+
+    Args:
+        probability: Shape (n,).
+        label: 0 or 1, shape (n,).
+        counts: How often each row was drawn, shape (R, n).
+
+    Returns:
+        Shape (R,). NaN where the probabilities separate the classes perfectly, because then no slope exists.
+    """
     return _recalibration(probability, label, counts)[1]
 
 
 def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tuple[NDArray, NDArray]:
-    """Intercept and slope (R,) of the logistic regression of the outcome on the logits, by Newton's method."""
+    """Fit the logistic regression of the outcome on the logits by Newton's method. Return intercept and slope, (R,)."""
     positive, value = binary(label), _logit(probability)
     _need_both_classes(positive)
     centre, spread = value.mean(), value.std()
     if spread < 1e-9:
-        raise UndefinedFigureError("all rows have the same probability: no slope can be read from that")
+        raise UndefinedFigureError("all rows have the same probability, so they have no slope")
     x = (value - centre) / spread
     intercept, slope = np.zeros(len(counts)), np.zeros(len(counts))
     for _ in range(_NEWTON_STEPS):
@@ -180,16 +226,24 @@ def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tup
         largest = np.maximum(np.abs(step), np.abs(step_x))
         if largest.max(initial=0.0) < 1e-10:
             break
-    # Under separation the coefficients grow for ever by about one a step.
+    # If the classes are separated, the coefficients grow by about one per step and never converge.
     converged = (largest < 1e-6) & (determinant > 1e-12)
     slope = np.where(converged, slope / spread, np.nan)
     return np.where(converged, intercept - slope * centre, np.nan), slope
 
 
 def calibration_curve(probability: NDArray, label: NDArray) -> list[dict[str, Any]]:
-    """Mean predicted and observed share in up to ten groups of equal size (at least ten rows), with Wilson intervals.
+    """Compute the mean predicted and the observed share in up to ten groups of equal size, each of at least ten rows.
 
-    Wilson's, not the bootstrap's: a group without a positive would have an interval of no width.
+    The intervals are Wilson's and not the bootstrap's, because a group without a positive row would have a bootstrap
+    interval of width zero.
+
+    Args:
+        probability: Shape (n,).
+        label: 0 or 1, shape (n,).
+
+    Returns:
+        For each group `predicted`, `observed`, `observed_ci` and `n`. Empty with fewer than 20 rows.
     """
     positive = binary(label)
     number = min(10, len(positive) // 10)
@@ -213,7 +267,7 @@ def calibration_curve(probability: NDArray, label: NDArray) -> list[dict[str, An
 
 
 def recalibration_line(probability: NDArray, label: NDArray, grid: NDArray) -> NDArray | None:
-    """Observed share that the logistic recalibration gives at each predicted one in `grid`; None where undefined."""
+    """Compute the share that the logistic recalibration expects at each probability of `grid`. None if undefined."""
     try:
         intercept, slope = _recalibration(probability, label, np.ones((1, len(probability))))
     except UndefinedFigureError:
@@ -222,21 +276,38 @@ def recalibration_line(probability: NDArray, label: NDArray, grid: NDArray) -> N
 
 
 def resampled_net_benefit(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
-    """Net benefit at `NET_BENEFIT_THRESHOLDS` (Vickers and Elkin 2006), shape (R, T).
+    """Compute the net benefit at `NET_BENEFIT_THRESHOLDS` (Vickers and Elkin, Med Decis Making 2006;26:565-574).
 
-    True positives less false positives, a false one weighted by the odds of the threshold, as a share of all rows.
+    It is the number of true positives minus the number of false positives, as a share of all rows. A false positive is
+    weighted by the odds of the threshold.
+
+    Args:
+        probability: Shape (n,).
+        label: 0 or 1, shape (n,).
+        counts: How often each row was drawn, shape (R, n).
+
+    Returns:
+        Shape (R, T).
     """
     positive = binary(label)
-    named = (probability[:, None] >= NET_BENEFIT_THRESHOLDS[None, :]).astype(np.float64)  # (n, T)
+    decided = (probability[:, None] >= NET_BENEFIT_THRESHOLDS[None, :]).astype(np.float64)  # (n, T)
     odds = NET_BENEFIT_THRESHOLDS / (1 - NET_BENEFIT_THRESHOLDS)
-    gain = (counts * positive) @ named - odds * ((counts * ~positive) @ named)
+    gain = (counts * positive) @ decided - odds * ((counts * ~positive) @ decided)
     return gain / counts.sum(axis=1, keepdims=True)
 
 
 def decision_curve(probability: NDArray, label: NDArray, counts: NDArray) -> dict[str, Any] | None:
-    """Net benefit of acting on the model, with pointwise intervals, and of acting on everybody. On nobody: 0.
+    """Compute the net benefit of acting on the model, with pointwise intervals, and of acting on all patients.
 
-    None without rows.
+    The net benefit of acting on no patient is 0.
+
+    Args:
+        probability: Shape (n,).
+        label: 0 or 1, shape (n,).
+        counts: How often each row was drawn, shape (R, n).
+
+    Returns:
+        `threshold`, `net_benefit`, `net_benefit_ci` and `act_on_all`. None without rows.
     """
     if not len(probability):
         return None

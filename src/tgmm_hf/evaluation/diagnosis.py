@@ -1,4 +1,4 @@
-"""The figures of a diagnosis under one modality combination."""
+"""The figures of a diagnosis under one modality subset."""
 
 from functools import partial
 from typing import Any
@@ -25,12 +25,12 @@ from tgmm_hf.evaluation.metrics import (
 
 
 def diagnosis_figures(rows: pd.DataFrame, draws: Draws, point: OperatingPoint) -> dict[str, Any]:
-    """Discrimination, decisions at a threshold, calibration and net benefit of scored admissions.
+    """Compute discrimination, decisions at a threshold, calibration and net benefit of scored admissions.
 
     Args:
-        rows: label, positive, predicted, probability of the last candidate; label known.
-        draws: from `bootstrap_draws`.
-        point: temperature and threshold, from validation patients.
+        rows: Admissions with a known label. Columns: label, positive, predicted, probability (of the last candidate).
+        draws: Resamples from `bootstrap_draws`.
+        point: Temperature and threshold that were chosen on validation patients.
     """
     probability, positive = rows["probability"].to_numpy(np.float64), rows["positive"].to_numpy(np.float64)
     prevalence = float(positive.mean()) if len(rows) else None
@@ -42,32 +42,33 @@ def diagnosis_figures(rows: pd.DataFrame, draws: Draws, point: OperatingPoint) -
     entry |= estimate_share(right, draws.free).entry("accuracy")
     entry["accuracy_of_majority"] = float(rows["label"].value_counts(normalize=True).max()) if len(rows) else None
     entry |= {"auc_chance": 0.5, "auprc_chance": prevalence}
-    used = point.scaled(probability)
+    scaled = point.scaled(probability)
     entry |= {"temperature": point.temperature, "threshold": point.entry()}
-    entry |= decision_figures(used >= point.threshold, positive, draws)
-    entry |= estimate(lambda drawn: resampled_mean((used - positive) ** 2, drawn), draws.free).entry("brier")
+    entry |= decision_figures(scaled >= point.threshold, positive, draws)
+    entry |= estimate(lambda drawn: resampled_mean((scaled - positive) ** 2, drawn), draws.free).entry("brier")
     entry["brier_of_prevalence"] = None if prevalence is None else prevalence * (1 - prevalence)
     for name, figure in (("intercept", resampled_intercept), ("slope", resampled_slope)):
-        entry |= estimate(partial(figure, used, positive), draws.free).entry(f"calibration_{name}")
-    entry["calibration_curve"] = calibration_curve(used, positive) if len(rows) else []
-    entry["decision_curve"] = decision_curve(used, positive, draws.free)
+        entry |= estimate(partial(figure, scaled, positive), draws.free).entry(f"calibration_{name}")
+    entry["calibration_curve"] = calibration_curve(scaled, positive) if len(rows) else []
+    entry["decision_curve"] = decision_curve(scaled, positive, draws.free)
     return entry
 
 
-def decision_figures(named: NDArray, positive: NDArray, draws: Draws) -> dict[str, Any]:
-    """Sensitivity, specificity, positive and negative predictive value of a yes-or-no decision, with intervals.
+def decision_figures(decided: NDArray, positive: NDArray, draws: Draws) -> dict[str, Any]:
+    """Compute sensitivity, specificity and both predictive values of a yes-or-no decision, with intervals.
 
     Args:
-        named: whether the row is named positive, bool (n,). positive: 0 or 1, (n,). draws: from
-            `bootstrap_draws`.
+        decided: Whether the decision is "positive", bool (n,).
+        positive: Whether the admission is positive, 0 or 1, (n,).
+        draws: Resamples from `bootstrap_draws`.
     """
     is_positive = positive == 1
     entry: dict[str, Any] = {}
     for name, right, among, counts in (
-        ("sensitivity", named, is_positive, draws.by_outcome),
-        ("specificity", ~named, ~is_positive, draws.by_outcome),
-        ("ppv", is_positive, named, draws.free),
-        ("npv", ~is_positive, ~named, draws.free),
+        ("sensitivity", decided, is_positive, draws.by_outcome),
+        ("specificity", ~decided, ~is_positive, draws.by_outcome),
+        ("ppv", is_positive, decided, draws.free),
+        ("npv", ~is_positive, ~decided, draws.free),
     ):
         entry |= estimate_share(right[among], counts[:, among]).entry(name)
     return entry

@@ -1,8 +1,11 @@
 """Discrimination figures and their bootstrap intervals.
 
-Notation: n rows (one per admission), R bootstrap resamples. A resample is a row of counts: how often each row was
-drawn. Every figure can be computed for all resamples at once from the (R, n) matrix of counts, which makes intervals
-cheap and paired differences trivial: subtract two figures taken under the same counts.
+Notation: n rows (one row per admission), R bootstrap resamples. A resample is one row of counts. A count says how often
+an admission was drawn. Every figure is computed for all resamples at once from the (R, n) matrix of counts.
+
+The code is our own, because it is vectorised over the resamples, and scikit-learn computes one resample per call. It
+also makes paired differences simple: subtract two figures that were computed with the same counts. The tests compare
+each figure with scikit-learn.
 """
 
 from collections.abc import Callable
@@ -18,20 +21,20 @@ LEVEL = 0.95
 
 
 class UndefinedFigureError(ValueError):
-    """A figure has no value on these rows (one class only, no comparable pair, ...); the message is the reason."""
+    """A figure that has no value on these rows, such as an AUC of one class. The message is the reason."""
 
 
-ALL_AGREE = "no interval: all bootstrap resamples agree, which says nothing of other patients"
+ALL_AGREE = "no interval: all bootstrap resamples agree, which says nothing about other patients"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval, or the reason why there is none.
+    """A figure with its interval, or the reason why it has none.
 
     Attributes:
-        value: the figure on the rows as they are; None if undefined.
-        interval: bounds of the 95 % percentile bootstrap interval; None if undefined.
-        reason: why `value` or `interval` is None.
+        value: The figure on the rows themselves. None if it is undefined.
+        interval: Bounds of the 95 % percentile bootstrap interval. None if it is undefined.
+        reason: Why `value` or `interval` is None.
     """
 
     value: float | None
@@ -39,7 +42,7 @@ class Estimate:
     reason: str | None = None
 
     def entry(self, name: str) -> dict[str, Any]:
-        """``{name: value, name_ci: [low, high]}`` and, where something is missing, ``name_missing: reason``."""
+        """Return the keys of metrics.json: `name`, `name_ci` and, if a value is missing, `name_missing`."""
         entry: dict[str, Any] = {name: self.value, f"{name}_ci": None if self.interval is None else list(self.interval)}
         if self.reason is not None:
             entry[f"{name}_missing"] = self.reason
@@ -47,22 +50,36 @@ class Estimate:
 
 
 def auc(score: ArrayLike, label: ArrayLike) -> float:
-    """Area under the ROC curve: the probability that a positive row scores above a negative one, ties counting one
-    half.
+    """Compute the area under the ROC curve.
+
+    It is the probability that a positive row scores above a negative row. Equal scores count one half.
 
     Args:
-        score: shape (n,), higher = more likely positive.
-        label: shape (n,), 0 or 1.
+        score: Shape (n,). A higher score means that the row is more likely positive.
+        label: Shape (n,), 0 or 1.
 
     Raises:
-        UndefinedFigureError: if one class is missing.
+        UndefinedFigureError: If one class is missing.
     """
     score = np.asarray(score, dtype=np.float64)
     return float(resampled_auc(score, np.asarray(label), np.ones((1, len(score))))[0])
 
 
 def resampled_auc(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
-    """AUC of every resample, shape (R,); NaN where a resample has one class only. Arguments as `auc`, counts (R, n)."""
+    """Compute the AUC of every resample.
+
+    Args:
+        score: As in `auc`, shape (n,).
+        label: As in `auc`, shape (n,).
+        counts: How often each row was drawn, shape (R, n).
+
+    Returns:
+        Shape (R,). NaN where a resample has one class only.
+
+    Raises:
+        UndefinedFigureError: If the rows have one class only.
+        ValueError: If a score is NaN.
+    """
     positive = binary(label)
     if positive.all() or not positive.any():
         raise UndefinedFigureError(
@@ -70,19 +87,22 @@ def resampled_auc(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
         )
     if np.isnan(score).any():
         raise ValueError(
-            f"{int(np.isnan(score).sum())} of {len(score)} scores are NaN: the model diverged or the input is broken"
+            f"{int(np.isnan(score).sum())} of {len(score)} scores are NaN. The model diverged or an input is broken: "
+            "look at the training losses, then at these patients' inputs."
         )
     return weighted_auc(score, counts * positive, counts * ~positive)
 
 
 def weighted_auc(score: NDArray, positives: NDArray, negatives: NDArray) -> NDArray:
-    """AUC in which every row counts with a weight as a positive, and with another as a negative.
+    """Compute AUCs in which every row has one weight as a positive and another weight as a negative.
 
     Args:
-        score: shape (n,). positives, negatives: non-negative weights, shape (R, n).
+        score: Shape (n,).
+        positives: Weight of each row as a positive, not negative, shape (R, n).
+        negatives: Weight of each row as a negative, not negative, shape (R, n).
 
     Returns:
-        Shape (R,); NaN where all weights of a side are zero.
+        Shape (R,). NaN where all weights of one side are zero.
     """
     order = np.argsort(score, kind="stable")
     group_starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])  # rows of equal score form one group
@@ -94,50 +114,62 @@ def weighted_auc(score: NDArray, positives: NDArray, negatives: NDArray) -> NDAr
 
 
 def resampled_average_precision(score: NDArray, label: NDArray, counts: NDArray) -> NDArray:
-    """Area under the precision-recall curve as average precision (no interpolation), shape (R,).
+    """Compute the average precision of every resample: the area under the precision-recall curve, not interpolated.
 
-    Arguments as `resampled_auc`. Chance is the prevalence.
+    A random score reaches the prevalence.
+
+    Args:
+        score: As in `auc`, shape (n,).
+        label: As in `auc`, shape (n,).
+        counts: How often each row was drawn, shape (R, n).
+
+    Returns:
+        Shape (R,).
+
+    Raises:
+        UndefinedFigureError: If no row is positive.
     """
     positive = binary(label)
     if not positive.any():
-        raise UndefinedFigureError(f"precision and recall need a positive: 0 of {len(positive)} rows are")
+        raise UndefinedFigureError(f"precision and recall need a positive row: 0 of {len(positive)} rows are positive")
     order = np.argsort(-score, kind="stable")
     group_starts = np.flatnonzero(np.r_[True, np.diff(score[order]) < 0])
     drawn = counts[:, order].astype(np.float64)
-    found = np.add.reduceat(drawn * positive[order], group_starts, axis=1)
-    named = np.add.reduceat(drawn, group_starts, axis=1)
-    precision = np.nan_to_num(ratio(np.cumsum(found, axis=1), np.cumsum(named, axis=1)))
-    return ratio((found * precision).sum(axis=1), found.sum(axis=1))
-
-
-def accuracy(predicted: ArrayLike, label: ArrayLike) -> float:
-    """Share of rows whose predicted candidate index equals the label, both of shape (n,)."""
-    predicted = np.asarray(predicted)
-    return float(resampled_mean(predicted == np.asarray(label), np.ones((1, len(predicted))))[0])
+    positives = np.add.reduceat(drawn * positive[order], group_starts, axis=1)
+    rows = np.add.reduceat(drawn, group_starts, axis=1)
+    precision = np.nan_to_num(ratio(np.cumsum(positives, axis=1), np.cumsum(rows, axis=1)))
+    return ratio((positives * precision).sum(axis=1), positives.sum(axis=1))
 
 
 def resampled_mean(value: NDArray, counts: NDArray) -> NDArray:
-    """Mean of `value` (n,) in every resample (R, n) -> (R,)."""
+    """Compute the mean of `value` (n,) in every resample, from counts (R, n) to means (R,)."""
     if len(value) == 0:
         raise UndefinedFigureError("no rows")
     return ratio(counts @ value.astype(np.float64), counts.sum(axis=1))
 
 
-def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: int, seed: int) -> NDArray:
-    """How often each row is drawn in each resample.
+class Bootstrap(NamedTuple):
+    """Seed and number of the bootstrap resamples."""
 
-    Patients, not rows, are drawn with replacement, so all rows of a patient come together. Within strata the number of
-    patients is kept: with the label as stratum every resample has both classes and the prevalence of the sample.
+    seed: int = 0
+    replicates: int = 1000
+
+
+def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: int, seed: int) -> NDArray:
+    """Draw R bootstrap resamples of patients.
+
+    Patients are drawn with replacement, not rows, so all rows of one patient are drawn together. Each stratum keeps its
+    number of patients. With the label as stratum, every resample has both classes and the prevalence of the sample.
 
     Args:
-        patients: patient id per row, shape (n,).
-        strata: class per row, shape (n,), or None for no strata. A patient whose rows differ belongs to the stratum of
-            that mixture.
-        replicates: R.
-        seed: of numpy's default generator.
+        patients: Patient id of each row, shape (n,).
+        strata: Class of each row, shape (n,). None for no strata. A patient whose rows have several classes belongs to
+            a stratum of that mixture.
+        replicates: R, the number of resamples.
+        seed: Seed of numpy's default generator.
 
     Returns:
-        Array of shape (R, n), float64 (it is multiplied, not indexed).
+        How often each row is drawn, shape (R, n), float64 because it is multiplied.
     """
     patient_names, patient_of_row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
     if strata is None:
@@ -157,13 +189,14 @@ def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: 
 
 
 class Draws(NamedTuple):
-    """Two sets of resamples of the same rows: for figures within outcome classes, and for all others.
+    """Two sets of resamples of the same rows.
 
     Attributes:
-        by_outcome: numbers of patients kept within each outcome, (R, n). For figures that do not depend on the
-            prevalence (AUC, concordance, sensitivity, specificity): every resample has all classes.
-        free: all patients drawn alike, (R, n). For figures that do (calibration, Brier scores, accuracy, predictive
-            values, net benefit, AUPRC, incidence): with the prevalence held fixed their intervals are too narrow.
+        by_outcome: Counts (R, n) in which each outcome keeps its number of patients. For figures that do not depend on
+            the prevalence: AUC, concordance, sensitivity, specificity. Every resample has all classes.
+        free: Counts (R, n) without strata. For figures that depend on the prevalence: calibration, Brier scores,
+            accuracy, predictive values, net benefit, AUPRC, incidence. With a fixed prevalence their intervals would be
+            too narrow.
     """
 
     by_outcome: NDArray
@@ -171,18 +204,25 @@ class Draws(NamedTuple):
 
 
 def bootstrap_draws(patients: ArrayLike, outcome: ArrayLike, replicates: int, seed: int) -> Draws:
-    """Both sets of resamples; arguments as of `bootstrap_counts`, with the outcome as stratum."""
+    """Draw both sets of resamples.
+
+    Args:
+        patients: Patient id of each row, shape (n,).
+        outcome: Stratum of each row, shape (n,).
+        replicates: R, the number of resamples.
+        seed: Seed of both sets.
+    """
     return Draws(
         bootstrap_counts(patients, outcome, replicates, seed), bootstrap_counts(patients, None, replicates, seed)
     )
 
 
 def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:
-    """A figure with its 95 % percentile interval.
+    """Compute a figure with its 95 % percentile interval.
 
     Args:
-        figure: function from counts (R, n) to values (R,), for example ``lambda c: resampled_auc(score, label, c)``.
-        counts: from `bootstrap_counts`.
+        figure: Function from counts (R, n) to values (R,), such as `lambda c: resampled_auc(score, label, c)`.
+        counts: Resamples from `bootstrap_counts`, shape (R, n).
     """
     try:
         value = float(figure(np.ones((1, counts.shape[1])))[0])
@@ -192,26 +232,32 @@ def estimate(figure: Callable[[NDArray], NDArray], counts: NDArray) -> Estimate:
 
 
 def estimate_of_values(value: float, values: NDArray) -> Estimate:
-    """A figure on the rows as they are, and its interval from the same figure in every resample (R,)."""
+    """Join a figure of the rows themselves with the interval of the same figure in the resamples.
+
+    Args:
+        value: The figure of the rows. NaN if it is undefined.
+        values: The figure of every resample, shape (R,). NaN where it is undefined.
+    """
     if np.isnan(value):
         return Estimate(None, None, "undefined on these rows")
     defined = values[~np.isnan(values)]
     if len(defined) < LEVEL * len(values) or len(values) == 0:
         return Estimate(value, None, f"defined in only {len(defined)} of {len(values)} bootstrap resamples")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if high - low <= 1e-12:  # as of an AUC of 1: [1, 1] would read as certainty
+    if high - low <= 1e-12:  # such as an AUC of 1: the interval [1, 1] would look like certainty
         return Estimate(float(value), None, ALL_AGREE)
     return Estimate(float(value), (float(low), float(high)))
 
 
 def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
-    """Mean of a yes-or-no column with its interval: the bootstrap's, or Wilson's where all resamples agree.
+    """Compute a share with its bootstrap interval, or with Wilson's interval if all resamples agree.
 
-    They agree where every row of a stratum has the same value (a sensitivity of 1): the bootstrap then says nothing
-    about the uncertainty, and an interval of no width would be a lie.
+    All resamples agree if every row of a stratum has the same value, such as a sensitivity of 1. The bootstrap then
+    measures no uncertainty, and its interval of width zero would be wrong.
 
     Args:
-        value: bool, shape (n,). counts: from `bootstrap_counts`, (R, n).
+        value: Whether each row counts, bool, shape (n,).
+        counts: Resamples from `bootstrap_counts`, shape (R, n).
     """
     result = estimate(lambda drawn: resampled_mean(value, drawn), counts)
     if result.reason != ALL_AGREE:
@@ -221,12 +267,16 @@ def estimate_share(value: NDArray, counts: NDArray) -> Estimate:
 
 
 def binary(label: NDArray) -> NDArray:
-    """Labels 0 and 1 as bool; others are refused."""
+    """Convert labels 0 and 1 to bool.
+
+    Raises:
+        ValueError: If a label is neither 0 nor 1.
+    """
     if not np.isin(label, (0, 1)).all():
-        raise ValueError(f"labels must be 0 or 1, got {np.unique(label)[:5].tolist()}")
+        raise ValueError(f"Labels must be 0 or 1, got {np.unique(label)[:5].tolist()}. Correct the label column.")
     return np.asarray(label).astype(bool)
 
 
 def ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
-    """Quotient with NaN, not a warning, where the denominator is zero."""
+    """Divide two arrays of one shape. The quotient is NaN, without a warning, where the denominator is zero."""
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)

@@ -1,28 +1,35 @@
-"""What one run can fill of the paper's tables 2 to 6, in their shape, as CSV.
+"""The rows of the paper's tables 2 to 6 that one run can fill, as CSV.
 
-Rows of other models, fusions and components come from other runs; the tables of several runs have the same columns and
-can be put under each other. A C-index stands with its 95 % interval, where the paper gives a deviation over folds.
+Rows of other models, fusions and components come from other runs. The tables of several runs have the same columns, so
+they can be put under each other. A C-index has its 95 % interval; the paper gives a standard deviation over folds.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tgmm_hf.evaluation.predictions import SUBSETS
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.retrieval import CANDIDATES
 from tgmm_hf.evaluation.tables import Entries, as_csv, tasks_of
 
-NAMES = dict(zip(SUBSETS, ("Lab", "ECG", "ECHO", "Lab+ECG", "Lab+ECHO", "ECG+ECHO", "Lab+ECHO+ECG"), strict=True))
-MULTIMODAL = SUBSETS[3:]
+NAMES = dict(zip(SUBSET_NAMES, ("Lab", "ECG", "ECHO", "Lab+ECG", "Lab+ECHO", "ECG+ECHO", "Lab+ECHO+ECG"), strict=True))
+"""Subset -> its name in the paper."""
+MULTIMODAL = SUBSET_NAMES[3:]
 WITHOUT_ECHO = ("labs", "ecg", "labs+ecg")
-DIRECTIONS = ("labs->ecg", "ecg->labs", "labs->echo", "echo->labs", "ecg->echo", "echo->ecg")
+PAPER_DIRECTIONS = ("labs->ecg", "ecg->labs", "labs->echo", "echo->labs", "ecg->echo", "echo->ecg")
 FIGURES = {"diagnosis": {"ACC": "accuracy", "AUC": "auc"}, "prognosis": {"C-index": "c_index"}}
 
 
 def paper_tables(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> CSV text.
+    """Write the paper's tables.
 
-    table2: performance by modalities. table3: retrieval. table4: a diagnosis of patients who have no echo, which stands
-    there instead of in table 2. table5: fusion, modalities together. table6: components of the guidance and response.
+    Table 2 is performance by modalities, table 3 retrieval. Table 4 holds diagnoses whose patients have no echo; they
+    are not in table 2. Table 5 compares fusions, table 6 components of guidance and response.
+
+    Args:
+        metrics: The content of metrics.json.
+
+    Returns:
+        File name -> CSV text. A table without rows is left out.
     """
     with_echo = [t for t in _scored(metrics) if t[2]["echo"]["n"]]
     without_echo = [t for t in _scored(metrics) if not t[2]["echo"]["n"] and t[1] == "diagnosis"]
@@ -32,18 +39,20 @@ def paper_tables(metrics: Mapping[str, Any]) -> dict[str, str]:
     model = "TGMM" if fusion == "medflex" else f"TGMM with fusion {fusion}"
     tables: dict[str, str] = {}
     if with_echo:
-        tables["table2.csv"] = as_csv(["Task", "Metric", "Model", *NAMES.values()], _rows(with_echo, [model], SUBSETS))
+        tables["table2.csv"] = as_csv(
+            ["Task", "Metric", "Model", *NAMES.values()], _rows(with_echo, [model], SUBSET_NAMES)
+        )
         names = [NAMES[subset] for subset in MULTIMODAL]
         tables["table5.csv"] = as_csv(["Task", "Metric", "Model", *names], _rows(with_echo, [model], MULTIMODAL))
     if retrieval:
-        header = ["Metric", *(d.replace("->", " -> ") for d in DIRECTIONS)]
+        header = ["Metric", *(direction.replace("->", " -> ") for direction in PAPER_DIRECTIONS)]
         tables["table3.csv"] = as_csv(header, _retrieval_rows(retrieval[0]))
     if without_echo:
         names = [NAMES[subset] for subset in WITHOUT_ECHO]
         tables["table4.csv"] = as_csv(["Task", "Metric", "Model", *names], _rows(without_echo, [model], WITHOUT_ECHO))
     if with_echo and components is not None:
         header = ["Task", "Metric", "Human", "Learned", "Response", "Linear", *NAMES.values()]
-        tables["table6.csv"] = as_csv(header, _rows(with_echo, ticks(components), SUBSETS))
+        tables["table6.csv"] = as_csv(header, _rows(with_echo, ticks(components), SUBSET_NAMES))
     return tables
 
 
@@ -67,8 +76,8 @@ def _retrieval_rows(entries: Entries) -> Iterator[list[str]]:
             ("Recall@2", "recall_2", 100),
         ):
             key = f"{figure}_{suffix}"
-            yield [f"{title} of {among}", *(_cell(entries[d], key, percent) for d in DIRECTIONS)]
-            chances = (entries[d].get(f"{key}_chance") for d in DIRECTIONS)
+            yield [f"{title} of {among}", *(_cell(entries[name], key, percent) for name in PAPER_DIRECTIONS)]
+            chances = (entries[name].get(f"{key}_chance") for name in PAPER_DIRECTIONS)
             yield [f"{title} of {among}, by lot", *("—" if c is None else _value(c, percent) for c in chances)]
 
 
@@ -90,6 +99,10 @@ def _bound(value: float, percent: int) -> str:
 
 
 def ticks(components: Mapping[str, Any]) -> list[str]:
-    """The tick marks of table 6: human text, learned text, response module, linear probe."""
+    """Write the tick marks of table 6: human text, learned text, response module, linear probe.
+
+    Args:
+        components: `guidance` and `response` of the configuration.
+    """
     guidance, linear = components["guidance"], components["response"] == "linear"
     return ["✓" if on else "" for on in (guidance != "none", guidance == "human+learned", not linear, linear)]

@@ -1,8 +1,7 @@
-"""Model outputs of a prepared dataset under all seven modality combinations, as one table."""
+"""The outputs of a model for a prepared dataset under all seven modality subsets, as one table."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,58 +11,40 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
-SUBSETS: tuple[str, ...] = tuple(
-    "+".join(subset) for size in range(1, len(MODALITIES) + 1) for subset in combinations(MODALITIES, size)
-)
-FULL = SUBSETS[-1]
+SUBSET_NAMES: tuple[str, ...] = tuple("+".join(subset) for subset in SUBSETS)
+"""The seven modality subsets as metrics.json writes them: "labs", ..., "labs+ecg+echo"."""
+FULL = SUBSET_NAMES[-1]
 
+COLUMNS = ("row", "task", "subset", "probability", "predicted", "risk", "label", "positive", "time", "event")
 
-def load_trained(model: str) -> TgmmModel:
-    """A saved model to predict with, all its weights there.
-
-    Raises:
-        ValueError: if weights are missing, or some are there that this version does not know. transformers only logs
-            that, and fills the missing ones with random numbers.
-    """
-    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True)
-    if unknown := sorted(info["unexpected_keys"]):
-        raise ValueError(
-            f"{model} has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) "
-            "and would leave out. Use the version it was saved by, or the code beside the weights (trust_remote_code), "
-            "or train again."
-        )
-    if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):
-        raise ValueError(
-            f"{model} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}): it was saved by another "
-            "version of tgmm-hf. Use that version, or the code beside the weights (trust_remote_code), or train again."
-        )
-    return loaded
+Answers = dict[str, dict[str, Any]]
+"""Task -> name of a subset -> the model's output for a batch."""
 
 
 def whole_subset(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """The largest combination that anybody was scored under: all three modalities, or fewer where one is never there.
+    """Name the largest subset that any patient was scored under: all three modalities, or fewer if one never occurs.
 
     Args:
-        entries: combination -> its metrics with ``n``.
+        entries: Subset -> its metrics with `n`.
     """
-    return next((subset for subset in reversed(SUBSETS) if entries[subset]["n"]), FULL)
+    return next((subset for subset in reversed(SUBSET_NAMES) if entries[subset]["n"]), FULL)
 
 
 @dataclass
 class Predictions:
-    """What a model said about n patients' admissions.
+    """The predictions of a model for n admissions.
 
     Attributes:
-        table: one row per admission, task and modality subset that the admission has in full. Columns: row (position in
-            the dataset), id, patient_id, task, subset, probability (of the task's last candidate), predicted (candidate
-            index), risk (prognosis, else NaN), label, positive (label is the last candidate), time, event (NaN where
-            unknown).
-        embeds: modality -> (n, D') float32 retrieval embeddings; empty without a retrieval task.
-        embeds_mask: modality -> (n,) bool, which rows of `embeds` exist.
-        ids: (n,) str. patient_ids: (n,) str.
+        table: One row for each admission, task and subset, if the admission has all modalities of the subset. Columns:
+            row (position in the dataset), id, patient_id, task, subset, probability (of the task's last candidate),
+            predicted (index of the candidate with the highest probability), risk (NaN if the task is no prognosis),
+            label, positive (whether the label is the last candidate), time, event (NaN where unknown).
+        embeds: Modality -> retrieval embeddings (n, D'), float32. Empty without a retrieval task.
+        embeds_mask: Modality -> bool (n,), which rows of `embeds` exist.
+        ids: Shape (n,), str.
+        patient_ids: Shape (n,), str.
     """
 
     table: pd.DataFrame
@@ -73,102 +54,152 @@ class Predictions:
     patient_ids: NDArray
 
     def scored(self, task: str, subset: str) -> pd.DataFrame:
-        """Rows of one task under one subset, in dataset order, index 0 ..."""
+        """Return the rows of one task under one subset, in dataset order, with a new index from 0."""
         table = self.table
         return table[(table["task"] == task) & (table["subset"] == subset)].sort_values("row").reset_index(drop=True)
 
 
+@dataclass
+class _Batches:
+    """Predictions of the batches so far."""
+
+    tables: list[pd.DataFrame] = field(default_factory=list)
+    embeds: dict[str, list[NDArray]] = field(default_factory=lambda: {name: [] for name in MODALITIES})
+    embeds_mask: dict[str, list[NDArray]] = field(default_factory=lambda: {name: [] for name in MODALITIES})
+    ids: list[str] = field(default_factory=list)
+
+    def add_embeds(self, output: Any) -> None:
+        for modality, vectors in output.embeds.items():
+            self.embeds[modality].append(_array(vectors))
+            self.embeds_mask[modality].append(_array(output.embeds_mask[modality]).astype(bool))
+
+    def join(self, dataset: Any) -> Predictions:
+        """Join the batches. The ids and patients come from `dataset`."""
+        ids, stored = np.asarray(self.ids, dtype=str), np.asarray(dataset["id"], dtype=str)
+        if not np.array_equal(ids, stored):
+            raise ValueError(
+                f"The collator's ids differ from the dataset's ({len(ids)} against {len(stored)}). The collator must "
+                "keep the order of the rows."
+            )
+        patient_ids = np.asarray(dataset["patient_id"], dtype=str)
+        empty = pd.DataFrame({name: [] for name in COLUMNS})
+        table = pd.concat(self.tables, ignore_index=True) if self.tables else empty
+        rows = table["row"].to_numpy(dtype=int)
+        table.insert(1, "id", ids[rows])
+        table.insert(2, "patient_id", patient_ids[rows])
+        return Predictions(
+            table=table,
+            embeds={modality: np.concatenate(parts) for modality, parts in self.embeds.items() if parts},
+            embeds_mask={modality: np.concatenate(parts) for modality, parts in self.embeds_mask.items() if parts},
+            ids=ids,
+            patient_ids=patient_ids,
+        )
+
+
 @torch.inference_mode()
-def collect_predictions(
+def collect_predictions(  # noqa: PLR0913 - the data, what to answer, and how to run
     model: Any,
     dataset: Any,
     collator: Any,
     *,
-    subsets: Sequence[str] = SUBSETS,
+    subsets: Sequence[str] = SUBSET_NAMES,
     tasks: Iterable[str] | None = None,
     batch_size: int = 16,
     progress: bool = True,
 ) -> Predictions:
-    """Run a model over a prepared dataset; each encoder runs once per batch, whatever the number of subsets and tasks.
+    """Run a model over a prepared dataset. Each encoder runs once per batch, for all subsets and tasks.
 
-    An admission that lacks a modality of a subset is not scored under it.
+    An admission that lacks a modality of a subset is not scored under that subset.
 
     Args:
-        model: `TgmmModel` (uses ``config.tasks``, ``encode``, ``answer``).
-        dataset: one split of a prepared dataset, with the columns id and patient_id.
-        collator: `TgmmCollator` with ``training=False``: rows -> model inputs, ``labels`` and ``id``.
-        tasks: names from ``model.config.tasks``; all by default.
+        model: `TgmmModel`. Its `config.tasks`, `encode` and `answer_subsets` are used.
+        dataset: One split of a prepared dataset, with the columns id and patient_id.
+        collator: `TgmmCollator` with `training=False`. It turns rows into model inputs, `labels` and `id`.
+        subsets: Names from `SUBSET_NAMES`.
+        tasks: Names from `model.config.tasks`. None takes all tasks.
+        batch_size: Number of admissions that are encoded together.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: on an unknown task or subset, an empty dataset, or outputs that are not finite.
+        ValueError: If a task or subset is unknown, the dataset is empty, or an output is not finite.
     """
     kinds = {name: model.config.tasks[name]["kind"] for name in _checked_tasks(model, tasks)}
-    unknown = [subset for subset in subsets if subset not in SUBSETS]
-    if unknown:
-        raise ValueError(f"unknown modality subsets {unknown}: choose from {list(SUBSETS)}")
+    if unknown := [subset for subset in subsets if subset not in SUBSET_NAMES]:
+        raise ValueError(f"unknown modality subsets {unknown}: choose from {list(SUBSET_NAMES)}")
     if len(dataset) == 0:
-        raise ValueError("the dataset has no rows: nothing to evaluate (was this split left empty by `tgmm prepare`?)")
-
+        raise ValueError(
+            "The dataset has no rows, so there is nothing to evaluate. Did `tgmm prepare` leave this split empty?"
+        )
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=collator)
     was_training = model.training
     model.eval()
-    pieces: list[pd.DataFrame] = []
-    embeds: dict[str, list[NDArray]] = {modality: [] for modality in MODALITIES}
-    embeds_mask: dict[str, list[NDArray]] = {modality: [] for modality in MODALITIES}
-    ids: list[str] = []
+    batches = _Batches()
     for batch in tqdm(loader, desc="predicting", unit="batch", disable=not progress):
         inputs = {name: value.to(model.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        encoded = model.encode(**inputs)
-        rows = np.arange(len(ids), len(ids) + len(batch["id"]))
-        ids.extend(batch["id"])
-        for name, kind in kinds.items():
-            if kind == "retrieval":
-                output = model.answer(encoded, name)
-                for modality, vectors in output.embeds.items():
-                    embeds[modality].append(_array(vectors))
-                    embeds_mask[modality].append(_array(output.embeds_mask[modality]).astype(bool))
-                continue
-            for subset in subsets:
-                members = tuple(subset.split("+"))
-                present = np.all([_array(encoded.present[member]) for member in members], axis=0).astype(bool)
-                if not present.any():
-                    continue
-                output = model.answer(encoded.keep(members), name)
-                columns = {"row": rows, "task": name, "subset": subset}
-                columns |= _outputs(output, present, f"task {name!r} under {subset}")
-                columns |= _labels(batch["labels"].get(name, {}), *output.probabilities.shape)
-                pieces.append(pd.DataFrame(columns)[present])
+        present, answers = answer_batch(model, inputs, list(kinds), subsets)
+        rows = np.arange(len(batches.ids), len(batches.ids) + len(batch["id"]))
+        batches.ids.extend(batch["id"])
+        for task, by_subset in answers.items():
+            for subset, output in by_subset.items():
+                if kinds[task] == "retrieval":
+                    batches.add_embeds(output)
+                else:
+                    table = {"row": rows, "task": task, "subset": subset}
+                    table |= _outputs(output, present[subset], f"task {task!r} under {subset}")
+                    table |= _labels(batch["labels"].get(task, {}), *output.probabilities.shape)
+                    batches.tables.append(pd.DataFrame(table)[present[subset]])
     model.train(was_training)
+    return batches.join(dataset)
 
-    names = np.asarray(ids, dtype=str)
-    stored = np.asarray(dataset["id"], dtype=str)
-    if not np.array_equal(names, stored):
-        raise ValueError(
-            f"the collator's ids differ from the dataset's ({len(names)} against {len(stored)}): it must keep the order"
-        )
-    patient_ids = np.asarray(dataset["patient_id"], dtype=str)
-    table = pd.concat(pieces, ignore_index=True) if pieces else _empty_table()
-    table.insert(1, "id", names[table["row"].to_numpy(dtype=int)])
-    table.insert(2, "patient_id", patient_ids[table["row"].to_numpy(dtype=int)])
-    return Predictions(
-        table=table,
-        embeds={modality: np.concatenate(parts) for modality, parts in embeds.items() if parts},
-        embeds_mask={modality: np.concatenate(parts) for modality, parts in embeds_mask.items() if parts},
-        ids=names,
-        patient_ids=patient_ids,
-    )
+
+def answer_batch(
+    model: Any, inputs: Mapping[str, torch.Tensor], tasks: Sequence[str], subsets: Sequence[str]
+) -> tuple[dict[str, NDArray], Answers]:
+    """Encode a batch once and answer every task under every subset.
+
+    Args:
+        model: `TgmmModel`.
+        inputs: What `model.encode` takes.
+        tasks: Names of tasks.
+        subsets: Names from `SUBSET_NAMES`.
+
+    Returns:
+        Subset -> which admissions have all its modalities, bool (B,); and task -> subset -> output. Subsets that no
+        admission has are left out. A retrieval task has one output, under `FULL`, because the embedding of a modality
+        does not depend on the other modalities.
+    """
+    encoded = model.encode(**inputs)
+    members = {subset: tuple(subset.split("+")) for subset in subsets}
+    present = {
+        subset: np.all([_array(encoded.present[name]) for name in names], axis=0).astype(bool)
+        for subset, names in members.items()
+    }
+    asked = [members[subset] for subset in subsets if present[subset].any()]
+    answers = model.answer_subsets(encoded, tasks, asked)
+    return present, {
+        task: {"+".join(subset): output for subset, output in by_subset.items()} for task, by_subset in answers.items()
+    }
 
 
 def _checked_tasks(model: Any, tasks: Iterable[str] | None) -> list[str]:
-    known = list(model.config.tasks)
-    chosen = known if tasks is None else list(tasks)
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise ValueError(f"unknown tasks {unknown}: the model has {known}")
+    available = list(model.config.tasks)
+    chosen = available if tasks is None else list(tasks)
+    if unknown := [name for name in chosen if name not in available]:
+        raise ValueError(f"unknown tasks {unknown}: the model has {available}")
     return chosen
 
 
-def _outputs(output: Any, present: NDArray, where: str) -> dict[str, NDArray]:
+def _outputs(output: Any, present: NDArray, place: str) -> dict[str, NDArray]:
+    """Return the columns probability, predicted and risk of a batch.
+
+    Args:
+        output: The model's output for B admissions.
+        present: Which admissions have all modalities of the subset, bool (B,). The others may have NaN.
+        place: Task and subset, for the error message.
+
+    Raises:
+        ValueError: If an output of a present admission is not finite.
+    """
     probabilities = _array(output.probabilities).astype(np.float64)  # (B, C)
     risk = np.full(len(probabilities), np.nan) if output.risk is None else _array(output.risk).astype(np.float64)
     broken = ~np.isfinite(probabilities).all(axis=1)
@@ -176,29 +207,25 @@ def _outputs(output: Any, present: NDArray, where: str) -> dict[str, NDArray]:
         broken |= ~np.isfinite(risk)
     if (broken & present).any():
         raise ValueError(
-            f"{int((broken & present).sum())} of {int(present.sum())} outputs for {where} are not finite: "
-            "the model's weights diverged or an input is broken"
+            f"{int((broken & present).sum())} of {int(present.sum())} outputs for {place} are not finite. The weights "
+            "diverged or an input is broken: look at the training losses, then at the inputs of these admissions."
         )
     return {"probability": probabilities[:, -1], "predicted": probabilities.argmax(axis=1), "risk": risk}
 
 
 def _labels(labels: dict[str, torch.Tensor], batch: int, candidates: int) -> dict[str, NDArray]:
-    """Label, positive, time and event as floats, NaN where the task's mask says unknown."""
-    known = _array(labels["mask"]).astype(bool) if "mask" in labels else np.ones(batch, dtype=bool)
+    """Return label, positive, time and event as floats, NaN where the task's mask says unknown."""
+    is_known = _array(labels["mask"]).astype(bool) if "mask" in labels else np.ones(batch, dtype=bool)
     columns = {}
     for name in ("label", "time", "event"):
         values = _array(labels[name]).astype(np.float64) if name in labels else np.full(batch, np.nan)
-        columns[name] = np.where(known, values, np.nan)
+        columns[name] = np.where(is_known, values, np.nan)
     label = columns["label"]
     columns["positive"] = np.where(np.isnan(label), np.nan, label == candidates - 1)
     return columns
 
 
 def _array(tensor: torch.Tensor) -> NDArray:
+    """Convert a tensor to numpy. Half precision becomes float32, because numpy has no bfloat16."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
-def _empty_table() -> pd.DataFrame:
-    columns = ["row", "task", "subset", "probability", "predicted", "risk", "label", "positive", "time", "event"]
-    return pd.DataFrame({name: [] for name in columns})

@@ -1,9 +1,12 @@
-"""Cross-modal retrieval: find a patient's own record of another modality among candidates.
+"""Cross-modal retrieval: find the same patient's input of another modality among candidates.
 
-The number of candidates (one right, the rest of other patients) is not stated in the paper; 3, 4 and the full gallery
-are reported. With few candidates the figure is the exact expectation over all ways to draw the negatives, not a
-simulation: if b of the N possible negatives score at or above the right one (ties count against the model), the number
-among m drawn negatives is hypergeometric(N, b, m).
+One candidate is right, the others belong to other patients. The paper does not state the number of candidates, so
+figures for 3 candidates, for 4 candidates and for the full gallery are reported.
+
+With 3 or 4 candidates the figure is the exact expectation over all ways to draw the negatives, not a simulation. If b
+of the N possible negatives score at or above the right candidate (equal scores count against the model), then the
+number of such negatives among m drawn negatives has the hypergeometric distribution (N, b, m). This is in no library,
+so the code is our own. The tests compare the full gallery with scikit-learn.
 """
 
 from functools import lru_cache, partial
@@ -14,58 +17,63 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from tgmm_hf.evaluation.metrics import Estimate, UndefinedFigureError, bootstrap_counts, estimate, resampled_mean
+from tgmm_hf.utils.names import MODALITIES
 
-DIRECTIONS = tuple(
-    (query, target) for query in ("labs", "ecg", "echo") for target in ("labs", "ecg", "echo") if query != target
-)
-CANDIDATES: tuple[int | None, ...] = (3, 4, None)  # None: the full gallery
+DIRECTIONS = tuple((query, target) for query in MODALITIES for target in MODALITIES if query != target)
+"""The six pairs of a query's modality and its candidates' modality."""
+CANDIDATES: tuple[int | None, ...] = (3, 4, None)
+"""Numbers of candidates that figures are reported for. None: the full gallery."""
 
 CHANCE_DRAWS = 10_000
-"""Simulated rankings by lot, whatever the number of bootstrap resamples: what is above chance must not hang on that."""
+"""Number of simulated random rankings. It is fixed, so that the chance level does not depend on `--bootstrap`."""
 
 
 def beaten_by(similarity: NDArray, patients: NDArray) -> tuple[NDArray, NDArray]:
-    """How many negatives score at or above the right candidate, and how many negatives there are.
+    """Count the negatives that score at or above the right candidate, and all negatives.
 
     Args:
-        similarity: (n, n), row = query, column = gallery; the right candidate of query i is column i.
-        patients: patient id per row, shape (n,). Other records of the same patient are neither right nor wrong: left
-            out.
+        similarity: Shape (n, n). A row is a query, a column a candidate. The right candidate of query i is column i.
+        patients: Patient id of each row, shape (n,). Further admissions of the query's patient are left out, because
+            they are neither right nor wrong.
 
     Returns:
-        ahead (n,) and negatives (n,), integers.
+        Negatives at or above the right candidate (n,), and all negatives (n,), integers.
+
+    Raises:
+        ValueError: If a similarity is not finite.
     """
     if not np.isfinite(similarity).all():
         raise ValueError(
-            f"{int((~np.isfinite(similarity)).sum())} of {similarity.size} similarities are not finite: "
-            "the model diverged or the input is broken"
+            f"{int((~np.isfinite(similarity)).sum())} of {similarity.size} similarities are not finite. The model "
+            "diverged or an input is broken: look at the training losses, then at these patients' inputs."
         )
-    others = patients[:, None] != patients[None, :]
-    ahead = ((similarity >= np.diagonal(similarity)[:, None]) & others).sum(axis=1)
-    return ahead, others.sum(axis=1)
+    is_negative = patients[:, None] != patients[None, :]
+    ahead = ((similarity >= np.diagonal(similarity)[:, None]) & is_negative).sum(axis=1)
+    return ahead, is_negative.sum(axis=1)
 
 
 def expected_scores(ahead: NDArray, negatives: NDArray, candidates: int | None) -> dict[str, NDArray]:
-    """Expected LRAP, Recall@1 and Recall@2 of every query.
+    """Compute the expected LRAP, Recall@1 and Recall@2 of every query.
 
-    With one right answer at rank k, label ranking average precision is 1 / k and Recall@r is 1 if k <= r.
+    If the right candidate has rank k, the label ranking average precision is 1 / k, and Recall@r is 1 if k <= r.
 
     Args:
-        ahead: (n,) negatives at or above the right one. negatives: (n,) negatives to draw from.
-        candidates: 3, 4, ... including the right one; None takes all.
+        ahead: Negatives at or above the right candidate, shape (n,).
+        negatives: Negatives to draw from, shape (n,).
+        candidates: Number of candidates with the right one, such as 3. None takes all negatives.
 
     Returns:
-        ``{"lrap": (n,), "recall_1": (n,), "recall_2": (n,)}``.
+        `lrap`, `recall_1` and `recall_2`, each of shape (n,).
 
     Raises:
-        UndefinedFigureError: if a query has fewer negatives than are to be drawn.
+        UndefinedFigureError: If a query has fewer negatives than are drawn.
     """
     if candidates is None:
         return {"lrap": 1.0 / (1 + ahead), "recall_1": (ahead < 1).astype(float), "recall_2": (ahead < 2).astype(float)}
     drawn = candidates - 1
     if negatives.min() < drawn:
         raise UndefinedFigureError(
-            f"{candidates} candidates need {drawn} records of other patients, there are {int(negatives.min())}"
+            f"{candidates} candidates need {drawn} admissions of other patients, there are {int(negatives.min())}"
         )
     outrank = np.arange(drawn + 1)
     chances = hypergeom.pmf(outrank[None, :], negatives[:, None], ahead[:, None], drawn)  # (n, drawn + 1)
@@ -73,7 +81,12 @@ def expected_scores(ahead: NDArray, negatives: NDArray, candidates: int | None) 
 
 
 def chance_level(figure: str, candidates: int) -> float:
-    """Expected figure of a ranking by lot among `candidates`: harmonic mean rank, or r / candidates."""
+    """Compute the expected figure of a random ranking.
+
+    Args:
+        figure: "lrap", "recall_1" or "recall_2".
+        candidates: Number of candidates with the right one.
+    """
     if figure == "lrap":
         return float((1.0 / np.arange(1, candidates + 1)).mean())
     return min(1.0, int(figure.removeprefix("recall_")) / candidates)
@@ -82,15 +95,19 @@ def chance_level(figure: str, candidates: int) -> float:
 def evaluate_direction(
     query: NDArray, gallery: NDArray, patients: NDArray, *, seed: int, replicates: int
 ) -> dict[str, Any]:
-    """All retrieval figures of one direction, with intervals over queries and chance levels.
+    """Compute all retrieval figures of one direction, with intervals over queries and chance levels.
 
     Args:
-        query: L2-normalised embeddings (n, D). gallery: (n, D), row i belongs to query i. patients: (n,).
+        query: L2-normalised embeddings of the queries, shape (n, D).
+        gallery: L2-normalised embeddings of the candidates, shape (n, D). Row i is the right candidate of query i.
+        patients: Patient id of each row, shape (n,).
+        seed: Seed of the bootstrap.
+        replicates: Number of resamples.
 
     Returns:
-        For each figure in lrap, recall_1, recall_2 and each of 3, 4, full: value, ``_ci``, ``_chance``; for LRAP also
-        ``_chance_ci``, the central 95 % of what ranking by lot reaches with as many queries. Missing figures are None
-        with a reason.
+        For lrap, recall_1 and recall_2, each with the suffix _3, _4 and _full: the value, its interval `_ci` and the
+        level of a random ranking `_chance`. For LRAP also `_chance_ci`, the central 95 % of random rankings of n
+        queries. A missing figure is None with a reason.
     """
     result: dict[str, Any] = {"n": len(query), "patients": len(np.unique(patients))}
     similarity = query.astype(np.float64) @ gallery.astype(np.float64).T
@@ -118,13 +135,14 @@ def evaluate_direction(
 
 @lru_cache(maxsize=16)
 def _chance_interval(negatives: tuple[int, ...], candidates: int | None) -> tuple[float, float]:
-    """Central 95 % of the mean LRAP when every query's right record takes a random rank, independently.
+    """Simulate the central 95 % of the mean LRAP if every query's right candidate takes a random rank.
 
-    Pairing the embeddings at random would give a narrower range (all ranks of a gallery are used once), zero for an
-    encoder that has collapsed: then any rounding would count as above chance.
+    The ranks are independent. To pair the embeddings at random would give a narrower range, because each rank of a
+    gallery would be used once. For an encoder whose embeddings are all equal the range would have width zero, and a
+    rounding error would count as better than chance.
     """
     of_query = np.array(negatives)
-    possible, which = np.unique(of_query, return_inverse=True)  # one number, where every patient has one record
+    possible, which = np.unique(of_query, return_inverse=True)  # one number if every patient has one admission
     by_rank = np.zeros((len(possible), possible.max() + 1))
     for row, count in enumerate(possible):
         by_rank[row, : count + 1] = expected_scores(np.arange(count + 1), np.full(count + 1, count), candidates)["lrap"]

@@ -1,8 +1,8 @@
-"""How figures fall when inputs get worse: laboratory cells, ECG leads or echo views at random taken away, noise added.
+"""Robustness: how figures fall when laboratory cells, ECG leads or echo views are dropped, or when noise is added.
 
-Prepared rows are changed before they are collated, so the model sees what it would see of such a patient. At least one
-cell, lead or view stays, so that the same patients are scored at every level; what is taken away at a level is taken
-away at every higher one too.
+Prepared rows are changed before they are collated. Therefore the model gets the same inputs as for a patient with such
+data. At least one cell, lead or view stays, so that the same patients are scored at every level. What is dropped at one
+level is dropped at every higher level too.
 """
 
 import json
@@ -14,9 +14,9 @@ import pandas as pd
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 
-from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_auc
-from tgmm_hf.evaluation.predictions import SUBSETS, Predictions
-from tgmm_hf.evaluation.survival import resampled_c_index
+from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, headline_counts, headline_figure, with_outcome
+from tgmm_hf.evaluation.metrics import Bootstrap, estimate
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
 
 Row = dict[str, Any]
 
@@ -25,7 +25,7 @@ DECIBELS = (20, 10, 0)
 
 
 def drop_cells(row: Row, share: float, generator: np.random.Generator) -> Row:
-    """The row without this share of its laboratory cells."""
+    """Drop a share of the laboratory cells of a prepared row."""
     if not row["labs"]:
         return row
     cells = json.loads(str(row["labs"]))
@@ -34,7 +34,7 @@ def drop_cells(row: Row, share: float, generator: np.random.Generator) -> Row:
 
 
 def drop_leads(row: Row, share: float, generator: np.random.Generator) -> Row:
-    """The row with this share of its usable ECG leads masked."""
+    """Mask a share of the usable ECG leads of a prepared row."""
     usable = np.flatnonzero(row["ecg_mask"])
     if not len(usable):
         return row
@@ -45,7 +45,7 @@ def drop_leads(row: Row, share: float, generator: np.random.Generator) -> Row:
 
 
 def drop_views(row: Row, share: float, generator: np.random.Generator) -> Row:
-    """The row without this share of its echo views."""
+    """Drop a share of the echo views of a prepared row."""
     if not len(row["clip_views"]):
         return row
     kept = sorted(_kept(len(row["clip_views"]), share, generator))
@@ -53,8 +53,13 @@ def drop_views(row: Row, share: float, generator: np.random.Generator) -> Row:
 
 
 def add_noise(row: Row, decibels: float, generator: np.random.Generator) -> Row:
-    """The row with white noise on every usable lead; `decibels`: signal over noise, the lead's variance being its
-    signal."""
+    """Add white noise to every usable lead of a prepared row.
+
+    Args:
+        row: A prepared row.
+        decibels: Ratio of signal to noise. The signal is the variance of the lead.
+        generator: Source of the noise.
+    """
     signal = np.asarray(row["ecg"], dtype=np.float32)
     if not signal.size:
         return row
@@ -63,7 +68,7 @@ def add_noise(row: Row, decibels: float, generator: np.random.Generator) -> Row:
 
 
 def _kept(number: int, share: float, generator: np.random.Generator) -> set[int]:
-    """Which of so many stay: the first of a random order, at least one."""
+    """Choose which of `number` items stay: the first items of a random order, at least one."""
     return set(generator.permutation(number)[: max(1, number - round(share * number))].tolist())
 
 
@@ -71,7 +76,15 @@ Change = Callable[[Row, float, np.random.Generator], Row]
 
 
 class Perturbation(NamedTuple):
-    """What is done to which modality, at which levels, and how a level is written."""
+    """One way to make inputs worse.
+
+    Attributes:
+        name: Its name in metrics.json.
+        modality: The modality that is changed.
+        change: Function from a row, a level and a generator to the changed row.
+        levels: Shares or decibels.
+        label: Format of a level in metrics.json.
+    """
 
     name: str
     modality: str
@@ -88,8 +101,8 @@ PERTURBATIONS = (
 )
 
 
-class Changed(TorchDataset):
-    """A prepared split whose rows are changed as they are read; the same row gets the same change every time."""
+class ChangedRows(TorchDataset):
+    """A prepared split whose rows are changed when they are read. The same row gets the same change every time."""
 
     def __init__(self, rows: Dataset, change: Change, level: float, seed: int) -> None:
         self.rows, self.change, self.level, self.seed = rows, change, level, seed
@@ -98,6 +111,7 @@ class Changed(TorchDataset):
         return len(self.rows)
 
     def __getitem__(self, key: int | str) -> Any:
+        """Return the changed row of an index, or a column, which is never changed."""
         if isinstance(key, str):
             return self.rows[key]
         return self.change(dict(self.rows[key]), self.level, np.random.default_rng([self.seed, key]))
@@ -112,46 +126,44 @@ def robustness(
     seed: int,
     replicates: int,
 ) -> dict[str, Any]:
-    """The headline figure of every task at every level of every perturbation.
+    """Compute the headline figure of every task at every level of every perturbation.
 
     Args:
-        predict: (rows, combinations) -> predictions; runs the model once a level.
-        rows: the prepared split. clean: its predictions as it is.
-        tasks: `config.tasks`. Retrieval is left out.
+        predict: Function from rows and subsets to predictions. It runs the model once per level.
+        rows: The prepared split.
+        clean: The predictions of the unchanged split.
+        tasks: `config.tasks`. Retrieval tasks are left out.
+        seed: Seed of the perturbations and of the bootstrap.
+        replicates: Number of resamples.
 
     Returns:
-        ``{task: {perturbation: [{"level", "subset", "n", "auc" | "c_index", its interval}, ...]}}``, for all modalities
-        together and for the one that is changed; without a modality that nobody has.
+        Task -> perturbation -> points with `level`, `subset`, `n`, and `auc` or `c_index` with its interval. There are
+        points for all modalities together and for the changed modality alone. A modality that no patient has is left
+        out.
     """
     result: dict[str, Any] = {task: {} for task in tasks if tasks[task]["kind"] != "retrieval"}
     if not result:
         return {}
     scored_subsets = set(clean.table["subset"])
-    whole = next(subset for subset in reversed(SUBSETS) if subset in scored_subsets)
+    whole = next(subset for subset in reversed(SUBSET_NAMES) if subset in scored_subsets)
     for name, modality, change, levels, label in PERTURBATIONS:
         if modality not in whole.split("+"):
             continue
         subsets = tuple(dict.fromkeys((modality, whole)))
         scored = {"none": clean}
         for level in levels:
-            scored[label.format(level)] = predict(Changed(rows, change, level, seed), subsets)
+            scored[label.format(level)] = predict(ChangedRows(rows, change, level, seed), subsets)
         for task, by_perturbation in result.items():
             by_perturbation[name] = [
                 {"level": level, "subset": subset}
-                | _headline(predictions.scored(task, subset), tasks[task]["kind"], seed, replicates)
+                | _headline(predictions.scored(task, subset), tasks[task]["kind"], Bootstrap(seed, replicates))
                 for subset in subsets
                 for level, predictions in scored.items()
             ]
     return result
 
 
-def _headline(rows: pd.DataFrame, kind: str, seed: int, replicates: int) -> dict[str, Any]:
-    rows = rows[rows["label" if kind == "diagnosis" else "time"].notna()]
-    strata = rows["label" if kind == "diagnosis" else "event"].to_numpy()
-    counts = bootstrap_counts(rows["patient_id"].to_numpy(), strata, replicates, seed)
-    if kind == "diagnosis":
-        score, positive = rows["probability"].to_numpy(np.float64), rows["positive"].to_numpy()
-        return {"n": len(rows)} | estimate(lambda drawn: resampled_auc(score, positive, drawn), counts).entry("auc")
-    risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
-    figure = estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), counts)
-    return {"n": len(rows)} | figure.entry("c_index")
+def _headline(rows: pd.DataFrame, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    rows = with_outcome(rows, kind)
+    figure = estimate(headline_figure(rows, SCORE[kind], kind), headline_counts(rows, kind, bootstrap))
+    return {"n": len(rows)} | figure.entry(HEADLINE[kind])

@@ -1,4 +1,4 @@
-"""What a saved model makes of each modality alone: the summaries of its frozen encoders, and its answers."""
+"""What a saved model knows from each modality alone: the summaries of its frozen encoders, and its answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.evaluation.evaluate import validation_rows
-from tgmm_hf.evaluation.predictions import collect_predictions, load_trained
+from tgmm_hf.data.prediction import load_model
+from tgmm_hf.evaluation.headline_figures import SCORE
+from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.unseen import check_unseen, weights_digest
+from tgmm_hf.evaluation.validation_split import validation_rows
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import MODALITIES
@@ -26,13 +28,14 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class SingleModality:
-    """A model's view of prepared splits, one modality at a time.
+    """The summaries and answers of a model for prepared splits, one modality at a time.
 
     Attributes:
-        summaries: modality -> split -> (n, D) in the order of the split, NaN where the modality is absent.
-        answers: (task, kind) -> "validation" and "test" -> probabilities of a diagnosis or log risks, one row an
-            admission (index: id), one column a modality, NaN where absent. Tasks of two candidates only.
-        weights: digest of a local model's weights. warnings: what could not be ruled out about its training patients.
+        summaries: Modality -> split -> summaries (n, D), in the order of the split. NaN where the modality is absent.
+        answers: (task, kind) -> "validation" and "test" -> probabilities of a diagnosis or log risks. One row per
+            admission (index: id), one column per modality, NaN where absent. Only tasks with two candidates.
+        weights: Digest of the weights. None if the model is not in a local directory.
+        warnings: What cannot be ruled out about its training patients.
     """
 
     summaries: dict[str, dict[str, pd.DataFrame]]
@@ -44,15 +47,22 @@ class SingleModality:
 def read_model(
     model: str | Path, data_dir: str | Path, data_hash: str, rows: DatasetDict, progress: bool = True
 ) -> SingleModality:
-    """Run a saved model over the splits of prepared data: its encoders over all, its answers over validation and test.
+    """Run a saved model over prepared data: its encoders over all splits, its answers over validation and test.
+
+    Args:
+        model: Directory or Hub id of a saved model.
+        data_dir: Directory of the prepared data.
+        data_hash: Hash of the prepared data.
+        rows: The prepared splits.
+        progress: Whether to show progress bars.
 
     Raises:
-        ValueError: if test patients, or validation patients of another training, are known to have been trained on.
+        ValueError: If test patients were trained on, or validation patients of another training.
     """
     directory = Path(model)
     warnings = check_unseen(directory, data_hash, rows["test"], "test")
     warnings += validation_rows(directory, data_dir, rows, "test", None)[1]
-    loaded = load_trained(str(model)).eval()
+    loaded = load_model(str(model)).eval()
     collator = TgmmCollator(TgmmProcessor.from_pretrained(str(model)), loaded.config, training=False)
     tasks = {name: task["kind"] for name, task in loaded.config.tasks.items() if len(task["candidates"]) == 2}
     answers: dict[tuple[str, str], dict[str, pd.DataFrame]] = {each: {} for each in tasks.items()}
@@ -61,8 +71,7 @@ def read_model(
             loaded, rows[split], collator, subsets=MODALITIES, tasks=tasks, batch_size=BATCH_SIZE, progress=progress
         ).table
         for task, kind in tasks.items():
-            column = "probability" if kind == "diagnosis" else "risk"
-            wide = table[table["task"] == task].pivot(index="id", columns="subset", values=column)
+            wide = table[table["task"] == task].pivot(index="id", columns="subset", values=SCORE[kind])
             answers[task, kind][split] = wide.reindex(columns=list(MODALITIES)).astype(np.float64)
     by_split = {split: encode_summaries(loaded, rows[split], collator, split, progress) for split in rows}
     return SingleModality(
@@ -77,23 +86,33 @@ def read_model(
 def encode_summaries(
     model: TgmmModel, dataset: Dataset, collator: Any, title: str, progress: bool = True
 ) -> dict[str, pd.DataFrame]:
-    """Modality -> (n, D): the encoder's summary of each admission, of an echo the mean over its views.
+    """Compute the encoder's summary of each admission and modality. For an echo it is the mean over the views.
 
-    NaN where the modality is absent. They are what the model's attention pooling starts from
-    (`TgmmModel.get_labs_features` and the like).
+    The model's attention pooling starts from the same layers (`TgmmModel.get_labs_features` etc.).
+
+    Args:
+        model: A loaded model.
+        dataset: One prepared split.
+        collator: `TgmmCollator` with `training=False`.
+        title: Name of the split for the progress bar.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Modality -> summaries (n, D), NaN where the modality is absent.
 
     Raises:
-        ValueError: if a summary is not finite.
+        ValueError: If a summary is not finite.
     """
     parts: dict[str, list[NDArray]] = {name: [] for name in MODALITIES}
     loader = DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=False, collate_fn=collator)
     for batch in tqdm(loader, desc=f"encoding {title}", unit="batch", disable=not progress):
-        for name, of_batch in _summaries(model, batch).items():
-            parts[name].append(of_batch)
-    return {name: pd.DataFrame(np.concatenate(found)).add_prefix(f"{name} ") for name, found in parts.items()}
+        for name, summaries in _summaries(model, batch).items():
+            parts[name].append(summaries)
+    return {name: pd.DataFrame(np.concatenate(batches)).add_prefix(f"{name} ") for name, batches in parts.items()}
 
 
 def _summaries(model: TgmmModel, batch: Mapping[str, Any]) -> dict[str, NDArray]:
+    """Compute the summaries of one batch, (B, D) for each modality."""
     encoders = {
         "labs": (model.get_labs_features, "input_ids", "attention_mask"),
         "ecg": (model.get_ecg_features, "ecg_values", "ecg_mask"),
@@ -103,13 +122,14 @@ def _summaries(model: TgmmModel, batch: Mapping[str, Any]) -> dict[str, NDArray]
     for name, (encode, values, mask) in encoders.items():
         width = getattr(model.config, f"{name}_config").hidden_size
         summaries[name] = np.full((len(batch["id"]), width), np.nan, np.float32)
-        if values not in batch:  # no patient of the batch has it
+        if values not in batch:  # no patient of the batch has this modality
             continue
         present = batch[mask].bool().any(1).numpy()
-        found = encode(batch[values].to(model.device), batch[mask].to(model.device)).float().cpu().numpy()[present]
-        if not np.isfinite(found).all():
+        encoded = encode(batch[values].to(model.device), batch[mask].to(model.device)).float().cpu().numpy()[present]
+        if not np.isfinite(encoded).all():
             raise ValueError(
-                f"The {name} encoder gave numbers that are not finite: its weights or an input are broken."
+                f"The {name} encoder gave numbers that are not finite. Its weights or an input are broken: look at the "
+                "training losses, then at these patients' inputs."
             )
-        summaries[name][present] = found
+        summaries[name][present] = encoded
     return summaries

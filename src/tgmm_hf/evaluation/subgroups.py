@@ -1,6 +1,6 @@
-"""For whom a model works: figures by sex, age, ethnicity, and by what is missing.
+"""Figures by subgroup: by sex, age, ethnicity, and by which inputs are missing.
 
-Every admission is scored once, under all the modalities that it has, which is how a user gets an answer for it.
+Every admission is scored once, under the subset of all modalities that it has, because a user gets this answer.
 """
 
 import json
@@ -14,18 +14,19 @@ from datasets import Dataset
 
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
-from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate, resampled_auc
-from tgmm_hf.evaluation.survival import resampled_c_index
+from tgmm_hf.evaluation.headline_figures import HEADLINE, OUTCOME, headline_figure
+from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate
 from tgmm_hf.utils.names import MODALITIES
 
 SMALLEST_GROUP = 20
-"""Admissions below which a group is counted, not scored."""
+"""Number of admissions that a group needs to be scored. Smaller groups are only counted."""
 
 FEWEST_CASES = 10
-"""Admissions of the rarer class, or events, below which a group is counted, not scored."""
+"""Number of admissions of the rarer class, or of events, that a group needs to be scored."""
 
 SMALLEST_SHOWN = 10
-"""Admissions below which tables and figures do not say how many a group has: the number might name people."""
+"""Number of admissions from which tables and figures show the size of a group, because a smaller number might identify
+people."""
 
 NOT_STATED = "not stated"
 AGE_BANDS = ((0, "under 50"), (50, "50 to 64"), (65, "65 to 79"), (80, "80 and over"))
@@ -46,9 +47,15 @@ TITLES = {
 
 
 def describe_rows(dataset: Dataset) -> pd.DataFrame:
-    """The group of each prepared admission in every grouping (`TITLES`), one row each, in order.
+    """Find the group of each prepared admission in every grouping of `TITLES`.
 
-    Reads the laboratory cells and the masks, no signals or clips.
+    It reads the laboratory cells and the masks, but no signals and no clips.
+
+    Args:
+        dataset: Prepared rows.
+
+    Returns:
+        One row per admission, in order, and one column per grouping.
     """
     columns = dataset.select_columns(["labs", "ecg_mask", "clip_views"]).with_format(None)
     cells = [json.loads(labs) if labs else {} for labs in columns["labs"]]
@@ -58,13 +65,13 @@ def describe_rows(dataset: Dataset) -> pd.DataFrame:
         "ecg": [any(mask) for mask in columns["ecg_mask"]],
         "echo": [bool(views) for views in columns["clip_views"]],
     }
-    own = ["+".join(m for m in MODALITIES if present[m][index]) for index in range(len(cells))]
+    subsets = ["+".join(m for m in MODALITIES if present[m][index]) for index in range(len(cells))]
     return pd.DataFrame(
         {
             "sex": [{"F": "female", "M": "male"}.get(_text(row, "gender"), NOT_STATED) for row in cells],
             "age": [_age_band(row) for row in cells],
             "ethnicity": [_ethnicity(row) for row in cells],
-            "modalities": own,
+            "modalities": subsets,
             "natriuretic": ["given" if any(name in row for name in NATRIURETIC) else "missing" for row in cells],
             "cells": [_band(len(row) / possible, CELL_BANDS) for row in cells],
             "views": [_band(len(views), VIEW_BANDS) for views in columns["clip_views"]],
@@ -88,7 +95,7 @@ def _age_band(row: dict[str, Any]) -> str:
 
 
 def _ethnicity(row: dict[str, Any]) -> str:
-    """The first word group: MIMIC's "WHITE - RUSSIAN" and "BLACK/AFRICAN AMERICAN" have parts that are too small."""
+    """Return the first part of an ethnicity such as "WHITE - RUSSIAN", because the second part is too small a group."""
     text = _text(row, "ethnicity").casefold().strip()
     return NOT_STATED if text in NO_ETHNICITY else re.split(r"\s+-\s+|/|\s+or\s+", text)[0]
 
@@ -105,20 +112,22 @@ def subgroup_table(
     seed: int,
     replicates: int,
 ) -> list[dict[str, Any]]:
-    """Figures of one task, everybody first, then group by group.
+    """Compute the figures of one task, first for all admissions, then for each group.
 
     Args:
-        table: rows of a task with a known outcome under every combination (`Predictions.table`).
+        table: Rows of one task with a known outcome, under every subset (`Predictions.table`).
         kind: "diagnosis" or "prognosis".
-        groups: from `describe_rows`; `table["row"]` counts its rows.
-        points: combination -> temperature and threshold, of a diagnosis.
+        groups: The table of `describe_rows`. `table["row"]` is a position in it.
+        points: Subset -> temperature and threshold. Empty for a prognosis.
+        seed: Seed of the bootstrap.
+        replicates: Number of resamples.
 
     Returns:
-        For every grouping that splits these rows, entries ``{"grouping", "group", "n", "patients", "positives" |
-        "events", figures}``; a group that is too small or has too few cases has None with a reason.
+        For every grouping with at least two groups, one entry per group with `grouping`, `group`, `n`, `patients`,
+        `positives` or `events`, and the figures. The figure of a group that is too small is None with a reason.
     """
-    own = groups["modalities"].to_numpy()[table["row"].to_numpy(dtype=int)]
-    rows = table[table["subset"].to_numpy() == own].reset_index(drop=True)
+    subset_of_row = groups["modalities"].to_numpy()[table["row"].to_numpy(dtype=int)]
+    rows = table[table["subset"].to_numpy() == subset_of_row].reset_index(drop=True)
     described = groups.iloc[rows["row"].to_numpy(dtype=int)].reset_index(drop=True)
     return [
         {"grouping": grouping, "group": group} | _figures(rows[members], kind, points, seed, replicates)
@@ -127,7 +136,14 @@ def subgroup_table(
 
 
 def shown_counts(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """n and cases of every entry of a task, as what is passed on may say them: "< 10" for a small group."""
+    """Write n and the number of cases of every entry so that they may be published: "< 10" for a small group.
+
+    Args:
+        entries: The entries of one task, from `subgroup_table`.
+
+    Returns:
+        For each entry n and cases, as text.
+    """
     hidden = hidden_groups(entries, SMALLEST_SHOWN)
     counts = []
     for entry in entries:
@@ -142,24 +158,35 @@ def shown_counts(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def hidden_groups(entries: Sequence[Mapping[str, Any]], smallest: int) -> dict[str, list[str]]:
-    """By grouping the next smallest group, where exactly one is too small to be shown: everybody less the other groups
-    would be that one."""
+    """Find groups that must be hidden together with a small group.
+
+    If exactly one group of a grouping is too small to be shown, a reader could compute it: all admissions minus the
+    other groups. Therefore the next larger group is hidden too.
+
+    Args:
+        entries: The entries of one task, from `subgroup_table`.
+        smallest: Number of admissions from which a group is shown.
+
+    Returns:
+        Grouping -> names of the groups to hide.
+    """
     hidden = {}
     for grouping in dict.fromkeys(entry["grouping"] for entry in entries):
-        own = sorted((entry for entry in entries if entry["grouping"] == grouping), key=lambda entry: entry["n"])
-        if len(own) > 1 and own[0]["n"] < smallest <= own[1]["n"]:
-            hidden[grouping] = [own[1]["group"]]
+        by_size = sorted((entry for entry in entries if entry["grouping"] == grouping), key=lambda entry: entry["n"])
+        if len(by_size) > 1 and by_size[0]["n"] < smallest <= by_size[1]["n"]:
+            hidden[grouping] = [by_size[1]["group"]]
     return hidden
 
 
 def _members(described: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield grouping, group and its members (bool), first all rows, then each group of a grouping with two or more."""
     yield "all", "all", np.ones(len(described), dtype=bool)
     bands = {"age": AGE_BANDS, "views": VIEW_BANDS, "cells": CELL_BANDS}
     for grouping in TITLES:
         values = described[grouping].to_numpy()
         order = [name for _, name in bands.get(grouping, ())]
-        found = sorted(set(values), key=lambda g: (g == NOT_STATED, order.index(g) if g in order else 0, g))
-        for group in found if len(found) > 1 else ():
+        names = sorted(set(values), key=lambda g: (g == NOT_STATED, order.index(g) if g in order else 0, g))
+        for group in names if len(names) > 1 else ():
             yield grouping, group, values == group
 
 
@@ -169,24 +196,22 @@ def _figures(
     entry: dict[str, Any] = {"n": len(rows), "patients": int(rows["patient_id"].nunique())}
     if kind == "diagnosis":
         entry["positives"] = int(rows["positive"].sum())
-        rare, cases, headline = min(entry["positives"], len(rows) - entry["positives"]), "of the rarer class", "auc"
+        rare, cases = min(entry["positives"], len(rows) - entry["positives"]), "of the rarer class"
     else:
         entry["events"] = int((rows["event"] == 1).sum())
-        rare, cases, headline = entry["events"], "events", "c_index"
+        rare, cases = entry["events"], "events"
+    headline = HEADLINE[kind]
     if len(rows) < SMALLEST_GROUP or rare < FEWEST_CASES:
         few = f"n < {SMALLEST_GROUP}" if len(rows) < SMALLEST_GROUP else f"fewer than {FEWEST_CASES} {cases}"
         return entry | Estimate(None, None, f"not scored, {few}").entry(headline)
-    strata = rows["label" if kind == "diagnosis" else "event"]
-    draws = bootstrap_draws(rows["patient_id"], strata, replicates, seed)
+    draws = bootstrap_draws(rows["patient_id"], rows[OUTCOME[kind]], replicates, seed)
     if kind == "prognosis":
-        risk, time, event = (rows[name].to_numpy(np.float64) for name in ("risk", "time", "event"))
-        figure = estimate(lambda drawn: resampled_c_index(risk, time, event, drawn), draws.by_outcome)
-        return entry | figure.entry("c_index")
+        return entry | estimate(headline_figure(rows, "risk", kind), draws.by_outcome).entry(headline)
     probability, positive = rows["probability"].to_numpy(np.float64, copy=True), rows["positive"].to_numpy(np.float64)
-    named = np.zeros(len(rows), dtype=bool)
+    decided = np.zeros(len(rows), dtype=bool)
     for subset, point in points.items():
         members = (rows["subset"] == subset).to_numpy()
         probability[members] = point.scaled(probability[members])
-        named[members] = probability[members] >= point.threshold
-    figure = estimate(lambda drawn: resampled_auc(probability, positive, drawn), draws.by_outcome)
-    return entry | figure.entry("auc") | decision_figures(named, positive, draws)
+        decided[members] = probability[members] >= point.threshold
+    figure = estimate(headline_figure(rows.assign(probability=probability), "probability", kind), draws.by_outcome)
+    return entry | figure.entry(headline) | decision_figures(decided, positive, draws)

@@ -1,18 +1,20 @@
-"""The figures of metrics.json as tables of text, for the terminal, the page and CSV files."""
+"""The figures of metrics.json as tables of text, for the terminal, the HTML page and CSV files."""
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
+from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
 from tgmm_hf.evaluation.subgroups import FEWEST_CASES, TITLES, shown_counts
 
 Entries = Mapping[str, Mapping[str, Any]]
+"""Subset or direction -> figures: the value of a task in metrics.json."""
 
 
 class Table(NamedTuple):
-    """A title, a header, and rows of cells whose first cell names the row."""
+    """A table of text. The first cell of a row names the row."""
 
     title: str
     header: list[str]
@@ -20,7 +22,14 @@ class Table(NamedTuple):
 
 
 def task_kind(entries: Any) -> str | None:
-    """ "diagnosis", "prognosis" or "retrieval" of a value of metrics.json; None if it is not a task's."""
+    """Recognise the kind of a task from its value in metrics.json.
+
+    Args:
+        entries: A value of metrics.json.
+
+    Returns:
+        "diagnosis", "prognosis" or "retrieval". None if the value does not belong to a task.
+    """
     if not isinstance(entries, Mapping):
         return None
     if "labs->ecg" in entries:
@@ -32,7 +41,7 @@ def task_kind(entries: Any) -> str | None:
 
 
 def tasks_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Entries]]:
-    """(name, kind, entries) of every task in metrics.json."""
+    """Yield name, kind and entries of every task in metrics.json."""
     for name, entries in metrics.items():
         kind = task_kind(entries)
         if kind is not None:
@@ -40,24 +49,23 @@ def tasks_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Entries]]:
 
 
 def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
-    """The one figure of a task that a reader looks for, and what stands behind it.
+    """Write the one figure of a task that a reader looks for, and its details.
 
-    "hf_diagnosis: AUC 0.896 (0.815 to 0.964)" and "all modalities, n = 62, 29 positive; best reachable 0.998".
+    Args:
+        task: Name of the task.
+        kind: "diagnosis", "prognosis" or "retrieval".
+        entries: Value of the task in metrics.json.
+
+    Returns:
+        Two texts such as "hf_diagnosis: AUC 0.896 (0.815 to 0.964)" and "labs+ecg+echo, n = 62, 29 positive; best
+        reachable 0.998".
     """
     if kind == "retrieval":
-        known = {name: e for name, e in entries.items() if e["lrap_3"] is not None}
-        if not known:
-            return f"{task}: no figure", "no direction has two patients with both modalities"
-        above = sum(e["lrap_3"] > e["lrap_3_chance_ci"][1] for e in known.values())
-        mean = sum(e["lrap_3"] for e in known.values()) / len(known)
-        chance = next(iter(known.values()))["lrap_3_chance"]
-        return (
-            f"{task}: LRAP {mean:.3f} among 3 candidates",
-            f"mean of {len(known)} directions; by lot {chance:.3f}; {above} of {len(known)} above chance",
-        )
+        return _retrieval_headline(task, entries)
     whole = whole_subset(entries)
     entry = entries[whole]
-    key, name = ("auc", "AUC") if kind == "diagnosis" else ("c_index", "C-index")
+    key = HEADLINE[kind]
+    name = HEADLINE_TITLES[key]
     if entry[key] is None:
         return f"{task}: no {name}", str(entry.get(f"{key}_missing"))
     if kind == "prognosis" and entry["events"] < FEWEST_CASES:
@@ -65,18 +73,32 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
         return f"{task}: too few events for a {name}", f"{cases}; {FEWEST_CASES} are needed; its value is in the tables"
     interval = "" if entry[f"{key}_ci"] is None else f" ({text_range(entry[f'{key}_ci'])})"
     cases = f"{entry['positives']} positive" if kind == "diagnosis" else f"{entry['events']} events"
-    behind = [f"{whole}, n = {entry['n']}, {cases}"]
+    details = [f"{whole}, n = {entry['n']}, {cases}"]
     if entry.get(f"bayes_{key}") is not None:
-        behind.append(f"best reachable {entry[f'bayes_{key}']:.3f}")
+        details.append(f"best reachable {entry[f'bayes_{key}']:.3f}")
     if kind == "diagnosis" and entry["sensitivity"] is not None and entry["specificity"] is not None:
-        behind.append(
+        details.append(
             f"sensitivity {entry['sensitivity']:.2f}, specificity {entry['specificity']:.2f} at the threshold "
             f"{text_threshold(entry, 2)}"
         )
-    return f"{task}: {name} {entry[key]:.3f}{interval}", "; ".join(behind)
+    return f"{task}: {name} {entry[key]:.3f}{interval}", "; ".join(details)
+
+
+def _retrieval_headline(task: str, entries: Entries) -> tuple[str, str]:
+    directions = [entry for entry in entries.values() if entry["lrap_3"] is not None]
+    if not directions:
+        return f"{task}: no figure", "no direction has two patients with both modalities"
+    above = sum(entry["lrap_3"] > entry["lrap_3_chance_ci"][1] for entry in directions)
+    mean = sum(entry["lrap_3"] for entry in directions) / len(directions)
+    return (
+        f"{task}: LRAP {mean:.3f} among 3 candidates",
+        f"mean of {len(directions)} directions; by lot {directions[0]['lrap_3_chance']:.3f}; "
+        f"{above} of {len(directions)} above chance",
+    )
 
 
 def diagnosis_table(task: str, entries: Entries) -> Table:
+    """List AUC, accuracy and optimum of every subset."""
     header = ["modalities", "AUC", "95 % CI", "accuracy", "95 % CI", "optimum", "AUC - optimum", "95 % CI", "n"]
     rows = [
         [subset, text_number(e["auc"]), text_range(e["auc_ci"]), text_number(e["accuracy"]),
@@ -87,7 +109,7 @@ def diagnosis_table(task: str, entries: Entries) -> Table:
 
 
 def decision_table(task: str, entries: Entries) -> Table:
-    """Sensitivity, specificity and predictive values at each combination's threshold."""
+    """List sensitivity, specificity and predictive values at the threshold of every subset."""
     header = ["modalities", "threshold", "of the unscaled probability", "sensitivity", "specificity", "PPV", "NPV"]
     figures = ("sensitivity", "specificity", "ppv", "npv")
     rows = []
@@ -102,6 +124,7 @@ def decision_table(task: str, entries: Entries) -> Table:
 
 
 def calibration_table(task: str, entries: Entries) -> Table:
+    """List precision, Brier score, calibration and temperature of every subset."""
     header = ["modalities", "AUPRC", "Brier score", "of prevalence", "slope", "intercept", "temperature"]
     rows = [
         [subset, text_estimate(e, "auprc"), text_estimate(e, "brier"),
@@ -113,6 +136,7 @@ def calibration_table(task: str, entries: Entries) -> Table:
 
 
 def prognosis_table(task: str, entries: Entries) -> Table:
+    """List C-index and optimum of every subset."""
     header = ["modalities", "C-index", "95 % CI", "optimum", "C - optimum", "95 % CI", "n", "events", "deaths"]
     rows = [
         [subset, text_number(e["c_index"]), text_range(e["c_index_ci"]), *_optimum_cells(e, "c_index"),
@@ -123,8 +147,14 @@ def prognosis_table(task: str, entries: Entries) -> Table:
 
 
 def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
-    """Uno's C and the integrated Brier score, then AUC, Brier score, and predicted against observed by day; what could
-    not be estimated is left out, with a reason if it is everything."""
+    """Yield a table of Uno's C and the integrated Brier score, and a table of the figures by day.
+
+    Figures that could not be estimated are left out. If there is no figure at all, the only table says why.
+
+    Args:
+        task: Name of the task.
+        entries: Value of the task in metrics.json.
+    """
     whole = entries[whole_subset(entries)]
     if all(entry["uno_c_until"] is None for _, entry in _by_subset(entries)):
         title = f"{task}: Uno's C, and figures by day"
@@ -151,6 +181,7 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
 
 
 def risk_group_table(task: str, entries: Entries) -> Table:
+    """List the numbers of the risk groups and the log-rank test of every subset."""
     header = ["modalities", "higher: n", "events", "deaths", "lower: n", "events", "deaths", "log-rank p"]
     rows = []
     for subset, entry in _by_subset(entries):
@@ -162,9 +193,10 @@ def risk_group_table(task: str, entries: Entries) -> Table:
 
 
 def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Table:
-    key = "auc_difference" if kind == "diagnosis" else "c_index_difference"
+    """List the differences between all modalities together and every smaller subset."""
+    key = f"{HEADLINE[kind]}_difference"
     best = {comparisons["best_single"]: " (best single)", comparisons["best_pair"]: " (best pair)"}
-    header = ["difference", "AUC" if kind == "diagnosis" else "C-index", "95 % CI", "DeLong p", "McNemar p", "n"]
+    header = ["difference", HEADLINE_TITLES[HEADLINE[kind]], "95 % CI", "DeLong p", "McNemar p", "n"]
     rows = [
         [f"{name}{best.get(name.split(' - ')[1], '')}", text_number(entry[key], "+"),
          text_range(entry[f"{key}_ci"], "+"), text_p(entry.get("delong_p_holm")), text_p(entry.get("mcnemar_p_holm")),
@@ -175,20 +207,28 @@ def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Ta
 
 
 def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
-    """Figures by subgroup; a group too small to be scored says so, a smaller one not even its numbers."""
-    diagnosis = "auc" in entries[0]
-    key = "auc" if diagnosis else "c_index"
-    header = ["grouping", "group", "n", "positive" if diagnosis else "events", "AUC" if diagnosis else "C-index"]
-    others = ("sensitivity", "specificity") if diagnosis else ()
+    """List the figures of every subgroup.
+
+    A group that is too small to be scored has a reason in place of the figure. An even smaller group has no numbers.
+
+    Args:
+        task: Name of the task.
+        entries: Entries of `subgroup_table`.
+    """
+    is_diagnosis = "auc" in entries[0]
+    key = "auc" if is_diagnosis else "c_index"
+    header = ["grouping", "group", "n", "positive" if is_diagnosis else "events", HEADLINE_TITLES[key]]
+    further = ("sensitivity", "specificity") if is_diagnosis else ()
     rows = []
     for entry, counts in zip(entries, shown_counts(entries), strict=True):
         figure = text_estimate(entry, key) if entry[key] is not None else entry[f"{key}_missing"]
         cells = [TITLES.get(entry["grouping"], "all"), entry["group"], *counts, figure]
-        rows.append([*cells, *(text_estimate(entry, other) for other in others)])
-    return Table(f"{task}: subgroups, each patient scored on all the modalities there are", [*header, *others], rows)
+        rows.append([*cells, *(text_estimate(entry, name) for name in further)])
+    return Table(f"{task}: subgroups, each patient scored on all available modalities", [*header, *further], rows)
 
 
 def retrieval_table(task: str, entries: Entries) -> Table:
+    """List the retrieval figures of every direction."""
     header = ["direction", "LRAP of 3", "95 % CI", "chance, 95 %", "optimum", "R@1", "R@2"]
     header += ["LRAP of 4", "R@1", "R@2", "LRAP of all", "chance", "n"]
     figures = ("recall_1_3", "recall_2_3", "lrap_4", "recall_1_4", "recall_2_4", "lrap_full")
@@ -203,6 +243,7 @@ def retrieval_table(task: str, entries: Entries) -> Table:
 
 
 def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """List the headline figure at every level of every perturbation."""
     rows = []
     for name, points in entries.items():
         for point in points:
@@ -213,44 +254,58 @@ def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a header and rows as CSV text."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     return buffer.getvalue()
 
 
 def text_number(value: float | None, sign: str = "") -> str:
+    """Write a number with three decimals, None as "-". `sign` may be "+"."""
     return "-" if value is None else f"{value:{sign}.3f}"
 
 
 def text_range(interval: Sequence[float] | None, sign: str = "") -> str:
+    """Write an interval such as "0.815 to 0.964", None as "-". `sign` may be "+"."""
     return "-" if interval is None else f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}"
 
 
 def text_threshold(entry: Mapping[str, Any], digits: int = 3) -> str:
-    """ "0.41", or with a temperature "0.41 of the scaled probability (0.33 of the model's own)" """
+    """Write a threshold: "0.41", or with a temperature "0.41 of the scaled probability (0.33 of the model's own)".
+
+    Args:
+        entry: Figures of a diagnosis under one subset.
+        digits: Number of decimals.
+    """
     point = entry["threshold"]
     if entry.get("temperature") is None:
         return f"{point['value']:.{digits}f}"
-    if "of_model" not in point:  # written before it was stored
+    if "of_model" not in point:  # metrics.json of an earlier version
         return f"{point['value']:.{digits}f} of the scaled probability"
     return f"{point['value']:.{digits}f} of the scaled probability ({point['of_model']:.{digits}f} of the model's own)"
 
 
 def text_estimate(entry: Mapping[str, Any], figure: str) -> str:
-    """ "0.896 (0.815 to 0.964)", or "0.896 (why there is no interval)" """
+    """Write a figure with its interval, or with the reason why it has none: "0.896 (0.815 to 0.964)".
+
+    Args:
+        entry: Figures that hold the figure, its `_ci` and perhaps its `_missing`.
+        figure: Name of the figure.
+    """
     value, interval = entry.get(figure), entry.get(f"{figure}_ci")
-    behind = text_range(interval) if interval is not None else entry.get(f"{figure}_missing")
-    return text_number(value) if value is None or behind is None else f"{text_number(value)} ({behind})"
+    details = text_range(interval) if interval is not None else entry.get(f"{figure}_missing")
+    return text_number(value) if value is None or details is None else f"{text_number(value)} ({details})"
 
 
 def text_p(p: float | None) -> str:
+    """Write a p-value with three decimals, None as "-"."""
     if p is None:
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _by_subset(entries: Entries) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    return ((subset, entries[subset]) for subset in SUBSETS)
+    return ((subset, entries[subset]) for subset in SUBSET_NAMES)
 
 
 def _optimum_cells(entry: Mapping[str, Any], key: str) -> list[str]:
@@ -263,6 +318,6 @@ def _optimum_cells(entry: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _without_empty_columns(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    """Drop columns that say nothing in any row (the optimum, on real data)."""
+    """Drop columns that are empty in all rows, such as the optimum if the data are real."""
     kept = [column for column in range(len(header)) if any(row[column] != "-" for row in rows)]
     return Table(title, [header[column] for column in kept], [[row[column] for column in kept] for row in rows])

@@ -1,45 +1,60 @@
-"""Were the patients to be scored trained on? A figure on patients that a model has seen is worth nothing."""
+"""Check that the patients to be scored were not trained on, because a figure on seen patients is worth nothing.
+
+Also here: the hash of prepared data and the digest of weights.
+"""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
+from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.files import read_json
+
 SEEN = "patients.json"
-"""File in the training directory: whom this model and those it was fine-tuned from have seen, in the training and the
-validation split. It stays there: a saved model that is shared must not list patients."""
+"""File in the training directory. It lists the patients of the training and the validation split that this model, and
+the models that it was fine-tuned from, have seen. It stays there, because a saved model that is shared must not list
+patients."""
 
 UNKNOWN = "Whether the model has seen any of these patients in training could not be checked."
 
 
+def prepared_data_hash(directory: str | Path) -> str:
+    """Read the hash of the rows of a directory that `tgmm prepare` wrote."""
+    return str(read_json(Path(directory) / "prepare.json")["data_hash"])
+
+
 def weights_digest(model: Path) -> str:
-    """sha256 over a saved model's weight files: which weights a figure is of."""
+    """Compute the sha256 over the weight files of a saved model: it says which weights a figure belongs to."""
     digest = hashlib.sha256()
     for file in sorted(model.glob("*.safetensors")):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(bytes.fromhex(file_digest(file)))
     return f"sha256:{digest.hexdigest()}"
 
 
 def training_directory(model: str | Path) -> Path:
-    """Where checkpoints and the private record of a training lie: beside the saved model."""
+    """Name the directory of a training's checkpoints and private files. It lies beside the saved model."""
     return Path(f"{str(model).rstrip('/')}-training")
 
 
 def seen_patients(data_hash: str, splits: Mapping[str, Dataset], sources: Iterable[str | Path]) -> dict[str, Any]:
-    """Content of `SEEN` for a training on these splits, with the patients of what it starts from: a checkpoint or
-    encoders.
+    """Collect the content of `SEEN` for a training.
 
-    `patients`: of all splits. `trained`: those that gradients came from. `complete` is False where nothing is known of
-    the patients of a source.
+    Args:
+        data_hash: Hash of the prepared data.
+        splits: The prepared splits, with `train`.
+        sources: Directories of the checkpoint or the encoders that the training starts from.
+
+    Returns:
+        `patients`: patients of all splits and sources. `trained`: patients that gradients came from. `complete`: False
+        if the patients of a source are unknown.
     """
     patients = {patient for rows in splits.values() for patient in patients_of(rows)}
     trained, complete = set(patients_of(splits["train"])), True
     for source in sources:
-        earlier = _of_its_weights(Path(source), _read_json(training_directory(source) / SEEN))
+        earlier = _seen_by_weights(Path(source), read_if_present(training_directory(source) / SEEN))
         patients |= set(earlier["patients"] if earlier else ())
         trained |= set(earlier.get("trained", earlier["patients"]) if earlier else ())
         complete &= earlier is not None and earlier["complete"]
@@ -51,68 +66,80 @@ def seen_patients(data_hash: str, splits: Mapping[str, Dataset], sources: Iterab
     }
 
 
-def _of_its_weights(source: Path, seen: dict[str, Any] | None) -> dict[str, Any] | None:
-    """`seen` of a source, unless it is of another training that has begun in the same place."""
-    run, pretraining = _read_json(source / "run.json"), _read_json(source / "pretrain.json")
-    own = run["data_hash"] if run else pretraining["told"]["data_hash"] if pretraining else None
-    return None if seen is None or (own is not None and seen["data_hash"] != own) else seen
+def _seen_by_weights(source: Path, seen: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return `seen`, or None if another training has begun in the same directory since the weights were saved."""
+    run, pretraining = read_if_present(source / "run.json"), read_if_present(source / "pretrain.json")
+    data_hash = run["data_hash"] if run else pretraining["told"]["data_hash"] if pretraining else None
+    return None if seen is None or (data_hash is not None and seen["data_hash"] != data_hash) else seen
 
 
 def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
-    """Warnings about what could not be ruled out, for the head of the report.
+    """Refuse patients that were trained on, and warn about everything that cannot be ruled out.
 
     Args:
-        model: directory of the saved model; None or a Hub id if there is none.
-        data_hash: of the prepared data to be scored.
-        rows: the patients to be scored.
-        split: their split's name.
+        model: Directory of the saved model. None, or a Hub id, if there is no directory.
+        data_hash: Hash of the prepared data to be scored.
+        rows: The patients to be scored.
+        split: Name of their split.
+
+    Returns:
+        Warnings for the head of the report.
 
     Raises:
-        ValueError: if patients to be scored were trained on, in this training or in that of its checkpoint
-            or encoders.
+        ValueError: If patients to be scored were trained on, in this training or in the training of its checkpoint or
+            encoders.
     """
-    run = None if model is None else _read_json(Path(model) / "run.json")
-    seen = None if model is None else _read_json(training_directory(model) / SEEN)
-    if run is None:
+    run = None if model is None else read_if_present(Path(model) / "run.json")
+    seen = None if model is None else read_if_present(training_directory(model) / SEEN)
+    if model is None or run is None:
         return [UNKNOWN]
-    assert model is not None
-    start = run["run"]["model"]
-    from_scratch = start["checkpoint"] is None and not start.get("encoders")
     if run["data_hash"] == data_hash and split != "test":
-        both = set() if seen is None else set(seen.get("trained", ())) & set(patients_of(rows))
-        if both and split == "train":
-            raise ValueError(
-                f"{len(both)} of the patients to be scored were trained on: this is the model's own train split. "
-                "Evaluate on the test split (--split test)."
-            )
-        if both:
-            raise ValueError(
-                f"{len(both)} of the patients to be scored were trained on by what this model started from (its "
-                "checkpoint or encoders): take them out of that training, or evaluate on other patients."
-            )
-        last = run["run"].get("optimisation", {}).get("keep") == "last"
-        chosen = "saved after its last epoch" if last else "selected on the validation split"
-        known = from_scratch or (seen is not None and seen["complete"])
-        doubts = [] if known else [UNKNOWN]
-        return [f"The model was trained on the train split and {chosen}; this is {split}.", *doubts]
+        return _check_split_of_training(run, seen, rows, split)
     if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
-        # One table has each patient in one split only: `tgmm prepare` refuses others.
-        return [] if run["data_hash"] == data_hash and from_scratch else [UNKNOWN]
-    both = set(seen["patients"]) & set(patients_of(rows))
-    if both:
+        # Each patient of a table is in one split only, because `tgmm prepare` refuses other tables.
+        return [] if run["data_hash"] == data_hash and _from_scratch(run) else [UNKNOWN]
+    if trained_on := set(seen["patients"]) & set(patients_of(rows)):
         raise ValueError(
-            f"{len(both)} of the patients to be scored were in a training or validation split of this model or of what "
-            f"it started from ({training_directory(model) / SEEN}): take them out of the table, or evaluate on the "
-            "test split of the data that the model was trained with."
+            f"{len(trained_on)} of the patients to be scored were in a training or validation split of this model, or "
+            f"of the checkpoint or encoders that it started from ({training_directory(model) / SEEN}). Take them out "
+            "of the table, or evaluate on the test split of the data that the model was trained with."
         )
     return [] if seen["complete"] else [UNKNOWN]
 
 
+def _check_split_of_training(
+    run: Mapping[str, Any], seen: Mapping[str, Any] | None, rows: Dataset, split: str
+) -> list[str]:
+    """Check the train or validation split of the very data that the model was trained with."""
+    trained_on = set() if seen is None else set(seen.get("trained", ())) & set(patients_of(rows))
+    if trained_on and split == "train":
+        raise ValueError(
+            f"{len(trained_on)} of the patients to be scored were trained on, because this is the model's own train "
+            "split. Evaluate on the test split (--split test)."
+        )
+    if trained_on:
+        raise ValueError(
+            f"{len(trained_on)} of the patients to be scored were trained on by what this model started from (its "
+            "checkpoint or encoders). Take them out of that training, or evaluate on other patients."
+        )
+    last = run["run"].get("optimisation", {}).get("keep") == "last"
+    chosen = "saved after its last epoch" if last else "selected on the validation split"
+    is_known = _from_scratch(run) or (seen is not None and seen["complete"])
+    doubts = [] if is_known else [UNKNOWN]
+    return [f"The model was trained on the train split and {chosen}; this is {split}.", *doubts]
+
+
+def _from_scratch(run: Mapping[str, Any]) -> bool:
+    start = run["run"]["model"]
+    return start["checkpoint"] is None and not start.get("encoders")
+
+
 def patients_of(rows: Dataset) -> list[str]:
-    """Sorted patient identifiers of a prepared split."""
+    """List the patient identifiers of a prepared split, sorted."""
     column: Any = rows.with_format(None)["patient_id"]
     return sorted({str(patient) for patient in column})
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+def read_if_present(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file. None if there is no such file."""
+    return read_json(path) if path.is_file() else None

@@ -1,1 +1,1 @@
-"""Models and synthetic cohorts -> the Hub, with what a reader has to know about them, and nothing that is not meant."""
+"""Published weights: converting them, model cards, and uploads to the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""Model and dataset cards: what a reader of the Hub page has to know before using what lies there."""
+"""Model and dataset cards: what a reader of the Hub page must know before using the model or the data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from tgmm_hf.encoders.encoder_loading import read_licence
 from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES, hidden_groups
 from tgmm_hf.evaluation.tables import text_estimate, text_threshold
 from tgmm_hf.inputs.echo_views import SUBFOLDER
+from tgmm_hf.utils.errors import TgmmError
 
 CITATION = """\
 @article{zhang2025tgmm,
@@ -32,16 +33,22 @@ FIGURES = {
     "recall_1_3": "Recall@1, 3 candidates",
     "lrap_full": "LRAP, all candidates",
 }
-"""The figures of metrics.json that go into a card, and their names there."""
-
+"""Figure of metrics.json -> its name in a card. Other figures do not go into a card."""
 
 OPEN_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
-"""Hub identifiers of licences that let derived weights be passed on without more ado."""
+"""Hub identifiers of licences under which derived weights may be passed on."""
 
 
 @dataclass(frozen=True)
 class EncoderLicence:
-    """Under which terms an encoder's weights came: the Hub's identifier, name and link, and the directory's name."""
+    """The licence of an encoder's weights.
+
+    Attributes:
+        name: Directory or Hub repository of the encoder.
+        license: The Hub's licence identifier; None if no licence is declared.
+        license_name: Name of the licence, if the Hub has no identifier.
+        license_link: Address of the licence's text.
+    """
 
     name: str
     license: str | None
@@ -50,38 +57,45 @@ class EncoderLicence:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is known to let derived weights be passed on."""
+        """Whether derived weights may be passed on, as far as this package knows."""
         return self.license in OPEN_LICENCES
 
     def line(self) -> str:
+        """Write the licence as one item of a Markdown list."""
         terms = self.license_name or self.license or "not declared, ask its authors"
         return f"* `{self.name}`: {terms}" + (f", {self.license_link}" if self.license_link else "")
 
 
 def read_encoder_licence(directory: str | Path) -> EncoderLicence:
-    """The licence that an encoder directory's README.md declares.
+    """Read the licence that the README.md of an encoder's directory declares.
 
     Raises:
-        ValueError: if it has no README.md, or that declares no licence.
+        TgmmError: If there is no README.md, or if it declares no licence.
     """
     if not (Path(directory) / "README.md").is_file():
-        raise ValueError(f"{directory} has no README.md that says under which licence its weights are.")
+        raise TgmmError(
+            str(directory), "the directory has no README.md, so the licence of the encoder is unknown. Add one."
+        )
     declared = read_licence(directory)
     if declared["license"] is None:
-        raise ValueError(f"{directory}/README.md declares no licence: add `license:` to its metadata block.")
+        raise TgmmError(f"{directory}/README.md", "it declares no licence. Add `license:` to its metadata block.")
     return EncoderLicence(Path(directory).resolve().name, **declared)
 
 
 def encoder_licences(directory: Path, config: Mapping[str, Any]) -> list[EncoderLicence]:
-    """Of the encoders that `TgmmModel.from_encoders` noted in the configuration, and of the view classifier beside
-    it."""
-    found = [
+    """List the licences of the encoders in the configuration, and of the view classifier beside the model.
+
+    Args:
+        directory: Directory of the saved model.
+        config: Content of config.json, in which `TgmmModel.from_encoders` noted the encoders.
+    """
+    licences = [
         EncoderLicence(source["source"], source["license"], source["license_name"], source["license_link"])
         for source in (config.get("encoder_sources") or {}).values()
     ]
     if (directory / SUBFOLDER).is_dir():
-        found.append(EncoderLicence(SUBFOLDER, **read_licence(directory / SUBFOLDER)))
-    return found
+        licences.append(EncoderLicence(SUBFOLDER, **read_licence(directory / SUBFOLDER)))
+    return licences
 
 
 def model_card(
@@ -92,14 +106,14 @@ def model_card(
     metrics: Mapping[str, Any] | None,
     licences: Sequence[EncoderLicence],
 ) -> str:
-    """README.md of a model repository, metadata block first.
+    """Write README.md of a model repository, metadata block first.
 
     Args:
         repo_id: "owner/name".
-        config: the content of config.json.
-        run: of run.json (`tgmm train`), if there is one.
-        metrics: of metrics.json (`tgmm evaluate`), if there is one.
-        licences: of the pretrained encoders that it started from.
+        config: Content of config.json.
+        run: Content of run.json (`tgmm train`), if it exists.
+        metrics: Content of metrics.json (`tgmm evaluate`), if it exists.
+        licences: Licences of the pretrained encoders from which the training started.
     """
     data = ModelCardData(
         license=_identifier(licences, run),
@@ -130,7 +144,7 @@ def model_card(
 
 
 def evaluation_results(metrics: Mapping[str, Any]) -> list[EvalResult]:
-    """The `model-index` entries of metrics.json: one a task, modality combination and figure, with interval and n."""
+    """Build the `model-index` entries: one for each task, modality combination and figure, with interval and n."""
     results = []
     for task, combination, entry in _entries(metrics):
         for figure, title in FIGURES.items():
@@ -156,7 +170,7 @@ def evaluation_results(metrics: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def cohort_card(repo_id: str, bayes: Mapping[str, Any]) -> str:
-    """README.md of a synthetic cohort. bayes: the content of its bayes.json."""
+    """Write README.md of a synthetic cohort; `bayes` is the content of its bayes.json."""
     data = DatasetCardData(
         license="apache-2.0",
         pretty_name=repo_id.split("/")[-1],
@@ -175,9 +189,9 @@ def cohort_card(repo_id: str, bayes: Mapping[str, Any]) -> str:
 MIMIC-IV-ECHO (DICOM), written by `tgmm synth` of tgmm-hf to try the software without credentialed data. Figures on it
 are no clinical evidence.
 
-* `cohort.parquet`: one row an admission, with the paths of its files, outcomes and split; input of `tgmm prepare`
+* `cohort.parquet`: one row for each admission, with the paths of its files, outcomes and split; input of `tgmm prepare`
 * `views.csv`: the view of every echo clip
-* `truth.parquet`, `bayes.json`: what the generator drew, and the best figures that any model can reach
+* `truth.parquet`, `bayes.json`: the values that the generator drew, and the best figures that any model can reach
 
 | modalities | best reachable AUC of the diagnosis |
 |---|---|
@@ -190,7 +204,7 @@ tgmm prepare DOWNLOADED_DIRECTORY --out data
 
 
 def _entries(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(task, modality combination or direction, figures) of every scored entry of metrics.json."""
+    """List (task, modality combination or direction, figures) of every scored entry of metrics.json."""
     return [
         (task, combination, entry)
         for task, by_combination in metrics.items()
@@ -201,14 +215,17 @@ def _entries(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, An
 
 
 def _dataset_name(metrics: Mapping[str, Any]) -> str:
+    """Name the data that the figures are of; synthetic patients are named as such."""
     return f"{Path(metrics.get('data', 'cohort')).name}{' (synthetic patients)' if metrics.get('synthetic') else ''}"
 
 
 def _interval(bounds: Sequence[float]) -> str:
+    """Write an interval as text."""
     return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def _usage(repo_id: str) -> str:
+    """Write the section on use."""
     return f"""\
 ## Use
 
@@ -225,6 +242,7 @@ decision about a person."""
 
 
 def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write the section on tasks: kind, question and candidates."""
     lines = [
         f"* `{name}` ({task['kind']}): {task['question']}"
         + (f" Answers: {', '.join(task['candidates'])}." if task.get("candidates") else "")
@@ -234,18 +252,20 @@ def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _training(run: Mapping[str, Any] | None) -> str:
+    """Write the section on training."""
     if run is None:
-        return "## Training\n\nNo record of a training came with this model."
+        return "## Training\n\nThis model came without the run.json of its training."
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return (
         "## Training\n\n"
-        f"* Data: SHA-256 `{run['data_hash']}` (of the prepared rows; `tgmm prepare`)\n"
+        f"* Data: SHA-256 `{run['data_hash']}` of the prepared rows (`tgmm prepare`)\n"
         f"* {run['parameters']:,} parameters, {run['epochs']:g} epochs, seed {run['seed']}\n"
         f"* {versions}"
     )
 
 
 def _results(metrics: Mapping[str, Any] | None) -> str:
+    """Write the section on results: a table of figures, thresholds and warnings."""
     if metrics is None:
         return "## Results\n\nNone were given with this model."
     lines = [
@@ -271,33 +291,34 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
-    """Figures by sex, age, ethnicity and missingness; small groups without their numbers, which might name people."""
+    """Write figures by sex, age, ethnicity and missingness; small groups without numbers, which might name people."""
     if metrics is None or not any(metrics.get("subgroups", {}).values()):
         return []
     lines = [
         "## Subgroups",
         "",
-        f"Each patient is scored once, on all the modalities there are. Groups under {SMALLEST_GROUP} are not scored. "
-        "Where only one group of a kind is that small, the next smallest is not shown either: its number would follow.",
+        f"Each patient is scored once, on all modalities that the patient has. Groups under {SMALLEST_GROUP} are not "
+        "scored. If only one group of a kind is that small, the next smallest group is not shown either, because the "
+        "small number would follow from it by subtraction.",
     ]
     for task, entries in metrics["subgroups"].items():
         figure = "auc" if "auc" in entries[0] else "c_index"
         cases = "positives" if figure == "auc" else "events"
-        others = ("sensitivity", "specificity") if figure == "auc" else ()
-        header = [task, "group", "n", cases, FIGURES[figure], *others]
+        further = ("sensitivity", "specificity") if figure == "auc" else ()
+        header = [task, "group", "n", cases, FIGURES[figure], *further]
         lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         hidden = hidden_groups(entries, SMALLEST_GROUP)
         for entry in entries:
             cells = [TITLES.get(entry["grouping"], "all"), entry["group"]]
             if entry["group"] in hidden.get(entry["grouping"], ()):
-                cells += ["not shown", "", "not shown", *("" for _ in others)]
+                cells += ["not shown", "", "not shown", *("" for _ in further)]
             elif entry["n"] < SMALLEST_GROUP:
-                cells += [f"< {SMALLEST_GROUP}", "", "not scored", *("" for _ in others)]
+                cells += [f"< {SMALLEST_GROUP}", "", "not scored", *("" for _ in further)]
             elif entry[figure] is None:
                 reason = f"not scored: {entry[f'{figure}_missing'].removeprefix('not scored, ')}"
-                cells += [str(entry["n"]), str(entry[cases]), reason, *("" for _ in others)]
+                cells += [str(entry["n"]), str(entry[cases]), reason, *("" for _ in further)]
             else:
-                figures = (text_estimate(entry, name) for name in (figure, *others))
+                figures = (text_estimate(entry, name) for name in (figure, *further))
                 cells += [str(entry["n"]), str(entry[cases]), *figures]
             lines.append(f"| {' | '.join(cells)} |")
     return ["\n".join(lines)]
@@ -309,21 +330,27 @@ _LIMITS = """\
 * Never validated on patients; figures on synthetic patients test the software and say nothing about medicine.
 * It answers for the population it was trained on. Prevalence, devices, units and views of another hospital differ.
 * Probabilities are not calibrated unless the results above say so. A missing modality changes what an answer rests on.
-* Learned from records, it repeats their gaps: who was tested, who was not, and why."""
+* It learned from hospital data and repeats their gaps: who was tested, who was not tested, and why."""
 
 
 def _identifier(licences: Sequence[EncoderLicence], run: Mapping[str, Any] | None) -> str:
+    """Name the Hub's licence identifier of the weights."""
     if licences:
         return "other"
     return "apache-2.0" if run is not None and run["run"]["model"]["checkpoint"] is None else "unknown"
 
 
 def _licence(licences: Sequence[EncoderLicence], run: Mapping[str, Any] | None) -> str:
+    """Write the section on the licences of code and weights."""
     code = "## Licence\n\nThe code is Apache-2.0."
     if licences:
-        return f"{code} The weights were trained from these encoders, whose terms bind them too:\n\n" + "\n".join(
-            licence.line() for licence in licences
+        return (
+            f"{code} The weights were trained from these encoders, whose terms bind the weights too:\n\n"
+            + "\n".join(licence.line() for licence in licences)
         )
     if run is not None and run["run"]["model"]["checkpoint"] is None:
-        return f"{code} The weights were trained from random ones."
-    return f"{code} Whether pretrained encoders went into the weights was not declared: ask before you use them."
+        return f"{code} The training started from random weights."
+    return (
+        f"{code} It was not declared whether the weights come from pretrained encoders. Ask the owner before you use "
+        "the weights."
+    )

@@ -1,6 +1,5 @@
-"""`tgmm push` and `tgmm push-data`: one commit on the Hub of exactly the files that belong there."""
+"""Upload a saved model or a synthetic cohort to the Hub, in one commit. Any other file is refused."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,17 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
 from tgmm_hf.training.saving import MODEL_FILES
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json
 
 PUSHED_FILES = (*MODEL_FILES, r"[a-z_]+\.py", r"view_classifier/[a-z_]+\.py")
-"""What a saved model may hold; anything else may be a patient's, and is refused by name."""
+"""Files that a saved model may hold. Any other file is refused by name, because it may be a patient's file."""
 
 KEPT_AT_HOME = {"run.json"}
-"""Read for the card, but not uploaded: it names directories of the machine that trained."""
+"""Files that are read for the card but not uploaded, because they name directories of the machine that trained."""
 
 NEEDED = ("config.json", "processor_config.json", "tokenizer.json", "modeling_tgmm.py", "processing_tgmm.py")
+"""Files that every saved model has, beside its weights."""
 
 COHORT_FILES = (
     r"(cohort|truth)\.parquet",
@@ -29,16 +31,17 @@ COHORT_FILES = (
     r"ecg/(record_list|machine_measurements)\.csv",
     r"echo/(echo-record-list|echo-study-list)\.csv",
 )
-"""What the generator writes beside the records that its cohort table names."""
+"""Files that the generator writes beside the recordings and clips that its cohort table names."""
+
 SYNTHETIC_MARKS = ("truth.parquet", "bayes.json")
-"""Only the generator knows the truth behind its patients: without these files a cohort counts as real."""
+"""Files that only the generator can write. A cohort without them counts as real patients."""
 
 
-class NotForTheHubError(ValueError):
-    """A directory must not be uploaded; the message says which files and what to do."""
+class NotForTheHubError(TgmmError):
+    """A directory that must not be uploaded. The reason says which files prevent it and what to do."""
 
 
-def push_model(
+def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every choice has its own name
     directory: str | Path,
     repo_id: str,
     *,
@@ -52,31 +55,32 @@ def push_model(
     """Upload a saved TGMM repository (code, weights, processor, model card) in one commit.
 
     Args:
-        directory: what `save_repository` or `tgmm train` wrote.
-        repo_id: "owner/name" on the Hub; made if it does not exist.
-        private: for a new repository.
-        revision: branch; made if it does not exist. The default branch if None.
-        metrics: `metrics.json` of `tgmm evaluate`, for the card's results.
-        encoders: directories of pretrained encoders (`tgmm convert`) whose licences bind this model, beside those that
-            its configuration names (`TgmmModel.from_encoders` writes them).
-        accept_licences: the terms of those encoders were read and allow this upload.
-        api: client with endpoint and token; the environment's if None.
+        directory: Directory that `save_repository` or `tgmm train` wrote.
+        repo_id: "owner/name" on the Hub. It is created if it does not exist.
+        private: Make a new repository private; None takes the Hub's default.
+        revision: Branch. It is created if it does not exist. None takes the default branch.
+        metrics: `metrics.json` of `tgmm evaluate`, for the results in the card.
+        encoders: Directories of pretrained encoders (`tgmm convert`) whose licences bind this model. The encoders that
+            `TgmmModel.from_encoders` noted in the configuration count in any case.
+        accept_licences: Confirms that the terms of the encoders were read and allow this upload.
+        api: Client with endpoint and token; None takes those of the environment.
 
     Raises:
-        ValueError: if the metrics are of other weights, or would not be used.
-        NotForTheHubError: if a file of the directory is not of a kind that a saved model has, or one is missing; if an
-            encoder's licence is not known to allow it and `accept_licences` is False.
+        TgmmError: If the metrics belong to other weights, or would not be used.
+        NotForTheHubError: If the directory holds a file that no saved model has, if a needed file is missing, or if the
+            licence of an encoder may forbid the upload and `accept_licences` is False.
     """
     directory = Path(directory)
     files = model_files(directory)
     card = directory / "README.md"
     if card.exists() and (metrics or encoders):
-        raise ValueError(
-            f"{card} is uploaded as it is, so --metrics and --encoder would be without effect: remove it to have one "
-            "written, or leave the options out."
+        raise TgmmError(
+            str(card),
+            "this card is uploaded as it is, so --metrics and --encoder would have no effect. Remove the card to get a "
+            "new card, or leave the options out.",
         )
     scored = None if metrics is None else _metrics_of(directory, Path(metrics))
-    config = json.loads((directory / "config.json").read_text())
+    config = read_json(directory / "config.json")
     licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
     _check_licences(licences, accept_licences)
     operations = [CommitOperationAdd(path.relative_to(directory).as_posix(), path) for path in files]
@@ -84,7 +88,7 @@ def push_model(
         text = model_card(
             repo_id,
             config=config,
-            run=_read_json(directory / "run.json"),
+            run=read_json(directory / "run.json") if (directory / "run.json").is_file() else None,
             metrics=scored,
             licences=licences,
         )
@@ -93,52 +97,63 @@ def push_model(
 
 
 def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
-    """The figures for the card, if they are of these very weights."""
-    metrics: dict[str, Any] = json.loads(path.read_text())
+    """Read the figures for the card. Refuse figures of other weights."""
+    metrics: dict[str, Any] = read_json(path)
     weights = weights_digest(directory)
     if metrics.get("weights") != weights:
-        raise ValueError(
-            f"{path} is of other weights ({metrics.get('weights')}; {directory} has {weights}): evaluate this model."
+        raise TgmmError(
+            str(path),
+            f"these figures are of other weights ({metrics.get('weights')}; {directory} has {weights}). Run `tgmm "
+            "evaluate` on this model.",
         )
     return metrics
 
 
 def _check_licences(licences: Sequence[EncoderLicence], accepted: bool) -> None:
+    """Refuse the upload if the licence of an encoder may forbid it and nobody confirmed that it does not."""
     closed = [licence for licence in licences if not licence.is_open]
     if closed and not accepted:
         raise NotForTheHubError(
-            "These weights come from encoders whose terms may forbid to pass them on:\n"
+            "weights",
+            "they come from encoders whose terms may forbid passing them on:\n"
             + "\n".join(licence.line() for licence in closed)
-            + "\nRead them; if they allow this upload, say so with --accept-licences."
+            + "\nRead the terms. If they allow this upload, add --accept-licences.",
         )
 
 
 def push_cohort(
     directory: str | Path, repo_id: str, *, private: bool | None = None, api: HfApi | None = None
 ) -> CommitInfo:
-    """Upload a cohort of `tgmm synth`; no other cohort can be published by this command.
+    """Upload a cohort of `tgmm synth`. No other cohort can be uploaded.
+
+    Args:
+        directory: Directory of the cohort.
+        repo_id: "owner/name" of the Hub data set. It is created if it does not exist.
+        private: Make a new repository private; None takes the Hub's default.
+        api: Client with endpoint and token; None takes those of the environment.
 
     Raises:
-        NotForTheHubError: if the cohort does not carry the generator's truth, or holds a file the generator does not
-            write.
+        NotForTheHubError: If the cohort lacks the files that only the generator writes, or holds a file that the
+            generator does not write.
     """
     directory = Path(directory)
     if missing := [name for name in SYNTHETIC_MARKS if not (directory / name).is_file()]:
         raise NotForTheHubError(
-            f"{directory} lacks {', '.join(missing)}: it is no cohort of `tgmm synth`. Only synthetic cohorts are "
-            "published; real patients' records are not, whoever asks."
+            str(directory),
+            f"it lacks {', '.join(missing)}, so it is no cohort of `tgmm synth`. Only synthetic cohorts can be "
+            "uploaded, never the data of real patients.",
         )
     files = sorted(path for path in directory.rglob("*") if not path.is_dir())
     names = [path.relative_to(directory).as_posix() for path in files]
-    _refuse_unknown(directory, files, names, [*COHORT_FILES, *map(re.escape, _records(directory))])
+    _refuse_unknown(directory, files, names, [*COHORT_FILES, *map(re.escape, _recordings_and_clips(directory))])
     operations = [CommitOperationAdd(name, path) for name, path in zip(names, files, strict=True)]
-    card = cohort_card(repo_id, json.loads((directory / "bayes.json").read_text()))
+    card = cohort_card(repo_id, read_json(directory / "bayes.json"))
     operations.append(CommitOperationAdd("README.md", card.encode()))
     return _commit(api or HfApi(), repo_id, "dataset", operations, private, None)
 
 
-def _records(directory: Path) -> list[str]:
-    """ECG and echo files that the cohort table names."""
+def _recordings_and_clips(directory: Path) -> list[str]:
+    """List the ECG and echo files that the cohort table names."""
     table = pq.read_table(directory / "cohort.parquet", columns=["ecg_path", "echo_paths"])
     ecgs = [path for path in table["ecg_path"].to_pylist() if path]
     clips = [path for paths in table["echo_paths"].to_pylist() for path in paths or []]
@@ -146,9 +161,9 @@ def _records(directory: Path) -> list[str]:
 
 
 def model_files(directory: Path) -> list[Path]:
-    """The files of a saved model that are uploaded, after everything in the directory was found to be one of them."""
+    """List the files of a saved model to upload. Refuse a directory that holds any other file or lacks a file."""
     if not directory.is_dir():
-        raise FileNotFoundError(f"There is no directory {directory}.")
+        raise FileNotFoundError(f"There is no directory {directory}. Name the directory of a saved model.")
     files = sorted(path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
     relative = [path.relative_to(directory).as_posix() for path in files]
     _refuse_unknown(directory, files, relative, PUSHED_FILES)
@@ -158,14 +173,15 @@ def model_files(directory: Path) -> list[Path]:
         missing.append("model.safetensors")
     if missing:
         raise NotForTheHubError(
-            f"{directory} is no complete TGMM repository, it lacks {', '.join(missing)}: save model and processor "
-            "there (`tgmm train` does), without converting or renaming files."
+            str(directory),
+            f"this directory is no complete saved model, it lacks {', '.join(missing)}. Save model and processor there "
+            "(`tgmm train` does), and do not convert or rename files.",
         )
     return [path for path in files if path.name not in KEPT_AT_HOME]
 
 
 def _refuse_unknown(directory: Path, files: Sequence[Path], names: Sequence[str], kinds: Sequence[str]) -> None:
-    """Links are refused too: what they point to lies elsewhere."""
+    """Refuse files that `kinds` does not name. Links are refused too, because their target lies elsewhere."""
     allowed = re.compile("|".join(f"(?:{kind})" for kind in kinds))
     unknown = [
         name
@@ -175,8 +191,9 @@ def _refuse_unknown(directory: Path, files: Sequence[Path], names: Sequence[str]
     if unknown:
         shown = ", ".join(unknown[:10]) + (" ..." if len(unknown) > 10 else "")
         raise NotForTheHubError(
-            f"{directory} holds {len(unknown)} entries that are not uploaded, so that no patient data leaves by "
-            f"accident: {shown}. Move them elsewhere and push again."
+            str(directory),
+            f"it holds {len(unknown)} entries that may not be uploaded, because they might be patient data: {shown}. "
+            "Move them elsewhere and push again.",
         )
 
 
@@ -188,13 +205,10 @@ def _commit(
     private: bool | None,
     revision: str | None,
 ) -> CommitInfo:
+    """Create repository and branch if needed, and commit the files."""
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     if revision is not None:
         api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
     return api.create_commit(
         repo_id, list(operations), commit_message="Upload by tgmm-hf", repo_type=repo_type, revision=revision
     )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None

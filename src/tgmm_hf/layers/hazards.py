@@ -2,8 +2,8 @@
 
 Two causes compete: the event (incident heart failure), and death before the event. Each has a proportional
 cause-specific hazard, ``dH1(t) exp(b1 (r - c))`` and ``dH2(t) exp(b2 (r - c))`` at risk score ``r``. `tgmm train` fits
-the baseline hazards (evaluation/survival.py) and stores them in ``config.tasks[name]["baseline_hazards"]``, one for
-each subset.
+the baseline hazards (evaluation/baseline_hazards.py) and stores them in
+``config.tasks[name]["baseline_hazards"]``, one for each subset.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
-"""TRIPOD+AI (Collins et al., BMJ 2024;385:e078378) filled with what a run knows; the items are in our words.
+"""The reporting checklist TRIPOD+AI, filled with the facts that a run knows.
 
-What software cannot know says so, so that whoever writes the paper sees what is left to write.
+Source: Collins et al., BMJ 2024;385:e078378. The items are in our words. If the software cannot know an answer, the
+answer says so. The authors of a paper then see what they still have to write.
 """
 
 from collections.abc import Mapping
@@ -11,14 +12,15 @@ from tgmm_hf.evaluation.tables import Entries, headline, tasks_of
 
 UNKNOWN = "Not known to the software."
 
-Item = tuple[str, str, str]  # number, what is asked, answer
+Item = tuple[str, str, str]
+"""Number, question, answer."""
 
 
 def checklist(metrics: Mapping[str, Any]) -> list[Item]:
-    """The items of TRIPOD+AI with an answer each.
+    """List the items of TRIPOD+AI, each with an answer.
 
     Args:
-        metrics: the content of metrics.json.
+        metrics: The content of metrics.json.
     """
     tasks = list(tasks_of(metrics))
     answers = _answers(metrics, tasks)
@@ -26,6 +28,7 @@ def checklist(metrics: Mapping[str, Any]) -> list[Item]:
 
 
 def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) -> dict[str, str]:
+    """Write the known answers: number of the item -> answer."""
     outcomes = ", ".join(f"{task} ({kind})" for task, kind, _ in tasks)
     numbers = "; ".join(f"{task}: {_counts(kind, entry)}" for task, kind, entry in _whole(tasks))
     data = f"Prepared data {metrics.get('data')}, SHA-256 {metrics.get('data_hash')}, split {metrics.get('split')}."
@@ -51,12 +54,12 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
             if metrics.get("synthetic")
             else " Whom they represent: not known to the software."
         ),
-        "7": "Refused records and reasons: refused.csv and prepare.json of `tgmm prepare`. All groups alike.",
-        "8a": f"{outcomes}. How an outcome was found in the records: the cohort's own documentation.",
-        "9a": "Laboratory row as text, 12-lead ECG, echo clips by view; whatever of them there is.",
+        "7": "Refused inputs and reasons: refused.csv and prepare.json of `tgmm prepare`. The same for all groups.",
+        "8a": f"{outcomes}. How an outcome was found: see the documentation of the cohort.",
+        "9a": "Laboratory row as text, 12-lead ECG, echo clips by view, as far as a patient has them.",
         "10": f"No size was calculated. Scored: {numbers}.",
         "11": "No imputation: a missing cell, lead, view or modality is masked. An admission is scored under a "
-        "combination only if it has all its modalities; the subgroup table scores each on what it has.",
+        "modality subset only if it has all its modalities. The subgroup table scores each on the modalities it has.",
         "12a": f"Scored: the {metrics.get('split')} split. {_chosen_on(tasks)}",
         "12b": "Laboratory cells in canonical units; ECG band-passed, cropped; clips resized (processor's settings).",
         "12c": f"TGMM (arXiv 2508.13072): three encoders{parts}.{size}",
@@ -67,8 +70,8 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "12g": "Predictions come from the saved model itself, batch by batch: predictions.parquet.",
         "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome only for "
         "figures that do not depend on the prevalence.",
-        "14": "Figures by sex, age, ethnicity and missingness; groups under 20, or with under 10 "
-        "cases, are counted, not scored.",
+        "14": "Figures by sex, age, ethnicity and missing inputs. Groups with under 20 admissions or under 10 "
+        "cases are counted, not scored.",
         "15": f"Probability of each candidate; risk score, higher is earlier. Thresholds: {thresholds or 'none'}.",
         "16": same_data,
         "18e": f"Data: SHA-256 {metrics.get('data_hash')}; access is for its owner to state.",
@@ -87,7 +90,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
 
 
 def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
-    """On whom each task's threshold or cut between risk groups was chosen."""
+    """Say which patients each task's threshold, or cut between risk groups, was chosen on."""
     sentences = []
     for task, kind, entry in _whole(tasks):
         what = "threshold" if kind == "diagnosis" else "risk_groups"

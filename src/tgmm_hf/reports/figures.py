@@ -1,8 +1,11 @@
-"""The figures of an evaluation. Every function returns a matplotlib figure and touches no global state (no pyplot)."""
+"""The figures of an evaluation.
+
+Every function returns a matplotlib figure. No function uses pyplot, because pyplot has global state.
+"""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,38 +13,43 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from tgmm_hf.evaluation.calibration import recalibration_line
+from tgmm_hf.evaluation.headline_figures import HEADLINE_TITLES
 from tgmm_hf.evaluation.metrics import ALL_AGREE, bootstrap_counts
-from tgmm_hf.evaluation.predictions import SUBSETS, whole_subset
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
 from tgmm_hf.evaluation.subgroups import shown_counts
-from tgmm_hf.evaluation.survival import aalen_johansen, kaplan_meier
+from tgmm_hf.evaluation.survival_curves import aalen_johansen, kaplan_meier
 
-# Okabe and Ito's palette: told apart with the common colour-vision deficiencies and in print.
-COLOURS = dict(zip(SUBSETS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"), strict=True))
+COLOURS = dict(
+    zip(SUBSET_NAMES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"), strict=True)
+)
+"""Subset -> colour. Okabe and Ito's palette, because it is readable in print and with colour-vision deficiencies."""
 NAMES = {
     subset: " + ".join({"labs": "labs", "ecg": "ECG", "echo": "echo"}[m] for m in subset.split("+"))
-    for subset in SUBSETS
+    for subset in SUBSET_NAMES
 }
-HEADLINE_NAME = {"auc": "AUC", "c_index": "C-index"}
+"""Subset -> its name in a figure."""
 
 
 def roc_figure(table: pd.DataFrame, entries: Mapping[str, Any], title: str) -> Figure:
-    """ROC curve of every modality subset.
+    """Draw the ROC curve of every modality subset.
 
     Args:
-        table: rows of one diagnosis task with a known label: subset, positive, probability.
-        entries: subset -> metrics with ``auc``.
+        table: Rows of one diagnosis with a known label. Columns: subset, positive, probability.
+        entries: Subset -> figures with `auc`.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(5.4, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.75", linewidth=1, linestyle=":", label="chance  0.50")
     whole = whole_subset(entries)
-    for subset in SUBSETS:
+    for subset in SUBSET_NAMES:
         if entries[subset]["auc"] is None:
             continue
         rows = table[table["subset"] == subset]
-        false_positive, true_positive = roc_curve(rows["probability"].to_numpy(), rows["positive"].to_numpy())
+        false_positive, true_positive, _ = roc_curve(rows["positive"], rows["probability"], drop_intermediate=False)
         axes.plot(
             false_positive,
             true_positive,
@@ -68,26 +76,18 @@ def roc_figure(table: pd.DataFrame, entries: Mapping[str, Any], title: str) -> F
     return _plain(figure)
 
 
-def roc_curve(score: NDArray, positive: NDArray) -> tuple[NDArray, NDArray]:
-    """False and true positive rate at every distinct threshold, from (0, 0) to (1, 1). Both classes must occur."""
-    order = np.argsort(-score, kind="stable")
-    last_of_tie = np.flatnonzero(np.r_[np.diff(score[order]) != 0, True])
-    true_positives = np.cumsum(positive[order])[last_of_tie]
-    false_positives = 1 + last_of_tie - true_positives
-    true_rate = np.r_[0, true_positives] / true_positives[-1]
-    return np.r_[0, false_positives] / false_positives[-1], true_rate
-
-
 def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figure:
-    """Figure and interval of every subset as a dot with a bar, the Bayes optimum as a diamond where known.
+    """Draw the figure of every subset as a dot with its interval, and the optimum as a diamond if it is known.
 
     Args:
-        entries: subset -> metrics. headline: "auc" or "c_index".
+        entries: Subset -> figures.
+        headline: "auc" or "c_index".
+        title: Title of the figure.
     """
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0.5, color="0.75", linewidth=1, linestyle=":")
-    for position, subset in enumerate(reversed(SUBSETS)):
+    for position, subset in enumerate(reversed(SUBSET_NAMES)):
         entry = entries[subset]
         if entry[headline] is None:
             continue
@@ -99,16 +99,16 @@ def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figu
         if entry.get(f"bayes_{headline}") is not None:
             axes.plot(
                 entry[f"bayes_{headline}"],
-                position - 0.3,  # below the dot, which it would hide where the model is near the optimum
+                position - 0.3,  # below the dot, because it would hide the dot of a model near the optimum
                 "D",
                 markerfacecolor="white",
                 markeredgecolor="0.35",
                 markersize=5,
             )
     axes.set_yticks(
-        range(len(SUBSETS)), [f"{NAMES[s]}  (n = {entries[s]['n']})" for s in reversed(SUBSETS)], fontsize=8
+        range(len(SUBSET_NAMES)), [f"{NAMES[s]}  (n = {entries[s]['n']})" for s in reversed(SUBSET_NAMES)], fontsize=8
     )
-    axes.set(xlabel=f"{HEADLINE_NAME[headline]}, 95 % interval", title=title, ylim=(-0.6, len(SUBSETS) - 0.4))
+    axes.set(xlabel=f"{HEADLINE_TITLES[headline]}, 95 % interval", title=title, ylim=(-0.6, len(SUBSET_NAMES) - 0.4))
     if any(f"bayes_{headline}" in entry for entry in entries.values()):
         axes.plot([], [], "D", markerfacecolor="white", markeredgecolor="0.35", label="Bayes optimum, same patients")
         figure.legend(loc="outside lower right", fontsize=8, frameon=False)
@@ -116,11 +116,12 @@ def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figu
 
 
 def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str) -> Figure:
-    """Predicted against observed share in groups, the logistic recalibration line, and where the predictions lie.
+    """Draw the predicted against the observed share, the logistic recalibration, and a histogram of the predictions.
 
     Args:
-        rows: scored admissions under one combination: probability (as used, scaled or not), positive.
-        entry: their metrics.
+        rows: Scored admissions under one subset. Columns: probability (scaled if there is a temperature), positive.
+        entry: Their figures.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(4.8, 5.2), layout="constrained")
     axes, spread = figure.subplots(2, 1, gridspec_kw={"height_ratios": [5, 1]}, sharex=True)
@@ -129,7 +130,7 @@ def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str)
     grid = np.linspace(max(probability.min(), 1e-3), min(probability.max(), 1 - 1e-3), 100)
     line = recalibration_line(probability, positive, grid)
     if line is not None:
-        axes.plot(grid, line, color=COLOURS[SUBSETS[0]], linewidth=1.8, label="logistic fit")
+        axes.plot(grid, line, color=COLOURS[SUBSET_NAMES[0]], linewidth=1.8, label="logistic fit")
     points = entry["calibration_curve"]
     for point in points:
         axes.plot([point["predicted"]] * 2, point["observed_ci"], color="0.3", linewidth=1)
@@ -140,8 +141,8 @@ def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str)
     axes.set(ylabel="observed share", ylim=(-0.02, 1.02), xlim=(-0.02, 1.02), title=title)
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     figures = [("slope", "calibration_slope"), ("intercept", "calibration_intercept"), ("Brier score", "brier")]
-    known = [f"{name} {entry[key]:.2f}" for name, key in figures if entry[key] is not None]
-    axes.text(0.98, 0.03, "\n".join(known), transform=axes.transAxes, ha="right", va="bottom", fontsize=8)
+    lines = [f"{name} {entry[key]:.2f}" for name, key in figures if entry[key] is not None]
+    axes.text(0.98, 0.03, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=8)
     bins = np.linspace(0, 1, 41)
     spread.hist(probability[positive == 1], bins, color="#D55E00", alpha=0.75, label="positive")
     spread.hist(probability[positive == 0], bins, color="#0072B2", alpha=0.45, label="negative")
@@ -152,15 +153,18 @@ def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str)
 
 
 def decision_figure(entries: Mapping[str, Any], title: str) -> Figure:
-    """Net benefit by threshold of acting on all modalities (with its interval), on single ones, on all and on nobody.
+    """Draw the net benefit by threshold of acting on the model, on all patients and on no patient.
+
+    There is one curve for all modalities together, with its interval, and one for each single modality.
 
     Args:
-        entries: subset -> metrics with ``decision_curve``.
+        entries: Subset -> figures with `decision_curve`.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(5.4, 4.4), layout="constrained")
     axes = figure.subplots()
     whole = whole_subset(entries)
-    for subset in dict.fromkeys((*SUBSETS[:3], whole)):
+    for subset in dict.fromkeys((*SUBSET_NAMES[:3], whole)):
         curve = entries[subset]["decision_curve"]
         if curve is None:
             continue
@@ -183,43 +187,34 @@ def decision_figure(entries: Mapping[str, Any], title: str) -> Figure:
 
 
 def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str, replicates: int = 200) -> Figure:
-    """Higher against lower risk group: incidence with death competing (Aalen-Johansen), and share free of the event
-    with deaths censored (Kaplan-Meier), with pointwise 95 % bands and numbers at risk.
+    """Draw the incidence and the share without the event of the higher and the lower risk group.
+
+    The incidence has death competing (Aalen-Johansen). The share without the event has deaths censored (Kaplan-Meier).
+    Both have pointwise 95 % bands, and the numbers at risk are below them.
 
     Args:
-        rows: one prognosis task under one combination, follow-up known: risk, time (days), event, patient_id.
-        groups: ``risk_groups`` of its metrics: the cut, whose it is, the log-rank test.
-        replicates: bootstrap resamples behind the incidence's bands.
+        rows: One prognosis under one subset, follow-up known. Columns: risk, time (days), event, patient_id.
+        groups: `risk_groups` of its figures: the cut, how it was chosen, the log-rank test.
+        title: Title of the figure.
+        replicates: Number of bootstrap resamples for the bands of the incidence.
     """
     figure = Figure(figsize=(9.2, 4.6), layout="constrained")
     panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [6, 1]}, sharex=True)
-    high = (rows["risk"] > groups["cut"]).to_numpy()
+    is_high = (rows["risk"] > groups["cut"]).to_numpy()
     last = float(rows["time"].max())
     ticks = np.linspace(0, last, 6).round().astype(int)
-    for position, (name, group, colour) in enumerate(
-        (("higher risk", rows[high], "#D55E00"), ("lower risk", rows[~high], "#0072B2"))
+    for height, name, group, colour in (
+        (1, "higher risk", rows[is_high], "#D55E00"),
+        (0, "lower risk", rows[~is_high], "#0072B2"),
     ):
         if group.empty:
             continue
-        time, event = group["time"].to_numpy(), group["event"].to_numpy()
-        days, incidence = aalen_johansen(time, event)
-        counts = bootstrap_counts(group["patient_id"].to_numpy(), None, replicates, 0)
-        low, up = np.quantile(aalen_johansen(time, event, counts)[1], [0.025, 0.975], axis=0)
-        label = f"{name}: n = {len(group)}, {int((event == 1).sum())} events, {int((event == 2).sum())} deaths"
-        _step(panels[0, 0], days, incidence[0], low, up, 0.0, colour, label)
-        curve = kaplan_meier(time, event)
-        _step(panels[0, 1], days, curve["free"], curve["low"], curve["high"], 1.0, colour, label)
-        for numbers in panels[1]:
+        _draw_risk_group(panels[0], group, name, colour, replicates)
+        time = group["time"].to_numpy()
+        for axes in panels[1]:
             for tick in ticks:
-                numbers.text(
-                    tick,
-                    1 - position,
-                    str(int((time >= tick).sum())),
-                    color=colour,
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                )
+                number = str(int((time >= tick).sum()))
+                axes.text(tick, height, number, color=colour, ha="center", va="center", fontsize=8)
     panels[0, 0].set(ylabel="incidence of the event, death competing", ylim=(0, None), xlim=(-0.03 * last, 1.03 * last))
     panels[0, 0].legend(loc="upper left", fontsize=8, frameon=False)
     panels[0, 1].set(ylabel="free of the event, deaths censored", ylim=(0, 1.03))
@@ -228,20 +223,34 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
     panels[0, 1].text(
         0.02, 0.03, f"log-rank: {test}", transform=panels[0, 1].transAxes, fontsize=8, ha="left", va="bottom"
     )
-    for numbers in panels[1]:
-        numbers.set(xlabel="days", ylim=(-0.6, 1.6), yticks=[], xticks=ticks)
-        numbers.spines[["left", "bottom"]].set_visible(False)
-        numbers.tick_params(bottom=False)
+    for axes in panels[1]:
+        axes.set(xlabel="days", ylim=(-0.6, 1.6), yticks=[], xticks=ticks)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.tick_params(bottom=False)
     panels[1, 0].set_ylabel("at risk", fontsize=8, rotation=0, ha="right", va="center")
     figure.suptitle(f"{title}; cut at the {groups['chosen_on']}", fontsize=11)
     return _plain(figure)
 
 
+def _draw_risk_group(panels: Sequence[Axes], group: pd.DataFrame, name: str, colour: str, replicates: int) -> None:
+    """Draw the curves of one risk group: the incidence left, the share without the event right."""
+    time, event = group["time"].to_numpy(), group["event"].to_numpy()
+    days, incidence = aalen_johansen(time, event)
+    counts = bootstrap_counts(group["patient_id"].to_numpy(), None, replicates, 0)
+    low, high = np.quantile(aalen_johansen(time, event, counts)[1], [0.025, 0.975], axis=0)
+    label = f"{name}: n = {len(group)}, {int((event == 1).sum())} events, {int((event == 2).sum())} deaths"
+    _step(panels[0], _Curve(days, incidence[0], low, high), 0.0, colour, label)
+    free = kaplan_meier(time, event)
+    _step(panels[1], _Curve(free["days"], free["free"], free["low"], free["high"]), 1.0, colour, label)
+
+
 def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: str) -> Figure:
-    """Figure and interval of every subgroup; a group that is too small stands there without one.
+    """Draw the figure and interval of every subgroup. A group that is too small has a reason in their place.
 
     Args:
-        entries: from `subgroup_table`, everybody first. headline: "auc" or "c_index".
+        entries: Entries of `subgroup_table`. The first entry is about all admissions.
+        headline: "auc" or "c_index".
+        title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 0.8 + 0.24 * len(entries)), layout="constrained")
     axes = figure.subplots()
@@ -262,37 +271,45 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
         if position == 0:
             axes.axvline(value, color="0.6", linewidth=0.8)
     axes.set_yticks(range(len(entries)), labels, fontsize=8)
-    axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel=f"{HEADLINE_NAME[headline]}, 95 % interval", title=title)
+    axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel=f"{HEADLINE_TITLES[headline]}, 95 % interval", title=title)
     return _plain(figure)
 
 
 def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, reference: str, title: str) -> Figure:
-    """One model minus each other one, with intervals: right of 0 it is the better one. A difference without interval
-    is a hollow mark, and the row says why.
+    """Draw the differences between one model and each of the other models, with intervals.
+
+    Right of 0 the one model is better. A difference without interval is a hollow mark, and its label says why.
 
     Args:
-        entries: row, difference, difference_ci, difference_missing; from `runs.paired_differences`, one task and
-            combination.
-        headline: "auc" or "c_index". reference: name of the model that the others are subtracted from.
+        entries: Entries of `grid_figures.differences_between_rows` for one task and subset, with row, difference,
+            difference_ci and difference_missing.
+        headline: "auc" or "c_index".
+        reference: Name of the one model.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 1.0 + 0.3 * len(entries)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="0.75", linewidth=1, linestyle=":")
     for position, entry in enumerate(entries):
         colour = "0.35" if entry["row"] == "optimum" else "#0072B2"
-        known = entry["difference_ci"] is not None
-        if known:
+        has_interval = entry["difference_ci"] is not None
+        if has_interval:
             axes.plot(entry["difference_ci"], [position] * 2, color=colour, linewidth=2, solid_capstyle="round")
         mark = "D" if entry["row"] == "optimum" else "o"
         axes.plot(
-            entry["difference"], position, mark, color=colour, markersize=6, fillstyle="full" if known else "none"
+            entry["difference"],
+            position,
+            mark,
+            color=colour,
+            markersize=6,
+            fillstyle="full" if has_interval else "none",
         )
     axes.set_yticks(range(len(entries)), [_row_label(entry) for entry in entries], fontsize=8)
-    axes.locator_params(axis="x", nbins=6)  # the rows' names may leave little room
+    axes.locator_params(axis="x", nbins=6)  # long names of the rows may leave little room
     intervals = ", 95 % interval (patients)" if any(entry["difference_ci"] is not None for entry in entries) else ""
     axes.set(
         ylim=(len(entries) - 0.5, -0.5),
-        xlabel=f"{HEADLINE_NAME[headline]}: {reference} minus the row{intervals}",
+        xlabel=f"{HEADLINE_TITLES[headline]}: {reference} minus the row{intervals}",
         title=title,
     )
     return _plain(figure)
@@ -306,40 +323,52 @@ def _row_label(entry: Mapping[str, Any]) -> str:
 
 
 def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figure:
-    """How the headline figure falls when cells, leads or views go missing, or noise is added to the ECG.
+    """Draw how the headline figure falls when cells, leads or views are dropped, or noise is added to the ECG.
 
     Args:
-        entries: perturbation -> list of points, from `robustness`. headline: "auc" or "c_index".
+        entries: Perturbation -> points, from `robustness`.
+        headline: "auc" or "c_index".
+        title: Title of the figure.
     """
     figure = Figure(figsize=(9.6, 3.0), layout="constrained")
-    panels = figure.subplots(1, len(entries), sharey=True, squeeze=False)[0]  # one panel is no array otherwise
+    panels = figure.subplots(1, len(entries), sharey=True, squeeze=False)[0]  # without it, one panel is no array
     for axes, (name, points) in zip(panels, entries.items(), strict=True):
         subsets = dict.fromkeys(point["subset"] for point in points)
         for subset in subsets:
-            own = [point for point in points if point["subset"] == subset and point[headline] is not None]
-            where = list(range(len(own)))
-            known = [i for i in where if own[i][f"{headline}_ci"] is not None]
-            bounds = [[own[i][f"{headline}_ci"][side] for i in known] for side in (0, 1)]
-            axes.fill_between(known, *bounds, color=COLOURS[subset], alpha=0.12, linewidth=0)
-            axes.plot(where, [p[headline] for p in own], "o-", color=COLOURS[subset], markersize=4, label=NAMES[subset])
-            axes.set_xticks(where, [p["level"] for p in own], fontsize=8)
+            shown = [point for point in points if point["subset"] == subset and point[headline] is not None]
+            places = list(range(len(shown)))
+            with_interval = [i for i in places if shown[i][f"{headline}_ci"] is not None]
+            bounds = [[shown[i][f"{headline}_ci"][side] for i in with_interval] for side in (0, 1)]
+            colour = COLOURS[subset]
+            axes.fill_between(with_interval, *bounds, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(places, [p[headline] for p in shown], "o-", color=colour, markersize=4, label=NAMES[subset])
+            axes.set_xticks(places, [p["level"] for p in shown], fontsize=8)
         axes.axhline(0.5, color="0.75", linewidth=1, linestyle=":")
         axes.set(xlabel=name)
         axes.legend(loc="lower left", fontsize=7, frameon=False)
-    panels[0].set(ylabel=HEADLINE_NAME[headline])
+    panels[0].set(ylabel=HEADLINE_TITLES[headline])
     figure.suptitle(title, fontsize=11)
     return _plain(figure)
 
 
-def _step(
-    axes: Axes, days: NDArray, value: NDArray, low: NDArray, high: NDArray, start: float, colour: str, label: str
-) -> None:
-    """A curve that changes at `days`, from `start` on day 0, with its band where there is one."""
+class _Curve(NamedTuple):
+    """A step curve with its band: the value at and after each day. Bounds are NaN where there is no band."""
+
+    days: NDArray
+    value: NDArray
+    low: NDArray
+    high: NDArray
+
+
+def _step(axes: Axes, curve: _Curve, start: float, colour: str, label: str) -> None:
+    """Draw a step curve that has the value `start` from day 0 to its first day."""
+    first_bound = np.nan if start else 0.0
+    days = np.r_[0, curve.days]
     axes.fill_between(
-        np.r_[0, days], np.r_[np.nan if start else 0.0, low], np.r_[np.nan if start else 0.0, high],
+        days, np.r_[first_bound, curve.low], np.r_[first_bound, curve.high],
         step="post", color=colour, alpha=0.15, linewidth=0,
     )  # fmt: skip
-    axes.step(np.r_[0, days], np.r_[start, value], where="post", color=colour, linewidth=1.8, label=label)
+    axes.step(days, np.r_[start, curve.value], where="post", color=colour, linewidth=1.8, label=label)
 
 
 def _p_value(p: float) -> str:
@@ -347,11 +376,13 @@ def _p_value(p: float) -> str:
 
 
 def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
-    """LRAP with three candidates, with four and over the full gallery, per direction, with each chance level and its
-    interval.
+    """Draw the LRAP of every direction with three candidates, with four and over the full gallery.
+
+    Each bar has its interval, and the level of a random ranking with the interval of that level.
 
     Args:
-        entries: direction -> metrics of `tgmm_hf.evaluation.retrieval.evaluate_direction`.
+        entries: Direction -> figures of `tgmm_hf.evaluation.retrieval.evaluate_direction`.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
@@ -360,29 +391,8 @@ def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
         panels, ("3", "4", "full"), ("3 candidates", "4 candidates", "full gallery"), strict=True
     ):
         for position, direction in enumerate(directions):
-            entry = entries[direction]
-            value, interval = entry[f"lrap_{suffix}"], entry[f"lrap_{suffix}_ci"]
-            if value is None:
-                continue
-            axes.bar(position, value, width=0.7, color="#56B4E9", zorder=1)
-            if interval is not None:
-                axes.plot([position] * 2, interval, color="black", linewidth=1.2, zorder=3)
-            low, high = entry[f"lrap_{suffix}_chance_ci"]
-            axes.fill_between(
-                [position - 0.45, position + 0.45], low, high, color="#D55E00", alpha=0.35, linewidth=0, zorder=2
-            )
-            axes.plot(
-                [position - 0.45, position + 0.45],
-                [entry[f"lrap_{suffix}_chance"]] * 2,
-                color="#D55E00",
-                linewidth=1,
-                zorder=3,
-            )
-            optimum = entry.get(f"bayes_lrap_{suffix}_population")
-            if optimum is not None:
-                axes.plot(
-                    position, optimum, "D", markerfacecolor="white", markeredgecolor="0.35", markersize=5, zorder=4
-                )
+            if entries[direction][f"lrap_{suffix}"] is not None:
+                _draw_direction(axes, position, entries[direction], suffix)
         labels = [direction.replace("ecg", "ECG").replace("->", " → ") for direction in directions]
         axes.set_xticks(range(len(directions)), labels, rotation=60, ha="right", fontsize=8, rotation_mode="anchor")
         axes.set(title=name, ylim=(0, 1))
@@ -395,12 +405,33 @@ def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
     return _plain(figure)
 
 
+def _draw_direction(axes: Axes, position: int, entry: Mapping[str, Any], suffix: str) -> None:
+    """Draw the bar of one direction, its interval, the random level with its interval, and the optimum if known."""
+    axes.bar(position, entry[f"lrap_{suffix}"], width=0.7, color="#56B4E9", zorder=1)
+    if entry[f"lrap_{suffix}_ci"] is not None:
+        axes.plot([position] * 2, entry[f"lrap_{suffix}_ci"], color="black", linewidth=1.2, zorder=3)
+    low, high = entry[f"lrap_{suffix}_chance_ci"]
+    width = [position - 0.45, position + 0.45]
+    axes.fill_between(width, low, high, color="#D55E00", alpha=0.35, linewidth=0, zorder=2)
+    axes.plot(width, [entry[f"lrap_{suffix}_chance"]] * 2, color="#D55E00", linewidth=1, zorder=3)
+    optimum = entry.get(f"bayes_lrap_{suffix}_population")
+    if optimum is not None:
+        axes.plot(position, optimum, "D", markerfacecolor="white", markeredgecolor="0.35", markersize=5, zorder=4)
+
+
 def render(figure: Figure, file_format: str) -> bytes:
-    """SVG (text kept as text, identical for identical input) or PNG (150 dpi) of a figure."""
+    """Render a figure as SVG or PNG.
+
+    In an SVG the text stays text, and equal figures give equal bytes. A PNG has 150 dpi.
+
+    Args:
+        figure: The figure. Its layout is computed once and then fixed.
+        file_format: "svg" or "png".
+    """
     buffer = BytesIO()
     metadata = {"Date": None} if file_format == "svg" else {}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tgmm", "font.family": "DejaVu Sans"}):
-        if figure.get_layout_engine() is not None:  # once a figure: laying out costs as much as drawing
+        if figure.get_layout_engine() is not None:  # only once, because the layout costs as much as the drawing
             figure.draw_without_rendering()
             figure.set_layout_engine(None)
         figure.savefig(buffer, format=file_format, dpi=150, metadata=metadata)
@@ -408,6 +439,7 @@ def render(figure: Figure, file_format: str) -> bytes:
 
 
 def _plain(figure: Figure) -> Figure:
+    """Hide the upper and right border of every panel."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.title.set_fontsize(11)

@@ -1,4 +1,4 @@
-"""LoRA on the encoders in place of training their layers, and merged into them afterwards."""
+"""Low-rank adapters (LoRA): trained instead of the encoders' layers, then merged into their weights."""
 
 import torch
 
@@ -10,21 +10,25 @@ TARGETS = {
     "ecg": r"ecg_encoder\..*\.attention\.(qkv|output)",
     "echo": r"echo_encoder\..*\.attention\.(qkv|output)",
 }
-"""Modules that get an adapter, as in `docs/peft.md`."""
+"""Modality -> regular expression of the modules that get an adapter, as in `docs/peft.md`."""
 
 
 def add_adapters(model: TgmmModel, settings: LoraArguments) -> None:
-    """Freeze the encoders and give their attention adapters; everything else of the model is trained as ever.
+    """Freeze the encoders and add adapters to their attention. The other parts of the model stay trainable.
+
+    Args:
+        model: The model to change in place.
+        settings: Rank, scale and dropout of the adapters.
 
     Raises:
-        ImportError: without the extra `peft`.
-        ValueError: if an encoder has no module of the names in `TARGETS`.
+        ImportError: If the extra `peft` is not installed.
+        ValueError: If an encoder has no module that `TARGETS` names.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ImportError("model.lora needs peft: pip install 'tgmm-hf[peft]'.") from error
-    trained = [p for name, p in model.named_parameters() if "_encoder." not in name]
+    outside_encoders = [parameter for name, parameter in model.named_parameters() if "_encoder." not in name]
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -32,11 +36,11 @@ def add_adapters(model: TgmmModel, settings: LoraArguments) -> None:
         target_modules="|".join(TARGETS.values()),
     )
     inject_adapter_in_model(config, model)
-    for parameter in trained:  # peft freezes all but its own
+    for parameter in outside_encoders:  # peft freezes all parameters but those of the adapters
         parameter.requires_grad_(True)
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for modality, target in TARGETS.items():
-        if not any(name.startswith(f"{modality}_encoder.") for name in names):
+        if not any(name.startswith(f"{modality}_encoder.") for name in trainable):
             kind = getattr(model.config, f"{modality}_config").model_type
             raise ValueError(
                 f"The {modality} encoder ({kind}) has no modules named {target}: train its last layers instead "
@@ -45,7 +49,7 @@ def add_adapters(model: TgmmModel, settings: LoraArguments) -> None:
 
 
 def merge_adapters(model: torch.nn.Module) -> None:
-    """Add the adapters to the weights they belong to and take them out: an ordinary model again."""
+    """Add the adapters to the weights that they belong to, and remove them from the model."""
     for name, module in list(model.named_modules()):
         if hasattr(module, "lora_A") and hasattr(module, "merge"):
             module.merge()

@@ -1,26 +1,29 @@
-"""Checkpoints of a run that may be stopped at any moment: which one to go on from, and what a full disk leaves."""
+"""Checkpoints of a run: which one a stopped run continues from, and how a full disk is recognised."""
 
 import errno
-import json
 import logging
 import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
+
+from tgmm_hf.training.processes import fail_together
+from tgmm_hf.utils.files import read_json
 
 logger = logging.getLogger(__name__)
 
 STATE = "trainer_state.json"
-"""Written last: a checkpoint without it, or with a part of it, was cut short by a kill."""
+"""File that is written last. If it is missing or cut short, the checkpoint was not finished."""
 WEIGHTS = ("*.safetensors", "pytorch_model_fsdp*", "global_step*")
-"""Names that a checkpoint's weights go by: of one process, of FSDP, of DeepSpeed."""
+"""File name patterns of a checkpoint's weights: one process, FSDP, DeepSpeed."""
 STATES = {
     "optimizer.pt": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),
     "scheduler.pt": ("scheduler.pt", "global_step*"),
 }
-"""The same of what the Trainer would start anew without a word."""
+"""File name patterns of the states that the Trainer would silently start anew if they were missing."""
 TRAINING_FILES = (
     r"settings\.json",
     r"finished",
@@ -29,25 +32,28 @@ TRAINING_FILES = (
     r"runs/",
     r"\..+-[0-9a-f]{32}",
 )
-"""What a training directory holds, for `claim_directory`; the last is a file whose writing was cut short."""
+"""Entries of a training directory, for `claim_directory`. The last one is a file whose writing was cut short."""
 FULL_BELOW = 16 * 2**20
-"""Bytes; PyTorch does not say that a disk is full, only that a write failed."""
+"""Free bytes below which a disk counts as full, because PyTorch only says that a write failed."""
 
 
 def last_checkpoint(directory: Path) -> str | None:
-    """The newest checkpoint that a stopped run can go on from; None if there is none.
+    """Find the newest checkpoint that a stopped run can continue from.
 
-    One that was cut short is passed over; so is one that cannot be read, with a warning.
+    Checkpoints that were not finished are skipped. Damaged checkpoints are skipped with a warning.
+
+    Returns:
+        The path of the checkpoint; None if there is none.
 
     Raises:
-        ValueError: if there are checkpoints but none of them can be read.
+        ValueError: If there are finished checkpoints but none of them can be read.
     """
     finished = [path for path in directory.glob("checkpoint-*") if _holds_json(path / STATE)]
     for checkpoint in sorted(finished, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         problem = _problem(checkpoint)
         if problem is None:
             return str(checkpoint)
-        logger.warning("%s cannot be read (%s): going on from the one before it.", checkpoint, problem)
+        logger.warning("%s cannot be read (%s): continuing from the checkpoint before it.", checkpoint, problem)
     if finished:
         raise ValueError(
             f"None of the {len(finished)} checkpoints in {directory} can be read: start over with resume: never."
@@ -55,8 +61,18 @@ def last_checkpoint(directory: Path) -> str | None:
     return None
 
 
+def agree_on_checkpoint(directory: Path, is_first_process: bool) -> str | None:
+    """Let the first process choose the checkpoint for all, because the others may see other files on a shared disk."""
+    checkpoint: list[str | None] = [None]
+    with fail_together():
+        if is_first_process:
+            checkpoint = [last_checkpoint(directory)]
+    broadcast_object_list(checkpoint)
+    return checkpoint[0]
+
+
 def discard(directory: Path) -> None:
-    """Remove a directory so that a kill on the way leaves nothing under its name."""
+    """Remove a directory. It is renamed first, so that no half-removed directory keeps its name after a kill."""
     doomed = directory.with_name(f".{directory.name}-discarded")
     shutil.rmtree(doomed, ignore_errors=True)
     directory.rename(doomed)
@@ -64,27 +80,27 @@ def discard(directory: Path) -> None:
 
 
 def is_disk_full(error: Exception, directory: Path) -> bool:
-    """Whether a failed write into `directory` failed for want of room."""
+    """Tell whether a write into `directory` failed because the disk is full."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return True
     return "No space left" in str(error) or shutil.disk_usage(directory).free < FULL_BELOW
 
 
 def holds(checkpoint: Path, names: Iterable[str]) -> bool:
-    """Whether a checkpoint has a file or a directory of one of these names, patterns as in `WEIGHTS`."""
+    """Tell whether a checkpoint has a file or a directory that matches one of the patterns `names`."""
     return any(any(checkpoint.glob(name)) for name in names)
 
 
 def _holds_json(path: Path) -> bool:
     try:
-        json.loads(path.read_text())
+        read_json(path)
     except (OSError, ValueError):
         return False
     return True
 
 
 def _problem(checkpoint: Path) -> str | None:
-    """What keeps a checkpoint from being resumed from, if anything."""
+    """Say why a run cannot continue from a checkpoint; None if it can."""
     if not holds(checkpoint, WEIGHTS):
         return "no weights"
     for name, forms in STATES.items():
@@ -92,13 +108,19 @@ def _problem(checkpoint: Path) -> str | None:
             return f"no {name}"
     for path in sorted(checkpoint.rglob("*")):
         try:
-            if path.suffix == ".safetensors":
-                with safe_open(path, framework="pt"):
-                    pass
-            elif path.suffix in (".pt", ".pth"):
-                with zipfile.ZipFile(path) as file:
-                    if file.testzip() is not None:
-                        return f"{path.name} is damaged"
+            if _is_damaged(path):
+                return f"{path.name} is damaged"
         except (OSError, SafetensorError, zipfile.BadZipFile) as error:
             return f"{path.name}: {error}"
     return None
+
+
+def _is_damaged(path: Path) -> bool:
+    """Open a file of weights or states. PyTorch's files are zip archives, which have checksums."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt"):
+            return False
+    if path.suffix in (".pt", ".pth"):
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is not None
+    return False

@@ -1,26 +1,27 @@
-"""What several processes of one training tell each other beside tensors."""
+"""How the processes of one training agree on errors."""
 
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
 
-class Together:
-    """A block that every process enters; what one fails at, all fail at, where the others would wait for it forever.
+@contextmanager
+def fail_together() -> Iterator[None]:
+    """Run a block in every process. If it raises in one, raise in all, so that no process waits forever.
 
-    Each process leaves the block after all have come to its end.
+    No process leaves the block before all processes have reached its end.
+
+    Raises:
+        RuntimeError: If the block raised in another process.
     """
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None and not isinstance(error, Exception):
-            return  # interrupted: so are the others
-        said = gather_object([None if error is None else f"{type(error).__name__}: {error}"])
-        failed = [index for index, failure in enumerate(said) if failure is not None]
-        if failed and error is None:
-            raise RuntimeError(
-                f"Process {failed[0]} failed, so process {PartialState().process_index} stops: {said[failed[0]]}"
-            )
+    try:
+        yield
+    except Exception as error:  # an interruption reaches all processes by itself
+        gather_object([f"{type(error).__name__}: {error}"])
+        raise
+    failures = gather_object([None])
+    for process, failure in enumerate(failures):
+        if failure is not None:
+            raise RuntimeError(f"Process {process} failed, so process {PartialState().process_index} stops: {failure}")

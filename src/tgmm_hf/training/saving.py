@@ -12,8 +12,10 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.files import whole_directory
+from tgmm_hf.utils.files import read_json, whole_directory, write_json
 
+RUN_RECORD = "run.json"
+"""File of a saved model that says how it was trained."""
 MODEL_FILES = (
     r"config\.json",
     r"model(-\d{5}-of-\d{5})?\.safetensors",
@@ -39,18 +41,18 @@ def save_repository(
     model: TgmmModel,
     processor: TgmmProcessor,
     directory: str | Path,
-    record: Mapping[str, Any] | None = None,
+    run_record: Mapping[str, Any] | None = None,
     keep: Collection[str | Path] = (),
 ) -> None:
-    """Write config, weights (safetensors), processor, tokenizer and the code of all of them; whole or not at all.
+    """Save a model with its processor, its tokenizer and the code of all of them, whole or not at all.
 
-    A saved model of that name is replaced once the new one is complete.
+    An older saved model in `directory` is replaced when the new one is complete.
 
     Args:
         model: The model to save.
         processor: The processor to save.
         directory: The directory to write.
-        record: Record of the training run, becomes `run.json`.
+        run_record: Content of `run.json`. Without it no such file is written.
         keep: Files and directories that must survive, as in [`claim_directory`].
 
     Raises:
@@ -59,8 +61,8 @@ def save_repository(
     with whole_directory(directory, files_of_saved_model(directory), keep) as building:
         model.save_pretrained(building)
         processor.save_pretrained(building)
-        if record is not None:
-            (building / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+        if run_record is not None:
+            write_json(building / RUN_RECORD, run_record)
 
 
 def files_of_saved_model(directory: str | Path) -> list[str]:
@@ -82,7 +84,7 @@ def files_of_saved_model(directory: str | Path) -> list[str]:
 
 
 def _code_files(directory: Path) -> set[str]:
-    """Names of the code files that the configurations in a directory name, and of those that they import."""
+    """List the code files that the configurations in a directory name, and the files that these import."""
     modules = {name for path in directory.glob("*.json") for name in _auto_modules(_read_object(path))}
     names: set[str] = set()
     for path in (directory / f"{module}.py" for module in modules):
@@ -104,9 +106,9 @@ def _auto_modules(value: Any) -> Iterator[str]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; empty if it cannot be read or is no object."""
+    """Read a JSON object. Return an empty one if the file cannot be read or holds no object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""A thin `transformers.Trainer`: several tasks a step, logged components, validation under all modality subsets."""
+"""A thin `transformers.Trainer`: several tasks per step, logged loss components, validation under all subsets."""
 
 import copy
 import errno
@@ -19,7 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import is_disk_full
-from tgmm_hf.training.processes import Together
+from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.validation import validate
 from tgmm_hf.utils.names import SLOTS
 
@@ -27,10 +27,14 @@ SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
 
 
 class EpochCollator(TrainerCallback):
-    """The training collator, its random crops drawn anew for every epoch from the seed and the epoch's number.
+    """The training collator. In every epoch it draws random numbers from the seed and the number of the epoch.
 
-    A run that is resumed at the start of an epoch then sees the crops that it would have seen without the stop.
-    `make_collator` takes `training`, `seed` and `max_views`.
+    Therefore a run that is resumed at the start of an epoch sees the same ECG windows as without the stop.
+
+    Args:
+        make_collator: Function of `training`, `seed` and `max_views` that gives a collator.
+        seed: The seed of the run.
+        max_views: Maximum number of echo views per patient and step; None for all views.
     """
 
     def __init__(self, make_collator: Callable[..., TgmmCollator], seed: int, max_views: int | None = None) -> None:
@@ -38,9 +42,11 @@ class EpochCollator(TrainerCallback):
         self._start(0)
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Collate rows with the collator of the present epoch."""
         return self.collator(rows)
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Make the collator of the epoch that begins."""
         self._start(round(state.epoch or 0))
 
     def _start(self, epoch: int) -> None:
@@ -51,17 +57,17 @@ class EpochCollator(TrainerCallback):
 class TgmmTrainer(Trainer):
     """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
 
-    What differs from its parent: the model is called with all tasks at once; loss components and fusion gates are
-    logged as means over the steps since the last line; validation scores all seven modality combinations.
+    It differs from its parent in three points. The model is called with all tasks at once. Loss components and fusion
+    gates are logged as means over the steps since the last line. Validation scores all seven subsets of modalities.
 
     Args:
-        tasks: names of the tasks to train.
-        validation_collator: collator with `training=False` (centre crops, ids kept).
-        **kwargs: of the parent.
+        tasks: Names of the tasks to train.
+        validation_collator: Collator with `training=False` (centre windows, ids kept).
+        **kwargs: Arguments of the parent.
     """
 
-    # The losses average over their own valid rows and ignore `num_items_in_batch`: the parent must divide them by the
-    # number of accumulation steps, whatever it guesses from the signature of the model's forward.
+    # The losses are means over their valid rows and ignore `num_items_in_batch`. Therefore the parent must divide them
+    # by the number of accumulation steps, whatever it guesses from the signature of the model's forward.
     loss_is_scaled_for_ga = False
     control: Any
 
@@ -83,7 +89,7 @@ class TgmmTrainer(Trainer):
         self._began: float | None = None
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the parent; what is logged meanwhile tells the seconds since, with those before the run was stopped."""
+        """Train as the parent does, and log the seconds of training. Seconds before a stop of the run are included."""
         self._began = time.monotonic()
         try:
             return super().train(*args, **kwargs)
@@ -93,24 +99,29 @@ class TgmmTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Weighted sum of the tasks' losses on one batch."""
+        """Compute the weighted sum of the losses of all tasks on one batch."""
         output = model(**inputs, task=self.tasks)
         self._check_finite(output)
-        self._record(output)
+        self._collect(output)
         return (output.loss, output) if return_outputs else output.loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Validation metrics, each under `eval_`; see [`~tgmm_hf.training.validation.validation_metrics`].
+        """Compute the validation metrics, see [`~tgmm_hf.training.validation.validation_metrics`].
 
-        The first process runs the whole split and tells the others, so that all of them take the same decisions (early
-        stop, learning rate, best epoch).
+        The first process runs the whole split and sends the metrics to the others, so that all processes take the same
+        decisions (early stop, learning rate, best epoch).
+
+        Args:
+            eval_dataset: The rows to validate on; None for those of the trainer.
+            ignore_keys: Ignored.
+            metric_key_prefix: The names of the metrics begin with it and an underscore.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics: list[dict[str, float] | None] = [None]
         model = self.whole_model()
-        with Together():
+        with fail_together():
             if self.accelerator.is_main_process:
                 batch_size = self.args.per_device_eval_batch_size
                 metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
@@ -122,9 +133,9 @@ class TgmmTrainer(Trainer):
         return named
 
     def whole_model(self) -> Any:
-        """The model with all its weights in the first process; every process has to call this.
+        """Return the model with all its weights, in the first process. Every process has to call this.
 
-        Itself, unless FSDP or DeepSpeed hold a part of it in each process: then a copy.
+        If FSDP or DeepSpeed hold a part of the weights in each process, the result is a copy.
         """
         if not self._sharded:
             return self.accelerator.unwrap_model(self.model)
@@ -134,7 +145,7 @@ class TgmmTrainer(Trainer):
         return self._whole
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of loss components and gates since the last training line, and the time."""
+        """Log a line, with the means of loss components and gates since the last training line, and the seconds."""
         if self._began is not None:
             now = time.monotonic()
             logs["seconds"] = round(seconds_of(self.state.log_history) + now - self._began, 1)
@@ -146,19 +157,19 @@ class TgmmTrainer(Trainer):
         super().log(logs, start_time)
 
     def _check_finite(self, output: Any) -> None:
-        """The parent would train on: it leaves NaN out of what it logs, and the weights are lost."""
+        """Stop at a loss that is not finite. The parent would hide it in the log and train on with broken weights."""
         if bool(torch.isfinite(output.loss)):
             return
         parts = {name: round(value.item(), 4) for name, value in output.losses.items()}
         broken = {name: value for name, value in parts.items() if not np.isfinite(value)} or parts
         raise FloatingPointError(
-            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. Nothing of it was "
-            "saved; the same command would come here again. Start over with resume: never and a lower "
+            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. This step "
+            "was not saved. The same command would fail at the same step: start over with resume: never and a lower "
             "optimisation.learning_rate, or precision: float32."
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As the parent; a full disk costs this checkpoint, not the one before it."""
+        """Save a checkpoint as the parent does. If the disk is full, remove what was written of it and stop."""
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -169,12 +180,12 @@ class TgmmTrainer(Trainer):
                 raise
             raise OSError(
                 errno.ENOSPC,
-                "The disk is full: make room and run the same command again, it goes on from the checkpoint before",
+                "The disk is full: make room and run the same command again. It continues from the checkpoint before",
                 str(unfinished),
             ) from error
 
-    def _record(self, output: Any) -> None:
-        """Keep the components of one step: losses of each task, mean gate of each modality in each subset."""
+    def _collect(self, output: Any) -> None:
+        """Collect the components of one step: losses of each task, mean gate of each modality in each subset."""
         for name in self.tasks:
             task_output = output.by_task[name]
             for component, value in task_output.losses.items():
@@ -191,15 +202,15 @@ class TgmmTrainer(Trainer):
 
 
 def seconds_of(history: Sequence[Mapping[str, float]]) -> float:
-    """How long a training took, over all its starts, by what it logged last."""
+    """Return the seconds that a training took, over all its starts."""
     return next((line["seconds"] for line in reversed(history) if "seconds" in line), 0.0)
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
-    """The settings of a run in the Trainer's own words.
+    """Translate the settings of a run into the arguments of the Trainer.
 
     Raises:
-        ValueError: if a CPU is to compute in float16.
+        ValueError: If the precision is float16 and there is no GPU.
     """
     optimisation = run.optimisation
     if use_cpu and optimisation.precision == "float16":
@@ -232,10 +243,10 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
 
 
 def optimiser_arguments(run: RunArguments) -> dict[str, Any]:
-    """Those of them that say how the weights move; a search sets them anew for each trial."""
+    """Translate the settings that say how the weights are updated. A search sets them anew for each trial."""
     optimisation = run.optimisation
     plateau = optimisation.schedule == "plateau"
-    schedule = {
+    plateau_settings = {
         "mode": "max" if optimisation.selection == "score" else "min",
         "factor": optimisation.plateau_factor,
         "patience": optimisation.plateau_patience,
@@ -249,13 +260,13 @@ def optimiser_arguments(run: RunArguments) -> dict[str, Any]:
         "learning_rate": optimisation.learning_rate,
         "weight_decay": optimisation.weight_decay,
         "lr_scheduler_type": "reduce_lr_on_plateau" if plateau else "cosine",
-        "lr_scheduler_kwargs": schedule if plateau else {},
+        "lr_scheduler_kwargs": plateau_settings if plateau else {},
         "warmup_steps": optimisation.warmup_fraction,
         "max_grad_norm": optimisation.max_grad_norm,
     }
 
 
 def early_stopping(run: RunArguments) -> list[TrainerCallback]:
-    """Early stopping, if the run wants it."""
+    """Return the callback for early stopping, if the run has one."""
     patience = run.optimisation.early_stopping_patience
     return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

@@ -1,4 +1,4 @@
-"""How good a model is on the validation patients, after every epoch: figures to watch, and one number to select by."""
+"""Validation after every epoch: figures of each task, and one number that selects the best epoch."""
 
 from collections.abc import Iterable
 from statistics import fmean
@@ -9,7 +9,8 @@ import torch
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc
-from tgmm_hf.evaluation.predictions import SUBSETS, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSET_NAMES
+from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.layers.losses import cox_loss, info_nce_loss
@@ -21,29 +22,41 @@ FIGURE = {"diagnosis": "auc", "prognosis": "c_index", "retrieval": f"lrap_{RETRI
 def validate(
     model: Any, dataset: Any, collator: Any, tasks: Iterable[str], *, batch_size: int, progress: bool = False
 ) -> dict[str, float]:
-    """Run a model over a validation split under all seven modality combinations; see [`validation_metrics`]."""
+    """Run a model over a validation split under all seven subsets of modalities, see [`validation_metrics`].
+
+    Args:
+        model: The model.
+        dataset: The prepared rows of the split.
+        collator: Collator with `training=False`.
+        tasks: Names of the tasks that are trained.
+        batch_size: Patients per batch.
+        progress: Whether to show a progress bar.
+    """
     tasks = list(tasks)
     predictions = collect_predictions(model, dataset, collator, tasks=tasks, batch_size=batch_size, progress=progress)
     return validation_metrics(predictions, model.config, tasks)
 
 
 def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iterable[str]) -> dict[str, float]:
-    """Figures per task, and the two numbers that a run can select its best epoch by.
+    """Compute figures of each task, and the two numbers that a run can select its best epoch by.
 
     Args:
-        predictions: of the validation split.
-        config: the model's configuration.
-        tasks: names of the tasks that are trained.
+        predictions: The predictions of the validation split.
+        config: The configuration of the model.
+        tasks: Names of the tasks that are trained.
 
     Returns:
-        `<task>_auc` | `<task>_c_index` | `<task>_lrap_3` of all modalities together; `<task>_score`: that figure
-        averaged over the seven modality combinations (six directions for retrieval), which on a hundred patients is
-        much steadier than the tri-modal figure alone; `score`: its mean over the tasks, weighted as in the loss;
-        `loss`: sum over the tasks of weight times log loss, Cox loss or InfoNCE on the whole split, averaged likewise.
-        A combination without both classes, or without a comparable pair, is left out.
+        * `<task>_auc`, `<task>_c_index` or `<task>_lrap_3`: the figure of all modalities together.
+        * `<task>_score`: the mean of this figure over the seven subsets of modalities (over six directions for
+          retrieval). On a hundred patients it is much steadier than the figure of all modalities.
+        * `score`: the mean of `<task>_score` over the tasks, with the weights of the loss.
+        * `loss`: the sum over the tasks of weight times mean loss. The mean is over the same subsets, and the loss is
+          the log loss, the Cox loss or InfoNCE on the whole split.
+
+        A subset without both classes, or without a comparable pair, is left out.
 
     Raises:
-        ValueError: if no figure is defined at all.
+        ValueError: If no figure is defined at all.
     """
     metrics: dict[str, float] = {}
     scores: list[float] = []
@@ -59,8 +72,8 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
             continue
         if kind == "retrieval":
             metrics[f"{name}_{FIGURE[kind]}"] = fmean(figures.values())
-        elif SUBSETS[-1] in figures:
-            metrics[f"{name}_{FIGURE[kind]}"] = figures[SUBSETS[-1]]
+        elif SUBSET_NAMES[-1] in figures:
+            metrics[f"{name}_{FIGURE[kind]}"] = figures[SUBSET_NAMES[-1]]
         metrics[f"{name}_score"] = fmean(figures.values())
         scores.append(metrics[f"{name}_score"])
         weights.append(weight)
@@ -74,9 +87,9 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
 
 
 def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Figure and loss per modality combination of a diagnosis or prognosis."""
+    """Compute the figure and the loss of a diagnosis or prognosis under each subset."""
     figures, losses = {}, {}
-    for subset in SUBSETS:
+    for subset in SUBSET_NAMES:
         rows = predictions.scored(task, subset)
         rows = rows[rows["label" if kind == "diagnosis" else "time"].notna()]
         try:
@@ -93,20 +106,20 @@ def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, 
 
 
 def _log_loss(probability: np.ndarray, positive: np.ndarray) -> float:
-    """Mean negative log-probability of what was right: the last candidate, or any of the others."""
+    """Compute the mean negative log probability of the right answer: the last candidate, or any other one."""
     right = np.where(positive == 1, probability, 1 - probability)
     return float(-np.log(np.clip(right, 1e-7, 1.0)).mean())
 
 
 def _retrieval(predictions: Predictions, temperature: float) -> tuple[dict[str, float], dict[str, float]]:
-    """LRAP among three candidates and InfoNCE over the whole split, per direction."""
+    """Compute LRAP among three candidates and InfoNCE over the whole split, for each direction."""
     figures, losses = {}, {}
     for query, target in DIRECTIONS:
-        both = predictions.embeds_mask[query] & predictions.embeds_mask[target]
-        first, second = predictions.embeds[query][both], predictions.embeds[target][both]
-        if len(np.unique(predictions.patient_ids[both])) < RETRIEVAL_CANDIDATES:
+        has_pair = predictions.embeds_mask[query] & predictions.embeds_mask[target]
+        first, second = predictions.embeds[query][has_pair], predictions.embeds[target][has_pair]
+        if len(np.unique(predictions.patient_ids[has_pair])) < RETRIEVAL_CANDIDATES:
             continue
-        ahead, negatives = beaten_by(first @ second.T, predictions.patient_ids[both])
+        ahead, negatives = beaten_by(first @ second.T, predictions.patient_ids[has_pair])
         name = f"{query}->{target}"
         figures[name] = float(expected_scores(ahead, negatives, RETRIEVAL_CANDIDATES)["lrap"].mean())
         everyone = torch.ones(len(first), dtype=torch.bool)

@@ -1,1 +1,1 @@
-"""Small helpers that every room uses: files, errors, names, child processes."""
+"""Small helpers that every room uses: errors, files, digests, versions, names, child processes, code for the Hub."""

@@ -13,5 +13,9 @@ def file_digest(path: str | Path) -> str:
 
 
 def json_digest(content: Any) -> str:
-    """Compute the sha256 (hexadecimal) of a JSON-able value; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """Compute the sha256 (hexadecimal) of a JSON-able value; the order of keys does not matter.
+
+    A value that JSON does not know, such as a date, counts as its text.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

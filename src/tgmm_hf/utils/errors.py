@@ -7,13 +7,12 @@ class TgmmError(ValueError):
     """An error about one item, with the reason in words.
 
     Attributes:
-        item (`str`): the file, recording, view, cell or setting that the reason is about.
-        reason (`str`): what is wrong, the values that contradict each other, and what to do.
+        item (`str`): The file, recording, view, cell or setting that the reason is about.
+        reason (`str`): What is wrong, the values that contradict each other, and what to do.
     """
 
     is_tgmm_error = True
-    """Known by this attribute and not by `isinstance`, because code that was loaded from a saved model may hold several
-    copies of this class."""
+    """Marks the class. Do not ask `isinstance`, because code from a saved model may hold another copy of the class."""
 
     def __init__(self, item: str, reason: str):
         # Both values go to `args`, so that the error survives pickling between worker processes.
@@ -22,7 +21,7 @@ class TgmmError(ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """Join item and reason."""
+        """Join item and reason to one line."""
         return f"{self.item}: {self.reason}"
 
 
@@ -33,5 +32,5 @@ class InputRefusedError(TgmmError):
 
 
 def is_refusal(error: BaseException) -> Any:
-    """Tell whether an error is an `InputRefusedError`, of whichever copy of this module."""
+    """Tell whether an error is an `InputRefusedError`, of this or any other copy of this module."""
     return getattr(error, "is_refusal", False)

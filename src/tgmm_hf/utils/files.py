@@ -1,4 +1,4 @@
-"""Files and directories that are written whole or not at all, and the refusal of directories that hold other files.
+"""Write files and directories whole or not at all, and refuse to replace directories that hold other files.
 
 A command may replace a directory only if the directory holds nothing but files that the same command writes. The rule
 goes by file names. A hidden marker file was not chosen, because directories of earlier versions have none, and because
@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tgmm_hf.utils.errors import TgmmError
+
 SHOWN = 3
 """Maximum number of foreign entries that an error message names."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without an error.
+    """Give a temporary file that takes the place of `path` if the block ends without an error.
 
-    Not before its content is on the disk: after a power cut there is no empty file of that name. Missing directories
-    are made.
+    The file takes its place only when its content is on the disk, so that a power cut leaves no empty file. Missing
+    directories are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # a process id is not enough: containers and machines that fill one cache may share it
+    # A process id is not unique enough, because several containers or machines may fill one cache.
     building = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
         yield building
@@ -42,18 +44,24 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: if the file is not valid JSON, naming the file.
+        TgmmError: If the file is not valid JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}. Write it anew, or restore it.") from error
+        raise TgmmError(str(path), f"this file is not valid JSON: {error}. Write it anew, or restore it.") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a value as indented JSON, whole or not at all."""
+def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
+    """Write a value as indented JSON, whole or not at all.
+
+    Args:
+        path: File to write. Missing directories are made.
+        content: Any value that JSON can hold.
+        allow_nan: Whether NaN and infinity may be written, which only Python reads back.
+    """
     with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        building.write_text(json.dumps(content, indent=1, allow_nan=allow_nan) + "\n", encoding="utf-8")
 
 
 def claim_directory(directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()) -> None:
@@ -94,9 +102,10 @@ def foreign_entries(directory: Path, may_hold: Collection[str]) -> list[str]:
 
 
 def _foreign(path: Path, name: str, may_hold: Collection[str]) -> list[str]:
+    """List what is foreign at or below one entry; `name` is its path relative to the directory."""
     if path.is_symlink() or not path.is_dir():
-        known = not path.is_symlink() and any(re.fullmatch(pattern, name) for pattern in may_hold)
-        return [] if known else [name]
+        is_written = not path.is_symlink() and any(re.fullmatch(pattern, name) for pattern in may_hold)
+        return [] if is_written else [name]
     folder = f"{name}/"
     depth = folder.count("/")
     if any(re.fullmatch(pattern, folder) for pattern in may_hold):

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 _RELATIVE_IMPORT = re.compile(r"^(\s*from\s+)\.+(?:\w+\.)*(\w+)(\s+import\b)", re.MULTILINE)
+"""A relative import: its start, the last part of the module's name, and its end."""
 
 
 def travelling_files(module_file: str | Path) -> dict[str, str]:
     """Collect a module and every module that it imports relatively, directly or not.
 
     Args:
-        module_file: path of the module, in the package or in a saved model.
+        module_file: Path of the module, in the package or in a saved model.
 
     Returns:
-        file name -> text with flat imports, in the order in which they were met.
+        File name -> text with flat imports, in the order in which the files were met.
 
     Raises:
-        ValueError: if a relative import names no module file, or two files have one name.
+        ValueError: If a relative import names no module file, or if two files have the same name.
     """
     paths: dict[str, Path] = {}
     texts: dict[str, str] = {}
@@ -94,12 +95,13 @@ class HubCode:
         """List the parts of the object that have an `auto_map` of their own, such as a processor's extractors."""
         return []
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, then write the code of the object and of its parts beside it.
 
         With `push_to_hub` the saved object is uploaded as `push_to_hub()` does, because transformers' own upload would
         miss files that were written after the weights.
         """
+        push_to_hub = kwargs.pop("push_to_hub", False)
         hub = {key: kwargs.pop(key) for key in ("repo_id", "commit_message", "private", "create_pr") if key in kwargs}
         saved_objects = [self, *self.hub_parts()]
         for saved_object in saved_objects:

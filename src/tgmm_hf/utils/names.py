@@ -1,4 +1,4 @@
-"""Names that everything shares: leads, views, modalities, slots and subsets."""
+"""Names that every room shares: leads, views, modalities, slots and subsets."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ VIEWS = (
     "SSN",
     "Subcostal",
 )
-"""The 11 echo view slots, in the index order of EchoPrime's view classifier."""
+"""The 11 echo views, in the index order of EchoPrime's view classifier."""
 
 MODALITIES = ("labs", "ecg", "echo")
-"""t, s, m of the paper, in that order."""
+"""The modalities in a fixed order. The paper calls them t, s and m."""
 
 SLOTS = (
     ("labs",),
@@ -32,7 +32,7 @@ SLOTS = (
     ("labs", "echo"),
     ("labs", "ecg", "echo"),
 )
-"""The seven slots of Z_all, in the order of paper eq. (8)."""
+"""The seven slots of the fusion output Z_all, in the order of the paper's equation 8."""
 
 SUBSETS = (
     ("labs",),

@@ -4,7 +4,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("tgmm-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
-"""Distributions whose version belongs to every run."""
+"""Distributions whose version every run notes."""
 
 
 def package_versions(*further: str) -> dict[str, str]:
@@ -16,6 +16,7 @@ def package_versions(*further: str) -> dict[str, str]:
 
 
 def _version(name: str) -> str:
+    """Look up the version of one distribution."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The rules of a cohort as one dataclass: every choice that a reviewer may ask about, with its default."""
+"""The rules of a MIMIC cohort: every choice that a reviewer may ask about, with its default."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tgmm_hf.cohorts.tables import require_columns
+from tgmm_hf.utils.errors import TgmmError
 
 CHOICES = {
     "admissions": ("first", "all"),
@@ -21,29 +24,31 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class CurateRules:
-    """What makes a cohort out of the tables. `docs/data.md` gives the reasons.
+    """Rules that turn the tables into a cohort. `docs/mimic.md` gives the reasons.
 
     Attributes:
-        hf_codes: "strict" (heart failure by name), "broad" (Charlson, with cardiomyopathy), or a CSV with the columns
-            icd_version, icd_code (`*` for any ending).
-        admissions: "first" qualifying stay of each patient, or "all" of them (still split by patient).
-        ecg: which ECG of a stay, of those not after the index time: "nearest" to the echo, or the "first".
-        max_hours_apart: hours that ECG and echo may lie apart; None: anywhere in the same stay.
-        label: hf_diagnosis by "icd" code, or by structured "lvef" (MIMIC-IV-ECHO 1.0.x; stays without it are excluded).
-        lvef_below: percent; with `label: lvef`, an ejection fraction below it is heart failure.
-        landmark_days: days after discharge from which on the prognosis counts.
-        follow_up: "all", or "later_contact": only stays after which the patient came back. That selects on the future;
-            it resembles the paper's cohort and is meant as a sensitivity analysis.
-        lab_items: CSV with the columns itemid, lab_column; None: the list that is shipped.
-        keep_comparators: keep results beyond the measuring range ("<0.01") as text; default: leave them out and
-            count them.
-        omr_days: how old height, weight and BMI may be, in days.
-        drug_history: False leaves drugs out (diuretics and ARNI are treatment of what is to be predicted).
-        history_items: entries of a history cell at most; the text encoder takes 512 tokens for the whole row.
-        index_hours: hours after admission of the index time when neither ECGs nor echos are given.
-        min_clip_frames: with the file checks, a clip with fewer frames is too short (10: a third of a second at 30 Hz).
-        split: which split fills the column `split`: "stratified" 5:1:1, or "temporal" by anchor_year_group.
-        seed: of the stratified splits.
+        hf_codes: Codes of heart failure: "strict" (heart failure by name), "broad" (Charlson, with cardiomyopathy), or
+            a CSV file with the columns icd_version, icd_code (`*` stands for any ending).
+        admissions: "first" takes the first qualifying stay of each patient, "all" takes all of them. The splits are by
+            patient in both cases.
+        ecg: Which ECG of a stay is taken, not later than the index time: "nearest" to the echo, or the "first".
+        max_hours_apart: Maximum number of hours between ECG and echo. None allows any time within the stay.
+        label: Diagnosis by "icd" code, or by structured "lvef" (MIMIC-IV-ECHO 1.0.x; stays without it are excluded).
+        lvef_below: Percent. With `label: lvef`, an ejection fraction below this is heart failure.
+        landmark_days: Days after discharge when the prognosis starts.
+        follow_up: "all", or "later_contact" for only those stays after which the patient came back. That selects on the
+            future. It resembles the cohort of the paper and is meant as a sensitivity analysis.
+        lab_items: CSV file with the columns itemid, lab_column. None means the list in the package.
+        keep_comparators: True keeps results beyond the measuring range ("<0.01") as text. False leaves them out and
+            counts them.
+        omr_days: Maximum age of height, weight and BMI, in days.
+        drug_history: False leaves drugs out, because diuretics and ARNI treat the disease that is to be predicted.
+        history_items: Maximum number of entries of a history cell. The text encoder takes 512 tokens for a whole row.
+        index_hours: Hours from admission to the index time if neither ECGs nor echos are given.
+        min_clip_frames: With the file checks, a clip with fewer frames is too short. 10 frames are a third of a second
+            at 30 Hz.
+        split: Which split fills the column `split`: "stratified" 5:1:1, or "temporal" by anchor_year_group.
+        seed: Seed of the stratified splits.
     """
 
     hf_codes: str = "strict"
@@ -65,48 +70,51 @@ class CurateRules:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Refuse values that a rule does not take."""
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"rule {name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
+                raise TgmmError("rules", f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type in (bool,) and not isinstance(value, bool):
-                raise ValueError(f"rule {field.name} is {value!r}; it must be true or false.")
-            if (
-                field.type in (int, float, float | None)
-                and value is not None
-                and (
-                    isinstance(value, bool)
-                    or not isinstance(value, int if field.type is int else int | float)
-                    or value < 0
-                )
-            ):
-                raise ValueError(f"rule {field.name} is {value!r}; it must be a number, 0 or more.")
+            if field.type is bool and not isinstance(value, bool):
+                raise TgmmError("rules", f"{field.name} is {value!r}; it must be true or false.")
+            if field.type in (int, float) or (field.type == float | None and value is not None):
+                _require_number(field.name, value, whole=field.type is int)
+
+
+def _require_number(name: str, value: object, whole: bool) -> None:
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_number or value < 0:  # type: ignore[operator]
+        raise TgmmError("rules", f"{name} is {value!r}; it must be a number, 0 or more.")
 
 
 def read_rules(path: str | Path | None, settings: Sequence[str] = ()) -> CurateRules:
-    """Rules from a YAML file and "name=value" settings over it; what neither names keeps its default.
+    """Read rules from a YAML file. Rules that are not named keep their defaults.
+
+    Args:
+        path: YAML file, or None.
+        settings: "name=value" texts, which replace the values of the file.
 
     Raises:
-        ValueError: a name that is no rule, or a value that the rule does not take.
+        TgmmError: If a name is no rule, or the rule does not take the value.
     """
     content = {} if path is None else yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path} must hold names and values of rules, got {type(content).__name__}.")
+        raise TgmmError(str(path), f"must hold names and values of rules, got {type(content).__name__}.")
     content = dict(content)
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise ValueError(f"{setting!r} is not name=value.")
+            raise TgmmError(repr(setting), "is not name=value.")
         content[name.strip()] = yaml.safe_load(value)
-    known = [field.name for field in fields(CurateRules)]
-    if unknown := sorted(set(content) - set(known)):
-        raise ValueError(f"no such rule: {', '.join(unknown)}; known are {', '.join(known)}.")
+    names = [field.name for field in fields(CurateRules)]
+    if unknown := sorted(set(content) - set(names)):
+        raise TgmmError("rules", f"no such rule: {', '.join(unknown)}; known are {', '.join(names)}.")
     return CurateRules(**content)
 
 
 def read_hf_codes(name: str) -> list[dict[str, Any]]:
-    """Rows (icd_version, icd_code) of a heart-failure code set: "strict", "broad" or the path of a CSV."""
+    """Read the rows (icd_version, icd_code) of a heart-failure code set: "strict", "broad" or a CSV file."""
     path = _packaged(f"hf_{name}.csv") if name in ("strict", "broad") else Path(name)
     rows = _read_csv(path, ("icd_version", "icd_code"))
     return [
@@ -116,7 +124,7 @@ def read_hf_codes(name: str) -> list[dict[str, Any]]:
 
 
 def read_lab_items(path: str | None) -> list[dict[str, Any]]:
-    """Rows (itemid, lab_column) of the laboratory list; the shipped one when None."""
+    """Read the rows (itemid, lab_column) of a laboratory list. None means the list in the package."""
     rows = _read_csv(_packaged("lab_items.csv") if path is None else Path(path), ("itemid", "lab_column"))
     return [{"itemid": int(row["itemid"]), "lab_column": row["lab_column"].strip()} for row in rows]
 
@@ -127,10 +135,9 @@ def _packaged(name: str) -> Path:
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: give the path of a CSV with the columns {', '.join(columns)}.")
+        raise TgmmError(str(path), f"does not exist: give the path of a CSV with the columns {', '.join(columns)}.")
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
-        raise ValueError(f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(reader.fieldnames or [])}.")
+    require_columns(str(path), list(reader.fieldnames or []), columns)
     return rows

@@ -1,4 +1,4 @@
-"""table1.csv: characteristics by group with missingness, included against excluded."""
+"""Table 1 of a cohort: characteristics by group with missingness, included against excluded."""
 
 import pandas as pd
 
@@ -6,15 +6,15 @@ GROUPS = ("included", "no heart failure", "heart failure", "excluded")
 
 
 def table_one(cohort: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
-    """One row per characteristic and statistic, one column per group.
+    """Describe a cohort: one row per characteristic and statistic, one column per group.
 
     Args:
-        cohort: the cohort table (one row per admission).
-        excluded: age, gender, ethnicity, prevalent (0, 1) of the stays that were excluded; their laboratory cells were
-            never read, so those rows are empty.
+        cohort: Cohort table, one row per admission.
+        excluded: age, gender, ethnicity, prevalent (0, 1) of the excluded stays. Their laboratory cells were never
+            read, so those rows are empty.
 
     Returns:
-        characteristic, statistic ("n", "mean (SD)", "median [Q1, Q3]", "n (%)", "missing, n (%)"), and `GROUPS`.
+        Columns characteristic, statistic ("n", "mean (SD)", "median [Q1, Q3]", "n (%)", "missing, n (%)"), `GROUPS`.
     """
     excluded = excluded.rename(columns={name: f"labs.{name}" for name in ("age", "gender", "ethnicity")})
     excluded = excluded.rename(columns={"prevalent": "label.hf_diagnosis"})
@@ -58,7 +58,7 @@ def _values(part: pd.Series | None) -> pd.Series:
 
 
 def _numbers(part: pd.Series | None) -> pd.Series:
-    """Values as numbers; text such as "<0.01" counts as present but has no number."""
+    """Read values as numbers; a text such as "<0.01" counts as present but has no number."""
     return pd.to_numeric(_values(part), errors="coerce").dropna()
 
 

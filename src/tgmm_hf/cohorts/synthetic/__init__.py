@@ -1,4 +1,4 @@
-"""Synthetic tri-modal cohort with known Bayes-optimal references (issue section 4; see docs/synthetic.md)."""
+"""Synthetic tri-modal cohort whose optimum is known (see docs/synthetic.md)."""
 
 from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 

@@ -1,8 +1,13 @@
-"""Bayes-optimal references: joint posteriors by quadrature over the state, never a product of per-modality ratios.
+"""The optimum of a synthetic cohort: joint posteriors by quadrature over the state.
+
+A product of likelihood ratios of single modalities would be wrong, because modalities are correlated given y.
 
 P(e_S | y) = [ integral over x of p(x | y) prod_m L_m(x_m) ] * [ sum over rhythm of P(rhythm | y) prod_m R_m(rhythm) ]
 with L_m, R_m the likelihoods of the present evidence of modality m (`evidence.py`). The integral is a trapezoid sum
-on a grid of the three axes: for Gaussians it converges exponentially once the spacing is below the narrowest width.
+on a grid of the three axes. For Gaussians it converges exponentially if the spacing is below the narrowest width.
+
+The figures (AUC, C-index, retrieval) are written out here and not taken from `evaluation`, because the cohorts lie
+below that room and the optimum must not share mistakes with the code that it checks.
 """
 
 from dataclasses import dataclass
@@ -32,13 +37,20 @@ GRID_POINTS = 49
 CHUNK = 1000
 POPULATION = 20_000
 RETRIEVAL_POPULATION = 1_000
-DIRECTIONS = tuple((a, b) for a in MODALITIES for b in MODALITIES if a != b)
+RETRIEVAL_PAIRS = tuple((query, gallery) for query in MODALITIES for gallery in MODALITIES if query != gallery)
 CANDIDATES = (3, 4)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Quadrature grid: `axis` (G,), `prior` (2, G, G, G) = weights of p(x | y), `rhythm` (2, 2) = P(rhythm | y)."""
+    """Quadrature grid of G points per axis.
+
+    Attributes:
+        axis: (G,) values of every axis.
+        prior: (2, G, G, G) weights of p(x | y).
+        rhythm: (2, 2) P(rhythm | y).
+        risk_weights: (3,) log hazard of incident heart failure per unit of each axis.
+    """
 
     axis: np.ndarray
     prior: np.ndarray
@@ -47,7 +59,7 @@ class Grid:
 
 
 def make_grid(strength: Strength) -> Grid:
-    """Lay the grid over both classes, five within-class standard deviations to each side."""
+    """Lay the grid over both classes, with five standard deviations to each side."""
     axis = np.linspace(-5.0, max(strength.separation) + 5.0, GRID_POINTS)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     precision = np.linalg.inv(strength.covariance)
@@ -62,10 +74,13 @@ def make_grid(strength: Strength) -> Grid:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Likelihood of one modality's evidence for n patients, each row scaled by its own constant.
+    """Likelihood of the evidence of one modality for n patients. Each row has a scale of its own.
 
-    `axis` (n, G) at the grid points of the modality's axis, `rhythm` (n, 2). The scale cancels in every posterior
-    and in the pointwise mutual information.
+    The scale cancels in every posterior and in the pointwise mutual information.
+
+    Attributes:
+        axis: (n, G) at the grid points of the axis.
+        rhythm: (n, 2) for both rhythms.
     """
 
     axis: np.ndarray
@@ -73,7 +88,7 @@ class Likelihood:
 
 
 def likelihoods(table: Evidence, grid: Grid) -> dict[str, Likelihood]:
-    """Likelihoods of all three modalities; absent parameters do not enter."""
+    """Compute the likelihoods of all three modalities from the present parameters."""
     log_axis = {m: np.zeros((len(table), len(grid.axis))) for m in MODALITIES}
     log_rhythm = {m: np.zeros((len(table), 2)) for m in MODALITIES}
     for k, p in enumerate(PARAMETERS):
@@ -88,23 +103,23 @@ def likelihoods(table: Evidence, grid: Grid) -> dict[str, Likelihood]:
 
 
 def add_words(table: Evidence, grid: Grid, log_axis: np.ndarray, log_rhythm: np.ndarray) -> None:
-    """Add the log-likelihood of every word whose cell is recorded, in place."""
+    """Add the log-likelihood of every word whose cell is present, in place."""
     for k, word in enumerate(WORDS):
-        recorded = table.cells[:, (HISTORY, DRUGS).index(word.cell), None]
+        has_cell = table.cells[:, (HISTORY, DRUGS).index(word.cell), None]
         if word.given_rhythm is None:
             chance, target = sigmoid(word.intercept + word.slope * (grid.axis - CENTRE)), log_axis
         else:
             chance, target = np.array(word.given_rhythm), log_rhythm
-        target += np.where(recorded, np.where(table.words[:, k, None], np.log(chance), np.log(1 - chance)), 0.0)
+        target += np.where(has_cell, np.where(table.words[:, k, None], np.log(chance), np.log(1 - chance)), 0.0)
 
 
 def scaled_exp(logs: np.ndarray) -> np.ndarray:
-    """exp of each row, its largest entry scaled to one."""
+    """Compute the exponential of each row, scaled so that the largest entry is one."""
     return np.exp(logs - logs.max(axis=1, keepdims=True))
 
 
 def contract(weights: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
-    """Sum over the grid of weights (G, ..., G) times one (n, G) factor per axis, giving (n,)."""
+    """Sum weights (G, ..., G) times one (n, G) factor per axis over the grid; the result is (n,)."""
     n = len(parts[0])
     out = np.empty(n)
     for start in range(0, n, CHUNK):
@@ -119,15 +134,21 @@ def contract(weights: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reference:
-    """Per patient and subset: posterior P(y = 1 | e_S) and oracle risk E[log hazard | e_S, y = 0]; both (n,)."""
+    """Best scores that any model can give, per subset (its modalities joined by "+").
+
+    Attributes:
+        posterior: (n,) P(y = 1 | e_S).
+        risk: (n,) E[log hazard | e_S, y = 0].
+        defined: (n,) bool, whether every modality of the subset is readable.
+    """
 
     posterior: dict[str, np.ndarray]
     risk: dict[str, np.ndarray]
-    defined: dict[str, np.ndarray]  # every modality of the subset is readable
+    defined: dict[str, np.ndarray]
 
 
 def references(table: Evidence, evidence: str) -> Reference:
-    """Exact posteriors and oracle risks of all seven subsets for the patients of `table`."""
+    """Compute the exact posteriors and risks of all seven subsets for the patients of `table`."""
     grid = make_grid(EVIDENCE[evidence])
     parts = likelihoods(table, grid)
     out = Reference({}, {}, {})
@@ -142,26 +163,26 @@ def references(table: Evidence, evidence: str) -> Reference:
 def subset_reference(
     grid: Grid, parts: dict[str, Likelihood], subset: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior and oracle risk (n,) of one subset."""
-    others = tuple(k for k, m in enumerate(MODALITIES) if m not in subset)
+    """Compute posterior and risk (n,) of one subset."""
+    summed = tuple(k for k, m in enumerate(MODALITIES) if m not in subset)
     axes = [parts[m].axis for m in subset]
     rhythm = np.prod([parts[m].rhythm for m in subset], axis=0) @ grid.rhythm.T  # (n, 2): sum over rhythm, by y
-    given = [contract(grid.prior[y].sum(axis=others), axes) * rhythm[:, y] for y in (0, 1)]
+    given = [contract(grid.prior[y].sum(axis=summed), axes) * rhythm[:, y] for y in (0, 1)]
     posterior = PREVALENCE * given[1] / (PREVALENCE * given[1] + (1 - PREVALENCE) * given[0])
     score = sum(w * grid.axis.reshape([-1 if k == j else 1 for j in range(3)]) for k, w in enumerate(grid.risk_weights))
-    mean_score = contract((grid.prior[0] * score).sum(axis=others), axes) * rhythm[:, 0] / given[0]
+    mean_score = contract((grid.prior[0] * score).sum(axis=summed), axes) * rhythm[:, 0] / given[0]
     return posterior, mean_score
 
 
 def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query: str, gallery: str) -> np.ndarray:
-    """log P(e_a, e_b) - log P(e_a) - log P(e_b) for every query i and gallery item j, shape (n, n)."""
+    """Compute log P(e_a, e_b) - log P(e_a) - log P(e_b) for every query and gallery item, shape (n, n)."""
     a, b = MODALITIES.index(query), MODALITIES.index(gallery)
-    others = tuple(k for k in range(3) if k not in (a, b))
+    (summed,) = (k for k in range(3) if k not in (a, b))
     prevalence = (1 - PREVALENCE, PREVALENCE)
     joint, single = 0.0, {query: 0.0, gallery: 0.0}
     for y in (0, 1):
-        weights = grid.prior[y].sum(axis=others)
-        weights = weights if a < b else weights.T  # rows follow the query's axis
+        weights = grid.prior[y].sum(axis=summed)
+        weights = weights if a < b else weights.T  # rows follow the axis of the query
         pair = parts[query].axis @ weights @ parts[gallery].axis.T
         rhythm = (parts[query].rhythm * grid.rhythm[y]) @ parts[gallery].rhythm.T
         joint = joint + prevalence[y] * pair * rhythm
@@ -172,7 +193,7 @@ def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve, ties counted half; NaN when only one class is there."""
+    """Compute the area under the ROC curve. Ties count half. NaN if a class is missing."""
     positives = int((label == 1).sum())
     negatives = len(label) - positives
     if positives == 0 or negatives == 0:
@@ -182,7 +203,10 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def c_index(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
-    """Harrell's C for event code 1 (deaths censor): pairs with t_i < t_j and i an event, risk ties half."""
+    """Compute Harrell's C for event code 1; deaths censor.
+
+    Pairs have t_i < t_j, and i has the event. Ties of the risk count half.
+    """
     right = pairs = 0.0
     for i in np.flatnonzero(event == 1):
         later = risk[time > time[i]]
@@ -192,17 +216,18 @@ def c_index(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
 
 
 def retrieval_scores(similarity: np.ndarray) -> dict[str, float]:
-    """LRAP (= mean reciprocal rank) and recalls of the diagonal, exact expectation over random negatives.
+    """Compute LRAP (= mean reciprocal rank) and recalls of the diagonal, as exact expectation over random negatives.
 
-    `similarity` (n, n): query i against gallery item j; ties count against the right item.
+    Args:
+        similarity: (n, n) of query i and gallery item j. A tie counts against the right item.
     """
     n = len(similarity)
-    above = (similarity >= np.diag(similarity)[:, None]).sum(axis=1) - 1  # the item itself excluded
+    above = (similarity >= np.diag(similarity)[:, None]).sum(axis=1) - 1  # without the item itself
     out = {"n": n, "lrap_full": float((1.0 / (above + 1)).mean())}
     for candidates in CANDIDATES:
         if n < candidates:
             continue
-        ranks = np.arange(candidates)  # how many of the drawn negatives stand above
+        ranks = np.arange(candidates)  # number of drawn negatives above the right item
         chance = hypergeom.pmf(ranks, n - 1, above[:, None], candidates - 1)  # (n, candidates)
         out[f"lrap_{candidates}"] = float((chance / (ranks + 1)).sum(axis=1).mean())
         out[f"recall_1_{candidates}"] = float(chance[:, 0].mean())
@@ -211,7 +236,7 @@ def retrieval_scores(similarity: np.ndarray) -> dict[str, float]:
 
 
 def figures(table: Evidence, evidence: str, reference: Reference | None = None) -> dict[str, dict]:
-    """Optimal AUC, C-index and retrieval figures on the patients of `table`, each with its n."""
+    """Compute the optimum (AUC, C-index, retrieval) on the patients of `table`, each figure with its n."""
     reference = reference or references(table, evidence)
     out: dict[str, dict] = {"hf_diagnosis": {}, "hf_risk": {}, "retrieval": {}}
     for name, posterior in reference.posterior.items():
@@ -233,16 +258,16 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
 
 
 def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
-    """Retrieval figures by pointwise mutual information, among patients with all three modalities; {} without any."""
+    """Compute retrieval figures by pointwise mutual information, among patients with all modalities; {} without any."""
     rows = np.flatnonzero(table.usable.all(axis=1))[:RETRIEVAL_POPULATION]
     if not len(rows):
         return {}
     grid = make_grid(EVIDENCE[evidence])
     parts = likelihoods(table.take(rows), grid)
-    return {f"{a}->{b}": retrieval_scores(pointwise_mutual_information(grid, parts, a, b)) for a, b in DIRECTIONS}
+    return {f"{a}->{b}": retrieval_scores(pointwise_mutual_information(grid, parts, a, b)) for a, b in RETRIEVAL_PAIRS}
 
 
 @lru_cache(maxsize=4)
 def population_figures(evidence: str, n: int = POPULATION) -> dict[str, dict]:
-    """The same figures on a large fixed sample of the model itself (no files), the same for every cohort."""
+    """Compute the figures on a large fixed sample of the generative model, without files; the same for every cohort."""
     return figures(draw(np.random.default_rng(20_250_101), n, EVIDENCE[evidence]), evidence)

@@ -1,6 +1,5 @@
-"""`tgmm synth`: write a whole synthetic cohort: draw -> split -> render in parallel -> tables -> references."""
+"""`tgmm synth`: write a synthetic cohort: draw, split, render in parallel, write the tables, compute the optimum."""
 
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -31,30 +30,42 @@ from tgmm_hf.cohorts.synthetic.hospital import (
     write_ecg_lists,
     write_patient,
 )
-from tgmm_hf.cohorts.synthetic.layout import dicom_bytes, ecg_record_path, echo_dataset, echo_file_path, write_ecg
+from tgmm_hf.cohorts.synthetic.layout import dicom_bytes, ecg_path, echo_dataset, echo_file_path, write_ecg
 from tgmm_hf.cohorts.synthetic.render_ecg import RATE, SECONDS, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
 from tgmm_hf.cohorts.synthetic.render_labs import LabsRow, render_labs
+from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.utils.child_process import end_with_parent
-from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json, whole_file, write_json
 from tgmm_hf.utils.names import VIEWS
 
 IDENTITY, LABS, ECG, STAYS, ECHO = 1, 2, 3, 4, 10
-"""Numbers of the nuisance streams of a patient; a view's clip uses ECHO + its index. Stream 0 is the state."""
+"""Numbers of the nuisance streams of a patient. The clip of a view uses ECHO + its index. Stream 0 is the state."""
 
-SPLITS = ("train", "validation", "test")
 SPLIT_SHARES = (5, 1, 1)
 SETTINGS_FILE = "synth.json"
-WRITTEN = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json")
+WRITTEN_NAMES = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json")
 MIN_HEIGHT = 96
-"""Below this the text outside the sector survives EchoPrime's sector mask, which erodes by ten pixels."""
+"""Below this height, text outside the sector survives the sector mask of EchoPrime, which erodes by ten pixels."""
 CORRUPT_BYTES = 1500
-"""Where the corrupt DICOM is cut off: inside its first frame."""
+"""Length of the corrupt DICOM file. It ends inside the first frame."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a patient's files and split depend on besides its index."""
+    """Everything that the files and the split of a patient depend on, besides the index.
+
+    Attributes:
+        seed: The only source of randomness.
+        evidence: Name of the strength of the evidence.
+        frames: Frames per clip.
+        height: Height of the clips in pixels.
+        width: Width of the clips in pixels.
+        all_test: Every patient is in the test split.
+        version: Version of the generator.
+        labs_only: No patient has an ECG or an echo.
+    """
 
     seed: int
     evidence: str
@@ -66,7 +77,7 @@ class Settings:
     labs_only: bool = False
 
 
-def write_cohort(
+def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     out: str | Path,
     patients: int = 1524,
     seed: int = 0,
@@ -79,36 +90,37 @@ def write_cohort(
     all_test: bool = False,
     labs_only: bool = False,
 ) -> Path:
-    """Write a synthetic tri-modal cohort in MIMIC's file layouts, with its Bayes-optimal references.
+    """Write a synthetic tri-modal cohort in the file layouts of MIMIC, with its optimum.
 
-    Leaves `hosp/*.csv.gz`, `ecg/`, `echo/`, `cohort.parquet` (the manifest), `views.csv`, `truth.parquet`,
-    `bayes.json` and `synth.json` in `out`. The bytes depend on the arguments but not on `workers`; the raw files of
-    patient i depend on (seed, i, evidence, frames, height, width) alone. A second run skips patients whose files are
-    there.
+    `out` then holds `hosp/*.csv.gz`, `ecg/`, `echo/`, `cohort.parquet` (the cohort table), `views.csv`,
+    `truth.parquet`, `bayes.json` and `synth.json`. The bytes depend on the arguments but not on `workers`. The raw
+    files of patient i depend on (seed, i, evidence, frames, height, width) only. A second run skips files that exist.
 
     Args:
-        out: directory, made when absent.
-        patients: number of patients (one admission each), at least 1.
-        seed: the only source of randomness.
-        evidence: "default" (near the paper's table 2) or "strong" (tri-modal Bayes AUC >= 0.98, for demonstrations).
-        workers: processes that render.
-        frames, height, width: size of the echo clips; 32 x 240 x 320 resembles MIMIC-IV-ECHO, smaller is faster.
-        all_test: put every patient into the test split instead of splitting 5:1:1.
-        labs_only: nobody has an ECG or an echo, so that nothing is rendered: thousands of texts within seconds, to
-            pre-train a text encoder on.
+        out: Directory of the result.
+        patients: Number of patients (one admission each), at least 1.
+        seed: The only source of randomness.
+        evidence: "default" (near the paper's table 2) or "strong" (tri-modal optimum AUC >= 0.98, for demonstrations).
+        workers: Number of worker processes.
+        frames: Frames per echo clip.
+        height: Height of the clips. 32 x 240 x 320 resembles MIMIC-IV-ECHO, smaller is faster.
+        width: Width of the clips.
+        all_test: Put every patient into the test split instead of splitting 5:1:1.
+        labs_only: Give no patient an ECG or an echo. Nothing is rendered, so thousands of laboratory texts to pre-train
+            a text encoder take seconds.
 
     Returns:
         Path of `cohort.parquet`.
 
     Raises:
-        FileExistsError: `out` holds files of these names that `tgmm synth` did not write.
-        ValueError: an argument is out of range, or `out` holds a cohort made with other settings.
+        FileExistsError: If `out` holds files of these names that `tgmm synth` did not write.
+        TgmmError: If an argument is out of range, or `out` holds a cohort made with other settings.
     """
     settings = Settings(seed, evidence, frames, height, width, all_test, labs_only=labs_only)
-    check(settings, patients, workers)
+    check_settings(settings, patients, workers)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    claim(out, settings)
+    claim_cohort(out, settings)
     table = stack([draw_patient(seed, i, evidence) for i in range(patients)])
     splits = ["test"] * patients if all_test else split_patients(table.label, seed)
     if labs_only:
@@ -120,50 +132,56 @@ def write_cohort(
     write_tables(out, settings, table)
     reference = references(table, evidence)
     write_truth(out, settings, table, reference, splits)
-    write_bayes(out, settings, table, reference, splits)
-    write_manifest(out, settings, table, splits)  # last: its presence says that the cohort is complete
+    write_optimum(out, settings, table, reference, splits)
+    write_cohort_table(out, settings, table, splits)  # last, because it vouches for the cohort
     return out / "cohort.parquet"
 
 
-def check(settings: Settings, patients: int, workers: int) -> None:
-    """Refuse arguments that cannot work."""
+def check_settings(settings: Settings, patients: int, workers: int) -> None:
+    """Refuse settings that cannot work."""
     if settings.evidence not in EVIDENCE:
-        raise ValueError(f"evidence is {settings.evidence!r}, known are {sorted(EVIDENCE)}")
+        raise TgmmError("evidence", f"evidence is {settings.evidence!r}, known are {sorted(EVIDENCE)}.")
     if patients < 1 or workers < 1:
-        raise ValueError(f"patients ({patients}) and workers ({workers}) must be at least 1")
+        raise TgmmError("settings", f"patients ({patients}) and workers ({workers}) must be at least 1.")
     if settings.seed < 0:
-        raise ValueError(f"seed is {settings.seed}, must be 0 or more")
+        raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
     if settings.frames < 2 or settings.height < MIN_HEIGHT or settings.width < settings.height or settings.width % 2:
-        raise ValueError(
+        raise TgmmError(
+            "settings",
             f"clips of {settings.frames} frames, {settings.height} x {settings.width} (height x width) cannot be "
-            f"drawn: at least 2 frames, height at least {MIN_HEIGHT}, width even and no smaller than the height"
+            f"drawn: at least 2 frames, height at least {MIN_HEIGHT}, width even and no smaller than the height.",
         )
 
 
-def claim(out: Path, settings: Settings) -> None:
-    """Write the settings file, or compare with the one there."""
+def claim_cohort(out: Path, settings: Settings) -> None:
+    """Write the settings file, or compare the settings with the file that exists.
+
+    Raises:
+        FileExistsError: If `out` holds files that `tgmm synth` did not write.
+        TgmmError: If `out` holds a cohort made with other settings.
+    """
     path, wanted = out / SETTINGS_FILE, asdict(settings)
     if path.exists():
-        found = {"labs_only": False} | json.loads(path.read_text())  # cohorts of version 0.1.0 do not say
-        if found != wanted:
-            raise ValueError(
-                f"{out} holds a cohort made with {found}, asked for {wanted}: choose another directory or delete it"
+        present = {"labs_only": False} | read_json(path)  # version 0.1.0 did not write `labs_only`
+        if present != wanted:
+            raise TgmmError(
+                str(out),
+                f"holds a cohort made with {present}, asked for {wanted}: choose another directory or delete it.",
             )
         return
-    if foreign := [name for name in WRITTEN if (out / name).exists()]:
+    if foreign := [name for name in WRITTEN_NAMES if (out / name).exists()]:
         raise FileExistsError(
             f"{out} has no {SETTINGS_FILE} but holds {', '.join(foreign)}, which `tgmm synth` would write over. These "
             "may be real patients' files. Name a new directory."
         )
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1) + "\n")
+    write_json(path, wanted)
 
 
 def split_patients(label: np.ndarray, seed: int) -> list[str]:
-    """5:1:1 by patient, the same share of each label everywhere as far as counts allow.
+    """Split 5:1:1 by patient, with the same share of each label in every split as far as counts allow.
 
-    The patients of a label are dealt out in their order, seven at a time: more patients move nobody to another split.
-    The two labels deal the same sevens from opposite ends, so that seven patients already fill all splits.
+    The patients of a label are dealt to the splits in their order, seven at a time. So a larger cohort moves no patient
+    to another split. Both labels deal the same sevens, from opposite ends, so that seven patients fill all splits.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2**31,)))
     pattern = np.repeat(np.arange(len(SPLITS)), SPLIT_SHARES)
@@ -176,18 +194,18 @@ def split_patients(label: np.ndarray, seed: int) -> list[str]:
 
 
 def patient_identity(settings: Settings, index: int) -> Identity:
-    """Identifiers and dates of patient `index`."""
+    """Draw identifiers and dates of patient `index`."""
     return identity(settings.seed, index, stream(settings.seed, index, IDENTITY))
 
 
 def patient_labs(settings: Settings, index: int) -> LabsRow:
-    """Labs row of patient `index`."""
+    """Render the lab row of patient `index`."""
     table = draw_intended(settings.seed, index, settings.evidence)
     return render_labs(table, stream(settings.seed, index, LABS))
 
 
 def render_all(out: Path, settings: Settings, patients: int, workers: int) -> None:
-    """Render the files of every patient, `workers` at a time."""
+    """Render the files of every patient in `workers` processes."""
     jobs = ((out, settings, index) for index in range(patients))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
@@ -197,24 +215,24 @@ def render_all(out: Path, settings: Settings, patients: int, workers: int) -> No
 
 
 def render_patient(job: tuple[Path, Settings, int]) -> None:
-    """Write the ECG record and the echo clips of one patient; what is there already stays."""
+    """Write the ECG and the echo clips of one patient. Files that exist stay."""
     render_ecg_file(*job)
     render_echo_files(*job)
 
 
 def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
-    """Write the ECG record of one patient unless it is there."""
+    """Write the ECG of one patient, unless it exists."""
     who = patient_identity(settings, index)
-    record = out / "ecg" / ecg_record_path(who.subject, who.ecg_study)
-    if record.with_suffix(".hea").exists():  # written last
+    path = out / "ecg" / ecg_path(who.subject, who.ecg_study)
+    if path.with_suffix(".hea").exists():  # the header is written last
         return
     table = draw_intended(settings.seed, index, settings.evidence)
     signal = render_ecg(table, stream(settings.seed, index, ECG))
-    write_ecg(record, with_anomaly(signal, anomaly_of(index)), who.subject, who.ecg_time)
+    write_ecg(path, with_anomaly(signal, anomaly_of(index)), who.subject, who.ecg_time)
 
 
 def render_echo_files(out: Path, settings: Settings, index: int) -> None:
-    """Write the echo clips of one patient that are not there yet; the first one may be the anomalous file."""
+    """Write the echo clips of one patient that do not exist yet. The first one may be the anomalous file."""
     who = patient_identity(settings, index)
     table = draw_intended(settings.seed, index, settings.evidence)
     for number, (path, view) in enumerate(echo_files(settings, index, who), start=1):
@@ -225,36 +243,36 @@ def render_echo_files(out: Path, settings: Settings, index: int) -> None:
         clip = render_clip(table, view, rng, settings.frames, settings.height, settings.width)
         anomaly = anomaly_of(index) if number == 1 else None
         content = echo_bytes(still(clip) if anomaly == "still_echo" else clip, who, number)
-        with whole_file(target) as temporary:
-            temporary.write_bytes(content[:CORRUPT_BYTES] if anomaly == "corrupt_echo" else content)
+        with whole_file(target) as building:
+            building.write_bytes(content[:CORRUPT_BYTES] if anomaly == "corrupt_echo" else content)
 
 
 def with_anomaly(signal: np.ndarray, anomaly: str | None) -> np.ndarray:
-    """The signal (samples, 12), flat or cut to five seconds for an anomalous record."""
+    """Give the signal (samples, 12), flat or cut to five seconds if it is anomalous."""
     if anomaly == "flat_ecg":
         return np.zeros_like(signal)
     return signal[: RATE * SECONDS // 2] if anomaly == "short_ecg" else signal
 
 
 def still(clip: Clip) -> Clip:
-    """The first frame only."""
+    """Keep the first frame only."""
     return Clip(clip.luma[:1], clip.blue[:1], clip.red[:1], clip.frame_time, clip.heart_rate)
 
 
 def echo_bytes(clip: Clip, who: Identity, number: int) -> bytes:
-    """A clip as the bytes of a DICOM file."""
+    """Encode a clip as the bytes of a DICOM file."""
     return dicom_bytes(echo_dataset(clip, who.subject, who.echo_study, number, who.echo_time))
 
 
 def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str, str]]:
-    """(path below `echo/`, view) of every clip of patient `index`, anomalous ones included."""
+    """List (path below `echo/`, view) of every clip of patient `index`, also of an anomalous one."""
     table = draw_intended(settings.seed, index, settings.evidence)
-    present = [view for view, there in zip(VIEWS, table.views[0], strict=True) if there]
+    present = [view for view, is_present in zip(VIEWS, table.views[0], strict=True) if is_present]
     return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate(present, start=1)]
 
 
 def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
-    """Hospital tables, ECG and echo lists, views.csv; streamed patient by patient."""
+    """Write hospital tables, ECG and echo lists and views.csv, patient by patient."""
     with open_tables(out) as tables:
         write_dictionaries(tables)
         for index in range(len(table)):
@@ -272,8 +290,8 @@ def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
                 tables["views.csv"].add(dicom_filepath=path, view=view)
 
 
-def write_manifest(out: Path, settings: Settings, table: Evidence, splits: list[str]) -> None:
-    """cohort.parquet: one row per admission, the table that `prepare` reads."""
+def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: list[str]) -> None:
+    """Write cohort.parquet: one row per admission, the table that `prepare` reads."""
     rows = []
     for index, split in enumerate(splits):
         who, labs = patient_identity(settings, index), patient_labs(settings, index)
@@ -294,24 +312,24 @@ def write_manifest(out: Path, settings: Settings, table: Evidence, splits: list[
 
 
 def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, object]:
-    """The manifest's columns of one patient's files."""
+    """Give the columns of the files of one patient."""
     files = echo_files(settings, index, who)
     return {
-        "ecg_path": "ecg/" + ecg_record_path(who.subject, who.ecg_study),
+        "ecg_path": "ecg/" + ecg_path(who.subject, who.ecg_study),
         "echo_paths": [f"echo/{path}" for path, _ in files],
         "echo_views": [view for _, view in files],
     }
 
 
 def write_truth(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
-    """truth.parquet: anomaly, posteriors and oracle risks per id (null where the subset is not readable)."""
+    """Write truth.parquet: anomaly, posteriors and risks of every admission (null if the subset is not readable)."""
     rows = []
     for index, split in enumerate(splits):
         row: dict[str, object] = {
             "id": str(patient_identity(settings, index).hadm),
             "split": split,
             "anomaly": anomaly_of(index),
-            "views": [view for view, there in zip(VIEWS, table.views[index], strict=True) if there],
+            "views": [view for view, is_present in zip(VIEWS, table.views[index], strict=True) if is_present],
         }
         for prefix, scores in (("posterior", reference.posterior), ("risk", reference.risk)):
             for name, values in scores.items():
@@ -321,17 +339,17 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
 
 
 def write_parquet(path: Path, rows: list[dict]) -> None:
-    """A Parquet table of `rows`, columns in the order of the first; a column of nulls only is stored as float."""
+    """Write rows as Parquet, columns in the order of the first row. A column of nulls only is stored as float."""
     columns = {}
     for name in rows[0]:
         column = pa.array([row[name] for row in rows])
         columns[name] = column.cast(pa.float64()) if pa.types.is_null(column.type) else column
-    with whole_file(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    with whole_file(path) as building:
+        pq.write_table(pa.table(columns), building)
 
 
-def write_bayes(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
-    """bayes.json: the optimum on this cohort's test patients, and on a large sample ("population")."""
+def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
+    """Write bayes.json: the optimum on the test patients of this cohort, and on a large sample ("population")."""
     rows = np.flatnonzero(np.array(splits) == "test")
     on_test = Reference(*({name: values[rows] for name, values in part.items()} for part in vars(reference).values()))
     content = {
@@ -342,12 +360,11 @@ def write_bayes(out: Path, settings: Settings, table: Evidence, reference: Refer
         **(figures(table.take(rows), settings.evidence, on_test) if len(rows) else {}),
         "population": population_figures(settings.evidence),
     }
-    with whole_file(out / "bayes.json") as temporary:
-        temporary.write_text(json.dumps(finite(content), indent=1) + "\n")
+    write_json(out / "bayes.json", finite(content))
 
 
 def finite(value: object) -> object:
-    """The same structure with NaN (an undefined figure) as None, which JSON can hold."""
+    """Replace NaN (an undefined figure) by None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,24 +1,24 @@
-"""The generative model on paper: cardiac state -> HF label and follow-up -> evidence of each modality.
+"""The generative model: cardiac state -> label of heart failure (HF) and follow-up -> evidence of each modality.
 
 State of one patient
     y        prevalent heart failure (0 / 1), P(y = 1) = 708 / 1524 as in HFTri-MIMIC.
     x        three correlated axes of the cardiac state, x | y ~ N(y * separation, correlation):
-               labs  congestion, renal function, comorbidity  (what blood and history know)
-               ecg   conduction, hypertrophy, repolarisation  (what the electrocardiogram knows)
-               echo  ejection fraction, chamber size, valves  (what the ultrasound knows)
-             Read the other way round, P(y = 1 | x) is logistic in x (equal covariances), so "state -> HF status" and
-             "HF status -> state" are the same joint law; the second is what gets sampled.
-    rhythm   atrial fibrillation (0 / 1), P(rhythm | y), independent of x given y; it shows in all three modalities.
-    follow-up (y = 0 only): incident HF with hazard proportional to exp(risk_weights . x), death with a weaker one.
+               labs  congestion, renal function, comorbidity  (visible in blood and history)
+               ecg   conduction, hypertrophy, repolarisation  (visible in the electrocardiogram)
+               echo  ejection fraction, chamber size, valves  (visible in the ultrasound)
+             The state is sampled given y. The covariances of both classes are equal, so P(y = 1 | x) is logistic in x.
+    rhythm   atrial fibrillation (0 / 1), P(rhythm | y), independent of x given y. It is visible in all modalities.
+    follow-up (y = 0 only): incident HF with a hazard proportional to exp(risk_weights . x), death with a weaker one.
 
-Evidence e_m of modality m = the parameters its files are rendered from, with their presence mask:
-    a Gaussian parameter is  x_m + noise  (or rhythm + noise), later squashed one-to-one into physical units;
-    a word (a diagnosis or a drug) is present with probability sigmoid(a + b x_m), or P(word | rhythm).
-Given (x, rhythm) all parameters are independent, so the joint posterior of any modality subset is an integral over
-the three axes and a sum over the rhythm (`bayes.py`): nothing is multiplied across modalities. Missingness is
-independent of the state; files = render(e_m, nuisance), the nuisance drawn from streams that never see the state.
+Evidence e_m of modality m: the parameters that its files are rendered from, with their presence mask.
+    A Gaussian parameter is x_m + noise (or rhythm + noise), later mapped one-to-one to physical units.
+    A word (a diagnosis or a drug) is present with probability sigmoid(a + b x_m), or P(word | rhythm).
 
-These are invented numbers: figures on this cohort are no clinical evidence.
+Given (x, rhythm) all parameters are independent. So the joint posterior of any subset is an integral over the three
+axes and a sum over the rhythm (`bayes.py`). Missing values do not depend on the state. Files are rendered from e_m and
+from nuisance, which is drawn from random streams that do not depend on the state.
+
+The numbers are invented. Figures on this cohort are no clinical evidence.
 """
 
 from collections.abc import Iterator
@@ -31,21 +31,21 @@ from tgmm_hf.utils.names import MODALITIES, VIEWS
 PREVALENCE = 708 / 1524
 FOLLOW_UP_RATE = 455 / 816
 CENTRE = 0.66
-"""Axis value half-way between the classes at the default separation; physical units are laid out around it."""
+"""Axis value half-way between the classes at the default separation. Physical units are centred on it."""
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How far apart the classes are on the three axes (in within-class standard deviations)."""
+    """Distance of the classes on the three axes, in standard deviations within a class."""
 
     separation: tuple[float, float, float]
-    correlation: tuple[float, float, float]  # within class: labs-ecg, labs-echo, ecg-echo
+    correlation: tuple[float, float, float]  # within a class: labs-ecg, labs-echo, ecg-echo
     rhythm_given_label: tuple[float, float]  # P(atrial fibrillation | y = 0), P(... | y = 1)
     risk_weights: tuple[float, float, float]  # log hazard of incident HF per unit of each axis
 
     @property
     def covariance(self) -> np.ndarray:
-        """Within-class covariance of the axes, shape (3, 3), unit variances."""
+        """Covariance (3, 3) of the axes within a class, with unit variances."""
         labs_ecg, labs_echo, ecg_echo = self.correlation
         return np.array([[1, labs_ecg, labs_echo], [labs_ecg, 1, ecg_echo], [labs_echo, ecg_echo, 1]])
 
@@ -68,15 +68,15 @@ class Parameter:
     name: str
     modality: str
     noise: float
-    rate: float = 1.0  # share of patients in whom the cell is there (labs only)
+    rate: float = 1.0  # share of patients who have the cell (labs only)
     source: str = "axis"
 
 
 @dataclass(frozen=True)
 class Word:
-    """A diagnosis or drug; in its cell with probability sigmoid(intercept + slope * (x_labs - CENTRE)).
+    """A diagnosis or drug. It is in its cell with probability sigmoid(intercept + slope * (x_labs - CENTRE)).
 
-    `given_rhythm` replaces that law by P(word | rhythm = 0), P(word | rhythm = 1).
+    `given_rhythm` replaces this by P(word | rhythm = 0), P(word | rhythm = 1).
     """
 
     text: str
@@ -108,11 +108,11 @@ PARAMETERS = (
     Parameter("la_size", "echo", 0.8, source="rhythm"),
 )
 LA_SHIFT = 2.0
-"""la_size = LA_SHIFT * rhythm + noise: the left atrium is large in atrial fibrillation."""
+"""la_size = LA_SHIFT * rhythm + noise, because the left atrium is large in atrial fibrillation."""
 
 HISTORY, DRUGS = "medical history", "drug history"
 CELL_RATE = {HISTORY: 0.70, DRUGS: 0.80}
-"""Availability of the two text cells (medical history about 70 %, paper figure 1a)."""
+"""Share of patients who have the two text cells (medical history about 70 %, paper figure 1a)."""
 
 WORDS = (
     Word("Essential (primary) hypertension", HISTORY, 0.3, 1.6, "I10"),
@@ -134,10 +134,10 @@ WORDS = (
     Word("Apixaban", DRUGS, given_rhythm=(0.04, 0.65)),
 )
 ECG_AF_GIVEN_RHYTHM = (0.01, 0.90)
-"""P(the ten seconds show fibrillation | rhythm): it may be paroxysmal."""
+"""P(the ten seconds show fibrillation | rhythm). It is below 1, because fibrillation may be paroxysmal."""
 
 VIEW_RATE = dict(zip(VIEWS, (0.88, 0.80, 0.97, 0.62, 0.90, 0.88, 0.82, 0.97, 0.95, 0.68, 0.85), strict=True))
-"""Share of studies with each view. The paper states A5C (missing in 38 %, the highest); the others are ours."""
+"""Share of studies with each view. A5C is from the paper (missing in 38 %, the highest share); the rest is ours."""
 
 LV_VIEWS = tuple(v for v in VIEWS if v not in ("Doppler_Parasternal_Short", "SSN"))
 LA_VIEWS = tuple(v for v in VIEWS if v not in ("Parasternal_Short", "SSN"))
@@ -152,21 +152,21 @@ VIEWS_SHOWING = {
 
 ANOMALIES = ("flat_ecg", "short_ecg", "still_echo", "corrupt_echo")
 ANOMALY_PERIOD, ANOMALY_FIRST, ANOMALY_STEP = 300, 7, 11
-"""Patients 7, 18, 29 and 40 of every 300 get one anomalous file each: a rule on the index, blind to the state."""
+"""Patients 7, 18, 29 and 40 of every 300 get one anomalous file each. The rule depends on the index, not the state."""
 
 
 @dataclass
 class Evidence:
-    """Labels, follow-up and evidence of n patients. Where a mask is False the value beside it means nothing."""
+    """Labels, follow-up and evidence of n patients. A value whose mask is False has no meaning."""
 
     label: np.ndarray  # (n,) int, 1 = prevalent HF
     values: np.ndarray  # (n, len(PARAMETERS)) axis units
     present: np.ndarray  # (n, len(PARAMETERS)) bool
     words: np.ndarray  # (n, len(WORDS)) bool
-    cells: np.ndarray  # (n, 2) bool: medical history, drug history recorded
+    cells: np.ndarray  # (n, 2) bool: medical history, drug history are present
     ecg_af: np.ndarray  # (n,) bool
-    views: np.ndarray  # (n, 11) bool, readable multi-frame clip there
-    usable: np.ndarray  # (n, 3) bool: labs, ecg, echo hold anything readable
+    views: np.ndarray  # (n, 11) bool: a readable multi-frame clip exists
+    usable: np.ndarray  # (n, 3) bool: labs, ecg, echo are readable
     time: np.ndarray  # (n,) days after the 30-day landmark
     event: np.ndarray  # (n,) 0 censored, 1 incident HF, 2 death
     followed: np.ndarray  # (n,) bool: time and event are known (never for prevalent HF)
@@ -175,11 +175,11 @@ class Evidence:
         return len(self.label)
 
     def take(self, rows: np.ndarray) -> "Evidence":
-        """The same table for some patients only."""
+        """Select some patients."""
         return Evidence(**{name: column[rows] for name, column in vars(self).items()})
 
     def parameters_of(self, modality: str, row: int = 0) -> dict[str, float]:
-        """Present Gaussian parameters of one patient and modality, in axis units."""
+        """Give the present Gaussian parameters of one patient and modality, in axis units."""
         return {
             p.name: float(self.values[row, k])
             for k, p in enumerate(PARAMETERS)
@@ -188,28 +188,28 @@ class Evidence:
 
 
 def stack(parts: list[Evidence]) -> Evidence:
-    """Tables of several patients below one another."""
+    """Join the evidence of several patients."""
     return Evidence(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def stream(seed: int, index: int, part: int) -> np.random.Generator:
-    """The independent random stream of one patient and one part of the generator (state, labs, ECG, ...)."""
+    """Open the random stream of one patient and one part of the generator (state, labs, ECG, ...)."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, part)))
 
 
 def anomaly_of(index: int) -> str | None:
-    """Which anomalous file patient `index` has, if any."""
+    """Name the anomalous file of patient `index`, if there is one."""
     place, rest = divmod(index % ANOMALY_PERIOD - ANOMALY_FIRST, ANOMALY_STEP)
     return ANOMALIES[place] if rest == 0 and 0 <= place < len(ANOMALIES) else None
 
 
 def draw_intended(seed: int, index: int, evidence: str = "default") -> Evidence:
-    """Evidence of patient `index` (one row) from that patient's own stream, as if none of its files were anomalous."""
+    """Draw the evidence of patient `index` (one row) from the patient's stream, as if no file were anomalous."""
     return draw(stream(seed, index, 0), 1, EVIDENCE[evidence])
 
 
 def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
-    """Evidence of patient `index` (one row) that its files let one read: what an anomalous file held is masked out."""
+    """Draw the readable evidence of patient `index` (one row). Evidence in an anomalous file is masked."""
     table = draw_intended(seed, index, evidence)
     anomaly = anomaly_of(index)
     if anomaly in ("flat_ecg", "short_ecg"):
@@ -221,7 +221,7 @@ def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
 
 
 def anomalous_view(table: Evidence) -> int:
-    """The view that an anomalous echo file would have shown: the first one of the study."""
+    """Give the view of an anomalous echo file: the first view of the study."""
     return int(np.argmax(table.views[0]))
 
 
@@ -234,7 +234,7 @@ def hide_modality(table: Evidence, modality: str) -> None:
 
 
 def mask_echo_parameters(table: Evidence) -> None:
-    """An echo parameter is present when a view that shows it is; in place."""
+    """Mark echo parameters as present if a view that shows them is present, in place."""
     for k, parameter in enumerate(PARAMETERS):
         if parameter.modality == "echo":
             shown = [VIEWS.index(view) for view in VIEWS_SHOWING[parameter.name]]
@@ -243,7 +243,7 @@ def mask_echo_parameters(table: Evidence) -> None:
 
 
 def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
-    """Draw n patients: state, label, follow-up, evidence with its presence masks."""
+    """Draw n patients: state, label, follow-up, and evidence with presence masks."""
     label = (rng.random(n) < PREVALENCE).astype(np.int64)
     x = (
         label[:, None] * np.array(strength.separation)
@@ -267,36 +267,36 @@ def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
         followed=followed,
     )
     mask_echo_parameters(table)
-    table.present[:, index_of("p_terminal")] &= ~ecg_af  # no P wave in fibrillation
+    table.present[:, index_of("p_terminal")] &= ~ecg_af  # fibrillation has no P wave
     return table
 
 
 def index_of(parameter: str) -> int:
-    """Column of a Gaussian parameter."""
+    """Find the column of a Gaussian parameter."""
     return [p.name for p in PARAMETERS].index(parameter)
 
 
 def draw_parameters(rng: np.random.Generator, x: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
-    """Gaussian parameters (n, len(PARAMETERS)) given axes (n, 3) and rhythm (n,)."""
+    """Draw Gaussian parameters (n, len(PARAMETERS)) given axes (n, 3) and rhythm (n,)."""
     noise = rng.standard_normal((len(x), len(PARAMETERS)))
     means = [LA_SHIFT * rhythm if p.source == "rhythm" else x[:, MODALITIES.index(p.modality)] for p in PARAMETERS]
     return np.stack(means, axis=1) + noise * np.array([p.noise for p in PARAMETERS])
 
 
 def draw_views(rng: np.random.Generator, n: int) -> np.ndarray:
-    """View presence (n, 11); a study without any view gets an apical four-chamber one."""
+    """Draw the presence of views (n, 11). A study without any view gets A4C."""
     views = rng.random((n, len(VIEWS))) < np.array([VIEW_RATE[view] for view in VIEWS])
     views[~views.any(axis=1), VIEWS.index("A4C")] = True
     return views
 
 
 def sigmoid(value: np.ndarray | float) -> np.ndarray:
-    """Logistic function."""
+    """Compute the logistic function."""
     return 1.0 / (1.0 + np.exp(-np.asarray(value, dtype=np.float64)))
 
 
 def word_probabilities(x_labs: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
-    """P(word | state), shape (n, len(WORDS))."""
+    """Compute P(word | state), shape (n, len(WORDS))."""
     columns: Iterator[np.ndarray] = (
         sigmoid(w.intercept + w.slope * (x_labs - CENTRE))
         if w.given_rhythm is None
@@ -309,10 +309,11 @@ def word_probabilities(x_labs: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
 def draw_follow_up(
     rng: np.random.Generator, x: np.ndarray, label: np.ndarray, strength: Strength
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Time (days after the landmark), event code and "followed" of n patients.
+    """Draw the time (days after the landmark), event code and "followed" of n patients.
 
-    Incident HF and death are exponential with log-linear hazards in the axes; the last contact lies 30 to 1,460 days
-    after the landmark and observation ends 365 days after it, as `dod` does in MIMIC. Who is followed is independent.
+    Incident HF and death are exponential with log-linear hazards in the axes. The last contact lies 30 to 1,460 days
+    after the landmark. Observation ends 365 days after the last contact, as `dod` does in MIMIC. Whether a patient is
+    followed does not depend on anything else.
     """
     n = len(x)
     score = x @ np.array(strength.risk_weights)
@@ -320,6 +321,6 @@ def draw_follow_up(
     death = rng.exponential(1.0, n) / (DEATH_RATE * np.exp(0.4 * score))
     censor = rng.uniform(30, 1460, n) + 365
     times = np.ceil(np.stack([censor, incident, death], axis=1))
-    event = np.argmin(times, axis=1)  # ties go to the smaller code
+    event = np.argmin(times, axis=1)  # the smaller code wins a tie
     followed = (label == 0) & (rng.random(n) < FOLLOW_UP_RATE)
     return times.min(axis=1), event, followed

@@ -1,8 +1,9 @@
-"""Hospital tables (MIMIC-IV `hosp`), ECG and echo lists from which the same labs cells and follow-up can be derived.
+"""Hospital tables (MIMIC-IV `hosp`), ECG and echo lists. The same lab rows and follow-up can be derived from them.
 
-Stays of one patient: an earlier one that carries medical history (its diagnoses) and drug history (its
-prescriptions) where those cells are recorded; the index stay with labs, ECG and echo; later stays that carry the
-follow-up of `evidence.py` (incident HF as a coded stay, the last discharge 365 days before censoring, `dod`).
+A patient may have three kinds of stays. An earlier stay carries the medical history (its diagnoses) and the drug
+history (its prescriptions), if the patient has those cells. The index stay has labs, ECG and echo. Later stays carry
+the follow-up of `evidence.py`: incident heart failure as a coded stay, the last discharge 365 days before censoring,
+and `dod`.
 """
 
 from collections.abc import Iterator
@@ -14,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from tgmm_hf.cohorts.synthetic.evidence import Evidence
-from tgmm_hf.cohorts.synthetic.layout import TableWriter, ecg_record_path
+from tgmm_hf.cohorts.synthetic.layout import TableWriter, ecg_path
 from tgmm_hf.cohorts.synthetic.render_labs import HISTORY, LAB_ITEMS, NEUTRAL_WORDS, WORDS, LabsRow
+from tgmm_hf.utils.files import whole_file
 
 LANDMARK_DAYS = 30
 HF_CODE, HF_TITLE = "I509", "Heart failure, unspecified"
 PLAIN_CODE, PLAIN_TITLE = "R079", "Chest pain, unspecified"
-"""Codes of the index stay: heart failure for y = 1, and one that says nothing for everybody."""
+"""Codes of the index stay: heart failure if y = 1, and a code without meaning for everybody."""
 
 COLUMNS = {
     "hosp/patients.csv.gz": "subject_id gender anchor_age anchor_year anchor_year_group dod",
@@ -58,7 +60,7 @@ class Stay:
 
 @dataclass(frozen=True)
 class Identity:
-    """Identifiers and dates of one patient's index stay; they never see the state."""
+    """Identifiers and dates of the index stay of one patient. They do not depend on the state."""
 
     subject: int
     hadm: int
@@ -71,7 +73,7 @@ class Identity:
 
 
 def identity(seed: int, index: int, rng: np.random.Generator) -> Identity:
-    """Identifiers (unique within a cohort: multiplication by a unit modulo a prime) and dates."""
+    """Draw identifiers and dates. Identifiers are unique in a cohort: multiplication by a unit modulo a prime."""
     place = ((index + 1) * 7_368_787 + seed * 1_299_709) % 9_999_991
     start = datetime(2110, 1, 1) + timedelta(minutes=int(rng.integers(0, 80 * 365 * 1440)))
     hours = np.sort(rng.uniform(2, 40, 2))
@@ -89,18 +91,19 @@ def identity(seed: int, index: int, rng: np.random.Generator) -> Identity:
 
 @contextmanager
 def open_tables(out: Path) -> Iterator[dict[str, TableWriter]]:
-    """All tables open for writing; they appear under their names only when the block ends without an error."""
-    tables = {name: TableWriter(out / name, columns.split()) for name, columns in COLUMNS.items()}
-    with ExitStack() as stack:
-        for table in tables.values():
-            stack.callback(table.temporary.unlink, missing_ok=True)
+    """Open all tables for writing. They appear under their names only if the block ends without an error."""
+    with ExitStack() as files:
+        tables = {
+            name: TableWriter(files.enter_context(whole_file(out / name)), columns.split(), name.endswith(".gz"))
+            for name, columns in COLUMNS.items()
+        }
         yield tables
         for table in tables.values():
             table.close()
 
 
 def write_dictionaries(tables: dict[str, TableWriter]) -> None:
-    """d_labitems and d_icd_diagnoses."""
+    """Write d_labitems and d_icd_diagnoses."""
     for item in LAB_ITEMS.values():
         tables["hosp/d_labitems.csv.gz"].add(
             itemid=item.itemid, label=item.label, fluid="Blood", category=item.category
@@ -114,7 +117,7 @@ def write_dictionaries(tables: dict[str, TableWriter]) -> None:
 def write_patient(
     tables: dict[str, TableWriter], who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
 ) -> None:
-    """All rows of one patient in the hospital tables."""
+    """Write all rows of one patient into the hospital tables."""
     stays, dod = stays_of(who, table, labs, rng)
     tables["hosp/patients.csv.gz"].add(
         subject_id=who.subject,
@@ -132,16 +135,16 @@ def write_patient(
 
 
 def write_ecg_lists(tables: dict[str, TableWriter], who: Identity) -> None:
-    """The rows of one patient's ECG in MIMIC-IV-ECG's lists."""
+    """Write the rows of the ECG of one patient into the lists of MIMIC-IV-ECG."""
     ecg = {"subject_id": who.subject, "study_id": who.ecg_study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
-    tables["ecg/record_list.csv"].add(**ecg, file_name=who.ecg_study, path=ecg_record_path(who.subject, who.ecg_study))
-    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz")  # no measurements: they would leak
+    tables["ecg/record_list.csv"].add(**ecg, file_name=who.ecg_study, path=ecg_path(who.subject, who.ecg_study))
+    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz")  # measurements would leak
 
 
 def stays_of(
     who: Identity, table: Evidence, labs: LabsRow, rng: np.random.Generator
 ) -> tuple[list[Stay], datetime | None]:
-    """Admissions in order and the date of death."""
+    """Draw the admissions in order, and the date of death."""
     stays = []
     if labs.history is not None or labs.drugs is not None:
         start = who.admitted - timedelta(days=float(rng.uniform(40, 900)))
@@ -164,7 +167,7 @@ def stays_of(
 
 
 def write_stay(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, stay: Stay) -> None:
-    """One admission with its diagnoses."""
+    """Write one admission with its diagnoses."""
     tables["hosp/admissions.csv.gz"].add(
         subject_id=who.subject,
         hadm_id=stay.hadm_id,
@@ -187,7 +190,7 @@ def write_stay(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, sta
 
 
 def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow) -> None:
-    """One lab row per numeric cell, drawn an hour after registration."""
+    """Write one row per numeric cell, with blood taken an hour after registration."""
     when = (who.admitted - timedelta(hours=3)).isoformat(" ", "seconds")
     for label, value in labs.numbers.items():
         item = LAB_ITEMS[label]
@@ -210,7 +213,7 @@ def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow
 
 
 def write_drugs(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, stays: list[Stay]) -> None:
-    """Prescriptions of the earlier stay."""
+    """Write the prescriptions of the earlier stay."""
     for number, drug in enumerate(labs.drugs or ()):
         tables["hosp/prescriptions.csv.gz"].add(
             subject_id=who.subject,
@@ -224,7 +227,7 @@ def write_drugs(tables: dict[str, TableWriter], who: Identity, labs: LabsRow, st
 
 
 def write_omr(tables: dict[str, TableWriter], who: Identity, labs: LabsRow) -> None:
-    """Height, weight and BMI, in MIMIC's units, two weeks before the stay."""
+    """Write height, weight and BMI in the units of MIMIC, two weeks before the stay."""
     if labs.height is None or labs.weight is None:
         return
     day = f"{who.admitted - timedelta(days=14):%Y-%m-%d}"

@@ -1,13 +1,12 @@
-"""Files in MIMIC's layouts: WFDB records, echo DICOMs, hospital tables. Everything here is format, nothing is evidence.
+"""Files in the layouts of MIMIC: WFDB recordings, echo DICOM files, hospital tables. This is format, not evidence.
 
-Written files carry no clock time and no random identifiers, so that one seed gives the same bytes.
+The files hold no clock time and no random identifiers, so that one seed always gives the same bytes.
 """
 
 import csv
 import gzip
 import hashlib
 import io
-import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -31,22 +30,24 @@ JPEG_QUALITY = 75
 DEPTH_CM = 16.0
 
 
-def ecg_record_path(subject: int, study: int) -> str:
-    """Path of an ECG record (no suffix) below the ECG root, MIMIC-IV-ECG layout."""
+def ecg_path(subject: int, study: int) -> str:
+    """Name the path of an ECG (no suffix) below the ECG root, as MIMIC-IV-ECG does."""
     return f"files/p{str(subject)[:4]}/p{subject}/s{study}/{study}"
 
 
 def echo_file_path(subject: int, study: int, number: int) -> str:
-    """Path of an echo clip below the echo root, MIMIC-IV-ECHO layout."""
+    """Name the path of an echo clip below the echo root, as MIMIC-IV-ECHO does."""
     return f"files/p{str(subject)[:2]}/p{subject}/s{study}/{study}_{number:04d}.dcm"
 
 
 def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> None:
-    """Write a WFDB record (format 16, MIMIC's lead order): `path`.dat, then `path`.hea, each renamed into place.
+    """Write a WFDB recording in format 16: first `path`.dat, then `path`.hea, each whole or not at all.
 
     Args:
-        path: record without suffix.
-        signal: (samples, 12) mV in MIMIC's lead order.
+        path: Path without suffix.
+        signal: (samples, 12) millivolts, in the lead order of MIMIC.
+        subject: Number of the patient.
+        when: Time of the recording.
     """
     digital = np.clip(np.round(signal * ADC_GAIN), -32767, 32767).astype("<i2")
     name = path.name
@@ -55,27 +56,27 @@ def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> N
         checksum = int(digital[:, k].astype(np.int64).sum() + 32768) % 65536 - 32768
         lines.append(f"{name}.dat 16 {ADC_GAIN:.1f}(0)/mV 16 0 {digital[0, k]} {checksum} 0 {lead}")
     lines.append(f"#subject_id: {subject}")
-    with whole_file(path.with_suffix(".dat")) as temporary:
-        temporary.write_bytes(digital.tobytes())
-    with whole_file(path.with_suffix(".hea")) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+    with whole_file(path.with_suffix(".dat")) as building:
+        building.write_bytes(digital.tobytes())
+    with whole_file(path.with_suffix(".hea")) as building:
+        building.write_text("\n".join(lines) + "\n")
 
 
 def dicom_bytes(data: FileDataset) -> bytes:
-    """A DICOM data set as the bytes of its file."""
+    """Give the bytes of a DICOM file."""
     buffer = io.BytesIO()
     data.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
 def uid(*parts: object) -> str:
-    """A DICOM UID that depends on nothing but its arguments."""
+    """Make a DICOM UID that depends on its arguments only."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
     return f"2.25.{int(digest[:32], 16)}"
 
 
 def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: datetime) -> FileDataset:
-    """Header and encapsulated frames of one clip, the fields a GE Vivid writes that readers use."""
+    """Make the DICOM data set of a clip, with the fields of a GE Vivid that readers use."""
     frames, height, width = clip.luma.shape
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage if frames > 1 else UltrasoundImageStorage
@@ -110,12 +111,12 @@ def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: dateti
 
 
 def jpeg(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> bytes:
-    """One baseline JPEG of a frame's planes, chroma at half width."""
+    """Encode the planes of a frame as baseline JPEG, chroma at half width."""
     return simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality=JPEG_QUALITY)
 
 
 def sector_region(height: int, width: int) -> Dataset:
-    """The two-dimensional tissue region with its physical pixel size (cm)."""
+    """Make the two-dimensional tissue region with its pixel size in centimetres."""
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 2
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, round(APEX * height)
@@ -126,25 +127,20 @@ def sector_region(height: int, width: int) -> Dataset:
 
 
 class TableWriter:
-    """A CSV (or CSV.gz) table written row by row, renamed into place by `close`; the gzip header holds no time."""
+    """A CSV or CSV.gz table that is written row by row. Its gzip header holds no time."""
 
-    def __init__(self, path: Path, columns: Iterable[str]):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.columns = path, list(columns)
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        self.raw: IO[bytes] = self.temporary.open("wb")
-        zipped = path.suffix == ".gz"
+    def __init__(self, building: Path, columns: Iterable[str], zipped: bool):
+        self.raw: IO[bytes] = building.open("wb")
         self.binary = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0) if zipped else self.raw
         self.text = io.TextIOWrapper(self.binary, encoding="utf-8", newline="")
-        self.writer = csv.DictWriter(self.text, self.columns, lineterminator="\n")
+        self.writer = csv.DictWriter(self.text, list(columns), lineterminator="\n")
         self.writer.writeheader()
 
     def add(self, **row: object) -> None:
-        """Append a row; columns not named stay empty, unknown ones raise ValueError."""
+        """Append a row. Columns that are not named stay empty, unknown ones raise ValueError."""
         self.writer.writerow(row)
 
     def close(self) -> None:
-        """Finish the file and rename it into place."""
+        """Finish the file."""
         self.text.close()
         self.raw.close()
-        self.temporary.replace(self.path)

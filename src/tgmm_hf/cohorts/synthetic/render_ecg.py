@@ -1,7 +1,7 @@
 """ECG: evidence -> ten seconds of a 12-lead electrocardiogram from a moving cardiac dipole.
 
-The dipole (x to the left, y to the feet, z to the back; millivolts) is a sum of Gaussian bumps in time per beat, one
-or two per wave; leads are its projections by Dower's transform (Dower et al. 1980, inverse-dipole coefficients).
+The dipole (x to the left, y to the feet, z to the back; millivolts) is a sum of Gaussian bumps in time, one or two per
+wave of a beat. The leads are its projections by Dower's transform (Dower et al. 1980, inverse-dipole coefficients).
 Evidence: QRS width, hypertrophy (leftward-posterior voltage), T-wave polarity, QT interval, P terminal force, AF.
 Nuisance: heart rate, respiratory variation, electrode gains, heart orientation, baseline wander, muscle noise, hum.
 """
@@ -28,7 +28,7 @@ DOWER = {
 T_AXIS = np.array([0.75, 0.45, -0.35])
 """Direction of the T wave that turns with strain: left, down, to the front."""
 T_REST = np.array([-0.06, 0.22, 0.15])
-"""mV, the part of the T wave that stays, nearly perpendicular: the QT interval can be read at any strain."""
+"""Millivolts. The part of the T wave that stays, nearly perpendicular, so that the QT interval is always visible."""
 
 PHYSICAL = {
     "qrs_width": lambda v: 70 + 110 * sigmoid(0.9 * (v - CENTRE) - 0.3),  # ms
@@ -41,7 +41,7 @@ PHYSICAL = {
 
 
 def render_ecg(table: Evidence, rng: np.random.Generator) -> np.ndarray:
-    """Signal (5000, 12) in mV, MIMIC's lead order, of a one-patient evidence table."""
+    """Render the evidence of one patient as signal (5000, 12) in millivolts, in the lead order of MIMIC."""
     fibrillating = bool(table.ecg_af[0])
     physical = {name: float(PHYSICAL[name](v)) for name, v in table.parameters_of("ecg").items()}
     beats = beat_times(rng, fibrillating)
@@ -57,7 +57,7 @@ def render_ecg(table: Evidence, rng: np.random.Generator) -> np.ndarray:
 
 
 def beat_times(rng: np.random.Generator, fibrillating: bool) -> np.ndarray:
-    """R-peak times (s) from before the start to after the end; irregular in fibrillation."""
+    """Draw the times of the R peaks (s), from before the start to after the end; irregular in fibrillation."""
     cycle = 60 / rng.uniform(58, 95)
     spread = 0.20 if fibrillating else 0.015
     intervals = cycle * np.clip(rng.normal(1, spread, 40), 0.6, 1.7)
@@ -68,7 +68,7 @@ def beat_times(rng: np.random.Generator, fibrillating: bool) -> np.ndarray:
 def waves(
     physical: dict[str, float], beats: np.ndarray, fibrillating: bool
 ) -> list[tuple[np.ndarray, float | np.ndarray, np.ndarray]]:
-    """Every wave as (centre of each beat in s, width in s, dipole vector in mV)."""
+    """List every wave as (centre in each beat in s, width in s, dipole vector in mV)."""
     width = physical["qrs_width"] / 1000
     gain = physical["hypertrophy"]
     stretch = np.sqrt(np.clip(np.diff(beats, append=beats[-1] + np.median(np.diff(beats))), 0.45, 1.5))
@@ -93,13 +93,13 @@ def waves(
 def add_bumps(
     dipole: np.ndarray, time: np.ndarray, centre: np.ndarray, width: float | np.ndarray, vector: np.ndarray
 ) -> None:
-    """Add a Gaussian bump per beat to the dipole (3, T), in place."""
+    """Add one Gaussian bump per beat to the dipole (3, T), in place."""
     shape = np.exp(-0.5 * ((time - centre[:, None]) / np.reshape(width, (-1, 1))) ** 2).sum(axis=0)
     dipole += vector[:, None] * shape
 
 
 def fibrillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Small 4-8 Hz atrial waves (3, T) in place of P waves."""
+    """Draw small atrial waves (3, T) of 4 to 8 Hz in place of P waves."""
     out = np.zeros((3, len(time)))
     for _ in range(3):
         wave = np.sin(2 * np.pi * (rng.uniform(4, 8) * time + rng.random()))
@@ -108,7 +108,7 @@ def fibrillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
 
 
 def rotation(rng: np.random.Generator) -> np.ndarray:
-    """A small rotation (3, 3) of the heart in the chest, about 3 degrees per axis."""
+    """Draw a small rotation (3, 3) of the heart in the chest, about 3 degrees per axis."""
     a, b, c = np.deg2rad(rng.normal(0, 3, 3))
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -117,7 +117,7 @@ def rotation(rng: np.random.Generator) -> np.ndarray:
 
 
 def leads_of(dipole: np.ndarray) -> np.ndarray:
-    """Twelve leads (T, 12) of a dipole (3, T), limb leads by Einthoven and Goldberger."""
+    """Project a dipole (3, T) to twelve leads (T, 12); the limb leads follow Einthoven and Goldberger."""
     measured = {name: np.array(vector) @ dipole for name, vector in DOWER.items()}
     one, two = measured["I"], measured["II"]
     measured |= {"III": two - one, "aVR": -(one + two) / 2, "aVL": one - two / 2, "aVF": two - one / 2}
@@ -125,7 +125,7 @@ def leads_of(dipole: np.ndarray) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Baseline wander, mains hum and muscle noise (T, 12), mV."""
+    """Draw baseline wander, mains hum and muscle noise (T, 12) in millivolts."""
     out = rng.normal(0, 0.012, (len(time), 12))
     out += 0.006 * np.sin(2 * np.pi * (60 * time + rng.random()))[:, None] * rng.random(12)
     for _ in range(2):

@@ -1,12 +1,13 @@
 """Echo: evidence -> multi-frame clips, one per view, as luma and chroma planes.
 
 A clip is an ultrasound sector with its apex at the top. Every view is a list of ellipses (chambers with or without a
-myocardial wall) in units of the frame height; brightness is log-compressed tissue level plus log-Rayleigh speckle
-in polar
-coordinates around the apex. Evidence: how far the left ventricle shortens, its size, its wall, the
-regurgitant jet's length, the left atrium's size. Every frame is rescaled to one mean and standard deviation inside
-the sector, so that brightness says nothing; a jet is colour on the same luma. Nuisance: speckle, heart rate, phase,
-position, angle, gain, the right heart, the text and ECG strip outside the sector.
+myocardial wall) in units of the frame height. Brightness is log-compressed tissue level plus log-Rayleigh speckle in
+polar coordinates around the apex.
+
+Evidence: how far the left ventricle shortens, its size, its wall, the length of the regurgitant jet, the size of the
+left atrium. Nuisance: speckle, heart rate, phase, position, angle, gain, the right heart, the text and ECG strip
+outside the sector. Every frame is rescaled to one mean and standard deviation inside the sector, so that brightness
+holds no evidence. A jet is colour on the same luma.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tgmm_hf.cohorts.synthetic.evidence import CENTRE, COLOUR_VIEWS, VIEWS_SHOWING, Evidence, sigmoid
 
 CLIP_SECONDS = 1.06
-"""32 frames at 30 per second: at least one beat at the heart rates drawn, whatever the number of frames."""
+"""32 frames at 30 per second. This is at least one beat at the heart rates drawn, whatever the number of frames."""
 
 PHYSICAL = {
     "shortening": lambda v: 0.42 - 0.36 * sigmoid(v - CENTRE),  # fractional shortening of the cavity's axes
@@ -32,9 +33,15 @@ PHYSICAL = {
 
 @dataclass(frozen=True)
 class Chamber:
-    """An ellipse: centre and semi-axes in frame heights from the top centre of the frame, tilt in degrees.
+    """An ellipse in frame heights from the top centre of the frame.
 
-    `role`: "lv" contracts, has the wall and the size of the evidence; "la" has the atrial size; "plain" is neutral.
+    Attributes:
+        role: "lv" contracts and has the wall and size of the evidence; "la" has the atrial size; "plain" is neutral.
+        x: Centre, to the right.
+        y: Centre, downwards.
+        half_width: Semi-axis.
+        half_height: Semi-axis.
+        tilt: Degrees.
     """
 
     role: str
@@ -47,7 +54,7 @@ class Chamber:
 
 @dataclass(frozen=True)
 class View:
-    """Chambers of one view, in drawing order, and where a jet starts and points (x, y, direction in degrees)."""
+    """Chambers of one view in drawing order, and the start and direction of a jet (x, y, degrees)."""
 
     chambers: tuple[Chamber, ...]
     jet: tuple[float, float, float] | None = None
@@ -103,13 +110,13 @@ APEX, RADIUS, HALF_ANGLE = 0.03, 0.86, 43.0
 CAVITY, TISSUE, WALL, JET = 30, 100, 165, 120
 """Log-compressed grey levels before speckle and rescaling."""
 DARKEST = 3
-"""Smallest grey inside the sector: above zero, because readers look for non-black pixels to find it."""
+"""Smallest grey inside the sector. It is above zero, because readers find the sector by its non-black pixels."""
 POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
 
 
 @dataclass(frozen=True)
 class Sector:
-    """Pixels of the sector for one frame size: all arrays share the frame's shape unless said."""
+    """Pixels of the sector for one frame size. Arrays have the shape of the frame if no other shape is named."""
 
     x: np.ndarray  # frame heights, to the right of the centre
     y: np.ndarray  # frame heights, downwards
@@ -120,7 +127,7 @@ class Sector:
 
 @lru_cache(maxsize=2)
 def sector(height: int, width: int) -> Sector:
-    """The sector of a frame size; computed once per process."""
+    """Lay out the sector of a frame size; computed once per process."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     x = (columns - (width - 1) / 2) / height
     y = rows / height
@@ -134,7 +141,7 @@ def sector(height: int, width: int) -> Sector:
 
 @dataclass(frozen=True)
 class Clip:
-    """One view: planes of YCbCr 4:2:2 and what the header says about time."""
+    """One view: planes of YCbCr 4:2:2, and the times for the header."""
 
     luma: np.ndarray  # (F, H, W) uint8
     blue: np.ndarray  # (F, H, W // 2) uint8 chroma, 128 = none
@@ -146,7 +153,7 @@ class Clip:
 def render_clip(
     table: Evidence, view: str, rng: np.random.Generator, frames: int = 32, height: int = 240, width: int = 320
 ) -> Clip:
-    """Render one view of a one-patient evidence table; `rng` draws the nuisance."""
+    """Render one view of the evidence of one patient. `rng` draws the nuisance."""
     physical = {
         name: float(PHYSICAL[name](value))
         for name, value in table.parameters_of("echo").items()
@@ -173,12 +180,12 @@ def render_clip(
 
 
 def contraction(phase: np.ndarray) -> np.ndarray:
-    """How far contracted the ventricle is, 0 to 1, at a phase of the beat: systole is the first 45 %."""
+    """Give the contraction of the ventricle, 0 to 1, at a phase of the beat. Systole is the first 45 %."""
     return np.where(phase < 0.45, np.sin(np.pi * phase / 0.45) ** 2, 0.0)
 
 
 def polar_speckle(rng: np.random.Generator) -> np.ndarray:
-    """Flattened log-Rayleigh speckle (int16 grey levels, mean about 0), correlated along the arc."""
+    """Draw flattened log-Rayleigh speckle (int16 grey levels, mean about 0), correlated along the arc."""
     shape = (POLAR_RADII + POLAR_PAD + 1, POLAR_ANGLES + POLAR_PAD)
     parts = rng.standard_normal((2, *shape), dtype=np.float32)
     parts = parts + np.roll(parts, 1, axis=1)
@@ -196,7 +203,7 @@ class Scene:
         shift_x, shift_y = rng.normal(0, 0.012, 2)
         middle = 0.45
         dx, dy = area.x - shift_x, area.y - shift_y - middle
-        self.x = dx * np.cos(angle) + dy * np.sin(angle)  # the heart's own coordinates
+        self.x = dx * np.cos(angle) + dy * np.sin(angle)  # coordinates of the heart
         self.y = dy * np.cos(angle) - dx * np.sin(angle) + middle
         self.base = np.full(area.x.shape, TISSUE, np.int16)
         self.base += np.int16(rng.uniform(-14, 14)) * np.sin(9 * self.x + rng.uniform(0, 6)).round().astype(np.int16)
@@ -207,7 +214,7 @@ class Scene:
     def place(
         self, chamber: Chamber, rng: np.random.Generator
     ) -> tuple[Chamber, tuple[slice, slice], np.ndarray, float]:
-        """(chamber, its box, elliptical radius * 64 as uint8 inside the box, relative wall thickness)."""
+        """Place a chamber: (chamber, box, elliptical radius * 64 as uint8 inside the box, relative wall thickness)."""
         scale = {"lv": self.physical.get("lv_size", 1.0), "la": self.physical.get("la_size", 1.0)}.get(
             chamber.role, rng.uniform(0.9, 1.05)
         )
@@ -224,7 +231,7 @@ class Scene:
         return chamber, box, radius, wall / float(np.sqrt(half[0] * half[1]))
 
     def place_jet(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
-        """Coordinates along and across the jet, frame heights."""
+        """Give the coordinates along and across the jet, in frame heights."""
         if self.geometry.jet is None or "jet" not in self.physical:
             return None
         x, y, direction = self.geometry.jet
@@ -233,7 +240,7 @@ class Scene:
         return dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
 
     def frame(self, systole: float) -> tuple[np.ndarray, np.ndarray | None]:
-        """Grey levels (H, W) int16 and the jet's pixels (bool) or None, at `systole` from 0 (filled) to 1."""
+        """Draw grey levels (H, W) int16 and pixels of the jet (bool) or None, at `systole` from 0 (filled) to 1."""
         level = self.base.copy()
         for chamber, box, radius, wall in self.chambers:
             table = self.level_table(chamber, wall, systole)
@@ -247,7 +254,7 @@ class Scene:
         return level, jet
 
     def level_table(self, chamber: Chamber, wall: float, systole: float) -> np.ndarray:
-        """Grey level by elliptical radius * 64 (256,), -1 where the chamber does not reach."""
+        """Give the grey level by elliptical radius * 64 (256,); -1 outside the chamber."""
         radius = np.arange(256) / 64
         if chamber.role == "lv":
             shrink = 1 - self.physical["shortening"] * systole
@@ -260,14 +267,14 @@ class Scene:
         return np.where(radius < outer, level, -1).astype(np.int16)
 
     def jet_pixels(self, along_across: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
-        """A plume that widens away from the valve; its full length at mid-systole."""
+        """Draw a plume that widens away from the valve. It has its full length at mid-systole."""
         along, across = along_across
         length = self.physical["jet"] * np.sqrt(systole)
         return (along > 0) & (along < length) & (np.abs(across) < 0.018 + 0.28 * along)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    """Smallest box around the True pixels; an empty mask gives an empty box."""
+    """Find the smallest box around the True pixels; an empty mask gives an empty box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return slice(0, 0), slice(0, 0)
@@ -275,7 +282,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, spread: float) -> np.ndarray:
-    """Rescale to `mean` and `spread` inside the sector, cut the sector out, lay text and ECG strip beside it."""
+    """Rescale to `mean` and `spread` inside the sector, and put text and ECG strip outside it."""
     gain, offset = rescaling(level.ravel()[area.sample].astype(np.float32), mean, spread)
     out = level * gain + offset
     np.clip(out, DARKEST, 255, out=out)
@@ -283,9 +290,9 @@ def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, sp
 
 
 def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float32, np.float32]:
-    """Gain and offset that give `inside` (n,) this mean and standard deviation after clipping at DARKEST.
+    """Find the gain and offset that give `inside` (n,) a mean and standard deviation after clipping at DARKEST.
 
-    Clipping bites the more the smaller the cavities are: without the iteration brightness would tell their size.
+    The effect of clipping depends on the size of the cavities. Without the iteration, brightness would tell their size.
     """
     gain, offset = np.float32(1), np.float32(0)
     for _ in range(6):
@@ -296,7 +303,7 @@ def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float3
 
 
 def colour(blue: np.ndarray, red: np.ndarray, jet: np.ndarray, area: Sector, rng: np.random.Generator) -> None:
-    """Paint a turbulent jet into the chroma planes (H, W // 2), in place; luma stays."""
+    """Paint a turbulent jet into the chroma planes (H, W // 2), in place. Luma stays."""
     pixels = (jet & area.inside)[:, ::2][:, : red.shape[1]]
     towards = rng.random(pixels.shape) < 0.7  # mosaic of aliased colours
     red[pixels] = np.where(towards, 205, 100)[pixels]
@@ -305,12 +312,12 @@ def colour(blue: np.ndarray, red: np.ndarray, jet: np.ndarray, area: Sector, rng
 
 @lru_cache(maxsize=4)
 def font(height: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Pillow's own font, about a twentieth of the frame high."""
+    """Load the font of Pillow, about a twentieth of the frame high."""
     return ImageFont.load_default(size=max(7, height // 20))
 
 
 def burned_in(height: int, width: int, heart_rate: float, rng: np.random.Generator) -> np.ndarray:
-    """What the machine prints outside the sector (H, W) uint8: text in the corners, an ECG strip at the bottom."""
+    """Draw what a machine prints outside the sector (H, W) uint8: text in the corners, an ECG strip at the bottom."""
     image = Image.new("L", (width, height), 0)
     pen = ImageDraw.Draw(image)
     lines = ("SYNTHETIC", f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}", f"FR {rng.integers(28, 60)}Hz")

@@ -1,4 +1,4 @@
-"""Labs: evidence -> table cells of one admission. Rounding, units and the neutral cells are the nuisance."""
+"""Labs: evidence -> lab row of one admission. Rounding, units and the neutral cells are the nuisance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tgmm_hf.cohorts.synthetic.evidence import CELL_RATE, CENTRE, DRUGS, HISTORY
 
 @dataclass(frozen=True)
 class LabItem:
-    """One row of MIMIC's d_labitems with its usual unit and reference range."""
+    """One row of d_labitems of MIMIC, with its usual unit and reference range."""
 
     itemid: int
     label: str
@@ -55,7 +55,7 @@ PHYSICAL: dict[str, Callable[[float], float]] = {
     "Troponin T": lambda v: float(np.exp(-3.2 + 0.4 * (v - CENTRE))),
     "age": lambda v: 20 + 70 * float(sigmoid(0.9 + 0.32 * (v - CENTRE))),
 }
-"""Axis units -> physical units, one-to-one; the cells are then rounded as the laboratory does."""
+"""Axis units -> physical units, one-to-one. The cells are then rounded as the laboratory does."""
 
 NEUTRAL = {
     "Anion Gap": (14, 2.5, 0.97),
@@ -70,7 +70,7 @@ NEUTRAL = {
     "Platelet Count": (225, 65, 0.97),
     "White Blood Cells": (8.2, 2.5, 0.97),
 }
-"""Cells that say nothing about the state: mean, standard deviation, availability."""
+"""Cells that do not depend on the state: mean, standard deviation, share of patients who have the cell."""
 
 NEUTRAL_WORDS = {
     HISTORY: (
@@ -97,7 +97,7 @@ RACE_RATES = (0.66, 0.16, 0.07, 0.06, 0.05)
 
 @dataclass(frozen=True)
 class LabsRow:
-    """The labs of one admission: what the manifest's `labs.*` columns and the hospital tables are written from."""
+    """Lab row of one admission, for the `labs.*` columns of the cohort table and for the hospital tables."""
 
     numbers: dict[str, float]  # laboratory cells, canonical units, rounded
     age: int
@@ -109,7 +109,7 @@ class LabsRow:
     drugs: list[str] | None
 
     def cells(self) -> dict[str, float | str | None]:
-        """Column name -> value as the manifest holds them, missing cells as None."""
+        """Give column name -> value as the cohort table holds them, missing cells as None."""
         bmi = None
         if self.height is not None and self.weight is not None:
             bmi = round(self.weight / (self.height / 100) ** 2, 1)
@@ -127,11 +127,11 @@ class LabsRow:
 
 
 def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
-    """Cells of a one-patient evidence table; `rng` draws the nuisance (neutral cells, body size, sex, race)."""
+    """Render the evidence of one patient. `rng` draws the nuisance: neutral cells, body size, sex, race."""
     gender = "F" if rng.random() < 0.46 else "M"
     height = round(float(rng.normal(162 if gender == "F" else 176, 7)), 0)
     weight = round(float(np.clip(rng.normal(27.5, 4.5), 17, 48)) * (height / 100) ** 2, 1)
-    recorded = rng.random() < 0.92
+    has_body_size = rng.random() < 0.92
     numbers = neutral_numbers(rng)
     parameters = table.parameters_of("labs")
     for name, value in parameters.items():
@@ -142,36 +142,36 @@ def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
         age=round(PHYSICAL["age"](parameters["age"])),
         gender=gender,
         race=str(rng.choice(RACES, p=RACE_RATES)),
-        height=height if recorded else None,
-        weight=weight if recorded else None,
+        height=height if has_body_size else None,
+        weight=weight if has_body_size else None,
         history=words_of(table, rng, HISTORY),
         drugs=None if (drugs := words_of(table, rng, DRUGS)) is None else [name for name, _ in drugs],
     )
 
 
 def rounded(value: float, digits: int) -> float:
-    """`value` to `digits` decimals, never below the last digit (laboratories do not report zero)."""
+    """Round to `digits` decimals, never below the last digit, because laboratories do not report zero."""
     return max(round(value, digits), 10.0**-digits)
 
 
 def neutral_numbers(rng: np.random.Generator) -> dict[str, float]:
-    """Laboratory cells without evidence."""
+    """Draw the laboratory cells without evidence."""
     draws = {name: (rng.normal(mean, spread), rng.random() < rate) for name, (mean, spread, rate) in NEUTRAL.items()}
-    return {name: rounded(value, LAB_ITEMS[name].digits) for name, (value, there) in draws.items() if there}
+    return {name: rounded(value, LAB_ITEMS[name].digits) for name, (value, present) in draws.items() if present}
 
 
 def words_of(table: Evidence, rng: np.random.Generator, cell: str) -> list[tuple[str, str]] | None:
-    """(text, code) of one text cell in random order, at least one neutral word; None when it is not recorded."""
+    """Draw (text, code) of a text cell in random order, with at least one neutral word. None if the cell is missing."""
     neutral = NEUTRAL_WORDS[cell]
     drawn = rng.random(len(neutral)) < NEUTRAL_WORD_RATE
-    drawn[rng.integers(len(neutral))] = True  # a recorded cell is never empty
-    said = [(w.text, w.icd10) for k, w in enumerate(WORDS) if w.cell == cell and table.words[0, k]] + [
-        word for word, there in zip(neutral, drawn, strict=True) if there
+    drawn[rng.integers(len(neutral))] = True  # a cell that is present is never empty
+    words = [(w.text, w.icd10) for k, w in enumerate(WORDS) if w.cell == cell and table.words[0, k]] + [
+        word for word, is_drawn in zip(neutral, drawn, strict=True) if is_drawn
     ]
-    order = rng.permutation(len(said))
+    order = rng.permutation(len(words))
     if not table.cells[0, list(CELL_RATE).index(cell)]:
         return None
-    return [said[k] for k in order]
+    return [words[k] for k in order]
 
 
 assert set(PHYSICAL) == {p.name for p in PARAMETERS if p.modality == "labs"}

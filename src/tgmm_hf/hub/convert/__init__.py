@@ -1,6 +1,6 @@
-"""Published encoder checkpoints -> directories that `from_pretrained` loads. Nothing is downloaded or redistributed."""
+"""Convert published encoder checkpoints into directories that `from_pretrained` loads. Nothing is downloaded."""
 
 from tgmm_hf.hub.convert.convert import convert
-from tgmm_hf.hub.convert.sources import SOURCES, Source
+from tgmm_hf.hub.weight_sources import SOURCES, Source
 
 __all__ = ["SOURCES", "Source", "convert"]

@@ -1,15 +1,15 @@
-"""README.md of a converted directory: where the weights are from, under which terms, and how to load them."""
+"""README.md of a converted directory: where the weights come from, under which terms, and how to load them."""
 
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tgmm_hf.hub.convert.encoders import Converted
-from tgmm_hf.hub.convert.sources import Source
+from tgmm_hf.hub.weight_sources import Source
+from tgmm_hf.utils.digests import file_digest
 
 
 def model_card(kind: str, source: Source, checkpoint: Path, converted: Converted) -> str:
-    """Markdown with the Hub's metadata block."""
+    """Write the model card as Markdown, with the Hub's metadata block first."""
     config = converted.model.config
     dropped = ", ".join(f"`{name}`" for name in converted.dropped) or "nothing"
     return f"""\
@@ -37,8 +37,8 @@ Converted by tgmm-hf (`tgmm convert {kind}`) from weights published by their aut
 
 {source.terms}
 
-Whoever converted this acknowledged these terms. They bind every model that is trained from or assembled with these
-weights.
+The person who converted the weights acknowledged these terms. They bind every model that is trained from or assembled
+with these weights.
 
 ## Use
 
@@ -59,13 +59,14 @@ Research only. Not a medical device.
 
 
 def _license_metadata(source: Source) -> str:
-    """The Hub wants a name and a link only beside a licence that it has no identifier for."""
+    """Write the licence of the metadata block; the Hub wants name and link only if it has no identifier."""
     if source.license != "other":
         return f"license: {source.license}"
     return f"license: other\nlicense_name: {source.license_name}\nlicense_link: {source.license_link}"
 
 
 def _usage(class_name: str) -> str:
+    """Write the lines of Python that load the directory."""
     if class_name == "ConvNextForImageClassification":
         return "from transformers import AutoModelForImageClassification\n\nmodel = " + (
             'AutoModelForImageClassification.from_pretrained("THIS_DIRECTORY")'
@@ -73,9 +74,3 @@ def _usage(class_name: str) -> str:
     return "from transformers import AutoModel\n\nmodel = " + (
         'AutoModel.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)'
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""One checkpoint file in, one complete directory out."""
+"""One published checkpoint file -> one complete directory."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,13 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 from tgmm_hf.hub.convert.card import model_card
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
 from tgmm_hf.hub.convert.loading import load_weights
-from tgmm_hf.hub.convert.sources import SOURCES
+from tgmm_hf.hub.weight_sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, whole_directory
 
-KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales to 0-1 first, we do not
+KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales pixels to 0-1 first, this package does not
 
 
 def convert(
@@ -29,35 +30,39 @@ def convert(
 
     Args:
         kind: "st-mem", "echoprime", "echoprime-views" or "kinetics-mvit", see `SOURCES`.
-        checkpoint: the file as its authors publish it, or a fine-tuned one of the same layout.
-        destination: directory to write; it appears whole or not at all.
-        accept_license: that you have read the terms in `SOURCES[kind]` and keep to them. They go into the model card.
-        allow_pickle: load a file that needs pickled Python objects, which runs code of its author.
-        keep_head: keep the last linear layer of an echo encoder (`EchoMvitModelWithProjection`).
+        checkpoint: File as its authors publish it, or a fine-tuned checkpoint with the same layout.
+        destination: Directory to write. It appears whole or not at all.
+        accept_license: Confirms that you have read the terms in `SOURCES[kind]` and keep to them. The terms go into the
+            model card.
+        allow_pickle: Load a file that needs pickled Python objects, which runs code of its author.
+        keep_head: Keep the last linear layer of an echo encoder (`EchoMvitModelWithProjection`).
 
     Returns:
         The model, and the names of the tensors that were left out.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        FileExistsError: the destination exists and is not an empty directory, or it holds the current directory.
-        ValueError: unknown kind, terms not acknowledged, a file that cannot be loaded, or (`ConversionError`) tensors
-            that do not fit; all of them are listed.
+        FileNotFoundError: If the checkpoint does not exist.
+        FileExistsError: If the destination exists and is not an empty directory, or holds the current directory.
+        TgmmError: If the kind is unknown, the terms were not acknowledged, or the file cannot be loaded. As
+            `ConversionError` if tensors do not fit; the message lists all of them.
     """
     if kind not in SOURCES:
-        raise ValueError(f"Unknown kind of checkpoint {kind!r}; known are {', '.join(SOURCES)}.")
+        raise TgmmError(kind, f"Unknown kind of checkpoint {kind!r}. Known kinds are {', '.join(SOURCES)}.")
     source = SOURCES[kind]
     if not accept_license:
-        raise ValueError(
+        raise TgmmError(
+            kind,
             f"The weights are under {source.license_name} ({source.license_link}). {source.terms} Acknowledge this "
-            "with --accept-license (accept_license=True)."
+            "with --accept-license (accept_license=True).",
         )
     if keep_head and kind not in ("echoprime", "kinetics-mvit"):
-        raise ValueError(f"Only echo encoders have a head to keep, {kind} has not.")
+        raise TgmmError(
+            kind, "--keep-head is for echo encoders, because only their last layer is a head. Leave it out."
+        )
     checkpoint, destination = Path(checkpoint), Path(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise FileExistsError(f"{destination} is there already: remove it, or name another directory.")
-    claim_directory(destination, ())  # an empty directory may still be the current or the home directory
+        raise FileExistsError(f"{destination} exists already. Remove it, or name another directory.")
+    claim_directory(destination, ())  # An empty directory may still be the current or the home directory.
     converted = _convert(kind, load_weights(checkpoint, allow_pickle), keep_head)
     with whole_directory(destination, ()) as building:
         converted.model.save_pretrained(building)
@@ -67,6 +72,7 @@ def convert(
 
 
 def _convert(kind: str, weights: dict[str, Any], keep_head: bool) -> Converted:
+    """Build the model of a kind from the published tensors."""
     if kind == "st-mem":
         return st_mem(weights)
     if kind == "echoprime-views":
@@ -75,8 +81,12 @@ def _convert(kind: str, weights: dict[str, Any], keep_head: bool) -> Converted:
 
 
 def processor_for(kind: str, config: Any) -> Any:
-    """What prepares the input as these weights saw it: an `EcgFeatureExtractor`, an `EchoImageProcessor`, or, for the
-    view classifier, transformers' own processor set to do nothing but normalise."""
+    """Build the processor that prepares inputs as these weights saw them in their training.
+
+    Returns:
+        An `EcgFeatureExtractor` or an `EchoImageProcessor`. For the view classifier, transformers' processor, set to
+        normalise only.
+    """
     if kind == "st-mem":
         return EcgFeatureExtractor()
     if kind == "echoprime-views":

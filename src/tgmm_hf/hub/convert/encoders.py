@@ -1,4 +1,4 @@
-"""The published layouts: which tensor is called what there and here, and how sizes are read from shapes."""
+"""The published layouts: the name of each tensor there and here, and how sizes are read from shapes."""
 
 import re
 from collections.abc import Mapping
@@ -81,20 +81,20 @@ CONVNEXT = (
 
 @dataclass
 class Converted:
-    """A model with the published weights, and the published tensors that have no place in it."""
+    """A model with the published weights, and the names of the published tensors that it does not use."""
 
     model: PreTrainedModel
     dropped: list[str] = field(default_factory=list)
 
 
 def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -> Converted:
-    """ST-MEM's encoder file, a fine-tuned encoder, or the full masked autoencoder.
+    """Convert ST-MEM's encoder file, a fine-tuned encoder, or the full masked autoencoder.
 
-    Sizes, also the number of leads, are read from the shapes; how wide a head is cannot be, and is 64 in every
-    published size. A fine-tuned encoder's classification head is dropped.
+    Sizes and the number of leads are read from the shapes. The width of an attention head cannot be read from them; it
+    is 64 in every published size. The classification head of a fine-tuned encoder is dropped.
 
     Raises:
-        ConversionError: the tensors are not those of ST-MEM.
+        ConversionError: If the tensors are not those of ST-MEM.
     """
     remaining = dict(weights)
     if any(name.startswith("encoder.") for name in remaining):
@@ -105,12 +105,13 @@ def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -
 
 
 def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
+    """Convert the full masked autoencoder; its file holds the encoder under "encoder." and copies of two layers."""
     alias = take(weights, ["to_patch_embedding."])
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in take(weights, ["encoder."]).items()}
     head = take(encoder, ["head."])
     for name, tensor in alias.items():
         if name not in encoder or not torch.equal(tensor, encoder[name]):
-            raise ConversionError(f"{name} ought to be a copy of encoder.{name}, but the two differ.")
+            raise ConversionError(name, f"this tensor should be a copy of encoder.{name}, but the two differ.")
     renamed, config = _st_mem_encoder(encoder, head_size)
     require(
         weights,
@@ -119,7 +120,7 @@ def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
     )
     width = weights["to_decoder_embedding.weight"].shape[0]
     sizes = _block_sizes(weights, "decoder_blocks.", width, head_size)
-    weights["mask_embedding"] = weights["mask_embedding"].flatten()  # (1, 1, width) there
+    weights["mask_embedding"] = weights["mask_embedding"].flatten()  # Published as (1, 1, width).
     config = StMemConfig(
         **_sizes_of(config),
         decoder_hidden_size=width,
@@ -134,7 +135,7 @@ def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
 
 
 def _st_mem_encoder(weights: Weights, head_size: int) -> tuple[Weights, StMemConfig]:
-    """Renamed tensors of the encoder, and its configuration as read from their shapes."""
+    """Rename the tensors of the encoder, and read its configuration from their shapes."""
     require(weights, ["pos_embedding", "to_patch_embedding.2.weight", "block0.attn.fn.to_qkv.weight"], "ST-MEM")
     hidden_size, patch_size = weights["to_patch_embedding.2.weight"].shape
     num_patches = weights["pos_embedding"].shape[1] - 2
@@ -142,7 +143,9 @@ def _st_mem_encoder(weights: Weights, head_size: int) -> tuple[Weights, StMemCon
     leads = take(weights, ["lead_embeddings."])
     in_order = [leads[f"lead_embeddings.{lead}"] for lead in range(len(leads)) if f"lead_embeddings.{lead}" in leads]
     if not leads or len(in_order) != len(leads):
-        raise ConversionError(f"Lead embeddings must be lead_embeddings.0, .1, ..., got {list(leads)}.")
+        raise ConversionError(
+            "lead_embeddings", f"expected lead_embeddings.0, .1, ... without a gap, got {list(leads)}."
+        )
     renamed = rename(weights, ST_MEM_ENCODER)
     renamed["embeddings.lead_embeddings"] = torch.stack(in_order)
     config = StMemConfig(
@@ -159,27 +162,31 @@ def _st_mem_encoder(weights: Weights, head_size: int) -> tuple[Weights, StMemCon
 
 
 def _sizes_of(config: StMemConfig) -> dict[str, Any]:
+    """Collect the sizes of an encoder, to give them to another configuration."""
     names = ("num_leads", "seq_length", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
     return {name: getattr(config, name) for name in (*names, "attention_head_size", "intermediate_size")}
 
 
 def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> dict[str, int]:
-    """Number of blocks, heads and MLP width; adds the output projection that a block of one head lacks.
+    """Read the number of blocks and heads and the MLP width; add the output projection that a block may lack.
 
-    Upstream leaves the projection out where one head is as wide as the model: an identity takes its place.
+    The published code has no projection if a single head is as wide as the model. An identity takes its place.
     """
-    found = {int(m[1]) for name in weights if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", name))}
-    layers = len(found)
-    if found != set(range(layers)):
-        raise ConversionError(f"Blocks must be {prefix}0, {prefix}1, ... without a gap, got {sorted(found)}.")
+    indices = {int(m[1]) for name in weights if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", name))}
+    layers = len(indices)
+    if indices != set(range(layers)):
+        raise ConversionError(
+            prefix, f"expected blocks {prefix}0, {prefix}1, ... without a gap, got {sorted(indices)}."
+        )
     first = f"{prefix}0"
     require(weights, [f"{first}.attn.fn.to_qkv.weight", f"{first}.ff.fn.net.0.weight"], "ST-MEM")
     inner, remainder = divmod(weights[f"{first}.attn.fn.to_qkv.weight"].shape[0], 3)
     heads, rest = divmod(inner, head_size)
     if remainder or rest:
         raise ConversionError(
-            f"{first}.attn.fn.to_qkv.weight has {3 * inner + remainder} rows, expected 3 x heads x {head_size}: "
-            "published sizes have heads of 64. Give `st_mem` in hub/convert/encoders.py another attention_head_size."
+            f"{first}.attn.fn.to_qkv.weight",
+            f"this tensor has {3 * inner + remainder} rows, expected 3 x heads x {head_size}, because published sizes "
+            "have heads of width 64. Give `st_mem` in hub/convert/encoders.py another attention_head_size.",
         )
     if heads == 1 and inner == width:
         for index in range(layers):
@@ -189,13 +196,13 @@ def _block_sizes(weights: Weights, prefix: str, width: int, head_size: int) -> d
 
 
 def mvit_v2_s(weights: Mapping[str, torch.Tensor], keep_head: bool = False) -> Converted:
-    """torchvision's `mvit_v2_s` layout: EchoPrime's video encoder, or the Kinetics weights.
+    """Convert torchvision's `mvit_v2_s` layout: EchoPrime's video encoder, or the Kinetics weights.
 
     The number of frames and the image size are read from the relative positions. The last linear layer (EchoPrime's
     768 -> 512) is dropped, or kept as `EchoMvitModelWithProjection`.
 
     Raises:
-        ConversionError: the tensors are not those of an MViT-v2-S.
+        ConversionError: If the tensors are not those of an MViT-v2-S.
     """
     remaining = dict(weights)
     size_keys = ["blocks.0.attn.rel_pos_h", "blocks.0.attn.rel_pos_t", "head.1.weight"]
@@ -203,7 +210,7 @@ def mvit_v2_s(weights: Mapping[str, torch.Tensor], keep_head: bool = False) -> C
     rows, frames = ((len(remaining[key]) + 1) // 2 for key in size_keys[:2])
     head = take(remaining, ["head.1."])
     renamed = join(rename(remaining, MVIT))
-    # the stem halves the frames and quarters height and width
+    # The stem divides the frames by 2, height and width by 4.
     config = EchoMvitConfig(image_size=4 * rows, num_frames=2 * frames)
     if not keep_head:
         return Converted(build(lambda: EchoMvitModel(config), renamed), list(head))
@@ -214,10 +221,10 @@ def mvit_v2_s(weights: Mapping[str, torch.Tensor], keep_head: bool = False) -> C
 
 
 def convnext_views(weights: Mapping[str, torch.Tensor]) -> Converted:
-    """torchvision's ConvNeXt layout with 11 classes -> transformers' `ConvNextForImageClassification`.
+    """Convert torchvision's ConvNeXt layout with 11 classes to transformers' `ConvNextForImageClassification`.
 
     Raises:
-        ConversionError: the tensors are not those of a ConvNeXt, or it has not 11 classes.
+        ConversionError: If the tensors are not those of a ConvNeXt, or if it does not have 11 classes.
     """
     stages = [
         len({name.split(".")[2] for name in weights if name.startswith(f"features.{stage}.")}) for stage in (1, 3, 5, 7)
@@ -225,15 +232,17 @@ def convnext_views(weights: Mapping[str, torch.Tensor]) -> Converted:
     require(weights, [*(f"features.{s}.0.block.0.weight" for s in (1, 3, 5, 7)), "classifier.2.weight"], "ConvNeXt")
     num_classes = len(weights["classifier.2.weight"])
     if num_classes != len(VIEWS):
-        raise ConversionError(f"The classifier has {num_classes} classes, expected EchoPrime's {len(VIEWS)} views.")
+        raise ConversionError(
+            "classifier.2.weight", f"the classifier has {num_classes} classes, expected EchoPrime's {len(VIEWS)} views."
+        )
     config = ConvNextConfig(
         depths=stages,
         hidden_sizes=[len(weights[f"features.{stage}.0.block.0.weight"]) for stage in (1, 3, 5, 7)],
-        layer_norm_eps=1e-6,  # of the last norm; transformers' default is another than torchvision's
+        layer_norm_eps=1e-6,  # Of the last norm. The default of transformers differs from torchvision's.
         id2label=dict(enumerate(VIEWS)),
         label2id={view: index for index, view in enumerate(VIEWS)},
     )
     renamed = rename(weights, CONVNEXT)
     for name in [name for name in renamed if name.endswith("layer_scale_parameter")]:
-        renamed[name] = renamed[name].flatten()  # (C, 1, 1) there
+        renamed[name] = renamed[name].flatten()  # Published as (C, 1, 1).
     return Converted(build(lambda: ConvNextForImageClassification(config), renamed))

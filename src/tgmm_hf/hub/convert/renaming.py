@@ -1,4 +1,7 @@
-"""Tensors under their published names -> a model with ours; nothing may be missing, left over or of another shape."""
+"""Load tensors with published names into a model of this package.
+
+No tensor may be missing, left over or of another shape.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,20 +9,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from tgmm_hf.utils.errors import TgmmError
 
-class ConversionError(ValueError):
-    """A checkpoint that does not fit the model, with every tensor that is in the way."""
+
+class ConversionError(TgmmError):
+    """A checkpoint that does not fit the model. The reason lists every tensor that does not fit."""
 
 
 Renames = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""Regular expression -> replacement (as `re.sub` takes it); all are applied to a name, one after the other."""
+"""Pairs of a regular expression and its replacement, as in `re.sub`; applied to a name one after the other."""
 
 
 def rename(weights: Mapping[str, torch.Tensor], renames: Renames) -> dict[str, torch.Tensor]:
-    """The same tensors under our names.
+    """Rename published tensors to the names of this package.
 
     Raises:
-        ConversionError: two published names become one.
+        ConversionError: If two published names become one.
     """
     renamed: dict[str, torch.Tensor] = {}
     for official, tensor in weights.items():
@@ -27,13 +32,13 @@ def rename(weights: Mapping[str, torch.Tensor], renames: Renames) -> dict[str, t
         for pattern, replacement in renames:
             name = re.sub(pattern, replacement, name)
         if name in renamed:
-            raise ConversionError(f"{official!r} and another tensor both become {name!r}.")
+            raise ConversionError(official, f"this tensor and another tensor both become {name!r}.")
         renamed[name] = tensor
     return renamed
 
 
 def join(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors `name[0]`, `name[1]`, ... one after the other as `name`; of a gap `build` complains."""
+    """Concatenate tensors `name[0]`, `name[1]`, ... to one tensor `name`. `build` finds gaps by the shape."""
     joined: dict[str, torch.Tensor] = {}
     parts: dict[str, dict[int, torch.Tensor]] = {}
     for name, tensor in weights.items():
@@ -43,9 +48,8 @@ def join(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             joined[name] = tensor
     for name, by_index in parts.items():
         if len({tensor.shape[1:] for tensor in by_index.values()}) > 1:
-            raise ConversionError(
-                f"The parts of {name} do not fit together: {[tuple(t.shape) for t in by_index.values()]}."
-            )
+            shapes = [tuple(tensor.shape) for tensor in by_index.values()]
+            raise ConversionError(name, f"the parts of this tensor do not fit together, their shapes are {shapes}.")
         joined[name] = torch.cat([by_index[index] for index in sorted(by_index)])
     return joined
 
@@ -57,23 +61,24 @@ def take(weights: dict[str, torch.Tensor], prefixes: Iterable[str]) -> dict[str,
 
 
 def require(weights: Mapping[str, torch.Tensor], names: Iterable[str], what: str) -> None:
-    """Raise unless the tensors that sizes are read from are there: without them it is another kind of file."""
+    """Refuse weights that lack the tensors from which sizes are read, because they are of another model."""
     if missing := [name for name in names if name not in weights]:
         raise ConversionError(
+            "checkpoint",
             f"This is no {what} checkpoint: it lacks {', '.join(missing)}. Its first of {len(weights)} tensors are "
-            f"{', '.join(list(weights)[:5])}."
+            f"{', '.join(list(weights)[:5])}.",
         )
 
 
 def build(make_model: Callable[[], nn.Module], weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """A model that holds these very tensors; its own are never allocated.
+    """Build a model that holds the given tensors. No memory is allocated for initial weights.
 
     Args:
-        make_model: builds the model; it is called with the meta device as default.
-        weights: our name -> tensor.
+        make_model: Builds the model. It is called with the meta device as default.
+        weights: Name in this package -> tensor.
 
     Raises:
-        ConversionError: listing every missing, unexpected and wrongly shaped tensor.
+        ConversionError: If a tensor is missing, unexpected or of a wrong shape; the reason lists all of them.
     """
     with torch.device("meta"):
         model = make_model()
@@ -87,8 +92,9 @@ def build(make_model: Callable[[], nn.Module], weights: Mapping[str, torch.Tenso
     ]
     if problems:
         raise ConversionError(
-            f"The checkpoint does not fit {type(model).__name__}; {len(problems)} tensors are in the way (under our "
-            "names):\n  " + "\n  ".join(problems)
+            "checkpoint",
+            f"It does not fit {type(model).__name__}; {len(problems)} tensors are in the way (with the names of this "
+            "package):\n  " + "\n  ".join(problems),
         )
     model.load_state_dict({name: tensor.contiguous() for name, tensor in weights.items()}, assign=True)
     return model.eval()

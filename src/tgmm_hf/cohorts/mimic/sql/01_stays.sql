@@ -1,4 +1,4 @@
--- One row per hospital stay. A stay starts with the registration in the emergency department, since ECGs and blood are
+-- One row per hospital stay. A stay starts with the registration in the emergency department, because ECGs and blood are
 -- taken there before admittime. Stays whose patient or times are missing, or that end before they start, are kept here
 -- and excluded with that reason.
 CREATE TABLE stays AS

@@ -1,4 +1,4 @@
--- Heart failure by code. Discharge codes carry no present-on-admission flag: a code of the index stay counts as prevalent.
+-- Heart failure by code. Discharge codes carry no present-on-admission flag, so a code of the index stay counts as prevalent.
 -- Codes are compared without dots; '*' in hf_codes stands for any ending.
 CREATE TABLE hf_stays AS
 SELECT DISTINCT s.subject_id, s.hadm_id, s.admittime
@@ -7,7 +7,8 @@ JOIN diagnoses_icd AS d USING (hadm_id)
 JOIN hf_codes AS c ON d.icd_version = c.icd_version AND upper(replace(trim(d.icd_code), '.', '')) GLOB c.icd_code
 WHERE s.admittime IS NOT NULL;
 
--- The first heart-failure stay of a patient splits all stays: before it free of heart failure, from it on prevalent.
+-- The first heart-failure stay of a patient divides the stays. Before it the patient is free of heart failure, from it on
+-- heart failure is prevalent.
 CREATE TABLE hf_status AS
 SELECT
     s.hadm_id,

@@ -55,7 +55,7 @@ QUALIFY row_number() OVER (
         e.ecg_study_id
 ) = 1;
 
--- Stays that hold what the given directories ask for: only their laboratory rows are read.
+-- Stays with an ECG and an echo, if those directories are given. Only the laboratory rows of these stays are read.
 CREATE TABLE candidates AS
 SELECT
     s.*,

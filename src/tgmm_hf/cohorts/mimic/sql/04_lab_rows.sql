@@ -1,8 +1,8 @@
--- The one pass over labevents: listed items of candidate stays, from the start of the stay to the index time. Matched by
--- patient and time, because about a quarter of the rows carries no hadm_id. charttime is when the sample was taken; its
--- result may have come later.
--- DuckDB takes a CSV file for a few rows, and would build the join's hash table from all of labevents: gigabytes, written to
--- disk. Without these optimisers tables are joined as written, the small ones hashed, and the file passes through.
+-- The only pass over labevents. It takes the listed items of candidate stays, from the start of the stay to the index time.
+-- Rows are matched by patient and time, because about a quarter of them have no hadm_id. charttime is the time of the
+-- sample. The result may have come later.
+-- DuckDB estimates that a CSV file has few rows. It would build the hash table of the join from all of labevents, and write
+-- gigabytes to disk. Without these optimisers it joins tables as written: small tables are hashed, the file passes through.
 SET disabled_optimizers = 'join_order,build_side_probe_side';
 CREATE TABLE lab_rows AS
 SELECT

@@ -1,5 +1,5 @@
--- Units harmonised (lab_units: the factor to the canonical unit, NULL where a unit is not known), results that cannot be
--- used named, the last usable one of each column taken.
+-- Results are converted to the canonical unit (lab_units holds the factors, NULL for an unknown unit). Results that cannot
+-- be used get a status. The last usable result of each column is taken.
 CREATE TABLE lab_results AS
 WITH converted AS (
     SELECT

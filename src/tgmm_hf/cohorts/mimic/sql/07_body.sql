@@ -1,5 +1,5 @@
--- Height, weight and BMI of the outpatient record (omr), which has dates only: strictly before the index date, at most
--- `omr_days` old, the last one. Inches and pounds have two decimals there, so centimetres and kilograms get one.
+-- Height, weight and BMI of the outpatient table (omr), which has dates only. The last value before the index date is taken,
+-- at most `omr_days` old. Inches and pounds have two decimals there, so centimetres and kilograms get one.
 CREATE TABLE body_results AS
 WITH measured AS (
     SELECT

@@ -1,5 +1,5 @@
 -- Left ventricular ejection fraction (percent) of the structured measurements of MIMIC-IV-ECHO 1.0.x, by the measurement
--- that the study list names. Numbers only; of several the biplane one, then 3D, then the reader's estimate.
+-- that the study list names. Only numbers count. Of several, the biplane one is taken, then 3D, then the reader's estimate.
 CREATE TABLE lvef AS
 SELECT c.hadm_id, TRY_CAST(m.result AS DOUBLE) AS lvef
 FROM candidates AS c

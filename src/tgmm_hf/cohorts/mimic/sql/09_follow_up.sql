@@ -1,8 +1,8 @@
--- Prognosis of stays without heart failure up to and including them. Origin: discharge. Landmark: `landmark_days` later;
--- an event, a death or the end of observation up to it excludes, and time counts from it. Event 1: first heart-failure
--- stay after the landmark; 2: death; 0: censored. Whole days, since dod has no clock time.
--- dod is empty when a patient died more than a year after the last discharge, so observation ends a year after that,
--- and a dod beyond it is not used.
+-- Prognosis of stays without heart failure up to and including the stay. The landmark is `landmark_days` after discharge.
+-- A stay is excluded if an event, a death or the end of observation comes up to the landmark. Time counts from the landmark,
+-- in whole days, because dod has no clock time. Event 1 is the first heart-failure stay after the landmark, 2 is death, 0 is
+-- censored. dod is empty if a patient died more than a year after the last discharge. So observation ends a year after that
+-- discharge, and a later dod is not used.
 CREATE TABLE follow_up AS
 WITH last_contacts AS (
     SELECT subject_id, max(last_contact)::DATE AS day FROM stays WHERE is_usable GROUP BY subject_id

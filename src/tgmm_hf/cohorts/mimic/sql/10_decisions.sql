@@ -1,4 +1,4 @@
--- Every stay gets the first reason that excludes it, or 'included'; the order is that of the flow table.
+-- Every stay gets the first reason that excludes it, or 'included'. The order is the order of the flow table.
 CREATE TABLE decisions AS
 WITH reasons AS (
     SELECT

@@ -1,0 +1,95 @@
+"""The application: which commands exist, and how errors reach the user.
+
+Exit codes: 0 done; 1 the work failed, with the reasons printed; 2 the command line was wrong. Set TGMM_DEBUG=1 to see
+the traceback of an error that is otherwise printed in one line.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from tgmm_hf.cli import cohort, evaluate, hub, predict, train
+from tgmm_hf.utils.errors import TgmmError
+
+USER_ERRORS = (TgmmError, OSError, ImportError, ValueError, FloatingPointError)
+"""Errors that a user can mend; they are printed in one line. Any other error is a bug and shows its traceback.
+
+`ImportError` is here because an optional package may be missing. Remaining step: `ValueError`, and `FloatingPointError`
+for a training whose loss is not finite, stay until every room raises `TgmmError` for what a user can mend.
+"""
+
+COMMANDS = (
+    cohort.synth,
+    cohort.curate,
+    cohort.curate_ptbxl,
+    cohort.add_meds_labs,
+    cohort.check_manifest,
+    cohort.prepare,
+    cohort.export_parquet,
+    train.train,
+    train.pretrain,
+    train.search,
+    train.reproduce,
+    evaluate.evaluate,
+    evaluate.simple_models,
+    predict.predict,
+    hub.convert,
+    hub.push,
+    hub.push_data,
+)
+"""Commands in the order in which `tgmm --help` lists them: from files to a published model."""
+
+OLD_NAMES = {"baselines": evaluate.simple_models}
+"""Name in version 0.1 -> command. An old name works for one release, prints a notice and is not listed."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="TGMM: lab tests, 12-lead ECG and echocardiogram in one model. Research software, not a medical device.",
+)
+for command in COMMANDS:
+    app.command()(command)
+for old_name, command in OLD_NAMES.items():
+    app.command(old_name, hidden=True)(command)
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and stop, if `--version` was given."""
+    if wanted:
+        import tgmm_hf
+
+        typer.echo(f"tgmm {tgmm_hf.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Announce the new name of a command that was called by its old name."""
+    called = context.invoked_subcommand or ""
+    if called in OLD_NAMES:
+        new = OLD_NAMES[called].__name__.replace("_", "-")
+        typer.echo(f"Notice: tgmm {called} is now tgmm {new}. The old name goes with the next release.", err=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code.
+
+    Args:
+        arguments: Words after `tgmm`; None takes those of the process.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="tgmm")
+    except USER_ERRORS as error:
+        if os.environ.get("TGMM_DEBUG"):
+            raise
+        typer.echo(f"tgmm: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,116 @@
+"""Commands that measure: a saved model, and simple models on the same patients."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, PreparedData, Seed, Split, announce_hub, table_of
+
+
+def evaluate(
+    model: Model,
+    data: PreparedData,
+    out: Out,
+    split: Annotated[Split, typer.Option(help="Split whose patients are scored.")] = Split.test,
+    bayes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the synthetic cohort; adds the best figures that any model can reach.",
+            show_default="not added",
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Prepared data whose validation split chooses the thresholds.", show_default="DATA"),
+    ] = None,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=1, help="Choose the threshold that reaches this sensitivity.", show_default="Youden's index"
+        ),
+    ] = None,
+    temperature: Annotated[
+        bool, typer.Option("--temperature", help="Scale the probabilities by a temperature chosen on validation.")
+    ] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also score degraded inputs; takes 15 more passes over the data.")
+    ] = False,
+    seed: Seed = 0,
+    bootstrap: Bootstrap = 1000,
+    batch_size: BatchSize = 16,
+) -> None:
+    """Measure a model for all seven modality combinations, every figure with its interval.
+
+    Writes metrics.json, metrics.txt, predictions.parquet, figures, tables and report.html. Thresholds, temperatures and
+    the cut between risk groups are chosen on validation patients, never on the scored patients.
+
+    Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
+    """
+    announce_hub(model)
+    from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
+
+    evaluate_model(
+        model,
+        data,
+        out,
+        split=split.value,
+        bayes=bayes,
+        validation=validation,
+        sensitivity=sensitivity,
+        temperature=temperature,
+        worse_inputs=robustness,
+        seed=seed,
+        bootstrap=bootstrap,
+        batch_size=batch_size,
+    )
+    typer.echo((out / "metrics.txt").read_text())
+    typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
+
+
+def simple_models(
+    data: Annotated[Path, typer.Argument(help="Prepared data set with the splits train, validation and test.")],
+    out: Out,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Directory or Hub repository of a saved model; adds linear probes of its encoders and late fusion.",
+            show_default="not added",
+        ),
+    ] = None,
+    lvef: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cohort of `tgmm curate`, or a table with the columns id and lvef (percent); adds LVEF alone.",
+            show_default="not added",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    bootstrap: Bootstrap = 1000,
+) -> None:
+    """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
+
+    Also measures how much the presence of the inputs alone tells, without any value. Writes baselines.json,
+    baselines.csv and predictions.parquet.
+
+    Example: tgmm simple-models demo/data --out demo/baselines --model demo/model
+    """
+    if model is not None:
+        announce_hub(model)
+    from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models, table_rows
+
+    summary = evaluate_simple_models(
+        data, out, model=model, lvef=None if lvef is None else table_of(lvef), seed=seed, bootstrap=bootstrap
+    )
+    _print_table(*table_rows(summary))
+    for warning in summary["warnings"]:
+        typer.echo(warning)
+    typer.echo(f"{out / 'baselines.json'}")
+
+
+def _print_table(header: list[str], rows: list[Any]) -> None:
+    """Print a table with aligned columns."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

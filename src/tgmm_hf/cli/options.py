@@ -1,0 +1,57 @@
+"""Options that several commands share, so that they have one meaning and one text."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Split(StrEnum):
+    """A split of the cohort."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+Out = Annotated[Path, typer.Option(help="Directory to write.")]
+Model = Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")]
+PreparedData = Annotated[Path, typer.Argument(help="Prepared data set, written by `tgmm prepare`.")]
+CohortTable = Annotated[
+    Path, typer.Argument(help="Cohort table (.parquet or .csv), or a directory that holds cohort.parquet.")
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Directory from which the paths in the table start.", show_default="the directory of the table"),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap. The same seed gives the same intervals.")]
+Bootstrap = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples for the intervals.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of patients in a batch. It changes only speed and memory.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace one setting of the file, such as optimisation.epochs=2. May be repeated.",
+        show_default="the settings of the file",
+    ),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it is new.")]
+
+
+def table_of(cohort: Path) -> Path:
+    """Find the cohort table of a directory; a path of a table stays as it is."""
+    return cohort / "cohort.parquet" if cohort.is_dir() else cohort
+
+
+def announce_hub(model: str) -> None:
+    """Check the name of a model, and say it if the Hub will be asked for the model.
+
+    Raises:
+        FileNotFoundError: If the name is neither a directory nor the name of a Hub repository.
+    """
+    from tgmm_hf.utils.model_names import is_local_model
+
+    if not is_local_model(model):
+        typer.echo(f"There is no directory {model} here. Asking the Hugging Face Hub for it.", err=True)

@@ -1,0 +1,203 @@
+"""The command that predicts one patient or a table of patients, and how it prints the answers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tgmm_hf.cli.options import BatchSize, Model, Split, announce_hub
+
+PRINTED_PATIENTS = 20
+"""Maximum number of patients whose answers are printed; the file holds all."""
+
+USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
+"""Modality -> what a prediction counts of it."""
+
+
+LabsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help='JSON file with one lab row: {"Creatinine": 1.4, "BNP": [880, "pg/mL"], ...}.', show_default="no labs"
+    ),
+]
+EcgFile = Annotated[
+    Path | None,
+    typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
+]
+EchoFiles = Annotated[
+    Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")
+]
+ViewsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV file with the view of each clip, columns dicom_filepath and view.",
+        show_default="views from the view classifier",
+    ),
+]
+ViewClassifier = Annotated[
+    str | None,
+    typer.Option(
+        help="Directory of `tgmm convert echoprime-views`; names the view of a clip that --views does not name.",
+        show_default="the classifier saved with the model",
+    ),
+]
+ViewThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out a clip if its most probable view is less probable than this.",
+        show_default="the threshold saved with the model",
+    ),
+]
+Identifier = Annotated[
+    str | None, typer.Option("--id", help="Name of the patient in the output.", show_default="no name")
+]
+TableOfPatients = Annotated[
+    Path | None,
+    typer.Option(
+        help="Cohort table (.parquet or .csv) with many patients, instead of --labs, --ecg and --echo.",
+        show_default="one patient",
+    ),
+]
+OneSplit = Annotated[
+    Split | None, typer.Option(help="Predict only this split of the table.", show_default="all splits")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Maximum number of patients, taken from the top of the table.",
+        show_default="all patients",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="Task of the model to answer. May be repeated.", show_default="all tasks except retrieval"),
+]
+OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
+
+
+def predict(
+    model: Model,
+    labs: LabsFile = None,
+    ecg: EcgFile = None,
+    echo: EchoFiles = None,
+    views: ViewsFile = None,
+    view_classifier: ViewClassifier = None,
+    view_threshold: ViewThreshold = None,
+    identifier: Identifier = None,
+    manifest: TableOfPatients = None,
+    split: OneSplit = None,
+    limit: Limit = None,
+    task: Tasks = None,
+    out: OutFile = Path("prediction.json"),
+    batch_size: BatchSize = 8,
+) -> None:
+    """Predict one patient, or every patient of a table.
+
+    Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why.
+
+    Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
+    """
+    files = {"labs": labs, "ecg": ecg, "echo": echo}
+    if manifest is None and (split is not None or limit is not None):
+        raise typer.BadParameter("--split and --limit choose patients of a table, so they need --manifest")
+    if manifest is not None and (views is not None or identifier is not None):
+        raise typer.BadParameter("--views and --id are for one patient; the table of --manifest has columns for them")
+    if (manifest is None) == all(path is None for path in files.values()):
+        raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
+    announce_hub(model)
+    _require_files([*files.values(), views, manifest])
+
+    from tqdm import tqdm
+
+    from tgmm_hf.data import prediction as library
+    from tgmm_hf.utils.files import write_json
+
+    if manifest is None:
+        patients = [library.patient_from_files(labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier)]
+    else:
+        patients = library.patients_from_table(manifest, None if split is None else split.value, limit)
+    if view_classifier is not None:
+        announce_hub(view_classifier)
+    pipe = library.load_pipeline(model, view_classifier, view_threshold)
+    answers = library.predict(pipe, patients, task, batch_size)
+    predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
+    write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
+    _print_predictions(predictions)
+    answered = sum(map(library.is_answered, predictions))
+    typer.echo(f"{answered} of {len(predictions)} patients predicted: {out}")
+    typer.echo("Research software, not a medical device.")
+    if not answered:
+        raise typer.Exit(1)
+
+
+def _require_files(paths: Sequence[Path | None]) -> None:
+    """Refuse a command line that names a file, directory or WFDB recording that does not exist."""
+    absent = [
+        str(path)
+        for path in paths
+        if path is not None and not path.exists() and not path.with_name(f"{path.name}.hea").exists()
+    ]
+    if absent:
+        raise typer.BadParameter(f"there is no {', no '.join(absent)}")
+
+
+def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Print the answers of the first patients, then notes and refusals."""
+    for prediction in predictions[:PRINTED_PATIENTS]:
+        typer.echo(f"patient {prediction['id'] or '-'}: used {_used(prediction['used'])}")
+        for name, answer in prediction.items():
+            if isinstance(answer, dict):
+                _print_answer(name, answer)
+    if len(predictions) > PRINTED_PATIENTS:
+        typer.echo(f"... and {len(predictions) - PRINTED_PATIENTS} more in the file")
+    _print_notes(predictions)
+    _print_refusals(predictions)
+
+
+def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
+    """Print one patient's answer to one task; `answer` may also be another part of the prediction."""
+    if "probabilities" in answer:
+        typer.echo(f"  {task}: " + ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items()))
+    if "risk_by_day" in answer:
+        by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
+        typer.echo(f"  {task}: {by_day or 'no baseline hazard stored'} (score {answer['risk']:.3f})")
+
+
+def _print_notes(predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Print the notes of one patient; of several patients only their number."""
+    notes = [note for prediction in predictions for note in prediction["notes"]]
+    if notes and len(predictions) > 1:
+        typer.echo(f"{_counted(len(notes), 'note')} (units converted, columns unknown, ...) in the file")
+    elif notes:
+        typer.echo("\n".join(["notes:", *(f"  {note}" for note in notes)]))
+
+
+def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Print what one patient's refusals say; of several patients only their number.
+
+    Reasons contain values. The user asked for one patient's values, but values of a table do not belong in a log.
+    """
+    refused = [(prediction["id"], entry) for prediction in predictions for entry in prediction["refused"]]
+    if not refused:
+        return
+    if len(predictions) > 1:
+        patients = _counted(len({identifier for identifier, _ in refused}), "patient")
+        typer.echo(f"refused: {_counted(len(refused), 'item')} of {patients}; the reasons are in the file")
+        return
+    typer.echo(f"refused: {_counted(len(refused), 'item')}")
+    for _, entry in refused:
+        typer.echo(f"  {entry['item']}  {entry['reason']}")
+
+
+def _counted(number: int, noun: str) -> str:
+    """Write a number with its noun, in the plural if needed."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _used(used: Mapping[str, Sequence[str]]) -> str:
+    """Say how many items of each modality an answer rests on. No values are printed."""
+    return ", ".join(f"{len(items)} {USED_ITEMS[name]}" for name, items in used.items() if items) or "nothing"

@@ -1,0 +1,94 @@
+"""The cohort table of MIMIC: from the database to a data frame, and on to Parquet."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tgmm_hf.cohorts.tables import sql_text
+from tgmm_hf.inputs.lab_columns import COLUMNS
+from tgmm_hf.utils.files import whole_file
+
+TASK, RISK_TASK = "hf_diagnosis", "hf_risk"
+
+
+def cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path | None], base: Path) -> pd.DataFrame:
+    """Make the cohort with its laboratory columns in the order of the text, still without its split."""
+    cohort = database.execute("SELECT * FROM cohort ORDER BY patient_id::BIGINT, index_time, hadm_id").df()
+    listed = {name for (name,) in database.execute("SELECT DISTINCT lab_column FROM lab_items").fetchall()}
+    texts = {
+        name
+        for (name,) in database.execute(
+            "SELECT DISTINCT lab_column FROM lab_cells WHERE comparator IS NOT NULL"
+        ).fetchall()
+    }
+    cells = _wide(database, "lab_cells", [column.name for column in COLUMNS if column.name in listed], texts)
+    body = _wide(database, "body_cells", ["height", "weight", "BMI"], set())
+    cohort = cohort.merge(body, on="hadm_id", how="left").merge(cells, on="hadm_id", how="left")
+    sql_names = {"medical history": "medical_history", "drug history": "drug_history"}
+    labs = {
+        f"labs.{column.name}": cohort[sql_names.get(column.name, column.name)]
+        for column in COLUMNS
+        if sql_names.get(column.name, column.name) in cohort.columns
+    }
+    ecg, echo = _prefix(sources["mimic_ecg"], base), _prefix(sources["mimic_echo"], base)
+    return pd.DataFrame(
+        {
+            "id": cohort.id,
+            "patient_id": cohort.patient_id,
+            **labs,
+            "ecg_path": [str(ecg / path) if isinstance(path, str) else None for path in cohort.ecg_path],
+            "echo_paths": [[str(echo / path) for path in _list(paths)] for paths in cohort.echo_paths],
+            "echo_views": [_list(views) for views in cohort.echo_views],
+            f"label.{TASK}": cohort.hf_diagnosis.astype("Int64"),
+            f"time.{RISK_TASK}": cohort.hf_risk_time,
+            f"event.{RISK_TASK}": cohort.hf_risk_event.astype("Int64"),
+            **{
+                name: cohort[name]
+                for name in ("index_time", "ecg_time", "echo_time", "later_contact", "lvef", "anchor_year_group")
+            },
+        }
+    )
+
+
+def _wide(database: duckdb.DuckDBPyConnection, table: str, names: list[str], texts: set[str]) -> pd.DataFrame:
+    """Spread the cells to one column each. A column that has a result such as "<0.01" is text throughout."""
+    columns = []
+    for name in names:
+        value = "coalesce(comparator, canonical::VARCHAR)" if name in texts else "canonical"
+        columns.append(f'max({value}) FILTER (WHERE lab_column = {sql_text(name)}) AS "{name}"')
+    return database.execute(
+        f"SELECT hadm_id, {', '.join(columns)} FROM {table} SEMI JOIN cohort USING (hadm_id) GROUP BY hadm_id"
+    ).df()
+
+
+def _prefix(source: Path | None, base: Path) -> PurePosixPath:
+    """Write the directory of a source relative to `base`. Links are followed, because `..` follows them too."""
+    if source is None:
+        return PurePosixPath()
+    return PurePosixPath(Path(os.path.relpath(source.resolve(), base.resolve())).as_posix())
+
+
+def _list(values: Any) -> list[Any]:
+    """Read a list of DuckDB as pandas holds it: an array, or a missing value for a stay without an echo."""
+    return [None if pd.isna(value) else value for value in values] if hasattr(values, "__len__") else []
+
+
+def write_cohort_table(cohort: pd.DataFrame, path: Path) -> None:
+    """Write the cohort table as Parquet, with list columns for the clips."""
+    lists = pa.list_(pa.string())
+    table = pa.Table.from_pandas(cohort.drop(columns=["echo_paths", "echo_views"]), preserve_index=False)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_null(field.type):  # a text column without any value gets the same type in every cohort
+            table = table.set_column(index, field.name, table.column(index).cast(pa.string()))
+    place = table.column_names.index("ecg_path") + 1
+    for name in ("echo_views", "echo_paths"):
+        table = table.add_column(place, name, pa.array(cohort[name].tolist(), lists))
+    # The metadata of pandas would describe an intermediate table.
+    with whole_file(path) as building:
+        pq.write_table(table.replace_schema_metadata(None), building)

@@ -1,0 +1,203 @@
+"""From an admission to a prepared row: the one way, which `tgmm prepare` and the `datasets` builder share.
+
+A prepared row holds everything up to what training draws at random: the ECG in millivolts at 250 Hz before the window
+is cut, the clips as uint8 at the size of the model (only the views that are present), the laboratory row parsed.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Array2D, Array4D, Features, List, Value
+
+from tgmm_hf.data.lab_rows import store_labs
+from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
+from tgmm_hf.inputs.echo_views import StoredViewClassifier
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import is_refusal
+from tgmm_hf.utils.names import LEADS, VIEWS
+
+Refusal = dict[str, str]
+"""{"item", "reason"}: an input that is not used, and why."""
+
+
+@dataclass(frozen=True)
+class PreparedAdmission:
+    """What became of an admission.
+
+    Attributes:
+        id: Name of the admission.
+        example: Prepared row, None if no modality can be used.
+        refused: Inputs that are not used.
+    """
+
+    id: str
+    example: dict[str, Any] | None
+    refused: list[Refusal]
+
+
+@dataclass(frozen=True)
+class AdmissionPreparer:
+    """Turns rows of a cohort table into prepared rows. It is small enough to be sent to worker processes.
+
+    Attributes:
+        feature_extractor: Reads an ECG.
+        image_processor: Reads a study.
+        root: Directory that relative paths start from.
+        tasks: Name -> kind of the diagnosis and prognosis tasks that the table has columns for.
+        view_classifier: Names the view of clips for which the table gives none.
+    """
+
+    feature_extractor: EcgFeatureExtractor
+    image_processor: EchoImageProcessor
+    root: Path
+    tasks: dict[str, str] = field(default_factory=dict)
+    view_classifier: StoredViewClassifier | None = None
+
+    @property
+    def features(self) -> Features:
+        """Columns of the prepared rows. The first axis of `ecg` and `clips` is 0 if the modality is absent."""
+        size, frames = self.image_processor.size, self.image_processor.num_frames
+        columns: dict[str, Any] = {
+            "id": Value("string"),
+            "patient_id": Value("string"),
+            "labs": Value("string"),  # see lab_rows.py; "" if absent
+            "ecg": Array2D((None, len(LEADS)), "float32"),  # (samples at 250 Hz, leads), mV, before the window is cut
+            "ecg_mask": List(Value("bool")),  # usable leads
+            # (present views, F, H, W x BGR). The last axis is not (W, 3), because Arrow spends four bytes on every
+            # innermost list. That would more than double the file.
+            "clips": Array4D((None, frames, size, size * 3), "uint8"),
+            "clip_views": List(Value("int32")),  # index into VIEWS, one per clip
+            "clip_frames": List(Value("int32")),  # real frames of each clip; the frames after them are padding
+        }
+        for task, kind in self.tasks.items():
+            if kind == "diagnosis":
+                columns[f"label_{task}"] = Value("int64")
+            else:
+                columns |= {f"time_{task}": Value("float32"), f"event_{task}": Value("int64")}
+        return Features(columns)
+
+    def prepare(self, row: CohortRow) -> PreparedAdmission:
+        """Read and process the files of an admission. An input that cannot be used is refused, never raised."""
+        refused: list[Refusal] = []
+        example = {
+            "id": row.id,
+            "patient_id": row.patient_id,
+            "labs": self._labs(row, refused),
+            **self._ecg(row, refused),
+            **self._echo(row, refused),
+        }
+        for task, kind in self.tasks.items():
+            if kind == "diagnosis":
+                example[f"label_{task}"] = row.labels.get(task)
+            else:
+                example[f"time_{task}"] = row.times.get(task)
+                example[f"event_{task}"] = row.events.get(task)
+        if not (example["labs"] or len(example["ecg"]) or len(example["clips"])):
+            refused.append({"item": row.id, "reason": "dropped: no laboratory cell, ECG or clip can be used"})
+            return PreparedAdmission(row.id, None, refused)
+        return PreparedAdmission(row.id, example, refused)
+
+    def prepare_all(self, rows: Iterable[CohortRow]) -> Iterator[PreparedAdmission]:
+        """Prepare admissions one after the other."""
+        return map(self.prepare, rows)
+
+    def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
+        labs = LabsText.from_row(row.labs)
+        refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
+        return store_labs(labs)
+
+    def _ecg(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
+        signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
+        if row.ecg_path is not None:
+            try:
+                ecg = self.feature_extractor.harmonise(self.root / row.ecg_path)
+                signal, mask = ecg.signal.T, ecg.mask
+            except (OSError, ValueError) as error:
+                refused.append({"item": row.ecg_path, "reason": _reason(error)})
+        return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
+
+    def _echo(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
+        size, frames = self.image_processor.size, self.image_processor.num_frames
+        stacked, indices, counts = np.zeros((0, frames, size, size * 3), np.uint8), [], []
+        if row.echo_paths:
+            try:
+                study = self.image_processor.prepare_study(
+                    [self.root / path for path in row.echo_paths],
+                    views=_views_by_path(row),
+                    view_classifier=self.view_classifier,
+                )
+                refused += [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
+                views = [view for view in VIEWS if view in study.clips]
+                if views:
+                    stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
+                    indices = [VIEWS.index(view) for view in views]
+                    counts = [int(study.frame_counts[view]) for view in views]
+            except (OSError, ValueError) as error:
+                refused.append({"item": f"echo of {row.id}", "reason": _reason(error)})
+        return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
+
+    def _relative(self, item: str) -> str:
+        """Name a file as the table does, so that the report is the same wherever the cohort lies."""
+        return item.removeprefix(f"{self.root}/")
+
+
+@dataclass(frozen=True)
+class CohortSource:
+    """A cohort table with the preparer of its rows.
+
+    Attributes:
+        table: The checked table.
+        preparer: Prepares each of its rows.
+    """
+
+    table: CohortTable
+    preparer: AdmissionPreparer
+
+    @classmethod
+    def open(
+        cls,
+        manifest: str | Path,
+        processor: TgmmProcessor,
+        root: str | Path | None = None,
+        tasks: Tasks | None = None,
+    ) -> "CohortSource":
+        """Read a cohort table and make the preparer of its rows.
+
+        Args:
+            manifest: Cohort table, Parquet or CSV.
+            processor: Gives the ECG settings, the size of the clips and the view classifier.
+            root: Directory that relative paths start from. None means the directory of the table.
+            tasks: Tasks of the model. None means the tasks of the paper.
+
+        Raises:
+            CohortTableError: If the table cannot be used.
+        """
+        table = read_cohort_table(manifest, root=root, tasks=tasks)
+        return cls(table, make_preparer(table, processor))
+
+
+def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPreparer:
+    """Make the preparer for a table, from the extractors and the view classifier of a processor."""
+    return AdmissionPreparer(
+        processor.feature_extractor,
+        processor.image_processor,
+        table.root,
+        table.tasks,
+        processor.default_view_classifier,
+    )
+
+
+def _views_by_path(row: CohortRow) -> dict[str, str]:
+    """Map each path to its view, for the clips whose view the table gives."""
+    pairs = zip(row.echo_paths, row.echo_views, strict=True)
+    return {Path(path).as_posix(): view for path, view in pairs if view is not None}
+
+
+def _reason(error: Exception) -> str:
+    return str(error.args[1]) if is_refusal(error) else f"{type(error).__name__}: {error}"  # args: item, reason

@@ -1,0 +1,189 @@
+"""Files of one patient, or a table of patients -> a saved model's answers.
+
+The command line, the web page and the patient report use these functions. They print nothing.
+
+A file that cannot be understood as a whole (laboratory JSON, views, table) raises an error. A recording, clip or cell
+that cannot be used raises no error: the prediction names it under `refused` and rests on the other inputs.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tgmm_hf.data.manifest import CohortRow, read_cohort_table
+from tgmm_hf.inputs.echo_views import StoredViewClassifier
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json
+
+VIEW_COLUMNS = ("dicom_filepath", "view")
+"""Columns of a table of views. MIMIC-IV-ECHO calls the path of a clip `dicom_filepath`."""
+
+Patient = dict[str, Any]
+"""One patient as `TgmmCardiacPipeline` takes it: `id`, `labs`, `ecg`, `echo`, `views`; every key may be absent."""
+
+
+def patient_from_files(
+    *,
+    labs: Path | None = None,
+    ecg: Path | None = None,
+    echo: Path | None = None,
+    views: Path | None = None,
+    identifier: str | None = None,
+) -> Patient:
+    """Build one patient from files. Any modality may be left out.
+
+    Args:
+        labs: JSON file with one lab row, see [`read_labs`].
+        ecg: WFDB recording (named without its suffix) or DICOM waveform.
+        echo: Directory of a study, or one clip.
+        views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
+        identifier: Name of the patient in the prediction.
+
+    Raises:
+        TgmmError: If `labs` or `views` cannot be understood.
+    """
+    patient: Patient = {"id": identifier}
+    if labs is not None:
+        patient["labs"] = read_labs(labs)
+    if ecg is not None:
+        patient["ecg"] = str(ecg)
+    if echo is not None:
+        patient["echo"] = str(echo) if echo.is_dir() else [str(echo)]
+        patient["views"] = None if views is None else read_views(views)
+    return patient
+
+
+def patients_from_table(table: Path, split: str | None = None, limit: int | None = None) -> list[Patient]:
+    """Build the patients of a cohort table, in the table's order.
+
+    Args:
+        table: Cohort table (.parquet or .csv). For a prediction only the column `id` is needed.
+        split: Take only the patients of this split.
+        limit: Maximum number of patients.
+
+    Raises:
+        TgmmError: If no patient is left.
+        ValueError: If the table cannot be used.
+    """
+    manifest = read_cohort_table(table, for_prediction=True)
+    rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
+    if not rows:
+        raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
+    return [_patient_of_row(row, manifest.root) for row in rows]
+
+
+def _patient_of_row(row: CohortRow, root: Path) -> Patient:
+    """Build the patient of one row; the row's paths start from `root`."""
+    views = {path: view for path, view in zip(row.echo_paths, row.echo_views, strict=True) if view is not None}
+    return {
+        "id": row.id,
+        "labs": row.labs or None,
+        "ecg": None if row.ecg_path is None else str(root / row.ecg_path),
+        "echo": [str(root / path) for path in row.echo_paths] or None,
+        "views": views,
+    }
+
+
+def read_labs(path: Path) -> dict[str, Any]:
+    """Read a lab row from a JSON file: one object, column -> value, or column -> [value, unit].
+
+    Raises:
+        TgmmError: If the file holds something else.
+    """
+    row = read_json(path)
+    if not isinstance(row, dict):
+        raise TgmmError(
+            str(path), f"it must hold one object of column names and values, but it holds a {type(row).__name__}."
+        )
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def read_views(path: Path) -> dict[str, str]:
+    """Read file name -> view from a CSV file with the columns `VIEW_COLUMNS`.
+
+    Raises:
+        TgmmError: If a column is missing.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if missing := set(VIEW_COLUMNS) - set(reader.fieldnames or []):
+            raise TgmmError(
+                str(path),
+                f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are "
+                f"{', '.join(reader.fieldnames or []) or 'none'}.",
+            )
+        file_name, view = VIEW_COLUMNS
+        return {row[file_name]: row[view] for row in reader}
+
+
+def load_model(model: str) -> TgmmModel:
+    """Load a saved model and check that all of its weights are there.
+
+    The check is needed because transformers only logs missing weights and fills them with random numbers.
+
+    Args:
+        model: Directory or Hub repository.
+
+    Raises:
+        TgmmError: If weights are missing, or if the model has weights that this version does not know.
+    """
+    # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
+    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
+    remedy = (
+        "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
+        "(trust_remote_code), or train again."
+    )
+    if unknown := sorted(info["unexpected_keys"]):
+        raise TgmmError(
+            model,
+            f"it has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) and "
+            f"would leave out. {remedy}",
+        )
+    if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):
+        raise TgmmError(model, f"it lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}). {remedy}")
+    return loaded
+
+
+def load_pipeline(
+    model: str, view_classifier: str | None = None, view_threshold: float | None = None
+) -> TgmmCardiacPipeline:
+    """Load a saved model with its processor as a pipeline.
+
+    Args:
+        model: Directory or Hub repository.
+        view_classifier: Directory or Hub repository of the classifier that names the views of clips without a given
+            view. None takes the classifier that was saved with the model, if there is one.
+        view_threshold: Leave out clips whose most probable view has a lower probability. None takes the saved value.
+    """
+    processor = TgmmProcessor.from_pretrained(model)
+    if view_classifier is not None:
+        processor.default_view_classifier = StoredViewClassifier(view_classifier)
+    if view_threshold is not None:
+        processor.image_processor.view_threshold = view_threshold
+    return TgmmCardiacPipeline(model=load_model(model), processor=processor)
+
+
+def predict(
+    pipe: TgmmCardiacPipeline, patients: Iterable[Patient], tasks: Sequence[str] | None = None, batch_size: int = 8
+) -> Iterator[dict[str, Any]]:
+    """Answer the tasks for patients, one batch after the other.
+
+    Args:
+        pipe: From [`load_pipeline`].
+        patients: From [`patient_from_files`] or [`patients_from_table`].
+        tasks: Names of tasks of the model; None answers all diagnosis and prognosis tasks.
+        batch_size: Number of patients that are encoded together.
+
+    Returns:
+        One prediction per patient, in order, as [`TgmmCardiacPipeline`] describes it.
+    """
+    return pipe(iter(patients), tasks=tasks, batch_size=batch_size)
+
+
+def is_answered(prediction: Mapping[str, Any]) -> bool:
+    """Tell whether a prediction rests on any input. If not, every given input was refused."""
+    return any(prediction["used"].values())

@@ -1,0 +1,117 @@
+"""Sources of published weights: licences, citations, and notes for the model card."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of checkpoint and its terms.
+
+    Attributes:
+        title: Name of the model.
+        files: Names of the published files.
+        url: Page on which the authors publish the files.
+        license: The Hub's licence identifier, "other" if the Hub has none.
+        license_name: Name of the licence.
+        license_link: Address of the licence's text.
+        terms: What the licence means for a user, in words.
+        citation: BibTeX of the publication.
+        notes: What a user of the converted weights must know.
+    """
+
+    title: str
+    files: str
+    url: str
+    license: str
+    license_name: str
+    license_link: str
+    terms: str
+    citation: str
+    notes: str
+
+
+_ST_MEM = """\
+@inproceedings{na2024guiding,
+  title     = {Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of Electrocardiogram},
+  author    = {Na, Yeongyeon and Park, Minje and Tae, Yunwon and Joo, Sunghoon},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024}
+}"""
+_ECHOPRIME = """\
+@article{vukadinovic2024echoprime,
+  title   = {EchoPrime: A Multi-Video View-Informed Vision-Language Model for Comprehensive Echocardiography
+             Interpretation},
+  author  = {Vukadinovic, Milos and Tang, Xiu and Yuan, Neal and Cheng, Paul and Li, Debiao and Cheng, Susan and
+             He, Bryan and Ouyang, David},
+  journal = {arXiv preprint arXiv:2410.09704},
+  year    = {2024}
+}"""
+_MVIT = """\
+@inproceedings{li2022mvitv2,
+  title     = {MViTv2: Improved Multiscale Vision Transformers for Classification and Detection},
+  author    = {Li, Yanghao and Wu, Chao-Yuan and Fan, Haoqi and Mangalam, Karttikeya and Xiong, Bo and Malik, Jitendra
+               and Feichtenhofer, Christoph},
+  booktitle = {Conference on Computer Vision and Pattern Recognition},
+  year      = {2022}
+}"""
+_CEDARS_TERMS = (
+    "Academic and non-profit research only. No onward transfer of the weights or of anything derived from them, this "
+    "directory included: do not upload it, not to a private repository either. Publications have to acknowledge "
+    "EchoPrime. (The project's README says MIT, its licence file does not: the stricter text is followed here.)"
+)
+
+SOURCES: dict[str, Source] = {
+    "st-mem": Source(
+        title="ST-MEM, a vision transformer for the 12-lead ECG",
+        files="st_mem_vit_base_encoder.pth, st_mem_vit_base_full.pth",
+        url="https://github.com/bakqui/ST-MEM",
+        license="cc-by-nc-4.0",
+        license_name="CC BY-NC 4.0",
+        license_link="https://github.com/bakqui/ST-MEM/blob/main/LICENSE",
+        terms="Non-commercial use only, with attribution. The project's README moreover reserves all rights for VUNO "
+        "and forbids redistribution without permission: treat weights and this directory as not redistributable.",
+        citation=_ST_MEM,
+        notes="The ECG has to be prepared as ST-MEM's was: 9 s at 250 Hz, 0.67 to 40 Hz, one mean and deviation over "
+        "all leads. The feature extractor in this directory does that.",
+    ),
+    "echoprime": Source(
+        title="EchoPrime's video encoder, an MViT-v2-S for one echo clip",
+        files="echo_prime_encoder.pt",
+        url="https://github.com/echonet/EchoPrime",
+        license="other",
+        license_name="cedars-sinai-academic-software-license",
+        license_link="https://github.com/echonet/EchoPrime/blob/main/LICENSE",
+        terms=_CEDARS_TERMS,
+        citation=_ECHOPRIME + "\n" + _MVIT,
+        notes="Clips have to be prepared as EchoPrime's were: sector mask, BGR, central square, 16 frames. The image "
+        "processor in this directory does that.",
+    ),
+    "echoprime-views": Source(
+        title="EchoPrime's view classifier, a ConvNeXt-base with 11 classes",
+        files="view_classifier.pt",
+        url="https://github.com/echonet/EchoPrime",
+        license="other",
+        license_name="cedars-sinai-academic-software-license",
+        license_link="https://github.com/echonet/EchoPrime/blob/main/LICENSE",
+        terms=_CEDARS_TERMS,
+        citation=_ECHOPRIME,
+        notes="It looks at the first frame of a clip after masking, conversion to BGR and cropping, as "
+        "`EchoImageProcessor` of tgmm-hf makes it. The image processor in this directory only normalises such a frame.",
+    ),
+    "kinetics-mvit": Source(
+        title="torchvision's MViT-v2-S trained on Kinetics-400",
+        files="the state dict of torchvision's MViT_V2_S_Weights.KINETICS400_V1",
+        url="https://docs.pytorch.org/vision/stable/models/video_mvit.html",
+        license="bsd-3-clause",
+        license_name="BSD 3-Clause (torchvision)",
+        license_link="https://github.com/pytorch/vision/blob/main/LICENSE",
+        terms="torchvision's code and weights are under the BSD licence; whether weights inherit terms of the "
+        "Kinetics-400 videos they were trained on is for you to settle.",
+        citation=_MVIT,
+        notes="These weights were trained on RGB video scaled to 0-1 with mean 0.45 and deviation 0.225, on everyday "
+        "actions. The image processor in this directory normalises to the same range, but gives channels in the order "
+        "BGR: grey images are the same either way, colour Doppler is not. They are a start for training, no echo "
+        "encoder.",
+    ),
+}
+"""Kind of checkpoint, as `tgmm convert` names it -> source."""

@@ -1,0 +1,94 @@
+"""Make transformers' Auto classes load the classes of this package, without `trust_remote_code`.
+
+The registration needs transformers and torch, which take seconds to import. `tgmm --help` needs neither. So the
+registration waits: it runs at once if transformers is already imported, else as soon as transformers is imported.
+
+One case needs care. `import tgmm_hf.modeling_tgmm` imports transformers while `modeling_tgmm` itself is half imported,
+and the registration would import `modeling_tgmm` a second time and fail. So the registration also waits until no module
+of this package is half imported. For this, `wrapt` reports the end of the import of every module of this package.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import wrapt
+
+PACKAGE = "tgmm_hf"
+
+_imported: set[str] = set()
+"""Names of the watched modules whose import has ended."""
+_registered = False
+
+
+def register_when_possible() -> None:
+    """Register the classes now, or as soon as transformers and every started import of this package are complete."""
+    for name in ("transformers", *_module_names()):
+        wrapt.register_post_import_hook(_after_import, name)
+
+
+def _module_names() -> list[str]:
+    """List the modules of this package, such as "tgmm_hf.inputs.ecg_reading"; the package itself is left out."""
+    root = Path(__file__).parent
+    names = []
+    for file in root.rglob("*.py"):
+        parts = file.relative_to(root).with_suffix("").parts
+        names.append(".".join((PACKAGE, *parts)).removesuffix(".__init__"))
+    return [name for name in names if name != PACKAGE]
+
+
+def _after_import(module: ModuleType) -> None:
+    """Note that a module is complete, and register the classes if nothing is missing any more."""
+    global _registered
+    _imported.add(module.__name__)
+    if _registered or "transformers" not in _imported:
+        return
+    if any(name.startswith(f"{PACKAGE}.") and name not in _imported for name in sys.modules):
+        return
+    _registered = True
+    register_classes()
+
+
+def register_classes() -> None:
+    """Register every class of this package with its Auto class, and the pipeline with its task."""
+    from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from tgmm_hf.configuration_tgmm import TgmmConfig
+    from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+    from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
+    from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_st_mem import StMemModel
+    from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
+    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+
+    AutoConfig.register("tgmm", TgmmConfig)
+    AutoConfig.register("st_mem", StMemConfig)
+    AutoConfig.register("echo_mvit", EchoMvitConfig)
+    AutoModel.register(TgmmConfig, TgmmModel)
+    AutoModel.register(StMemConfig, StMemModel)
+    AutoModel.register(EchoMvitConfig, EchoMvitModel)
+    AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
+    AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
+    AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
+    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
+    _register_processor(TgmmConfig)
+
+
+def _register_processor(config: type) -> None:
+    """Register the processor and its parts.
+
+    `AutoProcessor` asks for `trust_remote_code` if a part is not registered.
+    """
+    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor
+
+    from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+    from tgmm_hf.processing_tgmm import TgmmProcessor
+
+    AutoProcessor.register(config, TgmmProcessor)
+    AutoFeatureExtractor.register(config, EcgFeatureExtractor)
+    backends = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
+    AutoImageProcessor.register(config, image_processor_classes=backends)

@@ -1,0 +1,176 @@
+"""Read a YAML file of settings into a checked dataclass.
+
+`tgmm train`, `tgmm pretrain`, `tgmm reproduce` and `tgmm search` all read their files here. A key that the dataclass
+does not have is refused by its full name, and so is a value of the wrong type.
+
+We do not use OmegaConf because it does not support `Literal` fields, because it would expand `${...}` in the texts of
+tasks, and because its errors name Python types instead of the values that a setting may have.
+"""
+
+import types
+from collections.abc import Collection, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+T = TypeVar("T")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read the settings of a YAML file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not valid YAML, or its content is not a mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration {path}: see configs/ for examples.")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold a mapping of settings, got {type(settings).__name__}.")
+    return settings
+
+
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the settings of a YAML file and replace some of them.
+
+    Args:
+        path: The YAML file.
+        overrides: Texts of the form "section.key=value", with the value in YAML notation.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file or an override is not valid.
+    """
+    settings = read_yaml(path)
+    for override in overrides:
+        _apply_override(settings, override)
+    return settings
+
+
+def parse_dataclass(cls: type[T], settings: Any) -> T:
+    """Build a dataclass from nested settings.
+
+    Args:
+        cls: The dataclass. Its fields may be dataclasses themselves.
+        settings: A nested dictionary, as YAML gives it.
+
+    Raises:
+        ValueError: If a key is unknown or missing, or a value has the wrong type. The message has the full name.
+    """
+    arguments = _build(cls, settings, "")
+    assert isinstance(arguments, cls)
+    return arguments
+
+
+def put(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set one nested setting in place.
+
+    Args:
+        settings: The nested settings. Sections that do not exist are made.
+        name: The name of the setting, "section.key".
+        value: Its new value.
+
+    Raises:
+        ValueError: If a part of the name is a setting that is not a section.
+    """
+    *sections, key = name.split(".")
+    for section in sections:
+        if settings.get(section) is None:
+            settings[section] = {}
+        settings = settings[section]
+        if not isinstance(settings, dict):
+            raise ValueError(f"Cannot set {name!r}: {section!r} is not a section.")
+    settings[key] = value
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one dictionary from "section.key" to value."""
+    pairs: dict[str, Any] = {}
+    for key, value in settings.items():
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return pairs
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collection[str] = ()) -> list[str]:
+    """List the names of nested settings whose values differ, sorted.
+
+    Args:
+        before: The earlier nested settings.
+        now: The present nested settings.
+        may_change: Names that are left out.
+    """
+    old, new = flat(before), flat(now)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in may_change)
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    """Apply one "section.key=value" to the nested settings, in place."""
+    name, separator, value = override.partition("=")
+    if not separator or not name:
+        raise ValueError(f"A setting is given as section.key=value, got {override!r}.")
+    try:
+        put(settings, name, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ValueError(f"The value of {name} is not valid YAML: {value!r}.") from error
+
+
+def _build(cls: type, settings: Any, where: str) -> Any:
+    """Build a dataclass. `where` is the name of its section with a dot at the end."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{where.rstrip('.')} must be a mapping of settings, got {settings!r}.")
+    hints = get_type_hints(cls)
+    if unknown := [f"{where}{key}" for key in settings if key not in hints]:
+        raise ValueError(
+            f"Unknown settings: {', '.join(unknown)}. Known here: {', '.join(where + key for key in hints)}."
+        )
+    required = [field.name for field in fields(cls) if _is_required(field)]
+    if missing := [f"{where}{key}" for key in required if key not in settings]:
+        raise ValueError(f"Missing settings: {', '.join(missing)}.")
+    return cls(**{key: _checked(hints[key], value, f"{where}{key}") for key, value in settings.items()})
+
+
+def _is_required(field: Field) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _checked(hint: Any, value: Any, name: str) -> Any:
+    """Check one value against its type, and convert it if YAML reads it as another type than it means."""
+    origin, choices = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _build(hint, value, f"{name}.")
+    if origin is Literal:
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in choices:
+            return None
+        (inner,) = [choice for choice in choices if choice is not type(None)]
+        return _checked(inner, value, name)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} must be a mapping, got {value!r}.")
+        return {str(key): _checked(choices[1], item, f"{name}.{key}") for key, item in value.items()}
+    return _plain(hint, value, name)
+
+
+def _plain(hint: Any, value: Any, name: str) -> Any:
+    """Check a value that is neither a section, a choice nor a mapping."""
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads "1e-3" as text, because the dot is missing
+        except ValueError as error:
+            raise ValueError(f"{name} must be a number, got {value!r}.") from error
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{name} must be of type {hint.__name__}, got {value!r}.")
+    return value

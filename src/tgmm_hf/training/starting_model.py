@@ -1,0 +1,140 @@
+"""The model before training: new, around pretrained encoders, or from a checkpoint."""
+
+from typing import Any
+
+from datasets import DatasetDict
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoTokenizer, BertTokenizerFast
+
+from tgmm_hf.configuration_tasks import check_task
+from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
+from tgmm_hf.data.prediction import load_model
+from tgmm_hf.data.tokenizer import cohort_tokenizer
+from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
+from tgmm_hf.training.arguments import ModelArguments, RunArguments
+from tgmm_hf.utils.names import MODALITIES
+
+TaskChanges = dict[str, dict[str, Any] | None]
+"""Name of a task -> settings that replace the settings of the task."""
+
+
+def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
+    """Make the model before training, and its processor.
+
+    Args:
+        run: The settings of the training.
+        prepared: The prepared splits. A new vocabulary is trained on the training split.
+
+    Raises:
+        FileNotFoundError: If a checkpoint or an encoder does not exist.
+        ValueError: If the settings do not fit together, or would freeze encoders with random weights.
+    """
+    if run.model.checkpoint is not None:
+        return _from_checkpoint(run)
+    pretrained = run.model.encoders
+    if (run.model.trainable_layers is not None or run.model.lora is not None) and len(pretrained) < len(MODALITIES):
+        setting = "lora" if run.model.lora is not None else "trainable_layers"
+        raise ValueError(
+            f"model.{setting} is set, there is no model.checkpoint, and model.encoders does not name all three "
+            f"encoders, so encoders with random weights would be frozen. Name pretrained encoders, or leave {setting} "
+            "null."
+        )
+    config = new_config(run.model, run.tasks)
+    if "labs" in pretrained:
+        tokenizer = AutoTokenizer.from_pretrained(pretrained["labs"])
+    else:
+        tokenizer = new_tokenizer(run.model, config, prepared)
+    config.tokenize_tasks(tokenizer)
+    model = TgmmModel(config, {name: load_encoder(name, source) for name, source in pretrained.items()})
+    model.initialise_texts()
+    return model, default_processor(config, tokenizer, pretrained)
+
+
+def new_tokenizer(model: ModelArguments, config: TgmmConfig, prepared: DatasetDict) -> BertTokenizerFast:
+    """Make the tokenizer of a new lab text encoder, and set the encoder's vocabulary size in `config`."""
+    if model.tokenizer == "bert-cased":
+        tokenizer = bert_cased_tokenizer()
+    else:
+        tokenizer = cohort_tokenizer(prepared["train"], config.tasks, model.vocab_size)
+    config.labs_config.vocab_size = len(tokenizer)
+    config.labs_config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
+
+
+def new_config(model: ModelArguments, tasks: TaskChanges | None = None) -> TgmmConfig:
+    """Make the configuration of a new model.
+
+    Args:
+        model: Sizes, overrides and encoders of the model.
+        tasks: The tasks of the model, with changed settings. None gives the paper's tasks.
+
+    Raises:
+        FileNotFoundError: If an encoder does not exist.
+        ValueError: If an override or a task is unknown, or the configuration does not take a value.
+    """
+    check_overrides(model)
+    try:
+        encoders = {f"{name}_config": _encoder_config(name, source) for name, source in model.encoders.items()}
+        settings = {**model.overrides, **encoders}
+        config = TgmmConfig.tiny(**settings) if model.size == "tiny" else TgmmConfig(**settings)
+    except StrictDataclassError as error:  # a wrong type; this class is no ValueError
+        raise ValueError(f"model.overrides: {error}") from error
+    if model.encoders:
+        config.encoder_sources = describe_sources(model.encoders)
+    if tasks is not None:
+        config.tasks = _changed_tasks(config, tasks)
+    return config
+
+
+def check_overrides(model: ModelArguments) -> None:
+    """Refuse overrides that `TgmmConfig` does not have."""
+    if unknown := set(model.overrides) - set(TgmmConfig.__dataclass_fields__):
+        raise ValueError(f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in sorted(unknown))}.")
+
+
+def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
+    """Load a saved model to fine-tune. The run's settings replace those of its tasks, and new tasks are added."""
+    source = str(run.model.checkpoint)
+    check_overrides(run.model)
+    processor = TgmmProcessor.from_pretrained(source)
+    # A part that the overrides replace, such as the fusion, has no weights in the checkpoint and starts at random.
+    overrides = run.model.overrides
+    model = TgmmModel.from_pretrained(source, **overrides) if overrides else load_model(source)
+    saved_tasks = set(model.config.tasks)
+    for name, changes in run.tasks.items():
+        if name not in saved_tasks:
+            model.add_task(name, changes or {}, processor.tokenizer)
+    model.config.tasks = {**model.config.tasks, **_changed_tasks(model.config, run.tasks)}
+    model.config.tokenize_tasks(processor.tokenizer)
+    return model, processor
+
+
+def _encoder_config(modality: str, source: str) -> Any:
+    """Read the configuration of a pretrained encoder."""
+    try:
+        return encoder_config(source)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"model.encoders.{modality}: {source} is no directory with an encoder (of `tgmm pretrain`, `tgmm convert`) "
+            "and no repository that could be reached on the Hub."
+        ) from error
+
+
+def _changed_tasks(config: TgmmConfig, wanted: TaskChanges) -> dict[str, dict[str, Any]]:
+    """Return the tasks that a run names, with the settings of the run in place of their own."""
+    tasks = {}
+    for name, changes in wanted.items():
+        task = {**config.tasks.get(name, {}), **(changes or {})}
+        try:
+            check_task(name, task)
+        except ValueError as error:
+            if name in config.tasks:
+                raise
+            known_tasks = ", ".join(config.tasks)
+            raise ValueError(
+                f"tasks.{name} is none of the known tasks ({known_tasks}), and as a new one: {error}"
+            ) from error
+        tasks[name] = task
+    return tasks

@@ -1,0 +1,153 @@
+"""The command line as a whole: it answers fast, explains every option, and separates mistakes of the user from bugs."""
+
+import inspect
+import os
+import resource
+import subprocess
+import sys
+import typing
+from collections.abc import Callable
+
+import pytest
+import typer
+from command_line import run
+from typer.models import ArgumentInfo
+
+import tgmm_hf
+from tgmm_hf.cli import application, main
+from tgmm_hf.utils.errors import InputRefusedError
+
+SECONDS = 1.0
+"""Maximum CPU time of an answer that needs no work. On an idle machine it takes 0.25 s; other tests slow it down."""
+
+HEAVY = ("torch", "transformers", "numpy", "pandas", "datasets", "matplotlib")
+IMPORTED = f"""
+import sys
+from tgmm_hf.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    sys.stderr.write(f"imported: {{[name for name in {HEAVY} if name in sys.modules]}}")
+"""
+
+
+def tgmm(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `tgmm` in a process of its own, with the threads that a user has."""
+    mine = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    command = [sys.executable, "-m", "tgmm_hf.cli", *words]
+    return subprocess.run(command, env=mine | environment, capture_output=True, text=True)
+
+
+def cpu_seconds(*words: str) -> float:
+    """Measure the CPU time of a command, the smallest of three."""
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        tgmm(*words)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
+QUICK = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "help of a command": ["predict", "--help"],
+    "missing argument": ["train"],
+    "unknown command": ["nothing"],
+    "contradicting options": ["predict", "model", "--split", "test"],
+    "wrong part": ["prepare", "cohort", "--out", "data", "--shard", "3/2"],
+    "licence not acknowledged": ["convert", "st-mem", "weights.pth", "out"],
+    "not meant": ["push-data", "cohort", "owner/name"],
+}
+
+
+@pytest.mark.parametrize("words", QUICK.values(), ids=QUICK)
+def test_answers_that_need_no_work_import_no_heavy_library(words: list[str]) -> None:
+    completed = subprocess.run([sys.executable, "-c", IMPORTED, *words], capture_output=True, text=True, input="")
+    assert completed.stderr.endswith("imported: []"), completed.stderr
+
+
+@pytest.mark.parametrize("name", ["help", "version", "help of a command", "missing argument"])
+def test_answers_that_need_no_work_take_little_time(name: str) -> None:
+    assert cpu_seconds(*QUICK[name]) <= SECONDS
+
+
+@pytest.mark.parametrize("command", application.COMMANDS, ids=application.COMMANDS)
+def test_help_of_every_command_works_and_shows_an_example(command: Callable, capsys: pytest.CaptureFixture) -> None:
+    name = command.__name__.replace("_", "-")
+    assert run(name, "--help") == 0
+    assert f"Example: tgmm {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", application.COMMANDS, ids=application.COMMANDS)
+def test_every_option_says_its_meaning_and_its_default(command: Callable) -> None:
+    hints = typing.get_type_hints(command, include_extras=True)
+    for parameter in inspect.signature(command).parameters.values():
+        kind, info = typing.get_args(hints[parameter.name])
+        assert info.help and info.help.endswith((".", "...)", ".}")), parameter.name
+        if parameter.default is None:
+            assert isinstance(info.show_default, str), f"{parameter.name}: say what happens without this option"
+        elif parameter.default is not inspect.Parameter.empty and kind is not bool:
+            assert info.show_default, parameter.name
+        assert not isinstance(info, ArgumentInfo) or parameter.default is inspect.Parameter.empty
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert tgmm("--version").stdout == f"tgmm {tgmm_hf.__version__}\n"
+
+
+def test_the_shell_completes_commands_and_values() -> None:
+    completed = tgmm(_TGMM_COMPLETE="complete_bash", COMP_WORDS="tgmm si", COMP_CWORD="1")
+    assert completed.stdout.split() == ["simple-models"], completed.stderr
+    completed = tgmm(_TGMM_COMPLETE="complete_bash", COMP_WORDS="tgmm evaluate m d --split t", COMP_CWORD="5")
+    assert set(completed.stdout.split()) == {"train", "test"}, completed.stderr
+
+
+def test_an_old_command_name_works_with_a_notice(capsys: pytest.CaptureFixture) -> None:
+    assert run("baselines", "--help") == 0
+    output = capsys.readouterr()
+    assert "tgmm baselines is now tgmm simple-models" in output.err and "--bootstrap" in output.out
+    assert run("simple-models", "--help") == 0
+    assert capsys.readouterr().err == ""
+    assert run("--help") == 0
+    assert "baselines" not in capsys.readouterr().out
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the application one more command, which raises."""
+
+    def fail() -> None:
+        raise error
+
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    app.command("fail")(fail)
+    monkeypatch.setattr(application, "app", app)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputRefusedError("a.dcm", "it is empty"), "tgmm: a.dcm: it is empty\n"),
+        (FileNotFoundError("There is no file b"), "tgmm: There is no file b\n"),
+        (ImportError("needs wfdb"), "tgmm: needs wfdb\n"),
+        (FloatingPointError("The loss is nan"), "tgmm: The loss is nan\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fail_with(error, monkeypatch)
+    assert run("fail") == 1
+    assert capsys.readouterr().err == line
+    monkeypatch.setenv("TGMM_DEBUG", "1")
+    with pytest.raises(type(error)):
+        main(["fail"])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes"), ZeroDivisionError(), KeyError("labs"), AssertionError()])
+def test_a_bug_shows_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(error, monkeypatch)
+    with pytest.raises(type(error)):
+        main(["fail"])

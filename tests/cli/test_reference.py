@@ -1,0 +1,24 @@
+"""The reference pages in docs/ are up to date, and name every command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tgmm_hf.cli.application import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PRINT = "import sys, write_reference; sys.stdout.write(write_reference.PAGES[sys.argv[1]]())"
+
+
+@pytest.mark.parametrize("page", ["cli.md", "settings.md"])
+def test_page_is_up_to_date(page: str) -> None:
+    command = [sys.executable, "-c", PRINT, page]
+    written = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True).stdout
+    assert written == (ROOT / "docs" / page).read_text(), "run python scripts/write_reference.py"
+
+
+def test_every_command_has_a_section() -> None:
+    headings = [line for line in (ROOT / "docs" / "cli.md").read_text().splitlines() if line.startswith("## `tgmm ")]
+    assert headings == [f"## `tgmm {command.__name__.replace('_', '-')}`" for command in COMMANDS]
