@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from heart_signal import make_heart
 from input_files import (
     MIMIC_LEADS,
     make_ecg,
@@ -207,7 +208,7 @@ def test_real_recordings_are_twelve_leads_in_millivolts(shared_dir):
 
 
 def test_normalised_units_are_kept_and_not_mixed_with_volts(tmp_path: Path) -> None:
-    signal = np.random.default_rng(0).normal(size=(5000, 12)) * 8  # would be implausible as millivolts
+    signal = make_heart().T * 60  # would be implausible as millivolts
     for name, units in (("scaled", ["NU"] * 12), ("mixed", ["mV", *["NU"] * 11])):
         wfdb.wrsamp(name, 500, units, list(LEADS), signal, fmt=["16"] * 12, write_dir=str(tmp_path))
     record = read_ecg(tmp_path / "scaled")

@@ -242,7 +242,7 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
             findings.add(
                 "ecg_amplitude",
                 lead,
-                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours at most {max(near):.3g} mV: is its gain right?",
+                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV or less: is its gain right?",
             )
 
 
@@ -271,7 +271,7 @@ def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampli
     """Note a lead that stays at its highest or lowest value, as at the limits of a converter."""
     length = max(3, int(CLIPPED_RUN * sampling_rate))
     share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
-    if CLIPPED_SHARE <= share:
+    if share >= CLIPPED_SHARE:
         findings.add("ecg_clipped", lead, f"lead {lead} is clipped: {share:.1%} of its samples are at its limits")
 
 
