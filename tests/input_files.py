@@ -154,6 +154,13 @@ def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int =
     return clip
 
 
+def make_patches(frames: int = 4, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """(frames, height, width, 3) uint8 RGB: patches of 4 x 4 pixels of random colour. White noise would be refused."""
+    shape = (frames, -(-height // 4), -(-width // 4), 3)
+    patches = np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+    return patches.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
+
+
 def write_clip(path: Path, clip: np.ndarray, photometric: str = "RGB", jpeg: bool = False) -> Path:
     """Write a clip (frames, height, width[, 3]) uncompressed, or as JPEG of its YCbCr."""
     if not jpeg:

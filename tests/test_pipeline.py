@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from heart_signal import make_heart
+from input_files import make_patches
 from tiny_models import smallest_model, tiny_tokenizer
 from transformers import pipeline
 
@@ -31,7 +32,7 @@ def ecg(seed: int) -> dict:
 
 
 def clip(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8)
+    return make_patches(seed=seed)
 
 
 def patients() -> list[dict]:

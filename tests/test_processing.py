@@ -10,6 +10,7 @@ import pytest
 import torch
 from closeness import assert_close, is_close
 from heart_signal import make_heart
+from input_files import make_patches
 from transformers import AutoTokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
@@ -45,7 +46,7 @@ def make_ecg(seed=0, seconds=10.0, rate=250.0):
 
 
 def make_clip(seed=0, frames=10):
-    return np.random.default_rng(seed).integers(0, 255, (frames, 40, 50, 3), dtype=np.uint8)
+    return make_patches(frames, 40, 50, seed)
 
 
 def test_single_patient(processor):

@@ -242,7 +242,7 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
             findings.add(
                 "ecg_amplitude",
                 lead,
-                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV or less: is its gain right?",
+                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV: is its gain right?",
             )
 
 

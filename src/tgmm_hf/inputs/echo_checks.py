@@ -7,14 +7,15 @@ Each check returns a reason, or None. The limits were set on the synthetic cohor
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import minimum_filter, uniform_filter
 
 from ..utils.errors import InputRefusedError
 
 MIN_SIDE = 16
 """Smallest height or width (pixels) of a frame."""
-DARK, BRIGHT = 24, 230
-"""A pixel up to DARK is not lit, a pixel from BRIGHT is white."""
+GLIMMER, DARK, BRIGHT = 8, 24, 230
+"""A pixel up to GLIMMER may be noise of JPEG in the black background, a pixel up to DARK is not lit, a pixel from
+BRIGHT is white."""
 MIN_LIT = 0.005
 """Smallest share of lit pixels. A sector fills more than a tenth of a frame."""
 MAX_WHITE = 0.97
@@ -25,11 +26,13 @@ MIN_CORRELATION = 0.3
 """Smallest correlation of neighbouring pixels. White noise has 0, a picture more than 0.7."""
 STRIPES = 0.995
 """A frame whose neighbours correlate more than this in one direction shows stripes; it is not torn."""
+EQUAL_PLANES = 0.9
+"""The thirds of an uncompressed frame that correlate more than this are its three planes."""
 MOVED = 2
 """A pixel moved where its brightness changed by this much."""
 MIN_MOVED = 0.001
 """Smallest share of a sector's pixels that move in a clip."""
-REPEATED_SHARE = 0.5
+REPEATED_SHARE = 0.3
 """A clip is noted where at least this share of its frames repeats the frame before."""
 _THICK = 21
 """Side (pixels) of the square that fits into a sector but not into letters or an ECG strip."""
@@ -112,18 +115,25 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
         return None
     seen = grey.astype(np.int16)
     moved = (np.abs(seen - seen[0]) >= MOVED).any(axis=0)
-    area = thick_area(grey)
-    share = float(moved[area].mean())
+    share = float(moved[area].mean()) if (area := thick_area(grey)).any() else _dense_share(moved)
     if share < MIN_MOVED:
         return f"the frames do not change ({share:.2%} of the sector moves): a frozen picture, not a clip"
     return None
 
 
+def _dense_share(moved: np.ndarray) -> float:
+    """Measure the share of a frame (height, width) in which most neighbours move, too."""
+    return float((uniform_filter(moved.astype(np.float32), _THICK, mode="constant") > 0.5).mean())
+
+
 def thick_area(grey: np.ndarray) -> np.ndarray:
-    """Find what is lit and thicker than letters: (frames, height, width) -> (height, width) bool; all if nothing is."""
-    lit = (grey > DARK).any(axis=0)
+    """Find what is lit and thicker than letters: (frames, height, width) -> (height, width) bool.
+
+    The area is empty where it is smaller than a hundredth of the frame.
+    """
+    lit = (grey > GLIMMER).any(axis=0)
     area = minimum_filter(lit.astype(np.uint8), _THICK, mode="nearest").astype(bool)
-    return area if area.any() else np.ones_like(lit)
+    return area if area.mean() > 0.01 else np.zeros_like(lit)
 
 
 def repeated_share(frames: np.ndarray) -> float:
@@ -172,6 +182,10 @@ def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | Non
     else:
         other = np.moveaxis(frame.reshape(3, height, width), 0, -1)
     declared, exchanged = _colourfulness(frame, colour_space), _colourfulness(other, colour_space)
+    first, second, third = frame.reshape(3, -1)
+    is_threefold = min(_correlation(first, second), _correlation(second, third)) > EQUAL_PLANES
+    if not planar and colour_space == "RGB" and is_threefold and exchanged < declared / 2:
+        return "PlanarConfiguration 0 is declared, but the picture shows the same three times: it is stored by plane"
     if declared > 8 and exchanged < declared / 3:
         return (
             f"PlanarConfiguration {planar} is declared, but the picture is far less coloured with {1 - planar} (mean "

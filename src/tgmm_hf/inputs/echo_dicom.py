@@ -1,41 +1,26 @@
 """Decode echo clips that lie in DICOM files: header, number of frames, coding, colours."""
 
-import io
 import re
-import struct
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .echo_checks import colour_fault, planar_fault
+from .echo_decoders import compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_video import read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
-from .optional_packages import require_package
 
 try:
     from pydicom.dataset import FileMetaDataset
-    from pydicom.pixels import get_decoder
-    from pydicom.pixels.processing import apply_color_lut
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 except ImportError:
-    get_decoder = apply_color_lut = FileMetaDataset = None
+    FileMetaDataset = None
     ExplicitVRBigEndian = ExplicitVRLittleEndian = ImplicitVRLittleEndian = None
-try:
-    from PIL import Image
-except ImportError:
-    Image = None  # type: ignore[assignment]
-
-JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-RLE = "1.2.840.10008.1.2.5"
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
 """MPEG-2, MPEG-4 and HEVC."""
 _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
-_IMAGE_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
-"""First bytes of a JPEG (JPEG-LS too), a JPEG 2000 code stream and a JP2 file."""
-_RGB_IDS = (ord("R"), ord("G"), ord("B"))
 
 
 class DicomFrames(NamedTuple):
@@ -187,7 +172,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
         raise ValueError("the file holds no pixel data")
     if _VIDEO.fullmatch(syntax):
         return int(dataset.get("NumberOfFrames") or 0)
-    if not _is_uncompressed(syntax):
+    if not is_uncompressed(syntax):
         return len(fragments_of_frames(dataset.PixelData, syntax))
     size, length = _frame_bytes(dataset), len(dataset.PixelData)
     total, rest = divmod(length, size)
@@ -196,61 +181,10 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
     return total
 
 
-def _is_uncompressed(syntax: str) -> bool:
-    """Tell whether the pixels are stored as they are."""
-    return syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian) or syntax.endswith(".1.99")
-
-
 def _frame_bytes(dataset: Any) -> int:
     """Compute the bytes of one uncompressed frame. YBR_FULL_422 stores two bytes a pixel."""
     samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
     return int(dataset.Rows) * int(dataset.Columns) * int(samples)
-
-
-def fragments_of_frames(data: bytes, syntax: str) -> list[list[slice]]:
-    """Find the fragments of each frame in encapsulated pixel data.
-
-    A frame of JPEG or JPEG 2000 starts where a fragment starts with an image's first bytes. An RLE frame is one
-    fragment. The table of offsets is not used, because it is often wrong.
-
-    Args:
-        data: the value of PixelData.
-        syntax: transfer syntax UID.
-
-    Returns:
-        For each frame the places of its fragments in `data`.
-
-    Raises:
-        ValueError: if the fragments are damaged.
-    """
-    fragments = _fragments(data)
-    if syntax == RLE:
-        return [[place] for place in fragments]
-    frames: list[list[slice]] = []
-    for place in fragments:
-        if data[place].startswith(_IMAGE_STARTS):
-            frames.append([place])
-        elif frames:
-            frames[-1].append(place)
-        else:
-            raise ValueError("the first fragment is no image")
-    return frames
-
-
-def _fragments(data: bytes) -> list[slice]:
-    """Find the fragments of encapsulated pixel data, without the first item (the table of offsets)."""
-    places, position = [], 0
-    while position + 8 <= len(data):
-        tag, length = struct.unpack_from("<II", data, position)
-        if tag == 0xE0DDFFFE:  # end of the sequence
-            break
-        if tag != 0xE000FFFE or position + 8 + length > len(data):
-            raise ValueError(f"fragment {len(places)} of the pixel data is damaged or cut short")
-        places.append(slice(position + 8, position + 8 + length))
-        position += 8 + length
-    if not places:
-        raise ValueError("the pixel data hold no fragments")
-    return places[1:]
 
 
 # ---- decoding
@@ -275,16 +209,16 @@ def decode_dicom_clip(
     notes = header_notes(dataset)
     syntax = transfer_syntax(dataset, item, notes)
     if _VIDEO.fullmatch(syntax):
-        stream = b"".join(dataset.PixelData[place] for place in _fragments(dataset.PixelData))
+        stream = b"".join(dataset.PixelData[place] for place in fragments_of(dataset.PixelData))
         frames, total = read_video_stream(stream, item, num_frames, stride, limits)
-        _compare_sizes(dataset, frames.shape[1:3])
+        compare_sizes(dataset, frames.shape[1:3])
         return DicomFrames(frames, "RGB", total, notes)
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
         return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)
     indices = range(0, min(total, num_frames * stride), stride)
-    decode = _decode_jpeg_frames if syntax == JPEG_BASELINE else _decode_other_frames
-    frames, space = decode(dataset, indices)
+    frames, photometric = decode_frames(dataset, indices)
+    space = colour_space_of(photometric, item)
     if frames.dtype != np.uint8:
         raise InputRefusedError(item, f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
     if frames.ndim == 3:
@@ -348,149 +282,13 @@ def number_of_frames(dataset: Any, syntax: str, item: str, notes: list[dict[str,
     return counted
 
 
-def _compare_sizes(dataset: Any, stored: Sequence[int]) -> None:
-    """Raise unless a decoded frame has the height and width of the header."""
-    if tuple(stored) != (dataset.Rows, dataset.Columns):
-        raise ValueError(
-            f"a frame of {stored[0]} x {stored[1]} pixels is stored, the header declares {dataset.Rows} x "
-            f"{dataset.Columns}"
-        )
-
-
 def _check_colours(dataset: Any, frame: np.ndarray, space: str, syntax: str, item: str) -> None:
     """Refuse a clip whose first frame contradicts the declared colours."""
     photometric, planar = dataset.PhotometricInterpretation, dataset.get("PlanarConfiguration")
     reason = None
-    if _is_uncompressed(syntax) and photometric in ("RGB", "YBR_FULL") and planar in (0, 1):
+    if is_uncompressed(syntax) and photometric in ("RGB", "YBR_FULL") and planar in (0, 1):
         reason = planar_fault(frame, space, planar)
     if photometric != "PALETTE COLOR":
         reason = reason or colour_fault(frame, space)
     if reason is not None:
         raise InputRefusedError(item, f"{reason}: correct the header, or convert the file to RGB")
-
-
-def _decode_jpeg_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:
-    """Decode JPEG baseline frames of a DICOM file; returns (frames, height, width[, 3]) and the colour space."""
-    require_package(Image, "pillow", "decoding JPEG clips")
-    data, places = dataset.PixelData, fragments_of_frames(dataset.PixelData, JPEG_BASELINE)
-    decoded = []
-    for index in indices:
-        stream = b"".join(data[place] for place in places[index])
-        decoded.append(decode_jpeg(stream, (dataset.Rows, dataset.Columns)))
-    if len({space for _, space in decoded}) > 1:
-        raise ValueError("the frames have different colour spaces")
-    return np.stack([frame for frame, _ in decoded]), decoded[0][1]
-
-
-def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
-    """Decode one JPEG frame to its stored components and name their colour space.
-
-    The stream decides by libjpeg's rule, because headers often say RGB where the stream is YCbCr. A JFIF marker means
-    YCbCr. An Adobe marker states the transform. Without a marker, the component ids "R", "G", "B" mean RGB, and all
-    others YCbCr.
-
-    Args:
-        data: the JPEG.
-        size: (height, width) that the header declares.
-
-    Returns:
-        (height, width[, 3]) uint8, and "YBR", "RGB" or "MONOCHROME".
-
-    Raises:
-        ValueError: if the frame has another size or number of components.
-    """
-    image = Image.open(io.BytesIO(data), formats=("JPEG",))
-    if image.size != (size[1], size[0]):  # before decoding, which costs as much as the size in the stream asks for
-        raise ValueError(
-            f"a frame of {image.size[1]} x {image.size[0]} pixels, the header declares {size[0]} x {size[1]}"
-        )
-    if image.mode == "L":
-        return np.asarray(image), "MONOCHROME"
-    if image.mode != "RGB":
-        raise ValueError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
-    if "jfif" in image.info:
-        space = "YBR"
-    elif "adobe_transform" in image.info:
-        space = "YBR" if image.info["adobe_transform"] == 1 else "RGB"
-    else:
-        space = "RGB" if tuple(layer[0] for layer in image.layer) == _RGB_IDS else "YBR"
-    if space == "YBR":
-        image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
-    return np.asarray(image), space
-
-
-def _decode_other_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:
-    """Decode uncompressed, RLE and JPEG 2000 frames; returns (frames, height, width[, 3]) and the colour space."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not _is_uncompressed(syntax):
-        _check_streams(dataset, indices, syntax)
-    decoder = get_decoder(syntax)
-    # one call per frame, because pydicom 3.0's iter_array reads uncompressed YBR_FULL_422 wrongly after the first frame
-    decoded = [decoder.as_array(dataset, index=index, raw=True) for index in indices]
-    stacked, photometric = np.stack([frame for frame, _ in decoded]), decoded[0][1]["photometric_interpretation"]
-    _compare_sizes(dataset, stacked.shape[1:3])
-    if photometric == "PALETTE COLOR":
-        stacked = apply_palette(stacked, dataset)
-    return stacked, colour_space_of(photometric, "frames")
-
-
-def _check_streams(dataset: Any, indices: Sequence[int], syntax: str) -> None:
-    """Check the size that each compressed frame declares or can have, before a decoder allocates it."""
-    places = fragments_of_frames(dataset.PixelData, syntax)
-    raw = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
-    for index in indices:
-        head = dataset.PixelData[places[index][0]][:4096]
-        start = head.find(b"\xff\x4f\xff\x51")
-        if syntax == RLE and sum(place.stop - place.start for place in places[index]) > 2 * raw + 1024:
-            raise ValueError(f"RLE frame {index} is longer than twice its {raw:,} decoded bytes")
-        if start >= 0 and len(head) >= start + 24:
-            width, height, left, top = struct.unpack_from(">IIII", head, start + 8)
-            _compare_sizes(dataset, (height - top, width - left))
-
-
-# ---- palettes
-
-
-def apply_palette(indices: np.ndarray, dataset: Any) -> np.ndarray:
-    """Look up the colours of a palette; `indices` (..., height, width) uint8 -> (..., height, width, 3) uint8.
-
-    Entries of 16 bits are scaled by what the three tables hold, because many files store 8-bit colours in 16-bit
-    entries.
-
-    Raises:
-        ValueError: if a table is missing or of another length than its descriptor says.
-    """
-    if "SegmentedRedPaletteColorLookupTableData" in dataset and "RedPaletteColorLookupTableData" not in dataset:
-        colours = apply_color_lut(indices, dataset)[..., :3]
-        return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
-    tables = [_palette_table(dataset, colour) for colour in ("Red", "Green", "Blue")]
-    if max(int(table.max()) for table, _ in tables) > 255:
-        tables = [(table >> 8, first) for table, first in tables]
-    channels = []
-    for table, first in tables:
-        entry = np.clip(np.arange(256) - first, 0, len(table) - 1)
-        channels.append(table[entry].astype(np.uint8)[indices])
-    return np.stack(channels, axis=-1)
-
-
-def _palette_table(dataset: Any, colour: str) -> tuple[np.ndarray, int]:
-    """Read one table of a palette, and the first index that it maps."""
-    descriptor = dataset.get(f"{colour}PaletteColorLookupTableDescriptor")
-    data = dataset.get(f"{colour}PaletteColorLookupTableData")
-    if not descriptor or len(descriptor) != 3 or not data:
-        raise ValueError(f"the palette has no table for {colour.lower()}")
-    number = int(descriptor[0]) or 1 << 16
-    if len(data) in (number, number + number % 2):
-        table = np.frombuffer(data, np.uint8)[:number]
-        if _is_big_endian(dataset) and dataset[f"{colour}PaletteColorLookupTableData"].VR == "OW":
-            table = np.frombuffer(data, np.uint8).reshape(-1, 2)[:, ::-1].reshape(-1)[:number]  # words are swapped
-    elif len(data) == 2 * number:
-        table = np.frombuffer(data, ">u2" if _is_big_endian(dataset) else "<u2")
-    else:
-        raise ValueError(f"the palette's table for {colour.lower()} has {len(data)} bytes for {number} entries")
-    return table.astype(np.uint16), int(descriptor[1])
-
-
-def _is_big_endian(dataset: Any) -> bool:
-    """Tell whether the file stores words with the high byte first."""
-    return bool(dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian)

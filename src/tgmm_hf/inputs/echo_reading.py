@@ -71,7 +71,7 @@ def study_files(directory: str | Path, allow_outside: bool = False) -> tuple[lis
     except (OSError, ValueError) as error:
         raise refusal_of(error, directory) from error
     inside, outside = [], []
-    for path in sorted(_walk(directory)):
+    for path in sorted(_walk(directory, allow_outside)):
         if path.name.startswith("."):
             continue
         if not allow_outside and leads_outside(path, directory):
@@ -92,11 +92,21 @@ def leads_outside(path: str | Path, directory: str | Path) -> bool:
     return not Path(path).resolve().is_relative_to(Path(directory).resolve())
 
 
-def _walk(directory: Path) -> Iterator[Path]:
-    """List the files under a directory, and the links to directories; each directory is entered once."""
-    for folder, folders, files in os.walk(directory):
+def _walk(directory: Path, follow: bool) -> Iterator[Path]:
+    """List the files under a directory, and the links to directories unless they are followed.
+
+    Each directory is entered once, so a link to a directory above it ends.
+    """
+    seen = {directory.resolve()}
+    for folder, folders, files in os.walk(directory, followlinks=follow):
         yield from (Path(folder) / name for name in files)
-        yield from (Path(folder) / name for name in folders if (Path(folder) / name).is_symlink())
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        if not follow:
+            yield from (Path(folder) / name for name in links)
+            continue
+        targets = {name: (Path(folder) / name).resolve() for name in folders}
+        folders[:] = [name for name in sorted(folders) if targets[name] not in seen]
+        seen |= {targets[name] for name in folders}
 
 
 def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
