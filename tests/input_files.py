@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import wfdb
+from heart_signal import make_heart
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -21,9 +22,9 @@ MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V
 
 
 def make_ecg(leads: int = 12, samples: int = 5000, seed: int = 0) -> np.ndarray:
-    """(leads, samples) mV, each lead with its own amplitude."""
-    noise = np.random.default_rng(seed).normal(size=(leads, samples)).cumsum(axis=1) * 0.01
-    return noise + np.sin(np.arange(samples) / 40) * np.linspace(0.3, 1.5, leads)[:, None]
+    """(leads, samples) mV of a heart at 500 Hz, each lead with its own amplitude; the first twelve are LEADS."""
+    heart = make_heart(samples, 500.0, seed)
+    return np.stack([heart[lead % 12] * (1 + lead // 12) for lead in range(leads)])
 
 
 def write_wfdb(

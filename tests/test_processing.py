@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from closeness import assert_close, is_close
+from heart_signal import make_heart
 from input_files import make_patches
 from transformers import AutoTokenizer
 
@@ -40,10 +41,7 @@ def cased():
 
 
 def make_ecg(seed=0, seconds=10.0, rate=250.0):
-    random = np.random.default_rng(seed)
-    time = np.arange(int(seconds * rate)) / rate
-    beat = np.exp(-(((time % 1.0) - 0.4) ** 2) / 0.0004)
-    signal = np.outer(random.uniform(0.3, 1.2, 12), beat) + 0.02 * random.normal(size=(12, len(time)))
+    signal = make_heart(int(seconds * rate), rate, seed)
     return {"signal": signal, "sampling_rate": rate, "lead_names": list(LEADS)}
 
 

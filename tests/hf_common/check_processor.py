@@ -4,6 +4,7 @@ import unittest
 
 import numpy as np
 from closeness import assert_close
+from heart_signal import make_heart
 from input_files import make_patches
 from tiny_models import tiny_tokenizer
 
@@ -14,7 +15,7 @@ from ..test_processing_common import ProcessorTesterMixin
 LABS = {"Creatinine": 1.4, "age": 71}
 CLIP = make_patches()
 ECG = {
-    "signal": np.random.default_rng(0).normal(scale=0.3, size=(12, 2500)),
+    "signal": make_heart(2500, 250),
     "sampling_rate": 250,
     "lead_names": list(LEADS),
 }
