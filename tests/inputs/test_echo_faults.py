@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 from input_files import as_ycbcr, colour_distance, make_clip, to_jpeg, to_jpeg2000, write_clip, write_echo_dicom
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -24,9 +25,11 @@ from pydicom.uid import (
 
 from tgmm_hf.inputs.dicom_files import starts_with_data_set
 from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
+from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor, is_study_batch
 from tgmm_hf.inputs.input_limits import InputLimits
 from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import VIEWS
 
 FRAMES = 36
 
@@ -202,6 +205,32 @@ def test_notes_about_used_clips_are_in_the_study(tmp_path, clip):
     assert "5 of the 16 frames are real" in found["few_frames", str(path)]
 
 
+class FixedClassifier(EchoViewClassifier):
+    """A classifier of the model that sees one view in every clip."""
+
+    def __init__(self, view: str, probability: float):
+        row = [(1 - probability) / (len(VIEWS) - 1)] * len(VIEWS)
+        row[VIEWS.index(view)] = probability
+        super().__init__(lambda frames: torch.tensor([row] * len(frames)), 32, [0.0] * 3, [1.0] * 3)
+
+
+def test_a_view_that_the_classifier_contradicts_is_noted(clip):
+    processor = EchoImageProcessor(size=32)
+    study = {"A4C": clip, "SSN": clip[::-1].copy()}
+    prepared = processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.95))
+    assert list(prepared.clips) == ["A4C", "SSN"] and not prepared.refused
+    assert [(check["code"], check["item"]) for check in prepared.checks] == [("view_contradicted", "A4C")]
+    assert "SSN with probability 0.95" in prepared.checks[0]["text"]
+    assert processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.8)).checks == []
+
+
+def test_a_classifier_that_cannot_be_loaded_is_noted(tmp_path, clip):
+    missing = StoredViewClassifier(tmp_path / "nowhere")
+    prepared = EchoImageProcessor(size=32).prepare_study({"A4C": clip}, view_classifier=missing)
+    assert list(prepared.clips) == ["A4C"]
+    assert [check["code"] for check in prepared.checks] == ["view_not_checked"]
+
+
 # ---- geometry
 
 
@@ -222,6 +251,16 @@ def test_missing_numbers_of_frames_are_counted(tmp_path, clip):
         assert [note["code"] for note in read.notes] == ["frames_counted"]
     still = with_header(write_clip(tmp_path / "still.dcm", clip[:1]), NumberOfFrames=None)
     assert "single-frame still" in reason_of(still)
+
+
+def test_frames_of_several_fragments_are_joined(tmp_path, clip):
+    jpegs = [to_jpeg(frame, "RGB") for frame in clip]
+    path = write_echo_dicom(tmp_path / "a.dcm", clip, JPEGBaseline8Bit, "YBR_FULL_422", jpegs)
+    expected = read_echo_clip(path).frames
+    for has_table in (True, False):
+        with_header(path, PixelData=encapsulate(jpegs, fragments_per_frame=3, has_bot=has_table))
+        read = read_echo_clip(path)
+        assert read.total_frames == FRAMES and np.array_equal(read.frames, expected)
 
 
 @pytest.mark.parametrize("declared", [2, 8, FRAMES - 1, FRAMES + 1, 400])

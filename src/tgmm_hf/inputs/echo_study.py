@@ -17,6 +17,8 @@ from .input_limits import InputLimits, refusing
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
 
+SURE = 0.9
+"""Probability from which the classifier contradicts a view that was given by name."""
 MAX_REASONS = 5
 """Largest number of refused clips that the error about a study lists."""
 
@@ -153,6 +155,8 @@ class StudySorter:
         self.result = StudyClips()
         self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
         """item -> clip that was decoded for the classifier, and its notes."""
+        self._first: dict[str, np.ndarray] = {}
+        """view -> first frame (1, height, width, 3) of the clip with a given name that fills the slot."""
 
     def sort(self, study: Any) -> StudyClips:
         """Fill the slots with the clips of a study; see `EchoImageProcessor.prepare_study`."""
@@ -164,6 +168,7 @@ class StudySorter:
             for candidate in candidates:
                 if candidate.view == view:
                     self._fill_slot(candidate)
+        self._note_contradicted_views()
         self.result.assignments.sort(key=lambda entry: -entry["confidence"])
         return self.result
 
@@ -255,6 +260,29 @@ class StudySorter:
                 refuse_without_content(read.frames, read.colour_space, item)
             return self.preparer.masked_frames(read), list(read.notes)
 
+    def _note_contradicted_views(self) -> None:
+        """Show the named clips that are used to the model's own classifier, and note where it is sure of another view.
+
+        A plain function is not asked, because its caller wants views for files without a name.
+        """
+        classifier: Any = self.view_classifier
+        named = {entry["view"]: entry["item"] for entry in self.result.assignments if entry["by"] == "name"}
+        shown = [view for view in self.result.clips if view in named and view in self._first]
+        if not shown or not hasattr(classifier, "probabilities"):
+            return
+        try:
+            frames = [self.preparer.crop_and_resize(self._first[view], classifier.size)[0] for view in shown]
+            probabilities = classifier.probabilities(np.stack(frames), self.preparer.views)
+        except (OSError, ValueError) as error:
+            text = f"the view classifier cannot be used ({type(error).__name__}): views given by name were not compared"
+            self.result.checks.append({"code": "view_not_checked", "item": "view classifier", "text": text})
+            return
+        for view, row in zip(shown, probabilities, strict=True):
+            seen, confidence = self.preparer.views[int(row.argmax())], float(row.max())
+            if seen != view and confidence >= SURE:
+                text = f"given as {view}, but the view classifier sees {seen} with probability {confidence:.2f}"
+                self.result.checks.append({"code": "view_contradicted", "item": named[view], "text": text})
+
     def _is_sure(self, candidate: Candidate) -> bool:
         """Refuse a clip whose likeliest view is below the threshold."""
         threshold = self.preparer.view_threshold
@@ -283,6 +311,7 @@ class StudySorter:
             else:
                 frames, notes = self._decode(candidate.clip, candidate.item)
                 clip = self.preparer.resize_clip(frames)
+                self._first[view] = frames[:1]
         except InputRefusedError as error:
             self.result.assign(candidate, used=False)
             self.result.refuse(candidate.item, error.reason)
