@@ -217,16 +217,17 @@ class FixedClassifier(EchoViewClassifier):
 def test_a_view_that_the_classifier_contradicts_is_noted(clip):
     processor = EchoImageProcessor(size=32)
     study = {"A4C": clip, "SSN": clip[::-1].copy()}
-    prepared = processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.95))
+    prepared = processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.95), check_views=True)
     assert list(prepared.clips) == ["A4C", "SSN"] and not prepared.refused
     assert [(check["code"], check["item"]) for check in prepared.checks] == [("view_contradicted", "A4C")]
     assert "SSN with probability 0.95" in prepared.checks[0]["text"]
-    assert processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.8)).checks == []
+    assert processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.8), check_views=True).checks == []
+    assert processor.prepare_study(study, view_classifier=FixedClassifier("SSN", 0.95)).checks == []
 
 
 def test_a_classifier_that_cannot_be_loaded_is_noted(tmp_path, clip):
     missing = StoredViewClassifier(tmp_path / "nowhere")
-    prepared = EchoImageProcessor(size=32).prepare_study({"A4C": clip}, view_classifier=missing)
+    prepared = EchoImageProcessor(size=32).prepare_study({"A4C": clip}, view_classifier=missing, check_views=True)
     assert list(prepared.clips) == ["A4C"]
     assert [check["code"] for check in prepared.checks] == ["view_not_checked"]
 

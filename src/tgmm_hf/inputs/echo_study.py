@@ -139,6 +139,7 @@ class StudySorter:
         view_names: file name or end of a path -> view name.
         view_classifier: names the view of the other files; None refuses them.
         allow_outside: follow links that lead out of a study directory.
+        check_views: let the classifier look at named clips too.
     """
 
     def __init__(
@@ -147,11 +148,13 @@ class StudySorter:
         view_names: Mapping[str, str],
         view_classifier: ViewClassifier | None,
         allow_outside: bool = False,
+        check_views: bool = False,
     ):
         self.preparer = preparer
         self.view_names = view_names
         self.view_classifier = view_classifier
         self.allow_outside = allow_outside
+        self.check_views = check_views
         self.result = StudyClips()
         self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
         """item -> clip that was decoded for the classifier, and its notes."""
@@ -168,7 +171,8 @@ class StudySorter:
             for candidate in candidates:
                 if candidate.view == view:
                     self._fill_slot(candidate)
-        self._note_contradicted_views()
+        if self.check_views:
+            self._note_contradicted_views()
         self.result.assignments.sort(key=lambda entry: -entry["confidence"])
         return self.result
 

@@ -138,6 +138,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         views: Mapping[str, str] | None = None,
         view_classifier: ViewClassifier | None = None,
         allow_outside: bool = False,
+        check_views: bool = False,
     ) -> StudyClips:
         """Sort the clips of one study into view slots. A bad file is refused with its reason, never raised.
 
@@ -151,12 +152,14 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             view_classifier: an [`EchoViewClassifier`], or a function that takes first frames (clips, 3, size, size) as
                 normalised by this processor and returns logits or probabilities (clips, 11).
             allow_outside: follow links that lead out of the study directory. They are refused by default.
+            check_views: let an [`EchoViewClassifier`] look at the clips whose view was given, too, and note where it is
+                sure of another view. It is then loaded even if every view is given.
 
         Raises:
             InputRefusedError: if the study directory does not exist or holds no echo file.
             TypeError: if `study` is not a directory, a list of files or a mapping.
         """
-        return StudySorter(self, views or {}, view_classifier, allow_outside).sort(study)
+        return StudySorter(self, views or {}, view_classifier, allow_outside, check_views).sort(study)
 
     def prepare_clip(self, clip: Any) -> PreparedClip:
         """Choose frames, mask the sector, convert colours, crop, zoom and resize one clip.
