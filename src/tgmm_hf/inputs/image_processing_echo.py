@@ -52,8 +52,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
     `normalise` makes a frame that has this colour throughout exactly zero, so both ways give the same values.
 
     Attributes:
-        limits (`InputLimits`): largest sizes that a file may have or declare. Set it to read larger files; it is not
-            saved with the processor, because it belongs to the machine.
+        limits (`InputLimits`): largest sizes that a file may have or declare. Not saved with the processor.
     """
 
     limits: InputLimits = LIMITS
@@ -152,8 +151,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             view_classifier: an [`EchoViewClassifier`], or a function that takes first frames (clips, 3, size, size) as
                 normalised by this processor and returns logits or probabilities (clips, 11).
             allow_outside: follow links that lead out of the study directory. They are refused by default.
-            check_views: let an [`EchoViewClassifier`] look at the clips whose view was given, too, and note where it is
-                sure of another view. It is then loaded even if every view is given.
+            check_views: note where an [`EchoViewClassifier`] is sure of another view than the given one.
 
         Raises:
             InputRefusedError: if the study directory does not exist or holds no echo file.
