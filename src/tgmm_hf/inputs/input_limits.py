@@ -2,6 +2,8 @@
 
 import errno
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,3 +98,18 @@ def refusal_of(error: Exception, item: Path | str) -> InputRefusedError:
     if isinstance(error, RecursionError):
         return InputRefusedError(str(item), "its parts are nested too deeply: the file is damaged or hostile")
     return InputRefusedError(str(item), f"unexpected: {type(error).__name__} while the file was read")
+
+
+@contextmanager
+def refusing(item: Path | str) -> Iterator[None]:
+    """Turn every exception of the block into a refusal of `item`, except a missing package.
+
+    Raises:
+        InputRefusedError: see `refusal_of`.
+    """
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for damaged files
+        raise refusal_of(error, item) from error
