@@ -83,6 +83,7 @@ def test_real_normalised_recordings_have_a_heartbeat(shared_dir):
         ({"aVR": lead("aVL"), "aVL": lead("aVR")}, {"aVR", "aVL"}),
         ({"I": lead("III"), "III": lead("I")}, {"I", "III"}),
         ({"aVR": lead("aVF"), "aVF": lead("aVR")}, {"aVR", "aVF"}),
+        ({"II": lead("aVF"), "aVF": lead("II")}, {"II", "aVF"}),
         ({"I": lead("I", -1)}, {"I"}),
         ({"aVF": lead("aVF", -1)}, {"aVF"}),
         ({"III": lead("III", 10)}, {"III"}),

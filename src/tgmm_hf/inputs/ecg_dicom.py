@@ -17,7 +17,7 @@ from .ecg_recording import (
     recording_from_channels,
     refuse_size,
 )
-from .input_limits import refusal_of
+from .input_limits import refusing
 
 MIN_RHYTHM_SECONDS = 5.0
 """A shorter group is an averaged beat where a longer one is there."""
@@ -36,7 +36,7 @@ _LIMB_LEADS = frozenset(LEADS[:6])
 class _Group(NamedTuple):
     """One multiplex group: where it stands and what decides whether it is read."""
 
-    index: int
+    number: int
     leads: frozenset[str]
     rate: float
     samples: int
@@ -60,7 +60,7 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         ImportError: if pydicom is not installed.
     """
     dataset = read_dicom(path)
-    try:
+    with refusing(path):
         if not dataset.get("WaveformSequence"):
             raise InputRefusedError(
                 str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)"
@@ -69,13 +69,11 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         chosen = _rhythm_groups([_describe(group, index, path) for index, group in enumerate(groups)])
         little_endian = dataset.original_encoding[1] is not False
         channels = [
-            channel for entry in chosen for channel in _read_group(groups[entry.index], entry, little_endian, path)
+            channel for entry in chosen for channel in _read_group(groups[entry.number], entry, little_endian, path)
         ]
         recording = recording_from_channels(channels, str(path))
-    except Exception as error:
-        raise refusal_of(error, path) from error
     if len(groups) > 1:
-        numbers = [str(entry.index + 1) for entry in chosen]
+        numbers = [str(entry.number + 1) for entry in chosen]
         plural = "s" if len(numbers) > 1 else ""
         recording.notes.append(f"read multiplex group{plural} {' and '.join(numbers)} of {len(groups)}")
     return recording
@@ -90,10 +88,15 @@ def _describe(group: Any, index: int, path: Path) -> _Group:
     if not 0 < rate < float("inf"):
         raise InputRefusedError(str(path), f"SamplingFrequency is {rate:g} Hz, a positive number is needed")
     refuse_size(path, samples * len(group.ChannelDefinitionSequence))
-    names = {normalise_lead_name(_lead_name(channel, path)) for channel in group.ChannelDefinitionSequence}
+    names = [normalise_lead_name(_lead_name(channel, path)) for channel in group.ChannelDefinitionSequence]
     original = str(group.get("WaveformOriginality", "")).upper() == "ORIGINAL"
     return _Group(
-        index, frozenset(names - {None}), rate, samples, float(group.get("MultiplexGroupTimeOffset") or 0.0), original
+        index,
+        frozenset(name for name in names if name),
+        rate,
+        samples,
+        float(group.get("MultiplexGroupTimeOffset") or 0.0),
+        original,
     )
 
 
@@ -105,7 +108,7 @@ def _rhythm_groups(groups: list[_Group]) -> list[_Group]:
 
     candidates = [[group] for group in groups]
     for _, members in groupby(sorted(groups, key=moment), key=moment):
-        together = sorted((group for group in members if group.leads), key=lambda group: group.index)
+        together = sorted((group for group in members if group.leads), key=lambda group: group.number)
         names = [lead for group in together for lead in group.leads]
         if len(together) > 1 and len(names) == len(set(names)):
             candidates.append(together)

@@ -10,7 +10,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
 from .ecg_wfdb_header import WfdbHeader, check_sizes, inside, read_header
-from .input_limits import refusal_of
+from .input_limits import refusing
 from .optional_packages import require_package
 
 try:
@@ -31,14 +31,13 @@ def read_wfdb(stem: Path) -> EcgRecording:
     """
     require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
     try:
-        header = read_header(stem.with_name(stem.name + ".hea"))
-        channels = _read_segments(header) if header.segments else _read_channels(header)
-        return recording_from_channels(channels, str(stem))
+        with refusing(stem):
+            header = read_header(stem.with_name(stem.name + ".hea"))
+            channels = _read_segments(header) if header.segments else _read_channels(header)
+            return recording_from_channels(channels, str(stem))
     except InputRefusedError as error:
         # the recording is named as the caller named it, not by the file of a segment
         raise InputRefusedError(str(stem), error.reason) from error
-    except Exception as error:
-        raise refusal_of(error, stem) from error
 
 
 def _read_channels(header: WfdbHeader) -> list[Channel]:
@@ -67,15 +66,12 @@ def _decode(header: WfdbHeader, frames: int) -> Any:
             f"file{files.index(signal.file)}.dat {signal.format}x{signal.samples_per_frame}{skew}+{signal.offset} "
             f"{signal.gain!r}({signal.baseline})/mV 16 {signal.zero} {signal.initial} {signal.checksum or 0} 0 s{index}"
         )
-    try:
-        with tempfile.TemporaryDirectory(prefix="tgmm-wfdb-") as name:
-            folder = Path(name)
-            for index, file in enumerate(files):
-                _link(file.absolute(), folder / f"file{index}.dat")
-            (folder / "record.hea").write_text("\n".join(lines) + "\n")
-            return wfdb.rdrecord(str(folder / "record"), physical=False, smooth_frames=False)
-    except Exception as error:
-        raise refusal_of(error, header.path) from error
+    with refusing(header.path), tempfile.TemporaryDirectory(prefix="tgmm-wfdb-") as name:
+        folder = Path(name)
+        for index, file in enumerate(files):
+            _link(file.absolute(), folder / f"file{index}.dat")
+        (folder / "record.hea").write_text("\n".join(lines) + "\n")
+        return wfdb.rdrecord(str(folder / "record"), physical=False, smooth_frames=False)
 
 
 def _link(file: Path, link: Path) -> None:

@@ -219,8 +219,8 @@ def _signal(path: Path, line: str) -> WfdbSignal:
     without_file = fields[0] == "~" and storage == _NO_FILE
     if match is None or not (without_file or storage in _SAMPLE_BYTES or storage in _FLAC_FORMATS):
         raise _damaged(path, f"signal format {fields[1][:20] if len(fields) > 1 else ''!r} is not known")
-    numbers = [_integer(path, text) for text in fields[3:7]]
-    _, zero, initial, checksum = [*numbers, *[None] * (4 - len(numbers))]
+    numbers: list[int | None] = [_integer(path, text) for text in fields[3:7]]
+    _, zero, initial, checksum = numbers + [None] * (4 - len(numbers))
     gain, baseline, unit, problem = _calibration(path, fields[2] if len(fields) > 2 else "")
     return WfdbSignal(
         file=path if without_file else inside(path, fields[0]),
