@@ -205,6 +205,21 @@ def test_notes_about_used_clips_are_in_the_study(tmp_path, clip):
     assert "5 of the 16 frames are real" in found["few_frames", str(path)]
 
 
+def test_one_clip_under_two_views_is_noted(clip):
+    prepared = EchoImageProcessor(size=32).prepare_study({"A4C": clip, "A2C": clip.copy(), "SSN": clip[::-1].copy()})
+    assert set(prepared.clips) == {"A2C", "A4C", "SSN"}
+    assert [(check["code"], check["item"]) for check in prepared.checks] == [("same_clip", "A4C")]
+
+
+def test_no_warning_quotes_a_value_of_the_file(tmp_path, clip, recwarn):
+    path = with_header(write_clip(tmp_path / "a.dcm", clip), StudyInstanceUID="1.2.3")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.2.3\0", b"Doe^J\0"))
+    recwarn.clear()
+    read_echo_clip(path)
+    assert not recwarn.list
+
+
 class FixedClassifier(EchoViewClassifier):
     """A classifier of the model that sees one view in every clip."""
 

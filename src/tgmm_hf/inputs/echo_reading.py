@@ -1,6 +1,7 @@
 """Read echo clips (multi-frame DICOM, video) into frames."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +156,8 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limi
         ImportError: if pydicom, Pillow or OpenCV is needed and not installed.
     """
     path = Path(path)
-    with refusing(path, _refusal):
+    with refusing(path, _refusal), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a decoder warns of is checked here
         clip = _decode(path, num_frames, stride, limits)
         _refuse_still(clip.total_frames, path)
         refuse_without_content(clip.frames, clip.colour_space, str(path))

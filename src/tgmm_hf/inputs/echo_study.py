@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -158,6 +159,8 @@ class StudySorter:
         self.result = StudyClips()
         self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
         """item -> clip that was decoded for the classifier, and its notes."""
+        self._items: dict[str, str] = {}
+        """view -> file or view name of the clip that fills the slot."""
         self._first: dict[str, np.ndarray] = {}
         """view -> first frame (1, height, width, 3) of the clip with a given name that fills the slot."""
 
@@ -171,6 +174,7 @@ class StudySorter:
             for candidate in candidates:
                 if candidate.view == view:
                     self._fill_slot(candidate)
+        self._note_copies()
         if self.check_views:
             self._note_contradicted_views()
         self.result.assignments.sort(key=lambda entry: -entry["confidence"])
@@ -264,14 +268,22 @@ class StudySorter:
                 refuse_without_content(read.frames, read.colour_space, item)
             return self.preparer.masked_frames(read), list(read.notes)
 
+    def _note_copies(self) -> None:
+        """Note views that show the same pixels: one file under two names, or a copy of it."""
+        first_view: dict[bytes, str] = {}
+        for view, clip in self.result.clips.items():
+            other = first_view.setdefault(sha256(clip.tobytes()).digest(), view)
+            if other != view:
+                text = f"{view} shows the same pixels as {other}: one of both views is wrong"
+                self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
+
     def _note_contradicted_views(self) -> None:
         """Show the named clips that are used to the model's own classifier, and note where it is sure of another view.
 
         A plain function is not asked, because its caller wants views for files without a name.
         """
         classifier: Any = self.view_classifier
-        named = {entry["view"]: entry["item"] for entry in self.result.assignments if entry["by"] == "name"}
-        shown = [view for view in self.result.clips if view in named and view in self._first]
+        shown = [view for view in self.result.clips if view in self._first]
         if not shown or not hasattr(classifier, "probabilities"):
             return
         try:
@@ -285,7 +297,7 @@ class StudySorter:
             seen, confidence = self.preparer.views[int(row.argmax())], float(row.max())
             if seen != view and confidence >= SURE:
                 text = f"given as {view}, but the view classifier sees {seen} with probability {confidence:.2f}"
-                self.result.checks.append({"code": "view_contradicted", "item": named[view], "text": text})
+                self.result.checks.append({"code": "view_contradicted", "item": self._items[view], "text": text})
 
     def _is_sure(self, candidate: Candidate) -> bool:
         """Refuse a clip whose likeliest view is below the threshold."""
@@ -323,6 +335,7 @@ class StudySorter:
         self.result.assign(candidate, used=True)
         self.result.clips[view] = clip.frames
         self.result.frame_counts[view] = clip.num_real
+        self._items[view] = candidate.item
         self.result.used[view] = Path(candidate.item).name
         self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
 
