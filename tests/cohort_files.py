@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import wfdb
+from heart_signal import make_heart
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
 
@@ -31,10 +32,7 @@ def small_processor(config: TgmmConfig) -> TgmmProcessor:
 
 def write_ecg(path: Path, seed: int, seconds: float = 10.0) -> None:
     """Write a WFDB recording, format 16, 500 Hz, with one beat per second."""
-    random = np.random.default_rng(seed)
-    time = np.arange(int(seconds * 500)) / 500
-    beat = np.exp(-(((time % 1.0) - 0.4) ** 2) / 0.0004)
-    signal = np.outer(beat, random.uniform(0.3, 1.2, 12)) + 0.02 * random.normal(size=(len(time), 12))
+    signal = make_heart(int(seconds * 500), 500, seed).T
     path.parent.mkdir(parents=True, exist_ok=True)
     units, formats = ["mV"] * 12, ["16"] * 12
     wfdb.wrsamp(path.name, 500, units, list(LEADS), signal, fmt=formats, write_dir=str(path.parent))

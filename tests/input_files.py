@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import wfdb
+from heart_signal import make_heart
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -21,9 +22,9 @@ MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V
 
 
 def make_ecg(leads: int = 12, samples: int = 5000, seed: int = 0) -> np.ndarray:
-    """(leads, samples) mV, each lead with its own amplitude."""
-    noise = np.random.default_rng(seed).normal(size=(leads, samples)).cumsum(axis=1) * 0.01
-    return noise + np.sin(np.arange(samples) / 40) * np.linspace(0.3, 1.5, leads)[:, None]
+    """(leads, samples) mV of a heart at 500 Hz, each lead with its own amplitude; the first twelve are LEADS."""
+    heart = make_heart(samples, 500.0, seed)
+    return np.stack([heart[lead % 12] * (1 + lead // 12) for lead in range(leads)])
 
 
 def write_wfdb(
@@ -151,6 +152,13 @@ def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int =
     for index in range(frames):
         clip[index, np.roll(trace, index), np.arange(width)] = (0, 255, 0)
     return clip
+
+
+def make_patches(frames: int = 4, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """(frames, height, width, 3) uint8 RGB: patches of 4 x 4 pixels of random colour. White noise would be refused."""
+    shape = (frames, -(-height // 4), -(-width // 4), 3)
+    patches = np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+    return patches.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
 
 
 def write_clip(path: Path, clip: np.ndarray, photometric: str = "RGB", jpeg: bool = False) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohort_files import write_clip, write_ecg
+from heart_signal import make_heart
 from tiny_models import smallest_model, tiny_tokenizer
 
 from tgmm_hf import default_processor
@@ -45,7 +46,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("clean")
     model = smallest_model()
     save_repository(model, default_processor(model.config, tiny_tokenizer()), work / "model")
-    np.save(work / "signal.npy", np.random.default_rng(0).normal(scale=0.3, size=(12, 2500)))
+    np.save(work / "signal.npy", make_heart(2500, 250))
     patient = {"labs": {"Creatinine": 1.4, "age": 71}, "ecg": {"sampling_rate": 250, "lead_names": list(LEADS)}}
     (work / "patient.json").write_text(json.dumps(patient))
     write_ecg(work / "record", seed=0)

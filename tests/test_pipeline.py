@@ -7,6 +7,8 @@ from types import GeneratorType
 import numpy as np
 import pytest
 import torch
+from heart_signal import make_heart
+from input_files import make_patches
 from tiny_models import smallest_model, tiny_tokenizer
 from transformers import pipeline
 
@@ -25,12 +27,12 @@ def pipe() -> tgmm_hf.TgmmCardiacPipeline:
 
 
 def ecg(seed: int) -> dict:
-    signal = np.random.default_rng(seed).normal(scale=0.3, size=(12, 2500))
+    signal = make_heart(2500, 250, seed)
     return {"signal": signal, "sampling_rate": 250, "lead_names": list(LEADS)}
 
 
 def clip(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8)
+    return make_patches(seed=seed)
 
 
 def patients() -> list[dict]:
@@ -93,7 +95,7 @@ def test_defaults_of_the_pipeline_hold_for_its_calls(pipe):
 
 
 def test_three_windows_are_averaged(pipe):
-    long = {**ecg(3), "signal": np.random.default_rng(3).normal(scale=0.3, size=(12, 5000))}
+    long = {**ecg(3), "signal": make_heart(5000, 250, 3)}
     centre, three = (pipe({"ecg": long}, crop=crop) for crop in ("center", "three"))
     assert centre["hf_diagnosis"] != three["hf_diagnosis"]
     assert sum(three["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)

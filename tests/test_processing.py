@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from closeness import assert_close, is_close
+from heart_signal import make_heart
+from input_files import make_patches
 from transformers import AutoTokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
@@ -39,15 +41,12 @@ def cased():
 
 
 def make_ecg(seed=0, seconds=10.0, rate=250.0):
-    random = np.random.default_rng(seed)
-    time = np.arange(int(seconds * rate)) / rate
-    beat = np.exp(-(((time % 1.0) - 0.4) ** 2) / 0.0004)
-    signal = np.outer(random.uniform(0.3, 1.2, 12), beat) + 0.02 * random.normal(size=(12, len(time)))
+    signal = make_heart(int(seconds * rate), rate, seed)
     return {"signal": signal, "sampling_rate": rate, "lead_names": list(LEADS)}
 
 
 def make_clip(seed=0, frames=10):
-    return np.random.default_rng(seed).integers(0, 255, (frames, 40, 50, 3), dtype=np.uint8)
+    return make_patches(frames, 40, 50, seed)
 
 
 def test_single_patient(processor):

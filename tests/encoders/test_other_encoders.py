@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from closeness import assert_close
+from heart_signal import make_heart
 from huggingface_hub.dataclasses import strict
 from input_files import make_clip, write_clip
 from official_layouts import st_mem_encoder
@@ -267,7 +267,7 @@ def test_a_toy_as_ecg_encoder(encoders, tmp_path):
     model, processor = check_exchanged(encoders, tmp_path, ecg=tmp_path / "ecg")
     assert isinstance(model.ecg_encoder, ToyEcgModel)
     assert processor.feature_extractor.num_samples == 1000
-    ecg = {"signal": np.random.default_rng(0).normal(size=(12, 2500)), "sampling_rate": 250, "lead_names": LEAD_NAMES}
+    ecg = {"signal": make_heart(2500, 250), "sampling_rate": 250, "lead_names": LEAD_NAMES}
     values = processor(ecg=ecg, return_tensors="pt")
     assert values["ecg_values"].shape == (1, 12, 1000)
     # a lead that is masked counts as flat, whatever stands in it

@@ -4,6 +4,8 @@ import unittest
 
 import numpy as np
 from closeness import assert_close
+from heart_signal import make_heart
+from input_files import make_patches
 from tiny_models import tiny_tokenizer
 
 from tgmm_hf import LEADS, EcgFeatureExtractor, EchoImageProcessor, TgmmProcessor
@@ -11,9 +13,9 @@ from tgmm_hf import LEADS, EcgFeatureExtractor, EchoImageProcessor, TgmmProcesso
 from ..test_processing_common import ProcessorTesterMixin
 
 LABS = {"Creatinine": 1.4, "age": 71}
-CLIP = np.random.default_rng(0).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8)
+CLIP = make_patches()
 ECG = {
-    "signal": np.random.default_rng(0).normal(scale=0.3, size=(12, 2500)),
+    "signal": make_heart(2500, 250),
     "sampling_rate": 250,
     "lead_names": list(LEADS),
 }

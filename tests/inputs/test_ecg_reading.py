@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from heart_signal import make_heart
 from input_files import (
     MIMIC_LEADS,
     make_ecg,
@@ -16,8 +17,9 @@ from input_files import (
     write_wfdb,
 )
 
-from tgmm_hf.inputs import dicom_files, ecg_reading
-from tgmm_hf.inputs.ecg_reading import millivolts_per_unit, normalise_lead_name, read_ecg
+from tgmm_hf.inputs import dicom_files, ecg_wfdb
+from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.ecg_recording import millivolts_per_unit, normalise_lead_name
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -37,6 +39,24 @@ from tgmm_hf.utils.names import LEADS
         ("ECG Lead V3", "V3"),
         (" iii ", "III"),
         ("aVR, augmented voltage, right", "aVR"),
+        ("DI", "I"),
+        ("DII", "II"),
+        ("diii", "III"),
+        ("D1", "I"),
+        ("D3", "III"),
+        ("C1", "V1"),
+        ("Lead C6", "V6"),
+        ("Lead 2", "II"),
+        ("2", None),
+        ("aVR(inverted)", None),
+        ("aVR, inverted", None),
+        ("I (copy)", None),
+        ("V4 (right)", None),
+        ("V2 (2)", None),
+        ("(" * 60_000, None),
+        ("I" + "(" * 60_000, None),
+        ("C7", None),
+        ("D4", None),
         ("MLII", None),
         ("-aVR", None),
         ("V7", None),
@@ -128,7 +148,7 @@ def test_missing_library_names_the_pip_command(tmp_path, monkeypatch, library):
     path = write_wfdb(tmp_path, make_ecg(), list(LEADS))
     if library == "pydicom":
         path = write_ecg_dicom(tmp_path / "a.dcm", [waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")])
-    monkeypatch.setattr(dicom_files if library == "pydicom" else ecg_reading, library, None)
+    monkeypatch.setattr(dicom_files if library == "pydicom" else ecg_wfdb, library, None)
     with pytest.raises(ImportError, match=f"pip install {library}"):
         read_ecg(path)
 
@@ -188,7 +208,7 @@ def test_real_recordings_are_twelve_leads_in_millivolts(shared_dir):
 
 
 def test_normalised_units_are_kept_and_not_mixed_with_volts(tmp_path: Path) -> None:
-    signal = np.random.default_rng(0).normal(size=(5000, 12)) * 8  # would be implausible as millivolts
+    signal = make_heart().T * 60  # would be implausible as millivolts
     for name, units in (("scaled", ["NU"] * 12), ("mixed", ["mV", *["NU"] * 11])):
         wfdb.wrsamp(name, 500, units, list(LEADS), signal, fmt=["16"] * 12, write_dir=str(tmp_path))
     record = read_ecg(tmp_path / "scaled")

@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tgmm_hf.inputs import echo_reading
+from tgmm_hf.inputs import echo_decoders
 from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -57,7 +57,7 @@ def echo_files(directory: Path) -> dict[str, tuple[Path, np.ndarray, str, int]]:
             4,
         ),
         "jpeg_jfif_called_rgb": (write(directory / "h.dcm", rgb, baseline, "RGB", jpegs["jfif"]), ybr, "YBR", 4),
-        "jpeg_rgb_unmarked": (write(directory / "i.dcm", rgb, baseline, "RGB", jpegs["no_marker"]), ybr, "RGB", 4),
+        "jpeg_rgb_unmarked": (write(directory / "i.dcm", rgb, baseline, "RGB", jpegs["no_marker"]), ybr, "YBR", 4),
         "jpeg_grey": (
             write(directory / "j.dcm", grey, baseline, "MONOCHROME2", [to_jpeg(f, "L") for f in grey]),
             grey,
@@ -157,8 +157,8 @@ def test_palette_colours_are_looked_up(tmp_path):
 @pytest.mark.parametrize(("num_frames", "stride", "expected"), [(16, 2, 16), (4, 3, 4), (50, 1, 40), (16, 4, 10)])
 def test_only_the_frames_needed_are_decoded(stored, monkeypatch, num_frames, stride, expected):
     calls = []
-    decode = echo_reading._decode_jpeg
-    monkeypatch.setattr(echo_reading, "_decode_jpeg", lambda *a: calls.append(1) or decode(*a))
+    decode = echo_decoders.decode_jpeg
+    monkeypatch.setattr(echo_decoders, "decode_jpeg", lambda *a: calls.append(1) or decode(*a))
     clip = read_echo_clip(stored["jpeg_no_marker"][0], num_frames, stride)
     assert len(calls) == len(clip.frames) == expected
 
@@ -209,7 +209,7 @@ def test_a_file_cut_anywhere_in_its_header_is_refused(tmp_path):
 
 def test_no_header_content_leaves_the_reader(stored):
     clip = read_echo_clip(stored["raw_rgb"][0])
-    assert set(vars(clip)) == {"frames", "colour_space", "total_frames", "source"}
+    assert set(vars(clip)) == {"frames", "colour_space", "total_frames", "source", "notes"}
     assert "Doe" not in repr({**vars(clip), "frames": None})
 
 

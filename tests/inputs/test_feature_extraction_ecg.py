@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from closeness import assert_close, is_close
+from heart_signal import make_heart
 from scipy.signal import resample
 
-from tgmm_hf.inputs.ecg_reading import EcgRecording
+from tgmm_hf.inputs.ecg_recording import EcgRecording
 from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, require_rate, require_samples
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
@@ -102,7 +103,7 @@ def test_any_sampling_rate_gives_the_same_values(extractor, expected, rate):
 
 
 def test_resampling_is_scipys_fft(extractor):
-    signal = np.random.default_rng(0).normal(size=(12, 5000))
+    signal = make_heart()
     harmonised = extractor.harmonise(as_item(signal)).signal
     assert harmonised.shape == (12, 2500) and np.abs(harmonised - resample(signal, 2500, axis=-1)).max() < 1e-6
 

@@ -7,10 +7,11 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from heart_signal import make_heart
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tgmm_hf.inputs.ecg_reading import NORMALISED, EcgRecording, millivolts_per_unit, normalise_lead_name
+from tgmm_hf.inputs.ecg_recording import NORMALISED, EcgRecording, millivolts_per_unit, normalise_lead_name
 from tgmm_hf.inputs.ecg_signal import MAX_INTERPOLATED_SHARE, harmonise_recording, repair_lead
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column, unit_factors
 from tgmm_hf.inputs.lab_text import LabsText, format_number
@@ -121,7 +122,8 @@ def test_a_lead_is_found_in_any_spelling(lead: str, prefix: str, suffix: str, ca
 @given(name=st.text(max_size=12))
 def test_any_text_is_a_lead_or_none(name: str) -> None:
     lead = normalise_lead_name(name)
-    assert lead is None or (lead in LEADS and lead.lower() in name.lower())
+    spelling = {"I": "1", "II": "2", "III": "3"}.get(lead or "", f"c{(lead or '')[-1:]}")  # "D1", "C1"
+    assert lead is None or (lead in LEADS and (lead.lower() in name.lower() or spelling in name.lower()))
 
 
 @settings(max_examples=100, deadline=None)
@@ -140,12 +142,10 @@ def test_any_text_is_a_voltage_or_refused(unit: str) -> None:
 @given(
     order=st.permutations(range(12)),
     unit=st.sampled_from(["mV", "uV", "V", "nV"]),
-    absent=st.sets(st.sampled_from(range(2, 6))),
+    absent=st.sets(st.sampled_from(range(6)), max_size=4),
 )
 def test_order_unit_and_absent_limb_leads_do_not_matter(order, unit: str, absent: set[int]) -> None:
-    signal = np.random.default_rng(0).normal(size=(12, 500))
-    one, two = signal[0], signal[1]
-    signal[2:6] = two - one, -(one + two) / 2, one - two / 2, two - one / 2
+    signal = make_heart(500, 100)
     rows = [row for row in order if row not in absent]
     scaled = signal[rows] / millivolts_per_unit(unit)
     ecg = harmonise_recording(EcgRecording(scaled, 100.0, [LEADS[row] for row in rows], unit))

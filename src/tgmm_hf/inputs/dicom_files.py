@@ -1,10 +1,14 @@
 """Open DICOM files, or refuse them with a reason."""
 
+import re
 import struct
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 from ..utils.errors import InputRefusedError
+from .input_limits import LIMITS, MIB, InputLimits, check_file, refusal_of, refusing
 from .optional_packages import require_package
 
 try:
@@ -13,37 +17,119 @@ try:
 except ImportError:
     pydicom = None
 
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_PREAMBLE = 132
+_META_START = _PREAMBLE + 12
+"""Byte after the group length, which is the first element of a file's meta information."""
+_CHUNK = 4 * MIB
+_FIRST_GROUPS = (0x0002, 0x0008)
+"""Group of the first element of a data set without preamble: meta information, or identification."""
+_TEXT = re.compile(rb"[A-Z0-9._\\ ]{4}")
+_FIRST_VRS = (b"UL", b"OB", b"CS", b"UI", b"DA", b"TM", b"LO", b"SH", b"SQ")
+
 
 def is_dicom(path: str | Path) -> bool:
-    """Tell whether a file has the DICOM preamble ("DICM" at byte 128)."""
+    """Tell whether a file is DICOM by its content: the preamble, or a data set that starts at the first byte."""
     path = Path(path)
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(_PREAMBLE)
+    except (OSError, ValueError):  # no permission, a path that is too long, a zero byte in the path
         return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    return head[128:] == b"DICM" or starts_with_data_set(head)
 
 
-def read_dicom(path: str | Path, stop_before_pixels: bool = False) -> Any:
+def starts_with_data_set(head: bytes) -> bool:
+    """Tell whether the bytes start with an element that stands first in DICOM data sets without preamble.
+
+    Args:
+        head: first bytes of a file.
+    """
+    if len(head) < 12:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(f"{order}HH", head[:4])
+        if group not in _FIRST_GROUPS or element > 0x0070:
+            continue
+        if head[4:6] in _FIRST_VRS:
+            return True
+        if order == "<" and group == _FIRST_GROUPS[1] and _is_first_implicit(head, element):
+            return True
+    return False
+
+
+def _is_first_implicit(head: bytes, element: int) -> bool:
+    """Tell whether a first element with implicit VR follows: the group's length, or a short text."""
+    length = struct.unpack("<I", head[4:8])[0]
+    if element == 0:
+        return length == 4 and head[12:14] == b"\x08\x00"
+    return 0 < length <= 64 and not length % 2 and _TEXT.match(head, 8) is not None
+
+
+def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: InputLimits = LIMITS) -> Any:
     """Read a DICOM file and check that each of its values can be parsed.
+
+    A file without the preamble is read too.
 
     Args:
         path: the file.
         stop_before_pixels: read the header only.
+        limits: largest sizes of the file and of an inflated data set.
 
     Returns:
         The pydicom `Dataset`.
 
     Raises:
-        InputRefusedError: if the file is missing, damaged, or not DICOM.
+        InputRefusedError: if the file is missing, too large, damaged, or not DICOM.
         ImportError: if pydicom is not installed.
     """
     require_package(pydicom, "pydicom", f"reading the DICOM file {path}")
-    try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+    path = Path(path)
+    check_file(path, limits)
+    with refusing(path, _refusal_of_parsing), warnings.catch_warnings():  # pydicom raises many kinds for damaged files
+        warnings.simplefilter("ignore")  # a warning quotes a value of the file, and the value may name the patient
+        with path.open("rb") as file:
+            head = file.read(1024)
+        has_preamble = head[128:_PREAMBLE] == b"DICM"
+        if not has_preamble and not starts_with_data_set(head):
+            raise InputRefusedError(
+                str(path), "not readable as DICOM (neither the DICOM prefix nor a data set stands at its start)"
+            )
+        if DEFLATED.encode() in head:
+            _check_inflated_size(path, head, limits)
+        dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=not has_preamble)
         for _ in dataset:  # pydicom parses a value when it is first read, and a damaged value must be found here
             pass
-        return dataset
-    except FileNotFoundError as error:
-        raise InputRefusedError(str(path), "no such file: check the path") from error
-    except (InvalidDicomError, BytesLengthException, OSError, ValueError, EOFError, struct.error) as error:
-        raise InputRefusedError(str(path), f"not readable as DICOM ({error})") from error
+    return dataset
+
+
+def _refusal_of_parsing(error: Exception, path: Path | str) -> InputRefusedError:
+    """Turn what pydicom raised for the header into a refusal."""
+    damaged = (InvalidDicomError, BytesLengthException, NotImplementedError, EOFError, struct.error, zlib.error)
+    if isinstance(error, damaged) or (type(error) in (ValueError, OSError) and getattr(error, "errno", None) is None):
+        return InputRefusedError(
+            str(path), f"not readable as DICOM ({type(error).__name__}): the file is cut short or damaged"
+        )
+    return refusal_of(error, path)
+
+
+def _check_inflated_size(path: Path, head: bytes, limits: InputLimits) -> None:
+    """Inflate a deflated data set piece by piece and refuse it before it exceeds the limit."""
+    if head[_PREAMBLE : _PREAMBLE + 6] != b"\x02\x00\x00\x00UL":
+        raise InputRefusedError(str(path), "a deflated data set without the length of its meta information: damaged")
+    start = _META_START + struct.unpack("<I", head[_PREAMBLE + 8 : _META_START])[0]
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(_CHUNK)
+        while data and not inflater.eof:
+            size += len(inflater.decompress(data, _CHUNK))
+            if size > limits.max_inflated_bytes:
+                raise InputRefusedError(
+                    str(path),
+                    f"the deflated data set is larger than {limits.max_inflated_bytes / MIB:,.0f} MiB: raise "
+                    "max_inflated_bytes of the input limits if the file is right",
+                )
+            data = inflater.unconsumed_tail or file.read(_CHUNK)

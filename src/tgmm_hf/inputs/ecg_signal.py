@@ -17,7 +17,10 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
-from .ecg_reading import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name, read_ecg
+from .ecg_checks import check_leads
+from .ecg_limb_leads import derive_limb_leads
+from .ecg_reading import read_ecg
+from .ecg_recording import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name
 
 FLAT_MV = 0.01
 """A lead with a smaller span (mV) counts as not connected: a tenth of the smallest standard mark on ECG paper."""
@@ -29,9 +32,6 @@ TINY_MV = 0.05
 """A recording whose largest lead has a smaller span (mV) has lost a factor. No living heart writes so little."""
 MAX_INTERPOLATED_SHARE = 0.1
 """A lead that lacks a larger share of its samples is masked."""
-
-# Einthoven and Goldberger: the limb leads as (weight of I, weight of II).
-_LIMB_LEADS = {"III": (-1.0, 1.0), "aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
 
 
 @dataclass
@@ -45,6 +45,7 @@ class HarmonisedEcg:
         sampling_rate (`float`): Hz.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
         source (`str`): file name for messages.
+        checks (`list[dict]`): findings of `ecg_checks` with `code`, `item` and `text`. The notes hold the texts too.
     """
 
     signal: np.ndarray
@@ -52,6 +53,7 @@ class HarmonisedEcg:
     sampling_rate: float
     notes: list[str] = field(default_factory=list)
     source: str = "ecg"
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 class RepairedLead(NamedTuple):
@@ -157,11 +159,16 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
             usable[lead] = repaired.values
         if repaired.note:
             notes.append(f"lead {lead}: {repaired.note}")
+    findings = check_leads(usable, recording.sampling_rate, recording.source, recording.units != NORMALISED)
+    for lead, reason in findings.unusable.items():
+        problems[lead] = reason
+        del usable[lead]
+    notes += [check["text"] for check in findings.checks if check["item"].removeprefix("ecg.") not in findings.unusable]
     if recording.units != NORMALISED:
-        derived = derive_limb_leads(usable, absent=[lead for lead in LEADS if lead not in names])
+        sources, derived = derive_limb_leads(usable, absent=[lead for lead in LEADS if lead not in names])
         usable |= derived
         if derived:
-            notes.append(f"derived from I and II: {', '.join(derived)}")
+            notes.append(f"derived from {' and '.join(sources)}: {', '.join(derived)}")
     masked = {lead: problems[lead] for lead in LEADS if lead not in usable}
     if len(usable) < min_leads:
         reasons = ", ".join(f"{lead} {problem}" for lead, problem in masked.items())
@@ -172,7 +179,7 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
     zeros = np.zeros(recording.signal.shape[1])
     signal = np.stack([usable.get(lead, zeros) for lead in LEADS])
     mask = np.array([lead in usable for lead in LEADS])
-    return HarmonisedEcg(signal, mask, recording.sampling_rate, notes, recording.source)
+    return HarmonisedEcg(signal, mask, recording.sampling_rate, notes, recording.source, findings.checks)
 
 
 def standard_lead_names(recording: EcgRecording) -> list[str]:
@@ -239,24 +246,6 @@ def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: fl
     else:
         problem = _implausible(values, recording.sampling_rate)
     return RepairedLead(None if problem else values, problem, note)
-
-
-def derive_limb_leads(usable: Mapping[str, np.ndarray], absent: list[str]) -> dict[str, np.ndarray]:
-    """Compute absent limb leads from I and II (Einthoven, Goldberger).
-
-    A lead that was recorded and is bad is not computed, because its defect may be a defect of I or II too.
-
-    Args:
-        usable: lead -> values (samples,) in mV.
-        absent: leads that the recording does not have.
-
-    Returns:
-        Lead -> values (samples,). Empty if I or II cannot be used.
-    """
-    if not {"I", "II"} <= usable.keys():
-        return {}
-    weights = {lead: _LIMB_LEADS[lead] for lead in _LIMB_LEADS if lead in absent}
-    return {lead: of_one * usable["I"] + of_two * usable["II"] for lead, (of_one, of_two) in weights.items()}
 
 
 def typical_peak(millivolts: np.ndarray) -> float:

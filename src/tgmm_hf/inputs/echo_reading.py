@@ -1,35 +1,19 @@
 """Read echo clips (multi-frame DICOM, video) into frames."""
 
-import io
+import os
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
-from .optional_packages import require_package
-
-try:
-    from pydicom.encaps import generate_frames
-    from pydicom.pixels import get_decoder
-    from pydicom.pixels.processing import apply_color_lut
-except ImportError:
-    generate_frames = get_decoder = apply_color_lut = None
-try:
-    from PIL import Image
-except ImportError:
-    Image = None  # type: ignore[assignment]
-try:
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
-
-JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-VIDEO_SUFFIXES = (".mp4", ".avi")
+from .echo_checks import REPEATED_SHARE, refuse_without_content, repeated_share
+from .echo_dicom import check_header, declared_frames, decode_dicom_clip, number_of_frames, transfer_syntax
+from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
+from .input_limits import LIMITS, InputLimits, refusal_of, refusing
 
 
 @dataclass
@@ -41,15 +25,17 @@ class EchoClip:
         colour_space (`str`): "YBR" (full range, components Y, Cb, Cr), "RGB" or "MONOCHROME" (three equal channels).
         total_frames (`int`): number of frames in the file.
         source (`str`): file name for messages.
+        notes (`list[dict[str, str]]`): {"code", "text"} for what was assumed and for what makes the clip doubtful.
     """
 
     frames: np.ndarray
     colour_space: str
     total_frames: int
     source: str = "clip"
+    notes: list[dict[str, str]] = field(default_factory=list)
 
 
-def list_echo_files(directory: str | Path) -> list[Path]:
+def list_echo_files(directory: str | Path, allow_outside: bool = False) -> list[Path]:
     """List the DICOM and video files under a study directory.
 
     A `.dcm` file that is not DICOM, such as an interrupted transfer, is listed too, because reading it gives the reason
@@ -57,6 +43,7 @@ def list_echo_files(directory: str | Path) -> list[Path]:
 
     Args:
         directory: searched with all its subdirectories; hidden files and DICOMDIR are left out.
+        allow_outside: follow links that lead out of the directory. They are left out by default.
 
     Returns:
         Paths in sorted order. DICOM is recognised by content or suffix, video by suffix.
@@ -64,190 +51,187 @@ def list_echo_files(directory: str | Path) -> list[Path]:
     Raises:
         InputRefusedError: if there is no such directory, or no echo file in it.
     """
+    return study_files(directory, allow_outside)[0]
+
+
+def study_files(directory: str | Path, allow_outside: bool = False) -> tuple[list[Path], list[Path]]:
+    """List the echo files under a study directory, and the links that were not followed; see `list_echo_files`.
+
+    Returns:
+        The echo files, and the links that lead out of the directory, both sorted.
+    """
     directory = Path(directory)
-    if directory.is_file():
-        raise InputRefusedError(
-            str(directory), "a file, not a study directory: give {view: file}, or a list of files with their view names"
-        )
-    if not directory.is_dir():
-        raise InputRefusedError(str(directory), "no such study directory: check the path")
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
-    clips = [path for path in files if path.suffix.lower() in (*VIDEO_SUFFIXES, ".dcm") or is_dicom(path)]
+    try:
+        if directory.is_file():
+            raise InputRefusedError(
+                str(directory),
+                "a file, not a study directory: give {view: file}, or a list of files with their view names",
+            )
+        if not directory.is_dir():
+            raise InputRefusedError(str(directory), "no such study directory: check the path")
+    except (OSError, ValueError) as error:
+        raise refusal_of(error, directory) from error
+    inside, outside = [], []
+    for path in sorted(_walk(directory, allow_outside)):
+        if path.name.startswith("."):
+            continue
+        if not allow_outside and leads_outside(path, directory):
+            outside.append(path)
+        elif path.is_file():
+            inside.append(path)
+    clips = [path for path in inside if path.suffix.lower() in (*VIDEO_SUFFIXES, ".dcm") or is_dicom(path)]
     clips = [path for path in clips if path.name.upper() != "DICOMDIR"]
-    if not clips:
+    if not clips and not outside:
         raise InputRefusedError(
-            str(directory), f"no echo file among {len(files)} files: expected DICOM or {' / '.join(VIDEO_SUFFIXES)}"
+            str(directory), f"no echo file among {len(inside)} files: expected DICOM or {' / '.join(VIDEO_SUFFIXES)}"
         )
-    return clips
+    return clips, outside
 
 
-def count_echo_frames(path: str | Path) -> int:
-    """Read the number of frames of a clip from its header.
+def leads_outside(path: str | Path, directory: str | Path) -> bool:
+    """Tell whether a path, with its links and `..` resolved, lies outside a directory."""
+    return not Path(path).resolve().is_relative_to(Path(directory).resolve())
+
+
+def _walk(directory: Path, follow: bool) -> Iterator[Path]:
+    """List the files under a directory, and the links to directories unless they are followed.
+
+    Each directory is entered once, so a link to a directory above it ends.
+    """
+    seen = {directory.resolve()}
+    for folder, folders, files in os.walk(directory, followlinks=follow):
+        yield from (Path(folder) / name for name in files)
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        if not follow:
+            yield from (Path(folder) / name for name in links)
+            continue
+        targets = {name: (Path(folder) / name).resolve() for name in folders}
+        folders[:] = [name for name in sorted(folders) if targets[name] not in seen]
+        seen |= {targets[name] for name in folders}
+
+
+def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
+    """Read the number of frames of a clip from its header; count them in the pixels where the header has none.
+
+    Args:
+        path: multi-frame DICOM, or a video file.
+        limits: largest sizes.
 
     Raises:
         InputRefusedError: if the file is not an image, is a still, or has a colour space that is not supported.
         ImportError: if pydicom or OpenCV is needed and not installed.
     """
     path = Path(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        video = _open_video(path)
-        total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        video.release()
-    else:
-        total = _check_clip_header(read_dicom(path, stop_before_pixels=True), path)
+    with refusing(path, _refusal):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            return _refuse_still(count_video_frames(path, limits), path)
+        dataset = read_dicom(path, stop_before_pixels=True, limits=limits)
+        check_header(dataset, str(path), limits)
+        total = declared_frames(dataset, str(path))
+        if not total:
+            dataset = read_dicom(path, limits=limits)
+            total = number_of_frames(dataset, transfer_syntax(dataset, str(path), []), str(path), [])
     return _refuse_still(total, path)
 
 
-def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2) -> EchoClip:
+def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limits: InputLimits = LIMITS) -> EchoClip:
     """Decode the frames 0, stride, 2 x stride, ... of a clip, and no others.
 
-    In DICOM files, Pillow decodes JPEG baseline; pydicom decodes uncompressed, RLE and JPEG 2000. Colours stay as
-    stored, because EchoPrime's mask and colours start from YBR. Palettes become RGB. Video files give RGB.
+    In DICOM files, Pillow decodes JPEG baseline, OpenCV decodes MPEG and HEVC, pydicom decodes uncompressed, RLE and
+    JPEG 2000. Colours stay as stored, because EchoPrime's mask and colours start from YBR. Palettes become RGB. Videos
+    give RGB.
 
     Args:
-        path: multi-frame DICOM, `.mp4` or `.avi`.
+        path: multi-frame DICOM, `.mp4`, `.mov` or `.avi`.
         num_frames: largest number of frames to decode.
         stride: step between two decoded frames, in frames of the file.
+        limits: largest sizes that the file may have or declare.
 
     Returns:
         `EchoClip` with at most `num_frames` frames.
 
     Raises:
-        InputRefusedError: if the file is not a clip, is a still, is damaged, or has a coding without a decoder.
+        InputRefusedError: if the file is not a clip, is a still, shows nothing, is damaged, or has a coding without a
+            decoder.
         ImportError: if pydicom, Pillow or OpenCV is needed and not installed.
     """
     path = Path(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _read_video(path, num_frames, stride)
-    dataset = read_dicom(path)
-    total = _refuse_still(_check_clip_header(dataset, path), path)
-    indices = list(range(0, min(total, num_frames * stride), stride))
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise InputRefusedError(str(path), "the header states no transfer syntax: frames cannot be decoded")
-    try:
-        if syntax == JPEG_BASELINE:
-            frames, space = _decode_jpeg_frames(dataset, indices, total)
-        else:
-            frames, space = _decode_other_frames(dataset, indices)
-    except (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError) as error:
-        # pydicom and Pillow raise these for damaged streams, and NotImplementedError also for codings without a
-        # decoder. Nothing is hidden, because the refusal holds the cause.
-        raise InputRefusedError(
-            str(path),
-            f"frames stored as {syntax.name} cannot be decoded ({error}): the file is damaged, or convert it to "
-            "uncompressed, RLE, JPEG baseline or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
-        ) from error
-    if frames.dtype != np.uint8:
-        raise InputRefusedError(str(path), f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
-    if frames.ndim == 3:
-        frames = np.repeat(frames[..., None], 3, axis=-1)
-    return EchoClip(frames, space, total, str(path))
+    with refusing(path, _refusal), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a decoder warns of is checked here
+        clip = _decode(path, num_frames, stride, limits)
+        _refuse_still(clip.total_frames, path)
+        refuse_without_content(clip.frames, clip.colour_space, str(path))
+    clip.notes += clip_notes(clip.frames, clip.total_frames, num_frames)
+    return clip
 
 
-def _check_clip_header(dataset: Any, path: Path) -> int:
-    """Check that the header describes pixels that can be used, and return the number of frames."""
-    if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
-        raise InputRefusedError(str(path), "a DICOM file without an image: not an echo clip (a report or a waveform?)")
-    if dataset.get("BitsAllocated") != 8:
+def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) -> EchoClip:
+    """Check an array of all frames of a clip and choose the frames that the model reads.
+
+    Args:
+        array: (frames, height, width, 3) uint8 RGB.
+        num_frames: largest number of frames to choose.
+        stride: step between two chosen frames.
+
+    Raises:
+        InputRefusedError: if the array has another type or shape, or one frame only.
+    """
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
         raise InputRefusedError(
-            str(path), f"{dataset.get('BitsAllocated')} bits a sample, 8 are expected: rescale the pixels"
+            "array", f"{array.dtype} of shape {array.shape}, expected uint8 RGB (frames, height, width, 3)"
         )
-    _colour_space(dataset.PhotometricInterpretation, path)
-    return int(dataset.get("NumberOfFrames") or 1)
+    _refuse_still(len(array), "array")
+    frames = array[: num_frames * stride : stride]
+    return EchoClip(frames, "RGB", len(array), "array", clip_notes(frames, len(array), num_frames))
 
 
-def _colour_space(photometric: str, path: Path | str) -> str:
-    """Translate DICOM's photometric interpretation to "YBR", "RGB" or "MONOCHROME"."""
-    if photometric in ("YBR_FULL", "YBR_FULL_422"):
-        return "YBR"
-    if photometric in ("RGB", "YBR_RCT", "YBR_ICT", "PALETTE COLOR"):
-        # RCT and ICT are part of JPEG 2000; its decoder reverses them
-        return "RGB"
-    if photometric == "MONOCHROME2":
-        return "MONOCHROME"
-    raise InputRefusedError(
-        str(path),
-        f"photometric interpretation {photometric!r} is not supported (YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT, RGB, "
-        "PALETTE COLOR and MONOCHROME2 are): convert the file to RGB",
-    )
+def clip_notes(frames: np.ndarray, total: int, num_frames: int) -> list[dict[str, str]]:
+    """Note what makes decoded frames doubtful, as {"code", "text"}.
+
+    Args:
+        frames: (frames, height, width, 3) uint8.
+        total: number of frames in the file.
+        num_frames: number of frames that the model wants.
+    """
+    notes = []
+    if len(frames) < num_frames:
+        text = f"{len(frames)} of the {num_frames} frames are real, because the file has {total}; the rest is padding"
+        notes.append({"code": "few_frames", "text": text})
+    share = repeated_share(frames)
+    if share >= REPEATED_SHARE:
+        text = f"{share:.0%} of the frames repeat the frame before them: parts of the clip are frozen"
+        notes.append({"code": "frames_repeated", "text": text})
+    return notes
 
 
-def _refuse_still(total: int, path: Path) -> int:
+def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> EchoClip:
+    """Decode a clip without a look at what it shows."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        frames, total = read_video(path, num_frames, stride, limits)
+        return EchoClip(frames, "RGB", total, str(path))
+    dataset = read_dicom(path, limits=limits)
+    check_header(dataset, str(path), limits)
+    if declared_frames(dataset, str(path)) == 1:  # a still needs no decoder
+        _refuse_still(1, path)
+    frames, space, total, notes = decode_dicom_clip(dataset, str(path), num_frames, stride, limits)
+    return EchoClip(frames, space, total, str(path), notes)
+
+
+def _refuse_still(total: int, path: Path | str) -> int:
     """Refuse a file with one frame; return the number of frames."""
     if total < 2:
         raise InputRefusedError(str(path), f"a single-frame still ({total} frame; a clip has at least 2): skipped")
     return total
 
 
-def _decode_jpeg_frames(dataset: Any, indices: list[int], total: int) -> tuple[np.ndarray, str]:
-    """Decode JPEG baseline frames of a DICOM file; returns (frames, height, width[, 3]) and the colour space."""
-    require_package(Image, "pillow", "decoding JPEG clips")
-    stream: Iterator[bytes] = islice(generate_frames(dataset.PixelData, number_of_frames=total), indices[-1] + 1)
-    wanted = set(indices)
-    decoded = [
-        _decode_jpeg(data, dataset.PhotometricInterpretation) for index, data in enumerate(stream) if index in wanted
-    ]
-    if len(decoded) != len(indices):
-        raise ValueError(f"{len(decoded)} of {len(indices)} frames found in the pixel data")
-    return np.stack([frame for frame, _ in decoded]), decoded[0][1]
-
-
-def _decode_jpeg(data: bytes, photometric: str) -> tuple[np.ndarray, str]:
-    """Decode one JPEG frame to its stored components and name their colour space.
-
-    The markers of the stream decide, because headers often say RGB where the stream is YCbCr. An Adobe marker states
-    the transform; a JFIF marker means YCbCr. Without a marker the header decides.
-    """
-    image = Image.open(io.BytesIO(data), formats=("JPEG",))
-    if image.mode == "L":
-        return np.asarray(image), "MONOCHROME"
-    if image.mode != "RGB":
-        raise ValueError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
-    if "adobe_transform" in image.info:
-        space = "YBR" if image.info["adobe_transform"] == 1 else "RGB"
-    else:
-        space = "YBR" if "jfif" in image.info or photometric.startswith("YBR") else "RGB"
-    if space == "YBR" or "adobe_transform" not in image.info:
-        image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
-    return np.asarray(image), space
-
-
-def _decode_other_frames(dataset: Any, indices: list[int]) -> tuple[np.ndarray, str]:
-    """Decode uncompressed, RLE and JPEG 2000 frames; returns (frames, height, width[, 3]) and the colour space."""
-    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    # one call per frame, because pydicom 3.0's iter_array reads uncompressed YBR_FULL_422 wrongly after the first frame
-    decoded = [decoder.as_array(dataset, index=index, raw=True) for index in indices]
-    stacked, photometric = np.stack([frame for frame, _ in decoded]), decoded[0][1]["photometric_interpretation"]
-    if photometric == "PALETTE COLOR":
-        colours = apply_color_lut(stacked, dataset)
-        stacked = (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
-    return stacked, _colour_space(photometric, "frames")
-
-
-def _open_video(path: Path) -> Any:
-    """Open a video file with OpenCV, or refuse it."""
-    require_package(cv2, "opencv-python-headless", f"reading the video {path}")
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise InputRefusedError(
-            str(path), "OpenCV cannot open the video: the file is missing, damaged or of another codec"
-        )
-    return video
-
-
-def _read_video(path: Path, num_frames: int, stride: int) -> EchoClip:
-    """Decode the frames 0, stride, 2 x stride, ... of a video file as RGB."""
-    video = _open_video(path)
-    total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    frames = []
-    for index in range((num_frames - 1) * stride + 1):
-        if not video.grab():
-            break
-        if index % stride == 0:
-            frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
-    video.release()
-    if not frames:
-        raise InputRefusedError(str(path), f"no frame could be decoded (the header says {total}): the video is damaged")
-    _refuse_still(max(total, len(frames)), path)
-    return EchoClip(np.stack(frames), "RGB", max(total, len(frames)), str(path))
+def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
+    """Turn what a decoder raised into a refusal. Decoders see pixels only, so their text names no patient."""
+    foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
+    is_foreseen = isinstance(error, foreseen) and not isinstance(error, (InputRefusedError, RecursionError))
+    if not is_foreseen or getattr(error, "errno", None) is not None:
+        return refusal_of(error, path)
+    return InputRefusedError(
+        str(path),
+        f"frames cannot be decoded ({error}): the file is damaged, or convert it to uncompressed, RLE, JPEG baseline "
+        "or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
+    )

@@ -1,7 +1,8 @@
 """Sort the clips of one echo study into view slots."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -9,12 +10,16 @@ import numpy as np
 import torch
 
 from ..utils.errors import InputRefusedError
-from .echo_reading import count_echo_frames, list_echo_files
+from .echo_checks import refuse_without_content
+from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
+from .input_limits import InputLimits, refusing
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
 
+SURE = 0.9
+"""Probability from which the classifier contradicts a view that was given by name."""
 MAX_REASONS = 5
 """Largest number of refused clips that the error about a study lists."""
 
@@ -39,6 +44,10 @@ class ClipPreparer(Protocol):
     size: int
     image_mean: list[float]
     image_std: list[float]
+    limits: InputLimits
+
+    def read_clip(self, clip: Any) -> Any:
+        """Read the frames that the model reads as an `EchoClip`."""
 
     def masked_frames(self, clip: Any) -> np.ndarray:
         """Read the frames of a clip at the file's own size."""
@@ -48,9 +57,6 @@ class ClipPreparer(Protocol):
 
     def resize_clip(self, frames: np.ndarray) -> PreparedClip:
         """Bring masked frames to the model's size."""
-
-    def prepare_clip(self, clip: Any) -> PreparedClip:
-        """Prepare one clip."""
 
 
 @dataclass
@@ -85,6 +91,8 @@ class StudyClips:
         refused (`list[dict[str, str]]`): {"item": file or view, "reason": ...} for everything that was not used.
         assignments (`list[dict[str, Any]]`): {"item", "view", "confidence", "by": "name" or "classifier", "used"} for
             every clip that has a view, surest first. A view given by name has confidence 1.
+        checks (`list[dict[str, str]]`): {"code", "item", "text"} for what was assumed about a used clip, and for what
+            makes it doubtful.
     """
 
     clips: dict[str, np.ndarray] = field(default_factory=dict)
@@ -92,6 +100,7 @@ class StudyClips:
     used: dict[str, str] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
 
     def refuse(self, item: str, reason: str) -> None:
         """Note that a file or view is not used, and why."""
@@ -130,14 +139,30 @@ class StudySorter:
         preparer: the image processor.
         view_names: file name or end of a path -> view name.
         view_classifier: names the view of the other files; None refuses them.
+        allow_outside: follow links that lead out of a study directory.
+        check_views: let the classifier look at named clips too.
     """
 
-    def __init__(self, preparer: ClipPreparer, view_names: Mapping[str, str], view_classifier: ViewClassifier | None):
+    def __init__(
+        self,
+        preparer: ClipPreparer,
+        view_names: Mapping[str, str],
+        view_classifier: ViewClassifier | None,
+        allow_outside: bool = False,
+        check_views: bool = False,
+    ):
         self.preparer = preparer
         self.view_names = view_names
         self.view_classifier = view_classifier
+        self.allow_outside = allow_outside
+        self.check_views = check_views
         self.result = StudyClips()
-        self._prepared: dict[str, PreparedClip] = {}  # item -> clip that was decoded for the classifier
+        self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
+        """item -> clip that was decoded for the classifier, and its notes."""
+        self._items: dict[str, str] = {}
+        """view -> file or view name of the clip that fills the slot."""
+        self._first: dict[str, np.ndarray] = {}
+        """view -> first frame (1, height, width, 3) of the clip with a given name that fills the slot."""
 
     def sort(self, study: Any) -> StudyClips:
         """Fill the slots with the clips of a study; see `EchoImageProcessor.prepare_study`."""
@@ -149,6 +174,9 @@ class StudySorter:
             for candidate in candidates:
                 if candidate.view == view:
                     self._fill_slot(candidate)
+        self._note_copies()
+        if self.check_views:
+            self._note_contradicted_views()
         self.result.assignments.sort(key=lambda entry: -entry["confidence"])
         return self.result
 
@@ -156,10 +184,16 @@ class StudySorter:
         """Return the clips with a view name, and the files without one; refuse stills and unknown views."""
         views = {view.lower(): view for view in self.preparer.views}
         candidates, unlabelled = [], []
-        for name, clip in clips_of_study(study, self.view_names):
+        clips, outside = clips_of_study(study, self.view_names, self.allow_outside)
+        for path in outside:
+            self.result.refuse(
+                str(path),
+                "a link that leads out of the study directory is not followed: copy the file, or allow_outside",
+            )
+        for name, clip in clips:
             item = str(clip) if isinstance(clip, (str, Path)) else str(name)
             try:
-                total = count_frames(clip)
+                total = count_frames(clip, self.preparer.limits)
                 if name is None:
                     unlabelled.append(clip)
                 elif str(name).lower() in views:
@@ -188,7 +222,14 @@ class StudySorter:
             return []
         probabilities = classifier.probabilities(np.stack(list(first_frames.values())), views)
         candidates = [
-            Candidate(views[int(row.argmax())], str(path), path, float(row.max()), count_frames(path), "classifier")
+            Candidate(
+                views[int(row.argmax())],
+                str(path),
+                path,
+                float(row.max()),
+                count_frames(path, self.preparer.limits),
+                "classifier",
+            )
             for path, row in zip(first_frames, probabilities, strict=True)
         ]
         return [candidate for candidate in candidates if self._is_sure(candidate)]
@@ -211,13 +252,52 @@ class StudySorter:
         first_frames: dict[Path, np.ndarray] = {}
         for path in files:
             try:
-                frames = self.preparer.masked_frames(path)
+                frames, notes = self._decode(path, str(path))
             except InputRefusedError as error:
                 self.result.refuse(str(path), error.reason)
                 continue
-            self._prepared[str(path)] = self.preparer.resize_clip(frames)
+            self._prepared[str(path)] = self.preparer.resize_clip(frames), notes
             first_frames[path] = self.preparer.crop_and_resize(frames[:1], size)[0]
         return first_frames
+
+    def _decode(self, clip: Any, item: str) -> tuple[np.ndarray, list[dict[str, str]]]:
+        """Read a clip that shows something; return its masked frames and its notes."""
+        with refusing(item):  # OpenCV's errors, and whatever nobody foresaw
+            read = self.preparer.read_clip(clip)
+            if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
+                refuse_without_content(read.frames, read.colour_space, item)
+            return self.preparer.masked_frames(read), list(read.notes)
+
+    def _note_copies(self) -> None:
+        """Note views that show the same pixels: one file under two names, or a copy of it."""
+        first_view: dict[bytes, str] = {}
+        for view, clip in self.result.clips.items():
+            other = first_view.setdefault(sha256(clip.tobytes()).digest(), view)
+            if other != view:
+                text = f"{view} shows the same pixels as {other}: one of both views is wrong"
+                self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
+
+    def _note_contradicted_views(self) -> None:
+        """Show the named clips that are used to the model's own classifier, and note where it is sure of another view.
+
+        A plain function is not asked, because its caller wants views for files without a name.
+        """
+        classifier: Any = self.view_classifier
+        shown = [view for view in self.result.clips if view in self._first]
+        if not shown or not hasattr(classifier, "probabilities"):
+            return
+        try:
+            frames = [self.preparer.crop_and_resize(self._first[view], classifier.size)[0] for view in shown]
+            probabilities = classifier.probabilities(np.stack(frames), self.preparer.views)
+        except (OSError, ValueError) as error:
+            text = f"the view classifier cannot be used ({type(error).__name__}): views given by name were not compared"
+            self.result.checks.append({"code": "view_not_checked", "item": "view classifier", "text": text})
+            return
+        for view, row in zip(shown, probabilities, strict=True):
+            seen, confidence = self.preparer.views[int(row.argmax())], float(row.max())
+            if seen != view and confidence >= SURE:
+                text = f"given as {view}, but the view classifier sees {seen} with probability {confidence:.2f}"
+                self.result.checks.append({"code": "view_contradicted", "item": self._items[view], "text": text})
 
     def _is_sure(self, candidate: Candidate) -> bool:
         """Refuse a clip whose likeliest view is below the threshold."""
@@ -242,7 +322,12 @@ class StudySorter:
             )
             return
         try:
-            clip = self._prepared.get(candidate.item) or self.preparer.prepare_clip(candidate.clip)
+            if candidate.item in self._prepared:
+                clip, notes = self._prepared[candidate.item]
+            else:
+                frames, notes = self._decode(candidate.clip, candidate.item)
+                clip = self.preparer.resize_clip(frames)
+                self._first[view] = frames[:1]
         except InputRefusedError as error:
             self.result.assign(candidate, used=False)
             self.result.refuse(candidate.item, error.reason)
@@ -250,31 +335,40 @@ class StudySorter:
         self.result.assign(candidate, used=True)
         self.result.clips[view] = clip.frames
         self.result.frame_counts[view] = clip.num_real
+        self._items[view] = candidate.item
         self.result.used[view] = Path(candidate.item).name
+        self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
 
 
-def clips_of_study(study: Any, view_names: Mapping[str, str]) -> Sequence[tuple[Any, Any]]:
+def clips_of_study(
+    study: Any, view_names: Mapping[str, str], allow_outside: bool = False
+) -> tuple[list[tuple[Any, Any]], list[Path]]:
     """List the clips of a study as (view name or None, path or array).
 
     Args:
         study: directory | list of files | mapping view -> clip, with None for an absent view.
         view_names: file name or end of a path -> view name, for directories and lists.
+        allow_outside: follow links that lead out of a study directory.
+
+    Returns:
+        The clips, and the links of a directory that were not followed.
 
     Raises:
         InputRefusedError: if the directory does not exist or holds no echo file.
         TypeError: if `study` is something else.
     """
     if isinstance(study, Mapping):
-        return [(view, clip) for view, clip in study.items() if clip is not None]
+        return [(view, clip) for view, clip in study.items() if clip is not None], []
+    outside: list[Path] = []
     if isinstance(study, (list, tuple)):
         files = [Path(path) for path in study]
     elif isinstance(study, (str, Path)):
-        files = list_echo_files(study)
+        files, outside = study_files(study, allow_outside)
     else:
         raise TypeError(
             f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
         )
-    return [(view_of_file(path, view_names), path) for path in files]
+    return [(view_of_file(path, view_names), path) for path in files], outside
 
 
 def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
@@ -286,10 +380,10 @@ def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
     return view_names.get(str(path))
 
 
-def count_frames(clip: Any) -> int:
+def count_frames(clip: Any, limits: InputLimits) -> int:
     """Count the frames of a file, an `EchoClip` or an array."""
     if isinstance(clip, (str, Path)):
-        return count_echo_frames(clip)
+        return count_echo_frames(clip, limits)
     return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)
 
 
@@ -304,6 +398,14 @@ def is_study_batch(echo: Any) -> bool:
     return any(
         item is None
         or isinstance(item, (Mapping, list, tuple))
-        or (isinstance(item, (str, Path)) and Path(item).is_dir())
+        or (isinstance(item, (str, Path)) and _is_directory(Path(item)))
         for item in echo
     )
+
+
+def _is_directory(path: Path) -> bool:
+    """Tell whether a path is a directory; a path that the system cannot look up is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -29,11 +29,13 @@ class PreparedEcg:
         values (`np.ndarray` of shape `(12, num_samples)`, or `(3, 12, num_samples)` for `crop="three"`): float32.
         mask (`np.ndarray` of shape `(12,)`, bool): True for a usable lead.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
+        checks (`list[dict]`): findings with `code`, `item` and `text`, see `ecg_checks`.
     """
 
     values: np.ndarray
     mask: np.ndarray
     notes: list[str] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
@@ -127,7 +129,9 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """
         harmonised = self.harmonise(ecg)
         values = self.windows(harmonised.signal, harmonised.mask, crop=crop, generator=generator)
-        return PreparedEcg(values if crop == "three" else values[0], harmonised.mask, harmonised.notes)
+        return PreparedEcg(
+            values if crop == "three" else values[0], harmonised.mask, harmonised.notes, harmonised.checks
+        )
 
     def stack(self, prepared: Sequence[PreparedEcg | None]) -> dict[str, np.ndarray]:
         """Stack prepared ECGs into a batch.

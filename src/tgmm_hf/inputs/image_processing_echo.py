@@ -18,12 +18,12 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
-from ..utils.errors import InputRefusedError
 from ..utils.hub_code import HubCode
 from ..utils.names import VIEWS
 from .echo_pixels import resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
-from .echo_reading import EchoClip, read_echo_clip
+from .echo_reading import EchoClip, clip_from_array, read_echo_clip
 from .echo_study import PreparedClip, StudyClips, StudySorter, ViewClassifier, is_study_batch
+from .input_limits import LIMITS, InputLimits
 
 logger = logging.get_logger(__name__)
 
@@ -50,7 +50,12 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
     Clips with fewer than `num_frames * frame_stride` frames are padded with frames that are zero *after* normalisation,
     as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, which is nearest to that zero.
     `normalise` makes a frame that has this colour throughout exactly zero, so both ways give the same values.
+
+    Attributes:
+        limits (`InputLimits`): largest sizes that a file may have or declare. Not saved with the processor.
     """
+
+    limits: InputLimits = LIMITS
 
     hub_auto_class = "AutoImageProcessor"
     model_input_names = ["pixel_values_videos", "view_mask"]  # noqa: RUF012 (transformers' convention)
@@ -89,6 +94,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         *,
         views: Mapping[str, str] | None = None,
         view_classifier: ViewClassifier | None = None,
+        allow_outside: bool = False,
         return_tensors: str | None = None,
     ) -> BatchFeature:
         """Prepare one study, or a list of studies with `None` where a patient has none.
@@ -98,6 +104,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
                 with `None` for an absent view | list of these and `None` (see `is_study_batch`).
             views: file name or end of a path -> view name, for directories and lists of files.
             view_classifier: names the view of the other files; see `prepare_study`.
+            allow_outside: follow links that lead out of a study directory.
             return_tensors: "pt", "np" or `None`.
 
         Returns:
@@ -113,7 +120,9 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         for study in studies:
             clips = None
             if study is not None:
-                clips = self.prepare_study(study, views=views, view_classifier=view_classifier)
+                clips = self.prepare_study(
+                    study, views=views, view_classifier=view_classifier, allow_outside=allow_outside
+                )
                 if (error := clips.refusal(study)) is not None:
                     raise error
                 if clips.refused:
@@ -127,6 +136,8 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         *,
         views: Mapping[str, str] | None = None,
         view_classifier: ViewClassifier | None = None,
+        allow_outside: bool = False,
+        check_views: bool = False,
     ) -> StudyClips:
         """Sort the clips of one study into view slots. A bad file is refused with its reason, never raised.
 
@@ -139,12 +150,14 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             views: file name or end of a path -> view name.
             view_classifier: an [`EchoViewClassifier`], or a function that takes first frames (clips, 3, size, size) as
                 normalised by this processor and returns logits or probabilities (clips, 11).
+            allow_outside: follow links that lead out of the study directory. They are refused by default.
+            check_views: note where an [`EchoViewClassifier`] is sure of another view than the given one.
 
         Raises:
             InputRefusedError: if the study directory does not exist or holds no echo file.
             TypeError: if `study` is not a directory, a list of files or a mapping.
         """
-        return StudySorter(self, views or {}, view_classifier).sort(study)
+        return StudySorter(self, views or {}, view_classifier, allow_outside, check_views).sort(study)
 
     def prepare_clip(self, clip: Any) -> PreparedClip:
         """Choose frames, mask the sector, convert colours, crop, zoom and resize one clip.
@@ -161,16 +174,28 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         """
         return self.resize_clip(self.masked_frames(clip))
 
+    def read_clip(self, clip: Any) -> EchoClip:
+        """Read the chosen frames of a clip as they are stored.
+
+        Args:
+            clip: path | `EchoClip`, which is returned as it is | array as in `prepare_clip`.
+
+        Raises:
+            InputRefusedError: if the clip cannot be used. A file that shows nothing is refused, an array is not.
+        """
+        if isinstance(clip, (str, Path)):
+            return read_echo_clip(clip, self.num_frames, self.frame_stride, self.limits)
+        if hasattr(clip, "colour_space"):  # no isinstance: remote code may hold two copies of EchoClip
+            return clip
+        return clip_from_array(np.asarray(clip), self.num_frames, self.frame_stride)
+
     def masked_frames(self, clip: Any) -> np.ndarray:
         """Read the chosen frames of a clip as BGR and blacken everything outside the sector.
 
         Returns:
             (at most num_frames, height, width, 3) uint8 at the file's own size.
         """
-        if isinstance(clip, (str, Path)):
-            clip = read_echo_clip(clip, self.num_frames, self.frame_stride)
-        elif not hasattr(clip, "colour_space"):  # no isinstance: remote code may hold two copies of EchoClip
-            clip = self._clip_from_array(np.asarray(clip))
+        clip = self.read_clip(clip)
         frames = ycbcr_to_bgr(_as_ycbcr(clip.frames, clip.colour_space))
         if self.mask_sector:
             frames *= sector_mask(frames)[..., None]
@@ -190,6 +215,10 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         padded[:] = self._padding_colour()
         padded[: len(frames)] = self.crop_and_resize(frames, self.size)
         return PreparedClip(padded, len(frames))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that are saved: all but the limits."""
+        return {key: value for key, value in super().to_dict().items() if key != "limits"}
 
     def normalise(self, clips: np.ndarray) -> np.ndarray:
         """Scale uint8 BGR (..., height, width, 3) to float32 (..., 3, height, width); padding frames become zero."""
@@ -252,19 +281,6 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
     def _padding_colour(self) -> np.ndarray:
         """Round the mean colour (B, G, R) to uint8."""
         return np.clip(np.rint(self.image_mean), 0, 255).astype(np.uint8)
-
-    def _clip_from_array(self, array: np.ndarray) -> EchoClip:
-        """Check an array of all frames of a clip and choose the frames that the model reads."""
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
-            raise InputRefusedError(
-                "array", f"{array.dtype} of shape {array.shape}, expected uint8 RGB (frames, height, width, 3)"
-            )
-        if len(array) < 2:
-            raise InputRefusedError(
-                "array", f"a single-frame still ({len(array)} frame; a clip has at least 2): skipped"
-            )
-        last = self.num_frames * self.frame_stride
-        return EchoClip(array[: last : self.frame_stride], "RGB", len(array), "array")
 
 
 def _as_ycbcr(frames: np.ndarray, colour_space: str) -> np.ndarray:

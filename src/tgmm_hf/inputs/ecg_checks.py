@@ -1,0 +1,369 @@
+"""Check that twelve leads belong to one heart: limb arithmetic, amplitudes, electrodes, stillness, clipping, heartbeat.
+
+Each check gives findings with a code. A finding may put leads out of use. A recording is refused where its limb leads
+contradict each other and nothing tells which one is wrong, or where no lead holds a heartbeat.
+
+The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on the synthetic cohort.
+`docs/results/checks/ecg.md` has the measured detection and false-alarm rates and the command.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import butter, find_peaks, sosfiltfilt
+
+from ..utils.errors import InputRefusedError
+from .ecg_limb_leads import LIMB_LEADS
+
+LIMB_RATIO = 0.25
+"""Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
+most 0.01, the synthetic cohort with its noise 0.13, exchanged or inverted leads from 0.3."""
+CLEAN_LIMB_RATIO, NOISE_FACTOR = 0.1, 5.0
+"""Without noise a smaller misfit is a contradiction: this one, or this multiple of the misfit of the best four leads."""
+QUIET_MV = 0.03
+"""An rms below this (mV) is not used as a denominator, because noise would decide."""
+MIN_AGREEING = 4
+"""So many limb leads must agree before the others are called wrong: two are free, and two confirm them."""
+AMPLITUDE_JUMP = 4.0
+"""Largest amplitude of a chest lead over its larger neighbour. Real recordings have at most 2.1."""
+FLAT_LIMB = 0.1
+"""Smallest rms of lead I, II or III over the median of the other two. Real recordings have at least 0.3."""
+STILL_SECONDS, STILL_SHARE = 0.3, 0.1
+"""A lead is noted where runs of one value of this length fill this share. Real recordings have none."""
+CLIPPED_RUN, CLIPPED_SHARE = 0.006, 0.006
+"""A lead is noted where runs (s) at its highest or lowest value fill this share. Real recordings have 0.003."""
+EQUAL_RATIO = 0.002
+"""Two leads are copies where their difference (rms) is below this share. Real neighbours differ by 0.007 or more."""
+QRS_BAND = (5.0, 25.0)
+"""Band (Hz) that holds most of the energy of QRS complexes."""
+MIN_QRS_MV = 0.02
+"""Smallest peak in that band (mV)."""
+MIN_QRS_SHARE = 0.02
+"""Smallest share of the band in a lead's energy above 0.5 Hz. Mains hum has 0.001, real leads 0.2 or more."""
+PEAKED = 1.1
+"""Variation of the band's energy over time (standard deviation over mean) that only beats reach: noise has 0.6 to 0.9,
+the best lead of a real recording 1.0 to 7."""
+PULSED, RHYTHMIC = 0.3, 0.6
+"""A slow or wide rhythm is less peaked. It counts where the energy varies by PULSED and repeats itself with a
+correlation of RHYTHMIC within 0.25 to 2 s; the highest of twelve leads of noise is 0.53."""
+MIN_HEART_SECONDS = 4.0
+"""A shorter recording may lie between two beats, so it is not searched for a heartbeat."""
+ARM_QRS, ARM_P = -0.3, -0.03
+"""Arm electrodes may be exchanged where QRS (balance of peaks, -1 to 1) and P wave (share of the lead's span) of lead I
+are below these and aVR points up."""
+
+
+@dataclass
+class LeadFindings:
+    """What the checks found in one recording.
+
+    Attributes:
+        checks (`list[dict]`): findings with `code`, `item` ("ecg" or "ecg.V6") and `text`.
+        unusable (`dict[str, str]`): lead -> why it is not used.
+    """
+
+    checks: list[dict[str, str]] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, code: str, lead: str | None, text: str) -> None:
+        """Add a finding about one lead, or about the recording where `lead` is None."""
+        self.checks.append({"code": code, "item": f"ecg.{lead}" if lead else "ecg", "text": text})
+
+    def put_out(self, code: str, lead: str, reason: str) -> None:
+        """Add a finding about a lead that is not used."""
+        self.add(code, lead, f"lead {lead} is not used: it {reason}")
+        self.unusable.setdefault(lead, reason)
+
+
+def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: str, in_mv: bool) -> LeadFindings:
+    """Check the usable leads of a recording, recorded ones only.
+
+    Args:
+        leads: lead -> values (samples,) without NaN, mV or normalised units.
+        sampling_rate: Hz.
+        source: file name for messages.
+        in_mv: False for normalised units, whose leads have lost their ratios.
+
+    Raises:
+        InputRefusedError: if limb leads contradict each other and the wrong ones are not known, or no lead holds a
+            heartbeat.
+    """
+    findings = LeadFindings()
+    if not leads or sampling_rate <= 2 * QRS_BAND[1]:
+        return findings
+    names, signal = list(leads), np.stack(list(leads.values()))
+    if signal.shape[1] < sampling_rate:
+        return findings
+    band = dict(zip(names, _band_pass(signal, 1.0, 20.0, sampling_rate), strict=True))
+    for lead, values in leads.items():
+        _check_still(findings, lead, values, sampling_rate)
+        _check_clipped(findings, lead, values, sampling_rate)
+    if signal.shape[1] >= MIN_HEART_SECONDS * sampling_rate:
+        _refuse_without_heartbeat(signal, sampling_rate, source, in_mv)
+    if in_mv:
+        _check_limb_arithmetic(findings, band, source)
+        _check_flat_limb(findings, band)
+        _check_amplitudes(findings, band)
+    _check_equal_leads(findings, band)
+    _check_arm_electrodes(findings, leads, sampling_rate)
+    return findings
+
+
+def limb_misfit(band: Mapping[str, np.ndarray]) -> float:
+    """Measure how badly limb leads fit each other.
+
+    The leads are fitted by two free ones (Einthoven, Goldberger); with I, II and III alone this is I + III - II.
+
+    Args:
+        band: lead -> values (samples,) in mV, all filtered alike.
+
+    Returns:
+        Largest rms of a lead's misfit over the lead's rms; 0 with fewer than three leads.
+    """
+    names = [lead for lead in LIMB_LEADS if lead in band]
+    return _misfit(names, _products(names, band))
+
+
+def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) -> bool:
+    """Tell whether any lead holds something like QRS complexes.
+
+    Args:
+        signal: (leads, samples) without NaN.
+        sampling_rate: Hz, above 50.
+        in_mv: False for normalised units.
+    """
+    wide = _band_pass(signal, 0.5, min(150.0, 0.45 * sampling_rate), sampling_rate)
+    qrs = _band_pass(signal, *QRS_BAND, sampling_rate)
+    edge = int(0.25 * sampling_rate)  # a filter answers to the ends of the recording
+    wide, qrs = wide[:, edge:-edge], qrs[:, edge:-edge]
+    still = _still_samples(signal, sampling_rate)[:, edge:-edge]
+    return any(_beats(*lead, sampling_rate, in_mv) for lead in zip(wide, qrs, still, strict=True))
+
+
+def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool) -> bool:
+    """Judge one lead (samples,): energy in the QRS band that comes in beats."""
+    share = np.square(qrs).mean() / max(np.square(wide).mean(), 1e-30)
+    if share < MIN_QRS_SHARE or (in_mv and np.percentile(np.abs(qrs), 99.5) < MIN_QRS_MV):
+        return False
+    step = max(1, int(sampling_rate // 50))
+    energy = uniform_filter1d(np.square(qrs), max(1, int(0.12 * sampling_rate)))[::step]
+    rate = sampling_rate / step
+    moving = energy[~still[::step]]
+    if moving.size < rate:
+        return False
+    peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    variation = moving.std() / moving.mean()
+    if peaks.size < 2 or variation < PULSED:
+        return False
+    return bool(variation > PEAKED or _repetition(energy, rate) > RHYTHMIC)
+
+
+def _repetition(energy: np.ndarray, rate: float) -> float:
+    """Find the highest autocorrelation of the energy (samples,) within 0.25 to 2 s."""
+    size = energy.size
+    spectrum = np.fft.rfft(energy - energy.mean(), 2 * size)
+    products = np.fft.irfft(np.square(np.abs(spectrum)))[:size] / (size - np.arange(size))
+    return float(products[int(0.25 * rate) : min(int(2.0 * rate), size)].max() / products[0])
+
+
+def _refuse_without_heartbeat(signal: np.ndarray, sampling_rate: float, source: str, in_mv: bool) -> None:
+    """Refuse a recording of noise, hum, a ramp or anything else without beats."""
+    if not has_heartbeat(signal, sampling_rate, in_mv):
+        raise InputRefusedError(
+            source,
+            f"no heartbeat in any of {len(signal)} leads: no energy of QRS complexes ({QRS_BAND[0]:g} to "
+            f"{QRS_BAND[1]:g} Hz) that comes in beats; is it noise, mains hum or another signal?",
+        )
+
+
+def _check_limb_arithmetic(findings: LeadFindings, band: dict[str, np.ndarray], source: str) -> None:
+    """Put out of use the limb leads that contradict at least four others; refuse where nothing tells which."""
+    names = [lead for lead in LIMB_LEADS if lead in band]
+    products = _products(names, band)
+    misfit = _misfit(names, products)
+    noise = min((_misfit(four, products) for four in combinations(names, MIN_AGREEING)), default=1.0)
+    limit = min(LIMB_RATIO, max(CLEAN_LIMB_RATIO, NOISE_FACTOR * noise))
+    if misfit <= limit:
+        return
+    for size in range(len(names) - 1, MIN_AGREEING - 1, -1):
+        fits = {agreeing: _misfit(agreeing, products) for agreeing in combinations(names, size)}
+        best = min(fits, key=lambda agreeing: fits[agreeing])
+        if fits[best] <= limit / 2 or (size == MIN_AGREEING and fits[best] <= limit):
+            for lead in names:
+                if lead not in best:
+                    findings.put_out("ecg_limb_arithmetic", lead, f"contradicts {', '.join(best)} (I + III = II)")
+            return
+    raise InputRefusedError(
+        source,
+        f"the limb leads {', '.join(names)} contradict each other (misfit {misfit:.2g} of their size, at most "
+        f"{limit:.2g} is plausible; I + III = II): leads are exchanged, inverted, scaled or not simultaneous",
+    )
+
+
+def _products(names: list[str], band: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
+    """Compute the mean product of every two leads."""
+    return {(one, two): float(np.mean(band[one] * band[two])) for one in names for two in names}
+
+
+def _misfit(names: Any, products: Mapping[tuple[str, str], float]) -> float:
+    """Compute `limb_misfit` of some leads from mean products."""
+    if len(names) < 3:
+        return 0.0
+    weights = np.array([LIMB_LEADS[lead] for lead in names])
+    remainder = np.eye(len(names)) - weights @ np.linalg.pinv(weights)
+    gram = np.array([[products[one, two] for two in names] for one in names])
+    residual = np.sqrt(np.maximum(np.diag(remainder @ gram @ remainder.T), 0))
+    return float((residual / np.maximum(np.sqrt(np.diag(gram)), QUIET_MV)).max())
+
+
+def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+    """Note a nearly flat lead among I, II and III: the right leg's electrode may be on an arm."""
+    sizes = {lead: float(band[lead].std()) for lead in ("I", "II", "III") if lead in band}
+    if len(sizes) < 3:
+        return
+    lead = min(sizes, key=lambda name: sizes[name])
+    typical = float(np.median([size for name, size in sizes.items() if name != lead]))
+    if sizes[lead] < FLAT_LIMB * typical and typical > QUIET_MV:
+        findings.add(
+            "ecg_flat_limb_lead",
+            lead,
+            f"lead {lead} is nearly flat ({sizes[lead]:.2g} mV, I, II and III have {typical:.2g} mV): the electrode of "
+            "the right leg may be exchanged with that of an arm",
+        )
+
+
+def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+    """Note a chest lead that is far larger than its neighbours."""
+    sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
+    for number in range(1, 7):
+        near = [sizes[f"V{other}"] for other in (number - 1, number + 1) if f"V{other}" in sizes]
+        lead = f"V{number}"
+        if lead in sizes and near and sizes[lead] > AMPLITUDE_JUMP * max(*near, QUIET_MV):
+            findings.add(
+                "ecg_amplitude",
+                lead,
+                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV: is its gain right?",
+            )
+
+
+def _check_equal_leads(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+    """Put chest leads out of use that are copies of another lead; copies among limb leads break their arithmetic."""
+    sizes = {lead: float(np.sqrt(np.square(values).mean())) for lead, values in band.items()}
+    for one, two in combinations(band, 2):
+        chest = [lead for lead in (one, two) if lead not in LIMB_LEADS]
+        largest = max(sizes[one], sizes[two])
+        wrong = any(lead in findings.unusable and lead in LIMB_LEADS for lead in (one, two))
+        if not chest or wrong or largest == 0 or min(sizes[one], sizes[two]) < 0.9 * largest:
+            continue
+        if np.sqrt(np.square(band[one] - band[two]).mean()) < EQUAL_RATIO * largest:
+            for lead in chest:
+                findings.put_out("ecg_equal_leads", lead, f"equals lead {two if lead == one else one}")
+
+
+def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
+    """Note a lead that stands still for part of the time."""
+    share = float(_still_samples(values[None], sampling_rate).mean())
+    if share >= STILL_SHARE:
+        findings.add("ecg_still", lead, f"lead {lead} stands still for {share:.0%} of the time")
+
+
+def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
+    """Note a lead that stays at its highest or lowest value, as at the limits of a converter."""
+    length = max(3, int(CLIPPED_RUN * sampling_rate))
+    share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
+    if share >= CLIPPED_SHARE:
+        findings.add("ecg_clipped", lead, f"lead {lead} is clipped: {share:.1%} of its samples are at its limits")
+
+
+def _check_arm_electrodes(findings: LeadFindings, leads: Mapping[str, np.ndarray], sampling_rate: float) -> None:
+    """Note a recording that looks as if the electrodes of the arms were exchanged.
+
+    The exchange turns lead I over and swaps aVR with aVL, so P wave and QRS complex of I point down and aVR may point
+    up. Dextrocardia looks alike.
+    """
+    if not {"I", "aVR"} <= leads.keys():
+        return
+    beat = _median_beat(np.stack([leads["I"], leads["aVR"]]), np.stack(list(leads.values())), sampling_rate)
+    if beat is None:
+        return
+    one, right = beat
+    qrs, p_wave = _qrs_balance(one, sampling_rate), _p_wave(one, sampling_rate)
+    if qrs < ARM_QRS and p_wave < ARM_P and _qrs_balance(right, sampling_rate) > 0:
+        findings.add(
+            "ecg_arm_electrodes",
+            None,
+            "the electrodes of the arms may be exchanged: QRS complex and P wave of lead I are negative and aVR is "
+            "upright (dextrocardia looks alike)",
+        )
+
+
+_BEFORE, _AFTER = 0.35, 0.15
+"""Part of a beat around its QRS complex, in seconds."""
+
+
+def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -> np.ndarray | None:
+    """Average the beats of some leads by the median.
+
+    Args:
+        wanted: (leads, samples), the leads to average.
+        signal: (all leads, samples), where the beats are found.
+        sampling_rate: Hz.
+
+    Returns:
+        (leads, samples of `_BEFORE` and `_AFTER`), or None with fewer than three beats.
+    """
+    qrs = _band_pass(signal, *QRS_BAND, sampling_rate)
+    qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
+    energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
+    peaks, _ = find_peaks(energy, height=0.35 * np.percentile(energy, 99), distance=int(0.3 * sampling_rate))
+    before, after = int(_BEFORE * sampling_rate), int(_AFTER * sampling_rate)
+    whole = [peak for peak in peaks if peak >= before and peak + after < signal.shape[1]]
+    if len(whole) < 3:
+        return None
+    smooth = _band_pass(wanted, 0.5, 30.0, sampling_rate) if sampling_rate > 60 else wanted
+    return np.median([smooth[:, peak - before : peak + after] for peak in whole], axis=0)
+
+
+def _part(beat: np.ndarray, start: float, end: float, sampling_rate: float) -> np.ndarray:
+    """Cut seconds `start` to `end` around the QRS complex out of a beat (samples,)."""
+    centre = int(_BEFORE * sampling_rate)
+    return beat[centre + round(start * sampling_rate) : centre + round(end * sampling_rate) + 1]
+
+
+def _qrs_balance(beat: np.ndarray, sampling_rate: float) -> float:
+    """Measure how far the QRS complex points up (1) or down (-1)."""
+    qrs = _part(beat, -0.06, 0.06, sampling_rate) - np.median(_part(beat, -0.10, -0.06, sampling_rate))
+    return float((qrs.max() + qrs.min()) / max(np.ptp(qrs), 1e-9))
+
+
+def _p_wave(beat: np.ndarray, sampling_rate: float) -> float:
+    """Measure the P wave as a share of the beat's span; negative where it points down."""
+    part = _part(beat, -0.26, -0.07, sampling_rate)
+    wave = part - np.linspace(part[0], part[-1], part.size)
+    return float(wave[np.abs(wave).argmax()] / max(np.ptp(beat), 1e-9))
+
+
+def _still_samples(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
+    """Mark samples (leads, samples) in runs of one value of at least `STILL_SECONDS`."""
+    equal = np.diff(signal, axis=1, append=signal[:, -1:] + 1) == 0
+    return np.stack([_in_runs(lead, int(STILL_SECONDS * sampling_rate)) for lead in equal])
+
+
+def _in_runs(flags: np.ndarray, length: int) -> np.ndarray:
+    """Keep the `True` of `flags` (samples,) that stand in runs of at least `length`."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    kept = np.zeros(flags.size, dtype=bool)
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - start >= length:
+            kept[start:end] = True
+    return kept
+
+
+def _band_pass(signal: np.ndarray, low: float, high: float, sampling_rate: float) -> np.ndarray:
+    """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2."""
+    sections = butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")
+    return sosfiltfilt(sections, signal, axis=-1)

@@ -1,0 +1,210 @@
+"""Hold an ECG as a file or an array gives it: leads by name, units, and the refusals that every format shares."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.signal import resample
+
+from ..utils.errors import InputRefusedError
+from ..utils.names import LEADS
+
+NORMALISED = "normalised"
+"""Value of `units` for a signal that has lost its amplitude, such as a z-scored array."""
+NORMALISED_UNITS = ("nu", "normalised", "normalized")
+"""Spellings of these units in files, in lower case. WFDB writes "NU"."""
+MAX_VALUES = 30_000_000
+"""Largest number of samples x channels that a file may declare: 12 leads at 500 Hz for 83 minutes. It is compared
+before anything is decoded, because a small file can declare any number."""
+MAX_NAME_LENGTH = 100
+"""A longer channel name is no lead name."""
+
+_LEAD_NAME = re.compile(
+    r"(?:mdc[\s_-]*)?(?:(?:ecg|ekg)[\s_-]*)?(?:lead[\s_:-]*)?(d?i{1,3}|d[123]|av[rlf]|[vc][1-6])|lead[\s_:-]*([123])"
+)
+_LEAD_BY_LOWER = {lead.lower(): lead for lead in LEADS}
+_ROMAN = {"1": "I", "2": "II", "3": "III"}
+# Words beside a lead name that say that the channel is another signal, in brackets or after a comma.
+_OTHER_SIGNAL = re.compile(
+    r"inv|neg|minus|[-\u2212]|rev|flip|mirror|cop(?:y|ie)|dup|clone|mod|posterior|dorsal|median|average|mean|template"
+    r"|simul|synth|bipolar|mason|lund|nehb|frank|\d"
+)
+_MILLIVOLTS = {
+    "mv": 1.0,
+    "millivolt": 1.0,
+    "uv": 1e-3,
+    "microvolt": 1e-3,
+    "nv": 1e-6,
+    "nanovolt": 1e-6,
+    "v": 1e3,
+    "volt": 1e3,
+}
+
+
+@dataclass
+class EcgRecording:
+    """An ECG as a file or an array gives it.
+
+    Attributes:
+        signal (`np.ndarray` of shape `(leads, samples)`): floating point. NaN marks a missing sample.
+        sampling_rate (`float`): Hz.
+        lead_names (`list[str]`): one name per row of `signal`.
+        units (`str`): "mV" from a file. An array may also be in "uV", "nV", "V" or "normalised".
+        source (`str`): file name for messages.
+        notes (`list[str]`): what the reader left out or selected.
+    """
+
+    signal: np.ndarray
+    sampling_rate: float
+    lead_names: list[str]
+    units: str = "mV"
+    source: str = "ecg"
+    notes: list[str] = field(default_factory=list)
+
+
+class Channel(NamedTuple):
+    """One channel of a file.
+
+    Attributes:
+        name: as the file writes it.
+        unit: of `values`, as the file writes it.
+        values: (samples,) in that unit. NaN marks a missing sample.
+        sampling_rate: Hz.
+        problem: why the values have no known scale; "" if they have.
+    """
+
+    name: str
+    unit: str
+    values: np.ndarray
+    sampling_rate: float
+    problem: str = ""
+
+
+def normalise_lead_name(name: str) -> str | None:
+    """Translate a lead name as files write it to the model's name.
+
+    Case, the prefixes "Lead", "ECG" and "MDC_ECG_LEAD_", text in brackets and text after a comma are ignored.
+    "AVR", "Lead I (Einthoven)", "DII", "D2", "C1" and "aVR, augmented voltage, right" are understood.
+
+    Args:
+        name: for example "MDC_ECG_LEAD_V1".
+
+    Returns:
+        One of `LEADS`, or None for anything else. Modified, inverted and copied leads ("MLII", "-aVR",
+        "aVR (inverted)", "I (copy)") give None, because they are not the standard leads.
+    """
+    text = str(name).strip().lower()
+    if len(text) > MAX_NAME_LENGTH:
+        return None
+    base = re.split(r"[(,]", text, maxsplit=1)[0]
+    if _is_other_signal(text[len(base) :], base):
+        return None
+    match = _LEAD_NAME.fullmatch(base.strip())
+    if match is None:
+        return None
+    core = match.group(1) or match.group(2)
+    if core.startswith("c"):
+        return f"V{core[1:]}"
+    core = core.removeprefix("d")
+    return _ROMAN.get(core) or _LEAD_BY_LOWER[core]
+
+
+def _is_other_signal(remark: str, base: str) -> bool:
+    """Tell whether the remark beside a lead name makes it another signal; "V4 (right)" is V4R."""
+    right = "right" in remark and "avr" not in base
+    return right or _OTHER_SIGNAL.search(remark) is not None
+
+
+def millivolts_per_unit(unit: str) -> float:
+    """Convert one `unit` to millivolts.
+
+    Args:
+        unit: "mV", "uV", "µV", "nV" or "V" in any case, or the word in full.
+
+    Returns:
+        How many millivolts one `unit` is.
+
+    Raises:
+        ValueError: if the unit is not a known voltage.
+    """
+    text = str(unit).strip().casefold().replace("\u03bc", "u").replace("\u00b5", "u")
+    factor = _MILLIVOLTS.get(text, _MILLIVOLTS.get(text.removesuffix("s")))
+    if factor is None:
+        raise ValueError(f"unknown unit {unit!r}; known are mV, uV (µV), nV and V: convert the signal to millivolts")
+    return factor
+
+
+def refuse_size(source: str | Path, values: float, what: str = "samples x channels") -> None:
+    """Refuse a file that declares more than `MAX_VALUES` values, before any of them is decoded."""
+    if values > MAX_VALUES:
+        raise InputRefusedError(
+            str(source),
+            f"the header declares {values:.4g} {what}, the limit is {MAX_VALUES:,}: cut the recording to the part that "
+            "the model shall read",
+        )
+
+
+def recording_from_channels(channels: list[Channel], source: str) -> EcgRecording:
+    """Keep the channels that are leads and bring them to one unit and one sampling rate.
+
+    Args:
+        channels: all channels of the file.
+        source: file name for messages.
+
+    Raises:
+        InputRefusedError: if no channel is a lead in a known unit, or units contradict each other.
+    """
+    leads = [channel for channel in channels if normalise_lead_name(channel.name) is not None]
+    foreign = [channel.name for channel in channels if normalise_lead_name(channel.name) is None]
+    if not leads:
+        raise InputRefusedError(source, f"none of the channels {foreign} is one of the leads {', '.join(LEADS)}")
+    notes = [f"channels that are no standard lead were left out: {', '.join(foreign)}"] if foreign else []
+    problems = [f"lead {normalise_lead_name(lead.name)} was left out: {lead.problem}" for lead in leads if lead.problem]
+    leads = [lead for lead in leads if not lead.problem]
+    if not leads:
+        raise InputRefusedError(source, f"no lead has a known scale ({problems[0]}): the amplitudes are unknown")
+    units = _common_unit(leads, source)
+    rates = {lead.sampling_rate for lead in leads}
+    if len(rates) > 1:
+        written = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        notes.append(f"leads with sampling rates of {written} Hz were brought to {max(rates):g} Hz")
+    length = max(lead.values.size for lead in leads if lead.sampling_rate == max(rates))
+    signal = np.stack([_at_length(_in_unit(lead, units, source), length) for lead in leads])
+    return EcgRecording(signal, max(rates), [lead.name for lead in leads], units, source, notes + problems)
+
+
+def _common_unit(leads: list[Channel], source: str) -> str:
+    """Name the unit of the recording: millivolts, or normalised units where every lead has them."""
+    normalised = [lead.unit.strip().casefold() in NORMALISED_UNITS for lead in leads]
+    if any(normalised) and not all(normalised):
+        raise InputRefusedError(
+            source, "some leads are in volts, others in normalised units (NU): they cannot be compared"
+        )
+    return NORMALISED if all(normalised) else "mV"
+
+
+def _in_unit(channel: Channel, units: str, source: str) -> np.ndarray:
+    """Convert the values (samples,) of a lead to millivolts; normalised values stay as they are."""
+    values = np.asarray(channel.values, dtype=np.float64)
+    if units == NORMALISED:
+        return values
+    try:
+        return values * millivolts_per_unit(channel.unit)
+    except ValueError as error:
+        raise InputRefusedError(source, f"lead {channel.name}: {error}") from error
+
+
+def _at_length(values: np.ndarray, length: int) -> np.ndarray:
+    """Resample one lead (samples,) by FFT; missing samples stay missing."""
+    if values.size == length:
+        return values
+    missing = np.isnan(values)
+    if missing.all():
+        return np.full(length, np.nan)
+    positions = np.arange(values.size)
+    resampled: Any = resample(np.interp(positions, positions[~missing], values[~missing]), length)
+    nearest = np.minimum((np.arange(length) * values.size) // length, values.size - 1)
+    resampled[missing[nearest]] = np.nan
+    return resampled

@@ -1,0 +1,177 @@
+"""Read WFDB recordings: each signal at its own rate, checksums compared, segments only where they belong together."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..utils.errors import InputRefusedError
+from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
+from .ecg_wfdb_header import WfdbHeader, check_sizes, inside, read_header
+from .input_limits import refusing
+from .optional_packages import require_package
+
+try:
+    import wfdb
+except ImportError:
+    wfdb = None
+
+
+def read_wfdb(stem: Path) -> EcgRecording:
+    """Read a WFDB recording.
+
+    Args:
+        stem: path without suffix.
+
+    Raises:
+        InputRefusedError: if header and signal files are damaged, contradict each other, or hold no lead.
+        ImportError: if wfdb is not installed.
+    """
+    require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
+    try:
+        with refusing(stem):
+            header = read_header(stem.with_name(stem.name + ".hea"))
+            channels = _read_segments(header) if header.segments else _read_channels(header)
+            return recording_from_channels(channels, str(stem))
+    except InputRefusedError as error:
+        # the recording is named as the caller named it, not by the file of a segment
+        raise InputRefusedError(str(stem), error.reason) from error
+
+
+def _read_channels(header: WfdbHeader) -> list[Channel]:
+    """Read the signals of one header in their physical units."""
+    frames = check_sizes(header)
+    content = _decode(header, frames)
+    _compare_checksums(header, content)
+    physical = content.dac(expanded=True)
+    return [
+        Channel(signal.name, signal.unit, values, header.frame_rate * signal.samples_per_frame, signal.problem)
+        for signal, values in zip(header.signals, physical, strict=True)
+    ]
+
+
+def _decode(header: WfdbHeader, frames: int) -> Any:
+    """Let the library decode the stored values.
+
+    The library gets a header that says the same in its narrow syntax (no dots or folders in names, no dates), in a
+    folder of its own beside links to the signal files.
+    """
+    files = list(dict.fromkeys(signal.file for signal in header.signals))
+    lines = [f"record {len(header.signals)} 1 {frames}"]
+    for index, signal in enumerate(header.signals):
+        skew = f":{signal.skew}" if signal.skew else ""
+        lines.append(
+            f"file{files.index(signal.file)}.dat {signal.format}x{signal.samples_per_frame}{skew}+{signal.offset} "
+            f"{signal.gain!r}({signal.baseline})/mV 16 {signal.zero} {signal.initial} {signal.checksum or 0} 0 s{index}"
+        )
+    with refusing(header.path), tempfile.TemporaryDirectory(prefix="tgmm-wfdb-") as name:
+        folder = Path(name)
+        for index, file in enumerate(files):
+            _link(file.absolute(), folder / f"file{index}.dat")
+        (folder / "record.hea").write_text("\n".join(lines) + "\n")
+        return wfdb.rdrecord(str(folder / "record"), physical=False, smooth_frames=False)
+
+
+def _link(file: Path, link: Path) -> None:
+    """Link to a signal file, or copy it where links are not allowed."""
+    try:
+        link.symlink_to(file)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(file, link)
+
+
+def _compare_checksums(header: WfdbHeader, content: Any) -> None:
+    """Refuse stored values that do not have the sum that the header states (16 bits, WFDB manual)."""
+    for signal, values in zip(header.signals, content.e_d_signal, strict=True):
+        if signal.checksum is None:
+            continue
+        total = int(np.sum(values, dtype=np.int64)) % 65536
+        if total != signal.checksum % 65536:
+            raise InputRefusedError(
+                str(header.path),
+                f"the checksum of a signal is {total}, the header of the WFDB record states {signal.checksum % 65536}: "
+                "the signal file was changed or damaged, or its format is another",
+            )
+
+
+def _read_segments(header: WfdbHeader) -> list[Channel]:
+    """Read a recording of segments and join them in time.
+
+    A first segment of length 0 is a layout: it names all leads, and a segment may lack some. Otherwise every segment
+    has the same leads in the same order.
+    """
+    (first, length), *rest = header.segments
+    by_layout = length == 0 and first != "~"
+    layout = _segment_header(header, first) if by_layout else None
+    parts: list[tuple[int, list[Channel]]] = []
+    refuse_size(header.path, sum(frames for _, frames in header.segments), "frames in all segments")
+    for name, frames in rest if by_layout else header.segments:
+        if name == "~" or frames == 0:
+            parts.append((frames, []))
+            continue
+        part = _segment_header(header, name)
+        if part.frame_rate != header.frame_rate:
+            raise InputRefusedError(
+                str(header.path), f"segments of {header.frame_rate:g} and {part.frame_rate:g} Hz: they do not join"
+            )
+        if part.frames not in (0, frames):
+            raise InputRefusedError(
+                str(header.path),
+                f"a segment of the WFDB record has {part.frames} frames, the header of all segments states {frames}",
+            )
+        part.frames = frames
+        parts.append((frames, _read_channels(part)))
+    names = [signal.name for signal in layout.signals] if layout else None
+    return _join(header, parts, names)
+
+
+def _segment_header(header: WfdbHeader, name: str) -> WfdbHeader:
+    """Read the header of one segment; a segment of segments is refused, because it may name itself."""
+    path = inside(header.path, name)
+    segment = read_header(path.with_name(path.name + ".hea"))
+    if segment.segments:
+        raise InputRefusedError(str(header.path), "a segment of the WFDB record has segments itself: not allowed")
+    return segment
+
+
+def _join(header: WfdbHeader, parts: list[tuple[int, list[Channel]]], names: list[str] | None) -> list[Channel]:
+    """Join segments in time by lead name; without a layout all of them have the same leads in the same order."""
+    total = sum(frames for frames, _ in parts)
+    described = [channels for _, channels in parts if channels]
+    if not described:
+        raise InputRefusedError(str(header.path), "no segment of the WFDB record has samples: nothing to read")
+    orders = {tuple(channel.name for channel in channels) for channels in described}
+    if names is None and len(orders) > 1:
+        raise InputRefusedError(
+            str(header.path),
+            "the segments of the WFDB record have other leads, or other orders of leads: they do not join",
+        )
+    templates = {channel.name: channel for channels in described for channel in channels}
+    refuse_size(header.path, total * sum(_per_frame(header, channel) for channel in templates.values()))
+    return [_join_channel(header, parts, templates[name]) for name in names or next(iter(orders)) if name in templates]
+
+
+def _join_channel(header: WfdbHeader, parts: list[tuple[int, list[Channel]]], template: Channel) -> Channel:
+    """Join one lead over all segments; it is missing (NaN) where a segment does not have it."""
+    per_frame = _per_frame(header, template)
+    pieces = []
+    for frames, channels in parts:
+        piece = next((channel for channel in channels if channel.name == template.name), None)
+        if piece is None:
+            pieces.append(np.full(frames * per_frame, np.nan))
+            continue
+        if (piece.unit, piece.sampling_rate) != (template.unit, template.sampling_rate):
+            raise InputRefusedError(
+                str(header.path), "unit or sampling rate of a lead change between segments: they do not join"
+            )
+        if piece.problem:
+            template = template._replace(problem=piece.problem)
+        pieces.append(piece.values)
+    return template._replace(values=np.concatenate(pieces))
+
+
+def _per_frame(header: WfdbHeader, channel: Channel) -> int:
+    """Count the samples of a channel in one frame."""
+    return round(channel.sampling_rate / header.frame_rate)

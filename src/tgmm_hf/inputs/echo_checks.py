@@ -1,0 +1,201 @@
+"""Checks of decoded echo frames: is there an ultrasound picture in them, and do their colours fit the header?
+
+Each check returns a reason, or None. The limits were set on the synthetic cohort and one real clip;
+`docs/results/checks/echo.md` has the measured rates and the command.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from scipy.ndimage import minimum_filter, uniform_filter
+
+from ..utils.errors import InputRefusedError
+
+MIN_SIDE = 16
+"""Smallest height or width (pixels) of a frame."""
+GLIMMER, DARK, BRIGHT = 8, 24, 230
+"""A pixel up to GLIMMER may be noise of JPEG in the black background, a pixel up to DARK is not lit, a pixel from
+BRIGHT is white."""
+MIN_LIT = 0.005
+"""Smallest share of lit pixels. A sector fills more than a tenth of a frame."""
+MAX_WHITE = 0.97
+"""Largest share of white pixels."""
+MIN_SPAN = 8
+"""Smallest difference between the darkest and the brightest pixel of a clip."""
+MIN_CORRELATION = 0.3
+"""Smallest correlation of neighbouring pixels. White noise has 0, a picture more than 0.7."""
+STRIPES = 0.995
+"""A frame whose neighbours correlate more than this in one direction shows stripes; it is not torn."""
+EQUAL_PLANES = 0.9
+"""The thirds of an uncompressed frame that correlate more than this are its three planes."""
+MOVED = 2
+"""A pixel moved where its brightness changed by this much."""
+MIN_MOVED = 0.001
+"""Smallest share of a sector's pixels that move in a clip."""
+REPEATED_SHARE = 0.3
+"""A clip is noted where at least this share of its frames repeats the frame before."""
+_THICK = 21
+"""Side (pixels) of the square that fits into a sector but not into letters or an ECG strip."""
+
+
+def refuse_without_content(frames: np.ndarray, colour_space: str, item: str) -> None:
+    """Refuse frames that show no moving picture.
+
+    Args:
+        frames: (frames, height, width, 3) uint8, the frames that the model reads.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+        item: file or view name, for the message.
+
+    Raises:
+        InputRefusedError: if the frames are too small, black, white, of one colour, noise, torn or frozen.
+    """
+    reason = content_fault(brightness(frames, colour_space))
+    if reason is not None:
+        raise InputRefusedError(item, reason)
+
+
+def brightness(frames: np.ndarray, colour_space: str) -> np.ndarray:
+    """Return one brightness per pixel (frames, height, width): Y of YBR, the largest component of RGB."""
+    return frames.max(axis=-1) if colour_space == "RGB" else frames[..., 0]
+
+
+def content_fault(grey: np.ndarray) -> str | None:
+    """Say why a clip shows no moving picture.
+
+    Args:
+        grey: (frames, height, width) uint8.
+
+    Returns:
+        The reason, or None.
+    """
+    height, width = grey.shape[1:]
+    if min(height, width) < MIN_SIDE:
+        return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
+    return _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey)
+
+
+def _uniform_fault(grey: np.ndarray) -> str | None:
+    """Say whether a clip is black, white or of one colour."""
+    lit, white = float((grey > DARK).mean()), float((grey >= BRIGHT).mean())
+    if lit < MIN_LIT:
+        return f"the frames are black ({lit:.1%} of the pixels are lit): nothing is shown"
+    if white > MAX_WHITE:
+        return f"the frames are white ({white:.1%} of the pixels): nothing is shown"
+    if int(grey.max()) - int(grey.min()) < MIN_SPAN:
+        return f"all pixels of the frames have one brightness ({grey.min()} to {grey.max()}): nothing is shown"
+    return None
+
+
+def _texture_fault(frame: np.ndarray) -> str | None:
+    """Say whether a frame (height, width) is noise, or torn because its width is wrong."""
+    along, down = _correlation(frame[:, :-1], frame[:, 1:]), _correlation(frame[:-1], frame[1:])
+    if max(along, down) < MIN_CORRELATION:
+        return (
+            f"the frames are noise (neighbouring pixels correlate with {max(along, down):.2f}, a picture has more than "
+            f"{MIN_CORRELATION}): damaged or not a clip"
+        )
+    if min(along, down) < MIN_CORRELATION and max(along, down) < STRIPES:
+        return (
+            f"the frames are torn (neighbours correlate with {along:.2f} along rows and {down:.2f} along columns): "
+            "rows and columns of the header do not fit the pixel data"
+        )
+    return None
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlate two equally large pictures; 1 where one of them has no contrast."""
+    a, b = first.astype(np.float32) - first.mean(), second.astype(np.float32) - second.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else 1.0
+
+
+def _frozen_fault(grey: np.ndarray) -> str | None:
+    """Say whether nothing moves in the sector. A running ECG strip or clock does not count."""
+    if len(grey) < 2:
+        return None
+    seen = grey.astype(np.int16)
+    moved = (np.abs(seen - seen[0]) >= MOVED).any(axis=0)
+    share = float(moved[area].mean()) if (area := thick_area(grey)).any() else _dense_share(moved)
+    if share < MIN_MOVED:
+        return f"the frames do not change ({share:.2%} of the sector moves): a frozen picture, not a clip"
+    return None
+
+
+def _dense_share(moved: np.ndarray) -> float:
+    """Measure the share of a frame (height, width) in which most neighbours move, too."""
+    return float((uniform_filter(moved.astype(np.float32), _THICK, mode="constant") > 0.5).mean())
+
+
+def thick_area(grey: np.ndarray) -> np.ndarray:
+    """Find what is lit and thicker than letters: (frames, height, width) -> (height, width) bool.
+
+    The area is empty where it is smaller than a hundredth of the frame.
+    """
+    lit = (grey > GLIMMER).any(axis=0)
+    area = minimum_filter(lit.astype(np.uint8), _THICK, mode="nearest").astype(bool)
+    return area if area.mean() > 0.01 else np.zeros_like(lit)
+
+
+def repeated_share(frames: np.ndarray) -> float:
+    """Measure the share of frames that equal the frame before them; `frames` (frames, height, width, 3)."""
+    if len(frames) < 2:
+        return 0.0
+    return float(np.mean([np.array_equal(a, b) for a, b in pairwise(frames)]))
+
+
+# ---- colours
+
+
+def colour_fault(frame: np.ndarray, colour_space: str) -> str | None:
+    """Say whether the components of a frame contradict the colour space that the header declares.
+
+    Most of an echo picture is black or grey. In YBR its Cb and Cr are 128 there, in RGB its components are equal.
+
+    Args:
+        frame: (height, width, 3) uint8 as stored.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+    """
+    first, second, third = (frame[..., channel].astype(np.int16) for channel in range(3))
+    clear = np.abs(first - 128) > 40  # brightness near 128 looks the same in both spaces
+    if clear.mean() < 0.25 or colour_space == "MONOCHROME":
+        return None
+    chroma_rests = (np.abs(second - 128) <= 12) & (np.abs(third - 128) <= 12)
+    equal = (np.abs(first - second) <= 8) & (np.abs(first - third) <= 8)
+    if colour_space == "RGB" and chroma_rests[clear].mean() > 0.6:
+        return "RGB is declared, but the second and third component rest at 128 as Cb and Cr do: YBR is stored"
+    if colour_space == "YBR" and equal[clear].mean() > 0.6:
+        return "YBR is declared, but the three components are equal as in grey RGB: RGB is stored"
+    return None
+
+
+def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | None:
+    """Say whether an uncompressed frame is far less coloured with the other planar configuration.
+
+    Args:
+        frame: (height, width, 3) uint8, decoded as the header declares.
+        colour_space: "YBR" or "RGB".
+        planar: PlanarConfiguration that the header declares: 0 for RGBRGB..., 1 for RR...GG...BB...
+    """
+    height, width = frame.shape[:2]
+    if planar:
+        other = np.moveaxis(frame, -1, 0).reshape(height, width, 3)
+    else:
+        other = np.moveaxis(frame.reshape(3, height, width), 0, -1)
+    declared, exchanged = _colourfulness(frame, colour_space), _colourfulness(other, colour_space)
+    first, second, third = frame.reshape(3, -1)
+    is_threefold = min(_correlation(first, second), _correlation(second, third)) > EQUAL_PLANES
+    if not planar and colour_space == "RGB" and is_threefold and exchanged < declared / 2:
+        return "PlanarConfiguration 0 is declared, but the picture shows the same three times: it is stored by plane"
+    if declared > 8 and exchanged < declared / 3:
+        return (
+            f"PlanarConfiguration {planar} is declared, but the picture is far less coloured with {1 - planar} (mean "
+            f"{exchanged:.0f} instead of {declared:.0f}): the header contradicts the pixels"
+        )
+    return None
+
+
+def _colourfulness(frame: np.ndarray, colour_space: str) -> float:
+    """Measure the mean distance of the pixels from grey."""
+    if colour_space == "YBR":
+        return float(np.abs(frame[..., 1:].astype(np.int16) - 128).mean())
+    return float((frame.max(axis=-1).astype(np.int16) - frame.min(axis=-1)).mean())

@@ -1,0 +1,294 @@
+"""Decode echo clips that lie in DICOM files: header, number of frames, coding, colours."""
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..utils.errors import InputRefusedError
+from .echo_checks import colour_fault, planar_fault
+from .echo_decoders import compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
+from .echo_video import read_video_stream
+from .input_limits import LIMITS, MIB, InputLimits
+
+try:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+except ImportError:
+    FileMetaDataset = None
+    ExplicitVRBigEndian = ExplicitVRLittleEndian = ImplicitVRLittleEndian = None
+_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
+"""MPEG-2, MPEG-4 and HEVC."""
+_ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
+"""Storage classes of ultrasound images, the retired ones included."""
+
+
+class DicomFrames(NamedTuple):
+    """Decoded frames of a DICOM file.
+
+    Attributes:
+        frames: (frames, height, width, 3) uint8 as stored.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+        total: number of frames in the file.
+        notes: what was assumed, as {"code", "text"}.
+    """
+
+    frames: np.ndarray
+    colour_space: str
+    total: int
+    notes: list[dict[str, str]]
+
+
+# ---- header
+
+
+def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
+    """Check that the header describes pixels that can be used, and a size within the limits.
+
+    Args:
+        dataset: pydicom `Dataset`; the pixels are not needed.
+        item: file name for the message.
+        limits: largest sizes.
+
+    Raises:
+        InputRefusedError: with what is wrong.
+    """
+    if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
+        raise InputRefusedError(item, "a DICOM file without an image: not an echo clip (a report or a waveform?)")
+    _check_modality(dataset, item)
+    for name in ("BitsAllocated", "BitsStored"):
+        bits = dataset.get(name, 8 if name == "BitsStored" else None)
+        if bits != 8:
+            raise InputRefusedError(item, f"{bits} bits a sample, 8 are expected ({name}): rescale the pixels")
+    if not _VIDEO.fullmatch(_syntax_of(dataset)):  # OpenCV returns RGB whatever a video stores
+        colour_space_of(str(dataset.PhotometricInterpretation), item)
+    rows, columns, samples = (_positive(dataset, name, item) for name in ("Rows", "Columns", "SamplesPerPixel"))
+    if samples not in (1, 3):
+        raise InputRefusedError(item, f"{samples} samples a pixel, 1 or 3 are expected: not an echo clip")
+    if rows * columns > limits.max_frame_pixels:
+        raise InputRefusedError(
+            item,
+            f"frames of {rows:,} x {columns:,} pixels, the limit is {limits.max_frame_pixels:,} pixels: raise "
+            "max_frame_pixels of the input limits if the file is right",
+        )
+    size = rows * columns * samples * declared_frames(dataset, item)
+    if size > limits.max_clip_bytes:
+        raise InputRefusedError(
+            item,
+            f"the header declares {size / MIB:,.0f} MiB of pixels, the limit is {limits.max_clip_bytes / MIB:,.0f} MiB"
+            ": raise max_clip_bytes of the input limits if the file is right",
+        )
+
+
+def _check_modality(dataset: Any, item: str) -> None:
+    """Refuse a file of another modality than ultrasound."""
+    modality = str(dataset.get("Modality") or "").strip()
+    storage = str(dataset.get("SOPClassUID") or "")
+    if modality and modality != "US":
+        shown = modality if re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality) else "of an unknown name"
+        raise InputRefusedError(item, f"modality {shown}, an echo clip has modality US: not an echocardiogram")
+    if not modality and storage and not _ULTRASOUND.fullmatch(storage):
+        raise InputRefusedError(item, "no modality, and the storage class is not ultrasound: not an echocardiogram")
+
+
+def _syntax_of(dataset: Any) -> str:
+    """Read the transfer syntax UID; empty where the file states none."""
+    meta = getattr(dataset, "file_meta", None)
+    return str((meta.get("TransferSyntaxUID") if meta is not None else None) or "")
+
+
+def _positive(dataset: Any, name: str, item: str) -> int:
+    """Read a positive whole number of the header."""
+    value = dataset.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise InputRefusedError(item, f"{name} is missing or not a positive number: the header is damaged")
+    return int(value)
+
+
+def declared_frames(dataset: Any, item: str) -> int:
+    """Read NumberOfFrames; 0 where the header has none.
+
+    Raises:
+        InputRefusedError: if the value is no whole number or negative.
+    """
+    value = dataset.get("NumberOfFrames")
+    if value is None or value == "":
+        return 0
+    try:
+        number = int(value)
+    except (TypeError, ValueError) as error:
+        raise InputRefusedError(item, "NumberOfFrames is not one whole number: the header is damaged") from error
+    if number < 0:
+        raise InputRefusedError(item, f"NumberOfFrames is {number}: the header is damaged")
+    return number
+
+
+def colour_space_of(photometric: str, item: str) -> str:
+    """Translate DICOM's photometric interpretation to "YBR", "RGB" or "MONOCHROME".
+
+    Raises:
+        InputRefusedError: if it is not supported.
+    """
+    if photometric in ("YBR_FULL", "YBR_FULL_422"):
+        return "YBR"
+    if photometric in ("RGB", "YBR_RCT", "YBR_ICT", "PALETTE COLOR"):
+        # RCT and ICT are part of JPEG 2000; its decoder reverses them
+        return "RGB"
+    if photometric == "MONOCHROME2":
+        return "MONOCHROME"
+    raise InputRefusedError(
+        item,
+        f"photometric interpretation {photometric[:20]!r} is not supported (YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT, "
+        "RGB, PALETTE COLOR and MONOCHROME2 are): convert the file to RGB",
+    )
+
+
+def header_notes(dataset: Any) -> list[dict[str, str]]:
+    """Note what the header lacks, as {"code", "text"}."""
+    notes = []
+    if not dataset.get("Modality"):
+        text = "the header states no modality; the file was taken for ultrasound"
+        notes.append({"code": "modality_missing", "text": text})
+    elif not _ULTRASOUND.fullmatch(str(dataset.get("SOPClassUID") or "")):
+        text = "the modality is US, but the storage class is not ultrasound (a screen capture or an export?)"
+        notes.append({"code": "storage_class", "text": text})
+    return notes
+
+
+# ---- number of frames
+
+
+def count_stored_frames(dataset: Any, syntax: str) -> int:
+    """Count the frames in the pixel data, whatever the header declares.
+
+    Args:
+        dataset: pydicom `Dataset` with pixels and a header that `check_header` accepted.
+        syntax: transfer syntax UID. A video's frames cannot be counted without decoding; the declared number counts.
+
+    Raises:
+        ValueError: if the pixel data are no whole number of frames, or their fragments are damaged.
+    """
+    if "PixelData" not in dataset:
+        raise ValueError("the file holds no pixel data")
+    if _VIDEO.fullmatch(syntax):
+        return int(dataset.get("NumberOfFrames") or 0)
+    if not is_uncompressed(syntax):
+        return len(fragments_of_frames(dataset.PixelData, syntax))
+    size, length = _frame_bytes(dataset), len(dataset.PixelData)
+    total, rest = divmod(length, size)
+    if rest > 1 or (rest == 1 and not (total * size) % 2) or not total:
+        raise ValueError(f"{length:,} bytes of pixel data are no whole number of frames of {size:,} bytes")
+    return total
+
+
+def _frame_bytes(dataset: Any) -> int:
+    """Compute the bytes of one uncompressed frame. YBR_FULL_422 stores two bytes a pixel."""
+    samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
+    return int(dataset.Rows) * int(dataset.Columns) * int(samples)
+
+
+# ---- decoding
+
+
+def decode_dicom_clip(
+    dataset: Any, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS
+) -> DicomFrames:
+    """Decode the frames 0, stride, 2 x stride, ... of a DICOM file whose header `check_header` accepted.
+
+    Args:
+        dataset: pydicom `Dataset` with pixels.
+        item: file name for messages.
+        num_frames: largest number of frames to decode.
+        stride: step between two decoded frames.
+        limits: largest sizes.
+
+    Raises:
+        InputRefusedError: if header and pixels contradict each other.
+        ValueError: and other kinds from the decoders, if the pixels are damaged.
+    """
+    notes = header_notes(dataset)
+    syntax = transfer_syntax(dataset, item, notes)
+    if _VIDEO.fullmatch(syntax):
+        stream = b"".join(dataset.PixelData[place] for place in fragments_of(dataset.PixelData))
+        frames, total = read_video_stream(stream, item, num_frames, stride, limits)
+        compare_sizes(dataset, frames.shape[1:3])
+        return DicomFrames(frames, "RGB", total, notes)
+    total = number_of_frames(dataset, syntax, item, notes)
+    if total < 2:
+        return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)
+    indices = range(0, min(total, num_frames * stride), stride)
+    frames, photometric = decode_frames(dataset, indices)
+    space = colour_space_of(photometric, item)
+    if frames.dtype != np.uint8:
+        raise InputRefusedError(item, f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
+    if frames.ndim == 3:
+        frames = np.repeat(frames[..., None], 3, axis=-1)
+    _check_colours(dataset, frames[0], space, syntax, item)
+    return DicomFrames(frames, space, total, notes)
+
+
+def transfer_syntax(dataset: Any, item: str, notes: list[dict[str, str]]) -> str:
+    """Read the transfer syntax; assume it for uncompressed pixels where the file states none.
+
+    Args:
+        dataset: pydicom `Dataset` with pixels. An assumed syntax is written into it.
+        item: file name for the message.
+        notes: an assumption is added here.
+
+    Raises:
+        InputRefusedError: if the pixels are compressed and the file does not say how.
+    """
+    if syntax := _syntax_of(dataset):
+        return syntax
+    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+        raise InputRefusedError(
+            item, "the header states no transfer syntax and the pixels are compressed: frames cannot be decoded"
+        )
+    implicit, little = dataset.original_encoding
+    assumed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    if getattr(dataset, "file_meta", None) is None:
+        dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = assumed
+    text = f"the header states no transfer syntax; the pixels were read as {assumed.name}"
+    notes.append({"code": "transfer_syntax_assumed", "text": text})
+    return str(assumed)
+
+
+def number_of_frames(dataset: Any, syntax: str, item: str, notes: list[dict[str, str]]) -> int:
+    """Compare the declared number of frames with the stored number; take the stored one where none is declared.
+
+    Args:
+        dataset: pydicom `Dataset` with pixels. A counted number is written into it.
+        syntax: transfer syntax UID.
+        item: file name for the message.
+        notes: that the frames were counted is added here.
+
+    Raises:
+        InputRefusedError: if both numbers contradict each other.
+        ValueError: if the stored frames cannot be counted.
+    """
+    counted, declared = count_stored_frames(dataset, syntax), declared_frames(dataset, item)
+    if not declared:
+        if counted > 1:
+            text = f"the header states no number of frames; the pixel data hold {counted}"
+            notes.append({"code": "frames_counted", "text": text})
+        dataset.NumberOfFrames = counted
+    elif declared != counted:
+        raise InputRefusedError(
+            item,
+            f"frames cannot be decoded: the header declares {declared} frames of {dataset.Rows} x {dataset.Columns} "
+            f"pixels, the pixel data hold {counted}: header and pixels contradict each other",
+        )
+    return counted
+
+
+def _check_colours(dataset: Any, frame: np.ndarray, space: str, syntax: str, item: str) -> None:
+    """Refuse a clip whose first frame contradicts the declared colours."""
+    photometric, planar = dataset.PhotometricInterpretation, dataset.get("PlanarConfiguration")
+    reason = None
+    if is_uncompressed(syntax) and photometric in ("RGB", "YBR_FULL") and planar in (0, 1):
+        reason = planar_fault(frame, space, planar)
+    if photometric != "PALETTE COLOR":
+        reason = reason or colour_fault(frame, space)
+    if reason is not None:
+        raise InputRefusedError(item, f"{reason}: correct the header, or convert the file to RGB")

@@ -1,0 +1,116 @@
+"""Decode video files, and video streams that lie in DICOM files, with OpenCV."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..utils.errors import InputRefusedError
+from .input_limits import LIMITS, InputLimits, check_file
+from .optional_packages import require_package
+
+try:
+    import cv2
+except ImportError:
+    cv2 = None  # type: ignore[assignment]
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov")
+
+FRAMES_OFF = 2
+"""A container's number of frames is an estimate; it may be wrong by this many frames."""
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+"""First boxes of MP4 and QuickTime files, at byte 4."""
+_STREAMS = (b"\x00\x00\x01", b"\x00\x00\x00\x01", b"\x47")
+"""Starts of raw streams: MPEG-2, H.264 and HEVC start codes, and the sync byte of a transport stream."""
+
+
+def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
+    """Read the number of frames from the header of a video file.
+
+    Raises:
+        InputRefusedError: if OpenCV cannot open the file, or its frames are too large.
+        ImportError: if OpenCV is not installed.
+    """
+    video = _open_video(path, str(path), limits)
+    total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    video.release()
+    return total
+
+
+def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = LIMITS) -> tuple[np.ndarray, int]:
+    """Decode the frames 0, stride, 2 x stride, ... of a video file.
+
+    Args:
+        path: the file.
+        num_frames: largest number of frames to decode.
+        stride: step between two decoded frames.
+        limits: largest sizes.
+
+    Returns:
+        (frames, height, width, 3) uint8 RGB, and the number of frames of the file.
+
+    Raises:
+        InputRefusedError: if the video is damaged or ends before the frames that its header declares.
+        ImportError: if OpenCV is not installed.
+    """
+    return _decode(_open_video(path, str(path), limits), str(path), num_frames, stride)
+
+
+def read_video_stream(
+    stream: bytes, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS
+) -> tuple[np.ndarray, int]:
+    """Decode a video stream that lies in a DICOM file; see `read_video`.
+
+    The stream goes to a file in a private temporary directory, because OpenCV reads files only.
+    """
+    require_package(cv2, "opencv-python-headless", f"reading the video in {item}")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "stream.mp4"
+        path.write_bytes(stream)
+        return _decode(_open_video(path, item, limits), item, num_frames, stride)
+
+
+def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
+    """Open a video file with OpenCV, or refuse it.
+
+    Only files that start as a video does are given to OpenCV, because its library also follows playlists, and a
+    playlist may name other files and addresses. With CAP_FFMPEG a "%d" in a path is not a row of pictures.
+    """
+    require_package(cv2, "opencv-python-headless", f"reading the video {item}")
+    check_file(path, limits)
+    with path.open("rb") as file:
+        head = file.read(12)
+    is_video = (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head[4:8] in _BOXES or head.startswith(_STREAMS)
+    if not is_video:
+        raise InputRefusedError(item, "OpenCV cannot open the video: its content is no MP4, MOV, AVI or MPEG")
+    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if "%" in str(path) else cv2.CAP_ANY)
+    if not video.isOpened():
+        raise InputRefusedError(item, "OpenCV cannot open the video: the file is damaged or of another codec")
+    height, width = int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH))
+    if height * width > limits.max_frame_pixels:
+        video.release()
+        raise InputRefusedError(
+            item,
+            f"frames of {height:,} x {width:,} pixels, the limit is {limits.max_frame_pixels:,} pixels: raise "
+            "max_frame_pixels of the input limits if the file is right",
+        )
+    return video
+
+
+def _decode(video: Any, item: str, num_frames: int, stride: int) -> tuple[np.ndarray, int]:
+    """Grab the frames of an open video and close it."""
+    total, frames, grabbed = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), [], 0
+    wanted = (num_frames - 1) * stride + 1
+    while grabbed < wanted and video.grab():
+        if grabbed % stride == 0:
+            frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
+        grabbed += 1
+    video.release()
+    if not frames:
+        raise InputRefusedError(item, f"no frame could be decoded (the header says {total}): the video is damaged")
+    if grabbed < min(wanted, total - FRAMES_OFF):
+        raise InputRefusedError(
+            item, f"the video ends after {grabbed} frames, its header says {total}: it is cut short or damaged"
+        )
+    return np.stack(frames), max(total, grabbed) if grabbed == wanted else grabbed

@@ -1,0 +1,210 @@
+"""DICOM waveforms: formats, groups and lead codes are read right or refused."""
+
+import numpy as np
+import pydicom
+import pytest
+from input_files import MIMIC_LEADS, make_ecg, new_dicom, waveform_group, write_ecg_dicom
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, TwelveLeadECGWaveformStorage
+
+from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import LEADS
+
+HALF_A_STEP = 1.1e-3  # mV; the files hold steps of 2 uV
+
+
+def group_of(signal, names=LEADS, rate=500, originality="ORIGINAL", **elements):
+    group = waveform_group(signal * 1000, list(names), rate, originality)
+    for name, value in elements.items():
+        setattr(group, name, value)
+    return group
+
+
+def stored(group):
+    channels = group.NumberOfWaveformChannels
+    return np.frombuffer(group.WaveformData, "<i2").reshape(-1, channels).copy()
+
+
+def refuse(path, *parts):
+    with pytest.raises(InputRefusedError) as caught:
+        read_ecg(path)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+# ---- formats of samples
+
+
+def test_big_endian_samples_and_padding_are_read(tmp_path):
+    signal = make_ecg()
+    group = group_of(signal)
+    samples = stored(group)
+    samples[:7, 2] = -32768
+    group.WaveformData = samples.astype(">i2").tobytes()
+    group.add_new("WaveformPaddingValue", "OW", np.array(-32768, ">i2").tobytes())
+    dataset = new_dicom(TwelveLeadECGWaveformStorage, ExplicitVRBigEndian)
+    dataset.WaveformSequence = [group]
+    pydicom.dcmwrite(tmp_path / "ecg.dcm", dataset, implicit_vr=False, little_endian=False, force_encoding=True)
+    read = read_ecg(tmp_path / "ecg.dcm")
+    assert np.isnan(read.signal[2, :7]).all() and np.isnan(read.signal).sum() == 7
+    assert np.nanmax(np.abs(read.signal - signal)) <= HALF_A_STEP
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_the_sign_of_twelve_bits_is_extended(tmp_path, filled):
+    signal = make_ecg()
+    group = group_of(signal)
+    samples = stored(group)
+    assert np.abs(samples).max() < 2048
+    group.WaveformData = (samples if filled else samples & 0x0FFF).astype("<i2").tobytes()
+    for channel in group.ChannelDefinitionSequence:
+        channel.WaveformBitsStored = 12
+    assert np.abs(read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group])).signal - signal).max() <= HALF_A_STEP
+
+
+def test_samples_beyond_the_declared_bits_are_refused(tmp_path):
+    group = group_of(make_ecg())
+    for channel in group.ChannelDefinitionSequence:
+        channel.WaveformBitsStored = 8
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "WaveformBitsStored is 8 of 16")
+
+
+@pytest.mark.parametrize(("law", "name"), [("MB", "mu-law"), ("AB", "A-law"), ("XX", "'XX'"), ("", "''")])
+def test_other_sample_interpretations_are_refused_by_name(tmp_path, law, name):
+    group = group_of(make_ecg(), WaveformSampleInterpretation=law)
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), name, "linear samples")
+
+
+@pytest.mark.parametrize("count", [11, 13, 0])
+@pytest.mark.parametrize("element", ["NumberOfWaveformChannels", "WaveformBitsAllocated"])
+def test_counts_that_contradict_the_data_are_refused(tmp_path, element, count):
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group_of(make_ecg(), **{element: count})]), "cannot be decoded")
+
+
+@pytest.mark.parametrize("samples", [4999, 5001, 2_000_000_000])
+def test_a_length_that_contradicts_the_data_is_refused(tmp_path, samples):
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group_of(make_ecg(), NumberOfWaveformSamples=samples)]), "ecg.dcm")
+
+
+# ---- calibration
+
+
+def test_an_empty_baseline_is_zero(tmp_path):
+    signal = make_ecg()
+    group = group_of(signal + 0.01)
+    for channel in group.ChannelDefinitionSequence:
+        channel.ChannelBaseline = None
+        channel.ChannelSensitivityCorrectionFactor = None
+    read = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
+    assert np.abs(read.signal - signal).max() <= HALF_A_STEP
+
+
+@pytest.mark.parametrize("sensitivity", [0, -2.0, None])
+def test_leads_without_a_known_sensitivity_are_left_out(tmp_path, sensitivity):
+    group = group_of(make_ecg())
+    group.ChannelDefinitionSequence[6].ChannelSensitivity = sensitivity
+    read = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
+    assert read.lead_names == [lead for lead in LEADS if lead != "V1"]
+    assert any("lead V1 was left out" in note for note in read.notes)
+    for channel in group.ChannelDefinitionSequence:
+        channel.ChannelSensitivity = sensitivity
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "no lead has a known scale")
+
+
+@pytest.mark.parametrize("rate", [0, -500, None])
+def test_an_impossible_rate_is_refused(tmp_path, rate):
+    group = group_of(make_ecg())
+    group.SamplingFrequency = rate
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "SamplingFrequency")
+
+
+# ---- lead names
+
+
+def test_a_code_that_contradicts_its_meaning_is_refused(tmp_path):
+    group = group_of(make_ecg())
+    source = group.ChannelDefinitionSequence[6].ChannelSourceSequence[0]
+    source.CodeValue, source.CodeMeaning = "5.6.3-9-3", "Lead V2"
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "V1, V2")
+    source.CodeValue, source.CodeMeaning = "5.6.3-9-9", "Lead V1"  # the code of V7
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "another lead, V1")
+    source.CodeValue, source.CodeMeaning = "5.6.3-9-3", "Brustwand 1"
+    assert read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group])).lead_names == list(LEADS)
+    group.ChannelDefinitionSequence[6].ChannelLabel = "aVF"
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "V1, aVF")
+
+
+# ---- groups
+
+
+def test_groups_of_one_rate_and_length_are_joined(tmp_path):
+    signal = make_ecg()
+    median = group_of(make_ecg(samples=600, seed=1), originality="DERIVED")
+    groups = [group_of(signal[:6], LEADS[:6]), median, group_of(signal[6:], LEADS[6:])]
+    read = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", groups))
+    assert read.lead_names == list(LEADS) and np.abs(read.signal - signal).max() <= HALF_A_STEP
+    assert read.notes == ["read multiplex groups 1 and 3 of 3"]
+
+
+def test_groups_of_different_times_are_not_joined(tmp_path):
+    signal = make_ecg()
+    first, second = group_of(signal[:6], LEADS[:6]), group_of(signal[6:], LEADS[6:])
+    first.MultiplexGroupTimeOffset, second.MultiplexGroupTimeOffset = 0.0, 10_000.0
+    read = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [first, second]))
+    assert read.lead_names == list(LEADS[:6]) and read.notes == ["read multiplex group 1 of 2"]
+
+
+@pytest.mark.parametrize("rhythm_first", [True, False])
+def test_a_rhythm_of_eight_leads_is_preferred_to_twelve_averaged_beats(tmp_path, rhythm_first):
+    names = ["I", "II", *LEADS[6:]]
+    signal = make_ecg(8)
+    groups = [group_of(signal, names), group_of(make_ecg(samples=600), MIMIC_LEADS, originality="DERIVED")]
+    read = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", groups[:: 1 if rhythm_first else -1]))
+    assert read.lead_names == names and read.signal.shape == (8, 5000)
+
+
+# ---- damaged sequences
+
+
+def test_incomplete_groups_are_refused(tmp_path):
+    for name in (
+        "NumberOfWaveformSamples",
+        "SamplingFrequency",
+        "ChannelDefinitionSequence",
+        "WaveformData",
+        "WaveformBitsAllocated",
+        "NumberOfWaveformChannels",
+        "WaveformSampleInterpretation",
+    ):
+        group = group_of(make_ecg())
+        group["WaveformData"].VR = "OW"
+        delattr(group, name)
+        refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "ecg.dcm")
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", []), "without waveforms")
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [Dataset()]), "incomplete")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_bytes_are_refused_or_read_but_never_raise(tmp_path, seed):
+    path = write_ecg_dicom(tmp_path / "ecg.dcm", [group_of(make_ecg())])
+    content = bytearray(path.read_bytes())
+    generator = np.random.default_rng(seed)
+    for position in generator.integers(0, 6000, 4):
+        content[position] = int(generator.integers(0, 256))
+    path.write_bytes(bytes(content))
+    try:
+        EcgFeatureExtractor().prepare(path)
+    except InputRefusedError as error:
+        assert error.reason
+
+
+def test_a_file_without_preamble_is_read(tmp_path):
+    signal = make_ecg()
+    path = write_ecg_dicom(tmp_path / "ecg", [group_of(signal)])
+    content = path.read_bytes()
+    meta = 144 + int.from_bytes(content[140:144], "little")
+    for start in (132, meta):  # with the file's meta information, and the bare data set
+        path.write_bytes(content[start:])
+        assert np.abs(read_ecg(path).signal - signal).max() <= HALF_A_STEP
