@@ -45,7 +45,8 @@ class TgmmCardiacPipeline(Pipeline):
         `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
         {day: p}},
         "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
-        "refused": [{"item", "reason"}], "notes": [...], "model", "code_revision"}`.
+        "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model",
+        "code_revision"}`.
         A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing usable the keys of the tasks
         are absent, and `notes` says why. `by` is who named the view. `code_revision` is a commit or a digest of the
         code.
@@ -99,7 +100,8 @@ class TgmmCardiacPipeline(Pipeline):
                 raise ValueError(f"Unknown keys {sorted(unknown)} of a patient; known are {list(PATIENT_KEYS)}.")
         ids = [patient.get("id") for patient in patients]
         if all(patient.get(name) is None for patient in patients for name in MODALITIES):
-            nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}, "views": [], "refused": []}
+            nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}}
+            nothing |= {"views": [], "refused": [], "checks": []}
             nothing["notes"] = ["no modality was given"]
             return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
         # transformers knows neither the arguments nor the result of our processor.
@@ -160,7 +162,7 @@ class TgmmCardiacPipeline(Pipeline):
                     result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
-            result |= {"used": report["used"], "views": report["views"], "refused": report["refused"], "notes": notes}
+            result |= {key: report[key] for key in ("used", "views", "refused", "checks")} | {"notes": notes}
             result |= {"model": self.model.name_or_path, "code_revision": revision}
             results.append(result)
         return results

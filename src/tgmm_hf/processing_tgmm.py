@@ -179,7 +179,8 @@ class TgmmProcessor(HubProcessor):
                 that can be used; a clip given under its view is.
             return_report: also return one report per patient: {"used": {"labs": [columns], "ecg": [leads], "echo":
                 [views]}, "views": [{"item", "view", "confidence", "by", "used"}], one entry for each clip that has a
-                view, by "name" or "classifier", "refused": [{"item", "reason"}], "notes": [...]}.
+                view, by "name" or "classifier", "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}],
+                "notes": [...]}.
             kwargs: `return_tensors`, "pt" or "np"; NumPy arrays when None.
 
         Returns:
@@ -268,6 +269,7 @@ class TgmmProcessor(HubProcessor):
             _refuse(error, report, refuse)
             return None
         report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
+        report["checks"] += ecg.checks
         report["notes"] += [f"ecg: {note}" for note in ecg.notes]
         return ecg
 
@@ -282,6 +284,7 @@ class TgmmProcessor(HubProcessor):
             return None
         report["refused"] += clips.refused
         report["views"] += clips.assignments
+        report["checks"] += clips.checks
         refusal = clips.refusal(study, list_reasons=refuse)
         if refusal is not None and (refuse or not clips.clips):
             _refuse(refusal, report, refuse)
@@ -315,7 +318,7 @@ def default_processor(
 
 def _new_report() -> Report:
     """Start the report of one patient."""
-    return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "notes": []}
+    return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "checks": [], "notes": []}
 
 
 def _refuse(error: ValueError, report: Report, refuse: bool) -> None:
