@@ -11,6 +11,7 @@ from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .dicom_files import read_dicom
 from .ecg_recording import (
+    UNIT_NOT_STATED,
     Channel,
     EcgRecording,
     normalise_lead_name,
@@ -144,7 +145,7 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
         usable = 0 < scale < float("inf") and np.isfinite(baseline)
         problem = "" if usable else f"its sensitivity is {scale:g}, so its values have no known scale"
         unit_codes = channel.get("ChannelSensitivityUnitsSequence")
-        unit = str(unit_codes[0].CodeValue) if unit_codes else "not stated"
+        unit = str(unit_codes[0].CodeValue) if unit_codes else UNIT_NOT_STATED
         scaled = values * scale + baseline if usable else values
         channels.append(Channel(_lead_name(channel, path), unit, scaled, entry.rate, problem))
     return channels
