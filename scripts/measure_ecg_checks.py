@@ -72,15 +72,15 @@ class FalseAlarms:
 
 CODES = """| code | meaning | what the package does | what to do |
 |---|---|---|---|
-| ecg_limb_arithmetic | a limb lead contradicts at least four others (I + III = II, Goldberger) | the lead is not used | \
-look for exchanged names, a wrong sign or gain in the export |
+| ecg_limb_arithmetic | a limb lead contradicts at least four others (I + III = II) | the lead is not used | \
+look for exchanged names, a wrong sign or gain |
 | ecg_equal_leads | a chest lead equals another lead | both chest leads are not used | export the recording again |
 | ecg_amplitude | a chest lead is more than four times as large as its neighbours | a note | check the lead's gain |
 | ecg_flat_limb_lead | I, II or III is nearly flat | a note | the electrode of the right leg may be on an arm: repeat |
 | ecg_arm_electrodes | QRS complex and P wave of I point down, aVR up | a note | arms exchanged, or dextrocardia |
 | ecg_still | a lead repeats one value for at least a tenth of the time | a note | check the electrode |
 | ecg_clipped | a lead stays at its highest or lowest value | a note | record with a larger range |
-| (refusal) | limb leads contradict each other and nothing tells which is wrong | the recording is refused | export it again |
+| (refusal) | limb leads contradict each other, the wrong one is unknown | the recording is refused | export it again |
 | (refusal) | no lead holds a heartbeat | the recording is refused | check that the file is an ECG |
 """
 
@@ -287,8 +287,8 @@ def write_page(alarms: dict[str, FalseAlarms], tallies: dict[str, Tally], plante
         "Command: `python scripts/measure_ecg_checks.py DIRECTORY ... --out docs/results/checks/ecg.md`. It takes any",
         "directories with WFDB or DICOM recordings.",
         "",
-        f"Answer: the checks refuse {refused} of {total} recordings as they are. The table of planted faults shows what",
-        "they find.",
+        f"Answer: the checks refuse {refused} of {total} recordings as they are. The table of planted faults shows",
+        "what they find.",
         "",
         "## Codes",
         "",

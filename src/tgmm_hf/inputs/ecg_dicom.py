@@ -1,6 +1,8 @@
 """Read DICOM waveforms: stored samples by their declared format, groups joined, median beats left aside."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +63,7 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         ImportError: if pydicom is not installed.
     """
     dataset = read_dicom(path)
-    with refusing(path):
+    with refusing(path), _damage_refused(path):
         if not dataset.get("WaveformSequence"):
             raise InputRefusedError(
                 str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)"
@@ -78,6 +80,19 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         plural = "s" if len(numbers) > 1 else ""
         recording.notes.append(f"read multiplex group{plural} {' and '.join(numbers)} of {len(groups)}")
     return recording
+
+
+@contextmanager
+def _damage_refused(path: Path) -> Iterator[None]:
+    """Refuse what pydicom and numpy raise for elements that are missing, of another type or of another length."""
+    try:
+        yield
+    except InputRefusedError:
+        raise
+    except (AttributeError, IndexError, KeyError, NotImplementedError, OverflowError, TypeError, ValueError) as error:
+        raise InputRefusedError(
+            str(path), f"the waveform data cannot be decoded ({type(error).__name__}): an element is damaged or missing"
+        ) from error
 
 
 def _describe(group: Any, index: int, path: Path) -> _Group:
