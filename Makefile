@@ -33,7 +33,7 @@ DEV := $(VENV)/.stamp-dev
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf durations coverage lint format clean
+.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf durations coverage reference lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -45,6 +45,7 @@ help:
 	@echo "make coverage   the tests, with the share of lines and branches that they run"
 	@echo "make test-hf    transformers' own common tests over our classes (their sources come from PyPI)"
 	@echo "make learn      the longer experiment (over an hour): learn/metrics.json on an unseen synthetic cohort"
+	@echo "make reference  write docs/cli.md and docs/settings.md anew"
 	@echo "make lint       ruff, typos (spelling) and mypy;  make format: let ruff rewrite"
 	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
 	@echo "make clean      remove demo/, learn/ and caches (not .venv)"
@@ -94,6 +95,10 @@ freeze:
 
 LINTED := src tests scripts metrics benchmarks experiments
 
+# docs/cli.md and docs/settings.md, from the commands and the dataclasses
+reference: $(DEV)
+	$(BIN)/python scripts/write_reference.py
+
 lint: $(DEV)
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/ruff format --check $(LINTED)
@@ -141,10 +146,10 @@ SMALL_CLIPS := --height 120 --width 160
 demo: demo/prediction.json
 	@echo
 	@echo "Done. Everything lies in demo/ :"
-	@echo "  cohort/          synthetic patients in MIMIC's file formats, with the Bayes optimum in bayes.json"
+	@echo "  cohort/          synthetic patients in MIMIC's file formats, with the best reachable figures in bayes.json"
 	@echo "  data/            the same, model-ready (datasets, Arrow)"
 	@echo "  model/           the saved repository: AutoModel.from_pretrained('demo/model', trust_remote_code=True)"
-	@echo "  metrics.json     every figure with its 95 % interval, for all seven modality combinations"
+	@echo "  metrics.json     every figure with its 95 % interval, for all seven subsets of modalities"
 	@echo "  report.html      the same as a page with figures: open it in a browser"
 	@echo "  prediction.json  one test patient"
 

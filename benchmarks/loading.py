@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from measuring import argument_parser, write
@@ -33,7 +34,7 @@ PAGE = 4096
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
-def make_encoders(root: Path) -> dict[str, str]:
+def make_encoders(root: Path) -> dict[str, Any]:
     """Write the three encoders and the view classifier, full size, random weights. Return their directories."""
     BertModel(BertConfig(vocab_size=BERT_CASED_SIZE)).save_pretrained(root / "labs")
     bert_cased_tokenizer().save_pretrained(root / "labs")
@@ -111,7 +112,7 @@ def peak_memory(load: Callable[..., object], *arguments: object) -> int:
     return peak
 
 
-def assemble(sources: dict[str, str]) -> TgmmModel:
+def assemble(sources: dict[str, Any]) -> TgmmModel:
     """Put a model together from its encoders."""
     return TgmmModel.from_encoders(**sources)
 

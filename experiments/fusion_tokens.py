@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from tiny_training import Descent, new_model, write
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from tgmm_hf import TgmmConfig, TgmmModel
 from tgmm_hf.cohorts.synthetic import bayes, evidence
@@ -130,7 +130,7 @@ def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, insert_position:
     config.tasks = {
         name: TgmmTask(config.tasks[name], weight=WEIGHTS[name], insert_position=insert_position) for name in tasks
     }
-    tokenizer: BertTokenizerFast = train_tokenizer(task_texts(config.tasks), vocab_size=300)
+    tokenizer: BertTokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
     model = new_model(config)
     inputs, labels = features(table), targets(table)

@@ -83,6 +83,7 @@ def train(
         for batch in random.permutation(number)[: number // BATCH * BATCH].reshape(-1, BATCH):
             encoded = encode(model, hiding, [texts[i] for i in batch])
             loss = model.answer(encoded, TASK, {"label": torch.from_numpy(labels["train"][batch])}).loss
+            assert loss is not None  # the call gives labels
             descent.step(loss)
         if epoch in (epochs // 2, epochs):
             yield epoch, np.concatenate([score(model, whole, rows[split]["labs"]) for split in SCORED])

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tgmm_hf import TgmmModel, default_processor
 from tgmm_hf.training.saving import save_repository
 
-peft = pytest.importorskip("peft", reason="peft is an extra: pip install 'tgmm-hf[peft]'")
+peft = pytest.importorskip("peft", reason="peft is not installed: pip install peft")
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "peft.md").read_text()
 TARGETS = {name: pattern.replace("\\|", "|") for name, pattern in re.findall(r"^\| (\w+) \(.*`(.*)` \|$", PAGE, re.M)}

@@ -138,7 +138,7 @@ def test_refusals_raise_or_are_reported(processor):
         return_report=True,
         return_tensors="pt",
     )
-    assert reports[0]["used"] == {"labs": ["Sodium", "zinc"], "ecg": [], "echo": ["A4C"]}
+    assert reports[0]["used"] == {"labs": ["Sodium"], "ecg": [], "echo": ["A4C"]}
     assert [entry["item"] for entry in reports[0]["refused"]] == ["labs.K", "ecg", "nowhere"]
     assert any("zinc" in note for note in reports[0]["notes"])
     assert reports[1]["used"] == {"labs": [], "ecg": list(LEADS), "echo": []}
@@ -189,7 +189,7 @@ def test_long_rows_are_cut_between_cells(config, processor):
     )
     cut = small.labs_text(row)
     assert cut.dropped == ["medical history"]  # too long itself; what stands behind it still fits
-    assert cut.used == ["NTproBNP", "Creatinine", "Sodium", "zinc"]
+    assert cut.used == ["NTproBNP", "Creatinine", "Sodium"]
     assert cut.text == SEPARATOR.join(s for s in whole.text.split(SEPARATOR) if "history" not in s)
     assert any("medical history was dropped" in note for note in cut.notes)
 
@@ -200,7 +200,7 @@ def test_cut_rows_fit_and_keep_the_most_important(processor, cased, limit):
         small = TgmmProcessor(processor.feature_extractor, processor.image_processor, tokenizer, max_labs_tokens=limit)
         row = {"age": 71, "Creatinine": 1.4, "NTproBNP": 5210, "Sodium": 138, "Uric Acid": 5.5, "zinc": (3, "ug/dL")}
         result = small.labs_text(row)
-        assert len(result.used) + len(result.dropped) == 6
+        assert len(result.used) + len(result.dropped) == 5 and result.unused == ["zinc"]
         if result.text:
             assert len(tokenizer(result.text)["input_ids"]) <= limit
         inputs = small(labs=row)
@@ -216,6 +216,33 @@ def test_object_and_flags(processor):
         labs_flags=True,
     )
     assert other.labs_text({"Sodium": 120}).text == "Sodium of the woman is 120 (low)"
+
+
+def test_special_tokens_in_a_row_are_text(processor):
+    """A row of "[PAD]" must neither hide cells nor end the text."""
+    tokens = processor.tokenizer
+    text = processor.labs_text({"medical history": f"{tokens.pad_token} {tokens.sep_token} hypertension"}).text
+    ids = processor.tokenize([text])["input_ids"][0].tolist()
+    assert ids.count(tokens.sep_token_id) == 1 and ids[-1] == tokens.sep_token_id
+    assert tokens.pad_token_id not in ids
+
+
+def test_columns_of_the_training_travel_with_the_processor(processor, tmp_path):
+    other = TgmmProcessor(
+        processor.feature_extractor,
+        processor.image_processor,
+        processor.tokenizer,
+        labs_units="always",
+        labs_columns=["Sodium", "zinc"],
+    )
+    other.save_pretrained(tmp_path)
+    labs = TgmmProcessor.from_pretrained(tmp_path).labs_text({"Sodium": 140, "zinc": 80, "Potassium": 4})
+    assert labs.text == "Sodium of the patient is 140 mEq/L; zinc of the patient is 80"
+    assert labs.unused == ["Potassium"] and any("Potassium is not used" in note for note in labs.notes)
+    with pytest.raises(ValueError, match="'sometimes'"):
+        TgmmProcessor(
+            processor.feature_extractor, processor.image_processor, processor.tokenizer, labs_units="sometimes"
+        )
 
 
 def test_labs_text_accepts_prepared_json(processor):

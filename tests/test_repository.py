@@ -18,7 +18,7 @@ from tgmm_hf.cli.application import COMMANDS, OLD_NAMES, app
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tgmm_hf"
 SOURCES = sorted(SOURCE.rglob("*.py"))
-OPTIONAL = ("cluster", "baselines")
+OPTIONAL = ("cluster",)
 """Extras whose packages a file may import at its top; such a file is imported only for the command that needs them."""
 README = (ROOT / "README.md").read_text()
 
@@ -81,7 +81,7 @@ def test_no_licence_but_permissive_ones_by_default() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_source_files_are_finished_and_not_too_long(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) < 900
+    assert len(text.splitlines()) <= 500
     for pattern in (
         r"\bTODO\b",
         r"\bFIXME\b",

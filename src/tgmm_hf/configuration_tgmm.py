@@ -1,10 +1,10 @@
 """Configuration of the TGMM model: sizes of its parts, its encoders, and its tasks as data."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
@@ -113,7 +113,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the labs encoder's configuration, because its vocabulary is the model's."""
-        return self.labs_config
+        return cast(PreTrainedConfig, self.labs_config)  # `__post_init__` has made it one
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
@@ -169,7 +169,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                 settings[key] = value
         return cls(**settings)
 
-    def tokenize_tasks(self, tokenizer: Any) -> None:
+    def tokenize_tasks(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the token ids of every task's question, phrase and candidates into the configuration (in place).
 
         The model has no tokenizer, so the ids travel with its configuration. The decoder's vocabulary

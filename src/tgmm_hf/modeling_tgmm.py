@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
@@ -52,7 +52,7 @@ class TgmmPreTrainedModel(HubCode, PreTrainedModel):
     config: TgmmConfig
     base_model_prefix = "tgmm"
     main_input_name = "input_ids"
-    input_modalities = ("text", "time", "video")
+    input_modalities = ("text", "time", "video")  # type: ignore[assignment] # declared a list; tuples are usual
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the losses are means over the batch, so the Trainer divides by accumulation steps
     # Parts whose inner modules are called by other methods than `forward`: accelerate must not tear them apart.
@@ -120,6 +120,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         encoders: modality -> encoder that is taken as it is. The other encoders are built from the configuration.
     """
 
+    config: TgmmConfig
     view_classifier: StoredViewClassifier | None = None
 
     def __init__(self, config: TgmmConfig, encoders: Mapping[str, PreTrainedModel] | None = None):
@@ -157,7 +158,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         echo: str | Path,
         view_classifier: str | Path | None = None,
         *,
-        tokenizer: Any = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         encoder_dtype: torch.dtype = torch.float32,
         **settings: Any,
     ) -> "TgmmModel":
@@ -183,7 +184,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         encoders = {name: load_encoder(name, source, encoder_dtype) for name, source in sources.items()}
         # A configuration sets its sub-configurations' attention to its own, which is none yet.
         attention = {name: encoder.config._attn_implementation for name, encoder in encoders.items()}
-        configs = {f"{name}_config": encoder.config for name, encoder in encoders.items()}
+        configs: dict[str, Any] = {f"{name}_config": encoder.config for name, encoder in encoders.items()}
         config = TgmmConfig(**configs, encoder_sources=describe_sources(sources), **settings)
         config.tokenize_tasks(tokenizer or AutoTokenizer.from_pretrained(labs))
         model = cls(config, encoders)
@@ -210,17 +211,17 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
     @can_return_tuple
     def forward(  # noqa: PLR0913 - transformers reads the inputs from this signature
         self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.LongTensor | None = None,
-        ecg_values: torch.FloatTensor | None = None,
-        ecg_mask: torch.BoolTensor | None = None,
-        pixel_values_videos: torch.FloatTensor | None = None,
-        view_mask: torch.BoolTensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        ecg_values: torch.Tensor | None = None,
+        ecg_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        view_mask: torch.Tensor | None = None,
         task: str | Sequence[str] | None = None,
         labels: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
-        labs_frozen: torch.FloatTensor | None = None,
-        ecg_frozen: torch.FloatTensor | None = None,
-        echo_frozen: torch.FloatTensor | None = None,
+        labs_frozen: torch.Tensor | None = None,
+        ecg_frozen: torch.Tensor | None = None,
+        echo_frozen: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TgmmOutput:
         r"""Encode the patients once and answer one task or several.
@@ -284,7 +285,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         """
         initialise_texts(self)
 
-    def add_task(self, name: str, task: dict[str, Any], tokenizer: Any) -> None:
+    def add_task(self, name: str, task: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
         """Give the model one more task. Its new parts start from word embeddings; everything learned is kept.
 
         New answer tokens join the decoder's vocabulary, so the log-likelihoods of the other tasks shift a little
@@ -327,13 +328,13 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
     @can_return_tuple
     def forward(  # noqa: PLR0913 - transformers reads the inputs from this signature
         self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.LongTensor | None = None,
-        ecg_values: torch.FloatTensor | None = None,
-        ecg_mask: torch.BoolTensor | None = None,
-        pixel_values_videos: torch.FloatTensor | None = None,
-        view_mask: torch.BoolTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        ecg_values: torch.Tensor | None = None,
+        ecg_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        view_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         r"""Answer `config.classification_task`.

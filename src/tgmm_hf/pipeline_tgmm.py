@@ -9,13 +9,14 @@ import hashlib
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import Pipeline
+from transformers import BatchFeature, Pipeline
 
+from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
 from .utils.hub_code import travelling_files
@@ -47,11 +48,12 @@ class TgmmCardiacPipeline(Pipeline):
         "refused": [{"item", "reason"}], "notes": [...], "model", "code_revision"}`.
     """
 
-    _load_processor = True
-    _load_tokenizer = False
-    _load_image_processor = False
-    _load_video_processor = False
-    _load_feature_extractor = False
+    # transformers declares these flags None.
+    _load_processor = True  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it."""
@@ -97,7 +99,9 @@ class TgmmCardiacPipeline(Pipeline):
             nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}, "views": [], "refused": []}
             nothing["notes"] = ["no modality was given"]
             return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
-        features, reports = self.processor(
+        # transformers knows neither the arguments nor the result of our processor.
+        process = cast(Callable[..., tuple[BatchFeature, list[dict[str, Any]]]], self.processor)
+        features, reports = process(
             **{name: [patient.get(name) for patient in patients] for name in MODALITIES},
             views=[patient.get("views") for patient in patients],
             view_classifier=view_classifier,
@@ -108,30 +112,36 @@ class TgmmCardiacPipeline(Pipeline):
         )
         return {"ids": ids, "inputs": features.to(self.device), "reports": reports}
 
+    @property
+    def _answering_model(self) -> AnswersTasks:
+        """The model, as the class that it is. transformers knows it as any model."""
+        return cast(AnswersTasks, self.model)
+
     def _forward(self, batch: dict[str, Any], tasks: Sequence[str] | None = None) -> dict[str, Any]:
         """Encode once and answer every task. Over several ECG windows the answers are averaged."""
-        config = self.model.config
-        names = list(tasks) if tasks is not None else [n for n, t in config.tasks.items() if t["kind"] != "retrieval"]
-        if unknown := set(names) - set(config.tasks):
-            raise ValueError(f"Unknown tasks {sorted(unknown)}; this model has {sorted(config.tasks)}.")
-        self.model.eval()
+        model = self._answering_model
+        settings: Mapping[str, Any] = model.config.tasks or {}
+        names = list(tasks) if tasks is not None else [n for n, task in settings.items() if task["kind"] != "retrieval"]
+        if unknown := set(names) - set(settings):
+            raise ValueError(f"Unknown tasks {sorted(unknown)}; this model has {sorted(settings)}.")
+        model.eval()
         windows = self._encode(batch["inputs"]) if batch["inputs"] else []
-        answered = [self.model.answer_subsets(encoded, names, [MODALITIES]) for encoded in windows]
+        answered = [model.answer_subsets(encoded, names, [MODALITIES]) for encoded in windows]
         answers: dict[str, dict[str, Any]] = {name: {} for name in names}
         for name in names if answered else []:
             outputs = [answer[name][MODALITIES] for answer in answered]
-            answers[name] = _mean_answer(outputs, config.tasks[name]["kind"])
+            answers[name] = _mean_answer(outputs, settings[name]["kind"])
         return {**batch, "answers": answers}
 
     def _encode(self, inputs: Mapping[str, torch.Tensor]) -> list[TgmmEncoded]:
         """Encode once, or once for each ECG window; labs and echo are encoded once in both cases."""
-        inputs = dict(inputs)
+        inputs, encode = dict(inputs), self._answering_model.encode
         if "ecg_values" not in inputs or inputs["ecg_values"].ndim == 3:
-            return [self.model.encode(**inputs)]
+            return [encode(**inputs)]
         windows = inputs.pop("ecg_values")
         mask = inputs["ecg_mask"]
-        first = self.model.encode(**inputs, ecg_values=windows[:, 0])
-        further = [self.model.encode(ecg_values=windows[:, i], ecg_mask=mask) for i in range(1, windows.shape[1])]
+        first = encode(**inputs, ecg_values=windows[:, 0])
+        further = [encode(ecg_values=windows[:, i], ecg_mask=mask) for i in range(1, windows.shape[1])]
         return [first] + [TgmmEncoded({**first.tokens, "ecg": one.tokens["ecg"]}, first.present) for one in further]
 
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:

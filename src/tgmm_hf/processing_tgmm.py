@@ -10,12 +10,11 @@ A modality that is absent from the whole batch has no keys. A modality that one 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
-from transformers.image_processing_base import ImageProcessingMixin
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.processing_utils import ProcessingKwargs, Unpack
 from transformers.utils import cached_file
 
 from .configuration_tgmm import TgmmConfig, encoder_config
@@ -31,6 +30,7 @@ from .inputs.processor_parts import (
     fitting_parts,
     fitting_sentences,
     saved_extractor,
+    tokenize_texts,
 )
 from .utils.errors import InputRefusedError, is_refusal
 from .utils.names import LEADS, VIEWS
@@ -50,6 +50,10 @@ class TgmmProcessor(HubProcessor):
         labs_flags (`bool`, defaults to `False`): append (low), (normal) or (high) from the reference range.
         max_labs_tokens (`int`, defaults to 512): a longer row is cut at a cell boundary, least important columns first
             (paper: 512, the text encoder's positions).
+        labs_units (`str`, defaults to `"never"`): "never" or "always" write the canonical unit of a known column (the
+            paper's template has none).
+        labs_columns (`list[str]`, *optional*): columns that the model was trained with. `tgmm train` sets them. A cell
+            of another column is not used, and a note names it. None stands for the known columns.
 
     Attributes:
         default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives no
@@ -57,7 +61,7 @@ class TgmmProcessor(HubProcessor):
             and `from_pretrained` loads it from this subfolder.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of a saved processor_config.json
         self,
         feature_extractor: EcgFeatureExtractor,
         image_processor: EchoImageProcessor,
@@ -65,8 +69,12 @@ class TgmmProcessor(HubProcessor):
         labs_object: str = "patient",
         labs_flags: bool = False,
         max_labs_tokens: int = 512,
+        labs_units: str = "never",
+        labs_columns: list[str] | None = None,
     ) -> None:
         super().__init__(feature_extractor, image_processor, tokenizer)
+        if labs_units not in ("never", "always"):
+            raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
         if max_labs_tokens < 3:
             raise ValueError(
                 f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
@@ -74,6 +82,8 @@ class TgmmProcessor(HubProcessor):
         self.labs_object = labs_object
         self.labs_flags = labs_flags
         self.max_labs_tokens = max_labs_tokens
+        self.labs_units = labs_units
+        self.labs_columns = labs_columns
         self.default_view_classifier: StoredViewClassifier | None = None
 
     @classmethod
@@ -102,7 +112,8 @@ class TgmmProcessor(HubProcessor):
             ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
         """
         sources = {"labs": labs, "ecg": ecg, "echo": echo}
-        config = TgmmConfig(**{f"{name}_config": encoder_config(source) for name, source in sources.items()})
+        configs: dict[str, Any] = {f"{name}_config": encoder_config(source) for name, source in sources.items()}
+        config = TgmmConfig(**configs)
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(labs)
         extractor = saved_extractor(EcgFeatureExtractor, ecg)
         image_processor = saved_extractor(EchoImageProcessor, echo)
@@ -130,14 +141,6 @@ class TgmmProcessor(HubProcessor):
             )
         return processor
 
-    @staticmethod
-    def get_possibly_dynamic_module(module_name: str) -> Any:
-        """Return the class of a name. `ProcessorMixin` calls this to check its parts."""
-        # Without Pillow, transformers' own name is a class without instances. Our processor needs no Pillow.
-        if module_name == ImageProcessingMixin.__name__:
-            return ImageProcessingMixin
-        return ProcessorMixin.get_possibly_dynamic_module(module_name)
-
     @property
     def model_input_names(self) -> list[str]:
         """Names of the inputs that a call may return."""
@@ -150,7 +153,7 @@ class TgmmProcessor(HubProcessor):
         echo: Any = None,
         *,
         views: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
-        view_classifier: Callable[..., Any] | None = None,
+        view_classifier: Callable[..., Any] | StoredViewClassifier | None = None,
         crop: str | None = None,
         generator: np.random.Generator | None = None,
         on_refusal: str | None = None,
@@ -161,7 +164,7 @@ class TgmmProcessor(HubProcessor):
 
         Args:
             labs: lab row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB record, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecording`;
+            ecg: WFDB recording, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or an `EcgRecording`;
                 or a list with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
@@ -210,7 +213,7 @@ class TgmmProcessor(HubProcessor):
         data = self.tokenize(texts) if any(texts) else {}
         data |= self.feature_extractor.stack(ecgs)
         data |= self.image_processor.stack(clips)
-        features = BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
+        features = BatchFeature(data, tensor_type=cast(str | None, kwargs.get("return_tensors")))
         return (features, reports) if return_report else features
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
@@ -234,16 +237,14 @@ class TgmmProcessor(HubProcessor):
     def write_labs(self, labs: LabsText) -> LabsText:
         """Write the text of a lab row whose cells are read already."""
         fitting = partial(fitting_sentences, self.tokenizer, self.max_labs_tokens)
-        return labs.write(self.labs_object, self.labs_flags, fitting)
+        return labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=self.labs_columns)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Tokenize texts: `input_ids`, `attention_mask` (B, L) int64, padded. An empty text is masked everywhere."""
-        encoded = self.tokenizer(list(texts), padding=True, return_token_type_ids=False, return_tensors="np")
-        input_ids, attention_mask = encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)
-        absent = [not text for text in texts]
-        input_ids[absent] = self.tokenizer.pad_token_id
-        attention_mask[absent] = 0
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+        """Tokenize texts: `input_ids`, `attention_mask` (B, L) int64, padded. An empty text is masked everywhere.
+
+        A special token such as "[PAD]" inside a text is read as text, because a row must not steer the encoder.
+        """
+        return tokenize_texts(self.tokenizer, texts)
 
     def _read_labs(self, row: Mapping[str, Any] | None, report: Report, refuse: bool) -> str:
         """Write one patient's lab text and report on it; "" without usable labs."""

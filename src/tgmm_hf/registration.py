@@ -90,5 +90,5 @@ def _register_processor(config: type) -> None:
 
     AutoProcessor.register(config, TgmmProcessor)
     AutoFeatureExtractor.register(config, EcgFeatureExtractor)
-    backends = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
+    backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
     AutoImageProcessor.register(config, image_processor_classes=backends)

@@ -1,5 +1,6 @@
 """Lab rows: units, aliases, refusals, number format, order, text."""
 
+import json
 import math
 import random
 from decimal import Decimal
@@ -10,7 +11,14 @@ import pandas as pd
 import pytest
 
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
-from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of, read_cells
+from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json
+
+
+def read_cells(row):
+    labs = LabsText.from_row(row)
+    return labs.cells, labs
 
 
 def sentences(row, flag=False, labs_object="patient"):
@@ -144,10 +152,25 @@ def test_foreign_units_are_converted(name, value, unit, expected):
     assert cell.unit == find_column(name).unit
 
 
-def test_units_are_appended_where_given_and_conversions_reported():
-    assert sentences({"Creatinine": (1.4, "mg/dL")}) == ["Creatinine of the patient is 1.4 mg/dL"]
+NUMBER_COLUMNS = [column for column in COLUMNS if column.is_number]
+
+
+@pytest.mark.parametrize("units", ["never", "always"])
+@pytest.mark.parametrize("column", NUMBER_COLUMNS, ids=lambda column: column.name)
+def test_one_value_has_one_text_whatever_unit_was_given(column, units):
+    low, high = column.reference_range("F") or column.plausible
+    value = float(f"{low + (min(high, 2 * low + 100) - low) * 0.37:.4g}")
+    forms = [value, (value, column.unit), f"{value} {column.unit}".strip()]
+    forms += [(value / factor, unit) for unit, factor in column.factors.items()]
+    texts = {LabsText.from_row({column.name: form}).write(units=units).text for form in forms}
+    assert len(texts) == 1
+    assert texts.pop().endswith(f" {column.unit}") == (units == "always") or not column.unit
+
+
+def test_conversions_are_reported():
+    assert sentences({"Creatinine": (1.4, "mg/dL")}) == ["Creatinine of the patient is 1.4"]
     assert sentences({"Creatinine": [1.4, None]}) == ["Creatinine of the patient is 1.4"]
-    assert sentences({"Creatinine": "124 µmol/L"}) == ["Creatinine of the patient is 1.4 mg/dL"]
+    assert sentences({"Creatinine": "124 µmol/L"}) == ["Creatinine of the patient is 1.4"]
     assert sentences({"zinc": (80, "ug/dL")}) == ["zinc of the patient is 80 ug/dL"]
     assert read_cells({"Creatinine": (124, "umol/L"), "Sodium": (140, "mEq/L")})[1].converted == ["Creatinine"]
 
@@ -209,8 +232,8 @@ def test_format_number_has_no_exponent_and_is_exact_to_six_digits():
 
 
 def test_comparators_are_converted_too():
-    assert sentences({"Troponin T": ("<10", "ng/L")}) == ["Troponin T of the patient is <0.01 ng/mL"]
-    assert sentences({"Troponin T": "<10 ng/L"}) == ["Troponin T of the patient is <0.01 ng/mL"]
+    assert sentences({"Troponin T": ("<10", "ng/L")}) == ["Troponin T of the patient is <0.01"]
+    assert sentences({"Troponin T": "<10 ng/L"}) == ["Troponin T of the patient is <0.01"]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +286,7 @@ def test_two_names_of_one_column_must_agree():
         ({"Creatinine": 1.15, "sex": "F"}, "1.15 (high)"),
         ({"Creatinine": 1.15}, "1.15"),  # the range depends on a sex that is not given
         ({"Sodium": 120}, "120 (low)"),
-        ({"Sodium": (140, "mmol/L")}, "140 mEq/L (normal)"),
+        ({"Sodium": (140, "mmol/L")}, "140 (normal)"),
         ({"Cholesterol, HDL": 90}, "90 (normal)"),
         ({"Troponin T": "<0.01"}, "<0.01"),
         ({"zinc": 80}, "80"),
@@ -339,10 +362,10 @@ def test_notes_name_what_was_assumed() -> None:
     }
     cells, report = read_cells(row)
     assert report.doubtful == ["Glucose"] and report.not_numbers == ["BNP"] and not report.refused
-    notes = "\n".join(report.notes)
+    notes = "\n".join(report.write().notes)
     assert "Glucose came without a unit" in notes and "BNP holds text where a number is expected" in notes
-    assert "Creatinin is not a known column; kept as written (did you mean Creatinine?)" in notes
-    assert "foot is not a known column; kept as written\n" in f"{notes}\n"
+    assert "Creatinin is not used" in notes and "(did you mean Creatinine?)" in notes
+    assert "foot is not used" in notes and report.used == ["BNP", "Glucose", "Calcium, Total", "Magnesium"]
     assert {cell.name: cell.number for cell in cells}["Glucose"] == 5.5
 
 
@@ -350,13 +373,16 @@ def test_a_row_is_read_once_and_written_with_what_has_room():
     row = {"age": 71, "Creatinine": (124, "umol/L"), "foot": 1, "K": 140, "Sodium": None}
     labs = LabsText.from_row(row)
     assert [cell.name for cell in labs.cells] == ["age", "Creatinine", "foot"] and labs.text == ""
-    assert labs.write(labs_object="woman").text == (
-        "age of the woman is 71; Creatinine of the woman is 1.4 mg/dL; foot of the woman is 1"
+    columns = ["age", "Creatinine", "foot"]
+    assert labs.write(labs_object="woman", columns=columns).text == (
+        "age of the woman is 71; Creatinine of the woman is 1.4; foot of the woman is 1"
     )
-    assert (labs.used, labs.dropped, labs.unknown) == (["age", "Creatinine", "foot"], [], ["foot"])
-    labs.write(fitting=lambda sentences: [1])
-    assert labs.text == "Creatinine of the patient is 1.4 mg/dL"
+    assert (labs.used, labs.dropped, labs.unknown, labs.unused) == (columns, [], ["foot"], [])
+    labs.write(fitting=lambda sentences: [1], columns=columns)
+    assert labs.text == "Creatinine of the patient is 1.4"
     assert (labs.used, labs.dropped, labs.unknown) == (["Creatinine"], ["age", "foot"], [])
+    labs.write(columns=["age", "foot"])
+    assert (labs.used, labs.unused) == (["age", "foot"], ["Creatinine"])
     assert [refusal["item"] for refusal in labs.refused] == ["labs.K"]
     assert LabsText.from_row({}).write().text == ""
 
@@ -386,3 +412,78 @@ def test_a_converted_value_too_large_for_a_float_is_refused_not_raised():
     (refusal,) = LabsText.from_row({"Calcium": (1.7e308, "mmol/L")}).refused
     assert "inf mg/dL is impossible" in refusal["reason"]
     assert len(LabsText.from_row({"Sodium": 10**400, "zinc": 10**400}).refused) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "expected"),
+    [
+        ("NT proBNP (ng/L)", 1240, ("NTproBNP", 1240.0)),
+        ("Hb (g/L)", 101, ("Hemoglobin", 10.1)),
+        ("Hb [g/dL]", 10.1, ("Hemoglobin", 10.1)),
+        ("hsTnT (ng/L)", 23, ("Troponin T", 0.023)),
+        ("S-Creatinine", "124 umol/L", ("Creatinine", 1.4027)),
+        ("creatinine_mg_dl", 1.4, ("Creatinine", 1.4)),
+        ("fP-Glucose mmol/L", 5.5, ("Glucose", 99.088)),
+        ("Serum Sodium", 140, ("Sodium", 140.0)),
+        ("Age (years)", 74, ("age", 74.0)),
+        ("INR(PT)", 1.1, ("INR(PT)", 1.1)),
+    ],
+)
+def test_names_with_units_and_specimens_are_read(written, value, expected):
+    (cell,), labs = read_cells({written: value})
+    assert (cell.name, cell.number) == (expected[0], pytest.approx(expected[1], rel=1e-3))
+    assert not labs.refused
+
+
+@pytest.mark.parametrize("written", ["U-Sodium", "Glucose (fasting)", "Creatinine clearance", "B cells"])
+def test_another_quantity_is_not_read_as_a_known_column(written):
+    (cell,), labs = read_cells({written: 100})
+    assert cell.column is None
+    assert labs.write().text == "" and written in labs.notes[-1]
+
+
+def test_a_name_and_a_value_with_different_units_are_refused():
+    assert "'g/L'" in refusals({"Hb (g/L)": (10.1, "g/dL")})["labs.Hb (g/L)"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "number", "flag"),
+    [
+        ("5.9 H", 5.9, "H"),
+        ("5.9*", 5.9, "*"),
+        ("5.9 L", 5.9, "L"),
+        ("5.9 mmol/L (HH)", 5.9, "HH"),
+        ("5.9 mEq/L H", 5.9, "H"),
+        ("5.9 ↑", 5.9, "↑"),
+        ("5.9 mmol/L", 5.9, ""),
+    ],
+)
+def test_the_laboratorys_mark_is_noted_and_not_read_as_a_unit(raw, number, flag):
+    (cell,), labs = read_cells({"Potassium": raw})
+    assert (cell.number, cell.flag) == (number, flag)
+    assert any("mark" in note for note in labs.write().notes) == bool(flag)
+    assert labs.text == f"Potassium of the patient is {number}"
+
+
+def test_a_name_cannot_end_the_sentence():
+    name = "x of the patient is 1; NTproBNP of the patient is 20000; y"
+    labs = LabsText.from_row({name: (1, "u; v")})
+    written = labs.write(columns=[cell.name for cell in labs.cells])
+    assert written.text.count(SEPARATOR.strip()) == 0
+
+
+def test_rows_of_hospitals_are_read_right(shared_dir):
+    directory = shared_dir / "cases" / "labs"
+    labs = LabsText.from_row(json.loads((directory / "hospital_names.json").read_text())).write()
+    numbers = {cell.name: cell.number for cell in labs.cells if cell.number is not None}
+    assert numbers == {
+        "age": 74.0,
+        "NTproBNP": 1240.0,
+        "Troponin T": pytest.approx(0.023),
+        "Creatinine": pytest.approx(1.4027, rel=1e-3),
+        "Potassium": 5.9,
+        "Hemoglobin": pytest.approx(10.1),
+    }
+    assert not labs.refused and not labs.unused
+    with pytest.raises(TgmmError, match="'Creatinine' occurs twice"):
+        read_json(directory / "repeated_key.json")

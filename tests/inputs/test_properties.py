@@ -82,7 +82,7 @@ ROWS = st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=12), s
 def test_any_row_is_read_or_refused_but_never_raises(row) -> None:
     labs = LabsText.from_row(row).write(flags=True)
     assert all(refusal["item"].startswith("labs.") and refusal["reason"] for refusal in labs.refused)
-    assert labs.used == [cell.name for cell in labs.cells] and not labs.dropped
+    assert [*labs.used, *labs.unused] == [cell.name for cell in labs.cells] and not labs.dropped
     assert len(labs.cells) + len(labs.refused) <= len(row)
     assert all(isinstance(note, str) for note in labs.notes)
 

@@ -10,8 +10,8 @@ import torch.distributed
 from tiny_models import only, random_batch, random_labels, smallest_model
 from torch import multiprocessing
 
-from tgmm_hf import modeling_tgmm
-from tgmm_hf.layers import fusion as modules_tgmm
+from tgmm_hf.encoders import branches
+from tgmm_hf.layers import pooling
 from tgmm_hf.layers.distributed import gather_batch
 from tgmm_hf.layers.losses import cox_loss, info_nce_loss
 from tgmm_hf.layers.pooling import TgmmStandardise
@@ -80,8 +80,8 @@ def test_a_process_without_a_modality_takes_part_with_nothing(absent, monkeypatc
     torch.manual_seed(1)
     alone = model(**batch, task=["hf_diagnosis"], labels=labels).loss
     asked = []
-    monkeypatch.setattr(modeling_tgmm, "several_processes", lambda: True)
-    monkeypatch.setattr(modules_tgmm, "sum_over_processes", lambda tensor: asked.append(tensor) or tensor)
+    monkeypatch.setattr(branches, "several_processes", lambda: True)
+    monkeypatch.setattr(pooling, "sum_over_processes", lambda tensor: asked.append(tensor) or tensor)
     model = smallest_model().train()
     torch.manual_seed(1)
     loss = model(**batch, task=["hf_diagnosis"], labels=labels).loss

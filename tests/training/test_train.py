@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from tgmm_hf.cli import app
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.training import baseline_hazards
+from tgmm_hf.training import stored_hazards
 from tgmm_hf.training import train as train_file
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
-from tgmm_hf.training.baseline_hazards import FEWEST_EVENTS, store_baseline_hazards
 from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_training_directory
+from tgmm_hf.training.stored_hazards import FEWEST_EVENTS, store_baseline_hazards
 from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 from tgmm_hf.utils.names import SUBSETS
@@ -100,7 +100,7 @@ def test_training_scores_enter_the_baseline_hazards_only_where_validation_events
     }
     by_split["validation"]["ecg+echo"] = scores(40, 0.3, FEWEST_EVENTS)
     by_split["train"]["ecg+echo"] = scores(40, 3.0, 20)
-    monkeypatch.setattr(baseline_hazards, "risk_scores", lambda model, split, *_: by_split[split])
+    monkeypatch.setattr(stored_hazards, "risk_scores", lambda model, split, *_: by_split[split])
     model = smallest_model()
     store_baseline_hazards(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
     hazards = model.config.tasks["hf_risk"]["baseline_hazards"]
@@ -327,7 +327,7 @@ def test_a_checkpoint_with_weights_of_another_version_is_not_fine_tuned(
 def test_adapters_are_trained_instead_of_layers_and_merged(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
-    pytest.importorskip("peft", reason="peft is an extra: pip install 'tgmm-hf[peft]'")
+    pytest.importorskip("peft", reason="peft is not installed: pip install peft")
     run = settings(prepared_dir, tmp_path / "model", epochs=1, accumulation_steps=2, batch_size=4).to_dict()
     with pytest.raises(ValueError, match=r"model\.lora is set.* no model\.checkpoint"):
         train(parse_arguments({**run, "model": {**run["model"], "lora": {"rank": 2}}}))

@@ -40,7 +40,7 @@ def evaluate(
     bootstrap: Bootstrap = 1000,
     batch_size: BatchSize = 16,
 ) -> None:
-    """Measure a model for all seven modality combinations, every figure with its interval.
+    """Measure a model for all seven subsets of modalities, every figure with its interval.
 
     Writes metrics.json, metrics.txt, predictions.parquet, figures, tables and report.html. Thresholds, temperatures and
     the cut between risk groups are chosen on validation patients, never on the scored patients.

@@ -35,6 +35,12 @@ def labs_text(processor: TgmmProcessor, labs: StoredLabs) -> str:
     return processor.write_labs(LabsText.from_stored(labs)).text if labs else ""
 
 
+def columns_of(dataset: Any) -> list[str]:
+    """List the columns that the lab rows of a prepared split hold, sorted by name."""
+    rows = dataset.with_format(None).select_columns("labs")
+    return sorted({name for row in rows for name in stored_labs(row)})
+
+
 def hide_cells(labs: StoredLabs, chance: float, generator: np.random.Generator) -> StoredLabs:
     """Hide each cell of a laboratory row at a chance. If no cell would be left, hide none."""
     shown = generator.random(len(labs)) >= chance

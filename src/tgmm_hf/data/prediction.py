@@ -9,7 +9,7 @@ that cannot be used raises no error: the prediction names it under `refused` and
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
@@ -132,7 +132,8 @@ def load_model(model: str) -> TgmmModel:
         TgmmError: If weights are missing, or if the model has weights that this version does not know.
     """
     # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
-    loaded, info = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
+    loading: Any = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
+    loaded, info = cast(tuple[TgmmModel, dict[str, Any]], loading)  # a pair, because of `output_loading_info`
     remedy = (
         "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
         "(trust_remote_code), or train again."

@@ -16,10 +16,10 @@ from itertools import pairwise
 from typing import Any
 
 from tokenizers.pre_tokenizers import BertPreTokenizer
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.lab_rows import labs_text, stored_labs
+from tgmm_hf.data.lab_rows import columns_of, labs_text, stored_labs
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.utils.errors import TgmmError
 
@@ -31,7 +31,7 @@ MIN_FREQUENCY = 2
 """A piece that occurs once belongs to a single patient and is not learned."""
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length: int = 512) -> BertTokenizerFast:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length: int = 512) -> BertTokenizer:
     """Train a cased WordPiece tokenizer. The same texts give the same tokenizer.
 
     Args:
@@ -51,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length:
     learned = _learn_pieces((re.sub(r"\d", " ", text) for text in texts), vocab_size - len(base))
     vocabulary = list(dict.fromkeys([*base, *learned]))
     # vocab=, not vocab_file=, because transformers 5 ignores a vocab_file: the tokenizer then has five tokens
-    tokenizer = BertTokenizerFast(
+    tokenizer = BertTokenizer(
         vocab={token: index for index, token in enumerate(vocabulary)}, do_lower_case=False, model_max_length=max_length
     )
     if len(tokenizer) != len(vocabulary):
@@ -59,10 +59,11 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, max_length:
     return tokenizer
 
 
-def cohort_tokenizer(rows: Any, tasks: Mapping[str, Mapping[str, Any]], vocab_size: int) -> BertTokenizerFast:
+def cohort_tokenizer(rows: Any, tasks: Mapping[str, Mapping[str, Any]], vocab_size: int) -> BertTokenizer:
     """Train a tokenizer on the laboratory texts of prepared rows (the training split) and the texts of the tasks."""
     # The words of the text do not depend on the tokenizer, so that any processor can write them.
     writer = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}), bert_cased_tokenizer())
+    writer.labs_columns = columns_of(rows)
     return train_tokenizer([*lab_texts(rows, writer), *task_texts(tasks)], vocab_size=vocab_size)
 
 

@@ -11,7 +11,7 @@ encoder belongs to the model, so that the names of a checkpoint's weights do not
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,10 +21,13 @@ from transformers.utils import ModelOutput
 
 from ..layers.distributed import several_processes
 from ..layers.encoded_batch import TgmmEncoded
+from ..layers.pooling import TgmmAttentionPool
 from ..utils.names import MODALITIES
 from .configuration_echo_mvit import EchoMvitConfig
 from .configuration_st_mem import StMemConfig
 from .freezing import check_divisible, text_above_boundary, text_below_boundary
+from .modeling_echo_mvit import EchoMvitModel
+from .modeling_st_mem import StMemModel
 
 ARGUMENTS = {
     "labs": ("input_ids", "attention_mask", "labs_frozen"),
@@ -140,13 +143,12 @@ class Branch(ABC):
 
     def encode(self, given: ModalityInput, **extra: Any) -> EncodedPart | None:
         """Encode what a call gives, from values or from frozen features; None if it gives nothing."""
-        if not given.given:
-            return None
         if given.frozen is None:
-            return self.forward(given.values, given.mask, **extra)
+            return None if given.values is None else self.forward(given.values, given.mask, **extra)
         if extra:
             names = ", ".join(extra)
             raise ValueError(f"Frozen layers are not run: {names} cannot be had with {self.modality}_frozen.")
+        assert given.mask is not None  # `count_patients` refuses frozen features without their mask
         return self.forward_from_frozen(given.frozen, given.mask)
 
     @abstractmethod
@@ -209,9 +211,10 @@ class LabsBranch(Branch):
         if not len(rows):
             return self.empty(rows)
         states = text_above_boundary(self.encoder, self.checked(features, len(rows)), text_mask, above)
-        return self._part(rows, text_mask, BaseModelOutput(states))
+        return self._part(rows, text_mask, BaseModelOutput(last_hidden_state=states))
 
-    def _part(self, rows: torch.Tensor, text_mask: torch.Tensor, encoded: ModelOutput) -> EncodedPart:
+    def _part(self, rows: torch.Tensor, text_mask: torch.Tensor, encoded: BaseModelOutput) -> EncodedPart:
+        assert encoded.last_hidden_state is not None  # every encoder returns its tokens
         hidden = encoded.last_hidden_state.to(self.dtype)
         return EncodedPart(rows, hidden[:, 0], hidden, text_mask.bool(), _extra_outputs(encoded))
 
@@ -243,7 +246,7 @@ class EcgBranch(Branch):
         rows, lead_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return None
-        return self.encoder.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
+        return self._st_mem.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Encode from activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
@@ -252,9 +255,15 @@ class EcgBranch(Branch):
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, len(rows))
-        return self._part(rows, lead_mask[rows], self.encoder.run_upper_layers(states, lead_mask[rows], above))
+        return self._part(rows, lead_mask[rows], self._st_mem.run_upper_layers(states, lead_mask[rows], above))
 
-    def _part(self, rows: torch.Tensor, lead_mask: torch.Tensor, encoded: ModelOutput) -> EncodedPart:
+    @property
+    def _st_mem(self) -> StMemModel:
+        """The encoder, after `layers_above` has found that it is an ST-MEM."""
+        return cast(StMemModel, self.encoder)
+
+    def _part(self, rows: torch.Tensor, lead_mask: torch.Tensor, encoded: BaseModelOutputWithPooling) -> EncodedPart:
+        assert encoded.last_hidden_state is not None and encoded.pooler_output is not None  # `run_encoder` fills them
         hidden = encoded.last_hidden_state.to(self.dtype)
         token_mask = lead_mask.new_ones(hidden.shape[:2])
         if self.takes_lead_mask:
@@ -295,7 +304,7 @@ class EchoBranch(Branch):
         rows, view_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return None
-        tokens = self.encoder.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
+        tokens = self._echo_mvit.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
         # With no trained layer above, only the class token is read: one token of 393.
         return tokens if above else tokens[:, :1]
 
@@ -306,10 +315,16 @@ class EchoBranch(Branch):
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, int(view_mask.sum()))
-        encoded = self.encoder.run_upper_layers(states, above, class_token_only=True)
+        encoded = self._echo_mvit.run_upper_layers(states, above, class_token_only=True)
         return self._part(rows, view_mask, encoded)
 
-    def _part(self, rows: torch.Tensor, view_mask: torch.Tensor, encoded: ModelOutput) -> EncodedPart:
+    @property
+    def _echo_mvit(self) -> EchoMvitModel:
+        """The encoder, after `layers_above` has found that it is an MViT-v2."""
+        return cast(EchoMvitModel, self.encoder)
+
+    def _part(self, rows: torch.Tensor, view_mask: torch.Tensor, encoded: BaseModelOutputWithPooling) -> EncodedPart:
+        assert encoded.pooler_output is not None  # `run_encoder` fills it
         features = encoded.pooler_output.to(self.dtype)
         patient, view = view_mask.nonzero(as_tuple=True)
         views = features.new_zeros(*view_mask.shape, features.shape[-1]).index_put((patient, view), features)
@@ -337,7 +352,10 @@ def run_encoder(
 
 
 def pool_parts(
-    parts: Mapping[str, EncodedPart | None], pools: Mapping[str, nn.Module], batch_size: int, empty: torch.Tensor
+    parts: Mapping[str, EncodedPart | None],
+    pools: Mapping[str, TgmmAttentionPool],
+    batch_size: int,
+    empty: torch.Tensor,
 ) -> TgmmEncoded:
     """Pool the encoded parts into fusion tokens and put them at their places in the batch.
 

@@ -7,10 +7,11 @@ Our own are ST-MEM (ECG) and MViT-v2 (echo). Any other `AutoModel` may take thei
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import ModelCard
+from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_tgmm import encoder_config
@@ -66,7 +67,8 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
 
 def _check_words(encoder: PreTrainedModel) -> None:
     """Refuse word embeddings that are narrower than the hidden states (ALBERT's), because guidance reads both."""
-    width, wanted = encoder.get_input_embeddings().weight.shape[1], encoder.config.hidden_size
+    words = cast(nn.Embedding, encoder.get_input_embeddings())
+    width, wanted = words.weight.shape[1], encoder.config.hidden_size
     if width != wanted:
         raise ValueError(
             f"A {encoder.config.model_type} model cannot be the labs encoder: its word embeddings are {width} wide, "
@@ -108,6 +110,6 @@ def read_licence(source: str | Path) -> dict[str, str | None]:
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
     """Leave out the pooling layer of BERT-like models, because a layer that never trains would stop DDP."""
-    model_class = MODEL_MAPPING.get(type(config), None)
+    model_class: Any = MODEL_MAPPING.get(type(config), None)
     takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if takes_it else {}

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..configuration_tgmm import TgmmConfig
 from ..layers.encoded_batch import TgmmEncoded
+from ..layers.pooling import TgmmAttentionPool
 from .branches import Branch, EcgBranch, EchoBranch, LabsBranch, count_patients, pool_parts, sort_inputs
 from .freezing import last_parts
 
@@ -17,6 +19,15 @@ class EncodesPatients(nn.Module):
     The class that uses it holds `labs_encoder`, `ecg_encoder`, `echo_encoder`, `labs_pool`, `ecg_pool`, `echo_pool` and
     `view_embeddings`.
     """
+
+    config: TgmmConfig
+    labs_encoder: PreTrainedModel
+    ecg_encoder: PreTrainedModel
+    echo_encoder: PreTrainedModel
+    labs_pool: TgmmAttentionPool
+    ecg_pool: TgmmAttentionPool
+    echo_pool: TgmmAttentionPool
+    view_embeddings: nn.Embedding
 
     trainable_layers: int | None = None
     """Number of layers of each encoder that train, as `freeze_encoders` set it; None if nothing is frozen."""
@@ -55,18 +66,16 @@ class EncodesPatients(nn.Module):
         empty = self.view_embeddings.weight.new_zeros(self.config.num_fusion_tokens, self.config.hidden_size)
         return pool_parts(parts, pools, batch_size, empty)
 
-    def get_labs_features(
-        self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
-    ) -> torch.Tensor:
+    def get_labs_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the text encoder's first token ([CLS]): (B, D); zeros for a patient without labs."""
         return self.branches["labs"].forward(input_ids, attention_mask).scatter(len(input_ids))
 
-    def get_ecg_features(self, ecg_values: torch.FloatTensor, ecg_mask: torch.BoolTensor | None = None) -> torch.Tensor:
+    def get_ecg_features(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the ECG encoder's pooled output: (B, D); zeros for a patient without an ECG."""
         return self.branches["ecg"].forward(ecg_values, ecg_mask).scatter(len(ecg_values))
 
     def get_echo_features(
-        self, pixel_values_videos: torch.FloatTensor, view_mask: torch.BoolTensor | None = None
+        self, pixel_values_videos: torch.Tensor, view_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Compute the mean of the echo encoder's pooled outputs over a patient's views: (B, D); zeros without."""
         return self.branches["echo"].forward(pixel_values_videos, view_mask).scatter(len(pixel_values_videos))

@@ -1,7 +1,5 @@
 """Freeze the lower layers of the encoders, and compute what the frozen layers give once instead of every epoch."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -65,7 +63,7 @@ def text_above_boundary(
     encoder: PreTrainedModel, hidden_states: torch.Tensor, attention_mask: torch.Tensor, layers_above: int
 ) -> torch.Tensor:
     """Run the last `layers_above` layers of a BERT on the result of `text_below_boundary`: (n, L, D)."""
-    mask: Any = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
+    mask = create_bidirectional_mask(encoder.config, hidden_states, attention_mask)
     for layer in last_parts(encoder, layers_above):
         hidden_states = layer(hidden_states, mask)
     return hidden_states

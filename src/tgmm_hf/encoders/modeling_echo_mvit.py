@@ -8,10 +8,11 @@ matrix of queries x keys, which has 25,089 x 393 values per head in the first bl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.grad import conv3d_weight
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -96,9 +97,9 @@ class EchoMvitEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv3d(
             config.num_channels,
             config.stage_widths[0],
-            kernel_size=tuple(config.patch_kernel),
-            stride=tuple(config.patch_stride),
-            padding=tuple(config.patch_padding),
+            kernel_size=cast(Grid, tuple(config.patch_kernel)),
+            stride=cast(Grid, tuple(config.patch_stride)),
+            padding=cast(Grid, tuple(config.patch_padding)),
         )
         self.class_token = nn.Parameter(torch.zeros(config.stage_widths[0]))
 
@@ -144,7 +145,7 @@ class DepthwiseConvolution(torch.autograd.Function):
                 spread[:, :, ::frames, ::rows, ::cols] = grad
             to_volume = nn.functional.conv3d(spread, weight.flip(2, 3, 4), padding=1, groups=len(weight))
         if ctx.needs_input_grad[1]:
-            to_weight = nn.grad.conv3d_weight(volume, weight.shape, grad, ctx.stride, 1, 1, len(weight))
+            to_weight = conv3d_weight(volume, weight.shape, grad, ctx.stride, 1, 1, len(weight))
         return to_volume, to_weight, None
 
 
@@ -343,7 +344,7 @@ class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
     config: EchoMvitConfig
     base_model_prefix = "echo_mvit"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
+    input_modalities = ("video",)  # type: ignore[assignment] # declared a list; transformers' own models have tuples
     supports_gradient_checkpointing = True
     _no_split_modules = ["EchoMvitLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
@@ -398,7 +399,7 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
         """Return the convolution of patches."""
         return self.embeddings.patch_embedding
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Conv3d) -> None:
         """Replace the convolution of patches."""
         self.embeddings.patch_embedding = value
 
@@ -406,7 +407,7 @@ class EchoMvitModel(EchoMvitPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        pixel_values_videos: torch.FloatTensor,
+        pixel_values_videos: torch.Tensor,
         class_token_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
@@ -454,9 +455,9 @@ class EchoMvitProjectionOutput(ModelOutput):
         last_hidden_state, pooler_output: those of [`EchoMvitModel`].
     """
 
-    video_embeds: torch.FloatTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    pooler_output: torch.FloatTensor | None = None
+    video_embeds: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
 
 
 class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
@@ -478,7 +479,7 @@ class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> EchoMvitProjectionOutput:
         r"""Encode clips and project them.
 

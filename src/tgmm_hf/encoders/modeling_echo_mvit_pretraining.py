@@ -31,9 +31,9 @@ class EchoMvitForPreTrainingOutput(ModelOutput):
         mask (`torch.BoolTensor` of shape `(batch_size, rows, columns)`): True where a patch was hidden, in all frames.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    mask: torch.BoolTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
 
 class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
@@ -80,8 +80,8 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values_videos: torch.FloatTensor,
-        noise: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.Tensor,
+        noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> EchoMvitForPreTrainingOutput:
         r"""Hide patches, predict their colours, and compute the loss.

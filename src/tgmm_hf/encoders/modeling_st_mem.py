@@ -166,7 +166,7 @@ class StMemPreTrainedModel(HubCode, PreTrainedModel):
     config: StMemConfig
     base_model_prefix = "st_mem"
     main_input_name = "ecg_values"
-    input_modalities = ("time",)
+    input_modalities = ("time",)  # type: ignore[assignment] # declared a list; transformers' own models have tuples
     supports_gradient_checkpointing = True
     _no_split_modules = ["StMemLayer"]  # noqa: RUF012 - read by transformers
     _supports_sdpa = True
@@ -222,7 +222,7 @@ class StMemModel(StMemPreTrainedModel):
         """Return the projection of patches."""
         return self.embeddings.patch_projection
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Linear) -> None:
         """Replace the projection of patches."""
         self.embeddings.patch_projection = value
 
@@ -230,8 +230,8 @@ class StMemModel(StMemPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        ecg_values: torch.FloatTensor,
-        ecg_mask: torch.BoolTensor | None = None,
+        ecg_values: torch.Tensor,
+        ecg_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""Encode ECGs.

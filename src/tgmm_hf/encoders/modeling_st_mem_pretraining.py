@@ -29,9 +29,9 @@ class StMemForPreTrainingOutput(ModelOutput):
         mask (`torch.BoolTensor` of shape `(batch_size, num_leads, num_patches)`): True where a patch was hidden.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    mask: torch.BoolTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
 
 class StMemDecoder(nn.Module):
@@ -116,9 +116,9 @@ class StMemForPreTraining(StMemPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        ecg_values: torch.FloatTensor,
-        ecg_mask: torch.BoolTensor | None = None,
-        noise: torch.FloatTensor | None = None,
+        ecg_values: torch.Tensor,
+        ecg_mask: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> StMemForPreTrainingOutput:
         r"""Hide patches, predict them, and compute the loss.

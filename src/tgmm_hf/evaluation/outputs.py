@@ -1,6 +1,5 @@
 """The data files of an evaluation: predictions, embeddings, the text summary, the CSV tables and metrics.json."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tgmm_hf.evaluation.tables import (
     subgroup_rows,
     tasks_of,
 )
-from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.files import whole_file, write_json
 
 
 def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
@@ -50,21 +49,14 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
         tables[f"{task}_subgroups.csv"] = as_csv(subgroups.header, subgroups.rows)
     for name, text in tables.items():
         write_text(out_dir / "tables" / name, text)
-    write_figures_json(out_dir / "metrics.json", metrics)
+    # NaN is refused, because an undefined figure must be null, with a reason beside it.
+    write_json(out_dir / "metrics.json", metrics, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as building:
         building.write_text(text)
-
-
-def write_figures_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all.
-
-    NaN is refused, because an undefined figure must be null, with a reason beside it.
-    """
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from tgmm_hf.evaluation.diagnosis import diagnosis_figures
 from tgmm_hf.evaluation.headline_figures import KNOWN_IF, OUTCOME, SCORE
 from tgmm_hf.evaluation.late_fusion import Scored, fuse, with_scores
 from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, auc, bootstrap_draws
-from tgmm_hf.evaluation.outputs import write_figures_json, write_text
+from tgmm_hf.evaluation.outputs import write_text
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.simple_model_features import column, read_features, read_lvef
 from tgmm_hf.evaluation.simple_models import SIMPLE_MODELS, Score, SimpleModel
@@ -33,7 +33,7 @@ from tgmm_hf.evaluation.single_modality import SingleModality, read_model
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.evaluation.tables import as_csv, text_estimate
 from tgmm_hf.evaluation.unseen import prepared_data_hash
-from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.versions import package_versions
 
 SPLITS = ("train", "validation", "test")
@@ -318,4 +318,4 @@ def _write(result: Mapping[str, Any], predictions: Sequence[pd.DataFrame], out_d
         with whole_file(out_dir / "predictions.parquet") as building:
             table.to_parquet(building, index=False)
     write_text(out_dir / "baselines.csv", as_csv(*table_rows(result)))
-    write_figures_json(out_dir / "baselines.json", result)
+    write_json(out_dir / "baselines.json", result, allow_nan=False)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from tgmm_hf.inputs.lab_text import read_cells
+from tgmm_hf.inputs.lab_text import LabsText
 
 NATRIURETIC = "NTproBNP"
 WORD_SHARE = 0.02
@@ -103,7 +103,7 @@ def _cells(labs: str) -> tuple[dict[str, float], set[str]]:
     """Read the numbers by column, and the words of the text cells, of one laboratory row."""
     numbers: dict[str, float] = {}
     words: set[str] = set()
-    for cell in read_cells(json.loads(labs))[0] if labs else ():
+    for cell in LabsText.from_row(json.loads(labs)).cells if labs else ():
         if cell.name == "gender":
             numbers["female"] = float(cell.value == "F")
         elif cell.number is not None:

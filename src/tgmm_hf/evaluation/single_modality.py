@@ -1,6 +1,6 @@
 """What a saved model knows from each modality alone: the summaries of its frozen encoders, and its answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def encode_summaries(
 
 def _summaries(model: TgmmModel, batch: Mapping[str, Any]) -> dict[str, NDArray]:
     """Compute the summaries of one batch, (B, D) for each modality."""
-    encoders = {
+    encoders: dict[str, tuple[Callable[..., torch.Tensor], str, str]] = {
         "labs": (model.get_labs_features, "input_ids", "attention_mask"),
         "ecg": (model.get_ecg_features, "ecg_values", "ecg_mask"),
         "echo": (model.get_echo_features, "pixel_values_videos", "view_mask"),

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ class EchoViewClassifier:
     def _batch(self, frames: np.ndarray) -> torch.Tensor:
         """Run the model on one batch (clips, size, size, 3); returns probabilities (clips, classes)."""
         values = (torch.from_numpy(frames).float() - torch.tensor(self.image_mean)) / torch.tensor(self.image_std)
-        device = self.model.device if isinstance(self.model, torch.nn.Module) else "cpu"
+        device = cast(torch.device, self.model.device) if isinstance(self.model, torch.nn.Module) else "cpu"
         answer = self.model(values.permute(0, 3, 1, 2).contiguous().to(device))
         scores = torch.as_tensor(answer if isinstance(answer, (torch.Tensor, np.ndarray)) else answer.logits)
         scores = scores.float().cpu()

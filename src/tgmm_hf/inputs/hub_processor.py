@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ProcessorMixin
 
 from ..utils.hub_code import HubCode
@@ -15,6 +16,14 @@ class HubProcessor(HubCode, ProcessorMixin):
     """
 
     hub_auto_class = "AutoProcessor"
+
+    @staticmethod
+    def get_possibly_dynamic_module(module_name: str) -> Any:
+        """Return the class of a name. `ProcessorMixin` calls this to check its parts."""
+        # Without Pillow, transformers' own name is a class without instances. Our processors need no Pillow.
+        if module_name == ImageProcessingMixin.__name__:
+            return ImageProcessingMixin
+        return ProcessorMixin.get_possibly_dynamic_module(module_name)
 
     def hub_parts(self) -> list[Any]:
         """List the parts of the processor whose code travels with it; a tokenizer has none."""

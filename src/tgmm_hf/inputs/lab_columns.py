@@ -206,9 +206,51 @@ _COLUMN_BY_KEY |= {column_key(alias): COLUMNS[COLUMN_POSITION[name]] for alias, 
 _ALIAS_FACTORS_BY_KEY = {column_key(alias): factors for alias, (_, factors) in ALIAS_FACTORS.items()}
 
 
+_SPECIMEN = re.compile(r"(?:f?[spb][-_ ]|(?:serum|plasma|whole blood|blood)[-_ ])", re.IGNORECASE)
+"""A prefix that names the specimen: "S-Creatinine", "P-Glucose", "fB-Glucose". Urine ("U-") is another quantity."""
+
+
+def _names_with_units() -> dict[str, tuple[str, str]]:
+    """List names that end with a unit, without ambiguous ones: key of "creatinine mg/dL" -> ("creatinine", "mg/dL")."""
+    names: dict[str, set[tuple[str, str]]] = {}
+    written = [(name, column) for column in COLUMNS for name in (column.name, *column.aliases)]
+    written += [(alias, COLUMNS[COLUMN_POSITION[name]]) for alias, (name, _) in ALIAS_FACTORS.items()]
+    for name, column in written:
+        for unit in unit_factors(column, name):
+            if column_key(unit):
+                names.setdefault(column_key(name) + column_key(unit), set()).add((name, unit))
+    single = {key: next(iter(sorted(pairs))) for key, pairs in names.items()}
+    return {key: pair for key, pair in single.items() if _same_reading(names[key]) and key not in _COLUMN_BY_KEY}
+
+
+def _same_reading(pairs: set[tuple[str, str]]) -> bool:
+    """Tell whether all pairs of a name and a unit mean the same column and the same factor."""
+    readings = {(column_key(name), unit_key(unit)) for name, unit in pairs}
+    return len({(_COLUMN_BY_KEY[name].name, unit) for name, unit in readings}) == 1
+
+
 def find_column(name: str) -> LabColumn | None:
     """Find the known column of a name or alias; case, spaces and punctuation are ignored."""
     return _COLUMN_BY_KEY.get(column_key(name))
+
+
+def split_name(written: str) -> tuple[str, str]:
+    """Split a hospital's column name into a known name and a unit.
+
+    "NT proBNP (ng/L)" -> ("NTproBNP", "ng/L"), "S-Creatinine" -> ("Creatinine", ""). A name that is known as it is, or
+    that is not known at all, comes back as it is.
+    """
+    if find_column(written) is not None:
+        return written, ""
+    candidates = [written]
+    if (prefix := _SPECIMEN.match(written.strip())) is not None:
+        candidates.append(written.strip()[prefix.end() :])
+    for name in candidates:
+        if find_column(name) is not None:
+            return name, ""
+        if re.search(r"[\s_(\[,:/-]", name) and (pair := _NAMES_WITH_UNITS.get(column_key(name))) is not None:
+            return pair
+    return written, ""
 
 
 def suggest_column(name: str) -> LabColumn | None:
@@ -253,3 +295,6 @@ def unit_factor(column: LabColumn, unit: str, name: str | None = None) -> float 
 def is_canonical_unit(column: LabColumn, unit: str) -> bool:
     """Tell whether `unit` is a spelling of the column's canonical unit."""
     return unit_key(unit) == unit_key(column.unit)
+
+
+_NAMES_WITH_UNITS = _names_with_units()

@@ -3,17 +3,18 @@
     labs = LabsText.from_row({"Creatinine": (124, "umol/L"), "age": 71, "Sodium": None})
     labs.cells                     # checked, in canonical units, in the order of the text
     labs.refused, labs.notes       # what was left out or changed, and why
-    labs.write().text              # "age of the patient is 71; Creatinine of the patient is 1.4 mg/dL"
+    labs.write().text              # "age of the patient is 71; Creatinine of the patient is 1.4"
     labs.stored_values()           # what prepared data keep; `LabsText.from_stored` needs no second check
 
 One sentence per present cell, "<column name> of the <object> is <value>" (paper, section 5.1), joined by `SEPARATOR`.
 A missing cell leaves no trace. The columns come in the order of `lab_columns.COLUMNS`, then unknown columns in
-alphabetical order. Values stay in physical units. Nothing here is clinical advice.
+alphabetical order. Values are in canonical units. One value has one text, whatever unit the row gave. Nothing here is
+clinical advice.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
@@ -28,6 +29,7 @@ from .lab_columns import (
     find_column,
     is_canonical_unit,
     needs_unit,
+    split_name,
     suggest_column,
     unit_factor,
     unit_factors,
@@ -44,6 +46,8 @@ COMPARATORS = "<>≤≥"
 _NUMBER = re.compile(
     r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>[^\s\d.,\-<>].*))?"
 )
+_FLAG = re.compile(r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>H{1,2}|L{1,2}|A{1,2}|N|\*{1,3}|↑{1,3}|↓{1,3})[)\]]?")
+"""A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
 _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?")
 
 
@@ -58,6 +62,7 @@ class LabCell:
         number: the value in the canonical unit; None for text.
         column: the known column; None for an unknown one.
         was_converted: whether the row gave the value in another unit.
+        flag: the laboratory's mark beside the value, such as "H"; "" if there is none.
     """
 
     name: str
@@ -66,6 +71,7 @@ class LabCell:
     number: float | None = None
     column: LabColumn | None = None
     was_converted: bool = False
+    flag: str = ""
 
     @property
     def is_limit(self) -> bool:
@@ -89,17 +95,25 @@ class LabCell:
             limits[0] <= self.number * factor <= limits[1] for factor in self.column.factors.values() if factor != 1
         )
 
-    def sentence(self, labs_object: str, gender: str | None = None, flag: bool = False) -> str:
-        """Write "<column name> of the <object> is <value>", with the unit if the row gave one.
+    def sentence(self, labs_object: str, gender: str | None = None, flag: bool = False, units: str = "never") -> str:
+        """Write "<column name> of the <object> is <value>".
+
+        One value has one text, whatever unit the row gave, because the value is in the canonical unit. So the unit of a
+        known column stands in the text never or always. A column that is not known keeps the unit that the row gave.
 
         Args:
             labs_object: for example "patient".
             gender: "F", "M" or None, for reference ranges that depend on it.
             flag: append (low), (normal) or (high).
+            units: "never" or "always" write the canonical unit of a known column.
         """
         text = f"{self.name} of the {labs_object} is {self.value}"
-        if self.unit:
-            text += f" {self.unit}"
+        if self.column is None:
+            unit = self.unit
+        else:
+            unit = self.column.unit if units == "always" and not self.is_text_for_number else ""
+        if unit:
+            text += f" {unit}"
         level = self.level(gender) if flag else None
         return f"{text} ({level})" if level else text
 
@@ -121,6 +135,7 @@ class LabsText:
         text: the sentences, after `write`; "" if no cell is usable.
         used: names of the cells in the text, after `write`.
         dropped: names of the cells that the text has no room for, after `write`.
+        unused: names of the cells that the model was not trained with, after `write`. The text leaves them out.
     """
 
     cells: list[LabCell] = field(default_factory=list)
@@ -128,6 +143,7 @@ class LabsText:
     text: str = ""
     used: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "LabsText":
@@ -178,12 +194,18 @@ class LabsText:
         labs_object: str = "patient",
         flags: bool = False,
         fitting: Callable[[list[str]], list[int]] | None = None,
+        *,
+        units: str = "never",
+        columns: Collection[str] | None = None,
     ) -> "LabsText":
-        """Write the text of the row; sets `text`, `used` and `dropped`.
+        """Write the text of the row; sets `text`, `used`, `dropped` and `unused`.
 
         Args:
             labs_object: the object of the sentences.
             flags: append (low), (normal) or (high) to each value with a reference range.
+            units: see `LabCell.sentence`.
+            columns: names of the columns that the model was trained with; the known columns if None. The text leaves
+                other columns out, because words that a model never read move its answer in an unknown direction.
             fitting: takes the sentences in order of importance and returns the indices of those that the text has room
                 for; all of them if None.
 
@@ -191,17 +213,21 @@ class LabsText:
             The row itself.
         """
         gender = gender_of(self.cells)
-        sentences = [cell.sentence(labs_object, gender, flags) for cell in self.cells]
+        trained = COLUMN_POSITION if columns is None else columns
+        cells = [cell for cell in self.cells if cell.name in trained]
+        sentences = [cell.sentence(labs_object, gender, flags, units) for cell in cells]
         kept = range(len(sentences)) if fitting is None else sorted(fitting(sentences))
         self.text = SEPARATOR.join(sentences[index] for index in kept)
-        self.used = [self.cells[index].name for index in kept]
-        self.dropped = [cell.name for index, cell in enumerate(self.cells) if index not in kept]
+        self.used = [cells[index].name for index in kept]
+        self.dropped = [cell.name for index, cell in enumerate(cells) if index not in kept]
+        self.unused = [cell.name for cell in self.cells if cell.name not in trained]
         return self
 
     @property
     def unknown(self) -> list[str]:
-        """Names of the cells that are not a known column; the ones dropped from the text are left out."""
-        return [cell.name for cell in self.cells if cell.column is None and cell.name not in self.dropped]
+        """Names of the cells of the text that are not a known column."""
+        left_out = {*self.dropped, *self.unused}
+        return [cell.name for cell in self.cells if cell.column is None and cell.name not in left_out]
 
     @property
     def converted(self) -> list[str]:
@@ -228,14 +254,17 @@ class LabsText:
             for name in self.doubtful
         ]
         lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
-        lines += [f"labs: {name} is not a known column; kept as written{_suggestion(name)}" for name in self.unknown]
+        lines += [f"labs: {name} is a column of your own; kept as written{_suggestion(name)}" for name in self.unknown]
+        lines += [
+            f"labs: {cell.name} came with the laboratory's mark {cell.flag!r}, which is not used"
+            for cell in self.cells
+            if cell.flag
+        ]
+        lines += [
+            f"labs: {name} is not used, because the model was not trained with this column{_suggestion(name)}"
+            for name in self.unused
+        ]
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
-
-
-def read_cells(row: Mapping[str, Any]) -> tuple[list[LabCell], LabsText]:
-    """Return the cells of `LabsText.from_row(row)` and the `LabsText` itself."""
-    labs = LabsText.from_row(row)
-    return labs.cells, labs
 
 
 def gender_of(cells: list[LabCell]) -> str | None:
@@ -274,34 +303,39 @@ class _CellRefusedError(ValueError):
 
 
 class _Reading(NamedTuple):
-    """The raw value of a number column: a comparator or "", a number and its unit; or text without a number."""
+    """The raw value of a number column: a comparator or "", a number, its unit and mark; or text without a number."""
 
     sign: str
     number: float | None
     unit: str
     text: str = ""
+    flag: str = ""
 
 
 def _read_cell(written: str, raw: Any) -> LabCell | None:
     """Check one cell; None if it is missing."""
     if not column_key(written):
         raise _CellRefusedError(f"the column name {written!r} has no letter or digit")
-    column = find_column(written)
+    name, name_unit = split_name(written)
+    column = find_column(name)
     if column is None or not column.is_number:
         return _read_free_cell(written, raw, column)
-    reading = _read_number(raw)
+    reading = _read_number(raw, column, name)
+    if name_unit and reading.unit and unit_key(name_unit) != unit_key(reading.unit):
+        raise _CellRefusedError(f"the column name says {name_unit!r} but the value says {reading.unit!r}")
+    reading = reading._replace(unit=reading.unit or name_unit)
     if reading.number is None:
         return _read_text_cell(reading.text, reading.unit, column)
-    factor = _factor_or_refuse(written, reading.unit, column)
+    factor = _factor_or_refuse(name, reading.unit, column)
     number = reading.number * factor
     low, high = column.plausible or (-math.inf, math.inf)
     if not low <= number <= high:
         raise _CellRefusedError(_implausible(column, reading, number))
-    # A converted value has no more digits than the laboratory gave. Three significant digits are a fair guess.
-    text = format_number(number if factor == 1 else float(f"{number:.3g}"))
+    # A converted value has no more digits than the laboratory gave, but three at least: 124 umol/L is 1.40 mg/dL.
+    text = format_number(number if factor == 1 else float(f"{number:.{_significant_digits(reading.number)}g}"))
     was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit)
     unit = column.unit if reading.unit else ""
-    return LabCell(column.name, f"{reading.sign}{text}", unit, number, column, was_converted)
+    return LabCell(column.name, f"{reading.sign}{text}", unit, number, column, was_converted, reading.flag)
 
 
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
@@ -309,7 +343,7 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
     value, unit = _value_and_unit(raw)
     if is_missing(value):
         return None
-    name = column.name if column else " ".join(written.split())
+    name = column.name if column else _one_line(written)
     is_code = not isinstance(value, str) or " ".join(value.split()).isdigit()
     if name == "gender" and is_code:
         raise _CellRefusedError(f"gender {value!r} is a code whose meaning differs between sources; write F or M")
@@ -338,25 +372,34 @@ def _value_and_unit(raw: Any) -> tuple[Any, str]:
             raise _CellRefusedError(
                 f"a cell is a value or (value, unit), not a {type(raw).__name__} of {len(raw)} items"
             )
-        return raw[0], (raw[1] or "").strip()
+        return raw[0], _one_line(raw[1] or "")
     return raw, ""
 
 
-def _read_number(raw: Any) -> _Reading:
-    """Read the cell of a number column: a number, "<0.01 ng/mL", text, or nothing (no number and no text)."""
+def _read_number(raw: Any, column: LabColumn, name: str) -> _Reading:
+    """Read the cell of a number column: a number, "<0.01 ng/mL", "5.9 H", text, or nothing (no number and no text)."""
     value, unit = _value_and_unit(raw)
     if is_missing(value):
         return _Reading("", None, unit)
     if not isinstance(value, str):
         return _Reading("", _finite(value), unit)
     text = _one_line(value)
-    match = _NUMBER.fullmatch(text)
+    match, flag = _NUMBER.fullmatch(text), ""
+    is_complete = match is not None and unit_factor(column, (match["unit"] or "").strip(), name) is not None
+    if not is_complete and (marked := _FLAG.fullmatch(text)) is not None:
+        match, flag = _NUMBER.fullmatch(marked["value"].strip()), marked["flag"]
     if match is None:
         return _Reading("", None, unit, text)
     inner = (match["unit"] or "").strip()
     if inner and unit and unit_key(inner) != unit_key(unit):
         raise _CellRefusedError(f"the value says {inner!r} but the unit given beside it is {unit!r}")
-    return _Reading(match["sign"] or "", _finite(float(match["number"])), unit or inner)
+    return _Reading(match["sign"] or "", _finite(float(match["number"])), unit or inner, flag=flag)
+
+
+def _significant_digits(number: float) -> int:
+    """Count the significant digits of a number as it was given, at least 3 and at most 6: 616.5 has 4."""
+    digits = Decimal(repr(number)).normalize().as_tuple().digits
+    return min(max(len(digits), 3), 6)
 
 
 def _finite(value: Any) -> float:

@@ -1,10 +1,12 @@
 """The parts of a processor that fit a model's encoders: tokenizer, ECG extractor and echo image processor."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import BertTokenizerFast, PreTrainedTokenizerBase
+import numpy as np
+from transformers import BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from .feature_extraction_ecg import EcgFeatureExtractor
@@ -16,7 +18,7 @@ BERT_CASED_SIZE = 28_996
 VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
 
 
-def bert_cased_tokenizer() -> BertTokenizerFast:
+def bert_cased_tokenizer() -> BertTokenizer:
     """Build the cased WordPiece tokenizer of bert-base-cased, which Bio-ClinicalBERT uses (paper, 5.1).
 
     Raises:
@@ -29,7 +31,7 @@ def bert_cased_tokenizer() -> BertTokenizerFast:
         )
     tokens = VOCABULARY_FILE.read_text(encoding="utf-8").rstrip("\n").split("\n")
     # vocab=, not vocab_file=, because transformers 5 ignores the latter and gives five tokens, everything unknown.
-    tokenizer = BertTokenizerFast(
+    tokenizer = BertTokenizer(
         vocab={token: index for index, token in enumerate(tokens)}, do_lower_case=False, model_max_length=512
     )
     if len(tokenizer) != BERT_CASED_SIZE:
@@ -99,9 +101,10 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
     displace the shorter ones behind it.
     """
     text = SEPARATOR.join(sentences)
-    if not sentences or len(tokenizer(text, verbose=False)["input_ids"]) <= max_tokens:
+    if not sentences or len(tokenizer(text, verbose=False, split_special_tokens=True)["input_ids"]) <= max_tokens:
         return list(range(len(sentences)))
-    pieces = tokenizer([sentence + SEPARATOR for sentence in sentences], add_special_tokens=False)["input_ids"]
+    ended = [sentence + SEPARATOR for sentence in sentences]
+    pieces = tokenizer(ended, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     room = max_tokens - tokenizer.num_special_tokens_to_add()
     kept: list[int] = []
     for index, piece in enumerate(pieces):
@@ -109,3 +112,14 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
             kept.append(index)
             room -= len(piece)
     return kept
+
+
+def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Tokenize lab texts: `input_ids` and `attention_mask` (B, L) int64, padded; an empty text is masked everywhere."""
+    options = {"padding": True, "return_token_type_ids": False, "split_special_tokens": True}
+    encoded = tokenizer(list(texts), return_tensors="np", **options)
+    input_ids, attention_mask = encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)
+    absent = [not text for text in texts]
+    input_ids[absent] = tokenizer.pad_token_id
+    attention_mask[absent] = 0
+    return {"input_ids": input_ids, "attention_mask": attention_mask}

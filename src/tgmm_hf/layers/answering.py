@@ -1,17 +1,19 @@
 """The second and third part of TGMM: fusion tokens -> slots under a task's text -> answer and loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..configuration_tgmm import TgmmConfig
 from ..utils.names import MODALITIES, SUBSETS
 from .distributed import gather_batch
 from .encoded_batch import TgmmEncoded, training_copies
 from .fusion import FusionOutput
-from .guidance import GuidedOutput, pool_slots
-from .response import score_candidates
+from .guidance import GuidedOutput, TextualGuidance, pool_slots
+from .response import ResponseDecoder, score_candidates
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
 
@@ -22,6 +24,14 @@ class AnswersTasks(nn.Module):
     The class that uses it holds `config` and `fusion`, and `guidance`, `response`, `embedding` where the configuration
     asks for them. It offers `encode` and `get_input_embeddings`.
     """
+
+    config: TgmmConfig
+    fusion: nn.Module
+    guidance: TextualGuidance
+    response: ResponseDecoder | nn.ModuleDict
+    embedding: nn.Linear
+    encode: Callable[..., TgmmEncoded]
+    get_input_embeddings: Callable[[], nn.Module]
 
     def answer(
         self,
@@ -120,7 +130,7 @@ class AnswersTasks(nn.Module):
         )
         if labels is not None:
             output.losses = retrieval_losses(self._settings_of(task), labels, embeds, encoded.present)
-            output.loss = sum(output.losses.values()) / len(output.losses)
+            output.loss = reduce(torch.add, output.losses.values()) / len(output.losses)
         return output
 
     def _settings_of(self, task: str) -> Mapping[str, Any]:

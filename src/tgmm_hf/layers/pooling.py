@@ -25,6 +25,9 @@ class TgmmStandardise(nn.Module):
     """
 
     MOMENTUM = 0.05
+    mean: torch.Tensor
+    variance: torch.Tensor
+    steps: torch.Tensor
 
     def __init__(self, *shape: int, eps: float = 1e-5):
         super().__init__()

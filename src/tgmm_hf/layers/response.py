@@ -5,6 +5,7 @@ task's text.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -43,7 +44,7 @@ def score_candidates(config: TgmmConfig, response: nn.Module, guided: GuidedOutp
         task: name of the task.
     """
     if config.response == "linear":
-        log_probs = response[task](pool_slots(guided)).float().log_softmax(-1)
+        log_probs = cast(nn.ModuleDict, response)[task](pool_slots(guided)).float().log_softmax(-1)
         mask = torch.ones(log_probs.shape[1], 1, dtype=torch.bool, device=log_probs.device)
         return CandidateScores(log_probs, log_probs[..., None], mask, generated=False)
     batch_size, num_slots, num_tokens, _ = guided.slots.shape

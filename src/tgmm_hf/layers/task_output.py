@@ -38,20 +38,20 @@ class TgmmOutput(ModelOutput):
             with `output_attentions`, the guidance's weights among these tokens.
     """
 
-    loss: torch.FloatTensor | None = None
-    losses: dict[str, torch.FloatTensor] | None = None
-    logits: torch.FloatTensor | None = None
-    probabilities: torch.FloatTensor | None = None
-    risk: torch.FloatTensor | None = None
-    embeds: dict[str, torch.FloatTensor] | None = None
-    embeds_mask: dict[str, torch.BoolTensor] | None = None
-    slot_attentions: torch.FloatTensor | None = None
-    slot_mask: torch.BoolTensor | None = None
-    candidate_attentions: torch.FloatTensor | None = None
-    gates: dict[str, dict[str, torch.FloatTensor]] | None = None
-    lambdas: dict[str, dict[str, torch.FloatTensor]] | None = None
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    probabilities: torch.Tensor | None = None
+    risk: torch.Tensor | None = None
+    embeds: dict[str, torch.Tensor] | None = None
+    embeds_mask: dict[str, torch.Tensor] | None = None
+    slot_attentions: torch.Tensor | None = None
+    slot_mask: torch.Tensor | None = None
+    candidate_attentions: torch.Tensor | None = None
+    gates: dict[str, dict[str, torch.Tensor]] | None = None
+    lambdas: dict[str, dict[str, torch.Tensor]] | None = None
     by_task: dict[str, "TgmmOutput"] | None = None
-    encoder_hidden_states: dict[str, tuple[torch.FloatTensor, ...]] | None = None
-    encoder_attentions: dict[str, tuple[torch.FloatTensor, ...]] | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    encoder_hidden_states: dict[str, tuple[torch.Tensor, ...]] | None = None
+    encoder_attentions: dict[str, tuple[torch.Tensor, ...]] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None

@@ -21,13 +21,13 @@ def add_adapters(model: TgmmModel, settings: LoraArguments) -> None:
         settings: Rank, scale and dropout of the adapters.
 
     Raises:
-        ImportError: If the extra `peft` is not installed.
+        ImportError: If peft is not installed.
         ValueError: If an encoder has no module that `TARGETS` names.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ImportError("model.lora needs peft: pip install 'tgmm-hf[peft]'.") from error
+        raise ImportError("model.lora needs peft: pip install peft.") from error
     outside_encoders = [parameter for name, parameter in model.named_parameters() if "_encoder." not in name]
     config = LoraConfig(
         r=settings.rank,

@@ -100,7 +100,10 @@ class FrozenFeaturesCache:
         loader = DataLoader(
             rows.select(missing),
             batch_size=None,
-            collate_fn=_VariantReader(processor, model.config, variants, self.cell_dropout),
+            # torch declares the argument a list of rows. With `batch_size=None` it is one row.
+            collate_fn=_VariantReader(  # type: ignore[arg-type]
+                processor, model.config, variants, self.cell_dropout
+            ),
             num_workers=workers,
             generator=torch.Generator(),  # so that the random numbers of the training do not depend on `missing`
         )

@@ -66,7 +66,7 @@ def _weights_digest(model: TgmmModel) -> str:
         for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers()):
             if id(tensor) not in trained:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -10,13 +10,22 @@ import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import BertForMaskedLM, BertTokenizerFast, PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
 from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
@@ -121,7 +130,7 @@ def _trained(
     arguments: PretrainArguments,
     modality: str,
     config: TgmmConfig,
-    tokenizer: BertTokenizerFast,
+    tokenizer: BertTokenizer,
     rows: dict[str, Dataset],
     progress: bool,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
@@ -129,7 +138,10 @@ def _trained(
     objective = arguments.objectives[modality]
     scratch = training_directory(Path(arguments.output) / modality)
     model = _new_model(modality, config, objective)
-    collator = partial(COLLATORS[modality], default_processor(config, tokenizer), config, objective.mask_ratio)
+    processor = default_processor(config, tokenizer)
+    if modality == "labs":
+        processor.labs_columns = columns_of(rows["train"])
+    collator = partial(COLLATORS[modality], processor, config, objective.mask_ratio)
     training_collator = EpochCollator(collator, arguments.seed, objective.max_views)
     trainer = PretrainingTrainer(
         validation_collator=collator(training=False, seed=arguments.seed),
@@ -224,7 +236,7 @@ def _new_model(modality: str, config: TgmmConfig, objective: ObjectiveArguments)
                 f"The labs encoder is of type {config.labs_config.model_type}, but masked language modelling is "
                 "implemented for bert only: leave labs out, or change model.overrides.labs_config."
             )
-        return BertForMaskedLM(config.labs_config)
+        return BertForMaskedLM(cast(BertConfig, config.labs_config))
     encoder: Any = config.ecg_config if modality == "ecg" else config.echo_config
     if objective.mask_ratio is not None:
         encoder.mask_ratio = objective.mask_ratio

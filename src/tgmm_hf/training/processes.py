@@ -1,5 +1,6 @@
 """How the processes of one training agree on errors."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,9 +19,10 @@ def fail_together() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # an interruption reaches all processes by itself
-        gather_object([f"{type(error).__name__}: {error}"])
-        raise
+    finally:
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception):  # an interruption reaches all processes by itself
+            gather_object([f"{type(error).__name__}: {error}"])
     failures = gather_object([None])
     for process, failure in enumerate(failures):
         if failure is not None:

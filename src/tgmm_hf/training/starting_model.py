@@ -4,10 +4,11 @@ from typing import Any
 
 from datasets import DatasetDict
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer, BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer
 
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
+from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
@@ -32,7 +33,17 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
         ValueError: If the settings do not fit together, or would freeze encoders with random weights.
     """
     if run.model.checkpoint is not None:
-        return _from_checkpoint(run)
+        model, processor = _from_checkpoint(run)
+    else:
+        model, processor = _new_model(run, prepared)
+    # A model that is fine-tuned keeps the columns of its first training, because it still knows their words.
+    columns = {*(processor.labs_columns or ()), *columns_of(prepared["train"])}
+    processor.labs_columns = sorted(columns)
+    return model, processor
+
+
+def _new_model(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:
+    """Make a new model, with random or with pretrained encoders, and its processor."""
     pretrained = run.model.encoders
     if (run.model.trainable_layers is not None or run.model.lora is not None) and len(pretrained) < len(MODALITIES):
         setting = "lora" if run.model.lora is not None else "trainable_layers"
@@ -52,7 +63,7 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
     return model, default_processor(config, tokenizer, pretrained)
 
 
-def new_tokenizer(model: ModelArguments, config: TgmmConfig, prepared: DatasetDict) -> BertTokenizerFast:
+def new_tokenizer(model: ModelArguments, config: TgmmConfig, prepared: DatasetDict) -> BertTokenizer:
     """Make the tokenizer of a new lab text encoder, and set the encoder's vocabulary size in `config`."""
     if model.tokenizer == "bert-cased":
         tokenizer = bert_cased_tokenizer()

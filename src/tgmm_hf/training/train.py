@@ -20,7 +20,6 @@ from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.baseline_hazards import store_baseline_hazards
 from tgmm_hf.training.checkpoints import WEIGHTS, agree_on_checkpoint, holds
 from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
 from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator
@@ -28,6 +27,7 @@ from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_training_directory, directories_to_keep
 from tgmm_hf.training.saving import RUN_RECORD, save_repository
 from tgmm_hf.training.starting_model import build
+from tgmm_hf.training.stored_hazards import store_baseline_hazards
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
 from tgmm_hf.training.training_data import SPLITS, check_fit, read_data
 from tgmm_hf.utils.files import read_json, write_json

@@ -41,13 +41,22 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, with or without a byte order mark.
 
     Raises:
-        TgmmError: If the file is not valid JSON.
+        TgmmError: If the file is not valid JSON, or an object holds a key twice: one of the values would be lost.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise TgmmError(
+                str(path), f"{', '.join(map(repr, repeated))} occurs twice in one object. Keep one of them."
+            )
+        return dict(pairs)
+
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise TgmmError(str(path), f"this file is not valid JSON: {error}. Write it anew, or restore it.") from error
 

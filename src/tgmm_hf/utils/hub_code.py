@@ -9,6 +9,7 @@ takes their place.
 """
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -95,7 +96,7 @@ class HubCode:
         """List the parts of the object that have an `auto_map` of their own, such as a processor's extractors."""
         return []
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, then write the code of the object and of its parts beside it.
 
         With `push_to_hub` the saved object is uploaded as `push_to_hub()` does, because transformers' own upload would
@@ -126,7 +127,7 @@ def _write_auto_map(saved_object: Any) -> None:
         saved_object.auto_map = {**(getattr(saved_object, "auto_map", None) or {}), **entries}
 
 
-def write_code(hub_class: type, directory: str | Path) -> None:
+def write_code(hub_class: type, directory: str | os.PathLike) -> None:
     """Write the module of a class, and every module that it needs, flat into a directory."""
     module_file = sys.modules[hub_class.__module__].__file__
     for name, text in travelling_files(str(module_file)).items():

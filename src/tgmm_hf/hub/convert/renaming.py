@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from tgmm_hf.utils.errors import TgmmError
 
@@ -70,7 +70,7 @@ def require(weights: Mapping[str, torch.Tensor], names: Iterable[str], what: str
         )
 
 
-def build(make_model: Callable[[], nn.Module], weights: Mapping[str, torch.Tensor]) -> nn.Module:
+def build(make_model: Callable[[], PreTrainedModel], weights: Mapping[str, torch.Tensor]) -> PreTrainedModel:
     """Build a model that holds the given tensors. No memory is allocated for initial weights.
 
     Args:
