@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from cohort_files import write_ecg
+from heart_signal import make_heart
 
 from tgmm_hf.cli import main
 from tgmm_hf.cohorts.flow import check_flow
@@ -97,11 +98,9 @@ def write_arrays(
     directory: Path, order: Sequence[int] = range(12), folds: Sequence[int] = range(3, 11), first: int = 0
 ) -> None:
     """Eight z-scored records as arrays, leads in this order of `LEADS`, as public mirrors of PTB-XL hold them."""
-    random, identifiers = np.random.default_rng(first), range(first, first + 8)
-    one, two = random.normal(size=(2, 8, 1000)).cumsum(axis=2)
-    chest = [random.normal(size=(8, 1000)) for _ in range(6)]
-    leads = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *chest]
-    signal = np.stack([leads[k] for k in order], axis=-1)
+    identifiers = range(first, first + 8)
+    hearts = np.stack([make_heart(1000, 100.0, identifier) for identifier in identifiers])  # (8, 12, 1000)
+    signal = hearts[:, list(order)].transpose(0, 2, 1)
     signal = (signal - signal.mean(axis=1, keepdims=True)) / signal.std(axis=1, keepdims=True)
     np.savez(directory / "arrays.npz", ecg_id=identifiers, signal=signal.astype(np.float16))
     table = {"ecg_id": identifiers, "patient_id": identifiers, "age": 60, "sex": 0, "strat_fold": folds}

@@ -193,6 +193,29 @@ def test_pipes_and_endless_paths_are_refused(tmp_path):
     refuse("a\0b")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0 V1", "0 Erika Mustermann"),
+        ("0 V1", "0 V1 (Erika Mustermann)"),
+        (" 16 1000/mV", " 16 Mustermann/mV"),
+        ("record.dat 16", "record.dat Mustermann"),
+        ("1000/mV 16", "1000/mV Mustermann"),
+        ("record 12 500", "record 12 Mustermann"),
+        ("record 12 500 5000", "record Mustermann 500 5000"),
+        ("1000/mV", "1000/Mustermann"),
+    ],
+)
+def test_text_of_a_header_is_in_no_message(tmp_path, old, new):
+    record = edit_header(write_plain(tmp_path, make_ecg()), (old, new))
+    try:
+        read = read_ecg(record)
+    except InputRefusedError as error:
+        assert "Mustermann" not in error.reason
+    else:
+        assert "Mustermann" not in " ".join([*read.notes, *read.lead_names, read.units])
+
+
 # ---- recordings of segments
 
 
@@ -250,3 +273,29 @@ def test_recordings_that_name_themselves_or_nothing_are_refused(tmp_path, lines)
     signal = make_ecg()
     first = f"whole/{max(len(lines), 1)} 12 500 5000"
     refuse(write_segments(tmp_path, [("a", signal, LEADS, 500)], first, lines or ["", ""]), "whole")
+
+
+# ---- damage of any kind
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_headers_are_refused_or_read_but_never_raise(tmp_path, seed):
+    generator = np.random.default_rng(seed)
+    record = write_plain(tmp_path, make_ecg())
+    content = bytearray((tmp_path / "record.hea").read_bytes())
+    for _ in range(generator.integers(1, 5)):
+        position = int(generator.integers(0, len(content)))
+        change = generator.integers(0, 3)
+        if change == 0:
+            content[position] = int(generator.choice(list(b"0123456789-+.x:/()~ \n#e\xff\0")))
+        elif change == 1:
+            del content[position : position + int(generator.integers(1, 6))]
+        else:
+            content[position:position] = bytes(generator.choice(list(b"0123456789 -/x+"), 3).tolist())
+    (tmp_path / "record.hea").write_bytes(bytes(content))
+    try:
+        read = read_ecg(record)
+    except InputRefusedError as error:
+        assert error.reason and not error.reason.startswith("unexpected")
+    else:
+        assert read.signal.ndim == 2 and read.sampling_rate > 0

@@ -1,6 +1,8 @@
 """Read DICOM waveforms: stored samples by their declared format, groups joined, median beats left aside."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .dicom_files import read_dicom
 from .ecg_recording import (
+    UNIT_NOT_STATED,
     Channel,
     EcgRecording,
     normalise_lead_name,
@@ -60,7 +63,7 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         ImportError: if pydicom is not installed.
     """
     dataset = read_dicom(path)
-    with refusing(path):
+    with refusing(path), _damage_refused(path):
         if not dataset.get("WaveformSequence"):
             raise InputRefusedError(
                 str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)"
@@ -77,6 +80,19 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         plural = "s" if len(numbers) > 1 else ""
         recording.notes.append(f"read multiplex group{plural} {' and '.join(numbers)} of {len(groups)}")
     return recording
+
+
+@contextmanager
+def _damage_refused(path: Path) -> Iterator[None]:
+    """Refuse what pydicom and numpy raise for elements that are missing, of another type or of another length."""
+    try:
+        yield
+    except InputRefusedError:
+        raise
+    except (AttributeError, IndexError, KeyError, NotImplementedError, OverflowError, TypeError, ValueError) as error:
+        raise InputRefusedError(
+            str(path), f"the waveform data cannot be decoded ({type(error).__name__}): an element is damaged or missing"
+        ) from error
 
 
 def _describe(group: Any, index: int, path: Path) -> _Group:
@@ -144,7 +160,7 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
         usable = 0 < scale < float("inf") and np.isfinite(baseline)
         problem = "" if usable else f"its sensitivity is {scale:g}, so its values have no known scale"
         unit_codes = channel.get("ChannelSensitivityUnitsSequence")
-        unit = str(unit_codes[0].CodeValue) if unit_codes else "not stated"
+        unit = str(unit_codes[0].CodeValue) if unit_codes else UNIT_NOT_STATED
         scaled = values * scale + baseline if usable else values
         channels.append(Channel(_lead_name(channel, path), unit, scaled, entry.rate, problem))
     return channels

@@ -15,6 +15,8 @@ NORMALISED = "normalised"
 """Value of `units` for a signal that has lost its amplitude, such as a z-scored array."""
 NORMALISED_UNITS = ("nu", "normalised", "normalized")
 """Spellings of these units in files, in lower case. WFDB writes "NU"."""
+UNIT_NOT_STATED = "not stated"
+"""Unit of a channel that has none."""
 MAX_VALUES = 30_000_000
 """Largest number of samples x channels that a file may declare: 12 leads at 500 Hz for 83 minutes. It is compared
 before anything is decoded, because a small file can declare any number."""
@@ -25,6 +27,11 @@ _LEAD_NAME = re.compile(
     r"(?:mdc[\s_-]*)?(?:(?:ecg|ekg)[\s_-]*)?(?:lead[\s_:-]*)?(d?i{1,3}|d[123]|av[rlf]|[vc][1-6])|lead[\s_:-]*([123])"
 )
 _LEAD_BY_LOWER = {lead.lower(): lead for lead in LEADS}
+_CHANNEL_KIND = re.compile(
+    r"[+-]?(?:pleth|ppg|spo2|resp|abp|art|pap|cvp|icp|co2|etco2|eeg|emg|eog|temp|nbp|hr|ml(?:i{1,3}|v[1-6])|v[1-9]r?"
+    r"|v[xyz]|[xyz]|pace|pacer|pacing|marker|event|av[rlf]|i{1,3})",
+    re.IGNORECASE,
+)
 _ROMAN = {"1": "I", "2": "II", "3": "III"}
 # Words beside a lead name that say that the channel is another signal, in brackets or after a comma.
 _OTHER_SIGNAL = re.compile(
@@ -156,12 +163,19 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
     Raises:
         InputRefusedError: if no channel is a lead in a known unit, or units contradict each other.
     """
-    leads = [channel for channel in channels if normalise_lead_name(channel.name) is not None]
-    foreign = [channel.name for channel in channels if normalise_lead_name(channel.name) is None]
+    named = [channel._replace(name=normalise_lead_name(channel.name) or "") for channel in channels]
+    leads = [channel for channel in named if channel.name]
+    foreign = [
+        describe_channel(written.name, number)
+        for number, (written, channel) in enumerate(zip(channels, named, strict=True), start=1)
+        if not channel.name
+    ]
     if not leads:
-        raise InputRefusedError(source, f"none of the channels {foreign} is one of the leads {', '.join(LEADS)}")
+        raise InputRefusedError(
+            source, f"none of the channels {', '.join(foreign)} is one of the leads {', '.join(LEADS)}"
+        )
     notes = [f"channels that are no standard lead were left out: {', '.join(foreign)}"] if foreign else []
-    problems = [f"lead {normalise_lead_name(lead.name)} was left out: {lead.problem}" for lead in leads if lead.problem]
+    problems = [f"lead {lead.name} was left out: {lead.problem}" for lead in leads if lead.problem]
     leads = [lead for lead in leads if not lead.problem]
     if not leads:
         raise InputRefusedError(source, f"no lead has a known scale ({problems[0]}): the amplitudes are unknown")
@@ -173,6 +187,12 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
     length = max(lead.values.size for lead in leads if lead.sampling_rate == max(rates))
     signal = np.stack([_at_length(_in_unit(lead, units, source), length) for lead in leads])
     return EcgRecording(signal, max(rates), [lead.name for lead in leads], units, source, notes + problems)
+
+
+def describe_channel(name: str, number: int) -> str:
+    """Name a channel that is no lead: by a known kind of signal, or by its place, because other text may be private."""
+    text = name.strip()
+    return text if _CHANNEL_KIND.fullmatch(text) else f"channel {number}"
 
 
 def _common_unit(leads: list[Channel], source: str) -> str:
@@ -193,7 +213,11 @@ def _in_unit(channel: Channel, units: str, source: str) -> np.ndarray:
     try:
         return values * millivolts_per_unit(channel.unit)
     except ValueError as error:
-        raise InputRefusedError(source, f"lead {channel.name}: {error}") from error
+        # a long unit may hold any text of the file
+        unit = channel.unit if len(channel.unit) <= 6 or channel.unit == UNIT_NOT_STATED else "of another text"
+        raise InputRefusedError(
+            source, f"lead {channel.name}: unknown unit {unit!r}; known are mV, uV (µV), nV and V: convert the file"
+        ) from error
 
 
 def _at_length(values: np.ndarray, length: int) -> np.ndarray:

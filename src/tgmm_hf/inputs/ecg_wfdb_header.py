@@ -192,7 +192,7 @@ def _frame_rate(path: Path, text: str) -> float:
         rate = math.nan
     if not 0 < rate < math.inf:
         raise InputRefusedError(
-            str(path), f"sampling rate of the header is {text[:20] or 'missing'!r}, a positive number is needed"
+            str(path), f"sampling rate of the header is {_quote(text)}, a positive number is needed"
         )
     return rate
 
@@ -218,7 +218,7 @@ def _signal(path: Path, line: str) -> WfdbSignal:
     storage = int(match.group(1)) if match else 0
     without_file = fields[0] == "~" and storage == _NO_FILE
     if match is None or not (without_file or storage in _SAMPLE_BYTES or storage in _FLAC_FORMATS):
-        raise _damaged(path, f"signal format {fields[1][:20] if len(fields) > 1 else ''!r} is not known")
+        raise _damaged(path, f"signal format {_quote(fields[1] if len(fields) > 1 else '')} is not known")
     numbers: list[int | None] = [_integer(path, text) for text in fields[3:7]]
     _, zero, initial, checksum = numbers + [None] * (4 - len(numbers))
     gain, baseline, unit, problem = _calibration(path, fields[2] if len(fields) > 2 else "")
@@ -247,14 +247,14 @@ def _calibration(path: Path, text: str) -> tuple[float, int | None, str, str]:
     """
     match = _GAIN.fullmatch(text)
     if match is None:
-        raise _damaged(path, f"gain {text[:20]!r} is no number")
+        raise _damaged(path, f"gain {_quote(text)} is no number")
     written = match.group("gain")
     baseline = match.group("baseline")
     try:
         gain = float(written or "0")
     except ValueError as error:
-        raise _damaged(path, f"gain {written[:20]!r} is no number") from error
-    problem = "" if 0 < gain < math.inf else UNCALIBRATED.format(written or "missing")
+        raise _damaged(path, f"gain {_quote(written)} is no number") from error
+    problem = "" if 0 < gain < math.inf else UNCALIBRATED.format(_quote(written))
     return (
         1.0 if problem else gain,
         None if not baseline else _integer(path, baseline),
@@ -276,17 +276,24 @@ def inside(header: Path, name: str) -> Path:
 def _whole(path: Path, text: str, what: str) -> int:
     """Read a number that is not negative."""
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise _damaged(path, f"{what} is {text[:20]!r}")
+        raise _damaged(path, f"{what} is {_quote(text)}")
     return int(text)
 
 
 def _integer(path: Path, text: str) -> int:
     """Read an integer."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise _damaged(path, f"{text[:20]!r} stands where an integer belongs")
+        raise _damaged(path, f"{_quote(text)} stands where an integer belongs")
     return int(text)
 
 
 def _damaged(path: Path, reason: str) -> InputRefusedError:
     """Describe a damaged header."""
     return InputRefusedError(str(path), f"not readable as a WFDB recording: the header is damaged: {reason}")
+
+
+def _quote(text: str) -> str:
+    """Quote a number of a header; other text may name the patient, so it is not repeated."""
+    if not text:
+        return "missing"
+    return text[:20] if re.fullmatch(r"[0-9.+\-/():xe]+|[+-]?nan|[+-]?inf", text.lower()) else "text"
