@@ -48,8 +48,7 @@ class TgmmProcessor(HubProcessor):
         tokenizer (`PreTrainedTokenizerBase`): tokenizer of the labs encoder and of the tasks' texts.
         labs_object (`str`, defaults to `"patient"`): the object in "<column name> of the <object> is <value>".
         labs_flags (`bool`, defaults to `False`): append (low), (normal) or (high) from the reference range.
-        max_labs_tokens (`int`, defaults to 512): a longer row is cut at a cell boundary, least important columns first
-            (paper: 512, the text encoder's positions).
+        max_labs_tokens (`int`, defaults to 512, as in the paper): a longer row is cut, least important columns first.
         labs_units (`str`, defaults to `"never"`): "never" or "always" write the canonical unit of a known column (the
             paper's template has none).
         labs_columns (`list[str]`, *optional*): columns that the model was trained with. `tgmm train` sets them. A cell
@@ -114,10 +113,8 @@ class TgmmProcessor(HubProcessor):
         sources = {"labs": labs, "ecg": ecg, "echo": echo}
         configs: dict[str, Any] = {f"{name}_config": encoder_config(source) for name, source in sources.items()}
         config = TgmmConfig(**configs)
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(labs)
-        extractor = saved_extractor(EcgFeatureExtractor, ecg)
-        image_processor = saved_extractor(EchoImageProcessor, echo)
-        processor = cls(**fitting_parts(config, tokenizer, extractor, image_processor))
+        extractors = saved_extractor(EcgFeatureExtractor, ecg), saved_extractor(EchoImageProcessor, echo)
+        processor = cls(**fitting_parts(config, tokenizer or AutoTokenizer.from_pretrained(labs), *extractors))
         if view_classifier is not None:
             processor.default_view_classifier = StoredViewClassifier(view_classifier)
         return processor

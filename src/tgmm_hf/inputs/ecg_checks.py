@@ -23,7 +23,7 @@ LIMB_RATIO = 0.25
 """Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
 most 0.01, the synthetic cohort with its noise 0.13, exchanged or inverted leads from 0.3."""
 CLEAN_LIMB_RATIO, NOISE_FACTOR = 0.1, 5.0
-"""Without noise a smaller misfit is a contradiction: this one, or this multiple of the best misfit of four leads."""
+"""Without noise a smaller misfit is a contradiction: this one, or this multiple of the best four leads' misfit."""
 QUIET_MV = 0.03
 """An rms below this (mV) is not used as a denominator, because noise would decide."""
 MIN_AGREEING = 4
