@@ -28,8 +28,6 @@ from tgmm_hf.evaluation.calibration import (
     resampled_net_benefit,
     resampled_slope,
     scaled,
-    sensitivity_threshold,
-    youden_threshold,
 )
 from tgmm_hf.evaluation.diagnosis import decision_figures, diagnosis_figures
 from tgmm_hf.evaluation.metrics import (
@@ -40,6 +38,7 @@ from tgmm_hf.evaluation.metrics import (
     resampled_average_precision,
     resampled_mean,
 )
+from tgmm_hf.evaluation.thresholds import sensitivity_threshold, youden_threshold
 
 
 def answers(n=300, seed=0, slope=0.6, shift=-0.5, decimals=8):

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tgmm_hf.inputs.lab_cells import format_number
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
-from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, format_number, gender_of
+from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, gender_of
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 

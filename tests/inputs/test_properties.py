@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tgmm_hf.inputs.ecg_recording import NORMALISED, EcgRecording, millivolts_per_unit, normalise_lead_name
 from tgmm_hf.inputs.ecg_signal import MAX_INTERPOLATED_SHARE, harmonise_recording, repair_lead
+from tgmm_hf.inputs.lab_cells import format_number
 from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column, unit_factors
-from tgmm_hf.inputs.lab_text import LabsText, format_number
+from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
 

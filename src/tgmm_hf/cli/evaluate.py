@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, PreparedData, Seed, Split, announce_hub, table_of
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 
 def evaluate(
@@ -37,7 +38,7 @@ def evaluate(
         bool, typer.Option("--robustness", help="Also score degraded inputs; takes 15 more passes over the data.")
     ] = False,
     seed: Seed = 0,
-    bootstrap: Bootstrap = 1000,
+    bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
 ) -> None:
     """Measure a model for all seven subsets of modalities, every figure with its interval.
@@ -86,7 +87,7 @@ def simple_models(
         ),
     ] = None,
     seed: Seed = 0,
-    bootstrap: Bootstrap = 1000,
+    bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
 ) -> None:
     """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
-from tgmm_hf.inputs.lab_text import is_missing
+from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS

@@ -46,7 +46,7 @@ def eager_attention_forward(  # noqa: PLR0913 - the signature of transformers' a
 
 
 class StMemEmbeddings(nn.Module):
-    """Patches of every lead -> tokens, lead after lead, each lead between two separator tokens."""
+    """Patches of every lead -> tokens, lead after lead, each lead with its own separator token before and after it."""
 
     def __init__(self, config: StMemConfig):
         super().__init__()

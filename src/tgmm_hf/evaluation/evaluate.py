@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.validation_split import validation_rows
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
 
 Reader = Callable[[Any, Any, Dataset, str], tuple[Any, Any]]
@@ -57,7 +58,7 @@ class EvaluationSettings:
     temperature: bool = False
     worse_inputs: bool = False
     seed: int = 0
-    bootstrap: int = 1000
+    bootstrap: int = BOOTSTRAP_RESAMPLES
     batch_size: int = 16
     progress: bool = True
 

@@ -35,6 +35,7 @@ from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.evaluation.tables import as_csv, text_estimate
 from tgmm_hf.evaluation.unseen import prepared_data_hash
 from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
 
 SPLITS = ("train", "validation", "test")
@@ -93,7 +94,7 @@ def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-model
     model: str | Path | None = None,
     lvef: str | Path | None = None,
     seed: int = 0,
-    bootstrap: int = 1000,
+    bootstrap: int = BOOTSTRAP_RESAMPLES,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fit and score every simple model on every task that the data have labels for.

@@ -116,7 +116,7 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
 def _check_split_of_training(
     run: Mapping[str, Any], seen: Mapping[str, Any] | None, rows: Dataset, split: str
 ) -> list[str]:
-    """Check patients of the train or validation split of the same data that the model was trained with.
+    """Check patients to be scored who come from the model's own train or validation split.
 
     Args:
         run: Content of the model's run.json.
@@ -128,7 +128,7 @@ def _check_split_of_training(
         Warnings.
 
     Raises:
-        ValueError: If the weights were changed by the data of these patients.
+        ValueError: If `seen` lists any of these patients as trained on. If `seen` is None, there is only a warning.
     """
     trained_on = set() if seen is None else set(seen.get("trained", ())) & set(patients_of(rows))
     if trained_on and split == "train":

@@ -17,6 +17,7 @@ from tgmm_hf.evaluation.retrieval import CANDIDATES
 from tgmm_hf.evaluation.survival import resampled_c_index
 from tgmm_hf.evaluation.tables import tasks_of
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 Runs = Mapping[str, Mapping[int, Path]]
 """Row of the tables -> seed -> output directory of `tgmm evaluate`."""
@@ -83,7 +84,9 @@ def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> d
     return figures
 
 
-def differences_between_rows(runs: Runs, truth: pd.DataFrame | None = None, *, bootstrap: int = 1000) -> list[Entry]:
+def differences_between_rows(
+    runs: Runs, truth: pd.DataFrame | None = None, *, bootstrap: int = BOOTSTRAP_RESAMPLES
+) -> list[Entry]:
     """Compare the first row with each other row, under every subset, on the patients that both rows scored.
 
     A difference is the mean of the first row minus the mean of the other row, over the seeds that both rows have. Its
@@ -146,7 +149,7 @@ def _adjust_by_holm(entries: list[Entry]) -> None:
             entry["delong_p_holm"] = adjusted
 
 
-def differences_between_subsets(runs: Runs, *, bootstrap: int = 1000) -> list[Entry]:
+def differences_between_subsets(runs: Runs, *, bootstrap: int = BOOTSTRAP_RESAMPLES) -> list[Entry]:
     """Compare all modalities with every other subset, for the first row: means over its seeds, paired by patient.
 
     Args:

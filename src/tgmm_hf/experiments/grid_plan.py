@@ -12,6 +12,7 @@ from tgmm_hf.training.settings_files import parse_dataclass, read_yaml
 from tgmm_hf.training.starting_model import new_config
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 RUN_FILES = (
     r"(spec|done)\.json",
@@ -47,7 +48,7 @@ class GridPlan:
     overrides: dict[str, Any] = field(default_factory=dict)
     test: str | None = None
     bayes: str | None = None
-    bootstrap: int = 1000
+    bootstrap: int = BOOTSTRAP_RESAMPLES
 
     def __post_init__(self) -> None:
         if not self.rows or not self.seeds:

@@ -196,10 +196,10 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
     def start_positions(
         self, num_samples: int, crop: str = "center", generator: np.random.Generator | None = None
     ) -> list[int]:
-        """Choose where the windows begin in a signal of `num_samples` samples.
+        """Choose where the windows begin in a signal of `num_samples` samples; `crop`: "center", "random" or "three".
 
         Returns:
-            First sample of the window, or of each of the three windows for `crop="three"`.
+            List of the first sample of each window: three for `crop="three"`, otherwise one.
 
         Raises:
             ValueError: if the signal is shorter than the window, or `crop` is unknown.

@@ -47,9 +47,9 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         view_threshold (`float`, *optional*, defaults to 0): a clip is left out if the view classifier gives its
             likeliest view a lower probability. EchoPrime takes the likeliest view whatever its probability.
 
-    Clips with fewer than `num_frames * frame_stride` frames are padded with frames that are zero *after* normalisation,
-    as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, which is nearest to that zero.
-    `normalise` makes a frame that has this colour throughout exactly zero, so both ways give the same values.
+    If a clip gives fewer than `num_frames` frames at this stride, the rest of the output is padding. Padding is zero
+    *after* normalisation, as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, which is
+    nearest to that zero. `normalise` makes a frame of this colour exactly zero, so both ways give the same values.
 
     Attributes:
         limits (`InputLimits`): largest sizes that a file may have or declare. Not saved with the processor.

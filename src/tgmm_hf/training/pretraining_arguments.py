@@ -93,7 +93,7 @@ class PretrainArguments:
 
     @property
     def objectives(self) -> dict[str, ObjectiveArguments]:
-        """Modality -> how its encoder is pre-trained, without the encoders that are not trained."""
+        """Modality -> how its encoder is pre-trained, for the encoders that the file names."""
         return {name: objective for name in MODALITIES if (objective := getattr(self, name)) is not None}
 
     @property

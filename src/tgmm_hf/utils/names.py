@@ -45,6 +45,9 @@ SUBSETS = (
 )
 """The seven non-empty modality subsets, in the order of the paper's table 2."""
 
+BOOTSTRAP_RESAMPLES = 1000
+"""Number of bootstrap resamples behind an interval, unless a command or a plan says otherwise."""
+
 
 def join_names(subset: Sequence[str]) -> str:
     """Write a subset of modalities as one name: ("labs", "ecg") -> "labs+ecg"."""

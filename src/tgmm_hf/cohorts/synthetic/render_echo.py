@@ -164,10 +164,13 @@ def render_clip(
     Args:
         table: Evidence of the patient, one row.
         view: One of `VIEWS`.
-        rng: Source of everything that is no evidence: speckle, heart rate, position, brightness, text.
+        rng: Source of everything that does not depend on the evidence: speckle, heart rate, position, brightness, text.
         frames: Number of frames.
         height: Height in pixels.
         width: Width in pixels, even.
+
+    Returns:
+        Planes of YCbCr 4:2:2 with the time of a frame (ms) and the heart rate.
     """
     physical = {
         name: float(PHYSICAL[name](value))

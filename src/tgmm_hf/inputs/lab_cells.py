@@ -1,0 +1,299 @@
+"""Read and check one laboratory cell: name, value, unit, mark -> a number in the canonical unit, text, or a refusal."""
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Any, NamedTuple
+
+from .lab_columns import (
+    COLUMN_POSITION,
+    COLUMNS,
+    GENDERS,
+    LabColumn,
+    column_key,
+    find_column,
+    is_canonical_unit,
+    needs_unit,
+    split_name,
+    unit_factor,
+    unit_factors,
+    unit_key,
+)
+
+MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
+"""Text that table software writes for a missing cell, in lower case."""
+COMPARATORS = "<>≤≥"
+"""First characters of a value that is a limit, such as "<0.01"."""
+
+_NUMBER = re.compile(
+    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>[^\s\d.,\-<>].*))?"
+)
+_FLAG = re.compile(r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>H{1,2}|L{1,2}|A{1,2}|N|\*{1,3}|↑{1,3}|↓{1,3})[)\]]?")
+"""A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
+_COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class LabCell:
+    """A present cell of a lab row, checked and in its canonical unit.
+
+    Attributes:
+        name: canonical column name, or the name as written for an unknown column.
+        value: the text that enters the sentence.
+        unit: canonical unit; "" if the row gave none.
+        number: the value in the canonical unit; None for text.
+        column: the known column; None for an unknown one.
+        was_converted: whether the row gave the value in another unit.
+        flag: the laboratory's mark beside the value, such as "H"; "" if there is none.
+    """
+
+    name: str
+    value: str
+    unit: str = ""
+    number: float | None = None
+    column: LabColumn | None = None
+    was_converted: bool = False
+    flag: str = ""
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether the value is a limit of the assay, such as "<0.01"."""
+        return self.value[:1] in tuple(COMPARATORS)
+
+    @property
+    def is_text_for_number(self) -> bool:
+        """Whether the cell holds text in a column of numbers, such as "HEMOLYZED"."""
+        return self.column is not None and self.column.is_number and self.number is None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a number without a unit is outside the reference range and another unit would put it inside."""
+        limits = self.column.reference_range(None) if self.column else None
+        if self.column is None or limits is None or self.unit or self.number is None:
+            return False
+        if limits[0] <= self.number <= limits[1]:
+            return False
+        return any(
+            limits[0] <= self.number * factor <= limits[1] for factor in self.column.factors.values() if factor != 1
+        )
+
+    def sentence(self, labs_object: str, gender: str | None = None, flag: bool = False, units: str = "never") -> str:
+        """Write "<column name> of the <object> is <value>".
+
+        One value has one text, whatever unit the row gave, because the value is in the canonical unit. So the unit of a
+        known column stands in the text never or always. A column that is not known keeps the unit that the row gave.
+
+        Args:
+            labs_object: for example "patient".
+            gender: "F", "M" or None, for reference ranges that depend on it.
+            flag: append (low), (normal) or (high).
+            units: "never" or "always" write the canonical unit of a known column.
+        """
+        text = f"{self.name} of the {labs_object} is {self.value}"
+        if self.column is None:
+            unit = self.unit
+        else:
+            unit = self.column.unit if units == "always" and not self.is_text_for_number else ""
+        if unit:
+            text += f" {unit}"
+        level = self.level(gender) if flag else None
+        return f"{text} ({level})" if level else text
+
+    def level(self, gender: str | None) -> str | None:
+        """Compare with the reference range: "low", "normal", "high", or None without a number or a range."""
+        limits = self.column.reference_range(gender) if self.column else None
+        if limits is None or self.number is None or self.is_limit:
+            return None
+        return "low" if self.number < limits[0] else "high" if self.number > limits[1] else "normal"
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value marks a missing cell: None, NaN (Python, NumPy, pandas), MIMIC's "___", `MISSING_WORDS`."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, str):
+        return value.strip().strip("_").casefold() in MISSING_WORDS
+    if isinstance(value, Decimal):
+        return value.is_nan()  # comparing a signalling NaN with itself would raise
+    return isinstance(value, Real) and value != value
+
+
+def format_number(value: float) -> str:
+    """Write a number with six significant digits, all digits of its integer part, and no exponent or trailing zeros.
+
+    1.4 -> "1.4", 1.3999999 -> "1.4", 5210.0 -> "5210", 0.00012 -> "0.00012"
+    """
+    if value == 0:
+        return "0"
+    if not math.isfinite(value):
+        return str(value)
+    decimals = max(0, 5 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class CellRefusedError(ValueError):
+    """Reason why a cell cannot be used; `LabsText.from_row` catches it and writes it into `refused`."""
+
+
+class _Reading(NamedTuple):
+    """The raw value of a number column: a comparator or "", a number, its unit and mark; or text without a number."""
+
+    sign: str
+    number: float | None
+    unit: str
+    text: str = ""
+    flag: str = ""
+
+
+def read_cell(written: str, raw: Any) -> LabCell | None:
+    """Check one cell; None if it is missing."""
+    if not column_key(written):
+        raise CellRefusedError(f"the column name {written!r} has no letter or digit")
+    name, name_unit = split_name(written)
+    column = find_column(name)
+    if column is None or not column.is_number:
+        return _read_free_cell(written, raw, column)
+    reading = _read_number(raw, column, name)
+    if name_unit and reading.unit and unit_key(name_unit) != unit_key(reading.unit):
+        raise CellRefusedError(f"the column name says {name_unit!r} but the value says {reading.unit!r}")
+    reading = reading._replace(unit=reading.unit or name_unit)
+    if reading.number is None:
+        return _read_text_cell(reading.text, reading.unit, column)
+    factor = _factor_or_refuse(name, reading.unit, column)
+    number = reading.number * factor
+    low, high = column.plausible or (-math.inf, math.inf)
+    if not low <= number <= high:
+        raise CellRefusedError(_implausible(column, reading, number))
+    # A converted value has no more digits than the laboratory gave, but three at least: 124 umol/L is 1.40 mg/dL.
+    text = format_number(number if factor == 1 else float(f"{number:.{_significant_digits(reading.number)}g}"))
+    was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit)
+    unit = column.unit if reading.unit else ""
+    return LabCell(column.name, f"{reading.sign}{text}", unit, number, column, was_converted, reading.flag)
+
+
+def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
+    """Read a cell of an unknown or a text column: kept as written, with its unit if the row gave one."""
+    value, unit = _value_and_unit(raw)
+    if is_missing(value):
+        return None
+    name = column.name if column else _one_line(written)
+    is_code = not isinstance(value, str) or " ".join(value.split()).isdigit()
+    if name == "gender" and is_code:
+        raise CellRefusedError(f"gender {value!r} is a code whose meaning differs between sources; write F or M")
+    if not isinstance(value, str):
+        number = _finite(value)
+        return LabCell(name, format_number(number), unit, number, column)
+    text = _one_line(value)
+    return LabCell(name, GENDERS.get(text.casefold(), text) if name == "gender" else text, unit, None, column)
+
+
+def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
+    """Read text such as "HEMOLYZED" or "2-4" in a number column: kept, unless it would have to be converted."""
+    if not text:
+        return None
+    if _COMMA_NUMBER.fullmatch(text):
+        raise CellRefusedError(f"{text!r} has a comma, which may be a decimal or a thousands sign; write 1.4 or 5210")
+    if unit and not is_canonical_unit(column, unit):
+        raise CellRefusedError(f"{text!r} is not a number and cannot be converted from {unit!r} to {column.unit!r}")
+    return LabCell(column.name, text, unit and column.unit, None, column)
+
+
+def _value_and_unit(raw: Any) -> tuple[Any, str]:
+    """Split a cell that is a value or (value, unit)."""
+    if isinstance(raw, tuple | list):
+        if len(raw) != 2 or not (raw[1] is None or isinstance(raw[1], str)):
+            raise CellRefusedError(
+                f"a cell is a value or (value, unit), not a {type(raw).__name__} of {len(raw)} items"
+            )
+        return raw[0], _one_line(raw[1] or "")
+    return raw, ""
+
+
+def _read_number(raw: Any, column: LabColumn, name: str) -> _Reading:
+    """Read the cell of a number column: a number, "<0.01 ng/mL", "5.9 H", text, or nothing (no number and no text)."""
+    value, unit = _value_and_unit(raw)
+    if is_missing(value):
+        return _Reading("", None, unit)
+    if not isinstance(value, str):
+        return _Reading("", _finite(value), unit)
+    text = _one_line(value)
+    match, flag = _NUMBER.fullmatch(text), ""
+    is_complete = match is not None and unit_factor(column, (match["unit"] or "").strip(), name) is not None
+    if not is_complete and (marked := _FLAG.fullmatch(text)) is not None:
+        match, flag = _NUMBER.fullmatch(marked["value"].strip()), marked["flag"]
+    if match is None:
+        return _Reading("", None, unit, text)
+    inner = (match["unit"] or "").strip()
+    if inner and unit and unit_key(inner) != unit_key(unit):
+        raise CellRefusedError(f"the value says {inner!r} but the unit given beside it is {unit!r}")
+    return _Reading(match["sign"] or "", _finite(float(match["number"])), unit or inner, flag=flag)
+
+
+def _significant_digits(number: float) -> int:
+    """Count the significant digits of a number as it was given, at least 3 and at most 6: 616.5 has 4."""
+    digits = Decimal(repr(number)).normalize().as_tuple().digits
+    return min(max(len(digits), 3), 6)
+
+
+def _finite(value: Any) -> float:
+    """Convert a number to float; refuse anything else, infinity, and numbers too large for a float."""
+    # NumPy's bool is no Real, Python's bool is one
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        raise CellRefusedError(f"a cell holds a number or text, not a {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int with more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise CellRefusedError(f"{number} is not a finite number")
+    return number
+
+
+def _factor_or_refuse(written: str, unit: str, column: LabColumn) -> float:
+    """Look up the factor of a unit; refuse an unknown unit, and a missing one where the name is ambiguous."""
+    units = [name for name in unit_factors(column, written) if name]
+    if needs_unit(written) and not unit:
+        raise CellRefusedError(
+            f"{written!r} is stored as {column.name!r} and needs its unit: (value, unit) with {' or '.join(units)}"
+        )
+    factor = unit_factor(column, unit, written)
+    if factor is None:
+        raise CellRefusedError(
+            f"unit {unit!r} of {column.name!r} is not known; give the value in one of: {', '.join(units) or 'no unit'}"
+        )
+    return factor
+
+
+def _implausible(column: LabColumn, reading: _Reading, number: float) -> str:
+    """Say which value is impossible, what is allowed, and which other unit would make the value possible."""
+    low, high = column.plausible or (-math.inf, math.inf)
+    given = f"{format_number(reading.number or 0.0)} {reading.unit}".strip()
+    if reading.unit and not is_canonical_unit(column, reading.unit):
+        given += f" = {format_number(number)} {column.unit}"
+    reason = (
+        f"{column.name} {given} is impossible: allowed is {format_number(low)} to {format_number(high)} {column.unit}"
+    )
+    if not reading.unit:
+        factors = column.factors.items()
+        units = [name for name, factor in factors if factor != 1 and low <= number * factor <= high]
+        if units:
+            reason += f"; if the unit is {' or '.join(units)}, give (value, unit)"
+    return reason.strip()
+
+
+def cell_from_stored(name: str, stored: Any) -> LabCell:
+    """Rebuild one cell of `stored_values`."""
+    value, unit = stored if isinstance(stored, tuple | list) else (stored, "")
+    column = COLUMNS[COLUMN_POSITION[name]] if name in COLUMN_POSITION else None
+    if not isinstance(value, str):
+        return LabCell(name, format_number(value), unit, float(value), column)
+    limit = _NUMBER.fullmatch(value) if column is not None and column.is_number else None
+    return LabCell(name, value, unit, float(limit["number"]) if limit else None, column)
+
+
+def _one_line(text: str) -> str:
+    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence."""
+    return " ".join(text.split()).replace(";", ",")
