@@ -96,12 +96,12 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
             encoders.
     """
     run = None if model is None else read_if_present(Path(model) / "run.json")
-    seen = None if model is None else read_if_present(training_directory(model) / SEEN)
     if model is None or run is None:
         return [UNKNOWN]
+    seen = _seen_by_weights(Path(model), read_if_present(training_directory(model) / SEEN))
     if run["data_hash"] == data_hash and split != "test":
         return _check_split_of_training(run, seen, rows, split)
-    if seen is None or seen["data_hash"] != run["data_hash"]:  # moved, or another training has begun there
+    if seen is None:  # the model was moved, or another training has begun in its directory
         # Each patient of a table is in one split only, because `tgmm prepare` refuses other tables.
         return [] if run["data_hash"] == data_hash and _from_scratch(run) else [UNKNOWN]
     if trained_on := set(seen["patients"]) & set(patients_of(rows)):
