@@ -13,7 +13,7 @@ from closeness import assert_close
 from heart_signal import make_heart
 from tiny_models import random_batch, smallest_model, tiny_tokenizer
 
-from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification
+from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import default_processor
 
@@ -130,3 +130,21 @@ def test_a_repository_saved_from_the_head_serves_the_base_model_too(tmp_path, mo
         assert_close(again(**batch, task="hf_risk").logits, model(**batch, task="hf_risk").logits)
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
     assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSequenceClassification"}
+
+
+def test_a_subclass_stands_in_the_place_of_its_base_class(tmp_path, model):
+    """A class of a notebook has no file that could travel, so its base class is saved and a warning says so."""
+
+    class NotebookModel(TgmmModel):
+        pass
+
+    NotebookModel.__module__ = "__main__"
+    NotebookModel(model.config).save_pretrained(tmp_path / "notebook")
+    auto_map = json.loads((tmp_path / "notebook" / "config.json").read_text())["auto_map"]
+    assert auto_map["AutoModel"] == "modeling_tgmm.TgmmModel"
+    assert (tmp_path / "notebook" / "modeling_tgmm.py").is_file()
+
+    class OwnModel(TgmmModel):
+        pass
+
+    assert OwnModel(model.config).hub_classes()["AutoModel"] is OwnModel

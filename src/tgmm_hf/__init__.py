@@ -8,6 +8,7 @@ A public name is imported when it is first used (PEP 562), because torch and tra
 
 import warnings
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tgmm_hf.registration import register_when_possible
@@ -96,6 +97,8 @@ def __getattr__(name: str) -> Any:
         value = __getattr__(new)
     elif name in _MODULE_OF:
         value = getattr(import_module(f"tgmm_hf.{_MODULE_OF[name]}"), name)
+    elif not name.startswith("_") and find_spec(f"tgmm_hf.{name}") is not None:
+        value = import_module(f"tgmm_hf.{name}")
     else:
         raise AttributeError(f"module 'tgmm_hf' has no attribute {name!r}")
     globals()[name] = value

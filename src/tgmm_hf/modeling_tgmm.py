@@ -99,7 +99,9 @@ class TgmmPreTrainedModel(HubCode, PreTrainedModel):
 
     def hub_classes(self) -> dict[str, type]:
         """Map the names of Auto classes to the classes that they load from the saved directory."""
-        return {"AutoModel": TgmmModel, "AutoModelForSequenceClassification": TgmmForSequenceClassification}
+        classes = {"AutoModel": TgmmModel, "AutoModelForSequenceClassification": TgmmForSequenceClassification}
+        # A subclass stands in the place of its base class.
+        return {name: type(self) if isinstance(self, base) else base for name, base in classes.items()}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save configuration, weights and code, so that `pipeline("cardiac-analysis")` works on the directory."""

@@ -28,11 +28,11 @@ COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
 _NUMBER = re.compile(
-    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>[^\s\d.,\-<>].*))?"
+    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e]|[^\s\d.,\-<>]).*))?"
 )
 _FLAG = re.compile(r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>H{1,2}|L{1,2}|A{1,2}|N|\*{1,3}|↑{1,3}|↓{1,3})[)\]]?")
 """A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
-_COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?")
+_COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?(?:\s.*)?")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class LabCell:
         limits = self.column.reference_range(gender) if self.column else None
         if limits is None or self.number is None or self.is_limit:
             return None
-        return "low" if self.number < limits[0] else "high" if self.number > limits[1] else "normal"
+        number = float(self.value)  # the value of the text, because prepared data keep no other
+        return "low" if number < limits[0] else "high" if number > limits[1] else "normal"
 
 
 def is_missing(value: Any) -> bool:
@@ -244,7 +245,8 @@ def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise CellRefusedError(f"a cell holds a number or text, not a {type(value).__name__}")
     try:
-        number = float(value)
+        # A float32 of NumPy is read as it is printed: 97.3, not 97.30000305175781.
+        number = float(str(value)) if type(value).__module__ == "numpy" else float(value)
     except OverflowError:  # an int with more than 308 digits
         number = math.inf
     if not math.isfinite(number):

@@ -206,8 +206,16 @@ _COLUMN_BY_KEY |= {column_key(alias): COLUMNS[COLUMN_POSITION[name]] for alias, 
 _ALIAS_FACTORS_BY_KEY = {column_key(alias): factors for alias, (_, factors) in ALIAS_FACTORS.items()}
 
 
-_SPECIMEN = re.compile(r"(?:f?[spb][-_ ]|(?:serum|plasma|whole blood|blood)[-_ ])", re.IGNORECASE)
-"""A prefix that names the specimen: "S-Creatinine", "P-Glucose", "fB-Glucose". Urine ("U-") is another quantity."""
+_BLOOD = re.compile(r"f?B-|(?i:(?:whole )?blood[-_ ])")
+_SERUM = re.compile(r"f?[SP]-|(?i:(?:serum|plasma)[-_ ])")
+"""Prefixes that name the specimen: "B-Hb", "S-Creatinine", "fP-Glucose". Urine ("U-") is another quantity."""
+WITHOUT_SPECIMEN = ("age", "height", "weight", "BMI")
+"""Columns of the patient. A specimen in front of their name is a slip: "b_weight" may be the weight at birth."""
+OF_WHOLE_BLOOD = (
+    *("Hemoglobin", "Hematocrit", "White Blood Cells", "Red Blood Cells", "Platelet Count"),
+    *("MCV", "MCH", "MCHC", "RDW", "% Hemoglobin A1c"),
+)
+"""Columns that mean another quantity in serum or plasma, where only free haemoglobin is left."""
 
 
 def _names_with_units() -> dict[str, tuple[str, str]]:
@@ -242,15 +250,30 @@ def split_name(written: str) -> tuple[str, str]:
     """
     if find_column(written) is not None:
         return written, ""
-    candidates = [written]
-    if (prefix := _SPECIMEN.match(written.strip())) is not None:
-        candidates.append(written.strip()[prefix.end() :])
-    for name in candidates:
-        if find_column(name) is not None:
-            return name, ""
-        if re.search(r"[\s_(\[,:/-]", name) and (pair := _NAMES_WITH_UNITS.get(column_key(name))) is not None:
+    plain = written.strip()
+    if (pair := _name_and_unit(plain)) is not None:
+        return pair
+    for specimen in (_BLOOD, _SERUM):
+        if (prefix := specimen.match(plain)) is None or (pair := _name_and_unit(plain[prefix.end() :])) is None:
+            continue
+        column = find_column(pair[0])
+        excluded = WITHOUT_SPECIMEN if specimen is _BLOOD else (*WITHOUT_SPECIMEN, *OF_WHOLE_BLOOD)
+        if column is not None and column.is_number and column.name not in excluded:
             return pair
     return written, ""
+
+
+def _name_and_unit(name: str) -> tuple[str, str] | None:
+    """Split "Hb (g/L)" into ("Hb", "g/L"), and "Hb" into ("Hb", ""); None if the name is not known."""
+    if find_column(name) is not None:
+        return name, ""
+    spelled = name.replace("µ", "u").replace("μ", "u").translate(str.maketrans("²³⁶⁹", "2369"))
+    spelled = re.sub(r"[x×]\s*(?=10)", "", spelled, flags=re.IGNORECASE)
+    if find_column(spelled) is not None:
+        return spelled, ""
+    if not re.search(r"[\s_(\[,:/-]", name):
+        return None
+    return _NAMES_WITH_UNITS.get(column_key(spelled))
 
 
 def suggest_column(name: str) -> LabColumn | None:

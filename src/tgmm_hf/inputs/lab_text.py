@@ -182,5 +182,5 @@ def _in_text_order(cells: list[LabCell]) -> list[LabCell]:
 
 def _suggestion(name: str) -> str:
     """Ask whether an unknown name is a slip of a known column; "" if no column is similar."""
-    column = suggest_column(name)
+    column = None if name in COLUMN_POSITION else suggest_column(name)
     return f" (did you mean {column.name}?)" if column else ""

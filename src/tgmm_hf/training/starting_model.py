@@ -1,5 +1,6 @@
 """The model before training: new, around pretrained encoders, or from a checkpoint."""
 
+from collections.abc import Collection
 from typing import Any
 
 from datasets import DatasetDict
@@ -12,6 +13,7 @@ from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
+from tgmm_hf.inputs.lab_columns import COLUMN_POSITION
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
@@ -36,10 +38,18 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
         model, processor = _from_checkpoint(run)
     else:
         model, processor = _new_model(run, prepared)
-    # A model that is fine-tuned keeps the columns of its first training, because it still knows their words.
-    columns = {*(processor.labs_columns or ()), *columns_of(prepared["train"])}
-    processor.labs_columns = sorted(columns)
+    processor.labs_columns = sorted({*_columns_before(run, processor), *columns_of(prepared["train"])})
     return model, processor
+
+
+def _columns_before(run: RunArguments, processor: TgmmProcessor) -> Collection[str]:
+    """List the lab columns of the training that made the checkpoint, because the model still knows their words.
+
+    A checkpoint without a list, such as one of version 0.1, stands for all known columns. A new model has none.
+    """
+    if run.model.checkpoint is None:
+        return ()
+    return COLUMN_POSITION if processor.labs_columns is None else processor.labs_columns
 
 
 def _new_model(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProcessor]:

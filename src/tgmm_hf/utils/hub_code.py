@@ -15,6 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
 _RELATIVE_IMPORT = re.compile(r"^(\s*from\s+)\.+(?:\w+\.)*(\w+)(\s+import\b)", re.MULTILINE)
 """A relative import: its start, the last part of the module's name, and its end."""
 
@@ -70,8 +74,29 @@ def _relative_imports(path: Path, source: str) -> list[Path]:
     return files
 
 
+PUSH_ARGUMENTS = ("repo_id", "commit_message", "commit_description", "private", "create_pr", "revision", "tags")
+"""Arguments of `save_pretrained(push_to_hub=True)` that the upload takes."""
+
+
+def class_with_file(hub_class: type) -> type:
+    """Return the class, or its nearest base class whose code lies in a module file.
+
+    A class that was defined in a notebook or a script has no file that could travel. A warning says so.
+    """
+    for base in hub_class.__mro__:
+        if base.__module__ != "__main__" and getattr(sys.modules.get(base.__module__), "__file__", None):
+            if base is not hub_class:
+                logger.warning(
+                    f"{hub_class.__name__} is defined in {hub_class.__module__}, which is no module file. The saved "
+                    f"directory holds the code of {base.__name__} instead. Put the class into a module of its own."
+                )
+            return base
+    return hub_class
+
+
 def hub_entry(hub_class: type) -> str:
     """Return module and name of a class as `auto_map` writes them: "modeling_tgmm.TgmmModel"."""
+    hub_class = class_with_file(hub_class)
     return f"{hub_class.__module__.rsplit('.', 1)[-1]}.{hub_class.__name__}"
 
 
@@ -108,7 +133,7 @@ class HubCode:
         written, because transformers' own upload would miss the code.
         """
         push_to_hub = kwargs.pop("push_to_hub", False)
-        hub = {key: kwargs.pop(key) for key in ("repo_id", "commit_message", "private", "create_pr") if key in kwargs}
+        hub = {key: kwargs.pop(key) for key in PUSH_ARGUMENTS if key in kwargs}
         saved_objects = [self, *self.hub_parts()]
         for saved_object in saved_objects:
             _write_auto_map(saved_object)
@@ -134,6 +159,6 @@ def _write_auto_map(saved_object: Any) -> None:
 
 def write_code(hub_class: type, directory: str | os.PathLike) -> None:
     """Write the module of a class, and every module that it imports relatively, into one directory."""
-    module_file = sys.modules[hub_class.__module__].__file__
+    module_file = sys.modules[class_with_file(hub_class).__module__].__file__
     for name, text in travelling_files(str(module_file)).items():
         (Path(directory) / name).write_text(text, encoding="utf-8")
