@@ -27,7 +27,8 @@ def derive_limb_leads(
         absent: leads that the recording does not have.
 
     Returns:
-        The two leads used, and lead -> values (samples,). Both are empty with fewer than two usable limb leads.
+        Two elements: the names of the two leads used; and lead -> values (samples,) in mV of each absent limb lead. The
+        names and the dict are empty with fewer than two usable limb leads.
     """
     sources = tuple(lead for lead in LIMB_LEADS if lead in usable)[:2]
     if len(sources) < 2:

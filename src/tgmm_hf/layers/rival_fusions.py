@@ -7,7 +7,7 @@ differ in nothing else. With `guidance="none", response="linear"` a rival fusion
 
 To add one: write a subclass of `RivalFusion`, name it in `RIVAL_FUSIONS` and in `FUSIONS` of configuration_tgmm.py.
 
-Notation in shape comments: B patients, N fusion tokens, d width.
+Notation in shapes: B patients, N fusion tokens of each modality, d width of a token.
 """
 
 from abc import ABC, abstractmethod
@@ -40,12 +40,14 @@ class RivalFusion(nn.Module, ABC):
         """Fuse tokens into one slot.
 
         Args:
-            tokens: modality -> (B, N, d).
-            present: modality -> (B,) bool.
-            text: word embeddings of the task's question (S, text width). Only Text-IF reads them.
+            tokens: modality -> (B, N, d). All three modalities need an entry.
+            present: modality -> (B,) bool, True for a patient with the modality.
+            text: word embeddings of the task's question (S words, text width). Only Text-IF reads them.
 
         Returns:
-            slots (B, 1, N, d), a slot mask (B, 1), no gates, no lambdas, and the alignment loss (B,) of CMTA.
+            `FusionOutput` with `slots` (B, 1, N, d), zero for a patient without any modality, `slot_mask` (B, 1) bool,
+            True for a patient with any modality, and `alignment`, the loss (B,) of CMTA, None for every other fusion.
+            `gates` and `lambdas` are empty.
         """
         is_present = torch.stack([present[name] for name in MODALITIES], dim=1)  # (B, 3)
         stacked = torch.stack([tokens[name] for name in MODALITIES], dim=1)  # (B, 3, N, d)
@@ -64,10 +66,11 @@ class RivalFusion(nn.Module, ABC):
         Args:
             tokens: (B, 3, N, d), zero for an absent modality.
             present: (B, 3) bool, True for a modality that the patient has, in the order of `MODALITIES`.
-            text: word embeddings of the task's question (S, text width), or None.
+            text: word embeddings of the task's question (S words, text width), or None.
 
         Returns:
-            fused tokens (B, N, d), and a loss of each patient (B,) that is added to the task's loss, or None.
+            Two elements: the fused tokens (B, N, d); and a loss of each patient (B,) that is added to the task's loss,
+            or None for a fusion without a loss of its own.
         """
 
 
@@ -75,7 +78,7 @@ class ConcatFusion(RivalFusion):
     """Mean-concatenation (Steyaert et al. 2023, "Mean-Cat"): the modalities' vectors side by side, projected to d.
 
     Zeros stand for a missing modality. Their paper takes the mean over tokens before the projection. Here the linear
-    head takes the mean after the projection. Both give the same result, because the projection is linear. With a
+    head takes the mean after the projection. The result is the same, because the projection is linear. With a
     decoder no mean is taken, so that the decoder has N tokens to read.
     """
 
