@@ -216,7 +216,7 @@ class TgmmProcessor(HubProcessor):
         return (features, reports) if return_report else features
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
-        """Save settings, tokenizer, code and `view_classifier/` (a copy); return the paths of the settings' files."""
+        """Save settings, tokenizer, code and a copy of the view classifier; return paths as `ProcessorMixin` does."""
         if self.default_view_classifier is not None:
             self.default_view_classifier.copy_to(save_directory)
         return super().save_pretrained(save_directory, **kwargs)

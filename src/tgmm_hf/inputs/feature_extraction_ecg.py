@@ -102,7 +102,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             ecg: path, `EcgRecording` or mapping, see `as_recording` | list of these and `None`.
             crop: "center" (prediction), "random" (training) or "three" (start, middle and end, to be averaged).
             generator: source of the random crops.
-            return_tensors: "pt", "np" or `None`.
+            return_tensors: "pt" for PyTorch, "np" or `None` for NumPy.
 
         Returns:
             `BatchFeature` with `ecg_values` (batch, 12, num_samples) float32, or (batch, 3, 12, num_samples) for
@@ -124,8 +124,11 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             crop: "center", "random" or "three", see `__call__`.
             generator: source of the random crop.
 
+        Returns:
+            `PreparedEcg` with the window (12, num_samples), or three windows (3, 12, num_samples) for `crop="three"`.
+
         Raises:
-            InputRefusedError: as `harmonise` does.
+            InputRefusedError: if the ECG cannot be used; `harmonise` lists the reasons.
         """
         harmonised = self.harmonise(ecg)
         values = self.windows(harmonised.signal, harmonised.mask, crop=crop, generator=generator)
@@ -140,7 +143,8 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             prepared: one entry per patient, `None` where the patient has no usable ECG. All have the same crop.
 
         Returns:
-            `ecg_values` and `ecg_mask` as `__call__` returns them. Empty if every entry is `None`.
+            "ecg_values" (batch, 12, num_samples) float32, or (batch, 3, 12, num_samples) for `crop="three"`, and
+            "ecg_mask" (batch, 12) bool. The rows of `None` are zero and masked. Empty if every entry is `None`.
         """
         present = [entry for entry in prepared if entry is not None]
         if not present:
@@ -196,7 +200,12 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
     def start_positions(
         self, num_samples: int, crop: str = "center", generator: np.random.Generator | None = None
     ) -> list[int]:
-        """Choose where the windows begin in a signal of `num_samples` samples; `crop`: "center", "random" or "three".
+        """Choose where the windows begin in a signal.
+
+        Args:
+            num_samples: length of the signal, at `sampling_rate`.
+            crop: "center", "random" or "three", see `__call__`.
+            generator: source of the random crop.
 
         Returns:
             List of the first sample of each window: three for `crop="three"`, otherwise one.
@@ -240,7 +249,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         return values
 
     def _band_pass(self, signal: np.ndarray) -> np.ndarray:
-        """Filter (leads, samples) with the zero-phase high-pass, then the low-pass."""
+        """Filter (leads, samples) with the zero-phase high-pass, then the low-pass; the shape stays."""
         for cutoff, kind in ((self.highpass, "highpass"), (self.lowpass, "lowpass")):
             sections = _design_filter(self.filter_order, cutoff, kind, self.sampling_rate)
             signal = sosfiltfilt(sections, signal, axis=-1)
@@ -258,5 +267,14 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
 
 @lru_cache(maxsize=8)
 def _design_filter(order: int, cutoff: float, kind: str, sampling_rate: float) -> np.ndarray:
-    """Design a Butterworth filter in second-order sections; this costs as much as filtering 9 s, so it is kept."""
+    """Design a Butterworth filter and return its second-order sections (sections, 6).
+
+    The result is kept, because the design costs as much as filtering 9 s.
+
+    Args:
+        order: of the filter.
+        cutoff: Hz.
+        kind: "highpass" or "lowpass".
+        sampling_rate: Hz.
+    """
     return butter(order, cutoff, btype=kind, fs=sampling_rate, output="sos")
