@@ -23,6 +23,7 @@ from .utils.hub_code import travelling_files
 from .utils.names import MODALITIES, join_names
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
+"""Keys that a patient may have."""
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
@@ -38,7 +39,7 @@ class TgmmCardiacPipeline(Pipeline):
         tasks: names of the tasks to answer; all diagnosis and prognosis tasks when omitted.
         batch_size: patients encoded together.
         crop: "center", or "three" to average the answers over three 9-s windows of the ECG (as ST-MEM does).
-        view_classifier: names the view of clips that `"views"` does not name, see `EchoImageProcessor`.
+        view_classifier: `EchoViewClassifier` or function that names the views that `"views"` does not give.
 
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
@@ -79,7 +80,7 @@ class TgmmCardiacPipeline(Pipeline):
         Args:
             inputs: one patient, or a list or generator of patients.
             batch_size: patients encoded together; 1 if neither the call nor the pipeline gives a number.
-            **kwargs: `tasks`, `crop` and `view_classifier`, see the class.
+            **kwargs: `tasks`, `crop` and `view_classifier`, which the class describes.
 
         Returns:
             One dict for one patient, a list for a list, a generator for a generator. The class lists the keys.

@@ -37,7 +37,7 @@ from .utils.errors import InputRefusedError, is_refusal
 from .utils.names import LEADS, VIEWS
 
 Report = dict[str, Any]
-"""What became of one patient's inputs, see `TgmmProcessor.__call__`."""
+"""What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
 
 
 class TgmmProcessor(HubProcessor):
@@ -105,7 +105,7 @@ class TgmmProcessor(HubProcessor):
             labs: directory or Hub repository of the text encoder. Its tokenizer is taken unless one is given.
             ecg: directory or Hub repository of the ECG encoder.
             echo: directory or Hub repository of the echo encoder.
-            view_classifier: directory or Hub repository of an echo view classifier, see [`EchoViewClassifier`].
+            view_classifier: directory or Hub repository of an [`EchoViewClassifier`]; None for no classifier.
             tokenizer: tokenizer of the labs encoder.
 
         Raises:
@@ -222,7 +222,7 @@ class TgmmProcessor(HubProcessor):
         return super().save_pretrained(save_directory, **kwargs)
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
-        """Write the text of one lab row, with what was used, dropped for length and refused. A cell never raises.
+        """Read a lab row and write its text: `LabsText` with `text`, `used`, `dropped`, `refused`; empty for None.
 
         Raises:
             TypeError: if the row is not a mapping.

@@ -233,7 +233,7 @@ def _check_limb_arithmetic(findings: LeadFindings, band: dict[str, np.ndarray], 
 
 
 def _products(names: list[str], band: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
-    """Compute (lead, lead) -> the mean over time of the product of both signals in `band`; a lead with itself too."""
+    """Compute (lead, lead) -> the mean over time of the product of the two signals in `band`."""
     return {(one, two): float(np.mean(band[one] * band[two])) for one in names for two in names}
 
 

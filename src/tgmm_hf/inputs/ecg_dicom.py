@@ -25,7 +25,7 @@ from .input_limits import refusing
 MIN_RHYTHM_SECONDS = 5.0
 """Seconds. A shorter group counts as an averaged beat, and is read only if no group with leads is long enough."""
 
-# Numbers behind the lead codes of DICOM CID 3001: "5.6.3-9-61" (SCPECG) and "2:61" (MDC) are both lead III.
+# Numbers behind the lead codes of DICOM CID 3001: "5.6.3-9-61" (SCPECG) and "2:61" (MDC) mean lead III.
 _LEAD_OF_CODE = {"1": "I", "2": "II", "61": "III", "62": "aVR", "63": "aVL", "64": "aVF"} | {
     str(number + 2): f"V{number}" for number in range(1, 7)
 }
@@ -228,7 +228,7 @@ def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) 
 def _extend_sign(stored: np.ndarray, missing: np.ndarray, channel: Any, path: Path) -> np.ndarray:
     """Extend the sign of samples (samples,) that fill fewer bits than they are stored in.
 
-    Some writers fill the upper bits with the sign, others with zeros. Anything else contradicts the header.
+    Some writers fill the upper bits with the sign, some with zeros. Any other bits contradict the header.
 
     Args:
         stored: (samples,), integers as stored.

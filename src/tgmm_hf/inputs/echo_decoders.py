@@ -129,7 +129,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
 
     The stream decides by libjpeg's rule, because headers often say RGB where the stream is YCbCr. A JFIF marker means
     YCbCr. An Adobe marker states the transform. Without a marker, the component ids "R", "G", "B" mean RGB, and all
-    others YCbCr.
+    other ids YCbCr.
 
     Args:
         data: the JPEG.

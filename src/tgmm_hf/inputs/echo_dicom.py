@@ -18,7 +18,7 @@ except ImportError:
     FileMetaDataset = None
     ExplicitVRBigEndian = ExplicitVRLittleEndian = ImplicitVRLittleEndian = None
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
-"""MPEG-2, MPEG-4 and HEVC."""
+"""Transfer syntax UIDs of video streams: MPEG-2, MPEG-4 and HEVC."""
 _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
 
@@ -30,7 +30,7 @@ class DicomFrames(NamedTuple):
         frames: (frames, height, width, 3) uint8 as stored.
         colour_space: "YBR", "RGB" or "MONOCHROME".
         total: number of frames in the file.
-        notes: what was assumed, as {"code", "text"}.
+        notes: {"code", "text"} for each assumption.
     """
 
     frames: np.ndarray

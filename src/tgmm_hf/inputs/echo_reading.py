@@ -21,7 +21,7 @@ class EchoClip:
     """Decoded frames of a clip.
 
     Attributes:
-        frames (`np.ndarray` of shape `(frames, height, width, 3)`, uint8): the frames that the model reads, no others.
+        frames (`np.ndarray` of shape `(frames, height, width, 3)`, uint8): only the frames that the model reads.
         colour_space (`str`): "YBR" (full range, components Y, Cb, Cr), "RGB" or "MONOCHROME" (three equal channels).
         total_frames (`int`): number of frames in the file.
         source (`str`): file name for messages.
@@ -146,7 +146,7 @@ def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
 
 
 def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limits: InputLimits = LIMITS) -> EchoClip:
-    """Decode the frames 0, stride, 2 x stride, ... of a clip, and no others.
+    """Decode only the frames 0, stride, 2 x stride, ... of a clip.
 
     In DICOM files, Pillow decodes JPEG baseline, OpenCV decodes MPEG and HEVC, pydicom decodes uncompressed, RLE and
     JPEG 2000. Colours stay as stored, because EchoPrime's mask and colours start from YBR. Palettes become RGB. Videos

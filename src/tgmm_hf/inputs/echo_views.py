@@ -123,7 +123,7 @@ class StoredViewClassifier:
     A processor that holds one is cheap to copy and to pickle, because it holds no weights.
 
     Args:
-        source: directory or Hub repository, see `EchoViewClassifier.from_pretrained`.
+        source: directory or Hub repository with model and image processor.
         subfolder: subdirectory of the source; "" for the source itself.
         **hub: `revision`, `token`, ... of `from_pretrained`.
     """

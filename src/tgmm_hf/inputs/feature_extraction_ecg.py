@@ -29,7 +29,7 @@ class PreparedEcg:
         values (`np.ndarray` of shape `(12, num_samples)`, or `(3, 12, num_samples)` for `crop="three"`): float32.
         mask (`np.ndarray` of shape `(12,)`, bool): True for a usable lead.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
-        checks (`list[dict]`): findings with `code`, `item` and `text`, see `ecg_checks`.
+        checks (`list[dict]`): findings of `ecg_checks`: {"code", "item" ("ecg" or "ecg.V6"), "text"}.
     """
 
     values: np.ndarray
@@ -46,7 +46,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         num_samples (`int`, *optional*, defaults to 2250): samples of the window, 9 s at 250 Hz.
         highpass (`float`, *optional*, defaults to 0.67): Hz, -6 dB point of the zero-phase high-pass.
         lowpass (`float`, *optional*, defaults to 40.0): Hz, -6 dB point of the zero-phase low-pass.
-        filter_order (`int`, *optional*, defaults to 5): order of both Butterworth filters.
+        filter_order (`int`, *optional*, defaults to 5): order of each of the two Butterworth filters.
         filter_first (`bool`, *optional*, defaults to `False`): filter the whole recording, then cut the window. The
             default cuts first, because ST-MEM was trained that way. It leaves filter transients in the window: the two
             orders differ by up to one standard deviation in the first second.
@@ -99,7 +99,8 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Prepare one ECG, or a list of ECGs with `None` where a patient has none.
 
         Args:
-            ecg: path, `EcgRecording` or mapping, see `as_recording` | list of these and `None`.
+            ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz), `lead_names` and
+                optionally `units` and `source` | list of these and `None`.
             crop: "center" (prediction), "random" (training) or "three" (start, middle and end, to be averaged).
             generator: source of the random crops.
             return_tensors: "pt" for PyTorch, "np" or `None` for NumPy.
@@ -107,7 +108,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         Returns:
             `BatchFeature` with `ecg_values` (batch, 12, num_samples) float32, or (batch, 3, 12, num_samples) for
             `crop="three"`, and `ecg_mask` (batch, 12) bool. The rows of `None` are zero and masked. Without any ECG in
-            the batch both keys are absent.
+            the batch the two keys are absent.
 
         Raises:
             InputRefusedError: if an ECG cannot be used. The message names the file, the values and the remedy.
@@ -120,8 +121,8 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Prepare one ECG for the model.
 
         Args:
-            ecg: path, `EcgRecording` or mapping, see `as_recording`.
-            crop: "center", "random" or "three", see `__call__`.
+            ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz) and `lead_names`.
+            crop: "center", "random" or "three" (start, middle and end).
             generator: source of the random crop.
 
         Returns:
@@ -160,7 +161,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Do everything before the window is cut: leads by name, millivolts, gaps, derived leads, resampling.
 
         Args:
-            ecg: path, `EcgRecording` or mapping, see `as_recording`.
+            ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz) and `lead_names`.
 
         Returns:
             `HarmonisedEcg` with signal (12, samples) float32 at the extractor's `sampling_rate`.
@@ -188,7 +189,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         Args:
             signal: (12, samples) at `sampling_rate`, as `harmonise` returns it.
             mask: (12,) bool, usable leads.
-            crop: "center", "random" or "three", see `__call__`.
+            crop: "center", "random" or "three" (start, middle and end).
             generator: source of the random crop.
 
         Returns:
@@ -204,7 +205,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
 
         Args:
             num_samples: length of the signal, at `sampling_rate`.
-            crop: "center", "random" or "three", see `__call__`.
+            crop: "center", "random" or "three" (start, middle and end).
             generator: source of the random crop.
 
         Returns:

@@ -29,6 +29,7 @@ logger = logging.get_logger(__name__)
 
 ECHOPRIME_MEAN = (29.110628, 28.076836, 29.096405)
 ECHOPRIME_STD = (47.989223, 46.456997, 47.20083)
+"""Mean and standard deviation per channel (B, G, R), on the 0-255 scale, with which EchoPrime was trained."""
 
 
 class EchoImageProcessor(HubCode, BaseImageProcessor):
@@ -49,7 +50,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
     If a clip gives fewer than `num_frames` frames at this stride, the rest of the output is padding. Padding is zero
     *after* normalisation, as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, which is
-    nearest to that zero. `normalise` makes a frame of this colour exactly zero, so both ways give the same values.
+    nearest to that zero. `normalise` makes a frame of this colour exactly zero, so the two ways give the same values.
 
     Attributes:
         limits (`InputLimits`): largest sizes that a file may have or declare. Not saved with the processor.
@@ -109,7 +110,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
         Returns:
             `BatchFeature` with `pixel_values_videos` (batch, 11, num_frames, 3, size, size) float32 and `view_mask`
-            (batch, 11) bool. Absent views and patients are zero and masked. Without any study both keys are absent.
+            (batch, 11) bool. Absent views and patients are zero and masked. Without any study no key is present.
 
         Raises:
             InputRefusedError: if a study has no usable clip, or a clip given under its view cannot be used. Other files

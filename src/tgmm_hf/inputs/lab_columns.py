@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Range = tuple[float, float]
+"""Lowest and highest value, in the canonical unit."""
 
 
 @dataclass(frozen=True)

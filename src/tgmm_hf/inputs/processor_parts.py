@@ -16,6 +16,7 @@ from .lab_text import SEPARATOR
 BERT_CASED_SIZE = 28_996
 """Number of tokens of bert-base-cased."""
 VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
+"""Vocabulary of bert-base-cased, one token per line. A saved model does not carry this file."""
 
 
 def bert_cased_tokenizer() -> BertTokenizer:

@@ -145,15 +145,15 @@ class DeepAvFusion(RivalFusion):
 
 
 class CmtaFusion(RivalFusion):
-    """CMTA (Zhou & Chen 2023): each modality is translated from the others and aligned with its translation.
+    """CMTA (Zhou & Chen 2023): each modality is translated from the other two, and the translation is aligned with it.
 
     The fused vector of a modality is the mean of the modality's tokens and their translation. If the patient has only
     this modality, it is the modality itself. The alignment loss is the mean L1 distance of the translations to the
     modalities, averaged over the translations of a patient. The modality gets no gradient from this loss.
 
     In their paper there are two modalities, and the distances are added up. Here there are three, and a modality is
-    translated from all others together. Our encoders take the place of their encoders. An MLP takes the place of each
-    of their transformer decoders.
+    translated from the other modalities together. Our encoders take the place of their encoders. An MLP takes the place
+    of each of their transformer decoders.
     """
 
     def __init__(self, config: TgmmConfig):
