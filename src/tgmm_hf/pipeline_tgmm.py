@@ -23,6 +23,7 @@ from .utils.hub_code import travelling_files
 from .utils.names import MODALITIES, join_names
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
+"""Keys that a patient may have."""
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
@@ -38,7 +39,7 @@ class TgmmCardiacPipeline(Pipeline):
         tasks: names of the tasks to answer; all diagnosis and prognosis tasks when omitted.
         batch_size: patients encoded together.
         crop: "center", or "three" to average the answers over three 9-s windows of the ECG (as ST-MEM does).
-        view_classifier: names the view of clips that `"views"` does not name, see `EchoImageProcessor`.
+        view_classifier: `EchoViewClassifier` or function that names the views that `"views"` does not give.
 
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
@@ -60,7 +61,12 @@ class TgmmCardiacPipeline(Pipeline):
     _load_feature_extractor = False  # type: ignore[assignment]
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Sort the parameters of a call by step, as transformers asks for it."""
+        """Sort the parameters of a call by step, as transformers asks for it.
+
+        Returns:
+            The arguments of `preprocess` ("crop", "view_classifier"), of `_forward` ("tasks") and of `postprocess`
+            (none). A parameter that the call does not give has no key.
+        """
         if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
             raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
         preprocess: dict[str, Any] = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
@@ -69,7 +75,20 @@ class TgmmCardiacPipeline(Pipeline):
         return preprocess, forward, {}
 
     def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """Answer for one patient, a list or a generator of patients. The class says what comes back."""
+        """Answer for one patient, a list or a generator of patients.
+
+        Args:
+            inputs: one patient, or a list or generator of patients.
+            batch_size: patients encoded together; 1 if neither the call nor the pipeline gives a number.
+            **kwargs: `tasks`, `crop` and `view_classifier`, which the class describes.
+
+        Returns:
+            One dict for one patient, a list for a list, a generator for a generator. The class lists the keys.
+
+        Raises:
+            TypeError: if a patient is not a mapping.
+            ValueError: if a patient has an unknown key, or a task or parameter is unknown.
+        """
         batch_size = batch_size or self._batch_size or 1
         if isinstance(inputs, Mapping):
             return next(self._stream([inputs], 1, kwargs))
@@ -80,7 +99,7 @@ class TgmmCardiacPipeline(Pipeline):
         raise TypeError(f"{A_PATIENT}, got {type(inputs).__name__}.")
 
     def _stream(self, patients: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Answer batch by batch, in the order of the patients."""
+        """Answer batch by batch and yield one dict per patient, in the order of the patients."""
         preprocess, forward, _ = self._sanitize_parameters(**kwargs)
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
@@ -92,7 +111,16 @@ class TgmmCardiacPipeline(Pipeline):
     def preprocess(
         self, patients: Sequence[Mapping[str, Any]], crop: str = "center", view_classifier: Any = None
     ) -> dict[str, Any]:
-        """Turn patients into model inputs on the model's device, with one report a patient."""
+        """Turn patients into model inputs.
+
+        Returns:
+            {"ids": value of "id" or None of every patient, "inputs": the processor's tensors on the model's device,
+            empty if no patient has a modality, "reports": one report per patient, see `TgmmProcessor.__call__`}.
+
+        Raises:
+            TypeError: if a patient is not a mapping.
+            ValueError: if a patient has an unknown key.
+        """
         for patient in patients:
             if not isinstance(patient, Mapping):
                 raise TypeError(f"{A_PATIENT}, got {type(patient).__name__}.")
@@ -123,7 +151,19 @@ class TgmmCardiacPipeline(Pipeline):
         return cast(AnswersTasks, self.model)
 
     def _forward(self, batch: dict[str, Any], tasks: Sequence[str] | None = None) -> dict[str, Any]:
-        """Encode once and answer every task. Over several ECG windows the answers are averaged."""
+        """Encode once and answer every task. Over several ECG windows the answers are averaged.
+
+        Args:
+            batch: what `preprocess` returns.
+            tasks: names of the tasks; all diagnosis and prognosis tasks if None.
+
+        Returns:
+            The batch with one more key, "answers": task -> answer of the whole batch, see `_mean_answer`. The answer is
+            empty if no patient has a modality.
+
+        Raises:
+            ValueError: if the model does not have a task.
+        """
         model = self._answering_model
         settings: Mapping[str, Any] = model.config.tasks or {}
         names = list(tasks) if tasks is not None else [n for n, task in settings.items() if task["kind"] != "retrieval"]
@@ -139,7 +179,10 @@ class TgmmCardiacPipeline(Pipeline):
         return {**batch, "answers": answers}
 
     def _encode(self, inputs: Mapping[str, torch.Tensor]) -> list[TgmmEncoded]:
-        """Encode once, or once for each ECG window; labs and echo are encoded once in both cases."""
+        """Encode a batch and return one `TgmmEncoded` per ECG window, or one if there are no several windows.
+
+        Labs and echo are encoded once only, because they are the same for every window.
+        """
         inputs, encode = dict(inputs), self._answering_model.encode
         if "ecg_values" not in inputs or inputs["ecg_values"].ndim == 3:
             return [encode(**inputs)]
@@ -150,7 +193,7 @@ class TgmmCardiacPipeline(Pipeline):
         return [first] + [TgmmEncoded({**first.tokens, "ecg": one.tokens["ecg"]}, first.present) for one in further]
 
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
-        """Write one JSON-able dict a patient."""
+        """Turn what `_forward` returns into a list of one JSON-able dict per patient. The class lists the keys."""
         revision = code_revision(self.model, self.processor)
         results = []
         for row, (identifier, report) in enumerate(zip(batch["ids"], batch["reports"], strict=True)):
@@ -172,7 +215,16 @@ class TgmmCardiacPipeline(Pipeline):
     ) -> dict[str, Any]:
         """Describe one task's answer for one patient, who has the modalities of `subset`.
 
-        A line is added to `notes` for everything that the answer cannot give.
+        Args:
+            name: of the task.
+            answer: the task's answer of the whole batch, see `_mean_answer`.
+            row: of the patient in the batch.
+            subset: modalities that the patient has, such as "labs+ecg". It selects the baseline hazard.
+            notes: a line is added for everything that the answer cannot give.
+
+        Returns:
+            {"probabilities": {candidate: p}} of a diagnosis, {"risk", "risk_by_day": {day: p}} of a prognosis, or
+            {"embeds": {modality: vector}} of a retrieval task.
         """
         task = self.model.config.tasks[name]
         if task["kind"] == "retrieval":
@@ -189,7 +241,16 @@ class TgmmCardiacPipeline(Pipeline):
 
 
 def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
-    """Average the answers of one task over the ECG windows."""
+    """Average the answers of one task over the ECG windows.
+
+    Args:
+        outputs: the model's answer for every window.
+        kind: "diagnosis", "prognosis" or "retrieval".
+
+    Returns:
+        {"probabilities": (patients, candidates)} for a diagnosis. A prognosis also has "risk" (patients,). A retrieval
+        task has {"embeds": modality -> unit vectors (patients, width), "mask": modality -> (patients,) bool}.
+    """
     if kind == "retrieval":
         embeds = {name: torch.stack([output.embeds[name].float() for output in outputs]).mean(0) for name in MODALITIES}
         unit = {name: torch.nn.functional.normalize(vectors, dim=-1) for name, vectors in embeds.items()}
@@ -203,7 +264,18 @@ def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
 def _risk_by_day(
     name: str, risk: float, hazard: Mapping[str, Any], days: Sequence[float], notes: list[str]
 ) -> dict[str, float]:
-    """Turn a risk score into the probability of the event by each day; note what is extrapolated or unknown."""
+    """Turn a risk score into the probability of the event by each day.
+
+    Args:
+        name: of the task, for the notes.
+        risk: the model's score of one patient.
+        hazard: baseline hazard of the patient's modalities, as the configuration stores it.
+        days: the days to report.
+        notes: a line is added for a score outside the fitted range, and for each day that no patient was followed to.
+
+    Returns:
+        Day as text ("365") -> probability of the event by that day. A day that no patient was followed to is left out.
+    """
     low, high = hazard["risk_range"]
     if not low <= risk <= high:
         notes.append(
@@ -223,6 +295,9 @@ def code_revision(model: Any, processor: Any) -> str:
     """Name the code of a model and its processor: a commit of the Hub, or a digest of the code's files.
 
     The digest is the same for the package and for the copies beside a saved model.
+
+    Returns:
+        40 hex digits of the commit if the model's code came from the Hub, else "sha256:" and 16 hex digits.
     """
     model = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
     # transformers puts code from the Hub into a package that is named after its commit.

@@ -4,7 +4,8 @@
     ECG      --EcgFeatureExtractor------------------->   ecg_values (B, 12, 2250), ecg_mask (B, 12)
     study    --EchoImageProcessor-------------------->   pixel_values_videos (B, 11, F, 3, H, W), view_mask (B, 11)
 
-A modality that is absent from the whole batch has no keys. A modality that one patient lacks has an all-zero mask.
+A modality that is absent from the whole batch has no keys. The mask of a modality is zero for a patient without it.
+Shapes: B patients, L tokens, 11 views, F frames of H x W pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from .utils.errors import InputRefusedError, is_refusal
 from .utils.names import LEADS, VIEWS
 
 Report = dict[str, Any]
-"""What became of one patient's inputs, see `TgmmProcessor.__call__`."""
+"""What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
 
 
 class TgmmProcessor(HubProcessor):
@@ -104,7 +105,7 @@ class TgmmProcessor(HubProcessor):
             labs: directory or Hub repository of the text encoder. Its tokenizer is taken unless one is given.
             ecg: directory or Hub repository of the ECG encoder.
             echo: directory or Hub repository of the echo encoder.
-            view_classifier: directory or Hub repository of an echo view classifier, see [`EchoViewClassifier`].
+            view_classifier: directory or Hub repository of an [`EchoViewClassifier`]; None for no classifier.
             tokenizer: tokenizer of the labs encoder.
 
         Raises:
@@ -140,7 +141,7 @@ class TgmmProcessor(HubProcessor):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of the inputs that a call may return."""
+        """Names of all keys that the result of a call may have."""
         return ["input_ids", "attention_mask", "ecg_values", "ecg_mask", "pixel_values_videos", "view_mask"]
 
     def __call__(  # noqa: PLR0913 - one argument a modality, and what goes with it
@@ -215,13 +216,13 @@ class TgmmProcessor(HubProcessor):
         return (features, reports) if return_report else features
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
-        """Save settings, tokenizer and code, with a copy of the view classifier in `view_classifier/`."""
+        """Save settings, tokenizer, code and a copy of the view classifier; return paths as `ProcessorMixin` does."""
         if self.default_view_classifier is not None:
             self.default_view_classifier.copy_to(save_directory)
         return super().save_pretrained(save_directory, **kwargs)
 
     def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
-        """Write the text of one lab row, with what was used, dropped for length and refused. A cell never raises.
+        """Read a lab row and write its text: `LabsText` with `text`, `used`, `dropped`, `refused`; empty for None.
 
         Raises:
             TypeError: if the row is not a mapping.
@@ -233,19 +234,19 @@ class TgmmProcessor(HubProcessor):
         return self.write_labs(LabsText.from_row(row))
 
     def write_labs(self, labs: LabsText) -> LabsText:
-        """Write the text of a lab row whose cells are read already."""
+        """Write the text of a lab row whose cells are read already, by the processor's settings; return the row."""
         fitting = partial(fitting_sentences, self.tokenizer, self.max_labs_tokens)
         return labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=self.labs_columns)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Tokenize texts: `input_ids`, `attention_mask` (B, L) int64, padded. An empty text is masked everywhere.
+        """Tokenize B texts to `input_ids`, `attention_mask` (B, L longest) int64. An empty text is masked everywhere.
 
         A special token such as "[PAD]" inside a text is read as text, because a row must not steer the encoder.
         """
         return tokenize_texts(self.tokenizer, texts)
 
     def _read_labs(self, row: Mapping[str, Any] | None, report: Report, refuse: bool) -> str:
-        """Write one patient's lab text and report on it; "" without usable labs."""
+        """Return one patient's lab text, "" without a usable cell, and fill `report`. `refuse`: raise on a refusal."""
         labs = self.labs_text(row)
         if labs.refused and refuse:
             raise InputRefusedError(labs.refused[0]["item"], labs.refused[0]["reason"])
@@ -257,7 +258,7 @@ class TgmmProcessor(HubProcessor):
         return labs.text
 
     def _read_ecg(self, recording: Any, report: Report, refuse: bool, **options: Any) -> Any:
-        """Prepare one patient's ECG and report on it; None without a usable ECG."""
+        """Return one patient's `PreparedEcg`, None if unusable, and fill `report`. `refuse`: raise on a refusal."""
         if recording is None:
             return None
         try:
@@ -271,7 +272,7 @@ class TgmmProcessor(HubProcessor):
         return ecg
 
     def _read_echo(self, study: Any, report: Report, refuse: bool, **options: Any) -> Any:
-        """Prepare one patient's echo study and report on it; None without a usable clip."""
+        """Return one patient's `StudyClips`, None without clip, and fill `report`. `refuse`: raise on a refusal."""
         if study is None:
             return None
         try:
@@ -304,6 +305,9 @@ def default_processor(
         encoders: modality -> directory or repository of a pretrained encoder. The settings beside it prepare its input,
             as in `TgmmProcessor.from_encoders`.
 
+    Returns:
+        A `TgmmProcessor` without a view classifier.
+
     Raises:
         ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
     """
@@ -314,19 +318,31 @@ def default_processor(
 
 
 def _new_report() -> Report:
-    """Start the report of one patient."""
+    """Start the report of one patient, with the keys that `TgmmProcessor.__call__` lists and nothing in them."""
     return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "checks": [], "notes": []}
 
 
 def _refuse(error: ValueError, report: Report, refuse: bool) -> None:
-    """Raise a refusal, or write it into the report. Any other error is raised."""
+    """Write a refusal into the report, or raise it if `refuse` is true. Any error that is no refusal is raised."""
     if refuse or not is_refusal(error):
         raise error
     report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """Bring the three inputs to lists of one length, with None where a patient lacks the modality."""
+    """Bring lab rows, recordings and studies to three lists of one length, one entry per patient, None where absent.
+
+    Args:
+        labs: one lab row, a list with None for absent, or None.
+        ecg: one recording, a list with None for absent, or None.
+        echo: one study, a list with None for absent, or None.
+
+    Returns:
+        The lists of lab rows, recordings and studies.
+
+    Raises:
+        ValueError: if all three are None, or lists have different lengths.
+    """
     if labs is None and ecg is None and echo is None:
         raise ValueError("Nothing to process: give at least one of labs, ecg and echo.")
     batched = isinstance(labs, list | tuple) or isinstance(ecg, list | tuple)
@@ -348,7 +364,7 @@ def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], lis
 
 
 def _as_views(views: Any, size: int) -> list[Mapping[str, str] | None]:
-    """Bring the view names to one mapping per patient."""
+    """Bring the view names to a list of `size` mappings (file name -> view), one per patient; None without names."""
     if views is None or isinstance(views, Mapping):
         return [views] * size
     if len(views) != size:

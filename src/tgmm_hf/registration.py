@@ -6,6 +6,9 @@ registration waits: it runs at once if transformers is already imported, else as
 One case needs care. `import tgmm_hf.modeling_tgmm` imports transformers while `modeling_tgmm` itself is half imported,
 and the registration would import `modeling_tgmm` a second time and fail. So the registration also waits until no module
 of this package is half imported. For this, `wrapt` reports the end of the import of every module of this package.
+
+One case is not covered: while one thread imports a module of this package, another thread that already uses the Auto
+classes may not find ours yet.
 """
 
 import sys

@@ -163,8 +163,8 @@ def _evaluate_task(
         bootstrap: Seed and number of resamples.
 
     Returns:
-        Name of a simple model -> its figures, or {"missing": reason}; and name -> scored admissions, for the simple
-        models with figures.
+        Two dictionaries. The first: name of a simple model -> its entry of `baselines.json`, see `_figures`, or
+        {"missing": reason}. The second: name of a simple model with figures -> its scored admissions, see [`_fit`].
     """
     entries: dict[str, Any] = {}
     scored: dict[str, Scored] = {}
@@ -179,7 +179,7 @@ def _evaluate_task(
 
 
 def _tasks(prepared: DatasetDict) -> Iterator[_Task]:
-    """Yield the tasks for which the train split has outcome columns (`label_<task>` or `time_<task>`)."""
+    """Yield the tasks for which the train split of `prepared` has an outcome column (`label_<task>`, `time_<task>`)."""
     for name in prepared["train"].column_names:
         prefix, _, task = name.partition("_")
         if prefix in ("label", "time") and task:
@@ -188,7 +188,12 @@ def _tasks(prepared: DatasetDict) -> Iterator[_Task]:
 
 
 def _outcomes(rows: Dataset, task: str, kind: str) -> pd.DataFrame:
-    """Read the outcomes of a task from the prepared rows of one split, see [`_Task`]. NaN where unknown."""
+    """Read the outcomes of a task from the prepared rows of one split.
+
+    Returns:
+        One row per admission: id, patient_id and label (diagnosis), or id, patient_id, time in days and event
+        (prognosis). An unknown outcome is NaN.
+    """
     columns = {"diagnosis": ("label",), "prognosis": ("time", "event")}[kind]
     table = {name: np.array(column(rows, f"{name}_{task}"), dtype=np.float64) for name in columns}
     return pd.DataFrame({"id": column(rows, "id"), "patient_id": column(rows, "patient_id"), **table})
@@ -202,7 +207,8 @@ def _steps(
 ) -> Iterator[tuple[str, Step]]:
     """Yield the name and the step of every simple model of a task.
 
-    The fusions are last, because they use `scored`, which the caller fills with the results of the steps before.
+    The caller runs each step and puts its scored admissions into `scored` (name of a simple model -> scored
+    admissions). The fusions are last, because they use `scored`.
     """
     for simple in SIMPLE_MODELS:
         if simple.kind == task.kind:
@@ -216,9 +222,15 @@ def _fit(
 ) -> tuple[dict[str, Any], Scored]:
     """Fit one simple model.
 
+    Args:
+        simple: The simple model.
+        features: Name of a feature set -> split -> one row per admission.
+        outcomes: Split -> outcomes, see [`_Task`].
+
     Returns:
-        {"trained_on": number of admissions, "columns": number of features, "setting": the chosen setting}; and the
-        scored admissions of validation and test.
+        Two elements: {"trained_on": number of admissions, "columns": number of features, "setting": the chosen
+        setting}; and "validation" and "test" -> the admissions with features and a known outcome, with a column of
+        scores.
 
     Raises:
         UndefinedFigureError: If the features are missing, or nothing can be fitted.
@@ -246,7 +258,11 @@ def _fit(
 def _fuse_simple(
     single: SingleModality | None, scored: Mapping[str, Scored], task: _Task
 ) -> tuple[dict[str, Any], Scored]:
-    """Fuse the scores of the simple models of `SINGLES` that are in `scored`. Returns what `fuse` returns.
+    """Fuse the scores of the simple models of `SINGLES` that are in `scored`.
+
+    Returns:
+        Two elements: {"of": names of the fused modalities}; and "validation" and "test" -> the admissions that have a
+        known outcome and at least one score, with their fused scores.
 
     Raises:
         UndefinedFigureError: If there is no saved model (`single` is None), or fewer than two models have scores.
@@ -262,7 +278,11 @@ def _fuse_simple(
 
 
 def _fuse_answers(single: SingleModality | None, task: _Task) -> tuple[dict[str, Any], Scored]:
-    """Fuse the answers of a saved model to single modalities. Returns what `fuse` returns.
+    """Fuse the answers of a saved model to single modalities.
+
+    Returns:
+        Two elements: {"of": names of the fused modalities}; and "validation" and "test" -> the admissions that have a
+        known outcome and at least one score, with their fused scores.
 
     Raises:
         UndefinedFigureError: If there is no saved model, or it does not answer this task.
@@ -275,9 +295,17 @@ def _fuse_answers(single: SingleModality | None, task: _Task) -> tuple[dict[str,
 
 
 def _figures(kind: str, scored: Scored, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compute the figures of the test admissions of a simple model: entry of `baselines.json`.
+    """Compute the figures of a simple model on the test admissions.
 
-    `scored` holds the scored admissions of validation and test. Threshold and risk cut are chosen on validation.
+    Args:
+        kind: "diagnosis" or "prognosis".
+        scored: "validation" and "test" -> scored admissions. The threshold of a diagnosis and the risk cut of a
+            prognosis are chosen on validation.
+        bootstrap: Seed and number of resamples.
+
+    Returns:
+        The entry of the simple model in `baselines.json`: number of admissions ("n"), number of patients ("patients"),
+        and name of a figure -> its value, with the intervals.
     """
     validation, test = scored["validation"], scored["test"]
     draws = bootstrap_draws(test["patient_id"], test[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
@@ -289,7 +317,7 @@ def _figures(kind: str, scored: Scored, bootstrap: Bootstrap) -> dict[str, Any]:
 
 
 def _check(outcomes: pd.DataFrame, kind: str) -> None:
-    """Raise an UndefinedFigureError if the training outcomes are too few or have more than two classes."""
+    """Raise an UndefinedFigureError if training outcomes have more than two classes or below `FEWEST_EVENTS` events."""
     if kind == "diagnosis":
         if not outcomes["label"].isin((0, 1)).all():
             raise UndefinedFigureError("the task has more than two answers")
@@ -308,8 +336,8 @@ def _choose(simple: SimpleModel, usable: Mapping[str, tuple[pd.DataFrame, pd.Dat
         usable: "train" and "validation" -> features and outcomes.
 
     Returns:
-        The fitted score and the setting with the best headline figure on validation; with the middle setting if no
-        figure is defined.
+        Two elements: the fitted score (a function from features to scores), and its setting. The setting has the best
+        headline figure on validation. If no figure is defined, it is the middle setting.
 
     Raises:
         UndefinedFigureError: If no setting can be fitted.
@@ -334,7 +362,7 @@ def _choose(simple: SimpleModel, usable: Mapping[str, tuple[pd.DataFrame, pd.Dat
 
 
 def _scores(score: Score, features: pd.DataFrame) -> NDArray:
-    """Return the scores (n,) of `features`. n may be 0, for which scikit-learn itself raises an error."""
+    """Return the scores (n,) of `features` (n rows). Without rows the result is empty; scikit-learn would raise."""
     return score(features) if len(features) else np.zeros(0)
 
 
@@ -343,6 +371,9 @@ def table_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
     Args:
         result: The content of `baselines.json`.
+
+    Returns:
+        Two elements: the five column names; and the rows, a list of five texts for each figure of a simple model.
     """
     rows: list[list[str]] = []
     for task, entries in result["tasks"].items():

@@ -17,11 +17,11 @@ try:
 except ImportError:
     pydicom = None
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
-_PREAMBLE = 132
+DEFLATED = "1.2.840.10008.1.2.1.99"  # transfer syntax UID of a deflated data set
+_PREAMBLE = 132  # bytes: 128 of any content, then "DICM"
 _META_START = _PREAMBLE + 12
 """Byte after the group length, which is the first element of a file's meta information."""
-_CHUNK = 4 * MIB
+_CHUNK = 4 * MIB  # bytes that are inflated at a time
 _FIRST_GROUPS = (0x0002, 0x0008)
 """Group of the first element of a data set without preamble: meta information, or identification."""
 _TEXT = re.compile(rb"[A-Z0-9._\\ ]{4}")
@@ -46,6 +46,9 @@ def starts_with_data_set(head: bytes) -> bool:
 
     Args:
         head: first bytes of a file.
+
+    Returns:
+        True if the first element fits one of `_FIRST_GROUPS`, with explicit or implicit VR.
     """
     if len(head) < 12:
         return False
@@ -79,7 +82,7 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
         limits: largest sizes of the file and of an inflated data set.
 
     Returns:
-        The pydicom `Dataset`.
+        The pydicom `Dataset`, without pixels if `stop_before_pixels` is true.
 
     Raises:
         InputRefusedError: if the file is missing, too large, damaged, or not DICOM.
@@ -106,7 +109,7 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
 
 
 def _refusal_of_parsing(error: Exception, path: Path | str) -> InputRefusedError:
-    """Turn what pydicom raised for the header into a refusal."""
+    """Turn what pydicom raised for the header into the refusal to raise."""
     damaged = (InvalidDicomError, BytesLengthException, NotImplementedError, EOFError, struct.error, zlib.error)
     if isinstance(error, damaged) or (type(error) in (ValueError, OSError) and getattr(error, "errno", None) is None):
         return InputRefusedError(

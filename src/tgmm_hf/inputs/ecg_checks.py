@@ -23,25 +23,30 @@ LIMB_RATIO = 0.25
 """Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
 most 0.01, the synthetic cohort with its noise 0.13, exchanged or inverted leads from 0.3."""
 CLEAN_LIMB_RATIO, NOISE_FACTOR = 0.1, 5.0
-"""Without noise a smaller misfit is a contradiction: this one, or this multiple of the best four leads' misfit."""
+"""Without noise a smaller misfit is a contradiction. The limit is CLEAN_LIMB_RATIO, or NOISE_FACTOR times the misfit of
+the four limb leads that fit best if that is larger, and at most LIMB_RATIO."""
 QUIET_MV = 0.03
 """An rms below this (mV) is not used as a denominator, because noise would decide."""
 MIN_AGREEING = 4
-"""So many limb leads must agree before the others are called wrong: two are free, and two confirm them."""
+"""Number of limb leads that must agree before the other limb leads are called wrong. Two leads determine all six, and
+two more confirm them."""
 AMPLITUDE_JUMP = 4.0
 """Largest amplitude of a chest lead over its larger neighbour. Real recordings have at most 2.1."""
 FLAT_LIMB = 0.1
 """Smallest rms of lead I, II or III over the median of the other two. Real recordings have at least 0.3."""
 STILL_SECONDS, STILL_SHARE = 0.3, 0.1
-"""A lead is noted where runs of one value of this length fill this share. Real recordings have none."""
+"""A lead is noted if runs of one value, each at least STILL_SECONDS long, fill at least STILL_SHARE of the recording.
+Real recordings have no such run."""
 CLIPPED_RUN, CLIPPED_SHARE = 0.006, 0.006
-"""A lead is noted where runs (s) at its highest or lowest value fill this share. Real recordings have 0.003."""
+"""A lead is noted if runs at its highest or lowest value, each at least CLIPPED_RUN seconds and three samples long,
+fill at least CLIPPED_SHARE of the recording. Real recordings have 0.003."""
 EQUAL_RATIO = 0.002
-"""Two leads are copies where their difference (rms) is below this share. Real neighbours differ by 0.007 or more."""
+"""Two leads are copies if the rms of their difference over the larger rms is below this. Real neighbours have 0.007 or
+more."""
 QRS_BAND = (5.0, 25.0)
 """Band (Hz) that holds most of the energy of QRS complexes."""
 MIN_QRS_MV = 0.02
-"""Smallest peak in that band (mV)."""
+"""Smallest peak (mV) of a lead in `QRS_BAND` that may be a beat."""
 MIN_QRS_SHARE = 0.02
 """Smallest share of the band in a lead's energy above 0.5 Hz. Mains hum has 0.001, real leads 0.2 or more."""
 PEAKED = 1.1
@@ -70,11 +75,11 @@ class LeadFindings:
     unusable: dict[str, str] = field(default_factory=dict)
 
     def add(self, code: str, lead: str | None, text: str) -> None:
-        """Add a finding about one lead, or about the recording where `lead` is None."""
+        """Add a finding to `checks`: about one lead, or about the whole recording if `lead` is None."""
         self.checks.append({"code": code, "item": f"ecg.{lead}" if lead else "ecg", "text": text})
 
     def put_out(self, code: str, lead: str, reason: str) -> None:
-        """Add a finding about a lead that is not used."""
+        """Add a finding to `checks` about a lead that is not used, and the lead with the reason to `unusable`."""
         self.add(code, lead, f"lead {lead} is not used: it {reason}")
         self.unusable.setdefault(lead, reason)
 
@@ -87,6 +92,9 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         sampling_rate: Hz.
         source: file name for messages.
         in_mv: False for normalised units, whose leads have lost their ratios.
+
+    Returns:
+        `LeadFindings`: all findings, and the leads that must not be used.
 
     Raises:
         InputRefusedError: if limb leads contradict each other and the wrong ones are not known, or no lead holds a
@@ -135,6 +143,9 @@ def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) 
         signal: (leads, samples) without NaN.
         sampling_rate: Hz, above 50.
         in_mv: False for normalised units.
+
+    Returns:
+        True if at least one lead has beats.
     """
     wide = _band_pass(signal, 0.5, min(150.0, 0.45 * sampling_rate), sampling_rate)
     qrs = _band_pass(signal, *QRS_BAND, sampling_rate)
@@ -145,7 +156,15 @@ def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) 
 
 
 def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool) -> bool:
-    """Judge one lead (samples,): energy in the QRS band that comes in beats."""
+    """Tell whether one lead has energy in the QRS band that comes in beats.
+
+    Args:
+        wide: (samples,), the lead from 0.5 to 150 Hz.
+        qrs: (samples,), the lead in `QRS_BAND`.
+        still: (samples,) bool, True in runs of one value.
+        sampling_rate: Hz.
+        in_mv: False for normalised units.
+    """
     share = np.square(qrs).mean() / max(np.square(wide).mean(), 1e-30)
     if share < MIN_QRS_SHARE or (in_mv and np.percentile(np.abs(qrs), 99.5) < MIN_QRS_MV):
         return False
@@ -163,7 +182,7 @@ def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: 
 
 
 def _repetition(energy: np.ndarray, rate: float) -> float:
-    """Find the highest autocorrelation of the energy (samples,) within 0.25 to 2 s."""
+    """Find the highest autocorrelation (1 for lag 0) of the energy (samples,) at lags of 0.25 to 2 s."""
     size = energy.size
     spectrum = np.fft.rfft(energy - energy.mean(), 2 * size)
     products = np.fft.irfft(np.square(np.abs(spectrum)))[:size] / (size - np.arange(size))
@@ -171,7 +190,7 @@ def _repetition(energy: np.ndarray, rate: float) -> float:
 
 
 def _refuse_without_heartbeat(signal: np.ndarray, sampling_rate: float, source: str, in_mv: bool) -> None:
-    """Refuse a recording of noise, hum, a ramp or anything else without beats."""
+    """Refuse a recording (leads, samples) of noise, hum, a ramp or anything else without beats."""
     if not has_heartbeat(signal, sampling_rate, in_mv):
         raise InputRefusedError(
             source,
@@ -181,7 +200,16 @@ def _refuse_without_heartbeat(signal: np.ndarray, sampling_rate: float, source: 
 
 
 def _check_limb_arithmetic(findings: LeadFindings, band: dict[str, np.ndarray], source: str) -> None:
-    """Put out of use the limb leads that contradict at least four others; refuse where nothing tells which."""
+    """Put limb leads out of use that contradict at least `MIN_AGREEING` limb leads that agree.
+
+    Args:
+        findings: the leads are added here.
+        band: lead -> values (samples,) in mV, 1 to 20 Hz.
+        source: file name for messages.
+
+    Raises:
+        InputRefusedError: if leads contradict each other and no `MIN_AGREEING` limb leads agree.
+    """
     names = [lead for lead in LIMB_LEADS if lead in band]
     products = _products(names, band)
     misfit = _misfit(names, products)
@@ -205,12 +233,12 @@ def _check_limb_arithmetic(findings: LeadFindings, band: dict[str, np.ndarray], 
 
 
 def _products(names: list[str], band: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
-    """Compute the mean product of every two leads."""
+    """Compute (lead, lead) -> the mean over time of the product of the two signals in `band`."""
     return {(one, two): float(np.mean(band[one] * band[two])) for one in names for two in names}
 
 
 def _misfit(names: Any, products: Mapping[tuple[str, str], float]) -> float:
-    """Compute `limb_misfit` of some leads from mean products."""
+    """Compute the result of `limb_misfit` for the leads `names` from what `_products` returns."""
     if len(names) < 3:
         return 0.0
     weights = np.array([LIMB_LEADS[lead] for lead in names])
@@ -237,7 +265,7 @@ def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> Non
 
 
 def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Note a chest lead that is far larger than its neighbours."""
+    """Note a chest lead that spans more than `AMPLITUDE_JUMP` times its larger neighbour."""
     sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
     for number in range(1, 7):
         near = [sizes[f"V{other}"] for other in (number - 1, number + 1) if f"V{other}" in sizes]
@@ -251,7 +279,11 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
 
 
 def _check_equal_leads(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Put chest leads out of use that are copies of another lead; copies among limb leads break their arithmetic."""
+    """Put chest leads out of use that are copies of another lead.
+
+    Copies among the limb leads are found by `_check_limb_arithmetic`. A pair with a limb lead that is out of use is
+    left out.
+    """
     sizes = {lead: float(np.sqrt(np.square(values).mean())) for lead, values in band.items()}
     for one, two in combinations(band, 2):
         chest = [lead for lead in (one, two) if lead not in LIMB_LEADS]
@@ -265,14 +297,14 @@ def _check_equal_leads(findings: LeadFindings, band: dict[str, np.ndarray]) -> N
 
 
 def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
-    """Note a lead that stands still for part of the time."""
+    """Note a lead whose `values` (samples,) stand still for at least `STILL_SHARE` of the time."""
     share = float(_still_samples(values[None], sampling_rate).mean())
     if share >= STILL_SHARE:
         findings.add("ecg_still", lead, f"lead {lead} stands still for {share:.0%} of the time")
 
 
 def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
-    """Note a lead that stays at its highest or lowest value, as at the limits of a converter."""
+    """Note a lead that stays at its highest or lowest value for at least `CLIPPED_SHARE` of the time."""
     length = max(3, int(CLIPPED_RUN * sampling_rate))
     share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
     if share >= CLIPPED_SHARE:
@@ -302,7 +334,7 @@ def _check_arm_electrodes(findings: LeadFindings, leads: Mapping[str, np.ndarray
 
 
 _BEFORE, _AFTER = 0.35, 0.15
-"""Part of a beat around its QRS complex, in seconds."""
+"""Seconds of a beat before and after its QRS complex."""
 
 
 def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -> np.ndarray | None:
@@ -314,7 +346,8 @@ def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -
         sampling_rate: Hz.
 
     Returns:
-        (leads, samples of `_BEFORE` and `_AFTER`), or None with fewer than three beats.
+        The median beat (leads, samples) from `_BEFORE` seconds before the QRS complex to `_AFTER` seconds after it.
+        None with fewer than three beats.
     """
     qrs = _band_pass(signal, *QRS_BAND, sampling_rate)
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
@@ -335,26 +368,26 @@ def _part(beat: np.ndarray, start: float, end: float, sampling_rate: float) -> n
 
 
 def _qrs_balance(beat: np.ndarray, sampling_rate: float) -> float:
-    """Measure how far the QRS complex points up (1) or down (-1)."""
+    """Measure how far the QRS complex of a beat (samples,) points up (1) or down (-1)."""
     qrs = _part(beat, -0.06, 0.06, sampling_rate) - np.median(_part(beat, -0.10, -0.06, sampling_rate))
     return float((qrs.max() + qrs.min()) / max(np.ptp(qrs), 1e-9))
 
 
 def _p_wave(beat: np.ndarray, sampling_rate: float) -> float:
-    """Measure the P wave as a share of the beat's span; negative where it points down."""
+    """Measure the P wave of a beat (samples,) as a share of the beat's span; negative if the wave points down."""
     part = _part(beat, -0.26, -0.07, sampling_rate)
     wave = part - np.linspace(part[0], part[-1], part.size)
     return float(wave[np.abs(wave).argmax()] / max(np.ptp(beat), 1e-9))
 
 
 def _still_samples(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
-    """Mark samples (leads, samples) in runs of one value of at least `STILL_SECONDS`."""
+    """Return (leads, samples) bool: True in a run of one value that lasts at least `STILL_SECONDS`."""
     equal = np.diff(signal, axis=1, append=signal[:, -1:] + 1) == 0
     return np.stack([_in_runs(lead, int(STILL_SECONDS * sampling_rate)) for lead in equal])
 
 
 def _in_runs(flags: np.ndarray, length: int) -> np.ndarray:
-    """Keep the `True` of `flags` (samples,) that stand in runs of at least `length`."""
+    """Return `flags` (samples,) with True only in runs of at least `length` samples."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
     kept = np.zeros(flags.size, dtype=bool)
     for start, end in zip(edges[::2], edges[1::2], strict=True):
@@ -364,6 +397,6 @@ def _in_runs(flags: np.ndarray, length: int) -> np.ndarray:
 
 
 def _band_pass(signal: np.ndarray, low: float, high: float, sampling_rate: float) -> np.ndarray:
-    """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2."""
+    """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2, `low` to `high` Hz."""
     sections = butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")
     return sosfiltfilt(sections, signal, axis=-1)

@@ -23,21 +23,30 @@ from .ecg_recording import (
 from .input_limits import refusing
 
 MIN_RHYTHM_SECONDS = 5.0
-"""A shorter group is an averaged beat where a longer one is there."""
+"""Seconds. A shorter group counts as an averaged beat, and is read only if no group with leads is long enough."""
 
-# Numbers behind the lead codes of DICOM CID 3001: "5.6.3-9-61" (SCPECG) and "2:61" (MDC) are both lead III.
+# Numbers behind the lead codes of DICOM CID 3001: "5.6.3-9-61" (SCPECG) and "2:61" (MDC) mean lead III.
 _LEAD_OF_CODE = {"1": "I", "2": "II", "61": "III", "62": "aVR", "63": "aVL", "64": "aVF"} | {
     str(number + 2): f"V{number}" for number in range(1, 7)
 }
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,6})")
 _SAMPLE_TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
-"""Waveform Sample Interpretation (5400,1006), DICOM C.10.9.1.5."""
+"""Waveform Sample Interpretation (5400,1006), DICOM C.10.9.1.5 -> NumPy type of a stored sample."""
 _COMPRESSED = {"MB": "mu-law", "AB": "A-law"}
 _LIMB_LEADS = frozenset(LEADS[:6])
 
 
 class _Group(NamedTuple):
-    """One multiplex group: where it stands and what decides whether it is read."""
+    """One multiplex group: where it stands and what decides whether it is read.
+
+    Attributes:
+        number: place in the waveform sequence, from 0.
+        leads: names of the channels that are leads.
+        rate: Hz.
+        samples: samples per channel.
+        offset: time offset of the group as the file states it, in milliseconds.
+        original: whether the file calls the group original, not derived.
+    """
 
     number: int
     leads: frozenset[str]
@@ -48,7 +57,7 @@ class _Group(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Length of the group."""
+        """Length of the group in seconds."""
         return self.samples / self.rate
 
 
@@ -57,6 +66,9 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
 
     Args:
         path: the file.
+
+    Returns:
+        `EcgRecording` with the leads of the selected groups, in millivolts or in normalised units.
 
     Raises:
         InputRefusedError: if the file holds no waveform, its format is not known, or its parts contradict each other.
@@ -96,7 +108,7 @@ def _damage_refused(path: Path) -> Iterator[None]:
 
 
 def _describe(group: Any, index: int, path: Path) -> _Group:
-    """Read the header of a multiplex group."""
+    """Read the header of the multiplex group at place `index`; refuse a missing field, a bad rate or a huge size."""
     for name in ("NumberOfWaveformSamples", "SamplingFrequency", "ChannelDefinitionSequence"):
         if group.get(name) in (None, ""):
             raise InputRefusedError(str(path), f"the waveform sequence is incomplete: {name} is missing")
@@ -117,7 +129,11 @@ def _describe(group: Any, index: int, path: Path) -> _Group:
 
 
 def _rhythm_groups(groups: list[_Group]) -> list[_Group]:
-    """Select the groups to read: those of one recording, long, with most leads, original, in that order."""
+    """Select the groups to read: one group, or the groups that are parts of one recording.
+
+    Groups are parts of one recording if they have the same rate, length, offset and originality, and no lead twice. The
+    choice prefers, in this order: at least `MIN_RHYTHM_SECONDS` long, most leads, original, longest.
+    """
 
     def moment(group: _Group) -> tuple[float, int, float, bool]:
         return group.rate, group.samples, group.offset, group.original
@@ -138,12 +154,22 @@ def _rhythm_groups(groups: list[_Group]) -> list[_Group]:
 
 
 def _obtainable(leads: frozenset[str]) -> int:
-    """Count the leads that a group gives; two limb leads give all six."""
+    """Count the leads that can be read or derived from `leads`; two limb leads give all six limb leads."""
     return len(leads | _LIMB_LEADS) if len(leads & _LIMB_LEADS) > 1 else len(leads)
 
 
 def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> list[Channel]:
-    """Scale the channels of a multiplex group (DICOM C.10.9.1.4.2)."""
+    """Scale the stored samples of a multiplex group (DICOM C.10.9.1.4.2).
+
+    Args:
+        group: pydicom `Dataset` of the group.
+        entry: the header of the group.
+        little_endian: byte order of the file.
+        path: the file, for messages.
+
+    Returns:
+        One `Channel` per channel, leads or not, in the order of the file. A padding value becomes NaN.
+    """
     definitions = group.ChannelDefinitionSequence
     samples = _stored_samples(group, entry, little_endian, path)
     padding = _padding_value(group, samples.dtype.newbyteorder("<" if little_endian else ">"))
@@ -167,7 +193,14 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
 
 
 def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) -> np.ndarray:
-    """Decode the stored samples (samples, channels) of a group by their declared format."""
+    """Decode the stored samples of a group by their declared format.
+
+    Returns:
+        (samples, channels), integers as stored.
+
+    Raises:
+        InputRefusedError: if the format is not known, or the number of bytes contradicts the header.
+    """
     written = str(group.get("WaveformSampleInterpretation", "")).upper()
     if written not in _SAMPLE_TYPES:
         law = f" ({_COMPRESSED[written]})" if written in _COMPRESSED else ""
@@ -195,7 +228,19 @@ def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) 
 def _extend_sign(stored: np.ndarray, missing: np.ndarray, channel: Any, path: Path) -> np.ndarray:
     """Extend the sign of samples (samples,) that fill fewer bits than they are stored in.
 
-    Some writers fill the upper bits with the sign, others with zeros. Anything else contradicts the header.
+    Some writers fill the upper bits with the sign, some with zeros. Any other bits contradict the header.
+
+    Args:
+        stored: (samples,), integers as stored.
+        missing: (samples,) bool, True for the padding value, which is not checked.
+        channel: header of the channel.
+        path: the file, for messages.
+
+    Returns:
+        (samples,) int64.
+
+    Raises:
+        InputRefusedError: if a sample does not fit the declared number of bits.
     """
     allocated = 8 * stored.dtype.itemsize
     bits = int(channel.get("WaveformBitsStored") or allocated)
@@ -218,7 +263,7 @@ def _extend_sign(stored: np.ndarray, missing: np.ndarray, channel: Any, path: Pa
 
 
 def _padding_value(group: Any, dtype: np.dtype) -> int | None:
-    """Read the stored value that marks a missing sample; `dtype` has the byte order of the file."""
+    """Read the stored value that marks a missing sample, None if there is none; `dtype` has the file's byte order."""
     value = group.get("WaveformPaddingValue")
     if value is None or value == b"" or value == "":
         return None
@@ -235,6 +280,9 @@ def _number(channel: Any, name: str, default: float) -> float:
 
 def _lead_name(channel: Any, path: Path) -> str:
     """Name a channel by its code, because the text beside the code may be in any language.
+
+    Returns:
+        One of `LEADS`, or the channel's own text ("unnamed" without text) if the code names none of them.
 
     Raises:
         InputRefusedError: if code and text, or the label, name different leads.

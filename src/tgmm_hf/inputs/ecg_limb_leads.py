@@ -18,16 +18,17 @@ LIMB_LEADS = {
 def derive_limb_leads(
     usable: Mapping[str, np.ndarray], absent: list[str]
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Compute absent limb leads from two others, I and II where both are there (Einthoven, Goldberger).
+    """Compute absent limb leads from two usable limb leads, I and II if they are usable (Einthoven, Goldberger).
 
-    A lead that was recorded and is bad is not computed, because its defect may be a defect of the others too.
+    A lead that was recorded and is bad is not computed, because the other limb leads may have the same defect.
 
     Args:
         usable: lead -> values (samples,) in mV.
         absent: leads that the recording does not have.
 
     Returns:
-        The two leads used, and lead -> values (samples,). Both are empty with fewer than two usable limb leads.
+        Two elements: the names of the two leads used; and lead -> values (samples,) in mV of each absent limb lead. The
+        names and the dict are empty with fewer than two usable limb leads.
     """
     sources = tuple(lead for lead in LIMB_LEADS if lead in usable)[:2]
     if len(sources) < 2:

@@ -21,7 +21,7 @@ def read_ecg(path: str | Path) -> EcgRecording:
         path: DICOM file, or WFDB recording with or without its suffix.
 
     Returns:
-        `EcgRecording` in millivolts, or in normalised units.
+        `EcgRecording` with the leads of the file, in millivolts, or in normalised units if the file has them.
 
     Raises:
         InputRefusedError: if the file is missing or damaged, or has no ECG lead in a known unit.
@@ -44,6 +44,6 @@ def read_ecg(path: str | Path) -> EcgRecording:
 
 
 def _short(path: str | Path) -> str:
-    """Cut a path for a message."""
+    """Write a path for a message, cut after 300 characters."""
     text = str(path)
     return text if len(text) <= 300 else f"{text[:300]}..."

@@ -38,6 +38,7 @@ _OTHER_SIGNAL = re.compile(
     r"inv|neg|minus|[-\u2212]|rev|flip|mirror|cop(?:y|ie)|dup|clone|mod|posterior|dorsal|median|average|mean|template"
     r"|simul|synth|bipolar|mason|lund|nehb|frank|\d"
 )
+# Unit in lower case -> millivolts.
 _MILLIVOLTS = {
     "mv": 1.0,
     "millivolt": 1.0,
@@ -160,6 +161,10 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
         channels: all channels of the file.
         source: file name for messages.
 
+    Returns:
+        `EcgRecording` at the highest sampling rate of the leads. Units are "mV", or "normalised" if every lead has
+        normalised units. The notes name the channels and leads that were left out.
+
     Raises:
         InputRefusedError: if no channel is a lead in a known unit, or units contradict each other.
     """
@@ -190,13 +195,13 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
 
 
 def describe_channel(name: str, number: int) -> str:
-    """Name a channel that is no lead: by a known kind of signal, or by its place, because other text may be private."""
+    """Name a channel that is no lead for a note: its name if known, else "channel <number>", as text may be private."""
     text = name.strip()
     return text if _CHANNEL_KIND.fullmatch(text) else f"channel {number}"
 
 
 def _common_unit(leads: list[Channel], source: str) -> str:
-    """Name the unit of the recording: millivolts, or normalised units where every lead has them."""
+    """Name the unit of the recording: "mV", or "normalised" if every lead has normalised units; refuse a mixture."""
     normalised = [lead.unit.strip().casefold() in NORMALISED_UNITS for lead in leads]
     if any(normalised) and not all(normalised):
         raise InputRefusedError(
@@ -206,7 +211,7 @@ def _common_unit(leads: list[Channel], source: str) -> str:
 
 
 def _in_unit(channel: Channel, units: str, source: str) -> np.ndarray:
-    """Convert the values (samples,) of a lead to millivolts; normalised values stay as they are."""
+    """Return the values (samples,) of a lead in `units`: millivolts, or normalised units as they are."""
     values = np.asarray(channel.values, dtype=np.float64)
     if units == NORMALISED:
         return values
@@ -221,7 +226,7 @@ def _in_unit(channel: Channel, units: str, source: str) -> np.ndarray:
 
 
 def _at_length(values: np.ndarray, length: int) -> np.ndarray:
-    """Resample one lead (samples,) by FFT; missing samples stay missing."""
+    """Resample one lead (samples,) to (length,) by FFT; missing samples stay missing (NaN)."""
     if values.size == length:
         return values
     missing = np.isnan(values)

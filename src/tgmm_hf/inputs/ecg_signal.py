@@ -78,6 +78,9 @@ def as_recording(ecg: Any) -> EcgRecording:
             `sampling_rate` (Hz), `lead_names` and optionally `units` ("mV", the default, "uV", "V" or "normalised") and
             `source` (name for messages).
 
+    Returns:
+        `EcgRecording` with the names and units that the input has. An `EcgRecording` comes back as it is.
+
     Raises:
         InputRefusedError: if the file cannot be read, a key is missing or unknown, or the shape does not fit.
     """
@@ -127,7 +130,7 @@ def require_samples(recording: EcgRecording, num_samples: int, sampling_rate: fl
 
 
 def samples_at(samples: int, sampling_rate: float, new_rate: float) -> int:
-    """Count the samples of a signal after resampling from `sampling_rate` to `new_rate`."""
+    """Count the samples of a signal of `samples` samples after resampling from `sampling_rate` to `new_rate` Hz."""
     return int(samples * new_rate / sampling_rate)
 
 
@@ -183,7 +186,10 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
 
 
 def standard_lead_names(recording: EcgRecording) -> list[str]:
-    """Translate the recording's lead names to the names of `LEADS`, one per row.
+    """Translate the recording's lead names to the names of `LEADS`.
+
+    Returns:
+        One name per row of the signal.
 
     Raises:
         InputRefusedError: if a name is unknown, or two rows are the same lead.
@@ -231,7 +237,10 @@ def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: fl
     Args:
         values: (samples,) mV or normalised units. NaN marks a missing sample.
         recording: gives the sampling rate and the units.
-        max_gap_seconds: see `harmonise_recording`.
+        max_gap_seconds: longest run of missing samples that is interpolated.
+
+    Returns:
+        `RepairedLead`: the values without NaN and a note, or None and the problem.
     """
     note = ""
     missing = np.isnan(values)
@@ -249,7 +258,7 @@ def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: fl
 
 
 def typical_peak(millivolts: np.ndarray) -> float:
-    """Median over leads of the largest distance from the lead's median, in mV; `millivolts` (leads, samples)."""
+    """Compute the median over leads of the largest distance from the lead's median (mV); input (leads, samples)."""
     return float(np.median(np.nanmax(np.abs(millivolts - np.nanmedian(millivolts, axis=1, keepdims=True)), axis=1)))
 
 
@@ -259,7 +268,16 @@ def lead_spans(millivolts: np.ndarray) -> np.ndarray:
 
 
 def _judge_gaps(missing: np.ndarray, sampling_rate: float, max_gap_seconds: float) -> tuple[str, str]:
-    """Return (problem, note) of a lead's missing samples; one of them is empty."""
+    """Decide whether the gaps of a lead can be interpolated.
+
+    Args:
+        missing: (samples,) bool, with at least one True.
+        sampling_rate: Hz.
+        max_gap_seconds: longest run that may be interpolated.
+
+    Returns:
+        Two texts: why the lead cannot be used, and what is interpolated. One of the two is empty.
+    """
     if missing.all():
         return "has no values", ""
     longest = _longest_run(missing) / sampling_rate
@@ -306,7 +324,7 @@ def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
 
 
 def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
-    """Turn a user's mapping into a recording and refuse missing and unknown keys."""
+    """Turn a user's mapping into an `EcgRecording`; refuse missing and unknown keys, and values that are no numbers."""
     keys = {"signal", "sampling_rate", "lead_names", "units", "source"}
     missing = sorted({"signal", "sampling_rate", "lead_names"} - set(ecg))
     unknown = sorted(set(ecg) - keys)
@@ -327,6 +345,6 @@ def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
 
 
 def _longest_run(flags: np.ndarray) -> int:
-    """Measure the longest run of `True`."""
+    """Count the samples of the longest run of True in `flags` (samples,); 0 without any True."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
     return int((edges[1::2] - edges[::2]).max(initial=0))

@@ -25,6 +25,9 @@ def read_wfdb(stem: Path) -> EcgRecording:
     Args:
         stem: path without suffix.
 
+    Returns:
+        `EcgRecording` with the leads of the file, in millivolts or in normalised units.
+
     Raises:
         InputRefusedError: if header and signal files are damaged, contradict each other, or hold no lead.
         ImportError: if wfdb is not installed.
@@ -41,7 +44,7 @@ def read_wfdb(stem: Path) -> EcgRecording:
 
 
 def _read_channels(header: WfdbHeader) -> list[Channel]:
-    """Read the signals of one header in their physical units."""
+    """Read the signals of one header as channels in their physical units, each at its own sampling rate."""
     frames = check_sizes(header)
     content = _decode(header, frames)
     _compare_checksums(header, content)
@@ -75,7 +78,7 @@ def _decode(header: WfdbHeader, frames: int) -> Any:
 
 
 def _link(file: Path, link: Path) -> None:
-    """Link to a signal file, or copy it where links are not allowed."""
+    """Make `link` a link to the signal file `file`, or a copy if the system allows no links."""
     try:
         link.symlink_to(file)
     except (OSError, NotImplementedError):
@@ -101,6 +104,12 @@ def _read_segments(header: WfdbHeader) -> list[Channel]:
 
     A first segment of length 0 is a layout: it names all leads, and a segment may lack some. Otherwise every segment
     has the same leads in the same order.
+
+    Returns:
+        One channel per lead over the whole time. Samples of a gap, or of a segment without the lead, are NaN.
+
+    Raises:
+        InputRefusedError: if the segments do not fit each other or the header.
     """
     (first, length), *rest = header.segments
     by_layout = length == 0 and first != "~"
@@ -128,7 +137,7 @@ def _read_segments(header: WfdbHeader) -> list[Channel]:
 
 
 def _segment_header(header: WfdbHeader, name: str) -> WfdbHeader:
-    """Read the header of one segment; a segment of segments is refused, because it may name itself."""
+    """Read the header of the segment `name`; refuse a segment of segments, because it may name itself."""
     path = inside(header.path, name)
     segment = read_header(path.with_name(path.name + ".hea"))
     if segment.segments:
@@ -137,7 +146,16 @@ def _segment_header(header: WfdbHeader, name: str) -> WfdbHeader:
 
 
 def _join(header: WfdbHeader, parts: list[tuple[int, list[Channel]]], names: list[str] | None) -> list[Channel]:
-    """Join segments in time by lead name; without a layout all of them have the same leads in the same order."""
+    """Join segments in time by lead name.
+
+    Args:
+        header: of the whole recording.
+        parts: (frames, channels) of every segment, in time. A gap has no channels.
+        names: leads of the layout. None without a layout: then segments with other leads or orders are refused.
+
+    Returns:
+        One channel per lead.
+    """
     total = sum(frames for frames, _ in parts)
     described = [channels for _, channels in parts if channels]
     if not described:
@@ -154,7 +172,7 @@ def _join(header: WfdbHeader, parts: list[tuple[int, list[Channel]]], names: lis
 
 
 def _join_channel(header: WfdbHeader, parts: list[tuple[int, list[Channel]]], template: Channel) -> Channel:
-    """Join one lead over all segments; it is missing (NaN) where a segment does not have it."""
+    """Join the lead of `template` over all `parts`, see `_join`; NaN fills a segment without the lead."""
     per_frame = _per_frame(header, template)
     pieces = []
     for frames, channels in parts:
@@ -173,5 +191,5 @@ def _join_channel(header: WfdbHeader, parts: list[tuple[int, list[Channel]]], te
 
 
 def _per_frame(header: WfdbHeader, channel: Channel) -> int:
-    """Count the samples of a channel in one frame."""
+    """Count the samples that one frame of the recording holds of a channel."""
     return round(channel.sampling_rate / header.frame_rate)

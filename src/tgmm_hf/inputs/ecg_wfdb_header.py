@@ -18,6 +18,7 @@ MAX_HEADER_BYTES = 1_000_000
 MAX_SEGMENTS = 10_000
 """Largest number of segments of one recording."""
 UNCALIBRATED = "its gain is {}, so its values have no known scale"
+"""Problem of a signal whose gain is missing, zero, negative or infinite."""
 
 # Bytes per sample of the formats with a fixed size; packed formats have fractions. FLAC (508, 516, 524) has none.
 _SAMPLE_BYTES = {8: 1, 16: 2, 24: 3, 32: 4, 61: 2, 80: 1, 160: 2, 212: 1.5, 310: 4 / 3, 311: 4 / 3}
@@ -90,6 +91,9 @@ def read_header(path: Path) -> WfdbHeader:
     Args:
         path: the header file, with its suffix.
 
+    Returns:
+        `WfdbHeader` with signals or with segments. The headers of the segments are not read.
+
     Raises:
         InputRefusedError: if a field is missing, damaged or beyond the documented limits.
     """
@@ -119,7 +123,7 @@ def check_sizes(header: WfdbHeader) -> int:
     """Compare the declared size with the signal files, before anything is decoded.
 
     Returns:
-        The number of frames.
+        The number of frames to read: declared, or computed from the sizes of the files if the header states none.
 
     Raises:
         InputRefusedError: if a signal file is missing or of another size than the header declares.
@@ -147,7 +151,7 @@ def check_sizes(header: WfdbHeader) -> int:
 
 
 def file_size(header: Path, file: Path) -> int:
-    """Measure a signal file; refuse what is no regular file, because a pipe would never end."""
+    """Return the bytes of the signal file `file`; refuse what is no regular file, because a pipe would never end."""
     try:
         check_file(file)
         return file.stat().st_size
@@ -185,7 +189,7 @@ def _header_lines(path: Path) -> list[str]:
 
 
 def _frame_rate(path: Path, text: str) -> float:
-    """Read "500", "500/100(0)": frames per second, which may be followed by a counter."""
+    """Return the frames per second of a field such as "500" or "500/100(0)", in which a counter follows the rate."""
     try:
         rate = float(text.split("/")[0])
     except ValueError:
@@ -198,7 +202,7 @@ def _frame_rate(path: Path, text: str) -> float:
 
 
 def _segments(path: Path, lines: list[str], count: int) -> list[tuple[str, int]]:
-    """Read the lines of a recording of segments: name and number of frames."""
+    """Read the `count` lines of a recording of segments: (name, number of frames) of each segment."""
     if count != len(lines) or not 1 <= count <= MAX_SEGMENTS:
         raise _damaged(path, f"it announces {count} segments and describes {len(lines)} (limit {MAX_SEGMENTS:,})")
     segments = []
@@ -240,10 +244,11 @@ def _signal(path: Path, line: str) -> WfdbSignal:
 
 
 def _calibration(path: Path, text: str) -> tuple[float, int | None, str, str]:
-    """Read "200(0)/mV".
+    """Read the calibration of a signal, such as "200(0)/mV": gain, baseline, unit.
 
     Returns:
-        Gain, baseline or None, unit or "", and why the gain cannot be used.
+        Four elements: the gain in stored steps per unit (1 if it cannot be used), the baseline or None, the unit or "",
+        and why the gain cannot be used ("" if it can).
     """
     match = _GAIN.fullmatch(text)
     if match is None:
@@ -264,7 +269,7 @@ def _calibration(path: Path, text: str) -> tuple[float, int | None, str, str]:
 
 
 def inside(header: Path, name: str) -> Path:
-    """Resolve a file name of a header; refuse one that leads out of the header's folder."""
+    """Return the path of a file that a header names; refuse a name that leads out of the header's folder."""
     parts = re.split(r"[/\\]", name)
     if name.startswith(("/", "\\", "~")) or ".." in parts or ":" in name or "\0" in name:
         raise InputRefusedError(
@@ -274,21 +279,21 @@ def inside(header: Path, name: str) -> Path:
 
 
 def _whole(path: Path, text: str, what: str) -> int:
-    """Read a number that is not negative."""
+    """Read a whole number that is not negative; `what` names the field in the refusal."""
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise _damaged(path, f"{what} is {_quote(text)}")
     return int(text)
 
 
 def _integer(path: Path, text: str) -> int:
-    """Read an integer."""
+    """Read an integer, which may be negative; refuse any other text."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         raise _damaged(path, f"{_quote(text)} stands where an integer belongs")
     return int(text)
 
 
 def _damaged(path: Path, reason: str) -> InputRefusedError:
-    """Describe a damaged header."""
+    """Build the refusal of a damaged header."""
     return InputRefusedError(str(path), f"not readable as a WFDB recording: the header is damaged: {reason}")
 
 

@@ -17,21 +17,21 @@ GLIMMER, DARK, BRIGHT = 8, 24, 230
 """A pixel up to GLIMMER may be noise of JPEG in the black background, a pixel up to DARK is not lit, a pixel from
 BRIGHT is white."""
 MIN_LIT = 0.005
-"""Smallest share of lit pixels. A sector fills more than a tenth of a frame."""
+"""Smallest share of lit pixels. A clip with less is refused. A sector fills more than a tenth of a frame."""
 MAX_WHITE = 0.97
-"""Largest share of white pixels."""
+"""Largest share of white pixels. A clip with more is refused."""
 MIN_SPAN = 8
-"""Smallest difference between the darkest and the brightest pixel of a clip."""
+"""Smallest difference between the darkest and the brightest pixel (0 to 255) of a clip. A clip with less is refused."""
 MIN_CORRELATION = 0.3
-"""Smallest correlation of neighbouring pixels. White noise has 0, a picture more than 0.7."""
+"""Smallest correlation of neighbouring pixels. A clip with less is refused. Noise has 0, a picture more than 0.7."""
 STRIPES = 0.995
 """A frame whose neighbours correlate more than this in one direction shows stripes; it is not torn."""
 EQUAL_PLANES = 0.9
 """The thirds of an uncompressed frame that correlate more than this are its three planes."""
 MOVED = 2
-"""A pixel moved where its brightness changed by this much."""
+"""A pixel moves if its brightness (0 to 255) differs from the first frame by at least this much."""
 MIN_MOVED = 0.001
-"""Smallest share of a sector's pixels that move in a clip."""
+"""Smallest share of a sector's pixels that move in a clip. A clip with less is refused as frozen."""
 REPEATED_SHARE = 0.3
 """A clip is noted where at least this share of its frames repeats the frame before."""
 _THICK = 21
@@ -55,7 +55,10 @@ def refuse_without_content(frames: np.ndarray, colour_space: str, item: str) -> 
 
 
 def brightness(frames: np.ndarray, colour_space: str) -> np.ndarray:
-    """Return one brightness per pixel (frames, height, width): Y of YBR, the largest component of RGB."""
+    """Return the brightness of `frames` (frames, height, width, 3) as (frames, height, width).
+
+    The brightness is the largest component of RGB, and the first component of YBR (Y) and MONOCHROME.
+    """
     return frames.max(axis=-1) if colour_space == "RGB" else frames[..., 0]
 
 
@@ -66,7 +69,7 @@ def content_fault(grey: np.ndarray) -> str | None:
         grey: (frames, height, width) uint8.
 
     Returns:
-        The reason, or None.
+        The reason why the clip is not used, or None if it shows a moving picture.
     """
     height, width = grey.shape[1:]
     if min(height, width) < MIN_SIDE:
@@ -75,7 +78,7 @@ def content_fault(grey: np.ndarray) -> str | None:
 
 
 def _uniform_fault(grey: np.ndarray) -> str | None:
-    """Say whether a clip is black, white or of one colour."""
+    """Return the fault of a clip (frames, height, width) that is black, white or of one brightness, else None."""
     lit, white = float((grey > DARK).mean()), float((grey >= BRIGHT).mean())
     if lit < MIN_LIT:
         return f"the frames are black ({lit:.1%} of the pixels are lit): nothing is shown"
@@ -87,7 +90,7 @@ def _uniform_fault(grey: np.ndarray) -> str | None:
 
 
 def _texture_fault(frame: np.ndarray) -> str | None:
-    """Say whether a frame (height, width) is noise, or torn because its width is wrong."""
+    """Return the fault of a frame (height, width) that is noise, or torn because its width is wrong; else None."""
     along, down = _correlation(frame[:, :-1], frame[:, 1:]), _correlation(frame[:-1], frame[1:])
     if max(along, down) < MIN_CORRELATION:
         return (
@@ -103,14 +106,17 @@ def _texture_fault(frame: np.ndarray) -> str | None:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlate two equally large pictures; 1 where one of them has no contrast."""
+    """Compute the correlation (-1 to 1) of two equally large pictures; 1 if a picture has no contrast."""
     a, b = first.astype(np.float32) - first.mean(), second.astype(np.float32) - second.mean()
     scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / scale if scale > 0 else 1.0
 
 
 def _frozen_fault(grey: np.ndarray) -> str | None:
-    """Say whether nothing moves in the sector. A running ECG strip or clock does not count."""
+    """Return the fault of a clip (frames, height, width) if nothing moves in the sector, else None.
+
+    A running ECG strip or clock does not count as movement. A single frame has no fault.
+    """
     if len(grey) < 2:
         return None
     seen = grey.astype(np.int16)
@@ -122,14 +128,18 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
 
 
 def _dense_share(moved: np.ndarray) -> float:
-    """Measure the share of a frame (height, width) in which most neighbours move, too."""
+    """Compute the share of pixels around which most pixels move; `moved` (height, width) bool, True if it moves."""
     return float((uniform_filter(moved.astype(np.float32), _THICK, mode="constant") > 0.5).mean())
 
 
 def thick_area(grey: np.ndarray) -> np.ndarray:
-    """Find what is lit and thicker than letters: (frames, height, width) -> (height, width) bool.
+    """Find what is lit and thicker than letters, such as the sector.
 
-    The area is empty where it is smaller than a hundredth of the frame.
+    Args:
+        grey: (frames, height, width) uint8.
+
+    Returns:
+        (height, width) bool, True in the area. All False if the area is smaller than a hundredth of the frame.
     """
     lit = (grey > GLIMMER).any(axis=0)
     area = minimum_filter(lit.astype(np.uint8), _THICK, mode="nearest").astype(bool)
@@ -137,7 +147,7 @@ def thick_area(grey: np.ndarray) -> np.ndarray:
 
 
 def repeated_share(frames: np.ndarray) -> float:
-    """Measure the share of frames that equal the frame before them; `frames` (frames, height, width, 3)."""
+    """Compute the share of frames that equal the frame before, 0 for one frame; `frames` (frames, height, width, 3)."""
     if len(frames) < 2:
         return 0.0
     return float(np.mean([np.array_equal(a, b) for a, b in pairwise(frames)]))
@@ -154,6 +164,9 @@ def colour_fault(frame: np.ndarray, colour_space: str) -> str | None:
     Args:
         frame: (height, width, 3) uint8 as stored.
         colour_space: "YBR", "RGB" or "MONOCHROME".
+
+    Returns:
+        The contradiction, or None.
     """
     first, second, third = (frame[..., channel].astype(np.int16) for channel in range(3))
     clear = np.abs(first - 128) > 40  # brightness near 128 looks the same in both spaces
@@ -175,6 +188,9 @@ def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | Non
         frame: (height, width, 3) uint8, decoded as the header declares.
         colour_space: "YBR" or "RGB".
         planar: PlanarConfiguration that the header declares: 0 for RGBRGB..., 1 for RR...GG...BB...
+
+    Returns:
+        The contradiction, or None.
     """
     height, width = frame.shape[:2]
     if planar:
@@ -195,7 +211,7 @@ def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | Non
 
 
 def _colourfulness(frame: np.ndarray, colour_space: str) -> float:
-    """Measure the mean distance of the pixels from grey."""
+    """Compute the mean distance (0 to 255) of the pixels of `frame` (height, width, 3) from grey."""
     if colour_space == "YBR":
         return float(np.abs(frame[..., 1:].astype(np.int16) - 128).mean())
     return float((frame.max(axis=-1).astype(np.int16) - frame.min(axis=-1)).mean())

@@ -26,22 +26,23 @@ try:
 except ImportError:
     simplejpeg = None
 
+# Transfer syntax UIDs.
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 RLE = "1.2.840.10008.1.2.5"
 _IMAGE_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 """First bytes of a JPEG (JPEG-LS too), a JPEG 2000 code stream and a JP2 file."""
 _PADDING = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes")
 """What libjpeg says of a few bytes between the picture and the end marker, which some machines write."""
-_RGB_IDS = (ord("R"), ord("G"), ord("B"))
+_RGB_IDS = (ord("R"), ord("G"), ord("B"))  # component ids of a JPEG in RGB
 
 
 def is_uncompressed(syntax: str) -> bool:
-    """Tell whether the pixels are stored as they are."""
+    """Tell whether the transfer syntax UID `syntax` stores pixels without compression (a deflated data set too)."""
     return syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian) or syntax.endswith(".1.99")
 
 
 def compare_sizes(dataset: Any, stored: Sequence[int]) -> None:
-    """Raise unless a decoded frame has the height and width of the header."""
+    """Raise `ValueError` unless the decoded size `stored` (height, width) is the size that the header declares."""
     if tuple(stored) != (dataset.Rows, dataset.Columns):
         raise ValueError(
             f"a frame of {stored[0]} x {stored[1]} pixels is stored, the header declares {dataset.Rows} x "
@@ -60,7 +61,7 @@ def fragments_of_frames(data: bytes, syntax: str) -> list[list[slice]]:
         syntax: transfer syntax UID.
 
     Returns:
-        For each frame the places of its fragments in `data`.
+        One list per frame: the places of the frame's fragments in `data`.
 
     Raises:
         ValueError: if the fragments are damaged.
@@ -80,7 +81,17 @@ def fragments_of_frames(data: bytes, syntax: str) -> list[list[slice]]:
 
 
 def fragments_of(data: bytes) -> list[slice]:
-    """Find the fragments of encapsulated pixel data, without the first item (the table of offsets)."""
+    """Find the fragments of encapsulated pixel data.
+
+    Args:
+        data: the value of PixelData.
+
+    Returns:
+        The places of the fragments in `data`, without the first item, which is the table of offsets.
+
+    Raises:
+        ValueError: if a fragment is damaged or cut short, or there is none.
+    """
     places: list[slice] = []
     position = 0
     while position + 8 <= len(data):
@@ -97,7 +108,11 @@ def fragments_of(data: bytes) -> list[slice]:
 
 
 def _decode_jpeg_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:
-    """Decode JPEG baseline frames; see `decode_frames`."""
+    """Decode JPEG baseline frames with the numbers `indices`.
+
+    Returns:
+        (frames, height, width[, 3]) uint8, and "YBR_FULL", "RGB" or "MONOCHROME2".
+    """
     require_package(Image, "pillow", "decoding JPEG clips")
     data, places = dataset.PixelData, fragments_of_frames(dataset.PixelData, JPEG_BASELINE)
     decoded = []
@@ -114,14 +129,15 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
 
     The stream decides by libjpeg's rule, because headers often say RGB where the stream is YCbCr. A JFIF marker means
     YCbCr. An Adobe marker states the transform. Without a marker, the component ids "R", "G", "B" mean RGB, and all
-    others YCbCr.
+    other ids YCbCr.
 
     Args:
         data: the JPEG.
         size: (height, width) that the header declares.
 
     Returns:
-        (height, width[, 3]) uint8, and "YBR_FULL", "RGB" or "MONOCHROME2".
+        Two elements: the components (height, width[, 3]) uint8; and their colour space, "YBR_FULL", "RGB" or
+        "MONOCHROME2".
 
     Raises:
         ValueError: if the frame has another size or number of components.
@@ -154,11 +170,11 @@ def decode_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str
 
     Args:
         dataset: pydicom `Dataset` with pixels, transfer syntax and number of frames.
-        indices: numbers of the frames.
+        indices: numbers of the frames to decode, from 0.
 
     Returns:
-        (frames, height, width[, 3]), and the photometric interpretation of what was decoded: "YBR_FULL" for JPEG in
-        YCbCr, "RGB" for a palette.
+        Two elements: the frames (frames, height, width[, 3]); and their photometric interpretation in DICOM's words,
+        which may differ from the header: "YBR_FULL" for JPEG in YCbCr, "RGB" for a palette.
 
     Raises:
         ValueError: and other kinds from the decoders, if the pixels are damaged or contradict the header.
@@ -185,7 +201,11 @@ def _refuse_damaged_jpeg(data: bytes) -> None:
 
 
 def _decode_other_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:
-    """Decode uncompressed, RLE and JPEG 2000 frames; see `decode_frames`."""
+    """Decode uncompressed, RLE and JPEG 2000 frames with the numbers `indices`.
+
+    Returns:
+        (frames, height, width[, 3]), and the photometric interpretation of the frames.
+    """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not is_uncompressed(syntax):
         _check_streams(dataset, indices, syntax)
@@ -200,7 +220,10 @@ def _decode_other_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarr
 
 
 def _check_streams(dataset: Any, indices: Sequence[int], syntax: str) -> None:
-    """Check the size that each compressed frame declares or can have, before a decoder allocates it."""
+    """Raise `ValueError` if a compressed frame declares another size than the header, or is too long for that size.
+
+    The check comes before the decoder, because the decoder allocates the size that the frame declares.
+    """
     places = fragments_of_frames(dataset.PixelData, syntax)
     raw = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
     for index in indices:
@@ -239,7 +262,7 @@ def _check_rle_segment(frame: bytes, expected: int) -> None:
 
 
 def apply_palette(indices: np.ndarray, dataset: Any) -> np.ndarray:
-    """Look up the colours of a palette; `indices` (..., height, width) uint8 -> (..., height, width, 3) uint8.
+    """Look up the colours of a palette: `indices` (..., height, width) uint8 -> RGB (..., height, width, 3) uint8.
 
     Entries of 16 bits are scaled by what the three tables hold, because many files store 8-bit colours in 16-bit
     entries.
@@ -261,7 +284,14 @@ def apply_palette(indices: np.ndarray, dataset: Any) -> np.ndarray:
 
 
 def _palette_table(dataset: Any, colour: str) -> tuple[np.ndarray, int]:
-    """Read one table of a palette, and the first index that it maps."""
+    """Read the table of one colour ("Red", "Green" or "Blue") of a palette.
+
+    Returns:
+        Two elements: the entries (entries,) uint16; and the pixel value that the first entry belongs to.
+
+    Raises:
+        ValueError: if the table is missing or of another length than its descriptor says.
+    """
     descriptor = dataset.get(f"{colour}PaletteColorLookupTableDescriptor")
     data = dataset.get(f"{colour}PaletteColorLookupTableData")
     if not descriptor or len(descriptor) != 3 or not data:

@@ -18,7 +18,7 @@ except ImportError:
     FileMetaDataset = None
     ExplicitVRBigEndian = ExplicitVRLittleEndian = ImplicitVRLittleEndian = None
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
-"""MPEG-2, MPEG-4 and HEVC."""
+"""Transfer syntax UIDs of video streams: MPEG-2, MPEG-4 and HEVC."""
 _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
 
@@ -30,7 +30,7 @@ class DicomFrames(NamedTuple):
         frames: (frames, height, width, 3) uint8 as stored.
         colour_space: "YBR", "RGB" or "MONOCHROME".
         total: number of frames in the file.
-        notes: what was assumed, as {"code", "text"}.
+        notes: {"code", "text"} for each assumption.
     """
 
     frames: np.ndarray
@@ -81,7 +81,7 @@ def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
 
 
 def _check_modality(dataset: Any, item: str) -> None:
-    """Refuse a file of another modality than ultrasound."""
+    """Refuse a file whose modality is not US; without a modality, a file whose storage class is not ultrasound."""
     modality = str(dataset.get("Modality") or "").strip()
     storage = str(dataset.get("SOPClassUID") or "")
     if modality and modality != "US":
@@ -98,7 +98,7 @@ def _syntax_of(dataset: Any) -> str:
 
 
 def _positive(dataset: Any, name: str, item: str) -> int:
-    """Read a positive whole number of the header."""
+    """Read the header's number `name`; refuse the file if the number is missing or not positive."""
     value = dataset.get(name)
     if not isinstance(value, int) or value < 1:
         raise InputRefusedError(item, f"{name} is missing or not a positive number: the header is damaged")
@@ -107,6 +107,9 @@ def _positive(dataset: Any, name: str, item: str) -> int:
 
 def declared_frames(dataset: Any, item: str) -> int:
     """Read NumberOfFrames; 0 where the header has none.
+
+    Returns:
+        The declared number of frames. 0 means that the header declares none.
 
     Raises:
         InputRefusedError: if the value is no whole number or negative.
@@ -124,7 +127,10 @@ def declared_frames(dataset: Any, item: str) -> int:
 
 
 def colour_space_of(photometric: str, item: str) -> str:
-    """Translate DICOM's photometric interpretation to "YBR", "RGB" or "MONOCHROME".
+    """Translate DICOM's photometric interpretation.
+
+    Returns:
+        "YBR", "RGB" or "MONOCHROME".
 
     Raises:
         InputRefusedError: if it is not supported.
@@ -144,7 +150,7 @@ def colour_space_of(photometric: str, item: str) -> str:
 
 
 def header_notes(dataset: Any) -> list[dict[str, str]]:
-    """Note what the header lacks, as {"code", "text"}."""
+    """Return notes {"code", "text"} on a missing modality, and on a storage class that is not ultrasound."""
     notes = []
     if not dataset.get("Modality"):
         text = "the header states no modality; the file was taken for ultrasound"
@@ -165,6 +171,9 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
         dataset: pydicom `Dataset` with pixels and a header that `check_header` accepted.
         syntax: transfer syntax UID. A video's frames cannot be counted without decoding; the declared number counts.
 
+    Returns:
+        The number of frames; 0 for a video without a declared number.
+
     Raises:
         ValueError: if the pixel data are no whole number of frames, or their fragments are damaged.
     """
@@ -182,7 +191,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
 
 
 def _frame_bytes(dataset: Any) -> int:
-    """Compute the bytes of one uncompressed frame. YBR_FULL_422 stores two bytes a pixel."""
+    """Compute the bytes of one uncompressed frame from the header. YBR_FULL_422 stores two bytes per pixel."""
     samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
     return int(dataset.Rows) * int(dataset.Columns) * int(samples)
 
@@ -201,6 +210,9 @@ def decode_dicom_clip(
         num_frames: largest number of frames to decode.
         stride: step between two decoded frames.
         limits: largest sizes.
+
+    Returns:
+        `DicomFrames` with at most `num_frames` frames.
 
     Raises:
         InputRefusedError: if header and pixels contradict each other.
@@ -233,7 +245,10 @@ def transfer_syntax(dataset: Any, item: str, notes: list[dict[str, str]]) -> str
     Args:
         dataset: pydicom `Dataset` with pixels. An assumed syntax is written into it.
         item: file name for the message.
-        notes: an assumption is added here.
+        notes: an assumption is added here, as {"code", "text"}.
+
+    Returns:
+        The transfer syntax UID.
 
     Raises:
         InputRefusedError: if the pixels are compressed and the file does not say how.
@@ -261,10 +276,13 @@ def number_of_frames(dataset: Any, syntax: str, item: str, notes: list[dict[str,
         dataset: pydicom `Dataset` with pixels. A counted number is written into it.
         syntax: transfer syntax UID.
         item: file name for the message.
-        notes: that the frames were counted is added here.
+        notes: a note {"code", "text"} is added here if the frames were counted.
+
+    Returns:
+        The number of frames.
 
     Raises:
-        InputRefusedError: if both numbers contradict each other.
+        InputRefusedError: if the declared and the stored number contradict each other.
         ValueError: if the stored frames cannot be counted.
     """
     counted, declared = count_stored_frames(dataset, syntax), declared_frames(dataset, item)

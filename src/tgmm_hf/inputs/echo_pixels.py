@@ -22,13 +22,16 @@ def ycbcr_to_bgr(frames: np.ndarray) -> np.ndarray:
 
     Args:
         frames: (frames, height, width, 3) uint8.
+
+    Returns:
+        The same shape, uint8, channels B, G, R.
     """
     _require_opencv()
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR) for frame in frames])
 
 
 def rgb_to_ycbcr(frames: np.ndarray) -> np.ndarray:
-    """Convert RGB to YCbCr by OpenCV's coefficients; `frames` (frames, height, width, 3) uint8."""
+    """Convert RGB to Y, Cb, Cr by OpenCV's coefficients: (frames, height, width, 3) uint8 -> the same shape."""
     _require_opencv()
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]] for frame in frames])
 
@@ -57,7 +60,8 @@ def sector_mask(frames: np.ndarray) -> np.ndarray:
         frames: (frames, height, width, 3) uint8 BGR.
 
     Returns:
-        (height, width) bool. Everything lit if nothing moves. The whole frame if no lit area is large enough.
+        (height, width) bool, True in the sector. If nothing moves, everything lit is True. If no lit area is large
+        enough, the whole frame is True.
     """
     grey = bgr_to_grey(frames)
     kernel = np.ones((3, 3), np.uint8)
@@ -76,7 +80,7 @@ def sector_mask(frames: np.ndarray) -> np.ndarray:
 
 
 def _outer_contours(mask: np.ndarray) -> list[np.ndarray]:
-    """Find the outer contour of each connected part of a mask (height, width) uint8."""
+    """Find the outer contour (points, 1, 2) of each connected part of a mask (height, width) uint8; points are x, y."""
     return list(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0])
 
 

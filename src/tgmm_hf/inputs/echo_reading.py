@@ -21,7 +21,7 @@ class EchoClip:
     """Decoded frames of a clip.
 
     Attributes:
-        frames (`np.ndarray` of shape `(frames, height, width, 3)`, uint8): the frames that the model reads, no others.
+        frames (`np.ndarray` of shape `(frames, height, width, 3)`, uint8): only the frames that the model reads.
         colour_space (`str`): "YBR" (full range, components Y, Cb, Cr), "RGB" or "MONOCHROME" (three equal channels).
         total_frames (`int`): number of frames in the file.
         source (`str`): file name for messages.
@@ -55,10 +55,18 @@ def list_echo_files(directory: str | Path, allow_outside: bool = False) -> list[
 
 
 def study_files(directory: str | Path, allow_outside: bool = False) -> tuple[list[Path], list[Path]]:
-    """List the echo files under a study directory, and the links that were not followed; see `list_echo_files`.
+    """List the echo files under a study directory, and the links that were not followed.
+
+    Args:
+        directory: as in `list_echo_files`.
+        allow_outside: follow links that lead out of the directory. Then no link is left out.
 
     Returns:
-        The echo files, and the links that lead out of the directory, both sorted.
+        Two sorted lists of paths: the DICOM and video files; and the links that lead out of the directory and were not
+        followed.
+
+    Raises:
+        InputRefusedError: if there is no such directory, or no echo file in it.
     """
     directory = Path(directory)
     try:
@@ -117,6 +125,9 @@ def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
         path: multi-frame DICOM, or a video file.
         limits: largest sizes.
 
+    Returns:
+        The number of frames, at least 2.
+
     Raises:
         InputRefusedError: if the file is not an image, is a still, or has a colour space that is not supported.
         ImportError: if pydicom or OpenCV is needed and not installed.
@@ -135,7 +146,7 @@ def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
 
 
 def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limits: InputLimits = LIMITS) -> EchoClip:
-    """Decode the frames 0, stride, 2 x stride, ... of a clip, and no others.
+    """Decode only the frames 0, stride, 2 x stride, ... of a clip.
 
     In DICOM files, Pillow decodes JPEG baseline, OpenCV decodes MPEG and HEVC, pydicom decodes uncompressed, RLE and
     JPEG 2000. Colours stay as stored, because EchoPrime's mask and colours start from YBR. Palettes become RGB. Videos
@@ -173,6 +184,9 @@ def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) ->
         num_frames: largest number of frames to choose.
         stride: step between two chosen frames.
 
+    Returns:
+        `EchoClip` with at most `num_frames` frames, RGB, and notes on what makes it doubtful.
+
     Raises:
         InputRefusedError: if the array has another type or shape, or one frame only.
     """
@@ -186,12 +200,15 @@ def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) ->
 
 
 def clip_notes(frames: np.ndarray, total: int, num_frames: int) -> list[dict[str, str]]:
-    """Note what makes decoded frames doubtful, as {"code", "text"}.
+    """Note what makes decoded frames doubtful.
 
     Args:
         frames: (frames, height, width, 3) uint8.
         total: number of frames in the file.
         num_frames: number of frames that the model wants.
+
+    Returns:
+        One {"code", "text"} for each doubt; empty without doubts.
     """
     notes = []
     if len(frames) < num_frames:
@@ -205,7 +222,7 @@ def clip_notes(frames: np.ndarray, total: int, num_frames: int) -> list[dict[str
 
 
 def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> EchoClip:
-    """Decode a clip without a look at what it shows."""
+    """Decode a DICOM file or video like `read_echo_clip`, without a check of what the clip shows."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
         frames, total = read_video(path, num_frames, stride, limits)
         return EchoClip(frames, "RGB", total, str(path))
@@ -218,14 +235,14 @@ def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> Ec
 
 
 def _refuse_still(total: int, path: Path | str) -> int:
-    """Refuse a file with one frame; return the number of frames."""
+    """Return `total`, the number of frames of a file; refuse the file if it has fewer than two."""
     if total < 2:
         raise InputRefusedError(str(path), f"a single-frame still ({total} frame; a clip has at least 2): skipped")
     return total
 
 
 def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
-    """Turn what a decoder raised into a refusal. Decoders see pixels only, so their text names no patient."""
+    """Turn what a decoder raised into the refusal to raise. A decoder's text may be quoted: it names no patient."""
     foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
     is_foreseen = isinstance(error, foreseen) and not isinstance(error, (InputRefusedError, RecursionError))
     if not is_foreseen or getattr(error, "errno", None) is not None:

@@ -37,7 +37,7 @@ class PreparedClip(NamedTuple):
 
 
 class ClipPreparer(Protocol):
-    """What the sorting needs of an [`EchoImageProcessor`]."""
+    """What the sorting needs of an [`EchoImageProcessor`], which describes the settings and methods."""
 
     views: list[str]
     view_threshold: float
@@ -47,16 +47,16 @@ class ClipPreparer(Protocol):
     limits: InputLimits
 
     def read_clip(self, clip: Any) -> Any:
-        """Read the frames that the model reads as an `EchoClip`."""
+        """Read the frames that the model reads of a path, `EchoClip` or array, as an `EchoClip`."""
 
     def masked_frames(self, clip: Any) -> np.ndarray:
-        """Read the frames of a clip at the file's own size."""
+        """Read the frames of a clip, masked: (frames, height, width, 3) uint8 BGR at the file's own size."""
 
     def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
-        """Cut the centre square and resize it."""
+        """Cut the centre square and resize it: (frames, height, width, 3) -> (frames, size, size, 3)."""
 
     def resize_clip(self, frames: np.ndarray) -> PreparedClip:
-        """Bring masked frames to the model's size."""
+        """Bring masked frames (frames, height, width, 3) to the model's size and number of frames."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Candidate:
         clip: path or array, decoded only if it gets its turn.
         confidence: probability of the view; 1 for a view given by name.
         total_frames: number of frames in the file.
-        by: "name" or "classifier".
+        by: who named the view: "name" (the user) or "classifier".
     """
 
     view: str
@@ -103,11 +103,11 @@ class StudyClips:
     checks: list[dict[str, str]] = field(default_factory=list)
 
     def refuse(self, item: str, reason: str) -> None:
-        """Note that a file or view is not used, and why."""
+        """Add a file or view that is not used to `refused`, with the reason."""
         self.refused.append({"item": item, "reason": reason})
 
     def assign(self, candidate: Candidate, *, used: bool) -> None:
-        """Note which view a clip has, and whether it fills the slot."""
+        """Add a clip with its view to `assignments`; `used` is True if the clip fills the slot."""
         entry = {"item": candidate.item, "view": candidate.view, "confidence": candidate.confidence}
         self.assignments.append({**entry, "by": candidate.by, "used": used})
 
@@ -120,7 +120,11 @@ class StudyClips:
 
         Args:
             study: what `prepare_study` was given.
-            list_reasons: write the first reasons into the error, for a caller that does not show `refused`.
+            list_reasons: write the first `MAX_REASONS` reasons into the error, for a caller that does not show
+                `refused`.
+
+        Returns:
+            The refusal for the caller to raise, or None.
         """
         if self.clips:
             is_refused = isinstance(study, Mapping) and self.refused
@@ -165,7 +169,15 @@ class StudySorter:
         """view -> first frame (1, height, width, 3) of the clip with a given name that fills the slot."""
 
     def sort(self, study: Any) -> StudyClips:
-        """Fill the slots with the clips of a study; see `EchoImageProcessor.prepare_study`."""
+        """Fill the slots with the clips of a study and return the `StudyClips`.
+
+        Args:
+            study: directory | list of files | mapping view -> clip.
+
+        Raises:
+            InputRefusedError: if the directory does not exist or holds no echo file. A bad clip is only noted.
+            TypeError: if `study` is something else.
+        """
         candidates, unlabelled = self._named_candidates(study)
         candidates += self._classified_candidates(unlabelled)
         # A view given by name comes first by itself, because a classifier's probability may round to one.
@@ -181,7 +193,13 @@ class StudySorter:
         return self.result
 
     def _named_candidates(self, study: Any) -> tuple[list[Candidate], list[Path]]:
-        """Return the clips with a view name, and the files without one; refuse stills and unknown views."""
+        """Divide a study into clips whose view is given by name and files without a view name.
+
+        Stills, unknown views and links that are not followed are refused: they go to `self.result.refused`.
+
+        Returns:
+            The candidates with a view name, and the paths without one.
+        """
         views = {view.lower(): view for view in self.preparer.views}
         candidates, unlabelled = [], []
         clips, outside = clips_of_study(study, self.view_names, self.allow_outside)
@@ -207,7 +225,10 @@ class StudySorter:
         return candidates, unlabelled
 
     def _classified_candidates(self, files: list[Path]) -> list[Candidate]:
-        """Ask the classifier for the views of files without a name; keep their decoded clips."""
+        """Ask the classifier for the views of `files` and return the candidates that it is sure of.
+
+        The decoded clips are kept, so that no clip is decoded twice. Without a classifier all files are refused.
+        """
         if self.view_classifier is None:
             number = len(self.view_names)
             reason = f"none of the {number} view names given is for this file" if number else "no view name"
@@ -235,7 +256,7 @@ class StudySorter:
         return [candidate for candidate in candidates if self._is_sure(candidate)]
 
     def _classifier(self) -> Any:
-        """Wrap a plain function as a classifier that takes the processor's own size and scale."""
+        """Return the view classifier, a plain function as `EchoViewClassifier` with the processor's size and scale."""
         if hasattr(self.view_classifier, "probabilities"):  # no isinstance: remote code may hold two copies
             return self.view_classifier
         preparer: Any = self.preparer
@@ -248,7 +269,7 @@ class StudySorter:
         )
 
     def _first_frames(self, files: list[Path], size: int) -> dict[Path, np.ndarray]:
-        """Decode each file and return its first frame (size, size, 3) uint8 BGR; refuse files that cannot be read."""
+        """Decode files and return path -> first frame (size, size, 3) uint8 BGR; refuse files that cannot be read."""
         first_frames: dict[Path, np.ndarray] = {}
         for path in files:
             try:
@@ -261,7 +282,11 @@ class StudySorter:
         return first_frames
 
     def _decode(self, clip: Any, item: str) -> tuple[np.ndarray, list[dict[str, str]]]:
-        """Read a clip that shows something; return its masked frames and its notes."""
+        """Read a clip and refuse one that shows nothing.
+
+        Returns:
+            The masked frames (frames, height, width, 3) uint8 BGR, and the notes of the reader as {"code", "text"}.
+        """
         with refusing(item):  # OpenCV's errors, and whatever nobody foresaw
             read = self.preparer.read_clip(clip)
             if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
@@ -269,7 +294,7 @@ class StudySorter:
             return self.preparer.masked_frames(read), list(read.notes)
 
     def _note_copies(self) -> None:
-        """Note views that show the same pixels: one file under two names, or a copy of it."""
+        """Add a finding to `checks` for views with the same pixels: one file under two names, or a copy."""
         first_view: dict[bytes, str] = {}
         for view, clip in self.result.clips.items():
             other = first_view.setdefault(sha256(clip.tobytes()).digest(), view)
@@ -278,7 +303,9 @@ class StudySorter:
                 self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
 
     def _note_contradicted_views(self) -> None:
-        """Show the named clips that are used to the model's own classifier, and note where it is sure of another view.
+        """Add a finding to `checks` if the model's own classifier is sure (`SURE`) that a view given by name is wrong.
+
+        The classifier sees the first frame of every used clip that has its view by name.
 
         A plain function is not asked, because its caller wants views for files without a name.
         """
@@ -300,7 +327,7 @@ class StudySorter:
                 self.result.checks.append({"code": "view_contradicted", "item": self._items[view], "text": text})
 
     def _is_sure(self, candidate: Candidate) -> bool:
-        """Refuse a clip whose likeliest view is below the threshold."""
+        """Return True unless the probability of the likeliest view is below the threshold; then refuse the clip."""
         threshold = self.preparer.view_threshold
         if candidate.confidence >= threshold:
             return True
@@ -313,7 +340,7 @@ class StudySorter:
         return False
 
     def _fill_slot(self, candidate: Candidate) -> None:
-        """Put a clip into its slot unless the slot is filled or the clip cannot be decoded."""
+        """Put a clip into its slot. A clip is refused if the slot is filled or the clip cannot be decoded."""
         view = candidate.view
         if view in self.result.clips:
             self.result.assign(candidate, used=False)
@@ -343,7 +370,7 @@ class StudySorter:
 def clips_of_study(
     study: Any, view_names: Mapping[str, str], allow_outside: bool = False
 ) -> tuple[list[tuple[Any, Any]], list[Path]]:
-    """List the clips of a study as (view name or None, path or array).
+    """List the clips of a study.
 
     Args:
         study: directory | list of files | mapping view -> clip, with None for an absent view.
@@ -351,7 +378,7 @@ def clips_of_study(
         allow_outside: follow links that lead out of a study directory.
 
     Returns:
-        The clips, and the links of a directory that were not followed.
+        Two lists: (view name or None, path or array) of each clip; and the links of a directory that were not followed.
 
     Raises:
         InputRefusedError: if the directory does not exist or holds no echo file.
@@ -372,7 +399,7 @@ def clips_of_study(
 
 
 def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
-    """Look up the view name whose key is the longest end of the path ("study/a.dcm" before "a.dcm")."""
+    """Look up the view name whose key is the longest end of the path ("study/a.dcm" before "a.dcm"), or None."""
     for start in range(len(path.parts)):
         name = view_names.get("/".join(path.parts[start:]))
         if name is not None:
@@ -381,7 +408,7 @@ def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
 
 
 def count_frames(clip: Any, limits: InputLimits) -> int:
-    """Count the frames of a file, an `EchoClip` or an array."""
+    """Count all frames of a file, of the file behind an `EchoClip`, or of an array. A still is refused."""
     if isinstance(clip, (str, Path)):
         return count_echo_frames(clip, limits)
     return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)

@@ -26,7 +26,7 @@ _STREAMS = (b"\x00\x00\x01", b"\x00\x00\x00\x01", b"\x47")
 
 
 def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
-    """Read the number of frames from the header of a video file.
+    """Read the number of frames from the header of a video file, which may be a few frames wrong (`FRAMES_OFF`).
 
     Raises:
         InputRefusedError: if OpenCV cannot open the file, or its frames are too large.
@@ -48,7 +48,8 @@ def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = L
         limits: largest sizes.
 
     Returns:
-        (frames, height, width, 3) uint8 RGB, and the number of frames of the file.
+        Two elements: the decoded frames (at most num_frames, height, width, 3) uint8 RGB; and the number of all frames
+        of the file.
 
     Raises:
         InputRefusedError: if the video is damaged or ends before the frames that its header declares.
@@ -60,9 +61,19 @@ def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = L
 def read_video_stream(
     stream: bytes, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS
 ) -> tuple[np.ndarray, int]:
-    """Decode a video stream that lies in a DICOM file; see `read_video`.
+    """Decode a video stream that lies in a DICOM file, like `read_video` decodes a file.
 
     The stream goes to a file in a private temporary directory, because OpenCV reads files only.
+
+    Args:
+        stream: the bytes of the video.
+        item: name of the DICOM file, for messages.
+        num_frames: largest number of frames to decode.
+        stride: step between two decoded frames.
+        limits: largest sizes.
+
+    Returns:
+        Two elements: the decoded frames (at most num_frames, height, width, 3) uint8 RGB; and the number of all frames.
     """
     require_package(cv2, "opencv-python-headless", f"reading the video in {item}")
     with tempfile.TemporaryDirectory() as directory:
@@ -72,7 +83,7 @@ def read_video_stream(
 
 
 def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
-    """Open a video file with OpenCV, or refuse it.
+    """Open a video file with OpenCV and return OpenCV's `VideoCapture`, or refuse the file.
 
     Only files that start as a video does are given to OpenCV, because its library also follows playlists, and a
     playlist may name other files and addresses. With CAP_FFMPEG a "%d" in a path is not a row of pictures.
@@ -99,7 +110,7 @@ def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
 
 
 def _decode(video: Any, item: str, num_frames: int, stride: int) -> tuple[np.ndarray, int]:
-    """Grab the frames of an open video and close it."""
+    """Decode the frames 0, stride, ... of an open `VideoCapture` and close it. The result is as in `read_video`."""
     total, frames, grabbed = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), [], 0
     wanted = (num_frames - 1) * stride + 1
     while grabbed < wanted and video.grab():

@@ -56,6 +56,9 @@ class EchoViewClassifier:
             source: directory or Hub repository with model and image processor. The labels of the model are the views.
             **hub: `subfolder`, `revision`, `token`, ... of `from_pretrained`.
 
+        Returns:
+            The classifier, with the weights loaded.
+
         Raises:
             ValueError: if the model's config declares no image size, or the image processor no mean or deviation.
         """
@@ -95,7 +98,10 @@ class EchoViewClassifier:
         return torch.cat(batches)[:, [self.labels.index(view) for view in views]].numpy()
 
     def _batch(self, frames: np.ndarray) -> torch.Tensor:
-        """Run the model on one batch (clips, size, size, 3); returns probabilities (clips, classes)."""
+        """Run the model on one batch (clips, size, size, 3) uint8 BGR and return probabilities (clips, classes).
+
+        Scores that are not negative and sum to 1 are probabilities. Any other scores are logits, so softmax follows.
+        """
         values = (torch.from_numpy(frames).float() - torch.tensor(self.image_mean)) / torch.tensor(self.image_std)
         device = cast(torch.device, self.model.device) if isinstance(self.model, torch.nn.Module) else "cpu"
         answer = self.model(values.permute(0, 3, 1, 2).contiguous().to(device))
@@ -117,7 +123,7 @@ class StoredViewClassifier:
     A processor that holds one is cheap to copy and to pickle, because it holds no weights.
 
     Args:
-        source: directory or Hub repository, see `EchoViewClassifier.from_pretrained`.
+        source: directory or Hub repository with model and image processor.
         subfolder: subdirectory of the source; "" for the source itself.
         **hub: `revision`, `token`, ... of `from_pretrained`.
     """
@@ -133,7 +139,7 @@ class StoredViewClassifier:
         return self.load().size
 
     def probabilities(self, frames: np.ndarray, views: Sequence[str]) -> np.ndarray:
-        """Compute the probability of each view; see [`EchoViewClassifier`]."""
+        """Compute the probability (clips, views) of each view as `EchoViewClassifier.probabilities` does."""
         return self.load().probabilities(frames, views)
 
     def load(self) -> EchoViewClassifier:
@@ -141,7 +147,12 @@ class StoredViewClassifier:
         return _load(self.source, self.subfolder, tuple(sorted(self.hub.items())))
 
     def describe(self) -> dict[str, Any]:
-        """Describe the classifier for `run.json`: its source, and for a directory the sizes and times of its files."""
+        """Describe the classifier for `run.json`.
+
+        Returns:
+            {"source": name of the directory or id of the repository, "hub": arguments of `from_pretrained`, "files":
+            file name -> [bytes, time of change in ns], empty for a repository}.
+        """
         folder = Path(self.source) / self.subfolder
         files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _files(folder)}
         return {"source": Path(self.source).name if files else self.source, "hub": self.hub, "files": files}
@@ -170,11 +181,11 @@ class StoredViewClassifier:
 
 
 def _files(folder: Path) -> list[Path]:
-    """List the files of a saved model in a directory."""
+    """List the files in a directory that match `FILES`, sorted; subdirectories are not searched."""
     return sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
 
 
 @lru_cache(maxsize=1)
 def _load(source: str, subfolder: str, hub: tuple[tuple[str, Any], ...]) -> EchoViewClassifier:
-    """Load a classifier; hashable arguments, because the result is cached."""
+    """Load a classifier. `hub` holds (name, value) pairs, because arguments of a cached function must be hashable."""
     return EchoViewClassifier.from_pretrained(source, subfolder=subfolder, **dict(hub))

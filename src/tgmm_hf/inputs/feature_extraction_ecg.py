@@ -29,7 +29,7 @@ class PreparedEcg:
         values (`np.ndarray` of shape `(12, num_samples)`, or `(3, 12, num_samples)` for `crop="three"`): float32.
         mask (`np.ndarray` of shape `(12,)`, bool): True for a usable lead.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
-        checks (`list[dict]`): findings with `code`, `item` and `text`, see `ecg_checks`.
+        checks (`list[dict]`): findings of `ecg_checks`: {"code", "item" ("ecg" or "ecg.V6"), "text"}.
     """
 
     values: np.ndarray
@@ -46,7 +46,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         num_samples (`int`, *optional*, defaults to 2250): samples of the window, 9 s at 250 Hz.
         highpass (`float`, *optional*, defaults to 0.67): Hz, -6 dB point of the zero-phase high-pass.
         lowpass (`float`, *optional*, defaults to 40.0): Hz, -6 dB point of the zero-phase low-pass.
-        filter_order (`int`, *optional*, defaults to 5): order of both Butterworth filters.
+        filter_order (`int`, *optional*, defaults to 5): order of each of the two Butterworth filters.
         filter_first (`bool`, *optional*, defaults to `False`): filter the whole recording, then cut the window. The
             default cuts first, because ST-MEM was trained that way. It leaves filter transients in the window: the two
             orders differ by up to one standard deviation in the first second.
@@ -99,15 +99,16 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Prepare one ECG, or a list of ECGs with `None` where a patient has none.
 
         Args:
-            ecg: path, `EcgRecording` or mapping, see `as_recording` | list of these and `None`.
+            ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz), `lead_names` and
+                optionally `units` and `source` | list of these and `None`.
             crop: "center" (prediction), "random" (training) or "three" (start, middle and end, to be averaged).
             generator: source of the random crops.
-            return_tensors: "pt", "np" or `None`.
+            return_tensors: "pt" for PyTorch, "np" or `None` for NumPy.
 
         Returns:
             `BatchFeature` with `ecg_values` (batch, 12, num_samples) float32, or (batch, 3, 12, num_samples) for
             `crop="three"`, and `ecg_mask` (batch, 12) bool. The rows of `None` are zero and masked. Without any ECG in
-            the batch both keys are absent.
+            the batch the two keys are absent.
 
         Raises:
             InputRefusedError: if an ECG cannot be used. The message names the file, the values and the remedy.
@@ -120,12 +121,15 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Prepare one ECG for the model.
 
         Args:
-            ecg: path, `EcgRecording` or mapping, see `as_recording`.
-            crop: "center", "random" or "three", see `__call__`.
+            ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz) and `lead_names`.
+            crop: "center", "random" or "three" (start, middle and end).
             generator: source of the random crop.
 
+        Returns:
+            `PreparedEcg` with the window (12, num_samples), or three windows (3, 12, num_samples) for `crop="three"`.
+
         Raises:
-            InputRefusedError: as `harmonise` does.
+            InputRefusedError: if the ECG cannot be used; `harmonise` lists the reasons.
         """
         harmonised = self.harmonise(ecg)
         values = self.windows(harmonised.signal, harmonised.mask, crop=crop, generator=generator)
@@ -140,7 +144,8 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             prepared: one entry per patient, `None` where the patient has no usable ECG. All have the same crop.
 
         Returns:
-            `ecg_values` and `ecg_mask` as `__call__` returns them. Empty if every entry is `None`.
+            "ecg_values" (batch, 12, num_samples) float32, or (batch, 3, 12, num_samples) for `crop="three"`, and
+            "ecg_mask" (batch, 12) bool. The rows of `None` are zero and masked. Empty if every entry is `None`.
         """
         present = [entry for entry in prepared if entry is not None]
         if not present:
@@ -156,7 +161,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Do everything before the window is cut: leads by name, millivolts, gaps, derived leads, resampling.
 
         Args:
-            ecg: path, `EcgRecording` or mapping, see `as_recording`.
+            ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz) and `lead_names`.
 
         Returns:
             `HarmonisedEcg` with signal (12, samples) float32 at the extractor's `sampling_rate`.
@@ -184,7 +189,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         Args:
             signal: (12, samples) at `sampling_rate`, as `harmonise` returns it.
             mask: (12,) bool, usable leads.
-            crop: "center", "random" or "three", see `__call__`.
+            crop: "center", "random" or "three" (start, middle and end).
             generator: source of the random crop.
 
         Returns:
@@ -196,7 +201,12 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
     def start_positions(
         self, num_samples: int, crop: str = "center", generator: np.random.Generator | None = None
     ) -> list[int]:
-        """Choose where the windows begin in a signal of `num_samples` samples; `crop`: "center", "random" or "three".
+        """Choose where the windows begin in a signal.
+
+        Args:
+            num_samples: length of the signal, at `sampling_rate`.
+            crop: "center", "random" or "three" (start, middle and end).
+            generator: source of the random crop.
 
         Returns:
             List of the first sample of each window: three for `crop="three"`, otherwise one.
@@ -240,7 +250,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         return values
 
     def _band_pass(self, signal: np.ndarray) -> np.ndarray:
-        """Filter (leads, samples) with the zero-phase high-pass, then the low-pass."""
+        """Filter (leads, samples) with the zero-phase high-pass, then the low-pass; the shape stays."""
         for cutoff, kind in ((self.highpass, "highpass"), (self.lowpass, "lowpass")):
             sections = _design_filter(self.filter_order, cutoff, kind, self.sampling_rate)
             signal = sosfiltfilt(sections, signal, axis=-1)
@@ -258,5 +268,14 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
 
 @lru_cache(maxsize=8)
 def _design_filter(order: int, cutoff: float, kind: str, sampling_rate: float) -> np.ndarray:
-    """Design a Butterworth filter in second-order sections; this costs as much as filtering 9 s, so it is kept."""
+    """Design a Butterworth filter and return its second-order sections (sections, 6).
+
+    The result is kept, because the design costs as much as filtering 9 s.
+
+    Args:
+        order: of the filter.
+        cutoff: Hz.
+        kind: "highpass" or "lowpass".
+        sampling_rate: Hz.
+    """
     return butter(order, cutoff, btype=kind, fs=sampling_rate, output="sos")

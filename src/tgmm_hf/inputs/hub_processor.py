@@ -19,19 +19,19 @@ class HubProcessor(HubCode, ProcessorMixin):
 
     @staticmethod
     def get_possibly_dynamic_module(module_name: str) -> Any:
-        """Return the class of a name. `ProcessorMixin` calls this to check its parts."""
+        """Return the class with the name `module_name`. `ProcessorMixin` calls this to check its parts."""
         # Without Pillow, transformers' own name is a class without instances. Our processors need no Pillow.
         if module_name == ImageProcessingMixin.__name__:
             return ImageProcessingMixin
         return ProcessorMixin.get_possibly_dynamic_module(module_name)
 
     def hub_parts(self) -> list[Any]:
-        """List the parts of the processor whose code travels with it; a tokenizer has none."""
+        """List the extractors of the processor, whose code travels with it; a tokenizer has no code of this package."""
         parts = [getattr(self, name) for name in self.get_attributes()]
         return [part for part in parts if getattr(part, "hub_auto_class", None)]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
-        """Save settings, tokenizer and code."""
+        """Save settings, tokenizer and code into a directory; return the paths that `ProcessorMixin` returns."""
         files = super().save_pretrained(save_directory, **kwargs)
         # The entry belongs to the saved file. Left on the object, it would make the object differ from the saved one.
         self.__dict__.pop("auto_map", None)

@@ -29,6 +29,7 @@ logger = logging.get_logger(__name__)
 
 ECHOPRIME_MEAN = (29.110628, 28.076836, 29.096405)
 ECHOPRIME_STD = (47.989223, 46.456997, 47.20083)
+"""Mean and standard deviation per channel (B, G, R), on the 0-255 scale, with which EchoPrime was trained."""
 
 
 class EchoImageProcessor(HubCode, BaseImageProcessor):
@@ -49,7 +50,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
     If a clip gives fewer than `num_frames` frames at this stride, the rest of the output is padding. Padding is zero
     *after* normalisation, as in EchoPrime. In an unnormalised uint8 clip padding has the rounded mean colour, which is
-    nearest to that zero. `normalise` makes a frame of this colour exactly zero, so both ways give the same values.
+    nearest to that zero. `normalise` makes a frame of this colour exactly zero, so the two ways give the same values.
 
     Attributes:
         limits (`InputLimits`): largest sizes that a file may have or declare. Not saved with the processor.
@@ -105,11 +106,11 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             views: file name or end of a path -> view name, for directories and lists of files.
             view_classifier: names the view of the other files; see `prepare_study`.
             allow_outside: follow links that lead out of a study directory.
-            return_tensors: "pt", "np" or `None`.
+            return_tensors: "pt" for PyTorch, "np" or `None` for NumPy.
 
         Returns:
             `BatchFeature` with `pixel_values_videos` (batch, 11, num_frames, 3, size, size) float32 and `view_mask`
-            (batch, 11) bool. Absent views and patients are zero and masked. Without any study both keys are absent.
+            (batch, 11) bool. Absent views and patients are zero and masked. Without any study no key is present.
 
         Raises:
             InputRefusedError: if a study has no usable clip, or a clip given under its view cannot be used. Other files
@@ -139,7 +140,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         allow_outside: bool = False,
         check_views: bool = False,
     ) -> StudyClips:
-        """Sort the clips of one study into view slots. A bad file is refused with its reason, never raised.
+        """Sort the clips of one study and return `StudyClips`. A bad file goes to its `refused` and does not raise.
 
         A file gets its view by name (`views`, or the key of a mapping), else from the classifier, which is asked in
         batches. Of several clips for one view the surest fills the slot (a view given by name is certain), then the
@@ -175,7 +176,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         return self.resize_clip(self.masked_frames(clip))
 
     def read_clip(self, clip: Any) -> EchoClip:
-        """Read the chosen frames of a clip as they are stored.
+        """Read the chosen frames of a clip as they are stored, into an `EchoClip`.
 
         Args:
             clip: path | `EchoClip`, which is returned as it is | array as in `prepare_clip`.
@@ -190,7 +191,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         return clip_from_array(np.asarray(clip), self.num_frames, self.frame_stride)
 
     def masked_frames(self, clip: Any) -> np.ndarray:
-        """Read the chosen frames of a clip as BGR and blacken everything outside the sector.
+        """Read the chosen frames of a path, `EchoClip` or array as BGR and blacken everything outside the sector.
 
         Returns:
             (at most num_frames, height, width, 3) uint8 at the file's own size.
@@ -241,7 +242,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             studies: one entry per patient, `None` where the patient has no usable study.
 
         Returns:
-            `pixel_values_videos` and `view_mask` as `__call__` returns them. Empty if no study has a clip.
+            "pixel_values_videos" and "view_mask" as from `stack_clips`. Empty if no study has a clip.
         """
         clips = [
             (row, self.views.index(view), clip, study.frame_counts[view])
@@ -279,7 +280,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             np.divide(target, np.float32(std), out=target)
 
     def _padding_colour(self) -> np.ndarray:
-        """Round the mean colour (B, G, R) to uint8."""
+        """Return the mean colour (B, G, R), rounded to uint8, shape (3,)."""
         return np.clip(np.rint(self.image_mean), 0, 255).astype(np.uint8)
 
 
@@ -288,6 +289,13 @@ def _as_ycbcr(frames: np.ndarray, colour_space: str) -> np.ndarray:
 
     RGB is converted back to YCbCr, because EchoPrime read stored YCbCr with OpenCV's YUV coefficients, not DICOM's. A
     clip must look the same to its encoder whichever way the file stores it.
+
+    Args:
+        frames: (frames, height, width, 3) uint8.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+
+    Returns:
+        The same shape, uint8, components Y, Cb, Cr.
     """
     if colour_space == "YBR":
         return frames

@@ -10,7 +10,9 @@ from typing import Any
 from ..utils.errors import InputRefusedError
 
 MIB = 1 << 20
+"""Bytes of one mebibyte."""
 
+# Error number of the file system -> reason of the refusal.
 _REASONS = {
     errno.ENOENT: "no such file: check the path",
     errno.ENOTDIR: "no such file: check the path",
@@ -51,10 +53,10 @@ def check_file(path: Path, limits: InputLimits = LIMITS) -> None:
 
     Args:
         path: the file.
-        limits: largest size.
+        limits: `max_file_bytes` is the largest size.
 
     Raises:
-        InputRefusedError: with the reason.
+        InputRefusedError: if the path does not exist, may not be read, is no regular file, or the file is too large.
     """
     try:
         status = path.stat()
@@ -80,7 +82,7 @@ class refusing:
 
     Args:
         item: the file, for the message.
-        refusal: turns an exception into the refusal; `refusal_of` by default.
+        refusal: function from an exception and `item` to the refusal; `refusal_of` by default.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class refusing:
         """Start the context."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        """Raise the refusal, with the exception as its cause. An interrupt is no `Exception` and passes."""
+        """Raise the refusal, with the exception as its cause. `ImportError` and interrupts pass as they are."""
         if isinstance(error, Exception) and not isinstance(error, (ImportError, InputRefusedError)):
             raise self.refusal(error, self.item) from error
 

@@ -32,6 +32,7 @@ _NUMBER = re.compile(
 )
 _FLAG = re.compile(r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>H{1,2}|L{1,2}|A{1,2}|N|\*{1,3}|↑{1,3}|↓{1,3})[)\]]?")
 """A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
+# A number with commas, such as "5,210" or "1,4".
 _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?(?:\s.*)?")
 
 
@@ -59,7 +60,7 @@ class LabCell:
 
     @property
     def is_limit(self) -> bool:
-        """Whether the value is a limit of the assay, such as "<0.01"."""
+        """Whether the value is a limit of the assay, so that it starts with a comparator, such as "<0.01"."""
         return self.value[:1] in tuple(COMPARATORS)
 
     @property
@@ -90,6 +91,9 @@ class LabCell:
             gender: "F", "M" or None, for reference ranges that depend on it.
             flag: append (low), (normal) or (high).
             units: "never" or "always" write the canonical unit of a known column.
+
+        Returns:
+            The sentence, without a full stop.
         """
         text = f"{self.name} of the {labs_object} is {self.value}"
         if self.column is None:
@@ -140,7 +144,15 @@ class CellRefusedError(ValueError):
 
 
 class _Reading(NamedTuple):
-    """The raw value of a number column: a comparator or "", a number, its unit and mark; or text without a number."""
+    """The raw value of a number column, either a number or text.
+
+    Attributes:
+        sign: comparator such as "<", or "".
+        number: in `unit`; None for text and for a missing value.
+        unit: as written; "" if none is given.
+        text: the text if the value is no number, else "".
+        flag: the laboratory's mark beside the number, such as "H", or "".
+    """
 
     sign: str
     number: float | None
@@ -150,7 +162,18 @@ class _Reading(NamedTuple):
 
 
 def read_cell(written: str, raw: Any) -> LabCell | None:
-    """Check one cell; None if it is missing."""
+    """Check one cell.
+
+    Args:
+        written: column name as the row writes it.
+        raw: value, or (value, unit).
+
+    Returns:
+        The cell in its canonical unit, or None if the value is missing.
+
+    Raises:
+        CellRefusedError: if the name, unit or value cannot be used.
+    """
     if not column_key(written):
         raise CellRefusedError(f"the column name {written!r} has no letter or digit")
     name, name_unit = split_name(written)
@@ -176,7 +199,10 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
 
 
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
-    """Read a cell of an unknown or a text column: kept as written, with its unit if the row gave one."""
+    """Read a cell of an unknown column (`column` is None) or of a text column; arguments and errors as in `read_cell`.
+
+    The value and its unit stay as written. Only gender is translated to F or M.
+    """
     value, unit = _value_and_unit(raw)
     if is_missing(value):
         return None
@@ -192,7 +218,11 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
 
 
 def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
-    """Read text such as "HEMOLYZED" or "2-4" in a number column: kept, unless it would have to be converted."""
+    """Read text such as "HEMOLYZED" or "2-4" in a number column; None for empty text.
+
+    Raises:
+        CellRefusedError: if the text is a number with a comma, or its unit is not the canonical unit.
+    """
     if not text:
         return None
     if _COMMA_NUMBER.fullmatch(text):
@@ -203,7 +233,7 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
 
 
 def _value_and_unit(raw: Any) -> tuple[Any, str]:
-    """Split a cell that is a value or (value, unit)."""
+    """Split a cell that is a value or (value, unit) into value and unit; the unit is "" if the cell has none."""
     if isinstance(raw, tuple | list):
         if len(raw) != 2 or not (raw[1] is None or isinstance(raw[1], str)):
             raise CellRefusedError(
@@ -214,7 +244,19 @@ def _value_and_unit(raw: Any) -> tuple[Any, str]:
 
 
 def _read_number(raw: Any, column: LabColumn, name: str) -> _Reading:
-    """Read the cell of a number column: a number, "<0.01 ng/mL", "5.9 H", text, or nothing (no number and no text)."""
+    """Read the cell of a number column: a number, "<0.01 ng/mL", "5.9 H", or text.
+
+    Args:
+        raw: value, or (value, unit).
+        column: the column.
+        name: the name under which the value came. It decides which units are known.
+
+    Returns:
+        What the cell holds. A missing value has number None and text "".
+
+    Raises:
+        CellRefusedError: if value and cell name different units, or the number is not finite.
+    """
     value, unit = _value_and_unit(raw)
     if is_missing(value):
         return _Reading("", None, unit)
@@ -255,7 +297,11 @@ def _finite(value: Any) -> float:
 
 
 def _factor_or_refuse(written: str, unit: str, column: LabColumn) -> float:
-    """Look up the factor of a unit; refuse an unknown unit, and a missing one where the name is ambiguous."""
+    """Look up the factor from `unit` to the canonical unit of `column`.
+
+    Raises:
+        CellRefusedError: if the unit is not known, or is missing although the name `written` is ambiguous without it.
+    """
     units = [name for name in unit_factors(column, written) if name]
     if needs_unit(written) and not unit:
         raise CellRefusedError(
@@ -270,7 +316,13 @@ def _factor_or_refuse(written: str, unit: str, column: LabColumn) -> float:
 
 
 def _implausible(column: LabColumn, reading: _Reading, number: float) -> str:
-    """Say which value is impossible, what is allowed, and which other unit would make the value possible."""
+    """Write the reason of an impossible value: the value, the allowed range, and the units that would make it possible.
+
+    Args:
+        column: the column.
+        reading: the value as given.
+        number: the value in the canonical unit.
+    """
     low, high = column.plausible or (-math.inf, math.inf)
     given = f"{format_number(reading.number or 0.0)} {reading.unit}".strip()
     if reading.unit and not is_canonical_unit(column, reading.unit):
@@ -287,7 +339,7 @@ def _implausible(column: LabColumn, reading: _Reading, number: float) -> str:
 
 
 def cell_from_stored(name: str, stored: Any) -> LabCell:
-    """Rebuild one cell of `stored_values`."""
+    """Rebuild a cell from `stored`: a value, or [value, canonical unit], as `LabsText.stored_values` gives it."""
     value, unit = stored if isinstance(stored, tuple | list) else (stored, "")
     column = COLUMNS[COLUMN_POSITION[name]] if name in COLUMN_POSITION else None
     if not isinstance(value, str):

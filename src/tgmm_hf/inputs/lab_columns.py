@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Range = tuple[float, float]
+"""Lowest and highest value, in the canonical unit."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class LabColumn:
         return self.plausible is not None
 
     def reference_range(self, gender: str | None) -> Range | None:
-        """Look up the reference range of "F" or "M"; None if it depends on a gender that is not known."""
+        """Look up the reference range (low, high) for "F", "M" or None; None if there is none for this gender."""
         if isinstance(self.normal, dict):
             return self.normal.get(gender or "")
         return self.normal
@@ -238,12 +239,12 @@ def _same_reading(pairs: set[tuple[str, str]]) -> bool:
 
 
 def find_column(name: str) -> LabColumn | None:
-    """Find the known column of a name or alias; case, spaces and punctuation are ignored."""
+    """Find the known column of a name or alias, or None; case, spaces and punctuation are ignored."""
     return _COLUMN_BY_KEY.get(column_key(name))
 
 
 def split_name(written: str) -> tuple[str, str]:
-    """Split a hospital's column name into a known name and a unit.
+    """Split a hospital's column name into a known name and a unit, "" without a unit.
 
     "NT proBNP (ng/L)" -> ("NTproBNP", "ng/L"), "S-Creatinine" -> ("Creatinine", ""). A name that is known as it is, or
     that is not known at all, comes back as it is.
@@ -293,6 +294,9 @@ def unit_factors(column: LabColumn, name: str | None = None) -> dict[str, float]
     Args:
         column: the column.
         name: the name under which the value came, because an alias may have its own factors; the column's own if None.
+
+    Returns:
+        Unit -> factor. A value in the unit times the factor is the value in the canonical unit.
     """
     alias_factors = _ALIAS_FACTORS_BY_KEY.get(column_key(name)) if name else None
     return {column.unit: 1.0, **column.factors} if alias_factors is None else dict(alias_factors)
@@ -307,7 +311,7 @@ def unit_factor(column: LabColumn, unit: str, name: str | None = None) -> float 
         name: see `unit_factors`.
 
     Returns:
-        1 for no unit. None if the unit is not known.
+        The factor; 1 if `unit` is "". None if the unit is not known.
     """
     if not unit:
         return 1.0

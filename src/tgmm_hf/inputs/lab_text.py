@@ -53,7 +53,10 @@ class LabsText:
 
         Args:
             row: column name or alias -> value or (value, unit). If two names of one column have different
-                values, neither value is used, and `refused` has one entry that names both.
+                values, neither value is used, and `refused` has one entry with the two names.
+
+        Returns:
+            The row with `cells` and `refused`. `write` gives it the text.
         """
         labs = cls()
         first: dict[str, tuple[str, LabCell]] = {}
@@ -80,7 +83,7 @@ class LabsText:
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "LabsText":
-        """Rebuild the cells from what `stored_values` returned. Nothing is checked or converted again."""
+        """Build a row from what `stored_values` returned. Nothing is checked or converted again; `refused` is empty."""
         return cls(_in_text_order([cell_from_stored(name, stored) for name, stored in values.items()]))
 
     def stored_values(self) -> dict[str, Any]:
@@ -105,7 +108,7 @@ class LabsText:
         Args:
             labs_object: the object of the sentences.
             flags: append (low), (normal) or (high) to each value with a reference range.
-            units: see `LabCell.sentence`.
+            units: "never" or "always" write the canonical unit of a known column.
             columns: names of the columns that the model was trained with; the known columns if None. The text leaves
                 other columns out, because words that a model never read move its answer in an unknown direction.
             fitting: takes the sentences in order of importance and returns the indices of those that the text has room
@@ -127,7 +130,7 @@ class LabsText:
 
     @property
     def unknown(self) -> list[str]:
-        """Names of the cells of the text that are not a known column."""
+        """Names of the cells that are no known column and that the text does not leave out."""
         left_out = {*self.dropped, *self.unused}
         return [cell.name for cell in self.cells if cell.column is None and cell.name not in left_out]
 
@@ -148,7 +151,7 @@ class LabsText:
 
     @property
     def notes(self) -> list[str]:
-        """What was changed, assumed or dropped without a refusal. Notes hold names, never values."""
+        """One line for each cell that was changed, doubtful, unknown or dropped. Lines hold names, never values."""
         lines = [f"labs: {name} was converted to its canonical unit" for name in self.converted]
         lines += [
             f"labs: {name} came without a unit and was taken in the canonical one, far from normal; in another unit it "
@@ -170,17 +173,17 @@ class LabsText:
 
 
 def gender_of(cells: list[LabCell]) -> str | None:
-    """Find "F" or "M" among the cells, for the reference ranges that depend on it; None if the row does not say."""
+    """Return the value "F" or "M" of the cell "gender", for the reference ranges; None if there is no such value."""
     value = next((cell.value for cell in cells if cell.name == "gender"), None)
     return value if value in ("F", "M") else None
 
 
 def _in_text_order(cells: list[LabCell]) -> list[LabCell]:
-    """Sort cells by the table of columns, unknown columns last by name."""
+    """Sort cells by the order of `COLUMNS`. Unknown columns come last, in alphabetical order."""
     return sorted(cells, key=lambda cell: (COLUMN_POSITION.get(cell.name, len(COLUMNS)), cell.name.casefold()))
 
 
 def _suggestion(name: str) -> str:
-    """Ask whether an unknown name is a slip of a known column; "" if no column is similar."""
+    """Write " (did you mean <known column>?)" for an unknown name; "" if no known column is similar."""
     column = None if name in COLUMN_POSITION else suggest_column(name)
     return f" (did you mean {column.name}?)" if column else ""

@@ -16,6 +16,7 @@ from .lab_text import SEPARATOR
 BERT_CASED_SIZE = 28_996
 """Number of tokens of bert-base-cased."""
 VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
+"""Vocabulary of bert-base-cased, one token per line. A saved model does not carry this file."""
 
 
 def bert_cased_tokenizer() -> BertTokenizer:
@@ -23,6 +24,7 @@ def bert_cased_tokenizer() -> BertTokenizer:
 
     Raises:
         FileNotFoundError: without the package's vocabulary file. A Hub repository carries its own tokenizer.
+        ValueError: if the vocabulary file does not give `BERT_CASED_SIZE` tokens.
     """
     if not VOCABULARY_FILE.is_file():
         raise FileNotFoundError(
@@ -54,7 +56,7 @@ def fitting_parts(
         image_processor: echo image processor that was saved beside an encoder.
 
     Returns:
-        the arguments of `TgmmProcessor`.
+        Name -> value of the arguments of `TgmmProcessor`.
 
     Raises:
         ValueError: if a part does not fit the encoder that reads it.
@@ -80,7 +82,15 @@ def fitting_parts(
 
 
 def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
-    """Load the extractor that was saved beside an encoder; None if there is none or it is of another kind."""
+    """Load the extractor that was saved beside an encoder.
+
+    Args:
+        extractor_class: `EcgFeatureExtractor` or `EchoImageProcessor`.
+        source: directory or Hub repository of the encoder.
+
+    Returns:
+        The extractor; None if none was saved, or it is of another class.
+    """
     file = cached_file(
         str(source),
         "preprocessor_config.json",
@@ -95,10 +105,18 @@ def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
 
 
 def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sentences: list[str]) -> list[int]:
-    """Choose the sentences of a lab row whose joint text fits `max_tokens`; return their indices.
+    """Choose the sentences of a lab row whose joint text fits `max_tokens`.
 
-    Sentences come in order of importance. Each is taken if it still fits, so that a sentence that is too long does not
-    displace the shorter ones behind it.
+    Each sentence is taken if it still fits, so that a sentence that is too long does not displace shorter sentences
+    behind it.
+
+    Args:
+        tokenizer: tokenizer of the labs encoder.
+        max_tokens: largest number of tokens of the text, special tokens included.
+        sentences: in order of importance.
+
+    Returns:
+        The indices of the chosen sentences, ascending.
     """
     text = SEPARATOR.join(sentences)
     if not sentences or len(tokenizer(text, verbose=False, split_special_tokens=True)["input_ids"]) <= max_tokens:
@@ -115,7 +133,14 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
 
 
 def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Tokenize lab texts: `input_ids` and `attention_mask` (B, L) int64, padded; an empty text is masked everywhere."""
+    """Tokenize B lab texts.
+
+    A special token such as "[PAD]" inside a text is read as text, because a row must not steer the encoder.
+
+    Returns:
+        "input_ids" and "attention_mask", each (B, L) int64, padded to the longest text. An empty text has only padding
+        and is masked everywhere.
+    """
     options = {"padding": True, "return_token_type_ids": False, "split_special_tokens": True}
     encoded = tokenizer(list(texts), return_tensors="np", **options)
     input_ids, attention_mask = encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)

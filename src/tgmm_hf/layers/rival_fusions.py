@@ -7,7 +7,7 @@ differ in nothing else. With `guidance="none", response="linear"` a rival fusion
 
 To add one: write a subclass of `RivalFusion`, name it in `RIVAL_FUSIONS` and in `FUSIONS` of configuration_tgmm.py.
 
-Notation in shape comments: B patients, N fusion tokens, d width.
+Notation in shapes: B patients, N fusion tokens of each modality, d width of a token.
 """
 
 from abc import ABC, abstractmethod
@@ -40,12 +40,14 @@ class RivalFusion(nn.Module, ABC):
         """Fuse tokens into one slot.
 
         Args:
-            tokens: modality -> (B, N, d).
-            present: modality -> (B,) bool.
-            text: word embeddings of the task's question (S, text width). Only Text-IF reads them.
+            tokens: modality -> (B, N, d). All three modalities need an entry.
+            present: modality -> (B,) bool, True for a patient with the modality.
+            text: word embeddings of the task's question (S words, text width). Only Text-IF reads them.
 
         Returns:
-            slots (B, 1, N, d), a slot mask (B, 1), no gates, no lambdas, and the alignment loss (B,) of CMTA.
+            `FusionOutput` with `slots` (B, 1, N, d), zero for a patient without any modality, `slot_mask` (B, 1) bool,
+            True for a patient with any modality, and `alignment`, the loss (B,) of CMTA, None for every other fusion.
+            `gates` and `lambdas` are empty.
         """
         is_present = torch.stack([present[name] for name in MODALITIES], dim=1)  # (B, 3)
         stacked = torch.stack([tokens[name] for name in MODALITIES], dim=1)  # (B, 3, N, d)
@@ -64,10 +66,11 @@ class RivalFusion(nn.Module, ABC):
         Args:
             tokens: (B, 3, N, d), zero for an absent modality.
             present: (B, 3) bool, True for a modality that the patient has, in the order of `MODALITIES`.
-            text: word embeddings of the task's question (S, text width), or None.
+            text: word embeddings of the task's question (S words, text width), or None.
 
         Returns:
-            fused tokens (B, N, d), and a loss of each patient (B,) that is added to the task's loss, or None.
+            Two elements: the fused tokens (B, N, d); and a loss of each patient (B,) that is added to the task's loss,
+            or None for a fusion without a loss of its own.
         """
 
 
@@ -75,7 +78,7 @@ class ConcatFusion(RivalFusion):
     """Mean-concatenation (Steyaert et al. 2023, "Mean-Cat"): the modalities' vectors side by side, projected to d.
 
     Zeros stand for a missing modality. Their paper takes the mean over tokens before the projection. Here the linear
-    head takes the mean after the projection. Both give the same result, because the projection is linear. With a
+    head takes the mean after the projection. The result is the same, because the projection is linear. With a
     decoder no mean is taken, so that the decoder has N tokens to read.
     """
 
@@ -86,7 +89,7 @@ class ConcatFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes; the second result is a loss (B,) or None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
         return self.output(_side_by_side(tokens)), None
 
 
@@ -106,7 +109,7 @@ class MultiSurvFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes; the second result is a loss (B,) or None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
         vectors = torch.stack([layer(tokens[:, i]) for i, layer in enumerate(self.modality)], dim=1).relu()
         # After ReLU nothing is below zero, so the zero of an absent modality never wins.
         return self.output((vectors * present[:, :, None, None]).amax(1)), None
@@ -132,7 +135,7 @@ class DeepAvFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes; the second result is a loss (B,) or None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
         learned = self.tokens.expand(len(tokens), -1, -1)
         memory = self.norm(torch.cat([learned, tokens.flatten(1, 2)], dim=1))  # (B, 4 N, d)
         mask = torch.cat([present.new_ones(len(present), 1), present], dim=1).repeat_interleave(self.num_tokens, dim=1)
@@ -142,15 +145,15 @@ class DeepAvFusion(RivalFusion):
 
 
 class CmtaFusion(RivalFusion):
-    """CMTA (Zhou & Chen 2023): each modality is translated from the others and aligned with its translation.
+    """CMTA (Zhou & Chen 2023): each modality is translated from the other two, and the translation is aligned with it.
 
     The fused vector of a modality is the mean of the modality's tokens and their translation. If the patient has only
     this modality, it is the modality itself. The alignment loss is the mean L1 distance of the translations to the
     modalities, averaged over the translations of a patient. The modality gets no gradient from this loss.
 
     In their paper there are two modalities, and the distances are added up. Here there are three, and a modality is
-    translated from all others together. Our encoders take the place of their encoders. An MLP takes the place of each
-    of their transformer decoders.
+    translated from the other modalities together. Our encoders take the place of their encoders. An MLP takes the place
+    of each of their transformer decoders.
     """
 
     def __init__(self, config: TgmmConfig):
@@ -163,7 +166,7 @@ class CmtaFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes; the second result is a loss (B,) or None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element is the alignment loss (B,)."""
         normed = self.norm(tokens)
         index = torch.arange(len(MODALITIES), device=present.device)
         parts, distances, translated = [], [], []
@@ -200,7 +203,7 @@ class TextIfFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes; the second result is a loss (B,) or None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
         assert text is not None
         normed = self.norm(tokens.flatten(1, 2))
         mask = present.repeat_interleave(self.num_tokens, dim=1)[:, None, None]

@@ -61,8 +61,8 @@ class PretrainArguments:
     """A pre-training, as a YAML file states it.
 
     Attributes:
-        output: directory of the encoders: `labs` (with its tokenizer), `ecg`, `echo`. Checkpoints are written beside
-            each of them.
+        output: directory to write. Each trained encoder gets a subdirectory: `labs` (with its tokenizer), `ecg`,
+            `echo`. Checkpoints are written beside each subdirectory.
         data: see [`PretrainDataArguments`].
         model: size, overrides, tokenizer and vocab_size of the model that the encoders are for.
         labs, ecg, echo: see [`ObjectiveArguments`]. An encoder that is not named is not trained.
@@ -93,12 +93,12 @@ class PretrainArguments:
 
     @property
     def objectives(self) -> dict[str, ObjectiveArguments]:
-        """Modality -> how its encoder is pre-trained, for the encoders that the file names."""
+        """Modality -> the `ObjectiveArguments` of its encoder, for the encoders that the file names."""
         return {name: objective for name in MODALITIES if (objective := getattr(self, name)) is not None}
 
     @property
     def directories(self) -> dict[str, str]:
-        """Modality -> the prepared data set that its encoder is trained on."""
+        """Modality -> directory of the prepared data set that trains its encoder: its own, or `data.directory`."""
         return {name: objective.directory or self.data.directory for name, objective in self.objectives.items()}
 
 
@@ -107,7 +107,11 @@ def read_pretrain_arguments(path: str | Path, overrides: Sequence[str] = ()) -> 
 
     Args:
         path: The YAML file.
-        overrides: "section.key=value" settings that replace those of the file, with values in YAML notation.
+        overrides: Settings that replace the settings of the file, each as "section.key=value" with the value in YAML
+            notation, for example "ecg.epochs=3".
+
+    Returns:
+        The checked settings. A setting that neither the file nor `overrides` names has its default.
 
     Raises:
         FileNotFoundError: If there is no such file.
