@@ -314,7 +314,8 @@ def prepare(
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
-    A file that cannot be read is not used, and refused.csv lists it with the reason. prepare.json has the counts. The
+    A file or laboratory value that cannot be used is left out. An admission with no usable input is dropped.
+    refused.csv lists each with the reason. prepare.json has the counts. The
     same command continues a run that was stopped.
 
     Example: tgmm prepare demo/cohort --out demo/data

@@ -40,7 +40,9 @@ class EchoMvitForPreTrainingOutput(ModelOutput):
 
 
 class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
-    """Masked modelling around [`EchoMvitModel`]. After the pre-training only `model.echo_mvit`, the encoder, is used.
+    """Masked modelling around [`EchoMvitModel`]: predict the mean colours of hidden patches.
+
+    After the pre-training only `model.echo_mvit`, the encoder, is used.
 
     Args:
         config: `mask_ratio` is the share of patches that are hidden.

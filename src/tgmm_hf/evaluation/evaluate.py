@@ -93,8 +93,9 @@ def compute_evaluation(
 
     Raises:
         FileNotFoundError: If `settings.bayes` does not exist.
-        ValueError: If the split does not exist, if patients were trained on, if validation patients are scored, or if
-            a sensitivity or temperature is wanted without a validation split.
+        ValueError: If the split does not exist, if scored patients were trained on, if the patients that thresholds are
+            chosen on are also scored or were trained on, or if a sensitivity or temperature is wanted without a
+            validation split.
     """
     directory = Path(model) if isinstance(model, str | Path) else None
     name, model, processor = _loaded(model, processor)

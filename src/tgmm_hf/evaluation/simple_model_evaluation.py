@@ -112,10 +112,12 @@ def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-model
         progress: Whether to show progress bars.
 
     Returns:
-        The content of `baselines.json`: task -> simple model -> figures, or `missing`, the reason why there are none.
+        The content of `baselines.json`. Its "tasks" holds task -> simple model -> figures, or `missing`, the reason why
+        there are none.
 
     Raises:
-        ValueError: If a split is missing, `lvef` cannot be used, or the model was trained on patients to be scored.
+        ValueError: If a split is missing, `lvef` cannot be used, or the model was trained on test or
+            validation patients.
     """
     prepared = load_prepared(data_dir)
     if missing := [split for split in SPLITS if split not in prepared]:

@@ -80,7 +80,8 @@ class ModelArguments:
             the tasks. "bert-cased" takes the packaged vocabulary of Bio_ClinicalBERT. Ignored if there is a checkpoint.
         vocab_size: maximum size of the vocabulary that "cohort" trains.
         trainable_layers: how many of the last layers of each encoder are trained (paper: 2). Null trains all layers.
-        lora: train adapters on the encoders instead of their layers. Null trains no adapters.
+        lora: train adapters on the encoders instead of their layers; `trainable_layers` is then null. Null trains no
+            adapters. Without a checkpoint, `lora` and `trainable_layers` need all three `encoders`.
     """
 
     size: Literal["tiny", "paper"] = "tiny"

@@ -115,7 +115,7 @@ def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, 
 
 
 def _log_loss(probability: np.ndarray, positive: np.ndarray) -> float:
-    """Compute the log loss of the last candidate against all others.
+    """Compute the mean log loss of the last candidate against all others.
 
     Args:
         probability: Probability of the last candidate, (n,).
