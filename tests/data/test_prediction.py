@@ -69,6 +69,8 @@ def test_patients_of_a_table_are_chosen_by_split_and_number(tmp_path: Path) -> N
     assert [patient["id"] for patient in patients] == ["b", "c"]
     assert patients[0]["ecg"] == str(tmp_path / "ecg/b") and patients[1]["labs"] is None
     assert [patient["id"] for patient in patients_from_table(tmp_path / "table.csv", limit=1)] == ["a"]
+    elsewhere = patients_from_table(tmp_path / "table.csv", split="test", root=tmp_path / "files")
+    assert elsewhere[0]["ecg"] == str(tmp_path / "files/ecg/b")
     with pytest.raises(TgmmError, match="no patient in the split validation"):
         patients_from_table(tmp_path / "table.csv", split="validation")
 

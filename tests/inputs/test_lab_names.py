@@ -6,7 +6,7 @@ import gzip
 import numpy as np
 import pytest
 
-from tgmm_hf.inputs.lab_columns import find_column, split_name
+from tgmm_hf.inputs.lab_columns import find_column, split_name, suggest_column
 from tgmm_hf.inputs.lab_text import LabsText
 
 
@@ -79,3 +79,8 @@ def test_a_known_column_without_training_is_not_called_a_slip():
     labs.write(columns=["Sodium"])
     notes = "\n".join(labs.notes)
     assert "Creatinin is not used" in notes and notes.count("did you mean") == 1
+
+
+@pytest.mark.parametrize("name", ["U-Sodium", "Urine Sodium", "CSF Glucose", "urine_creatinine"])
+def test_another_specimen_gets_no_hint_of_the_column_of_blood(name: str) -> None:
+    assert suggest_column(name) is None

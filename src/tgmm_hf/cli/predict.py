@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.options import BatchSize, Model, Split, announce_hub
+from tgmm_hf.cli.options import BatchSize, Model, Root, Split, announce_hub
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""
@@ -91,6 +91,7 @@ def predict(
     manifest: TableOfPatients = None,
     split: OneSplit = None,
     limit: Limit = None,
+    root: Root = None,
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
@@ -102,8 +103,8 @@ def predict(
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
     files = {"labs": labs, "ecg": ecg, "echo": echo}
-    if manifest is None and (split is not None or limit is not None):
-        raise typer.BadParameter("--split and --limit choose patients of a table, so they need --manifest")
+    if manifest is None and any(option is not None for option in (split, limit, root)):
+        raise typer.BadParameter("--split, --limit and --root are for a table of patients, so they need --manifest")
     if manifest is not None and (views is not None or identifier is not None):
         raise typer.BadParameter("--views and --id are for one patient; the table of --manifest has columns for them")
     if (manifest is None) == all(path is None for path in files.values()):
@@ -119,7 +120,7 @@ def predict(
     if manifest is None:
         patients = [library.patient_from_files(labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier)]
     else:
-        patients = library.patients_from_table(manifest, None if split is None else split.value, limit)
+        patients = library.patients_from_table(manifest, None if split is None else split.value, limit, root)
     if view_classifier is not None:
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold)

@@ -61,13 +61,16 @@ def patient_from_files(
     return patient
 
 
-def patients_from_table(table: Path, split: str | None = None, limit: int | None = None) -> list[Patient]:
+def patients_from_table(
+    table: Path, split: str | None = None, limit: int | None = None, root: Path | None = None
+) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
     Args:
         table: Cohort table (.parquet or .csv). For a prediction only the column `id` is needed.
         split: Take only the patients of this split.
         limit: Take only this many patients, from the top of the table.
+        root: Directory that relative paths start from. None means the directory of the table.
 
     Returns:
         One patient for each row, as [`TgmmCardiacPipeline`] takes it.
@@ -76,7 +79,7 @@ def patients_from_table(table: Path, split: str | None = None, limit: int | None
         TgmmError: If no patient is left.
         ValueError: If the table cannot be used.
     """
-    manifest = read_cohort_table(table, for_prediction=True)
+    manifest = read_cohort_table(table, root=root, for_prediction=True)
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")

@@ -201,7 +201,8 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
     """Read a cell of an unknown column (`column` is None) or of a text column; arguments and errors as in `read_cell`.
 
-    The value and its unit stay as written. Only gender is translated to F or M.
+    The value and its unit stay as written. Only gender is translated to F or M; other words for it are refused, because
+    the model knows these two.
     """
     value, unit = _value_and_unit(raw)
     if is_missing(value):
@@ -214,7 +215,9 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
         number = _finite(value)
         return LabCell(name, format_number(number), unit, number, column)
     text = _one_line(value)
-    return LabCell(name, GENDERS.get(text.casefold(), text) if name == "gender" else text, unit, None, column)
+    if name == "gender" and text.casefold() not in GENDERS:
+        raise CellRefusedError(f"gender {text!r} is not known; write F or M")
+    return LabCell(name, GENDERS[text.casefold()] if name == "gender" else text, unit, None, column)
 
 
 def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:

@@ -210,6 +210,8 @@ _ALIAS_FACTORS_BY_KEY = {column_key(alias): factors for alias, (_, factors) in A
 _BLOOD = re.compile(r"f?B-|(?i:(?:whole )?blood[-_ ])")
 _SERUM = re.compile(r"f?[SP]-|(?i:(?:serum|plasma)[-_ ])")
 """Prefixes that name the specimen: "B-Hb", "S-Creatinine", "fP-Glucose". Urine ("U-") is another quantity."""
+_OTHER_SPECIMEN = re.compile(r"(?i)\b(d?U|urine|urinary|CSF|pleural|ascites|saliva|stool)(\b|_)")
+"""Specimens whose quantities are not those of the columns, in a name of a laboratory value."""
 WITHOUT_SPECIMEN = ("age", "height", "weight", "BMI")
 """Columns of the patient. A specimen in front of their name is a slip: "b_weight" may be the weight at birth."""
 OF_WHOLE_BLOOD = (
@@ -278,7 +280,12 @@ def _name_and_unit(name: str) -> tuple[str, str] | None:
 
 
 def suggest_column(name: str) -> LabColumn | None:
-    """Find the known column whose name or alias is most similar to an unknown name; None if none is similar."""
+    """Find the known column whose name or alias is most similar to an unknown name; None if none is similar.
+
+    A name with another specimen, such as "U-Sodium", has no similar column, because it is another quantity.
+    """
+    if _OTHER_SPECIMEN.search(name):
+        return None
     close = difflib.get_close_matches(column_key(name), _COLUMN_BY_KEY, n=1, cutoff=0.8)
     return _COLUMN_BY_KEY[close[0]] if close else None
 
