@@ -6,7 +6,7 @@ from closeness import assert_close
 from transformers import Trainer
 
 from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
-from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel
+from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel, EchoMvitPool
 
 
 def test_attention_implementations_agree():
@@ -64,6 +64,35 @@ def test_gradients_of_the_pooling_convolution_are_pytorchs(grid, stride):
     grad = torch.randn_like(ours)
     expected, found = (torch.autograd.grad(pooled, (volume, weight), grad) for pooled in (theirs, ours))
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2)])
+def test_gradients_of_the_pooling_convolution_in_bfloat16_are_near_those_in_float64(stride):
+    torch.manual_seed(0)
+    # channels last, as the tokens are: this is the layout in which PyTorch's own gradient of the weight is wrong
+    volume = torch.randn(2, 2, 8, 8, 16).bfloat16().permute(0, 4, 1, 2, 3).requires_grad_()
+    weight = torch.randn(16, 1, 3, 3, 3).bfloat16().requires_grad_()
+    garbage = [torch.full((size,), torch.nan) for size in (432, 864, 1728, 4096, 16384, 65536)]
+    del garbage  # memory that was never written then holds NaN
+    ours = DepthwiseConvolution.apply(volume, weight, stride)
+    theirs = torch.nn.functional.conv3d(volume.double(), weight.double(), stride=stride, padding=1, groups=16)
+    grad = torch.randn(ours.shape).bfloat16()
+    found = torch.autograd.grad(ours, (volume, weight), grad)
+    expected = torch.autograd.grad(theirs, (volume, weight), grad.double())
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a.double(), b.double(), rtol=0.01, atol=0.1)  # bfloat16 keeps 8 bits
+
+
+def test_a_frozen_input_does_not_change_the_gradient_of_the_pool():
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 1 + 2 * 4 * 4, 3, 2, 8)
+    pool = EchoMvitPool(8, ((1, 1, 1), (1, 2, 2), (1, 2, 2)), 1e-6).train()
+    torch.nn.init.normal_(pool.weight)
+    grads = []
+    for requires_grad in (True, False):
+        answers = pool(tokens.clone().requires_grad_(requires_grad), (2, 4, 4))
+        grads.append(torch.autograd.grad(sum(answer.pow(2).mul(answer).sum() for answer in answers), pool.weight)[0])
+    assert_close(*grads)
 
 
 def test_training_in_mixed_precision_reaches_every_weight():

@@ -145,8 +145,10 @@ class DepthwiseConvolution(torch.autograd.Function):
                 spread[:, :, ::frames, ::rows, ::cols] = grad
             to_volume = nn.functional.conv3d(spread, weight.flip(2, 3, 4), padding=1, groups=len(weight))
         if ctx.needs_input_grad[1]:
-            to_weight = conv3d_weight(volume, weight.shape, grad, ctx.stride, 1, 1, len(weight))
-        return to_volume, to_weight, None
+            # At least float32: PyTorch's own gradient in bfloat16 reads memory that nothing has written (CPU, 2.14.1).
+            dtype = torch.promote_types(volume.dtype, torch.float32)
+            to_weight = conv3d_weight(volume.to(dtype), weight.shape, grad.to(dtype), ctx.stride, 1, 1, len(weight))
+        return to_volume, None if to_weight is None else to_weight.to(weight.dtype), None
 
 
 class EchoMvitPool(nn.Module):
@@ -188,7 +190,8 @@ class EchoMvitPool(nn.Module):
         # (batch, frames * rows * cols, ...) -> (batch, heads * head size, frames, rows, cols)
         volume = tokens[:, 1:].reshape(batch_size, *grid, heads * head_dim).permute(0, 4, 1, 2, 3)
         weight = weight.repeat(heads, 1, 1, 1, 1)
-        if self.training and volume.requires_grad and volume.device.type == "cpu":
+        needs_grad = volume.requires_grad or weight.requires_grad
+        if self.training and needs_grad and volume.device.type == "cpu":
             pooled = DepthwiseConvolution.apply(volume, weight.to(volume.dtype), stride)
         else:
             pooled = nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=len(weight))
