@@ -68,7 +68,7 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
     Raises:
         TypeError: on an unknown argument.
     """
-    known = [name for names in ARGUMENTS.values() for name in names]
+    known = [argument for arguments in ARGUMENTS.values() for argument in arguments]
     if unknown := set(arguments) - set(known):
         raise TypeError(f"TgmmModel takes no {sorted(unknown)}. Patients are given as {', '.join(known)}.")
     return {modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()}

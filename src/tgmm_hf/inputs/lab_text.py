@@ -111,8 +111,8 @@ class LabsText:
             units: "never" or "always" write the canonical unit of a known column.
             columns: names of the columns that the model was trained with; the known columns if None. The text leaves
                 other columns out, because words that a model never read move its answer in an unknown direction.
-            fitting: takes the sentences in order of importance and returns the indices of those that the text has room
-                for; all of them if None.
+            fitting: function that takes the sentences, most important first, and returns the indices of the sentences
+                that fit into the text. None keeps all sentences.
 
         Returns:
             The row itself.
