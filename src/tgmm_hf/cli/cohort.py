@@ -187,8 +187,9 @@ def curate_ptbxl(
         typer.Option("--all-records", help="Keep recordings with neither MI nor NORM, unlabelled, for tgmm pretrain."),
     ] = False,
 ) -> None:
-    """Build the infarction task of PTB-XL: MI without NORM against NORM without MI, official folds.
+    """Build the infarction task of PTB-XL: infarction (MI) against a normal ECG (NORM), official folds.
 
+    A recording with MI and NORM is not used, unless --both mi counts it as infarction.
     Age, sex, height and weight are the labs. Prints how many recordings each other selection rule would give.
 
     Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort

@@ -144,7 +144,9 @@ def _paired_cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def write_figures(differences: Sequence[Mapping[str, Any]], reference: str, folder: Path) -> None:
-    """Draw the first row minus each other row, for all modalities together, and write one figure per task.
+    """Draw how much better the table's first row is than each other row, and write one figure per task.
+
+    Each figure shows the differences of patients' answers that use all three modalities.
 
     Args:
         differences: The result of `differences_between_rows`.
