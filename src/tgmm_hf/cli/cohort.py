@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tgmm_hf.cli import preparation
+from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import CohortTable, Out, PreparedData, Root, table_of
 
 
@@ -304,6 +305,9 @@ def prepare(
     ] = None,
     config: RunConfig = None,
     root: Root = None,
+    units: Units = None,
+    columns: ColumnMap = None,
+    strictness: StrictnessChoice = Strictness.note,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Number of worker processes.", show_default="all cores of the machine or cluster"),
@@ -333,8 +337,10 @@ def prepare(
         processor, tasks = preparation.for_model(model)
     else:
         processor, tasks = preparation.for_size(size.value)
+    processor.strictness = strictness.value
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
+    options["laboratory"] = laboratory(units, columns)
     if dry_run:
         preparing.dry_run(table, out, processor, **options, overwrite=overwrite)
         return

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.modeling_tgmm import TgmmModel
@@ -33,6 +34,7 @@ def patient_from_files(
     echo: Path | None = None,
     views: Path | None = None,
     identifier: str | None = None,
+    laboratory: Laboratory | None = None,
 ) -> Patient:
     """Build one patient from files. Give None for a modality that the patient does not have.
 
@@ -42,6 +44,7 @@ def patient_from_files(
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
+        laboratory: Units and names of the cells of `labs`.
 
     Returns:
         One patient as [`TgmmCardiacPipeline`] takes it. The values of `labs` and `views` are read here. The ECG and the
@@ -52,7 +55,7 @@ def patient_from_files(
     """
     patient: Patient = {"id": identifier}
     if labs is not None:
-        patient["labs"] = read_labs(labs)
+        patient["labs"] = (laboratory or Laboratory()).translate(read_labs(labs))
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
@@ -62,7 +65,12 @@ def patient_from_files(
 
 
 def patients_from_table(
-    table: Path, split: str | None = None, limit: int | None = None, root: Path | None = None
+    table: Path,
+    split: str | None = None,
+    limit: int | None = None,
+    root: Path | None = None,
+    *,
+    laboratory: Laboratory | None = None,
 ) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
@@ -71,6 +79,7 @@ def patients_from_table(
         split: Take only the patients of this split.
         limit: Take only this many patients, from the top of the table.
         root: Directory that relative paths start from. None means the directory of the table.
+        laboratory: Units and names of the laboratory columns, see [`read_cohort_table`].
 
     Returns:
         One patient for each row, as [`TgmmCardiacPipeline`] takes it.
@@ -79,7 +88,7 @@ def patients_from_table(
         TgmmError: If no patient is left.
         ValueError: If the table cannot be used.
     """
-    manifest = read_cohort_table(table, root=root, for_prediction=True)
+    manifest = read_cohort_table(table, root=root, for_prediction=True, laboratory=laboratory)
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
@@ -163,7 +172,7 @@ def load_model(model: str) -> TgmmModel:
 
 
 def load_pipeline(
-    model: str, view_classifier: str | None = None, view_threshold: float | None = None
+    model: str, view_classifier: str | None = None, view_threshold: float | None = None, strictness: str = "note"
 ) -> TgmmCardiacPipeline:
     """Load a saved model with its processor as a pipeline.
 
@@ -173,8 +182,10 @@ def load_pipeline(
             view. None takes the classifier that was saved with the model, if there is one.
         view_threshold: Do not use a clip if the classifier gives its most probable view a lower probability than this.
             None takes the saved value.
+        strictness: "note", or "refuse" to refuse patients with doubtful data, see [`TgmmProcessor`].
     """
     processor = TgmmProcessor.from_pretrained(model)
+    processor.strictness = strictness
     if view_classifier is not None:
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
