@@ -194,3 +194,10 @@ def test_case_without_units_is_not_used_in_silence(shared_dir):
     labs = LabsText.from_row(row)
     assert [cell.name for cell in labs.cells] == ["gender"]
     assert [check["code"] for check in labs.checks] == ["labs_doubtful_unit"] * 4
+
+
+@pytest.mark.parametrize("row", [{"medical history": "a\ud800b"}, {"a\ud800": "x"}, {"zinc": (3, "\udfff")}])
+def test_a_damaged_character_refuses_the_cell_only(row):
+    labs = LabsText.from_row({**row, "Sodium": 140})
+    assert [cell.name for cell in labs.cells] == ["Sodium"] and len(labs.refused) == 1
+    json.dumps(labs.refused, ensure_ascii=False).encode("utf-8")

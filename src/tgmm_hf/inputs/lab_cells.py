@@ -377,5 +377,11 @@ def cell_from_stored(name: str, stored: Any) -> LabCell:
 
 
 def _one_line(text: str) -> str:
-    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence."""
+    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence.
+
+    Raises:
+        CellRefusedError: if the text holds half of a character (a lone surrogate), which no tokenizer can read.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise CellRefusedError("the text holds a damaged character: correct its encoding")
     return " ".join(text.split()).replace(";", ",")

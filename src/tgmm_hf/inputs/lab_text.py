@@ -84,10 +84,11 @@ class LabsText:
 
     def _refuse(self, written: str, error: CellRefusedError) -> None:
         """Add a cell that cannot be used. `written` is its name in the row."""
-        self.refused.append({"item": f"labs.{written}", "reason": str(error)})
+        item = f"labs.{written}".encode("utf-8", "replace").decode()  # a damaged character could not be written
+        self.refused.append({"item": item, "reason": str(error)})
         if error.code:
             text = "the unit of the value is in doubt, so the value is not used"
-            self.checks.append({"code": error.code, "item": f"labs.{written}", "text": text})
+            self.checks.append({"code": error.code, "item": item, "text": text})
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "LabsText":
