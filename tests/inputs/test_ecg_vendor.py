@@ -289,6 +289,10 @@ def test_declared_sizes_are_compared_before_decoding(tmp_path, signal):
     sections[3] = sections[3][:2] + struct.pack("<IIB", 1, 4_000_000_000, 1) + sections[3][11:]
     (tmp_path / "a.scp").write_bytes(scp_record(dict(sorted(sections.items()))))
     assert_refused(tmp_path / "a.scp", "4,000,000,000 samples")
+    (tmp_path / "b.scp").write_bytes(
+        scp_record(scp_sections(signal[:1].repeat(40, axis=0)[:, :9], ["I"] * 40, 500, False))
+    )
+    assert_refused(tmp_path / "b.scp", "leads, the limit")
     assert_refused(write_edf(tmp_path / "a.edf", signal, NAMES, records=99_999_999), "data records")
     content = write_edf(tmp_path / "b.edf", signal, NAMES).read_bytes()
     (tmp_path / "b.edf").write_bytes(content[:252] + b"9999" + content[256:])
@@ -305,9 +309,12 @@ def test_files_that_are_too_large_are_refused(tmp_path, signal, write, limit):
 
 def test_deep_nesting_and_a_long_prolog_are_refused(tmp_path):
     for text in (
-        "<RestingECG>" + "<Waveform>" * 200_000,
-        "<RestingECG>" + "<a>" * 100_000 + "</a>" * 100_000 + "</RestingECG>",
-        "<AnnotatedECG>" + "<component><series>" * 50_000 + "</series></component>" * 50_000 + "</AnnotatedECG>",
+        "<RestingECG>" + "<Waveform>" * 100_000,
+        "<RestingECG>" + "<a/>" * 2_000_000 + "</RestingECG>",
+        "<RestingECG>" + "<a/>" * 190_000 + "</RestingECG>",
+        "<RestingECG>" + "<a>" * 90_000 + "</a>" * 90_000 + "</RestingECG>",
+        "<AnnotatedECG>" + "<component><series>" * 40_000 + "</series></component>" * 40_000 + "</AnnotatedECG>",
+        "<RestingECG><Waveform>" + "<LeadData><LeadID>I</LeadID></LeadData>" * 40_000 + "</Waveform></RestingECG>",
         "<?xml" + " encoding='a'" * 300_000 + "<RestingECG/>",
     ):
         (tmp_path / "a.xml").write_text(text)

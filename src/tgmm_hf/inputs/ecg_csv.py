@@ -32,7 +32,7 @@ from .ecg_recording import (
 from .input_limits import MIB, check_file, refusing
 
 CSV_SUFFIXES = (".csv", ".tsv")
-MAX_CSV_BYTES = 64 * MIB
+MAX_CSV_BYTES = 16 * MIB
 """A larger table is refused. Ten seconds of twelve leads at 1,000 Hz take about 1 MiB."""
 MAX_COLUMNS = 256
 """A table with more columns is no ECG."""

@@ -51,8 +51,12 @@ HEAD_BYTES = 4096
 MAX_XML_BYTES = 16 * MIB
 """A larger XML file is refused, because the parsed document takes about ten times as much memory. Ten seconds of twelve
 leads take about 1 MiB."""
+MAX_XML_TAGS = 200_000
+"""Largest number of opening and closing tags. An export with all its measurements has some thousand."""
 MAX_SCP_BYTES = MIB
 """SCP-ECG allows 65,535 bytes a lead, so that fifteen leads stay below this size."""
+MAX_SCP_LEADS = 32
+"""An SCP-ECG file with more leads is refused, because each lead is compared with each of up to 65,535 beats."""
 MAX_UNPACKED_BYTES = 4 * MIB
 """Largest size of Philips samples after unpacking: twelve leads at 1,000 Hz for 170 s."""
 MAX_CHANNELS = 256
@@ -85,6 +89,7 @@ _NOTES = {
 }
 # Part of a library's warning or error -> reason of the refusal.
 _REASONS = {
+    "tags beyond the limit": f"it has more than {MAX_XML_TAGS:,} tags",
     "larger than the limit": f"its packed samples are larger than {MAX_UNPACKED_BYTES / MIB:.0f} MiB when unpacked",
     "CRC": "a checksum does not fit the content: the file was changed or damaged",
     "gaps between data records": "an EDF+D file with gaps in time: cut it to one part without a gap",
@@ -122,7 +127,7 @@ class _Layout(NamedTuple):
         parser: the library's parser; None without the library.
         check: gets path and content, and refuses what the library must not decode.
         reduce: for XML. Gets the parsed document and returns the part of it that the library gets.
-        compare: for XML. Gets that part and the library's record, and raises `ValueError` if they contradict each other.
+        compare: for XML. Gets that part and the record of the library; raises `ValueError` for a contradiction.
     """
 
     max_bytes: int
@@ -245,6 +250,8 @@ def _parse_xml(content: bytes) -> Any:
 
     Many exports state UTF-8 and hold Latin letters. Such a file is read as Latin-1, because only names differ then.
     """
+    if content.count(b"<") > MAX_XML_TAGS:
+        raise ValueError("tags beyond the limit")
     try:
         root = SafeTree.fromstring(content)
     except SafeTree.ParseError:
@@ -258,17 +265,14 @@ def _parse_xml(content: bytes) -> Any:
 
 def _keep(parent: Any, tags: tuple[str, ...]) -> Any:
     """Remove all children of an element but those with one of the `tags`; return the element."""
-    for child in list(parent):
-        if child.tag not in tags:
-            parent.remove(child)
+    parent[:] = [child for child in parent if child.tag in tags]
     return parent
 
 
 def _reduce_muse(root: Any) -> Any:
     """Keep the rhythm waveforms of a MUSE document."""
-    for waveform in list(_keep(root, ("Waveform",))):
-        if (waveform.findtext("WaveformType") or "").strip().lower() == "median":
-            root.remove(waveform)
+    kinds = ((waveform, waveform.findtext("WaveformType") or "") for waveform in _keep(root, ("Waveform",)))
+    root[:] = [waveform for waveform, kind in kinds if kind.strip().lower() != "median"]
     return root
 
 
@@ -337,7 +341,7 @@ def _check_edf(path: Path, content: bytes) -> None:
 
 
 def _check_scp(path: Path, content: bytes) -> None:
-    """Refuse an SCP-ECG file whose lead table declares more samples than its bytes can hold.
+    """Refuse an SCP-ECG file that lists too many leads, or more samples of a lead than its bytes can hold.
 
     The library allocates the declared number before it decodes. A sample takes at least one bit.
     """
@@ -346,6 +350,8 @@ def _check_scp(path: Path, content: bytes) -> None:
         if section != 3 or place + 17 > len(content):
             continue
         start = place - 1 + 18
+        if content[start - 2] > MAX_SCP_LEADS:
+            raise InputRefusedError(str(path), f"{content[start - 2]} leads, the limit is {MAX_SCP_LEADS}: no ECG")
         for lead in range(content[start - 2]):
             if start + 9 * lead + 8 > len(content):
                 break
