@@ -12,6 +12,7 @@ from .ecg_wfdb import read_wfdb
 from .input_limits import refusal_of
 
 _WFDB_SUFFIXES = (".hea", ".dat", ".mat")
+_HEADER_SUFFIXES = (".hea", ".HEA")
 
 
 def read_ecg(path: str | Path) -> EcgRecording:
@@ -35,8 +36,9 @@ def read_ecg(path: str | Path) -> EcgRecording:
         if is_dicom(path):
             return read_dicom_ecg(path)
         stem = path.with_suffix("") if path.suffix.lower() in _WFDB_SUFFIXES else path
-        if stem.with_name(stem.name + ".hea").is_file():
-            return read_wfdb(stem)
+        for suffix in _HEADER_SUFFIXES:
+            if stem.with_name(stem.name + suffix).is_file():
+                return read_wfdb(stem, suffix)
         if path.is_file():
             return _read_other(path)
     except InputRefusedError:
