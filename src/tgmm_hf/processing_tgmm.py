@@ -167,7 +167,7 @@ class TgmmProcessor(HubProcessor):
 
         Args:
             labs: lab row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB recording, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or `EcgRecording`;
+            ecg: ECG file (`read_ecg`), `{"signal", "sampling_rate", "lead_names"[, "units"]}` or `EcgRecording`;
                 or a list with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.

@@ -24,7 +24,7 @@ LabsFile = Annotated[
 ]
 EcgFile = Annotated[
     Path | None,
-    typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
+    typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.", show_default="no ECG"),
 ]
 EchoFiles = Annotated[
     Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")

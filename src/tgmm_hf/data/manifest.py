@@ -54,7 +54,7 @@ class CohortRow:
         patient_id: Name of the patient. All rows of a patient are in one split.
         split: One of `SPLITS`.
         labs: Column -> value or (value, unit), of the cells that are present.
-        ecg_path: WFDB or DICOM file of the ECG.
+        ecg_path: File of the ECG, in a format that `read_ecg` reads.
         echo_paths: Clips of the study.
         echo_views: View of every clip, None where the table gives none; as long as `echo_paths`.
         labels: Diagnosis task -> index of the right candidate. Missing labels have no entry.

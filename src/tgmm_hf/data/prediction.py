@@ -40,7 +40,7 @@ def patient_from_files(
 
     Args:
         labs: JSON file with one lab row, see [`read_labs`].
-        ecg: WFDB recording (named without its suffix) or DICOM waveform.
+        ecg: ECG file in a format that `read_ecg` reads. A WFDB recording may be named without its suffix.
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.

@@ -46,7 +46,7 @@ except ImportError:
 MUSE, AECG, PHILIPS, SCP, EDF = "GE MUSE XML", "HL7 aECG", "Philips XML", "SCP-ECG", "EDF"
 OTHER_XML = "XML of another kind"
 """Answer of `vendor_format` for an XML file that is none of the three kinds."""
-HEAD_BYTES = 4096
+HEAD_BYTES = 16384
 """Bytes at the start of a file that decide on its format."""
 MAX_XML_BYTES = 16 * MIB
 """A larger XML file is refused, because the parsed document takes about ten times as much memory. Ten seconds of twelve
