@@ -100,6 +100,10 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         self.tasks = {name: TgmmTask(task) for name, task in (self.tasks or DEFAULT_TASKS).items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
+        if __name__.startswith("tgmm_hf."):
+            # The installed package has registered the pipeline. With this entry, transformers would ask for
+            # `trust_remote_code` all the same.
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("guidance", self.guidance, ("none", "human", "human+learned"))

@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Any, cast
 
 import torch
-from transformers import BatchFeature, Pipeline
+from transformers import AutoModel, BatchFeature, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
@@ -319,5 +320,10 @@ def code_revision(model: Any, processor: Any) -> str:
         digest.update(name.encode() + text.encode())
     return f"sha256:{digest.hexdigest()[:16]}"
 
+
+# A copy beside a saved model makes the task known, as `import tgmm_hf` does. Then
+# `pipeline("cardiac-analysis", model=object)` works for a model that was loaded with `trust_remote_code`.
+if not __name__.startswith("tgmm_hf.") and "cardiac-analysis" not in PIPELINE_REGISTRY.get_supported_tasks():
+    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
 
 __all__ = ["TgmmCardiacPipeline"]
