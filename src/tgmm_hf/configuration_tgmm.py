@@ -57,6 +57,10 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             fills it.
         encoder_sources: modality -> {"source", "license", ...} of a pretrained encoder. `TgmmModel.from_encoders` fills
             it. The licences of the encoders bind the whole model.
+        weights_fingerprint: fingerprint of the weights that were saved with this configuration, see
+            layers/weights_fingerprint.py. `save_pretrained` fills it.
+        processor_fingerprint: {"settings": settings of the processor that was saved with the model, "weights": id of
+            the weights}. `save_repository` fills it.
     """
 
     hub_auto_class = "AutoConfig"
@@ -93,6 +97,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     classification_task: str | None = None
     answer_token_ids: list[int] | None = None
     encoder_sources: dict | None = None
+    weights_fingerprint: dict | None = None
+    processor_fingerprint: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.ecg_config = _foreign_config(self.ecg_config, StMemConfig.model_type)

@@ -36,6 +36,7 @@ from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
 from .layers.task_growing import add_task, initialise_texts
 from .layers.task_losses import join_outputs
 from .layers.task_output import TgmmOutput
+from .layers.weights_fingerprint import bind_weights
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
 from .pipeline_tgmm import TgmmCardiacPipeline
@@ -112,6 +113,8 @@ class TgmmPreTrainedModel(HubCode, PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save configuration, weights and code, so that `pipeline("cardiac-analysis")` works on the directory."""
+        if kwargs.get("is_main_process", True):
+            bind_weights(self, kwargs.get("state_dict"))
         self.config.custom_pipelines = {
             PIPELINE_TASK: {"impl": hub_entry(TgmmCardiacPipeline), "pt": [AutoModel.__name__]}
         }

@@ -20,6 +20,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
+from .pipeline_binding import BindingCheck
 from .utils.hub_code import travelling_files
 from .utils.names import MODALITIES, join_names
 
@@ -48,15 +49,19 @@ class TgmmCardiacPipeline(Pipeline):
 
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
-        `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
-        {day: p}},
-        "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
-        "units": [{"column", "unit", "given"}], "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}],
-        "notes": [...], "model",
-        "code_revision"}`.
-        A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing usable the keys of the tasks
-        are absent, and `notes` says why. `by` is who named the view. `code_revision` is a commit or a digest of the
-        code.
+        `{"id", "<diagnosis task>": {"probabilities": {candidate: p}, "prediction_set": {"level", "candidates",
+        "text"}}, "<prognosis task>": {"risk": r, "risk_by_day": {day: p}}, "used": {modality: [cells | leads | views]},
+        "views": [{"item", "view", "confidence", "by", "used"}], "units": [{"column", "unit", "given"}], "refused":
+        [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model", "model_fingerprint",
+        "processor_fingerprint", "code_revision"}`.
+        A model that stores no prediction sets gives none. One with several levels also gives "prediction_sets", a list
+        with the sets of all levels. A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing
+        usable the keys of the tasks are absent, and `notes` says why. `by` is who named the view. `code_revision` is a
+        commit or a digest of the code. The fingerprints name the weights and the settings of the processor.
+
+    Attributes:
+        binding_check: checks that model and processor were saved together. A contradiction is one of `checks`; with
+            `processor.strictness == "refuse"` it raises a TgmmError.
     """
 
     # transformers declares these flags None.
@@ -65,6 +70,10 @@ class TgmmCardiacPipeline(Pipeline):
     _load_image_processor = False  # type: ignore[assignment]
     _load_video_processor = False  # type: ignore[assignment]
     _load_feature_extractor = False  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.binding_check = BindingCheck()
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it.
@@ -111,6 +120,8 @@ class TgmmCardiacPipeline(Pipeline):
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
         waiting = iter(patients)
+        if getattr(self.processor, "strictness", "note") == "refuse":
+            self.binding_check(self.model, self.processor).refuse()
         while batch := list(islice(waiting, batch_size)):
             with torch.inference_mode():
                 yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
@@ -203,6 +214,7 @@ class TgmmCardiacPipeline(Pipeline):
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
         """Turn what `_forward` returns into a list of one JSON-able dict per patient. The class lists the keys."""
         revision = code_revision(self.model, self.processor)
+        binding = self.binding_check(self.model, self.processor)
         results = []
         for row, (identifier, report) in enumerate(zip(batch["ids"], batch["reports"], strict=True)):
             result: dict[str, Any] = {"id": identifier}
@@ -213,8 +225,10 @@ class TgmmCardiacPipeline(Pipeline):
                     result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
-            result |= {key: report[key] for key in ("used", "views", "units", "refused", "checks")} | {"notes": notes}
-            result |= {"model": self.model.name_or_path, "code_revision": revision}
+            result |= {key: report[key] for key in ("used", "views", "units", "refused")}
+            result |= {"checks": [*report["checks"], *binding.checks], "notes": [*notes, *binding.notes]}
+            result |= {"model": self.model.name_or_path, "model_fingerprint": binding.model}
+            result |= {"processor_fingerprint": binding.processor, "code_revision": revision}
             results.append(result)
         return results
 

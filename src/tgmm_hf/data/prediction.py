@@ -190,7 +190,10 @@ def load_pipeline(
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
         processor.image_processor.view_threshold = view_threshold
-    return TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    pipe = TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    chosen = {"view_classifier": view_classifier, "image_processor.view_threshold": view_threshold}
+    pipe.binding_check.chosen |= {name for name, value in chosen.items() if value is not None}
+    return pipe
 
 
 def predict(

@@ -21,6 +21,7 @@ from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.unseen import check_unseen, prepared_data_hash, weights_digest
 from tgmm_hf.evaluation.validation_split import validation_rows
+from tgmm_hf.pipeline_binding import Binding, BindingCheck
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.files import read_json
@@ -93,12 +94,14 @@ def compute_evaluation(
 
     Raises:
         FileNotFoundError: If `settings.bayes` does not exist.
+        TgmmError: If model and processor do not belong together and `processor.strictness` is "refuse".
         ValueError: If the split does not exist, if scored patients were trained on, if the patients that thresholds are
             chosen on are also scored or were trained on, or if a sensitivity or temperature is wanted without a
             validation split.
     """
     directory = Path(model) if isinstance(model, str | Path) else None
     name, model, processor = _loaded(model, processor)
+    binding = _binding(model, processor)
     prepared = load_prepared(data_dir)
     split = settings.split
     if split not in prepared:
@@ -135,6 +138,9 @@ def compute_evaluation(
         "data": str(Path(data_dir).name),
         "data_hash": data_hash,
         "code_revision": code_revision(model, processor),
+        "model_fingerprint": binding.model,
+        "processor_fingerprint": binding.processor,
+        "checks": binding.checks,
         "weights": weights_digest(directory) if directory is not None and directory.is_dir() else None,
         "split": split,
         "synthetic": settings.bayes is not None,
@@ -145,7 +151,9 @@ def compute_evaluation(
     }
     if settings.worse_inputs:
         metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
-    metrics["warnings"] = [*warnings, *doubts, *metrics["warnings"]]
+    found = [check["text"] for check in binding.checks]
+    metrics["warnings"] = [*found, *warnings, *doubts, *metrics["warnings"]]
+    metrics["notes"] = [*metrics["notes"], *binding.notes]
     return Evaluation(metrics, predictions)
 
 
@@ -157,6 +165,18 @@ def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:
     else:
         name = model.name_or_path or type(model).__name__
     return name, model, TgmmProcessor.from_pretrained(name) if processor is None else processor
+
+
+def _binding(model: Any, processor: Any) -> Binding:
+    """Check that a model and a processor were saved together.
+
+    Raises:
+        TgmmError: If they were not, and `processor.strictness` is "refuse".
+    """
+    binding = BindingCheck()(model, processor)
+    if getattr(processor, "strictness", "note") == "refuse":
+        binding.refuse()
+    return binding
 
 
 def _validation_rows(

@@ -127,7 +127,12 @@ def report_html(metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
         svgs: Name of a figure -> SVG text. A figure without an entry is not shown.
     """
     settings = {
-        name: metrics[name] for name in ("model", "data", "data_hash", "split", "seed", "bootstrap") if name in metrics
+        name: metrics[name]
+        for name in (
+            *("model", "model_fingerprint", "processor_fingerprint"),
+            *("data", "data_hash", "split", "seed", "bootstrap"),
+        )
+        if name in metrics
     }
     return render_page(
         "evaluation_report.html",
