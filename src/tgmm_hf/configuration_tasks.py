@@ -58,6 +58,8 @@ TASK_KEYS = {
     "margin",
     "temperature",
     "baseline_hazards",
+    "prediction_sets",
+    "set_levels",
     "question_ids",
     "candidate_ids",
     "phrase_ids",
@@ -100,6 +102,7 @@ def check_task(name: str, task: dict[str, Any]) -> None:
         task.setdefault("temperature", 0.1)
         return
     _fill_loss_weights(name, task)
+    _check_levels(name, task)
     if task["kind"] == "prognosis":
         task.setdefault("margin", 0.5)
         task.setdefault("report_days", [task["horizon_days"]])
@@ -140,6 +143,18 @@ def _fill_loss_weights(name: str, task: dict[str, Any]) -> None:
     if unknown := set(task["loss_weights"]) - set(defaults):
         raise ValueError(
             f"Task {name!r} has unknown loss weights {sorted(unknown)}; a {task['kind']} takes {sorted(defaults)}."
+        )
+
+
+def _check_levels(name: str, task: dict[str, Any]) -> None:
+    """Raise a ValueError if the levels of the prediction sets are no list of numbers between 0 and 1."""
+    levels = task.get("set_levels")
+    if levels is None:
+        return
+    is_list = isinstance(levels, list | tuple) and len(levels) > 0
+    if not is_list or not all(isinstance(level, int | float) and 0 < level < 1 for level in levels):
+        raise ValueError(
+            f"Task {name!r}: set_levels must be a list of numbers between 0 and 1, such as [0.9, 0.95], got {levels!r}."
         )
 
 

@@ -20,7 +20,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
-from .pipeline_binding import BindingCheck
+from .layers.prediction_sets import CONFIG_KEY, describe_set, levels_of
+from .pipeline_binding import Binding, BindingCheck
 from .utils.hub_code import travelling_files
 from .utils.names import MODALITIES, join_names
 
@@ -177,8 +178,8 @@ class TgmmCardiacPipeline(Pipeline):
             tasks: names of the tasks; all diagnosis and prognosis tasks if None.
 
         Returns:
-            The batch with one more key, "answers": task -> answer of the whole batch, see `_mean_answer`. The answer is
-            empty if no patient has a modality.
+            The batch with two more keys. "answers": task -> answer of the whole batch, see `_mean_answer`; empty if no
+            patient has a modality. "num_windows": number of ECG windows.
 
         Raises:
             ValueError: if the model does not have a task.
@@ -195,7 +196,7 @@ class TgmmCardiacPipeline(Pipeline):
         for name in names if answered else []:
             outputs = [answer[name][MODALITIES] for answer in answered]
             answers[name] = _mean_answer(outputs, settings[name]["kind"])
-        return {**batch, "answers": answers}
+        return {**batch, "answers": answers, "num_windows": len(windows)}
 
     def _encode(self, inputs: Mapping[str, torch.Tensor]) -> list[TgmmEncoded]:
         """Encode a batch and return one `TgmmEncoded` per ECG window, or one if there are no several windows.
@@ -223,6 +224,7 @@ class TgmmCardiacPipeline(Pipeline):
                 for name, answer in batch["answers"].items():
                     subset = join_names([modality for modality in MODALITIES if report["used"][modality]])
                     result[name] = self._describe(name, answer, row, subset, notes)
+                    notes += self._doubts_about(name, result[name], subset, binding, batch["num_windows"])
             else:
                 notes.append("nothing usable was given: no answer")
             result |= {key: report[key] for key in ("used", "views", "units", "refused")}
@@ -231,6 +233,29 @@ class TgmmCardiacPipeline(Pipeline):
             result |= {"processor_fingerprint": binding.processor, "code_revision": revision}
             results.append(result)
         return results
+
+    def _doubts_about(
+        self, name: str, answer: dict[str, Any], subset: str, binding: Binding, num_windows: int
+    ) -> list[str]:
+        """Add the prediction sets of a diagnosis to its answer, in place. Return notes on what was fitted for others.
+
+        Args:
+            name: of the task.
+            answer: one patient's answer.
+            subset: modalities that the patient has, such as "labs+ecg".
+            binding: tells whether sets and hazards were fitted for the present weights.
+            num_windows: number of ECG windows that the answer is the mean of.
+        """
+        task = self.model.config.tasks[name]
+        if "probabilities" in answer:
+            keys, notes = _sets(name, task, list(answer["probabilities"].values()), subset, binding)
+            answer |= keys
+            if keys and num_windows > 1 and "ecg" in subset:
+                notes.append(f"{name}: the prediction sets were fitted on one ECG window, not on the mean of several")
+            return notes
+        if answer.get("risk_by_day") and not binding.fits(task["baseline_hazards"][subset]):
+            return [f"{name}: the baseline hazards were fitted for other weights, so the risks by day are doubtful"]
+        return []
 
     def _describe(
         self, name: str, answer: Mapping[str, Any], row: int, subset: str, notes: list[str]
@@ -260,6 +285,33 @@ class TgmmCardiacPipeline(Pipeline):
             notes.append(f"{name}: the model stores no baseline hazard for {subset}, so no risk by day can be given")
             return {"risk": risk, "risk_by_day": {}}
         return {"risk": risk, "risk_by_day": _risk_by_day(name, risk, hazard, task["report_days"], notes)}
+
+
+def _sets(
+    name: str, task: Mapping[str, Any], probabilities: Sequence[float], subset: str, binding: Binding
+) -> tuple[dict[str, Any], list[str]]:
+    """Describe the prediction sets of one patient, if the model stores any.
+
+    Args:
+        name: of the task, for the notes.
+        task: settings of the task.
+        probabilities: of the task's candidates.
+        subset: modalities that the patient has, such as "labs+ecg".
+        binding: tells whether the sets were fitted for the present weights.
+
+    Returns:
+        Keys to add to the answer: "prediction_set" at the main level, and "prediction_sets" if there are several
+        levels; and notes.
+    """
+    stored = task.get(CONFIG_KEY)
+    if not stored:
+        return {}, []
+    described = [
+        describe_set(name, task, probabilities, subset, level, binding.fits(stored)) for level in levels_of(task)
+    ]
+    sets, notes = [each for each, _ in described], [note for _, lines in described for note in lines]
+    keys: dict[str, Any] = {"prediction_set": sets[0]}
+    return keys | ({"prediction_sets": sets} if len(sets) > 1 else {}), list(dict.fromkeys(notes))
 
 
 def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.tables import (
     decision_table,
     diagnosis_table,
     headline,
+    prediction_set_table,
     prognosis_table,
     retrieval_table,
     risk_group_table,
@@ -191,6 +192,8 @@ def _blocks(
         yield None, [prognosis_table(task, entries), f"{task}_c_index", f"{task}_risk_groups"]
         yield None, [comparison]
         yield "Risk groups and figures by day", [risk_group_table(task, entries), *by_day_tables(task, entries)]
+    if kind == "diagnosis":
+        yield "Prediction sets", [prediction_set_table(task, entries, subgroups)]
     if subgroups:
         yield "Subgroups", [subgroup_rows(task, subgroups), f"{task}_subgroups"]
     if worse_inputs:
