@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .configuration_task_types import check_task_types
+
 DIAGNOSIS_LOSS_WEIGHTS = {"lm": 1.0, "mc": 1.0, "unlikely": 0.5}
 PROGNOSIS_LOSS_WEIGHTS = {**DIAGNOSIS_LOSS_WEIGHTS, "dig": 0.5, "cox": 1.0, "margin": 0.5}
 
@@ -88,6 +90,8 @@ def check_task(name: str, task: dict[str, Any]) -> None:
         ValueError: on an unknown kind or key, missing texts, fewer than two candidates, or an insert position outside
             the learned tokens.
     """
+    if not isinstance(task, dict):
+        raise ValueError(f"Task {name!r} must be a mapping of settings, got {task!r}.")
     if "baselines" in task:  # the name of version 0.1
         task["baseline_hazards"] = task.pop("baselines")
     if unknown := set(task) - TASK_KEYS:
@@ -95,6 +99,7 @@ def check_task(name: str, task: dict[str, Any]) -> None:
     if missing := {"kind", "question", "learnable_phrase"} - set(task):
         raise ValueError(f"Task {name!r} lacks {sorted(missing)}.")
     check_choice(f"kind of task {name!r}", task["kind"], ("diagnosis", "prognosis", "retrieval"))
+    check_task_types(name, task)
     task.setdefault("weight", 1.0)
     _check_learnable_content(name, task)
     _check_candidates(name, task)
@@ -102,7 +107,6 @@ def check_task(name: str, task: dict[str, Any]) -> None:
         task.setdefault("temperature", 0.1)
         return
     _fill_loss_weights(name, task)
-    _check_levels(name, task)
     if task["kind"] == "prognosis":
         task.setdefault("margin", 0.5)
         task.setdefault("report_days", [task["horizon_days"]])
@@ -143,18 +147,6 @@ def _fill_loss_weights(name: str, task: dict[str, Any]) -> None:
     if unknown := set(task["loss_weights"]) - set(defaults):
         raise ValueError(
             f"Task {name!r} has unknown loss weights {sorted(unknown)}; a {task['kind']} takes {sorted(defaults)}."
-        )
-
-
-def _check_levels(name: str, task: dict[str, Any]) -> None:
-    """Raise a ValueError if the levels of the prediction sets are no list of numbers between 0 and 1."""
-    levels = task.get("set_levels")
-    if levels is None:
-        return
-    is_list = isinstance(levels, list | tuple) and len(levels) > 0
-    if not is_list or not all(isinstance(level, int | float) and 0 < level < 1 for level in levels):
-        raise ValueError(
-            f"Task {name!r}: set_levels must be a list of numbers between 0 and 1, such as [0.9, 0.95], got {levels!r}."
         )
 
 

@@ -103,7 +103,9 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.ecg_config = _foreign_config(self.ecg_config, StMemConfig.model_type)
         self.echo_config = _foreign_config(self.echo_config, EchoMvitConfig.model_type)
-        self.tasks = {name: TgmmTask(task) for name, task in (self.tasks or DEFAULT_TASKS).items()}
+        tasks: dict[str, Any] = self.tasks or DEFAULT_TASKS
+        # A value that is no mapping is left as it is, because `check_task` names it.
+        self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
         if __name__.startswith("tgmm_hf."):

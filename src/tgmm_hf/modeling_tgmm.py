@@ -20,6 +20,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
+from .configuration_task_types import check_token_ids
 from .configuration_tgmm import TgmmConfig
 from .encoders.branches import EXTRA_OUTPUTS
 from .encoders.encoder_loading import build_encoder, describe_sources, load_encoder
@@ -142,6 +143,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             raise ValueError(
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
+        check_token_ids(config.tasks, config.answer_token_ids, config.get_text_config().vocab_size)
         # Before the encoders, whose weights may be of another dtype: the model's dtype is that of its first weight.
         self.view_embeddings = nn.Embedding(config.num_views, config.echo_config.hidden_size)
         self.labs_encoder = given.get("labs") or build_encoder(config.labs_config)

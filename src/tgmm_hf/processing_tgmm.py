@@ -77,7 +77,9 @@ class TgmmProcessor(HubProcessor):
         super().__init__(feature_extractor, image_processor, tokenizer)
         if labs_units not in ("never", "always"):
             raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
-        if max_labs_tokens < 3:
+        if labs_columns is not None and not all(isinstance(each, str) for each in _listed(labs_columns)):
+            raise ValueError(f"labs_columns must be a list of column names, got {labs_columns!r}.")
+        if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
             raise ValueError(
                 f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
             )
@@ -299,6 +301,11 @@ def _check_options(**options: str | None) -> None:
     for name, value in options.items():
         if value not in allowed[name]:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed[name]))}, got {value!r}.")
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """Return a list or tuple as it is, and anything else as the only entry [None] of a list, which no name equals."""
+    return value if isinstance(value, list | tuple) else [None]
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:

@@ -10,6 +10,7 @@ from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_poin
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
 from tgmm_hf.evaluation.headline_figures import OUTCOME, with_outcome
 from tgmm_hf.evaluation.metrics import Bootstrap, bootstrap_draws
+from tgmm_hf.evaluation.modality_effects import effect_warnings, modality_effects
 from tgmm_hf.evaluation.notices import NOTES, figure_warnings, unmet_warnings
 from tgmm_hf.evaluation.optimum import add_optimum_column, add_reference, optimum_figures
 from tgmm_hf.evaluation.prediction_sets import add_set_columns, coverage_warnings, set_figures
@@ -51,8 +52,8 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
         replicates: Number of resamples.
 
     Returns:
-        Task -> subset (or direction of a retrieval) -> figures; and "comparisons", "subgroups", "warnings", "notes",
-        "validation", "seed", "bootstrap" and "level".
+        Task -> subset (or direction of a retrieval) -> figures; and "comparisons", "subgroups", "modality_effects",
+        "warnings", "notes", "validation", "seed", "bootstrap" and "level".
     """
     bootstrap = Bootstrap(seed, replicates)
     metrics: dict[str, Any] = {"seed": seed, "bootstrap": replicates, "level": 0.95}
@@ -88,6 +89,8 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
             add_reference(metrics[task], reference.get(task, {}), "test_split")
             add_reference(metrics[task], reference.get("population", {}).get(task, {}), "population")
     metrics |= {"comparisons": comparisons, "subgroups": subgroups}
+    metrics["modality_effects"] = modality_effects(predictions, tasks)
+    warnings += effect_warnings(metrics["modality_effects"])
     metrics["warnings"] = warnings + figure_warnings(metrics, tasks) + coverage_warnings(metrics, tasks)
     metrics["notes"] = list(NOTES)
     return metrics
