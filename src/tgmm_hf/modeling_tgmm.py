@@ -37,11 +37,11 @@ from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
 from .layers.task_growing import add_task, initialise_texts
 from .layers.task_losses import join_outputs
 from .layers.task_output import TgmmOutput
-from .layers.weights_fingerprint import bind_weights
+from .layers.weights_fingerprint import BoundWeights
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
 from .pipeline_tgmm import TgmmCardiacPipeline
-from .utils.hub_code import HubCode, hub_entry
+from .utils.hub_code import hub_entry
 
 PIPELINE_TASK = "cardiac-analysis"
 
@@ -55,7 +55,7 @@ UNUSED_ARGUMENTS = {
 """Arguments of text models that PEFT and others pass to any model as None."""
 
 
-class TgmmPreTrainedModel(HubCode, PreTrainedModel):
+class TgmmPreTrainedModel(BoundWeights, PreTrainedModel):
     """Base of `TgmmModel` and `TgmmForSequenceClassification`: initial weights, and saving with the code."""
 
     config: TgmmConfig
@@ -114,8 +114,6 @@ class TgmmPreTrainedModel(HubCode, PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save configuration, weights and code, so that `pipeline("cardiac-analysis")` works on the directory."""
-        if kwargs.get("is_main_process", True):
-            bind_weights(self, kwargs.get("state_dict"))
         self.config.custom_pipelines = {
             PIPELINE_TASK: {"impl": hub_entry(TgmmCardiacPipeline), "pt": [AutoModel.__name__]}
         }

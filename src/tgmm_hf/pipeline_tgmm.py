@@ -62,7 +62,7 @@ class TgmmCardiacPipeline(Pipeline):
 
     Attributes:
         binding_check: checks that model and processor were saved together. A contradiction is one of `checks`; with
-            `processor.strictness == "refuse"` it raises a TgmmError.
+            the strictness "refuse" it raises a TgmmError.
     """
 
     # transformers declares these flags None.
@@ -121,7 +121,7 @@ class TgmmCardiacPipeline(Pipeline):
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
         waiting = iter(patients)
-        if getattr(self.processor, "strictness", "note") == "refuse":
+        if (preprocess.get("strictness") or getattr(self.processor, "strictness", "note")) == "refuse":
             self.binding_check(self.model, self.processor).refuse()
         while batch := list(islice(waiting, batch_size)):
             with torch.inference_mode():

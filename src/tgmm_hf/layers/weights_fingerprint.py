@@ -8,14 +8,16 @@ as "labs_encoder") are added up. A weight that is transposed, exchanged, drawn a
 
 import hashlib
 import math
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from ..utils.hub_code import HubCode
 from ..utils.short_digests import short_digest
 
 PERIOD = 8191
@@ -208,7 +210,21 @@ def _is_informative(values: torch.Tensor) -> bool:
     return values.numel() >= 64 and len(torch.unique(values.reshape(-1)[:1024])) > 32
 
 
+class BoundWeights(HubCode):
+    """Mixin of our models, in place of `HubCode`: `save_pretrained` writes the fingerprint of the weights, too.
+
+    It is computed at every saving, so that a model that was trained further and saved again is no false alarm.
+    """
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        """Save the model as `HubCode` does, with the fingerprint of its weights in its configuration."""
+        if kwargs.get("is_main_process", True):
+            bind_weights(cast(nn.Module, self), kwargs.get("state_dict"))
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+
 __all__ = [
+    "BoundWeights",
     "adapter_digest",
     "bind_weights",
     "changed_parts",
