@@ -224,7 +224,9 @@ class TgmmCardiacPipeline(Pipeline):
                 for name, answer in batch["answers"].items():
                     subset = join_names([modality for modality in MODALITIES if report["used"][modality]])
                     result[name] = self._describe(name, answer, row, subset, notes)
-                    notes += self._doubts_about(name, result[name], subset, binding, batch["num_windows"])
+                    notes += _doubts_about(
+                        name, self.model.config.tasks[name], result[name], subset, binding, batch["num_windows"]
+                    )
             else:
                 notes.append("nothing usable was given: no answer")
             result |= {key: report[key] for key in ("used", "views", "units", "refused")}
@@ -233,29 +235,6 @@ class TgmmCardiacPipeline(Pipeline):
             result |= {"processor_fingerprint": binding.processor, "code_revision": revision}
             results.append(result)
         return results
-
-    def _doubts_about(
-        self, name: str, answer: dict[str, Any], subset: str, binding: Binding, num_windows: int
-    ) -> list[str]:
-        """Add the prediction sets of a diagnosis to its answer, in place. Return notes on what was fitted for others.
-
-        Args:
-            name: of the task.
-            answer: one patient's answer.
-            subset: modalities that the patient has, such as "labs+ecg".
-            binding: tells whether sets and hazards were fitted for the present weights.
-            num_windows: number of ECG windows that the answer is the mean of.
-        """
-        task = self.model.config.tasks[name]
-        if "probabilities" in answer:
-            keys, notes = _sets(name, task, list(answer["probabilities"].values()), subset, binding)
-            answer |= keys
-            if keys and num_windows > 1 and "ecg" in subset:
-                notes.append(f"{name}: the prediction sets were fitted on one ECG window, not on the mean of several")
-            return notes
-        if answer.get("risk_by_day") and not binding.fits(task["baseline_hazards"][subset]):
-            return [f"{name}: the baseline hazards were fitted for other weights, so the risks by day are doubtful"]
-        return []
 
     def _describe(
         self, name: str, answer: Mapping[str, Any], row: int, subset: str, notes: list[str]
@@ -285,6 +264,30 @@ class TgmmCardiacPipeline(Pipeline):
             notes.append(f"{name}: the model stores no baseline hazard for {subset}, so no risk by day can be given")
             return {"risk": risk, "risk_by_day": {}}
         return {"risk": risk, "risk_by_day": _risk_by_day(name, risk, hazard, task["report_days"], notes)}
+
+
+def _doubts_about(
+    name: str, task: Mapping[str, Any], answer: dict[str, Any], subset: str, binding: Binding, num_windows: int
+) -> list[str]:
+    """Add the prediction sets of a diagnosis to its answer, in place. Return notes on what was fitted for others.
+
+    Args:
+        name: of the task.
+        task: its settings.
+        answer: one patient's answer.
+        subset: modalities that the patient has, such as "labs+ecg".
+        binding: tells whether sets and hazards were fitted for the present weights.
+        num_windows: number of ECG windows that the answer is the mean of.
+    """
+    if "probabilities" in answer:
+        keys, notes = _sets(name, task, list(answer["probabilities"].values()), subset, binding)
+        answer |= keys
+        if keys and num_windows > 1 and "ecg" in subset:
+            notes.append(f"{name}: the prediction sets were fitted on one ECG window, not on the mean of several")
+        return notes
+    if answer.get("risk_by_day") and not binding.fits(task["baseline_hazards"][subset]):
+        return [f"{name}: the baseline hazards were fitted for other weights, so the risks by day are doubtful"]
+    return []
 
 
 def _sets(
