@@ -173,7 +173,9 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
 def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
     """Print one patient's answer to a task. A part of the prediction that is no answer prints nothing."""
     if "probabilities" in answer:
-        typer.echo(f"  {task}: " + ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items()))
+        probabilities = ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items())
+        sets = answer.get("prediction_set")
+        typer.echo(f"  {task}: {probabilities}" + (f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""))
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
         typer.echo(f"  {task}: {by_day or 'no baseline hazard stored'} (score {answer['risk']:.3f})")
