@@ -8,6 +8,7 @@ import wfdb
 from input_files import make_ecg, write_wfdb
 
 from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
 
@@ -106,10 +107,10 @@ def test_a_missing_or_impossible_sampling_rate_is_refused(tmp_path, line):
     refuse(write_plain(tmp_path, make_ecg(), line), "sampling rate of the header", "a positive number is needed")
 
 
-@pytest.mark.parametrize("fmt", ["212", "80", "32", "24", "8", "61", "0", "99"])
+@pytest.mark.parametrize("fmt", ["212", "80", "32", "24", "8", "0", "99"])
 @pytest.mark.parametrize("checksums", [True, False])
 def test_a_wrong_sample_format_is_refused(tmp_path, fmt, checksums):
-    refuse(write_plain(tmp_path, make_ecg(), fmt=fmt, checksums=checksums and fmt != "61"), "record")
+    refuse(write_plain(tmp_path, make_ecg(), fmt=fmt, checksums=checksums), "record")
 
 
 def test_micro_in_any_encoding_is_not_lost(tmp_path):
@@ -318,3 +319,11 @@ def test_big_endian_samples_are_read(tmp_path):
     data = tmp_path / "record.dat"
     data.write_bytes(np.frombuffer(data.read_bytes(), "<i2").astype(">i2").tobytes())
     assert np.abs(read_ecg(record).signal - signal).max() < 0.001
+
+
+def test_samples_in_the_wrong_byte_order_are_refused(tmp_path):
+    (tmp_path / "summed").mkdir()
+    refuse(write_plain(tmp_path / "summed", make_ecg(), fmt="61"), "checksum")
+    record = write_plain(tmp_path, make_ecg(), fmt="61", checksums=False)
+    with pytest.raises(InputRefusedError):
+        EcgFeatureExtractor().prepare(record)
