@@ -49,6 +49,8 @@ inputs = processor(labs=patient["labs"], ecg=patient["ecg"], return_tensors="pt"
 torch.save({**outputs, "inputs": dict(inputs)}, work / "clean.pt")
 short = {**patient, "ecg": {**patient["ecg"], "signal": patient["ecg"]["signal"][:, :1000]}, "echo": str(work)}
 answers = {"pipeline": pipe(patient), "refused": pipe(short), "tasks": list(config.tasks)}
+by_object = pipeline("cardiac-analysis", model=model, processor=processor, device="cpu")
+assert set(by_object(patient)) == set(answers["pipeline"]) and by_object(patient)["checks"] == []
 (work / "clean.json").write_text(json.dumps(answers))
 model.save_pretrained(work / "again")
 processor.save_pretrained(work / "again")

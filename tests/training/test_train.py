@@ -71,6 +71,10 @@ def test_saved_directory_loads_and_carries_its_baseline_hazards(trained: tuple[R
     for hazard in hazards.values():
         assert hazard["fitted_on"] == "train+validation"
         assert hazard["events"] > 0
+        assert hazard["weights"] == model.config.weights_fingerprint["id"]
+    sets = model.config.tasks["hf_diagnosis"]["prediction_sets"]
+    assert set(sets["subsets"]) == set(hazards) and sets["weights"] == model.config.weights_fingerprint["id"]
+    assert model.config.processor_fingerprint["weights"] == sets["weights"]
     # The scores of different subsets are not on one scale.
     assert hazards["labs"]["risk_center"] != hazards["labs+ecg+echo"]["risk_center"]
     assert model.config.tasks["hf_risk"]["weight"] == 0.5

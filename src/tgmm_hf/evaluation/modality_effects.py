@@ -29,7 +29,7 @@ def modality_effects(predictions: Predictions, tasks: Mapping[str, Mapping[str, 
         that have another one, too; and "spread_alone" of the answers from this modality alone, over "n_alone"
         admissions. A figure without admissions is None.
     """
-    effects = {}
+    effects: dict[str, Any] = {}
     for task, settings in tasks.items():
         if settings["kind"] == "retrieval":
             continue
