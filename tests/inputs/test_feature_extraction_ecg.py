@@ -253,7 +253,7 @@ def test_start_positions_of_each_crop(extractor):
     assert extractor.start_positions(2500, "center") == [125]
     assert extractor.start_positions(2500, "three") == [0, 125, 250]
     assert extractor.start_positions(2250, "three") == [0, 0, 0]
-    assert extractor.start_positions(2501, "three") == [0, 125, 250]
+    assert extractor.start_positions(2501, "three") == [0, 125, 251]
     generator = np.random.default_rng(0)
     starts = [extractor.start_positions(2500, "random", generator)[0] for _ in range(2000)]
     assert min(starts) == 0 and max(starts) == 250
