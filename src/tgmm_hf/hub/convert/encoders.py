@@ -127,11 +127,16 @@ def _masking_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             found |= _masking_settings(value)
-        elif name == "norm_pix_loss" and isinstance(value, bool):
-            found[name] = value
-        elif name == "mask_ratio" and isinstance(value, float) and 0 < value < 1:
+        elif _is_masking_setting(name, value):
             found[name] = value
     return found
+
+
+def _is_masking_setting(name: str, value: Any) -> bool:
+    """Tell whether a setting is one of the two that no tensor shows, and has a value that the model takes."""
+    if name == "mask_ratio":
+        return isinstance(value, float) and 0 < value < 1
+    return name == "norm_pix_loss" and isinstance(value, bool)
 
 
 def _st_mem_autoencoder(weights: Weights, head_size: int, settings: dict[str, Any]) -> Converted:
