@@ -77,9 +77,9 @@ def test_a_card_says_the_threshold_of_the_models_own_probability() -> None:
 def test_small_groups_do_not_follow_by_subtraction(sizes: tuple[int, ...], shown: tuple[bool, ...]) -> None:
     everybody = {"grouping": "all", "group": "all", "n": sum(sizes)}
     groups = [everybody, *({"grouping": "ethnicity", "group": f"g{n}", "n": n} for n in sizes)]
-    entries = [group | {"positives": 5, "auc": 0.7, "auc_ci": None} for group in groups]
+    entries = [group | {"positives": group["n"] // 2, "auc": 0.7, "auc_ci": None} for group in groups]
     card = model_card("a/b", config={"tasks": {}}, run=None, metrics={"subgroups": {"dx": entries}}, licences=[])
-    assert tuple(f"| g{n} | {n} | 5 |" in card for n in sizes) == shown
+    assert tuple(f"| g{n} | {n} | {n // 2} |" in card for n in sizes) == shown
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +221,8 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["license"] == "other" and metadata["library_name"] == "transformers"
     (entry,) = metadata["model-index"]
+    measured = {r["task"]["name"]: {m["type"] for m in r["metrics"]} for r in entry["results"]}
+    assert measured["hf_diagnosis from labs"] == {"auc", "accuracy"} and measured["hf_risk from labs"] == {"c_index"}
     figures = {(r["task"]["name"], m["type"]): m for r in entry["results"] for m in r["metrics"]}
     auc = figures["hf_diagnosis from labs", "auc"]
     assert auc["value"] == 0.91 and auc["args"] == {"confidence_interval": [0.85, 0.97], "n": 61}
@@ -228,10 +230,12 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
     for text in ("cc-by-nc-4.0", "`abc`", "0.850 to 0.970", "Not a medical device", "@article", "n = 17", "synthetic"):
         assert text in card, text
     assert "| all | all | 61 | 30 | 0.910 (0.850 to 0.970) | 0.800 (0.700 to 0.900) | 0.750 |" in card
-    assert "| age, years | under 50 | 21 | 0 | not scored: one class |  |  |" in card
-    assert "| sex | male | < 20 |  | not scored |  |  |" in card  # 19 and 7 might name people
-    assert "| sex | female | not shown |  | not shown |  |  |" in card  # 61 - 42 would be 19
-    assert "| all | all | 30 | 7 | 0.700 |" in card
+    assert "| age, years | under 50 | 21 | < 10 | not scored: one class |  |  |" in card
+    assert "| sex | male | < 20 | - | not scored |  |  |" in card  # 19 and 7 might name people
+    assert "| sex | female | not shown | - | not shown |  |  |" in card  # 61 - 42 would be 19
+    assert "| all | all | 30 | < 10 | 0.700 |" in card
+    assert "| labs | 0.910 (0.850 to 0.970) | 61 | 0.700 (0.600 to 0.800) | 17 |" in card
+    assert "| NTproBNP | pg/mL |" in card and "pip install" in card
 
 
 @pytest.mark.parametrize("stray", ["patient.json", "prediction.json", "notes.txt", "echo.dcm", "training/a.json"])

@@ -95,6 +95,7 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
             run=read_json(directory / "run.json") if (directory / "run.json").is_file() else None,
             metrics=scored,
             licences=licences,
+            columns=read_json(directory / "processor_config.json").get("labs_columns"),
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
     return _commit(api or HfApi(), repo_id, "model", operations, private, revision)
