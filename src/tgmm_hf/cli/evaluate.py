@@ -70,6 +70,7 @@ def evaluate(
 
 
 def simple_models(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Prepared data set with the splits train, validation and test.")],
     out: Out,
     model: Annotated[
@@ -91,14 +92,18 @@ def simple_models(
 ) -> None:
     """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
 
-    Also measures how much the presence of the inputs alone tells, without any value. Writes baselines.json,
-    baselines.csv and predictions.parquet.
+    Also measures how much the presence of the inputs alone tells, without any value. Writes simple_models.json,
+    simple_models.csv and predictions.parquet.
 
-    Example: tgmm simple-models demo/data --out demo/baselines --model demo/model
+    Example: tgmm simple-models demo/data --out demo/simple_models --model demo/model
     """
     if model is not None:
         announce_hub(model)
-    from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models, table_rows
+    from tgmm_hf.evaluation.simple_model_evaluation import (
+        add_old_names,
+        evaluate_simple_models,
+        table_rows,
+    )
 
     summary = evaluate_simple_models(
         data, out, model=model, lvef=None if lvef is None else table_of(lvef), seed=seed, bootstrap=bootstrap
@@ -106,7 +111,9 @@ def simple_models(
     _print_table(*table_rows(summary))
     for warning in summary["warnings"]:
         typer.echo(warning)
-    typer.echo(f"{out / 'baselines.json'}")
+    if context.info_name == "baselines":  # the name in version 0.1
+        add_old_names(out)
+    typer.echo(f"{out / 'simple_models.json'}")
 
 
 def _print_table(header: list[str], rows: list[Any]) -> None:
