@@ -492,13 +492,7 @@ class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
             One clip a row, as `EchoImageProcessor` makes them.
         """
         encoded = self.echo_mvit(pixel_values_videos, **kwargs)
-        return EchoMvitProjectionOutput(
-            video_embeds=self.projection(self.dropout(encoded.pooler_output)),
-            last_hidden_state=encoded.last_hidden_state,
-            pooler_output=encoded.pooler_output,
-            hidden_states=encoded.hidden_states,
-            attentions=encoded.attentions,
-        )
+        return EchoMvitProjectionOutput(self.projection(self.dropout(encoded.pooler_output)), **encoded)
 
 
 __all__ = ["EchoMvitModel", "EchoMvitModelWithProjection", "EchoMvitPreTrainedModel"]

@@ -4,7 +4,6 @@ Every admission is scored once, on all modalities that it has, because this is t
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from tgmm_hf.cohorts.ethnicity import ethnicity_group
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
 from tgmm_hf.evaluation.headline_figures import HEADLINE, OUTCOME, headline_figure
@@ -33,7 +33,6 @@ AGE_BANDS = ((0, "under 50"), (50, "50 to 64"), (65, "65 to 79"), (80, "80 and o
 VIEW_BANDS = ((0, "none"), (1, "1 to 4"), (5, "5 to 8"), (9, "9 to 11"))
 CELL_BANDS = ((0.0, "under 50 %"), (0.5, "50 to 79 %"), (0.8, "80 % and over"))
 NATRIURETIC = ("NTproBNP", "BNP")
-NO_ETHNICITY = ("unknown", "unable to obtain", "patient declined to answer", "")
 
 TITLES = {
     "sex": "sex",
@@ -93,12 +92,8 @@ def _age_band(row: dict[str, Any]) -> str:
 
 
 def _ethnicity(row: dict[str, Any]) -> str:
-    """Return the first part of a row's ethnicity, "white" for "WHITE - RUSSIAN", because smaller parts are too rare.
-
-    Return `NOT_STATED` if there is none.
-    """
-    text = _text(row, "ethnicity").casefold().strip()
-    return NOT_STATED if text in NO_ETHNICITY else re.split(r"\s+-\s+|/|\s+or\s+", text)[0]
+    """Return the group of a row's ethnicity, see `ethnicity_group`, or `NOT_STATED`."""
+    return ethnicity_group(_text(row, "ethnicity")) or NOT_STATED
 
 
 def _band(value: float, bands: tuple[tuple[float, str], ...]) -> str:
