@@ -107,8 +107,8 @@ def batches(saved, data):
     return {split: collator([rows[i] for i in range(len(rows))]) for split, rows in load_prepared(data).items()}
 
 
-def of(predictions: pd.DataFrame, task: str, baseline: str) -> pd.DataFrame:
-    rows = predictions[(predictions["task"] == task) & (predictions["simple_model"] == baseline)]
+def of(predictions: pd.DataFrame, task: str, name: str) -> pd.DataFrame:
+    rows = predictions[(predictions["task"] == task) & (predictions["simple_model"] == name)]
     return rows.set_index("id")
 
 
@@ -221,7 +221,9 @@ def turned(saved, tmp_path_factory):
 
 
 def test_test_outcomes_change_no_prediction(turned, result):
-    again = pd.read_parquet(turned[1] / "predictions.parquet").query("baseline != 'LVEF alone'").reset_index(drop=True)
+    again = (
+        pd.read_parquet(turned[1] / "predictions.parquet").query("simple_model != 'LVEF alone'").reset_index(drop=True)
+    )
     assert list(again["id"]) == list(result[1]["id"]) and not again["label"].equals(result[1]["label"])
     for column in ("probability", "risk"):
         assert_close(again[column].to_numpy(), result[1][column].to_numpy(), atol=1e-5)  # of iterated fits

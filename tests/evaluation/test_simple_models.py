@@ -179,7 +179,9 @@ def test_lvef_is_scored_where_it_is_known(tmp_path, suffix):
     data = write_data(tmp_path / "data", sick_if_low)
     record = evaluate_simple_models(data, tmp_path / "out", lvef=table, bootstrap=100)
     entry = record["tasks"]["ill"]["LVEF alone"]
-    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").query("task == 'ill' and baseline == 'LVEF alone'")
+    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").query(
+        "task == 'ill' and simple_model == 'LVEF alone'"
+    )
     assert entry["n"] == len(rows) == known[known.index.str.startswith("test")].notna().sum() < SIZES["test"]
     assert (
         entry["auc"] == pytest.approx(roc_auc_score(rows["label"], -known[rows["id"]]), abs=1e-9) and entry["auc"] > 0.6

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tgmm_hf.cli import cohort, evaluate, hub, predict, train
+from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
 USER_ERRORS = (TgmmError, OSError, ImportError, ValueError, FloatingPointError)
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after `tgmm`; None takes those of the process.
     """
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="tgmm")
+        with readable_warnings():
+            app(args=None if arguments is None else list(arguments), prog_name="tgmm")
     except USER_ERRORS as error:
         if os.environ.get("TGMM_DEBUG"):
             raise

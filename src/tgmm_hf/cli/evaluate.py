@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, PreparedData, Seed, Split, announce_hub, table_of
@@ -70,7 +71,6 @@ def evaluate(
 
 
 def simple_models(
-    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Prepared data set with the splits train, validation and test.")],
     out: Out,
     model: Annotated[
@@ -111,7 +111,7 @@ def simple_models(
     _print_table(*table_rows(summary))
     for warning in summary["warnings"]:
         typer.echo(warning)
-    if context.info_name == "baselines":  # the name in version 0.1
+    if click.get_current_context().info_name == "baselines":  # the name in version 0.1
         add_old_names(out)
     typer.echo(f"{out / 'simple_models.json'}")
 
