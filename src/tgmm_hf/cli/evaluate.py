@@ -15,6 +15,13 @@ def evaluate(
     data: PreparedData,
     out: Out,
     split: Annotated[Split, typer.Option(help="Split whose patients are scored.")] = Split.test,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Task of the model to score. May be repeated.",
+            show_default="all tasks that the last training trained and that have labels",
+        ),
+    ] = None,
     bayes: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +64,7 @@ def evaluate(
         data,
         out,
         split=split.value,
+        tasks=task or None,
         bayes=bayes,
         validation=validation,
         sensitivity=sensitivity,
