@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import yaml
 from closeness import assert_close
 from hub_server import Hub, running_hub
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from tiny_models import random_batch, smallest_model, tiny_tokenizer
 
 from tgmm_hf import TgmmModel, default_processor
@@ -25,6 +27,7 @@ from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import model_card
 from tgmm_hf.hub.push import NotForTheHubError, push_cohort, push_model
 from tgmm_hf.training.saving import save_repository
+from tgmm_hf.utils.errors import TgmmError
 
 METRICS = {
     "data": "demo/data",
@@ -341,3 +344,30 @@ def test_publishing_data_needs_a_word(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as stopped:
         main(["push-data", str(synthetic_cohort(tmp_path / "cohort")), "owner/cohort"])
     assert stopped.value.code == 2 and "--publish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["bad", "a/b/c", "owner/", "owner/na me", "../up"])
+def test_a_wrong_name_is_refused_before_files_and_network(name: str, tmp_path: Path) -> None:
+    for push in (push_model, push_cohort):
+        with pytest.raises(TgmmError, match="owner/name"):
+            push(tmp_path / "none", name)
+
+
+def test_without_a_network_there_is_one_sentence(saved: Path) -> None:
+    with pytest.raises(TgmmError, match="cannot be reached"):
+        push_model(saved, "owner/name", api=HfApi(endpoint="http://127.0.0.1:9", token="any"))
+
+
+def test_a_hub_that_says_no_is_one_sentence(saved: Path) -> None:
+    class Refusing(HfApi):
+        def create_repo(self, *_: Any, **__: Any) -> Any:
+            raise HfHubHTTPError("no", response=SimpleNamespace(status_code=403, request=None, headers={}))
+
+    with pytest.raises(TgmmError, match="hf auth login"):
+        push_model(saved, "owner/name", api=Refusing())
+
+
+def test_an_offline_switch_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TgmmError, match="HF_HUB_OFFLINE"):
+        push_model(saved, "owner/name")
