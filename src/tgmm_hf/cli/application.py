@@ -43,7 +43,7 @@ COMMANDS = (
 )
 """Commands in the order in which `tgmm --help` lists them: from files to a published model."""
 
-OLD_NAMES = {"baselines": evaluate.simple_models}
+OLD_NAMES = {"baselines": evaluate.baselines}
 """Name in version 0.1 -> command. An old name works for one release, prints a notice and is not listed."""
 
 app = typer.Typer(

@@ -1,9 +1,9 @@
 """Commands that measure: a saved model, and simple models on the same patients."""
 
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, PreparedData, Seed, Split, announce_hub, table_of
@@ -107,11 +107,7 @@ def simple_models(
     """
     if model is not None:
         announce_hub(model)
-    from tgmm_hf.evaluation.simple_model_evaluation import (
-        add_old_names,
-        evaluate_simple_models,
-        table_rows,
-    )
+    from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models, table_rows
 
     summary = evaluate_simple_models(
         data, out, model=model, lvef=None if lvef is None else table_of(lvef), seed=seed, bootstrap=bootstrap
@@ -119,9 +115,16 @@ def simple_models(
     _print_table(*table_rows(summary))
     for warning in summary["warnings"]:
         typer.echo(warning)
-    if click.get_current_context().info_name == "baselines":  # the name in version 0.1
-        add_old_names(out)
     typer.echo(f"{out / 'simple_models.json'}")
+
+
+@wraps(simple_models)
+def baselines(**options: Any) -> None:
+    """Run `simple_models` under its name in version 0.1, and add the names of its files in that version."""
+    from tgmm_hf.evaluation.simple_model_evaluation import add_old_names
+
+    simple_models(**options)
+    add_old_names(options["out"])
 
 
 def _print_table(header: list[str], rows: list[Any]) -> None:
