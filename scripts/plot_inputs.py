@@ -41,12 +41,14 @@ def draw_ecg(axes: plt.Axes, recording: str) -> None:
 
 
 def draw_clip(axes: list[plt.Axes], path: str) -> None:
-    """Draw frames of a prepared clip, spread evenly over its length."""
+    """Draw frames of a prepared clip, spread evenly over its length. A panel without a frame stays empty."""
     prepared = EchoImageProcessor().prepare_clip(path)
-    for panel, index in zip(axes, np.linspace(0, prepared.num_real - 1, len(axes)).round().astype(int), strict=True):
+    for panel in axes:
+        panel.axis("off")
+    shown = np.linspace(0, prepared.num_real - 1, min(len(axes), prepared.num_real)).round().astype(int)
+    for panel, index in zip(axes, shown, strict=False):
         panel.imshow(prepared.frames[index][..., ::-1])  # BGR -> RGB
         panel.set_title(f"frame {index + 1} of {prepared.num_real}", fontsize=10)
-        panel.axis("off")
 
 
 def main() -> None:

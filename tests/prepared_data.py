@@ -41,16 +41,23 @@ def invented_patient(name: str, generator: np.random.Generator) -> dict:
     }
 
 
-def write_prepared_data(directory: Path) -> Path:
-    """Write splits and `prepare.json` into an empty directory, as `tgmm prepare` does."""
+def write_prepared_data(directory: Path, own_task: str | None = None) -> Path:
+    """Write splits and `prepare.json` into an empty directory, as `tgmm prepare` does.
+
+    `own_task` is the name of a further diagnosis, whose label is that of `hf_diagnosis`.
+    """
+    tasks = TASKS if own_task is None else {**TASKS, own_task: "diagnosis"}
     image_processor = EchoImageProcessor(size=64, num_frames=16)
-    features = AdmissionPreparer(EcgFeatureExtractor(), image_processor, directory, TASKS).features
+    features = AdmissionPreparer(EcgFeatureExtractor(), image_processor, directory, tasks).features
     generator = np.random.default_rng(0)
     for split, size in SIZES.items():
         (directory / split).mkdir()
         with ArrowWriter(features=features, path=str(directory / split / "00000.arrow")) as writer:
             for number in range(size):
-                writer.write(features.encode_example(invented_patient(f"{split}{number}", generator)))
+                patient = invented_patient(f"{split}{number}", generator)
+                if own_task is not None:
+                    patient[f"label_{own_task}"] = patient["label_hf_diagnosis"]
+                writer.write(features.encode_example(patient))
             writer.finalize()
     content = {"data_hash": "invented", "geometry": {"image_size": 64, "num_frames": 16}}
     (directory / "prepare.json").write_text(json.dumps(content))

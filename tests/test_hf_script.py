@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
+import tgmm_hf
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); import test_hf; sys.exit(test_hf.run_tests(sys.argv[2:]))"
 TESTS = """
@@ -70,3 +74,12 @@ def test_errors_of_fixtures_are_failures(tmp_path: Path) -> None:
 def test_no_tests_are_no_success(tmp_path: Path) -> None:
     code, _ = run(tmp_path, "")
     assert code != 0
+
+
+def test_every_public_model_class_is_under_the_common_tests():
+    public = [getattr(tgmm_hf, name) for name in tgmm_hf.__all__]
+    models = {value.__name__ for value in public if isinstance(value, type) and issubclass(value, PreTrainedModel)}
+    testers = "".join(path.read_text() for path in (SCRIPTS.parent / "tests" / "hf_common").glob("check_*.py"))
+    lines = [line for line in testers.splitlines() if "all_model_classes = (" in line]
+    named = {name.strip(" ,") for line in lines for name in line.split("(")[1].rstrip(")").split(",")} - {""}
+    assert models <= named, f"without common tests: {sorted(models - named)}"

@@ -196,8 +196,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             tokenizer: the processor's tokenizer.
 
         Raises:
-            ValueError: if a candidate has a token that the tokenizer does not know, or two candidates of a task have
-                the same tokens.
+            ValueError: if a candidate has a token that the tokenizer does not know, or is too long, or two
+                candidates of a task have the same tokens.
         """
         for name, task in self.tasks.items():
             task["question_ids"] = _token_ids(tokenizer, task["question"])
@@ -208,6 +208,11 @@ class TgmmConfig(HubCode, PreTrainedConfig):
                     raise ValueError(
                         f"Task {name!r}: the tokenizer has no tokens for candidate {candidate!r} (ids {ids}): "
                         "reword it, or train the tokenizer on the tasks' texts too."
+                    )
+                if self.response == "decoder" and len(ids) >= self.max_answer_tokens:
+                    raise ValueError(
+                        f"Task {name!r}: the candidate {candidate!r} has {len(ids)} tokens, and the model takes "
+                        f"{self.max_answer_tokens - 1}. Shorten it, or use words of the model's vocabulary."
                     )
             if len({tuple(ids) for ids in task["candidate_ids"]}) != len(task["candidate_ids"]):
                 raise ValueError(

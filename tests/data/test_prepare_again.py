@@ -18,7 +18,7 @@ from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.prepare import load_prepared, prepare
 
 
-def test_an_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
     whole = tmp_path / "whole"
     prepare(cohort / "cohort.csv", whole, processor)
@@ -44,8 +44,9 @@ def test_an_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monke
     assert arrow_bytes(out) == arrow_bytes(whole)
     assert not list(out.rglob("*tmp*"))
     seen.clear()
+    capsys.readouterr()
     prepare(cohort / "cohort.csv", out, processor)
-    assert seen == []
+    assert seen == [] and "nothing to do" in capsys.readouterr().out
 
 
 KILLED = """

@@ -122,3 +122,14 @@ def test_saved_model_serves_the_encoder_too(tmp_path):
 def test_what_cannot_be_masked_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_model(**changes)
+
+
+def test_states_of_the_encoder_are_returned_when_asked_for():
+    model = small_model(attn_implementation="eager").eval()
+    with torch.no_grad():
+        output = model(clips(1), output_hidden_states=True, output_attentions=True)
+        as_tuple = model(clips(1), return_dict=False)
+    assert isinstance(as_tuple, tuple) and len(as_tuple) == 3
+    assert [states.shape[-1] for states in output.hidden_states] == [8, 8, 16, 32]  # before and after each layer
+    assert [weights.shape[1] for weights in output.attentions] == [1, 2, 2]
+    assert model(clips(1)).hidden_states is None

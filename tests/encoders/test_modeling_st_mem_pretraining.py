@@ -117,3 +117,14 @@ def test_nothing_hidden_or_nothing_kept_is_refused(ratio, kept):
 def test_shorter_ecgs_are_refused():
     with pytest.raises(ValueError, match="2250 samples, got 750"):
         small_model()(torch.zeros(1, 12, 750))
+
+
+def test_states_of_the_encoder_are_returned_when_asked_for_and_not_the_decoders():
+    model = small_model(attn_implementation="eager").eval()
+    with torch.no_grad():
+        output = model(torch.randn(1, 12, 2250), output_hidden_states=True, output_attentions=True)
+        as_tuple = model(torch.randn(1, 12, 2250), return_dict=False)
+    assert isinstance(as_tuple, tuple) and len(as_tuple) == 3
+    tokens = 12 * (7 + 2)  # seven patches of a lead are kept, between two separators
+    assert [states.shape for states in output.hidden_states] == [(1, tokens, 32)] * 3
+    assert [weights.shape for weights in output.attentions] == [(1, 2, tokens, tokens)] * 2

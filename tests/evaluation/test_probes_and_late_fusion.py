@@ -107,8 +107,8 @@ def batches(saved, data):
     return {split: collator([rows[i] for i in range(len(rows))]) for split, rows in load_prepared(data).items()}
 
 
-def of(predictions: pd.DataFrame, task: str, baseline: str) -> pd.DataFrame:
-    rows = predictions[(predictions["task"] == task) & (predictions["baseline"] == baseline)]
+def of(predictions: pd.DataFrame, task: str, name: str) -> pd.DataFrame:
+    rows = predictions[(predictions["task"] == task) & (predictions["simple_model"] == name)]
     return rows.set_index("id")
 
 
@@ -215,13 +215,15 @@ def turned(saved, tmp_path_factory):
     (directory / "cohort").mkdir()
     pd.DataFrame({"id": ids, "lvef": values}).to_parquet(directory / "cohort" / "cohort.parquet")
     options = ["--model", str(saved[0]), "--lvef", str(directory / "cohort"), "--bootstrap", "100"]
-    done = CliRunner().invoke(app, ["baselines", str(data), "--out", str(directory / "out"), *options])
+    done = CliRunner().invoke(app, ["simple-models", str(data), "--out", str(directory / "out"), *options])
     assert done.exit_code == 0, done.output
     return done.output, directory / "out"
 
 
 def test_test_outcomes_change_no_prediction(turned, result):
-    again = pd.read_parquet(turned[1] / "predictions.parquet").query("baseline != 'LVEF alone'").reset_index(drop=True)
+    again = (
+        pd.read_parquet(turned[1] / "predictions.parquet").query("simple_model != 'LVEF alone'").reset_index(drop=True)
+    )
     assert list(again["id"]) == list(result[1]["id"]) and not again["label"].equals(result[1]["label"])
     for column in ("probability", "risk"):
         assert_close(again[column].to_numpy(), result[1][column].to_numpy(), atol=1e-5)  # of iterated fits
@@ -230,12 +232,12 @@ def test_test_outcomes_change_no_prediction(turned, result):
 def test_the_command_takes_a_model_and_ejection_fractions(saved, turned):
     output, out = turned
     assert UNKNOWN in output and "needs --" not in output
-    record = json.loads((out / "baselines.json").read_text())
+    record = json.loads((out / "simple_models.json").read_text())
     assert record["model"] == str(saved[0]) and record["tasks"]["hf_diagnosis"]["LVEF alone"]["n"] == SIZES["test"] - 1
 
 
 def test_missing_model_is_named(data, tmp_path):
-    done = CliRunner().invoke(app, ["baselines", str(data), "--out", str(tmp_path / "no"), "--model", "/no/model"])
+    done = CliRunner().invoke(app, ["simple-models", str(data), "--out", str(tmp_path / "no"), "--model", "/no/model"])
     assert done.exit_code != 0 and "no directory /no/model" in str(done.exception)
 
 

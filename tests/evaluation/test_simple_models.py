@@ -87,17 +87,17 @@ def figures(record: dict, task: str) -> dict:
 
 def test_figures_equal_scikit_learn_and_lifelines_on_the_written_predictions(result):
     record, predictions, out = result
-    assert json.loads((out / "baselines.json").read_text()) == json.loads(json.dumps(record))
+    assert json.loads((out / "simple_models.json").read_text()) == json.loads(json.dumps(record))
     for name, entry in figures(record, "ill").items():
-        rows = predictions[(predictions["task"] == "ill") & (predictions["baseline"] == name)]
+        rows = predictions[(predictions["task"] == "ill") & (predictions["simple_model"] == name)]
         assert entry["n"] == len(rows) <= SIZES["test"] and rows["id"].str.startswith("test").all()
         assert entry["auc"] == pytest.approx(roc_auc_score(rows["label"], rows["probability"]), abs=1e-9)
         assert entry["auc"] == 1 or entry["auc_ci"][0] <= entry["auc"] <= entry["auc_ci"][1]
     for name, entry in figures(record, "risk").items():
-        rows = predictions[(predictions["task"] == "risk") & (predictions["baseline"] == name)]
+        rows = predictions[(predictions["task"] == "risk") & (predictions["simple_model"] == name)]
         expected = concordance_index(rows["time"], -rows["risk"], rows["event"] == 1)
         assert entry["c_index"] == pytest.approx(expected, abs=1e-9)
-    csv = (out / "baselines.csv").read_text()
+    csv = (out / "simple_models.csv").read_text()
     assert f"ill,NT-proBNP alone,{record['tasks']['ill']['NT-proBNP alone']['n']},AUC," in csv
 
 
@@ -108,7 +108,7 @@ def test_simple_models_find_what_the_features_hold(result, data):
     assert ill["what was measured"]["auc"] > 0.99  # the echo is there if ill: the cohort gives the answer away
     assert risk["Cox model on labs"]["c_index"] > 0.6
     # one number and a rising function of it rank alike
-    rows = predictions[(predictions["task"] == "ill") & (predictions["baseline"] == "NT-proBNP alone")]
+    rows = predictions[(predictions["task"] == "ill") & (predictions["simple_model"] == "NT-proBNP alone")]
     values = read_features(load_prepared(data))["natriuretic"]["test"]["NTproBNP"].dropna()
     assert ill["NT-proBNP alone"]["auc"] == pytest.approx(roc_auc_score(rows["label"], values), abs=1e-9)
 
@@ -138,7 +138,7 @@ def test_too_few_patients_give_a_reason(result):
     rare = result[0]["tasks"]["rare"]
     assert rare["what was measured"] == {"missing": "1 training patients of the rarer class, 10 are needed"}
     assert all(set(entry) == {"missing"} for entry in rare.values())
-    assert "1 training patients" in (result[2] / "baselines.csv").read_text()
+    assert "1 training patients" in (result[2] / "simple_models.csv").read_text()
 
 
 def test_missing_model_or_table_gives_a_reason(result):
@@ -154,7 +154,7 @@ def test_missing_model_or_table_gives_a_reason(result):
             "late fusion of the model's own answers",
         }
         assert all(reason.startswith("needs --model") for reason in missing.values())
-    assert "ill,ECG probe,—,—,needs --model" in (result[2] / "baselines.csv").read_text().replace('"', "")
+    assert "ill,ECG probe,—,—,needs --model" in (result[2] / "simple_models.csv").read_text().replace('"', "")
 
 
 def lvef_table(path: Path, every: int = 1) -> pd.DataFrame:
@@ -179,7 +179,9 @@ def test_lvef_is_scored_where_it_is_known(tmp_path, suffix):
     data = write_data(tmp_path / "data", sick_if_low)
     record = evaluate_simple_models(data, tmp_path / "out", lvef=table, bootstrap=100)
     entry = record["tasks"]["ill"]["LVEF alone"]
-    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").query("task == 'ill' and baseline == 'LVEF alone'")
+    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").query(
+        "task == 'ill' and simple_model == 'LVEF alone'"
+    )
     assert entry["n"] == len(rows) == known[known.index.str.startswith("test")].notna().sum() < SIZES["test"]
     assert (
         entry["auc"] == pytest.approx(roc_auc_score(rows["label"], -known[rows["id"]]), abs=1e-9) and entry["auc"] > 0.6
@@ -240,6 +242,16 @@ def test_a_cox_model_that_did_not_converge_gives_no_scores():
 
 
 def test_the_command_prints_the_table(data, tmp_path):
-    done = CliRunner().invoke(app, ["baselines", str(data), "--out", str(tmp_path), "--bootstrap", "100"])
+    done = CliRunner().invoke(app, ["simple-models", str(data), "--out", str(tmp_path), "--bootstrap", "100"])
     assert done.exit_code == 0 and "gradient boosting on labs" in done.output
-    assert (tmp_path / "baselines.json").is_file()
+    assert (tmp_path / "simple_models.json").is_file()
+    assert not (tmp_path / "baselines.json").exists()
+
+
+def test_the_old_command_writes_the_old_names_too(data, tmp_path):
+    done = CliRunner().invoke(app, ["baselines", str(data), "--out", str(tmp_path), "--bootstrap", "100"])
+    assert done.exit_code == 0
+    for suffix in (".json", ".csv"):
+        assert (tmp_path / f"baselines{suffix}").read_text() == (tmp_path / f"simple_models{suffix}").read_text()
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert table["baseline"].equals(table["simple_model"])

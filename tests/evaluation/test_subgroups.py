@@ -9,7 +9,14 @@ from datasets import Dataset
 from sklearn.metrics import recall_score, roc_auc_score
 
 from tgmm_hf.evaluation.calibration import OperatingPoint
-from tgmm_hf.evaluation.subgroups import NOT_STATED, SMALLEST_GROUP, describe_rows, shown_counts, subgroup_table
+from tgmm_hf.evaluation.subgroups import (
+    NOT_STATED,
+    SMALLEST_GROUP,
+    describe_rows,
+    shown_counts,
+    shown_parts,
+    subgroup_table,
+)
 from tgmm_hf.evaluation.tables import subgroup_rows
 
 
@@ -150,3 +157,24 @@ def test_tables_do_not_show_how_small_a_small_group_is(sizes: tuple[int, ...], s
     rows = subgroup_rows("dx", entries).rows
     assert [row[2] for row in rows] == shown
     assert all((row[3] == "-") is not row[2].isdigit() for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("positives", "shown"),
+    [
+        ((12, 14), ["12", "14"]),
+        ((4, 22), ["< 10", "-"]),  # 26 - 22 would tell
+        ((4, 6), ["< 10", "< 10"]),
+        ((34, 20), ["> 30", "-"]),  # 40 - 34 are negative
+    ],
+)
+def test_few_positives_are_hidden_as_small_groups_are(positives: tuple[int, int], shown: list[str]) -> None:
+    whole = {"grouping": "all", "group": "all", "n": 80, "positives": sum(positives)}
+    entries = [whole, *({"grouping": "sex", "group": f"g{p}", "n": 40, "positives": p} for p in positives)]
+    assert [cases for _, cases in shown_counts(entries)][1:] == shown
+
+
+def test_a_small_part_does_not_follow_from_the_other_part() -> None:
+    assert shown_parts([12, 30]) == ["12", "30"]
+    assert shown_parts([12, 3]) == ["not shown", "< 10"]
+    assert shown_parts([0, 30]) == ["0", "30"]

@@ -1,10 +1,18 @@
-"""transformers' common tests over the two encoders."""
+"""transformers' common tests over the two encoders, with and without a head."""
 
 import unittest
 
 import torch
 
-from tgmm_hf import EchoMvitConfig, EchoMvitModel, StMemConfig, StMemModel
+from tgmm_hf import (
+    EchoMvitConfig,
+    EchoMvitForPreTraining,
+    EchoMvitModel,
+    EchoMvitModelWithProjection,
+    StMemConfig,
+    StMemForPreTraining,
+    StMemModel,
+)
 
 from ..test_configuration_common import ConfigTester
 from ..test_modeling_common import ModelTesterMixin, floats_tensor
@@ -91,6 +99,61 @@ class EchoMvitTester:
 
 
 class EchoMvitModelTest(EncoderTests, unittest.TestCase):
-    all_model_classes = (EchoMvitModel,)
+    all_model_classes = (EchoMvitModel, EchoMvitModelWithProjection)
     tester_class, config_class = EchoMvitTester, EchoMvitConfig
     sizes = {}  # noqa: RUF012 - read once
+
+
+class MaskedModellingTests(EncoderTests):
+    """Models that hide patches at random: the same patches in every call, because the common tests compare calls."""
+
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        """Add the noise that decides which patches are hidden, with the same values for every row of the batch."""
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
+        rows = len(inputs[model_class.main_input_name])
+        noise = torch.rand(self.model_tester.noise_shape, generator=torch.Generator().manual_seed(0))
+        return {**inputs, "noise": noise.expand(rows, *noise.shape)}
+
+    def test_model_outputs_equivalence(self):
+        """adapted: the output holds masks (bool), which the message of the common test subtracts"""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        model_class = self.all_model_classes[0]
+        model = model_class._from_config(config, attn_implementation="eager").eval()
+        inputs = self._prepare_for_class(inputs, model_class)
+        for asked in ({}, {"output_hidden_states": True}, {"output_hidden_states": True, "output_attentions": True}):
+            with torch.no_grad():
+                as_tuple = model(**inputs, **asked, return_dict=False)
+                as_dict = model(**inputs, **asked, return_dict=True)
+            self.assertIsInstance(as_tuple, tuple)
+            torch.testing.assert_close(as_tuple, as_dict.to_tuple())
+
+
+class EchoMvitPreTrainingTester(EchoMvitTester):
+    patch_size = 8  # the common tests make noise of the square of 32 / 8 patches; ours replaces it
+    noise_shape = (4, 4)
+
+
+class EchoMvitForPreTrainingTest(MaskedModellingTests, unittest.TestCase):
+    all_model_classes = (EchoMvitForPreTraining,)
+    tester_class, config_class = EchoMvitPreTrainingTester, EchoMvitConfig
+    sizes = {}  # noqa: RUF012 - read once
+
+
+class StMemPreTrainingTester(StMemTester):
+    """The encoder sees one patch of four and two separators of each lead."""
+
+    seq_length = StMemTester.num_leads * (1 + 2)
+    image_size, patch_size = 300, 75  # read by the common tests to make noise, which ours replaces
+    noise_shape = (StMemTester.num_leads, StMemTester.num_patches)
+
+    def get_config(self):
+        config = super().get_config()
+        config.decoder_hidden_size, config.decoder_intermediate_size = 32, 37
+        config.decoder_num_hidden_layers, config.decoder_num_attention_heads = 1, 2
+        return config
+
+
+class StMemForPreTrainingTest(MaskedModellingTests, unittest.TestCase):
+    all_model_classes = (StMemForPreTraining,)
+    tester_class, config_class = StMemPreTrainingTester, StMemConfig
+    sizes = {"hidden_size": 36}  # noqa: RUF012 - read once

@@ -18,6 +18,7 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, Au
 from tgmm_hf import EchoMvitModel, EchoMvitModelWithProjection, StMemForPreTraining, StMemModel
 from tgmm_hf.hub.convert import SOURCES, convert
 from tgmm_hf.hub.convert.loading import load_weights
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 ECG = torch.randn(2, 12, 2250, generator=torch.Generator().manual_seed(0))
@@ -130,12 +131,35 @@ def test_full_autoencoder_and_ddp_prefix(tmp_path):
         assert_close(encoder(ECG).pooler_output, converted.model.st_mem(ECG).pooler_output)
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [({"model": {"norm_pix_loss": False, "mask_ratio": 0.6}}, (False, 0.6)), (None, (True, 0.75))],
+)
+def test_settings_of_the_masked_autoencoder_are_those_of_the_file(config, expected, tmp_path):
+    torch.save({"model": st_mem_full(), "config": config}, tmp_path / "full.pth")
+    convert("st-mem", tmp_path / "full.pth", tmp_path / "mae", accept_license=True)
+    loaded = StMemForPreTraining.from_pretrained(tmp_path / "mae").config
+    assert (loaded.norm_pix_loss, loaded.mask_ratio) == expected
+    assert ("assumed" in (tmp_path / "mae" / "README.md").read_text()) == (config is None)
+
+
+def test_weights_are_not_given_the_licence_of_another_model(tmp_path):
+    for kind, width in (("kinetics-mvit", 512), ("echoprime", 400)):
+        torch.save({"head.1.weight": torch.zeros(width, 4)}, tmp_path / "file.pt")
+        with pytest.raises(TgmmError, match=f"{width} outputs"):
+            convert(kind, tmp_path / "file.pt", tmp_path / "out", accept_license=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_echo_encoder_with_and_without_its_head(tmp_path):
     video = pytest.importorskip("torchvision.models.video", reason="torchvision is the oracle (dev extra)")
     torch.save(randomise(video.mvit_v2_s(num_classes=512)).state_dict(), tmp_path / "echo.pt")
     convert("echoprime", tmp_path / "echo.pt", tmp_path / "trunk", accept_license=True)
     convert("echoprime", tmp_path / "echo.pt", tmp_path / "head", accept_license=True, keep_head=True)
-    convert("kinetics-mvit", tmp_path / "echo.pt", tmp_path / "kinetics", accept_license=True)
+    state = torch.load(tmp_path / "echo.pt")
+    state |= {"head.1.weight": state["head.1.weight"][:400].clone(), "head.1.bias": state["head.1.bias"][:400].clone()}
+    torch.save(state, tmp_path / "kinetics.pt")
+    convert("kinetics-mvit", tmp_path / "kinetics.pt", tmp_path / "kinetics", accept_license=True)
     trunk, same_trunk = AutoModel.from_pretrained(tmp_path / "trunk"), AutoModel.from_pretrained(tmp_path / "head")
     assert isinstance(trunk, EchoMvitModel) and isinstance(same_trunk, EchoMvitModel)
     head = EchoMvitModelWithProjection.from_pretrained(tmp_path / "head")
@@ -143,6 +167,7 @@ def test_echo_encoder_with_and_without_its_head(tmp_path):
         assert torch.equal(tensor, same_trunk.state_dict()[name]), name
         assert torch.equal(tensor, head.state_dict()[f"echo_mvit.{name}"]), name
     assert head.projection.weight.shape == (512, 768)
+    assert "EchoMvitModelWithProjection.from_pretrained" in (tmp_path / "head" / "README.md").read_text()
     assert (tmp_path / "head" / "modeling_echo_mvit.py").is_file()
     processor = AutoImageProcessor.from_pretrained(tmp_path / "trunk")
     assert (processor.size, processor.num_frames, processor.image_mean[0]) == (224, 16, 29.110628)

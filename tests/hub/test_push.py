@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import yaml
 from closeness import assert_close
 from hub_server import Hub, running_hub
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from tiny_models import random_batch, smallest_model, tiny_tokenizer
 
 from tgmm_hf import TgmmModel, default_processor
@@ -25,6 +27,7 @@ from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import model_card
 from tgmm_hf.hub.push import NotForTheHubError, push_cohort, push_model
 from tgmm_hf.training.saving import save_repository
+from tgmm_hf.utils.errors import TgmmError
 
 METRICS = {
     "data": "demo/data",
@@ -77,9 +80,9 @@ def test_a_card_says_the_threshold_of_the_models_own_probability() -> None:
 def test_small_groups_do_not_follow_by_subtraction(sizes: tuple[int, ...], shown: tuple[bool, ...]) -> None:
     everybody = {"grouping": "all", "group": "all", "n": sum(sizes)}
     groups = [everybody, *({"grouping": "ethnicity", "group": f"g{n}", "n": n} for n in sizes)]
-    entries = [group | {"positives": 5, "auc": 0.7, "auc_ci": None} for group in groups]
+    entries = [group | {"positives": group["n"] // 2, "auc": 0.7, "auc_ci": None} for group in groups]
     card = model_card("a/b", config={"tasks": {}}, run=None, metrics={"subgroups": {"dx": entries}}, licences=[])
-    assert tuple(f"| g{n} | {n} | 5 |" in card for n in sizes) == shown
+    assert tuple(f"| g{n} | {n} | {n // 2} |" in card for n in sizes) == shown
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +224,8 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["license"] == "other" and metadata["library_name"] == "transformers"
     (entry,) = metadata["model-index"]
+    measured = {r["task"]["name"]: {m["type"] for m in r["metrics"]} for r in entry["results"]}
+    assert measured["hf_diagnosis from labs"] == {"auc", "accuracy"} and measured["hf_risk from labs"] == {"c_index"}
     figures = {(r["task"]["name"], m["type"]): m for r in entry["results"] for m in r["metrics"]}
     auc = figures["hf_diagnosis from labs", "auc"]
     assert auc["value"] == 0.91 and auc["args"] == {"confidence_interval": [0.85, 0.97], "n": 61}
@@ -228,10 +233,12 @@ def test_private_repository_branch_and_card(hub: Hub, api: HfApi, saved: Path, t
     for text in ("cc-by-nc-4.0", "`abc`", "0.850 to 0.970", "Not a medical device", "@article", "n = 17", "synthetic"):
         assert text in card, text
     assert "| all | all | 61 | 30 | 0.910 (0.850 to 0.970) | 0.800 (0.700 to 0.900) | 0.750 |" in card
-    assert "| age, years | under 50 | 21 | 0 | not scored: one class |  |  |" in card
-    assert "| sex | male | < 20 |  | not scored |  |  |" in card  # 19 and 7 might name people
-    assert "| sex | female | not shown |  | not shown |  |  |" in card  # 61 - 42 would be 19
-    assert "| all | all | 30 | 7 | 0.700 |" in card
+    assert "| age, years | under 50 | 21 | < 10 | not scored: one class |  |  |" in card
+    assert "| sex | male | < 20 | - | not scored |  |  |" in card  # 19 and 7 might name people
+    assert "| sex | female | not shown | - | not shown |  |  |" in card  # 61 - 42 would be 19
+    assert "| all | all | 30 | < 10 | 0.700 |" in card
+    assert "| labs | 0.910 (0.850 to 0.970) | 61 | 0.700 (0.600 to 0.800) | 17 |" in card
+    assert "| NTproBNP | pg/mL |" in card and "pip install" in card
 
 
 @pytest.mark.parametrize("stray", ["patient.json", "prediction.json", "notes.txt", "echo.dcm", "training/a.json"])
@@ -337,3 +344,30 @@ def test_publishing_data_needs_a_word(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as stopped:
         main(["push-data", str(synthetic_cohort(tmp_path / "cohort")), "owner/cohort"])
     assert stopped.value.code == 2 and "--publish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["bad", "a/b/c", "owner/", "owner/na me", "../up"])
+def test_a_wrong_name_is_refused_before_files_and_network(name: str, tmp_path: Path) -> None:
+    for push in (push_model, push_cohort):
+        with pytest.raises(TgmmError, match="owner/name"):
+            push(tmp_path / "none", name)
+
+
+def test_without_a_network_there_is_one_sentence(saved: Path) -> None:
+    with pytest.raises(TgmmError, match="cannot be reached"):
+        push_model(saved, "owner/name", api=HfApi(endpoint="http://127.0.0.1:9", token="any"))
+
+
+def test_a_hub_that_says_no_is_one_sentence(saved: Path) -> None:
+    class Refusing(HfApi):
+        def create_repo(self, *_: Any, **__: Any) -> Any:
+            raise HfHubHTTPError("no", response=SimpleNamespace(status_code=403, request=None, headers={}))
+
+    with pytest.raises(TgmmError, match="hf auth login"):
+        push_model(saved, "owner/name", api=Refusing())
+
+
+def test_an_offline_switch_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TgmmError, match="HF_HUB_OFFLINE"):
+        push_model(saved, "owner/name")

@@ -206,7 +206,10 @@ def test_short_recordings_are_refused(extractor):
 def test_too_few_usable_leads_are_refused(extractor):
     signal = make_signal()
     signal[1:8] = 0
-    refuse(extractor, as_item(signal), "5 usable leads, at least 6 are needed", "II is flat", "V2 is flat")
+    refuse(extractor, as_item(signal), "5 usable leads, at least 6 are needed", "II, III, aVR", "V2 is flat")
+    with pytest.raises(InputRefusedError) as caught:
+        extractor(as_item(signal))
+    assert str(caught.value).count("flat") == 1  # one problem of seven leads is said once
     assert EcgFeatureExtractor(min_leads=5)(as_item(signal))["ecg_mask"].sum() == 5
 
 
@@ -253,7 +256,7 @@ def test_start_positions_of_each_crop(extractor):
     assert extractor.start_positions(2500, "center") == [125]
     assert extractor.start_positions(2500, "three") == [0, 125, 250]
     assert extractor.start_positions(2250, "three") == [0, 0, 0]
-    assert extractor.start_positions(2501, "three") == [0, 125, 250]
+    assert extractor.start_positions(2501, "three") == [0, 125, 251]
     generator = np.random.default_rng(0)
     starts = [extractor.start_positions(2500, "random", generator)[0] for _ in range(2000)]
     assert min(starts) == 0 and max(starts) == 250

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tgmm_hf.cli import cohort, evaluate, hub, predict, train
+from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
 USER_ERRORS = (TgmmError, OSError, ImportError)
@@ -45,7 +46,7 @@ COMMANDS = (
 )
 """Commands in the order in which `tgmm --help` lists them: from files to a published model."""
 
-OLD_NAMES = {"baselines": evaluate.simple_models}
+OLD_NAMES = {"baselines": evaluate.baselines}
 """Name in version 0.1 -> command. An old name works for one release, prints a notice and is not listed."""
 
 app = typer.Typer(
@@ -90,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after `tgmm`; None takes those of the process.
     """
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="tgmm")
+        with readable_warnings():
+            app(args=None if arguments is None else list(arguments), prog_name="tgmm")
     except (*USER_ERRORS, *OWN_ERRORS) as error:
         if os.environ.get("TGMM_DEBUG") or not (isinstance(error, USER_ERRORS) or _is_raised_here(error)):
             raise

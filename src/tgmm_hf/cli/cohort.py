@@ -61,7 +61,7 @@ def synth(
     Writes the MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO layouts, cohort.parquet (for `tgmm prepare`), views.csv,
     truth.parquet and bayes.json (the best figures any model can reach). Synthetic figures are no clinical evidence.
 
-    Example: tgmm synth demo/cohort --patients 441 --seed 0 --evidence strong
+    Example: tgmm synth demo/cohort --patients 427 --seed 0 --evidence strong
     """
     from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 

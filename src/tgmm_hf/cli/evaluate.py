@@ -1,5 +1,6 @@
 """Commands that measure: a saved model, and simple models on the same patients."""
 
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,13 @@ def evaluate(
     data: PreparedData,
     out: Out,
     split: Annotated[Split, typer.Option(help="Split whose patients are scored.")] = Split.test,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Task of the model to score. May be repeated.",
+            show_default="all tasks that the last training trained and that have labels",
+        ),
+    ] = None,
     bayes: Annotated[
         Path | None,
         typer.Option(
@@ -56,6 +64,7 @@ def evaluate(
         data,
         out,
         split=split.value,
+        tasks=task or None,
         bayes=bayes,
         validation=validation,
         sensitivity=sensitivity,
@@ -91,10 +100,10 @@ def simple_models(
 ) -> None:
     """Measure simple models on the same patients: logistic regression, boosting and Cox on labs, NT-proBNP alone.
 
-    Also measures how much the presence of the inputs alone tells, without any value. Writes baselines.json,
-    baselines.csv and predictions.parquet.
+    Also measures how much the presence of the inputs alone tells, without any value. Writes simple_models.json,
+    simple_models.csv and predictions.parquet.
 
-    Example: tgmm simple-models demo/data --out demo/baselines --model demo/model
+    Example: tgmm simple-models demo/data --out demo/simple_models --model demo/model
     """
     if model is not None:
         announce_hub(model)
@@ -106,7 +115,16 @@ def simple_models(
     _print_table(*table_rows(summary))
     for warning in summary["warnings"]:
         typer.echo(warning)
-    typer.echo(f"{out / 'baselines.json'}")
+    typer.echo(f"{out / 'simple_models.json'}")
+
+
+@wraps(simple_models)
+def baselines(**options: Any) -> None:
+    """Run `simple_models` under its name in version 0.1, and add the names of its files in that version."""
+    from tgmm_hf.evaluation.simple_model_evaluation import add_old_names
+
+    simple_models(**options)
+    add_old_names(options["out"])
 
 
 def _print_table(header: list[str], rows: list[Any]) -> None:

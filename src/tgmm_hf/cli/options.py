@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tgmm_hf.cli.library_output import no_loading_bars
+
 
 class Split(StrEnum):
     """A split of the cohort."""
@@ -53,5 +55,7 @@ def announce_hub(model: str) -> None:
     """
     from tgmm_hf.utils.model_names import is_local_model
 
-    if not is_local_model(model):
+    if is_local_model(model):
+        no_loading_bars()
+    else:
         typer.echo(f"There is no directory {model} here. Asking the Hugging Face Hub for it.", err=True)

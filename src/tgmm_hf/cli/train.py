@@ -90,6 +90,9 @@ def search(
 def reproduce(
     plan: Annotated[Path, typer.Argument(help="YAML file with table rows, seeds and a training configuration.")],
     workers: Annotated[int, typer.Option(min=1, help="Number of trainings at the same time.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure a few steps of each row, say how long the runs take, and stop.")
+    ] = False,
 ) -> None:
     """Train and evaluate a grid of models and seeds; write the paper's tables 2 to 6 with mean and deviation.
 
@@ -102,6 +105,11 @@ def reproduce(
 
     if not plan.is_file():
         raise typer.BadParameter(f"there is no plan {plan}")
+    if dry_run:
+        from tgmm_hf.experiments.duration import duration_text, estimate_duration
+
+        typer.echo(duration_text(*estimate_duration(str(plan)), workers))
+        return
     summary = reproduce_plan(plan, workers=workers)
     out = Path(summary["plan"]["output"])
     for name in summary["tables"]:

@@ -1,10 +1,24 @@
 """The flow of exclusions of a cohort: entries, a check that they add up, and a CONSORT-style figure."""
 
+from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+GREY = "0.4"
+ARROW = {"arrowstyle": "->", "color": GREY}
+COLUMN_X, EXCLUDED_X = 4.2, 7.0
+"""Middle of the boxes of the column, and left edge of the exclusions, in units of the figure."""
+BRANCH_WIDTH = 3.8
+"""Distance of the middles of two boxes that stand side by side."""
+BOX_HALF = 0.3
+"""Half the height of a box."""
+LINE, BRANCH_LINE = 44, 32
+"""Letters of a line in a box, and in a box that stands beside others."""
 
 FlowEntry = dict[str, Any]
 """{"step", "kind", "reason", "patients", "admissions"}, see `flow_entry`."""
@@ -46,27 +60,81 @@ def check_flow(flow: list[FlowEntry]) -> None:
 
 
 def draw_flow(flow: list[FlowEntry], path: Path) -> None:
-    """Draw the flow into the SVG file `path`: boxes downwards, exclusions to the right, without empty exclusions."""
-    shown = [entry for entry in flow if entry["kind"] != "excluded" or entry["admissions"]]
-    figure = Figure(figsize=(9, 0.62 * len(shown) + 0.3))
+    """Draw the flow into the SVG file `path`, see `flow_figure`. The same flow gives the same bytes."""
+    with rc_context({"svg.hashsalt": "tgmm"}):
+        flow_figure(flow).savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
+
+
+def flow_figure(flow: list[FlowEntry]) -> Figure:
+    """Draw a flow as a CONSORT diagram.
+
+    The boxes of those who are left stand in a column, exclusions to the right of it. Groups that follow each other
+    stand side by side below the box that they are parts of. A group with exclusions of its own continues the column.
+    Exclusions of nobody are left out.
+    """
+    rows = _rows([entry for entry in flow if entry["kind"] != "excluded" or entry["admissions"]])
+    figure = Figure(figsize=(11, 0.85 * len(rows) + 0.3))
     axes = figure.subplots()
-    axes.set_xlim(0, 10)
-    axes.set_ylim(-len(shown), 0.2)
+    axes.set_xlim(0, 12)
+    axes.set_ylim(-len(rows), 0.2)
     axes.axis("off")
-    for row, entry in enumerate(shown):
-        excluded = entry["kind"] == "excluded"
-        x, y = (4.6 if excluded else 0.1), -row - 0.4
-        if row:
-            axes.plot([1.5, 1.5], [y + 1, y], color="0.4", linewidth=1, zorder=0)
-        if excluded:
-            axes.annotate("", (x, y), (1.5, y), arrowprops={"arrowstyle": "->", "color": "0.4"})
-        axes.text(
-            x,
-            y,
-            f"{entry['reason']}\n{entry['admissions']:,} admissions, {entry['patients']:,} patients",
-            fontsize=8,
-            va="center",
-            bbox={"boxstyle": "round,pad=0.35", "facecolor": "white" if excluded else "#e8f0f8", "edgecolor": "0.4"},
-        )
-    with rc_context({"svg.hashsalt": "tgmm"}):  # so that the same flow gives the same bytes
-        figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
+    column_from = 0.0  # height of the last box of the column
+    for row, entries in enumerate(rows):
+        y = -row - 0.4
+        if len(entries) > 1:
+            _draw_branches(axes, entries, y, column_from)
+        elif entries[0]["kind"] == "excluded":
+            axes.annotate("", (EXCLUDED_X, y), (COLUMN_X, y), arrowprops=ARROW)
+            _draw_box(axes, entries[0], EXCLUDED_X, y, align="left")
+        else:
+            if row:
+                axes.annotate("", (COLUMN_X, y + BOX_HALF), (COLUMN_X, column_from), arrowprops=ARROW, zorder=0)
+            _draw_box(axes, entries[0], COLUMN_X, y)
+            column_from = y
+    return figure
+
+
+def _rows(flow: list[FlowEntry]) -> list[list[FlowEntry]]:
+    """Arrange the entries in rows: groups that follow each other in one row, every other entry alone.
+
+    The last of several groups that has exclusions after it has a row of its own, because it continues the column.
+    """
+    rows: list[list[FlowEntry]] = []
+    for kind, members in groupby(flow, key=lambda entry: entry["kind"]):
+        entries = list(members)
+        if kind != "group":
+            rows += [[entry] for entry in entries]
+            continue
+        continues = entries[-1] is not flow[-1]
+        rows += [entries[:-1], entries[-1:]] if continues and len(entries) > 1 else [entries]
+    return rows
+
+
+def _draw_branches(axes: Axes, entries: list[FlowEntry], y: float, parent_y: float) -> None:
+    """Draw groups side by side at the height `y`, with arrows from the box of the column at `parent_y`."""
+    spread = BRANCH_WIDTH * (len(entries) - 1) / 2
+    places = [COLUMN_X - spread + BRANCH_WIDTH * index for index in range(len(entries))]
+    bar = y + 0.5
+    axes.plot([COLUMN_X, COLUMN_X], [parent_y, bar], color=GREY, linewidth=1, zorder=0)
+    axes.plot([places[0], places[-1]], [bar, bar], color=GREY, linewidth=1, zorder=0)
+    for entry, x in zip(entries, places, strict=True):
+        axes.annotate("", (x, y + BOX_HALF), (x, bar), arrowprops=ARROW, zorder=0)
+        _draw_box(axes, entry, x, y)
+
+
+def _draw_box(axes: Axes, entry: FlowEntry, x: float, y: float, align: str = "center") -> None:
+    """Draw the box of an entry: its reason, admissions and patients. `align` is "center" or "left" of `x`."""
+    reason = fill(entry["reason"], BRANCH_LINE if entry["kind"] == "group" else LINE)
+    axes.text(
+        x,
+        y,
+        f"{reason}\n{entry['admissions']:,} admissions, {entry['patients']:,} patients",
+        fontsize=8,
+        ha=align,
+        va="center",
+        bbox={
+            "boxstyle": "round,pad=0.35",
+            "facecolor": "white" if entry["kind"] == "excluded" else "#e8f0f8",
+            "edgecolor": GREY,
+        },
+    )

@@ -130,6 +130,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     out.mkdir(parents=True, exist_ok=True)
     remove_temporary_files(out, FORGOTTEN)
     missing = [shard for shard in plan.shards if not is_done(shard, out)]
+    if not missing and not replaces_other and part == WHOLE and (out / "prepare.json").is_file():
+        _say("Every admission is prepared already, from the same table and settings: nothing to do.")
     if missing or replaces_other:  # the data set is not whole now, so nobody may train on it if this run is stopped
         (out / "prepare.json").unlink(missing_ok=True)
     _check_room(out, estimate_bytes(_rows(missing), plan.preparer))

@@ -455,12 +455,14 @@ class EchoMvitProjectionOutput(ModelOutput):
     Args:
         video_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`): EchoPrime's own embedding of a clip,
             not normalised.
-        last_hidden_state, pooler_output: those of [`EchoMvitModel`].
+        last_hidden_state, pooler_output, hidden_states, attentions: those of [`EchoMvitModel`].
     """
 
     video_embeds: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
@@ -490,11 +492,7 @@ class EchoMvitModelWithProjection(EchoMvitPreTrainedModel):
             One clip a row, as `EchoImageProcessor` makes them.
         """
         encoded = self.echo_mvit(pixel_values_videos, **kwargs)
-        return EchoMvitProjectionOutput(
-            video_embeds=self.projection(self.dropout(encoded.pooler_output)),
-            last_hidden_state=encoded.last_hidden_state,
-            pooler_output=encoded.pooler_output,
-        )
+        return EchoMvitProjectionOutput(self.projection(self.dropout(encoded.pooler_output)), **encoded)
 
 
 __all__ = ["EchoMvitModel", "EchoMvitModelWithProjection", "EchoMvitPreTrainedModel"]

@@ -17,7 +17,9 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_echo_mvit import EchoMvitConfig
 from .modeling_echo_mvit import EchoMvitModel, EchoMvitPreTrainedModel, block_shapes, pooled_grid
@@ -32,11 +34,14 @@ class EchoMvitForPreTrainingOutput(ModelOutput):
         logits (`torch.FloatTensor` of shape `(batch_size, token_frames, rows, columns, values)`): predicted patches, as
             mean colours, see [`EchoMvitForPreTraining.targets`].
         mask (`torch.BoolTensor` of shape `(batch_size, rows, columns)`): True where a patch was hidden, in all frames.
+        hidden_states, attentions (*optional*): of the encoder, as [`EchoMvitModel`] returns them.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
@@ -89,7 +94,8 @@ class EchoMvitForPreTraining(EchoMvitPreTrainedModel):
         """Map the names of Auto classes to the classes that they load from the saved directory."""
         return {"AutoModel": EchoMvitModel, "AutoModelForPreTraining": type(self)}
 
-    @can_return_tuple
+    @merge_with_config_defaults
+    @capture_outputs
     def forward(
         self,
         pixel_values_videos: torch.Tensor,

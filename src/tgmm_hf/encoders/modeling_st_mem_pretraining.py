@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_st_mem import StMemConfig
-from .modeling_st_mem import StMemLayer, StMemModel, StMemPreTrainedModel, sincos_positions
+from .modeling_st_mem import StMemAttention, StMemLayer, StMemModel, StMemPreTrainedModel, sincos_positions
 
 
 @dataclass
@@ -27,11 +29,15 @@ class StMemForPreTrainingOutput(ModelOutput):
         logits (`torch.FloatTensor` of shape `(batch_size, num_leads, num_patches, patch_size)`): predicted patches, in
             the units of the target: standardised patch by patch with `norm_pix_loss`, otherwise those of `ecg_values`.
         mask (`torch.BoolTensor` of shape `(batch_size, num_leads, num_patches)`): True where a patch was hidden.
+        hidden_states, attentions (*optional*): of the encoder, which sees the kept patches only. The decoder's are not
+            returned.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class StMemDecoder(nn.Module):
@@ -88,6 +94,12 @@ class StMemForPreTraining(StMemPreTrainedModel):
         ValueError: if `mask_ratio` hides no patch or all patches.
     """
 
+    # Of the encoder only, because the decoder's layers are of the same class and have another width.
+    _can_record_outputs = {  # noqa: RUF012 - read by transformers
+        "hidden_states": OutputRecorder(StMemLayer, layer_name="st_mem"),
+        "attentions": OutputRecorder(StMemAttention, index=1, layer_name="st_mem"),
+    }
+
     def __init__(self, config: StMemConfig):
         super().__init__(config)
         self.num_kept = int(config.num_patches * (1 - config.mask_ratio))
@@ -120,7 +132,8 @@ class StMemForPreTraining(StMemPreTrainedModel):
         """Map the names of Auto classes to the classes that they load from the saved directory."""
         return {"AutoModel": StMemModel, "AutoModelForPreTraining": type(self)}
 
-    @can_return_tuple
+    @merge_with_config_defaults
+    @capture_outputs
     def forward(
         self,
         ecg_values: torch.Tensor,

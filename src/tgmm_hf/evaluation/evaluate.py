@@ -15,6 +15,7 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.saved_models import load_processor
+from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
 from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
@@ -39,6 +40,8 @@ class EvaluationSettings:
 
     Attributes:
         split: Split of the prepared data to be scored.
+        tasks: Names of the tasks to be scored. None takes the tasks that the last training trained and that have
+            labels.
         bayes: Directory or `bayes.json` of a synthetic cohort, with `truth.parquet` beside it. It adds the optimum on
             the same patients, and the model's distance to it. Synthetic figures are no clinical evidence.
         validation: Directory of prepared data. Thresholds, temperatures and risk groups are chosen on its validation
@@ -54,6 +57,7 @@ class EvaluationSettings:
     """
 
     split: str = "test"
+    tasks: Sequence[str] | None = None
     bayes: str | Path | None = None
     validation: str | Path | None = None
     sensitivity: float | None = None
@@ -109,6 +113,8 @@ def compute_evaluation(
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
     data_hash = prepared_data_hash(data_dir)
     warnings = check_unseen(directory, data_hash, prepared[split], split)
+    run = _run_record(directory)
+    names, left_out = choose_tasks(model.config.tasks, prepared[split].column_names, trained_tasks(run), settings.tasks)
     chosen_on, doubts = _validation_rows(directory, data_dir, prepared, settings)
     truth, reference = (None, None) if settings.bayes is None else read_optimum(settings.bayes)
     collator = TgmmCollator(processor, model.config, training=False, seed=settings.seed)
@@ -118,11 +124,17 @@ def compute_evaluation(
         if read is not None:
             rows, collate = read(model, processor, rows, prepared_data_hash(source))
         return collect_predictions(
-            model, rows, collate, subsets=subsets, batch_size=settings.batch_size, progress=settings.progress
+            model,
+            rows,
+            collate,
+            subsets=subsets,
+            tasks=names,
+            batch_size=settings.batch_size,
+            progress=settings.progress,
         )
 
     predictions = predict(prepared[split])
-    tasks, stale = _tasks_without_stale_sets(model.config.tasks, binding)
+    tasks, stale = _tasks_without_stale_sets({name: model.config.tasks[name] for name in names}, binding)
     sampling = {"seed": settings.seed, "replicates": settings.bootstrap}
     figures = compute_metrics(
         predictions,
@@ -147,14 +159,14 @@ def compute_evaluation(
         "split": split,
         "synthetic": settings.bayes is not None,
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
-        "training": _training(directory),
+        "training": _training(run),
         **figures,
         "versions": package_versions("scipy"),
     }
     if settings.worse_inputs:
         metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
     found = [*(check["text"] for check in binding.checks), *stale]
-    metrics["warnings"] = [*found, *warnings, *doubts, *metrics["warnings"]]
+    metrics["warnings"] = [*found, *warnings, *doubts, *left_out, *metrics["warnings"]]
     metrics["notes"] = [*metrics["notes"], *binding.notes]
     return Evaluation(metrics, predictions)
 
@@ -217,12 +229,18 @@ def _validation_rows(
     return rows, doubts
 
 
-def _training(model: Path | None) -> dict[str, Any] | None:
-    """Read data_hash, parameters, epochs and seed from the run.json of a model; None if there is no such file.
-
-    Other keys are not read, because they may hold the names of local directories.
-    """
+def _run_record(model: Path | None) -> dict[str, Any] | None:
+    """Read the run.json of a model; None if there is no such file."""
     if model is None or not (model / "run.json").is_file():
         return None
-    run = read_json(model / "run.json")
+    return dict(read_json(model / "run.json"))
+
+
+def _training(run: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return data_hash, parameters, epochs and seed of a run record; None without a record.
+
+    Other keys are left out, because they may hold the names of local directories.
+    """
+    if run is None:
+        return None
     return {name: run[name] for name in ("data_hash", "parameters", "epochs", "seed") if name in run}

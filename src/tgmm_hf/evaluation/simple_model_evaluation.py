@@ -5,8 +5,8 @@ split. Their only setting is chosen on the validation split. They are scored on 
 large model. One simple model sees only what was measured, without any value. If its AUC is above chance, the gaps in
 the cohort give the answer away.
 
-The names of the written files (`baselines.json`, `baselines.csv`) and the column `baseline` of `predictions.parquet`
-stay as in version 0.1, because users' scripts read them.
+In version 0.1 the files were called `baselines.json` and `baselines.csv`, and the column of `predictions.parquet` was
+called `baseline`. The old command `tgmm baselines` adds these names for one release, because users' scripts read them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,7 +99,7 @@ def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-model
 ) -> dict[str, Any]:
     """Fit and score every simple model on every task that the data have labels for.
 
-    Writes `predictions.parquet`, `baselines.csv` and last `baselines.json`.
+    Writes `predictions.parquet`, `simple_models.csv` and last `simple_models.json`.
 
     Args:
         data_dir: Prepared data with the splits train, validation and test.
@@ -112,8 +112,8 @@ def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-model
         progress: Whether to show progress bars.
 
     Returns:
-        The content of `baselines.json`. Its "tasks" holds task -> simple model -> figures, or `missing`, the reason why
-        there are none.
+        The content of `simple_models.json`. Its "tasks" holds task -> simple model -> figures, or `missing`, the reason
+        why there are none.
 
     Raises:
         ValueError: If a split is missing, `lvef` cannot be used, or the model was trained on test or
@@ -145,7 +145,7 @@ def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-model
     for task in _tasks(prepared):
         entries, scored = _evaluate_task(task, features, single, Bootstrap(seed, bootstrap))
         result["tasks"][task.name] = entries
-        predictions += [rows["test"].assign(task=task.name, baseline=name) for name, rows in scored.items()]
+        predictions += [rows["test"].assign(task=task.name, simple_model=name) for name, rows in scored.items()]
     _write(result, predictions, Path(out_dir))
     return result
 
@@ -165,7 +165,7 @@ def _evaluate_task(
         bootstrap: Seed and number of resamples.
 
     Returns:
-        Two dictionaries. The first: name of a simple model -> its entry of `baselines.json`, see `_figures`, or
+        Two dictionaries. The first: name of a simple model -> its entry of `simple_models.json`, see `_figures`, or
         {"missing": reason}. The second: name of a simple model with figures -> its scored admissions, see [`_fit`].
     """
     entries: dict[str, Any] = {}
@@ -306,8 +306,8 @@ def _figures(kind: str, scored: Scored, bootstrap: Bootstrap) -> dict[str, Any]:
         bootstrap: Seed and number of resamples.
 
     Returns:
-        The entry of the simple model in `baselines.json`: number of admissions ("n"), number of patients ("patients"),
-        and name of a figure -> its value, with the intervals.
+        The entry of the simple model in `simple_models.json`: number of admissions ("n"), number of patients
+        ("patients"), and name of a figure -> its value, with the intervals.
     """
     validation, test = scored["validation"], scored["test"]
     draws = bootstrap_draws(test["patient_id"], test[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
@@ -369,10 +369,10 @@ def _scores(score: Score, features: pd.DataFrame) -> NDArray:
 
 
 def table_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of `baselines.csv`: figures with intervals, or the reason why there are none.
+    """Return header and rows of `simple_models.csv`: figures with intervals, or the reason why there are none.
 
     Args:
-        result: The content of `baselines.json`.
+        result: The content of `simple_models.json`.
 
     Returns:
         Two elements: the five column names; and the rows, a list of five texts for each figure of a simple model.
@@ -393,5 +393,15 @@ def _write(result: Mapping[str, Any], predictions: Sequence[pd.DataFrame], out_d
         table = pd.concat(predictions, ignore_index=True)
         with whole_file(out_dir / "predictions.parquet") as building:
             table.to_parquet(building, index=False)
-    write_text(out_dir / "baselines.csv", as_csv(*table_rows(result)))
-    write_json(out_dir / "baselines.json", result, allow_nan=False)
+    write_text(out_dir / "simple_models.csv", as_csv(*table_rows(result)))
+    write_json(out_dir / "simple_models.json", result, allow_nan=False)
+
+
+def add_old_names(out_dir: Path) -> None:
+    """Add the names of version 0.1 to the result of `evaluate_simple_models`: files and the column `baseline`."""
+    for suffix in (".csv", ".json"):
+        write_text(out_dir / f"baselines{suffix}", (out_dir / f"simple_models{suffix}").read_text())
+    if (path := out_dir / "predictions.parquet").is_file():
+        table = pd.read_parquet(path)
+        with whole_file(path) as building:
+            table.assign(baseline=table["simple_model"]).to_parquet(building, index=False)

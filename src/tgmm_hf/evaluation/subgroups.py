@@ -4,7 +4,6 @@ Every admission is scored once, on all modalities that it has, because this is t
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from tgmm_hf.cohorts.ethnicity import ethnicity_group
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
 from tgmm_hf.evaluation.headline_figures import HEADLINE, OUTCOME, headline_figure
@@ -34,7 +34,6 @@ AGE_BANDS = ((0, "under 50"), (50, "50 to 64"), (65, "65 to 79"), (80, "80 and o
 VIEW_BANDS = ((0, "none"), (1, "1 to 4"), (5, "5 to 8"), (9, "9 to 11"))
 CELL_BANDS = ((0.0, "under 50 %"), (0.5, "50 to 79 %"), (0.8, "80 % and over"))
 NATRIURETIC = ("NTproBNP", "BNP")
-NO_ETHNICITY = ("unknown", "unable to obtain", "patient declined to answer", "")
 
 TITLES = {
     "sex": "sex",
@@ -94,12 +93,8 @@ def _age_band(row: dict[str, Any]) -> str:
 
 
 def _ethnicity(row: dict[str, Any]) -> str:
-    """Return the first part of a row's ethnicity, "white" for "WHITE - RUSSIAN", because smaller parts are too rare.
-
-    Return `NOT_STATED` if there is none.
-    """
-    text = _text(row, "ethnicity").casefold().strip()
-    return NOT_STATED if text in NO_ETHNICITY else re.split(r"\s+-\s+|/|\s+or\s+", text)[0]
+    """Return the group of a row's ethnicity, see `ethnicity_group`, or `NOT_STATED`."""
+    return ethnicity_group(_text(row, "ethnicity")) or NOT_STATED
 
 
 def _band(value: float, bands: tuple[tuple[float, str], ...]) -> str:
@@ -138,26 +133,75 @@ def subgroup_table(
     ]
 
 
-def shown_counts(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Write n and the number of cases of every entry so that they may be published: "< 10" for a small group.
+def shown_count(count: int) -> str:
+    """Write a number of admissions so that it may be published: "< 10" for 1 to 9, otherwise the number."""
+    return f"< {SMALLEST_SHOWN}" if 0 < count < SMALLEST_SHOWN else str(count)
+
+
+def shown_parts(counts: Sequence[int]) -> list[str]:
+    """Write the sizes of the parts of one whole so that they may be published.
+
+    If exactly one part would be hidden ("< 10"), the next larger part is "not shown", because the small number would
+    follow from the whole by subtraction.
+    """
+    texts = [shown_count(count) for count in counts]
+    open_ones = [index for index, count in enumerate(counts) if texts[index] == str(count)]
+    if len(counts) - len(open_ones) == 1 and open_ones:
+        texts[min(open_ones, key=counts.__getitem__)] = "not shown"
+    return texts
+
+
+def shown_cases(entry: Mapping[str, Any]) -> str:
+    """Write the number of positives or events of an entry so that it may be published.
+
+    Args:
+        entry: Figures with "n", and with "positives" or "events".
+
+    Returns:
+        "< 10" for fewer than 10 cases, because they are a small group too. For a diagnosis "> 25" if all but fewer than
+        10 of 35 are positive, because the number of negatives follows from it. Otherwise the number.
+    """
+    cases = entry["positives"] if "positives" in entry else entry["events"]
+    if entry["n"] and cases < SMALLEST_SHOWN:
+        return f"< {SMALLEST_SHOWN}"
+    if "positives" in entry and entry["n"] and entry["n"] - cases < SMALLEST_SHOWN:
+        return f"> {entry['n'] - SMALLEST_SHOWN}"
+    return str(cases)
+
+
+def shown_counts(entries: Sequence[Mapping[str, Any]], smallest: int = SMALLEST_SHOWN) -> list[tuple[str, str]]:
+    """Write n and the number of cases of every entry so that they may be published: "< 10" for a small number.
 
     Args:
         entries: The entries of one task, from `subgroup_table`.
+        smallest: Number of admissions from which the size of a group is shown.
 
     Returns:
-        For each entry (n, number of cases), as texts. The number of cases of a small or hidden group is "-".
+        For each entry (n, number of cases), as texts. The number of cases of a small or hidden group is "-". If the
+        cases of one group only would be hidden, the cases of the next larger group are hidden too, because the number
+        would follow by subtraction.
     """
-    hidden = hidden_groups(entries, SMALLEST_SHOWN)
+    hidden = hidden_groups(entries, smallest)
     counts = []
     for entry in entries:
-        cases = entry["positives"] if "positives" in entry else entry["events"]
         if entry["group"] in hidden.get(entry["grouping"], ()):
             counts.append(("not shown", "-"))
-        elif entry["grouping"] != "all" and entry["n"] < SMALLEST_SHOWN:
-            counts.append((f"< {SMALLEST_SHOWN}", "-"))
+        elif entry["grouping"] != "all" and entry["n"] < smallest:
+            counts.append((f"< {smallest}", "-"))
         else:
-            counts.append((str(entry["n"]), str(cases)))
+            counts.append((str(entry["n"]), shown_cases(entry)))
+    for position in _cases_that_tell_another(entries, counts):
+        counts[position] = (counts[position][0], "-")
     return counts
+
+
+def _cases_that_tell_another(entries: Sequence[Mapping[str, Any]], counts: Sequence[tuple[str, str]]) -> Iterator[int]:
+    """Yield the position of an entry whose cases would tell the cases of the only group that hides them."""
+    for grouping in dict.fromkeys(entry["grouping"] for entry in entries):
+        positions = [index for index, entry in enumerate(entries) if entry["grouping"] == grouping]
+        open_ones = [index for index in positions if counts[index][1].isdecimal()]
+        if len(positions) - len(open_ones) == 1 and open_ones:
+            yield min(open_ones, key=lambda index: entries[index]["n"])
 
 
 def hidden_groups(entries: Sequence[Mapping[str, Any]], smallest: int) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
-from tgmm_hf.evaluation.subgroups import FEWEST_CASES, TITLES, shown_counts
+from tgmm_hf.evaluation.subgroups import FEWEST_CASES, TITLES, shown_cases, shown_count, shown_counts, shown_parts
 
 Entries = Mapping[str, Mapping[str, Any]]
 """Subset or direction -> figures: the value of a task in metrics.json."""
@@ -69,11 +69,11 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
     if entry[key] is None:
         return f"{task}: no {name}", str(entry.get(f"{key}_missing"))
     if kind == "prognosis" and entry["events"] < FEWEST_CASES:
-        cases = f"{whole}, n = {entry['n']}, {entry['events']} events"
+        cases = f"{whole}, n = {shown_count(entry['n'])}, {shown_cases(entry)} events"
         return f"{task}: too few events for a {name}", f"{cases}; {FEWEST_CASES} are needed; its value is in the tables"
     interval = "" if entry[f"{key}_ci"] is None else f" ({text_range(entry[f'{key}_ci'])})"
-    cases = f"{entry['positives']} positive" if kind == "diagnosis" else f"{entry['events']} events"
-    details = [f"{whole}, n = {entry['n']}, {cases}"]
+    cases = f"{shown_cases(entry)} {'positive' if kind == 'diagnosis' else 'events'}"
+    details = [f"{whole}, n = {shown_count(entry['n'])}, {cases}"]
     if entry.get(f"bayes_{key}") is not None:
         details.append(f"best reachable {entry[f'bayes_{key}']:.3f}")
     if kind == "diagnosis" and entry["sensitivity"] is not None and entry["specificity"] is not None:
@@ -102,7 +102,7 @@ def diagnosis_table(task: str, entries: Entries) -> Table:
     header = ["modalities", "AUC", "95 % CI", "accuracy", "95 % CI", "optimum", "AUC - optimum", "95 % CI", "n"]
     rows = [
         [subset, text_number(e["auc"]), text_range(e["auc_ci"]), text_number(e["accuracy"]),
-         text_range(e["accuracy_ci"]), *_optimum_cells(e, "auc"), str(e["n"]), str(e["positives"])]
+         text_range(e["accuracy_ci"]), *_optimum_cells(e, "auc"), shown_count(e["n"]), shown_cases(e)]
         for subset, e in _by_subset(entries)
     ]  # fmt: skip
     return _without_empty_columns(f"{task}: diagnosis", [*header, "positive"], rows)
@@ -146,7 +146,7 @@ def prognosis_table(task: str, entries: Entries) -> Table:
     header = ["modalities", "C-index", "95 % CI", "optimum", "C - optimum", "95 % CI", "n", "events", "deaths"]
     rows = [
         [subset, text_number(e["c_index"]), text_range(e["c_index_ci"]), *_optimum_cells(e, "c_index"),
-         str(e["n"]), str(e["events"]), str(e["deaths"])]
+         shown_count(e["n"]), shown_cases(e), shown_count(e["deaths"])]
         for subset, e in _by_subset(entries)
     ]  # fmt: skip
     return _without_empty_columns(f"{task}: prognosis", header, rows)
@@ -180,7 +180,7 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
     rows = [
         [subset, day, text_number(e["auc"]), text_range(e["auc_ci"]), text_number(e["brier"]),
          text_range(e["brier_ci"]), text_number(e.get("brier_of_incidence")), text_number(e["predicted"]),
-         text_number(e["observed"]), text_range(e["observed_ci"]), str(e["events"])]
+         text_number(e["observed"]), text_range(e["observed_ci"]), shown_count(e["events"])]
         for subset, entry in _by_subset(entries) for day, e in entry["by_day"].items() if e["auc"] is not None
     ]  # fmt: skip
     if rows:
@@ -197,8 +197,10 @@ def risk_group_table(task: str, entries: Entries) -> Table:
     for subset, entry in _by_subset(entries):
         groups = entry["risk_groups"]
         if groups is not None:
-            counts = [str(groups[group][key]) for group in ("higher", "lower") for key in ("n", "events", "deaths")]
-            rows.append([subset, *counts, text_p(groups["log_rank_p"])])
+            pairs = [
+                shown_parts([groups[group][key] for group in ("higher", "lower")]) for key in ("n", "events", "deaths")
+            ]
+            rows.append([subset, *(texts[side] for side in (0, 1) for texts in pairs), text_p(groups["log_rank_p"])])
     return Table(f"{task}: risk groups", header, rows)
 
 
@@ -226,7 +228,7 @@ def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
     """Make the table of the figures of every subgroup.
 
     A group that is too small to be scored has a reason in place of its figure. The size of a group with fewer than
-    `SMALLEST_SHOWN` admissions is not shown.
+    `SMALLEST_SHOWN` admissions is not shown, and neither is a number of cases below it.
 
     Args:
         task: Name of the task.

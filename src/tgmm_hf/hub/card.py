@@ -1,16 +1,18 @@
 """Model and dataset cards: what a reader of the Hub page must know before using the model or the data."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from huggingface_hub import DatasetCardData, ModelCardData
 
 from tgmm_hf.encoders.encoder_loading import read_licence
-from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES, hidden_groups
-from tgmm_hf.evaluation.tables import text_estimate, text_threshold
+from tgmm_hf.hub.card_results import evaluation_results, results_section, subgroup_section
 from tgmm_hf.inputs.echo_views import SUBFOLDER
+from tgmm_hf.inputs.lab_columns import COLUMNS
 from tgmm_hf.utils.errors import TgmmError
 
 CITATION = """\
@@ -21,19 +23,8 @@ CITATION = """\
   year    = {2025}
 }"""
 
-FIGURES = {
-    "auc": "AUC",
-    "auprc": "AUPRC",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity at the threshold",
-    "specificity": "specificity at the threshold",
-    "brier": "Brier score",
-    "c_index": "C-index",
-    "lrap_3": "LRAP, 3 candidates",
-    "recall_1_3": "Recall@1, 3 candidates",
-    "lrap_full": "LRAP, all candidates",
-}
-"""Figure of metrics.json -> its name in a card. Other figures do not go into a card."""
+NEEDED_PACKAGES = ("torch", "transformers", "scipy", "wfdb", "pydicom", "opencv-python-headless")
+"""Packages that the code of a saved model imports, for all inputs."""
 
 OPEN_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
 """Hub identifiers of licences under which derived weights may be passed on."""
@@ -105,6 +96,7 @@ def model_card(
     run: Mapping[str, Any] | None,
     metrics: Mapping[str, Any] | None,
     licences: Sequence[EncoderLicence],
+    columns: Sequence[str] | None = None,
 ) -> str:
     """Return the README.md of a model repository, metadata block first.
 
@@ -114,6 +106,8 @@ def model_card(
         run: Content of run.json (`tgmm train`); None without it.
         metrics: Content of metrics.json (`tgmm evaluate`); None without it.
         licences: Licences of the pretrained encoders from which the training started.
+        columns: Laboratory columns that the model was trained with (`labs_columns` of the processor). None stands for
+            the known columns.
     """
     data = ModelCardData(
         license=_identifier(licences, run),
@@ -132,44 +126,16 @@ def model_card(
         "echocardiogram of one patient, any of them missing, read together. Saved by tgmm-hf.",
         "**Research software. Not a medical device: nothing it prints may guide the care of a patient.**",
         _usage(repo_id),
+        _inputs(columns),
         _tasks(config["tasks"]),
         _training(run),
-        _results(metrics),
-        *_subgroups(metrics),
+        results_section(metrics),
+        *subgroup_section(metrics),
         _LIMITS,
         _licence(licences, run),
         f"## Cite\n\n```bibtex\n{CITATION}\n```",
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def evaluation_results(metrics: Mapping[str, Any]) -> list[EvalResult]:
-    """Build the `model-index` entries of a card: one for each task, subset (or direction) and figure of `FIGURES`.
-
-    `metrics` is the content of metrics.json.
-    """
-    results = []
-    for task, combination, entry in _entries(metrics):
-        for figure, title in FIGURES.items():
-            if entry.get(figure) is None:
-                continue
-            interval = entry.get(f"{figure}_ci")
-            results.append(
-                EvalResult(
-                    task_type="other",
-                    task_name=f"{task} from {combination}",
-                    dataset_type="tgmm-cohort",
-                    dataset_name=_dataset_name(metrics),
-                    dataset_config=combination,
-                    dataset_split=metrics.get("split"),
-                    dataset_revision=metrics.get("data_hash"),
-                    metric_type=figure,
-                    metric_name=title if interval is None else f"{title} (95 % CI {_interval(interval)})",
-                    metric_value=round(entry[figure], 4),
-                    metric_args={"confidence_interval": interval, "n": entry["n"]},
-                )
-            )
-    return results
 
 
 def cohort_card(repo_id: str, bayes: Mapping[str, Any]) -> str:
@@ -201,7 +167,7 @@ are no clinical evidence.
 * `views.csv`: the view of every echo clip
 * `truth.parquet`, `bayes.json`: the values that the generator drew, and the best figures that any model can reach
 
-| modalities | best reachable AUC of the diagnosis |
+| subset | best reachable AUC of the diagnosis |
 |---|---|
 {rows}
 
@@ -211,42 +177,55 @@ tgmm prepare DOWNLOADED_DIRECTORY --out data
 """
 
 
-def _entries(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """List (task, subset or direction, figures) of every scored entry of metrics.json."""
-    return [
-        (task, combination, entry)
-        for task, by_combination in metrics.items()
-        if isinstance(by_combination, Mapping)
-        for combination, entry in by_combination.items()
-        if isinstance(entry, Mapping) and entry.get("n") and any(figure in entry for figure in FIGURES)
-    ]
-
-
-def _dataset_name(metrics: Mapping[str, Any]) -> str:
-    """Return the name of the scored data, with "(synthetic patients)" if the patients are synthetic."""
-    return f"{Path(metrics.get('data', 'cohort')).name}{' (synthetic patients)' if metrics.get('synthetic') else ''}"
-
-
-def _interval(bounds: Sequence[float]) -> str:
-    """Write an interval as text: "0.815 to 0.964"."""
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-
-
 def _usage(repo_id: str) -> str:
     """Return the Markdown section on use."""
     return f"""\
 ## Use
+
+```bash
+pip install {_packages()}
+```
 
 ```python
 from transformers import pipeline
 
 # trust_remote_code runs the code of this repository: read it first, and pin what you have read with revision=
 analyse = pipeline("cardiac-analysis", model="{repo_id}", trust_remote_code=True)
-print(analyse({{"labs": {{"NTproBNP": 5210, "age": 71}}, "ecg": "record", "echo": "study/"}}))
+print(analyse({{"labs": {{"NTproBNP": (5210, "pg/mL"), "age": 71}}, "ecg": "recording", "echo": "study/"}}))
 ```
 
 Intended use: research on multimodal models and on their failures. Out of scope: diagnosis, triage, treatment, any
 decision about a person."""
+
+
+def _packages() -> str:
+    """Return the packages that a saved model needs for all inputs, with their lowest versions."""
+    try:
+        required = [re.split("[;]", text)[0].strip() for text in requires("tgmm-hf") or [] if "extra ==" not in text]
+    except PackageNotFoundError:
+        required = []
+    versions = {re.split("[^A-Za-z0-9_.-]", text)[0]: text.replace(" ", "") for text in required}
+    return " ".join(f'"{versions[name]}"' if name in versions else name for name in NEEDED_PACKAGES)
+
+
+def _inputs(columns: Sequence[str] | None) -> str:
+    """Return the Markdown section on inputs: the laboratory columns with their units, ECG and echo."""
+    known = {column.name: column for column in COLUMNS}
+    lines = [
+        "## Inputs",
+        "",
+        "Any of the three modalities may be missing. ECG: a 12-lead recording as a file, or an array in millivolts. "
+        "Echo: a directory of clips with their views. Labs: the columns below. Give a value with its unit, "
+        '`(1.4, "mg/dL")`. A value without a unit counts in the unit of the table. A cell of another column is not '
+        "used.",
+        "",
+        "| column | unit | other units |",
+        "|---|---|---|",
+    ]
+    for name in known if columns is None else sorted(columns, key=lambda name: (name not in known, name.casefold())):
+        unit, factors = (known[name].unit, known[name].factors) if name in known else ("as in the training data", {})
+        lines.append(f"| {name} | {unit} | {', '.join(factors)} |")
+    return "\n".join(lines)
 
 
 def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
@@ -270,69 +249,6 @@ def _training(run: Mapping[str, Any] | None) -> str:
         f"* {run['parameters']:,} parameters, {run['epochs']:g} epochs, seed {run['seed']}\n"
         f"* {versions}"
     )
-
-
-def _results(metrics: Mapping[str, Any] | None) -> str:
-    """Return the Markdown section on results: figures, thresholds and warnings. `metrics` may be None."""
-    if metrics is None:
-        return "## Results\n\nNone were given with this model."
-    lines = [
-        f"Split `{metrics.get('split')}` of {_dataset_name(metrics)}, data SHA-256 `{metrics.get('data_hash')}`. 95 % "
-        "percentile bootstrap intervals over patients; they do not cover the training seed.",
-        "",
-        "| task | from | figure | value | 95 % interval | n |",
-        "|---|---|---|---|---|---|",
-    ]
-    for task, combination, entry in _entries(metrics):
-        for figure, title in FIGURES.items():
-            if entry.get(figure) is not None:
-                interval = entry.get(f"{figure}_ci")
-                shown = _interval(interval) if interval else "none"
-                lines.append(f"| {task} | {combination} | {title} | {entry[figure]:.3f} | {shown} | {entry['n']} |")
-    for task, combination, entry in _entries(metrics):
-        if "threshold" in entry and combination == "labs+ecg+echo":
-            point = entry["threshold"]
-            chosen = f"{point['rule']}, chosen on {point['chosen_on']}."
-            lines += ["", f"{task}, threshold {text_threshold(entry)}: {chosen}"]
-    warnings = [f"\n> {warning}" for warning in metrics.get("warnings", [])]
-    return "## Results\n\n" + "\n".join([*lines, *warnings])
-
-
-def _subgroups(metrics: Mapping[str, Any] | None) -> list[str]:
-    """Return the Markdown section on subgroups as a list of one text; [] if `metrics` has no subgroups.
-
-    Numbers of small groups are not shown, because they might identify people.
-    """
-    if metrics is None or not any(metrics.get("subgroups", {}).values()):
-        return []
-    lines = [
-        "## Subgroups",
-        "",
-        f"Each patient is scored once, on all modalities that the patient has. Groups under {SMALLEST_GROUP} are not "
-        "scored. If only one group of a kind is that small, the next smallest group is not shown either, because the "
-        "small number would follow from it by subtraction.",
-    ]
-    for task, entries in metrics["subgroups"].items():
-        figure = "auc" if "auc" in entries[0] else "c_index"
-        cases = "positives" if figure == "auc" else "events"
-        further = ("sensitivity", "specificity") if figure == "auc" else ()
-        header = [task, "group", "n", cases, FIGURES[figure], *further]
-        lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-        hidden = hidden_groups(entries, SMALLEST_GROUP)
-        for entry in entries:
-            cells = [TITLES.get(entry["grouping"], "all"), entry["group"]]
-            if entry["group"] in hidden.get(entry["grouping"], ()):
-                cells += ["not shown", "", "not shown", *("" for _ in further)]
-            elif entry["n"] < SMALLEST_GROUP:
-                cells += [f"< {SMALLEST_GROUP}", "", "not scored", *("" for _ in further)]
-            elif entry[figure] is None:
-                reason = f"not scored: {entry[f'{figure}_missing'].removeprefix('not scored, ')}"
-                cells += [str(entry["n"]), str(entry[cases]), reason, *("" for _ in further)]
-            else:
-                figures = (text_estimate(entry, name) for name in (figure, *further))
-                cells += [str(entry["n"]), str(entry[cases]), *figures]
-            lines.append(f"| {' | '.join(cells)} |")
-    return ["\n".join(lines)]
 
 
 _LIMITS = """\

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
 
 from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
@@ -32,6 +34,9 @@ COHORT_FILES = (
     r"echo/(echo-record-list|echo-study-list)\.csv",
 )
 """Files that the generator writes beside the recordings and clips that its cohort table names."""
+
+HTTP_ERROR: Any = HfHubHTTPError.__bases__[0]
+"""Base of all errors of the HTTP client. Which client it is depends on the version of huggingface_hub."""
 
 SYNTHETIC_MARKS = ("truth.parquet", "bayes.json")
 """Files that only the generator can write. A cohort without them counts as real patients."""
@@ -69,11 +74,13 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
         The commit.
 
     Raises:
-        TgmmError: If the metrics belong to other weights, or if the directory has a README.md, so that `metrics` and
-            `encoders` would have no effect.
+        TgmmError: If `repo_id` is no name of a repository, the Hub cannot be reached or takes no files, the metrics
+            belong to other weights, or the directory has a README.md, so that `metrics` and `encoders` would have no
+            effect.
         NotForTheHubError: If the directory holds a file that no saved model has, if a needed file is missing, or if the
             licence of an encoder may forbid the upload and `accept_licences` is False.
     """
+    _check_repo_id(repo_id)
     directory = Path(directory)
     files = model_files(directory)
     card = directory / "README.md"
@@ -95,6 +102,7 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
             run=read_json(directory / "run.json") if (directory / "run.json").is_file() else None,
             metrics=scored,
             licences=licences,
+            columns=read_json(directory / "processor_config.json").get("labs_columns"),
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
     return _commit(api or HfApi(), repo_id, "model", operations, private, revision)
@@ -143,6 +151,7 @@ def push_cohort(
         NotForTheHubError: If the cohort lacks the files that only the generator writes, or holds a file that the
             generator does not write.
     """
+    _check_repo_id(repo_id)
     directory = Path(directory)
     if missing := [name for name in SYNTHETIC_MARKS if not (directory / name).is_file()]:
         raise NotForTheHubError(
@@ -228,9 +237,46 @@ def _commit(
 
     `repo_type` is "model" or "dataset".
     """
-    api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-    if revision is not None:
-        api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
-    return api.create_commit(
-        repo_id, list(operations), commit_message="Upload by tgmm-hf", repo_type=repo_type, revision=revision
+    try:
+        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
+        return api.create_commit(
+            repo_id, list(operations), commit_message="Upload by tgmm-hf", repo_type=repo_type, revision=revision
+        )
+    except (HTTP_ERROR, OfflineModeIsEnabled, LocalTokenNotFoundError) as error:
+        raise TgmmError(repo_id, _hub_problem(error)) from error
+
+
+def _hub_problem(error: Exception) -> str:
+    """Say in one sentence why the Hub took no files, and what to do."""
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the Hub is switched off, because HF_HUB_OFFLINE is set. Unset it, and push again."
+    response = getattr(error, "response", None)
+    status = None if response is None else response.status_code
+    if isinstance(error, LocalTokenNotFoundError) or status in (401, 403):
+        return (
+            "the Hub takes no files without a token that may write to this repository. Log in with `hf auth login`, or "
+            "set HF_TOKEN, and push again."
+        )
+    if status is not None:
+        return f"the Hub answered with the status {status}. Nothing may have been uploaded. Push again later."
+    return (
+        f"the Hub cannot be reached ({type(error).__name__}), so nothing was uploaded. Check the connection of this "
+        "machine, and push again."
     )
+
+
+def _check_repo_id(repo_id: str) -> None:
+    """Refuse a name that is not "owner/name", before any file is read and before the network is used."""
+    try:
+        validate_repo_id(repo_id)
+        valid = repo_id.count("/") == 1
+    except HFValidationError:
+        valid = False
+    if not valid:
+        raise TgmmError(
+            repo_id,
+            "this is no name of a Hub repository. Write owner/name, of letters, digits, '-', '_' and '.', such as "
+            "clinic/tgmm-demo.",
+        )

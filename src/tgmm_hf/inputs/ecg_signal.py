@@ -174,15 +174,29 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
             notes.append(f"derived from {' and '.join(sources)}: {', '.join(derived)}")
     masked = {lead: problems[lead] for lead in LEADS if lead not in usable}
     if len(usable) < min_leads:
-        reasons = ", ".join(f"{lead} {problem}" for lead, problem in masked.items())
         raise InputRefusedError(
-            recording.source, f"{len(usable)} usable leads, at least {min_leads} are needed (min_leads): {reasons}"
+            recording.source,
+            f"{len(usable)} usable leads, at least {min_leads} are needed (min_leads): {_by_problem(masked)}",
         )
     notes += [f"lead {lead} masked: {problem}" for lead, problem in masked.items()]
     zeros = np.zeros(recording.signal.shape[1])
     signal = np.stack([usable.get(lead, zeros) for lead in LEADS])
     mask = np.array([lead in usable for lead in LEADS])
     return HarmonisedEcg(signal, mask, recording.sampling_rate, notes, recording.source, findings.checks)
+
+
+def _by_problem(problems: Mapping[str, str]) -> str:
+    """Write the problems of leads, each problem once: "V2 is missing, each of I, II is flat".
+
+    `problems` maps the name of a lead to its problem.
+    """
+    leads: dict[str, list[str]] = {}
+    for lead, problem in problems.items():
+        leads.setdefault(problem, []).append(lead)
+    return ", ".join(
+        f"{names[0]} {problem}" if len(names) == 1 else f"each of {', '.join(names)} {problem}"
+        for problem, names in leads.items()
+    )
 
 
 def standard_lead_names(recording: EcgRecording) -> list[str]:

@@ -220,7 +220,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         if crop == "center":
             return [spare // 2]
         if crop == "three":
-            return [0, spare // 2, 2 * (spare // 2)]  # equal steps, as ST-MEM cuts them
+            return [0, spare // 2, spare]  # The last window holds the last sample, also if `spare` is odd.
         if crop == "random":
             generator = np.random.default_rng() if generator is None else generator
             return [int(generator.integers(0, spare + 1))]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tgmm_hf.evaluation.predictions import whole_subset
+from tgmm_hf.evaluation.subgroups import shown_cases, shown_count
 from tgmm_hf.evaluation.tables import Entries, headline, tasks_of
 
 UNKNOWN = "Not known to the software."
@@ -103,8 +104,8 @@ def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
 
 
 def _counts(kind: str, entry: Mapping[str, Any]) -> str:
-    cases = f"{entry['positives']} positive" if kind == "diagnosis" else f"{entry['events']} events"
-    return f"{entry['n']} admissions of {entry['patients']} patients, {cases}"
+    cases = f"{shown_cases(entry)} {'positive' if kind == 'diagnosis' else 'events'}"
+    return f"{shown_count(entry['n'])} admissions of {shown_count(entry['patients'])} patients, {cases}"
 
 
 def _whole(tasks: list[tuple[str, str, Entries]]) -> list[tuple[str, str, Mapping[str, Any]]]:

@@ -19,7 +19,7 @@ from tgmm_hf.evaluation.calibration import recalibration_line
 from tgmm_hf.evaluation.headline_figures import HEADLINE_TITLES
 from tgmm_hf.evaluation.metrics import ALL_AGREE, bootstrap_counts
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
-from tgmm_hf.evaluation.subgroups import shown_counts
+from tgmm_hf.evaluation.subgroups import shown_count, shown_counts, shown_parts
 from tgmm_hf.evaluation.survival_curves import aalen_johansen, kaplan_meier
 
 COLOURS = dict(
@@ -202,6 +202,7 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
     figure = Figure(figsize=(9.2, 4.6), layout="constrained")
     panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [6, 1]}, sharex=True)
     is_high = (rows["risk"] > groups["cut"]).to_numpy()
+    labels = _risk_group_labels(rows["event"].to_numpy(), is_high)
     last = float(rows["time"].max())
     ticks = np.linspace(0, last, 6).round().astype(int)
     for height, name, group, colour in (
@@ -210,11 +211,11 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
     ):
         if group.empty:
             continue
-        _draw_risk_group(panels[0], group, name, colour, replicates)
+        _draw_risk_group(panels[0], group, f"{name}: {labels[1 - height]}", colour, replicates)
         time = group["time"].to_numpy()
         for axes in panels[1]:
             for tick in ticks:
-                number = str(int((time >= tick).sum()))
+                number = shown_count(int((time >= tick).sum()))
                 axes.text(tick, height, number, color=colour, ha="center", va="center", fontsize=8)
     panels[0, 0].set(ylabel="incidence of the event, death competing", ylim=(0, None), xlim=(-0.03 * last, 1.03 * last))
     panels[0, 0].legend(loc="upper left", fontsize=8, frameon=False)
@@ -233,13 +234,27 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
     return _plain(figure)
 
 
-def _draw_risk_group(panels: Sequence[Axes], group: pd.DataFrame, name: str, colour: str, replicates: int) -> None:
+def _risk_group_labels(event: np.ndarray, is_high: np.ndarray) -> list[str]:
+    """Write n, events and deaths of the higher and of the lower risk group, small numbers hidden.
+
+    Args:
+        event: (n,) 0, 1 for the event, 2 for death.
+        is_high: bool (n,).
+    """
+    counts = [
+        shown_parts([int(flags[group].sum()) for group in (is_high, ~is_high)])
+        for flags in (np.ones(len(event), dtype=bool), event == 1, event == 2)
+    ]
+    return ["n = {}, {} events, {} deaths".format(*numbers) for numbers in zip(*counts, strict=True)]
+
+
+def _draw_risk_group(panels: Sequence[Axes], group: pd.DataFrame, label: str, colour: str, replicates: int) -> None:
     """Draw the curves of one risk group: incidence into panel 0, share without the event into panel 1.
 
     Args:
         panels: The two axes.
         group: Admissions of the group. Columns: time (days), event, patient_id.
-        name: Name of the group in the legend.
+        label: Text of the group in the legend.
         colour: Colour of the curves.
         replicates: Number of bootstrap resamples for the band of the incidence.
     """
@@ -247,7 +262,6 @@ def _draw_risk_group(panels: Sequence[Axes], group: pd.DataFrame, name: str, col
     days, incidence = aalen_johansen(time, event)
     counts = bootstrap_counts(group["patient_id"].to_numpy(), None, replicates, 0)
     low, high = np.quantile(aalen_johansen(time, event, counts)[1], [0.025, 0.975], axis=0)
-    label = f"{name}: n = {len(group)}, {int((event == 1).sum())} events, {int((event == 2).sum())} deaths"
     _step(panels[0], _Curve(days, incidence[0], low, high), 0.0, colour, label)
     free = kaplan_meier(time, event)
     _step(panels[1], _Curve(free["days"], free["free"], free["low"], free["high"]), 1.0, colour, label)

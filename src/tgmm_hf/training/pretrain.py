@@ -35,6 +35,7 @@ from tgmm_hf.training.checkpoints import TRAINING_FILES, discard, last_checkpoin
 from tgmm_hf.training.frozen_features_key import NOT_WEIGHTS
 from tgmm_hf.training.masking_collators import COLLATORS
 from tgmm_hf.training.pretraining_arguments import ObjectiveArguments, PretrainArguments
+from tgmm_hf.training.progress import print_readable_lines
 from tgmm_hf.training.run_directory import SETTINGS
 from tgmm_hf.training.saving import files_of_saved_model
 from tgmm_hf.training.starting_model import new_config, new_tokenizer
@@ -195,6 +196,7 @@ class PretrainingTrainer(Trainer):
 
     def __init__(self, *, validation_collator: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        print_readable_lines(self)
         self.validation_collator = validation_collator
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:

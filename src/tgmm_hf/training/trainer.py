@@ -20,6 +20,7 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.checkpoints import is_disk_full
 from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.progress import print_readable_lines
 from tgmm_hf.training.validation import validate
 from tgmm_hf.utils.names import SLOTS
 
@@ -78,6 +79,7 @@ class TgmmTrainer(Trainer):
                 f"{self.args.n_gpu} GPUs are visible to one process: start with `accelerate launch "
                 "scripts/train_tgmm.py CONFIG.yaml`, or let it see one (CUDA_VISIBLE_DEVICES=0)."
             )
+        print_readable_lines(self)
         self.tasks = tasks
         self.validation_collator = validation_collator
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)

@@ -7,12 +7,11 @@ from datasets import DatasetDict
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.evaluation.chosen_tasks import LABEL_COLUMNS
 from tgmm_hf.utils.files import read_json
 
 SPLITS = ("train", "validation")
 """Splits that a training reads."""
-LABEL_COLUMNS = {"diagnosis": "label_", "prognosis": "time_"}
-"""Kind of a task -> beginning of the column that holds its labels."""
 
 
 def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:

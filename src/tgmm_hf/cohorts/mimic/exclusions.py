@@ -1,6 +1,6 @@
 """The flow of exclusions of a MIMIC cohort, counted in the database that the SQL steps leave."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ def count_flow(
     flow += _exclusions(database, "decisions", "step", _steps(rules, sources, check_files))
     total = count("TRUE")
     flow.append(flow_entry("cohort", "included", "included", *total))
-    means = "code" if rules.label == "icd" else "ejection fraction"
     for value, name in ((1, "heart failure"), (0, "no heart failure")):
+        means = _label_means(rules, value, count)
         flow.append(flow_entry(name, "group", f"{name} ({means})", *count("hf_diagnosis = ?", value)))
     flow.append(flow_entry("prognosis candidates", "group", "prognosis: all included", *total))
     flow += _exclusions(database, "(SELECT patient_id AS subject_id, * FROM cohort)", "prognosis", PROGNOSIS_REASONS)
@@ -56,6 +56,19 @@ def count_flow(
     for event, name in EVENT_NAMES.items():
         flow.append(flow_entry(name, "group", name, *count("hf_risk_event = ?", event)))
     return flow
+
+
+def _label_means(rules: CurateRules, value: int, count: Callable[..., tuple[int, int]]) -> str:
+    """Say what a label of 1 or 0 means. A code of an earlier stay counts too, so the codes of the stay are counted.
+
+    `count` gives the patients and the admissions that a condition selects.
+    """
+    if rules.label == "lvef":
+        return "ejection fraction"
+    if value == 0:
+        return "no code at this stay or earlier"
+    _, at_the_stay = count("hf_diagnosis = 1 AND hadm_id IN (SELECT hadm_id FROM hf_stays)")
+    return f"coded at this stay or earlier; {at_the_stay:,} at this stay"
 
 
 def _steps(rules: CurateRules, sources: Mapping[str, Path | None], check_files: bool) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from tgmm_hf.cohorts.ethnicity import ethnicity_group
+
 GROUPS = ("included", "no heart failure", "heart failure", "excluded")
 
 
@@ -14,16 +16,16 @@ def table_one(cohort: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
             not read, so that the laboratory rows of this group are empty.
 
     Returns:
-        Texts in the columns characteristic, statistic ("n", "mean (SD)", "median [Q1, Q3]", "n (%)" or "missing, n
+        Texts in the columns characteristic, statistic ("n", "mean (SD)", "median [Q1 to Q3]", "n (%)" or "missing, n
         (%)"), and one column for each of `GROUPS`.
     """
     excluded = excluded.rename(columns={name: f"labs.{name}" for name in ("age", "gender", "ethnicity")})
     excluded = excluded.rename(columns={"prevalent": "label.hf_diagnosis"})
     label = cohort["label.hf_diagnosis"]
     parts = dict(zip(GROUPS, (cohort, cohort[label == 0], cohort[label == 1], excluded), strict=True))
-    rows = [_row("admissions", "n", {name: str(len(part)) for name, part in parts.items()})]
+    rows = [_row("admissions", "n", {name: f"{len(part):,}" for name, part in parts.items()})]
     if "patient_id" in excluded:
-        rows.append(_row("patients", "n", {name: str(part.patient_id.nunique()) for name, part in parts.items()}))
+        rows.append(_row("patients", "n", {name: f"{part.patient_id.nunique():,}" for name, part in parts.items()}))
     rows.append(
         _row("heart failure", "n (%)", {name: _share(part["label.hf_diagnosis"] == 1) for name, part in parts.items()})
     )
@@ -38,6 +40,8 @@ def _characteristic(column: str, parts: dict[str, pd.Series | None]) -> list[dic
     if name in ("medical history", "drug history"):
         rows.append(_row(name, "n (%)", {group: _share(_values(part).notna()) for group, part in parts.items()}))
     elif name in ("gender", "ethnicity"):
+        if name == "ethnicity":
+            parts = {group: _ethnicities(part) for group, part in parts.items()}
         levels = sorted({level for part in parts.values() for level in _values(part).dropna()})
         for level in levels:
             rows.append(
@@ -46,7 +50,10 @@ def _characteristic(column: str, parts: dict[str, pd.Series | None]) -> list[dic
     elif name == "age":
         rows.append(_row("age, years", "mean (SD)", {group: _mean(_numbers(part)) for group, part in parts.items()}))
     else:
-        rows.append(_row(name, "median [Q1, Q3]", {group: _median(_numbers(part)) for group, part in parts.items()}))
+        numbers = {group: _numbers(part) for group, part in parts.items()}
+        decimals = _decimals(pd.concat(list(numbers.values())))
+        medians = {group: _median(values, decimals) for group, values in numbers.items()}
+        rows.append(_row(name, "median [Q1 to Q3]", medians))
     return [*rows, _row(name, "missing, n (%)", {group: _share(_values(part).isna()) for group, part in parts.items()})]
 
 
@@ -64,15 +71,27 @@ def _numbers(part: pd.Series | None) -> pd.Series:
 
 
 def _share(flags: pd.Series) -> str:
-    return f"{int(flags.sum())} ({100 * flags.mean():.1f})" if len(flags) else ""
+    return f"{int(flags.sum()):,} ({100 * flags.mean():.1f})" if len(flags) else ""
 
 
 def _mean(values: pd.Series) -> str:
     return f"{values.mean():.1f} ({values.std():.1f})" if len(values) > 1 else ""
 
 
-def _median(values: pd.Series) -> str:
+def _median(values: pd.Series, decimals: int) -> str:
     if not len(values):
         return ""
-    low, middle, high = values.quantile([0.25, 0.5, 0.75])
-    return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
+    low, middle, high = (f"{value:,.{decimals}f}" for value in values.quantile([0.25, 0.5, 0.75]))
+    return f"{middle} [{low} to {high}]"
+
+
+def _decimals(values: pd.Series) -> int:
+    """Choose the number of decimals of a row, by the size of its typical value: 532, 11.6, 4.1, 0.22."""
+    typical = values.abs().median() if len(values) else 0.0
+    return 0 if typical >= 100 else 1 if typical >= 1 else 2
+
+
+def _ethnicities(part: pd.Series | None) -> pd.Series:
+    """Group the texts of a column: "White" for "WHITE - RUSSIAN"."""
+    groups = [None if pd.isna(text) else ethnicity_group(str(text)) for text in _values(part)]
+    return pd.Series([group and group.capitalize() for group in groups], dtype=object)

@@ -36,7 +36,7 @@ Converted by tgmm-hf (`tgmm convert {kind}`) from weights published by their aut
 * File: `{checkpoint.name}`, SHA-256 `{file_digest(checkpoint)}`
 * Converted: {datetime.now(UTC).date()}, to `{type(converted.model).__name__}` ({config.model_type}),
   {sum(p.numel() for p in converted.model.parameters()):,} parameters; the numbers are unchanged
-* Left out: {dropped}
+* Left out: {dropped}{_settings(converted)}
 
 ## Licence
 
@@ -65,6 +65,16 @@ Research only. Not a medical device.
 """
 
 
+def _settings(converted: Converted) -> str:
+    """Return lines on the settings of a masked autoencoder, or "" for another model."""
+    if type(converted.model).__name__ != "StMemForPreTraining":
+        return ""
+    config = converted.model.config
+    origin = {True: "as the file says", False: "assumed, because the file does not say it"}
+    values = {"norm_pix_loss": str(config.norm_pix_loss).lower(), "mask_ratio": config.mask_ratio}
+    return "".join(f"\n* `{name}`: {value}, {origin[name in converted.settings]}" for name, value in values.items())
+
+
 def _license_metadata(source: Source) -> str:
     """Return the licence lines of the metadata block. Name and link are included only for the licence "other"."""
     if source.license != "other":
@@ -75,9 +85,17 @@ def _license_metadata(source: Source) -> str:
 def _usage(class_name: str) -> str:
     """Return Python lines that load the directory as a model of the class `class_name`."""
     if class_name == "ConvNextForImageClassification":
-        return "from transformers import AutoModelForImageClassification\n\nmodel = " + (
-            'AutoModelForImageClassification.from_pretrained("THIS_DIRECTORY")'
-        )
-    return "from transformers import AutoModel\n\nmodel = " + (
-        'AutoModel.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)'
-    )
+        return _lines("transformers", "AutoModelForImageClassification", "")
+    encoder = _lines("transformers", "AutoModel", ", trust_remote_code=True")
+    if class_name == "EchoMvitModelWithProjection":
+        whole = _lines("tgmm_hf", class_name, "")
+        return f"{whole}  # with the head: video_embeds\n\n{encoder}  # the encoder without the head"
+    if class_name == "StMemForPreTraining":
+        whole = _lines("transformers", "AutoModelForPreTraining", ", trust_remote_code=True")
+        return f"{whole}  # the masked autoencoder\n\n{encoder}  # the encoder alone"
+    return encoder
+
+
+def _lines(package: str, class_name: str, options: str) -> str:
+    """Return Python lines that import a class and load the directory with it."""
+    return f'from {package} import {class_name}\n\nmodel = {class_name}.from_pretrained("THIS_DIRECTORY"{options})'

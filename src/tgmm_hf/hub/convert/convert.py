@@ -1,5 +1,6 @@
 """Convert one published checkpoint file into one complete directory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 
 from tgmm_hf.hub.convert.card import model_card
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
-from tgmm_hf.hub.convert.loading import load_weights
+from tgmm_hf.hub.convert.loading import Checkpoint, load_checkpoint
 from tgmm_hf.hub.weight_sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
@@ -15,6 +16,7 @@ from tgmm_hf.pipeline_binding import bind_processor
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, whole_directory
 
+KINETICS_CLASSES = 400
 KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales pixels to 0-1 first, this package does not
 
 
@@ -64,7 +66,7 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already. Remove it, or name another directory.")
     claim_directory(destination, ())  # An empty directory may still be the current or the home directory.
-    converted = _convert(kind, load_weights(checkpoint, allow_pickle), keep_head)
+    converted = _convert(kind, load_checkpoint(checkpoint, allow_pickle), keep_head)
     processor = processor_for(kind, converted.model.config)
     bind_processor(converted.model, processor)
     with whole_directory(destination, ()) as building:
@@ -74,13 +76,40 @@ def convert(
     return converted
 
 
-def _convert(kind: str, weights: dict[str, Any], keep_head: bool) -> Converted:
-    """Build the model of a kind (key of `SOURCES`) from the published tensors, name -> tensor."""
+def _convert(kind: str, checkpoint: Checkpoint, keep_head: bool) -> Converted:
+    """Build the model of a kind (key of `SOURCES`) from a published checkpoint."""
+    weights = checkpoint.weights
     if kind == "st-mem":
-        return st_mem(weights)
+        return st_mem(weights, settings=checkpoint.settings)
     if kind == "echoprime-views":
         return convnext_views(weights)
+    _check_owner(kind, weights)
     return mvit_v2_s(weights, keep_head)
+
+
+def _check_owner(kind: str, weights: Mapping[str, Any]) -> None:
+    """Refuse EchoPrime's weights under the name and licence of the Kinetics weights, and the reverse.
+
+    Both files have the same tensors. Only the width of the head tells them apart.
+
+    Raises:
+        TgmmError: If the width of the head belongs to the other kind.
+    """
+    head = weights.get("head.1.weight")
+    width = None if head is None else len(head)
+    if kind == "kinetics-mvit" and width not in (None, KINETICS_CLASSES):
+        raise TgmmError(
+            kind,
+            f"the head of this file has {width} outputs, and torchvision's Kinetics-400 weights have "
+            f"{KINETICS_CLASSES}. The file is of another model, so its licence is not torchvision's. EchoPrime's "
+            "encoder (512 outputs) is converted with `tgmm convert echoprime`.",
+        )
+    if kind == "echoprime" and width == KINETICS_CLASSES:
+        raise TgmmError(
+            kind,
+            f"the head of this file has {width} outputs, as torchvision's Kinetics-400 weights have, and EchoPrime's "
+            "has 512. Convert the file with `tgmm convert kinetics-mvit`.",
+        )
 
 
 def processor_for(kind: str, config: Any) -> Any:

@@ -86,13 +86,17 @@ class Converted:
     Attributes:
         model: A model with the published weights.
         dropped: Names of the published tensors that the model does not use.
+        settings: Settings of the pre-training that were read from the file, by their name in the configuration.
     """
 
     model: PreTrainedModel
     dropped: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -> Converted:
+def st_mem(
+    weights: Mapping[str, torch.Tensor], attention_head_size: int = 64, settings: Mapping[str, Any] | None = None
+) -> Converted:
     """Convert ST-MEM's encoder file, a fine-tuned encoder, or the full masked autoencoder.
 
     Sizes and the number of leads are read from the shapes. The classification head of a fine-tuned encoder is dropped.
@@ -100,6 +104,8 @@ def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -
     Args:
         weights: Published name -> tensor.
         attention_head_size: Width of an attention head, which no shape shows. It is 64 in every published size.
+        settings: Content of "config" in the file. `norm_pix_loss` and `mask_ratio` of the autoencoder are read from it,
+            because no tensor shows them. None takes the published values.
 
     Returns:
         An `StMemModel`; for the full autoencoder an `StMemForPreTraining`.
@@ -109,13 +115,31 @@ def st_mem(weights: Mapping[str, torch.Tensor], attention_head_size: int = 64) -
     """
     remaining = dict(weights)
     if any(name.startswith("encoder.") for name in remaining):
-        return _st_mem_autoencoder(remaining, attention_head_size)
+        return _st_mem_autoencoder(remaining, attention_head_size, _masking_settings(settings or {}))
     head = take(remaining, ["head."])
     renamed, config = _st_mem_encoder(remaining, attention_head_size)
     return Converted(build(lambda: StMemModel(config), renamed), list(head))
 
 
-def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
+def _masking_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Find `norm_pix_loss` and `mask_ratio` in the settings of a training, at any depth. Other values are not read."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _masking_settings(value)
+        elif _is_masking_setting(name, value):
+            found[name] = value
+    return found
+
+
+def _is_masking_setting(name: str, value: Any) -> bool:
+    """Tell whether a setting is one of the two that no tensor shows, and has a value that the model takes."""
+    if name == "mask_ratio":
+        return isinstance(value, float) and 0 < value < 1
+    return name == "norm_pix_loss" and isinstance(value, bool)
+
+
+def _st_mem_autoencoder(weights: Weights, head_size: int, settings: dict[str, Any]) -> Converted:
     """Convert the full masked autoencoder. Changes `weights` in place. `head_size` is the width of an attention head.
 
     Its file holds the encoder under "encoder." and a second copy of the patch embedding, which is dropped.
@@ -144,11 +168,12 @@ def _st_mem_autoencoder(weights: Weights, head_size: int) -> Converted:
         decoder_num_hidden_layers=sizes["layers"],
         decoder_num_attention_heads=sizes["heads"],
         decoder_intermediate_size=sizes["intermediate"],
+        **settings,
     )
     tensors = {f"st_mem.{name}": tensor for name, tensor in renamed.items()}
     tensors |= {f"decoder.{name}": tensor for name, tensor in rename(weights, ST_MEM_DECODER).items()}
     model = build(lambda: StMemForPreTraining(config), tensors)
-    return Converted(model, [*alias, *(f"encoder.{name}" for name in head)])
+    return Converted(model, [*alias, *(f"encoder.{name}" for name in head)], settings)
 
 
 def _st_mem_encoder(weights: Weights, head_size: int) -> tuple[Weights, StMemConfig]:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,26 @@ STATE_DICT_KEYS = ("model", "state_dict")
 """Keys of the weights in a checkpoint that holds other entries too, such as the optimizer."""
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint file that a conversion reads.
+
+    Attributes:
+        weights: Name -> tensor, on the CPU.
+        settings: The settings of the training that the file holds under "config"; {} without them.
+    """
+
+    weights: dict[str, torch.Tensor]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 def load_weights(path: str | Path, allow_pickle: bool = False) -> dict[str, torch.Tensor]:
-    """Load the tensors of a checkpoint: name -> tensor, on the CPU.
+    """Load the tensors of a checkpoint: name -> tensor, see `load_checkpoint`."""
+    return load_checkpoint(path, allow_pickle).weights
+
+
+def load_checkpoint(path: str | Path, allow_pickle: bool = False) -> Checkpoint:
+    """Load a checkpoint: its tensors on the CPU, and the settings of its training if the file holds them.
 
     The prefix "module.", which `DistributedDataParallel` puts before names, is removed.
 
@@ -33,7 +52,8 @@ def load_weights(path: str | Path, allow_pickle: bool = False) -> dict[str, torc
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}. Download it from its authors first.")
     _check_kind_of_file(path)
-    weights = _find_state_dict(_read(path, allow_pickle), path)
+    content = _read(path, allow_pickle)
+    weights = _find_state_dict(content, path)
     if all(name.startswith(DDP_PREFIX) for name in weights):
         weights = {name.removeprefix(DDP_PREFIX): value for name, value in weights.items()}
     broken = [n for n, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]
@@ -42,7 +62,8 @@ def load_weights(path: str | Path, allow_pickle: bool = False) -> dict[str, torc
             str(path),
             f"this checkpoint holds NaN or infinite numbers in {_some(broken)}, so it is damaged. Download it again.",
         )
-    return weights
+    settings = content.get("config")
+    return Checkpoint(weights, settings if isinstance(settings, Mapping) else {})
 
 
 def _check_kind_of_file(path: Path) -> None:
