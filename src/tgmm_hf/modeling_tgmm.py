@@ -395,7 +395,8 @@ def _check_class_names(config: TgmmConfig, task: str) -> None:
         ValueError: if the configuration names other classes. Names of another task of the model are no contradiction,
             because `classification_task` may have changed, and transformers' own default of two classes is none either.
     """
-    given = [config.id2label[index] for index in sorted(config.id2label)] if config.id2label else []
+    names: Any = config.id2label or {}
+    given = [names[index] for index in sorted(names)]
     if given in ([], ["LABEL_0", "LABEL_1"], *(list(settings["candidates"]) for settings in config.tasks.values())):
         return
     raise ValueError(

@@ -82,9 +82,11 @@ class BindingCheck:
             now = weights_fingerprint(base)
             adapter = adapter_digest(base)
             saved = getattr(base.config, "weights_fingerprint", None)
-            changed = changed_parts(base, saved, now) if is_fingerprint(saved) and now is not None else []
+            comparable = saved is not None and is_fingerprint(saved) and now is not None
+            changed = changed_parts(base, saved, now) if comparable else []  # type: ignore[arg-type]
             self._weights = versions, (now, adapter, changed)
-        binding = _compare(base, *self._weights[1], processor_fingerprint(processor), self.chosen)
+        now, adapter, changed = self._weights[1]
+        binding = _compare(base, now, adapter, changed, processor_fingerprint(processor), self.chosen)
         if binding.checks and not self._warned:
             self._warned = True
             logger.warning(" ".join(check["text"] for check in binding.checks))

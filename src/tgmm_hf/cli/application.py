@@ -57,8 +57,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
-for old_name, command in OLD_NAMES.items():
-    app.command(old_name, hidden=True)(command)
+for old_name, old_command in OLD_NAMES.items():
+    app.command(old_name, hidden=True)(old_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -80,7 +80,7 @@ def _check_weights(encoder: PreTrainedModel) -> None:
     """
     config: Any = encoder.config
     saved = getattr(config, "weights_fingerprint", None)
-    if not is_fingerprint(saved) or config.architectures != [type(encoder).__name__]:
+    if saved is None or not is_fingerprint(saved) or config.architectures != [type(encoder).__name__]:
         return
     now = weights_fingerprint(encoder)
     if now is not None and (changed := changed_parts(encoder, saved, now)):

@@ -70,7 +70,8 @@ def estimate_duration(path: str) -> tuple[list[RowDuration], int]:
 def _measured_seconds(grid_run: GridRun) -> float:
     """Measure a few steps of a run, and return the seconds of its whole training and evaluation."""
     run = parse_arguments(grid_run.spec["run"])
-    run = replace(run, data=replace(run.data, cache=None))  # a cache would have to be filled first
+    data_settings: Any = run.data
+    run = replace(run, data=replace(data_settings, cache=None))  # a cache would have to be filled first
     prepared, data = read_data(run.data.directory)
     parts = assemble(run, prepared, data)
     size = run.optimisation.batch_size
