@@ -7,21 +7,19 @@ The table is Parquet or CSV. It is checked as a whole before any other file is o
 refused, and the error names its rows.
 """
 
-import csv
+import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, first_few, read_table
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.utils.digests import json_digest
-from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 SPLITS = ("train", "validation", "test")
@@ -34,10 +32,6 @@ TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
 
 Tasks = Mapping[str, Mapping[str, Any]]
 """Tasks of a model, as in `TgmmConfig.tasks`."""
-
-
-class CohortTableError(TgmmError):
-    """A cohort table that cannot be used. The message names the column or the rows, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +72,17 @@ class CohortTable:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
+        notes: What was ignored or assumed when the file was read.
+        numbers: Number of each row in the file, counted from 1. It differs from the place in `rows` only if
+            `find_faults` left rows out.
     """
 
     rows: list[CohortRow]
     root: Path
     tasks: dict[str, str]
     ignored_columns: list[str]
+    notes: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -113,12 +112,35 @@ def ecg_files(ecg_path: str) -> list[str]:
     return [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
 
 
+class _Faults:
+    """Collects the faults of a table, or raises the first one.
+
+    Args:
+        collect: Keep the faults and go on.
+    """
+
+    def __init__(self, collect: bool = False):
+        self.collect = collect
+        self.found: list[CohortTableError] = []
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Run a block. A `CohortTableError` ends the block and is kept, or raised."""
+        try:
+            yield
+        except CohortTableError as error:
+            if not self.collect:
+                raise
+            self.found.append(error)
+
+
 def read_cohort_table(
     path: str | Path,
     *,
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     for_prediction: bool = False,
+    table_format: TableFormat = DEFAULT_FORMAT,
 ) -> CohortTable:
     """Read and check a cohort table.
 
@@ -129,6 +151,7 @@ def read_cohort_table(
             candidates a label may name. None means the tasks of the paper.
         for_prediction: Read a table that is only to be predicted. `patient_id` and `split` may then be missing: the
             patient gets the name of the admission, and the split is "test". Outcome columns are not read.
+        table_format: Encoding, decimal sign and largest size of the file.
 
     Returns:
         The checked table.
@@ -137,70 +160,84 @@ def read_cohort_table(
         CohortTableError: If a column is missing; if a split, task, label, event or view is unknown; if an id occurs
             twice; or if a patient is in two splits.
     """
-    path = Path(path)
-    columns, raw_rows = _read_file(path)
+    return _read(Path(path), root, tasks, for_prediction, table_format, _Faults())
+
+
+def find_faults(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    tasks: Tasks | None = None,
+    for_prediction: bool = False,
+    table_format: TableFormat = DEFAULT_FORMAT,
+) -> tuple[CohortTable, list[CohortTableError]]:
+    """Read a cohort table and collect all its faults.
+
+    Args:
+        path: As in [`read_cohort_table`], and so are the other arguments.
+        root: As in [`read_cohort_table`].
+        tasks: As in [`read_cohort_table`].
+        for_prediction: As in [`read_cohort_table`].
+        table_format: As in [`read_cohort_table`].
+
+    Returns:
+        The table without the parts that cannot be read, and the faults in the order of the columns and rows.
+
+    Raises:
+        CohortTableError: If the rows cannot be read, because the file or its columns are wrong. The message lists all
+            faults of the columns.
+    """
+    faults = _Faults(collect=True)
+    return _read(Path(path), root, tasks, for_prediction, table_format, faults), faults.found
+
+
+def _read(
+    path: Path,
+    root: str | Path | None,
+    tasks: Tasks | None,
+    for_prediction: bool,
+    table_format: TableFormat,
+    faults: _Faults,
+) -> CohortTable:
+    """Read a table as in [`read_cohort_table`] and give its faults to `faults`."""
+    raw_table = read_table(path, table_format)
+    columns, raw_rows = raw_table.names, raw_table.rows
     tasks = DEFAULT_TASKS if tasks is None else tasks
     if for_prediction:
         columns, raw_rows = _without_outcomes(columns, raw_rows)
-    if missing := [name for name in REQUIRED if name not in columns]:
-        raise CohortTableError(path.name, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.")
-    if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
-        raise CohortTableError(path.name, "no data: give labs.<column> columns, ecg_path or echo_paths.")
-    task_kinds = _check_task_columns(path.name, columns, tasks)
-    rows = [_read_row(f"{path.name}, row {number}", raw, tasks) for number, raw in enumerate(raw_rows, start=1)]
-    _check_ids_and_splits(path.name, rows)
-    return CohortTable(
-        rows=rows,
+    with faults.catching():
+        _check_required(path.name, columns)
+    task_kinds = _check_task_columns(path.name, columns, tasks, faults)
+    if faults.found:  # each row would repeat the fault of its column
+        raise CohortTableError(path.name, " ".join(error.reason for error in faults.found))
+    rows = [_read_row(f"{path.name}, row {number}", raw, tasks, faults) for number, raw in enumerate(raw_rows, start=1)]
+    readable = [(number, row) for number, row in enumerate(rows, start=1) if row is not None]
+    table = CohortTable(
+        rows=[row for _, row in readable],
         root=Path(root) if root is not None else path.parent,
         tasks=task_kinds,
         ignored_columns=[name for name in columns if not _is_used(name)],
+        notes=raw_table.notes,
+        numbers=[number for number, _ in readable],
     )
+    _check_ids_and_splits(path.name, table, faults)
+    return table
+
+
+def _check_required(file: str, columns: list[str]) -> None:
+    """Raise a CohortTableError if a required column is missing, or if there is no column with data."""
+    if missing := [name for name in REQUIRED if name not in columns]:
+        advice = ""
+        if missing != ["id"] and not any(name.split(".", 1)[0] in TASK_KINDS for name in columns):
+            advice = " If the table is only to be predicted, it needs no split and no patient: add --for-prediction."
+        close = {name: difflib.get_close_matches(name, columns, n=1, cutoff=0.75) for name in missing}
+        advice = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match) + advice
+        raise CohortTableError(file, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.{advice}")
+    if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
+        raise CohortTableError(file, "no data: give labs.<column> columns, ecg_path or echo_paths.")
 
 
 # ---- the file
-
-
-def _read_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Read a .parquet or .csv file: its column names, and each row as column -> cell. A cell of a CSV is text.
-
-    Raises:
-        CohortTableError: If the file is missing, of another kind, unreadable or empty, or a column name occurs twice.
-    """
-    if not path.is_file():
-        raise CohortTableError("the cohort table", f"{path} does not exist.")
-    readers = {".parquet": _read_parquet, ".csv": _read_csv}
-    if path.suffix not in readers:
-        raise CohortTableError(
-            path.name, f"a cohort table is .parquet or .csv, not {path.suffix or 'without ending'}. Convert it."
-        )
-    names, raw_rows = readers[path.suffix](path)
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise CohortTableError(path.name, f"column(s) {', '.join(repeated)} occur twice. Rename or remove them.")
-    if not raw_rows:
-        raise CohortTableError(path.name, "the table has no rows.")
-    return names, raw_rows
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        table = pq.read_table(path)
-        return table.column_names, table.to_pylist()
-    except (pa.ArrowException, ValueError) as error:  # a ValueError: a date that Python cannot hold
-        raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            names, raw_rows = list(reader.fieldnames or []), list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise CohortTableError(path.name, f"not a readable CSV file in UTF-8: {error}.") from error
-    if len(names) == 1 and ";" in names[0]:
-        raise CohortTableError(path.name, "columns are separated by semicolons; write the table with commas.")
-    if broken := [number for number, raw in enumerate(raw_rows, start=1) if None in raw or None in raw.values()]:
-        raise CohortTableError(path.name, f"row(s) {_first_few(broken)} have another number of cells than the header.")
-    return names, raw_rows
 
 
 def _without_outcomes(columns: list[str], raw_rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -224,25 +261,27 @@ def _is_used(name: str) -> bool:
     return name in (*REQUIRED, *FILE_COLUMNS) or (bool(dot) and prefix in ("labs", "unit", *TASK_KINDS))
 
 
-def _check_task_columns(file: str, columns: list[str], tasks: Tasks) -> dict[str, str]:
+def _check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: _Faults) -> dict[str, str]:
     """Find the tasks that have outcome columns: task name -> kind.
 
-    Raises:
-        CohortTableError: If an outcome column fits no task, if a prognosis lacks time or event, or if a unit column
-            has no laboratory column.
+    An outcome column that fits no task, a prognosis without time or event, and a unit column without its laboratory
+    column are faults.
     """
     with_columns: set[str] = set()
     for column in columns:
         prefix, _, task = column.partition(".")
         if prefix in TASK_KINDS and task:
-            _check_task_column(file, column, tasks)
-            with_columns.add(task)
+            with faults.catching():
+                _check_task_column(file, column, tasks)
+                with_columns.add(task)
     for task in sorted(with_columns):
         if tasks[task]["kind"] == "prognosis" and not {f"time.{task}", f"event.{task}"} <= set(columns):
-            raise CohortTableError(file, f"a prognosis needs both columns time.{task} and event.{task}.")
+            with faults.catching():
+                raise CohortTableError(file, f"a prognosis needs both columns time.{task} and event.{task}.")
     for column in columns:
         if column.startswith("unit.") and f"labs.{column[5:]}" not in columns:
-            raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
+            with faults.catching():
+                raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
     return {task: settings["kind"] for task, settings in tasks.items() if task in with_columns}
 
 
@@ -252,8 +291,8 @@ def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
     if task not in tasks:
         raise CohortTableError(
             file,
-            f"column {column!r} names no task of the model (it has {', '.join(tasks)}): rename the column, or pass the "
-            "tasks of your configuration.",
+            f"column {column!r} names no task of the model (it has {', '.join(tasks)}).{_meant(task, tasks)} Rename "
+            "the column, or name the configuration that has this task with --config.",
         )
     if tasks[task]["kind"] != TASK_KINDS[prefix]:
         raise CohortTableError(
@@ -266,14 +305,35 @@ def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
 # ---- rows
 
 
-def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Write " Did you mean '<name>'?" if a known name is similar, else ""."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, faults: _Faults) -> CohortRow | None:
+    """Read a row. A part that cannot be read is a fault and stays empty.
+
+    Returns:
+        The row; None if its id, patient or split cannot be read.
+    """
     texts = {name: _text(raw[name]) for name in REQUIRED}
-    if empty := [name for name, text in texts.items() if text is None]:
-        raise CohortTableError(where, f"{', '.join(empty)} is empty.")
-    if texts["split"] not in SPLITS:
-        raise CohortTableError(where, f"split is {texts['split']!r}; it must be one of {', '.join(SPLITS)}.")
-    paths, views = _read_clips(where, raw)
-    labels, times, events = _read_outcomes(where, raw, tasks)
+    paths: tuple[str, ...] = ()
+    views: tuple[str | None, ...] = ()
+    labels: dict[str, int] = {}
+    times: dict[str, float] = {}
+    events: dict[str, int] = {}
+    is_named = False
+    with faults.catching():
+        _check_names(where, texts)
+        is_named = True
+    with faults.catching():
+        paths, views = _read_clips(where, raw)
+    for task, settings in tasks.items():
+        with faults.catching():
+            _read_outcomes(where, raw, task, settings, (labels, times, events))
+    if not is_named:
+        return None
     return CohortRow(
         id=str(texts["id"]),
         patient_id=str(texts["patient_id"]),
@@ -288,6 +348,20 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
     )
 
 
+def _check_names(where: str, texts: Mapping[str, str | None]) -> None:
+    """Raise a CohortTableError if id, patient or split is empty, or the split is unknown."""
+    if empty := [name for name, text in texts.items() if text is None]:
+        raise _row_error(where, f"{', '.join(empty)} is empty.")
+    if texts["split"] not in SPLITS:
+        rule = f"it must be one of {', '.join(SPLITS)}.{_meant(str(texts['split']).lower(), SPLITS)}"
+        raise _row_error(where, f"split is {texts['split']!r}; {rule}")
+
+
+def _row_error(where: str, reason: str, kind: str = "") -> CohortTableError:
+    """Make the error of one row. `where` is "<file>, row <number>". `kind` is the reason without values of the row."""
+    return CohortTableError(where, reason, kind, int(where.rpartition(" ")[2]))
+
+
 def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     """Read the paths of the clips, and the view of each clip (None where the table gives none).
 
@@ -296,11 +370,16 @@ def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tu
     paths = _texts(where, "echo_paths", raw.get("echo_paths"))
     views = _texts(where, "echo_views", raw.get("echo_views"))
     if any(path is None for path in paths):
-        raise CohortTableError(where, "echo_paths holds an empty path.")
+        raise _row_error(where, "echo_paths holds an empty path.")
     if views and len(views) != len(paths):
-        raise CohortTableError(where, f"echo_views has {len(views)} entries for {len(paths)} echo_paths.")
+        raise _row_error(
+            where,
+            f"echo_views has {len(views)} entries for {len(paths)} echo_paths.",
+            "echo_views has another number of entries than echo_paths.",
+        )
     if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
-        raise CohortTableError(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.")
+        meant = "".join(_meant(view, VIEWS) for view in unknown)
+        raise _row_error(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.{meant}")
     return tuple(str(path) for path in paths), tuple(views) or (None,) * len(paths)
 
 
@@ -320,34 +399,38 @@ def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_outcomes(
-    where: str, raw: Mapping[str, Any], tasks: Tasks
-) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
-    """Read the outcomes of one row.
+    where: str,
+    raw: Mapping[str, Any],
+    task: str,
+    settings: Mapping[str, Any],
+    outcomes: tuple[dict[str, int], dict[str, float], dict[str, int]],
+) -> None:
+    """Read the outcomes of one task in one row.
 
     Args:
         where: Name of the row, for error messages.
         raw: Column -> cell.
-        tasks: Tasks of the model.
-
-    Returns:
-        Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task -> value. A
-        missing value has no entry.
+        task: Name of the task.
+        settings: Settings of the task.
+        outcomes: Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task ->
+            value. They are filled here. A missing value gets no entry.
     """
-    labels: dict[str, int] = {}
-    times: dict[str, float] = {}
-    events: dict[str, int] = {}
-    for task, settings in tasks.items():
-        label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in TASK_KINDS)
-        if label is not None:
-            labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
-        if (time is None) != (event is None):
-            raise CohortTableError(where, f"time.{task} is {time} but event.{task} is {event}; give both or neither.")
-        if time is not None and event is not None:
-            if time < 0:
-                raise CohortTableError(where, f"time.{task} is {time} days; it must not be negative.")
-            times[task] = time
-            events[task] = _one_of(where, f"event.{task}", event, EVENTS)
-    return labels, times, events
+    labels, times, events = outcomes
+    label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in TASK_KINDS)
+    if label is not None:
+        labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
+    if (time is None) != (event is None):
+        raise _row_error(
+            where,
+            f"time.{task} is {time} but event.{task} is {event}; give both or neither.",
+            f"only one of time.{task} and event.{task} is given; give both or neither.",
+        )
+    if time is not None and event is not None:
+        if time < 0:
+            kind = f"time.{task} is negative; it must be a number of days."
+            raise _row_error(where, f"time.{task} is {time} days; it must not be negative.", kind)
+        code = _one_of(where, f"event.{task}", event, EVENTS)
+        times[task], events[task] = time, code
 
 
 def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
@@ -357,15 +440,16 @@ def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise CohortTableError(where, f"{column} is {value!r}, not a number.") from None
+        raise _row_error(where, f"{column} is {value!r}, not a number.", f"{column} is not a number.") from None
     if not math.isfinite(number):
-        raise CohortTableError(where, f"{column} is {value!r}, not a finite number.")
+        raise _row_error(where, f"{column} is {value!r}, not a finite number.", f"{column} is not a finite number.")
     return number
 
 
 def _one_of(where: str, column: str, value: float, allowed: Sequence[int]) -> int:
     if value not in allowed:
-        raise CohortTableError(where, f"{column} is {value:g}; allowed are {', '.join(map(str, allowed))}.")
+        codes = f"allowed are {', '.join(map(str, allowed))}."
+        raise _row_error(where, f"{column} is {value:g}; {codes}", f"{column} has a code that is not known; {codes}")
     return int(value)
 
 
@@ -385,28 +469,29 @@ def _texts(where: str, column: str, value: Any) -> list[str | None]:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
-        raise CohortTableError(where, f"{column} is a {type(value).__name__}; it must be a list of texts.")
+        raise _row_error(where, f"{column} is a {type(value).__name__}; it must be a list of texts.")
     return [_text(item) for item in value]
 
 
 # ---- the table as a whole
 
 
-def _check_ids_and_splits(file: str, rows: list[CohortRow]) -> None:
-    """Raise a CohortTableError if an id occurs twice, or if a patient is in more than one split."""
-    if repeated := sorted(id_ for id_, count in Counter(row.id for row in rows).items() if count > 1):
-        raise CohortTableError(file, f"{len(repeated)} id(s) occur more than once: {_first_few(repeated)}.")
+def _check_ids_and_splits(file: str, table: CohortTable, faults: _Faults) -> None:
+    """Find ids that occur twice, and patients in more than one split. Both are faults."""
+    counts = Counter(row.id for row in table.rows)
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        rows = [number for number, row in zip(table.numbers, table.rows, strict=True) if counts[row.id] > 1]
+        with faults.catching():
+            raise CohortTableError(
+                file, f"{len(repeated)} id(s) occur more than once: {first_few(repeated)} (row {first_few(rows)})."
+            )
     splits: dict[str, set[str]] = {}
-    for row in rows:
+    for row in table.rows:
         splits.setdefault(row.patient_id, set()).add(row.split)
     if leaking := sorted(patient for patient, names in splits.items() if len(names) > 1):
-        raise CohortTableError(
-            file,
-            f"{len(leaking)} patient(s) stand in more than one split: {_first_few(leaking)}; split by patient, not by "
-            "admission.",
-        )
-
-
-def _first_few(items: list[Any], limit: int = 5) -> str:
-    text = ", ".join(str(item) for item in items[:limit])
-    return f"{text}, ..." if len(items) > limit else text
+        with faults.catching():
+            raise CohortTableError(
+                file,
+                f"{len(leaking)} patient(s) stand in more than one split: {first_few(leaking)}; split by patient, not "
+                "by admission.",
+            )
