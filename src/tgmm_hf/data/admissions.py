@@ -15,6 +15,7 @@ from datasets import Array2D, Array4D, Features, List, Value
 
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -173,6 +174,7 @@ class CohortSource:
         processor: TgmmProcessor,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        table_format: TableFormat = DEFAULT_FORMAT,
     ) -> "CohortSource":
         """Read a cohort table and make the preparer of its rows.
 
@@ -181,11 +183,12 @@ class CohortSource:
             processor: Gives the ECG settings, the size of the clips and the view classifier.
             root: Directory that relative paths start from. None means the directory of the table.
             tasks: Tasks of the model. None means the tasks of the paper.
+            table_format: Encoding, decimal sign and largest size of the file.
 
         Raises:
             CohortTableError: If the table cannot be used.
         """
-        table = read_cohort_table(manifest, root=root, tasks=tasks)
+        table = read_cohort_table(manifest, root=root, tasks=tasks, table_format=table_format)
         return cls(table, make_preparer(table, processor))
 
 

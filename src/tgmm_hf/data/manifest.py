@@ -73,8 +73,6 @@ class CohortTable:
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
         notes: What was ignored or assumed when the file was read.
-        numbers: Number of each row in the file, counted from 1. It differs from the place in `rows` only if
-            `find_faults` left rows out.
     """
 
     rows: list[CohortRow]
@@ -82,7 +80,6 @@ class CohortTable:
     tasks: dict[str, str]
     ignored_columns: list[str]
     notes: list[str] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -181,7 +178,7 @@ def find_faults(
         table_format: As in [`read_cohort_table`].
 
     Returns:
-        The table without the parts that cannot be read, and the faults in the order of the columns and rows.
+        The table, in which a part that cannot be read is empty, and the faults in the order of the rows.
 
     Raises:
         CohortTableError: If the rows cannot be read, because the file or its columns are wrong. The message lists all
@@ -211,14 +208,12 @@ def _read(
     if faults.found:  # each row would repeat the fault of its column
         raise CohortTableError(path.name, " ".join(error.reason for error in faults.found))
     rows = [_read_row(f"{path.name}, row {number}", raw, tasks, faults) for number, raw in enumerate(raw_rows, start=1)]
-    readable = [(number, row) for number, row in enumerate(rows, start=1) if row is not None]
     table = CohortTable(
-        rows=[row for _, row in readable],
+        rows=rows,
         root=Path(root) if root is not None else path.parent,
         tasks=task_kinds,
         ignored_columns=[name for name in columns if not _is_used(name)],
         notes=raw_table.notes,
-        numbers=[number for number, _ in readable],
     )
     _check_ids_and_splits(path.name, table, faults)
     return table
@@ -311,33 +306,25 @@ def _meant(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, faults: _Faults) -> CohortRow | None:
-    """Read a row. A part that cannot be read is a fault and stays empty.
-
-    Returns:
-        The row; None if its id, patient or split cannot be read.
-    """
+def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, faults: _Faults) -> CohortRow:
+    """Read a row. A part that cannot be read is a fault and stays empty."""
     texts = {name: _text(raw[name]) for name in REQUIRED}
     paths: tuple[str, ...] = ()
     views: tuple[str | None, ...] = ()
     labels: dict[str, int] = {}
     times: dict[str, float] = {}
     events: dict[str, int] = {}
-    is_named = False
     with faults.catching():
         _check_names(where, texts)
-        is_named = True
     with faults.catching():
         paths, views = _read_clips(where, raw)
     for task, settings in tasks.items():
         with faults.catching():
             _read_outcomes(where, raw, task, settings, (labels, times, events))
-    if not is_named:
-        return None
     return CohortRow(
-        id=str(texts["id"]),
-        patient_id=str(texts["patient_id"]),
-        split=str(texts["split"]),
+        id=texts["id"] or where,
+        patient_id=texts["patient_id"] or where,
+        split=texts["split"] or "",
         labs=_read_labs(raw),
         ecg_path=_text(raw.get("ecg_path")),
         echo_paths=paths,
@@ -480,7 +467,7 @@ def _check_ids_and_splits(file: str, table: CohortTable, faults: _Faults) -> Non
     """Find ids that occur twice, and patients in more than one split. Both are faults."""
     counts = Counter(row.id for row in table.rows)
     if repeated := sorted(name for name, count in counts.items() if count > 1):
-        rows = [number for number, row in zip(table.numbers, table.rows, strict=True) if counts[row.id] > 1]
+        rows = [number for number, row in enumerate(table.rows, start=1) if counts[row.id] > 1]
         with faults.catching():
             raise CohortTableError(
                 file, f"{len(repeated)} id(s) occur more than once: {first_few(repeated)} (row {first_few(rows)})."
@@ -488,6 +475,7 @@ def _check_ids_and_splits(file: str, table: CohortTable, faults: _Faults) -> Non
     splits: dict[str, set[str]] = {}
     for row in table.rows:
         splits.setdefault(row.patient_id, set()).add(row.split)
+    splits = {patient: names & set(SPLITS) for patient, names in splits.items()}
     if leaking := sorted(patient for patient, names in splits.items() if len(names) > 1):
         with faults.catching():
             raise CohortTableError(

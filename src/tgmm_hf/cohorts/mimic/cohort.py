@@ -25,6 +25,7 @@ from tgmm_hf.cohorts.mimic.steps import BuiltCohort, CohortInputs, build_cohort,
 from tgmm_hf.cohorts.mimic.table1 import table_one
 from tgmm_hf.cohorts.splits import read_splits, split_patients, write_splits
 from tgmm_hf.data.manifest import read_cohort_table
+from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
@@ -182,7 +183,7 @@ def _write_results(out: Path, cohort: pd.DataFrame, built: BuiltCohort, check_fi
     _write_text(out / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
     if check_files:
         anomalies = built.anomalies[["id", "item", "reason"]]
-        _write_text(out / "anomalies.csv", anomalies.to_csv(index=False, lineterminator="\n"))
+        _write_text(out / "anomalies.csv", csv_text(list(anomalies.columns), anomalies.to_dict("records")))
 
 
 def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str, Any]:
