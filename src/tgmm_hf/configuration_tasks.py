@@ -58,6 +58,7 @@ TASK_KEYS = {
     "margin",
     "temperature",
     "baseline_hazards",
+    "thresholds",
     "question_ids",
     "candidate_ids",
     "phrase_ids",
