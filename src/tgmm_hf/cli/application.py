@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli import cohort, evaluate, hub, predict, train
+from tgmm_hf.cli import cohort, evaluate, hub, make_manifest, predict, train
 from tgmm_hf.utils.errors import TgmmError
 
 USER_ERRORS = (TgmmError, OSError, ImportError, ValueError, FloatingPointError)
@@ -26,6 +26,7 @@ COMMANDS = (
     cohort.curate,
     cohort.curate_ptbxl,
     cohort.add_meds_labs,
+    make_manifest.make_manifest,
     cohort.check_manifest,
     cohort.prepare,
     cohort.export_parquet,

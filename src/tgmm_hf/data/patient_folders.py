@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf.inputs.dicom_files import is_dicom, read_dicom
+from tgmm_hf.inputs.ecg_recording import normalise_lead_name
+from tgmm_hf.inputs.ecg_wfdb_header import read_header
 from tgmm_hf.inputs.echo_reading import count_echo_frames, leads_outside
 from tgmm_hf.inputs.echo_video import VIDEO_SUFFIXES
-from tgmm_hf.inputs.ecg_wfdb_header import read_header
 from tgmm_hf.utils.errors import InputRefusedError
 
 SIGNAL_SUFFIXES = (".dat", ".mat")
@@ -128,6 +129,8 @@ def _kind(error: InputRefusedError) -> str:
 def _look_at_dicom(path: Path, folder: Path, content: FolderContent) -> None:
     dataset = read_dicom(path, stop_before_pixels=True)
     if dataset.get("WaveformSequence"):
+        if dataset.get("Modality") not in (None, "", "ECG"):
+            raise InputRefusedError(str(path), "DICOM waveform of another modality than ECG")
         content.recordings.append(Recording(path, _dicom_time(dataset)))
         return
     count_echo_frames(path)
@@ -180,9 +183,12 @@ def _add_wfdb(headers: list[Path], signals: list[Path], content: FolderContent) 
         except InputRefusedError:
             content.unused["WFDB header that cannot be read"] += 1
             continue
+        parts |= {signal.file for signal in header.signals}
+        if header.signals and not any(normalise_lead_name(signal.name) for signal in header.signals):
+            content.unused["WFDB recording without an ECG lead"] += 1
+            continue
         read.append(path)
         parts |= {path.parent / f"{name}.hea" for name, _ in header.segments if name != "~"}
-        parts |= {signal.file for signal in header.signals}
     content.recordings += [Recording(path, _wfdb_time(path)) for path in read if path not in parts]
     # Segments are read too, so that their signal files count as used.
     if alone := sum(path not in parts for path in signals):
@@ -211,6 +217,6 @@ def _wfdb_time(path: Path) -> datetime | None:
 
 def _time(text: str, form: str) -> datetime | None:
     try:
-        return datetime.strptime(text, form)  # noqa: DTZ007 - compared with times of the same patient only
+        return datetime.strptime(text, form)
     except ValueError:
         return None
