@@ -87,10 +87,11 @@ def positioned(item: str, patient: Mapping[str, Any]) -> str:
 def outputs_of(out: Path) -> dict[str, Path]:
     """Name the files beside the JSON file `out`: "predictions" and "refused" -> path.
 
-    predictions.json gives predictions.csv and refused.csv; x.json gives x.csv and x_refused.csv.
+    predictions.json gives predictions.csv and refused.csv. Any other name is put before these: x.json gives
+    x_predictions.csv and x_refused.csv, because x.csv may be the table that is predicted.
     """
-    refused = "refused.csv" if out.stem == "predictions" else f"{out.stem}_refused.csv"
-    return {"predictions": out.with_suffix(".csv"), "refused": out.with_name(refused)}
+    start = "" if out.stem == "predictions" else f"{out.stem}_"
+    return {name: out.with_name(f"{start}{name}.csv") for name in ("predictions", "refused")}
 
 
 def claim_outputs(out: Path, tables: bool) -> None:

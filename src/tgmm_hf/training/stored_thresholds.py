@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction_tables import THRESHOLDS_KEY
-from tgmm_hf.evaluation.calibration import SMALLEST_CLASS, choose_operating_point
+from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_point
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, collect_predictions
 from tgmm_hf.modeling_tgmm import TgmmModel
 
@@ -17,8 +17,9 @@ def store_thresholds(
     """Choose a threshold for every trained diagnosis and subset, and put them into the configuration of the model.
 
     The rule is that of `tgmm evaluate`: Youden's index on the validation patients. A subset gets no threshold if one
-    class has fewer than `SMALLEST_CLASS` validation patients, or if no threshold is better than chance. The thresholds
-    of a diagnosis that was not trained are removed, because its probabilities have changed with the encoders.
+    class has too few validation patients, or if no threshold is better than chance (`choose_operating_point`). The
+    thresholds of a diagnosis that was not trained are removed, because its probabilities have changed with the
+    encoders.
 
     Args:
         model: The trained model, changed in place.
@@ -38,10 +39,7 @@ def store_thresholds(
         for subset in SUBSET_NAMES:
             rows = predictions.scored(name, subset)
             rows = rows[rows["label"].notna()]
-            positives = int(rows["positive"].sum())
-            if min(positives, len(rows) - positives) < SMALLEST_CLASS:
-                continue
             point = choose_operating_point(rows["probability"].to_numpy(), rows["positive"].to_numpy())
-            if not point.chosen_on.startswith("nobody"):
+            if point.rule != OperatingPoint.rule:
                 thresholds[subset] = {"value": point.threshold, "rule": point.rule, "chosen_on": point.chosen_on}
         model.config.tasks[name][THRESHOLDS_KEY] = thresholds

@@ -41,9 +41,12 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
         rows: Column -> cell. A missing cell is empty.
     """
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([safe_cell(name) for name in columns])
-    writer.writerows([safe_cell(row.get(name, "")) for name in columns] for row in rows)
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # `plain` leaves a lone "\r" unquoted
+    plain.writerow([safe_cell(name) for name in columns])
+    for row in rows:
+        cells = [safe_cell(row.get(name, "")) for name in columns]
+        (quoted if any("\r" in str(cell) for cell in cells) else plain).writerow(cells)
     return buffer.getvalue()
 
 
