@@ -181,7 +181,7 @@ def _refuse_folder(ecg: Path | None) -> None:
 
     number = len(scan_folder(ecg).recordings)
     raise typer.BadParameter(
-        f"--ecg: {ecg} is a folder that holds {_counted(number, 'ECG recording')}. Name the recording itself: a DICOM "
+        f"--ecg names a folder that holds {_counted(number, 'ECG recording')}. Name the recording itself: a DICOM "
         "file, or a WFDB recording without its suffix. For a folder per patient use tgmm make-manifest."
     )
 

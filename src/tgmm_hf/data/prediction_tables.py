@@ -104,7 +104,7 @@ def claim_outputs(out: Path, tables: bool) -> None:
     Raises:
         FileExistsError: If a file exists and is none of this command.
     """
-    headers = {"predictions": FIRST_COLUMNS, "refused": REFUSED_COLUMNS}
+    headers: dict[str, Sequence[str]] = {"predictions": FIRST_COLUMNS, "refused": REFUSED_COLUMNS}
     foreign = [out] if out.exists() and not _is_prediction_file(out) else []
     for name, path in outputs_of(out).items() if tables else ():
         if path.exists() and not _starts_with(path, headers[name]):
