@@ -17,10 +17,13 @@ from tgmm_hf.inputs.ecg_recording import normalise_lead_name
 from tgmm_hf.inputs.ecg_wfdb_header import read_header
 from tgmm_hf.inputs.echo_reading import count_echo_frames, leads_outside
 from tgmm_hf.inputs.echo_video import VIDEO_SUFFIXES
+from tgmm_hf.inputs.input_limits import refusing
 from tgmm_hf.utils.errors import InputRefusedError
 
 SIGNAL_SUFFIXES = (".dat", ".mat")
 """Signal files of WFDB recordings. Their header is the recording."""
+USUAL_SUFFIXES = (".pdf", ".xml", ".txt", ".csv", ".json", ".jpg", ".png", ".tif", ".edf", ".scp", ".zip", ".docx")
+"""Suffixes that the report may show."""
 _VIDEO_STARTS = ((4, b"ftyp"), (0, b"RIFF"), (0, b"\x1aE\xdf\xa3"))
 """Place and first bytes of MP4 and QuickTime, AVI, and Matroska files."""
 
@@ -107,22 +110,27 @@ def _look_at(path: Path, folder: Path, content: FolderContent) -> None:
         content.unused["DICOMDIR"] += 1
         return
     try:
-        if is_dicom(path):
-            _look_at_dicom(path, folder, content)
-        elif _is_video(path):
-            _look_at_video(path, folder, content)
-        else:
-            content.unused[f"file of another kind ({path.suffix.lower()[:8] or 'no suffix'})"] += 1
+        with refusing(path):  # one odd file must not stop the others
+            if is_dicom(path):
+                _look_at_dicom(path, folder, content)
+            elif _is_video(path):
+                _look_at_video(path, folder, content)
+            else:
+                content.unused[f"file of another kind{_shown_suffix(path)}"] += 1
     except InputRefusedError as error:
         content.unused[_kind(error)] += 1
-    except ImportError:
-        raise
-    except Exception as error:  # one odd file must not stop the others
-        content.unused[f"unexpected: {type(error).__name__} while the file was read"] += 1
+
+
+def _shown_suffix(path: Path) -> str:
+    """Write the suffix of a file if it is a usual one; "" for any other, because it may be a part of a name."""
+    suffix = path.suffix.lower()
+    return f" ({suffix})" if suffix in USUAL_SUFFIXES else ""
 
 
 def _kind(error: InputRefusedError) -> str:
     """Write the reason of a refusal without its figures in brackets, so that equal reasons are counted together."""
+    if error.reason.startswith("unexpected: "):
+        return error.reason
     return error.reason.split(" (", 1)[0].split(":", 1)[0]
 
 

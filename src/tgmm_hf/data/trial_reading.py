@@ -10,7 +10,9 @@ from tgmm_hf.data.admissions import AdmissionPreparer, make_preparer
 from tgmm_hf.data.manifest import CohortRow, CohortTable
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.input_limits import refusing
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import InputRefusedError
 
 TRIAL_SIZE = 64
 """Height and width in pixels of the clips of a trial. The size does not decide whether a clip is refused."""
@@ -52,9 +54,10 @@ def _refusals(preparer: AdmissionPreparer, row: CohortRow) -> Iterator[str]:
         if part.ecg_path is None and not part.echo_paths:
             continue
         try:
-            refused = preparer.prepare(part).refused
-        except Exception as error:  # nobody foresaw it: the other files are read all the same
-            yield f"{modality}: unexpected: {type(error).__name__} while the file was read"
+            with refusing(modality):  # whatever nobody foresaw: the other files are read all the same
+                refused = preparer.prepare(part).refused
+        except InputRefusedError as error:
+            yield f"{modality}: {error.reason}"
             continue
         for entry in refused:
             if not entry["reason"].startswith("dropped: "):
