@@ -24,6 +24,8 @@ from .utils.names import MODALITIES, join_names
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
 """Keys that a patient may have."""
+READING_OPTIONS = ("crop", "view_classifier", "units", "strictness")
+"""Parameters of a call that go to the processor."""
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
@@ -40,13 +42,16 @@ class TgmmCardiacPipeline(Pipeline):
         batch_size: patients encoded together.
         crop: "center", or "three" to average the answers over three 9-s windows of the ECG (as ST-MEM does).
         view_classifier: `EchoViewClassifier` or function that names the views that `"views"` does not give.
+        units: "US" or "SI", the units of lab values without a unit, as `TgmmProcessor.__call__` takes it.
+        strictness: "note" or "refuse", as `TgmmProcessor.__call__` takes it.
 
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
         `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
         {day: p}},
         "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
-        "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model",
+        "units": [{"column", "unit", "given"}], "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}],
+        "notes": [...], "model",
         "code_revision"}`.
         A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing usable the keys of the tasks
         are absent, and `notes` says why. `by` is who named the view. `code_revision` is a commit or a digest of the
@@ -64,12 +69,13 @@ class TgmmCardiacPipeline(Pipeline):
         """Sort the parameters of a call by step, as transformers asks for it.
 
         Returns:
-            The arguments of `preprocess` ("crop", "view_classifier"), of `_forward` ("tasks") and of `postprocess`
+            The arguments of `preprocess` (`READING_OPTIONS`), of `_forward` ("tasks") and of `postprocess`
             (none). A parameter that the call does not give has no key.
         """
-        if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
-            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
-        preprocess: dict[str, Any] = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
+        if unknown := set(kwargs) - {"tasks", *READING_OPTIONS}:
+            known = ", ".join(("tasks", *READING_OPTIONS))
+            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are {known}.")
+        preprocess: dict[str, Any] = {key: kwargs[key] for key in READING_OPTIONS if key in kwargs}
         tasks = kwargs.get("tasks")
         forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
@@ -80,7 +86,7 @@ class TgmmCardiacPipeline(Pipeline):
         Args:
             inputs: one patient, or a list or generator of patients.
             batch_size: patients encoded together; 1 if neither the call nor the pipeline gives a number.
-            **kwargs: `tasks`, `crop` and `view_classifier`, which the class describes.
+            **kwargs: `tasks`, `crop`, `view_classifier`, `units` and `strictness`, which the class describes.
 
         Returns:
             One dict for one patient, a list for a list, a generator for a generator. The class lists the keys.
@@ -108,10 +114,12 @@ class TgmmCardiacPipeline(Pipeline):
             with torch.inference_mode():
                 yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
 
-    def preprocess(
-        self, patients: Sequence[Mapping[str, Any]], crop: str = "center", view_classifier: Any = None
-    ) -> dict[str, Any]:
+    def preprocess(self, patients: Sequence[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
         """Turn patients into model inputs.
+
+        Args:
+            patients: as the class describes them.
+            **options: `READING_OPTIONS`.
 
         Returns:
             {"ids": value of "id" or None of every patient, "inputs": the processor's tensors on the model's device,
@@ -129,7 +137,7 @@ class TgmmCardiacPipeline(Pipeline):
         ids = [patient.get("id") for patient in patients]
         if all(patient.get(name) is None for patient in patients for name in MODALITIES):
             nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}}
-            nothing |= {"views": [], "refused": [], "checks": []}
+            nothing |= {"views": [], "units": [], "refused": [], "checks": []}
             nothing["notes"] = ["no modality was given"]
             return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
         # transformers knows neither the arguments nor the result of our processor.
@@ -137,8 +145,7 @@ class TgmmCardiacPipeline(Pipeline):
         features, reports = process(
             **{name: [patient.get(name) for patient in patients] for name in MODALITIES},
             views=[patient.get("views") for patient in patients],
-            view_classifier=view_classifier,
-            crop=crop,
+            **options,
             on_refusal="report",
             return_report=True,
             return_tensors="pt",
@@ -205,7 +212,7 @@ class TgmmCardiacPipeline(Pipeline):
                     result[name] = self._describe(name, answer, row, subset, notes)
             else:
                 notes.append("nothing usable was given: no answer")
-            result |= {key: report[key] for key in ("used", "views", "refused", "checks")} | {"notes": notes}
+            result |= {key: report[key] for key in ("used", "views", "units", "refused", "checks")} | {"notes": notes}
             result |= {"model": self.model.name_or_path, "code_revision": revision}
             results.append(result)
         return results

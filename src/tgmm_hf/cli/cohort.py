@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tgmm_hf.cli import preparation
+from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import (
     MAX_ROWS,
     CohortTable,
@@ -198,8 +199,9 @@ def curate_ptbxl(
         typer.Option("--all-records", help="Keep recordings with neither MI nor NORM, unlabelled, for tgmm pretrain."),
     ] = False,
 ) -> None:
-    """Build the infarction task of PTB-XL: MI without NORM against NORM without MI, official folds.
+    """Build the infarction task of PTB-XL: infarction (MI) against a normal ECG (NORM), official folds.
 
+    A recording with MI and NORM is not used, unless --both mi counts it as infarction.
     Age, sex, height and weight are the labs. Prints how many recordings each other selection rule would give.
 
     Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort
@@ -267,6 +269,8 @@ def check_manifest(
     for_prediction: Annotated[
         bool, typer.Option("--for-prediction", help="Check for `tgmm predict`: no split, patient or outcome is needed.")
     ] = False,
+    units: Units = None,
+    columns: ColumnMap = None,
     read_files: Annotated[
         bool, typer.Option("--read-files", help="Open every ECG and echo file, and name what would be refused.")
     ] = False,
@@ -295,7 +299,8 @@ def check_manifest(
         tasks = preparation.for_run(config)[1]
     elif model is not None:
         processor, tasks = preparation.for_model(model)
-    settings = CheckSettings(root, tasks, for_prediction, processor, read_files, table_format)
+    rules = laboratory(units, columns)
+    settings = CheckSettings(root, tasks, for_prediction, processor, read_files, rules, table_format)
     report = check_table(table_of(table), settings)
     if out is not None:
         write_json(out, report, allow_nan=False)
@@ -334,6 +339,9 @@ def prepare(
     ] = None,
     config: RunConfig = None,
     root: Root = None,
+    units: Units = None,
+    columns: ColumnMap = None,
+    strictness: StrictnessChoice = Strictness.note,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Number of worker processes.", show_default="all cores of the machine or cluster"),
@@ -366,8 +374,10 @@ def prepare(
         processor, tasks = preparation.for_model(model)
     else:
         processor, tasks = preparation.for_size(size.value)
+    processor.strictness = strictness.value
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
+    options["laboratory"] = laboratory(units, columns)
     options["table_format"] = format_of(encoding, decimal, max_rows)
     if dry_run:
         preparing.dry_run(table, out, processor, **options, overwrite=overwrite)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import (
     MAX_ROWS,
     BatchSize,
@@ -106,6 +107,9 @@ def predict(
     split: OneSplit = None,
     limit: Limit = None,
     root: Root = None,
+    units: Units = None,
+    columns: ColumnMap = None,
+    strictness: StrictnessChoice = Strictness.note,
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
@@ -139,14 +143,15 @@ def predict(
     from tgmm_hf.utils.files import write_json
 
     claim_outputs(out, tables=manifest is not None)
+    rules: Any = {"laboratory": laboratory(units, columns), "table_format": table_format}
     if manifest is None:
-        patients = [library.patient_from_files(**files, views=views, identifier=identifier, table_format=table_format)]
+        patients = [library.patient_from_files(**files, views=views, identifier=identifier, **rules)]
     else:
         name = None if split is None else split.value
-        patients = library.patients_from_table(table_of(manifest), name, limit, root, table_format)
+        patients = library.patients_from_table(table_of(manifest), name, limit, root, **rules)
     if view_classifier is not None:
         announce_hub(view_classifier)
-    pipe = library.load_pipeline(model, view_classifier, view_threshold)
+    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
     answers = library.predict(pipe, patients, task, batch_size)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)

@@ -6,12 +6,13 @@ the table with other tools.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.data.cell_reasons import reason_without_values
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
 from tgmm_hf.data.outcome_checks import outcome_doubts
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
@@ -35,6 +36,7 @@ class CheckSettings:
         processor: Processor of the model that the table is for. It knows the lab columns that the model was trained
             with. None if there is no model yet.
         read_files: Open every file as `prepare` does, and list what is refused.
+        laboratory: Units and names of the laboratory columns.
         table_format: Encoding, decimal sign and largest size of the file.
     """
 
@@ -43,7 +45,8 @@ class CheckSettings:
     for_prediction: bool = False
     processor: TgmmProcessor | None = None
     read_files: bool = False
-    table_format: TableFormat = field(default_factory=lambda: DEFAULT_FORMAT)
+    laboratory: Laboratory | None = None
+    table_format: TableFormat = DEFAULT_FORMAT
 
 
 def check_manifest(path: str | Path, settings: CheckSettings | None = None, **changes: Any) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "missing_files": their number, and row and item of the first of them.
         * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
         * "refused_reasons": column -> list of {"reason", "number", "rows"}.
+        * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
         * "refused_files": list of {"reason", "number", "rows"}; None if the files were not read.
         * "unknown_columns": laboratory columns that the package does not know, or that the model was not trained with.
         * "meant": unknown column -> known column with a similar name.
@@ -79,6 +83,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         root=settings.root,
         tasks=tasks,
         for_prediction=settings.for_prediction,
+        laboratory=settings.laboratory,
         table_format=settings.table_format,
     )
     missing = [
@@ -122,6 +127,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         for name, cells in report["refused_cells"].items():
             lines.append(f"  {name}: {cells['number']}, {_rows(cells['rows'], cells['number'])}")
             lines += [f"    {group['number']} x {group['reason']}" for group in report["refused_reasons"][name]]
+    lines += _section("doubts about laboratory cells:", report["lab_checks"])
     lines += _section("files that will be refused:", report["refused_files"] or [])
     if report["unknown_columns"]:
         lines.append("columns that only a model trained with them uses: " + ", ".join(_with_meant(report)))
@@ -181,9 +187,10 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
     """Parse all laboratory cells.
 
     Returns:
-        The entries "refused_cells", "refused_reasons", "unknown_columns" and "meant" of the report.
+        The entries "refused_cells", "refused_reasons", "lab_checks", "unknown_columns" and "meant" of the report.
     """
     refused: dict[str, list[tuple[str, int]]] = {}
+    doubts: list[tuple[str, int | None]] = []
     unknown: set[str] = set()
     for number, row in enumerate(table.rows, start=1):
         labs = LabsText.from_row(row.labs)
@@ -192,6 +199,7 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
         for entry in labs.refused:
             reason = reason_without_values(entry["reason"], row.labs)
             refused.setdefault(entry["item"].removeprefix("labs."), []).append((reason, number))
+        doubts += [(check["code"], number) for check in labs.checks]
         unknown.update([*labs.unknown, *labs.unused])
     similar = {name: suggest_column(name) for name in unknown}
     return {
@@ -200,6 +208,7 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
             for name, found in sorted(refused.items())
         },
         "refused_reasons": {name: _grouped(found) for name, found in sorted(refused.items())},
+        "lab_checks": _grouped(doubts),
         "unknown_columns": sorted(unknown),
         "meant": {name: column.name for name, column in sorted(similar.items()) if column is not None},
     }

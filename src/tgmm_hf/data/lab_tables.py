@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.data.manifest import FILE_COLUMNS, REQUIRED, TASK_KINDS
+from tgmm_hf.data.table_columns import FILE_COLUMNS, REQUIRED, TASK_KINDS
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_table
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.utils.errors import TgmmError

@@ -7,31 +7,40 @@ The table is Parquet or CSV. It is checked as a whole before any other file is o
 refused, and the error names its rows.
 """
 
-import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
-from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, first_few, read_table
+from tgmm_hf.data.laboratory import Laboratory
+from tgmm_hf.data.table_columns import (
+    REQUIRED,
+    TASK_KINDS,
+    Tasks,
+    check_required,
+    check_task_columns,
+    is_used,
+    meant,
+)
+from tgmm_hf.data.table_files import (
+    DEFAULT_FORMAT,
+    CohortTableError,
+    Faults,
+    TableFormat,
+    first_few,
+    read_table,
+)
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.utils.digests import json_digest
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 SPLITS = ("train", "validation", "test")
-REQUIRED = ("id", "patient_id", "split")
-FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
 EVENTS = (0, 1, 2)
 """Codes of a prognosis: 0 censored, 1 event, 2 death from another cause."""
-TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
-"""Prefix of an outcome column -> kind of the task that has such a column."""
-
-Tasks = Mapping[str, Mapping[str, Any]]
-"""Tasks of a model, as in `TgmmConfig.tasks`."""
 
 
 @dataclass(frozen=True)
@@ -109,26 +118,15 @@ def ecg_files(ecg_path: str) -> list[str]:
     return [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
 
 
-class _Faults:
-    """Collects the faults of a table, or raises the first one.
+@dataclass(frozen=True)
+class _Settings:
+    """Arguments of [`read_cohort_table`]."""
 
-    Args:
-        collect: Keep the faults and go on.
-    """
-
-    def __init__(self, collect: bool = False):
-        self.collect = collect
-        self.found: list[CohortTableError] = []
-
-    @contextmanager
-    def catching(self) -> Iterator[None]:
-        """Run a block. A `CohortTableError` ends the block and is kept, or raised."""
-        try:
-            yield
-        except CohortTableError as error:
-            if not self.collect:
-                raise
-            self.found.append(error)
+    root: str | Path | None = None
+    tasks: Tasks | None = None
+    for_prediction: bool = False
+    laboratory: Laboratory | None = None
+    table_format: TableFormat = DEFAULT_FORMAT
 
 
 def read_cohort_table(
@@ -137,6 +135,7 @@ def read_cohort_table(
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     for_prediction: bool = False,
+    laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
 ) -> CohortTable:
     """Read and check a cohort table.
@@ -148,6 +147,8 @@ def read_cohort_table(
             candidates a label may name. None means the tasks of the paper.
         for_prediction: Read a table that is only to be predicted. `patient_id` and `split` may then be missing: the
             patient gets the name of the admission, and the split is "test". Outcome columns are not read.
+        laboratory: Units and names of the laboratory columns. If it has no unit system, the unit system that a Parquet
+            table declares is taken (`UNITS_KEY`; tables of `tgmm curate` and `tgmm synth` declare "US").
         table_format: Encoding, decimal sign and largest size of the file.
 
     Returns:
@@ -157,25 +158,15 @@ def read_cohort_table(
         CohortTableError: If a column is missing; if a split, task, label, event or view is unknown; if an id occurs
             twice; or if a patient is in two splits.
     """
-    return _read(Path(path), root, tasks, for_prediction, table_format, _Faults())
+    return _read(Path(path), _Settings(root, tasks, for_prediction, laboratory, table_format), Faults())
 
 
-def find_faults(
-    path: str | Path,
-    *,
-    root: str | Path | None = None,
-    tasks: Tasks | None = None,
-    for_prediction: bool = False,
-    table_format: TableFormat = DEFAULT_FORMAT,
-) -> tuple[CohortTable, list[CohortTableError]]:
+def find_faults(path: str | Path, **settings: Any) -> tuple[CohortTable, list[CohortTableError]]:
     """Read a cohort table and collect all its faults.
 
     Args:
-        path: As in [`read_cohort_table`], and so are the other arguments.
-        root: As in [`read_cohort_table`].
-        tasks: As in [`read_cohort_table`].
-        for_prediction: As in [`read_cohort_table`].
-        table_format: As in [`read_cohort_table`].
+        path: As in [`read_cohort_table`].
+        **settings: The other arguments of [`read_cohort_table`].
 
     Returns:
         The table, in which a part that cannot be read is empty, and the faults in the order of the rows.
@@ -184,52 +175,37 @@ def find_faults(
         CohortTableError: If the rows cannot be read, because the file or its columns are wrong. The message lists all
             faults of the columns.
     """
-    faults = _Faults(collect=True)
-    return _read(Path(path), root, tasks, for_prediction, table_format, faults), faults.found
+    faults = Faults(collect=True)
+    return _read(Path(path), _Settings(**settings), faults), faults.found
 
 
-def _read(
-    path: Path,
-    root: str | Path | None,
-    tasks: Tasks | None,
-    for_prediction: bool,
-    table_format: TableFormat,
-    faults: _Faults,
-) -> CohortTable:
+def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
     """Read a table as in [`read_cohort_table`] and give its faults to `faults`."""
-    raw_table = read_table(path, table_format)
+    raw_table = read_table(path, settings.table_format)
     columns, raw_rows = raw_table.names, raw_table.rows
-    tasks = DEFAULT_TASKS if tasks is None else tasks
-    if for_prediction:
+    laboratory = settings.laboratory or Laboratory()
+    laboratory = replace(laboratory, units=laboratory.units or raw_table.units)
+    tasks = DEFAULT_TASKS if settings.tasks is None else settings.tasks
+    if settings.for_prediction:
         columns, raw_rows = _without_outcomes(columns, raw_rows)
     with faults.catching():
-        _check_required(path.name, columns)
-    task_kinds = _check_task_columns(path.name, columns, tasks, faults)
+        check_required(path.name, columns)
+    task_kinds = check_task_columns(path.name, columns, tasks, faults)
     if faults.found:  # each row would repeat the fault of its column
         raise CohortTableError(path.name, " ".join(error.reason for error in faults.found))
-    rows = [_read_row(f"{path.name}, row {number}", raw, tasks, faults) for number, raw in enumerate(raw_rows, start=1)]
+    rows = [
+        _read_row(f"{path.name}, row {number}", raw, tasks, laboratory, faults)
+        for number, raw in enumerate(raw_rows, start=1)
+    ]
     table = CohortTable(
         rows=rows,
-        root=Path(root) if root is not None else path.parent,
+        root=Path(settings.root) if settings.root is not None else path.parent,
         tasks=task_kinds,
-        ignored_columns=[name for name in columns if not _is_used(name)],
+        ignored_columns=[name for name in columns if not is_used(name)],
         notes=raw_table.notes,
     )
     _check_ids_and_splits(path.name, table, faults)
     return table
-
-
-def _check_required(file: str, columns: list[str]) -> None:
-    """Raise a CohortTableError if a required column is missing, or if there is no column with data."""
-    if missing := [name for name in REQUIRED if name not in columns]:
-        advice = ""
-        if missing != ["id"] and not any(name.split(".", 1)[0] in TASK_KINDS for name in columns):
-            advice = " If the table is only to be predicted, it needs no split and no patient: add --for-prediction."
-        close = {name: difflib.get_close_matches(name, columns, n=1, cutoff=0.75) for name in missing}
-        advice = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match) + advice
-        raise CohortTableError(file, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.{advice}")
-    if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
-        raise CohortTableError(file, "no data: give labs.<column> columns, ecg_path or echo_paths.")
 
 
 # ---- the file
@@ -248,65 +224,10 @@ def _without_outcomes(columns: list[str], raw_rows: list[dict[str, Any]]) -> tup
     return [*kept, *added], filled
 
 
-# ---- columns
-
-
-def _is_used(name: str) -> bool:
-    prefix, dot, _ = name.partition(".")
-    return name in (*REQUIRED, *FILE_COLUMNS) or (bool(dot) and prefix in ("labs", "unit", *TASK_KINDS))
-
-
-def _check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: _Faults) -> dict[str, str]:
-    """Find the tasks that have outcome columns: task name -> kind.
-
-    An outcome column that fits no task, a prognosis without time or event, and a unit column without its laboratory
-    column are faults.
-    """
-    with_columns: set[str] = set()
-    for column in columns:
-        prefix, _, task = column.partition(".")
-        if prefix in TASK_KINDS and task:
-            with faults.catching():
-                _check_task_column(file, column, tasks)
-                with_columns.add(task)
-    for task in sorted(with_columns):
-        if tasks[task]["kind"] == "prognosis" and not {f"time.{task}", f"event.{task}"} <= set(columns):
-            with faults.catching():
-                raise CohortTableError(file, f"a prognosis needs both columns time.{task} and event.{task}.")
-    for column in columns:
-        if column.startswith("unit.") and f"labs.{column[5:]}" not in columns:
-            with faults.catching():
-                raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
-    return {task: settings["kind"] for task, settings in tasks.items() if task in with_columns}
-
-
-def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
-    """Raise a CohortTableError if an outcome column names an unknown task, or a task of another kind."""
-    prefix, _, task = column.partition(".")
-    if task not in tasks:
-        raise CohortTableError(
-            file,
-            f"column {column!r} names no task of the model (it has {', '.join(tasks)}).{_meant(task, tasks)} Rename "
-            "the column, or name the configuration that has this task with --config.",
-        )
-    if tasks[task]["kind"] != TASK_KINDS[prefix]:
-        raise CohortTableError(
-            file,
-            f"column {column!r} is for a {TASK_KINDS[prefix]} but task {task!r} is a {tasks[task]['kind']}: a "
-            "diagnosis has label.<task>, a prognosis time.<task> and event.<task>.",
-        )
-
-
 # ---- rows
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    """Write " Did you mean '<name>'?" if a known name is similar, else ""."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, faults: _Faults) -> CohortRow:
+def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Laboratory, faults: Faults) -> CohortRow:
     """Read a row. A part that cannot be read is a fault and stays empty."""
     texts = {name: _text(raw[name]) for name in REQUIRED}
     paths: tuple[str, ...] = ()
@@ -314,8 +235,11 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, faults: _Faults)
     labels: dict[str, int] = {}
     times: dict[str, float] = {}
     events: dict[str, int] = {}
+    labs: dict[str, Any] = {}
     with faults.catching():
         _check_names(where, texts)
+    with faults.catching():
+        labs = _translated(where, _read_labs(raw), laboratory)
     with faults.catching():
         paths, views = _read_clips(where, raw)
     for task, settings in tasks.items():
@@ -325,7 +249,7 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, faults: _Faults)
         id=texts["id"] or where,
         patient_id=texts["patient_id"] or where,
         split=texts["split"] or "",
-        labs=_read_labs(raw),
+        labs=labs,
         ecg_path=_text(raw.get("ecg_path")),
         echo_paths=paths,
         echo_views=views,
@@ -340,7 +264,7 @@ def _check_names(where: str, texts: Mapping[str, str | None]) -> None:
     if empty := [name for name, text in texts.items() if text is None]:
         raise _row_error(where, f"{', '.join(empty)} is empty.")
     if texts["split"] not in SPLITS:
-        rule = f"it must be one of {', '.join(SPLITS)}.{_meant(str(texts['split']).lower(), SPLITS)}"
+        rule = f"it must be one of {', '.join(SPLITS)}.{meant(str(texts['split']).lower(), SPLITS)}"
         raise _row_error(where, f"split is {texts['split']!r}; {rule}")
 
 
@@ -365,8 +289,8 @@ def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tu
             "echo_views has another number of entries than echo_paths.",
         )
     if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
-        meant = "".join(_meant(view, VIEWS) for view in unknown)
-        raise _row_error(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.{meant}")
+        hint = "".join(meant(view, VIEWS) for view in unknown)
+        raise _row_error(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.{hint}")
     return tuple(str(path) for path in paths), tuple(views) or (None,) * len(paths)
 
 
@@ -383,6 +307,14 @@ def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
         unit = _text(raw.get(f"unit.{column}"))
         labs[column] = (value, unit) if unit else value
     return labs
+
+
+def _translated(where: str, labs: Mapping[str, Any], laboratory: Laboratory) -> dict[str, Any]:
+    """Give lab cells the names and units of this package. Raise a CohortTableError if two names are one column."""
+    try:
+        return laboratory.translate(labs)
+    except TgmmError as error:
+        raise _row_error(where, error.reason) from error
 
 
 def _read_outcomes(
@@ -463,7 +395,7 @@ def _texts(where: str, column: str, value: Any) -> list[str | None]:
 # ---- the table as a whole
 
 
-def _check_ids_and_splits(file: str, table: CohortTable, faults: _Faults) -> None:
+def _check_ids_and_splits(file: str, table: CohortTable, faults: Faults) -> None:
     """Find ids that occur twice, and patients in more than one split. Both are faults."""
     counts = Counter(row.id for row in table.rows)
     if repeated := sorted(name for name, count in counts.items() if count > 1):

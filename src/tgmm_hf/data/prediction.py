@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tgmm_hf.data.lab_tables import read_one_lab_row
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat, read_csv
@@ -29,13 +30,14 @@ Patient = dict[str, Any]
 """One patient as `TgmmCardiacPipeline` takes it: `id`, `labs`, `ecg`, `echo`, `views`; every key may be absent."""
 
 
-def patient_from_files(
+def patient_from_files(  # noqa: PLR0913 - one argument per option of the command
     *,
     labs: Path | None = None,
     ecg: Path | None = None,
     echo: Path | None = None,
     views: Path | None = None,
     identifier: str | None = None,
+    laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
 ) -> Patient:
     """Build one patient from files. Give None for a modality that the patient does not have.
@@ -46,6 +48,7 @@ def patient_from_files(
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
+        laboratory: Units and names of the cells of `labs`.
         table_format: Encoding and decimal sign of CSV files.
 
     Returns:
@@ -57,7 +60,7 @@ def patient_from_files(
     """
     patient: Patient = {"id": identifier}
     if labs is not None:
-        patient["labs"] = read_labs(labs, table_format)
+        patient["labs"] = (laboratory or Laboratory()).translate(read_labs(labs, table_format))
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
@@ -71,6 +74,8 @@ def patients_from_table(
     split: str | None = None,
     limit: int | None = None,
     root: Path | None = None,
+    *,
+    laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
 ) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
@@ -80,6 +85,7 @@ def patients_from_table(
         split: Take only the patients of this split.
         limit: Take only this many patients, from the top of the table.
         root: Directory that relative paths start from. None means the directory of the table.
+        laboratory: Units and names of the laboratory columns, see [`read_cohort_table`].
         table_format: Encoding, decimal sign and largest size of the table.
 
     Returns:
@@ -89,7 +95,9 @@ def patients_from_table(
         TgmmError: If no patient is left.
         ValueError: If the table cannot be used.
     """
-    manifest = read_cohort_table(table, root=root, for_prediction=True, table_format=table_format)
+    manifest = read_cohort_table(
+        table, root=root, for_prediction=True, laboratory=laboratory, table_format=table_format
+    )
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
@@ -185,7 +193,7 @@ def load_model(model: str) -> TgmmModel:
 
 
 def load_pipeline(
-    model: str, view_classifier: str | None = None, view_threshold: float | None = None
+    model: str, view_classifier: str | None = None, view_threshold: float | None = None, strictness: str = "note"
 ) -> TgmmCardiacPipeline:
     """Load a saved model with its processor as a pipeline.
 
@@ -195,8 +203,10 @@ def load_pipeline(
             view. None takes the classifier that was saved with the model, if there is one.
         view_threshold: Do not use a clip if the classifier gives its most probable view a lower probability than this.
             None takes the saved value.
+        strictness: "note", or "refuse" to refuse patients with doubtful data, see [`TgmmProcessor`].
     """
     processor = TgmmProcessor.from_pretrained(model)
+    processor.strictness = strictness
     if view_classifier is not None:
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:

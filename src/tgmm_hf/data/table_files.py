@@ -33,6 +33,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """First bytes of a file -> its encoding. UTF-32 comes before UTF-16, because its mark begins with that of UTF-16."""
+UNITS_KEY = b"tgmm_units"
+"""Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
 NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views")
 """Columns whose cells are never numbers with a decimal sign."""
 _COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")
@@ -54,6 +56,28 @@ class CohortTableError(TgmmError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep all four values when the error is sent between processes."""
         return type(self), (self.item, self.reason, self.kind, self.row)
+
+
+class Faults:
+    """Collects the faults of a table, or raises the first one.
+
+    Args:
+        collect: Keep the faults and go on.
+    """
+
+    def __init__(self, collect: bool = False):
+        self.collect = collect
+        self.found: list[CohortTableError] = []
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Run a block. A `CohortTableError` ends the block and is kept, or raised."""
+        try:
+            yield
+        except CohortTableError as error:
+            if not self.collect:
+                raise
+            self.found.append(error)
 
 
 @dataclass(frozen=True)
@@ -94,11 +118,13 @@ class RawTable:
         names: Names of the columns.
         rows: Column -> cell. A cell of a CSV file is text.
         notes: What was ignored or assumed.
+        units: Unit system of the laboratory values that a Parquet table declares (`UNITS_KEY`), None without one.
     """
 
     names: list[str]
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    units: str | None = None
 
 
 def read_table(path: Path, table_format: TableFormat = DEFAULT_FORMAT, what: str = "the cohort table") -> RawTable:
@@ -134,13 +160,19 @@ def _read_parquet(path: Path, table_format: TableFormat) -> RawTable:
         with pq.ParquetFile(path) as file:
             _check_rows(path, file.metadata.num_rows, table_format)
             table = file.read()
-        return RawTable(table.column_names, table.to_pylist())
+        units = (table.schema.metadata or {}).get(UNITS_KEY)
+        return RawTable(table.column_names, table.to_pylist(), [], None if units is None else units.decode())
     except CohortTableError:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:  # a ValueError: a date that Python cannot hold
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system, not the content
         raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def declare_canonical_units(table: pa.Table) -> pa.Table:
+    """Return a cohort table whose metadata say that its laboratory values are in canonical units, and nothing else."""
+    return table.replace_schema_metadata({UNITS_KEY: b"US"})
 
 
 def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable:

@@ -34,6 +34,8 @@ def read_ecg(path: str | Path) -> EcgRecording:
         stem = path.with_suffix("") if path.suffix.lower() in _WFDB_SUFFIXES else path
         if stem.with_name(stem.name + ".hea").is_file():
             return read_wfdb(stem)
+    except InputRefusedError:
+        raise
     except (OSError, ValueError) as error:
         # a path of thousands of letters, a path with a zero byte, a folder without permission
         raise refusal_of(error, _short(path)) from error

@@ -29,7 +29,8 @@ def read_wfdb(stem: Path) -> EcgRecording:
         `EcgRecording` with the leads of the file, in millivolts or in normalised units.
 
     Raises:
-        InputRefusedError: if header and signal files are damaged, contradict each other, or hold no lead.
+        InputRefusedError: if header and signal files are damaged, contradict each other, or hold none of
+            the twelve leads.
         ImportError: if wfdb is not installed.
     """
     require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
