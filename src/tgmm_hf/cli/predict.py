@@ -124,7 +124,7 @@ def predict(
 
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
-    files = {"labs": labs, "ecg": ecg, "echo": echo}
+    files: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
     if manifest is None and any(option is not None for option in (split, limit, root)):
         raise typer.BadParameter("--split, --limit and --root are for a table of patients, so they need --manifest")
     if manifest is not None and (views is not None or identifier is not None):

@@ -21,7 +21,8 @@ FIRST_COLUMNS = ("id", "modalities")
 REFUSED_COLUMNS = ("id", "row", "item", "reason")
 """Columns of refused.csv. `row` is the place of the patient among the predictions, counted from 1."""
 COUNTS = ("refused", "checks", "notes")
-USED_COLUMNS = ("id", "row", "item", "reason")
+"""Lists of a prediction whose lengths are the last columns of predictions.csv."""
+USED_COLUMNS = ("lab_cells", "ecg_leads", "echo_views", "ecg_files", "echo_files")
 
 Prediction = Mapping[str, Any]
 
@@ -158,9 +159,6 @@ def write_tables(out: Path, predictions: Sequence[Prediction], patients: Sequenc
     return list(paths.values())
 
 
-USED_COLUMNS = ("lab_cells", "ecg_leads", "echo_views", "ecg_files", "echo_files")
-
-
 def _row(prediction: Prediction) -> dict[str, Any]:
     """Write one prediction as a row of predictions.csv: column -> cell."""
     row: dict[str, Any] = {"id": prediction["id"], "modalities": modalities_of(prediction)}
@@ -183,6 +181,8 @@ def _answer_cells(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
         cells |= {f"{name}.{candidate}": probability for candidate, probability in answer["probabilities"].items()}
         decision = answer.get("decision") or {}
         cells |= {f"{name}.{key}": decision.get(of, "") for key, of in (("decision", "answer"), ("threshold",) * 2)}
+        if text := (answer.get("prediction_set") or {}).get("text"):
+            cells[f"{name}.prediction_set"] = text
     if "risk_by_day" in answer:
         cells[f"{name}.score"] = answer["risk"]
         cells |= {f"{name}.risk_by_day_{day}": probability for day, probability in answer["risk_by_day"].items()}
