@@ -299,3 +299,11 @@ def test_damaged_headers_are_refused_or_read_but_never_raise(tmp_path, seed):
         assert error.reason and not error.reason.startswith("unexpected")
     else:
         assert read.signal.ndim == 2 and read.sampling_rate > 0
+
+
+def test_big_endian_samples_are_read(tmp_path):
+    signal = make_ecg()
+    record = write_plain(tmp_path, signal, fmt="61")
+    data = tmp_path / "record.dat"
+    data.write_bytes(np.frombuffer(data.read_bytes(), "<i2").astype(">i2").tobytes())
+    assert np.abs(read_ecg(record).signal - signal).max() < 0.001

@@ -17,8 +17,8 @@ NORMALISED_UNITS = ("nu", "normalised", "normalized")
 """Spellings of these units in files, in lower case. WFDB writes "NU"."""
 UNIT_NOT_STATED = "not stated"
 """Unit of a channel that has none."""
-MAX_VALUES = 30_000_000
-"""Largest number of samples x channels that a file may declare: 12 leads at 500 Hz for 83 minutes. It is compared
+MAX_VALUES = 15_000_000
+"""Largest number of samples x channels that a file may declare: 12 leads at 500 Hz for 41 minutes. It is compared
 before anything is decoded, because a small file can declare any number."""
 MAX_NAME_LENGTH = 100
 """A longer channel name is no lead name."""

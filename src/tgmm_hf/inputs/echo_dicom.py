@@ -60,8 +60,9 @@ def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
         bits = dataset.get(name, 8 if name == "BitsStored" else None)
         if bits != 8:
             raise InputRefusedError(item, f"{bits} bits a sample, 8 are expected ({name}): rescale the pixels")
-    if not _VIDEO.fullmatch(_syntax_of(dataset)):  # OpenCV returns RGB whatever a video stores
-        colour_space_of(str(dataset.PhotometricInterpretation), item)
+    syntax = _syntax_of(dataset)
+    if not _VIDEO.fullmatch(syntax):  # OpenCV returns RGB whatever a video stores
+        _check_photometric(dataset, syntax, item)
     rows, columns, samples = (_positive(dataset, name, item) for name in ("Rows", "Columns", "SamplesPerPixel"))
     if samples not in (1, 3):
         raise InputRefusedError(item, f"{samples} samples a pixel, 1 or 3 are expected: not an echo clip")
@@ -78,6 +79,19 @@ def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
             f"the header declares {size / MIB:,.0f} MiB of pixels, the limit is {limits.max_clip_bytes / MIB:,.0f} MiB"
             ": raise max_clip_bytes of the input limits if the file is right",
         )
+
+
+def _check_photometric(dataset: Any, syntax: str, item: str) -> None:
+    """Refuse colours that are not supported, or that the number of samples or the transfer syntax contradicts."""
+    photometric, samples = str(dataset.PhotometricInterpretation), dataset.get("SamplesPerPixel")
+    colour_space_of(photometric, item)
+    expected = 1 if photometric in ("MONOCHROME2", "PALETTE COLOR") else 3
+    if samples in (1, 3) and samples != expected:
+        raise InputRefusedError(
+            item, f"{photometric} has {expected} samples a pixel, the header states {samples}: correct the header"
+        )
+    if photometric in ("YBR_RCT", "YBR_ICT") and is_uncompressed(syntax):
+        raise InputRefusedError(item, f"{photometric} is a part of JPEG 2000, but the pixels are not compressed")
 
 
 def _check_modality(dataset: Any, item: str) -> None:
@@ -177,7 +191,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
     Raises:
         ValueError: if the pixel data are no whole number of frames, or their fragments are damaged.
     """
-    if "PixelData" not in dataset:
+    if not dataset.get("PixelData"):
         raise ValueError("the file holds no pixel data")
     if _VIDEO.fullmatch(syntax):
         return int(dataset.get("NumberOfFrames") or 0)
