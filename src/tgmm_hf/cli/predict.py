@@ -132,7 +132,7 @@ def predict(
     if (manifest is None) == all(path is None for path in files.values()):
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
     announce_hub(model)
-    _require_files({**files, "views": views, "manifest": manifest})
+    _require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
     _refuse_folder(ecg)
     table_format = format_of(encoding, decimal, max_rows)
 
@@ -165,17 +165,17 @@ def predict(
 
 
 def _require_files(paths: Mapping[str, Path | None]) -> None:
-    """Refuse the command line if a path is no file, directory or WFDB recording.
+    """Refuse the command line if the path of an option is no file, directory or WFDB recording. None is skipped.
 
-    `paths` is name of the option -> path. None is skipped.
+    The message names the option, because a path may name the patient.
     """
     absent = [
-        f"--{option}: there is no {path}"
+        option
         for option, path in paths.items()
         if path is not None and not path.exists() and not path.with_name(f"{path.name}.hea").exists()
     ]
     if absent:
-        raise typer.BadParameter("; ".join(absent))
+        raise typer.BadParameter(f"there is no file or directory as given by {', '.join(absent)}: check the path")
 
 
 def _refuse_folder(ecg: Path | None) -> None:

@@ -29,7 +29,7 @@ def read_one_lab_row(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> 
     rows = read_table(path, table_format, WHAT).rows
     if len(rows) != 1:
         raise TgmmError(
-            path.name,
+            str(path),
             f"it holds {len(rows)} rows, but --labs is the lab row of one patient. Predict several patients with "
             "--manifest; tgmm make-manifest writes that table.",
         )

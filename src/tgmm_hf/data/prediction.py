@@ -7,6 +7,7 @@ that cannot be used raises no error: the prediction names it under `refused` and
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import tee
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
-from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat, read_csv
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -128,7 +129,8 @@ def read_labs(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[st
         TgmmError: If the file does not hold one JSON object, or one row.
     """
     if path.suffix.lower() in (".csv", ".parquet"):
-        return read_one_lab_row(path, table_format)
+        with _named_by_path(path):
+            return read_one_lab_row(path, table_format)
     row = read_json(path)
     if not isinstance(row, dict):
         raise TgmmError(
@@ -145,7 +147,8 @@ def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[s
     Raises:
         TgmmError: If a column is missing, or two rows give one clip two views.
     """
-    table = read_csv(path, table_format)
+    with _named_by_path(path):
+        table = read_csv(path, table_format)
     if missing := set(VIEW_COLUMNS) - set(table.names):
         raise TgmmError(
             str(path),
@@ -161,6 +164,15 @@ def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[s
                 f"{views[row[file_name]]}. Keep one of the rows.",
             )
     return views
+
+
+@contextmanager
+def _named_by_path(path: Path) -> Iterator[None]:
+    """Name a table in an error by its whole path, by which a caller finds the option that gave it."""
+    try:
+        yield
+    except CohortTableError as error:
+        raise TgmmError(str(path), error.reason) from error
 
 
 def load_model(model: str) -> TgmmModel:
