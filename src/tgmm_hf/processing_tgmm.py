@@ -77,7 +77,8 @@ class TgmmProcessor(HubProcessor):
         super().__init__(feature_extractor, image_processor, tokenizer)
         if labs_units not in ("never", "always"):
             raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
-        if max_labs_tokens < 3:
+        _check_columns(labs_columns)
+        if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
             raise ValueError(
                 f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
             )
@@ -167,7 +168,7 @@ class TgmmProcessor(HubProcessor):
 
         Args:
             labs: lab row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB recording, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or `EcgRecording`;
+            ecg: ECG file (`read_ecg`), `{"signal", "sampling_rate", "lead_names"[, "units"]}` or `EcgRecording`;
                 or a list with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
@@ -299,6 +300,13 @@ def _check_options(**options: str | None) -> None:
     for name, value in options.items():
         if value not in allowed[name]:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed[name]))}, got {value!r}.")
+
+
+def _check_columns(columns: Any) -> None:
+    """Raise a ValueError if the columns of a processor are neither None nor a list of names."""
+    is_list = isinstance(columns, list | tuple)
+    if columns is not None and not (is_list and all(isinstance(name, str) for name in columns)):
+        raise ValueError(f"labs_columns must be a list of column names, got {columns!r}.")
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:

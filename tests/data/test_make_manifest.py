@@ -128,6 +128,15 @@ def test_odd_files_stop_nothing(tmp_path: Path) -> None:
     assert content.recordings == [] and content.clips == [] and content.unused.total() == 21
 
 
+def test_an_ecg_as_text_table_is_a_recording(tmp_path: Path) -> None:
+    lines = [",".join(MIMIC_LEADS), *(",".join(f"{value:.3f}" for value in row) for row in make_ecg()[:12, :20].T)]
+    (tmp_path / "export.csv").write_text("\n".join(lines))
+    (tmp_path / "labs.csv").write_text("id,Creatinine\na,1\n")
+    content = scan_folder(tmp_path)
+    assert [recording.path.name for recording in content.recordings] == ["export.csv"]
+    assert content.unused.total() == 1
+
+
 def test_a_segment_is_no_recording_of_its_own(tmp_path: Path) -> None:
     for name in ("s1", "s2"):
         write_ecg(tmp_path / name, 0)

@@ -47,6 +47,8 @@ def test_without_a_threshold_there_is_no_decision_and_a_note() -> None:
     used = {"labs": ["age"], "ecg": [], "echo": []}
     decided = add_decisions(prediction(used=used), TASKS)
     assert "decision" not in decided["hf"] and "hf: the model stores no threshold for labs" in decided["notes"][0]
+    changed = add_decisions(prediction(), TASKS, lambda threshold: False)
+    assert "decision" not in changed["hf"] and "other weights" in changed["notes"][0]
 
 
 def test_tables_hold_what_a_reader_needs(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ LabsFile = Annotated[
 ]
 EcgFile = Annotated[
     Path | None,
-    typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
+    typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.", show_default="no ECG"),
 ]
 EchoFiles = Annotated[
     Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")
@@ -208,11 +208,11 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
 def _print_answer(task: str, answer: Mapping[str, Any], notes: Sequence[str]) -> None:
     """Print one patient's answer to a task. A part of the prediction that is no answer prints nothing."""
     if "probabilities" in answer:
-        decision = answer.get("decision")
+        probabilities = ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items())
+        decision, sets = answer.get("decision"), answer.get("prediction_set")
         decided = f" -> {decision['answer']} (threshold {decision['threshold']:.3f})" if decision else ""
-        typer.echo(
-            f"  {task}: " + ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items()) + decided
-        )
+        in_set = f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""
+        typer.echo(f"  {task}: {probabilities}{decided}{in_set}")
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
         is_extrapolated = any(note.startswith(f"{task}:") and "extrapolated" in note for note in notes)

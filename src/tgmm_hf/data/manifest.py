@@ -39,6 +39,8 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 SPLITS = ("train", "validation", "test")
+ECG_FILE_SUFFIXES = (".dcm", ".xml", ".scp", ".edf", ".csv", ".tsv")
+"""Suffixes of ECGs that are one file. The reader looks at the content, so that another suffix is read too."""
 EVENTS = (0, 1, 2)
 """Codes of a prognosis: 0 censored, 1 event, 2 death from another cause."""
 
@@ -52,7 +54,7 @@ class CohortRow:
         patient_id: Name of the patient. All rows of a patient are in one split.
         split: One of `SPLITS`.
         labs: Column -> value or (value, unit), of the cells that are present.
-        ecg_path: WFDB or DICOM file of the ECG.
+        ecg_path: File of the ECG, in a format that `read_ecg` reads.
         echo_paths: Clips of the study.
         echo_views: View of every clip, None where the table gives none; as long as `echo_paths`.
         labels: Diagnosis task -> index of the right candidate. Missing labels have no entry.
@@ -100,22 +102,32 @@ class CohortTable:
         return {split: rows for split, rows in by_split.items() if rows}
 
 
-def ecg_files(ecg_path: str) -> list[str]:
+def ecg_files(ecg_path: str, root: Path | None = None) -> list[str]:
     """List the files that an ECG may consist of. The first one must exist.
 
-    A DICOM waveform is one file. A WFDB recording is a header (.hea) and a signal file, .dat or .mat.
+    A WFDB recording is a header (.hea) and a signal file, .dat or .mat. Every other ECG is one file.
 
     Args:
-        ecg_path: Path of a .dcm file, or of a WFDB recording with or without its suffix.
+        ecg_path: Path of a WFDB recording with or without its suffix, or of a file in another format.
+        root: Directory that the path starts from. With it a file without a known suffix is found too.
 
     Returns:
-        [`ecg_path`] for DICOM; the paths with .hea, .dat and .mat for WFDB.
+        [`ecg_path`] for one file; the paths with .hea, .dat and .mat for WFDB. `ecg_path` itself follows them where
+        neither the suffix nor a file below `root` decides.
     """
     path = Path(ecg_path)
-    if path.suffix.lower() == ".dcm":
+    is_wfdb_file = path.suffix.lower() in (".hea", ".dat", ".mat")
+    stem = path.with_suffix("").as_posix() if is_wfdb_file else ecg_path
+    wfdb = [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
+    if is_wfdb_file:
+        return wfdb
+    if path.suffix.lower() in ECG_FILE_SUFFIXES:
         return [ecg_path]
-    stem = path.with_suffix("").as_posix() if path.suffix in (".hea", ".dat", ".mat") else ecg_path
-    return [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
+    try:
+        is_file = root is not None and (root / path).is_file() and not (root / wfdb[0]).is_file()
+    except (OSError, ValueError):  # a path that is too long, or holds a zero byte
+        is_file = False
+    return [ecg_path] if is_file else [*wfdb, ecg_path]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ pixels. A file is never opened if it is a link that leads out of the folder.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf.inputs.dicom_files import is_dicom, read_dicom
+from tgmm_hf.inputs.ecg_csv import is_csv_ecg
 from tgmm_hf.inputs.ecg_recording import normalise_lead_name
+from tgmm_hf.inputs.ecg_vendor import HEAD_BYTES, vendor_format
 from tgmm_hf.inputs.ecg_wfdb_header import read_header
 from tgmm_hf.inputs.echo_reading import count_echo_frames, leads_outside
 from tgmm_hf.inputs.echo_video import VIDEO_SUFFIXES
-from tgmm_hf.inputs.input_limits import refusing
+from tgmm_hf.inputs.input_limits import check_file, refusing
 from tgmm_hf.utils.errors import InputRefusedError
 
 SIGNAL_SUFFIXES = (".dat", ".mat")
@@ -33,7 +36,7 @@ class Recording:
     """An ECG recording.
 
     Attributes:
-        path: WFDB header, or DICOM file.
+        path: WFDB header, DICOM file, or export of another system.
         time: When it was recorded. None if the file does not give date and time.
     """
 
@@ -115,10 +118,26 @@ def _look_at(path: Path, folder: Path, content: FolderContent) -> None:
                 _look_at_dicom(path, folder, content)
             elif _is_video(path):
                 _look_at_video(path, folder, content)
+            elif _is_ecg_export(path):
+                content.recordings.append(Recording(path, None))
             else:
                 content.unused[f"file of another kind{_shown_suffix(path)}"] += 1
     except InputRefusedError as error:
         content.unused[_kind(error)] += 1
+
+
+def _is_ecg_export(path: Path) -> bool:
+    """Tell whether a file is an ECG of another system (GE MUSE, HL7 aECG, ...) or a text table with lead names."""
+    check_file(path)
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return vendor_format(head) is not None or (is_csv_ecg(path, head) and _names_leads(head))
+
+
+def _names_leads(head: bytes) -> bool:
+    """Tell whether a line of a text table names several leads, because a lab table is a text table too."""
+    lines = head.decode("utf-8", "replace").splitlines()[:30]
+    return any(sum(bool(normalise_lead_name(cell)) for cell in re.split(r"[,;\t]", line)) >= 3 for line in lines)
 
 
 def _shown_suffix(path: Path) -> str:

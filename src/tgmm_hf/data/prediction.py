@@ -16,11 +16,11 @@ from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
+from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
-from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 
@@ -45,7 +45,7 @@ def patient_from_files(  # noqa: PLR0913 - one argument per option of the comman
 
     Args:
         labs: JSON or CSV file with one lab row, see [`read_labs`].
-        ecg: WFDB recording (named without its suffix) or DICOM waveform.
+        ecg: ECG file in a format that `read_ecg` reads. A WFDB recording may be named without its suffix.
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
@@ -184,10 +184,12 @@ def load_model(model: str) -> TgmmModel:
         model: Directory or Hub repository.
 
     Raises:
-        TgmmError: If weights are missing, or if the model has weights that this version does not know.
+        TgmmError: If a file is damaged, if weights are missing, or if the model has weights that this version does not
+            know.
     """
     # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
-    loading: Any = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
+    with damaged_files_in_one_line(model):
+        loading: Any = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
     loaded, info = cast(tuple[TgmmModel, dict[str, Any]], loading)  # a pair, because of `output_loading_info`
     remedy = (
         "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
@@ -217,13 +219,16 @@ def load_pipeline(
             None takes the saved value.
         strictness: "note", or "refuse" to refuse patients with doubtful data, see [`TgmmProcessor`].
     """
-    processor = TgmmProcessor.from_pretrained(model)
+    processor = load_processor(model)
     processor.strictness = strictness
     if view_classifier is not None:
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
         processor.image_processor.view_threshold = view_threshold
-    return TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    pipe = TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    chosen = {"view_classifier": view_classifier, "image_processor.view_threshold": view_threshold}
+    pipe.binding_check.chosen |= {name for name, value in chosen.items() if value is not None}
+    return pipe
 
 
 def predict(
@@ -244,9 +249,10 @@ def predict(
     """
     stream, waiting = tee(patients)
     settings = cast(Mapping[str, Any], pipe.model.config.tasks)
+    fits = pipe.binding_check(pipe.model, pipe.processor).fits
     for patient, prediction in zip(waiting, pipe(stream, tasks=tasks, batch_size=batch_size), strict=True):
         prediction["files"] = files_used(prediction, patient)
-        yield add_decisions(prediction, settings)
+        yield add_decisions(prediction, settings, fits)
 
 
 def is_answered(prediction: Mapping[str, Any]) -> bool:

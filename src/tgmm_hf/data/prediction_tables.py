@@ -5,7 +5,7 @@ files. No path is written, because a path may name the patient.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,17 @@ USED_COLUMNS = ("lab_cells", "ecg_leads", "echo_views", "ecg_files", "echo_files
 Prediction = Mapping[str, Any]
 
 
-def add_decisions(prediction: dict[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def add_decisions(
+    prediction: dict[str, Any],
+    tasks: Mapping[str, Mapping[str, Any]],
+    fits: Callable[[Mapping[str, Any]], bool] = lambda threshold: True,
+) -> dict[str, Any]:
     """Add the decision of every diagnosis, and a note where the model stores no threshold; return the prediction.
 
     Args:
         prediction: One prediction of the pipeline. An answer gets the key "decision": {"answer", "threshold"}.
         tasks: Tasks of the model.
+        fits: Tells whether a stored threshold was chosen for the present weights, see `Binding.fits`.
     """
     subset = modalities_of(prediction)
     for name, answer in prediction.items():
@@ -41,6 +46,9 @@ def add_decisions(prediction: dict[str, Any], tasks: Mapping[str, Mapping[str, A
         threshold = (tasks[name].get(THRESHOLDS_KEY) or {}).get(subset)
         if threshold is None:
             prediction["notes"].append(f"{name}: the model stores no threshold for {subset}, so there is no decision")
+            continue
+        if not fits(threshold):
+            prediction["notes"].append(f"{name}: the threshold was chosen for other weights, so there is no decision")
             continue
         *others, positive = answer["probabilities"]
         is_positive = answer["probabilities"][positive] >= threshold["value"]

@@ -74,7 +74,7 @@ def as_recording(ecg: Any) -> EcgRecording:
     """Read any accepted form of an ECG and check that its shape fits its lead names.
 
     Args:
-        ecg: path of a WFDB recording or DICOM waveform | `EcgRecording` | mapping with `signal` (leads, samples),
+        ecg: path of a file that `read_ecg` reads | `EcgRecording` | mapping with `signal` (leads, samples),
             `sampling_rate` (Hz), `lead_names` and optionally `units` ("mV", the default, "uV", "V" or "normalised") and
             `source` (name for messages).
 

@@ -23,11 +23,12 @@ BIG_ENDIAN = {61: 16}
 """Format of big-endian values -> the same format in little-endian order. The library fails on the former."""
 
 
-def read_wfdb(stem: Path) -> EcgRecording:
+def read_wfdb(stem: Path, suffix: str = ".hea") -> EcgRecording:
     """Read a WFDB recording.
 
     Args:
         stem: path without suffix.
+        suffix: of the header; some systems write names in capitals.
 
     Returns:
         `EcgRecording` with the leads of the file, in millivolts or in normalised units.
@@ -40,7 +41,7 @@ def read_wfdb(stem: Path) -> EcgRecording:
     require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
     try:
         with refusing(stem):
-            header = read_header(stem.with_name(stem.name + ".hea"))
+            header = read_header(stem.with_name(stem.name + suffix))
             channels = _read_segments(header) if header.segments else _read_channels(header)
             return recording_from_channels(channels, str(stem))
     except InputRefusedError as error:

@@ -12,7 +12,12 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 
 
 def store_thresholds(
-    model: TgmmModel, validation: Dataset, collator: TgmmCollator, tasks: Sequence[str], batch_size: int
+    model: TgmmModel,
+    validation: Dataset,
+    collator: TgmmCollator,
+    tasks: Sequence[str],
+    batch_size: int,
+    weights: str | None = None,
 ) -> None:
     """Choose a threshold for every trained diagnosis and subset, and put them into the configuration of the model.
 
@@ -27,6 +32,7 @@ def store_thresholds(
         collator: The validation collator.
         tasks: Names of the trained tasks.
         batch_size: Patients per batch.
+        weights: Id of the model's weights, see `weights_id`. A model with other weights decides nothing.
     """
     trained = [name for name in model.config.task_names("diagnosis") if name in tasks]
     for name in set(model.config.task_names("diagnosis")) - set(trained):
@@ -42,4 +48,5 @@ def store_thresholds(
             point = choose_operating_point(rows["probability"].to_numpy(), rows["positive"].to_numpy())
             if point.rule != OperatingPoint.rule:
                 thresholds[subset] = {"value": point.threshold, "rule": point.rule, "chosen_on": point.chosen_on}
+                thresholds[subset] |= {} if weights is None else {"weights": weights}
         model.config.tasks[name][THRESHOLDS_KEY] = thresholds
