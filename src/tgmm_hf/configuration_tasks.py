@@ -60,6 +60,7 @@ TASK_KEYS = {
     "margin",
     "temperature",
     "baseline_hazards",
+    "thresholds",
     "prediction_sets",
     "set_levels",
     "question_ids",

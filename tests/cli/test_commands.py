@@ -1,5 +1,6 @@
 """The `tgmm` commands from end to end on a small synthetic cohort, and their answers when something is wrong."""
 
+import csv
 import json
 import math
 import shutil
@@ -88,6 +89,46 @@ def test_predict_a_table_of_ids_and_data(root: Path) -> None:
     assert (second["id"], any(second["used"].values())) == ("b", False)
 
 
+def test_tables_stand_beside_the_predictions(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = root / "tables" / "predictions.json"
+    words = ["predict", root / "model", "--manifest", root / "cohort", "--limit", 3, "--out", out]  # a directory
+    assert run(*words) == 0
+    said = capsys.readouterr().out
+    with (out.parent / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    predictions = json.loads(out.read_text())
+    assert [row["id"] for row in rows] == [prediction["id"] for prediction in predictions]
+    for row, prediction in zip(rows, predictions, strict=True):
+        p = prediction["hf_diagnosis"]["probabilities"]["heart failure"]
+        assert math.isclose(float(row["hf_diagnosis.heart failure"]), p)
+        assert row["modalities"].split("+") == [name for name in MODALITIES if prediction["used"][name]]
+        assert len(prediction["files"]["echo"]) == len(prediction["used"]["echo"])
+    assert "refused.csv" in said and str(root) not in (out.parent / "refused.csv").read_text()
+    assert run(*words) == 0  # its own files are replaced
+    (out.parent / "refused.csv").write_text("mine")
+    assert run(*words) == 1
+    assert (out.parent / "refused.csv").read_text() == "mine"
+
+
+def test_a_lab_row_may_be_a_csv_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", root / "model", "--out", root / "csv_row.json", "--labs"]
+    (root / "one.csv").write_text("age,Creatinine (umol/L)\n71,124\n")
+    assert run(*words, root / "one.csv") == 0
+    assert json.loads((root / "csv_row.json").read_text())["used"]["labs"] == ["age", "Creatinine"]
+    assert "patient -" not in capsys.readouterr().out
+    (root / "two.csv").write_text("age\n71\n72\n")
+    assert run(*words, root / "two.csv") == 1
+    assert "--manifest" in capsys.readouterr().err
+
+
+def test_a_folder_for_an_ecg_is_refused_with_what_it_holds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = next(row.ecg_path for row in read_cohort_table(root / "cohort" / "cohort.parquet").rows if row.ecg_path)
+    folder = (root / "cohort" / path).parent
+    assert run("predict", root / "model", "--ecg", folder, "--out", root / "none.json") == 2
+    message = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+    assert "--ecg" in message and "1 ECG recording" in message
+
+
 def test_prepare_for_the_tasks_of_a_configuration(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"{n},{n},{split},{60 + n},{n % 2}" for n, split in enumerate(("train", "validation", "test"))]
     (root / "own.csv").write_text("\n".join(["id,patient_id,split,labs.age,label.rhythm", *rows]) + "\n")
@@ -125,7 +166,8 @@ def test_a_named_file_that_is_not_there_is_a_wrong_call(root: Path, capsys: pyte
     words = ["predict", root / "model", "--labs", root / "age.json", "--ecg", root / "nosuch", "--echo", root / "no"]
     assert run(*words, "--out", root / "none.json") == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert "there is no" in message and "nosuch" in message
+    assert "there is no" in message and "--ecg" in message and "--echo" in message and "--labs" not in message
+    assert "nosuch" not in message  # a path may name the patient
     assert not (root / "none.json").exists()
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
 from tgmm_hf.data import check_manifest as module
-from tgmm_hf.data.check_manifest import check_manifest
+from tgmm_hf.data.check_manifest import check_manifest, has_faults
 from tgmm_hf.data.manifest import EVENTS, REQUIRED, SPLITS
 from tgmm_hf.utils.names import VIEWS
 
@@ -33,7 +33,7 @@ def test_faults_are_counted_without_values_of_patients(tmp_path: Path) -> None:
     path = write_table(tmp_path / "cohort.csv", rows)
     report = check_manifest(path)
     assert report["missing_files"]["number"] == 4 + 8
-    assert {"row": 1, "file": "ecg/0.hea"} in report["missing_files"]["examples"]
+    assert {"row": 1, "file": "ecg"} in report["missing_files"]["examples"]
     assert report["refused_cells"] == {"Potassium": {"number": 6, "rows": [1, 2, 3, 4, 5]}}
     assert report["unknown_columns"] == ["shoe size"] and report["ignored_columns"] == ["ward"]
     result = CliRunner().invoke(app, ["check-manifest", str(path)])
@@ -92,3 +92,71 @@ def test_a_table_with_semicolons_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "cohort.csv").write_text("id;patient_id;split;labs.Creatinine\na;p;train;1,4\n")
     with pytest.raises(ValueError, match="separated by semicolons"):
         check_manifest(tmp_path / "cohort.csv")
+
+
+def test_every_fault_is_named_in_one_run_without_values(tmp_path: Path) -> None:
+    rows = cohort_rows(6)
+    rows[0]["split"] = "traim"
+    rows[1]["label.hf_diagnosis"], rows[1]["echo_views"] = "secretvalue", "A4C"
+    rows[2]["event.hf_risk"], rows[2]["labs.Creatinine"] = 7, "1,4"
+    rows[3]["labs.Creatinine"] = "990077 umol/L"
+    rows[4]["labs.Creatinine"] = "5 bananas"
+    path = write_table(tmp_path / "cohort.csv", rows)
+    report = check_manifest(path)
+    assert {row for fault in report["faults"] for row in fault["rows"]} == {1, 2, 3}
+    assert len(report["faults"]) == 4 and "Did you mean 'train'" in json.dumps(report["faults"])
+    reasons = {group["reason"]: group["rows"] for group in report["refused_reasons"]["Creatinine"]}
+    assert sorted(reasons.values()) == [[3], [4], [5]]
+    result = CliRunner().invoke(app, ["check-manifest", str(path)])
+    assert result.exit_code == 1
+    for value in ("secretvalue", "1,4", "990077", "{", "p0", "'a0'"):
+        assert value not in result.output, value
+
+
+def test_refused_cells_are_grouped_by_reason(tmp_path: Path) -> None:
+    rows = [{"id": f"a{n}", "labs.Potassium": 140 + n, "labs.gender": "X"} for n in range(9)]
+    report = check_manifest(write_table(tmp_path / "cohort.csv", rows), for_prediction=True)
+    (potassium,) = report["refused_reasons"]["Potassium"]
+    assert potassium["number"] == 9 and "allowed is" in potassium["reason"] and "14" not in potassium["reason"]
+    assert len(report["refused_reasons"]["gender"]) == 1
+    result = CliRunner().invoke(app, ["check-manifest", str(tmp_path / "cohort.csv"), "--for-prediction"])
+    assert result.exit_code == 1
+
+
+def test_faults_of_all_columns_are_in_one_message(tmp_path: Path) -> None:
+    rows = [{"id": "a", "labs.age": 71, "label.hf_diagnosys": 1, "time.hf_risk": 4, "unit.zinc": "g"}]
+    with pytest.raises(ValueError, match=r"patient_id, split.*Did you mean 'hf_diagnosis'.*--config.*event.*zinc"):
+        check_manifest(write_table(tmp_path / "cohort.csv", rows))
+
+
+def test_a_table_without_outcomes_is_told_about_prediction(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--for-prediction"):
+        check_manifest(write_table(tmp_path / "cohort.csv", [{"id": "a", "labs.age": 71}]))
+
+
+def test_files_are_opened_if_asked(cohort: Path, tmp_path: Path) -> None:
+    rows = cohort_rows(10)
+    (cohort / "broken.dcm").write_bytes(b"no DICOM")
+    rows[1]["echo_paths"] = "broken.dcm;echo/1_b.dcm"
+    path = write_table(tmp_path / "cohort.csv", rows)
+    quick, full = (check_manifest(path, root=cohort, read_files=read) for read in (False, True))
+    assert quick["refused_files"] is None and not has_faults(quick)
+    assert [group["rows"] for group in full["refused_files"]] == [[2]] and has_faults(full)
+    assert full["refused_files"][0]["reason"].startswith("echo: ")
+    result = CliRunner().invoke(app, ["check-manifest", str(path), "--root", str(cohort), "--read-files"])
+    assert result.exit_code == 1 and "1 x echo: " in result.output
+
+
+def test_times_in_years_and_a_validation_split_of_one_class_are_noted(tmp_path: Path) -> None:
+    rows = cohort_rows(10)
+    for row in rows:
+        row["time.hf_risk"] = 2.5 if row["time.hf_risk"] else ""
+        row["label.hf_diagnosis"] = 1
+    notes = " ".join(check_manifest(write_table(tmp_path / "cohort.csv", rows))["notes"])
+    assert "time.hf_risk: the longest follow-up is 2.5 days" in notes and "both classes" in notes
+    assert not check_manifest(write_table(tmp_path / "small.csv", rows[:1]))["notes"][1:]  # no validation split
+
+
+def test_the_years_of_the_cases_are_noted(shared_dir: Path) -> None:
+    report = check_manifest(shared_dir / "cases" / "tables" / "years.csv")
+    assert any("longest follow-up" in note for note in report["notes"])

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tgmm_hf.data.laboratory import Laboratory, read_column_map
-from tgmm_hf.data.manifest import declare_canonical_units, read_cohort_table
+from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.data.prediction import patient_from_files
+from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.utils.errors import TgmmError
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli import cohort, evaluate, hub, predict, train
+from tgmm_hf.cli import cohort, evaluate, hub, make_manifest, predict, train
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
@@ -30,6 +30,7 @@ COMMANDS = (
     cohort.curate,
     cohort.curate_ptbxl,
     cohort.add_meds_labs,
+    make_manifest.make_manifest,
     cohort.check_manifest,
     cohort.prepare,
     cohort.export_parquet,

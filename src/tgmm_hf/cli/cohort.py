@@ -11,7 +11,18 @@ import typer
 
 from tgmm_hf.cli import preparation
 from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
-from tgmm_hf.cli.options import CohortTable, Out, PreparedData, Root, table_of
+from tgmm_hf.cli.options import (
+    MAX_ROWS,
+    CohortTable,
+    Decimal,
+    Encoding,
+    MaxRows,
+    Out,
+    PreparedData,
+    Root,
+    format_of,
+    table_of,
+)
 
 
 class Size(StrEnum):
@@ -251,27 +262,50 @@ def check_manifest(
         Path | None,
         typer.Option(help="Training configuration (YAML) that names the tasks.", show_default="the default tasks"),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Saved model that the table is for: its tasks, its lab columns.", show_default="no model"),
+    ] = None,
     for_prediction: Annotated[
         bool, typer.Option("--for-prediction", help="Check for `tgmm predict`: no split, patient or outcome is needed.")
+    ] = False,
+    units: Units = None,
+    columns: ColumnMap = None,
+    read_files: Annotated[
+        bool, typer.Option("--read-files", help="Open every ECG and echo file, and name what would be refused.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="JSON file to write the report to.", show_default="printed only")
     ] = None,
+    encoding: Encoding = None,
+    decimal: Decimal = ".",
+    max_rows: MaxRows = MAX_ROWS,
 ) -> None:
     """Check your own cohort table before `tgmm prepare` or `predict`: columns, splits, labels, lab cells, files.
 
-    Example: tgmm check-manifest cohort.csv
+    Names every fault in one run. The exit code is 1 if there is a fault.
+
+    Example: tgmm check-manifest cohort.csv --read-files
     """
+    if model is not None and config is not None:
+        raise typer.BadParameter("--model and --config both say what the table is for: give one")
+    table_format = format_of(encoding, decimal, max_rows)
+    from tgmm_hf.data.check_manifest import CheckSettings, has_faults, report_text
     from tgmm_hf.data.check_manifest import check_manifest as check_table
-    from tgmm_hf.data.check_manifest import report_text
     from tgmm_hf.utils.files import write_json
 
-    tasks = None if config is None else preparation.for_run(config)[1]
-    report = check_table(table_of(table), root=root, tasks=tasks, for_prediction=for_prediction)
+    processor, tasks = None, None
+    if config is not None:
+        tasks = preparation.for_run(config)[1]
+    elif model is not None:
+        processor, tasks = preparation.for_model(model)
+    rules = laboratory(units, columns)
+    settings = CheckSettings(root, tasks, for_prediction, processor, read_files, rules, table_format)
+    report = check_table(table_of(table), settings)
     if out is not None:
         write_json(out, report, allow_nan=False)
     typer.echo(report_text(report))
-    if report["missing_files"]["number"]:
+    if has_faults(report):
         raise typer.Exit(1)
 
 
@@ -316,6 +350,9 @@ def prepare(
     shard: Part = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a data set of another cohort or other settings.")] = False,
+    encoding: Encoding = None,
+    decimal: Decimal = ".",
+    max_rows: MaxRows = MAX_ROWS,
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
@@ -341,6 +378,7 @@ def prepare(
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
     options["laboratory"] = laboratory(units, columns)
+    options["table_format"] = format_of(encoding, decimal, max_rows)
     if dry_run:
         preparing.dry_run(table, out, processor, **options, overwrite=overwrite)
         return

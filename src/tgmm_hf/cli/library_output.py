@@ -29,9 +29,7 @@ def readable_warnings() -> Iterator[None]:
         yield
 
 
-def _show(  # noqa: PLR0913 - the arguments of `warnings.showwarning`
-    message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None
-) -> None:
+def _show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
     """Print a warning above the progress bars. The arguments are those of `warnings.showwarning`."""
     from tqdm import tqdm
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,32 @@ Settings = Annotated[
     ),
 ]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it is new.")]
+
+
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        help="Encoding of a CSV file, such as cp1252 (Excel in Western Europe).",
+        show_default="UTF-8, or what the first bytes of the file say",
+    ),
+]
+Decimal = Annotated[str, typer.Option(metavar=". or ,", help="Decimal sign of the numbers in a CSV file.")]
+MaxRows = Annotated[
+    int, typer.Option(min=1, help="Refuse a table with more rows, before the rows are read into memory.")
+]
+MAX_ROWS = 2_000_000
+"""The default of `MaxRows`. It is repeated here, because this module imports no library."""
+
+
+def format_of(encoding: str | None, decimal: str, max_rows: int = MAX_ROWS) -> Any:
+    """Make the `TableFormat` of the options of a command. Refuse an unknown encoding or decimal sign."""
+    from tgmm_hf.data.table_files import TableFormat
+    from tgmm_hf.utils.errors import TgmmError
+
+    try:
+        return TableFormat(encoding, decimal, max_rows)
+    except TgmmError as error:
+        raise typer.BadParameter(f"{error.item}: {error.reason}") from None
 
 
 def table_of(cohort: Path) -> Path:

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
-from tgmm_hf.cli.options import BatchSize, Model, Root, Split, announce_hub
+from tgmm_hf.cli.options import (
+    MAX_ROWS,
+    BatchSize,
+    Decimal,
+    Encoding,
+    MaxRows,
+    Model,
+    Root,
+    Split,
+    announce_hub,
+    format_of,
+    table_of,
+)
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""
@@ -19,7 +31,8 @@ USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
 LabsFile = Annotated[
     Path | None,
     typer.Option(
-        help='JSON file with one lab row: {"Creatinine": 1.4, "BNP": [880, "pg/mL"], ...}.', show_default="no labs"
+        help='JSON file with one lab row: {"Creatinine": 1.4, "BNP": [880, "pg/mL"], ...}, or a CSV file with one row.',
+        show_default="no labs",
     ),
 ]
 EcgFile = Annotated[
@@ -58,7 +71,8 @@ Identifier = Annotated[
 TableOfPatients = Annotated[
     Path | None,
     typer.Option(
-        help="Cohort table (.parquet or .csv) with many patients, instead of --labs, --ecg and --echo.",
+        help="Cohort table (.parquet or .csv) with many patients, or a directory that holds cohort.parquet, instead of "
+        "--labs, --ecg and --echo. Two tables are written beside --out: the predictions and the refused items.",
         show_default="one patient",
     ),
 ]
@@ -99,14 +113,18 @@ def predict(
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
+    encoding: Encoding = None,
+    decimal: Decimal = ".",
+    max_rows: MaxRows = MAX_ROWS,
 ) -> None:
     """Predict one patient, or every patient of a table.
 
-    Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why.
+    Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why. With
+    --manifest two tables stand beside the JSON file: predictions.json gives predictions.csv and refused.csv.
 
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
-    files = {"labs": labs, "ecg": ecg, "echo": echo}
+    files: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
     if manifest is None and any(option is not None for option in (split, limit, root)):
         raise typer.BadParameter("--split, --limit and --root are for a table of patients, so they need --manifest")
     if manifest is not None and (views is not None or identifier is not None):
@@ -114,78 +132,103 @@ def predict(
     if (manifest is None) == all(path is None for path in files.values()):
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
     announce_hub(model)
-    _require_files([*files.values(), views, manifest])
+    _require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
+    _refuse_folder(ecg)
+    table_format = format_of(encoding, decimal, max_rows)
 
     from tqdm import tqdm
 
     from tgmm_hf.data import prediction as library
+    from tgmm_hf.data.prediction_tables import claim_outputs, write_tables
     from tgmm_hf.utils.files import write_json
 
-    rules = laboratory(units, columns)
+    claim_outputs(out, tables=manifest is not None)
+    rules: Any = {"laboratory": laboratory(units, columns), "table_format": table_format}
     if manifest is None:
-        patients = [
-            library.patient_from_files(
-                labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier, laboratory=rules
-            )
-        ]
+        patients = [library.patient_from_files(**files, views=views, identifier=identifier, **rules)]
     else:
-        patients = library.patients_from_table(
-            manifest, None if split is None else split.value, limit, root, laboratory=rules
-        )
+        name = None if split is None else split.value
+        patients = library.patients_from_table(table_of(manifest), name, limit, root, **rules)
     if view_classifier is not None:
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
     answers = library.predict(pipe, patients, task, batch_size)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
+    written = [out, *(write_tables(out, predictions, patients) if manifest is not None else [])]
     _print_predictions(predictions)
     answered = sum(map(library.is_answered, predictions))
-    typer.echo(f"{answered} of {len(predictions)} patients predicted: {out}")
+    typer.echo(f"{answered} of {len(predictions)} patients predicted: {', '.join(map(str, written))}")
     typer.echo("Research software, not a medical device.")
     if not answered:
         raise typer.Exit(1)
 
 
-def _require_files(paths: Sequence[Path | None]) -> None:
-    """Refuse the command line if a path is no file, directory or WFDB recording. None is skipped."""
+def _require_files(paths: Mapping[str, Path | None]) -> None:
+    """Refuse the command line if the path of an option is no file, directory or WFDB recording. None is skipped.
+
+    The message names the option, because a path may name the patient.
+    """
     absent = [
-        str(path)
-        for path in paths
+        option
+        for option, path in paths.items()
         if path is not None and not path.exists() and not path.with_name(f"{path.name}.hea").exists()
     ]
     if absent:
-        raise typer.BadParameter(f"there is no {', no '.join(absent)}")
+        raise typer.BadParameter(f"there is no file or directory as given by {', '.join(absent)}: check the path")
+
+
+def _refuse_folder(ecg: Path | None) -> None:
+    """Refuse --ecg if it is a folder, and say how many recordings the folder holds."""
+    if ecg is None or not ecg.is_dir():
+        return
+    from tgmm_hf.data.patient_folders import scan_folder
+
+    number = len(scan_folder(ecg).recordings)
+    raise typer.BadParameter(
+        f"--ecg names a folder that holds {_counted(number, 'ECG recording')}. Name the recording itself: a DICOM "
+        "file, or a WFDB recording without its suffix. For a folder per patient use tgmm make-manifest."
+    )
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
     """Print the answers of the first `PRINTED_PATIENTS` patients, then the notes and refusals of all."""
     for prediction in predictions[:PRINTED_PATIENTS]:
-        typer.echo(f"patient {prediction['id'] or '-'}: used {_used(prediction['used'])}")
+        name = "the patient" if prediction["id"] is None else f"patient {prediction['id']}"
+        typer.echo(f"{name}: used {_used(prediction['used'])}")
         for name, answer in prediction.items():
             if isinstance(answer, dict):
-                _print_answer(name, answer)
+                _print_answer(name, answer, prediction["notes"])
     if len(predictions) > PRINTED_PATIENTS:
         typer.echo(f"... and {len(predictions) - PRINTED_PATIENTS} more in the file")
     _print_notes(predictions)
     _print_refusals(predictions)
 
 
-def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
+def _print_answer(task: str, answer: Mapping[str, Any], notes: Sequence[str]) -> None:
     """Print one patient's answer to a task. A part of the prediction that is no answer prints nothing."""
     if "probabilities" in answer:
         probabilities = ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items())
-        sets = answer.get("prediction_set")
-        typer.echo(f"  {task}: {probabilities}" + (f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""))
+        decision, sets = answer.get("decision"), answer.get("prediction_set")
+        decided = f" -> {decision['answer']} (threshold {decision['threshold']:.3f})" if decision else ""
+        in_set = f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""
+        typer.echo(f"  {task}: {probabilities}{decided}{in_set}")
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
-        typer.echo(f"  {task}: {by_day or 'no baseline hazard stored'} (score {answer['risk']:.3f})")
+        is_extrapolated = any(note.startswith(f"{task}:") and "extrapolated" in note for note in notes)
+        typer.echo(
+            f"  {task}: {by_day or 'no baseline hazard stored'} (score {answer['risk']:.3f}"
+            f"{', extrapolated: see the notes' if is_extrapolated else ''})"
+        )
 
 
 def _print_notes(predictions: Sequence[Mapping[str, Any]]) -> None:
     """Print the notes if there is one patient. With several patients print only the number of notes."""
     notes = [note for prediction in predictions for note in prediction["notes"]]
     if notes and len(predictions) > 1:
-        typer.echo(f"{_counted(len(notes), 'note')} (units converted, columns unknown, ...) in the file")
+        typer.echo(
+            f"{_counted(len(notes), 'note')} (units converted, columns unknown, risks extrapolated, ...) in the file"
+        )
     elif notes:
         typer.echo("\n".join(["notes:", *(f"  {note}" for note in notes)]))
 

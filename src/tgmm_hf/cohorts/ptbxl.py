@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from tgmm_hf.cohorts.flow import FlowEntry, check_flow, draw_flow, flow_entry
 from tgmm_hf.cohorts.ptbxl_arrays import find_arrays, write_recordings
 from tgmm_hf.cohorts.tables import require_columns
-from tgmm_hf.data.manifest import SPLITS, CohortTable, declare_canonical_units, read_cohort_table
+from tgmm_hf.data.manifest import SPLITS, CohortTable, read_cohort_table
+from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file, write_json
 

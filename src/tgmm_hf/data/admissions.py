@@ -16,6 +16,7 @@ from datasets import Array2D, Array4D, Features, List, Value
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -186,6 +187,7 @@ class CohortSource:
         root: str | Path | None = None,
         tasks: Tasks | None = None,
         laboratory: Laboratory | None = None,
+        table_format: TableFormat = DEFAULT_FORMAT,
     ) -> "CohortSource":
         """Read a cohort table and make the preparer of its rows.
 
@@ -195,11 +197,12 @@ class CohortSource:
             root: Directory that relative paths start from. None means the directory of the table.
             tasks: Tasks of the model. None means the tasks of the paper.
             laboratory: Units and names of the laboratory columns.
+            table_format: Encoding, decimal sign and largest size of the file.
 
         Raises:
             CohortTableError: If the table cannot be used.
         """
-        table = read_cohort_table(manifest, root=root, tasks=tasks, laboratory=laboratory)
+        table = read_cohort_table(manifest, root=root, tasks=tasks, laboratory=laboratory, table_format=table_format)
         return cls(table, make_preparer(table, processor))
 
 

@@ -1,112 +1,237 @@
-"""`tgmm check-manifest`: is a cohort table ready for `tgmm prepare`? Nothing is prepared.
+"""`tgmm check-manifest`: is a cohort table ready for `tgmm prepare` or `tgmm predict`? Nothing is prepared.
 
-`manifest.schema.json` beside this file is the JSON Schema of one row, for people who write the table with other tools.
+One run names all faults. `manifest.schema.json` beside this file is the JSON Schema of one row, for people who write
+the table with other tools.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, read_cohort_table
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.data.cell_reasons import reason_without_values
+from tgmm_hf.data.laboratory import Laboratory
+from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
+from tgmm_hf.data.outcome_checks import outcome_doubts
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
+from tgmm_hf.data.trial_reading import refused_files
+from tgmm_hf.inputs.lab_columns import suggest_column
 from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.processing_tgmm import TgmmProcessor
 
 EXAMPLES = 5
 """Maximum number of rows that the report names for each fault."""
 
 
-def check_manifest(
-    path: str | Path,
-    *,
-    root: str | Path | None = None,
-    tasks: Tasks | None = None,
-    for_prediction: bool = False,
-) -> dict[str, Any]:
-    """Check a cohort table, its laboratory cells and whether its files exist.
+@dataclass(frozen=True)
+class CheckSettings:
+    """What to check a cohort table for.
 
-    Args:
-        path: `.parquet` or `.csv` file.
+    Attributes:
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model. None means the tasks of the paper.
         for_prediction: The table is for `tgmm predict --manifest`, so that split, patient and outcomes may be missing.
+        processor: Processor of the model that the table is for. It knows the lab columns that the model was trained
+            with. None if there is no model yet.
+        read_files: Open every file as `prepare` does, and list what is refused.
+        laboratory: Units and names of the laboratory columns.
+        table_format: Encoding, decimal sign and largest size of the file.
+    """
+
+    root: str | Path | None = None
+    tasks: Tasks | None = None
+    for_prediction: bool = False
+    processor: TgmmProcessor | None = None
+    read_files: bool = False
+    laboratory: Laboratory | None = None
+    table_format: TableFormat = DEFAULT_FORMAT
+
+
+def check_manifest(path: str | Path, settings: CheckSettings | None = None, **changes: Any) -> dict[str, Any]:
+    """Check a cohort table, its laboratory cells, and whether its files exist.
+
+    Args:
+        path: `.parquet` or `.csv` file.
+        settings: What to check for. None means the defaults.
+        **changes: Single settings of [`CheckSettings`], instead of `settings`.
 
     Returns:
-        Report that JSON can hold. "rows" and "patients": their numbers. "splits": split -> numbers of rows, of rows
-        with each modality, and of each label. "missing_files": their number, and the first of them. "refused_cells":
-        column -> number of cells that `prepare` will not use, and the first rows with such a cell. "unknown_columns":
-        laboratory columns that the package does not know; they are used as written. "ignored_columns": columns that
-        are not used. Rows are counted from 1.
+        Report that JSON can hold. It holds no value of a patient. Rows are counted from 1.
+
+        * "rows" and "patients": their numbers.
+        * "splits": split -> numbers of rows, of rows with each modality, and of each label.
+        * "faults": list of {"reason", "number", "rows"}, what makes the table unusable.
+        * "missing_files": their number, and row and item of the first of them.
+        * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
+        * "refused_reasons": column -> list of {"reason", "number", "rows"}.
+        * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
+        * "refused_files": list of {"reason", "number", "rows"}; None if the files were not read.
+        * "unknown_columns": laboratory columns that the package does not know, or that the model was not trained with.
+        * "meant": unknown column -> known column with a similar name.
+        * "ignored_columns": columns that are not used.
+        * "notes": what was ignored or assumed, and doubts about the outcomes.
 
     Raises:
-        CohortTableError: If the table cannot be used at all.
+        CohortTableError: If the file or its columns cannot be used. The message lists all faults of the columns.
     """
-    table = read_cohort_table(path, root=root, tasks=tasks, for_prediction=for_prediction)
+    settings = settings or CheckSettings(**changes)
+    tasks = DEFAULT_TASKS if settings.tasks is None else settings.tasks
+    table, faults = find_faults(
+        path,
+        root=settings.root,
+        tasks=tasks,
+        for_prediction=settings.for_prediction,
+        laboratory=settings.laboratory,
+        table_format=settings.table_format,
+    )
     missing = [
-        {"row": number, "file": file}
+        {"row": number, "file": item}
         for number, row in enumerate(table.rows, start=1)
-        for file in _required_files(row, table.root)
-        if not (table.root / file).is_file()
+        for item, file in _required_files(row, table.root)
+        if not _is_file(table.root / file)
     ]
-    refused, unknown = _check_cells(table)
+    cells = _check_cells(table, settings.processor)
+    doubts = [] if settings.for_prediction else outcome_doubts(table, tasks)
+    read = refused_files(table, settings.processor) if settings.read_files else None
     return {
         "rows": len(table.rows),
         "patients": len({row.patient_id for row in table.rows}),
-        "splits": {split: _split_report(table, split) for split in (("test",) if for_prediction else SPLITS)},
+        "splits": {split: _split_report(table, split) for split in (("test",) if settings.for_prediction else SPLITS)},
+        "faults": _grouped((error.kind, error.row) for error in faults),
         "missing_files": {"number": len(missing), "examples": missing[:EXAMPLES]},
-        "refused_cells": {
-            name: {"number": len(numbers), "rows": numbers[:EXAMPLES]} for name, numbers in sorted(refused.items())
-        },
-        "unknown_columns": sorted(unknown),
+        **cells,
+        "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
+        "notes": [*table.notes, *doubts],
     }
+
+
+def has_faults(report: Mapping[str, Any]) -> bool:
+    """Tell whether a report of [`check_manifest`] names a fault. Notes and unknown columns are none."""
+    return bool(
+        report["faults"] or report["missing_files"]["number"] or report["refused_cells"] or report["refused_files"]
+    )
 
 
 def report_text(report: Mapping[str, Any]) -> str:
     """Write the report of [`check_manifest`] as text for the terminal: names and numbers, no values of patients."""
     lines = [f"{report['rows']} rows, {report['patients']} patients"]
     for split, part in report["splits"].items():
-        tasks = "; ".join(f"{task}: {counts}" for task, counts in part["tasks"].items())
-        lines.append(
-            f"  {split:<11} {part['rows']} rows, {part['labs']} labs, {part['ecg']} ecg, {part['echo']} echo; {tasks}"
-        )
+        counts = [f"{part[name]} {name}" for name in ("labs", "ecg", "echo")]
+        lines.append(f"  {split:<11} {part['rows']} rows, {', '.join(counts)}{_labels(part['tasks'])}")
+    lines += _section("faults of the table:", report["faults"])
     if report["refused_cells"]:
         lines.append("laboratory cells that will be left out:")
         for name, cells in report["refused_cells"].items():
             lines.append(f"  {name}: {cells['number']}, {_rows(cells['rows'], cells['number'])}")
-    for key, words in (("unknown_columns", "columns kept as written"), ("ignored_columns", "columns not used")):
-        if report[key]:
-            lines.append(f"{words}: {', '.join(report[key])}")
+            lines += [f"    {group['number']} x {group['reason']}" for group in report["refused_reasons"][name]]
+    lines += _section("doubts about laboratory cells:", report["lab_checks"])
+    lines += _section("files that will be refused:", report["refused_files"] or [])
+    if report["unknown_columns"]:
+        lines.append("columns that only a model trained with them uses: " + ", ".join(_with_meant(report)))
+    if report["ignored_columns"]:
+        lines.append(f"columns not used: {', '.join(report['ignored_columns'])}")
     if empty := [split for split, part in report["splits"].items() if not part["rows"]]:
         lines.append(f"no row in the split(s) {', '.join(empty)}")
+    lines += [f"note: {note}" for note in report["notes"]]
     missing = report["missing_files"]
-    rows = [example["row"] for example in missing["examples"]]
+    rows = list(dict.fromkeys(example["row"] for example in missing["examples"]))
     lines.append(f"{missing['number']} files are not there" + (f", {_rows(rows, missing['number'])}" if rows else ""))
     return "\n".join(lines)
 
 
-def _check_cells(table: CohortTable) -> tuple[dict[str, list[int]], set[str]]:
+def _labels(tasks: Mapping[str, Mapping[str, int]]) -> str:
+    """Write the numbers of each label: "; hf_diagnosis: 3 x 0, 4 x 1"."""
+    written = [
+        f"{task}: {', '.join(f'{number} x {value}' for value, number in counts.items()) or 'no label'}"
+        for task, counts in tasks.items()
+    ]
+    return "".join(f"; {text}" for text in written)
+
+
+def _section(title: str, groups: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Write groups of faults as lines below a title; [] if there is none."""
+    lines = [
+        f"  {group['number']} x {group['reason']}"
+        + (f" ({_rows(group['rows'], group['number'])})" * bool(group["rows"]))
+        for group in groups
+    ]
+    return [title, *lines] if lines else []
+
+
+def _with_meant(report: Mapping[str, Any]) -> list[str]:
+    """Write the unknown columns, each with the known column that may be meant."""
+    meant = report["meant"]
+    return [name + (f" (did you mean {meant[name]}?)" if name in meant else "") for name in report["unknown_columns"]]
+
+
+def _grouped(entries: Iterable[tuple[str, int | None]]) -> list[dict[str, Any]]:
+    """Group (reason, row) by reason: number of entries and the first rows. The most frequent reason comes first."""
+    rows: dict[str, list[int | None]] = {}
+    for reason, row in entries:
+        rows.setdefault(reason, []).append(row)
+    groups = [
+        {"reason": reason, "number": len(numbers), "rows": _first(row for row in numbers if row is not None)}
+        for reason, numbers in rows.items()
+    ]
+    return sorted(groups, key=lambda group: -int(group["number"]))
+
+
+def _first(rows: Iterable[int]) -> list[int]:
+    return list(dict.fromkeys(rows))[:EXAMPLES]
+
+
+def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[str, Any]:
     """Parse all laboratory cells.
 
     Returns:
-        Column -> numbers of the rows whose cell is refused, counted from 1; and the names of unknown columns.
+        The entries "refused_cells", "refused_reasons", "lab_checks", "unknown_columns" and "meant" of the report.
     """
-    refused: dict[str, list[int]] = {}
+    refused: dict[str, list[tuple[str, int]]] = {}
+    doubts: list[tuple[str, int | None]] = []
     unknown: set[str] = set()
     for number, row in enumerate(table.rows, start=1):
         labs = LabsText.from_row(row.labs)
+        if processor is not None:
+            processor.write_labs(labs)
         for entry in labs.refused:
-            refused.setdefault(entry["item"].removeprefix("labs."), []).append(number)
-        unknown.update(labs.unknown)
-    return refused, unknown
+            reason = reason_without_values(entry["reason"], row.labs)
+            refused.setdefault(entry["item"].removeprefix("labs."), []).append((reason, number))
+        doubts += [(check["code"], number) for check in labs.checks]
+        unknown.update([*labs.unknown, *labs.unused])
+    similar = {name: suggest_column(name) for name in unknown}
+    return {
+        "refused_cells": {
+            name: {"number": len(found), "rows": [number for _, number in found][:EXAMPLES]}
+            for name, found in sorted(refused.items())
+        },
+        "refused_reasons": {name: _grouped(found) for name, found in sorted(refused.items())},
+        "lab_checks": _grouped(doubts),
+        "unknown_columns": sorted(unknown),
+        "meant": {name: column.name for name, column in sorted(similar.items()) if column is not None},
+    }
 
 
 def _rows(first: list[int], number: int) -> str:
     return f"row {', '.join(map(str, first))}{', ...' if number > len(first) else ''}"
 
 
-def _required_files(row: CohortRow, root: Path) -> list[str]:
-    """List the files of a row that must exist, as the table names them. Of a WFDB recording it is the header."""
-    return [*([] if row.ecg_path is None else ecg_files(row.ecg_path, root)[:1]), *row.echo_paths]
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a path that is too long, or holds a zero byte
+        return False
+
+
+def _required_files(row: CohortRow, root: Path) -> list[tuple[str, str]]:
+    """List the files of a row that must exist: (item, path as the table writes it).
+
+    The item is "ecg" or "echo[<position>]", because a path may name the patient. Of a WFDB recording it is the header.
+    """
+    ecg = [] if row.ecg_path is None else [("ecg", ecg_files(row.ecg_path, root)[0])]
+    return ecg + [(f"echo[{position}]", path) for position, path in enumerate(row.echo_paths, start=1)]
 
 
 def _split_report(table: CohortTable, split: str) -> dict[str, Any]:

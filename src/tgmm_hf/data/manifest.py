@@ -7,7 +7,6 @@ The table is Parquet or CSV. It is checked as a whole before any other file is o
 refused, and the error names its rows.
 """
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,34 +14,35 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.data.laboratory import Laboratory
+from tgmm_hf.data.table_columns import (
+    REQUIRED,
+    TASK_KINDS,
+    Tasks,
+    check_required,
+    check_task_columns,
+    is_used,
+    meant,
+)
+from tgmm_hf.data.table_files import (
+    DEFAULT_FORMAT,
+    CohortTableError,
+    Faults,
+    TableFormat,
+    first_few,
+    read_table,
+)
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 SPLITS = ("train", "validation", "test")
-REQUIRED = ("id", "patient_id", "split")
-FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
-UNITS_KEY = b"tgmm_units"
-"""Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
 ECG_FILE_SUFFIXES = (".dcm", ".xml", ".scp", ".edf", ".csv", ".tsv")
 """Suffixes of ECGs that are one file. The reader looks at the content, so that another suffix is read too."""
 EVENTS = (0, 1, 2)
 """Codes of a prognosis: 0 censored, 1 event, 2 death from another cause."""
-TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
-"""Prefix of an outcome column -> kind of the task that has such a column."""
-
-Tasks = Mapping[str, Mapping[str, Any]]
-"""Tasks of a model, as in `TgmmConfig.tasks`."""
-
-
-class CohortTableError(TgmmError):
-    """A cohort table that cannot be used. The message names the column or the rows, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,14 @@ class CohortTable:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
+        notes: What was ignored or assumed when the file was read.
     """
 
     rows: list[CohortRow]
     root: Path
     tasks: dict[str, str]
     ignored_columns: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -128,6 +130,17 @@ def ecg_files(ecg_path: str, root: Path | None = None) -> list[str]:
     return [ecg_path] if is_file else [*wfdb, ecg_path]
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """Arguments of [`read_cohort_table`]."""
+
+    root: str | Path | None = None
+    tasks: Tasks | None = None
+    for_prediction: bool = False
+    laboratory: Laboratory | None = None
+    table_format: TableFormat = DEFAULT_FORMAT
+
+
 def read_cohort_table(
     path: str | Path,
     *,
@@ -135,6 +148,7 @@ def read_cohort_table(
     tasks: Tasks | None = None,
     for_prediction: bool = False,
     laboratory: Laboratory | None = None,
+    table_format: TableFormat = DEFAULT_FORMAT,
 ) -> CohortTable:
     """Read and check a cohort table.
 
@@ -147,6 +161,7 @@ def read_cohort_table(
             patient gets the name of the admission, and the split is "test". Outcome columns are not read.
         laboratory: Units and names of the laboratory columns. If it has no unit system, the unit system that a Parquet
             table declares is taken (`UNITS_KEY`; tables of `tgmm curate` and `tgmm synth` declare "US").
+        table_format: Encoding, decimal sign and largest size of the file.
 
     Returns:
         The checked table.
@@ -155,86 +170,57 @@ def read_cohort_table(
         CohortTableError: If a column is missing; if a split, task, label, event or view is unknown; if an id occurs
             twice; or if a patient is in two splits.
     """
-    path = Path(path)
-    columns, raw_rows = _read_file(path)
-    laboratory = laboratory or Laboratory()
-    laboratory = replace(laboratory, units=laboratory.units or _declared_units(path))
-    tasks = DEFAULT_TASKS if tasks is None else tasks
-    if for_prediction:
+    return _read(Path(path), _Settings(root, tasks, for_prediction, laboratory, table_format), Faults())
+
+
+def find_faults(path: str | Path, **settings: Any) -> tuple[CohortTable, list[CohortTableError]]:
+    """Read a cohort table and collect all its faults.
+
+    Args:
+        path: As in [`read_cohort_table`].
+        **settings: The other arguments of [`read_cohort_table`].
+
+    Returns:
+        The table, in which a part that cannot be read is empty, and the faults in the order of the rows.
+
+    Raises:
+        CohortTableError: If the rows cannot be read, because the file or its columns are wrong. The message lists all
+            faults of the columns.
+    """
+    faults = Faults(collect=True)
+    return _read(Path(path), _Settings(**settings), faults), faults.found
+
+
+def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
+    """Read a table as in [`read_cohort_table`] and give its faults to `faults`."""
+    raw_table = read_table(path, settings.table_format)
+    columns, raw_rows = raw_table.names, raw_table.rows
+    laboratory = settings.laboratory or Laboratory()
+    laboratory = replace(laboratory, units=laboratory.units or raw_table.units)
+    tasks = DEFAULT_TASKS if settings.tasks is None else settings.tasks
+    if settings.for_prediction:
         columns, raw_rows = _without_outcomes(columns, raw_rows)
-    if missing := [name for name in REQUIRED if name not in columns]:
-        raise CohortTableError(path.name, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.")
-    if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
-        raise CohortTableError(path.name, "no data: give labs.<column> columns, ecg_path or echo_paths.")
-    task_kinds = _check_task_columns(path.name, columns, tasks)
+    with faults.catching():
+        check_required(path.name, columns)
+    task_kinds = check_task_columns(path.name, columns, tasks, faults)
+    if faults.found:  # each row would repeat the fault of its column
+        raise CohortTableError(path.name, " ".join(error.reason for error in faults.found))
     rows = [
-        _read_row(f"{path.name}, row {number}", raw, tasks, laboratory) for number, raw in enumerate(raw_rows, start=1)
+        _read_row(f"{path.name}, row {number}", raw, tasks, laboratory, faults)
+        for number, raw in enumerate(raw_rows, start=1)
     ]
-    _check_ids_and_splits(path.name, rows)
-    return CohortTable(
+    table = CohortTable(
         rows=rows,
-        root=Path(root) if root is not None else path.parent,
+        root=Path(settings.root) if settings.root is not None else path.parent,
         tasks=task_kinds,
-        ignored_columns=[name for name in columns if not _is_used(name)],
+        ignored_columns=[name for name in columns if not is_used(name)],
+        notes=raw_table.notes,
     )
+    _check_ids_and_splits(path.name, table, faults)
+    return table
 
 
 # ---- the file
-
-
-def _read_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Read a .parquet or .csv file: its column names, and each row as column -> cell. A cell of a CSV is text.
-
-    Raises:
-        CohortTableError: If the file is missing, of another kind, unreadable or empty, or a column name occurs twice.
-    """
-    if not path.is_file():
-        raise CohortTableError("the cohort table", f"{path} does not exist.")
-    readers = {".parquet": _read_parquet, ".csv": _read_csv}
-    if path.suffix not in readers:
-        raise CohortTableError(
-            path.name, f"a cohort table is .parquet or .csv, not {path.suffix or 'without ending'}. Convert it."
-        )
-    names, raw_rows = readers[path.suffix](path)
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise CohortTableError(path.name, f"column(s) {', '.join(repeated)} occur twice. Rename or remove them.")
-    if not raw_rows:
-        raise CohortTableError(path.name, "the table has no rows.")
-    return names, raw_rows
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        table = pq.read_table(path)
-        return table.column_names, table.to_pylist()
-    except (pa.ArrowException, ValueError) as error:  # a ValueError: a date that Python cannot hold
-        raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
-
-
-def _declared_units(path: Path) -> str | None:
-    """Read the unit system that a Parquet table declares; None for a table that declares none, and for CSV."""
-    metadata = pq.read_schema(path).metadata if path.suffix == ".parquet" else None
-    units = (metadata or {}).get(UNITS_KEY)
-    return None if units is None else units.decode()
-
-
-def declare_canonical_units(table: pa.Table) -> pa.Table:
-    """Return a cohort table whose metadata say that its laboratory values are in canonical units, and nothing else."""
-    return table.replace_schema_metadata({UNITS_KEY: b"US"})
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            names, raw_rows = list(reader.fieldnames or []), list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise CohortTableError(path.name, f"not a readable CSV file in UTF-8: {error}.") from error
-    if len(names) == 1 and ";" in names[0]:
-        raise CohortTableError(path.name, "columns are separated by semicolons; write the table with commas.")
-    if broken := [number for number, raw in enumerate(raw_rows, start=1) if None in raw or None in raw.values()]:
-        raise CohortTableError(path.name, f"row(s) {_first_few(broken)} have another number of cells than the header.")
-    return names, raw_rows
 
 
 def _without_outcomes(columns: list[str], raw_rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -250,69 +236,32 @@ def _without_outcomes(columns: list[str], raw_rows: list[dict[str, Any]]) -> tup
     return [*kept, *added], filled
 
 
-# ---- columns
-
-
-def _is_used(name: str) -> bool:
-    prefix, dot, _ = name.partition(".")
-    return name in (*REQUIRED, *FILE_COLUMNS) or (bool(dot) and prefix in ("labs", "unit", *TASK_KINDS))
-
-
-def _check_task_columns(file: str, columns: list[str], tasks: Tasks) -> dict[str, str]:
-    """Find the tasks that have outcome columns: task name -> kind.
-
-    Raises:
-        CohortTableError: If an outcome column fits no task, if a prognosis lacks time or event, or if a unit column
-            has no laboratory column.
-    """
-    with_columns: set[str] = set()
-    for column in columns:
-        prefix, _, task = column.partition(".")
-        if prefix in TASK_KINDS and task:
-            _check_task_column(file, column, tasks)
-            with_columns.add(task)
-    for task in sorted(with_columns):
-        if tasks[task]["kind"] == "prognosis" and not {f"time.{task}", f"event.{task}"} <= set(columns):
-            raise CohortTableError(file, f"a prognosis needs both columns time.{task} and event.{task}.")
-    for column in columns:
-        if column.startswith("unit.") and f"labs.{column[5:]}" not in columns:
-            raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
-    return {task: settings["kind"] for task, settings in tasks.items() if task in with_columns}
-
-
-def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
-    """Raise a CohortTableError if an outcome column names an unknown task, or a task of another kind."""
-    prefix, _, task = column.partition(".")
-    if task not in tasks:
-        raise CohortTableError(
-            file,
-            f"column {column!r} names no task of the model (it has {', '.join(tasks)}): rename the column, or pass the "
-            "tasks of your configuration.",
-        )
-    if tasks[task]["kind"] != TASK_KINDS[prefix]:
-        raise CohortTableError(
-            file,
-            f"column {column!r} is for a {TASK_KINDS[prefix]} but task {task!r} is a {tasks[task]['kind']}: a "
-            "diagnosis has label.<task>, a prognosis time.<task> and event.<task>.",
-        )
-
-
 # ---- rows
 
 
-def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Laboratory) -> CohortRow:
+def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Laboratory, faults: Faults) -> CohortRow:
+    """Read a row. A part that cannot be read is a fault and stays empty."""
     texts = {name: _text(raw[name]) for name in REQUIRED}
-    if empty := [name for name, text in texts.items() if text is None]:
-        raise CohortTableError(where, f"{', '.join(empty)} is empty.")
-    if texts["split"] not in SPLITS:
-        raise CohortTableError(where, f"split is {texts['split']!r}; it must be one of {', '.join(SPLITS)}.")
-    paths, views = _read_clips(where, raw)
-    labels, times, events = _read_outcomes(where, raw, tasks)
+    paths: tuple[str, ...] = ()
+    views: tuple[str | None, ...] = ()
+    labels: dict[str, int] = {}
+    times: dict[str, float] = {}
+    events: dict[str, int] = {}
+    labs: dict[str, Any] = {}
+    with faults.catching():
+        _check_names(where, texts)
+    with faults.catching():
+        labs = _translated(where, _read_labs(raw), laboratory)
+    with faults.catching():
+        paths, views = _read_clips(where, raw)
+    for task, settings in tasks.items():
+        with faults.catching():
+            _read_outcomes(where, raw, task, settings, (labels, times, events))
     return CohortRow(
-        id=str(texts["id"]),
-        patient_id=str(texts["patient_id"]),
-        split=str(texts["split"]),
-        labs=laboratory.translate(_read_labs(raw)),
+        id=texts["id"] or where,
+        patient_id=texts["patient_id"] or where,
+        split=texts["split"] or "",
+        labs=labs,
         ecg_path=_text(raw.get("ecg_path")),
         echo_paths=paths,
         echo_views=views,
@@ -320,6 +269,20 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Labo
         times=times,
         events=events,
     )
+
+
+def _check_names(where: str, texts: Mapping[str, str | None]) -> None:
+    """Raise a CohortTableError if id, patient or split is empty, or the split is unknown."""
+    if empty := [name for name, text in texts.items() if text is None]:
+        raise _row_error(where, f"{', '.join(empty)} is empty.")
+    if texts["split"] not in SPLITS:
+        rule = f"it must be one of {', '.join(SPLITS)}.{meant(str(texts['split']).lower(), SPLITS)}"
+        raise _row_error(where, f"split is {texts['split']!r}; {rule}")
+
+
+def _row_error(where: str, reason: str, kind: str = "") -> CohortTableError:
+    """Make the error of one row. `where` is "<file>, row <number>". `kind` is the reason without values of the row."""
+    return CohortTableError(where, reason, kind, int(where.rpartition(" ")[2]))
 
 
 def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
@@ -330,11 +293,16 @@ def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tu
     paths = _texts(where, "echo_paths", raw.get("echo_paths"))
     views = _texts(where, "echo_views", raw.get("echo_views"))
     if any(path is None for path in paths):
-        raise CohortTableError(where, "echo_paths holds an empty path.")
+        raise _row_error(where, "echo_paths holds an empty path.")
     if views and len(views) != len(paths):
-        raise CohortTableError(where, f"echo_views has {len(views)} entries for {len(paths)} echo_paths.")
+        raise _row_error(
+            where,
+            f"echo_views has {len(views)} entries for {len(paths)} echo_paths.",
+            "echo_views has another number of entries than echo_paths.",
+        )
     if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
-        raise CohortTableError(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.")
+        hint = "".join(meant(view, VIEWS) for view in unknown)
+        raise _row_error(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.{hint}")
     return tuple(str(path) for path in paths), tuple(views) or (None,) * len(paths)
 
 
@@ -353,35 +321,47 @@ def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
     return labs
 
 
+def _translated(where: str, labs: Mapping[str, Any], laboratory: Laboratory) -> dict[str, Any]:
+    """Give lab cells the names and units of this package. Raise a CohortTableError if two names are one column."""
+    try:
+        return laboratory.translate(labs)
+    except TgmmError as error:
+        raise _row_error(where, error.reason) from error
+
+
 def _read_outcomes(
-    where: str, raw: Mapping[str, Any], tasks: Tasks
-) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
-    """Read the outcomes of one row.
+    where: str,
+    raw: Mapping[str, Any],
+    task: str,
+    settings: Mapping[str, Any],
+    outcomes: tuple[dict[str, int], dict[str, float], dict[str, int]],
+) -> None:
+    """Read the outcomes of one task in one row.
 
     Args:
         where: Name of the row, for error messages.
         raw: Column -> cell.
-        tasks: Tasks of the model.
-
-    Returns:
-        Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task -> value. A
-        missing value has no entry.
+        task: Name of the task.
+        settings: Settings of the task.
+        outcomes: Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task ->
+            value. They are filled here. A missing value gets no entry.
     """
-    labels: dict[str, int] = {}
-    times: dict[str, float] = {}
-    events: dict[str, int] = {}
-    for task, settings in tasks.items():
-        label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in TASK_KINDS)
-        if label is not None:
-            labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
-        if (time is None) != (event is None):
-            raise CohortTableError(where, f"time.{task} is {time} but event.{task} is {event}; give both or neither.")
-        if time is not None and event is not None:
-            if time < 0:
-                raise CohortTableError(where, f"time.{task} is {time} days; it must not be negative.")
-            times[task] = time
-            events[task] = _one_of(where, f"event.{task}", event, EVENTS)
-    return labels, times, events
+    labels, times, events = outcomes
+    label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in TASK_KINDS)
+    if label is not None:
+        labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
+    if (time is None) != (event is None):
+        raise _row_error(
+            where,
+            f"time.{task} is {time} but event.{task} is {event}; give both or neither.",
+            f"only one of time.{task} and event.{task} is given; give both or neither.",
+        )
+    if time is not None and event is not None:
+        if time < 0:
+            kind = f"time.{task} is negative; it must be a number of days."
+            raise _row_error(where, f"time.{task} is {time} days; it must not be negative.", kind)
+        code = _one_of(where, f"event.{task}", event, EVENTS)
+        times[task], events[task] = time, code
 
 
 def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
@@ -391,15 +371,16 @@ def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise CohortTableError(where, f"{column} is {value!r}, not a number.") from None
+        raise _row_error(where, f"{column} is {value!r}, not a number.", f"{column} is not a number.") from None
     if not math.isfinite(number):
-        raise CohortTableError(where, f"{column} is {value!r}, not a finite number.")
+        raise _row_error(where, f"{column} is {value!r}, not a finite number.", f"{column} is not a finite number.")
     return number
 
 
 def _one_of(where: str, column: str, value: float, allowed: Sequence[int]) -> int:
     if value not in allowed:
-        raise CohortTableError(where, f"{column} is {value:g}; allowed are {', '.join(map(str, allowed))}.")
+        codes = f"allowed are {', '.join(map(str, allowed))}."
+        raise _row_error(where, f"{column} is {value:g}; {codes}", f"{column} has a code that is not known; {codes}")
     return int(value)
 
 
@@ -419,28 +400,30 @@ def _texts(where: str, column: str, value: Any) -> list[str | None]:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
-        raise CohortTableError(where, f"{column} is a {type(value).__name__}; it must be a list of texts.")
+        raise _row_error(where, f"{column} is a {type(value).__name__}; it must be a list of texts.")
     return [_text(item) for item in value]
 
 
 # ---- the table as a whole
 
 
-def _check_ids_and_splits(file: str, rows: list[CohortRow]) -> None:
-    """Raise a CohortTableError if an id occurs twice, or if a patient is in more than one split."""
-    if repeated := sorted(id_ for id_, count in Counter(row.id for row in rows).items() if count > 1):
-        raise CohortTableError(file, f"{len(repeated)} id(s) occur more than once: {_first_few(repeated)}.")
+def _check_ids_and_splits(file: str, table: CohortTable, faults: Faults) -> None:
+    """Find ids that occur twice, and patients in more than one split. Both are faults."""
+    counts = Counter(row.id for row in table.rows)
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        rows = [number for number, row in enumerate(table.rows, start=1) if counts[row.id] > 1]
+        with faults.catching():
+            raise CohortTableError(
+                file, f"{len(repeated)} id(s) occur more than once: {first_few(repeated)} (row {first_few(rows)})."
+            )
     splits: dict[str, set[str]] = {}
-    for row in rows:
+    for row in table.rows:
         splits.setdefault(row.patient_id, set()).add(row.split)
+    splits = {patient: names & set(SPLITS) for patient, names in splits.items()}
     if leaking := sorted(patient for patient, names in splits.items() if len(names) > 1):
-        raise CohortTableError(
-            file,
-            f"{len(leaking)} patient(s) stand in more than one split: {_first_few(leaking)}; split by patient, not by "
-            "admission.",
-        )
-
-
-def _first_few(items: list[Any], limit: int = 5) -> str:
-    text = ", ".join(str(item) for item in items[:limit])
-    return f"{text}, ..." if len(items) > limit else text
+        with faults.catching():
+            raise CohortTableError(
+                file,
+                f"{len(leaking)} patient(s) stand in more than one split: {first_few(leaking)}; split by patient, not "
+                "by admission.",
+            )

@@ -6,14 +6,18 @@ A file that cannot be understood as a whole (laboratory JSON, views, table) rais
 that cannot be used raises no error: the prediction names it under `refused` and rests on the other inputs.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import tee
 from pathlib import Path
 from typing import Any, cast
 
+from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
+from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -27,7 +31,7 @@ Patient = dict[str, Any]
 """One patient as `TgmmCardiacPipeline` takes it: `id`, `labs`, `ecg`, `echo`, `views`; every key may be absent."""
 
 
-def patient_from_files(
+def patient_from_files(  # noqa: PLR0913 - one argument per option of the command
     *,
     labs: Path | None = None,
     ecg: Path | None = None,
@@ -35,16 +39,18 @@ def patient_from_files(
     views: Path | None = None,
     identifier: str | None = None,
     laboratory: Laboratory | None = None,
+    table_format: TableFormat = DEFAULT_FORMAT,
 ) -> Patient:
     """Build one patient from files. Give None for a modality that the patient does not have.
 
     Args:
-        labs: JSON file with one lab row, see [`read_labs`].
+        labs: JSON or CSV file with one lab row, see [`read_labs`].
         ecg: ECG file in a format that `read_ecg` reads. A WFDB recording may be named without its suffix.
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
         laboratory: Units and names of the cells of `labs`.
+        table_format: Encoding and decimal sign of CSV files.
 
     Returns:
         One patient as [`TgmmCardiacPipeline`] takes it. The values of `labs` and `views` are read here. The ECG and the
@@ -55,12 +61,12 @@ def patient_from_files(
     """
     patient: Patient = {"id": identifier}
     if labs is not None:
-        patient["labs"] = (laboratory or Laboratory()).translate(read_labs(labs))
+        patient["labs"] = (laboratory or Laboratory()).translate(read_labs(labs, table_format))
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
         patient["echo"] = str(echo) if echo.is_dir() else [str(echo)]
-        patient["views"] = None if views is None else read_views(views)
+        patient["views"] = None if views is None else read_views(views, table_format)
     return patient
 
 
@@ -71,6 +77,7 @@ def patients_from_table(
     root: Path | None = None,
     *,
     laboratory: Laboratory | None = None,
+    table_format: TableFormat = DEFAULT_FORMAT,
 ) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
@@ -80,6 +87,7 @@ def patients_from_table(
         limit: Take only this many patients, from the top of the table.
         root: Directory that relative paths start from. None means the directory of the table.
         laboratory: Units and names of the laboratory columns, see [`read_cohort_table`].
+        table_format: Encoding, decimal sign and largest size of the table.
 
     Returns:
         One patient for each row, as [`TgmmCardiacPipeline`] takes it.
@@ -88,7 +96,9 @@ def patients_from_table(
         TgmmError: If no patient is left.
         ValueError: If the table cannot be used.
     """
-    manifest = read_cohort_table(table, root=root, for_prediction=True, laboratory=laboratory)
+    manifest = read_cohort_table(
+        table, root=root, for_prediction=True, laboratory=laboratory, table_format=table_format
+    )
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
@@ -107,15 +117,20 @@ def _patient_of_row(row: CohortRow, root: Path) -> Patient:
     }
 
 
-def read_labs(path: Path) -> dict[str, Any]:
-    """Read a lab row from the JSON file `path`: one object, column -> value, or column -> [value, unit].
+def read_labs(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[str, Any]:
+    """Read a lab row from a JSON file, or from a CSV file with one row (see `read_one_lab_row`).
+
+    The JSON file holds one object, column -> value, or column -> [value, unit].
 
     Returns:
         Column -> value, or column -> (value, unit).
 
     Raises:
-        TgmmError: If the file does not hold one JSON object.
+        TgmmError: If the file does not hold one JSON object, or one row.
     """
+    if path.suffix.lower() in (".csv", ".parquet"):
+        with _named_by_path(path):
+            return read_one_lab_row(path, table_format)
     row = read_json(path)
     if not isinstance(row, dict):
         raise TgmmError(
@@ -124,22 +139,40 @@ def read_labs(path: Path) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
-def read_views(path: Path) -> dict[str, str]:
+def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[str, str]:
     """Read the views of clips from a CSV file with the columns `VIEW_COLUMNS`: path of a clip -> view.
 
+    A clip without a view is left out.
+
     Raises:
-        TgmmError: If a column is missing.
+        TgmmError: If a column is missing, or two rows give one clip two views.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if missing := set(VIEW_COLUMNS) - set(reader.fieldnames or []):
+    with _named_by_path(path):
+        table = read_csv(path, table_format)
+    if missing := set(VIEW_COLUMNS) - set(table.names):
+        raise TgmmError(
+            str(path),
+            f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are {', '.join(table.names) or 'none'}.",
+        )
+    file_name, view = VIEW_COLUMNS
+    views: dict[str, str] = {}
+    for number, row in enumerate(table.rows, start=1):
+        if row[view].strip() and views.setdefault(row[file_name], row[view].strip()) != row[view].strip():
             raise TgmmError(
                 str(path),
-                f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are "
-                f"{', '.join(reader.fieldnames or []) or 'none'}.",
+                f"row {number} gives a clip the view {row[view].strip()}, an earlier row gives the same clip the view "
+                f"{views[row[file_name]]}. Keep one of the rows.",
             )
-        file_name, view = VIEW_COLUMNS
-        return {row[file_name]: row[view] for row in reader}
+    return views
+
+
+@contextmanager
+def _named_by_path(path: Path) -> Iterator[None]:
+    """Name a table in an error by its whole path, by which a caller finds the option that gave it."""
+    try:
+        yield
+    except CohortTableError as error:
+        raise TgmmError(str(path), error.reason) from error
 
 
 def load_model(model: str) -> TgmmModel:
@@ -210,9 +243,16 @@ def predict(
         batch_size: Number of patients that are encoded together.
 
     Returns:
-        One prediction per patient, in order, as [`TgmmCardiacPipeline`] describes it.
+        One prediction per patient, in order, as [`TgmmCardiacPipeline`] describes it. It also has "files", the ECG and
+        echo files that are used, by position (see `files_used`), and every diagnosis has its "decision" at the
+        threshold that the model stores (see `add_decisions`).
     """
-    return pipe(iter(patients), tasks=tasks, batch_size=batch_size)
+    stream, waiting = tee(patients)
+    settings = cast(Mapping[str, Any], pipe.model.config.tasks)
+    fits = pipe.binding_check(pipe.model, pipe.processor).fits
+    for patient, prediction in zip(waiting, pipe(stream, tasks=tasks, batch_size=batch_size), strict=True):
+        prediction["files"] = files_used(prediction, patient)
+        yield add_decisions(prediction, settings, fits)
 
 
 def is_answered(prediction: Mapping[str, Any]) -> bool:

@@ -11,8 +11,6 @@ shards. The result depends neither on the engine (`engines.py`) nor on the numbe
     OUT/prepare.json                        counts, digests, size of the clips, processor settings, versions; last
 """
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -33,7 +31,9 @@ from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files
 from tgmm_hf.data.shards import Shard, is_done, read_state, remove_temporary_files, write_rows, write_shared_text
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
@@ -96,6 +96,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     tasks: Tasks | None = None,
     laboratory: Laboratory | None = None,
     overwrite: bool = False,
+    table_format: TableFormat = DEFAULT_FORMAT,
 ) -> dict[str, Any]:
     """Prepare a cohort for training. Print its size at the start and a summary at the end.
 
@@ -112,6 +113,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         tasks: Tasks of the model (`config.tasks`), to check the outcome columns against.
         laboratory: Units and names of the laboratory columns.
         overwrite: Replace a finished result of another table or of other settings.
+        table_format: Encoding, decimal sign and largest size of the cohort table.
 
     Returns:
         The content of `prepare.json`; "data_hash" is the digest of the prepared rows. A part writes no `prepare.json`
@@ -124,7 +126,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: If a worker process was killed, or `part` does not exist.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks, laboratory), processor, part)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format)
+    plan = _plan(source, processor, part)
     replaces_other = _replaces_other(out, plan.input_hash, overwrite)
     _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -156,6 +159,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     tasks: Tasks | None = None,
     laboratory: Laboratory | None = None,
     overwrite: bool = False,
+    table_format: TableFormat = DEFAULT_FORMAT,
 ) -> dict[str, float]:
     """Check the table, prepare a few admissions in memory, and print the time and the disk space that `prepare` needs.
 
@@ -168,7 +172,8 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
         and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks, laboratory), processor, part)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format)
+    plan = _plan(source, processor, part)
     _replaces_other(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
     rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
@@ -434,11 +439,7 @@ def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
 
 
 def _write_refused(path: Path, refused: list[dict[str, str]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, ["id", "item", "reason"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(refused)
-    write_shared_text(path, buffer.getvalue())
+    write_shared_text(path, csv_text(["id", "item", "reason"], refused))
 
 
 # ---- words
@@ -467,6 +468,8 @@ def _say_size(plan: _Plan, out: Path) -> int:
     _say(f"{len(plan.rows)} admissions, at most {_size(largest)} (clips of {size} px) -> {out}")
     if plan.source.table.ignored_columns:
         _say(f"columns not used: {', '.join(plan.source.table.ignored_columns)}")
+    for note in plan.source.table.notes:
+        _say(f"note: {note}")
     return largest
 
 

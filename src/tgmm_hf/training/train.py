@@ -30,8 +30,9 @@ from tgmm_hf.training.saving import RUN_RECORD, save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.stored_hazards import store_baseline_hazards
 from tgmm_hf.training.stored_sets import store_prediction_sets
+from tgmm_hf.training.stored_thresholds import store_thresholds
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
-from tgmm_hf.training.training_data import SPLITS, check_fit, read_data
+from tgmm_hf.training.training_data import SPLITS, check_fit, check_validation, read_data
 from tgmm_hf.utils.files import read_json, write_json
 from tgmm_hf.utils.versions import package_versions
 
@@ -120,9 +121,9 @@ def train(run: RunArguments) -> dict[str, Any]:
             merge_adapters(model)
             weights, tasks, batch_size = weights_id(model), list(run.tasks), run.optimisation.batch_size
             store_baseline_hazards(model, parts.rows, parts.validation_collator, tasks, batch_size)
-            store_prediction_sets(
-                model, parts.rows["validation"], parts.validation_collator, tasks, batch_size, weights
-            )
+            validation = (parts.rows["validation"], parts.validation_collator)
+            store_prediction_sets(model, *validation, tasks, batch_size, weights)
+            store_thresholds(model, *validation, tasks, batch_size, weights)
             save_repository(model, parts.processor, run.output, run_record, keep=directories_to_keep(run))
             (run.training_directory / FINISHED).touch()
     return run_record
@@ -142,6 +143,7 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
     set_seed(run.seed)
     model, processor = build(run, prepared)
     check_fit(model.config, data, prepared, list(run.tasks))
+    check_validation(model.config, prepared, list(run.tasks))
     model.freeze_encoders(run.model.trainable_layers)
     if run.model.lora is not None:
         add_adapters(model, run.model.lora)

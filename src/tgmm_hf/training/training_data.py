@@ -1,17 +1,23 @@
 """The prepared data of a training: reading it, and checking that it fits the model and the tasks."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.outcome_checks import validation_doubt
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.chosen_tasks import LABEL_COLUMNS
 from tgmm_hf.utils.files import read_json
 
+logger = logging.getLogger(__name__)
+
 SPLITS = ("train", "validation")
 """Splits that a training reads."""
+OUTCOME_COLUMNS = {"diagnosis": "label_", "prognosis": "event_"}
+"""Kind of a task -> beginning of the column that tells whether the validation split allows a figure."""
 
 
 def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
@@ -52,3 +58,31 @@ def check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, t
                 f"{', '.join(prepared['train'].column_names)}. Add the column and run `tgmm prepare` again, or leave "
                 "the task out."
             )
+
+
+def check_validation(config: TgmmConfig, prepared: DatasetDict, tasks: list[str]) -> None:
+    """Check before the training that the validation split allows figures, because they choose the best epoch.
+
+    A task without a figure is logged as a warning, because the other tasks can choose the epoch.
+
+    Args:
+        config: The configuration of the model.
+        prepared: The prepared splits.
+        tasks: Names of the tasks to train.
+
+    Raises:
+        ValueError: If no task has a figure.
+    """
+    doubts = []
+    for task in tasks:
+        kind = config.tasks[task]["kind"]
+        if kind not in OUTCOME_COLUMNS:
+            continue
+        values = prepared["validation"].with_format(None)[f"{OUTCOME_COLUMNS[kind]}{task}"]
+        doubt = validation_doubt(task, kind, values, len(config.tasks[task]["candidates"]))
+        if doubt is not None:
+            doubts.append(doubt)
+    if doubts and len(doubts) == len(tasks):
+        raise ValueError(" ".join(doubts))
+    for doubt in doubts:
+        logger.warning("%s", doubt)

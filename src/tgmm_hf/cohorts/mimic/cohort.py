@@ -25,6 +25,8 @@ from tgmm_hf.cohorts.mimic.steps import BuiltCohort, CohortInputs, build_cohort,
 from tgmm_hf.cohorts.mimic.table1 import table_one
 from tgmm_hf.cohorts.splits import read_splits, split_patients, write_splits
 from tgmm_hf.data.manifest import read_cohort_table
+from tgmm_hf.data.outcome_checks import validation_doubt
+from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
@@ -95,6 +97,7 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
         "rules": asdict(rules),
         "check_files": check_files,
         "counts": _counts(cohort),
+        "doubts": _doubts(cohort),
         "split_file": {"name": split_file.name, "kept": kept, "sha256": file_digest(split_file)},
         **_describe(tables, built),
     }
@@ -115,7 +118,8 @@ def summary_text(out: Path, summary: Mapping[str, Any]) -> str:
         lines.append(f"{sign} {entry['admissions']:>9,} admissions {entry['patients']:>9,} patients  {entry['reason']}")
     kept = "kept" if summary["split_file"]["kept"] else "drawn"
     counts = ", ".join(f"{split} {number}" for split, number in summary["counts"]["splits"].items())
-    return "\n".join([*lines, f"splits ({kept}): {counts} admissions"])
+    doubts = [f"note: {doubt}" for doubt in summary["doubts"]]
+    return "\n".join([*lines, f"splits ({kept}): {counts} admissions", *doubts])
 
 
 # ---- splits
@@ -182,7 +186,7 @@ def _write_results(out: Path, cohort: pd.DataFrame, built: BuiltCohort, check_fi
     _write_text(out / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
     if check_files:
         anomalies = built.anomalies[["id", "item", "reason"]]
-        _write_text(out / "anomalies.csv", anomalies.to_csv(index=False, lineterminator="\n"))
+        _write_text(out / "anomalies.csv", csv_text(list(anomalies.columns), anomalies.to_dict("records")))
 
 
 def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str, Any]:
@@ -212,6 +216,17 @@ def _counts(cohort: pd.DataFrame) -> dict[str, Any]:
         "events": {name: int((event == value).sum()) for value, name in EVENT_NAMES.items()},
         "splits": {str(name): int(number) for name, number in cohort.split.value_counts().items()},
     }
+
+
+def _doubts(cohort: pd.DataFrame) -> list[str]:
+    """Say what a training could not measure on the validation split."""
+    validation = cohort[cohort.split == "validation"]
+    outcomes = {TASK: ("diagnosis", "label"), RISK_TASK: ("prognosis", "event")}
+    doubts = [
+        validation_doubt(task, kind, validation[f"{column}.{task}"].dropna())
+        for task, (kind, column) in outcomes.items()
+    ]
+    return [doubt for doubt in doubts if doubt is not None]
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.cohorts.tables import sql_text
-from tgmm_hf.data.manifest import declare_canonical_units
+from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.inputs.lab_table import COLUMNS
 from tgmm_hf.utils.files import whole_file
 

@@ -225,7 +225,10 @@ def _read_views(path: str | Path | None) -> pd.DataFrame:
         return pd.DataFrame({name: [] for name in columns}, dtype="string")
     views = pd.read_csv(path, dtype="string")
     require_columns(str(path), list(views.columns), columns)
-    return views[columns].dropna().drop_duplicates("dicom_filepath")
+    views = views[columns].dropna().drop_duplicates()
+    if number := int(views.duplicated("dicom_filepath").sum()):
+        raise TgmmError(str(path), f"{number} clip(s) have two different views. Keep one row of each clip.")
+    return views
 
 
 def _register(database: duckdb.DuckDBPyConnection, name: str, frame: pd.DataFrame) -> None:

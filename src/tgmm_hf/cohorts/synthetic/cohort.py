@@ -34,7 +34,8 @@ from tgmm_hf.cohorts.synthetic.layout import dicom_bytes, ecg_path, echo_dataset
 from tgmm_hf.cohorts.synthetic.render_ecg import RATE, SECONDS, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
 from tgmm_hf.cohorts.synthetic.render_labs import LabsRow, render_labs
-from tgmm_hf.data.manifest import SPLITS, declare_canonical_units
+from tgmm_hf.data.manifest import SPLITS
+from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json

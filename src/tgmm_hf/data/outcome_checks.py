@@ -1,0 +1,71 @@
+"""Doubts about the outcomes of a cohort that can be told before any work: one class only, years instead of days."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tgmm_hf.data.manifest import CohortTable
+
+CENSORED_UNTIL = 1
+"""Code of an event, in the column event.<task>."""
+
+
+def validation_doubt(task: str, kind: str, values: Iterable[Any], candidates: int = 2) -> str | None:
+    """Say that no figure of a task can be computed on the validation split.
+
+    Args:
+        task: Name of the task.
+        kind: "diagnosis" or "prognosis".
+        values: Labels (index of the right candidate) or events of the validation patients. None is skipped.
+        candidates: Number of candidates of a diagnosis. The last one counts as positive.
+
+    Returns:
+        The doubt in a sentence, or None. A split without any value gives one too.
+    """
+    present = [int(value) for value in values if value is not None]
+    if kind == "prognosis":
+        if any(value == CENSORED_UNTIL for value in present):
+            return None
+        return (
+            f"validation split: {task} has no event among {len(present)} patients, so no C-index can be computed. Put "
+            "patients with an event into it."
+        )
+    positives = sum(value == candidates - 1 for value in present)
+    if 0 < positives < len(present):
+        return None
+    return (
+        f"validation split: {task} needs both classes, but {positives} of {len(present)} patients are positive, so no "
+        "AUC can be computed and no best epoch chosen by it. Put patients of both classes into it."
+    )
+
+
+def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """List the doubts about the outcomes of a cohort table.
+
+    Args:
+        table: The table.
+        tasks: Tasks of the model.
+
+    Returns:
+        One sentence for each task whose validation split allows no figure, and for each prognosis whose longest time is
+        below the first report day.
+    """
+    doubts = []
+    validation = [row for row in table.rows if row.split == "validation"]
+    for task, kind in table.tasks.items():
+        if validation:
+            values = [(row.labels if kind == "diagnosis" else row.events).get(task) for row in validation]
+            doubts.append(validation_doubt(task, kind, values, len(tasks[task]["candidates"])))
+        if kind == "prognosis":
+            days = tasks[task].get("report_days") or [tasks[task]["horizon_days"]]
+            doubts.append(_short_times(task, [row.times[task] for row in table.rows if task in row.times], min(days)))
+    return [doubt for doubt in doubts if doubt is not None]
+
+
+def _short_times(task: str, times: list[float], first_day: float) -> str | None:
+    """Say that the longest time of a prognosis is below the first report day (years or months instead of days)."""
+    if not times or max(times) >= first_day:
+        return None
+    return (
+        f"time.{task}: the longest follow-up is {max(times):g} days, below the first report day ({first_day:g}). Times "
+        "are days. Are these months or years?"
+    )

@@ -1,0 +1,204 @@
+"""Predictions as tables: decisions at the stored threshold, `predictions.csv` and `refused.csv`.
+
+A table names a patient by its id, and a file by its position ("ecg", "echo[2]"): the second of the patient's echo
+files. No path is written, because a path may name the patient.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tgmm_hf.inputs.echo_reading import list_echo_files
+from tgmm_hf.utils.csv_files import csv_text
+from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.names import MODALITIES, join_names
+
+THRESHOLDS_KEY = "thresholds"
+"""Key of a task in the configuration: subset -> {"value", "rule", "chosen_on"}."""
+FIRST_COLUMNS = ("id", "modalities")
+"""First columns of predictions.csv. They tell a file of this command from a file of somebody else."""
+REFUSED_COLUMNS = ("id", "row", "item", "reason")
+"""Columns of refused.csv. `row` is the place of the patient among the predictions, counted from 1."""
+COUNTS = ("refused", "checks", "notes")
+"""Lists of a prediction whose lengths are the last columns of predictions.csv."""
+USED_COLUMNS = ("lab_cells", "ecg_leads", "echo_views", "ecg_files", "echo_files")
+
+Prediction = Mapping[str, Any]
+
+
+def add_decisions(
+    prediction: dict[str, Any],
+    tasks: Mapping[str, Mapping[str, Any]],
+    fits: Callable[[Mapping[str, Any]], bool] = lambda threshold: True,
+) -> dict[str, Any]:
+    """Add the decision of every diagnosis, and a note where the model stores no threshold; return the prediction.
+
+    Args:
+        prediction: One prediction of the pipeline. An answer gets the key "decision": {"answer", "threshold"}.
+        tasks: Tasks of the model.
+        fits: Tells whether a stored threshold was chosen for the present weights, see `Binding.fits`.
+    """
+    subset = modalities_of(prediction)
+    for name, answer in prediction.items():
+        if not isinstance(answer, dict) or "probabilities" not in answer:
+            continue
+        threshold = (tasks[name].get(THRESHOLDS_KEY) or {}).get(subset)
+        if threshold is None:
+            prediction["notes"].append(f"{name}: the model stores no threshold for {subset}, so there is no decision")
+            continue
+        if not fits(threshold):
+            prediction["notes"].append(f"{name}: the threshold was chosen for other weights, so there is no decision")
+            continue
+        *others, positive = answer["probabilities"]
+        is_positive = answer["probabilities"][positive] >= threshold["value"]
+        negative = others[0] if len(others) == 1 else f"not {positive}"
+        answer["decision"] = {"answer": positive if is_positive else negative, "threshold": threshold["value"]}
+    return prediction
+
+
+def modalities_of(prediction: Prediction) -> str:
+    """Name the modalities that a prediction uses, such as "labs+ecg"; "" for none."""
+    return join_names([name for name in MODALITIES if prediction["used"][name]])
+
+
+def files_used(prediction: Prediction, patient: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Name the ECG and echo files that a prediction uses, by their position.
+
+    Args:
+        prediction: One prediction.
+        patient: The patient that was predicted, as the pipeline takes it.
+
+    Returns:
+        {"ecg": ["ecg"] or [], "echo": ["echo[2]", ...]}. "echo[2]" is the second file of the list, or of the directory
+        in sorted order.
+    """
+    echo = [positioned(entry["item"], patient) for entry in prediction["views"] if entry["used"]]
+    return {"ecg": ["ecg"] if prediction["used"]["ecg"] else [], "echo": sorted(echo)}
+
+
+def positioned(item: str, patient: Mapping[str, Any]) -> str:
+    """Name an item of a prediction by its position if it is a file of the patient; else return it unchanged."""
+    echo = patient.get("echo")
+    if item == patient.get("ecg"):
+        return "ecg"
+    if isinstance(echo, str):
+        if item == echo:
+            return "echo"
+        if not Path(item).is_relative_to(echo):
+            return item
+        files = [str(path) for path in list_echo_files(echo)]
+    else:
+        files = [str(path) for path in echo or []]
+    return f"echo[{files.index(item) + 1}]" if item in files else "echo file" if Path(item).is_absolute() else item
+
+
+def outputs_of(out: Path) -> dict[str, Path]:
+    """Name the files beside the JSON file `out`: "predictions" and "refused" -> path.
+
+    predictions.json gives predictions.csv and refused.csv. Any other name is put before these: x.json gives
+    x_predictions.csv and x_refused.csv, because x.csv may be the table that is predicted.
+    """
+    start = "" if out.stem == "predictions" else f"{out.stem}_"
+    return {name: out.with_name(f"{start}{name}.csv") for name in ("predictions", "refused")}
+
+
+def claim_outputs(out: Path, tables: bool) -> None:
+    """Refuse to replace a file that `tgmm predict` did not write. Call it before the work starts.
+
+    Args:
+        out: The JSON file.
+        tables: The CSV files beside it are written too.
+
+    Raises:
+        FileExistsError: If a file exists and is none of this command.
+    """
+    headers: dict[str, Sequence[str]] = {"predictions": FIRST_COLUMNS, "refused": REFUSED_COLUMNS}
+    foreign = [out] if out.exists() and not _is_prediction_file(out) else []
+    for name, path in outputs_of(out).items() if tables else ():
+        if path.exists() and not _starts_with(path, headers[name]):
+            foreign.append(path)
+    if out.suffix.lower() == ".csv":
+        raise FileExistsError(f"{out}: --out is the JSON file, and the tables stand beside it. Name it with .json.")
+    if foreign:
+        raise FileExistsError(
+            f"{', '.join(map(str, foreign))}: this file exists, and tgmm predict did not write it. Name another file "
+            "with --out."
+        )
+
+
+def _is_prediction_file(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    entries = content if isinstance(content, list) else [content]
+    return bool(entries) and all(isinstance(entry, dict) and "used" in entry for entry in entries)
+
+
+def _starts_with(path: Path, columns: Sequence[str]) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline(1000).rstrip("\n").startswith(",".join(columns))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def write_tables(out: Path, predictions: Sequence[Prediction], patients: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Write predictions.csv and refused.csv beside the JSON file `out`, and return their paths.
+
+    Args:
+        out: The JSON file.
+        predictions: The predictions, with decisions.
+        patients: The patients of these predictions, in the same order.
+    """
+    paths = outputs_of(out)
+    rows = [_row(prediction) for prediction in predictions]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    last = [name for name in columns if name in (*USED_COLUMNS, *COUNTS)]
+    ordered = [*(name for name in columns if name not in last), *last]
+    texts = {
+        "predictions": csv_text(ordered, rows),
+        "refused": csv_text(REFUSED_COLUMNS, _refused_rows(predictions, patients)),
+    }
+    for name, path in paths.items():
+        with whole_file(path) as building:
+            building.write_text(texts[name], encoding="utf-8")
+    return list(paths.values())
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    """Write one prediction as a row of predictions.csv: column -> cell."""
+    row: dict[str, Any] = {"id": prediction["id"], "modalities": modalities_of(prediction)}
+    for name, answer in prediction.items():
+        if isinstance(answer, dict):
+            row |= _answer_cells(name, answer)
+    row |= {
+        column: len(prediction["used"][name])
+        for column, name in zip(USED_COLUMNS, ("labs", "ecg", "echo"), strict=False)
+    }
+    files = prediction.get("files", {})
+    row |= {f"{name}_files": " ".join(files.get(name, [])) for name in ("ecg", "echo")}
+    return row | {name: len(prediction[name]) for name in COUNTS}
+
+
+def _answer_cells(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the answer of one task as cells. A part of a prediction that is no answer has none."""
+    cells: dict[str, Any] = {}
+    if "probabilities" in answer:
+        cells |= {f"{name}.{candidate}": probability for candidate, probability in answer["probabilities"].items()}
+        decision = answer.get("decision") or {}
+        cells |= {f"{name}.{key}": decision.get(of, "") for key, of in (("decision", "answer"), ("threshold",) * 2)}
+        if text := (answer.get("prediction_set") or {}).get("text"):
+            cells[f"{name}.prediction_set"] = text
+    if "risk_by_day" in answer:
+        cells[f"{name}.score"] = answer["risk"]
+        cells |= {f"{name}.risk_by_day_{day}": probability for day, probability in answer["risk_by_day"].items()}
+    return cells
+
+
+def _refused_rows(predictions: Sequence[Prediction], patients: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for number, (prediction, patient) in enumerate(zip(predictions, patients, strict=True), start=1):
+        for entry in prediction["refused"]:
+            item = positioned(entry["item"], patient)
+            yield {"id": prediction["id"], "row": number, "item": item, "reason": entry["reason"]}

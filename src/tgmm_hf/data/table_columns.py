@@ -1,0 +1,81 @@
+"""The columns of a cohort table: which are required, which belong to a task, and what is wrong with them."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tgmm_hf.data.table_files import CohortTableError, Faults
+
+REQUIRED = ("id", "patient_id", "split")
+FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
+TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
+"""Prefix of an outcome column -> kind of the task that has such a column."""
+
+Tasks = Mapping[str, Mapping[str, Any]]
+"""Tasks of a model, as in `TgmmConfig.tasks`."""
+
+
+def check_required(file: str, columns: list[str]) -> None:
+    """Raise a CohortTableError if a required column is missing, or if there is no column with data."""
+    if missing := [name for name in REQUIRED if name not in columns]:
+        advice = ""
+        if missing != ["id"] and not any(name.split(".", 1)[0] in TASK_KINDS for name in columns):
+            advice = " If the table is only to be predicted, it needs no split and no patient: add --for-prediction."
+        close = {name: difflib.get_close_matches(name, columns, n=1, cutoff=0.75) for name in missing}
+        advice = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match) + advice
+        raise CohortTableError(file, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.{advice}")
+    if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
+        raise CohortTableError(file, "no data: give labs.<column> columns, ecg_path or echo_paths.")
+
+
+def is_used(name: str) -> bool:
+    """Tell whether a cohort table uses a column of this name."""
+    prefix, dot, _ = name.partition(".")
+    return name in (*REQUIRED, *FILE_COLUMNS) or (bool(dot) and prefix in ("labs", "unit", *TASK_KINDS))
+
+
+def check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: Faults) -> dict[str, str]:
+    """Find the tasks that have outcome columns: task name -> kind.
+
+    An outcome column that fits no task, a prognosis without time or event, and a unit column without its laboratory
+    column are faults.
+    """
+    with_columns: set[str] = set()
+    for column in columns:
+        prefix, _, task = column.partition(".")
+        if prefix in TASK_KINDS and task:
+            with faults.catching():
+                _check_task_column(file, column, tasks)
+                with_columns.add(task)
+    for task in sorted(with_columns):
+        if tasks[task]["kind"] == "prognosis" and not {f"time.{task}", f"event.{task}"} <= set(columns):
+            with faults.catching():
+                raise CohortTableError(file, f"a prognosis needs both columns time.{task} and event.{task}.")
+    for column in columns:
+        if column.startswith("unit.") and f"labs.{column[5:]}" not in columns:
+            with faults.catching():
+                raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
+    return {task: settings["kind"] for task, settings in tasks.items() if task in with_columns}
+
+
+def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
+    """Raise a CohortTableError if an outcome column names an unknown task, or a task of another kind."""
+    prefix, _, task = column.partition(".")
+    if task not in tasks:
+        raise CohortTableError(
+            file,
+            f"column {column!r} names no task of the model (it has {', '.join(tasks)}).{meant(task, tasks)} Rename "
+            "the column, or name the configuration that has this task with --config.",
+        )
+    if tasks[task]["kind"] != TASK_KINDS[prefix]:
+        raise CohortTableError(
+            file,
+            f"column {column!r} is for a {TASK_KINDS[prefix]} but task {task!r} is a {tasks[task]['kind']}: a "
+            "diagnosis has label.<task>, a prognosis time.<task> and event.<task>.",
+        )
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Write " Did you mean '<name>'?" if a known name is similar, else ""."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

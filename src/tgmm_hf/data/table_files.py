@@ -1,0 +1,324 @@
+"""Read the file of a table, CSV or Parquet: names of the columns, and each row as column -> cell.
+
+Nothing is guessed. A CSV file that is not UTF-8 is read only if its first bytes name the encoding, or if the caller
+names it. The columns may be separated by commas or by semicolons, as Excel writes them in Germany and France.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tgmm_hf.utils.csv_files import plain_cell
+from tgmm_hf.utils.errors import TgmmError
+
+MAX_ROWS = 2_000_000
+"""Largest number of rows of a table. A Parquet file of 85 KB can hold 20 million rows and ask for all the memory."""
+MAX_CELL = 16 * 2**20
+"""Largest number of letters in one cell of a CSV file. The default of Python is 131,072."""
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""First bytes of a file -> its encoding. UTF-32 comes before UTF-16, because its mark begins with that of UTF-16."""
+UNITS_KEY = b"tgmm_units"
+"""Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
+NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views")
+"""Columns whose cells are never numbers with a decimal sign."""
+_COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")
+
+
+class CohortTableError(TgmmError):
+    """A table that cannot be used. The message names the column or the rows, and what to do.
+
+    Attributes:
+        kind (`str`): The reason without values of patients, for reports.
+        row (`int | None`): The row, counted from 1.
+    """
+
+    def __init__(self, item: str, reason: str, kind: str = "", row: int | None = None):
+        super().__init__(item, reason)
+        self.kind = kind or reason
+        self.row = row
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep all four values when the error is sent between processes."""
+        return type(self), (self.item, self.reason, self.kind, self.row)
+
+
+class Faults:
+    """Collects the faults of a table, or raises the first one.
+
+    Args:
+        collect: Keep the faults and go on.
+    """
+
+    def __init__(self, collect: bool = False):
+        self.collect = collect
+        self.found: list[CohortTableError] = []
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Run a block. A `CohortTableError` ends the block and is kept, or raised."""
+        try:
+            yield
+        except CohortTableError as error:
+            if not self.collect:
+                raise
+            self.found.append(error)
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table file is written, where the file itself does not say it.
+
+    Attributes:
+        encoding: Encoding of a CSV file, such as "cp1252". None means UTF-8, or what the first bytes of the file say.
+        decimal: Decimal sign of the numbers in a CSV file, "." or ",".
+        max_rows: A larger table is refused before its rows are read.
+    """
+
+    encoding: str | None = None
+    decimal: str = "."
+    max_rows: int = MAX_ROWS
+
+    def __post_init__(self) -> None:
+        """Check the encoding and the decimal sign."""
+        if self.decimal not in (".", ","):
+            raise TgmmError("the decimal sign", f"{self.decimal!r} is not known. It is . or ,")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except LookupError:
+                raise TgmmError(
+                    "the encoding", f"{self.encoding!r} is not known. Examples are cp1252, latin-1 and utf-16."
+                ) from None
+
+
+DEFAULT_FORMAT = TableFormat()
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """The content of a table file, not checked.
+
+    Attributes:
+        names: Names of the columns.
+        rows: Column -> cell. A cell of a CSV file is text.
+        notes: What was ignored or assumed.
+        units: Unit system of the laboratory values that a Parquet table declares (`UNITS_KEY`), None without one.
+    """
+
+    names: list[str]
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+    units: str | None = None
+
+
+def read_table(path: Path, table_format: TableFormat = DEFAULT_FORMAT, what: str = "the cohort table") -> RawTable:
+    """Read a .parquet or .csv file.
+
+    Args:
+        path: The file.
+        table_format: How it is written.
+        what: The table in words, for error messages.
+
+    Raises:
+        CohortTableError: If the file is missing, of another kind, unreadable, too large or empty, or a column name
+            occurs twice.
+    """
+    if not path.is_file():
+        raise CohortTableError(what, f"{path} does not exist.")
+    readers = {".parquet": _read_parquet, ".csv": read_csv}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise CohortTableError(
+            path.name, f"{what} is .parquet or .csv, not {path.suffix or 'without ending'}. Convert it."
+        )
+    table = _without_empty_columns(readers[suffix](path, table_format))
+    if repeated := [name for name, count in Counter(table.names).items() if count > 1]:
+        raise CohortTableError(path.name, f"column(s) {', '.join(repeated)} occur twice. Rename or remove them.")
+    if not table.rows:
+        raise CohortTableError(path.name, "the table has no rows.")
+    return table
+
+
+def _read_parquet(path: Path, table_format: TableFormat) -> RawTable:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_rows(path, file.metadata.num_rows, table_format)
+            table = file.read()
+        units = (table.schema.metadata or {}).get(UNITS_KEY)
+        return RawTable(table.column_names, table.to_pylist(), [], None if units is None else units.decode())
+    except CohortTableError:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:  # a ValueError: a date that Python cannot hold
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system, not the content
+        raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def declare_canonical_units(table: pa.Table) -> pa.Table:
+    """Return a cohort table whose metadata say that its laboratory values are in canonical units, and nothing else."""
+    return table.replace_schema_metadata({UNITS_KEY: b"US"})
+
+
+def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable:
+    """Read a CSV file, separated by commas or semicolons. Empty columns and names that occur twice are kept.
+
+    Raises:
+        CohortTableError: If the file cannot be read, is not in the encoding, has too many rows, or has rows with
+            another number of cells than the header.
+    """
+    text, notes = _text_of(path, table_format)
+    if text[:4].lower() == "sep=":  # a line of Excel for itself
+        text = text.partition("\n")[2]
+    with _large_cells():
+        separator = _separator(text)
+        names, raw_rows = _split(path, text, separator, table_format)
+    if separator == ";":
+        notes.append("the columns are separated by semicolons")
+    while raw_rows and not any(cell.strip() for cell in raw_rows[-1]):
+        raw_rows.pop()  # Excel adds empty rows at the end
+    if broken := [number for number, cells in enumerate(raw_rows, start=1) if len(cells) != len(names)]:
+        raise CohortTableError(
+            path.name,
+            f"row(s) {first_few(broken)} have another number of cells than the header. Put a cell that holds a comma "
+            "or semicolon into quotes.",
+        )
+    raw_rows = _with_decimal_points(path, names, raw_rows, separator, table_format)
+    rows = [dict(zip(_distinct(names), map(plain_cell, cells), strict=True)) for cells in raw_rows]
+    return RawTable(names, rows, notes)
+
+
+def first_few(items: list[Any], limit: int = 5) -> str:
+    """Write the first items of a list, with ", ..." if there are more."""
+    text = ", ".join(str(item) for item in items[:limit])
+    return f"{text}, ..." if len(items) > limit else text
+
+
+def _text_of(path: Path, table_format: TableFormat) -> tuple[str, list[str]]:
+    """Decode the file: its text, and a note if the encoding is not UTF-8.
+
+    Raises:
+        CohortTableError: If the file is not in the encoding. The message names the encodings that Excel writes.
+    """
+    content = path.read_bytes()
+    named = table_format.encoding
+    by_mark = next((encoding for mark, encoding in MARKS if content.startswith(mark)), None)
+    encoding = by_mark or named or "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        asked = f"not a readable CSV file in {'UTF-8' if encoding == 'utf-8-sig' else encoding}"
+        raise CohortTableError(
+            path.name,
+            f"{asked}: line {line} holds the byte 0x{content[error.start]:02x}. Save the table as UTF-8 (in Excel: CSV "
+            "UTF-8), or name its encoding with --encoding. Windows in Western Europe writes cp1252.",
+        ) from None
+    return text, [] if encoding == "utf-8-sig" else [f"read as {encoding}"]
+
+
+def _split(path: Path, text: str, separator: str, table_format: TableFormat) -> tuple[list[str], list[list[str]]]:
+    """Split the text of a CSV file into header and rows. Lines without any cell are left out."""
+    rows: list[list[str]] = []
+    names: list[str] | None = None
+    try:
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            if names is None:
+                names = [name.strip() for name in cells]
+            elif cells:
+                rows.append(cells)
+                _check_rows(path, len(rows), table_format)
+    except csv.Error as error:
+        raise CohortTableError(path.name, f"not a readable CSV file: {error}.") from error
+    return names or [], rows
+
+
+@contextmanager
+def _large_cells() -> Iterator[None]:
+    """Let `csv` read cells of up to `MAX_CELL` letters."""
+    usual = csv.field_size_limit(MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _separator(text: str) -> str:
+    """Find the sign between the columns: a semicolon if the header has more columns that way, else a comma."""
+    header = next(iter(text.splitlines()), "")
+    by_sign = {sign: len(next(csv.reader([header], delimiter=sign), [])) for sign in (",", ";")}
+    return ";" if by_sign[";"] > by_sign[","] else ","
+
+
+def _with_decimal_points(
+    path: Path, names: list[str], rows: list[list[str]], separator: str, table_format: TableFormat
+) -> list[list[str]]:
+    """Write the numbers of a table with a point if its decimal sign is a comma.
+
+    Raises:
+        CohortTableError: If a table with semicolons holds such numbers and the decimal sign was not named.
+    """
+    is_number = [name not in NO_NUMBERS for name in names]
+    with_comma = [
+        number
+        for number, row in enumerate(rows, start=1)
+        if any(may and _COMMA_NUMBER.fullmatch(cell) for may, cell in zip(is_number, row, strict=True))
+    ]
+    if table_format.decimal == "," and with_comma:
+        return [
+            [
+                cell.replace(",", ".") if may and _COMMA_NUMBER.fullmatch(cell) else cell
+                for may, cell in zip(is_number, row, strict=True)
+            ]
+            for row in rows
+        ]
+    if separator == ";" and with_comma:
+        raise CohortTableError(
+            path.name,
+            f"columns are separated by semicolons, and {len(with_comma)} row(s) hold numbers with a comma (row "
+            f"{first_few(with_comma)}). If the comma is the decimal sign, say so with --decimal ,",
+        )
+    return rows
+
+
+def _check_rows(path: Path, number: int, table_format: TableFormat) -> None:
+    if number > table_format.max_rows:
+        raise CohortTableError(
+            path.name,
+            f"the table has more than {table_format.max_rows:,} rows. Cut it into parts, or raise the limit with "
+            "--max-rows if it is right.",
+        )
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Give each empty name its position, so that no cell of such a column is lost before it is looked at."""
+    return [name or f"\0{position}" for position, name in enumerate(names, start=1)]
+
+
+def _without_empty_columns(table: RawTable) -> RawTable:
+    """Leave out the columns without a name, which Excel adds, and note them."""
+    nameless = [position for position, name in enumerate(table.names, start=1) if not name.strip()]
+    if not nameless:
+        return table
+    keys = [f"\0{position}" for position in nameless] + [name for name in table.names if not name.strip()]
+    filled = sum(any(str(row.get(key) or "").strip() for key in keys) for row in table.rows)
+    note = f"{len(nameless)} column(s) without a name are ignored"
+    if filled:
+        note += f", although {filled} row(s) have a value there. Name these columns if they matter"
+    rows = [{name: cell for name, cell in row.items() if name not in keys} for row in table.rows]
+    return replace(table, names=[name for name in table.names if name.strip()], rows=rows, notes=[*table.notes, note])

@@ -1,0 +1,53 @@
+"""Write CSV files that a spreadsheet opens without running a formula.
+
+A spreadsheet takes a cell that begins with =, +, - or @ for a formula. A formula can send the table to a stranger.
+Every writer of names, reasons and other free text uses [`csv_text`]. A file that another command reads back by name
+uses it too, because the table reader takes the apostrophe away again ([`plain_cell`]).
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""First letters that make a spreadsheet compute a cell (OWASP, "CSV Injection")."""
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
+
+
+def safe_cell(value: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula.
+
+    Args:
+        value: Content of a cell. Numbers and None come back unchanged. A text that is a plain number, such as "-3", is
+            no formula and comes back unchanged too.
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS) or _PLAIN_NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
+
+
+def plain_cell(value: Any) -> Any:
+    """Take away the apostrophe that [`safe_cell`] put before a text."""
+    return value[1:] if isinstance(value, str) and value[:1] == "'" and value[1:].startswith(FORMULA_STARTS) else value
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows as the text of a CSV file, with a header and without formulas.
+
+    Args:
+        columns: Names of the columns, in order.
+        rows: Column -> cell. A missing cell is empty.
+    """
+    buffer = io.StringIO()
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # `plain` leaves a lone "\r" unquoted
+    plain.writerow([safe_cell(name) for name in columns])
+    for row in rows:
+        cells = [safe_cell(row.get(name, "")) for name in columns]
+        (quoted if any("\r" in str(cell) for cell in cells) else plain).writerow(cells)
+    return buffer.getvalue()
+
+
+__all__ = ["FORMULA_STARTS", "csv_text", "plain_cell", "safe_cell"]

@@ -1,0 +1,111 @@
+"""Table files as Excel and other programs write them are read right, or refused with what to do."""
+
+import codecs
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tgmm_hf.data.manifest import read_cohort_table
+from tgmm_hf.data.table_files import CohortTableError, TableFormat, read_table
+from tgmm_hf.utils.errors import TgmmError
+
+TEXT = "id,patient_id,split,labs.Creatinine,unit.Creatinine\n1,1,test,88,µmol/L\n"
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_an_encoding_that_the_file_names_is_read(encoding: str, tmp_path: Path) -> None:
+    table = read_cohort_table(write(tmp_path / "c.csv", TEXT.encode(encoding)))
+    assert table.rows[0].labs == {"Creatinine": ("88", "µmol/L")}
+    big_endian = read_cohort_table(write(tmp_path / "b.csv", codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")))
+    assert big_endian.rows == table.rows
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_another_encoding_is_read_only_if_it_is_named(encoding: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", TEXT.encode(encoding))
+    with pytest.raises(CohortTableError, match=r"UTF-8: line 2 .*0xb5.*--encoding") as error:
+        read_cohort_table(path)
+    assert error.value.item == "c.csv"
+    table = read_cohort_table(path, table_format=TableFormat(encoding))
+    assert table.rows[0].labs == {"Creatinine": ("88", "µmol/L")} and encoding in table.notes[0]
+
+
+def test_the_cp1252_table_of_the_cases(shared_dir: Path) -> None:
+    path = shared_dir / "cases" / "tables" / "latin1.csv"
+    with pytest.raises(CohortTableError, match=r"latin1\.csv.*--encoding"):
+        read_cohort_table(path)
+    assert len(read_cohort_table(path, table_format=TableFormat("cp1252")).rows) == 1
+
+
+@pytest.mark.parametrize("settings", [("rot13",), ("nonsense",), (None, ";")])
+def test_a_format_that_is_not_known_is_refused(settings: tuple) -> None:
+    with pytest.raises(TgmmError, match="not known"):
+        TableFormat(*settings)
+
+
+def test_columns_without_a_name_are_ignored_and_noted(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.csv", b"id,patient_id,split,labs.Creatinine,, \n1,1,train,1.1,,\n2,2,test,1.2,,x\n,,,,,\n"
+    )
+    table = read_cohort_table(path)
+    assert [row.labs for row in table.rows] == [{"Creatinine": "1.1"}, {"Creatinine": "1.2"}]
+    assert "2 column(s) without a name" in table.notes[0] and "1 row(s) have a value" in table.notes[0]
+    columns = pa.table([pa.array(["1"]), pa.array(["train"]), pa.array([1.0])], names=["id", "split", ""])
+    pq.write_table(columns, tmp_path / "c.parquet")
+    assert read_table(tmp_path / "c.parquet").names == ["id", "split"]
+
+
+def test_the_empty_headers_of_the_cases(shared_dir: Path) -> None:
+    table = read_cohort_table(shared_dir / "cases" / "tables" / "empty_headers.csv")
+    assert len(table.rows) == 2 and table.notes
+
+
+def test_semicolons_are_read_where_no_number_is_in_doubt(tmp_path: Path) -> None:
+    text = 'sep=;\nid;patient_id;split;labs.Calcium, Total;echo_paths\n1;1;test;2.4;"a.dcm;b.dcm"\n'
+    row = read_cohort_table(write(tmp_path / "c.csv", text.encode())).rows[0]
+    assert row.labs == {"Calcium, Total": "2.4"} and row.echo_paths == ("a.dcm", "b.dcm")
+
+
+def test_a_decimal_comma_is_read_only_if_it_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", b"id;patient_id;split;labs.Creatinine;ecg_path\n1,5;1;test;1,4;3,5\n")
+    with pytest.raises(CohortTableError, match=r"row 1.*--decimal"):
+        read_cohort_table(path)
+    row = read_cohort_table(path, table_format=TableFormat(decimal=",")).rows[0]
+    assert (row.id, row.labs, row.ecg_path) == ("1,5", {"Creatinine": "1.4"}, "3,5")
+
+
+def test_a_cell_longer_than_the_limit_of_python_is_read(tmp_path: Path) -> None:
+    history = "x" * 200_000
+    path = write(tmp_path / "c.csv", f"id,patient_id,split,labs.medical history\n1,1,test,{history}\n".encode())
+    assert read_cohort_table(path).rows[0].labs == {"medical history": history}
+
+
+def test_too_many_rows_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000_000, pa.int8()), pa.array(["x"]))
+    pq.write_table(pa.table({"id": column}), tmp_path / "c.parquet")
+    assert (tmp_path / "c.parquet").stat().st_size < 100_000
+    with pytest.raises(CohortTableError, match="more than 2,000,000 rows"):
+        read_table(tmp_path / "c.parquet")
+    path = write(tmp_path / "c.csv", TEXT.encode() + b"2,2,test,88,\n")
+    with pytest.raises(CohortTableError, match="--max-rows"):
+        read_cohort_table(path, table_format=TableFormat(max_rows=1))
+    assert len(read_cohort_table(path, table_format=TableFormat(max_rows=2)).rows) == 2
+
+
+def test_line_breaks_inside_cells_and_odd_separators_survive(tmp_path: Path) -> None:
+    text = 'id,patient_id,split,labs.medical history\n1,1,test,"a\nb\x0bc\u2028d"\n'
+    table = read_table(write(tmp_path / "c.csv", text.encode()))
+    assert table.rows[0]["labs.medical history"] == "a\nb\x0bc\u2028d"
+
+
+def test_the_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(CohortTableError("a", "b", "c", 3)))
+    assert (error.item, error.reason, error.kind, error.row) == ("a", "b", "c", 3)

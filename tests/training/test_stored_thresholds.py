@@ -1,0 +1,59 @@
+"""Thresholds of a trained model, and the validation split without a figure that is seen before the training."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, DatasetDict
+from tiny_models import smallest_config
+
+from tgmm_hf.evaluation.predictions import Predictions
+from tgmm_hf.evaluation.thresholds import youden_threshold
+from tgmm_hf.training import stored_thresholds
+from tgmm_hf.training.stored_thresholds import store_thresholds
+from tgmm_hf.training.training_data import check_validation
+
+
+def predictions(probability: np.ndarray, positive: np.ndarray) -> Predictions:
+    """Predictions of one diagnosis under all modalities; the subset "labs" is scored for the first three patients."""
+    number = len(positive)
+    rows = {"row": range(number), "task": "hf_diagnosis", "subset": "labs+ecg+echo", "probability": probability}
+    rows |= {"label": positive.astype(float), "positive": positive.astype(float)}
+    table = pd.DataFrame(rows)
+    return Predictions(pd.concat([table, table.head(3).assign(subset="labs")]), {}, {}, np.array([]), np.array([]))
+
+
+def test_thresholds_of_trained_tasks_are_stored_and_others_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    positive = np.arange(60) % 2
+    probability = np.clip(0.3 * positive + generator.uniform(0, 0.7, 60), 0, 1)
+    found = predictions(probability, positive)
+    monkeypatch.setattr(stored_thresholds, "collect_predictions", lambda *_, **__: found)
+    model: Any = SimpleNamespace(config=smallest_config())
+    model.config.tasks["hf_diagnosis"]["thresholds"] = {"ecg": {"value": 0.9}}
+    store_thresholds(model, None, None, ["hf_diagnosis"], 4)
+    (subset, threshold), *more = model.config.tasks["hf_diagnosis"]["thresholds"].items()
+    assert subset == "labs+ecg+echo" and not more  # three patients are too few for a threshold of labs
+    assert threshold["value"] == pytest.approx(youden_threshold(probability, positive == 1))
+    assert "n = 60, 30 positive" in threshold["chosen_on"]
+    store_thresholds(model, None, None, ["hf_risk"], 4)
+    assert "thresholds" not in model.config.tasks["hf_diagnosis"]
+
+
+def split(labels: list[int | None], events: list[int | None]) -> DatasetDict:
+    return DatasetDict(validation=Dataset.from_dict({"label_hf_diagnosis": labels, "event_hf_risk": events}))
+
+
+def test_a_validation_split_without_a_figure_is_seen_before_the_training(caplog: pytest.LogCaptureFixture) -> None:
+    config = smallest_config()
+    with pytest.raises(ValueError, match="both classes.*no event"):
+        check_validation(config, split([1, 1, None], [0, 2, None]), ["hf_diagnosis", "hf_risk"])
+    with caplog.at_level(logging.WARNING):
+        check_validation(config, split([1, 1, None], [0, 1, None]), ["hf_diagnosis", "hf_risk"])
+    assert "hf_diagnosis needs both classes" in caplog.text
+    caplog.clear()
+    check_validation(config, split([1, 0], [1, 0]), ["hf_diagnosis", "hf_risk", "retrieval"])
+    assert not caplog.text
