@@ -108,6 +108,9 @@ def test_three_windows_are_averaged(pipe):
         (({"lab": {}}, {}), r"\['lab'\]"),
         (({"labs": {"age": 70}}, {"tasks": ["stroke"]}), "stroke"),
         (({"labs": {"age": 70}}, {"top_k": 1}), "top_k"),
+        (({"labs": {"age": 70}}, {"tasks": 5}), "tasks"),
+        (({"labs": {"age": 70}}, {"batch_size": "8"}), "batch_size"),
+        (({"labs": {"age": 70}}, {"batch_size": -1}), "batch_size"),
         (("record", {}), "A patient is a dict"),
     ],
 )
@@ -138,3 +141,15 @@ def test_a_score_beyond_the_fitted_patients_is_said(pipe: tgmm_hf.TgmmCardiacPip
         assert any("extrapolated" in note for note in answer["notes"]) is outside
         assert answer["hf_risk"]["risk_by_day"]
     del task["baseline_hazards"]
+
+
+def test_a_damaged_weight_gives_no_answer():
+    model = smallest_model(seed=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter[...] = float("nan")
+    damaged = pipeline(
+        "cardiac-analysis", model=model, processor=tgmm_hf.default_processor(model.config, tiny_tokenizer())
+    )
+    with pytest.raises(FloatingPointError, match="not a number"):
+        damaged({"labs": {"Sodium": 140}})

@@ -88,6 +88,8 @@ class TgmmCardiacPipeline(Pipeline):
             raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are {known}.")
         preprocess: dict[str, Any] = {key: kwargs[key] for key in READING_OPTIONS if key in kwargs}
         tasks = kwargs.get("tasks")
+        if tasks is not None and not isinstance(tasks, str | list | tuple | set):
+            raise TypeError(f"tasks are names of tasks, got {type(tasks).__name__}.")
         forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
 
@@ -104,9 +106,11 @@ class TgmmCardiacPipeline(Pipeline):
 
         Raises:
             TypeError: if a patient is not a mapping.
-            ValueError: if a patient has an unknown key, or a task or parameter is unknown.
+            ValueError: if a patient has an unknown key, or a task or parameter is unknown or wrong.
         """
         batch_size = batch_size or self._batch_size or 1
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
         if isinstance(inputs, Mapping):
             return next(self._stream([inputs], 1, kwargs))
         if isinstance(inputs, Sequence) and not isinstance(inputs, str):
@@ -256,6 +260,11 @@ class TgmmCardiacPipeline(Pipeline):
         if task["kind"] == "retrieval":
             present = [modality for modality in MODALITIES if bool(answer["mask"][modality][row])]
             return {"embeds": {modality: answer["embeds"][modality][row].float().tolist() for modality in present}}
+        if not bool(torch.isfinite(answer["probabilities"][row]).all()):
+            raise FloatingPointError(
+                "The model's answer is not a number, so its weights are damaged or the training diverged. Load the "
+                "model again, or train it anew."
+            )
         if task["kind"] == "diagnosis":
             return {"probabilities": dict(zip(task["candidates"], answer["probabilities"][row].tolist(), strict=True))}
         risk = float(answer["risk"][row])

@@ -35,6 +35,8 @@ def read_ecg(path: str | Path) -> EcgRecording:
     try:
         if is_dicom(path):
             return read_dicom_ecg(path)
+        if path.is_dir() and not path.name:
+            raise InputRefusedError(_short(path), "a directory, not a recording: name the recording")
         stem = path.with_suffix("") if path.suffix.lower() in _WFDB_SUFFIXES else path
         for suffix in _HEADER_SUFFIXES:
             if stem.with_name(stem.name + suffix).is_file():

@@ -411,7 +411,11 @@ def count_frames(clip: Any, limits: InputLimits) -> int:
     """Count all frames of a file, of the file behind an `EchoClip`, or of an array. A still is refused."""
     if isinstance(clip, (str, Path)):
         return count_echo_frames(clip, limits)
-    return int(clip.total_frames) if hasattr(clip, "colour_space") else len(clip)
+    if hasattr(clip, "colour_space"):
+        return int(clip.total_frames)
+    if not hasattr(clip, "__len__"):
+        raise InputRefusedError("clip", f"a {type(clip).__name__} is no clip: give a file or an array (F, H, W, 3)")
+    return len(clip)
 
 
 def is_study_batch(echo: Any) -> bool:
