@@ -41,8 +41,8 @@ from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
 from tgmm_hf.utils.names import LEADS
 
 TOLERANCE = {"ecg": 0.05, "echo": 0.1}
-"""Largest rms difference from the right model input, as a share of the input's standard deviation. ECGs are rounded to 1
-to 5 uV. Clips pass through 8-bit colours and JPEG."""
+"""Largest rms difference from the right model input, as a share of the input's standard deviation. ECGs are rounded to
+1 to 5 uV. Clips pass through 8-bit colours and JPEG."""
 PACKAGE = "package"
 RECIPES: dict[str, tuple[str, Callable[[Path], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "ST-MEM": ("ecg", st_mem, lambda signal: st_mem_input(signal, RATE, LEADS)),
@@ -261,8 +261,8 @@ Command: `{command}` ({libraries}).
   check a file. On clean files they are right (third table).
 * **The choice of files favours this package.** The kinds are faults that version 0.1 of this package had, and that were
   mended since. Faults that nobody has thought of are not among them. Two kinds that this package does not find are kept
-  in: V1 and V3 exchanged, and a clip upside down without a view classifier. The check of the arms' electrodes finds only
-  a part of the exchanges. Known limits of EchoPrime's code alone (RGB clips, clips that end as they begin) are left out.
+  in: V1 and V3 exchanged, and a clip upside down without a view classifier. The check of the arms' electrodes misses
+  some exchanges. Limits of EchoPrime's code alone (RGB clips, clips that end as they begin) are left out.
 * **The recipes are written anew** from a description of their steps (`scripts/published_recipes.py`), not run from
   their repositories, with the library versions above. EchoPrime pins older ones, which may raise where these do not, or
   the other way round. DICOM ECGs are no part of the recipes: the first group is read with pydicom, as a user would do.
@@ -272,8 +272,8 @@ Command: `{command}` ({libraries}).
   check or note names, or a refusal. An exception counts as a refusal, and any warning of a library as naming the fault.
   "off" is the rms difference. A refusal of a file that can be read is safe, but the patient is lost: the totals count
   refusals apart. A file of noise, of nothing or of a CT has no right input, so that only a refusal is right.
-* Heart and clip are synthetic, one of each per seed. All tables but the second show seed {first}. Labs are not compared,
-  because the recipes read none.
+* Heart and clip are synthetic, one of each per seed. All tables but the second show seed {first}. Labs are not part of
+  the comparison, because the recipes read none.
 """
 
 

@@ -1,8 +1,8 @@
 """Prepare files as the published code of ST-MEM, MEIT and EchoPrime does, written from a description of its steps.
 
 ST-MEM and MEIT were made for WFDB records, EchoPrime for clips of YCbCr. They are research code, each for one clean
-source of files, and do not claim to check a file. No line is copied from them. `read_ecg` also reads the first group of a
-DICOM ECG by pydicom, as a user would who has such files.
+source of files, and do not claim to check a file. No line is copied from them. `read_ecg` also reads the first group of
+a DICOM ECG by pydicom, as a user would who has such files.
 """
 
 from collections.abc import Sequence
