@@ -99,7 +99,11 @@ def package_input(processor: TgmmProcessor, modality: str, item: Any) -> tuple[n
     """Return the model input of one item, None if it is refused, and the report."""
     given: dict[str, Any] = {"ecg": item} if modality == "ecg" else {"echo": {"A4C": item}}
     features, [report] = processor(**given, on_refusal="report", return_report=True)
-    return features.get("ecg_values" if modality == "ecg" else "pixel_values_videos"), report
+    if modality == "ecg":
+        return features.get("ecg_values"), report
+    if "view_mask" not in features:
+        return None, report
+    return features["pixel_values_videos"][features["view_mask"]], report  # without the empty slots of other views
 
 
 def run_package(processor: TgmmProcessor, file: OddFile, path: Path, original: np.ndarray) -> Outcome:
