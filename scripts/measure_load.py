@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     options = parser.parse_args()
     config = TgmmConfig.tiny()
-    tokenizer = train_tokenizer(["Creatinine of the patient is 1.4; age NTproBNP Sodium gender F", *task_texts(config.tasks)])
+    tokenizer = train_tokenizer(
+        ["Creatinine of the patient is 1.4; age NTproBNP Sodium gender F", *task_texts(config.tasks)]
+    )
     processor = default_processor(config, tokenizer)
     config.tokenize_tasks(processor.tokenizer)
     model = TgmmModel(config).eval()

@@ -55,7 +55,13 @@ def main() -> None:
                     (finds / "places.json").write_text(json.dumps(sorted(seen), indent=1))
                     print(f"FIND {place}", flush=True)
 
-        options = [f"-max_total_time={int(60 * minutes)}", "-timeout=20", "-rss_limit_mb=3000", "-max_len=60000", "-seed=1"]
+        options = [
+            f"-max_total_time={int(60 * minutes)}",
+            "-timeout=20",
+            "-rss_limit_mb=3000",
+            "-max_len=60000",
+            "-seed=1",
+        ]
         options += [f"-dict={words}", f"-artifact_prefix={finds}/", "-print_final_stats=1"]
         atheris.Setup([sys.argv[0], *options, str(corpus)], one)
         atheris.Fuzz()

@@ -101,7 +101,10 @@ def seeds(reader: str) -> Iterator[bytes]:
         yield b"r/2 12 500 1000\nr 500\n~ 500\n"
     elif reader == "ecg_dicom":
         steps = heart_steps(0)[:, :300]
-        for groups in ([waveform(steps)], [waveform(steps[:2], ["I", "II"]), waveform(steps[6:], [f"V{n}" for n in range(1, 7)])]):
+        for groups in (
+            [waveform(steps)],
+            [waveform(steps[:2], ["I", "II"]), waveform(steps[6:], [f"V{n}" for n in range(1, 7)])],
+        ):
             yield _bytes(ecg_dataset(groups), ExplicitVRLittleEndian)
     elif reader == "echo_dicom":
         frames = clip_of(0)[:3, ::4, ::4].copy()

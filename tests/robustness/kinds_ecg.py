@@ -85,7 +85,9 @@ def array_rate(random, folder):
     signal = resample(heart_steps(seed) / STEPS, int(10 * rate), axis=1)
     # 257 Hz: the window's start falls between two samples
     tolerance = 0.3 if rate % 50 else 0.1
-    return Trial(f"{rate:g} Hz", partial(process, ecg=recording(signal, sampling_rate=rate)), equal(right(seed), tolerance))
+    return Trial(
+        f"{rate:g} Hz", partial(process, ecg=recording(signal, sampling_rate=rate)), equal(right(seed), tolerance)
+    )
 
 
 @kind("ecg_array_fewer_leads")
@@ -95,7 +97,9 @@ def array_fewer_leads(random, folder):
     kept = sorted(random.choice(6, size=int(random.integers(2, 6)), replace=False).tolist()) + list(range(6, 12))
     signal, names = (steps / STEPS)[kept], [LEADS[lead] for lead in kept]
     # derived leads lack the noise of recorded ones: 0.01 mV in make_heart
-    return Trial(f"only {names[:-6]}", partial(process, ecg=recording(signal, lead_names=names)), equal(right(seed), 0.05))
+    return Trial(
+        f"only {names[:-6]}", partial(process, ecg=recording(signal, lead_names=names)), equal(right(seed), 0.05)
+    )
 
 
 ODD_NUMBERS = (np.nan, np.inf, -np.inf, 1e300, -1e308, 1e-320, 0.0)
@@ -179,7 +183,20 @@ def array_leads_damaged(random, folder):
     signal, time = steps / STEPS, np.arange(5000) / 500
     way = str(
         random.choice(
-            ["inverted", "exchanged", "scaled", "chest_scaled", "clipped", "copied", "still", "noise", "hum", "ramp", "flat", "shifted"]
+            [
+                "inverted",
+                "exchanged",
+                "scaled",
+                "chest_scaled",
+                "clipped",
+                "copied",
+                "still",
+                "noise",
+                "hum",
+                "ramp",
+                "flat",
+                "shifted",
+            ]
         )
     )
     limb, chest = int(random.integers(6)), int(random.integers(6, 12))
@@ -213,7 +230,9 @@ def array_leads_damaged(random, folder):
         signal[:] = random.normal(0, 1, (12, 1))
     else:
         signal[limb] = np.roll(signal[limb], 250)
-    return Trial(f"{way} {LEADS[limb]}/{LEADS[chest]}", partial(process, ecg=recording(signal)), marked(right(seed), about))
+    return Trial(
+        f"{way} {LEADS[limb]}/{LEADS[chest]}", partial(process, ecg=recording(signal)), marked(right(seed), about)
+    )
 
 
 # ---- WFDB
@@ -244,7 +263,11 @@ def wfdb_format(random, folder):
     }
     if factors.max() * np.abs(steps).max() > 1900 and options["storage"] == 212:
         options["storage"] = 16
-    path = write_record(folder, (steps * factors[:, None].astype(int))[order], **{**options, "gains": [options["gains"][lead] for lead in order]})
+    path = write_record(
+        folder,
+        (steps * factors[:, None].astype(int))[order],
+        **{**options, "gains": [options["gains"][lead] for lead in order]},
+    )
     way = str(random.choice(["", "crlf", "bom", "date", "counter", "upper", "suffix", "blank"]))
     header = path.with_suffix(".hea")
     lines = header.read_text().splitlines()
@@ -377,7 +400,9 @@ def wfdb_lead_names(random, folder):
     what = "good names"
     if random.random() < 0.6:
         lead = int(random.integers(12))
-        form = str(random.choice(["{}(inverted)", "-{}", "{} (copy)", "M{}", "{}r", "resp", "{}{}", "?", "{} rev", "V", ""]))
+        form = str(
+            random.choice(["{}(inverted)", "-{}", "{} (copy)", "M{}", "{}r", "resp", "{}{}", "?", "{} rev", "V", ""])
+        )
         names[lead] = form.format(LEADS[lead], LEADS[lead])
         what, judge = names[lead], equal_or_marked(right(seed), QUANTISED)
     return Trial(what, partial(read_file, write_record(folder, steps, names=names)), judge)
@@ -395,9 +420,15 @@ def wfdb_segments(random, folder):
     if way == "order":
         orders[1] = orders[1][::-1]
     write_record(
-        folder, steps[orders[1], cut:], "s2", names=[LEADS[lead] for lead in orders[1]], rate=250 if way == "rate" else 500
+        folder,
+        steps[orders[1], cut:],
+        "s2",
+        names=[LEADS[lead] for lead in orders[1]],
+        rate=250 if way == "rate" else 500,
     )
-    second = {"self": "m 1000", "missing": "s3 1000", "length": f"s2 {5000 - cut + 7}", "gap": f"~ {5000 - cut}"}.get(way)
+    second = {"self": "m 1000", "missing": "s3 1000", "length": f"s2 {5000 - cut + 7}", "gap": f"~ {5000 - cut}"}.get(
+        way
+    )
     second = second or {"huge": "s2 999999999999"}.get(way, f"s2 {5000 - cut}")
     total = 999999999999 if way == "huge" else 5000
     lines = [f"m/2 12 500 {total}", f"s1 {cut}", second]
@@ -416,7 +447,24 @@ def wfdb_paths(random, folder):
     inner.mkdir()
     write_record(folder, steps, "outside")
     path = write_record(inner, steps)
-    way = str(random.choice(["up", "absolute", "pipe", "device", "directory", "loop", "long", "null", "empty", "absent", "header_pipe", "tilde"]))
+    way = str(
+        random.choice(
+            [
+                "up",
+                "absolute",
+                "pipe",
+                "device",
+                "directory",
+                "loop",
+                "long",
+                "null",
+                "empty",
+                "absent",
+                "header_pipe",
+                "tilde",
+            ]
+        )
+    )
     header, data = path.with_suffix(".hea"), path.with_suffix(".dat")
     text = header.read_text()
     target: Any = path
@@ -441,4 +489,3 @@ def wfdb_paths(random, folder):
     else:
         target = {"long": inner / ("x" * 5000), "null": f"{inner}/r\0"}[way]
     return Trial(way, partial(read_file, target), marked())
-

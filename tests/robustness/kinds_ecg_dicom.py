@@ -79,7 +79,29 @@ REMOVED = (
 )  # fmt: skip
 UNSEEN = ("SamplingFrequency", "ChannelSensitivity", "ChannelSensitivityCorrectionFactor")
 """A wrong but usable value in these makes another recording. Nobody can see that."""
-VALUES: tuple[Any, ...] = (0, -1, 1, 7, 65535, "", "x", "SS", "US", "SB", "UB", "MB", "AB", "nan", "inf", "1e400", "12\\13", None, "uV", "mV", "\ud800")
+VALUES: tuple[Any, ...] = (
+    0,
+    -1,
+    1,
+    7,
+    65535,
+    "",
+    "x",
+    "SS",
+    "US",
+    "SB",
+    "UB",
+    "MB",
+    "AB",
+    "nan",
+    "inf",
+    "1e400",
+    "12\\13",
+    None,
+    "uV",
+    "mV",
+    "\ud800",
+)
 
 
 def holders(dataset: Any, name: str) -> list[Any]:
@@ -135,7 +157,21 @@ def ecg_dicom_samples(random, folder):
     group = waveform(steps)
     way = str(
         random.choice(
-            ["mu", "unsigned", "bits8", "bits32", "short", "long", "channels", "samples", "twelve", "twelve_cut", "endian", "planar", "huge"]
+            [
+                "mu",
+                "unsigned",
+                "bits8",
+                "bits32",
+                "short",
+                "long",
+                "channels",
+                "samples",
+                "twelve",
+                "twelve_cut",
+                "endian",
+                "planar",
+                "huge",
+            ]
         )
     )
     judge: Any = equal_or_marked(right(seed), QUANTISED)
@@ -176,7 +212,9 @@ def ecg_dicom_leads(random, folder):
     other = (lead + int(random.integers(1, 12))) % 12
     channel = group.ChannelDefinitionSequence[lead]
     source = channel.ChannelSourceSequence[0]
-    way = str(random.choice(["meaning", "label", "doubled", "foreign", "language", "no_code", "exchanged_limb", "scale_limb"]))
+    way = str(
+        random.choice(["meaning", "label", "doubled", "foreign", "language", "no_code", "exchanged_limb", "scale_limb"])
+    )
     if way == "meaning":
         source.CodeMeaning = f"Lead {LEADS[other]}"
     elif way == "label":
@@ -228,7 +266,9 @@ def ecg_dicom_nested(random, folder):
     elif way == "charset":
         dataset.SpecificCharacterSet = str(random.choice(["ISO 2022 IR 87", "nonsense", "ISO_IR 192\\x"]))
     elif way == "groups":
-        dataset.WaveformSequence = [waveform(steps[:, :50], originality="DERIVED") for _ in range(40)] + [waveform(steps)]
+        dataset.WaveformSequence = [waveform(steps[:, :50], originality="DERIVED") for _ in range(40)] + [
+            waveform(steps)
+        ]
     else:
         dataset.WaveformSequence = [Dataset(), waveform(steps)]
     return Trial(way, partial(read_file, save(folder / "ecg.dcm", dataset)), judge)
@@ -258,4 +298,3 @@ def ecg_dicom_bytes(random, folder):
         data = changed + content[head:]
     (folder / "ecg.dcm").write_bytes(data)
     return Trial(what, partial(read_file, folder / "ecg.dcm"), judge)
-

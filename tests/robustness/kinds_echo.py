@@ -106,7 +106,24 @@ def echo_format(random, folder):
     """Right files in every dress. The frames come in their order, with their colours."""
     seed, colour = int(random.integers(CLIPS)), bool(random.integers(2))
     frames = clip_of(seed, colour)
-    way = str(random.choice(["rgb", "planar", "ybr", "422", "grey", "palette8", "palette16", "rle", "jpeg", "jpeg_rgb", "no_frames", "no_preamble"]))
+    way = str(
+        random.choice(
+            [
+                "rgb",
+                "planar",
+                "ybr",
+                "422",
+                "grey",
+                "palette8",
+                "palette16",
+                "rle",
+                "jpeg",
+                "jpeg_rgb",
+                "no_frames",
+                "no_preamble",
+            ]
+        )
+    )
     syntax, tolerance = ExplicitVRLittleEndian, ROUNDED
     if way in ("grey", "palette8", "palette16"):
         colour = False
@@ -123,7 +140,11 @@ def echo_format(random, folder):
     elif way.startswith("palette"):
         dataset = palette_dataset(frames, int(way[7:]))
     elif way in ("jpeg", "jpeg_rgb"):
-        dataset, syntax, tolerance = jpeg_dataset(frames, "RGB" if way == "jpeg_rgb" else "YBR_FULL_422"), JPEGBaseline8Bit, LOSSY
+        dataset, syntax, tolerance = (
+            jpeg_dataset(frames, "RGB" if way == "jpeg_rgb" else "YBR_FULL_422"),
+            JPEGBaseline8Bit,
+            LOSSY,
+        )
     else:
         dataset = dataset_of(frames)
     if way == "no_frames":
@@ -132,13 +153,19 @@ def echo_format(random, folder):
         dataset.compress(RLELossless)
         syntax = RLELossless
     elif syntax == ExplicitVRLittleEndian:
-        syntax = [syntax, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian][random.integers(4)]
+        syntax = [syntax, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian][
+            random.integers(4)
+        ]
         if syntax == ExplicitVRBigEndian and way == "palette16":
             syntax = ExplicitVRLittleEndian
     path = save(folder / "clip.dcm", dataset, syntax)
     if way == "no_preamble":
         path.write_bytes(path.read_bytes()[132:])
-    return Trial(f"{way} {'colour' if colour else 'grey'} {syntax[-6:]}", partial(read_clip, path), equal(right(seed, colour), tolerance))
+    return Trial(
+        f"{way} {'colour' if colour else 'grey'} {syntax[-6:]}",
+        partial(read_clip, path),
+        equal(right(seed, colour), tolerance),
+    )
 
 
 @kind("echo_geometry")
@@ -147,12 +174,29 @@ def echo_geometry(random, folder):
     seed = int(random.integers(CLIPS))
     frames = clip_of(seed)
     dataset = dataset_of(frames)
-    name = str(random.choice(["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "swapped", "pixels", "HighBit", "PixelRepresentation"]))
+    name = str(
+        random.choice(
+            [
+                "Rows",
+                "Columns",
+                "NumberOfFrames",
+                "SamplesPerPixel",
+                "BitsAllocated",
+                "BitsStored",
+                "swapped",
+                "pixels",
+                "HighBit",
+                "PixelRepresentation",
+            ]
+        )
+    )
     value: Any = None
     if name == "swapped":
         dataset.Rows, dataset.Columns = WIDTH, HEIGHT
     elif name == "pixels":
-        value = int(random.choice([-1, 1, -2, 1000, -1000, HEIGHT * WIDTH * 3, -HEIGHT * WIDTH * 3, -len(dataset.PixelData)]))
+        value = int(
+            random.choice([-1, 1, -2, 1000, -1000, HEIGHT * WIDTH * 3, -HEIGHT * WIDTH * 3, -len(dataset.PixelData)])
+        )
         data = dataset.PixelData[:value] if value < 0 else dataset.PixelData + bytes(value)
         dataset["PixelData"].value = data + b"\0" * (len(data) % 2)
     else:
@@ -161,7 +205,9 @@ def echo_geometry(random, folder):
         if name == "NumberOfFrames":
             value = [value, "-3", 2**31 - 1][random.integers(3)]
         setattr(dataset, name, value)
-    return Trial(f"{name} {value}", partial(read_clip, save(folder / "clip.dcm", dataset)), equal_or_marked(right(seed), ROUNDED))
+    return Trial(
+        f"{name} {value}", partial(read_clip, save(folder / "clip.dcm", dataset)), equal_or_marked(right(seed), ROUNDED)
+    )
 
 
 @kind("echo_photometric")
@@ -170,9 +216,15 @@ def echo_photometric(random, folder):
     seed = int(random.integers(CLIPS))
     frames = clip_of(seed)
     stored = str(random.choice(["rgb", "ybr", "planar"]))
-    data = {"rgb": frames, "ybr": as_ycbcr(frames), "planar": np.ascontiguousarray(frames.transpose(0, 3, 1, 2))}[stored]
+    data = {"rgb": frames, "ybr": as_ycbcr(frames), "planar": np.ascontiguousarray(frames.transpose(0, 3, 1, 2))}[
+        stored
+    ]
     dataset = dataset_of(frames, pixels=data.tobytes())
-    dataset.PhotometricInterpretation = photometric = str(random.choice(["RGB", "YBR_FULL", "YBR_FULL_422", "MONOCHROME2", "MONOCHROME1", "CMYK", "YBR_RCT", "rgb", "PALETTE COLOR"]))
+    dataset.PhotometricInterpretation = photometric = str(
+        random.choice(
+            ["RGB", "YBR_FULL", "YBR_FULL_422", "MONOCHROME2", "MONOCHROME1", "CMYK", "YBR_RCT", "rgb", "PALETTE COLOR"]
+        )
+    )
     dataset.PlanarConfiguration = planar = [0, 1, 2, None][random.integers(4)]
     what = f"{stored} as {photometric}, planar {planar}"
     return Trial(what, partial(read_clip, save(folder / "clip.dcm", dataset)), equal_or_marked(right(seed), LOSSY))
@@ -183,7 +235,23 @@ def echo_element(random, folder):
     """An element that is missing, empty or of another value."""
     seed = int(random.integers(CLIPS))
     dataset = dataset_of(clip_of(seed))
-    names = ("Modality", "SOPClassUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "SOPInstanceUID", "PatientName")
+    names = (
+        "Modality",
+        "SOPClassUID",
+        "Rows",
+        "Columns",
+        "NumberOfFrames",
+        "SamplesPerPixel",
+        "PlanarConfiguration",
+        "PhotometricInterpretation",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+        "PixelData",
+        "SOPInstanceUID",
+        "PatientName",
+    )
     name = str(random.choice(names))
     value = ["missing", None, 0, -1, "x", 65535, [1, 2], "\\", "OT", 1e9][random.integers(10)]
     with pydicom.config.disable_value_validation():
@@ -260,13 +328,31 @@ def echo_jpeg(random, folder):
     """JPEG streams that lie: sizes, markers, fragments, other pictures."""
     frames = clip_of(0)
     streams = [bytearray(to_jpeg(frame, "RGB")) for frame in frames]
-    way = str(random.choice(["size", "size_all", "empty", "text", "exchange", "grey", "progressive", "png", "one_less", "one_more", "end"]))
+    way = str(
+        random.choice(
+            [
+                "size",
+                "size_all",
+                "empty",
+                "text",
+                "exchange",
+                "grey",
+                "progressive",
+                "png",
+                "one_less",
+                "one_more",
+                "end",
+            ]
+        )
+    )
     judge: Any = equal_or_marked(right(0), LOSSY)
     where = int(random.integers(0, 2)) * 2
     if way in ("size", "size_all"):
         for stream in streams if way == "size_all" else [streams[where]]:
             place = stream.index(b"\xff\xc0") + 5
-            stream[place : place + 4] = [b"\x4e\x20\x4e\x20", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\x60\0\x40"][random.integers(4)]
+            stream[place : place + 4] = [b"\x4e\x20\x4e\x20", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\x60\0\x40"][
+                random.integers(4)
+            ]
         judge = marked() if way == "size_all" else no_oracle
     elif way in ("empty", "text", "png", "grey", "progressive"):
         buffer = BytesIO()
@@ -358,7 +444,11 @@ def echo_video(random, folder):
     frames = clip_of(seed)
     way = str(random.choice(["right", "cut", "damaged", "renamed", "text", "empty", "one", "dicom", "mp4"]))
     suffix = str(random.choice([".avi", ".AVI"]))
-    path = write_video(folder / f"clip{'.mp4' if way == 'mp4' else suffix}", frames[:1] if way == "one" else frames, "mp4v" if way == "mp4" else "MJPG")
+    path = write_video(
+        folder / f"clip{'.mp4' if way == 'mp4' else suffix}",
+        frames[:1] if way == "one" else frames,
+        "mp4v" if way == "mp4" else "MJPG",
+    )
     judge: Any = no_oracle
     if way in ("right", "mp4"):
         # JPEG at cv2's quality, half the colour resolution
@@ -421,7 +511,26 @@ def echo_study(random, folder):
     for seed, name in enumerate(views):
         save(study / name, dataset_of(clip_of(seed)))
     judge = equal(process(echo={view: clip_of(seed) for seed, view in enumerate(views.values())}), ROUNDED)
-    way = str(random.choice(["right", "pipe", "loop", "outside", "text", "empty_file", "hidden", "sub", "swap", "unknown", "no_name", "dicomdir", "device", "same"]))
+    way = str(
+        random.choice(
+            [
+                "right",
+                "pipe",
+                "loop",
+                "outside",
+                "text",
+                "empty_file",
+                "hidden",
+                "sub",
+                "swap",
+                "unknown",
+                "no_name",
+                "dicomdir",
+                "device",
+                "same",
+            ]
+        )
+    )
     one = "b.dcm"
     if way == "pipe":
         os.mkfifo(study / "p.dcm")

@@ -108,7 +108,9 @@ def labs_unit(random, folder):
     for name, unit, other, factor, value in cells:
         converted = float(f"{value / factor:.6g}")
         form = random.integers(5)
-        spelled = str(random.choice([other, other.upper() if other != "mmol/L" else other, f" {other} ", other.replace("u", "µ")]))
+        spelled = str(
+            random.choice([other, other.upper() if other != "mmol/L" else other, f" {other} ", other.replace("u", "µ")])
+        )
         row[name] = [(converted, spelled), (value, unit), value, f"{converted:g} {other}", [converted, other]][form]
     return Trial(f"{row}"[:100], partial(process_labs, row), values({cell[0]: cell[4] for cell in cells}))
 
@@ -135,7 +137,22 @@ NAMES = {
     "age": (74.0, ("Age", "Age (years)", "AGE", "patient age")),
     "White Blood Cells": (7.2, ("WBC", "wbc count", "Leukocytes", "WBC (10^9/L)", "WBC [K/uL]")),
 }  # fmt: skip
-NOT_THESE = ("U-Creatinine", "Creatinine clearance", "pro", "Hb A1", "K-factor", "urine potassium", "delta Hb", "Creatinine (kinase)", "albumin/creatinine", "Age at menarche", "CSF WBC", "NT-proBNP ratio", "Hemoglobin; x of the patient is 1", "age of the patient is 5; Sodium")
+NOT_THESE = (
+    "U-Creatinine",
+    "Creatinine clearance",
+    "pro",
+    "Hb A1",
+    "K-factor",
+    "urine potassium",
+    "delta Hb",
+    "Creatinine (kinase)",
+    "albumin/creatinine",
+    "Age at menarche",
+    "CSF WBC",
+    "NT-proBNP ratio",
+    "Hemoglobin; x of the patient is 1",
+    "age of the patient is 5; Sodium",
+)
 
 
 @kind("labs_name")
@@ -152,7 +169,9 @@ def labs_name(random, folder):
 
     def judge(answer: Answer) -> str:
         said = any(name in mark for mark in answer.marks)
-        right = {"Sodium": 140.0} if column not in sentences(answer.text) and said else {column: number, "Sodium": 140.0}
+        right = (
+            {"Sodium": 140.0} if column not in sentences(answer.text) and said else {column: number, "Sodium": 140.0}
+        )
         return values(right)(answer)
 
     return Trial(name, partial(process_labs, row), judge)
@@ -296,13 +315,23 @@ def labs_json_encoding(random, folder):
     cells = draw(random, 4)
     order = random.permutation(4)
     row = {cells[index][0]: cells[index][4] for index in order}
-    text = json.dumps(row | {"medical history": "hypertension"}, ensure_ascii=bool(random.integers(2)), indent=int(random.integers(3)))
+    text = json.dumps(
+        row | {"medical history": "hypertension"}, ensure_ascii=bool(random.integers(2)), indent=int(random.integers(3))
+    )
     encoding = str(random.choice(["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "utf-16-be"]))
     (folder / "row.json").write_bytes(text.replace("\n", "\r\n").encode(encoding))
     right = {cell[0]: cell[4] for cell in cells}
 
     def judge(answer: Answer) -> str:
-        return values(right)(Answer(answer.inputs, answer.marks, answer.text.replace("; medical history of the patient is hypertension", "").replace("medical history of the patient is hypertension; ", "")))
+        return values(right)(
+            Answer(
+                answer.inputs,
+                answer.marks,
+                answer.text.replace("; medical history of the patient is hypertension", "").replace(
+                    "medical history of the patient is hypertension; ", ""
+                ),
+            )
+        )
 
     return Trial(encoding, partial(process_file, folder / "row.json"), judge)
 

@@ -105,7 +105,12 @@ def model_config(random, folder):
         what, content = changed(random, content)
         text = json.dumps(content).encode()
     elif way < 0.85:
-        what, text = "another text", [b"[]", b"", b"null", b"{", b"[" * 100_000, b"\xff\xfe", b'{"model_type": "bert"}', b"{}"][random.integers(8)]
+        what, text = (
+            "another text",
+            [b"[]", b"", b"null", b"{", b"[" * 100_000, b"\xff\xfe", b'{"model_type": "bert"}', b"{}"][
+                random.integers(8)
+            ],
+        )
     else:
         what, text = damaged(random, file.read_bytes())
     replace(file, text)
@@ -116,7 +121,26 @@ def model_config(random, folder):
 def model_weights(random, folder):
     path = copy_model(folder)
     file = path / "model.safetensors"
-    way = str(random.choice(["bytes", "header", "cut", "missing", "transposed", "nan", "zero", "dtype", "shape", "renamed", "extra", "gone", "exchanged", "pickle"]))
+    way = str(
+        random.choice(
+            [
+                "bytes",
+                "header",
+                "cut",
+                "missing",
+                "transposed",
+                "nan",
+                "zero",
+                "dtype",
+                "shape",
+                "renamed",
+                "extra",
+                "gone",
+                "exchanged",
+                "pickle",
+            ]
+        )
+    )
     content = file.read_bytes()
     what = way
     if way in ("bytes", "header", "cut"):
@@ -168,7 +192,11 @@ def model_weights(random, folder):
 def model_processor(random, folder):
     """Settings of the saved processor that are changed, and files of the tokenizer that are damaged or missing."""
     path = copy_model(folder)
-    files = [file for file in sorted(path.iterdir()) if file.suffix == ".json" and "config.json" != file.name and file.name != "generation_config.json"]
+    files = [
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix == ".json" and "config.json" != file.name and file.name != "generation_config.json"
+    ]
     file = files[random.integers(len(files))]
     way = random.random()
     if way < 0.6:

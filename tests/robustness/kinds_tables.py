@@ -96,7 +96,9 @@ def table_cell(random, folder):
 
     def judge(answer: Answer) -> str:
         """Only this row may change."""
-        wrong = [index for index, (one, two) in enumerate(zip(answer.value, reference.value, strict=False)) if one != two]
+        wrong = [
+            index for index, (one, two) in enumerate(zip(answer.value, reference.value, strict=False)) if one != two
+        ]
         if len(answer.value) != len(reference.value) or set(wrong) - {row}:
             return f"rows {wrong} changed, the cell is in row {row}"
         return ""
@@ -109,7 +111,26 @@ def table_columns(random, folder):
     """Columns that are missing, doubled, renamed, exchanged, empty or too many."""
     rows = plain_rows()
     names = list(rows[0])
-    way = str(random.choice(["drop", "rename", "order", "double", "empty", "extra", "case", "swap", "space", "many", "short", "long", "no_rows", "header_only"]))
+    way = str(
+        random.choice(
+            [
+                "drop",
+                "rename",
+                "order",
+                "double",
+                "empty",
+                "extra",
+                "case",
+                "swap",
+                "space",
+                "many",
+                "short",
+                "long",
+                "no_rows",
+                "header_only",
+            ]
+        )
+    )
     name, other = (str(one) for one in random.choice(names, 2, replace=False))
     reference = right_rows(folder)
     judge: Any = same_or_said(reference)
@@ -157,7 +178,24 @@ def table_columns(random, folder):
 def table_meaning(random, folder):
     """Tables that are well formed and wrong: they must be refused, or check-manifest has to say so."""
     rows = plain_rows()
-    way = str(random.choice(["years", "leak", "twice", "constant_label", "label_text", "negative", "no_event", "event_3", "unit_without", "view_unknown", "view_count", "semicolon_path"]))
+    way = str(
+        random.choice(
+            [
+                "years",
+                "leak",
+                "twice",
+                "constant_label",
+                "label_text",
+                "negative",
+                "no_event",
+                "event_3",
+                "unit_without",
+                "view_unknown",
+                "view_count",
+                "semicolon_path",
+            ]
+        )
+    )
     if way == "years":
         for row in rows:
             row["time.hf_risk"] = float(row["time.hf_risk"]) / 365.25 if row["time.hf_risk"] != "" else ""
@@ -189,7 +227,11 @@ def table_meaning(random, folder):
     def judge(answer: Answer) -> str:
         words = {word for line in reference.marks for word in line.split()}
         new = [line for line in answer.marks if set(line.split()) - words - set("0123456789")]
-        return "" if any(any(part.isalpha() and part not in words for part in line.replace(",", " ").split()) for line in new) else "nothing says what is wrong"
+        return (
+            ""
+            if any(any(part.isalpha() and part not in words for part in line.replace(",", " ").split()) for line in new)
+            else "nothing says what is wrong"
+        )
 
     return Trial(way, partial(read_table, folder / "t.csv"), judge)
 
@@ -217,7 +259,28 @@ def table_parquet(random, folder):
     reference_path = folder / "right.parquet"
     pq.write_table(table, reference_path)
     reference = read_table(reference_path)
-    way = str(random.choice(["dictionary", "large", "binary", "decimal", "float32", "struct", "list", "timestamp", "bool", "null", "int", "compression", "chunks", "many_rows", "duplicate", "csv_inside"]))
+    way = str(
+        random.choice(
+            [
+                "dictionary",
+                "large",
+                "binary",
+                "decimal",
+                "float32",
+                "struct",
+                "list",
+                "timestamp",
+                "bool",
+                "null",
+                "int",
+                "compression",
+                "chunks",
+                "many_rows",
+                "duplicate",
+                "csv_inside",
+            ]
+        )
+    )
     judge: Any = same(reference)
     name = str(random.choice(["labs.Creatinine", "id", "label.hf_diagnosis", "echo_paths", "ecg_path", "time.hf_risk"]))
     column = table[name]
@@ -256,7 +319,12 @@ def table_parquet(random, folder):
         pq.write_table(table.append_column("id", table["id"]), path)
         judge = no_oracle
     elif way == "many_rows":
-        pq.write_table(pa.table({"id": pa.array(["a"] * 3_000_000).dictionary_encode(), "labs.Creatinine": pa.array(np.ones(3_000_000))}), path)
+        pq.write_table(
+            pa.table(
+                {"id": pa.array(["a"] * 3_000_000).dictionary_encode(), "labs.Creatinine": pa.array(np.ones(3_000_000))}
+            ),
+            path,
+        )
         judge = no_oracle
     elif way == "csv_inside":
         path.write_bytes(csv_bytes(plain_rows()))
@@ -299,7 +367,9 @@ def views_csv(random, folder):
     """Tables of views. What is answered has to be a.dcm = A4C and b.dcm = A2C."""
     name, content, plain = VIEW_TABLES[random.integers(len(VIEW_TABLES))]
     what = name
-    judge: Any = lambda answer: "" if {"a.dcm": "A4C", "b.dcm": "A2C"}.items() <= answer.value.items() else f"views are {answer.value}"[:100]  # noqa: E731
+    judge: Any = lambda answer: (
+        "" if {"a.dcm": "A4C", "b.dcm": "A2C"}.items() <= answer.value.items() else f"views are {answer.value}"[:100]
+    )  # noqa: E731
     if not plain:
         judge = lambda answer: "a table that contradicts itself is accepted"  # noqa: E731
     elif name in ("header", "empty", "binary"):

@@ -60,7 +60,12 @@ def main() -> None:
     minutes = (time.monotonic() - started) / 60
     lines = table(findings)
     print("\n".join(lines))
-    faults = [(name, *found) for name, all_found in findings.items() for found in all_found if found[1].outcome in (*FAULTS, UNEXPECTED)]
+    faults = [
+        (name, *found)
+        for name, all_found in findings.items()
+        for found in all_found
+        if found[1].outcome in (*FAULTS, UNEXPECTED)
+    ]
     for name, seed, finding in faults:
         print(f"{finding.outcome}: {name} {seed}: {finding.what}: {finding.detail}")
     if options.out is not None:
@@ -83,11 +88,21 @@ def _write(options: argparse.Namespace, lines: list[str], faults: list, minutes:
         "* **nan**: a value in a model input that is not finite. **silent**: another value than the right one, and no word.",
         "",
     ]
-    tail = ["", "## Cases that break the promise, or were not foreseen", "", "| outcome | kind | seed | input |", "|---|---|---:|---|"]
+    tail = [
+        "",
+        "## Cases that break the promise, or were not foreseen",
+        "",
+        "| outcome | kind | seed | input |",
+        "|---|---|---:|---|",
+    ]
     for name, seed, finding in faults:
-        what = "".join(sign if sign.isprintable() and sign not in "|`" and ord(sign) < 0x2000 else "?" for sign in finding.what)
+        what = "".join(
+            sign if sign.isprintable() and sign not in "|`" and ord(sign) < 0x2000 else "?" for sign in finding.what
+        )
         tail.append(f"| {finding.outcome} | {name} | {seed} | {what[:80]} |")
-    (options.out / "inputs.md").write_text("\n".join([*head, *lines, *(tail if faults else [])]) + "\n", encoding="utf-8")
+    (options.out / "inputs.md").write_text(
+        "\n".join([*head, *lines, *(tail if faults else [])]) + "\n", encoding="utf-8"
+    )
     outcomes = {name: finding.outcome for name, _, finding in faults}
     print(json.dumps(outcomes), file=sys.stderr)
 

@@ -58,7 +58,10 @@ def no_checks(original: Any) -> Any:
 
 def gain_dropped(channels: list) -> list:
     """Take the gain of one chest lead for another. The limb leads would be found by Einthoven's law."""
-    return [channel._replace(values=channel.values * (2.0 if number == 9 else 1.0)) for number, channel in enumerate(channels)]
+    return [
+        channel._replace(values=channel.values * (2.0 if number == 9 else 1.0))
+        for number, channel in enumerate(channels)
+    ]
 
 
 def frames_reversed(clip: Any) -> Any:

@@ -92,9 +92,7 @@ class Pool:
         limit: bytes of memory that a worker may hold.
     """
 
-    def __init__(
-        self, modules: Iterable[str], workers: int = 2, seconds: float = SECONDS, limit: int = BYTES
-    ) -> None:
+    def __init__(self, modules: Iterable[str], workers: int = 2, seconds: float = SECONDS, limit: int = BYTES) -> None:
         self.modules, self.seconds, self.limit = tuple(modules), seconds, limit
         self.context = multiprocessing.get_context("spawn")
         self.workers = [self._start() for _ in range(workers)]

@@ -47,5 +47,7 @@ def test_right_files_are_read(findings, name):
 
 def test_a_case_is_made_from_its_seed(findings):
     with Pool(["kinds"], workers=1) as pool:
-        again = {case: finding.what for case, finding in pool.run([("wfdb_header_field", seed) for seed in range(SAMPLE)])}
+        again = {
+            case: finding.what for case, finding in pool.run([("wfdb_header_field", seed) for seed in range(SAMPLE)])
+        }
     assert again == {("wfdb_header_field", seed): finding.what for seed, finding in findings["wfdb_header_field"]}

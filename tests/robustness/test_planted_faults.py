@@ -14,6 +14,7 @@ from kinds import KINDS
 from supervisor import Pool
 from trials import FOREIGN, HANG, MEMORY, NAN, SILENT, Answer
 
+
 def run(tmp_path: Path, name: str, cases: int) -> Counter:
     outcomes: Counter[str] = Counter()
     for seed in range(cases):
@@ -44,7 +45,9 @@ PLANTED = [
 """Kind, fault, and the outcome by which it is found."""
 
 
-@pytest.mark.parametrize(("name", "fault", "outcome"), PLANTED, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "fault", "outcome"), PLANTED, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_planted_fault_is_found(tmp_path, name, fault, outcome):
     # the references are those of the sound package
     for seed in range(4):
@@ -75,7 +78,19 @@ def test_a_change_without_a_word_is_found(tmp_path):
         assert run(tmp_path, "ecg_array_unit_wrong", 8)[SILENT] == 8
 
 
-JUDGED = sorted(set(KINDS) - {"wfdb_header_bytes", "echo_bomb", "labs_json", "labs_json_bytes", "table_bytes", "table_parquet_bytes", "pipeline_arguments", "training_labels"})
+JUDGED = sorted(
+    set(KINDS)
+    - {
+        "wfdb_header_bytes",
+        "echo_bomb",
+        "labs_json",
+        "labs_json_bytes",
+        "table_bytes",
+        "table_parquet_bytes",
+        "pipeline_arguments",
+        "training_labels",
+    }
+)
 """Kinds with an oracle. The others look for exceptions, hangs, memory and NaN only."""
 CHEAP = [name for name in JUDGED if not name.startswith(("model_", "echo_bomb"))]
 
@@ -100,7 +115,14 @@ def test_no_kind_accepts_rubbish(tmp_path, name):
 
 
 def test_the_pool_finds_hangs_memory_and_dead_processes():
-    cases = [("planted_sleep", 0), ("planted_answer", 0), ("planted_memory", 0), ("planted_death", 0), ("planted_loop", 0), ("planted_answer", 1)]
+    cases = [
+        ("planted_sleep", 0),
+        ("planted_answer", 0),
+        ("planted_memory", 0),
+        ("planted_death", 0),
+        ("planted_loop", 0),
+        ("planted_answer", 1),
+    ]
     with Pool(["kinds_planted"], workers=1, seconds=2, limit=1 << 30) as pool:
         outcomes = {name: finding.outcome for (name, _), finding in pool.run(cases)}
     assert outcomes == {
