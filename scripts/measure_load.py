@@ -9,6 +9,7 @@ answers mean nothing. The memory of 10,000 patients must be that of 1,000.
 
 import argparse
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -52,6 +53,12 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def _say(line: str) -> None:
+    """Print a line at once, because the command takes minutes."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,11 +82,11 @@ def main() -> None:
         assert prediction["used"]["labs"], prediction["refused"]
         if answered == min(WARM_UP, options.patients):
             after_warm_up = peak_memory()
-            print(f"peak memory after {answered} patients: {after_warm_up:.0f} MiB", flush=True)
+            _say(f"peak memory after {answered} patients: {after_warm_up:.0f} MiB")
     seconds = time.monotonic() - started
-    print(f"peak memory after {answered} patients: {peak_memory():.0f} MiB", flush=True)
-    print(f"ratio: {peak_memory() / after_warm_up:.3f}")
-    print(f"patients per second: {answered / seconds:.1f} ({answered} in {seconds:.0f} s)")
+    _say(f"peak memory after {answered} patients: {peak_memory():.0f} MiB")
+    _say(f"ratio: {peak_memory() / after_warm_up:.3f}")
+    _say(f"patients per second: {answered / seconds:.1f} ({answered} in {seconds:.0f} s)")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 with atheris.instrument_imports(include=["tgmm_hf"]):
-    from tgmm_hf.inputs import dicom_files, echo_reading, ecg_reading, lab_text  # noqa: F401
+    from tgmm_hf.inputs import dicom_files, ecg_reading, echo_reading, lab_text  # noqa: F401
 
 import fuzz_targets
 

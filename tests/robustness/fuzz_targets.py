@@ -14,8 +14,8 @@ from kinds_echo import clip_of, dataset_of, jpeg_dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from tgmm_hf.data.prediction import read_labs
-from tgmm_hf.inputs.echo_reading import read_echo_clip
 from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.echo_reading import read_echo_clip
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.utils.errors import TgmmError
 

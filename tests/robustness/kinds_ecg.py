@@ -121,8 +121,8 @@ def array_values(random, folder):
 ODD_FIELDS: dict[str, tuple[Any, ...]] = {
     "sampling_rate": (0, -500, np.nan, np.inf, None, "500", "fast", 1e-300, 1e12, [500], True, 10**30, 5 + 1j),
     "lead_names": (
-        None, [], list(LEADS)[:11], [*LEADS, "V7"], ["I"] * 12, "I,II", list(range(12)), [None] * 12, list(LEADS[::-1])[:11] + [""],
-        ["x" * 100_000] * 12, ["I\0"] * 12, ["("  * 60_000] * 12, [["I"]] * 12, {lead: 1 for lead in LEADS},
+        None, [], list(LEADS)[:11], [*LEADS, "V7"], ["I"] * 12, "I,II", list(range(12)), [None] * 12, [*LEADS[:0:-1], ""],
+        ["x" * 100_000] * 12, ["I\0"] * 12, ["("  * 60_000] * 12, [["I"]] * 12, dict.fromkeys(LEADS, 1),
     ),
     "units": (None, 5, "mV" * 1000, "mmHg", "normalised", ["mV"], "mV\0", b"mV"),
     "signal": (
@@ -442,7 +442,7 @@ def wfdb_segments(random, folder):
 @kind("wfdb_paths")
 def wfdb_paths(random, folder):
     """Names that lead elsewhere, and files that are none."""
-    seed, steps = draw_heart(random)
+    _, steps = draw_heart(random)
     inner = folder / "inner"
     inner.mkdir()
     write_record(folder, steps, "outside")

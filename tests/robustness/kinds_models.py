@@ -195,7 +195,7 @@ def model_processor(random, folder):
     files = [
         file
         for file in sorted(path.iterdir())
-        if file.suffix == ".json" and "config.json" != file.name and file.name != "generation_config.json"
+        if file.suffix == ".json" and file.name != "config.json" and file.name != "generation_config.json"
     ]
     file = files[random.integers(len(files))]
     way = random.random()
@@ -261,6 +261,6 @@ def training_labels(random, folder):
 
         features = processor()(labs={"Creatinine": 1.4}, return_tensors="pt")
         loss = pipe().model(**features, labels=labels).loss
-        return Answer({"loss": loss.detach().numpy()} if loss is not None else {}, [] if loss is not None else [])
+        return Answer({"loss": loss.detach().numpy()} if loss is not None else {})
 
     return Trial(str(labels)[:80], read, no_oracle)

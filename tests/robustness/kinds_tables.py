@@ -369,9 +369,9 @@ def views_csv(random, folder):
     what = name
     judge: Any = lambda answer: (
         "" if {"a.dcm": "A4C", "b.dcm": "A2C"}.items() <= answer.value.items() else f"views are {answer.value}"[:100]
-    )  # noqa: E731
+    )
     if not plain:
-        judge = lambda answer: "a table that contradicts itself is accepted"  # noqa: E731
+        judge = lambda answer: "a table that contradicts itself is accepted"
     elif name in ("header", "empty", "binary"):
         judge = no_oracle
     if random.random() < 0.4:

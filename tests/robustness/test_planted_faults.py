@@ -59,7 +59,7 @@ def test_a_planted_fault_is_found(tmp_path, name, fault, outcome):
 
 
 @pytest.mark.parametrize(("error", "outcome"), [(KeyError, FOREIGN), (ValueError, FOREIGN), (RecursionError, FOREIGN)])
-def test_a_librarys_exception_is_foreign(tmp_path, error, outcome):
+def test_an_exception_of_a_library_is_foreign(tmp_path, error, outcome):
     with faults.patched("tgmm_hf.inputs.lab_text:read_cell", faults.raising(lambda: error("from a library"))):
         assert run(tmp_path, "labs_unit", 4)[outcome] == 4
 
