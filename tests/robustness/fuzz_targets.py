@@ -37,8 +37,8 @@ def _refusing(read: Callable[[], Any]) -> Any:
 def place_of(error: BaseException) -> str:
     """Name the place where an error (or the first cause of it) arose, so that each fault counts once."""
     seen = {id(error)}
-    while error.__cause__ is not None and id(error.__cause__) not in seen:  # an error may be its own cause
-        error = error.__cause__
+    while error.__context__ is not None and id(error.__context__) not in seen:  # an error may be its own cause
+        error = error.__context__
         seen.add(id(error))
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else str(error)

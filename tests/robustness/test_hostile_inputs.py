@@ -16,6 +16,7 @@ OPEN: dict[str, str] = {
     "model_config": "a damaged config.json raises the library's error",
     "model_weights": "damaged weights raise the library's error, changed weights answer without a word",
     "model_processor": "a damaged processor raises the library's error",
+    "table_parquet_bytes": "a damaged Parquet page raises OSError of pyarrow",
     "training_labels": "wrong labels raise the library's error",
     "views_csv": "a table of views that contradicts itself is used",
 }
