@@ -5,8 +5,8 @@ import pytest
 from ecg_files import ecg_dataset, heart_steps, waveform, write_record
 from kinds_echo import clip_of, dataset_of, save
 
-from tgmm_hf.inputs.echo_reading import read_echo_clip
 from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.echo_reading import read_echo_clip
 from tgmm_hf.utils.errors import InputRefusedError
 
 
