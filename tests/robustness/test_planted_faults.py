@@ -40,7 +40,6 @@ PLANTED = [
     ("echo_study", faults.REVERSED, SILENT),
     ("echo_content", faults.NO_CONTENT, SILENT),
     ("labs_unit", faults.UNIT_LOST, SILENT),
-    ("labs_name", faults.UNIT_LOST, SILENT),
 ]
 """Kind, fault, and the outcome by which it is found."""
 
