@@ -33,7 +33,7 @@ DEV := $(VENV)/.stamp-dev
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf durations coverage reference lint format clean
+.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -44,6 +44,8 @@ help:
 	@echo "make test-slow  the tests marked slow as well"
 	@echo "make coverage   the tests, with the share of lines and branches that they run"
 	@echo "make test-hf    transformers' own common tests over our classes (their sources come from PyPI)"
+	@echo "make robustness  over 2,500 hostile inputs (20 minutes): docs/results/robustness/inputs.md"
+	@echo "make fuzz READER=wfdb_header MINUTES=10  coverage-guided fuzzing: wfdb_header, ecg_dicom, echo_dicom or lab_row"
 	@echo "make learn      the longer experiment (over an hour): learn/metrics.json on an unseen synthetic cohort"
 	@echo "make reference  write docs/cli.md and docs/settings.md anew"
 	@echo "make lint       ruff, typos (spelling) and mypy;  make format: let ruff rewrite"
@@ -133,6 +135,30 @@ coverage: $(DEV)
 # transformers' common tests of the installed version, over our classes; counts and exclusions at the end
 test-hf: $(DEV)
 	$(TEST_ENV) $(BIN)/python scripts/test_hf.py
+
+# ---- hostile inputs -------------------------------------------------------------------------------------------------
+
+CASES ?= 64
+SEED ?= 0
+ROBUSTNESS_PATH := PYTHONPATH=tests:tests/robustness
+
+robustness: $(DEV)
+	$(TEST_ENV) $(ROBUSTNESS_PATH) $(BIN)/python -W ignore tests/robustness/measure.py --cases $(CASES) --seed $(SEED) \
+	  --workers $(WORKERS) --out docs/results/robustness
+
+# atheris is no dependency, so it has an environment of its own, which sees the packages of $(VENV)
+READER ?= wfdb_header
+MINUTES ?= 10
+.venv-fuzz/.stamp: $(DEV)
+	$(BIN)/python -m venv --clear .venv-fuzz
+	.venv-fuzz/bin/python -m pip install -qq --disable-pip-version-check atheris
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+	  "$$(.venv-fuzz/bin/python -c 'import site; print(site.getsitepackages()[0])')/package.pth"
+	@touch $@
+
+fuzz: .venv-fuzz/.stamp
+	$(TEST_ENV) PYTHONPATH=src:tests:tests/robustness .venv-fuzz/bin/python -W ignore tests/robustness/fuzz.py \
+	  $(READER) $(MINUTES) .cache/fuzz-$(READER)
 
 # ---- the main job: synthetic cohort -> prepare -> train -> evaluate -> predict ---------------------------------------
 

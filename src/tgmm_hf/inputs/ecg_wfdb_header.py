@@ -108,7 +108,7 @@ def read_header(path: Path) -> WfdbHeader:
     if signals == 0:
         raise InputRefusedError(str(path), "the WFDB header lists no signal: nothing to read")
     refuse_size(path, frames * signals)
-    if count.isdigit():
+    if count.isascii() and count.isdigit():  # "³" is a digit too, but no number
         return WfdbHeader(path, frame_rate, frames, [], _segments(path, lines[1:], int(count)))
     if len(lines) < 1 + signals:
         raise _damaged(path, f"it announces {signals} signals and describes {len(lines) - 1}")
