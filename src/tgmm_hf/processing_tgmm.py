@@ -264,7 +264,7 @@ class TgmmProcessor(HubProcessor):
         try:
             ecg = self.feature_extractor.prepare(recording, **options)
         except ValueError as error:
-            _refuse(error, report, refuse)
+            _refuse(error, report, refuse, "ecg")
             return None
         report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
         report["checks"] += ecg.checks
@@ -278,14 +278,14 @@ class TgmmProcessor(HubProcessor):
         try:
             clips = self.image_processor.prepare_study(study, **options)
         except ValueError as error:
-            _refuse(error, report, refuse)
+            _refuse(error, report, refuse, "echo")
             return None
-        report["refused"] += clips.refused
-        report["views"] += clips.assignments
-        report["checks"] += clips.checks
+        report["refused"] += clips.by_position(clips.refused)
+        report["views"] += clips.by_position(clips.assignments)
+        report["checks"] += clips.by_position(clips.checks)
         refusal = clips.refusal(study, list_reasons=refuse)
         if refusal is not None and (refuse or not clips.clips):
-            _refuse(refusal, report, refuse)
+            _refuse(refusal, report, refuse, "echo")
         if not clips.clips:
             return None
         report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
@@ -322,11 +322,14 @@ def _new_report() -> Report:
     return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "checks": [], "notes": []}
 
 
-def _refuse(error: ValueError, report: Report, refuse: bool) -> None:
-    """Write a refusal into the report, or raise it if `refuse` is true. Any error that is no refusal is raised."""
+def _refuse(error: ValueError, report: Report, refuse: bool, item: str) -> None:
+    """Write a refusal into the report, or raise it if `refuse` is true. Any error that is no refusal is raised.
+
+    The report names the modality `item`, not the file, because a path may name the patient.
+    """
     if refuse or not is_refusal(error):
         raise error
-    report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
+    report["refused"].append({"item": item, "reason": error.reason})  # type: ignore[attr-defined]
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:

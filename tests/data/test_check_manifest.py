@@ -33,7 +33,7 @@ def test_faults_are_counted_without_values_of_patients(tmp_path: Path) -> None:
     path = write_table(tmp_path / "cohort.csv", rows)
     report = check_manifest(path)
     assert report["missing_files"]["number"] == 4 + 8
-    assert {"row": 1, "file": "ecg/0.hea"} in report["missing_files"]["examples"]
+    assert {"row": 1, "file": "ecg"} in report["missing_files"]["examples"]
     assert report["refused_cells"] == {"Potassium": {"number": 6, "rows": [1, 2, 3, 4, 5]}}
     assert report["unknown_columns"] == ["shoe size"] and report["ignored_columns"] == ["ward"]
     result = CliRunner().invoke(app, ["check-manifest", str(path)])

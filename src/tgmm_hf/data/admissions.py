@@ -115,7 +115,7 @@ class AdmissionPreparer:
         return map(self.prepare, rows)
 
     def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
-        labs = LabsText.from_row(row.labs)
+        labs = LabsText.from_row(row.labs, from_table=True)
         refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
         return store_labs(labs)
 
@@ -126,7 +126,7 @@ class AdmissionPreparer:
                 ecg = self.feature_extractor.harmonise(self.root / row.ecg_path)
                 signal, mask = ecg.signal.T, ecg.mask
             except (OSError, ValueError) as error:
-                refused.append({"item": row.ecg_path, "reason": _reason(error)})
+                refused.append({"item": "ecg", "reason": _reason(error)})
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
     def _echo(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
@@ -139,19 +139,15 @@ class AdmissionPreparer:
                     views=_views_by_path(row),
                     view_classifier=self.view_classifier,
                 )
-                refused += [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
+                refused += study.by_position(study.refused)
                 views = [view for view in VIEWS if view in study.clips]
                 if views:
                     stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
                     indices = [VIEWS.index(view) for view in views]
                     counts = [int(study.frame_counts[view]) for view in views]
             except (OSError, ValueError) as error:
-                refused.append({"item": f"echo of {row.id}", "reason": _reason(error)})
+                refused.append({"item": "echo", "reason": _reason(error)})
         return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
-
-    def _relative(self, item: str) -> str:
-        """Remove `root` from a path, so that a report does not depend on where the cohort lies."""
-        return item.removeprefix(f"{self.root}/")
 
 
 @dataclass(frozen=True)
@@ -207,4 +203,5 @@ def _views_by_path(row: CohortRow) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error.args[1]) if is_refusal(error) else f"{type(error).__name__}: {error}"  # args: item, reason
+    # args: item, reason. The text of any other error may quote the file.
+    return str(error.args[1]) if is_refusal(error) else f"unexpected: {type(error).__name__}"

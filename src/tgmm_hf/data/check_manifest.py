@@ -32,7 +32,8 @@ def check_manifest(
 
     Returns:
         Report that JSON can hold. "rows" and "patients": their numbers. "splits": split -> numbers of rows, of rows
-        with each modality, and of each label. "missing_files": their number, and the first of them. "refused_cells":
+        with each modality, and of each label. "missing_files": their number, and the row and
+        item ("ecg", "echo[2]") of the first of them. "refused_cells":
         column -> number of cells that `prepare` will not use, and the first rows with such a cell. "unknown_columns":
         laboratory columns that the package does not know; they are used as written. "ignored_columns": columns that
         are not used. Rows are counted from 1.
@@ -42,9 +43,9 @@ def check_manifest(
     """
     table = read_cohort_table(path, root=root, tasks=tasks, for_prediction=for_prediction)
     missing = [
-        {"row": number, "file": file}
+        {"row": number, "file": item}
         for number, row in enumerate(table.rows, start=1)
-        for file in _required_files(row)
+        for item, file in _required_files(row)
         if not (table.root / file).is_file()
     ]
     refused, unknown = _check_cells(table)
@@ -93,7 +94,7 @@ def _check_cells(table: CohortTable) -> tuple[dict[str, list[int]], set[str]]:
     refused: dict[str, list[int]] = {}
     unknown: set[str] = set()
     for number, row in enumerate(table.rows, start=1):
-        labs = LabsText.from_row(row.labs)
+        labs = LabsText.from_row(row.labs, from_table=True)
         for entry in labs.refused:
             refused.setdefault(entry["item"].removeprefix("labs."), []).append(number)
         unknown.update(labs.unknown)
@@ -104,9 +105,13 @@ def _rows(first: list[int], number: int) -> str:
     return f"row {', '.join(map(str, first))}{', ...' if number > len(first) else ''}"
 
 
-def _required_files(row: CohortRow) -> list[str]:
-    """List the files of a row that must exist, as the table names them. Of a WFDB recording it is the header."""
-    return [*([] if row.ecg_path is None else ecg_files(row.ecg_path)[:1]), *row.echo_paths]
+def _required_files(row: CohortRow) -> list[tuple[str, str]]:
+    """List the files of a row that must exist: (item, path as the table writes it).
+
+    The item is "ecg" or "echo[<position>]", because a path may name the patient. Of a WFDB recording it is the header.
+    """
+    ecg = [] if row.ecg_path is None else [("ecg", ecg_files(row.ecg_path)[0])]
+    return ecg + [(f"echo[{position}]", path) for position, path in enumerate(row.echo_paths, start=1)]
 
 
 def _split_report(table: CohortTable, split: str) -> dict[str, Any]:

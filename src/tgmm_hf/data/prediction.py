@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
+from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -107,7 +108,7 @@ def read_labs(path: Path) -> dict[str, Any]:
     Raises:
         TgmmError: If the file does not hold one JSON object.
     """
-    row = read_json(path)
+    row = read_json(path, quoted)
     if not isinstance(row, dict):
         raise TgmmError(
             str(path), f"it must hold one object of column names and values, but it holds a {type(row).__name__}."
@@ -127,7 +128,7 @@ def read_views(path: Path) -> dict[str, str]:
             raise TgmmError(
                 str(path),
                 f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are "
-                f"{', '.join(reader.fieldnames or []) or 'none'}.",
+                f"{shown_names(reader.fieldnames or [])}.",
             )
         file_name, view = VIEW_COLUMNS
         return {row[file_name]: row[view] for row in reader}

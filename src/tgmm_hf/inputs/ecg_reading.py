@@ -39,7 +39,7 @@ def read_ecg(path: str | Path) -> EcgRecording:
         raise refusal_of(error, _short(path)) from error
     raise InputRefusedError(
         _short(path),
-        f"neither a WFDB recording ({_short(stem.name)}.hea is not there) nor a DICOM file: check the path",
+        "neither a WFDB recording (its .hea is not there) nor a DICOM file: check the path",
     )
 
 

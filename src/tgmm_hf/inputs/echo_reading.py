@@ -11,6 +11,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
 from .echo_checks import REPEATED_SHARE, refuse_without_content, repeated_share
+from .echo_decoders import PixelsError
 from .echo_dicom import check_header, declared_frames, decode_dicom_clip, number_of_frames, transfer_syntax
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
 from .input_limits import LIMITS, InputLimits, refusal_of, refusing
@@ -242,13 +243,22 @@ def _refuse_still(total: int, path: Path | str) -> int:
 
 
 def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
-    """Turn what a decoder raised into the refusal to raise. A decoder's text may be quoted: it names no patient."""
+    """Turn what a decoder raised into the refusal to raise. A library's text is left out: it may quote the header."""
     foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
     is_foreseen = isinstance(error, foreseen) and not isinstance(error, (InputRefusedError, RecursionError))
     if not is_foreseen or getattr(error, "errno", None) is not None:
         return refusal_of(error, path)
     return InputRefusedError(
         str(path),
-        f"frames cannot be decoded ({error}): the file is damaged, or convert it to uncompressed, RLE, JPEG baseline "
-        "or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
+        f"frames cannot be decoded ({_why(error)}): the file is damaged, or convert it to uncompressed, RLE, JPEG "
+        "baseline or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
     )
+
+
+def _why(error: Exception) -> str:
+    """Write the reason of our own errors, and the kind of a library's error."""
+    if isinstance(error, PixelsError):
+        return str(error)
+    if "missing dependencies" in str(error):  # pydicom, where no installed package decodes the transfer syntax
+        return "no installed package decodes this transfer syntax"
+    return type(error).__name__

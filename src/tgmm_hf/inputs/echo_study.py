@@ -14,6 +14,7 @@ from .echo_checks import refuse_without_content
 from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
+from .private_text import quoted
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
@@ -93,6 +94,8 @@ class StudyClips:
             every clip that has a view, surest first. A view given by name has confidence 1.
         checks (`list[dict[str, str]]`): {"code", "item", "text"} for what was assumed about a used clip, and for what
             makes it doubtful.
+        positions (`dict[str, str]`): "item" of a file -> its name in outputs: "echo[3]" is the third file of the list,
+            or of the directory in sorted order. A clip that was given under its view has the view's name.
     """
 
     clips: dict[str, np.ndarray] = field(default_factory=dict)
@@ -101,6 +104,15 @@ class StudyClips:
     refused: list[dict[str, str]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
+    positions: dict[str, str] = field(default_factory=dict)
+
+    def by_position(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Replace the file names of entries by their positions, because a file name may name the patient.
+
+        Args:
+            entries: `refused`, `assignments` or `checks`.
+        """
+        return [{**entry, "item": self.positions.get(entry["item"], entry["item"])} for entry in entries]
 
     def refuse(self, item: str, reason: str) -> None:
         """Add a file or view that is not used to `refused`, with the reason."""
@@ -203,13 +215,15 @@ class StudySorter:
         views = {view.lower(): view for view in self.preparer.views}
         candidates, unlabelled = [], []
         clips, outside = clips_of_study(study, self.view_names, self.allow_outside)
-        for path in outside:
+        for number, path in enumerate(outside, start=1):
+            self.result.positions[str(path)] = f"echo link[{number}]"
             self.result.refuse(
                 str(path),
                 "a link that leads out of the study directory is not followed: copy the file, or allow_outside",
             )
-        for name, clip in clips:
+        for number, (name, clip) in enumerate(clips, start=1):
             item = str(clip) if isinstance(clip, (str, Path)) else str(name)
+            self.result.positions.setdefault(item, str(name) if isinstance(study, Mapping) else f"echo[{number}]")
             try:
                 total = count_frames(clip, self.preparer.limits)
                 if name is None:
@@ -218,7 +232,8 @@ class StudySorter:
                     candidates.append(Candidate(views[str(name).lower()], item, clip, 1.0, total, "name"))
                 else:
                     raise InputRefusedError(
-                        item, f"{name!r} is no view of the model; views are {', '.join(self.preparer.views)}"
+                        item,
+                        f"{quoted(str(name))} is no view of the model; views are {', '.join(self.preparer.views)}",
                     )
             except InputRefusedError as error:
                 self.result.refuse(item, error.reason)
@@ -344,9 +359,8 @@ class StudySorter:
         view = candidate.view
         if view in self.result.clips:
             self.result.assign(candidate, used=False)
-            self.result.refuse(
-                candidate.item, f"view {view} is already filled by {self.result.used[view]} (surer, longer or first)"
-            )
+            first = self.result.positions.get(self._items[view], "another clip")
+            self.result.refuse(candidate.item, f"view {view} is already filled by {first} (surer, longer or first)")
             return
         try:
             if candidate.item in self._prepared:
