@@ -1,7 +1,8 @@
 """Decide which text of a file or a lab row may be repeated in a message, a note or an output file.
 
 Text of a file may name the patient. A text is repeated only if all of its words are words of this package, such as
-names of laboratory tests, units and specimens, or slips of the pen for a long one ("Creatinin"). Any other text is replaced by its position, or left out.
+names of laboratory tests, units and specimens, or slips of the pen for a long one ("Creatinin"). Any other text is
+replaced by its position, or left out.
 """
 
 import difflib
