@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tgmm_hf.cli import preparation
-from tgmm_hf.cli.options import CohortTable, Out, PreparedData, Root, table_of
+from tgmm_hf.cli.options import AllowOutside, CohortTable, Out, PreparedData, Root, table_of
 
 
 class Size(StrEnum):
@@ -146,6 +146,7 @@ def curate(
     from tgmm_hf.cohorts.mimic.cohort import curate as curate_cohort
     from tgmm_hf.cohorts.mimic.cohort import summary_text
     from tgmm_hf.cohorts.mimic.rules import read_rules
+    from tgmm_hf.inputs.echo_reading import leads_outside
 
     summary = curate_cohort(
         mimic_iv,
@@ -163,6 +164,8 @@ def curate(
     )
     typer.echo(summary_text(out, summary))
     typer.echo(f"{out / 'cohort.parquet'}, {out / 'flow.svg'}, {out / 'table1.csv'}")
+    if any(leads_outside(directory, root or out) for directory in (mimic_ecg, mimic_echo) if directory is not None):
+        typer.echo("prepare it with --allow-outside, because the ECG and echo files lie outside its directory")
 
 
 def curate_ptbxl(
@@ -210,7 +213,8 @@ def curate_ptbxl(
         typer.echo("  ".join(f"{name} {value}" for name, value in row.items()))
     for split, counts in summary["counts"].items():
         typer.echo(f"{split:<11} " + ", ".join(f"{name} {number}" for name, number in counts.items()))
-    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml")
+    outside = "" if (out / "ecg").is_dir() else " --allow-outside"  # recordings as shipped stay where they are
+    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml{outside}")
 
 
 def add_meds_labs(
@@ -252,6 +256,7 @@ def check_manifest(
     for_prediction: Annotated[
         bool, typer.Option("--for-prediction", help="Check for `tgmm predict`: no split, patient or outcome is needed.")
     ] = False,
+    allow_outside: AllowOutside = False,
     out: Annotated[
         Path | None, typer.Option(help="JSON file to write the report to.", show_default="printed only")
     ] = None,
@@ -265,11 +270,13 @@ def check_manifest(
     from tgmm_hf.utils.files import write_json
 
     tasks = None if config is None else preparation.for_run(config)[1]
-    report = check_table(table_of(table), root=root, tasks=tasks, for_prediction=for_prediction)
+    report = check_table(
+        table_of(table), root=root, tasks=tasks, for_prediction=for_prediction, allow_outside=allow_outside
+    )
     if out is not None:
         write_json(out, report, allow_nan=False)
     typer.echo(report_text(report))
-    if report["missing_files"]["number"]:
+    if report["missing_files"]["number"] or report["outside_files"]["number"]:
         raise typer.Exit(1)
 
 
@@ -311,6 +318,7 @@ def prepare(
     shard: Part = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a data set of another cohort or other settings.")] = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
@@ -334,6 +342,7 @@ def prepare(
         processor, tasks = preparation.for_size(size.value)
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
+    options["allow_outside"] = allow_outside
     if dry_run:
         preparing.dry_run(table, out, processor, **options, overwrite=overwrite)
         return

@@ -1,12 +1,14 @@
 """The command that predicts one patient or a table of patients, and how it prints the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.options import BatchSize, Model, Root, Split, announce_hub
+from tgmm_hf.cli.options import AllowOutside, BatchSize, Model, Root, Split, announce_hub
+from tgmm_hf.utils.errors import TgmmError
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""
@@ -95,6 +97,7 @@ def predict(
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Predict one patient, or every patient of a table.
 
@@ -110,7 +113,7 @@ def predict(
     if (manifest is None) == all(path is None for path in files.values()):
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
     announce_hub(model)
-    _require_files([*files.values(), views, manifest])
+    _require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
 
     from tqdm import tqdm
 
@@ -118,9 +121,12 @@ def predict(
     from tgmm_hf.utils.files import write_json
 
     if manifest is None:
-        patients = [library.patient_from_files(labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier)]
+        given = {"labs": labs, "ecg": ecg, "echo": echo, "views": views}
+        with _options_for_paths({f"--{name}": path for name, path in given.items()}):
+            patients = [library.patient_from_files(**given, identifier=identifier, allow_outside=allow_outside)]
     else:
-        patients = library.patients_from_table(manifest, None if split is None else split.value, limit, root)
+        chosen = None if split is None else split.value
+        patients = library.patients_from_table(manifest, chosen, limit, root, allow_outside)
     if view_classifier is not None:
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold)
@@ -135,15 +141,32 @@ def predict(
         raise typer.Exit(1)
 
 
-def _require_files(paths: Sequence[Path | None]) -> None:
-    """Refuse the command line if a path is no file, directory or WFDB recording. None is skipped."""
+def _require_files(paths: Mapping[str, Path | None]) -> None:
+    """Refuse the command line if the path of an option is no file, directory or WFDB recording. None is skipped.
+
+    The message names the option, because a path may name the patient.
+    """
     absent = [
-        str(path)
-        for path in paths
+        option
+        for option, path in paths.items()
         if path is not None and not path.exists() and not path.with_name(f"{path.name}.hea").exists()
     ]
     if absent:
-        raise typer.BadParameter(f"there is no {', no '.join(absent)}")
+        raise typer.BadParameter(f"there is no file or directory as given by {', '.join(absent)}: check the path")
+
+
+@contextmanager
+def _options_for_paths(paths: Mapping[str, Path | None]) -> Iterator[None]:
+    """Name the option instead of its path in an error about a file of the patient, because a path may name them."""
+    try:
+        yield
+    except TgmmError as error:
+        option = next((option for option, path in paths.items() if path is not None and str(path) == error.item), None)
+        if option is None:
+            raise
+        raise TgmmError(option, error.reason) from error
+    except OSError as error:
+        raise TgmmError(" or ".join(paths), f"a file cannot be read ({type(error).__name__})") from error
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:

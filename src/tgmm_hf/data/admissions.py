@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from datasets import Array2D, Array4D, Features, List, Value
 
+from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
@@ -20,7 +21,7 @@ from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.errors import is_refusal
+from tgmm_hf.utils.errors import InputRefusedError, is_refusal
 from tgmm_hf.utils.names import LEADS, VIEWS
 
 Refusal = dict[str, str]
@@ -55,6 +56,7 @@ class AdmissionPreparer:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
+        allow_outside: Read files outside `root` too.
     """
 
     feature_extractor: EcgFeatureExtractor
@@ -62,6 +64,7 @@ class AdmissionPreparer:
     root: Path
     tasks: dict[str, str] = field(default_factory=dict)
     view_classifier: StoredViewClassifier | None = None
+    allow_outside: bool = False
 
     @property
     def features(self) -> Features:
@@ -123,7 +126,10 @@ class AdmissionPreparer:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
             try:
-                ecg = self.feature_extractor.harmonise(self.root / row.ecg_path)
+                path = confined_ecg(row.ecg_path, self.root, self.allow_outside)
+                if isinstance(path, InputRefusedError):
+                    raise path
+                ecg = self.feature_extractor.harmonise(path)
                 signal, mask = ecg.signal.T, ecg.mask
             except (OSError, ValueError) as error:
                 refused.append({"item": "ecg", "reason": _reason(error)})
@@ -135,7 +141,7 @@ class AdmissionPreparer:
         if row.echo_paths:
             try:
                 study = self.image_processor.prepare_study(
-                    [self.root / path for path in row.echo_paths],
+                    confined_clips(row.echo_paths, self.root, self.allow_outside),
                     views=_views_by_path(row),
                     view_classifier=self.view_classifier,
                 )
@@ -169,6 +175,7 @@ class CohortSource:
         processor: TgmmProcessor,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        allow_outside: bool = False,
     ) -> "CohortSource":
         """Read a cohort table and make the preparer of its rows.
 
@@ -177,11 +184,12 @@ class CohortSource:
             processor: Gives the ECG settings, the size of the clips and the view classifier.
             root: Directory that relative paths start from. None means the directory of the table.
             tasks: Tasks of the model. None means the tasks of the paper.
+            allow_outside: Read files outside the root too.
 
         Raises:
             CohortTableError: If the table cannot be used.
         """
-        table = read_cohort_table(manifest, root=root, tasks=tasks)
+        table = read_cohort_table(manifest, root=root, tasks=tasks, allow_outside=allow_outside)
         return cls(table, make_preparer(table, processor))
 
 
@@ -193,6 +201,7 @@ def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPrep
         table.root,
         table.tasks,
         processor.default_view_classifier,
+        table.allow_outside,
     )
 
 

@@ -20,6 +20,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         processor: Gives the ECG settings and the size of the clips. Its tokenizer is not used.
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model. None means the tasks of the paper.
+        allow_outside: Read files outside the root too.
         **kwargs: Settings of `datasets.BuilderConfig`.
     """
 
@@ -30,6 +31,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         processor: TgmmProcessor | None = None,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        allow_outside: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
@@ -37,6 +39,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         self.processor = processor
         self.root = root
         self.tasks = tasks
+        self.allow_outside = allow_outside
 
 
 class TgmmCohort(datasets.GeneratorBasedBuilder):
@@ -61,7 +64,9 @@ class TgmmCohort(datasets.GeneratorBasedBuilder):
         config = self.config
         if config.manifest is None or config.processor is None:
             raise ValueError("TgmmCohort needs manifest= (the cohort table) and processor= (a TgmmProcessor).")
-        self._source = CohortSource.open(config.manifest, config.processor, config.root, config.tasks)
+        self._source = CohortSource.open(
+            config.manifest, config.processor, config.root, config.tasks, config.allow_outside
+        )
         return datasets.DatasetInfo(features=self._source.preparer.features)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:

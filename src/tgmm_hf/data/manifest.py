@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.inputs.lab_cells import is_missing
+from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
@@ -78,12 +79,14 @@ class CohortTable:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
+        allow_outside: Whether files outside `root` are read.
     """
 
     rows: list[CohortRow]
     root: Path
     tasks: dict[str, str]
     ignored_columns: list[str]
+    allow_outside: bool = False
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -119,6 +122,7 @@ def read_cohort_table(
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     for_prediction: bool = False,
+    allow_outside: bool = False,
 ) -> CohortTable:
     """Read and check a cohort table.
 
@@ -129,6 +133,7 @@ def read_cohort_table(
             candidates a label may name. None means the tasks of the paper.
         for_prediction: Read a table that is only to be predicted. `patient_id` and `split` may then be missing: the
             patient gets the name of the admission, and the split is "test". Outcome columns are not read.
+        allow_outside: Files outside the root may be read. By default they are refused (`data/confinement.py`).
 
     Returns:
         The checked table.
@@ -143,7 +148,7 @@ def read_cohort_table(
     if for_prediction:
         columns, raw_rows = _without_outcomes(columns, raw_rows)
     if missing := [name for name in REQUIRED if name not in columns]:
-        raise CohortTableError(path.name, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.")
+        raise CohortTableError(path.name, f"missing column(s) {', '.join(missing)}; found {shown_names(columns)}.")
     if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
         raise CohortTableError(path.name, "no data: give labs.<column> columns, ecg_path or echo_paths.")
     task_kinds = _check_task_columns(path.name, columns, tasks)
@@ -154,6 +159,7 @@ def read_cohort_table(
         root=Path(root) if root is not None else path.parent,
         tasks=task_kinds,
         ignored_columns=[name for name in columns if not _is_used(name)],
+        allow_outside=allow_outside,
     )
 
 
@@ -186,7 +192,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
         table = pq.read_table(path)
         return table.column_names, table.to_pylist()
     except (pa.ArrowException, ValueError) as error:  # a ValueError: a date that Python cannot hold
-        raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise CohortTableError(path.name, f"not a readable Parquet file ({type(error).__name__}).") from error
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
@@ -271,7 +277,7 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
     if empty := [name for name, text in texts.items() if text is None]:
         raise CohortTableError(where, f"{', '.join(empty)} is empty.")
     if texts["split"] not in SPLITS:
-        raise CohortTableError(where, f"split is {texts['split']!r}; it must be one of {', '.join(SPLITS)}.")
+        raise CohortTableError(where, f"split is {quoted(str(texts['split']))}; it must be one of {', '.join(SPLITS)}.")
     paths, views = _read_clips(where, raw)
     labels, times, events = _read_outcomes(where, raw, tasks)
     return CohortRow(
@@ -300,7 +306,7 @@ def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tu
     if views and len(views) != len(paths):
         raise CohortTableError(where, f"echo_views has {len(views)} entries for {len(paths)} echo_paths.")
     if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
-        raise CohortTableError(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.")
+        raise CohortTableError(where, f"unknown view(s) {shown_names(unknown)}; known are {', '.join(VIEWS)}.")
     return tuple(str(path) for path in paths), tuple(views) or (None,) * len(paths)
 
 
@@ -357,9 +363,9 @@ def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise CohortTableError(where, f"{column} is {value!r}, not a number.") from None
+        raise CohortTableError(where, f"{column} is {quoted(str(value))}, not a number.") from None
     if not math.isfinite(number):
-        raise CohortTableError(where, f"{column} is {value!r}, not a finite number.")
+        raise CohortTableError(where, f"{column} is {quoted(str(value))}, not a finite number.")
     return number
 
 

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
+from tgmm_hf.inputs.echo_reading import list_echo_files
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.files import read_json
 
 VIEW_COLUMNS = ("dicom_filepath", "view")
@@ -34,6 +36,7 @@ def patient_from_files(
     echo: Path | None = None,
     views: Path | None = None,
     identifier: str | None = None,
+    allow_outside: bool = False,
 ) -> Patient:
     """Build one patient from files. Give None for a modality that the patient does not have.
 
@@ -43,6 +46,7 @@ def patient_from_files(
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
+        allow_outside: Follow links that lead out of the study directory. By default they are refused.
 
     Returns:
         One patient as [`TgmmCardiacPipeline`] takes it. The values of `labs` and `views` are read here. The ECG and the
@@ -57,13 +61,18 @@ def patient_from_files(
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
-        patient["echo"] = str(echo) if echo.is_dir() else [str(echo)]
+        clips = [str(path) for path in list_echo_files(echo, True)] if allow_outside and echo.is_dir() else [str(echo)]
+        patient["echo"] = str(echo) if echo.is_dir() and not allow_outside else clips
         patient["views"] = None if views is None else read_views(views)
     return patient
 
 
 def patients_from_table(
-    table: Path, split: str | None = None, limit: int | None = None, root: Path | None = None
+    table: Path,
+    split: str | None = None,
+    limit: int | None = None,
+    root: Path | None = None,
+    allow_outside: bool = False,
 ) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
@@ -72,6 +81,7 @@ def patients_from_table(
         split: Take only the patients of this split.
         limit: Take only this many patients, from the top of the table.
         root: Directory that relative paths start from. None means the directory of the table.
+        allow_outside: Read files outside the root too. By default they are refused, and the prediction names them.
 
     Returns:
         One patient for each row, as [`TgmmCardiacPipeline`] takes it.
@@ -80,23 +90,28 @@ def patients_from_table(
         TgmmError: If no patient is left.
         ValueError: If the table cannot be used.
     """
-    manifest = read_cohort_table(table, root=root, for_prediction=True)
+    manifest = read_cohort_table(table, root=root, for_prediction=True, allow_outside=allow_outside)
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
-    return [_patient_of_row(row, manifest.root) for row in rows]
+    return [_patient_of_row(row, manifest.root, allow_outside) for row in rows]
 
 
-def _patient_of_row(row: CohortRow, root: Path) -> Patient:
-    """Build the patient of one row, with paths that start with `root`."""
+def _patient_of_row(row: CohortRow, root: Path, allow_outside: bool) -> Patient:
+    """Build the patient of one row, with paths that start with `root`, and refusals for files outside of it."""
     views = {path: view for path, view in zip(row.echo_paths, row.echo_views, strict=True) if view is not None}
     return {
         "id": row.id,
         "labs": row.labs or None,
-        "ecg": None if row.ecg_path is None else str(root / row.ecg_path),
-        "echo": [str(root / path) for path in row.echo_paths] or None,
+        "ecg": None if row.ecg_path is None else _path_text(confined_ecg(row.ecg_path, root, allow_outside)),
+        "echo": [_path_text(clip) for clip in confined_clips(row.echo_paths, root, allow_outside)] or None,
         "views": views,
     }
+
+
+def _path_text(path: Path | InputRefusedError) -> str | InputRefusedError:
+    """Return a path as text, and a refusal in its place as it is."""
+    return path if isinstance(path, InputRefusedError) else str(path)
 
 
 def read_labs(path: Path) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     overwrite: bool = False,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Prepare a cohort for training. Print its size at the start and a summary at the end.
 
@@ -109,6 +110,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model (`config.tasks`), to check the outcome columns against.
         overwrite: Replace a finished result of another table or of other settings.
+        allow_outside: Read files outside the root too. By default they are refused.
 
     Returns:
         The content of `prepare.json`; "data_hash" is the digest of the prepared rows. A part writes no `prepare.json`
@@ -121,7 +123,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: If a worker process was killed, or `part` does not exist.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks), processor, part)
+    plan = _plan(CohortSource.open(manifest, processor, root, tasks, allow_outside), processor, part)
     replaces_other = _replaces_other(out, plan.input_hash, overwrite)
     _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -150,6 +152,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     overwrite: bool = False,
+    allow_outside: bool = False,
 ) -> dict[str, float]:
     """Check the table, prepare a few admissions in memory, and print the time and the disk space that `prepare` needs.
 
@@ -162,7 +165,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
         and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks), processor, part)
+    plan = _plan(CohortSource.open(manifest, processor, root, tasks, allow_outside), processor, part)
     _replaces_other(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
     rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
@@ -260,6 +263,7 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     settings = processor_settings(processor)
     table = source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
+    content |= _outside(table)
     chunks = _cut(table)[number - 1 :: parts]
     shards = [Shard(split, index, rows, _fingerprint(rows, table, settings)) for split, index, rows in chunks]
     return _Plan(source, settings, json_digest(content), shards)
@@ -286,8 +290,14 @@ def _fingerprint(rows: list[CohortRow], table: CohortTable, settings: dict[str, 
         "tasks": table.tasks,
         "root": str(table.root.resolve()),
         "settings": settings,
+        **_outside(table),
     }
     return json_digest(content)
+
+
+def _outside(table: CohortTable) -> dict[str, bool]:
+    """Return the entry of a digest for a table whose files may lie outside its root; empty by default."""
+    return {"allow_outside": True} if table.allow_outside else {}
 
 
 def _paths(row: CohortRow) -> list[str]:

@@ -32,7 +32,7 @@ def read_wfdb(stem: Path) -> EcgRecording:
         InputRefusedError: if header and signal files are damaged, contradict each other, or hold no lead.
         ImportError: if wfdb is not installed.
     """
-    require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
+    require_package(wfdb, "wfdb", "reading WFDB recordings")
     try:
         with refusing(stem):
             header = read_header(stem.with_name(stem.name + ".hea"))

@@ -91,7 +91,7 @@ def _check_modality(dataset: Any, item: str) -> None:
     modality = str(dataset.get("Modality") or "").strip()
     storage = str(dataset.get("SOPClassUID") or "")
     if modality and modality != "US":
-        shown = modality if re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality) else "of an unknown name"
+        shown = modality if re.fullmatch("[A-Z]{2}|ECG|EPS|HD|IVUS|OCT|OPT", modality) else "of another name"
         raise InputRefusedError(item, f"modality {shown}, an echo clip has modality US: not an echocardiogram")
     if not modality and storage and not _ULTRASOUND.fullmatch(storage):
         raise InputRefusedError(item, "no modality, and the storage class is not ultrasound: not an echocardiogram")

@@ -1,7 +1,6 @@
 """Read echo clips (multi-frame DICOM, video) into frames."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,8 +97,14 @@ def study_files(directory: str | Path, allow_outside: bool = False) -> tuple[lis
 
 
 def leads_outside(path: str | Path, directory: str | Path) -> bool:
-    """Tell whether a path, with its links and `..` resolved, lies outside a directory."""
-    return not Path(path).resolve().is_relative_to(Path(directory).resolve())
+    """Tell whether a path, with its links and `..` resolved, lies outside a directory.
+
+    A path that the system cannot look up, such as a circle of links, counts as inside: no file can be read there.
+    """
+    try:
+        return not Path(path).resolve().is_relative_to(Path(directory).resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _walk(directory: Path, follow: bool) -> Iterator[Path]:
@@ -168,8 +173,7 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limi
         ImportError: if pydicom, Pillow or OpenCV is needed and not installed.
     """
     path = Path(path)
-    with refusing(path, _refusal), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a decoder warns of is checked here
+    with refusing(path, _refusal):
         clip = _decode(path, num_frames, stride, limits)
         _refuse_still(clip.total_frames, path)
         refuse_without_content(clip.frames, clip.colour_space, str(path))

@@ -222,9 +222,11 @@ class StudySorter:
                 "a link that leads out of the study directory is not followed: copy the file, or allow_outside",
             )
         for number, (name, clip) in enumerate(clips, start=1):
-            item = str(clip) if isinstance(clip, (str, Path)) else str(name)
+            item = _item_of(name, clip)
             self.result.positions.setdefault(item, str(name) if isinstance(study, Mapping) else f"echo[{number}]")
             try:
+                if isinstance(clip, Exception):  # refused before it was read
+                    raise clip
                 total = count_frames(clip, self.preparer.limits)
                 if name is None:
                     unlabelled.append(clip)
@@ -381,6 +383,13 @@ class StudySorter:
         self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
 
 
+def _item_of(name: Any, clip: Any) -> str:
+    """Name a clip inside a study: its path, the item of a refusal that stands in its place, or the view of an array."""
+    if isinstance(clip, Exception):
+        return str(getattr(clip, "item", "refused"))
+    return str(clip) if isinstance(clip, (str, Path)) else str(name)
+
+
 def clips_of_study(
     study: Any, view_names: Mapping[str, str], allow_outside: bool = False
 ) -> tuple[list[tuple[Any, Any]], list[Path]]:
@@ -402,14 +411,14 @@ def clips_of_study(
         return [(view, clip) for view, clip in study.items() if clip is not None], []
     outside: list[Path] = []
     if isinstance(study, (list, tuple)):
-        files = [Path(path) for path in study]
+        files = [path if isinstance(path, Exception) else Path(path) for path in study]
     elif isinstance(study, (str, Path)):
         files, outside = study_files(study, allow_outside)
     else:
         raise TypeError(
             f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
         )
-    return [(view_of_file(path, view_names), path) for path in files], outside
+    return [(None if isinstance(path, Exception) else view_of_file(path, view_names), path) for path in files], outside
 
 
 def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:

@@ -18,7 +18,7 @@ MAX_LENGTH = 60
 """A longer text is not repeated."""
 SLIP_LENGTH = 8
 """Letters. A shorter word that is not known may be a surname, however similar it is to a known word."""
-SLIP_RATIO = 0.85
+SLIP_RATIO = 0.8
 """Similarity (difflib's ratio) from which an unknown word is a slip of the pen."""
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -40,6 +40,8 @@ _OTHER_WORDS = """
     clip column dicom file filepath id path patient study unit units vector view views
     male female man woman frau maennlich männlich weiblich homme femme masculin féminin hombre mujer masculino
     femenino uomo furlong pound pounds inch feet gram grams litre liter mole moles
+    dev training train validation valid val holdout test yes no true false positive negative none unknown other
+    plax psax apical parasternal subcostal suprasternal chamber doppler long short axis color colour
     vitamin volt volts volume waist water whole width zinc copper glucose hour lithium digoxin aldosterone estradiol
     prolactin ferritin iron tibc uibc crp esr ggt hcg psa cea afp ca
     """
