@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.data.parquet_rows import read_parquet_rows
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.utils.digests import json_digest
@@ -189,8 +189,9 @@ def _read_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     try:
-        table = pq.read_table(path)
-        return table.column_names, table.to_pylist()
+        return read_parquet_rows(path)
+    except TgmmError as error:
+        raise CohortTableError(error.item, error.reason) from error
     except (pa.ArrowException, ValueError) as error:  # a ValueError: a date that Python cannot hold
         raise CohortTableError(path.name, f"not a readable Parquet file ({type(error).__name__}).") from error
 

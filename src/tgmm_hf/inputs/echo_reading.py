@@ -249,7 +249,10 @@ def _refuse_still(total: int, path: Path | str) -> int:
 def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
     """Turn what a decoder raised into the refusal to raise. A library's text is left out: it may quote the header."""
     foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
-    is_foreseen = isinstance(error, foreseen) and not isinstance(error, (InputRefusedError, RecursionError))
+    is_bomb = type(error).__name__ == "DecompressionBombError"  # Pillow's, for a picture of more pixels than it decodes
+    is_foreseen = (is_bomb or isinstance(error, foreseen)) and not isinstance(
+        error, (InputRefusedError, RecursionError)
+    )
     if not is_foreseen or getattr(error, "errno", None) is not None:
         return refusal_of(error, path)
     return InputRefusedError(

@@ -25,6 +25,8 @@ from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
 """Text that table software writes for a missing cell, in lower case."""
+MAX_NUMBER_LENGTH = 1000
+"""Letters. A longer text is no number, and matching it could take the time of its length squared."""
 COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
@@ -272,6 +274,8 @@ def _read_number(raw: Any, column: LabColumn, name: str) -> _Reading:
         return _Reading("", None, unit)
     if not isinstance(value, str):
         return _Reading("", _finite(value), unit)
+    if len(value) > MAX_NUMBER_LENGTH:
+        raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
     text = _one_line(value)
     match, flag = _NUMBER.fullmatch(text), ""
     is_complete = match is not None and unit_factor(column, (match["unit"] or "").strip(), name) is not None

@@ -27,6 +27,9 @@ from .private_text import may_be_shown, name_or_position, quoted
 SEPARATOR = "; "
 """Between two sentences. It is not ". ", because a WordPiece tokenizer cannot tell that from a decimal point."""
 
+MAX_CELLS = 5000
+"""Largest number of cells of one row, because each cell costs time and the text has room for about a hundred."""
+
 
 @dataclass
 class LabsText:
@@ -66,6 +69,10 @@ class LabsText:
         labs = cls()
         first: dict[str, tuple[str, LabCell]] = {}
         conflicts: set[str] = set()
+        if len(row) > MAX_CELLS:
+            reason = f"a row of {len(row):,} cells, the limit is {MAX_CELLS:,}: it is no laboratory row of one patient"
+            labs.refused.append({"item": "labs.row", "reason": reason})
+            return labs
         for position, (key, raw) in enumerate(row.items(), start=1):
             written = str(key)
             item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)

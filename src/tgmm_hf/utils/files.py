@@ -64,6 +64,12 @@ def read_json(path: str | Path, quote: Callable[[str], str] = repr) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise TgmmError(str(path), f"this file is not valid JSON: {error}. Write it anew, or restore it.") from error
+    except RecursionError as error:
+        raise TgmmError(str(path), "its JSON is nested too deeply. Write it anew, or restore it.") from error
+    except TgmmError:
+        raise
+    except ValueError as error:  # Python's limit of the digits of a number
+        raise TgmmError(str(path), "it holds a number of too many digits. Correct or remove the number.") from error
 
 
 def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
