@@ -32,7 +32,7 @@ TEXT_ELEMENTS = (
     *("Manufacturer", "ManufacturerModelName", "ProtocolName", "BodyPartExamined", "PatientAge", "StudyDate"),
     *("StudyTime", "AcquisitionDateTime", "TextValue", "LongCodeValue", "URNCodeValue", "RetrieveURI", "LossyImage"),
 )
-"""Elements of the text VRs: PN, LO, LT, ST, SH, CS, AS, DA, TM, DT, UT, UC, UR."""
+"""One or more elements of each text VR, from person names to addresses."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # pydicom, while the hostile files are written
