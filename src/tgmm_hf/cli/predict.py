@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import AllowOutside, BatchSize, Model, Root, Split, announce_hub
 from tgmm_hf.utils.errors import TgmmError
 
@@ -25,7 +26,7 @@ LabsFile = Annotated[
 ]
 EcgFile = Annotated[
     Path | None,
-    typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
+    typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.", show_default="no ECG"),
 ]
 EchoFiles = Annotated[
     Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")
@@ -94,6 +95,9 @@ def predict(
     split: OneSplit = None,
     limit: Limit = None,
     root: Root = None,
+    units: Units = None,
+    columns: ColumnMap = None,
+    strictness: StrictnessChoice = Strictness.note,
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
@@ -120,16 +124,20 @@ def predict(
     from tgmm_hf.data import prediction as library
     from tgmm_hf.utils.files import write_json
 
+    rules = laboratory(units, columns)
     if manifest is None:
-        given = {"labs": labs, "ecg": ecg, "echo": echo, "views": views}
+        given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo, "views": views}
+        rest: dict[str, Any] = {"identifier": identifier, "laboratory": rules, "allow_outside": allow_outside}
         with _options_for_paths({f"--{name}": path for name, path in given.items()}):
-            patients = [library.patient_from_files(**given, identifier=identifier, allow_outside=allow_outside)]
+            patients = [library.patient_from_files(**given, **rest)]
     else:
         chosen = None if split is None else split.value
-        patients = library.patients_from_table(manifest, chosen, limit, root, allow_outside)
+        patients = library.patients_from_table(
+            manifest, chosen, limit, root, laboratory=rules, allow_outside=allow_outside
+        )
     if view_classifier is not None:
         announce_hub(view_classifier)
-    pipe = library.load_pipeline(model, view_classifier, view_threshold)
+    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
     answers = library.predict(pipe, patients, task, batch_size)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
@@ -185,7 +193,9 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
 def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
     """Print one patient's answer to a task. A part of the prediction that is no answer prints nothing."""
     if "probabilities" in answer:
-        typer.echo(f"  {task}: " + ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items()))
+        probabilities = ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items())
+        sets = answer.get("prediction_set")
+        typer.echo(f"  {task}: {probabilities}" + (f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""))
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
         typer.echo(f"  {task}: {by_day or 'no baseline hazard stored'} (score {answer['risk']:.3f})")

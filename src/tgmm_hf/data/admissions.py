@@ -15,6 +15,7 @@ from datasets import Array2D, Array4D, Features, List, Value
 
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.lab_rows import store_labs
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
@@ -36,11 +37,13 @@ class PreparedAdmission:
         id: Name of the admission.
         example: Prepared row, with the columns of `AdmissionPreparer.features`. None if no modality can be used.
         refused: Inputs that are not used, each with a reason.
+        checks: Findings that make an input doubtful, each {"code", "item", "text"}.
     """
 
     id: str
     example: dict[str, Any] | None
     refused: list[Refusal]
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class AdmissionPreparer:
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
         allow_outside: Read files outside `root` too.
+        strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
     """
 
     feature_extractor: EcgFeatureExtractor
@@ -65,6 +69,7 @@ class AdmissionPreparer:
     tasks: dict[str, str] = field(default_factory=dict)
     view_classifier: StoredViewClassifier | None = None
     allow_outside: bool = False
+    strictness: str = "note"
 
     @property
     def features(self) -> Features:
@@ -95,12 +100,13 @@ class AdmissionPreparer:
         An input that cannot be used raises no error. It is listed in `refused` of the result.
         """
         refused: list[Refusal] = []
+        checks: list[dict[str, str]] = []
         example = {
             "id": row.id,
             "patient_id": row.patient_id,
-            "labs": self._labs(row, refused),
-            **self._ecg(row, refused),
-            **self._echo(row, refused),
+            "labs": self._labs(row, refused, checks),
+            **self._ecg(row, refused, checks),
+            **self._echo(row, refused, checks),
         }
         for task, kind in self.tasks.items():
             if kind == "diagnosis":
@@ -110,19 +116,23 @@ class AdmissionPreparer:
                 example[f"event_{task}"] = row.events.get(task)
         if not (example["labs"] or len(example["ecg"]) or len(example["clips"])):
             refused.append({"item": row.id, "reason": "dropped: no laboratory cell, ECG or clip can be used"})
-            return PreparedAdmission(row.id, None, refused)
-        return PreparedAdmission(row.id, example, refused)
+            return PreparedAdmission(row.id, None, refused, checks)
+        if self.strictness == "refuse" and (refused or checks):
+            reason = "dropped: the strictness is 'refuse', and an input was refused or is in doubt"
+            return PreparedAdmission(row.id, None, [*refused, {"item": row.id, "reason": reason}], checks)
+        return PreparedAdmission(row.id, example, refused, checks)
 
     def prepare_all(self, rows: Iterable[CohortRow]) -> Iterator[PreparedAdmission]:
         """Prepare admissions one after the other, in order, each when it is asked for."""
         return map(self.prepare, rows)
 
-    def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
+    def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
         labs = LabsText.from_row(row.labs, from_table=True)
+        checks += labs.checks
         refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
         return store_labs(labs)
 
-    def _ecg(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
+    def _ecg(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
             try:
@@ -131,11 +141,12 @@ class AdmissionPreparer:
                     raise path
                 ecg = self.feature_extractor.harmonise(path)
                 signal, mask = ecg.signal.T, ecg.mask
+                checks += ecg.checks
             except (OSError, ValueError) as error:
                 refused.append({"item": "ecg", "reason": _reason(error)})
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
-    def _echo(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
+    def _echo(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         size, frames = self.image_processor.size, self.image_processor.num_frames
         stacked, indices, counts = np.zeros((0, frames, size, size * 3), np.uint8), [], []
         if row.echo_paths:
@@ -146,6 +157,7 @@ class AdmissionPreparer:
                     view_classifier=self.view_classifier,
                 )
                 refused += study.by_position(study.refused)
+                checks += study.by_position(study.checks)
                 views = [view for view in VIEWS if view in study.clips]
                 if views:
                     stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
@@ -175,6 +187,7 @@ class CohortSource:
         processor: TgmmProcessor,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        laboratory: Laboratory | None = None,
         allow_outside: bool = False,
     ) -> "CohortSource":
         """Read a cohort table and make the preparer of its rows.
@@ -185,11 +198,12 @@ class CohortSource:
             root: Directory that relative paths start from. None means the directory of the table.
             tasks: Tasks of the model. None means the tasks of the paper.
             allow_outside: Read files outside the root too.
+            laboratory: Units and names of the laboratory columns.
 
         Raises:
             CohortTableError: If the table cannot be used.
         """
-        table = read_cohort_table(manifest, root=root, tasks=tasks, allow_outside=allow_outside)
+        table = read_cohort_table(manifest, root=root, tasks=tasks, laboratory=laboratory, allow_outside=allow_outside)
         return cls(table, make_preparer(table, processor))
 
 
@@ -202,6 +216,7 @@ def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPrep
         table.tasks,
         processor.default_view_classifier,
         table.allow_outside,
+        processor.strictness,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 
 from tgmm_hf.data.admissions import CohortSource
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, Tasks
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
@@ -21,10 +22,11 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model. None means the tasks of the paper.
         allow_outside: Read files outside the root too.
+        laboratory: Units and names of the laboratory columns.
         **kwargs: Settings of `datasets.BuilderConfig`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of the configuration
         self,
         name: str = "default",
         manifest: str | Path | None = None,
@@ -32,6 +34,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         root: str | Path | None = None,
         tasks: Tasks | None = None,
         allow_outside: bool = False,
+        laboratory: Laboratory | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
@@ -40,6 +43,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         self.root = root
         self.tasks = tasks
         self.allow_outside = allow_outside
+        self.laboratory = laboratory
 
 
 class TgmmCohort(datasets.GeneratorBasedBuilder):
@@ -65,7 +69,12 @@ class TgmmCohort(datasets.GeneratorBasedBuilder):
         if config.manifest is None or config.processor is None:
             raise ValueError("TgmmCohort needs manifest= (the cohort table) and processor= (a TgmmProcessor).")
         self._source = CohortSource.open(
-            config.manifest, config.processor, config.root, config.tasks, config.allow_outside
+            config.manifest,
+            config.processor,
+            config.root,
+            config.tasks,
+            config.laboratory,
+            config.allow_outside,
         )
         return datasets.DatasetInfo(features=self._source.preparer.features)
 

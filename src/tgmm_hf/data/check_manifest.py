@@ -49,7 +49,7 @@ def check_manifest(
     missing = [
         {"row": number, "file": item}
         for number, row in enumerate(table.rows, start=1)
-        for item, file in _required_files(row)
+        for item, file in _required_files(row, table.root)
         if not (table.root / file).is_file()
     ]
     outside = [entry for number, row in enumerate(table.rows, start=1) for entry in _outside_files(number, row, table)]
@@ -117,12 +117,12 @@ def _rows(first: list[int], number: int) -> str:
     return f"row {', '.join(map(str, first))}{', ...' if number > len(first) else ''}"
 
 
-def _required_files(row: CohortRow) -> list[tuple[str, str]]:
+def _required_files(row: CohortRow, root: Path) -> list[tuple[str, str]]:
     """List the files of a row that must exist: (item, path as the table writes it).
 
     The item is "ecg" or "echo[<position>]", because a path may name the patient. Of a WFDB recording it is the header.
     """
-    ecg = [] if row.ecg_path is None else [("ecg", ecg_files(row.ecg_path)[0])]
+    ecg = [] if row.ecg_path is None else [("ecg", ecg_files(row.ecg_path, root)[0])]
     return ecg + [(f"echo[{position}]", path) for position, path in enumerate(row.echo_paths, start=1)]
 
 

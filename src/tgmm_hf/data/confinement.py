@@ -26,7 +26,7 @@ def confined_ecg(path: str, root: Path, allow_outside: bool = False) -> Path | I
         root: Directory that relative paths start from.
         allow_outside: Return the path without a check.
     """
-    files = (root / file for file in ecg_files(path))
+    files = (root / file for file in ecg_files(path, root))
     if allow_outside or not any(leads_outside(named, root) for file in files for named in _named_files(file)):
         return root / path
     return InputRefusedError("ecg", REASON)

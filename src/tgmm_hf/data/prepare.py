@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from tgmm_hf.data.admissions import AdmissionPreparer, CohortSource
 from tgmm_hf.data.engines import ENGINES
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files
 from tgmm_hf.data.shards import Shard, is_done, read_state, remove_temporary_files, write_rows, write_shared_text
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -41,7 +42,7 @@ from tgmm_hf.utils.versions import package_versions
 
 SHARD_SIZE = 32
 """Admissions per shard. A killed run loses at most this many per process."""
-FORMAT = 4
+FORMAT = 5
 """Raise this number when the prepared rows change, so that old shards are not taken for new ones."""
 ECG_BYTES = 2500 * (12 * 4 + 4)
 """Size in bytes of 10 seconds of ECG: 2,500 samples of 12 leads. Arrow adds four bytes to every sample."""
@@ -93,6 +94,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     part: tuple[int, int] = WHOLE,
     root: str | Path | None = None,
     tasks: Tasks | None = None,
+    laboratory: Laboratory | None = None,
     overwrite: bool = False,
     allow_outside: bool = False,
 ) -> dict[str, Any]:
@@ -109,6 +111,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
             `out_dir`. A last call without `part` writes what is missing and finishes the data set.
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model (`config.tasks`), to check the outcome columns against.
+        laboratory: Units and names of the laboratory columns.
         overwrite: Replace a finished result of another table or of other settings.
         allow_outside: Read files outside the root too. By default they are refused.
 
@@ -123,7 +126,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: If a worker process was killed, or `part` does not exist.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks, allow_outside), processor, part)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, allow_outside)
+    plan = _plan(source, processor, part)
     replaces_other = _replaces_other(out, plan.input_hash, overwrite)
     _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -151,6 +155,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     part: tuple[int, int] = WHOLE,
     root: str | Path | None = None,
     tasks: Tasks | None = None,
+    laboratory: Laboratory | None = None,
     overwrite: bool = False,
     allow_outside: bool = False,
 ) -> dict[str, float]:
@@ -165,7 +170,8 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
         and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks, allow_outside), processor, part)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, allow_outside)
+    plan = _plan(source, processor, part)
     _replaces_other(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
     rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
@@ -264,8 +270,10 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     table = source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
     content |= _outside(table)
+    content["strictness"] = processor.strictness
     chunks = _cut(table)[number - 1 :: parts]
-    shards = [Shard(split, index, rows, _fingerprint(rows, table, settings)) for split, index, rows in chunks]
+    of_rows = {"settings": settings, "strictness": processor.strictness}
+    shards = [Shard(split, index, rows, _fingerprint(rows, table, of_rows)) for split, index, rows in chunks]
     return _Plan(source, settings, json_digest(content), shards)
 
 
@@ -278,10 +286,11 @@ def _cut(table: CohortTable) -> list[tuple[str, int, list[CohortRow]]]:
     ]
 
 
-def _fingerprint(rows: list[CohortRow], table: CohortTable, settings: dict[str, Any]) -> str:
+def _fingerprint(rows: list[CohortRow], table: CohortTable, of_rows: dict[str, Any]) -> str:
     """Compute a digest that changes if a shard must be written anew.
 
-    It covers the rows, size and time of change of their files, the tasks and root of the table, and `settings`.
+    It covers the rows, size and time of change of their files, the tasks and root of the table, and `of_rows` (settings
+    of the processor, and the strictness).
     """
     content = {
         "format": FORMAT,
@@ -289,7 +298,7 @@ def _fingerprint(rows: list[CohortRow], table: CohortTable, settings: dict[str, 
         "files": [_file_state(table.root / path) for row in rows for path in _paths(row)],
         "tasks": table.tasks,
         "root": str(table.root.resolve()),
-        "settings": settings,
+        **of_rows,
         **_outside(table),
     }
     return json_digest(content)

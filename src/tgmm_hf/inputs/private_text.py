@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from .lab_columns import ALIAS_FACTORS, COLUMNS, GENDERS
+from .lab_columns import GENDERS
+from .lab_table import ALIAS_FACTORS, COLUMNS
 
 NOT_SHOWN = "(text not shown)"
 """Stands where a text is not repeated."""
