@@ -40,7 +40,7 @@ _OTHER_WORDS = """
     thyroid thyroxine total transferrin triiodothyronine troponin tsh type urea urinary urine uv value venous
     clip column dicom file filepath id path patient study unit units vector view views
     male female man woman frau maennlich männlich weiblich homme femme masculin féminin hombre mujer masculino
-    femenino uomo furlong pound pounds inch feet gram grams litre liter mole moles
+    femenino uomo furlong pound pounds inch feet foot gram grams litre liter mole moles
     dev training train validation valid val holdout test yes no true false positive negative none unknown other
     plax psax apical parasternal subcostal suprasternal chamber doppler long short axis color colour
     vitamin volt volts volume waist water whole width zinc copper glucose hour lithium digoxin aldosterone estradiol
