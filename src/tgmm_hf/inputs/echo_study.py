@@ -411,7 +411,8 @@ def clips_of_study(
         return [(view, clip) for view, clip in study.items() if clip is not None], []
     outside: list[Path] = []
     if isinstance(study, (list, tuple)):
-        files = [path if isinstance(path, Exception) else Path(path) for path in study]
+        # an exception stands in place of a file that must not be read
+        files: list[Any] = [path if isinstance(path, Exception) else Path(path) for path in study]
     elif isinstance(study, (str, Path)):
         files, outside = study_files(study, allow_outside)
     else:
