@@ -33,7 +33,7 @@ DEV := $(VENV)/.stamp-dev
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
+.PHONY: help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -50,6 +50,7 @@ help:
 	@echo "make reference  write docs/cli.md and docs/settings.md anew"
 	@echo "make lint       ruff, typos (spelling) and mypy;  make format: let ruff rewrite"
 	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
+	@echo "make audit      known vulnerabilities of the installed packages;  make licences: their licences, none GPL"
 	@echo "make clean      remove demo/, learn/ and caches (not .venv)"
 	@echo "make durations  measure the tests anew, and choose those of make test-fast"
 	@echo "make freeze     write the installed versions to constraints/tried.txt"
@@ -106,6 +107,14 @@ lint: $(DEV)
 	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/typos
 	$(BIN)/mypy
+
+# known vulnerabilities, looked up at PyPI or OSV: fails where neither answers, because then nothing was checked
+audit: $(DEV)
+	$(BIN)/python scripts/audit.py
+
+# licences of what `pip install tgmm-hf` brings: fails at GPL, AGPL or an unknown one
+licences: $(DEV)
+	$(BIN)/python scripts/check_licences.py
 
 format: $(DEV)
 	$(BIN)/ruff check --fix $(LINTED)

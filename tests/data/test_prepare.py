@@ -137,16 +137,16 @@ def test_unusable_inputs_are_listed_and_do_not_stop_the_run(processor, tmp_path)
     refused = refused_rows(tmp_path / "out")
     found = {(row["id"], row["item"]) for row in refused}
     assert found == {
-        ("a0", "ecg/0"),
+        ("a0", "ecg"),
         ("a1", "a1: labs.Creatinine"),
-        ("a1", "echo/1_b.dcm"),
-        ("a2", "ecg/2"),
-        ("a3", "ecg/nowhere"),
-        ("a4", "echo/4_a.dcm"),
-        ("a6", "echo/6_a.dcm"),
-        ("a6", "echo/6_b.dcm"),
-        ("a9", "ecg/nowhere"),
-        ("a9", "echo/nowhere.dcm"),
+        ("a1", "echo[2]"),
+        ("a2", "ecg"),
+        ("a3", "ecg"),
+        ("a4", "echo[1]"),
+        ("a6", "echo[1]"),
+        ("a6", "echo[2]"),
+        ("a9", "ecg"),
+        ("a9", "echo[1]"),
         ("a9", "a9"),
     }
     assert all(row["reason"] for row in refused) and summary["refused"] == len(refused)
@@ -170,7 +170,7 @@ def test_refusals_of_a_copied_module_keep_their_reason(processor, tmp_path, monk
     rows = cohort_rows(1)
     rows[0] |= {"labs.Creatinine": 1, "echo_paths": "", "echo_views": ""}
     prepare(write_table(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
-    assert refused_rows(tmp_path / "out") == [{"id": "a0", "item": "ecg/0", "reason": "too short"}]
+    assert refused_rows(tmp_path / "out") == [{"id": "a0", "item": "ecg", "reason": "too short"}]
 
 
 def test_a_split_may_lose_all_its_admissions(processor, tmp_path):

@@ -227,7 +227,7 @@ def test_the_longest_clip_of_a_view_fills_its_slot(processor, study):
     assert prepared.frame_counts == {"A2C": 16, "A4C": 16}
     reasons = {Path(entry["item"]).name: entry["reason"] for entry in prepared.refused}
     assert set(reasons) == {"a.dcm", "d.dcm", "still.dcm"}
-    assert "already filled by b.dcm" in reasons["a.dcm"] and "single-frame still" in reasons["still.dcm"]
+    assert "already filled by echo[2]" in reasons["a.dcm"] and "single-frame still" in reasons["still.dcm"]
     files = sorted(study.iterdir())
     assert processor.prepare_study(files, views=views).used == prepared.used
     assert processor(study, views=views)["view_mask"].sum() == 2

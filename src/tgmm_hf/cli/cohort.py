@@ -13,6 +13,7 @@ from tgmm_hf.cli import preparation
 from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import (
     MAX_ROWS,
+    AllowOutside,
     CohortTable,
     Decimal,
     Encoding,
@@ -158,6 +159,7 @@ def curate(
     from tgmm_hf.cohorts.mimic.cohort import curate as curate_cohort
     from tgmm_hf.cohorts.mimic.cohort import summary_text
     from tgmm_hf.cohorts.mimic.rules import read_rules
+    from tgmm_hf.inputs.echo_reading import leads_outside
 
     summary = curate_cohort(
         mimic_iv,
@@ -175,6 +177,8 @@ def curate(
     )
     typer.echo(summary_text(out, summary))
     typer.echo(f"{out / 'cohort.parquet'}, {out / 'flow.svg'}, {out / 'table1.csv'}")
+    if any(leads_outside(directory, root or out) for directory in (mimic_ecg, mimic_echo) if directory is not None):
+        typer.echo("prepare it with --allow-outside, because the ECG and echo files lie outside its directory")
 
 
 def curate_ptbxl(
@@ -223,7 +227,8 @@ def curate_ptbxl(
         typer.echo("  ".join(f"{name} {value}" for name, value in row.items()))
     for split, counts in summary["counts"].items():
         typer.echo(f"{split:<11} " + ", ".join(f"{name} {number}" for name, number in counts.items()))
-    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml")
+    outside = "" if (out / "ecg").is_dir() else " --allow-outside"  # recordings as shipped stay where they are
+    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml{outside}")
 
 
 def add_meds_labs(
@@ -274,6 +279,7 @@ def check_manifest(
     read_files: Annotated[
         bool, typer.Option("--read-files", help="Open every ECG and echo file, and name what would be refused.")
     ] = False,
+    allow_outside: AllowOutside = False,
     out: Annotated[
         Path | None, typer.Option(help="JSON file to write the report to.", show_default="printed only")
     ] = None,
@@ -300,7 +306,9 @@ def check_manifest(
     elif model is not None:
         processor, tasks = preparation.for_model(model)
     rules = laboratory(units, columns)
-    settings = CheckSettings(root, tasks, for_prediction, processor, read_files, rules, table_format)
+    settings = CheckSettings(
+        root, tasks, for_prediction, processor, read_files, rules, table_format, allow_outside=allow_outside
+    )
     report = check_table(table_of(table), settings)
     if out is not None:
         write_json(out, report, allow_nan=False)
@@ -353,6 +361,7 @@ def prepare(
     encoding: Encoding = None,
     decimal: Decimal = ".",
     max_rows: MaxRows = MAX_ROWS,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
@@ -377,6 +386,7 @@ def prepare(
     processor.strictness = strictness.value
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
+    options["allow_outside"] = allow_outside
     options["laboratory"] = laboratory(units, columns)
     options["table_format"] = format_of(encoding, decimal, max_rows)
     if dry_run:

@@ -27,6 +27,13 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Directory from which the paths in the table start.", show_default="the directory of the table"),
 ]
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Read files outside the directory of the table (or --root) too. Use it only for a table of your own.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap. The same seed gives the same intervals.")]
 Bootstrap = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples for the intervals.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of patients in a batch. It changes only speed and memory.")]

@@ -1,6 +1,7 @@
 """The command that predicts one patient or a table of patients, and how it prints the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import (
     MAX_ROWS,
+    AllowOutside,
     BatchSize,
     Decimal,
     Encoding,
@@ -20,6 +22,7 @@ from tgmm_hf.cli.options import (
     format_of,
     table_of,
 )
+from tgmm_hf.utils.errors import TgmmError
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""
@@ -116,6 +119,7 @@ def predict(
     encoding: Encoding = None,
     decimal: Decimal = ".",
     max_rows: MaxRows = MAX_ROWS,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Predict one patient, or every patient of a table.
 
@@ -144,8 +148,11 @@ def predict(
 
     claim_outputs(out, tables=manifest is not None)
     rules: Any = {"laboratory": laboratory(units, columns), "table_format": table_format}
+    rules["allow_outside"] = allow_outside
     if manifest is None:
-        patients = [library.patient_from_files(**files, views=views, identifier=identifier, **rules)]
+        given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo, "views": views}
+        with _options_for_paths({f"--{name}": path for name, path in given.items()}):
+            patients = [library.patient_from_files(**given, identifier=identifier, **rules)]
     else:
         name = None if split is None else split.value
         patients = library.patients_from_table(table_of(manifest), name, limit, root, **rules)
@@ -189,6 +196,20 @@ def _refuse_folder(ecg: Path | None) -> None:
         f"--ecg names a folder that holds {_counted(number, 'ECG recording')}. Name the recording itself: a DICOM "
         "file, or a WFDB recording without its suffix. For a folder per patient use tgmm make-manifest."
     )
+
+
+@contextmanager
+def _options_for_paths(paths: Mapping[str, Path | None]) -> Iterator[None]:
+    """Name the option instead of its path in an error about a file of the patient, because a path may name them."""
+    try:
+        yield
+    except TgmmError as error:
+        option = next((option for option, path in paths.items() if path is not None and str(path) == error.item), None)
+        if option is None:
+            raise
+        raise TgmmError(option, error.reason) from error
+    except OSError as error:
+        raise TgmmError(" or ".join(paths), f"a file cannot be read ({type(error).__name__})") from error
 
 
 def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from datasets import Array2D, Array4D, Features, List, Value
 
+from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
@@ -22,7 +23,7 @@ from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.errors import is_refusal
+from tgmm_hf.utils.errors import InputRefusedError, is_refusal
 from tgmm_hf.utils.names import LEADS, VIEWS
 
 Refusal = dict[str, str]
@@ -59,6 +60,7 @@ class AdmissionPreparer:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
+        allow_outside: Read files outside `root` too.
         strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
     """
 
@@ -67,6 +69,7 @@ class AdmissionPreparer:
     root: Path
     tasks: dict[str, str] = field(default_factory=dict)
     view_classifier: StoredViewClassifier | None = None
+    allow_outside: bool = False
     strictness: str = "note"
 
     @property
@@ -125,7 +128,7 @@ class AdmissionPreparer:
         return map(self.prepare, rows)
 
     def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
-        labs = LabsText.from_row(row.labs)
+        labs = LabsText.from_row(row.labs, from_table=True)
         checks += labs.checks
         refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
         return store_labs(labs)
@@ -134,11 +137,14 @@ class AdmissionPreparer:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
             try:
-                ecg = self.feature_extractor.harmonise(self.root / row.ecg_path)
+                path = confined_ecg(row.ecg_path, self.root, self.allow_outside)
+                if isinstance(path, InputRefusedError):
+                    raise path
+                ecg = self.feature_extractor.harmonise(path)
                 signal, mask = ecg.signal.T, ecg.mask
                 checks += ecg.checks
             except (OSError, ValueError) as error:
-                refused.append({"item": row.ecg_path, "reason": _reason(error)})
+                refused.append({"item": "ecg", "reason": _reason(error)})
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
     def _echo(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
@@ -147,24 +153,20 @@ class AdmissionPreparer:
         if row.echo_paths:
             try:
                 study = self.image_processor.prepare_study(
-                    [self.root / path for path in row.echo_paths],
+                    confined_clips(row.echo_paths, self.root, self.allow_outside),
                     views=_views_by_path(row),
                     view_classifier=self.view_classifier,
                 )
-                refused += [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
-                checks += study.checks
+                refused += study.by_position(study.refused)
+                checks += study.by_position(study.checks)
                 views = [view for view in VIEWS if view in study.clips]
                 if views:
                     stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
                     indices = [VIEWS.index(view) for view in views]
                     counts = [int(study.frame_counts[view]) for view in views]
             except (OSError, ValueError) as error:
-                refused.append({"item": f"echo of {row.id}", "reason": _reason(error)})
+                refused.append({"item": "echo", "reason": _reason(error)})
         return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
-
-    def _relative(self, item: str) -> str:
-        """Remove `root` from a path, so that a report does not depend on where the cohort lies."""
-        return item.removeprefix(f"{self.root}/")
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class CohortSource:
     preparer: AdmissionPreparer
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - the arguments of `read_cohort_table`
         cls,
         manifest: str | Path,
         processor: TgmmProcessor,
@@ -188,6 +190,7 @@ class CohortSource:
         tasks: Tasks | None = None,
         laboratory: Laboratory | None = None,
         table_format: TableFormat = DEFAULT_FORMAT,
+        allow_outside: bool = False,
     ) -> "CohortSource":
         """Read a cohort table and make the preparer of its rows.
 
@@ -196,13 +199,21 @@ class CohortSource:
             processor: Gives the ECG settings, the size of the clips and the view classifier.
             root: Directory that relative paths start from. None means the directory of the table.
             tasks: Tasks of the model. None means the tasks of the paper.
+            allow_outside: Read files outside the root too.
             laboratory: Units and names of the laboratory columns.
             table_format: Encoding, decimal sign and largest size of the file.
 
         Raises:
             CohortTableError: If the table cannot be used.
         """
-        table = read_cohort_table(manifest, root=root, tasks=tasks, laboratory=laboratory, table_format=table_format)
+        table = read_cohort_table(
+            manifest,
+            root=root,
+            tasks=tasks,
+            laboratory=laboratory,
+            table_format=table_format,
+            allow_outside=allow_outside,
+        )
         return cls(table, make_preparer(table, processor))
 
 
@@ -214,6 +225,7 @@ def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPrep
         table.root,
         table.tasks,
         processor.default_view_classifier,
+        table.allow_outside,
         processor.strictness,
     )
 
@@ -225,4 +237,5 @@ def _views_by_path(row: CohortRow) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error.args[1]) if is_refusal(error) else f"{type(error).__name__}: {error}"  # args: item, reason
+    # args: item, reason. The text of any other error may quote the file.
+    return str(error.args[1]) if is_refusal(error) else f"unexpected: {type(error).__name__}"

@@ -21,17 +21,19 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         processor: Gives the ECG settings and the size of the clips. Its tokenizer is not used.
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model. None means the tasks of the paper.
+        allow_outside: Read files outside the root too.
         laboratory: Units and names of the laboratory columns.
         **kwargs: Settings of `datasets.BuilderConfig`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of the configuration
         self,
         name: str = "default",
         manifest: str | Path | None = None,
         processor: TgmmProcessor | None = None,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        allow_outside: bool = False,
         laboratory: Laboratory | None = None,
         **kwargs: Any,
     ) -> None:
@@ -40,6 +42,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         self.processor = processor
         self.root = root
         self.tasks = tasks
+        self.allow_outside = allow_outside
         self.laboratory = laboratory
 
 
@@ -66,7 +69,12 @@ class TgmmCohort(datasets.GeneratorBasedBuilder):
         if config.manifest is None or config.processor is None:
             raise ValueError("TgmmCohort needs manifest= (the cohort table) and processor= (a TgmmProcessor).")
         self._source = CohortSource.open(
-            config.manifest, config.processor, config.root, config.tasks, config.laboratory
+            config.manifest,
+            config.processor,
+            config.root,
+            config.tasks,
+            config.laboratory,
+            config.allow_outside,
         )
         return datasets.DatasetInfo(features=self._source.preparer.features)
 

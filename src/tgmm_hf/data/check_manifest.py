@@ -12,6 +12,7 @@ from typing import Any
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.data.cell_reasons import reason_without_values
+from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
 from tgmm_hf.data.outcome_checks import outcome_doubts
@@ -20,6 +21,7 @@ from tgmm_hf.data.trial_reading import refused_files
 from tgmm_hf.inputs.lab_columns import suggest_column
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.utils.errors import InputRefusedError
 
 EXAMPLES = 5
 """Maximum number of rows that the report names for each fault."""
@@ -38,6 +40,7 @@ class CheckSettings:
         read_files: Open every file as `prepare` does, and list what is refused.
         laboratory: Units and names of the laboratory columns.
         table_format: Encoding, decimal sign and largest size of the file.
+        allow_outside: Files outside the root will be read (`--allow-outside`), so they are not reported.
     """
 
     root: str | Path | None = None
@@ -47,6 +50,7 @@ class CheckSettings:
     read_files: bool = False
     laboratory: Laboratory | None = None
     table_format: TableFormat = DEFAULT_FORMAT
+    allow_outside: bool = False
 
 
 def check_manifest(path: str | Path, settings: CheckSettings | None = None, **changes: Any) -> dict[str, Any]:
@@ -63,7 +67,8 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "rows" and "patients": their numbers.
         * "splits": split -> numbers of rows, of rows with each modality, and of each label.
         * "faults": list of {"reason", "number", "rows"}, what makes the table unusable.
-        * "missing_files": their number, and row and item of the first of them.
+        * "missing_files": their number, and row and item ("ecg", "echo[2]") of the first of them.
+        * "outside_files": the same of files outside the root, which will not be read.
         * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
         * "refused_reasons": column -> list of {"reason", "number", "rows"}.
         * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
@@ -85,6 +90,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         for_prediction=settings.for_prediction,
         laboratory=settings.laboratory,
         table_format=settings.table_format,
+        allow_outside=settings.allow_outside,
     )
     missing = [
         {"row": number, "file": item}
@@ -92,6 +98,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         for item, file in _required_files(row, table.root)
         if not _is_file(table.root / file)
     ]
+    outside = [entry for number, row in enumerate(table.rows, start=1) for entry in _outside_files(number, row, table)]
     cells = _check_cells(table, settings.processor)
     doubts = [] if settings.for_prediction else outcome_doubts(table, tasks)
     read = refused_files(table, settings.processor) if settings.read_files else None
@@ -101,6 +108,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         "splits": {split: _split_report(table, split) for split in (("test",) if settings.for_prediction else SPLITS)},
         "faults": _grouped((error.kind, error.row) for error in faults),
         "missing_files": {"number": len(missing), "examples": missing[:EXAMPLES]},
+        "outside_files": {"number": len(outside), "examples": outside[:EXAMPLES]},
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
@@ -111,7 +119,11 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
 def has_faults(report: Mapping[str, Any]) -> bool:
     """Tell whether a report of [`check_manifest`] names a fault. Notes and unknown columns are none."""
     return bool(
-        report["faults"] or report["missing_files"]["number"] or report["refused_cells"] or report["refused_files"]
+        report["faults"]
+        or report["missing_files"]["number"]
+        or report["outside_files"]["number"]
+        or report["refused_cells"]
+        or report["refused_files"]
     )
 
 
@@ -135,6 +147,12 @@ def report_text(report: Mapping[str, Any]) -> str:
         lines.append(f"columns not used: {', '.join(report['ignored_columns'])}")
     if empty := [split for split, part in report["splits"].items() if not part["rows"]]:
         lines.append(f"no row in the split(s) {', '.join(empty)}")
+    if (outside := report["outside_files"])["number"]:
+        rows = sorted({example["row"] for example in outside["examples"]})
+        lines.append(
+            f"{outside['number']} files lie outside the root and will not be read, "
+            f"{_rows(rows, outside['number'])}: give --root, or --allow-outside"
+        )
     lines += [f"note: {note}" for note in report["notes"]]
     missing = report["missing_files"]
     rows = list(dict.fromkeys(example["row"] for example in missing["examples"]))
@@ -193,7 +211,7 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
     doubts: list[tuple[str, int | None]] = []
     unknown: set[str] = set()
     for number, row in enumerate(table.rows, start=1):
-        labs = LabsText.from_row(row.labs)
+        labs = LabsText.from_row(row.labs, from_table=True)
         if processor is not None:
             processor.write_labs(labs)
         for entry in labs.refused:
@@ -232,6 +250,14 @@ def _required_files(row: CohortRow, root: Path) -> list[tuple[str, str]]:
     """
     ecg = [] if row.ecg_path is None else [("ecg", ecg_files(row.ecg_path, root)[0])]
     return ecg + [(f"echo[{position}]", path) for position, path in enumerate(row.echo_paths, start=1)]
+
+
+def _outside_files(number: int, row: CohortRow, table: CohortTable) -> list[dict[str, Any]]:
+    """List the files of row `number` that will not be read because they lie outside the root: {"row", "file"}."""
+    where = (table.root, table.allow_outside)
+    files = [*([] if row.ecg_path is None else [confined_ecg(row.ecg_path, *where)])]
+    files += confined_clips(row.echo_paths, *where)
+    return [{"row": number, "file": file.item} for file in files if isinstance(file, InputRefusedError)]
 
 
 def _split_report(table: CohortTable, split: str) -> dict[str, Any]:

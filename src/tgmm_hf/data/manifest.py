@@ -34,6 +34,7 @@ from tgmm_hf.data.table_files import (
     read_table,
 )
 from tgmm_hf.inputs.lab_cells import is_missing
+from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
@@ -84,6 +85,7 @@ class CohortTable:
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
         notes: What was ignored or assumed when the file was read.
+        allow_outside: Whether files outside `root` are read.
     """
 
     rows: list[CohortRow]
@@ -91,6 +93,7 @@ class CohortTable:
     tasks: dict[str, str]
     ignored_columns: list[str]
     notes: list[str] = field(default_factory=list)
+    allow_outside: bool = False
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -139,14 +142,16 @@ class _Settings:
     for_prediction: bool = False
     laboratory: Laboratory | None = None
     table_format: TableFormat = DEFAULT_FORMAT
+    allow_outside: bool = False
 
 
-def read_cohort_table(
+def read_cohort_table(  # noqa: PLR0913 - one argument per option of the commands
     path: str | Path,
     *,
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     for_prediction: bool = False,
+    allow_outside: bool = False,
     laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
 ) -> CohortTable:
@@ -159,6 +164,7 @@ def read_cohort_table(
             candidates a label may name. None means the tasks of the paper.
         for_prediction: Read a table that is only to be predicted. `patient_id` and `split` may then be missing: the
             patient gets the name of the admission, and the split is "test". Outcome columns are not read.
+        allow_outside: Files outside the root may be read. By default they are refused (`data/confinement.py`).
         laboratory: Units and names of the laboratory columns. If it has no unit system, the unit system that a Parquet
             table declares is taken (`UNITS_KEY`; tables of `tgmm curate` and `tgmm synth` declare "US").
         table_format: Encoding, decimal sign and largest size of the file.
@@ -170,7 +176,7 @@ def read_cohort_table(
         CohortTableError: If a column is missing; if a split, task, label, event or view is unknown; if an id occurs
             twice; or if a patient is in two splits.
     """
-    return _read(Path(path), _Settings(root, tasks, for_prediction, laboratory, table_format), Faults())
+    return _read(Path(path), _Settings(root, tasks, for_prediction, laboratory, table_format, allow_outside), Faults())
 
 
 def find_faults(path: str | Path, **settings: Any) -> tuple[CohortTable, list[CohortTableError]]:
@@ -215,6 +221,7 @@ def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
         tasks=task_kinds,
         ignored_columns=[name for name in columns if not is_used(name)],
         notes=raw_table.notes,
+        allow_outside=settings.allow_outside,
     )
     _check_ids_and_splits(path.name, table, faults)
     return table
@@ -277,7 +284,7 @@ def _check_names(where: str, texts: Mapping[str, str | None]) -> None:
         raise _row_error(where, f"{', '.join(empty)} is empty.")
     if texts["split"] not in SPLITS:
         rule = f"it must be one of {', '.join(SPLITS)}.{meant(str(texts['split']).lower(), SPLITS)}"
-        raise _row_error(where, f"split is {texts['split']!r}; {rule}")
+        raise _row_error(where, f"split is {quoted(str(texts['split']))}; {rule}")
 
 
 def _row_error(where: str, reason: str, kind: str = "") -> CohortTableError:
@@ -302,7 +309,7 @@ def _read_clips(where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, ...], tu
         )
     if unknown := sorted({view for view in views if view is not None and view not in VIEWS}):
         hint = "".join(meant(view, VIEWS) for view in unknown)
-        raise _row_error(where, f"unknown view(s) {', '.join(unknown)}; known are {', '.join(VIEWS)}.{hint}")
+        raise _row_error(where, f"unknown view(s) {shown_names(unknown)}; known are {', '.join(VIEWS)}.{hint}")
     return tuple(str(path) for path in paths), tuple(views) or (None,) * len(paths)
 
 
@@ -371,9 +378,11 @@ def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise _row_error(where, f"{column} is {value!r}, not a number.", f"{column} is not a number.") from None
+        shown = quoted(str(value))
+        raise _row_error(where, f"{column} is {shown}, not a number.", f"{column} is not a number.") from None
     if not math.isfinite(number):
-        raise _row_error(where, f"{column} is {value!r}, not a finite number.", f"{column} is not a finite number.")
+        shown = quoted(str(value))
+        raise _row_error(where, f"{column} is {shown}, not a finite number.", f"{column} is not a finite number.")
     return number
 
 

@@ -12,16 +12,19 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, cast
 
+from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
+from tgmm_hf.inputs.echo_reading import list_echo_files
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
+from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
-from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.files import read_json
 
 VIEW_COLUMNS = ("dicom_filepath", "view")
@@ -38,6 +41,7 @@ def patient_from_files(  # noqa: PLR0913 - one argument per option of the comman
     echo: Path | None = None,
     views: Path | None = None,
     identifier: str | None = None,
+    allow_outside: bool = False,
     laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
 ) -> Patient:
@@ -49,6 +53,7 @@ def patient_from_files(  # noqa: PLR0913 - one argument per option of the comman
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
+        allow_outside: Follow links that lead out of the study directory. By default they are refused.
         laboratory: Units and names of the cells of `labs`.
         table_format: Encoding and decimal sign of CSV files.
 
@@ -65,12 +70,13 @@ def patient_from_files(  # noqa: PLR0913 - one argument per option of the comman
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
-        patient["echo"] = str(echo) if echo.is_dir() else [str(echo)]
+        clips = [str(path) for path in list_echo_files(echo, True)] if allow_outside and echo.is_dir() else [str(echo)]
+        patient["echo"] = str(echo) if echo.is_dir() and not allow_outside else clips
         patient["views"] = None if views is None else read_views(views, table_format)
     return patient
 
 
-def patients_from_table(
+def patients_from_table(  # noqa: PLR0913 - one argument per option of the command
     table: Path,
     split: str | None = None,
     limit: int | None = None,
@@ -78,6 +84,7 @@ def patients_from_table(
     *,
     laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
+    allow_outside: bool = False,
 ) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
@@ -86,6 +93,7 @@ def patients_from_table(
         split: Take only the patients of this split.
         limit: Take only this many patients, from the top of the table.
         root: Directory that relative paths start from. None means the directory of the table.
+        allow_outside: Read files outside the root too. By default they are refused, and the prediction names them.
         laboratory: Units and names of the laboratory columns, see [`read_cohort_table`].
         table_format: Encoding, decimal sign and largest size of the table.
 
@@ -97,24 +105,34 @@ def patients_from_table(
         ValueError: If the table cannot be used.
     """
     manifest = read_cohort_table(
-        table, root=root, for_prediction=True, laboratory=laboratory, table_format=table_format
+        table,
+        root=root,
+        for_prediction=True,
+        laboratory=laboratory,
+        table_format=table_format,
+        allow_outside=allow_outside,
     )
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
-    return [_patient_of_row(row, manifest.root) for row in rows]
+    return [_patient_of_row(row, manifest.root, allow_outside) for row in rows]
 
 
-def _patient_of_row(row: CohortRow, root: Path) -> Patient:
-    """Build the patient of one row, with paths that start with `root`."""
+def _patient_of_row(row: CohortRow, root: Path, allow_outside: bool) -> Patient:
+    """Build the patient of one row, with paths that start with `root`, and refusals for files outside of it."""
     views = {path: view for path, view in zip(row.echo_paths, row.echo_views, strict=True) if view is not None}
     return {
         "id": row.id,
         "labs": row.labs or None,
-        "ecg": None if row.ecg_path is None else str(root / row.ecg_path),
-        "echo": [str(root / path) for path in row.echo_paths] or None,
+        "ecg": None if row.ecg_path is None else _path_text(confined_ecg(row.ecg_path, root, allow_outside)),
+        "echo": [_path_text(clip) for clip in confined_clips(row.echo_paths, root, allow_outside)] or None,
         "views": views,
     }
+
+
+def _path_text(path: Path | InputRefusedError) -> str | InputRefusedError:
+    """Return a path as text, and a refusal in its place as it is."""
+    return path if isinstance(path, InputRefusedError) else str(path)
 
 
 def read_labs(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[str, Any]:
@@ -131,7 +149,7 @@ def read_labs(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[st
     if path.suffix.lower() in (".csv", ".parquet"):
         with _named_by_path(path):
             return read_one_lab_row(path, table_format)
-    row = read_json(path)
+    row = read_json(path, quoted)
     if not isinstance(row, dict):
         raise TgmmError(
             str(path), f"it must hold one object of column names and values, but it holds a {type(row).__name__}."
@@ -152,7 +170,7 @@ def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[s
     if missing := set(VIEW_COLUMNS) - set(table.names):
         raise TgmmError(
             str(path),
-            f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are {', '.join(table.names) or 'none'}.",
+            f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are {shown_names(table.names)}.",
         )
     file_name, view = VIEW_COLUMNS
     views: dict[str, str] = {}
@@ -160,8 +178,8 @@ def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[s
         if row[view].strip() and views.setdefault(row[file_name], row[view].strip()) != row[view].strip():
             raise TgmmError(
                 str(path),
-                f"row {number} gives a clip the view {row[view].strip()}, an earlier row gives the same clip the view "
-                f"{views[row[file_name]]}. Keep one of the rows.",
+                "a row gives a clip another view than an earlier row. Keep one of the rows "
+                f"(the later one is row {number}).",
             )
     return views
 

@@ -97,6 +97,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     laboratory: Laboratory | None = None,
     overwrite: bool = False,
     table_format: TableFormat = DEFAULT_FORMAT,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Prepare a cohort for training. Print its size at the start and a summary at the end.
 
@@ -114,6 +115,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         laboratory: Units and names of the laboratory columns.
         overwrite: Replace a finished result of another table or of other settings.
         table_format: Encoding, decimal sign and largest size of the cohort table.
+        allow_outside: Read files outside the root too. By default they are refused.
 
     Returns:
         The content of `prepare.json`; "data_hash" is the digest of the prepared rows. A part writes no `prepare.json`
@@ -126,7 +128,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: If a worker process was killed, or `part` does not exist.
     """
     out = Path(out_dir)
-    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
     plan = _plan(source, processor, part)
     replaces_other = _replaces_other(out, plan.input_hash, overwrite)
     _say_size(plan, out)
@@ -160,6 +162,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     laboratory: Laboratory | None = None,
     overwrite: bool = False,
     table_format: TableFormat = DEFAULT_FORMAT,
+    allow_outside: bool = False,
 ) -> dict[str, float]:
     """Check the table, prepare a few admissions in memory, and print the time and the disk space that `prepare` needs.
 
@@ -172,7 +175,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
         and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
-    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
     plan = _plan(source, processor, part)
     _replaces_other(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
@@ -271,6 +274,7 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     settings = processor_settings(processor)
     table = source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
+    content |= _outside(table)
     content["strictness"] = processor.strictness
     chunks = _cut(table)[number - 1 :: parts]
     of_rows = {"settings": settings, "strictness": processor.strictness}
@@ -300,8 +304,14 @@ def _fingerprint(rows: list[CohortRow], table: CohortTable, of_rows: dict[str, A
         "tasks": table.tasks,
         "root": str(table.root.resolve()),
         **of_rows,
+        **_outside(table),
     }
     return json_digest(content)
+
+
+def _outside(table: CohortTable) -> dict[str, bool]:
+    """Return the entry of a digest for a table whose files may lie outside its root; empty by default."""
+    return {"allow_outside": True} if table.allow_outside else {}
 
 
 def _paths(row: CohortRow) -> list[str]:

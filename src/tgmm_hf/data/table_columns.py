@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tgmm_hf.data.table_files import CohortTableError, Faults
+from tgmm_hf.inputs.private_text import quoted, shown_names
 
 REQUIRED = ("id", "patient_id", "split")
 FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
@@ -22,8 +23,11 @@ def check_required(file: str, columns: list[str]) -> None:
         if missing != ["id"] and not any(name.split(".", 1)[0] in TASK_KINDS for name in columns):
             advice = " If the table is only to be predicted, it needs no split and no patient: add --for-prediction."
         close = {name: difflib.get_close_matches(name, columns, n=1, cutoff=0.75) for name in missing}
-        advice = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match) + advice
-        raise CohortTableError(file, f"missing column(s) {', '.join(missing)}; found {', '.join(columns)}.{advice}")
+        advice = (
+            "".join(f" Did you mean {quoted(match[0])} for {name!r}?" for name, match in close.items() if match)
+            + advice
+        )
+        raise CohortTableError(file, f"missing column(s) {', '.join(missing)}; found {shown_names(columns)}.{advice}")
     if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
         raise CohortTableError(file, "no data: give labs.<column> columns, ecg_path or echo_paths.")
 
@@ -54,7 +58,7 @@ def check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: Faul
     for column in columns:
         if column.startswith("unit.") and f"labs.{column[5:]}" not in columns:
             with faults.catching():
-                raise CohortTableError(file, f"column {column!r} has no column labs.{column[5:]} beside it.")
+                raise CohortTableError(file, f"column {quoted(column)} has no laboratory column of its name beside it.")
     return {task: settings["kind"] for task, settings in tasks.items() if task in with_columns}
 
 
@@ -64,8 +68,8 @@ def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
     if task not in tasks:
         raise CohortTableError(
             file,
-            f"column {column!r} names no task of the model (it has {', '.join(tasks)}).{meant(task, tasks)} Rename "
-            "the column, or name the configuration that has this task with --config.",
+            f"column {quoted(column)} names no task of the model (it has {', '.join(tasks)}).{meant(task, tasks)} "
+            "Rename the column, or name the configuration that has this task with --config.",
         )
     if tasks[task]["kind"] != TASK_KINDS[prefix]:
         raise CohortTableError(

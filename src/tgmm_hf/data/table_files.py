@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tgmm_hf.data.parquet_rows import read_parquet_rows
 from tgmm_hf.utils.csv_files import plain_cell
 from tgmm_hf.utils.errors import TgmmError
 
@@ -159,15 +160,15 @@ def _read_parquet(path: Path, table_format: TableFormat) -> RawTable:
     try:
         with pq.ParquetFile(path) as file:
             _check_rows(path, file.metadata.num_rows, table_format)
-            table = file.read()
-        units = (table.schema.metadata or {}).get(UNITS_KEY)
-        return RawTable(table.column_names, table.to_pylist(), [], None if units is None else units.decode())
-    except CohortTableError:
-        raise
+            units = (file.schema_arrow.metadata or {}).get(UNITS_KEY)
+        names, rows = read_parquet_rows(path)
+        return RawTable(names, rows, [], None if units is None else units.decode())
+    except TgmmError as error:
+        raise CohortTableError(error.item, error.reason) from error
     except (pa.ArrowException, ValueError, OSError) as error:  # a ValueError: a date that Python cannot hold
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system, not the content
-        raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise CohortTableError(path.name, f"not a readable Parquet file ({type(error).__name__}).") from error
 
 
 def declare_canonical_units(table: pa.Table) -> pa.Table:

@@ -2,7 +2,6 @@
 
 import re
 import struct
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -88,11 +87,10 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
         InputRefusedError: if the file is missing, too large, damaged, or not DICOM.
         ImportError: if pydicom is not installed.
     """
-    require_package(pydicom, "pydicom", f"reading the DICOM file {path}")
+    require_package(pydicom, "pydicom", "reading DICOM files")
     path = Path(path)
     check_file(path, limits)
-    with refusing(path, _refusal_of_parsing), warnings.catch_warnings():  # pydicom raises many kinds for damaged files
-        warnings.simplefilter("ignore")  # a warning quotes a value of the file, and the value may name the patient
+    with refusing(path, _refusal_of_parsing):  # pydicom raises many kinds for damaged files
         with path.open("rb") as file:
             head = file.read(1024)
         has_preamble = head[128:_PREAMBLE] == b"DICM"

@@ -206,8 +206,8 @@ def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) 
         law = f" ({_COMPRESSED[written]})" if written in _COMPRESSED else ""
         raise InputRefusedError(
             str(path),
-            f"waveform sample interpretation {written[:4]!r}{law} is not read; known are {', '.join(_SAMPLE_TYPES)}: "
-            "export the recording with linear samples",
+            f"waveform sample interpretation {_sample_format(written)}{law} is not read; known are "
+            f"{', '.join(_SAMPLE_TYPES)}: export the recording with linear samples",
         )
     dtype = np.dtype(_SAMPLE_TYPES[written]).newbyteorder("<" if little_endian else ">")
     allocated = int(group.get("WaveformBitsAllocated") or 0)
@@ -223,6 +223,11 @@ def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) 
         )
     samples = np.frombuffer(data[:needed], dtype=dtype).reshape(entry.samples, channels)
     return samples.astype(dtype.newbyteorder("="))
+
+
+def _sample_format(written: str) -> str:
+    """Quote a sample interpretation of two letters; other text may name the patient."""
+    return repr(written) if re.fullmatch("(?:[A-Z]{2})?", written) else "of another name"
 
 
 def _extend_sign(stored: np.ndarray, missing: np.ndarray, channel: Any, path: Path) -> np.ndarray:

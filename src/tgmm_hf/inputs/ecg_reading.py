@@ -50,7 +50,7 @@ def read_ecg(path: str | Path) -> EcgRecording:
         raise refusal_of(error, _short(path)) from error
     raise InputRefusedError(
         _short(path),
-        f"neither a file nor a WFDB recording ({_short(stem.name)}.hea is not there): check the path",
+        "neither a file nor a WFDB recording (its .hea is not there): check the path",
     )
 
 

@@ -10,6 +10,7 @@ from scipy.signal import resample
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
+from .private_text import quoted
 
 NORMALISED = "normalised"
 """Value of `units` for a signal that has lost its amplitude, such as a z-scored array."""
@@ -268,10 +269,9 @@ def _in_unit(channel: Channel, units: str, source: str) -> np.ndarray:
     try:
         return values * millivolts_per_unit(channel.unit)
     except ValueError as error:
-        # a long unit may hold any text of the file
-        unit = channel.unit if len(channel.unit) <= 6 or channel.unit == UNIT_NOT_STATED else "of another text"
+        unit = repr(channel.unit) if channel.unit == UNIT_NOT_STATED else quoted(channel.unit)
         raise InputRefusedError(
-            source, f"lead {channel.name}: unknown unit {unit!r}; known are mV, uV (µV), nV and V: convert the file"
+            source, f"lead {channel.name}: unknown unit {unit}; known are mV, uV (µV), nV and V: convert the file"
         ) from error
 
 

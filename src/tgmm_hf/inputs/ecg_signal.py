@@ -84,6 +84,8 @@ def as_recording(ecg: Any) -> EcgRecording:
     Raises:
         InputRefusedError: if the file cannot be read, a key is missing or unknown, or the shape does not fit.
     """
+    if isinstance(ecg, ValueError):  # a refusal in place of a file that must not be read
+        raise ecg
     if isinstance(ecg, (str, Path)):
         recording = read_ecg(ecg)
     elif isinstance(ecg, Mapping):

@@ -38,7 +38,7 @@ def read_wfdb(stem: Path, suffix: str = ".hea") -> EcgRecording:
             the twelve leads.
         ImportError: if wfdb is not installed.
     """
-    require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
+    require_package(wfdb, "wfdb", "reading WFDB recordings")
     try:
         with refusing(stem):
             header = read_header(stem.with_name(stem.name + suffix))

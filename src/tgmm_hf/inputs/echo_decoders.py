@@ -36,6 +36,10 @@ _PADDING = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes")
 _RGB_IDS = (ord("R"), ord("G"), ord("B"))  # component ids of a JPEG in RGB
 
 
+class PixelsError(ValueError):
+    """Damaged pixels, with a reason of our own. It may be repeated, because it holds no text of the file."""
+
+
 def is_uncompressed(syntax: str) -> bool:
     """Tell whether the transfer syntax UID `syntax` stores pixels without compression (a deflated data set too)."""
     return syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian) or syntax.endswith(".1.99")
@@ -44,7 +48,7 @@ def is_uncompressed(syntax: str) -> bool:
 def compare_sizes(dataset: Any, stored: Sequence[int]) -> None:
     """Raise `ValueError` unless the decoded size `stored` (height, width) is the size that the header declares."""
     if tuple(stored) != (dataset.Rows, dataset.Columns):
-        raise ValueError(
+        raise PixelsError(
             f"a frame of {stored[0]} x {stored[1]} pixels is stored, the header declares {dataset.Rows} x "
             f"{dataset.Columns}"
         )
@@ -76,7 +80,7 @@ def fragments_of_frames(data: bytes, syntax: str) -> list[list[slice]]:
         elif frames:
             frames[-1].append(place)
         else:
-            raise ValueError("the first fragment is no image")
+            raise PixelsError("the first fragment is no image")
     return frames
 
 
@@ -99,11 +103,11 @@ def fragments_of(data: bytes) -> list[slice]:
         if tag == 0xE0DDFFFE:  # end of the sequence
             break
         if tag != 0xE000FFFE or position + 8 + length > len(data):
-            raise ValueError(f"fragment {len(places)} of the pixel data is damaged or cut short")
+            raise PixelsError(f"fragment {len(places)} of the pixel data is damaged or cut short")
         places.append(slice(position + 8, position + 8 + length))
         position += 8 + length
     if not places:
-        raise ValueError("the pixel data hold no fragments")
+        raise PixelsError("the pixel data hold no fragments")
     return places[1:]
 
 
@@ -120,7 +124,7 @@ def _decode_jpeg_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarra
         stream = b"".join(data[place] for place in places[index])
         decoded.append(decode_jpeg(stream, (dataset.Rows, dataset.Columns)))
     if len({space for _, space in decoded}) > 1:
-        raise ValueError("the frames have different colour spaces")
+        raise PixelsError("the frames have different colour spaces")
     return np.stack([frame for frame, _ in decoded]), decoded[0][1]
 
 
@@ -147,14 +151,14 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     except Image.DecompressionBombError as error:  # a size that Pillow refuses before it can be compared
         raise ValueError(f"a frame of far more pixels than the header declares ({size[0]} x {size[1]})") from error
     if image.size != (size[1], size[0]):  # before decoding, which costs as much as the size in the stream asks for
-        raise ValueError(
+        raise PixelsError(
             f"a frame of {image.size[1]} x {image.size[0]} pixels, the header declares {size[0]} x {size[1]}"
         )
     if image.mode == "L":
         _refuse_damaged_jpeg(data)
         return np.asarray(image), "MONOCHROME2"
     if image.mode != "RGB":
-        raise ValueError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
+        raise PixelsError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
     if "jfif" in image.info:
         space = "YBR_FULL"
     elif "adobe_transform" in image.info:
@@ -200,7 +204,7 @@ def _refuse_damaged_jpeg(data: bytes) -> None:
         simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True, **small)
     except ValueError as error:
         if not _PADDING.match(str(error)):
-            raise ValueError(f"a JPEG frame is damaged ({str(error)[:80]})") from error
+            raise PixelsError(f"a JPEG frame is damaged ({str(error)[:80]})") from error
 
 
 def _decode_other_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:
@@ -233,7 +237,7 @@ def _check_streams(dataset: Any, indices: Sequence[int], syntax: str) -> None:
         head = dataset.PixelData[places[index][0]][:4096]
         start = head.find(b"\xff\x4f\xff\x51")
         if syntax == RLE and sum(place.stop - place.start for place in places[index]) > 2 * raw + 1024:
-            raise ValueError(f"RLE frame {index} is longer than twice its {raw:,} decoded bytes")
+            raise PixelsError(f"RLE frame {index} is longer than twice its {raw:,} decoded bytes")
         if syntax == RLE and index == indices[0]:
             _check_rle_segment(dataset.PixelData[places[index][0]], dataset.Rows * dataset.Columns)
         if start >= 0 and len(head) >= start + 24:
@@ -258,7 +262,7 @@ def _check_rle_segment(frame: bytes, expected: int) -> None:
         else:
             position += 1
     if not expected <= length <= expected + 2:
-        raise ValueError(f"an RLE segment of {length:,} bytes is stored, the header declares {expected:,} pixels")
+        raise PixelsError(f"an RLE segment of {length:,} bytes is stored, the header declares {expected:,} pixels")
 
 
 # ---- palettes
@@ -298,7 +302,7 @@ def _palette_table(dataset: Any, colour: str) -> tuple[np.ndarray, int]:
     descriptor = dataset.get(f"{colour}PaletteColorLookupTableDescriptor")
     data = dataset.get(f"{colour}PaletteColorLookupTableData")
     if not descriptor or len(descriptor) != 3 or not data:
-        raise ValueError(f"the palette has no table for {colour.lower()}")
+        raise PixelsError(f"the palette has no table for {colour.lower()}")
     number = int(descriptor[0]) or 1 << 16
     if len(data) in (number, number + number % 2):
         table = np.frombuffer(data, np.uint8)[:number]
@@ -307,7 +311,7 @@ def _palette_table(dataset: Any, colour: str) -> tuple[np.ndarray, int]:
     elif len(data) == 2 * number:
         table = np.frombuffer(data, ">u2" if _is_big_endian(dataset) else "<u2")
     else:
-        raise ValueError(f"the palette's table for {colour.lower()} has {len(data)} bytes for {number} entries")
+        raise PixelsError(f"the palette's table for {colour.lower()} has {len(data)} bytes for {number} entries")
     return table.astype(np.uint16), int(descriptor[1])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .echo_checks import colour_fault, planar_fault
-from .echo_decoders import compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
+from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_video import FRAMES_OFF, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
 
@@ -21,6 +21,12 @@ _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
 """Transfer syntax UIDs of video streams: MPEG-2, MPEG-4 and HEVC."""
 _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
+
+_DEFINED_TERMS = (
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
+    *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
+)
+"""Photometric interpretations that DICOM defines, or defined."""
 
 
 class DicomFrames(NamedTuple):
@@ -99,7 +105,7 @@ def _check_modality(dataset: Any, item: str) -> None:
     modality = str(dataset.get("Modality") or "").strip()
     storage = str(dataset.get("SOPClassUID") or "")
     if modality and modality != "US":
-        shown = modality if re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality) else "of an unknown name"
+        shown = modality if re.fullmatch("[A-Z]{2}|ECG|EPS|HD|IVUS|OCT|OPT", modality) else "of another name"
         raise InputRefusedError(item, f"modality {shown}, an echo clip has modality US: not an echocardiogram")
     if not modality and storage and not _ULTRASOUND.fullmatch(storage):
         raise InputRefusedError(item, "no modality, and the storage class is not ultrasound: not an echocardiogram")
@@ -158,9 +164,14 @@ def colour_space_of(photometric: str, item: str) -> str:
         return "MONOCHROME"
     raise InputRefusedError(
         item,
-        f"photometric interpretation {photometric[:20]!r} is not supported (YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT, "
+        f"photometric interpretation {_term(photometric)} is not supported (YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT, "
         "RGB, PALETTE COLOR and MONOCHROME2 are): convert the file to RGB",
     )
+
+
+def _term(photometric: str) -> str:
+    """Quote a photometric interpretation that DICOM defines (PS3.3, C.7.6.3.1.2); other text may name the patient."""
+    return repr(photometric) if photometric in _DEFINED_TERMS else "of another name"
 
 
 def header_notes(dataset: Any) -> list[dict[str, str]]:
@@ -192,7 +203,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
         ValueError: if the pixel data are no whole number of frames, or their fragments are damaged.
     """
     if not dataset.get("PixelData"):
-        raise ValueError("the file holds no pixel data")
+        raise PixelsError("the file holds no pixel data")
     if _VIDEO.fullmatch(syntax):
         return int(dataset.get("NumberOfFrames") or 0)
     if not is_uncompressed(syntax):
@@ -200,7 +211,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
     size, length = _frame_bytes(dataset), len(dataset.PixelData)
     total, rest = divmod(length, size)
     if rest > 1 or (rest == 1 and not (total * size) % 2) or not total:
-        raise ValueError(f"{length:,} bytes of pixel data are no whole number of frames of {size:,} bytes")
+        raise PixelsError(f"{length:,} bytes of pixel data are no whole number of frames of {size:,} bytes")
     return total
 
 

@@ -1,7 +1,6 @@
 """Read echo clips (multi-frame DICOM, video) into frames."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
 from .echo_checks import REPEATED_SHARE, refuse_without_content, repeated_share
+from .echo_decoders import PixelsError
 from .echo_dicom import check_header, count_frames, declared_frames, decode_dicom_clip
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
 from .input_limits import LIMITS, InputLimits, refusal_of, refusing
@@ -97,8 +97,14 @@ def study_files(directory: str | Path, allow_outside: bool = False) -> tuple[lis
 
 
 def leads_outside(path: str | Path, directory: str | Path) -> bool:
-    """Tell whether a path, with its links and `..` resolved, lies outside a directory."""
-    return not Path(path).resolve().is_relative_to(Path(directory).resolve())
+    """Tell whether a path, with its links and `..` resolved, lies outside a directory.
+
+    A path that the system cannot look up, such as a circle of links, counts as inside: no file can be read there.
+    """
+    try:
+        return not Path(path).resolve().is_relative_to(Path(directory).resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _walk(directory: Path, follow: bool) -> Iterator[Path]:
@@ -166,8 +172,7 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limi
         ImportError: if pydicom, Pillow or OpenCV is needed and not installed.
     """
     path = Path(path)
-    with refusing(path, _refusal), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a decoder warns of is checked here
+    with refusing(path, _refusal):
         clip = _decode(path, num_frames, stride, limits)
         _refuse_still(clip.total_frames, path)
         refuse_without_content(clip.frames, clip.colour_space, str(path))
@@ -241,13 +246,25 @@ def _refuse_still(total: int, path: Path | str) -> int:
 
 
 def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
-    """Turn what a decoder raised into the refusal to raise. A decoder's text may be quoted: it names no patient."""
+    """Turn what a decoder raised into the refusal to raise. A library's text is left out: it may quote the header."""
     foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
-    is_foreseen = isinstance(error, foreseen) and not isinstance(error, (InputRefusedError, RecursionError))
+    is_bomb = type(error).__name__ == "DecompressionBombError"  # Pillow's, for a picture of more pixels than it decodes
+    is_foreseen = (is_bomb or isinstance(error, foreseen)) and not isinstance(
+        error, (InputRefusedError, RecursionError)
+    )
     if not is_foreseen or getattr(error, "errno", None) is not None:
         return refusal_of(error, path)
     return InputRefusedError(
         str(path),
-        f"frames cannot be decoded ({error}): the file is damaged, or convert it to uncompressed, RLE, JPEG baseline "
-        "or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
+        f"frames cannot be decoded ({_why(error)}): the file is damaged, or convert it to uncompressed, RLE, JPEG "
+        "baseline or JPEG 2000 first (for example with DCMTK's dcmdjpeg)",
     )
+
+
+def _why(error: Exception) -> str:
+    """Write the reason of our own errors, and the kind of a library's error."""
+    if isinstance(error, PixelsError):
+        return str(error)
+    if "missing dependencies" in str(error):  # pydicom, where no installed package decodes the transfer syntax
+        return "no installed package decodes this transfer syntax"
+    return type(error).__name__

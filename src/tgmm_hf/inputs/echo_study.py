@@ -14,6 +14,7 @@ from .echo_checks import refuse_without_content
 from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
+from .private_text import quoted
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
 """A classifier with its own preprocessing, or a function of normalised first frames (clips, 3, size, size)."""
@@ -93,6 +94,8 @@ class StudyClips:
             every clip that has a view, surest first. A view given by name has confidence 1.
         checks (`list[dict[str, str]]`): {"code", "item", "text"} for what was assumed about a used clip, and for what
             makes it doubtful.
+        positions (`dict[str, str]`): "item" of a file -> its name in outputs: "echo[3]" is the third file of the list,
+            or of the directory in sorted order. A clip that was given under its view has the view's name.
     """
 
     clips: dict[str, np.ndarray] = field(default_factory=dict)
@@ -101,6 +104,15 @@ class StudyClips:
     refused: list[dict[str, str]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
+    positions: dict[str, str] = field(default_factory=dict)
+
+    def by_position(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Replace the file names of entries by their positions, because a file name may name the patient.
+
+        Args:
+            entries: `refused`, `assignments` or `checks`.
+        """
+        return [{**entry, "item": self.positions.get(entry["item"], entry["item"])} for entry in entries]
 
     def refuse(self, item: str, reason: str) -> None:
         """Add a file or view that is not used to `refused`, with the reason."""
@@ -203,14 +215,18 @@ class StudySorter:
         views = {view.lower(): view for view in self.preparer.views}
         candidates, unlabelled = [], []
         clips, outside = clips_of_study(study, self.view_names, self.allow_outside)
-        for path in outside:
+        for number, path in enumerate(outside, start=1):
+            self.result.positions[str(path)] = f"echo link[{number}]"
             self.result.refuse(
                 str(path),
                 "a link that leads out of the study directory is not followed: copy the file, or allow_outside",
             )
-        for name, clip in clips:
-            item = str(clip) if isinstance(clip, (str, Path)) else str(name)
+        for number, (name, clip) in enumerate(clips, start=1):
+            item = _item_of(name, clip)
+            self.result.positions.setdefault(item, str(name) if isinstance(study, Mapping) else f"echo[{number}]")
             try:
+                if isinstance(clip, Exception):  # refused before it was read
+                    raise clip
                 total = count_frames(clip, self.preparer.limits)
                 if name is None:
                     unlabelled.append(clip)
@@ -218,7 +234,8 @@ class StudySorter:
                     candidates.append(Candidate(views[str(name).lower()], item, clip, 1.0, total, "name"))
                 else:
                     raise InputRefusedError(
-                        item, f"{name!r} is no view of the model; views are {', '.join(self.preparer.views)}"
+                        item,
+                        f"{quoted(str(name))} is no view of the model; views are {', '.join(self.preparer.views)}",
                     )
             except InputRefusedError as error:
                 self.result.refuse(item, error.reason)
@@ -344,9 +361,8 @@ class StudySorter:
         view = candidate.view
         if view in self.result.clips:
             self.result.assign(candidate, used=False)
-            self.result.refuse(
-                candidate.item, f"view {view} is already filled by {self.result.used[view]} (surer, longer or first)"
-            )
+            first = self.result.positions.get(self._items[view], "another clip")
+            self.result.refuse(candidate.item, f"view {view} is already filled by {first} (surer, longer or first)")
             return
         try:
             if candidate.item in self._prepared:
@@ -365,6 +381,13 @@ class StudySorter:
         self._items[view] = candidate.item
         self.result.used[view] = Path(candidate.item).name
         self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
+
+
+def _item_of(name: Any, clip: Any) -> str:
+    """Name a clip inside a study: its path, the item of a refusal that stands in its place, or the view of an array."""
+    if isinstance(clip, Exception):
+        return str(getattr(clip, "item", "refused"))
+    return str(clip) if isinstance(clip, (str, Path)) else str(name)
 
 
 def clips_of_study(
@@ -388,14 +411,15 @@ def clips_of_study(
         return [(view, clip) for view, clip in study.items() if clip is not None], []
     outside: list[Path] = []
     if isinstance(study, (list, tuple)):
-        files = [Path(path) for path in study]
+        # an exception stands in place of a file that must not be read
+        files: list[Any] = [path if isinstance(path, Exception) else Path(path) for path in study]
     elif isinstance(study, (str, Path)):
         files, outside = study_files(study, allow_outside)
     else:
         raise TypeError(
             f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
         )
-    return [(view_of_file(path, view_names), path) for path in files], outside
+    return [(None if isinstance(path, Exception) else view_of_file(path, view_names), path) for path in files], outside
 
 
 def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:

@@ -78,7 +78,7 @@ def read_video_stream(
     Returns:
         Two elements: the decoded frames (at most num_frames, height, width, 3) uint8 RGB; and the number of all frames.
     """
-    require_package(cv2, "opencv-python-headless", f"reading the video in {item}")
+    require_package(cv2, "opencv-python-headless", "reading videos in DICOM files")
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "stream.mp4"
         path.write_bytes(stream)
@@ -91,7 +91,7 @@ def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
     Only files that start as a video does are given to OpenCV, because its library also follows playlists, and a
     playlist may name other files and addresses. With CAP_FFMPEG a "%d" in a path is not a row of pictures.
     """
-    require_package(cv2, "opencv-python-headless", f"reading the video {item}")
+    require_package(cv2, "opencv-python-headless", "reading videos")
     check_file(path, limits)
     with path.open("rb") as file:
         head = file.read(12)

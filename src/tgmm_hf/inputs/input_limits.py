@@ -1,8 +1,11 @@
 """Limits on what one input file may cost. A file is checked against them before its content is decoded."""
 
 import errno
+import logging
 import stat
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,9 @@ from ..utils.errors import InputRefusedError
 
 MIB = 1 << 20
 """Bytes of one mebibyte."""
+
+_LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")
+"""Loggers of pydicom that write while a file is read."""
 
 # Error number of the file system -> reason of the refusal.
 _REASONS = {
@@ -74,8 +80,29 @@ def check_file(path: Path, limits: InputLimits = LIMITS) -> None:
         )
 
 
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence warnings and pydicom's log, because their lines quote values of the file, and a value may name someone.
+
+    What a library warns of is checked by the readers themselves.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
 class refusing:
     """Context in which whatever a reader raises becomes a refusal: `with refusing(path): ...`.
+
+    Warnings and log lines of the libraries are silent inside, see `quiet_libraries`.
 
     A missing package (`ImportError`) stays one, because the file is not to blame. The name is lower case, as that of
     `contextlib.suppress`.
@@ -90,12 +117,15 @@ class refusing:
     ) -> None:
         self.item = item
         self.refusal = refusal or refusal_of
+        self.quiet = quiet_libraries()
 
     def __enter__(self) -> None:
         """Start the context."""
+        self.quiet.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         """Raise the refusal, with the exception as its cause. `ImportError` and interrupts pass as they are."""
+        self.quiet.__exit__(None, None, None)
         if isinstance(error, Exception) and not isinstance(error, (ImportError, InputRefusedError)):
             raise self.refusal(error, self.item) from error
 

@@ -21,9 +21,12 @@ from .lab_columns import (
 )
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import unit_doubt
+from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
 """Text that table software writes for a missing cell, in lower case."""
+MAX_NUMBER_LENGTH = 1000
+"""Letters. A longer text is no number, and matching it could take the time of its length squared."""
 COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
@@ -171,14 +174,14 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
         CellRefusedError: if the name, unit or value cannot be used.
     """
     if not column_key(written):
-        raise CellRefusedError(f"the column name {written!r} has no letter or digit")
+        raise CellRefusedError("the column name has no letter or digit")
     name, name_unit = split_name(written)
     column = find_column(name)
     if column is None or not column.is_number:
         return _read_free_cell(written, raw, column)
     reading = read_number(raw, column, name)
     if name_unit and reading.unit and unit_key(name_unit) != unit_key(reading.unit):
-        raise CellRefusedError(f"the column name says {name_unit!r} but the value says {reading.unit!r}")
+        raise CellRefusedError(f"the column name says {quoted(name_unit)} but the value says {quoted(reading.unit)}")
     reading = reading._replace(unit=reading.unit or name_unit)
     if reading.number is None:
         return _read_text_cell(reading.text, reading.unit, column)
@@ -208,13 +211,15 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
     name = column.name if column else _one_line(written)
     is_code = not isinstance(value, str) or " ".join(value.split()).isdigit()
     if name == "gender" and is_code:
-        raise CellRefusedError(f"gender {value!r} is a code whose meaning differs between sources; write F or M")
+        raise CellRefusedError(
+            f"gender {quoted(str(value))} is a code whose meaning differs between sources; write F or M"
+        )
     if not isinstance(value, str):
         number = _finite(value)
         return LabCell(name, format_number(number), unit, number, column)
     text = _one_line(value)
     if name == "gender" and text.casefold() not in GENDERS:
-        raise CellRefusedError(f"gender {text!r} is not known; write F or M")
+        raise CellRefusedError(f"gender {quoted(text)} is not known; write F or M")
     return LabCell(name, GENDERS[text.casefold()] if name == "gender" else text, unit, None, column)
 
 
@@ -227,9 +232,13 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
     if not text:
         return None
     if _COMMA_NUMBER.fullmatch(text):
-        raise CellRefusedError(f"{text!r} has a comma, which may be a decimal or a thousands sign; write 1.4 or 5210")
+        raise CellRefusedError(
+            f"{quoted(text)} has a comma, which may be a decimal or a thousands sign; write 1.4 or 5210"
+        )
     if unit and not is_canonical_unit(column, unit):
-        raise CellRefusedError(f"{text!r} is not a number and cannot be converted from {unit!r} to {column.unit!r}")
+        raise CellRefusedError(
+            f"{quoted(text)} is not a number and cannot be converted from {quoted(unit)} to {column.unit!r}"
+        )
     return LabCell(column.name, text, unit and column.unit, None, column)
 
 
@@ -263,6 +272,8 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
         return NumberReading("", None, unit)
     if not isinstance(value, str):
         return NumberReading("", _finite(value), unit)
+    if len(value) > MAX_NUMBER_LENGTH:
+        raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
     text = _one_line(value)
     match, flag = _NUMBER.fullmatch(text), ""
     if column.name == "age" and text.endswith("+"):  # "90+": hospitals hide the age of the oldest
@@ -274,7 +285,7 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
         return NumberReading("", None, unit, text)
     inner = (match["unit"] or "").strip()
     if inner and unit and unit_key(inner) != unit_key(unit):
-        raise CellRefusedError(f"the value says {inner!r} but the unit given beside it is {unit!r}")
+        raise CellRefusedError(f"the value says {quoted(inner)} but the unit given beside it is {quoted(unit)}")
     return NumberReading(match["sign"] or "", _finite(float(match["number"])), unit or inner, flag=flag)
 
 
@@ -308,12 +319,13 @@ def _convert_or_refuse(written: str, reading: NumberReading, column: LabColumn) 
     units = [name for name in unit_factors(column, written) if name]
     if needs_unit(written) and not reading.unit:
         raise CellRefusedError(
-            f"{written!r} is stored as {column.name!r} and needs its unit: (value, unit) with {' or '.join(units)}"
+            f"{quoted(written)} is stored as {column.name!r} and needs its unit: (value, unit) with "
+            f"{' or '.join(units)}"
         )
     number = to_canonical(column, reading.number or 0.0, reading.unit, written)
     if number is None:
         raise CellRefusedError(
-            f"unit {reading.unit!r} of {column.name!r} is not known; give the value in one of: "
+            f"unit {quoted(reading.unit)} of {column.name!r} is not known; give the value in one of: "
             f"{', '.join(units) or 'no unit'}"
         )
     return number

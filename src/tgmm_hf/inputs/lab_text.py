@@ -20,9 +20,13 @@ from .lab_cells import CellRefusedError, LabCell, cell_from_stored, read_cell
 from .lab_columns import COLUMN_POSITION, suggest_column
 from .lab_cross_checks import Finding, cross_checks
 from .lab_table import COLUMNS
+from .private_text import may_be_shown, name_or_position, quoted
 
 SEPARATOR = "; "
 """Between two sentences. It is not ". ", because a WordPiece tokenizer cannot tell that from a decimal point."""
+
+MAX_CELLS = 5000
+"""Largest number of cells of one row, because each cell costs time and the text has room for about a hundred."""
 
 
 @dataclass
@@ -31,12 +35,14 @@ class LabsText:
 
     Attributes:
         cells: present and usable cells in the order of the text.
-        refused: {"item": "labs.<name as written>", "reason": ...} for each cell that cannot be used.
+        refused: {"item": "labs.<name as written>", "reason": ...} for each cell that cannot be used. A name that may
+            name the patient is not repeated: the item is then "labs.cell[<position>]".
         checks: {"code", "item", "text"} for each cell whose unit is in doubt, and for cells that contradict each other.
         text: the sentences, after `write`; "" if no cell is usable.
         used: names of the cells in the text, after `write`.
         dropped: names of the cells that the text has no room for, after `write`.
         unused: names of the cells that the model was not trained with, after `write`. The text leaves them out.
+        positions: name of a cell -> its place in the row, counted from 1.
     """
 
     cells: list[LabCell] = field(default_factory=list)
@@ -46,14 +52,16 @@ class LabsText:
     used: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    positions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "LabsText":
+    def from_row(cls, row: Mapping[str, Any], *, from_table: bool = False) -> "LabsText":
         """Read and check the cells of a row. A bad cell is refused with its reason, never raised.
 
         Args:
             row: column name or alias -> value or (value, unit). If two names of one column have different
                 values, neither value is used, and `refused` has one entry with the two names.
+            from_table: the names are column headers of a cohort table. They name no patient, so refusals repeat them.
 
         Returns:
             The row with `cells` and `refused`. `write` gives it the text.
@@ -61,30 +69,36 @@ class LabsText:
         labs = cls()
         first: dict[str, tuple[str, LabCell]] = {}
         conflicts: set[str] = set()
-        for key, raw in row.items():
+        if len(row) > MAX_CELLS:
+            reason = f"a row of {len(row):,} cells, the limit is {MAX_CELLS:,}: it is no laboratory row of one patient"
+            labs.refused.append({"item": "labs.row", "reason": reason})
+            return labs
+        for position, (key, raw) in enumerate(row.items(), start=1):
             written = str(key)
+            item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)
             try:
                 cell = read_cell(written, raw)
             except CellRefusedError as error:
-                labs._refuse(written, error)
+                labs._refuse(item, error)
                 continue
             if cell is None:
                 continue
+            labs.positions.setdefault(cell.name, position)
             first_written, first_cell = first.setdefault(cell.name, (written, cell))
             if first_cell.value != cell.value:
                 conflicts.add(cell.name)
                 reason = (
-                    f"{first_written!r} and {written!r} are both the column {cell.name!r} but differ "
+                    f"{quoted(first_written)} and {quoted(written)} are both the column {quoted(cell.name)} but differ "
                     f"({first_cell.value} against {cell.value}); give one of them"
                 )
-                labs.refused.append({"item": f"labs.{written}", "reason": reason})
+                labs.refused.append({"item": item, "reason": reason})
         labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
         labs.checks += cross_checks(labs.cells)
         return labs
 
-    def _refuse(self, written: str, error: CellRefusedError) -> None:
-        """Add a cell that cannot be used. `written` is its name in the row."""
-        item = f"labs.{written}".encode("utf-8", "replace").decode()  # a damaged character could not be written
+    def _refuse(self, item: str, error: CellRefusedError) -> None:
+        """Add a cell that cannot be used, under its name in outputs."""
+        item = item.encode("utf-8", "replace").decode()  # a damaged character could not be written
         self.refused.append({"item": item, "reason": str(error)})
         if error.code:
             text = "the unit of the value is in doubt, so the value is not used"
@@ -165,7 +179,10 @@ class LabsText:
 
     @property
     def notes(self) -> list[str]:
-        """One line for each cell that was changed, unknown or dropped. Lines hold names, never values."""
+        """One line for each cell that was changed, unknown or dropped. Lines hold names, never values.
+
+        A name that may name the patient is replaced by its position in the row.
+        """
         lines = [f"labs: {name} was converted to its canonical unit" for name in self.converted]
         lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
         lines += [f"labs: {name} is a column of your own; kept as written{_suggestion(name)}" for name in self.unknown]
@@ -175,10 +192,15 @@ class LabsText:
             if cell.flag
         ]
         lines += [
-            f"labs: {name} is not used, because the model was not trained with this column{_suggestion(name)}"
+            f"labs: {self._shown(name)} is not used, because the model was not trained with this column"
+            f"{_suggestion(name)}"
             for name in self.unused
         ]
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
+
+    def _shown(self, name: str) -> str:
+        """Write the name of a cell for a note, or "cell <position> of the row" if the name may name the patient."""
+        return name if may_be_shown(name) else f"cell {self.positions.get(name, '?')} of the row"
 
 
 def gender_of(cells: list[LabCell]) -> str | None:

@@ -65,7 +65,7 @@ class PatientReader:
         try:
             ecg = extractor.prepare(recording, **options)
         except ValueError as error:
-            self._add_refusal(error)
+            self._add_refusal(error, "ecg")
             return None
         self.report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
         self.report["checks"] += ecg.checks
@@ -89,14 +89,14 @@ class PatientReader:
         try:
             clips = image_processor.prepare_study(study, **options)
         except ValueError as error:
-            self._add_refusal(error)
+            self._add_refusal(error, "echo")
             return None
-        self.report["refused"] += clips.refused
-        self.report["views"] += clips.assignments
-        self.report["checks"] += clips.checks
+        self.report["refused"] += clips.by_position(clips.refused)
+        self.report["views"] += clips.by_position(clips.assignments)
+        self.report["checks"] += clips.by_position(clips.checks)
         refusal = clips.refusal(study, list_reasons=self.refuse)
         if refusal is not None and (self.refuse or not clips.clips):
-            self._add_refusal(refusal)
+            self._add_refusal(refusal, "echo")
         if not clips.clips:
             return None
         self.report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
@@ -117,11 +117,14 @@ class PatientReader:
         )
         self.report["used"] = {name: [] for name in MODALITIES}
         self.report["units"] = []
-        self._add_refusal(InputRefusedError("patient", reason))
+        self._add_refusal(InputRefusedError("patient", reason), "patient")
         return True
 
-    def _add_refusal(self, error: ValueError) -> None:
-        """Write a refusal into the report, or raise it if the reader refuses. An error that is no refusal is raised."""
+    def _add_refusal(self, error: ValueError, item: str) -> None:
+        """Write a refusal into the report, or raise it if the reader refuses. An error that is no refusal is raised.
+
+        The report names the modality `item`, not the file, because a path may name the patient.
+        """
         if self.refuse or not is_refusal(error):
             raise error
-        self.report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
+        self.report["refused"].append({"item": item, "reason": error.reason})  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         building.unlink(missing_ok=True)
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, quote: Callable[[str], str] = repr) -> Any:
     """Read a JSON file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        quote: Function that writes a key for the error message. A file about a patient needs one that hides names.
 
     Raises:
         TgmmError: If the file is not valid JSON, or an object holds a key twice: one of the values would be lost.
@@ -52,7 +56,7 @@ def read_json(path: str | Path) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if repeated := sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1):
             raise TgmmError(
-                str(path), f"{', '.join(map(repr, repeated))} occurs twice in one object. Keep one of them."
+                str(path), f"{', '.join(map(quote, repeated))} occurs twice in one object. Keep one of them."
             )
         return dict(pairs)
 

@@ -1,18 +1,33 @@
-"""Read the tensors of a checkpoint file without running code that the file may hold."""
+"""Read the tensors of a checkpoint file without running code that the file may hold.
 
-import pickle
+A process of its own reads the file (`reading_process.py`), with limits of memory and time and without the secrets of
+the environment. It gives the tensors back as safetensors.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from tgmm_hf.hub.convert import reading_process
 from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json
 
 DDP_PREFIX = "module."
-STATE_DICT_KEYS = ("model", "state_dict")
-"""Keys of the weights in a checkpoint that holds other entries too, such as the optimizer."""
+STATE_DICT_KEYS = reading_process.STATE_DICT_KEYS
+READING_SECONDS = 600.0
+"""Time limit of reading a file. A published encoder takes seconds."""
+EXTRA_BYTES = 2 << 30
+"""Memory that reading may take besides four times the size of the file: the stored values, and copies of them."""
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OMP_NUM_THREADS")
+"""Variables that the reading process gets. Tokens and keys are not among them."""
 
 
 @dataclass(frozen=True)
@@ -41,29 +56,28 @@ def load_checkpoint(path: str | Path, allow_pickle: bool = False) -> Checkpoint:
     Args:
         path: File written by `torch.save`: a state dict, or a dict with a state dict under "model" or "state_dict".
         allow_pickle: Also load a file that holds Python objects beside tensors. Loading them runs code of the file's
-            author.
+            author, in a process with the rights of this user.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        TgmmError: If the file needs pickled objects and `allow_pickle` is False, if it is no checkpoint, or if a tensor
-            is not finite.
+        TgmmError: If the file needs pickled objects and `allow_pickle` is False, if it is no checkpoint, if reading it
+            needs too much time or memory, or if a tensor is not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}. Download it from its authors first.")
     _check_kind_of_file(path)
-    content = _read(path, allow_pickle)
-    weights = _find_state_dict(content, path)
+    weights, settings = _read_in_own_process(path, allow_pickle)
     if all(name.startswith(DDP_PREFIX) for name in weights):
         weights = {name.removeprefix(DDP_PREFIX): value for name, value in weights.items()}
     broken = [n for n, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if broken:
         raise TgmmError(
             str(path),
-            f"this checkpoint holds NaN or infinite numbers in {_some(broken)}, so it is damaged. Download it again.",
+            f"this checkpoint holds NaN or infinite numbers in {reading_process.some(broken)}, so it is damaged. "
+            "Download it again.",
         )
-    settings = content.get("config")
-    return Checkpoint(weights, settings if isinstance(settings, Mapping) else {})
+    return Checkpoint(weights, settings)
 
 
 def _check_kind_of_file(path: Path) -> None:
@@ -80,72 +94,38 @@ def _check_kind_of_file(path: Path) -> None:
         raise TgmmError(str(path), "this file is empty. Download it again.")
 
 
-def _read(path: Path, allow_pickle: bool) -> Any:
-    """Return the content of a checkpoint file, whatever it is.
+def _read_in_own_process(path: Path, allow_pickle: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a checkpoint in a process with limits: name -> tensor, and the settings of its training.
 
     Raises:
-        TgmmError: If the file cannot be read, or needs pickled objects and `allow_pickle` is False.
+        TgmmError: If the file cannot be used, or the process needs too much time or memory, or dies.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
-    except pickle.UnpicklingError as error:
-        if allow_pickle:
+    with tempfile.TemporaryDirectory(prefix="tgmm-convert-") as folder:
+        tensors, answer = Path(folder) / "tensors.safetensors", Path(folder) / "answer.json"
+        extra = EXTRA_BYTES + 4 * path.stat().st_size
+        command = [sys.executable, reading_process.__file__, str(path.resolve()), str(tensors), str(answer), str(extra)]
+        environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"HOME": folder}
+        try:
+            done = subprocess.run(
+                [*command, *(["--allow-pickle"] if allow_pickle else [])],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=environment,
+                cwd=folder,
+                timeout=READING_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TgmmError(
+                str(path), f"reading this file took longer than {READING_SECONDS:g} s. It is damaged or hostile."
+            ) from error
+        if not answer.is_file():
             raise TgmmError(
                 str(path),
-                f"this file cannot be read as a PyTorch checkpoint: {error}. Download it again, or check that it was "
-                "written by `torch.save`.",
-            ) from error
-        raise TgmmError(
-            str(path),
-            f"this file holds more than tensors{_named_objects(path)}. Loading pickled objects runs code of the file's "
-            "author, so it is refused. If you trust the source of the file, add --allow-pickle (allow_pickle=True).",
-        ) from error
-    except (RuntimeError, EOFError, KeyError, AttributeError, ImportError) as error:
-        raise TgmmError(
-            str(path),
-            f"this file cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It is damaged, "
-            "incomplete, or needs a package that is not installed. Download it again, or install the package that the "
-            "error names.",
-        ) from error
-
-
-def _named_objects(path: Path) -> str:
-    """Return a text such as " (a.B, c.d)" with the Python objects that a file would load, without running it.
-
-    It is " (or is no checkpoint at all)" if the file cannot be read, and "" if it names no objects.
-    """
-    try:
-        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (ValueError, RuntimeError, pickle.UnpicklingError):
-        return " (or is no checkpoint at all)"
-    return f" ({_some(names)})" if names else ""
-
-
-def _find_state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Find the state dict in the content of a checkpoint: name -> tensor.
-
-    Raises:
-        TgmmError: If there is none. The message names the file `path`.
-    """
-    for key in STATE_DICT_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise TgmmError(
-            str(path), f"this file holds {type(content).__name__}, not a state dict. Save `model.state_dict()` instead."
-        )
-    no_tensors = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
-    if no_tensors:
-        raise TgmmError(
-            str(path),
-            f"this file holds no state dict, because {_some(no_tensors)} are not tensors. Save `model.state_dict()` "
-            "instead.",
-        )
-    return dict(content)
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    """Join the first `shown` names to one text, with the number of further names."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+                f"the process that read this file ended with status {done.returncode}. The file is damaged or hostile, "
+                "or memory ran out.",
+            )
+        content = read_json(answer)
+        if content["reason"]:
+            raise TgmmError(str(path), content["reason"])
+        return load_file(tensors), content["settings"]
