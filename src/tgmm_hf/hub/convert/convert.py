@@ -13,10 +13,12 @@ from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, whole_directory
+from tgmm_hf.utils.output_lock import check_room, one_run_at_a_time
 
 KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales pixels to 0-1 first, this package does not
 
 
+@one_run_at_a_time("destination")
 def convert(
     kind: str,
     checkpoint: str | Path,
@@ -63,6 +65,8 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already. Remove it, or name another directory.")
     claim_directory(destination, ())  # An empty directory may still be the current or the home directory.
+    if checkpoint.is_file():
+        check_room(destination, checkpoint.stat().st_size)
     converted = _convert(kind, load_weights(checkpoint, allow_pickle), keep_head)
     with whole_directory(destination, ()) as building:
         converted.model.save_pretrained(building)
