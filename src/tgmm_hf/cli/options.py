@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,24 @@ Settings = Annotated[
         show_default="the settings of the file",
     ),
 ]
+TimeLimit = Annotated[
+    float,
+    typer.Option(min=1, help="Seconds after which reading one patient's ECG or echo study is stopped and refused."),
+]
+MemoryLimit = Annotated[
+    float,
+    typer.Option(
+        min=0.1, help="GiB of memory at which reading one patient's ECG or echo study is stopped and refused."
+    ),
+]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it is new.")]
+
+
+def limits_of(time_limit: float, memory_limit: float) -> Any:
+    """Return the `Limits` of the options `--time-limit` (seconds) and `--memory-limit` (GiB)."""
+    from tgmm_hf.utils.watched_worker import Limits
+
+    return Limits(time_limit, int(memory_limit * 2**30))
 
 
 def table_of(cohort: Path) -> Path:

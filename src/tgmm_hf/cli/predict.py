@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.options import BatchSize, Model, Root, Split, announce_hub
+from tgmm_hf.cli.options import BatchSize, MemoryLimit, Model, Root, Split, TimeLimit, announce_hub, limits_of
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""
@@ -95,10 +95,13 @@ def predict(
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
+    time_limit: TimeLimit = 300,
+    memory_limit: MemoryLimit = 4,
 ) -> None:
     """Predict one patient, or every patient of a table.
 
-    Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why.
+    Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why. The limits
+    are for the patients of a table.
 
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
@@ -116,7 +119,9 @@ def predict(
 
     from tgmm_hf.data import prediction as library
     from tgmm_hf.utils.files import write_json
+    from tgmm_hf.utils.output_lock import check_writable
 
+    check_writable(out)
     if manifest is None:
         patients = [library.patient_from_files(labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier)]
     else:
@@ -124,14 +129,18 @@ def predict(
     if view_classifier is not None:
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold)
-    answers = library.predict(pipe, patients, task, batch_size)
+    limits = None if manifest is None else limits_of(time_limit, memory_limit)
+    answers = library.predict(pipe, patients, task, batch_size, limits)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
     _print_predictions(predictions)
     answered = sum(map(library.is_answered, predictions))
     typer.echo(f"{answered} of {len(predictions)} patients predicted: {out}")
     typer.echo("Research software, not a medical device.")
-    if not answered:
+    unreadable = library.count_unreadable(predictions)
+    if unreadable:
+        typer.echo(f"tgmm: {unreadable} file(s) could not be read now: run the same command again later.", err=True)
+    if not answered or unreadable:
         raise typer.Exit(1)
 
 
@@ -182,12 +191,16 @@ def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
 
     The reason of a refusal contains values of the patient. The values of many patients do not belong in a log.
     """
+    from tgmm_hf.data.prediction import count_unexpected
+
     refused = [(prediction["id"], entry) for prediction in predictions for entry in prediction["refused"]]
     if not refused:
         return
     if len(predictions) > 1:
         patients = _counted(len({identifier for identifier, _ in refused}), "patient")
         typer.echo(f"refused: {_counted(len(refused), 'item')} of {patients}; the reasons are in the file")
+        if unexpected := count_unexpected(predictions):
+            typer.echo(f"  {_counted(unexpected, 'item')} for an unexpected reason: please report it as an issue")
         return
     typer.echo(f"refused: {_counted(len(refused), 'item')}")
     for _, entry in refused:

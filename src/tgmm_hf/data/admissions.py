@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from datasets import Array2D, Array4D, Features, List, Value
 
+from tgmm_hf.data.file_reading import Reading, Refusal, files_of_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
+from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
+from tgmm_hf.inputs.echo_study import StudyClips
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.names import LEADS, VIEWS
-
-Refusal = dict[str, str]
-"""{"item", "reason"}: an input that is not used, and why."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class AdmissionPreparer:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
+        reading: Notes what happens while files are read, for the supervisor of a shard.
     """
 
     feature_extractor: EcgFeatureExtractor
@@ -62,6 +62,7 @@ class AdmissionPreparer:
     root: Path
     tasks: dict[str, str] = field(default_factory=dict)
     view_classifier: StoredViewClassifier | None = None
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def features(self) -> Features:
@@ -115,38 +116,49 @@ class AdmissionPreparer:
         return map(self.prepare, rows)
 
     def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
-        labs = LabsText.from_row(row.labs)
-        refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
-        return store_labs(labs)
+        def read() -> tuple[str, list[Refusal]]:
+            labs = LabsText.from_row(row.labs)
+            entries = [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
+            return store_labs(labs), entries
+
+        text, entries = self.reading.read((row.id, "labs"), (), f"{row.id}: labs", read)
+        refused += entries
+        return text or ""
 
     def _ecg(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
-            try:
-                ecg = self.feature_extractor.harmonise(self.root / row.ecg_path)
+            path = self.root / row.ecg_path
+
+            def read() -> tuple[HarmonisedEcg, list[Refusal]]:
+                return self.feature_extractor.harmonise(path), []
+
+            files = [self.root / name for name in files_of_ecg(self.root, row.ecg_path)]
+            ecg, entries = self.reading.read((row.id, "ecg"), files, row.ecg_path, read)
+            refused += entries
+            if ecg is not None:
                 signal, mask = ecg.signal.T, ecg.mask
-            except (OSError, ValueError) as error:
-                refused.append({"item": row.ecg_path, "reason": _reason(error)})
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
     def _echo(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
         size, frames = self.image_processor.size, self.image_processor.num_frames
         stacked, indices, counts = np.zeros((0, frames, size, size * 3), np.uint8), [], []
         if row.echo_paths:
-            try:
+            files = [self.root / path for path in row.echo_paths]
+
+            def read() -> tuple[StudyClips, list[Refusal]]:
                 study = self.image_processor.prepare_study(
-                    [self.root / path for path in row.echo_paths],
-                    views=_views_by_path(row),
-                    view_classifier=self.view_classifier,
+                    files, views=_views_by_path(row), view_classifier=self.view_classifier
                 )
-                refused += [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
-                views = [view for view in VIEWS if view in study.clips]
-                if views:
-                    stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
-                    indices = [VIEWS.index(view) for view in views]
-                    counts = [int(study.frame_counts[view]) for view in views]
-            except (OSError, ValueError) as error:
-                refused.append({"item": f"echo of {row.id}", "reason": _reason(error)})
+                return study, [{**entry, "item": self._relative(entry["item"])} for entry in study.refused]
+
+            study, entries = self.reading.read((row.id, "echo"), files, f"echo of {row.id}", read)
+            refused += entries
+            views = [] if study is None else [view for view in VIEWS if view in study.clips]
+            if study is not None and views:
+                stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
+                indices = [VIEWS.index(view) for view in views]
+                counts = [int(study.frame_counts[view]) for view in views]
         return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
 
     def _relative(self, item: str) -> str:
@@ -204,7 +216,3 @@ def _views_by_path(row: CohortRow) -> dict[str, str]:
     """Return path -> view, for the clips of a row whose view the table gives."""
     pairs = zip(row.echo_paths, row.echo_views, strict=True)
     return {Path(path).as_posix(): view for path, view in pairs if view is not None}
-
-
-def _reason(error: Exception) -> str:
-    return str(error.args[1]) if is_refusal(error) else f"{type(error).__name__}: {error}"  # args: item, reason
