@@ -35,7 +35,7 @@ def predict_one() -> None:
     manifest = read_cohort_table(arguments.cohort / "cohort.parquet")
     patient = first_complete(manifest)
     labs = arguments.out.with_name("patient_labs.json")
-    write_json(labs, patient.labs)
+    write_json(labs, patient.labs)  # (value, unit), because the table declares its units
     command = ["predict", arguments.model, "--id", patient.id, "--labs", str(labs)]
     command += ["--ecg", str(manifest.root / str(patient.ecg_path))]
     command += ["--echo", str((manifest.root / patient.echo_paths[0]).parent)]

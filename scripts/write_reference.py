@@ -1,9 +1,9 @@
-"""Write docs/cli.md (every command and option) and docs/settings.md (every setting of the YAML files).
+"""Write docs/cli.md (every command), docs/settings.md (every setting of the YAML files) and docs/lab_columns.md.
 
     python scripts/write_reference.py
 
-The texts come from the commands in `tgmm_hf.cli`, and from the docstrings of the classes that read the YAML files. Run
-this script after a change of one of them. A test compares the pages.
+The texts come from the commands in `tgmm_hf.cli`, from the docstrings of the classes that read the YAML files, and from
+`tgmm_hf.inputs.lab_table`. Run this script after a change of one of them. A test compares the pages.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ from typer.models import ArgumentInfo, ParameterInfo
 from tgmm_hf.cli.application import COMMANDS, OLD_NAMES
 from tgmm_hf.experiments.grid_plan import GridPlan
 from tgmm_hf.experiments.search_plan import SearchPlan
+from tgmm_hf.inputs.lab_cells import format_number
+from tgmm_hf.inputs.lab_table import ALIAS_FACTORS, COLUMNS, LabColumn, Range
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.pretraining_arguments import PretrainArguments
 
@@ -52,6 +54,22 @@ Every key of the YAML files, with its default. `--set section.key=value` replace
 
 Do not edit this page: `python scripts/write_reference.py` writes it from the docstrings.
 """
+LABS_HEAD = """# Laboratory columns
+
+Every known column, in the order of the text. [Your data](your_data.md#laboratory-cells) has the rules.
+
+* **usual**: what hospitals report of adults, sick patients included. It decides whether a number without a unit is in
+  doubt.
+* **possible**: a value outside is refused.
+* **reference range**: for `labs_flags`; adult ranges of one laboratory.
+* **units SI**: the units that `--units SI` stands for. `--units US` stands for the canonical unit.
+
+Do not edit this page: `python scripts/write_reference.py` writes it from `src/tgmm_hf/inputs/lab_table.py`, which also
+names the sources.
+
+| column | unit | usual | possible | reference range | other units | units SI | other names |
+|---|---|---|---|---|---|---|---|
+"""
 TYPE_NAMES = {
     int: "whole number",
     float: "number",
@@ -63,6 +81,31 @@ TYPE_NAMES = {
     dict: "mapping",
     list: "list",
 }
+
+
+def labs_page() -> str:
+    """Write the page of the laboratory columns."""
+    return LABS_HEAD + "".join(f"| {' | '.join(labs_line(column))} |\n" for column in COLUMNS)
+
+
+def labs_line(column: LabColumn) -> list[str]:
+    """Write the cells of one laboratory column."""
+    names = [*column.aliases, *(alias for alias, (name, _) in ALIAS_FACTORS.items() if name == column.name)]
+    if not column.is_number:
+        return [column.name, "text", "", "", "", "", "", ", ".join(names)]
+    by_sex = column.normal if isinstance(column.normal, dict) else {"": column.normal}
+    normal = ", ".join(f"{sex} {range_text(limits)}".strip() for sex, limits in by_sex.items() if limits)
+    others = ", ".join(column.factors)
+    return [
+        *(column.name, column.unit, range_text(column.usual), range_text(column.plausible), normal, others),
+        *(", ".join(column.si), ", ".join(names)),
+    ]
+
+
+def range_text(limits: Range | None) -> str:
+    """Write a range: "0.5 to 30", or "from 40" without an upper limit."""
+    low, high = limits or (0.0, 0.0)
+    return f"from {format_number(low)}" if high == float("inf") else f"{format_number(low)} to {format_number(high)}"
 
 
 def cli_page() -> str:
@@ -197,7 +240,7 @@ def setting_default(field: dataclasses.Field) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(str(field.default), f"`{field.default}`")
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page}
+PAGES = {"cli.md": cli_page, "settings.md": settings_page, "lab_columns.md": labs_page}
 """File in docs/ -> function that writes its text."""
 
 if __name__ == "__main__":

@@ -80,3 +80,34 @@ def test_every_documented_target_trains_its_encoder_only(directory: Path, encode
     adapted(**random_batch(model.config), labels=labels).loss.backward()
     moved = [name for name, p in adapted.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
     assert any("lora_B" in name for name in moved)
+
+
+@pytest.mark.parametrize("task_type", ["FEATURE_EXTRACTION", "SEQ_CLS"])
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForSequenceClassification])
+def test_a_task_type_works(directory: Path, task_type: str, auto_class: Any) -> None:
+    model = auto_class.from_pretrained(directory / "demo" / "model")
+    config = peft.LoraConfig(task_type=task_type, target_modules=TARGETS["labs"])
+    label = torch.tensor([0, 1, 0, 1])
+    labels = label if auto_class is AutoModelForSequenceClassification else {"hf_diagnosis": {"label": label}}
+    assert torch.isfinite(peft.get_peft_model(model, config)(**random_batch(model.config), labels=labels).loss)
+
+
+@pytest.mark.parametrize("modules_to_save", [None, ["standardise"], ["labs_pool"]])
+@pytest.mark.parametrize("target", ["all-linear", "labs"])
+def test_an_adapter_answers_alike_after_loading_whatever_it_saves(
+    directory: Path, tmp_path: Path, modules_to_save: list[str] | None, target: str
+) -> None:
+    modules = TARGETS.get(target, target)
+    config = peft.LoraConfig(r=2, target_modules=modules, modules_to_save=modules_to_save)
+    adapted = peft.get_peft_model(TgmmModel.from_pretrained(directory / "demo" / "model"), config).train()
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-2)
+    for seed in (1, 2):
+        labels = {"hf_diagnosis": {"label": torch.tensor([0, 1, 0, 1])}}
+        adapted(**random_batch(adapted.config, seed=seed), labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    adapted.save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(TgmmModel.from_pretrained(directory / "demo" / "model"), tmp_path)
+    assert torch.allclose(logits(loaded), logits(adapted), atol=1e-5)
+    moved = any(n.endswith("default.steps") and s > 0 for n, s in adapted.named_buffers() if "standardise" in n)
+    assert moved == (modules_to_save is not None)

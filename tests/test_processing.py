@@ -332,3 +332,27 @@ def test_loads_from_a_repository_where_the_package_is_absent(processor, tmp_path
         for name in outputs:
             assert_close(outputs[name], expected[name])
     assert (tmp_path / "repository_again" / "lab_text.py").is_file()
+
+
+def test_doubtful_labs_are_left_out_or_refuse_the_patient(processor):
+    row = {"Hemoglobin": 8.7, "Sodium": 140}
+    features, (report,) = processor(labs=row, ecg=make_ecg(), on_refusal="report", return_report=True)
+    assert report["used"]["labs"] == ["Sodium"] and len(report["used"]["ecg"]) == 12
+    assert [check["code"] for check in report["checks"]] == ["labs_doubtful_unit"]
+    assert report["units"] == [{"column": "Sodium", "unit": "mEq/L", "given": False}]
+    options = {"on_refusal": "report", "return_report": True, "strictness": "refuse"}
+    rows, recordings = [row, {"Sodium": 140}], [make_ecg(), None]
+    features, (doubtful, clear) = processor(labs=rows, ecg=recordings, **options)
+    assert not any(doubtful["used"].values()) and doubtful["refused"][-1]["item"] == "patient"
+    assert not features["attention_mask"][0].any() and "ecg_values" not in features
+    assert clear["used"]["labs"] == ["Sodium"] and not clear["refused"]
+
+
+def test_a_declared_unit_system_settles_the_doubt(processor):
+    declared = processor(labs={"Hemoglobin": 8.7}, units="US")
+    with_unit = processor(labs={"Hemoglobin": (8.7, "g/dL")}, strictness="refuse")
+    assert np.array_equal(declared["input_ids"], with_unit["input_ids"])
+    with pytest.raises(InputRefusedError, match="mmol/L"):
+        processor(labs={"Hemoglobin": 8.7})
+    with pytest.raises(ValueError, match="SI"):
+        processor(labs={"Hemoglobin": 8.7}, units="metric")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .configuration_task_types import check_task_types
+
 DIAGNOSIS_LOSS_WEIGHTS = {"lm": 1.0, "mc": 1.0, "unlikely": 0.5}
 PROGNOSIS_LOSS_WEIGHTS = {**DIAGNOSIS_LOSS_WEIGHTS, "dig": 0.5, "cox": 1.0, "margin": 0.5}
 
@@ -58,6 +60,8 @@ TASK_KEYS = {
     "margin",
     "temperature",
     "baseline_hazards",
+    "prediction_sets",
+    "set_levels",
     "question_ids",
     "candidate_ids",
     "phrase_ids",
@@ -86,6 +90,8 @@ def check_task(name: str, task: dict[str, Any]) -> None:
         ValueError: on an unknown kind or key, missing texts, fewer than two candidates, or an insert position outside
             the learned tokens.
     """
+    if not isinstance(task, dict):
+        raise ValueError(f"Task {name!r} must be a mapping of settings, got {task!r}.")
     if "baselines" in task:  # the name of version 0.1
         task["baseline_hazards"] = task.pop("baselines")
     if unknown := set(task) - TASK_KEYS:
@@ -93,6 +99,7 @@ def check_task(name: str, task: dict[str, Any]) -> None:
     if missing := {"kind", "question", "learnable_phrase"} - set(task):
         raise ValueError(f"Task {name!r} lacks {sorted(missing)}.")
     check_choice(f"kind of task {name!r}", task["kind"], ("diagnosis", "prognosis", "retrieval"))
+    check_task_types(name, task)
     task.setdefault("weight", 1.0)
     _check_learnable_content(name, task)
     _check_candidates(name, task)

@@ -57,6 +57,10 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             fills it.
         encoder_sources: modality -> {"source", "license", ...} of a pretrained encoder. `TgmmModel.from_encoders` fills
             it. The licences of the encoders bind the whole model.
+        weights_fingerprint: fingerprint of the weights that were saved with this configuration, see
+            layers/weights_fingerprint.py. `save_pretrained` fills it.
+        processor_fingerprint: {"settings": settings of the processor that was saved with the model, "weights": id of
+            the weights}. `save_repository` fills it.
     """
 
     hub_auto_class = "AutoConfig"
@@ -93,13 +97,21 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     classification_task: str | None = None
     answer_token_ids: list[int] | None = None
     encoder_sources: dict | None = None
+    weights_fingerprint: dict | None = None
+    processor_fingerprint: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.ecg_config = _foreign_config(self.ecg_config, StMemConfig.model_type)
         self.echo_config = _foreign_config(self.echo_config, EchoMvitConfig.model_type)
-        self.tasks = {name: TgmmTask(task) for name, task in (self.tasks or DEFAULT_TASKS).items()}
+        tasks: dict[str, Any] = self.tasks or DEFAULT_TASKS
+        # A value that is no mapping is left as it is, because `check_task` names it.
+        self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
+        if __name__.startswith("tgmm_hf."):
+            # The installed package has registered the pipeline. With this entry, transformers would ask for
+            # `trust_remote_code` all the same.
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("guidance", self.guidance, ("none", "human", "human+learned"))

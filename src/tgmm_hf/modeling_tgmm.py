@@ -20,6 +20,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
+from .configuration_task_types import check_token_ids
 from .configuration_tgmm import TgmmConfig
 from .encoders.branches import EXTRA_OUTPUTS
 from .encoders.encoder_loading import build_encoder, describe_sources, load_encoder
@@ -29,24 +30,32 @@ from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.fusion import MedFlexFusion
 from .layers.guidance import TextualGuidance
-from .layers.pooling import TgmmAttentionPool, TgmmStandardise
+from .layers.label_checks import check_tasks_of_labels
+from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_figures
 from .layers.response import ResponseDecoder
 from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
 from .layers.task_growing import add_task, initialise_texts
 from .layers.task_losses import join_outputs
 from .layers.task_output import TgmmOutput
+from .layers.weights_fingerprint import BoundWeights
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
 from .pipeline_tgmm import TgmmCardiacPipeline
-from .utils.hub_code import HubCode, hub_entry
+from .utils.hub_code import hub_entry
 
 PIPELINE_TASK = "cardiac-analysis"
 
-IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss"}
-"""Arguments that the Trainer and the pipelines of transformers pass to any model. Other unknown ones are refused."""
+IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss", "use_cache"}
+"""Arguments that the Trainer, the pipelines of transformers and PEFT pass to any model. They change no answer of this
+model. Other unknown arguments are refused, `UNUSED_ARGUMENTS` only if they say something."""
+UNUSED_ARGUMENTS = {
+    *("inputs_embeds", "head_mask", "position_ids", "token_type_ids"),
+    *("past_key_values", "cache_position", "decoder_input_ids", "decoder_inputs_embeds", "task_ids"),
+}
+"""Arguments of text models that PEFT and others pass to any model as None."""
 
 
-class TgmmPreTrainedModel(HubCode, PreTrainedModel):
+class TgmmPreTrainedModel(BoundWeights, PreTrainedModel):
     """Base of `TgmmModel` and `TgmmForSequenceClassification`: initial weights, and saving with the code."""
 
     config: TgmmConfig
@@ -132,6 +141,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             raise ValueError(
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
+        check_token_ids(config.tasks, config.answer_token_ids, config.get_text_config().vocab_size)
         # Before the encoders, whose weights may be of another dtype: the model's dtype is that of its first weight.
         self.view_embeddings = nn.Embedding(config.num_views, config.echo_config.hidden_size)
         self.labs_encoder = given.get("labs") or build_encoder(config.labs_config)
@@ -249,6 +259,10 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             these values and need their masks.
         """
         extra = self._extra_outputs(kwargs)
+        names = [next(iter(self.config.tasks))] if task is None else [task] if isinstance(task, str) else list(task)
+        targets = check_tasks_of_labels(labels, self.config.tasks, names)
+        if self.training:
+            hold_running_figures(self)
         encoded = self.encode(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -261,9 +275,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             echo_frozen=echo_frozen,
             **extra,
         )
-        names = [next(iter(self.config.tasks))] if task is None else [task] if isinstance(task, str) else list(task)
-        labels = labels or {}
-        outputs = {name: self.answer(encoded, name, labels.get(name), **extra) for name in names}
+        outputs = {name: self.answer(encoded, name, targets.get(name), **extra) for name in names}
         if task is None or isinstance(task, str):
             return outputs[names[0]]
         return join_outputs(self.config.tasks, outputs)
@@ -275,7 +287,8 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             TypeError: on an argument that the model does not know.
         """
         wanted = {f"output_{name}": getattr(self.config, f"output_{name}") for name in EXTRA_OUTPUTS}
-        if unknown := set(kwargs) - IGNORED_ARGUMENTS - set(wanted):
+        given = {name for name, value in kwargs.items() if not _says_nothing(name, value)}
+        if unknown := given - IGNORED_ARGUMENTS - set(wanted):
             raise TypeError(f"TgmmModel takes no {sorted(unknown)}; tasks are given as task=.")
         wanted |= {name: kwargs[name] for name in wanted if kwargs.get(name) is not None}
         return {name: value for name, value in wanted.items() if value}
@@ -313,6 +326,7 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
                 f"{config.task_names('diagnosis')}."
             )
         self.task = task
+        _check_class_names(config, task)
         config.id2label = dict(enumerate(config.tasks[task]["candidates"]))
         config.label2id = {label: index for index, label in config.id2label.items()}
         self.num_labels = len(config.id2label)
@@ -344,7 +358,12 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
         labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Index of the right candidate; -100 where unknown, as everywhere in transformers.
         """
-        targets = None if labels is None else {self.task: {"label": labels, "mask": labels != -100}}
+        if labels is not None and not isinstance(labels, torch.Tensor):
+            raise ValueError(
+                f"labels is a {type(labels).__name__}, but TgmmForSequenceClassification takes a tensor of candidate "
+                "indices. TgmmModel takes a mapping of tasks."
+            )
+        targets = None if labels is None else {self.task: {"label": labels}}
         output = self.tgmm(
             input_ids,
             attention_mask,
@@ -365,6 +384,32 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
+
+
+def _check_class_names(config: TgmmConfig, task: str) -> None:
+    """Refuse class names or a number of classes that are not those of a task.
+
+    The candidates of the task are the classes, so that `num_labels=3` or other names would be ignored.
+
+    Raises:
+        ValueError: if the configuration names other classes. Names of another task of the model are no contradiction,
+            because `classification_task` may have changed, and transformers' own default of two classes is none either.
+    """
+    given = [config.id2label[index] for index in sorted(config.id2label)] if config.id2label else []
+    if given in ([], ["LABEL_0", "LABEL_1"], *(list(settings["candidates"]) for settings in config.tasks.values())):
+        return
+    raise ValueError(
+        f"The configuration has {len(given)} classes ({', '.join(map(str, given))}), but the classes of this model are "
+        f"the {len(config.tasks[task]['candidates'])} candidates of the task {task!r}: "
+        f"{config.tasks[task]['candidates']}. Leave num_labels and id2label out, or add a task with these candidates "
+        "(`TgmmModel.add_task`) and name it with classification_task."
+    )
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    """Tell whether an argument is one of `UNUSED_ARGUMENTS` with its default: None, or token types that are all 0."""
+    is_default = name == "token_type_ids" and isinstance(value, torch.Tensor) and not bool(value.any())
+    return name in UNUSED_ARGUMENTS and (value is None or is_default)
 
 
 __all__ = [

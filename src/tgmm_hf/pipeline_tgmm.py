@@ -14,16 +14,21 @@ from itertools import islice
 from typing import Any, cast
 
 import torch
-from transformers import BatchFeature, Pipeline
+from transformers import AutoModel, BatchFeature, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
+from .layers.prediction_sets import CONFIG_KEY, describe_set, levels_of
+from .pipeline_binding import Binding, BindingCheck
 from .utils.hub_code import travelling_files
 from .utils.names import MODALITIES, join_names
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
 """Keys that a patient may have."""
+READING_OPTIONS = ("crop", "view_classifier", "units", "strictness")
+"""Parameters of a call that go to the processor."""
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
@@ -40,17 +45,24 @@ class TgmmCardiacPipeline(Pipeline):
         batch_size: patients encoded together.
         crop: "center", or "three" to average the answers over three 9-s windows of the ECG (as ST-MEM does).
         view_classifier: `EchoViewClassifier` or function that names the views that `"views"` does not give.
+        units: "US" or "SI", the units of lab values without a unit, as `TgmmProcessor.__call__` takes it.
+        strictness: "note" or "refuse", as `TgmmProcessor.__call__` takes it.
 
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
-        `{"id", "<diagnosis task>": {"probabilities": {candidate: p}}, "<prognosis task>": {"risk": r, "risk_by_day":
-        {day: p}},
-        "used": {modality: [cells | leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}],
-        "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model",
-        "code_revision"}`.
-        A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing usable the keys of the tasks
-        are absent, and `notes` says why. `by` is who named the view. `code_revision` is a commit or a digest of the
-        code.
+        `{"id", "<diagnosis task>": {"probabilities": {candidate: p}, "prediction_set": {"level", "candidates",
+        "text"}}, "<prognosis task>": {"risk": r, "risk_by_day": {day: p}}, "used": {modality: [cells | leads | views]},
+        "views": [{"item", "view", "confidence", "by", "used"}], "units": [{"column", "unit", "given"}], "refused":
+        [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model", "model_fingerprint",
+        "processor_fingerprint", "code_revision"}`.
+        A model that stores no prediction sets gives none. One with several levels also gives "prediction_sets", a list
+        with the sets of all levels. A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing
+        usable the keys of the tasks are absent, and `notes` says why. `by` is who named the view. `code_revision` is a
+        commit or a digest of the code. The fingerprints name the weights and the settings of the processor.
+
+    Attributes:
+        binding_check: checks that model and processor were saved together. A contradiction is one of `checks`; with
+            the strictness "refuse" it raises a TgmmError.
     """
 
     # transformers declares these flags None.
@@ -60,16 +72,21 @@ class TgmmCardiacPipeline(Pipeline):
     _load_video_processor = False  # type: ignore[assignment]
     _load_feature_extractor = False  # type: ignore[assignment]
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.binding_check = BindingCheck()
+
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it.
 
         Returns:
-            The arguments of `preprocess` ("crop", "view_classifier"), of `_forward` ("tasks") and of `postprocess`
+            The arguments of `preprocess` (`READING_OPTIONS`), of `_forward` ("tasks") and of `postprocess`
             (none). A parameter that the call does not give has no key.
         """
-        if unknown := set(kwargs) - {"tasks", "crop", "view_classifier"}:
-            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are tasks, crop, view_classifier.")
-        preprocess: dict[str, Any] = {key: kwargs[key] for key in ("crop", "view_classifier") if key in kwargs}
+        if unknown := set(kwargs) - {"tasks", *READING_OPTIONS}:
+            known = ", ".join(("tasks", *READING_OPTIONS))
+            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are {known}.")
+        preprocess: dict[str, Any] = {key: kwargs[key] for key in READING_OPTIONS if key in kwargs}
         tasks = kwargs.get("tasks")
         forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
@@ -80,7 +97,7 @@ class TgmmCardiacPipeline(Pipeline):
         Args:
             inputs: one patient, or a list or generator of patients.
             batch_size: patients encoded together; 1 if neither the call nor the pipeline gives a number.
-            **kwargs: `tasks`, `crop` and `view_classifier`, which the class describes.
+            **kwargs: `tasks`, `crop`, `view_classifier`, `units` and `strictness`, which the class describes.
 
         Returns:
             One dict for one patient, a list for a list, a generator for a generator. The class lists the keys.
@@ -104,14 +121,18 @@ class TgmmCardiacPipeline(Pipeline):
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
         waiting = iter(patients)
+        if (preprocess.get("strictness") or getattr(self.processor, "strictness", "note")) == "refuse":
+            self.binding_check(self.model, self.processor).refuse()
         while batch := list(islice(waiting, batch_size)):
             with torch.inference_mode():
                 yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
 
-    def preprocess(
-        self, patients: Sequence[Mapping[str, Any]], crop: str = "center", view_classifier: Any = None
-    ) -> dict[str, Any]:
+    def preprocess(self, patients: Sequence[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
         """Turn patients into model inputs.
+
+        Args:
+            patients: as the class describes them.
+            **options: `READING_OPTIONS`.
 
         Returns:
             {"ids": value of "id" or None of every patient, "inputs": the processor's tensors on the model's device,
@@ -129,7 +150,7 @@ class TgmmCardiacPipeline(Pipeline):
         ids = [patient.get("id") for patient in patients]
         if all(patient.get(name) is None for patient in patients for name in MODALITIES):
             nothing: dict[str, Any] = {"used": {name: [] for name in MODALITIES}}
-            nothing |= {"views": [], "refused": [], "checks": []}
+            nothing |= {"views": [], "units": [], "refused": [], "checks": []}
             nothing["notes"] = ["no modality was given"]
             return {"ids": ids, "inputs": {}, "reports": [nothing for _ in patients]}
         # transformers knows neither the arguments nor the result of our processor.
@@ -137,8 +158,7 @@ class TgmmCardiacPipeline(Pipeline):
         features, reports = process(
             **{name: [patient.get(name) for patient in patients] for name in MODALITIES},
             views=[patient.get("views") for patient in patients],
-            view_classifier=view_classifier,
-            crop=crop,
+            **options,
             on_refusal="report",
             return_report=True,
             return_tensors="pt",
@@ -158,8 +178,8 @@ class TgmmCardiacPipeline(Pipeline):
             tasks: names of the tasks; all diagnosis and prognosis tasks if None.
 
         Returns:
-            The batch with one more key, "answers": task -> answer of the whole batch, see `_mean_answer`. The answer is
-            empty if no patient has a modality.
+            The batch with two more keys. "answers": task -> answer of the whole batch, see `_mean_answer`; empty if no
+            patient has a modality. "num_windows": number of ECG windows.
 
         Raises:
             ValueError: if the model does not have a task.
@@ -176,7 +196,7 @@ class TgmmCardiacPipeline(Pipeline):
         for name in names if answered else []:
             outputs = [answer[name][MODALITIES] for answer in answered]
             answers[name] = _mean_answer(outputs, settings[name]["kind"])
-        return {**batch, "answers": answers}
+        return {**batch, "answers": answers, "num_windows": len(windows)}
 
     def _encode(self, inputs: Mapping[str, torch.Tensor]) -> list[TgmmEncoded]:
         """Encode a batch and return one `TgmmEncoded` per ECG window, or one if there are no several windows.
@@ -195,6 +215,7 @@ class TgmmCardiacPipeline(Pipeline):
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
         """Turn what `_forward` returns into a list of one JSON-able dict per patient. The class lists the keys."""
         revision = code_revision(self.model, self.processor)
+        binding = self.binding_check(self.model, self.processor)
         results = []
         for row, (identifier, report) in enumerate(zip(batch["ids"], batch["reports"], strict=True)):
             result: dict[str, Any] = {"id": identifier}
@@ -203,10 +224,15 @@ class TgmmCardiacPipeline(Pipeline):
                 for name, answer in batch["answers"].items():
                     subset = join_names([modality for modality in MODALITIES if report["used"][modality]])
                     result[name] = self._describe(name, answer, row, subset, notes)
+                    notes += _doubts_about(
+                        name, self.model.config.tasks[name], result[name], subset, binding, batch["num_windows"]
+                    )
             else:
                 notes.append("nothing usable was given: no answer")
-            result |= {key: report[key] for key in ("used", "views", "refused", "checks")} | {"notes": notes}
-            result |= {"model": self.model.name_or_path, "code_revision": revision}
+            result |= {key: report[key] for key in ("used", "views", "units", "refused")}
+            result |= {"checks": [*report["checks"], *binding.checks], "notes": [*notes, *binding.notes]}
+            result |= {"model": self.model.name_or_path, "model_fingerprint": binding.model}
+            result |= {"processor_fingerprint": binding.processor, "code_revision": revision}
             results.append(result)
         return results
 
@@ -238,6 +264,57 @@ class TgmmCardiacPipeline(Pipeline):
             notes.append(f"{name}: the model stores no baseline hazard for {subset}, so no risk by day can be given")
             return {"risk": risk, "risk_by_day": {}}
         return {"risk": risk, "risk_by_day": _risk_by_day(name, risk, hazard, task["report_days"], notes)}
+
+
+def _doubts_about(
+    name: str, task: Mapping[str, Any], answer: dict[str, Any], subset: str, binding: Binding, num_windows: int
+) -> list[str]:
+    """Add the prediction sets of a diagnosis to its answer, in place. Return notes on what was fitted for others.
+
+    Args:
+        name: of the task.
+        task: its settings.
+        answer: one patient's answer.
+        subset: modalities that the patient has, such as "labs+ecg".
+        binding: tells whether sets and hazards were fitted for the present weights.
+        num_windows: number of ECG windows that the answer is the mean of.
+    """
+    if "probabilities" in answer:
+        keys, notes = _sets(name, task, list(answer["probabilities"].values()), subset, binding)
+        answer |= keys
+        if keys and num_windows > 1 and "ecg" in subset:
+            notes.append(f"{name}: the prediction sets were fitted on one ECG window, not on the mean of several")
+        return notes
+    if answer.get("risk_by_day") and not binding.fits(task["baseline_hazards"][subset]):
+        return [f"{name}: the baseline hazards were fitted for other weights, so the risks by day are doubtful"]
+    return []
+
+
+def _sets(
+    name: str, task: Mapping[str, Any], probabilities: Sequence[float], subset: str, binding: Binding
+) -> tuple[dict[str, Any], list[str]]:
+    """Describe the prediction sets of one patient, if the model stores any.
+
+    Args:
+        name: of the task, for the notes.
+        task: settings of the task.
+        probabilities: of the task's candidates.
+        subset: modalities that the patient has, such as "labs+ecg".
+        binding: tells whether the sets were fitted for the present weights.
+
+    Returns:
+        Keys to add to the answer: "prediction_set" at the main level, and "prediction_sets" if there are several
+        levels; and notes.
+    """
+    stored = task.get(CONFIG_KEY)
+    if not stored:
+        return {}, []
+    described = [
+        describe_set(name, task, probabilities, subset, level, binding.fits(stored)) for level in levels_of(task)
+    ]
+    sets, notes = [each for each, _ in described], [note for _, lines in described for note in lines]
+    keys: dict[str, Any] = {"prediction_set": sets[0]}
+    return keys | ({"prediction_sets": sets} if len(sets) > 1 else {}), list(dict.fromkeys(notes))
 
 
 def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
@@ -312,5 +389,10 @@ def code_revision(model: Any, processor: Any) -> str:
         digest.update(name.encode() + text.encode())
     return f"sha256:{digest.hexdigest()[:16]}"
 
+
+# A copy beside a saved model makes the task known, as `import tgmm_hf` does. Then
+# `pipeline("cardiac-analysis", model=object)` works for a model that was loaded with `trust_remote_code`.
+if not __name__.startswith("tgmm_hf.") and "cardiac-analysis" not in PIPELINE_REGISTRY.get_supported_tasks():
+    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
 
 __all__ = ["TgmmCardiacPipeline"]

@@ -25,6 +25,8 @@ from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.hub_processor import HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor
 from .inputs.lab_text import LabsText
+from .inputs.lab_unit_systems import UNIT_SYSTEMS, declare_units
+from .inputs.patient_reading import PatientReader, Report
 from .inputs.processor_parts import (
     BERT_CASED_SIZE,
     bert_cased_tokenizer,
@@ -33,11 +35,9 @@ from .inputs.processor_parts import (
     saved_extractor,
     tokenize_texts,
 )
-from .utils.errors import InputRefusedError, is_refusal
-from .utils.names import LEADS, VIEWS
 
-Report = dict[str, Any]
-"""What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
+STRICTNESS = ("note", "refuse")
+"""What happens to a patient with doubtful data: they are not used and are named, or the whole patient is refused."""
 
 
 class TgmmProcessor(HubProcessor):
@@ -59,6 +59,8 @@ class TgmmProcessor(HubProcessor):
         default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives no
             classifier. `from_encoders` sets it, `save_pretrained` puts a copy into the subfolder `view_classifier/`,
             and `from_pretrained` loads it from this subfolder.
+        strictness (`str`, defaults to `"note"`): the strictness of a call that gives none. It is not saved, because it
+            belongs to the run and not to the model.
     """
 
     def __init__(  # noqa: PLR0913 - the keys of a saved processor_config.json
@@ -75,7 +77,8 @@ class TgmmProcessor(HubProcessor):
         super().__init__(feature_extractor, image_processor, tokenizer)
         if labs_units not in ("never", "always"):
             raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
-        if max_labs_tokens < 3:
+        _check_columns(labs_columns)
+        if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
             raise ValueError(
                 f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
             )
@@ -85,6 +88,7 @@ class TgmmProcessor(HubProcessor):
         self.labs_units = labs_units
         self.labs_columns = labs_columns
         self.default_view_classifier: StoredViewClassifier | None = None
+        self.strictness = "note"
 
     @classmethod
     def from_encoders(
@@ -152,6 +156,8 @@ class TgmmProcessor(HubProcessor):
         *,
         views: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
         view_classifier: Callable[..., Any] | StoredViewClassifier | None = None,
+        units: str | None = None,
+        strictness: str | None = None,
         crop: str | None = None,
         generator: np.random.Generator | None = None,
         on_refusal: str | None = None,
@@ -162,13 +168,17 @@ class TgmmProcessor(HubProcessor):
 
         Args:
             labs: lab row (column name or alias -> value or (value, unit)), or a list of rows with None for absent.
-            ecg: WFDB recording, DICOM file, `{"signal", "sampling_rate", "lead_names"[, "units"]}` or `EcgRecording`;
+            ecg: ECG file (`read_ecg`), `{"signal", "sampling_rate", "lead_names"[, "units"]}` or `EcgRecording`;
                 or a list with None for absent.
             echo: study = directory, list of files, or `{view: file or (F, H, W, 3) uint8 RGB}`; or a list of studies. A
                 list of files is one study unless `labs` or `ecg` is a list too: then echo is a list of studies.
             views: file name -> view for clips of unknown view; one mapping for all studies, or one per study.
             view_classifier: names the view of a clip that `views` does not name, see
                 `EchoImageProcessor.prepare_study`; `self.default_view_classifier` when None.
+            units: unit system of the laboratory, "US" or "SI": the units of numbers without a unit. None means that
+                they are not known. A number that fits two units is then not used.
+            strictness: "note" does not use doubtful data and names them; "refuse" refuses a patient with a refused item
+                or a finding under "checks". None takes `self.strictness`.
             crop: ECG window, "center" (prediction; the default), "random" (training) or "three" (start, middle, end:
                 average the predictions).
             generator: source of the random crop.
@@ -177,8 +187,8 @@ class TgmmProcessor(HubProcessor):
                 that can be used; a clip given under its view is.
             return_report: also return one report per patient: {"used": {"labs": [columns], "ecg": [leads], "echo":
                 [views]}, "views": [{"item", "view", "confidence", "by", "used"}], one entry for each clip that has a
-                view, by "name" or "classifier", "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}],
-                "notes": [...]}.
+                view, by "name" or "classifier", "units": [{"column", "unit", "given"}] of the lab cells, "refused":
+                [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
             kwargs: `return_tensors`, "pt" or "np"; NumPy arrays when None.
 
         Returns:
@@ -193,27 +203,30 @@ class TgmmProcessor(HubProcessor):
         """
         if unknown := set(kwargs) - {"return_tensors"}:
             raise TypeError(f"TgmmProcessor takes no {sorted(unknown)}; patients are given as labs=, ecg= and echo=.")
-        on_refusal, crop = on_refusal or "raise", crop or "center"
-        if on_refusal not in ("raise", "report"):
-            raise ValueError(f"on_refusal must be 'raise' or 'report', got {on_refusal!r}.")
-        if crop not in ("center", "random", "three"):
-            raise ValueError(f"crop must be 'center', 'random' or 'three', got {crop!r}.")
+        on_refusal, crop, strictness = on_refusal or "raise", crop or "center", strictness or self.strictness
+        _check_options(on_refusal=on_refusal, crop=crop, strictness=strictness, units=units)
         rows, recordings, studies = _as_batch(labs, ecg, echo)
         study_views = _as_views(views, len(studies))
         view_classifier = view_classifier or self.default_view_classifier
-        reports = [_new_report() for _ in rows]
-        texts, ecgs, clips = [], [], []
-        for index, report in enumerate(reports):
-            refuse = on_refusal == "raise"
-            texts.append(self._read_labs(rows[index], report, refuse))
-            ecgs.append(self._read_ecg(recordings[index], report, refuse, crop=crop, generator=generator))
+        readers = [PatientReader(on_refusal == "raise") for _ in rows]
+        texts: list[str] = []
+        ecgs: list[Any] = []
+        clips: list[Any] = []
+        for index, reader in enumerate(readers):
+            text = reader.labs(rows[index], self.labs_text(rows[index], units))
+            ecg = reader.ecg(self.feature_extractor, recordings[index], crop=crop, generator=generator)
             echo_options = {"views": study_views[index], "view_classifier": view_classifier}
-            clips.append(self._read_echo(studies[index], report, refuse, **echo_options))
+            study = reader.echo(self.image_processor, studies[index], **echo_options)
+            if strictness == "refuse" and reader.refuse_if_doubtful():
+                text, ecg, study = "", None, None
+            texts.append(text)
+            ecgs.append(ecg)
+            clips.append(study)
         data = self.tokenize(texts) if any(texts) else {}
         data |= self.feature_extractor.stack(ecgs)
         data |= self.image_processor.stack(clips)
         features = BatchFeature(data, tensor_type=cast(str | None, kwargs.get("return_tensors")))
-        return (features, reports) if return_report else features
+        return (features, [reader.report for reader in readers]) if return_report else features
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
         """Save settings, tokenizer, code and a copy of the view classifier; return paths as `ProcessorMixin` does."""
@@ -221,17 +234,22 @@ class TgmmProcessor(HubProcessor):
             self.default_view_classifier.copy_to(save_directory)
         return super().save_pretrained(save_directory, **kwargs)
 
-    def labs_text(self, row: Mapping[str, Any] | None) -> LabsText:
+    def labs_text(self, row: Mapping[str, Any] | None, units: str | None = None) -> LabsText:
         """Read a lab row and write its text: `LabsText` with `text`, `used`, `dropped`, `refused`; empty for None.
+
+        Args:
+            row: column name or alias -> value or (value, unit).
+            units: "US" or "SI", the units of numbers without a unit; None if the laboratory's units are not known.
 
         Raises:
             TypeError: if the row is not a mapping.
+            ValueError: if `units` is not known.
         """
         if row is None:
             return LabsText()
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
-        return self.write_labs(LabsText.from_row(row))
+        return self.write_labs(LabsText.from_row(declare_units(row, units)))
 
     def write_labs(self, labs: LabsText) -> LabsText:
         """Write the text of a lab row whose cells are read already, by the processor's settings; return the row."""
@@ -244,52 +262,6 @@ class TgmmProcessor(HubProcessor):
         A special token such as "[PAD]" inside a text is read as text, because a row must not steer the encoder.
         """
         return tokenize_texts(self.tokenizer, texts)
-
-    def _read_labs(self, row: Mapping[str, Any] | None, report: Report, refuse: bool) -> str:
-        """Return one patient's lab text, "" without a usable cell, and fill `report`. `refuse`: raise on a refusal."""
-        labs = self.labs_text(row)
-        if labs.refused and refuse:
-            raise InputRefusedError(labs.refused[0]["item"], labs.refused[0]["reason"])
-        report["used"]["labs"] = labs.used
-        report["refused"] += labs.refused
-        report["notes"] += labs.notes
-        if row is not None and not labs.used:
-            report["notes"].append("labs: the row has no usable cell; labs are absent")
-        return labs.text
-
-    def _read_ecg(self, recording: Any, report: Report, refuse: bool, **options: Any) -> Any:
-        """Return one patient's `PreparedEcg`, None if unusable, and fill `report`. `refuse`: raise on a refusal."""
-        if recording is None:
-            return None
-        try:
-            ecg = self.feature_extractor.prepare(recording, **options)
-        except ValueError as error:
-            _refuse(error, report, refuse)
-            return None
-        report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
-        report["checks"] += ecg.checks
-        report["notes"] += [f"ecg: {note}" for note in ecg.notes]
-        return ecg
-
-    def _read_echo(self, study: Any, report: Report, refuse: bool, **options: Any) -> Any:
-        """Return one patient's `StudyClips`, None without clip, and fill `report`. `refuse`: raise on a refusal."""
-        if study is None:
-            return None
-        try:
-            clips = self.image_processor.prepare_study(study, **options)
-        except ValueError as error:
-            _refuse(error, report, refuse)
-            return None
-        report["refused"] += clips.refused
-        report["views"] += clips.assignments
-        report["checks"] += clips.checks
-        refusal = clips.refusal(study, list_reasons=refuse)
-        if refusal is not None and (refuse or not clips.clips):
-            _refuse(refusal, report, refuse)
-        if not clips.clips:
-            return None
-        report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
-        return clips
 
 
 def default_processor(
@@ -317,16 +289,24 @@ def default_processor(
     return TgmmProcessor(**fitting_parts(config, tokenizer or bert_cased_tokenizer(), extractor, image_processor))
 
 
-def _new_report() -> Report:
-    """Start the report of one patient, with the keys that `TgmmProcessor.__call__` lists and nothing in them."""
-    return {"used": {"labs": [], "ecg": [], "echo": []}, "views": [], "refused": [], "checks": [], "notes": []}
+def _check_options(**options: str | None) -> None:
+    """Raise a `ValueError` if an option of a call has a value that it does not know."""
+    allowed: dict[str, tuple[str | None, ...]] = {
+        "on_refusal": ("raise", "report"),
+        "crop": ("center", "random", "three"),
+        "strictness": STRICTNESS,
+        "units": (*UNIT_SYSTEMS, None),
+    }
+    for name, value in options.items():
+        if value not in allowed[name]:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed[name]))}, got {value!r}.")
 
 
-def _refuse(error: ValueError, report: Report, refuse: bool) -> None:
-    """Write a refusal into the report, or raise it if `refuse` is true. Any error that is no refusal is raised."""
-    if refuse or not is_refusal(error):
-        raise error
-    report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]
+def _check_columns(columns: Any) -> None:
+    """Raise a ValueError if the columns of a processor are neither None nor a list of names."""
+    is_list = isinstance(columns, list | tuple)
+    if columns is not None and not (is_list and all(isinstance(name, str) for name in columns)):
+        raise ValueError(f"labs_columns must be a list of column names, got {columns!r}.")
 
 
 def _as_batch(labs: Any, ecg: Any, echo: Any) -> tuple[list[Any], list[Any], list[Any]]:

@@ -1,6 +1,7 @@
 """The command line as a whole: it answers fast, explains every option, and separates mistakes of the user from bugs."""
 
 import inspect
+import json
 import os
 import resource
 import subprocess
@@ -15,6 +16,7 @@ from typer.models import ArgumentInfo
 
 import tgmm_hf
 from tgmm_hf.cli import application, main
+from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.utils.errors import InputRefusedError
 
 SECONDS = 1.0
@@ -126,13 +128,30 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "app", app)
 
 
+def fail_by_calling(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the application one more command, which calls a function."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    app.command("fail")(lambda: call())
+    monkeypatch.setattr(application, "app", app)
+
+
+def test_a_value_error_is_one_line_from_this_package_and_a_bug_from_a_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fail_by_calling(lambda: declare_units({}, "metric"), monkeypatch)
+    assert run("fail") == 1 and capsys.readouterr().err.startswith("tgmm: the unit system")
+    fail_by_calling(lambda: json.loads("{"), monkeypatch)
+    with pytest.raises(json.JSONDecodeError):
+        run("fail")
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
         (InputRefusedError("a.dcm", "it is empty"), "tgmm: a.dcm: it is empty\n"),
         (FileNotFoundError("There is no file b"), "tgmm: There is no file b\n"),
         (ImportError("needs wfdb"), "tgmm: needs wfdb\n"),
-        (FloatingPointError("The loss is nan"), "tgmm: The loss is nan\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(

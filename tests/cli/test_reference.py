@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRINT = "import sys, write_reference; sys.stdout.write(write_reference.PAGES[sys.argv[1]]())"
 
 
-@pytest.mark.parametrize("page", ["cli.md", "settings.md"])
+@pytest.mark.parametrize("page", ["cli.md", "settings.md", "lab_columns.md"])
 def test_page_is_up_to_date(page: str) -> None:
     command = [sys.executable, "-c", PRINT, page]
     written = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True).stdout

@@ -47,8 +47,8 @@ def test_the_last_number_before_the_index_time_is_taken(given: dict[str, Any], t
     counts = add_meds_labs(**given, out=tmp_path / "cohort.parquet")
     labs = {row.id: row.labs for row in read_cohort_table(tmp_path / "cohort.parquet").rows}
     assert labs == {
-        "a": {"age": "71", "Creatinine": (1.4, "mg/dL"), "Sodium": 141.0},
-        "b": {"age": "71", "Sodium": 135.0},
+        "a": {"age": "71", "Creatinine": (1.4, "mg/dL"), "Sodium": (141.0, "mEq/L")},
+        "b": {"age": "71", "Sodium": (135.0, "mEq/L")},
     }
     assert counts == [
         {"lab_column": "Creatinine", "results": 2, "without_number": 0, "rows": 1},

@@ -9,7 +9,7 @@ import pytest
 
 from tgmm_hf.cohorts.mimic.cohort import curate
 from tgmm_hf.cohorts.mimic.rules import CurateRules, read_lab_items
-from tgmm_hf.inputs.lab_columns import COLUMNS
+from tgmm_hf.inputs.lab_table import COLUMNS
 
 HF_10, HF_9 = ("I50", "I110", "I130", "I132", "I0981"), ("428", "39891", "40201", "40211", "40291")
 HF_9_KIDNEY = ("40401", "40403", "40411", "40413", "40491", "40493")

@@ -73,8 +73,8 @@ def test_infarction_without_normal_against_normal_without_infarction(official: P
     assert labels_of(tmp_path / "out") == {"1": 0, "2": 1, "5": 1, "6": 0}  # a form statement is no diagnosis
     manifest = read_cohort_table(tmp_path / "out" / "cohort.parquet", tasks={TASK: MI_TASK})
     assert [row.split for row in manifest.rows] == ["train", "validation", "test", "validation"]
-    assert manifest.rows[0].labs == {"age": "56", "gender": "M", "weight": 80.0}
-    assert manifest.rows[1].labs["age"] == ">89" and "age" not in manifest.rows[2].labs
+    assert manifest.rows[0].labs == {"age": ("56", "years"), "gender": "M", "weight": (80.0, "kg")}
+    assert manifest.rows[1].labs["age"] == (">89", "years") and "age" not in manifest.rows[2].labs
     assert manifest.rows[0].patient_id == "101" and manifest.ignored_columns == []
     assert all((manifest.root / f"{row.ecg_path}.hea").is_file() for row in manifest.rows)
     flow = json.loads((tmp_path / "out" / "flow.json").read_text())

@@ -59,6 +59,16 @@ def test_an_ecg_may_be_named_with_its_suffix(cohort: Path, tmp_path: Path, name:
     assert report["missing_files"]["number"] == 0
 
 
+@pytest.mark.parametrize("name", ["ecg/a.xml", "ecg/a.scp", "ecg/a.edf", "ecg/a.csv", "ecg/without", "ecg/a.dcm"])
+def test_an_ecg_in_one_file_is_there_or_missing_under_its_own_name(cohort: Path, tmp_path: Path, name: str) -> None:
+    row = cohort_rows(1)[0] | {"ecg_path": name, "echo_paths": "", "echo_views": ""}
+    table = write_table(tmp_path / "cohort.csv", [row])
+    assert check_manifest(table)["missing_files"]["number"] == 1
+    (tmp_path / "ecg").mkdir()
+    (tmp_path / name).write_bytes(b"any")
+    assert check_manifest(table)["missing_files"]["number"] == 0
+
+
 def test_schema_and_reader_name_the_same_values() -> None:
     properties, patterns = SCHEMA["properties"], SCHEMA["patternProperties"]
     assert SCHEMA["required"] == list(REQUIRED) and properties["split"]["enum"] == list(SPLITS)

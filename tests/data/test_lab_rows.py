@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgmm_hf.data.lab_rows import hide_cells, labs_text, store_labs, stored_labs
-from tgmm_hf.inputs.lab_columns import COLUMNS
+from tgmm_hf.inputs.lab_table import COLUMNS
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
 

@@ -187,11 +187,11 @@ def test_a_file_that_is_away_for_a_moment_is_read(processor, tmp_path, monkeypat
     signal_file, away = tmp_path / "ecg" / "1.dat", tmp_path / "away"
     genuine = AdmissionPreparer._ecg
 
-    def hide_and_bring_back(self, row, refused):
+    def hide_and_bring_back(self, row, *lists):
         if row.id == "a1":
             signal_file.rename(away)
             threading.Timer(0.3, lambda: away.rename(signal_file)).start()
-        return genuine(self, row, refused)
+        return genuine(self, row, *lists)
 
     monkeypatch.setattr(AdmissionPreparer, "_ecg", hide_and_bring_back)
     assert prepare(table, tmp_path / "out", processor, limits=None)["refused"] == 0
@@ -203,8 +203,8 @@ def test_files_that_change_or_vanish_meanwhile_leave_their_shards_undone(process
     table, out = table_of(tmp_path, ["0", "1", "2", "3"]), tmp_path / "out"
     genuine = AdmissionPreparer._ecg
 
-    def meddle(self, row, refused):
-        result = genuine(self, row, refused)
+    def meddle(self, row, *lists):
+        result = genuine(self, row, *lists)
         if row.id == "a1":
             write_ecg(tmp_path / "ecg" / "1", 77, seconds=11)
         if row.id == "a2":

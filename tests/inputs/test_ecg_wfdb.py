@@ -151,6 +151,17 @@ def test_a_bare_year_a_dot_and_a_folder_are_read(tmp_path):
     assert np.abs(read_ecg(tmp_path / "rec.1.hea").signal - signal).max() < 0.6e-3
 
 
+def test_names_in_capitals_are_read(tmp_path):
+    signal = make_ecg(samples=500)
+    record = write_wfdb(tmp_path, signal, list(LEADS))
+    header = record.with_suffix(".hea")
+    (tmp_path / "A.HEA").write_text(header.read_text().replace("record.dat", "A.DAT"))
+    record.with_suffix(".dat").rename(tmp_path / "A.DAT")
+    header.unlink()
+    for name in ("A", "A.HEA", "A.DAT"):
+        assert np.abs(read_ecg(tmp_path / name).signal - signal).max() < 1e-3
+
+
 @pytest.mark.parametrize("name", ["../record.dat", "/etc/passwd", "a/../../record.dat", "..\\record.dat", "~"])
 def test_signal_files_outside_the_folder_are_not_followed(tmp_path, name):
     refuse(edit_header(write_plain(tmp_path, make_ecg()), ("record.dat", name)), "outside its own folder")
@@ -299,3 +310,11 @@ def test_damaged_headers_are_refused_or_read_but_never_raise(tmp_path, seed):
         assert error.reason and not error.reason.startswith("unexpected")
     else:
         assert read.signal.ndim == 2 and read.sampling_rate > 0
+
+
+def test_big_endian_samples_are_read(tmp_path):
+    signal = make_ecg()
+    record = write_plain(tmp_path, signal, fmt="61")
+    data = tmp_path / "record.dat"
+    data.write_bytes(np.frombuffer(data.read_bytes(), "<i2").astype(">i2").tobytes())
+    assert np.abs(read_ecg(record).signal - signal).max() < 0.001

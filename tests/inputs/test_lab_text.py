@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from tgmm_hf.inputs.lab_cells import format_number
-from tgmm_hf.inputs.lab_columns import ALIAS_FACTORS, COLUMNS, find_column
+from tgmm_hf.inputs.lab_columns import find_column
+from tgmm_hf.inputs.lab_table import ALIAS_FACTORS, COLUMNS
 from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, gender_of
+from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 
@@ -159,12 +161,18 @@ NUMBER_COLUMNS = [column for column in COLUMNS if column.is_number]
 @pytest.mark.parametrize("units", ["never", "always"])
 @pytest.mark.parametrize("column", NUMBER_COLUMNS, ids=lambda column: column.name)
 def test_one_value_has_one_text_whatever_unit_was_given(column, units):
-    low, high = column.reference_range("F") or column.plausible
+    low, high = column.reference_range("F") or column.usual
+    low = max(low, column.usual[0])
     value = float(f"{low + (min(high, 2 * low + 100) - low) * 0.37:.4g}")
-    forms = [value, (value, column.unit), f"{value} {column.unit}".strip()]
-    forms += [(value / factor, unit) for unit, factor in column.factors.items()]
-    texts = {LabsText.from_row({column.name: form}).write(units=units).text for form in forms}
+    forms = [(value, column.unit), f"{value} {column.unit}".strip()]
+    forms += [((value - column.offsets.get(unit, 0)) / factor, unit) for unit, factor in column.factors.items()]
+    if not column.unit:
+        forms = [value]
+    rows = [{column.name: form} for form in forms] + [declare_units({column.name: value}, "US")]
+    texts = {LabsText.from_row(row).write(units=units).text for row in rows}
     assert len(texts) == 1
+    bare = LabsText.from_row({column.name: value}).write(units=units)
+    assert bare.text in texts or [check["code"] for check in bare.checks] == ["labs_doubtful_unit"]
     assert texts.pop().endswith(f" {column.unit}") == (units == "always") or not column.unit
 
 
@@ -195,7 +203,7 @@ def test_a_number_too_large_is_refused_not_raised():
 
 def test_urea_needs_its_unit():
     assert "mmol/L or mg/dL" in refusals({"Urea": 7})["labs.Urea"]
-    assert sentences({"BUN": 20}) == ["Urea Nitrogen of the patient is 20"]
+    assert sentences({"BUN": (20, "mg/dL")}) == ["Urea Nitrogen of the patient is 20"]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +229,7 @@ def test_urea_needs_its_unit():
     ],
 )
 def test_values_are_written_without_noise(value, text):
-    assert sentences({"NTproBNP": value}) == [f"NTproBNP of the patient is {text}"]
+    assert sentences({"Ferritin": value}) == [f"Ferritin of the patient is {text}"]
 
 
 def test_format_number_has_no_exponent_and_is_exact_to_six_digits():
@@ -322,7 +330,7 @@ def test_column_table_is_consistent():
 
 
 def test_manifest_documentation_lists_every_column():
-    text = (Path(__file__).parents[2] / "docs" / "your_data.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "lab_columns.md").read_text(encoding="utf-8")
     for column in COLUMNS:
         assert f"| {column.name} |" in text, f"docs/your_data.md lacks {column.name}"
 
@@ -352,23 +360,19 @@ def test_every_real_mimic_value_is_taken_or_refused_with_a_reason(shared_dir):
     assert refused == 0
 
 
-def test_notes_name_what_was_assumed() -> None:
-    """Nothing is refused, but a unit that was assumed, text for a number and a slip in a name do not pass unsaid."""
-    row = {
-        "Glucose": 5.5,
-        "Calcium": (2.3, "mmol/L"),
-        "Magnesium": 2.0,
-        "BNP": "hemolysed",
-        "Creatinin": 1.4,
-        "foot": 1,
-    }
-    cells, report = read_cells(row)
-    assert report.doubtful == ["Glucose"] and report.not_numbers == ["BNP"] and not report.refused
+def test_notes_name_what_was_changed() -> None:
+    """Text for a number, a conversion, and a slip in a name do not pass unsaid."""
+    row = {"Calcium": (2.3, "mmol/L"), "Sodium": 140, "BNP": "hemolysed", "Creatinin": 1.4, "foot": 1}
+    _, report = read_cells(row)
+    assert report.not_numbers == ["BNP"] and not report.refused
     notes = "\n".join(report.write().notes)
-    assert "Glucose came without a unit" in notes and "BNP holds text where a number is expected" in notes
+    assert "BNP holds text where a number is expected" in notes and "Calcium, Total was converted" in notes
     assert "Creatinin is not used" in notes and "(did you mean Creatinine?)" in notes
-    assert "foot is not used" in notes and report.used == ["BNP", "Glucose", "Calcium, Total", "Magnesium"]
-    assert {cell.name: cell.number for cell in cells}["Glucose"] == 5.5
+    assert "foot is not used" in notes and report.used == ["BNP", "Sodium", "Calcium, Total"]
+    assert report.units == [
+        {"column": "Sodium", "unit": "mEq/L", "given": False},
+        {"column": "Calcium, Total", "unit": "mg/dL", "given": True},
+    ]
 
 
 def test_a_row_is_read_once_and_written_with_what_has_room():

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tgmm_hf.utils.files import claim_directory, foreign_entries, whole_directory
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import claim_directory, foreign_entries, read_json, whole_directory
 
 WRITTEN = (r"config\.json", r"shard-\d+\.bin", r"part/weights\.bin", r"checkpoint-\d+/")
 
@@ -103,3 +104,11 @@ def test_a_file_added_during_the_work_survives(tmp_path: Path) -> None:
         write(tmp_path / "target", "notes.txt")
     assert set(content_of(tmp_path / "target")) == {"config.json", "notes.txt"}
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"a": 1, "a": 2}', "\x00"])
+def test_json_that_cannot_be_read_names_its_file(tmp_path, text):
+    path = tmp_path / "row.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TgmmError, match=r"row\.json"):
+        read_json(path)

@@ -6,7 +6,9 @@ the traceback of an error that is otherwise printed in one line.
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,11 +16,12 @@ import typer
 from tgmm_hf.cli import cohort, evaluate, hub, predict, train
 from tgmm_hf.utils.errors import TgmmError
 
-USER_ERRORS = (TgmmError, OSError, ImportError, ValueError, FloatingPointError)
-"""Errors that a user can mend; they are printed in one line. Any other error is a bug and shows its traceback.
+USER_ERRORS = (TgmmError, OSError, ImportError)
+"""Errors that a user can mend, wherever they come from. `ImportError`: an optional package may be missing."""
+OWN_ERRORS = (ValueError, TypeError, FloatingPointError)
+"""Errors that a user can mend if code of this package raises them: a wrong setting, a loss that is not finite.
 
-`ImportError` is here because an optional package may be missing. Remaining step: `ValueError`, and `FloatingPointError`
-for a training whose loss is not finite, stay until every room raises `TgmmError` for what a user can mend.
+From a library they are bugs.
 """
 
 COMMANDS = (
@@ -88,8 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="tgmm")
-    except USER_ERRORS as error:
-        if os.environ.get("TGMM_DEBUG"):
+    except (*USER_ERRORS, *OWN_ERRORS) as error:
+        if os.environ.get("TGMM_DEBUG") or not (isinstance(error, USER_ERRORS) or _is_raised_here(error)):
             raise
         typer.echo(f"tgmm: {error}", err=True)
         sys.exit(1)
+
+
+def _is_raised_here(error: BaseException) -> bool:
+    """Tell whether the line that raised an error is a `raise` of this package, and not of a library that it calls."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = str(Path(__file__).parents[1])
+    return bool(frames) and frames[-1].filename.startswith(package) and (frames[-1].line or "").startswith("raise")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tgmm_hf.cli import preparation
+from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import (
     CohortTable,
     MemoryLimit,
@@ -196,8 +197,9 @@ def curate_ptbxl(
         typer.Option("--all-records", help="Keep recordings with neither MI nor NORM, unlabelled, for tgmm pretrain."),
     ] = False,
 ) -> None:
-    """Build the infarction task of PTB-XL: MI without NORM against NORM without MI, official folds.
+    """Build the infarction task of PTB-XL: infarction (MI) against a normal ECG (NORM), official folds.
 
+    A recording with MI and NORM is not used, unless --both mi counts it as infarction.
     Age, sex, height and weight are the labs. Prints how many recordings each other selection rule would give.
 
     Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort
@@ -312,6 +314,9 @@ def prepare(
     ] = None,
     config: RunConfig = None,
     root: Root = None,
+    units: Units = None,
+    columns: ColumnMap = None,
+    strictness: StrictnessChoice = Strictness.note,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Number of worker processes.", show_default="all cores of the machine or cluster"),
@@ -344,8 +349,10 @@ def prepare(
         processor, tasks = preparation.for_model(model)
     else:
         processor, tasks = preparation.for_size(size.value)
+    processor.strictness = strictness.value
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
+    options["laboratory"] = laboratory(units, columns)
     if dry_run:
         preparing.dry_run(table, out, processor, **options, overwrite=overwrite)
         return

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tgmm_hf.cli.laboratory import ColumnMap, Strictness, StrictnessChoice, Units, laboratory
 from tgmm_hf.cli.options import BatchSize, MemoryLimit, Model, Root, Split, TimeLimit, announce_hub, limits_of
 
 PRINTED_PATIENTS = 20
@@ -23,7 +24,7 @@ LabsFile = Annotated[
 ]
 EcgFile = Annotated[
     Path | None,
-    typer.Option(help="WFDB recording (without its suffix) or DICOM waveform.", show_default="no ECG"),
+    typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.", show_default="no ECG"),
 ]
 EchoFiles = Annotated[
     Path | None, typer.Option(help="Directory of an echo study, or one clip.", show_default="no echo")
@@ -92,6 +93,9 @@ def predict(
     split: OneSplit = None,
     limit: Limit = None,
     root: Root = None,
+    units: Units = None,
+    columns: ColumnMap = None,
+    strictness: StrictnessChoice = Strictness.note,
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
@@ -122,13 +126,20 @@ def predict(
     from tgmm_hf.utils.output_lock import check_writable
 
     check_writable(out)
+    rules = laboratory(units, columns)
     if manifest is None:
-        patients = [library.patient_from_files(labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier)]
+        patients = [
+            library.patient_from_files(
+                labs=labs, ecg=ecg, echo=echo, views=views, identifier=identifier, laboratory=rules
+            )
+        ]
     else:
-        patients = library.patients_from_table(manifest, None if split is None else split.value, limit, root)
+        patients = library.patients_from_table(
+            manifest, None if split is None else split.value, limit, root, laboratory=rules
+        )
     if view_classifier is not None:
         announce_hub(view_classifier)
-    pipe = library.load_pipeline(model, view_classifier, view_threshold)
+    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
     limits = None if manifest is None else limits_of(time_limit, memory_limit)
     answers = library.predict(pipe, patients, task, batch_size, limits)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
@@ -171,7 +182,9 @@ def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
 def _print_answer(task: str, answer: Mapping[str, Any]) -> None:
     """Print one patient's answer to a task. A part of the prediction that is no answer prints nothing."""
     if "probabilities" in answer:
-        typer.echo(f"  {task}: " + ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items()))
+        probabilities = ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items())
+        sets = answer.get("prediction_set")
+        typer.echo(f"  {task}: {probabilities}" + (f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""))
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
         typer.echo(f"  {task}: {by_day or 'no baseline hazard stored'} (score {answer['risk']:.3f})")

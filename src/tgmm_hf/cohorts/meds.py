@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.cohorts.tables import require_columns, run_sql
-from tgmm_hf.inputs.lab_columns import find_column, unit_factor
+from tgmm_hf.inputs.lab_columns import find_column, to_canonical
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file
 
@@ -111,14 +111,21 @@ def _read_codes(path: Path) -> pd.DataFrame:
         TgmmError: If a code occurs twice, or a unit does not belong to its laboratory column.
     """
     codes = _read_table(path, ("code", "lab_column"))
-    codes = codes.assign(unit=codes["unit"].fillna("") if "unit" in codes else "")[["code", "lab_column", "unit"]]
+    canonical = codes["lab_column"].map(_canonical_unit)
+    given = codes["unit"].fillna("") if "unit" in codes else pd.Series("", codes.index)
+    codes = codes.assign(unit=given.where(given != "", canonical))[["code", "lab_column", "unit"]]
     if repeated := sorted(codes.loc[codes["code"].duplicated(), "code"]):
         raise TgmmError(path.name, f"{', '.join(repeated)} occurs more than once: give a code one line and one unit.")
     for line in codes.itertuples():
         column = find_column(line.lab_column)
-        if column is not None and unit_factor(column, line.unit) is None:
+        if column is not None and to_canonical(column, 1.0, line.unit) is None:
             raise TgmmError(path.name, f"unit {line.unit!r} of {line.lab_column} ({line.code}) is not known.")
     return codes
+
+
+def _canonical_unit(name: str) -> str:
+    column = find_column(str(name))
+    return "" if column is None else column.unit
 
 
 def _index_times(item: str, rows: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tgmm_hf.cohorts.flow import FlowEntry, check_flow, draw_flow, flow_entry
 from tgmm_hf.cohorts.ptbxl_arrays import find_arrays, write_recordings
 from tgmm_hf.cohorts.tables import require_columns
-from tgmm_hf.data.manifest import SPLITS, CohortTable, read_cohort_table
+from tgmm_hf.data.manifest import SPLITS, CohortTable, declare_canonical_units, read_cohort_table
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import one_run_at_a_time
@@ -320,7 +320,7 @@ def _write_cohort_table(included: pd.DataFrame, rules: PtbxlRules, out: Path, so
         columns["ecg_path"] = [os.path.relpath((source / path).absolute(), out.absolute()) for path in included.path]
     columns[f"label.{TASK}"] = [None if pd.isna(target) else int(target) for target in included.target]
     with whole_file(out / "cohort.parquet") as building:
-        pq.write_table(pa.table(columns), building)
+        pq.write_table(declare_canonical_units(pa.table(columns)), building)
 
 
 def _age(value: float) -> str | None:

@@ -15,6 +15,7 @@ from datasets import Array2D, Array4D, Features, List, Value
 
 from tgmm_hf.data.file_reading import Reading, Refusal, files_of_ecg
 from tgmm_hf.data.lab_rows import store_labs
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
 from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
 from tgmm_hf.inputs.echo_study import StudyClips
@@ -34,11 +35,13 @@ class PreparedAdmission:
         id: Name of the admission.
         example: Prepared row, with the columns of `AdmissionPreparer.features`. None if no modality can be used.
         refused: Inputs that are not used, each with a reason.
+        checks: Findings that make an input doubtful, each {"code", "item", "text"}.
     """
 
     id: str
     example: dict[str, Any] | None
     refused: list[Refusal]
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class AdmissionPreparer:
         root: Directory that relative paths start from.
         tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
+        strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
         reading: Notes what happens while files are read, for the supervisor of a shard.
     """
 
@@ -62,6 +66,7 @@ class AdmissionPreparer:
     root: Path
     tasks: dict[str, str] = field(default_factory=dict)
     view_classifier: StoredViewClassifier | None = None
+    strictness: str = "note"
     reading: Reading = field(default_factory=Reading)
 
     @property
@@ -93,12 +98,13 @@ class AdmissionPreparer:
         An input that cannot be used raises no error. It is listed in `refused` of the result.
         """
         refused: list[Refusal] = []
+        checks: list[dict[str, str]] = []
         example = {
             "id": row.id,
             "patient_id": row.patient_id,
-            "labs": self._labs(row, refused),
-            **self._ecg(row, refused),
-            **self._echo(row, refused),
+            "labs": self._labs(row, refused, checks),
+            **self._ecg(row, refused, checks),
+            **self._echo(row, refused, checks),
         }
         for task, kind in self.tasks.items():
             if kind == "diagnosis":
@@ -108,24 +114,30 @@ class AdmissionPreparer:
                 example[f"event_{task}"] = row.events.get(task)
         if not (example["labs"] or len(example["ecg"]) or len(example["clips"])):
             refused.append({"item": row.id, "reason": "dropped: no laboratory cell, ECG or clip can be used"})
-            return PreparedAdmission(row.id, None, refused)
-        return PreparedAdmission(row.id, example, refused)
+            return PreparedAdmission(row.id, None, refused, checks)
+        if self.strictness == "refuse" and (refused or checks):
+            reason = "dropped: the strictness is 'refuse', and an input was refused or is in doubt"
+            return PreparedAdmission(row.id, None, [*refused, {"item": row.id, "reason": reason}], checks)
+        return PreparedAdmission(row.id, example, refused, checks)
 
     def prepare_all(self, rows: Iterable[CohortRow]) -> Iterator[PreparedAdmission]:
         """Prepare admissions one after the other, in order, each when it is asked for."""
         return map(self.prepare, rows)
 
-    def _labs(self, row: CohortRow, refused: list[Refusal]) -> str:
-        def read() -> tuple[str, list[Refusal]]:
+    def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
+        def read() -> tuple[tuple[str, list[dict[str, str]]], list[Refusal]]:
             labs = LabsText.from_row(row.labs)
             entries = [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
-            return store_labs(labs), entries
+            return (store_labs(labs), labs.checks), entries
 
-        text, entries = self.reading.read((row.id, "labs"), (), f"{row.id}: labs", read)
+        labs, entries = self.reading.read((row.id, "labs"), (), f"{row.id}: labs", read)
         refused += entries
-        return text or ""
+        if labs is None:
+            return ""
+        checks += labs[1]
+        return labs[0]
 
-    def _ecg(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
+    def _ecg(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
             path = self.root / row.ecg_path
@@ -138,9 +150,10 @@ class AdmissionPreparer:
             refused += entries
             if ecg is not None:
                 signal, mask = ecg.signal.T, ecg.mask
+                checks += ecg.checks
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
-    def _echo(self, row: CohortRow, refused: list[Refusal]) -> dict[str, Any]:
+    def _echo(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         size, frames = self.image_processor.size, self.image_processor.num_frames
         stacked, indices, counts = np.zeros((0, frames, size, size * 3), np.uint8), [], []
         if row.echo_paths:
@@ -154,6 +167,7 @@ class AdmissionPreparer:
 
             study, entries = self.reading.read((row.id, "echo"), files, f"echo of {row.id}", read)
             refused += entries
+            checks += [] if study is None else study.checks
             views = [] if study is None else [view for view in VIEWS if view in study.clips]
             if study is not None and views:
                 stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
@@ -185,6 +199,7 @@ class CohortSource:
         processor: TgmmProcessor,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        laboratory: Laboratory | None = None,
     ) -> "CohortSource":
         """Read a cohort table and make the preparer of its rows.
 
@@ -193,11 +208,12 @@ class CohortSource:
             processor: Gives the ECG settings, the size of the clips and the view classifier.
             root: Directory that relative paths start from. None means the directory of the table.
             tasks: Tasks of the model. None means the tasks of the paper.
+            laboratory: Units and names of the laboratory columns.
 
         Raises:
             CohortTableError: If the table cannot be used.
         """
-        table = read_cohort_table(manifest, root=root, tasks=tasks)
+        table = read_cohort_table(manifest, root=root, tasks=tasks, laboratory=laboratory)
         return cls(table, make_preparer(table, processor))
 
 
@@ -209,6 +225,7 @@ def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPrep
         table.root,
         table.tasks,
         processor.default_view_classifier,
+        processor.strictness,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 
 from tgmm_hf.data.admissions import CohortSource
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, Tasks
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
@@ -20,6 +21,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         processor: Gives the ECG settings and the size of the clips. Its tokenizer is not used.
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model. None means the tasks of the paper.
+        laboratory: Units and names of the laboratory columns.
         **kwargs: Settings of `datasets.BuilderConfig`.
     """
 
@@ -30,6 +32,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         processor: TgmmProcessor | None = None,
         root: str | Path | None = None,
         tasks: Tasks | None = None,
+        laboratory: Laboratory | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
@@ -37,6 +40,7 @@ class TgmmCohortConfig(datasets.BuilderConfig):
         self.processor = processor
         self.root = root
         self.tasks = tasks
+        self.laboratory = laboratory
 
 
 class TgmmCohort(datasets.GeneratorBasedBuilder):
@@ -61,7 +65,9 @@ class TgmmCohort(datasets.GeneratorBasedBuilder):
         config = self.config
         if config.manifest is None or config.processor is None:
             raise ValueError("TgmmCohort needs manifest= (the cohort table) and processor= (a TgmmProcessor).")
-        self._source = CohortSource.open(config.manifest, config.processor, config.root, config.tasks)
+        self._source = CohortSource.open(
+            config.manifest, config.processor, config.root, config.tasks, config.laboratory
+        )
         return datasets.DatasetInfo(features=self._source.preparer.features)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:

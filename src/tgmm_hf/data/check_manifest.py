@@ -44,7 +44,7 @@ def check_manifest(
     missing = [
         {"row": number, "file": file}
         for number, row in enumerate(table.rows, start=1)
-        for file in _required_files(row)
+        for file in _required_files(row, table.root)
         if not (table.root / file).is_file()
     ]
     refused, unknown = _check_cells(table)
@@ -104,9 +104,9 @@ def _rows(first: list[int], number: int) -> str:
     return f"row {', '.join(map(str, first))}{', ...' if number > len(first) else ''}"
 
 
-def _required_files(row: CohortRow) -> list[str]:
+def _required_files(row: CohortRow, root: Path) -> list[str]:
     """List the files of a row that must exist, as the table names them. Of a WFDB recording it is the header."""
-    return [*([] if row.ecg_path is None else ecg_files(row.ecg_path)[:1]), *row.echo_paths]
+    return [*([] if row.ecg_path is None else ecg_files(row.ecg_path, root)[:1]), *row.echo_paths]
 
 
 def _split_report(table: CohortTable, split: str) -> dict[str, Any]:

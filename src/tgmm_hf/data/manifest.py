@@ -11,7 +11,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
@@ -27,6 +28,10 @@ from tgmm_hf.utils.names import VIEWS
 SPLITS = ("train", "validation", "test")
 REQUIRED = ("id", "patient_id", "split")
 FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
+UNITS_KEY = b"tgmm_units"
+"""Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
+ECG_FILE_SUFFIXES = (".dcm", ".xml", ".scp", ".edf", ".csv", ".tsv")
+"""Suffixes of ECGs that are one file. The reader looks at the content, so that another suffix is read too."""
 EVENTS = (0, 1, 2)
 """Codes of a prognosis: 0 censored, 1 event, 2 death from another cause."""
 TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
@@ -49,7 +54,7 @@ class CohortRow:
         patient_id: Name of the patient. All rows of a patient are in one split.
         split: One of `SPLITS`.
         labs: Column -> value or (value, unit), of the cells that are present.
-        ecg_path: WFDB or DICOM file of the ECG.
+        ecg_path: File of the ECG, in a format that `read_ecg` reads.
         echo_paths: Clips of the study.
         echo_views: View of every clip, None where the table gives none; as long as `echo_paths`.
         labels: Diagnosis task -> index of the right candidate. Missing labels have no entry.
@@ -95,22 +100,32 @@ class CohortTable:
         return {split: rows for split, rows in by_split.items() if rows}
 
 
-def ecg_files(ecg_path: str) -> list[str]:
+def ecg_files(ecg_path: str, root: Path | None = None) -> list[str]:
     """List the files that an ECG may consist of. The first one must exist.
 
-    A DICOM waveform is one file. A WFDB recording is a header (.hea) and a signal file, .dat or .mat.
+    A WFDB recording is a header (.hea) and a signal file, .dat or .mat. Every other ECG is one file.
 
     Args:
-        ecg_path: Path of a .dcm file, or of a WFDB recording with or without its suffix.
+        ecg_path: Path of a WFDB recording with or without its suffix, or of a file in another format.
+        root: Directory that the path starts from. With it a file without a known suffix is found too.
 
     Returns:
-        [`ecg_path`] for DICOM; the paths with .hea, .dat and .mat for WFDB.
+        [`ecg_path`] for one file; the paths with .hea, .dat and .mat for WFDB. `ecg_path` itself follows them where
+        neither the suffix nor a file below `root` decides.
     """
     path = Path(ecg_path)
-    if path.suffix.lower() == ".dcm":
+    is_wfdb_file = path.suffix.lower() in (".hea", ".dat", ".mat")
+    stem = path.with_suffix("").as_posix() if is_wfdb_file else ecg_path
+    wfdb = [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
+    if is_wfdb_file:
+        return wfdb
+    if path.suffix.lower() in ECG_FILE_SUFFIXES:
         return [ecg_path]
-    stem = path.with_suffix("").as_posix() if path.suffix in (".hea", ".dat", ".mat") else ecg_path
-    return [f"{stem}{suffix}" for suffix in (".hea", ".dat", ".mat")]
+    try:
+        is_file = root is not None and (root / path).is_file() and not (root / wfdb[0]).is_file()
+    except (OSError, ValueError):  # a path that is too long, or holds a zero byte
+        is_file = False
+    return [ecg_path] if is_file else [*wfdb, ecg_path]
 
 
 def read_cohort_table(
@@ -119,6 +134,7 @@ def read_cohort_table(
     root: str | Path | None = None,
     tasks: Tasks | None = None,
     for_prediction: bool = False,
+    laboratory: Laboratory | None = None,
 ) -> CohortTable:
     """Read and check a cohort table.
 
@@ -129,6 +145,8 @@ def read_cohort_table(
             candidates a label may name. None means the tasks of the paper.
         for_prediction: Read a table that is only to be predicted. `patient_id` and `split` may then be missing: the
             patient gets the name of the admission, and the split is "test". Outcome columns are not read.
+        laboratory: Units and names of the laboratory columns. If it has no unit system, the unit system that a Parquet
+            table declares is taken (`UNITS_KEY`; tables of `tgmm curate` and `tgmm synth` declare "US").
 
     Returns:
         The checked table.
@@ -139,6 +157,8 @@ def read_cohort_table(
     """
     path = Path(path)
     columns, raw_rows = _read_file(path)
+    laboratory = laboratory or Laboratory()
+    laboratory = replace(laboratory, units=laboratory.units or _declared_units(path))
     tasks = DEFAULT_TASKS if tasks is None else tasks
     if for_prediction:
         columns, raw_rows = _without_outcomes(columns, raw_rows)
@@ -147,7 +167,9 @@ def read_cohort_table(
     if not any(name.startswith("labs.") or name in ("ecg_path", "echo_paths") for name in columns):
         raise CohortTableError(path.name, "no data: give labs.<column> columns, ecg_path or echo_paths.")
     task_kinds = _check_task_columns(path.name, columns, tasks)
-    rows = [_read_row(f"{path.name}, row {number}", raw, tasks) for number, raw in enumerate(raw_rows, start=1)]
+    rows = [
+        _read_row(f"{path.name}, row {number}", raw, tasks, laboratory) for number, raw in enumerate(raw_rows, start=1)
+    ]
     _check_ids_and_splits(path.name, rows)
     return CohortTable(
         rows=rows,
@@ -187,6 +209,18 @@ def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
         return table.column_names, table.to_pylist()
     except (pa.ArrowException, ValueError) as error:  # a ValueError: a date that Python cannot hold
         raise CohortTableError(path.name, f"not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _declared_units(path: Path) -> str | None:
+    """Read the unit system that a Parquet table declares; None for a table that declares none, and for CSV."""
+    metadata = pq.read_schema(path).metadata if path.suffix == ".parquet" else None
+    units = (metadata or {}).get(UNITS_KEY)
+    return None if units is None else units.decode()
+
+
+def declare_canonical_units(table: pa.Table) -> pa.Table:
+    """Return a cohort table whose metadata say that its laboratory values are in canonical units, and nothing else."""
+    return table.replace_schema_metadata({UNITS_KEY: b"US"})
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
@@ -266,7 +300,7 @@ def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
 # ---- rows
 
 
-def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
+def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Laboratory) -> CohortRow:
     texts = {name: _text(raw[name]) for name in REQUIRED}
     if empty := [name for name, text in texts.items() if text is None]:
         raise CohortTableError(where, f"{', '.join(empty)} is empty.")
@@ -278,7 +312,7 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks) -> CohortRow:
         id=str(texts["id"]),
         patient_id=str(texts["patient_id"]),
         split=str(texts["split"]),
-        labs=_read_labs(raw),
+        labs=laboratory.translate(_read_labs(raw)),
         ecg_path=_text(raw.get("ecg_path")),
         echo_paths=paths,
         echo_views=views,

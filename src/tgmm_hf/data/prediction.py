@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
+from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
-from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.watched_worker import UNEXPECTED, Limits
@@ -36,15 +37,17 @@ def patient_from_files(
     echo: Path | None = None,
     views: Path | None = None,
     identifier: str | None = None,
+    laboratory: Laboratory | None = None,
 ) -> Patient:
     """Build one patient from files. Give None for a modality that the patient does not have.
 
     Args:
         labs: JSON file with one lab row, see [`read_labs`].
-        ecg: WFDB recording (named without its suffix) or DICOM waveform.
+        ecg: ECG file in a format that `read_ecg` reads. A WFDB recording may be named without its suffix.
         echo: Directory of a study, or one clip.
         views: CSV file with the view of each clip, see [`read_views`]. It is not used without `echo`.
         identifier: Name of the patient in the prediction.
+        laboratory: Units and names of the cells of `labs`.
 
     Returns:
         One patient as [`TgmmCardiacPipeline`] takes it. The values of `labs` and `views` are read here. The ECG and the
@@ -55,7 +58,7 @@ def patient_from_files(
     """
     patient: Patient = {"id": identifier}
     if labs is not None:
-        patient["labs"] = read_labs(labs)
+        patient["labs"] = (laboratory or Laboratory()).translate(read_labs(labs))
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
@@ -65,7 +68,12 @@ def patient_from_files(
 
 
 def patients_from_table(
-    table: Path, split: str | None = None, limit: int | None = None, root: Path | None = None
+    table: Path,
+    split: str | None = None,
+    limit: int | None = None,
+    root: Path | None = None,
+    *,
+    laboratory: Laboratory | None = None,
 ) -> list[Patient]:
     """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
 
@@ -74,6 +82,7 @@ def patients_from_table(
         split: Take only the patients of this split.
         limit: Take only this many patients, from the top of the table.
         root: Directory that relative paths start from. None means the directory of the table.
+        laboratory: Units and names of the laboratory columns, see [`read_cohort_table`].
 
     Returns:
         One patient for each row, as [`TgmmCardiacPipeline`] takes it.
@@ -82,7 +91,7 @@ def patients_from_table(
         TgmmError: If no patient is left.
         ValueError: If the table cannot be used.
     """
-    manifest = read_cohort_table(table, root=root, for_prediction=True)
+    manifest = read_cohort_table(table, root=root, for_prediction=True, laboratory=laboratory)
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
@@ -145,10 +154,12 @@ def load_model(model: str) -> TgmmModel:
         model: Directory or Hub repository.
 
     Raises:
-        TgmmError: If weights are missing, or if the model has weights that this version does not know.
+        TgmmError: If a file is damaged, if weights are missing, or if the model has weights that this version does not
+            know.
     """
     # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
-    loading: Any = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
+    with damaged_files_in_one_line(model):
+        loading: Any = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
     loaded, info = cast(tuple[TgmmModel, dict[str, Any]], loading)  # a pair, because of `output_loading_info`
     remedy = (
         "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
@@ -166,7 +177,7 @@ def load_model(model: str) -> TgmmModel:
 
 
 def load_pipeline(
-    model: str, view_classifier: str | None = None, view_threshold: float | None = None
+    model: str, view_classifier: str | None = None, view_threshold: float | None = None, strictness: str = "note"
 ) -> TgmmCardiacPipeline:
     """Load a saved model with its processor as a pipeline.
 
@@ -176,13 +187,18 @@ def load_pipeline(
             view. None takes the classifier that was saved with the model, if there is one.
         view_threshold: Do not use a clip if the classifier gives its most probable view a lower probability than this.
             None takes the saved value.
+        strictness: "note", or "refuse" to refuse patients with doubtful data, see [`TgmmProcessor`].
     """
-    processor = TgmmProcessor.from_pretrained(model)
+    processor = load_processor(model)
+    processor.strictness = strictness
     if view_classifier is not None:
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
         processor.image_processor.view_threshold = view_threshold
-    return TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    pipe = TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    chosen = {"view_classifier": view_classifier, "image_processor.view_threshold": view_threshold}
+    pipe.binding_check.chosen |= {name for name, value in chosen.items() if value is not None}
+    return pipe
 
 
 def predict(

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from tgmm_hf.data.admissions import AdmissionPreparer, CohortSource
 from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.file_reading import file_state, files_of_ecg, files_of_row
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks
 from tgmm_hf.data.shards import Shard, is_done, read_state, remove_temporary_files, write_rows, write_shared_text
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -43,7 +44,7 @@ from tgmm_hf.utils.watched_worker import LIMITS, STOPPED, UNEXPECTED, Limits
 
 SHARD_SIZE = 32
 """Admissions per shard. A killed run loses at most this many per process."""
-FORMAT = 4
+FORMAT = 5
 """Raise this number when the prepared rows change, so that old shards are not taken for new ones."""
 ECG_BYTES = 2500 * (12 * 4 + 4)
 """Size in bytes of 10 seconds of ECG: 2,500 samples of 12 leads. Arrow adds four bytes to every sample."""
@@ -104,6 +105,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     part: tuple[int, int] = WHOLE,
     root: str | Path | None = None,
     tasks: Tasks | None = None,
+    laboratory: Laboratory | None = None,
     overwrite: bool = False,
     limits: Limits | None = LIMITS,
 ) -> dict[str, Any]:
@@ -120,6 +122,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
             `out_dir`. A last call without `part` writes what is missing and finishes the data set.
         root: Directory that relative paths start from. None means the directory of the table.
         tasks: Tasks of the model (`config.tasks`), to check the outcome columns against.
+        laboratory: Units and names of the laboratory columns.
         overwrite: Replace a finished result of another table or of other settings.
         limits: Time and memory that reading the ECG or the echo study of one admission may take. None reads everything
             in this process, without limits.
@@ -136,7 +139,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
             worker process was killed, or `part` does not exist.
     """
     with only_run(out_dir, "" if part == WHOLE else f"{part[0]}-of-{part[1]}"):
-        plan = _plan(CohortSource.open(manifest, processor, root, tasks), processor, part)
+        plan = _plan(CohortSource.open(manifest, processor, root, tasks, laboratory), processor, part)
         states = _write_shards(plan, Path(out_dir), _Work(engine, num_proc, limits), overwrite)
         if part == WHOLE:
             return _finish(plan, states, Path(out_dir), Path(manifest).name)
@@ -153,6 +156,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     part: tuple[int, int] = WHOLE,
     root: str | Path | None = None,
     tasks: Tasks | None = None,
+    laboratory: Laboratory | None = None,
     overwrite: bool = False,
 ) -> dict[str, float]:
     """Check the table, prepare a few admissions in memory, and print the time and the disk space that `prepare` needs.
@@ -166,7 +170,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
         and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
-    plan = _plan(CohortSource.open(manifest, processor, root, tasks), processor, part)
+    plan = _plan(CohortSource.open(manifest, processor, root, tasks, laboratory), processor, part)
     _replaces_other(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
     rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
@@ -274,8 +278,10 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     settings = processor_settings(processor)
     table = source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
+    content["strictness"] = processor.strictness
     chunks = _cut(table)[number - 1 :: parts]
-    shards = [_shard(split, index, rows, table, settings) for split, index, rows in chunks]
+    of_rows = {"settings": settings, "strictness": processor.strictness}
+    shards = [_shard(split, index, rows, table, of_rows) for split, index, rows in chunks]
     return _Plan(source, settings, json_digest(content), shards)
 
 
@@ -288,10 +294,11 @@ def _cut(table: CohortTable) -> list[tuple[str, int, list[CohortRow]]]:
     ]
 
 
-def _shard(split: str, index: int, rows: list[CohortRow], table: CohortTable, settings: dict[str, Any]) -> Shard:
+def _shard(split: str, index: int, rows: list[CohortRow], table: CohortTable, of_rows: dict[str, Any]) -> Shard:
     """Plan a shard, with a digest that changes if the shard must be written anew.
 
-    The digest covers the rows, size and time of change of their files, the tasks and root of the table, and `settings`.
+    The digest covers the rows, size and time of change of their files, the tasks and root of the table, and `of_rows`
+    (settings of the processor, and the strictness).
     """
     paths = [table.root / name for row in rows for name in files_of_row(table.root, row)]
     files = tuple((path, file_state(path)) for path in paths)
@@ -301,7 +308,7 @@ def _shard(split: str, index: int, rows: list[CohortRow], table: CohortTable, se
         "files": [state for _, state in files],
         "tasks": table.tasks,
         "root": str(table.root.resolve()),
-        "settings": settings,
+        **of_rows,
     }
     return Shard(split, index, rows, json_digest(content), files)
 

@@ -7,10 +7,10 @@ modality only: the modalities are left out one by one until the rest can be read
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from itertools import islice
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,16 +46,22 @@ def predict_watched(
     """
     worker = WatchedWorker(_Reader(pipe.processor), limits)
     pad = {"input_ids": int(pipe.processor.tokenizer.pad_token_id or 0)}  # type: ignore[union-attr]
-    waiting = iter(patients)
+
+    def preprocess(batch: Sequence[Patient], **options: Any) -> dict[str, Any]:
+        strict = (options.get("strictness") or getattr(pipe.processor, "strictness", "note")) == "refuse"
+        choices = ((), MODALITIES) if strict else WITHOUT  # a strict prediction leaves out all or none
+        read = [_read_watched(worker, patient, options, choices) for patient in batch]
+        features = join_features([one for one, _ in read], pad)
+        return {
+            "ids": [patient.get("id") for patient in batch],
+            "inputs": {name: torch.from_numpy(values).to(pipe.device) for name, values in features.items()},
+            "reports": [report for _, report in read],
+        }
+
+    watched = copy(pipe)  # everything but the reading stays the pipeline's
+    watched.preprocess = cast(Any, preprocess)  # type: ignore[method-assign]
     try:
-        while batch := list(islice(waiting, batch_size)):
-            read = [_read_watched(worker, patient) for patient in batch]
-            features = join_features([one for one, _ in read], pad)
-            inputs = {name: torch.from_numpy(values).to(pipe.device) for name, values in features.items()}
-            ready = {"ids": [patient.get("id") for patient in batch], "inputs": inputs}
-            with torch.inference_mode():
-                answered = pipe._forward({**ready, "reports": [report for _, report in read]}, tasks=tasks)
-                yield from pipe.postprocess(answered)
+        yield from watched(iter(patients), tasks=tasks, batch_size=batch_size)
     finally:
         worker.close()
 
@@ -88,10 +94,10 @@ class _Reader:
 
     processor: Any
 
-    def __call__(self, say: Say, patient: Patient) -> tuple[Features, dict[str, Any]]:
+    def __call__(self, say: Say, patient: Patient, options: Mapping[str, Any]) -> tuple[Features, dict[str, Any]]:
         say("patient")
         for number, pause in enumerate((*WAITS, None)):
-            outcome = self._read(patient)
+            outcome = self._read(patient, options)
             reasons = _reasons(outcome)
             may_help = any(map(is_unreadable, reasons)) or (number == 0 and any(map(is_missing, reasons)))
             if pause is None or not may_help:
@@ -101,12 +107,12 @@ class _Reader:
             raise outcome
         return outcome
 
-    def _read(self, patient: Patient) -> tuple[Features, dict[str, Any]] | Exception:
+    def _read(self, patient: Patient, options: Mapping[str, Any]) -> tuple[Features, dict[str, Any]] | Exception:
         """Read a patient once. Return the inputs and the report, or the exception."""
         # The pipeline's own step, without its model, so that both ways of reading stay the same.
         pipe: Any = SimpleNamespace(processor=self.processor, device="cpu")
         try:
-            ready = TgmmCardiacPipeline.preprocess(pipe, [patient])
+            ready = TgmmCardiacPipeline.preprocess(pipe, [patient], **options)
         except Exception as error:
             return error
         (report,) = ready["reports"]
@@ -120,18 +126,27 @@ def _reasons(outcome: tuple[Features, dict[str, Any]] | Exception) -> list[str]:
     return [entry["reason"] for entry in outcome[1]["refused"]]
 
 
-def _read_watched(worker: WatchedWorker, patient: Patient) -> tuple[Features, dict[str, Any]]:
-    """Read a patient. Leave out as few modalities as possible if the reading fails."""
+def _read_watched(
+    worker: WatchedWorker, patient: Patient, options: Mapping[str, Any], choices: Sequence[tuple[str, ...]]
+) -> tuple[Features, dict[str, Any]]:
+    """Read a patient. Leave out as few modalities as possible if the reading fails.
+
+    Args:
+        worker: The worker process.
+        patient: The patient.
+        options: Options of the pipeline's step.
+        choices: Modalities that are left out, in the order of the tries.
+    """
     given = [name for name in MODALITIES if patient.get(name) is not None]
     reasons: list[str] = []
     tried: set[tuple[str, ...]] = set()
-    for modalities in WITHOUT:
+    for modalities in choices:
         without = tuple(name for name in given if name in modalities)
         if without in tried:
             continue
         tried.add(without)
         kept = {key: value for key, value in patient.items() if key not in without}
-        outcome = _try(worker, kept)
+        outcome = _try(worker, kept, options)
         if isinstance(outcome, str):
             reasons.append(outcome)
             continue
@@ -141,11 +156,11 @@ def _read_watched(worker: WatchedWorker, patient: Patient) -> tuple[Features, di
     raise RuntimeError("a patient without any file could not be read")  # the last try reads nothing
 
 
-def _try(worker: WatchedWorker, patient: Patient) -> tuple[Features, dict[str, Any]] | str:
+def _try(worker: WatchedWorker, patient: Patient, options: Mapping[str, Any]) -> tuple[Features, dict[str, Any]] | str:
     """Read a patient, a second time if the process died. Return the reason if this fails."""
     for is_last in (False, True):
         try:
-            return worker.run(patient)
+            return worker.run(patient, options)
         except WorkerStoppedError as error:
             if is_last or not error.died:
                 return error.reason

@@ -13,11 +13,15 @@ import torch
 from huggingface_hub import ModelCard
 from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from ..configuration_tgmm import encoder_config
+from ..layers.weights_fingerprint import changed_parts, is_fingerprint, weights_fingerprint
 from ..utils.names import LEADS
 from .modeling_echo_mvit import EchoMvitModel
 from .modeling_st_mem import StMemModel
+
+logger = logging.get_logger(__name__)
 
 ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
 """Encoder classes that travel with a saved model. Any other model type is loaded by `AutoModel`."""
@@ -65,7 +69,25 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
     if modality == "labs":
         _check_words(encoder)
     encoder.config.name_or_path = _name(source)
+    _check_weights(encoder)
     return encoder
+
+
+def _check_weights(encoder: PreTrainedModel) -> None:
+    """Warn if the weights of an encoder are not those that `tgmm convert` or `tgmm pretrain` saved with its config.
+
+    A class that takes only a part of the saved model, such as the encoder of an autoencoder, is not checked.
+    """
+    config: Any = encoder.config
+    saved = getattr(config, "weights_fingerprint", None)
+    if not is_fingerprint(saved) or config.architectures != [type(encoder).__name__]:
+        return
+    now = weights_fingerprint(encoder)
+    if now is not None and (changed := changed_parts(encoder, saved, now)):
+        logger.warning(
+            f"{config.name_or_path}: the weights of {', '.join(changed)} are not those that were saved with this "
+            "configuration: a file was changed or mixed up. Convert or download the encoder again."
+        )
 
 
 def _check_words(encoder: PreTrainedModel) -> None:

@@ -25,7 +25,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ..layers.feed_forward import drop_path
-from ..utils.hub_code import HubCode
+from ..layers.weights_fingerprint import BoundWeights
 from .configuration_echo_mvit import EchoMvitConfig
 from .modeling_st_mem import eager_attention_forward
 
@@ -341,7 +341,7 @@ class EchoMvitLayer(GradientCheckpointingLayer):
         return torch.cat([residual[:, :1], volume.permute(0, 2, 3, 4, 1).flatten(1, 3)], dim=1)
 
 
-class EchoMvitPreTrainedModel(HubCode, PreTrainedModel):
+class EchoMvitPreTrainedModel(BoundWeights, PreTrainedModel):
     """Base of the MViT-v2 models: initial weights, and what transformers may do with them."""
 
     config: EchoMvitConfig

@@ -16,7 +16,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ..layers.feed_forward import Mlp
-from ..utils.hub_code import HubCode
+from ..layers.weights_fingerprint import BoundWeights
 from .configuration_st_mem import StMemConfig
 
 
@@ -175,7 +175,7 @@ class StMemLayer(GradientCheckpointingLayer):
         return hidden_states + self.mlp(self.layernorm_after(hidden_states))
 
 
-class StMemPreTrainedModel(HubCode, PreTrainedModel):
+class StMemPreTrainedModel(BoundWeights, PreTrainedModel):
     """Base of the ST-MEM models: initial weights, and what transformers may do with them."""
 
     config: StMemConfig

@@ -4,7 +4,7 @@
 `reports.evaluation_report.evaluate_with_report` does all three.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.saved_models import load_processor
 from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
@@ -21,8 +22,9 @@ from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.unseen import check_unseen, prepared_data_hash, weights_digest
 from tgmm_hf.evaluation.validation_split import validation_rows
+from tgmm_hf.layers.prediction_sets import CONFIG_KEY
+from tgmm_hf.pipeline_binding import Binding, BindingCheck
 from tgmm_hf.pipeline_tgmm import code_revision
-from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
@@ -93,12 +95,14 @@ def compute_evaluation(
 
     Raises:
         FileNotFoundError: If `settings.bayes` does not exist.
+        TgmmError: If model and processor do not belong together and `processor.strictness` is "refuse".
         ValueError: If the split does not exist, if scored patients were trained on, if the patients that thresholds are
             chosen on are also scored or were trained on, or if a sensitivity or temperature is wanted without a
             validation split.
     """
     directory = Path(model) if isinstance(model, str | Path) else None
     name, model, processor = _loaded(model, processor)
+    binding = _binding(model, processor)
     prepared = load_prepared(data_dir)
     split = settings.split
     if split not in prepared:
@@ -118,7 +122,8 @@ def compute_evaluation(
         )
 
     predictions = predict(prepared[split])
-    tasks, sampling = model.config.tasks, {"seed": settings.seed, "replicates": settings.bootstrap}
+    tasks, stale = _tasks_without_stale_sets(model.config.tasks, binding)
+    sampling = {"seed": settings.seed, "replicates": settings.bootstrap}
     figures = compute_metrics(
         predictions,
         tasks,
@@ -135,6 +140,9 @@ def compute_evaluation(
         "data": str(Path(data_dir).name),
         "data_hash": data_hash,
         "code_revision": code_revision(model, processor),
+        "model_fingerprint": binding.model,
+        "processor_fingerprint": binding.processor,
+        "checks": binding.checks,
         "weights": weights_digest(directory) if directory is not None and directory.is_dir() else None,
         "split": split,
         "synthetic": settings.bayes is not None,
@@ -145,7 +153,9 @@ def compute_evaluation(
     }
     if settings.worse_inputs:
         metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
-    metrics["warnings"] = [*warnings, *doubts, *metrics["warnings"]]
+    found = [*(check["text"] for check in binding.checks), *stale]
+    metrics["warnings"] = [*found, *warnings, *doubts, *metrics["warnings"]]
+    metrics["notes"] = [*metrics["notes"], *binding.notes]
     return Evaluation(metrics, predictions)
 
 
@@ -156,7 +166,38 @@ def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:
         model = load_model(name)
     else:
         name = model.name_or_path or type(model).__name__
-    return name, model, TgmmProcessor.from_pretrained(name) if processor is None else processor
+    return name, model, load_processor(name) if processor is None else processor
+
+
+def _binding(model: Any, processor: Any) -> Binding:
+    """Check that a model and a processor were saved together.
+
+    Raises:
+        TgmmError: If they were not, and `processor.strictness` is "refuse".
+    """
+    binding = BindingCheck()(model, processor)
+    if getattr(processor, "strictness", "note") == "refuse":
+        binding.refuse()
+    return binding
+
+
+def _tasks_without_stale_sets(
+    tasks: Mapping[str, Mapping[str, Any]], binding: Binding
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Leave out prediction sets that were fitted for other weights, as predictions do.
+
+    Returns:
+        The tasks, and a warning for each task whose sets were left out.
+    """
+    stale = [name for name, task in tasks.items() if not binding.fits(task.get(CONFIG_KEY) or {})]
+    kept = {
+        name: {key: value for key, value in task.items() if key != CONFIG_KEY or name not in stale}
+        for name, task in tasks.items()
+    }
+    return kept, [
+        f'{name}: the stored prediction sets were fitted for other weights, so that predictions say "cannot say".'
+        for name in stale
+    ]
 
 
 def _validation_rows(

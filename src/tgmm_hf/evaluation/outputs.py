@@ -15,6 +15,7 @@ from tgmm_hf.evaluation.tables import (
     comparison_table,
     diagnosis_table,
     headline,
+    prediction_set_table,
     prognosis_table,
     retrieval_table,
     subgroup_rows,
@@ -48,6 +49,10 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
     for task, entries in metrics["subgroups"].items():
         subgroups = subgroup_rows(task, entries)
         tables[f"{task}_subgroups.csv"] = as_csv(subgroups.header, subgroups.rows)
+    for task, kind, entries in tasks_of(metrics):
+        if kind == "diagnosis":
+            sets = prediction_set_table(task, entries, metrics["subgroups"].get(task))
+            tables |= {f"{task}_prediction_sets.csv": as_csv(sets.header, sets.rows)} if sets.rows else {}
     for name, text in tables.items():
         write_text(out_dir / "tables" / name, text)
     # NaN is refused, because an undefined figure must be null, with a reason beside it.

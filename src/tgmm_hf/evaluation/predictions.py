@@ -17,7 +17,10 @@ SUBSET_NAMES: tuple[str, ...] = tuple("+".join(subset) for subset in SUBSETS)
 """The seven modality subsets as metrics.json writes them: "labs", ..., "labs+ecg+echo"."""
 FULL = SUBSET_NAMES[-1]
 
-COLUMNS = ("row", "task", "subset", "probability", "predicted", "risk", "label", "positive", "time", "event")
+COLUMNS = (
+    *("row", "task", "subset", "probability", "predicted", "risk", "label", "positive", "time", "event"),
+    "probabilities",
+)
 
 Answers = dict[str, dict[str, Any]]
 """Task -> name of a subset -> the model's output for a batch."""
@@ -40,7 +43,8 @@ class Predictions:
         table: One row for each admission, task and subset, if the admission has all modalities of the subset. Columns:
             row (position in the dataset), id, patient_id, task, subset, probability (of the task's last candidate),
             predicted (index of the candidate with the highest probability), risk (NaN if the task is no prognosis),
-            label, positive (whether the label is the last candidate), time, event (NaN where unknown).
+            label, positive (whether the label is the last candidate), time, event (NaN where unknown), probabilities
+            (of all candidates of a diagnosis; None if the task is no diagnosis).
         embeds: Modality -> retrieval embeddings (n, D'), float32. Empty without a retrieval task.
         embeds_mask: Modality -> bool (n,), True for a row of `embeds` whose admission has the modality.
         ids: Name of each admission, shape (n,), str.
@@ -154,6 +158,8 @@ def collect_predictions(  # noqa: PLR0913 - the data, what to answer, and how to
                     table = {"row": rows, "task": task, "subset": subset}
                     table |= _outputs(output, present[subset], f"task {task!r} under {subset}")
                     table |= _labels(batch["labels"].get(task, {}), *output.probabilities.shape)
+                    all_candidates = list(_array(output.probabilities).astype(np.float64))
+                    table["probabilities"] = all_candidates if kinds[task] == "diagnosis" else None
                     batches.tables.append(pd.DataFrame(table)[present[subset]])
     model.train(was_training)
     return batches.join(dataset)

@@ -35,8 +35,7 @@ def beaten_by(similarity: NDArray, patients: NDArray) -> tuple[NDArray, NDArray]
 
     Args:
         similarity: Shape (n, n). A row is a query, a column a candidate. The right candidate of query i is column i.
-        patients: Patient id of each row, shape (n,). Other rows of the query's own patient are no candidates. The
-            bootstrap draws patients. Other admissions of the query's own patient are not counted,
+        patients: Patient id of each row, shape (n,). Other rows of the query's own patient are not counted,
             because they are neither right nor wrong.
 
     Returns:

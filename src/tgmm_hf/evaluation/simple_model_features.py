@@ -114,7 +114,7 @@ def _cells(labs: str) -> tuple[dict[str, float], set[str]]:
     """
     numbers: dict[str, float] = {}
     words: set[str] = set()
-    for cell in LabsText.from_row(json.loads(labs)).cells if labs else ():
+    for cell in LabsText.from_stored(json.loads(labs)).cells if labs else ():
         if cell.name == "gender":
             numbers["female"] = float(cell.value == "F")
         elif cell.number is not None:

@@ -16,6 +16,7 @@ from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
 from tgmm_hf.evaluation.headline_figures import HEADLINE, OUTCOME, headline_figure
 from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate
+from tgmm_hf.evaluation.prediction_sets import subgroup_sets
 from tgmm_hf.utils.names import MODALITIES
 
 SMALLEST_GROUP = 20
@@ -219,4 +220,4 @@ def _figures(
         probability[members] = point.scaled(probability[members])
         decided[members] = probability[members] >= point.threshold
     figure = estimate(headline_figure(rows.assign(probability=probability), "probability", kind), draws.by_outcome)
-    return entry | figure.entry(headline) | decision_figures(decided, positive, draws)
+    return entry | figure.entry(headline) | decision_figures(decided, positive, draws) | subgroup_sets(rows, draws)

@@ -10,8 +10,10 @@ from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_poin
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
 from tgmm_hf.evaluation.headline_figures import OUTCOME, with_outcome
 from tgmm_hf.evaluation.metrics import Bootstrap, bootstrap_draws
+from tgmm_hf.evaluation.modality_effects import effect_warnings, modality_effects
 from tgmm_hf.evaluation.notices import NOTES, figure_warnings, unmet_warnings
 from tgmm_hf.evaluation.optimum import add_optimum_column, add_reference, optimum_figures
+from tgmm_hf.evaluation.prediction_sets import add_set_columns, coverage_warnings, set_figures
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, whole_subset
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
@@ -50,8 +52,8 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
         replicates: Number of resamples.
 
     Returns:
-        Task -> subset (or direction of a retrieval) -> figures; and "comparisons", "subgroups", "warnings", "notes",
-        "validation", "seed", "bootstrap" and "level".
+        Task -> subset (or direction of a retrieval) -> figures; and "comparisons", "subgroups", "modality_effects",
+        "warnings", "notes", "validation", "seed", "bootstrap" and "level".
     """
     bootstrap = Bootstrap(seed, replicates)
     metrics: dict[str, Any] = {"seed": seed, "bootstrap": replicates, "level": 0.95}
@@ -65,6 +67,7 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
             metrics[task] = _retrieval(predictions, bootstrap)
         else:
             table = add_optimum_column(_rows_of(predictions, task, kind), truth, kind)
+            table = add_set_columns(table, settings) if kind == "diagnosis" else table
             chosen_on = None if validation is None else _rows_of(validation, task, kind)
             points = _operating_points(chosen_on, sensitivity, temperature) if kind == "diagnosis" else {}
             warnings += unmet_warnings(task, points, sensitivity, temperature)
@@ -86,7 +89,9 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
             add_reference(metrics[task], reference.get(task, {}), "test_split")
             add_reference(metrics[task], reference.get("population", {}).get(task, {}), "population")
     metrics |= {"comparisons": comparisons, "subgroups": subgroups}
-    metrics["warnings"] = warnings + figure_warnings(metrics, tasks)
+    metrics["modality_effects"] = modality_effects(predictions, tasks)
+    warnings += effect_warnings(metrics["modality_effects"])
+    metrics["warnings"] = warnings + figure_warnings(metrics, tasks) + coverage_warnings(metrics, tasks)
     metrics["notes"] = list(NOTES)
     return metrics
 
@@ -145,7 +150,7 @@ def _subset_figures(
     draws = bootstrap_draws(rows["patient_id"], rows[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
     entry: dict[str, Any] = {"n": len(rows), "patients": int(rows["patient_id"].nunique())}
     if point is not None:
-        entry |= diagnosis_figures(rows, draws, point)
+        entry |= diagnosis_figures(rows, draws, point) | set_figures(rows, draws, settings)
     else:
         cut = choose_risk_cut(validation, hazards)
         entry |= prognosis_figures(rows, draws, settings.get("report_days") or [], hazards, cut)

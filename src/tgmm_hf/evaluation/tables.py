@@ -244,6 +244,35 @@ def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table(f"{task}: subgroups, each patient scored on all available modalities", [*header, *further], rows)
 
 
+def prediction_set_table(task: str, entries: Entries, subgroups: Sequence[Mapping[str, Any]] | None = None) -> Table:
+    """Make the table of coverage, size and "cannot say" of the prediction sets, by subset, class and subgroup.
+
+    A table without rows means that the model stores no sets. The size of a small subgroup is not shown.
+
+    Args:
+        task: Name of a diagnosis task.
+        entries: Value of the task in metrics.json.
+        subgroups: The result of `subgroup_table`.
+    """
+    header = ["level", "modalities", "patients", "n", "coverage", "mean size", "cannot say"]
+    rows = []
+    for subset, entry in _by_subset(entries):
+        for level, figures in entry.get("prediction_sets", {}).items():
+            groups = {"all": figures} | figures["by_class"]
+            rows += [[level, subset, name, str(each["n"]), *_set_cells(each)] for name, each in groups.items()]
+    counts = shown_counts(subgroups) if subgroups else []
+    for entry, (number, _) in zip(subgroups or (), counts, strict=True):
+        for level, figures in entry.get("prediction_sets", {}).items():
+            group = f"{TITLES.get(entry['grouping'], 'all')}: {entry['group']}"
+            rows.append([level, "all that a patient has", group, number, *_set_cells(figures)])
+    return Table(f"{task}: prediction sets", header, rows)
+
+
+def _set_cells(figures: Mapping[str, Any]) -> list[str]:
+    """Write coverage, mean size and share of "cannot say" with their intervals; "-" where there is no figure."""
+    return [text_estimate(figures, name) for name in ("coverage", "size", "cannot_say")]
+
+
 def retrieval_table(task: str, entries: Entries) -> Table:
     """Make the table of retrieval figures by direction. `entries` is the value of `task` in metrics.json."""
     header = ["direction", "LRAP of 3", "95 % CI", "chance, 95 %", "optimum", "R@1", "R@2"]

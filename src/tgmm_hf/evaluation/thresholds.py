@@ -26,6 +26,9 @@ def sensitivity_threshold(probability: NDArray, positive: NDArray, sensitivity: 
         positive: bool, shape (n,), with both classes.
         sensitivity: Above 0, at most 1.
 
+    Returns:
+        The threshold. A patient is called positive if the probability is at or above it.
+
     Raises:
         ValueError: If `sensitivity` is out of range.
     """

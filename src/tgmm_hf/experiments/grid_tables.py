@@ -144,7 +144,9 @@ def _paired_cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def write_figures(differences: Sequence[Mapping[str, Any]], reference: str, folder: Path) -> None:
-    """Draw the first row minus each other row, for all modalities together, and write one figure per task.
+    """Draw how much better the table's first row is than each other row, and write one figure per task.
+
+    A figure compares answers from the largest subset of modalities that the table has, as a rule all three.
 
     Args:
         differences: The result of `differences_between_rows`.

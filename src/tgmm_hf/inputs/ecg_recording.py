@@ -17,11 +17,19 @@ NORMALISED_UNITS = ("nu", "normalised", "normalized")
 """Spellings of these units in files, in lower case. WFDB writes "NU"."""
 UNIT_NOT_STATED = "not stated"
 """Unit of a channel that has none."""
-MAX_VALUES = 30_000_000
-"""Largest number of samples x channels that a file may declare: 12 leads at 500 Hz for 83 minutes. It is compared
+MAX_VALUES = 15_000_000
+"""Largest number of samples x channels that a file may declare: 12 leads at 500 Hz for 41 minutes. It is compared
 before anything is decoded, because a small file can declare any number."""
 MAX_NAME_LENGTH = 100
 """A longer channel name is no lead name."""
+PULSE_SECONDS = (0.1, 1.5)
+"""Shortest and longest part at an end of a recording that is taken for a calibration pulse. Philips writes 0.4 s."""
+PULSE_MV = 0.5
+"""Smallest span (mV) of a calibration pulse; the usual pulse has 1 mV."""
+EQUAL_MV = 0.025
+"""Leads that differ less (mV) are equal. Exports round to 5 uV, and conversions smooth by up to 20 uV."""
+NAMED_CHANNELS = 16
+"""Largest number of channels without a lead that a note or a refusal names."""
 
 _LEAD_NAME = re.compile(
     r"(?:mdc[\s_-]*)?(?:(?:ecg|ekg)[\s_-]*)?(?:lead[\s_:-]*)?(d?i{1,3}|d[123]|av[rlf]|[vc][1-6])|lead[\s_:-]*([123])"
@@ -175,6 +183,8 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
         for number, (written, channel) in enumerate(zip(channels, named, strict=True), start=1)
         if not channel.name
     ]
+    if len(foreign) > NAMED_CHANNELS:
+        foreign[NAMED_CHANNELS:] = [f"and {len(foreign) - NAMED_CHANNELS} more"]
     if not leads:
         raise InputRefusedError(
             source, f"none of the channels {', '.join(foreign)} is one of the leads {', '.join(LEADS)}"
@@ -191,7 +201,47 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
         notes.append(f"leads with sampling rates of {written} Hz were brought to {max(rates):g} Hz")
     length = max(lead.values.size for lead in leads if lead.sampling_rate == max(rates))
     signal = np.stack([_at_length(_in_unit(lead, units, source), length) for lead in leads])
+    if units != NORMALISED:
+        signal, pulses = cut_calibration_pulses(signal, max(rates))
+        notes += pulses
     return EcgRecording(signal, max(rates), [lead.name for lead in leads], units, source, notes + problems)
+
+
+def cut_calibration_pulses(millivolts: np.ndarray, sampling_rate: float) -> tuple[np.ndarray, list[str]]:
+    """Cut off a calibration pulse at the start or the end of a recording.
+
+    Philips ends a recording with 0.4 s of a 1 mV pulse in every lead. No heart writes the same into all leads, and the
+    limb leads do not add up there (I + III = II).
+
+    Args:
+        millivolts: (leads, samples).
+        sampling_rate: Hz.
+
+    Returns:
+        Two elements: the signal without pulses; and a note for each pulse.
+    """
+    notes = []
+    for end, backwards in (("start", False), ("end", True)):
+        ordered = millivolts[:, ::-1] if backwards else millivolts
+        length = _pulse_length(ordered, sampling_rate)
+        if length:
+            millivolts = millivolts[:, : millivolts.shape[1] - length] if backwards else millivolts[:, length:]
+            notes.append(
+                f"the {end} ({length / sampling_rate:.2g} s) is a calibration pulse in all leads and was cut off"
+            )
+    return millivolts, notes
+
+
+def _pulse_length(millivolts: np.ndarray, sampling_rate: float) -> int:
+    """Count the first samples of (leads, samples) that are a calibration pulse; 0 if they are none."""
+    shortest, longest = (round(seconds * sampling_rate) for seconds in PULSE_SECONDS)
+    part = millivolts[:, : longest + 1]
+    if len(part) < 3 or part.shape[1] <= longest:
+        return 0
+    differs = ~(np.ptp(part, axis=0) < EQUAL_MV)  # a missing sample (NaN) is not equal
+    length = int(differs.argmax()) if differs.any() else longest + 1
+    is_pulse = shortest <= length <= longest and float(np.ptp(part[:, :length])) >= PULSE_MV
+    return length if is_pulse else 0
 
 
 def describe_channel(name: str, number: int) -> str:

@@ -74,7 +74,7 @@ def as_recording(ecg: Any) -> EcgRecording:
     """Read any accepted form of an ECG and check that its shape fits its lead names.
 
     Args:
-        ecg: path of a WFDB recording or DICOM waveform | `EcgRecording` | mapping with `signal` (leads, samples),
+        ecg: path of a file that `read_ecg` reads | `EcgRecording` | mapping with `signal` (leads, samples),
             `sampling_rate` (Hz), `lead_names` and optionally `units` ("mV", the default, "uV", "V" or "normalised") and
             `source` (name for messages).
 
@@ -336,12 +336,15 @@ def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
     try:
         signal = np.asarray(ecg["signal"], dtype=np.float64)
         sampling_rate = float(ecg["sampling_rate"])
+        names = list(ecg["lead_names"])
     except (TypeError, ValueError) as error:
-        raise InputRefusedError(source, f"signal and sampling_rate must be numbers: {error}") from error
+        raise InputRefusedError(
+            source, f"signal and sampling_rate must be numbers, and lead_names a list of names: {error}"
+        ) from error
     units = str(ecg.get("units", "mV"))
     # "nu" is a unit of files only
     units = NORMALISED if units.casefold() in NORMALISED_UNITS[1:] else units
-    return EcgRecording(signal, sampling_rate, list(ecg["lead_names"]), units, source)
+    return EcgRecording(signal, sampling_rate, names, units, source)
 
 
 def _longest_run(flags: np.ndarray) -> int:

@@ -19,23 +19,29 @@ except ImportError:
     wfdb = None
 
 
-def read_wfdb(stem: Path) -> EcgRecording:
+BIG_ENDIAN = {61: 16}
+"""Format of big-endian values -> the same format in little-endian order. The library fails on the former."""
+
+
+def read_wfdb(stem: Path, suffix: str = ".hea") -> EcgRecording:
     """Read a WFDB recording.
 
     Args:
         stem: path without suffix.
+        suffix: of the header; some systems write names in capitals.
 
     Returns:
         `EcgRecording` with the leads of the file, in millivolts or in normalised units.
 
     Raises:
-        InputRefusedError: if header and signal files are damaged, contradict each other, or hold no lead.
+        InputRefusedError: if header and signal files are damaged, contradict each other, or hold none of
+            the twelve leads.
         ImportError: if wfdb is not installed.
     """
     require_package(wfdb, "wfdb", f"reading the WFDB recording {stem}")
     try:
         with refusing(stem):
-            header = read_header(stem.with_name(stem.name + ".hea"))
+            header = read_header(stem.with_name(stem.name + suffix))
             channels = _read_segments(header) if header.segments else _read_channels(header)
             return recording_from_channels(channels, str(stem))
     except InputRefusedError as error:
@@ -66,15 +72,27 @@ def _decode(header: WfdbHeader, frames: int) -> Any:
     for index, signal in enumerate(header.signals):
         skew = f":{signal.skew}" if signal.skew else ""
         lines.append(
-            f"file{files.index(signal.file)}.dat {signal.format}x{signal.samples_per_frame}{skew}+{signal.offset} "
+            f"file{files.index(signal.file)}.dat {BIG_ENDIAN.get(signal.format, signal.format)}"
+            f"x{signal.samples_per_frame}{skew}+{signal.offset} "
             f"{signal.gain!r}({signal.baseline})/mV 16 {signal.zero} {signal.initial} {signal.checksum or 0} 0 s{index}"
         )
     with refusing(header.path), tempfile.TemporaryDirectory(prefix="tgmm-wfdb-") as name:
         folder = Path(name)
         for index, file in enumerate(files):
-            _link(file.absolute(), folder / f"file{index}.dat")
+            first = next(signal for signal in header.signals if signal.file == file)
+            if first.format in BIG_ENDIAN:
+                _swap_bytes(file, folder / f"file{index}.dat", first.offset)
+            else:
+                _link(file.absolute(), folder / f"file{index}.dat")
         (folder / "record.hea").write_text("\n".join(lines) + "\n")
         return wfdb.rdrecord(str(folder / "record"), physical=False, smooth_frames=False)
+
+
+def _swap_bytes(file: Path, copy: Path, offset: int) -> None:
+    """Write a copy of a signal file of 16-bit big-endian values, with its bytes swapped behind `offset`."""
+    content = file.read_bytes()
+    values = np.frombuffer(content, ">i2", count=max(0, len(content) - offset) // 2, offset=min(offset, len(content)))
+    copy.write_bytes(content[:offset] + values.astype("<i2").tobytes())
 
 
 def _link(file: Path, link: Path) -> None:

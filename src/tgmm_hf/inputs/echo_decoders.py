@@ -142,7 +142,10 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     Raises:
         ValueError: if the frame has another size or number of components.
     """
-    image = Image.open(io.BytesIO(data), formats=("JPEG",))
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+    except Image.DecompressionBombError as error:  # a size that Pillow refuses before it can be compared
+        raise ValueError(f"a frame of far more pixels than the header declares ({size[0]} x {size[1]})") from error
     if image.size != (size[1], size[0]):  # before decoding, which costs as much as the size in the stream asks for
         raise ValueError(
             f"a frame of {image.size[1]} x {image.size[0]} pixels, the header declares {size[0]} x {size[1]}"

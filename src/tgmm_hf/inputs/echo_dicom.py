@@ -8,7 +8,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .echo_checks import colour_fault, planar_fault
 from .echo_decoders import compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
-from .echo_video import read_video_stream
+from .echo_video import FRAMES_OFF, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
 
 try:
@@ -60,8 +60,9 @@ def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
         bits = dataset.get(name, 8 if name == "BitsStored" else None)
         if bits != 8:
             raise InputRefusedError(item, f"{bits} bits a sample, 8 are expected ({name}): rescale the pixels")
-    if not _VIDEO.fullmatch(_syntax_of(dataset)):  # OpenCV returns RGB whatever a video stores
-        colour_space_of(str(dataset.PhotometricInterpretation), item)
+    syntax = _syntax_of(dataset)
+    if not _VIDEO.fullmatch(syntax):  # OpenCV returns RGB whatever a video stores
+        _check_photometric(dataset, syntax, item)
     rows, columns, samples = (_positive(dataset, name, item) for name in ("Rows", "Columns", "SamplesPerPixel"))
     if samples not in (1, 3):
         raise InputRefusedError(item, f"{samples} samples a pixel, 1 or 3 are expected: not an echo clip")
@@ -78,6 +79,19 @@ def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
             f"the header declares {size / MIB:,.0f} MiB of pixels, the limit is {limits.max_clip_bytes / MIB:,.0f} MiB"
             ": raise max_clip_bytes of the input limits if the file is right",
         )
+
+
+def _check_photometric(dataset: Any, syntax: str, item: str) -> None:
+    """Refuse colours that are not supported, or that the number of samples or the transfer syntax contradicts."""
+    photometric, samples = str(dataset.PhotometricInterpretation), dataset.get("SamplesPerPixel")
+    colour_space_of(photometric, item)
+    expected = 1 if photometric in ("MONOCHROME2", "PALETTE COLOR") else 3
+    if samples in (1, 3) and samples != expected:
+        raise InputRefusedError(
+            item, f"{photometric} has {expected} samples a pixel, the header states {samples}: correct the header"
+        )
+    if photometric in ("YBR_RCT", "YBR_ICT") and is_uncompressed(syntax):
+        raise InputRefusedError(item, f"{photometric} is a part of JPEG 2000, but the pixels are not compressed")
 
 
 def _check_modality(dataset: Any, item: str) -> None:
@@ -177,7 +191,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
     Raises:
         ValueError: if the pixel data are no whole number of frames, or their fragments are damaged.
     """
-    if "PixelData" not in dataset:
+    if not dataset.get("PixelData"):
         raise ValueError("the file holds no pixel data")
     if _VIDEO.fullmatch(syntax):
         return int(dataset.get("NumberOfFrames") or 0)
@@ -221,9 +235,8 @@ def decode_dicom_clip(
     notes = header_notes(dataset)
     syntax = transfer_syntax(dataset, item, notes)
     if _VIDEO.fullmatch(syntax):
-        stream = b"".join(dataset.PixelData[place] for place in fragments_of(dataset.PixelData))
-        frames, total = read_video_stream(stream, item, num_frames, stride, limits)
-        compare_sizes(dataset, frames.shape[1:3])
+        frames, total = _decode_video(dataset, item, num_frames, stride, limits)
+        _compare_video_frames(dataset, item, total, notes)
         return DicomFrames(frames, "RGB", total, notes)
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
@@ -237,6 +250,48 @@ def decode_dicom_clip(
         frames = np.repeat(frames[..., None], 3, axis=-1)
     _check_colours(dataset, frames[0], space, syntax, item)
     return DicomFrames(frames, space, total, notes)
+
+
+def _decode_video(dataset: Any, item: str, num_frames: int, stride: int, limits: InputLimits) -> tuple[np.ndarray, int]:
+    """Decode the video in a DICOM file: (frames, height, width, 3) uint8 RGB, and the number of its frames."""
+    stream = b"".join(dataset.PixelData[place] for place in fragments_of(dataset.PixelData))
+    frames, total = read_video_stream(stream, item, num_frames, stride, limits)
+    compare_sizes(dataset, frames.shape[1:3])
+    return frames, total
+
+
+def _compare_video_frames(dataset: Any, item: str, counted: int, notes: list[dict[str, str]]) -> None:
+    """Refuse a video that holds another number of frames than the header declares; note a few frames and no number."""
+    declared = declared_frames(dataset, item)
+    if declared and abs(declared - counted) > FRAMES_OFF:
+        raise InputRefusedError(
+            item,
+            f"the header declares {declared} frames, the video holds {counted}: header and video contradict each other",
+        )
+    if declared != counted:
+        states = f"{declared} frames" if declared else "no number of frames"
+        notes.append({"code": "frames_counted", "text": f"the header states {states}; the video holds {counted}"})
+
+
+def count_frames(dataset: Any, item: str, limits: InputLimits = LIMITS) -> int:
+    """Count the frames of a DICOM file whose header declares no number. A video is decoded for that.
+
+    Args:
+        dataset: pydicom `Dataset` with pixels and a header that `check_header` accepted.
+        item: file name for messages.
+        limits: largest sizes.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        InputRefusedError: if the pixels are compressed and the file does not say how, or the video is too large.
+        ValueError: if the frames cannot be counted.
+    """
+    syntax = transfer_syntax(dataset, item, [])
+    if _VIDEO.fullmatch(syntax):
+        return _decode_video(dataset, item, 1, 1, limits)[1]
+    return number_of_frames(dataset, syntax, item, [])
 
 
 def transfer_syntax(dataset: Any, item: str, notes: list[dict[str, str]]) -> str:

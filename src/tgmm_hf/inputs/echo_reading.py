@@ -11,7 +11,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
 from .echo_checks import REPEATED_SHARE, refuse_without_content, repeated_share
-from .echo_dicom import check_header, declared_frames, decode_dicom_clip, number_of_frames, transfer_syntax
+from .echo_dicom import check_header, count_frames, declared_frames, decode_dicom_clip
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
 from .input_limits import LIMITS, InputLimits, refusal_of, refusing
 
@@ -140,8 +140,7 @@ def count_echo_frames(path: str | Path, limits: InputLimits = LIMITS) -> int:
         check_header(dataset, str(path), limits)
         total = declared_frames(dataset, str(path))
         if not total:
-            dataset = read_dicom(path, limits=limits)
-            total = number_of_frames(dataset, transfer_syntax(dataset, str(path), []), str(path), [])
+            total = count_frames(read_dicom(path, limits=limits), str(path), limits)
     return _refuse_still(total, path)
 
 

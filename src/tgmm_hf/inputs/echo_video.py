@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.errors import InputRefusedError
-from .input_limits import LIMITS, InputLimits, check_file
+from .input_limits import LIMITS, MIB, InputLimits, check_file
 from .optional_packages import require_package
 
 try:
@@ -28,12 +28,15 @@ _STREAMS = (b"\x00\x00\x01", b"\x00\x00\x00\x01", b"\x47")
 def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
     """Read the number of frames from the header of a video file, which may be a few frames wrong (`FRAMES_OFF`).
 
+    A raw stream has no such header. Its frames are counted.
+
     Raises:
         InputRefusedError: if OpenCV cannot open the file, or its frames are too large.
         ImportError: if OpenCV is not installed.
     """
     video = _open_video(path, str(path), limits)
-    total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    total = _stated_frames(video)
+    total = total or _count_rest(video, str(path), 0, limits)
     video.release()
     return total
 
@@ -55,7 +58,7 @@ def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = L
         InputRefusedError: if the video is damaged or ends before the frames that its header declares.
         ImportError: if OpenCV is not installed.
     """
-    return _decode(_open_video(path, str(path), limits), str(path), num_frames, stride)
+    return _decode(_open_video(path, str(path), limits), str(path), num_frames, stride, limits)
 
 
 def read_video_stream(
@@ -79,7 +82,7 @@ def read_video_stream(
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "stream.mp4"
         path.write_bytes(stream)
-        return _decode(_open_video(path, item, limits), item, num_frames, stride)
+        return _decode(_open_video(path, item, limits), item, num_frames, stride, limits)
 
 
 def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
@@ -109,14 +112,20 @@ def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
     return video
 
 
-def _decode(video: Any, item: str, num_frames: int, stride: int) -> tuple[np.ndarray, int]:
+def _decode(
+    video: Any, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS
+) -> tuple[np.ndarray, int]:
     """Decode the frames 0, stride, ... of an open `VideoCapture` and close it. The result is as in `read_video`."""
-    total, frames, grabbed = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), [], 0
+    total, frames, grabbed = _stated_frames(video), [], 0
     wanted = (num_frames - 1) * stride + 1
     while grabbed < wanted and video.grab():
         if grabbed % stride == 0:
             frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
+            if frames[-1].shape != frames[0].shape:
+                raise InputRefusedError(item, "the frames of the video change their size: it is damaged or spliced")
         grabbed += 1
+    if grabbed == wanted:
+        grabbed = total or _count_rest(video, item, grabbed, limits)
     video.release()
     if not frames:
         raise InputRefusedError(item, f"no frame could be decoded (the header says {total}): the video is damaged")
@@ -124,4 +133,23 @@ def _decode(video: Any, item: str, num_frames: int, stride: int) -> tuple[np.nda
         raise InputRefusedError(
             item, f"the video ends after {grabbed} frames, its header says {total}: it is cut short or damaged"
         )
-    return np.stack(frames), max(total, grabbed) if grabbed == wanted else grabbed
+    return np.stack(frames), grabbed
+
+
+def _stated_frames(video: Any) -> int:
+    """Read the number of frames that the container of an open `VideoCapture` states; 0 for a raw stream."""
+    return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+
+def _count_rest(video: Any, item: str, grabbed: int, limits: InputLimits) -> int:
+    """Count the frames of a raw stream to its end, `grabbed` of which were read; refuse a clip that is too large."""
+    size = 3 * int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)) * int(video.get(cv2.CAP_PROP_FRAME_WIDTH))
+    while video.grab():
+        grabbed += 1
+        if grabbed * size > limits.max_clip_bytes:
+            raise InputRefusedError(
+                item,
+                f"the video decodes to more than {limits.max_clip_bytes / MIB:,.0f} MiB: raise max_clip_bytes of the "
+                "input limits if the file is right",
+            )
+    return grabbed

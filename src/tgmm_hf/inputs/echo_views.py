@@ -157,6 +157,18 @@ class StoredViewClassifier:
         files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _files(folder)}
         return {"source": Path(self.source).name if files else self.source, "hub": self.hub, "files": files}
 
+    def files(self) -> list[Path]:
+        """List the files of the classifier on this machine. Those of a repository are downloaded first."""
+        return _files(self._folder())
+
+    def _folder(self) -> Path:
+        """Return the directory with the files of the classifier. Those of a repository are downloaded first."""
+        folder = Path(self.source)
+        if not folder.is_dir():
+            patterns = [f"{self.subfolder}/{name}" if self.subfolder else name for name in FILES]
+            folder = Path(snapshot_download(self.source, allow_patterns=patterns, **self.hub))
+        return folder / self.subfolder
+
     def copy_to(self, directory: str | Path) -> None:
         """Copy the classifier, with its model card and licence, into a saved model's `view_classifier/`.
 
@@ -165,12 +177,7 @@ class StoredViewClassifier:
         Args:
             directory: the saved model.
         """
-        target = Path(directory) / SUBFOLDER
-        folder = Path(self.source)
-        if not folder.is_dir():
-            patterns = [f"{self.subfolder}/{name}" if self.subfolder else name for name in FILES]
-            folder = Path(snapshot_download(self.source, allow_patterns=patterns, **self.hub))
-        folder = folder / self.subfolder
+        target, folder = Path(directory) / SUBFOLDER, self._folder()
         if folder.resolve() == target.resolve():
             return
         target.mkdir(parents=True, exist_ok=True)

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 from .lab_columns import (
     COLUMN_POSITION,
-    COLUMNS,
     GENDERS,
-    LabColumn,
     column_key,
     find_column,
     is_canonical_unit,
     needs_unit,
     split_name,
-    unit_factor,
+    to_canonical,
     unit_factors,
     unit_key,
 )
+from .lab_table import COLUMNS, LabColumn
+from .lab_units import unit_doubt
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
 """Text that table software writes for a missing cell, in lower case."""
@@ -67,18 +67,6 @@ class LabCell:
     def is_text_for_number(self) -> bool:
         """Whether the cell holds text in a column of numbers, such as "HEMOLYZED"."""
         return self.column is not None and self.column.is_number and self.number is None
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether a number without a unit is outside the reference range and another unit would put it inside."""
-        limits = self.column.reference_range(None) if self.column else None
-        if self.column is None or limits is None or self.unit or self.number is None:
-            return False
-        if limits[0] <= self.number <= limits[1]:
-            return False
-        return any(
-            limits[0] <= self.number * factor <= limits[1] for factor in self.column.factors.values() if factor != 1
-        )
 
     def sentence(self, labs_object: str, gender: str | None = None, flag: bool = False, units: str = "never") -> str:
         """Write "<column name> of the <object> is <value>".
@@ -140,10 +128,18 @@ def format_number(value: float) -> str:
 
 
 class CellRefusedError(ValueError):
-    """Reason why a cell cannot be used; `LabsText.from_row` catches it and writes it into `refused`."""
+    """Reason why a cell cannot be used; `LabsText.from_row` catches it and writes it into `refused`.
+
+    Attributes:
+        code: code of the check that refused the cell, such as "labs_doubtful_unit"; "" for a cell that is wrong.
+    """
+
+    def __init__(self, reason: str, code: str = ""):
+        super().__init__(reason)
+        self.code = code
 
 
-class _Reading(NamedTuple):
+class NumberReading(NamedTuple):
     """The raw value of a number column, either a number or text.
 
     Attributes:
@@ -180,20 +176,22 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     column = find_column(name)
     if column is None or not column.is_number:
         return _read_free_cell(written, raw, column)
-    reading = _read_number(raw, column, name)
+    reading = read_number(raw, column, name)
     if name_unit and reading.unit and unit_key(name_unit) != unit_key(reading.unit):
         raise CellRefusedError(f"the column name says {name_unit!r} but the value says {reading.unit!r}")
     reading = reading._replace(unit=reading.unit or name_unit)
     if reading.number is None:
         return _read_text_cell(reading.text, reading.unit, column)
-    factor = _factor_or_refuse(name, reading.unit, column)
-    number = reading.number * factor
+    number = _convert_or_refuse(name, reading, column)
     low, high = column.plausible or (-math.inf, math.inf)
     if not low <= number <= high:
         raise CellRefusedError(_implausible(column, reading, number))
+    if units := unit_doubt(column, reading.number, reading.unit, name):
+        raise CellRefusedError(_doubt(column, reading, number, units), "labs_doubtful_unit")
     # A converted value has no more digits than the laboratory gave, but three at least: 124 umol/L is 1.40 mg/dL.
-    text = format_number(number if factor == 1 else float(f"{number:.{_significant_digits(reading.number)}g}"))
-    was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit)
+    is_rounded = number != reading.number
+    text = format_number(float(f"{number:.{_significant_digits(reading.number)}g}") if is_rounded else number)
+    was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit) and is_rounded
     unit = column.unit if reading.unit else ""
     return LabCell(column.name, f"{reading.sign}{text}", unit, number, column, was_converted, reading.flag)
 
@@ -246,7 +244,7 @@ def _value_and_unit(raw: Any) -> tuple[Any, str]:
     return raw, ""
 
 
-def _read_number(raw: Any, column: LabColumn, name: str) -> _Reading:
+def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     """Read the cell of a number column: a number, "<0.01 ng/mL", "5.9 H", or text.
 
     Args:
@@ -262,20 +260,22 @@ def _read_number(raw: Any, column: LabColumn, name: str) -> _Reading:
     """
     value, unit = _value_and_unit(raw)
     if is_missing(value):
-        return _Reading("", None, unit)
+        return NumberReading("", None, unit)
     if not isinstance(value, str):
-        return _Reading("", _finite(value), unit)
+        return NumberReading("", _finite(value), unit)
     text = _one_line(value)
     match, flag = _NUMBER.fullmatch(text), ""
-    is_complete = match is not None and unit_factor(column, (match["unit"] or "").strip(), name) is not None
+    if column.name == "age" and text.endswith("+"):  # "90+": hospitals hide the age of the oldest
+        match, flag = _NUMBER.fullmatch(text[:-1].rstrip()), "+"
+    is_complete = match is not None and to_canonical(column, 1.0, (match["unit"] or "").strip(), name) is not None
     if not is_complete and (marked := _FLAG.fullmatch(text)) is not None:
         match, flag = _NUMBER.fullmatch(marked["value"].strip()), marked["flag"]
     if match is None:
-        return _Reading("", None, unit, text)
+        return NumberReading("", None, unit, text)
     inner = (match["unit"] or "").strip()
     if inner and unit and unit_key(inner) != unit_key(unit):
         raise CellRefusedError(f"the value says {inner!r} but the unit given beside it is {unit!r}")
-    return _Reading(match["sign"] or "", _finite(float(match["number"])), unit or inner, flag=flag)
+    return NumberReading(match["sign"] or "", _finite(float(match["number"])), unit or inner, flag=flag)
 
 
 def _significant_digits(number: float) -> int:
@@ -299,26 +299,51 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _factor_or_refuse(written: str, unit: str, column: LabColumn) -> float:
-    """Look up the factor from `unit` to the canonical unit of `column`.
+def _convert_or_refuse(written: str, reading: NumberReading, column: LabColumn) -> float:
+    """Convert the number of a reading to the canonical unit of `column`.
 
     Raises:
         CellRefusedError: if the unit is not known, or is missing although the name `written` is ambiguous without it.
     """
     units = [name for name in unit_factors(column, written) if name]
-    if needs_unit(written) and not unit:
+    if needs_unit(written) and not reading.unit:
         raise CellRefusedError(
             f"{written!r} is stored as {column.name!r} and needs its unit: (value, unit) with {' or '.join(units)}"
         )
-    factor = unit_factor(column, unit, written)
-    if factor is None:
+    number = to_canonical(column, reading.number or 0.0, reading.unit, written)
+    if number is None:
         raise CellRefusedError(
-            f"unit {unit!r} of {column.name!r} is not known; give the value in one of: {', '.join(units) or 'no unit'}"
+            f"unit {reading.unit!r} of {column.name!r} is not known; give the value in one of: "
+            f"{', '.join(units) or 'no unit'}"
         )
-    return factor
+    return number
 
 
-def _implausible(column: LabColumn, reading: _Reading, number: float) -> str:
+def _doubt(column: LabColumn, reading: NumberReading, number: float, units: list[str]) -> str:
+    """Write the reason of a doubtful unit: the value, the units in question, and what to do.
+
+    Args:
+        column: the column.
+        reading: the value as given.
+        number: the value in the canonical unit.
+        units: other units in which the value would be usual.
+    """
+    given = f"{reading.sign}{format_number(reading.number or 0.0)}"
+    low, high = column.usual
+    if reading.unit:
+        return (
+            f"{column.name} {given} {reading.unit} is far outside of the usual {format_number(low)} to "
+            f"{format_number(high)} {column.unit}, and would be usual in {' or '.join(units)}: correct the unit or the "
+            "value"
+        )
+    choices = [column.unit, *units] if low <= number <= high else units
+    return (
+        f"{column.name} {given} has no unit and may be {' or '.join(choices)}: give (value, unit), or declare the unit "
+        "system of the laboratory (units: US or SI)"
+    )
+
+
+def _implausible(column: LabColumn, reading: NumberReading, number: float) -> str:
     """Write the reason of an impossible value: the value, the allowed range, and the units that would make it possible.
 
     Args:
@@ -334,8 +359,8 @@ def _implausible(column: LabColumn, reading: _Reading, number: float) -> str:
         f"{column.name} {given} is impossible: allowed is {format_number(low)} to {format_number(high)} {column.unit}"
     )
     if not reading.unit:
-        factors = column.factors.items()
-        units = [name for name, factor in factors if factor != 1 and low <= number * factor <= high]
+        readings = {unit: to_canonical(column, number, unit) or 0.0 for unit in column.factors}
+        units = [unit for unit, value in readings.items() if value != number and low <= value <= high]
         if units:
             reason += f"; if the unit is {' or '.join(units)}, give (value, unit)"
     return reason.strip()
@@ -352,5 +377,11 @@ def cell_from_stored(name: str, stored: Any) -> LabCell:
 
 
 def _one_line(text: str) -> str:
-    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence."""
+    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence.
+
+    Raises:
+        CellRefusedError: if the text holds half of a character (a lone surrogate), which no tokenizer can read.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise CellRefusedError("the text holds a damaged character: correct its encoding")
     return " ".join(text.split()).replace(";", ",")

@@ -1,188 +1,9 @@
-"""The table of laboratory columns: names, units, conversions, plausible and reference ranges.
-
-To change how a test is converted, change its row of `COLUMNS`. "Hemoglobin" has the canonical unit g/dL and
-`factors={"g/L": 0.1, "mmol/L": 1.6114}`: a value in g/L times 0.1 is the value in g/dL.
-
-The order of the rows is the order of the text, and also the priority by which a text that is too long is cut. Earlier
-columns are more important.
-
-Sources
--------
-Names and canonical units: MIMIC-IV `d_labitems` and `labevents.valueuom`. Reference ranges: the most frequent
-`ref_range_lower` and `ref_range_upper` in MIMIC-IV `labevents` per sex, except where a comment says otherwise.
-Molar masses (g/mol, IUPAC 2021 atomic weights): creatinine 113.12, glucose 180.16, urea 60.056 with 28.014 of nitrogen,
-calcium 40.078, magnesium 24.305, phosphorus 30.974, bilirubin 584.66, lactic acid 90.08, cholesterol 386.65,
-triolein (for triglycerides) 885.4, uric acid 168.11, iron 55.845, haemoglobin monomer 16,114, NT-proBNP (76 amino
-acids) 8,457, BNP (32 amino acids) 3,464.
-"""
+"""Find the column of a name, and convert units. `lab_table.py` holds the table of columns."""
 
 import difflib
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-Range = tuple[float, float]
-"""Lowest and highest value, in the canonical unit."""
-
-
-@dataclass(frozen=True)
-class LabColumn:
-    """One known column of a lab row.
-
-    Attributes:
-        name: canonical name, as it stands in the text.
-        unit: canonical unit; "" for a text column and for a number without a unit.
-        plausible: closed range outside which a value is impossible, not only abnormal; None for a text column.
-        normal: reference range (low, high), or one per sex as {"F": ..., "M": ...}; None if there is none.
-        factors: other unit -> what a value in that unit is multiplied by to be in the canonical unit.
-        aliases: other names of the same quantity.
-    """
-
-    name: str
-    unit: str = ""
-    plausible: Range | None = None
-    normal: Range | dict[str, Range] | None = None
-    factors: Mapping[str, float] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def is_number(self) -> bool:
-        """Whether the column holds numbers; otherwise it holds text."""
-        return self.plausible is not None
-
-    def reference_range(self, gender: str | None) -> Range | None:
-        """Look up the reference range (low, high) for "F", "M" or None; None if there is none for this gender."""
-        if isinstance(self.normal, dict):
-            return self.normal.get(gender or "")
-        return self.normal
-
-
-# Units that several columns share: other unit -> factor to the canonical one.
-MONOVALENT_IONS = {"mmol/L": 1.0}  # to mEq/L: an ion with one charge has 1 mEq per mmol
-CELLS = {"10^9/L": 1.0, "G/L": 1.0, "10^3/uL": 1.0, "/uL": 1e-3, "cells/uL": 1e-3, "Thousand/uL": 1.0}  # to K/uL
-ENZYMES = {"U/L": 1.0, "ukat/L": 60.0}  # to IU/L: 1 kat = 1 mol/s = 6e7 U
-TROPONINS = {"ug/L": 1.0, "ng/L": 1e-3, "pg/mL": 1e-3}  # to ng/mL
-CHOLESTEROLS = {"mmol/L": 38.665}  # to mg/dL
-
-# fmt: off
-COLUMNS: tuple[LabColumn, ...] = (
-    # name, canonical unit, plausible range, reference range
-    #     other unit -> factor, aliases
-    LabColumn("age", "years", (0, 125), None,
-              factors={"months": 1 / 12}, aliases=("Age at admission", "anchor_age", "patient age")),
-    LabColumn("gender", aliases=("sex",)),
-    LabColumn("ethnicity", aliases=("race",)),
-    LabColumn("height", "cm", (30, 260), None,
-              factors={"m": 100.0, "in": 2.54, "inch": 2.54, "inches": 2.54}, aliases=("body height",)),
-    LabColumn("weight", "kg", (0.5, 500), None,
-              factors={"lb": 0.45359237, "lbs": 0.45359237, "g": 1e-3}, aliases=("body weight",)),
-    LabColumn("BMI", "kg/m2", (5, 150), (18.5, 25.0),  # reference: WHO
-              aliases=("body mass index", "BMI (kg/m2)")),
-    LabColumn("NTproBNP", "pg/mL", (0, 500_000), (0, 125),  # upper limit: ESC 2021 heart failure guideline, not acute
-              factors={"ng/L": 1.0, "pmol/L": 8.457}, aliases=("NT-proBNP", "proBNP")),
-    LabColumn("BNP", "pg/mL", (0, 50_000), (0, 35),  # upper limit: the same guideline
-              factors={"ng/L": 1.0, "pmol/L": 3.464}, aliases=("B-type natriuretic peptide",)),
-    LabColumn("Troponin T", "ng/mL", (0, 500), (0, 0.01),
-              factors=TROPONINS, aliases=("TnT", "cTnT")),
-    LabColumn("Troponin I", "ng/mL", (0, 5000), None,  # the limit depends on the assay
-              factors=TROPONINS, aliases=("TnI", "cTnI")),
-    LabColumn("Creatinine", "mg/dL", (0.01, 50), {"F": (0.4, 1.1), "M": (0.5, 1.2)},
-              factors={"umol/L": 0.011312, "mmol/L": 11.312, "mg/L": 0.1},  # 1 mg/dL = 88.4 umol/L
-              aliases=("crea", "creat", "serum creatinine")),
-    LabColumn("Urea Nitrogen", "mg/dL", (0.5, 400), (6, 20),  # "urea" is another quantity, see ALIAS_FACTORS
-              factors={"mmol/L": 2.8014},  # mmol/L counts urea molecules
-              aliases=("BUN", "blood urea nitrogen")),
-    LabColumn("Sodium", "mEq/L", (80, 210), (133, 145),
-              factors=MONOVALENT_IONS, aliases=("Na", "Na+", "serum sodium")),
-    LabColumn("Potassium", "mEq/L", (0.5, 20), (3.3, 5.1),
-              factors=MONOVALENT_IONS, aliases=("K", "K+", "serum potassium")),
-    LabColumn("Hemoglobin", "g/dL", (0.5, 30), {"F": (11.2, 15.7), "M": (13.7, 17.5)},
-              factors={"g/L": 0.1, "mmol/L": 1.6114},  # mmol/L counts monomers
-              aliases=("Hb", "Hgb", "haemoglobin")),
-    LabColumn("medical history", aliases=("past medical history", "PMH", "comorbidities", "diagnosis history")),
-    LabColumn("drug history", aliases=("medication history", "past medications")),
-    LabColumn("Chloride", "mEq/L", (40, 170), (96, 108),
-              factors=MONOVALENT_IONS, aliases=("Cl", "Cl-")),
-    LabColumn("Bicarbonate", "mEq/L", (1, 80), (22, 32),
-              factors=MONOVALENT_IONS, aliases=("HCO3", "HCO3-", "total CO2")),
-    LabColumn("Anion Gap", "mEq/L", (-30, 80), (8, 20),  # may be negative
-              factors=MONOVALENT_IONS, aliases=("AG",)),
-    LabColumn("Glucose", "mg/dL", (1, 2500), (70, 100),
-              factors={"mmol/L": 18.016, "g/L": 100.0}, aliases=("Glu", "blood glucose")),
-    LabColumn("Calcium, Total", "mg/dL", (1, 30), (8.4, 10.3),
-              factors={"mmol/L": 4.0078, "mEq/L": 2.0039}, aliases=("calcium", "Ca")),  # two charges
-    LabColumn("Magnesium", "mg/dL", (0.1, 20), (1.6, 2.6),
-              factors={"mmol/L": 2.4305, "mEq/L": 1.21525}, aliases=("Mg",)),  # two charges
-    LabColumn("Phosphate", "mg/dL", (0.1, 30), (2.7, 4.5),
-              factors={"mmol/L": 3.0974}, aliases=("phosphorus", "PO4")),
-    LabColumn("Lactate", "mmol/L", (0.01, 50), (0.5, 2.0),
-              factors={"mg/dL": 0.11101, "mEq/L": 1.0}, aliases=("lactic acid",)),
-    LabColumn("White Blood Cells", "K/uL", (0, 1000), (4, 10),
-              factors=CELLS, aliases=("WBC", "WBC Count", "leukocytes")),
-    LabColumn("Red Blood Cells", "m/uL", (0.2, 12), {"F": (3.9, 5.2), "M": (4.6, 6.1)},
-              factors={"10^12/L": 1.0, "T/L": 1.0, "10^6/uL": 1.0}, aliases=("RBC", "erythrocytes")),
-    LabColumn("Hematocrit", "%", (2, 85), {"F": (34, 45), "M": (40, 51)},
-              factors={"L/L": 100.0, "fraction": 100.0}, aliases=("Hct", "haematocrit")),
-    LabColumn("Platelet Count", "K/uL", (0, 5000), (150, 400),
-              factors=CELLS, aliases=("platelets", "PLT")),
-    LabColumn("MCV", "fL", (30, 180), (82, 98),
-              factors={"um3": 1.0}),
-    LabColumn("MCH", "pg", (5, 70), (26, 32),
-              factors={"fmol": 16.114}),  # haemoglobin monomers
-    LabColumn("MCHC", "g/dL", (10, 60), (32, 37),
-              factors={"g/L": 0.1, "%": 1.0}),  # "%" was MIMIC's former name for g/dL
-    LabColumn("RDW", "%", (5, 60), (10.5, 15.5)),
-    LabColumn("INR(PT)", "", (0.3, 40), (0.9, 1.1), aliases=("INR",)),
-    LabColumn("PT", "sec", (2, 300), (9.4, 12.5),
-              factors={"s": 1.0}, aliases=("prothrombin time",)),
-    LabColumn("PTT", "sec", (5, 400), (25, 36.5),
-              factors={"s": 1.0}, aliases=("aPTT", "partial thromboplastin time")),
-    LabColumn("Alanine Aminotransferase (ALT)", "IU/L", (0, 50_000), (0, 40),
-              factors=ENZYMES, aliases=("ALT", "Alanine Aminotransferase")),
-    LabColumn("Asparate Aminotransferase (AST)", "IU/L", (0, 50_000), (0, 40),  # MIMIC-IV's spelling
-              factors=ENZYMES, aliases=("AST", "Aspartate Aminotransferase", "Aspartate Aminotransferase (AST)")),
-    LabColumn("Alkaline Phosphatase", "IU/L", (0, 20_000), {"F": (35, 105), "M": (40, 130)},
-              factors=ENZYMES, aliases=("ALP", "alk phos")),
-    LabColumn("Bilirubin, Total", "mg/dL", (0, 100), (0, 1.5),
-              factors={"umol/L": 0.058466}, aliases=("bilirubin", "total bilirubin")),
-    LabColumn("Albumin", "g/dL", (0.2, 10), (3.5, 5.2),
-              factors={"g/L": 0.1}, aliases=("serum albumin",)),
-    LabColumn("Lactate Dehydrogenase (LD)", "IU/L", (1, 100_000), (94, 250),
-              factors=ENZYMES, aliases=("LDH", "Lactate Dehydrogenase")),
-    LabColumn("Creatine Kinase (CK)", "IU/L", (0, 1_000_000), {"F": (29, 201), "M": (47, 322)},
-              factors=ENZYMES, aliases=("CK", "Creatine Kinase")),
-    LabColumn("Creatine Kinase, MB Isoenzyme", "ng/mL", (0, 5000), (0, 10),
-              factors={"ug/L": 1.0}, aliases=("CK-MB",)),
-    LabColumn("C-Reactive Protein", "mg/L", (0, 1000), (0, 5),
-              factors={"mg/dL": 10.0}, aliases=("CRP",)),
-    LabColumn("% Hemoglobin A1c", "%", (2, 25), (4, 6), aliases=("HbA1c", "A1c")),
-    LabColumn("Cholesterol, Total", "mg/dL", (10, 2000), (0, 199),
-              factors=CHOLESTEROLS, aliases=("cholesterol",)),
-    LabColumn("Cholesterol, LDL, Calculated", "mg/dL", (0, 1500), (0, 129),
-              factors=CHOLESTEROLS, aliases=("LDL",)),
-    LabColumn("Cholesterol, HDL", "mg/dL", (1, 300), (40, math.inf),  # NCEP ATP III: below 40 is low, no upper limit
-              factors=CHOLESTEROLS, aliases=("HDL",)),
-    LabColumn("Triglycerides", "mg/dL", (5, 20_000), (0, 149),
-              factors={"mmol/L": 88.54}, aliases=("TG",)),
-    LabColumn("Uric Acid", "mg/dL", (0.1, 50), None,
-              factors={"umol/L": 0.016811, "mmol/L": 16.811}, aliases=("urate",)),
-    LabColumn("Thyroid Stimulating Hormone", "uIU/mL", (0, 1000), (0.27, 4.2),
-              factors={"mIU/L": 1.0, "mU/L": 1.0}, aliases=("TSH",)),
-    LabColumn("Ferritin", "ng/mL", (0, 200_000), {"F": (13, 150), "M": (30, 400)},
-              factors={"ug/L": 1.0}),
-    LabColumn("Iron", "ug/dL", (1, 3000), {"F": (30, 160), "M": (45, 160)},
-              factors={"umol/L": 5.5845}),
-)
-
-ALIAS_FACTORS: dict[str, tuple[str, dict[str, float]]] = {
-    # alias -> column, unit of the alias -> factor to the column's unit
-    "urea": ("Urea Nitrogen", {"mmol/L": 2.8014, "mg/dL": 0.46646}),  # the whole molecule: 28.014 / 60.056 is nitrogen
-    "hs-TnT": ("Troponin T", {"ng/mL": 1.0, **TROPONINS}),  # high-sensitivity assays report ng/L, a thousandth of ng/mL
-    "hs-TnI": ("Troponin I", {"ng/mL": 1.0, **TROPONINS}),
-}
-"""Names of a quantity or scale that is not the column's own. A value under such a name needs its unit."""
-# fmt: on
+from .lab_table import ALIAS_FACTORS, COLUMNS, LabColumn
 
 GENDERS = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
 """Spellings of the gender, in lower case -> the text of the cell."""
@@ -195,8 +16,9 @@ def column_key(name: str) -> str:
 
 def unit_key(unit: str) -> str:
     """Reduce the spellings of a unit to one: "µmol / l" -> "umol/l", "x10^9/L" and "10*9/L" -> "109/l"."""
-    text = unit.casefold().replace("µ", "u").replace("μ", "u").replace("mcg", "ug").replace("²", "2").replace("³", "3")
-    text = re.sub(r"[\s^*]", "", text).replace("10e", "10").replace("×", "x")
+    text = unit.casefold().replace("µ", "u").replace("μ", "u").replace("²", "2").replace("³", "3")
+    text = re.sub(r"(?<![a-z])mc(?=[glu])", "u", text)  # mcg, mcL, mcU
+    text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10").replace("×", "x")
     return text.removeprefix("x") if text.startswith("x10") else text
 
 
@@ -309,21 +131,31 @@ def unit_factors(column: LabColumn, name: str | None = None) -> dict[str, float]
     return {column.unit: 1.0, **column.factors} if alias_factors is None else dict(alias_factors)
 
 
-def unit_factor(column: LabColumn, unit: str, name: str | None = None) -> float | None:
-    """Look up the factor from `unit` to the column's canonical unit.
+def to_canonical(column: LabColumn, number: float, unit: str, name: str | None = None) -> float | None:
+    """Convert a number to the canonical unit of its column.
 
     Args:
         column: the column.
+        number: in `unit`.
         unit: as written; "" means the canonical unit.
         name: see `unit_factors`.
 
     Returns:
-        The factor; 1 if `unit` is "". None if the unit is not known.
+        The number in the canonical unit; None if the unit is not known.
     """
+    factors = {"": 1.0} if not unit else unit_factors(column, name)
+    for other, factor in factors.items():
+        if unit_key(other) == unit_key(unit):
+            return number * factor + column.offsets.get(other, 0.0)
+    return None
+
+
+def unit_factor(column: LabColumn, unit: str) -> float | None:
+    """Look up the factor from `unit` to the canonical unit; None if the unit is not known or needs an offset too."""
     if not unit:
         return 1.0
-    factors = unit_factors(column, name)
-    return next((factor for known_unit, factor in factors.items() if unit_key(known_unit) == unit_key(unit)), None)
+    factors = {other: factor for other, factor in unit_factors(column).items() if other not in column.offsets}
+    return next((factor for other, factor in factors.items() if unit_key(other) == unit_key(unit)), None)
 
 
 def is_canonical_unit(column: LabColumn, unit: str) -> bool:

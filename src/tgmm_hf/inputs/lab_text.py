@@ -17,11 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .lab_cells import CellRefusedError, LabCell, cell_from_stored, read_cell
-from .lab_columns import (
-    COLUMN_POSITION,
-    COLUMNS,
-    suggest_column,
-)
+from .lab_columns import COLUMN_POSITION, suggest_column
+from .lab_cross_checks import Finding, cross_checks
+from .lab_table import COLUMNS
 
 SEPARATOR = "; "
 """Between two sentences. It is not ". ", because a WordPiece tokenizer cannot tell that from a decimal point."""
@@ -34,6 +32,7 @@ class LabsText:
     Attributes:
         cells: present and usable cells in the order of the text.
         refused: {"item": "labs.<name as written>", "reason": ...} for each cell that cannot be used.
+        checks: {"code", "item", "text"} for each cell whose unit is in doubt, and for cells that contradict each other.
         text: the sentences, after `write`; "" if no cell is usable.
         used: names of the cells in the text, after `write`.
         dropped: names of the cells that the text has no room for, after `write`.
@@ -42,6 +41,7 @@ class LabsText:
 
     cells: list[LabCell] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
+    checks: list[Finding] = field(default_factory=list)
     text: str = ""
     used: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class LabsText:
             try:
                 cell = read_cell(written, raw)
             except CellRefusedError as error:
-                labs.refused.append({"item": f"labs.{written}", "reason": str(error)})
+                labs._refuse(written, error)
                 continue
             if cell is None:
                 continue
@@ -79,7 +79,16 @@ class LabsText:
                 )
                 labs.refused.append({"item": f"labs.{written}", "reason": reason})
         labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
+        labs.checks += cross_checks(labs.cells)
         return labs
+
+    def _refuse(self, written: str, error: CellRefusedError) -> None:
+        """Add a cell that cannot be used. `written` is its name in the row."""
+        item = f"labs.{written}".encode("utf-8", "replace").decode()  # a damaged character could not be written
+        self.refused.append({"item": item, "reason": str(error)})
+        if error.code:
+            text = "the unit of the value is in doubt, so the value is not used"
+            self.checks.append({"code": error.code, "item": item, "text": text})
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "LabsText":
@@ -145,19 +154,19 @@ class LabsText:
         return [cell.name for cell in self.cells if cell.is_text_for_number]
 
     @property
-    def doubtful(self) -> list[str]:
-        """Names of the cells without a unit whose value would be normal in another unit."""
-        return [cell.name for cell in self.cells if cell.is_doubtful]
+    def units(self) -> list[dict[str, Any]]:
+        """The unit of each cell of the text that has one: {"column", "unit", "given": whether the row gave a unit}."""
+        cells = [cell for cell in self.cells if cell.name in self.used and cell.column is not None]
+        return [
+            {"column": cell.name, "unit": cell.column.unit, "given": bool(cell.unit)}
+            for cell in cells
+            if cell.column is not None and cell.column.unit and not cell.is_text_for_number
+        ]
 
     @property
     def notes(self) -> list[str]:
-        """One line for each cell that was changed, doubtful, unknown or dropped. Lines hold names, never values."""
+        """One line for each cell that was changed, unknown or dropped. Lines hold names, never values."""
         lines = [f"labs: {name} was converted to its canonical unit" for name in self.converted]
-        lines += [
-            f"labs: {name} came without a unit and was taken in the canonical one, far from normal; in another unit it "
-            "would be normal: give (value, unit)"
-            for name in self.doubtful
-        ]
         lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
         lines += [f"labs: {name} is a column of your own; kept as written{_suggestion(name)}" for name in self.unknown]
         lines += [

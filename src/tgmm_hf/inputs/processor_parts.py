@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 from transformers import BertTokenizer, PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from .feature_extraction_ecg import EcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
 from .lab_text import SEPARATOR
+from .processor_fingerprint import changed_settings, processor_fingerprint
+
+logger = logging.get_logger(__name__)
 
 BERT_CASED_SIZE = 28_996
 """Number of tokens of bert-base-cased."""
@@ -73,12 +76,33 @@ def fitting_parts(
             f"The ECG extractor gives {extractor.num_samples} samples at {extractor.sampling_rate} Hz but the ECG "
             f"encoder takes {seq_length}. Set ecg_config.seq_length={extractor.num_samples}."
         )
+    image_processor = image_processor or EchoImageProcessor(size=echo.image_size, num_frames=echo.num_frames)
+    for encoder, part in ((config.ecg_config, extractor), (echo, image_processor)):
+        _warn_of_other_settings(encoder, part)
     return {
         "feature_extractor": extractor,
-        "image_processor": image_processor or EchoImageProcessor(size=echo.image_size, num_frames=echo.num_frames),
+        "image_processor": image_processor,
         "tokenizer": tokenizer,
         "max_labs_tokens": min(512, config.labs_config.max_position_embeddings),
     }
+
+
+def _warn_of_other_settings(encoder: Any, part: Any) -> None:
+    """Warn if an extractor is not set as the one that `tgmm convert` saved with an encoder.
+
+    Args:
+        encoder: configuration of the encoder.
+        part: the extractor that prepares its input.
+    """
+    saved = getattr(encoder, "processor_fingerprint", None)
+    if not (isinstance(saved, dict) and isinstance(saved.get("settings"), dict)):
+        return
+    if differing := changed_settings(saved["settings"], processor_fingerprint(part)):
+        named = "; ".join(f"{name} is {values}" for name, values in differing.items())
+        logger.warning(
+            f"{type(part).__name__} is not set as the one that was saved with the {encoder.model_type} encoder: "
+            f"{named}. Restore preprocessor_config.json beside the encoder."
+        )
 
 
 def saved_extractor(extractor_class: Any, source: str | Path) -> Any:

@@ -13,6 +13,7 @@ from .distributed import gather_batch
 from .encoded_batch import TgmmEncoded, training_copies
 from .fusion import FusionOutput
 from .guidance import GuidedOutput, TextualGuidance, pool_slots
+from .label_checks import checked_labels
 from .response import ResponseDecoder, score_candidates
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
@@ -55,9 +56,11 @@ class AnswersTasks(nn.Module):
             output_attentions: if true, the output has the `attentions` of the guidance.
 
         Raises:
-            ValueError: if the model has no such task.
+            ValueError: if the model has no such task, or a label is wrong.
         """
         settings = self._settings_of(task)
+        if labels is not None:
+            labels = checked_labels(task, settings, labels, len(encoded.present["labs"]))
         if settings["kind"] == "retrieval":
             return self._embed(encoded, task, labels)
         copies = self.config.training_subsets if self.training else 1

@@ -71,8 +71,12 @@ def _increments(hazard: Mapping[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
     """Return the stored days (T,) and the increments of the hazards of event and death, each (T,).
 
     Raises:
-        ValueError: if the stored arrays do not fit together, or a cumulative hazard falls or is not finite.
+        ValueError: if a key is missing, the stored arrays do not fit together, or a cumulative hazard falls or is not
+            finite.
     """
+    needed = ("days", "event_cumulative_hazard", "death_cumulative_hazard", "event_slope", "death_slope")
+    if missing := [name for name in needed if name not in hazard]:
+        raise ValueError(f"the baseline hazard lacks {', '.join(missing)}: fit it again")
     grid = np.asarray(hazard["days"], dtype=np.float64)
     if grid.ndim != 1 or len(grid) == 0 or (np.diff(grid) <= 0).any():
         raise ValueError(f"hazard['days'] must be a rising list of at least one day, got {grid.tolist()[:5]} ...")

@@ -2,10 +2,13 @@
 
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from ..configuration_tgmm import TgmmConfig
 from .attention import TgmmAttention
 from .distributed import several_processes, sum_over_processes
+
+logger = logging.get_logger(__name__)
 
 
 class TgmmStandardise(nn.Module):
@@ -25,9 +28,15 @@ class TgmmStandardise(nn.Module):
     Args:
         shape: shape of one patient's features, without the batch axis.
         eps: added to the variance.
+
+    Attributes:
+        is_held: True to keep the running statistics in training too, see `hold_running_figures`.
+        updates_under_adapters: True to update them although the model has adapters, because they are saved with it.
     """
 
     MOMENTUM = 0.05
+    is_held = False
+    updates_under_adapters = False
     mean: torch.Tensor
     variance: torch.Tensor
     steps: torch.Tensor
@@ -45,7 +54,7 @@ class TgmmStandardise(nn.Module):
         """Standardise features (B, *shape); the result has the same shape and dtype."""
         # In float32 whatever the dtype of the model, because the mean is much larger than the difference of patients.
         values = features.float()
-        if self.training:
+        if self.training and not self.is_held:
             values = self._update(values)
         deviation = (self.variance.float() + self.eps).sqrt()
         return ((values - self.mean.float()) / deviation).to(features.dtype)
@@ -78,6 +87,29 @@ class TgmmStandardise(nn.Module):
         if number == 1:
             return values
         return values - (mean - mean.detach())
+
+
+def hold_running_figures(model: nn.Module) -> None:
+    """Hold the running statistics of a model whose adapters do not save them; let all others run. In place.
+
+    PEFT saves the weights of adapters and the modules that `modules_to_save` names. Running statistics that changed
+    beside them would be lost, and the adapter would answer otherwise after it was loaded again. So they keep the values
+    of the base model.
+
+    Args:
+        model: a `TgmmModel`, with or without adapters of PEFT.
+    """
+    # An attribute of every layer that PEFT puts in.
+    has_adapters = any(hasattr(module, "adapter_layer_names") for module in model.modules())
+    for name, module in model.named_modules():
+        if isinstance(module, TgmmStandardise):
+            is_saved = module.updates_under_adapters or "modules_to_save." in name
+            module.is_held = has_adapters and not is_saved
+            if module.is_held:
+                logger.warning_once(
+                    "The adapters do not save `standardise`, so its running figures stay as they are. To train them "
+                    'too, add modules_to_save=["standardise"] to the LoraConfig.'
+                )
 
 
 class TgmmAttentionPool(nn.Module):

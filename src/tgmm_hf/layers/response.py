@@ -136,7 +136,8 @@ class ResponseDecoder(nn.Module):
         num_candidates, length = inputs.shape
         causal = torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril()
         # All rows of the small vocabulary at once, because they are the input and the output embeddings.
-        vocabulary = self.embedding(torch.arange(self.embedding.num_embeddings, device=inputs.device))
+        # Their number is read from the bias, because a LoRA adapter around the embedding does not tell it.
+        vocabulary = self.embedding(torch.arange(len(self.bias), device=inputs.device))
         hidden_states = self.block.attend_self(vocabulary[inputs] + self.positions[:length], causal)
         # Up to here nothing depends on the patient: (C, L, d) -> (B, C L, d), then one attention to one memory.
         hidden_states = hidden_states.flatten(0, 1).expand(len(memory), -1, -1)

@@ -89,7 +89,7 @@ class ConcatFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. Return the fused tokens, and None for "no loss"."""
         return self.output(_side_by_side(tokens)), None
 
 
@@ -109,7 +109,7 @@ class MultiSurvFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. Return the fused tokens, and None for "no loss"."""
         vectors = torch.stack([layer(tokens[:, i]) for i, layer in enumerate(self.modality)], dim=1).relu()
         # After ReLU nothing is below zero, so the zero of an absent modality never wins.
         return self.output((vectors * present[:, :, None, None]).amax(1)), None
@@ -135,7 +135,7 @@ class DeepAvFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. Return the fused tokens, and None for "no loss"."""
         learned = self.tokens.expand(len(tokens), -1, -1)
         memory = self.norm(torch.cat([learned, tokens.flatten(1, 2)], dim=1))  # (B, 4 N, d)
         mask = torch.cat([present.new_ones(len(present), 1), present], dim=1).repeat_interleave(self.num_tokens, dim=1)
@@ -203,7 +203,7 @@ class TextIfFusion(RivalFusion):
     def fuse(
         self, tokens: torch.Tensor, present: torch.Tensor, text: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. The second element, a loss, is None."""
+        """Fuse (B, 3, N, d) to (B, N, d) as the class describes. Return the fused tokens, and None for "no loss"."""
         assert text is not None
         normed = self.norm(tokens.flatten(1, 2))
         mask = present.repeat_interleave(self.num_tokens, dim=1)[:, None, None]

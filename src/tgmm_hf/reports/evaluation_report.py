@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.tables import (
     decision_table,
     diagnosis_table,
     headline,
+    prediction_set_table,
     prognosis_table,
     retrieval_table,
     risk_group_table,
@@ -129,7 +130,12 @@ def report_html(metrics: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
         svgs: Name of a figure -> SVG text. A figure without an entry is not shown.
     """
     settings = {
-        name: metrics[name] for name in ("model", "data", "data_hash", "split", "seed", "bootstrap") if name in metrics
+        name: metrics[name]
+        for name in (
+            *("model", "model_fingerprint", "processor_fingerprint"),
+            *("data", "data_hash", "split", "seed", "bootstrap"),
+        )
+        if name in metrics
     }
     return render_page(
         "evaluation_report.html",
@@ -188,6 +194,8 @@ def _blocks(
         yield None, [prognosis_table(task, entries), f"{task}_c_index", f"{task}_risk_groups"]
         yield None, [comparison]
         yield "Risk groups and figures by day", [risk_group_table(task, entries), *by_day_tables(task, entries)]
+    if kind == "diagnosis":
+        yield "Prediction sets", [prediction_set_table(task, entries, subgroups)]
     if subgroups:
         yield "Subgroups", [subgroup_rows(task, subgroups), f"{task}_subgroups"]
     if worse_inputs:

@@ -2,6 +2,7 @@
 
 import torch
 
+from tgmm_hf.layers.pooling import TgmmStandardise
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.training.arguments import LoraArguments
 
@@ -36,6 +37,9 @@ def add_adapters(model: TgmmModel, settings: LoraArguments) -> None:
         target_modules="|".join(TARGETS.values()),
     )
     inject_adapter_in_model(config, model)
+    for module in model.modules():
+        if isinstance(module, TgmmStandardise):
+            module.updates_under_adapters = True  # the whole model is saved, with its running statistics
     for parameter in outside_encoders:  # peft freezes all parameters but those of the adapters
         parameter.requires_grad_(True)
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

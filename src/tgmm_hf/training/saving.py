@@ -11,6 +11,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.pipeline_binding import bind_processor
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.files import read_json, whole_directory, write_json
 
@@ -46,6 +47,9 @@ def save_repository(
 ) -> None:
     """Save a model with its processor, its tokenizer and the code of all of them, whole or not at all.
 
+    The configuration gets the fingerprints of weights and processor, so that predictions can tell whether both still
+    belong together.
+
     An older saved model in `directory` is replaced when the new one is complete.
 
     Args:
@@ -58,6 +62,7 @@ def save_repository(
     Raises:
         FileExistsError: If `directory` holds anything but a saved model.
     """
+    bind_processor(model, processor)
     with whole_directory(directory, files_of_saved_model(directory), keep) as building:
         model.save_pretrained(building)
         processor.save_pretrained(building)

@@ -11,6 +11,7 @@ from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
 from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.data.prediction import load_model
+from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
 from tgmm_hf.inputs.lab_columns import COLUMN_POSITION
@@ -128,10 +129,11 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     """
     source = str(run.model.checkpoint)
     check_overrides(run.model)
-    processor = TgmmProcessor.from_pretrained(source)
+    processor = load_processor(source)
     # A part that the overrides replace, such as the fusion, has no weights in the checkpoint and starts at random.
     overrides = run.model.overrides
-    model = TgmmModel.from_pretrained(source, **overrides) if overrides else load_model(source)
+    with damaged_files_in_one_line(source):
+        model = TgmmModel.from_pretrained(source, **overrides) if overrides else load_model(source)
     saved_tasks = set(model.config.tasks)
     for name, changes in run.tasks.items():
         if name not in saved_tasks:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards, published_days
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.pipeline_binding import weights_id
 from tgmm_hf.utils.names import SUBSETS
 
 FEWEST_EVENTS = 10
@@ -85,5 +86,6 @@ def store_baseline_hazards(
             if (event == 1).any():
                 stored_days = published_days(days, model.config.tasks[task]["report_days"])
                 fitted_on = "train+validation" if add_training else "validation"
-                hazards[subset] = fit_baseline_hazards(risk, days, event, fitted_on=fitted_on, days=stored_days)
+                fitted = fit_baseline_hazards(risk, days, event, fitted_on=fitted_on, days=stored_days)
+                hazards[subset] = fitted | {"weights": weights_id(model)}
         model.config.tasks[task][CONFIG_KEY] = hazards

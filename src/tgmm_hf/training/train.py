@@ -18,6 +18,7 @@ from transformers import TrainingArguments, set_seed
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.evaluation.unseen import SEEN, seen_patients
 from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.pipeline_binding import weights_id
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
@@ -30,6 +31,7 @@ from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_tr
 from tgmm_hf.training.saving import RUN_RECORD, save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.stored_hazards import store_baseline_hazards
+from tgmm_hf.training.stored_sets import store_prediction_sets
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
 from tgmm_hf.training.training_data import SPLITS, check_fit, read_data
 from tgmm_hf.utils.files import read_json, write_json
@@ -129,8 +131,10 @@ def _train(run: RunArguments) -> dict[str, Any]:
         if trainer.is_world_process_zero():
             _check_result(model, trainer)
             merge_adapters(model)
-            store_baseline_hazards(
-                model, parts.rows, parts.validation_collator, list(run.tasks), run.optimisation.batch_size
+            weights, tasks, batch_size = weights_id(model), list(run.tasks), run.optimisation.batch_size
+            store_baseline_hazards(model, parts.rows, parts.validation_collator, tasks, batch_size)
+            store_prediction_sets(
+                model, parts.rows["validation"], parts.validation_collator, tasks, batch_size, weights
             )
             save_repository(model, parts.processor, run.output, run_record, keep=directories_to_keep(run))
             (run.training_directory / FINISHED).touch()

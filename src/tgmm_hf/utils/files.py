@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,8 +51,7 @@ def read_json(path: str | Path) -> Any:
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1):
             raise TgmmError(
                 str(path), f"{', '.join(map(repr, repeated))} occurs twice in one object. Keep one of them."
             )
@@ -59,7 +59,11 @@ def read_json(path: str | Path) -> Any:
 
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except TgmmError:
+        raise
+    except RecursionError as error:
+        raise TgmmError(str(path), "this file is nested too deeply. Write it anew, or restore it.") from error
+    except ValueError as error:  # also text that is no UTF-8, and an integer of thousands of digits
         raise TgmmError(str(path), f"this file is not valid JSON: {error}. Write it anew, or restore it.") from error
 
 

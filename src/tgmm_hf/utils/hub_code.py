@@ -158,7 +158,7 @@ def _write_auto_map(saved_object: Any) -> None:
 
 
 def write_code(hub_class: type, directory: str | os.PathLike) -> None:
-    """Write the module of a class, and every module that it imports relatively, into one directory."""
+    """Write the module of a class into a directory, with all modules that it needs, side by side without folders."""
     module_file = sys.modules[class_with_file(hub_class).__module__].__file__
     for name, text in travelling_files(str(module_file)).items():
         (Path(directory) / name).write_text(text, encoding="utf-8")

@@ -22,13 +22,17 @@ from tgmm_hf.cohorts.mimic.rules import CurateRules
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_signal import FLAT_MV, IMPLAUSIBLE_MV, TINY_MV
 from tgmm_hf.inputs.echo_reading import count_echo_frames, read_echo_clip
+from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import InputRefusedError
 
 ECG_SECONDS, TOLERANCE_SECONDS = 10.0, 0.1
 MIN_LEADS = 6
 
-ECG_REASONS = ("ECG unreadable", "ECG of wrong duration", "ECG flat", "ECG of implausible amplitude")
+ECG_REASONS = (
+    *("ECG unreadable", "ECG of wrong duration", "ECG flat", "ECG of implausible amplitude"),
+    "ECG without heartbeat, or its leads contradict each other",
+)
 NO_CLIP = "no usable echo clip"
 
 
@@ -76,7 +80,8 @@ def check_ecg(path: str | Path) -> str | None:
 
     The span of a lead is its largest minus its smallest value. A recording is flat if fewer than six leads have a span
     of at least 0.01 mV. Its amplitude is implausible if half of the leads depart more than 20 mV from their median, or
-    if no lead has a span of at least 0.05 mV. A recording with fewer than six leads counts as unreadable.
+    if no lead has a span of at least 0.05 mV. A recording with fewer than six leads counts as unreadable. Last come the
+    checks that `tgmm prepare` makes too (`ecg_checks.py`).
     """
     try:
         recording = read_ecg(path)
@@ -93,6 +98,10 @@ def check_ecg(path: str | Path) -> str | None:
     peaks = np.nanmax(np.abs(leads - np.nanmedian(leads, axis=1, keepdims=True)), axis=1)
     if np.median(peaks) > IMPLAUSIBLE_MV or spans.max() < TINY_MV:
         return "ECG of implausible amplitude"
+    try:
+        EcgFeatureExtractor().harmonise(recording)
+    except InputRefusedError:
+        return ECG_REASONS[-1]
     return None
 
 

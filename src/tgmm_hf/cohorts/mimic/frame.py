@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.cohorts.tables import sql_text
-from tgmm_hf.inputs.lab_columns import COLUMNS
+from tgmm_hf.data.manifest import declare_canonical_units
+from tgmm_hf.inputs.lab_table import COLUMNS
 from tgmm_hf.utils.files import whole_file
 
 TASK, RISK_TASK = "hf_diagnosis", "hf_risk"
@@ -110,4 +111,4 @@ def write_cohort_table(cohort: pd.DataFrame, path: Path) -> None:
         table = table.add_column(place, name, pa.array(cohort[name].tolist(), lists))
     # The metadata of pandas would describe an intermediate table.
     with whole_file(path) as building:
-        pq.write_table(table.replace_schema_metadata(None), building)
+        pq.write_table(declare_canonical_units(table), building)

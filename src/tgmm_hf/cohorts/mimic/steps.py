@@ -19,7 +19,8 @@ from tgmm_hf.cohorts.mimic.frame import cohort_frame
 from tgmm_hf.cohorts.mimic.rules import CurateRules, read_hf_codes, read_lab_items
 from tgmm_hf.cohorts.mimic.tables import OPTIONS, TABLES
 from tgmm_hf.cohorts.tables import find_tables, load_tables, require_columns, run_sql, sql_text
-from tgmm_hf.inputs.lab_columns import COLUMNS, LabColumn, unit_factor
+from tgmm_hf.inputs.lab_columns import unit_factor
+from tgmm_hf.inputs.lab_table import COLUMNS, LabColumn
 from tgmm_hf.utils.errors import TgmmError
 
 SQL = sorted(path.name for path in files("tgmm_hf.cohorts.mimic").joinpath("sql").iterdir())

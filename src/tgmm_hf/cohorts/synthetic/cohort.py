@@ -34,7 +34,7 @@ from tgmm_hf.cohorts.synthetic.layout import dicom_bytes, ecg_path, echo_dataset
 from tgmm_hf.cohorts.synthetic.render_ecg import RATE, SECONDS, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
 from tgmm_hf.cohorts.synthetic.render_labs import LabsRow, render_labs
-from tgmm_hf.data.manifest import SPLITS
+from tgmm_hf.data.manifest import SPLITS, declare_canonical_units
 from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
@@ -375,7 +375,7 @@ def write_parquet(path: Path, rows: list[dict]) -> None:
         column = pa.array([row[name] for row in rows])
         columns[name] = column.cast(pa.float64()) if pa.types.is_null(column.type) else column
     with whole_file(path) as building:
-        pq.write_table(pa.table(columns), building)
+        pq.write_table(declare_canonical_units(pa.table(columns)), building)
 
 
 def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:

@@ -280,7 +280,8 @@ class Scene:
         """Draw one frame at a contraction `systole` from 0 (filled) to 1.
 
         Returns:
-            Grey levels (H, W) int16, and the pixels of the jet (H, W) bool, None without a jet or before systole.
+            Grey levels (H, W) int16, and the pixels of the jet (H, W) bool. The pixels are None if the patient has no
+            jet, or while `systole` is below 0.15.
         """
         level = self.base.copy()
         for chamber, box, radius, wall in self.chambers:

@@ -11,6 +11,7 @@ from tgmm_hf.hub.convert.loading import load_weights
 from tgmm_hf.hub.weight_sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
+from tgmm_hf.pipeline_binding import bind_processor
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, whole_directory
 from tgmm_hf.utils.output_lock import check_room, one_run_at_a_time
@@ -68,9 +69,11 @@ def convert(
     if checkpoint.is_file():
         check_room(destination, checkpoint.stat().st_size)
     converted = _convert(kind, load_weights(checkpoint, allow_pickle), keep_head)
+    processor = processor_for(kind, converted.model.config)
+    bind_processor(converted.model, processor)
     with whole_directory(destination, ()) as building:
         converted.model.save_pretrained(building)
-        processor_for(kind, converted.model.config).save_pretrained(building)
+        processor.save_pretrained(building)
         (building / "README.md").write_text(model_card(kind, source, checkpoint, converted), encoding="utf-8")
     return converted
 

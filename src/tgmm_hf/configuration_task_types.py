@@ -1,0 +1,116 @@
+"""Types of a task's settings: a configuration that was edited by hand is refused by the name of the setting."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_level(value: Any) -> bool:
+    return _is_number(value) and 0 < value < 1
+
+
+def _list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a function that tells whether a value is a list whose entries are all right."""
+    return lambda value: isinstance(value, list | tuple) and all(map(is_right, value))
+
+
+def _is_hazards(value: Any) -> bool:
+    """Tell whether a value is subset -> baseline hazard. `cumulative_incidence` checks what a hazard holds."""
+    return isinstance(value, Mapping) and all(
+        isinstance(hazard, Mapping) and _is_range(hazard.get("risk_range")) for hazard in value.values()
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return _list_of(_is_number)(value) and len(value) == 2
+
+
+def _is_sets(value: Any) -> bool:
+    """Tell whether a value is stored prediction sets: {"subsets": {subset: {"thresholds": {level: [...]}}}, ...}."""
+    if not (isinstance(value, Mapping) and isinstance(value.get("subsets"), Mapping)):
+        return False
+    of_subsets = [
+        subset.get("thresholds") if isinstance(subset, Mapping) else None for subset in value["subsets"].values()
+    ]
+    is_thresholds = _list_of(lambda each: each is None or _is_number(each))
+    return all(isinstance(levels, Mapping) and all(map(is_thresholds, levels.values())) for levels in of_subsets)
+
+
+TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "question": (_is_text, "a text"),
+    "learnable_phrase": (_is_text, "a text"),
+    "candidates": (_list_of(_is_text), "a list of texts"),
+    "num_learnable_tokens": (_is_count, "a whole number"),
+    "insert_position": (_is_count, "a whole number"),
+    "weight": (_is_number, "a number"),
+    "loss_weights": (lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())), "numbers"),
+    "horizon_days": (_is_number, "a number of days"),
+    "report_days": (_list_of(_is_number), "a list of days"),
+    "margin": (_is_number, "a number"),
+    "temperature": (_is_number, "a number"),
+    "question_ids": (_list_of(_is_count), "a list of token ids"),
+    "phrase_ids": (_list_of(_is_count), "a list of token ids"),
+    "candidate_ids": (_list_of(_list_of(_is_count)), "a list of token ids for each candidate"),
+    "baseline_hazards": (_is_hazards, "baseline hazards as `tgmm train` writes them"),
+    "prediction_sets": (_is_sets, "prediction sets as `tgmm train` writes them"),
+    "set_levels": (
+        lambda value: _list_of(_is_level)(value) and len(value) > 0,
+        "a list of numbers between 0 and 1, such as [0.9, 0.95]",
+    ),
+}
+"""Setting of a task -> function that tells whether a value may be, and what is expected in words."""
+
+
+def check_task_types(name: str, task: Mapping[str, Any]) -> None:
+    """Refuse a task with a setting of the wrong type. A setting that is not there is not checked.
+
+    Args:
+        name: name of the task, for the message.
+        task: settings of the task.
+
+    Raises:
+        ValueError: on the first wrong setting.
+    """
+    for setting, (is_right, expected) in TYPES.items():
+        if setting in task and not is_right(task[setting]):
+            value = repr(task[setting])
+            shown = value if len(value) <= 80 else f"{value[:80]} ..."
+            raise ValueError(f"Task {name!r}: {setting} must be {expected}, got {shown}")
+    sets = task.get("prediction_sets") or {}
+    candidates = len(task.get("candidates", ()))
+    for subset, stored in sets.get("subsets", {}).items():
+        if any(len(thresholds) != candidates for thresholds in stored["thresholds"].values()):
+            raise ValueError(f"Task {name!r}: the prediction sets of {subset} need {candidates} thresholds a level.")
+
+
+def check_token_ids(tasks: Mapping[str, Mapping[str, Any]], answer_ids: Collection[int], vocabulary: int) -> None:
+    """Refuse tasks whose token ids the model does not have.
+
+    Args:
+        tasks: name -> settings, with token ids.
+        answer_ids: `config.answer_token_ids`.
+        vocabulary: number of tokens of the text encoder.
+
+    Raises:
+        ValueError: if an id of a question or a phrase is outside the vocabulary, or an id of a candidate is none of the
+            answers' ids.
+    """
+    for name, task in tasks.items():
+        outside = [each for key in ("question_ids", "phrase_ids") for each in task.get(key, ()) if each >= vocabulary]
+        unknown = {each for ids in task.get("candidate_ids", ()) for each in ids} - set(answer_ids)
+        if outside or unknown:
+            raise ValueError(
+                f"Task {name!r} has token ids that the model lacks: {[*outside, *sorted(unknown)][:5]}. Tokenize the "
+                "tasks again with the tokenizer of the model (config.tokenize_tasks)."
+            )

@@ -1,0 +1,88 @@
+"""How a laboratory writes its rows: its units, and its names of the columns.
+
+A column map is a CSV file with the columns name, column and unit. It says which column of this package each column of
+the laboratory is, and in which unit its numbers are:
+
+    name,column,unit
+    P-Krea,Creatinine,umol/L
+    HGB_g_L,Hemoglobin,g/L
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tgmm_hf.inputs.lab_columns import column_key, find_column, to_canonical
+from tgmm_hf.inputs.lab_unit_systems import declare_units
+from tgmm_hf.utils.errors import TgmmError
+
+MAP_COLUMNS = ("name", "column", "unit")
+"""Columns of a column map."""
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """How a laboratory writes its rows.
+
+    Attributes:
+        units: "US" or "SI", the units of numbers without a unit. None if they are not known: a number that fits two
+            units is then not used.
+        columns: The laboratory's name of a column -> (column of this package, unit, "" without a unit).
+    """
+
+    units: str | None = None
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def translate(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the cells of a row the names of this package, and units where the row has none.
+
+        Args:
+            row: Name -> value or (value, unit). It is not changed.
+
+        Returns:
+            Column -> value or (value, unit).
+
+        Raises:
+            TgmmError: If two names of the row are the same column.
+        """
+        return declare_units(self._rename(row), self.units)
+
+    def _rename(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        by_key = {column_key(name): target for name, target in self.columns.items()}
+        renamed: dict[str, Any] = {}
+        for name, value in row.items():
+            column, unit = by_key.get(column_key(str(name)), (str(name), ""))
+            if column in renamed:
+                raise TgmmError("labs", f"two columns of the row are {column!r} by the column map. Leave one out.")
+            renamed[column] = (value, unit) if unit and not isinstance(value, tuple | list) else value
+        return renamed
+
+
+def read_column_map(path: Path) -> dict[str, tuple[str, str]]:
+    """Read a column map: name -> (column, unit).
+
+    Raises:
+        TgmmError: If a column of the file is missing, a name occurs twice, a line is incomplete, or a known column
+            does not have the unit.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if missing := [name for name in MAP_COLUMNS if name not in (reader.fieldnames or [])]:
+            raise TgmmError(path.name, f"it lacks the column(s) {', '.join(missing)}. It needs name, column and unit.")
+        lines = list(reader)
+    columns: dict[str, tuple[str, str]] = {}
+    for number, line in enumerate(lines, start=2):
+        name, column, unit = ((line[key] or "").strip() for key in MAP_COLUMNS)
+        where = f"{path.name}, line {number}"
+        if not name or not column:
+            raise TgmmError(where, "name and column must not be empty. Remove the line, or complete it.")
+        if name in columns:
+            raise TgmmError(where, f"the name {name!r} occurs twice. Keep one of the lines.")
+        known = find_column(column)
+        if known is not None and known.is_number and to_canonical(known, 1.0, unit, column) is None:
+            units = ", ".join(other for other in (known.unit, *known.factors) if other)
+            raise TgmmError(where, f"the unit {unit!r} of {column!r} is not known; known are {units or 'no units'}.")
+        columns[name] = (column, unit)
+    return columns

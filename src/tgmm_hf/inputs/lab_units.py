@@ -1,0 +1,59 @@
+"""Decide whether the unit of a laboratory value is in doubt.
+
+A number without a unit is read in the canonical unit of its column. Creatinine 45 may then be 45 mg/dL, which nobody
+has, or 45 umol/L, which is normal. Haemoglobin 8.7 is a sick patient in g/dL and a healthy one in mmol/L. A value in
+doubt is not used, because either reading could be wrong (`docs/decisions/098-doubtful-units.md`).
+"""
+
+from collections.abc import Iterable
+
+from .lab_columns import to_canonical, unit_factors
+from .lab_table import LabColumn
+
+FAR = 1.5
+"""A value with its unit is in doubt only if it lies so many times below or above the usual range."""
+SAME = 0.01
+"""Two readings that differ by less than this share are the same value."""
+
+
+def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = None) -> list[str]:
+    """List the other units that make the unit of a number doubtful.
+
+    Without a unit: units of SI laboratories in which the number would be usual. If the number is not usual in the
+    canonical unit, any other unit counts; if it is far from usual, so does a unit in which it is not so far. With a
+    unit: the other units in which the number would be usual, if the value is far from usual in the given one.
+
+    Args:
+        column: the column.
+        number: as given.
+        unit: as given; "" if the row gave none.
+        name: the name under which the value came, see `unit_factors`.
+
+    Returns:
+        Names of units. An empty list means that there is no doubt.
+    """
+    value = to_canonical(column, number, unit, name)
+    if value is None:
+        return []
+    is_far = not _is_usual(column, value, FAR)
+    if unit:
+        return _usual_units(column, number, value, unit_factors(column, name)) if is_far else []
+    if _is_usual(column, value):
+        return _usual_units(column, number, value, column.si)
+    return _usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0)
+
+
+def _is_usual(column: LabColumn, value: float, far: float = 1.0) -> bool:
+    """Tell whether a value in the canonical unit lies in the usual range, widened by the factor `far`."""
+    low, high = column.usual
+    return (low / far if low > 0 else low * far) <= value <= high * far
+
+
+def _usual_units(column: LabColumn, number: float, value: float, units: Iterable[str], far: float = 1.0) -> list[str]:
+    """List the units of `units` in which `number` is usual and another value than `value` (in the canonical unit)."""
+    readings = {unit: to_canonical(column, number, unit) for unit in units if unit}
+    return [
+        unit
+        for unit, reading in readings.items()
+        if reading is not None and _is_usual(column, reading, far) and abs(reading - value) > SAME * abs(value)
+    ]

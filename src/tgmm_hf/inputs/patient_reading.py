@@ -1,0 +1,127 @@
+"""Read the inputs of one patient, and report what became of each: used, changed, in doubt or refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..utils.errors import InputRefusedError, is_refusal
+from ..utils.names import LEADS, MODALITIES, VIEWS
+from .feature_extraction_ecg import EcgFeatureExtractor, PreparedEcg
+from .image_processing_echo import EchoImageProcessor
+from .lab_text import LabsText
+
+Report = dict[str, Any]
+"""What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
+
+
+class PatientReader:
+    """Reads one patient and fills the patient's report.
+
+    Args:
+        refuse: raise on the first refusal. False writes refusals into the report and goes on.
+
+    Attributes:
+        report: the report, see `TgmmProcessor.__call__`.
+    """
+
+    def __init__(self, refuse: bool):
+        self.refuse = refuse
+        self.report: Report = {"used": {name: [] for name in MODALITIES}}
+        self.report |= {"views": [], "units": [], "refused": [], "checks": [], "notes": []}
+
+    def labs(self, row: Mapping[str, Any] | None, labs: LabsText) -> str:
+        """Return the lab text of a patient, "" without a usable cell.
+
+        Args:
+            row: the row as given; None for a patient without labs.
+            labs: the row, checked and with its text.
+
+        Raises:
+            InputRefusedError: on a refused cell, if the reader refuses.
+        """
+        if labs.refused and self.refuse:
+            raise InputRefusedError(labs.refused[0]["item"], labs.refused[0]["reason"])
+        self.report["used"]["labs"] = labs.used
+        self.report["units"] = labs.units
+        self.report["refused"] += labs.refused
+        self.report["checks"] += labs.checks
+        self.report["notes"] += labs.notes
+        if row is not None and not labs.used:
+            self.report["notes"].append("labs: the row has no usable cell; labs are absent")
+        return labs.text
+
+    def ecg(self, extractor: EcgFeatureExtractor, recording: Any, **options: Any) -> PreparedEcg | None:
+        """Return the window of a recording; None without a recording, or if it cannot be used.
+
+        Args:
+            extractor: reads the recording.
+            recording: as `TgmmProcessor.__call__` takes it.
+            **options: of `EcgFeatureExtractor.prepare`.
+
+        Raises:
+            InputRefusedError: if the recording cannot be used and the reader refuses.
+        """
+        if recording is None:
+            return None
+        try:
+            ecg = extractor.prepare(recording, **options)
+        except ValueError as error:
+            self._add_refusal(error)
+            return None
+        self.report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
+        self.report["checks"] += ecg.checks
+        self.report["notes"] += [f"ecg: {note}" for note in ecg.notes]
+        return ecg
+
+    def echo(self, image_processor: EchoImageProcessor, study: Any, **options: Any) -> Any:
+        """Return the `StudyClips` of a study; None without a study or without a usable clip.
+
+        Args:
+            image_processor: reads the study.
+            study: as `TgmmProcessor.__call__` takes it.
+            **options: of `EchoImageProcessor.prepare_study`.
+
+        Raises:
+            InputRefusedError: if the study has no usable clip, or a clip that was given under its view cannot be used,
+                and the reader refuses.
+        """
+        if study is None:
+            return None
+        try:
+            clips = image_processor.prepare_study(study, **options)
+        except ValueError as error:
+            self._add_refusal(error)
+            return None
+        self.report["refused"] += clips.refused
+        self.report["views"] += clips.assignments
+        self.report["checks"] += clips.checks
+        refusal = clips.refusal(study, list_reasons=self.refuse)
+        if refusal is not None and (self.refuse or not clips.clips):
+            self._add_refusal(refusal)
+        if not clips.clips:
+            return None
+        self.report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
+        return clips
+
+    def refuse_if_doubtful(self) -> bool:
+        """Refuse the whole patient if an input was refused or is in doubt. Return whether the patient is refused.
+
+        Raises:
+            InputRefusedError: if the patient is refused and the reader refuses.
+        """
+        items = dict.fromkeys(entry["item"] for entry in (*self.report["refused"], *self.report["checks"]))
+        if not items:
+            return False
+        reason = (
+            f"the strictness is 'refuse', and these inputs are refused or in doubt: {', '.join(items)}. Correct them, "
+            "or leave them out"
+        )
+        self.report["used"] = {name: [] for name in MODALITIES}
+        self.report["units"] = []
+        self._add_refusal(InputRefusedError("patient", reason))
+        return True
+
+    def _add_refusal(self, error: ValueError) -> None:
+        """Write a refusal into the report, or raise it if the reader refuses. An error that is no refusal is raised."""
+        if self.refuse or not is_refusal(error):
+            raise error
+        self.report["refused"].append({"item": error.item, "reason": error.reason})  # type: ignore[attr-defined]

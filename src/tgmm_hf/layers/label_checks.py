@@ -1,0 +1,127 @@
+"""Refuse labels that would train a model wrongly or not at all."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+LABELS_OF = {"diagnosis": ("label",), "prognosis": ("time", "event"), "retrieval": ()}
+"""Kind of a task -> keys that its labels need."""
+UNLABELLED = -100
+"""Label of a row without a label, as everywhere in transformers."""
+
+
+def check_tasks_of_labels(labels: Any, tasks: Iterable[str], asked: Iterable[str]) -> dict[str, Any]:
+    """Check that labels are sorted by task and that a loss can come of them.
+
+    Args:
+        labels: the argument `labels` of `forward`: task -> its labels; None for no labels.
+        tasks: names of the model's tasks.
+        asked: names of the tasks that are answered.
+
+    Returns:
+        task -> its labels; {} for None.
+
+    Raises:
+        ValueError: if `labels` is no mapping, names a task that the model does not have, or has no labels of the tasks
+            that are answered.
+    """
+    if labels is None:
+        return {}
+    if not isinstance(labels, Mapping):
+        raise ValueError(
+            f"labels is a {type(labels).__name__}, but TgmmModel takes a mapping of tasks, such as "
+            "{'hf_diagnosis': {'label': tensor}}. TgmmForSequenceClassification takes a tensor."
+        )
+    known, wanted = list(tasks), list(asked)
+    if unknown := sorted(set(labels) - set(known)):
+        raise ValueError(f"labels names the tasks {unknown}, this model has {sorted(known)}. Correct the names.")
+    if labels and not set(labels) & set(wanted):
+        raise ValueError(
+            f"labels are of the tasks {sorted(labels)} but the tasks {wanted} are answered, so there would be no loss. "
+            "Name the task with task=."
+        )
+    return dict(labels)
+
+
+def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: int) -> dict[str, torch.Tensor]:
+    """Check the labels of one task.
+
+    Args:
+        name: of the task, for messages.
+        task: settings of the task.
+        labels: `label` (B,), or `time` and `event` (B,); optionally `mask` (B,), True where the patient has a label.
+        batch_size: number of patients B.
+
+    Returns:
+        the labels. The labels of a diagnosis are of dtype int64, and -100 is taken out of the mask.
+
+    Raises:
+        ValueError: if a key is missing, a shape or type is wrong, or a labelled row has a value that cannot be: no
+            candidate's index, a time that is not finite or negative, an event other than 0, 1 and 2.
+    """
+    if not isinstance(labels, Mapping):
+        raise ValueError(
+            f"The labels of {name!r} are a {type(labels).__name__}, expected a mapping with {_needed(task)}."
+        )
+    if missing := set(LABELS_OF[task["kind"]]) - set(labels):
+        raise ValueError(f"The labels of {name!r} lack {sorted(missing)}; they have {sorted(labels)}.")
+    checked = {key: torch.as_tensor(values) for key, values in labels.items()}
+    for key, values in checked.items():
+        if values.shape != (batch_size,):
+            raise ValueError(
+                f"{key!r} of the labels of {name!r} has the shape {tuple(values.shape)}, expected ({batch_size},): one "
+                "value for each patient."
+            )
+    if task["kind"] == "diagnosis":
+        return _checked_diagnosis(name, task, checked)
+    if task["kind"] == "prognosis":
+        _check_prognosis(name, checked)
+    return checked
+
+
+def _needed(task: Mapping[str, Any]) -> str:
+    """Write the keys that the labels of a task need."""
+    return " and ".join(map(repr, LABELS_OF[task["kind"]])) or "nothing but an optional 'mask'"
+
+
+def _checked_diagnosis(name: str, task: Mapping[str, Any], labels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the labels of a diagnosis with `label` as int64 and a mask. Raise a ValueError on a wrong label."""
+    label = labels["label"]
+    if label.is_floating_point() or label.is_complex():
+        raise ValueError(
+            f"The labels of {name!r} are of {label.dtype}, expected whole numbers: convert them with .long(), and mark "
+            f"unknown ones with {UNLABELLED}."
+        )
+    label = label.long()
+    mask = label != UNLABELLED
+    if "mask" in labels:
+        mask = mask & labels["mask"].bool()
+    candidates = len(task["candidates"])
+    wrong = label[mask & ((label < 0) | (label >= candidates))]
+    if len(wrong):
+        raise ValueError(
+            f"A label of {name!r} is {int(wrong[0])}, but there are {candidates} candidates: expected 0 to "
+            f"{candidates - 1}, or {UNLABELLED} where it is unknown."
+        )
+    return {**labels, "label": label, "mask": mask}
+
+
+def _check_prognosis(name: str, labels: Mapping[str, torch.Tensor]) -> None:
+    """Raise a ValueError if a labelled row of a prognosis has an impossible time or event."""
+    time, event = labels["time"], labels["event"]
+    mask = labels["mask"].bool() if "mask" in labels else torch.ones_like(time, dtype=torch.bool)
+    impossible = mask & ~(torch.isfinite(time) & (time >= 0))
+    if bool(impossible.any()):
+        raise ValueError(
+            f"A time of {name!r} is {float(time[impossible][0])}, expected days, finite and not negative. Set 'mask' "
+            "to False for a patient without follow-up."
+        )
+    unknown = mask & ~((event == 0) | (event == 1) | (event == 2))
+    if bool(unknown.any()):
+        raise ValueError(
+            f"An event of {name!r} is {float(event[unknown][0]):g}, expected 0 (censored), 1 (event) or 2 (death)."
+        )
+
+
+__all__ = ["LABELS_OF", "UNLABELLED", "check_tasks_of_labels", "checked_labels"]

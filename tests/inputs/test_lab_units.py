@@ -1,0 +1,203 @@
+"""Numbers without a unit, declared unit systems, and cells that contradict each other."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tgmm_hf.inputs.lab_columns import find_column, to_canonical
+from tgmm_hf.inputs.lab_table import COLUMNS
+from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.lab_unit_systems import declare_units
+
+
+def codes(row):
+    return [check["code"] for check in LabsText.from_row(row).checks]
+
+
+def numbers(row):
+    return {cell.name: cell.number for cell in LabsText.from_row(row).cells}
+
+
+# values of the outside reading of November 2026: each is read in mg/dL, g/dL, ... but comes in the unit beside it
+BARE = [
+    ("Hemoglobin", 8.7, "mmol/L"),
+    ("Hemoglobin", 101, "g/L"),
+    ("Creatinine", 45, "umol/L"),
+    ("Troponin T", 14, "ng/L"),
+    ("Troponin T", 34, "ng/L"),
+    ("Iron", 15, "umol/L"),
+    ("NTproBNP", 200, "pmol/L"),
+    ("Glucose", 7.2, "mmol/L"),
+    ("LDL", 3.1, "mmol/L"),
+    ("Calcium", 1.2, "mmol/L"),
+    ("BUN", 15, "mmol/L"),
+    ("height", 70, "in"),
+    ("HbA1c", 48, "mmol/mol"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "unit"), BARE)
+def test_a_number_that_fits_two_units_is_not_used_and_is_named(name, value, unit):
+    labs = LabsText.from_row({name: value, "Sodium": 140})
+    assert [cell.name for cell in labs.cells] == ["Sodium"]
+    assert [refusal["item"] for refusal in labs.refused] == [f"labs.{name}"]
+    if find_column(name).plausible[0] <= value <= find_column(name).plausible[1]:
+        assert labs.checks[0]["code"] == "labs_doubtful_unit"
+    assert unit in labs.refused[0]["reason"]
+    assert str(value) not in json.dumps(labs.checks)
+
+
+@pytest.mark.parametrize(("name", "value", "unit"), BARE)
+def test_the_same_number_with_its_unit_is_used(name, value, unit):
+    column = find_column(name)
+    assert numbers({name: (value, unit)}) == {column.name: pytest.approx(to_canonical(column, value, unit))}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"Creatinine": 1.4, "Sodium": 140, "Potassium": 4.1, "age": 71, "INR": 1.1}, None),
+        ({"Hemoglobin": 14, "Glucose": 95, "Platelets": 210, "WBC": 7.1, "NTproBNP": 5210}, None),
+        ({"Troponin T": 0.03, "Hematocrit": 41, "LDL": 110, "TSH": 2.1, "CRP": 3}, None),
+    ],
+)
+def test_a_number_that_fits_one_unit_is_used_without_a_word(row, expected):
+    labs = LabsText.from_row(row)
+    assert len(labs.cells) == len(row) and not labs.refused and not labs.checks
+
+
+@pytest.mark.parametrize(("value", "unit"), [(1.4, "umol/L"), (45, "mg/dL")])
+def test_a_unit_that_makes_a_value_unlikely_is_doubted(value, unit):
+    assert codes({"Creatinine": (value, unit)}) == ["labs_doubtful_unit"]
+
+
+def test_a_mark_behind_a_number_does_not_hide_a_wrong_unit():
+    assert codes({"Hb (g/L)": "9.8 L"}) == ["labs_doubtful_unit"]
+
+
+def test_very_sick_values_with_their_unit_are_used():
+    row = {"Hemoglobin": (3.2, "g/dL"), "Creatinine": (24, "mg/dL"), "Sodium": (98, "mmol/L"), "Iron": (4, "ug/dL")}
+    assert len(LabsText.from_row(row).cells) == len(row)
+
+
+def test_a_declared_system_gives_the_unit():
+    row = {"Hemoglobin": 8.7, "Creatinine": "1.4 H", "BUN": 15, "NTproBNP": 1240, "gender": "F", "zinc": 3}
+    us = declare_units(row, "US")
+    assert us["Hemoglobin"] == (8.7, "g/dL") and us["gender"] == "F" and us["zinc"] == 3
+    assert numbers(us)["Urea Nitrogen"] == 15 and numbers(us)["Creatinine"] == 1.4 and numbers(us)["NTproBNP"] == 1240
+    si = declare_units({"Creatinine": 124, "Glucose": 7.2, "Hb": 101, "Haematocrit": 0.42, "HbA1c": 48}, "SI")
+    assert numbers(si) == {
+        "Creatinine": pytest.approx(1.4027, rel=1e-3),
+        "Glucose": pytest.approx(129.7, rel=1e-3),
+        "Hemoglobin": pytest.approx(10.1),
+        "Hematocrit": pytest.approx(42),
+        "% Hemoglobin A1c": pytest.approx(6.54, rel=1e-2),
+    }
+    assert declare_units(row, None) == row
+    with pytest.raises(ValueError, match="SI"):
+        declare_units(row, "metric")
+
+
+def test_a_declared_system_that_is_wrong_is_found():
+    us_row = {"Creatinine": 124, "Glucose": 7.2, "Calcium": 2.3, "LDL": 3.1}
+    assert not LabsText.from_row(declare_units(us_row, "US")).cells
+    si_row = {"Creatinine": 1.4, "Glucose": 130, "Calcium": 9.2, "LDL": 110, "Hb": 14}
+    assert not LabsText.from_row(declare_units(si_row, "SI")).cells
+
+
+def test_what_a_system_does_not_decide_stays_in_doubt():
+    assert codes(declare_units({"NTproBNP": 1240}, "SI")) == ["labs_doubtful_unit"]
+
+
+def test_a_declared_system_does_not_change_units_of_the_row():
+    row = {"Creatinine": (124, "umol/L"), "Hb (g/L)": 101, "Glucose": "7.2 mmol/L", "Urea": 7}
+    assert declare_units(row, "US") == row
+
+
+@pytest.mark.parametrize(
+    ("value", "years"),
+    [("071Y", 71), ("71 y", 71), ("71 yrs", 71), ("90+", 90), ((30, "months"), 2.5), ("018M", 1.5), ("> 89", 89)],
+)
+def test_ages_are_read_in_the_ways_that_hospitals_write_them(value, years):
+    assert numbers({"age": value}) == {"age": pytest.approx(years)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit", "expected"),
+    [
+        ("WBC x 1000", 7.2, "K/mcL", 7.2),
+        ("platelets x 1000", 210, "K/mcL", 210),
+        ("RBC", 4.5, "M/mcL", 4.5),
+        ("PT - INR", 1.2, "", 1.2),
+        ("ALT (SGPT)", 30, "Units/L", 30),
+        ("AST (SGOT)", 30, "[IU]/L", 30),
+        ("CPK", 100, "Units/L", 100),
+        ("CPK-MB", 4, "ng/mL", 4),
+        ("total cholesterol", 200, "mg/dL", 200),
+        ("TSH", 2.1, "mcU/mL", 2.1),
+        ("WBC", 7200, "/mm3", 7.2),
+        ("WBC", 7.2, "10*9/L", 7.2),
+        ("HbA1c", 48, "mmol/mol", 6.54),
+    ],
+)
+def test_names_and_units_of_other_centres_are_known(name, value, unit, expected):
+    (number,) = numbers({name: (value, unit)}).values()
+    assert number == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"height": 175, "weight": 80, "BMI": 40}, "labs_body_mass"),
+        ({"height": (80, "cm"), "weight": (175, "kg")}, "labs_height_weight"),
+        ({"LDL": 210, "total cholesterol": 180}, "labs_cholesterol"),
+        ({"Hemoglobin": 14, "Hematocrit": 20}, "labs_hematocrit"),
+        ({"Hematocrit": 42, "RBC": 4.7, "MCV": 60}, "labs_red_cells"),
+        ({"age": 3}, "patient_not_adult"),
+    ],
+)
+def test_contradictions_within_a_row_are_named(row, code):
+    assert code in codes(row)
+
+
+def test_a_consistent_row_has_no_finding():
+    row = {"age": 71, "height": 175, "weight": 80, "BMI": 26.1, "LDL": 110, "HDL": 50, "total cholesterol": 190}
+    row |= {"Hemoglobin": (9.6, "g/dL"), "Hematocrit": 29.5, "RBC": 3.27, "MCV": 90}
+    assert codes(row) == []
+
+
+def test_every_column_of_numbers_has_a_usual_range_inside_the_plausible_one():
+    for column in COLUMNS:
+        if column.is_number:
+            assert column.plausible[0] <= column.usual[0] < column.usual[1] <= column.plausible[1], column.name
+        assert all(unit == column.unit or unit in column.factors for unit in column.si), column.name
+
+
+def test_real_results_with_their_units_are_not_doubted(shared_dir):
+    folder = shared_dir / "data" / "mimic_iv_demo" / "hosp"
+    events = pd.read_csv(folder / "labevents.csv.gz").merge(pd.read_csv(folder / "d_labitems.csv.gz"), on="itemid")
+    events = events[(events.fluid == "Blood") & (events.category != "Blood Gas")].head(20_000)
+    known = events[events.label.map(lambda label: find_column(str(label)) is not None)]
+    doubted = outside = 0
+    for label, value, unit in zip(known.label, known.value, known.valueuom, strict=True):
+        for row in ({label: (value, None if isinstance(unit, float) else unit)}, declare_units({label: value}, "US")):
+            labs = LabsText.from_row(row)
+            doubted += len(labs.checks)
+        cells = [cell for cell in labs.cells if cell.number is not None]
+        outside += sum(not cell.column.usual[0] <= cell.number <= cell.column.usual[1] for cell in cells)
+    assert doubted == 0 and outside < 0.001 * len(known)
+
+
+def test_case_without_units_is_not_used_in_silence(shared_dir):
+    row = json.loads((shared_dir / "cases" / "labs" / "no_units.json").read_text())
+    labs = LabsText.from_row(row)
+    assert [cell.name for cell in labs.cells] == ["gender"]
+    assert [check["code"] for check in labs.checks] == ["labs_doubtful_unit"] * 4
+
+
+@pytest.mark.parametrize("row", [{"medical history": "a\ud800b"}, {"a\ud800": "x"}, {"zinc": (3, "\udfff")}])
+def test_a_damaged_character_refuses_the_cell_only(row):
+    labs = LabsText.from_row({**row, "Sodium": 140})
+    assert [cell.name for cell in labs.cells] == ["Sodium"] and len(labs.refused) == 1
+    json.dumps(labs.refused, ensure_ascii=False).encode("utf-8")
