@@ -10,6 +10,7 @@ import sys
 from tgmm_hf.data import engines as engines_module
 from tgmm_hf.data import prepare as prepare_module
 from tgmm_hf.data.prepare import prepare
+from tgmm_hf.utils import output_lock
 
 
 def arrow_bytes(out):
@@ -35,7 +36,7 @@ def stop(*arguments: object) -> None:
 
 
 def prepare_until(step, table, out, processor):
-    """Prepare in this process, and kill it before the given step: opening, renaming or removing a file."""
+    """Prepare in this process alone, and kill it before the given step: opening, renaming or removing a file."""
     steps = 0
 
     def kill_at_step(event, arguments):
@@ -47,7 +48,14 @@ def prepare_until(step, table, out, processor):
 
     prepare_module.SHARD_SIZE = 2
     sys.addaudithook(kill_at_step)
-    prepare(table, out, processor)
+    prepare(table, out, processor, limits=None)
+
+
+def prepare_on_machine(name, table, out, processor):
+    """Prepare in this process alone, as on another machine that shares the disk."""
+    prepare_module.SHARD_SIZE = 2
+    output_lock.machine = lambda: name
+    prepare(table, out, processor, limits=None)
 
 
 def start_in_new_process(function, *arguments):
@@ -66,6 +74,6 @@ def exit_code(process):
 
 
 def note_peak_memory(file, *arguments):
-    """Prepare, and write the peak memory of this process in bytes."""
-    prepare(*arguments)
+    """Prepare in this process alone, and write its peak memory in bytes."""
+    prepare(*arguments, limits=None)
     file.write_text(str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))

@@ -110,7 +110,7 @@ def test_size_is_printed_first_and_no_patient_data_is_printed(cohort, processor,
         return genuine(self, row)
 
     monkeypatch.setattr(AdmissionPreparer, "prepare", spy)
-    prepare(cohort / "cohort.csv", tmp_path / "out", processor)
+    prepare(cohort / "cohort.csv", tmp_path / "out", processor, limits=None)  # in this process, for the spy
     assert "10 admissions, at most" in printed[0]
     output = "".join(printed) + "".join(capfd.readouterr())
     assert "dropped" in output
@@ -169,7 +169,7 @@ def test_refusals_of_a_copied_module_keep_their_reason(processor, tmp_path, monk
     monkeypatch.setattr(type(processor.feature_extractor), "harmonise", refuse)
     rows = cohort_rows(1)
     rows[0] |= {"labs.Creatinine": 1, "echo_paths": "", "echo_views": ""}
-    prepare(write_table(tmp_path / "cohort.csv", rows), tmp_path / "out", processor)
+    prepare(write_table(tmp_path / "cohort.csv", rows), tmp_path / "out", processor, limits=None)
     assert refused_rows(tmp_path / "out") == [{"id": "a0", "item": "ecg", "reason": "too short"}]
 
 

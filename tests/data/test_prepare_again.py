@@ -10,12 +10,21 @@ import time
 
 import pytest
 from cohort_files import cohort_rows, write_ecg, write_table
-from prepared_files import all_bytes, arrow_bytes, exit_code, prepare_until, start_in_new_process, stop
+from prepared_files import (
+    all_bytes,
+    arrow_bytes,
+    exit_code,
+    prepare_on_machine,
+    prepare_until,
+    start_in_new_process,
+    stop,
+)
 
 from tgmm_hf.data import prepare as prepare_module
 from tgmm_hf.data import shards as shards_module
 from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.prepare import load_prepared, prepare
+from tgmm_hf.utils import output_lock
 
 
 def test_an_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monkeypatch, capsys):
@@ -34,18 +43,18 @@ def test_an_interrupted_run_goes_on(prepared, cohort, processor, tmp_path, monke
     out = tmp_path / "out"
     monkeypatch.setattr(AdmissionPreparer, "prepare", stop_at_fourth)
     with pytest.raises(KeyboardInterrupt):
-        prepare(cohort / "cohort.csv", out, processor)
+        prepare(cohort / "cohort.csv", out, processor, limits=None)  # in this process, for the spy
     with pytest.raises(FileNotFoundError, match="again, if it was interrupted"):
         load_prepared(out)
     seen.clear()
     monkeypatch.setattr(AdmissionPreparer, "prepare", lambda self, row: (seen.append(row.id), genuine(self, row))[1])
-    prepare(cohort / "cohort.csv", out, processor)
+    prepare(cohort / "cohort.csv", out, processor, limits=None)
     assert len(seen) == 8  # the first shard of two was there, the half-written one was not taken
     assert arrow_bytes(out) == arrow_bytes(whole)
     assert not list(out.rglob("*tmp*"))
     seen.clear()
     capsys.readouterr()
-    prepare(cohort / "cohort.csv", out, processor)
+    prepare(cohort / "cohort.csv", out, processor, limits=None)
     assert seen == [] and "nothing to do" in capsys.readouterr().out
 
 
@@ -111,7 +120,7 @@ def test_a_run_killed_at_any_step_is_finished_by_the_next(processor, tmp_path, m
         done = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
         written.clear()
         if not (out / "prepare.json").exists():  # if it exists, the killed run had written everything
-            prepare(table, out, processor)
+            prepare(table, out, processor, limits=None)
         assert len(written) == (3 - len(done) if code else 0)
         assert all(path.stat().st_mtime_ns == time for path, time in done.items())
         assert all_bytes(out) == all_bytes(whole), f"killed before step {step}"
@@ -132,25 +141,29 @@ def test_files_cut_short_by_a_failing_machine_are_written_again(prepared, cohort
 
 
 def test_two_runs_at_once_end_in_the_same_bytes(prepared, cohort, processor, tmp_path, monkeypatch):
-    """A second run that starts, works and finishes inside the first, while that holds a half-written shard."""
+    """A second run, of another machine, that starts, works and finishes inside the first, while that holds a
+    half-written shard."""
     out, genuine, nested = tmp_path / "out", AdmissionPreparer.prepare, []
 
     def run_another_at_the_fourth_record(self, row):
         nested.append(row.id)
         if len(nested) == 4:
-            prepare(cohort / "cohort.csv", out, processor)
+            monkeypatch.setattr(output_lock, "machine", lambda: "another-machine")
+            prepare(cohort / "cohort.csv", out, processor, limits=None)
         return genuine(self, row)
 
     monkeypatch.setattr(AdmissionPreparer, "prepare", run_another_at_the_fourth_record)
-    summary = prepare(cohort / "cohort.csv", out, processor)
+    summary = prepare(cohort / "cohort.csv", out, processor, limits=None)
     assert len(nested) > 10 and summary == prepared[1]
     assert all_bytes(out) == all_bytes(prepared[0])
 
 
-def test_runs_that_start_together_end_in_the_same_bytes(cohort, processor, tmp_path, monkeypatch):
+def test_runs_of_several_machines_that_start_together_end_in_the_same_bytes(cohort, processor, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "SHARD_SIZE", 2)
     out = tmp_path / "out"
-    processes = [start_in_new_process(prepare_until, None, cohort / "cohort.csv", out, processor) for _ in range(3)]
+    processes = [
+        start_in_new_process(prepare_on_machine, name, cohort / "cohort.csv", out, processor) for name in "abc"
+    ]
     assert [exit_code(process) for process in processes] == [0, 0, 0]
     prepare(cohort / "cohort.csv", tmp_path / "whole", processor)
     assert all_bytes(out) == all_bytes(tmp_path / "whole")

@@ -26,7 +26,7 @@ def test_parts_make_the_whole(cohort, processor, tmp_path, monkeypatch, capsys):
     with pytest.raises(FileNotFoundError, match="has no prepare.json"):
         load_prepared(out)
     monkeypatch.setattr(AdmissionPreparer, "prepare", stop)
-    prepare(table, out, processor)  # reads no record
+    prepare(table, out, processor, limits=None)  # reads no record
     assert all_bytes(out) == all_bytes(whole)
     assert "part 3 of 3" in capsys.readouterr().out
     for number in (0, 4):

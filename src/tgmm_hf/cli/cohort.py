@@ -18,10 +18,13 @@ from tgmm_hf.cli.options import (
     Decimal,
     Encoding,
     MaxRows,
+    MemoryLimit,
     Out,
     PreparedData,
     Root,
+    TimeLimit,
     format_of,
+    limits_of,
     table_of,
 )
 
@@ -362,12 +365,15 @@ def prepare(
     decimal: Decimal = ".",
     max_rows: MaxRows = MAX_ROWS,
     allow_outside: AllowOutside = False,
+    time_limit: TimeLimit = 300,
+    memory_limit: MemoryLimit = 4,
 ) -> None:
     """Turn a cohort table and its files into a model-ready data set.
 
     A file or laboratory value that cannot be used is left out. An admission with no usable input is dropped.
     refused.csv lists each with the reason. prepare.json has the counts. The
-    same command continues a run that was stopped.
+    same command continues a run that was stopped. A file that the disk does not give is no refusal: the command fails
+    at its end, and the next run reads the file again.
 
     Example: tgmm prepare demo/cohort --out demo/data
     """
@@ -392,7 +398,8 @@ def prepare(
     if dry_run:
         preparing.dry_run(table, out, processor, **options, overwrite=overwrite)
         return
-    summary = preparing.prepare(table, out, processor, **options, overwrite=overwrite, engine=engine.value)
+    options |= {"engine": engine.value, "limits": limits_of(time_limit, memory_limit)}
+    summary = preparing.prepare(table, out, processor, **options, overwrite=overwrite)
     if shard is None and not any(counts["records"] for counts in summary["counts"].values()):
         raise TgmmError(str(table), f"no row could be used. The reasons are in {out / 'refused.csv'}.")
 

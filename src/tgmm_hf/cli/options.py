@@ -46,6 +46,16 @@ Settings = Annotated[
         show_default="the settings of the file",
     ),
 ]
+TimeLimit = Annotated[
+    float,
+    typer.Option(min=1, help="Seconds after which reading one patient's ECG or echo study is stopped and refused."),
+]
+MemoryLimit = Annotated[
+    float,
+    typer.Option(
+        min=0.1, help="GiB of memory at which reading one patient's ECG or echo study is stopped and refused."
+    ),
+]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it is new.")]
 
 
@@ -73,6 +83,13 @@ def format_of(encoding: str | None, decimal: str, max_rows: int = MAX_ROWS) -> A
         return TableFormat(encoding, decimal, max_rows)
     except TgmmError as error:
         raise typer.BadParameter(f"{error.item}: {error.reason}") from None
+
+
+def limits_of(time_limit: float, memory_limit: float) -> Any:
+    """Return the `Limits` of the options `--time-limit` (seconds) and `--memory-limit` (GiB)."""
+    from tgmm_hf.utils.watched_worker import Limits
+
+    return Limits(time_limit, int(memory_limit * 2**30))
 
 
 def table_of(cohort: Path) -> Path:

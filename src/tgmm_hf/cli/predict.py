@@ -15,11 +15,14 @@ from tgmm_hf.cli.options import (
     Decimal,
     Encoding,
     MaxRows,
+    MemoryLimit,
     Model,
     Root,
     Split,
+    TimeLimit,
     announce_hub,
     format_of,
+    limits_of,
     table_of,
 )
 from tgmm_hf.utils.errors import TgmmError
@@ -120,21 +123,19 @@ def predict(
     decimal: Decimal = ".",
     max_rows: MaxRows = MAX_ROWS,
     allow_outside: AllowOutside = False,
+    time_limit: TimeLimit = 300,
+    memory_limit: MemoryLimit = 4,
 ) -> None:
     """Predict one patient, or every patient of a table.
 
     Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why. With
-    --manifest two tables stand beside the JSON file: predictions.json gives predictions.csv and refused.csv.
+    --manifest two tables stand beside the JSON file: predictions.json gives predictions.csv and refused.csv. The limits
+    of time and memory are for the patients of a table.
 
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
     files: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
-    if manifest is None and any(option is not None for option in (split, limit, root)):
-        raise typer.BadParameter("--split, --limit and --root are for a table of patients, so they need --manifest")
-    if manifest is not None and (views is not None or identifier is not None):
-        raise typer.BadParameter("--views and --id are for one patient; the table of --manifest has columns for them")
-    if (manifest is None) == all(path is None for path in files.values()):
-        raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
+    _refuse_wrong_options(files, manifest, for_one=(views, identifier), for_table=(split, limit, root))
     announce_hub(model)
     _require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
     _refuse_folder(ecg)
@@ -145,8 +146,10 @@ def predict(
     from tgmm_hf.data import prediction as library
     from tgmm_hf.data.prediction_tables import claim_outputs, write_tables
     from tgmm_hf.utils.files import write_json
+    from tgmm_hf.utils.output_lock import check_writable
 
     claim_outputs(out, tables=manifest is not None)
+    check_writable(out)
     rules: Any = {"laboratory": laboratory(units, columns), "table_format": table_format}
     rules["allow_outside"] = allow_outside
     if manifest is None:
@@ -159,16 +162,38 @@ def predict(
     if view_classifier is not None:
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
-    answers = library.predict(pipe, patients, task, batch_size)
+    limits = None if manifest is None else limits_of(time_limit, memory_limit)
+    answers = library.predict(pipe, patients, task, batch_size, limits)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
     written = [out, *(write_tables(out, predictions, patients) if manifest is not None else [])]
     _print_predictions(predictions)
-    answered = sum(map(library.is_answered, predictions))
+    answered, unreadable = sum(map(library.is_answered, predictions)), library.count_unreadable(predictions)
     typer.echo(f"{answered} of {len(predictions)} patients predicted: {', '.join(map(str, written))}")
     typer.echo("Research software, not a medical device.")
-    if not answered:
+    if unreadable:
+        typer.echo(f"tgmm: {unreadable} file(s) could not be read now: run the same command again later.", err=True)
+    if not answered or unreadable:
         raise typer.Exit(1)
+
+
+def _refuse_wrong_options(
+    files: Mapping[str, Path | None], manifest: Path | None, for_one: Sequence[Any], for_table: Sequence[Any]
+) -> None:
+    """Refuse a command line that mixes one patient and a table.
+
+    Args:
+        files: The files of one patient.
+        manifest: The table of patients.
+        for_one: Values of --views and --id.
+        for_table: Values of --split, --limit and --root.
+    """
+    if manifest is None and any(option is not None for option in for_table):
+        raise typer.BadParameter("--split, --limit and --root are for a table of patients, so they need --manifest")
+    if manifest is not None and any(option is not None for option in for_one):
+        raise typer.BadParameter("--views and --id are for one patient; the table of --manifest has columns for them")
+    if (manifest is None) == all(path is None for path in files.values()):
+        raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
 
 
 def _require_files(paths: Mapping[str, Path | None]) -> None:
@@ -259,12 +284,16 @@ def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
 
     The reason of a refusal contains values of the patient. The values of many patients do not belong in a log.
     """
+    from tgmm_hf.data.prediction import count_unexpected
+
     refused = [(prediction["id"], entry) for prediction in predictions for entry in prediction["refused"]]
     if not refused:
         return
     if len(predictions) > 1:
         patients = _counted(len({identifier for identifier, _ in refused}), "patient")
         typer.echo(f"refused: {_counted(len(refused), 'item')} of {patients}; the reasons are in the file")
+        if unexpected := count_unexpected(predictions):
+            typer.echo(f"  {_counted(unexpected, 'item')} for an unexpected reason: please report it as an issue")
         return
     typer.echo(f"refused: {_counted(len(refused), 'item')}")
     for _, entry in refused:

@@ -25,6 +25,7 @@ from tgmm_hf.data.manifest import SPLITS, CohortTable, read_cohort_table
 from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 TASK = "mi_diagnosis"
 MI_TASK: dict[str, Any] = {
@@ -82,6 +83,7 @@ class PtbxlRules:
         return asdict(self) | folds
 
 
+@one_run_at_a_time("out")
 def curate_ptbxl(directory: str | Path, out: str | Path, *, sampling_rate: int = 500, **rules: Any) -> dict[str, Any]:
     """Write cohort.parquet, flow.json, flow.svg and curate.json for the task `mi_diagnosis` into `out`.
 

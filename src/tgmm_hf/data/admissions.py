@@ -14,20 +14,20 @@ import numpy as np
 from datasets import Array2D, Array4D, Features, List, Value
 
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
+from tgmm_hf.data.file_reading import Reading, Refusal, files_of_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
+from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
+from tgmm_hf.inputs.echo_study import StudyClips
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.errors import InputRefusedError, is_refusal
+from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
-
-Refusal = dict[str, str]
-"""{"item", "reason"}: an input that is not used, and why."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class AdmissionPreparer:
         view_classifier: Names the view of clips for which the table gives none.
         allow_outside: Read files outside `root` too.
         strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
+        reading: Notes what happens while files are read, for the supervisor of a shard.
     """
 
     feature_extractor: EcgFeatureExtractor
@@ -71,6 +72,7 @@ class AdmissionPreparer:
     view_classifier: StoredViewClassifier | None = None
     allow_outside: bool = False
     strictness: str = "note"
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def features(self) -> Features:
@@ -128,44 +130,58 @@ class AdmissionPreparer:
         return map(self.prepare, rows)
 
     def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
-        labs = LabsText.from_row(row.labs, from_table=True)
-        checks += labs.checks
-        refused += [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
-        return store_labs(labs)
+        def read() -> tuple[tuple[str, list[dict[str, str]]], list[Refusal]]:
+            labs = LabsText.from_row(row.labs, from_table=True)
+            entries = [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
+            return (store_labs(labs), labs.checks), entries
+
+        labs, entries = self.reading.read((row.id, "labs"), (), f"{row.id}: labs", read)
+        refused += entries
+        if labs is None:
+            return ""
+        checks += labs[1]
+        return labs[0]
 
     def _ecg(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
-            try:
-                path = confined_ecg(row.ecg_path, self.root, self.allow_outside)
+            path = confined_ecg(row.ecg_path, self.root, self.allow_outside)
+
+            def read() -> tuple[HarmonisedEcg, list[Refusal]]:
                 if isinstance(path, InputRefusedError):
                     raise path
-                ecg = self.feature_extractor.harmonise(path)
+                return self.feature_extractor.harmonise(path), []
+
+            # A file outside the root is not touched, not even to see whether it is there.
+            names = [] if isinstance(path, InputRefusedError) else files_of_ecg(self.root, row.ecg_path)
+            ecg, entries = self.reading.read((row.id, "ecg"), [self.root / name for name in names], "ecg", read)
+            refused += entries
+            if ecg is not None:
                 signal, mask = ecg.signal.T, ecg.mask
                 checks += ecg.checks
-            except (OSError, ValueError) as error:
-                refused.append({"item": "ecg", "reason": _reason(error)})
         return {"ecg": np.ascontiguousarray(signal, np.float32), "ecg_mask": mask.tolist()}
 
     def _echo(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         size, frames = self.image_processor.size, self.image_processor.num_frames
         stacked, indices, counts = np.zeros((0, frames, size, size * 3), np.uint8), [], []
         if row.echo_paths:
-            try:
+            clips = confined_clips(row.echo_paths, self.root, self.allow_outside)
+            files = [clip for clip in clips if isinstance(clip, Path)]
+
+            def read() -> tuple[StudyClips, list[Refusal]]:
                 study = self.image_processor.prepare_study(
-                    confined_clips(row.echo_paths, self.root, self.allow_outside),
-                    views=_views_by_path(row),
-                    view_classifier=self.view_classifier,
+                    clips, views=_views_by_path(row), view_classifier=self.view_classifier
                 )
-                refused += study.by_position(study.refused)
-                checks += study.by_position(study.checks)
-                views = [view for view in VIEWS if view in study.clips]
-                if views:
-                    stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
-                    indices = [VIEWS.index(view) for view in views]
-                    counts = [int(study.frame_counts[view]) for view in views]
-            except (OSError, ValueError) as error:
-                refused.append({"item": "echo", "reason": _reason(error)})
+                return study, study.by_position(study.refused)
+
+            study, entries = self.reading.read((row.id, "echo"), files, "echo", read)
+            refused += entries
+            checks += [] if study is None else study.by_position(study.checks)
+            views = [] if study is None else [view for view in VIEWS if view in study.clips]
+            if study is not None and views:
+                stacked = np.stack([study.clips[view].reshape(frames, size, size * 3) for view in views])
+                indices = [VIEWS.index(view) for view in views]
+                counts = [int(study.frame_counts[view]) for view in views]
         return {"clips": stacked, "clip_views": indices, "clip_frames": counts}
 
 
@@ -234,8 +250,3 @@ def _views_by_path(row: CohortRow) -> dict[str, str]:
     """Return path -> view, for the clips of a row whose view the table gives."""
     pairs = zip(row.echo_paths, row.echo_views, strict=True)
     return {Path(path).as_posix(): view for path, view in pairs if view is not None}
-
-
-def _reason(error: Exception) -> str:
-    # args: item, reason. The text of any other error may quote the file.
-    return str(error.args[1]) if is_refusal(error) else f"unexpected: {type(error).__name__}"

@@ -13,11 +13,13 @@ from tqdm import tqdm
 from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.data.shards import read_state, remove_temporary_files, write_shared
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.output_lock import check_room, one_run_at_a_time
 
 CONTENT = b"tgmm_content"
 """Key in the metadata of a file: digest of the rows of its shard."""
 
 
+@one_run_at_a_time("out_dir")
 def export_parquet(data: str | Path, out_dir: str | Path) -> list[Path]:
     """Write every shard of a prepared data set as a Parquet file. A call after a stop writes the missing files only.
 
@@ -42,6 +44,7 @@ def export_parquet(data: str | Path, out_dir: str | Path) -> list[Path]:
         targets |= {out / name: shard for name, shard in zip(names, shards, strict=True)}
     if foreign := sorted(path.name for path in out.glob("*.parquet") if path not in targets):
         raise FileExistsError(f"{out} holds files of another export ({foreign[0]}, ...): choose another directory.")
+    check_room(out, sum(shard.stat().st_size for target, shard in targets.items() if not target.is_file()))
     out.mkdir(parents=True, exist_ok=True)
     for target, shard in tqdm(targets.items(), unit="file", desc="export", file=sys.stderr):
         content = str(read_json(shard.with_suffix(".json"))["content"]).encode()

@@ -19,13 +19,16 @@ from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
+from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_reading import list_echo_files
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
+from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.watched_worker import UNEXPECTED, Limits
 
 VIEW_COLUMNS = ("dicom_filepath", "view")
 """Columns of a table of views. MIMIC-IV-ECHO calls the path of a clip `dicom_filepath`."""
@@ -250,7 +253,11 @@ def load_pipeline(
 
 
 def predict(
-    pipe: TgmmCardiacPipeline, patients: Iterable[Patient], tasks: Sequence[str] | None = None, batch_size: int = 8
+    pipe: TgmmCardiacPipeline,
+    patients: Iterable[Patient],
+    tasks: Sequence[str] | None = None,
+    batch_size: int = 8,
+    limits: Limits | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Answer the tasks for patients, one batch after the other.
 
@@ -259,6 +266,8 @@ def predict(
         patients: From [`patient_from_files`] or [`patients_from_table`].
         tasks: Names of tasks of the model; None answers all diagnosis and prognosis tasks.
         batch_size: Number of patients that are encoded together.
+        limits: Read the files in a watched worker process, with these limits for each patient. None reads them in this
+            process.
 
     Returns:
         One prediction per patient, in order, as [`TgmmCardiacPipeline`] describes it. It also has "files", the ECG and
@@ -268,7 +277,11 @@ def predict(
     stream, waiting = tee(patients)
     settings = cast(Mapping[str, Any], pipe.model.config.tasks)
     fits = pipe.binding_check(pipe.model, pipe.processor).fits
-    for patient, prediction in zip(waiting, pipe(stream, tasks=tasks, batch_size=batch_size), strict=True):
+    if limits is None:
+        answers = pipe(stream, tasks=tasks, batch_size=batch_size)
+    else:
+        answers = predict_watched(pipe, stream, tasks, batch_size, limits)
+    for patient, prediction in zip(waiting, answers, strict=True):
         prediction["files"] = files_used(prediction, patient)
         yield add_decisions(prediction, settings, fits)
 
@@ -276,3 +289,13 @@ def predict(
 def is_answered(prediction: Mapping[str, Any]) -> bool:
     """Tell whether a prediction uses any input. If not, nothing was given or everything was refused."""
     return any(prediction["used"].values())
+
+
+def count_unexpected(predictions: Iterable[Mapping[str, Any]]) -> int:
+    """Count the refusals whose reason nobody foresaw."""
+    return sum(entry["reason"].startswith(UNEXPECTED) for one in predictions for entry in one["refused"])
+
+
+def count_unreadable(predictions: Iterable[Mapping[str, Any]]) -> int:
+    """Count the refusals because the file system failed or gave no permission. A later run may read these files."""
+    return sum(is_unreadable(entry["reason"]) for one in predictions for entry in one["refused"])

@@ -13,7 +13,6 @@ shards. The result depends neither on the engine (`engines.py`) nor on the numbe
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -28,8 +27,9 @@ from tqdm import tqdm
 
 from tgmm_hf.data.admissions import AdmissionPreparer, CohortSource
 from tgmm_hf.data.engines import ENGINES
+from tgmm_hf.data.file_reading import file_state, files_of_ecg, files_of_row
 from tgmm_hf.data.laboratory import Laboratory
-from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files
+from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks
 from tgmm_hf.data.shards import Shard, is_done, read_state, remove_temporary_files, write_rows, write_shared_text
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -38,7 +38,9 @@ from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.names import VIEWS
+from tgmm_hf.utils.output_lock import check_room, only_run, size_text
 from tgmm_hf.utils.versions import package_versions
+from tgmm_hf.utils.watched_worker import LIMITS, STOPPED, UNEXPECTED, Limits
 
 SHARD_SIZE = 32
 """Admissions per shard. A killed run loses at most this many per process."""
@@ -84,6 +86,15 @@ class _Plan:
         return self.source.preparer
 
 
+@dataclass(frozen=True)
+class _Work:
+    """How to run an engine: its name, the number of processes and the limits of the reading."""
+
+    engine: str
+    num_proc: int | None
+    limits: Limits | None
+
+
 def prepare(  # noqa: PLR0913 - one argument per option of the command
     manifest: str | Path,
     out_dir: str | Path,
@@ -98,6 +109,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     overwrite: bool = False,
     table_format: TableFormat = DEFAULT_FORMAT,
     allow_outside: bool = False,
+    limits: Limits | None = LIMITS,
 ) -> dict[str, Any]:
     """Prepare a cohort for training. Print its size at the start and a summary at the end.
 
@@ -116,6 +128,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         overwrite: Replace a finished result of another table or of other settings.
         table_format: Encoding, decimal sign and largest size of the cohort table.
         allow_outside: Read files outside the root too. By default they are refused.
+        limits: Time and memory that reading the ECG or the echo study of one admission may take. None reads everything
+            in this process, without limits.
 
     Returns:
         The content of `prepare.json`; "data_hash" is the digest of the prepared rows. A part writes no `prepare.json`
@@ -124,30 +138,18 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     Raises:
         CohortTableError: If the table cannot be used.
         FileExistsError: If `out_dir` holds a finished result of other data and `overwrite` is False.
-        OSError: If the disk has too little room.
-        TgmmError: If a worker process was killed, or `part` does not exist.
+        OSError: If the disk has too little room, or `out_dir` cannot be written.
+        TgmmError: If another run writes the same part of `out_dir`, files could not be read or changed meanwhile, a
+            worker process was killed, or `part` does not exist.
     """
-    out = Path(out_dir)
     source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
-    plan = _plan(source, processor, part)
-    replaces_other = _replaces_other(out, plan.input_hash, overwrite)
-    _say_size(plan, out)
-    out.mkdir(parents=True, exist_ok=True)
-    remove_temporary_files(out, FORGOTTEN)
-    missing = [shard for shard in plan.shards if not is_done(shard, out)]
-    if not missing and not replaces_other and part == WHOLE and (out / "prepare.json").is_file():
-        _say("Every admission is prepared already, from the same table and settings: nothing to do.")
-    if missing or replaces_other:  # the data set is not whole now, so nobody may train on it if this run is stopped
-        (out / "prepare.json").unlink(missing_ok=True)
-    _check_room(out, estimate_bytes(_rows(missing), plan.preparer))
-    if len(missing) < len(plan.shards):
-        _say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are written already")
-    _run(missing, plan.preparer, out, engine, num_proc)
-    states = [(shard.split, read_json(shard.path(out, ".json"))) for shard in plan.shards]
-    if part != WHOLE:
-        _say(f"part {part[0]} of {part[1]} is written. After all parts, `tgmm prepare` without --shard finishes.")
-        return {"counts": _counts(states), "refused": sum(len(state["refused"]) for _, state in states)}
-    return _finish(plan, states, out, Path(manifest).name)
+    with only_run(out_dir, "" if part == WHOLE else f"{part[0]}-of-{part[1]}"):
+        plan = _plan(source, processor, part)
+        states = _write_shards(plan, Path(out_dir), _Work(engine, num_proc, limits), overwrite)
+        if part == WHOLE:
+            return _finish(plan, states, Path(out_dir), Path(manifest).name)
+    _say(f"part {part[0]} of {part[1]} is written. After all parts, `tgmm prepare` without --shard finishes.")
+    return {"counts": _counts(states), "refused": sum(len(state["refused"]) for _, state in states)}
 
 
 def dry_run(  # noqa: PLR0913 - one argument per option of the command
@@ -191,7 +193,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     result |= {"likely_bytes": int(size * len(plan.rows))}
     _say(
         f"{len(rows)} admissions to prepare: about {_duration(result['seconds'])} on {workers} process(es) of this "
-        f"machine, and {_size(result['likely_bytes'])} for the whole.\n"
+        f"machine, and {size_text(result['likely_bytes'])} for the whole.\n"
         f"Measured on {len(times)} of them, spread over the table: {mean:.2g} s each ({min(times):.2g} to "
         f"{max(times):.2g}), in one process. Not counted: starting, writing to disk, and that processes slow each "
         "other. Nothing was written."
@@ -260,7 +262,17 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"{split:<12}{counts['records']:>11}{counts['dropped']:>9}{counts['labs']:>7}{counts['ecg']:>7}"
             f"{counts['echo']:>7}{counts['clips']:>8}"
         )
-    lines.append(f"{summary['refused']} items refused (refused.csv), {_size(summary['bytes'])} written")
+    lines.append(f"{summary['refused']} items refused (refused.csv), {size_text(summary['bytes'])} written")
+    if summary["unexpected"]:
+        lines.append(f"{summary['unexpected']} of them for an unexpected reason: please report the reason as an issue")
+    if summary["stopped"]:
+        lines.append(
+            f"{summary['stopped']} of them stopped at a limit: raise the limit and run again if they are right"
+        )
+    if summary["missing_files"]:
+        lines.append(
+            f"{summary['missing_files']} files of the table are not there: run the same command again if they come back"
+        )
     return "\n".join(lines)
 
 
@@ -278,7 +290,7 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     content["strictness"] = processor.strictness
     chunks = _cut(table)[number - 1 :: parts]
     of_rows = {"settings": settings, "strictness": processor.strictness}
-    shards = [Shard(split, index, rows, _fingerprint(rows, table, of_rows)) for split, index, rows in chunks]
+    shards = [_shard(split, index, rows, table, of_rows) for split, index, rows in chunks]
     return _Plan(source, settings, json_digest(content), shards)
 
 
@@ -291,44 +303,29 @@ def _cut(table: CohortTable) -> list[tuple[str, int, list[CohortRow]]]:
     ]
 
 
-def _fingerprint(rows: list[CohortRow], table: CohortTable, of_rows: dict[str, Any]) -> str:
-    """Compute a digest that changes if a shard must be written anew.
+def _shard(split: str, index: int, rows: list[CohortRow], table: CohortTable, of_rows: dict[str, Any]) -> Shard:
+    """Plan a shard, with a digest that changes if the shard must be written anew.
 
-    It covers the rows, size and time of change of their files, the tasks and root of the table, and `of_rows` (settings
-    of the processor, and the strictness).
+    The digest covers the rows, size and time of change of their files, the tasks and root of the table, and `of_rows`
+    (settings of the processor, and the strictness).
     """
+    paths = [table.root / name for row in rows for name in files_of_row(table.root, row)]
+    files = tuple((path, file_state(path)) for path in paths)
     content = {
         "format": FORMAT,
         "rows": [asdict(row) for row in rows],
-        "files": [_file_state(table.root / path) for row in rows for path in _paths(row)],
+        "files": [state for _, state in files],
         "tasks": table.tasks,
         "root": str(table.root.resolve()),
         **of_rows,
         **_outside(table),
     }
-    return json_digest(content)
+    return Shard(split, index, rows, json_digest(content), files)
 
 
 def _outside(table: CohortTable) -> dict[str, bool]:
     """Return the entry of a digest for a table whose files may lie outside its root; empty by default."""
     return {"allow_outside": True} if table.allow_outside else {}
-
-
-def _paths(row: CohortRow) -> list[str]:
-    """List the files of an admission. A WFDB recording counts as two files: header and signal."""
-    return [*(ecg_files(row.ecg_path) if row.ecg_path else []), *row.echo_paths]
-
-
-def _file_state(path: Path) -> list[int] | None:
-    """Return the size of a file in bytes and its time of change in nanoseconds; None if it cannot be read.
-
-    If a file is replaced by another file of the same name, the values differ and the file is read again.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _rows(shards: Sequence[Shard]) -> list[CohortRow]:
@@ -352,23 +349,32 @@ def _replaces_other(out: Path, input_hash: str, overwrite: bool) -> bool:
     return True
 
 
-def _check_room(out: Path, needed: int) -> None:
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise OSError(
-            f"{out}: {_size(needed)} may be needed but only {_size(free)} are free on the disk. Make room, or name a "
-            "directory on another disk."
-        )
-
-
 # ---- the work
 
 
-def _run(shards: Sequence[Shard], preparer: AdmissionPreparer, out: Path, engine: str, num_proc: int | None) -> None:
+def _write_shards(plan: _Plan, out: Path, work: _Work, overwrite: bool) -> list[tuple[str, State]]:
+    """Write the shards of a plan that are missing, and return (split, state) of every shard of the plan."""
+    replaces_other = _replaces_other(out, plan.input_hash, overwrite)
+    _say_size(plan, out)
+    out.mkdir(parents=True, exist_ok=True)
+    remove_temporary_files(out, FORGOTTEN)
+    missing = [shard for shard in plan.shards if not is_done(shard, out, work.limits)]
+    if not missing and not replaces_other and (out / "prepare.json").is_file():
+        _say("Every admission is prepared already, from the same table and settings: nothing to do.")
+    if missing or replaces_other:  # the data set is not whole now, so nobody may train on it if this run is stopped
+        (out / "prepare.json").unlink(missing_ok=True)
+    check_room(out, estimate_bytes(_rows(missing), plan.preparer))
+    if len(missing) < len(plan.shards):
+        _say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are written already")
+    _run(missing, plan.preparer, out, work)
+    return [(shard.split, read_json(shard.path(out, ".json"))) for shard in plan.shards]
+
+
+def _run(shards: Sequence[Shard], preparer: AdmissionPreparer, out: Path, work: _Work) -> None:
     if not shards:
         return
     with tqdm(total=len(_rows(shards)), unit="admission", desc="prepare", file=sys.stderr) as progress:
-        for shard in ENGINES[engine](shards, preparer, out.resolve(), num_proc):
+        for shard in ENGINES[work.engine](shards, preparer, out.resolve(), work.num_proc, work.limits):
             progress.update(len(shard.rows))
 
 
@@ -412,6 +418,9 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
         "manifest": name,
         "counts": _counts(states),
         "refused": len(refused),
+        "unexpected": sum(UNEXPECTED in entry["reason"] for entry in refused),
+        "stopped": sum(entry["reason"].startswith(STOPPED) for entry in refused),
+        "missing_files": _number_missing(plan),
         "tasks": plan.source.table.tasks,
         "ignored_columns": plan.source.table.ignored_columns,
         "geometry": {"image_size": image_processor.size, "num_frames": image_processor.num_frames},
@@ -424,6 +433,15 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
     write_shared_text(out / "prepare.json", json.dumps(summary, indent=2) + "\n")
     _say(summary_text(summary))
     return summary
+
+
+def _number_missing(plan: _Plan) -> int:
+    """Count the files of the table that do not exist. Of a WFDB recording only the header counts."""
+    states = {path: state for shard in plan.shards for path, state in shard.files}
+    needed = [
+        name for row in plan.rows for name in (*files_of_ecg(plan.source.table.root, row.ecg_path)[:1], *row.echo_paths)
+    ]
+    return sum(states.get(plan.source.table.root / name) is None for name in needed)
 
 
 def _counts(states: list[tuple[str, State]]) -> dict[str, dict[str, int]]:
@@ -455,14 +473,6 @@ def _write_refused(path: Path, refused: list[dict[str, str]]) -> None:
 # ---- words
 
 
-def _size(number: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
-
-
 def _duration(seconds: float) -> str:
     for unit, length in (("s", 60), ("min", 60), ("h", 24)):
         if seconds < length:
@@ -475,7 +485,7 @@ def _say_size(plan: _Plan, out: Path) -> int:
     """Print the number of admissions and the upper limit of the result's size; return this limit in bytes."""
     largest = estimate_bytes(plan.rows, plan.preparer)
     size = plan.preparer.image_processor.size
-    _say(f"{len(plan.rows)} admissions, at most {_size(largest)} (clips of {size} px) -> {out}")
+    _say(f"{len(plan.rows)} admissions, at most {size_text(largest)} (clips of {size} px) -> {out}")
     if plan.source.table.ignored_columns:
         _say(f"columns not used: {', '.join(plan.source.table.ignored_columns)}")
     for note in plan.source.table.notes:

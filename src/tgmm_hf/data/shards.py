@@ -1,6 +1,7 @@
 """One shard of a prepared data set, and the state file beside the shard, which says that the shard is whole.
 
-Every file is written under a temporary name and then renamed. A process may therefore be killed anywhere, and two
+Every file is written under a temporary name and then renamed. A shard whose files could not be read, or changed while
+they were read, is not written at all (`file_reading.py`). A process may therefore be killed anywhere, and two
 processes may write the same shard at once, because they write the same bytes.
 """
 
@@ -10,17 +11,19 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from datasets.arrow_writer import ArrowWriter
 
-from tgmm_hf.data.admissions import AdmissionPreparer
+from tgmm_hf.data.admissions import AdmissionPreparer, PreparedAdmission
+from tgmm_hf.data.file_reading import FileState, Reading, reason_of
 from tgmm_hf.data.manifest import SPLITS, CohortRow
 from tgmm_hf.utils.files import read_json, whole_file
 from tgmm_hf.utils.names import VIEWS
+from tgmm_hf.utils.watched_worker import Limits, Say, Step
 
 WRITE_BYTES = 64 * 2**20
 """Rows are flushed in batches of about this size, so that memory does not grow with the shard."""
@@ -37,50 +40,100 @@ class Shard:
         index: Number of the shard within its split.
         rows: Admissions of the shard.
         fingerprint: Digest of the rows, of their files and of every setting that shapes the prepared rows.
+        files: The files of the rows with their states, as the fingerprint covers them.
     """
 
     split: str
     index: int
     rows: list[CohortRow]
     fingerprint: str
+    files: tuple[tuple[Path, FileState], ...] = ()
 
     def path(self, out: Path, suffix: str) -> Path:
         """Return the path of a file of the shard below `out`: suffix ".arrow" for the rows, ".json" for the state."""
         return out / self.split / f"{self.index:05d}{suffix}"
 
 
-def is_done(shard: Shard, out: Path) -> bool:
-    """Tell whether `out` holds this shard whole, written from the same rows, files and settings."""
+@dataclass(frozen=True)
+class Supervision:
+    """What a supervisor and the writer of a shard tell each other.
+
+    Attributes:
+        say: Tells the supervisor which step of the reading starts.
+        stopped: (id of the admission, modality) -> reason, for inputs at which a worker process was stopped before.
+        limits: The limits that stopped them.
+    """
+
+    say: Say
+    stopped: Mapping[Step, str]
+    limits: Limits
+
+
+class NotReadError(Exception):
+    """The files of some admissions could not be read, or changed meanwhile. `number` is the number of files."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def is_done(shard: Shard, out: Path, limits: Limits | None = None) -> bool:
+    """Tell whether `out` holds this shard whole, written from the same rows, files and settings.
+
+    A shard with an input that was stopped at a limit is not done if `limits` are higher now.
+    """
     state = read_state(shard.path(out, ".json"))
     target = shard.path(out, ".arrow")
     if state is None or state.get("fingerprint") != shard.fingerprint or not target.is_file():
         return False
+    earlier = state.get("stopped_by")
+    if limits and earlier and (limits.seconds > earlier["seconds"] or limits.memory > earlier["memory"]):
+        return False
     return bool(state.get("bytes") == target.stat().st_size)
 
 
-def write_shard(shard: Shard, preparer: AdmissionPreparer, out: Path) -> None:
+def write_shard(shard: Shard, preparer: AdmissionPreparer, out: Path, supervision: Supervision | None = None) -> int:
     """Prepare and write the rows of a shard, then its state file. A shard that is done already is not written again.
 
     Args:
         shard: The shard.
         preparer: Prepares its rows.
         out: Directory of the prepared data.
+        supervision: The supervisor of this process. None if there is none.
+
+    Returns:
+        Number of files that could not be read or that changed meanwhile. If it is not 0, nothing is written, so that
+        the next run reads the shard again.
     """
-    if is_done(shard, out):  # another run may have written it since this run made its list
-        return
+    limits = None if supervision is None else supervision.limits
+    if is_done(shard, out, limits):  # another run may have written it since this run made its list
+        return 0
     target, state_path = shard.path(out, ".arrow"), shard.path(out, ".json")
     earlier = read_state(state_path)
     if earlier is not None and earlier.get("fingerprint") != shard.fingerprint:
         # The state belongs to other rows. If those come back later, it must not vouch for the rows written now.
         state_path.unlink(missing_ok=True)
     state: dict[str, Any] = {"fingerprint": shard.fingerprint}
+    reading = Reading(planned=dict(shard.files))
+    if supervision is not None:
+        reading.say, reading.stopped = supervision.say, supervision.stopped
+        if supervision.stopped:
+            state["stopped_by"] = asdict(supervision.limits)
+    watched = replace(preparer, reading=reading)
 
     def write(building: Path) -> None:
         with building.open("wb") as stream:
-            state.update(write_rows(shard.rows, preparer, stream), bytes=stream.tell())
+            state.update(write_rows(shard.rows, watched, stream), bytes=stream.tell())
+        reading.note_changes()
+        if reading.not_read:
+            raise NotReadError(len(reading.not_read))
 
-    write_shared(target, write)
+    try:
+        write_shared(target, write)
+    except NotReadError as error:
+        return error.number
     write_shared_text(state_path, json.dumps(state))
+    return 0
 
 
 def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: BinaryIO) -> dict[str, Any]:
@@ -98,15 +151,26 @@ def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: B
     content = hashlib.sha256()
     writer = ArrowWriter(features=features, stream=stream, writer_batch_size=batch)
     for admission in preparer.prepare_all(rows):
-        refused += [{"id": admission.id, **entry} for entry in admission.refused]
-        if admission.example is None:
+        encoded, entries = _encode(features, admission)
+        refused += [{"id": admission.id, **entry} for entry in entries]
+        if admission.example is None or encoded is None:
             counts["dropped"] += 1
             continue
-        writer.write(features.encode_example(admission.example))
+        writer.write(encoded)
         counts += _count_example(admission.example)
         _add_to_digest(content, admission.example)
     writer.finalize(close_stream=False)
     return {"content": content.hexdigest(), "counts": dict(sorted(counts.items())), "refused": refused}
+
+
+def _encode(features: Any, admission: PreparedAdmission) -> tuple[Any, list[dict[str, str]]]:
+    """Encode a prepared row for Arrow. Return None and a further refusal if the row cannot be encoded."""
+    if admission.example is None:
+        return None, admission.refused
+    try:
+        return features.encode_example(admission.example), admission.refused
+    except Exception as error:  # one row must not stop the others
+        return None, [*admission.refused, {"item": admission.id, "reason": f"dropped: {reason_of(error)}"}]
 
 
 # ---- files that several runs may write at once
@@ -146,7 +210,7 @@ def write_shared_text(path: Path, text: str) -> None:
     while True:
         try:
             with whole_file(path) as building:
-                building.write_text(text, encoding="utf-8")
+                building.write_text(text, encoding="utf-8", errors="backslashreplace")
             return
         except FileNotFoundError:
             continue

@@ -36,6 +36,7 @@ from tgmm_hf.evaluation.tables import as_csv, text_estimate
 from tgmm_hf.evaluation.unseen import prepared_data_hash
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.versions import package_versions
 
 SPLITS = ("train", "validation", "test")
@@ -87,6 +88,7 @@ class _Task:
     outcomes: Mapping[str, pd.DataFrame]
 
 
+@one_run_at_a_time("out_dir")
 def evaluate_simple_models(  # noqa: PLR0913 - the options of `tgmm simple-models`
     data_dir: str | Path,
     out_dir: str | Path,

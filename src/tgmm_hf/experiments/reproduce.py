@@ -34,6 +34,7 @@ from tgmm_hf.training.train import train
 from tgmm_hf.utils.child_process import end_with_parent, run_child
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.files import claim_directory, read_json, whole_file, write_json
+from tgmm_hf.utils.output_lock import only_run
 from tgmm_hf.utils.versions import package_versions
 
 NOTES = (
@@ -67,6 +68,16 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
         ValueError: If the plan is wrong.
     """
     plan, runs = read_plan(path)
+    with only_run(plan.output):
+        return _run_plan(plan, runs, Path(path), workers, progress)
+
+
+def _run_plan(plan: GridPlan, runs: list[GridRun], path: Path, workers: int, progress: bool) -> dict[str, Any]:
+    """Run what is not done of a plan, write its tables, and return the content of ``reproduce.json``.
+
+    Raises:
+        FileExistsError: If the directory of a run that would be started over holds files that no run writes.
+    """
     waiting = [run for run in runs if not run.is_done()]
     for run in waiting:
         if run.has_other_settings():
@@ -81,7 +92,7 @@ def reproduce(path: str | Path, *, workers: int = 1, progress: bool = True) -> d
             reason, run = future.result(), futures[future]
             result = _headlines(run) if reason is None else f"failed: {reason}"
             tqdm.write(f"{run.row}, seed {run.seed}: {result}", file=sys.stderr)
-    results = _summarise(plan, runs, Path(path))
+    results = _summarise(plan, runs, path)
     _write_results(results, Path(plan.output))
     write_figures(results["differences"], next(iter(plan.rows)), Path(plan.output) / "figures")
     return results

@@ -20,6 +20,7 @@ from tgmm_hf.training.run_directory import MAY_CHANGE, weights_of_sources
 from tgmm_hf.training.settings_files import differences, flat
 from tgmm_hf.training.training_data import read_data
 from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.output_lock import only_run
 from tgmm_hf.utils.versions import package_versions
 
 SETTINGS_ATTRIBUTE = "told"
@@ -50,6 +51,17 @@ def search(path: str | Path) -> dict[str, Any]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its numbers of trials count stopped trials too
     search = read_search(path)
+    with only_run(search.out):
+        return _run_trials(search, optuna)
+
+
+def _run_trials(search: Search, optuna: Any) -> dict[str, Any]:
+    """Run the trials of a search, and return the content of ``search.json``. `optuna` is the package.
+
+    Raises:
+        FileNotFoundError: If there is no prepared data set.
+        ValueError: If the output holds another search, or no trial ended with a score.
+    """
     prepared, data = read_data(search.base.data.directory)
     search.out.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{search.out / 'search.sqlite'}")

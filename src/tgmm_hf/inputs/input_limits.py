@@ -30,6 +30,10 @@ _REASONS = {
 }
 
 
+_CANNOT_NOW = "cannot be read now"
+_DENIED = _REASONS[errno.EACCES]
+
+
 @dataclass(frozen=True)
 class InputLimits:
     """Largest sizes that a file may have or declare.
@@ -149,10 +153,23 @@ def refusal_of(error: Exception, item: Path | str) -> InputRefusedError:
     if isinstance(error, OSError) and error.errno is not None:
         name = errno.errorcode.get(error.errno, str(error.errno))
         return InputRefusedError(
-            str(item), _REASONS.get(error.errno, f"cannot be read now (I/O error {name}): try again later")
+            str(item), _REASONS.get(error.errno, f"{_CANNOT_NOW} (I/O error {name}): try again later")
         )
     if isinstance(error, MemoryError):
         return InputRefusedError(str(item), "reading it asks for more memory than there is: the file is not used")
     if isinstance(error, RecursionError):
         return InputRefusedError(str(item), "its parts are nested too deeply: the file is damaged or hostile")
     return InputRefusedError(str(item), f"unexpected: {type(error).__name__} while the file was read")
+
+
+def is_unreadable(reason: str) -> bool:
+    """Tell whether the reason of a refusal is that the file system failed or gave no permission.
+
+    Such a refusal is not final, because the file itself may be good.
+    """
+    return _CANNOT_NOW in reason or _DENIED in reason
+
+
+def is_missing(reason: str) -> bool:
+    """Tell whether the reason of a refusal is that a file does not exist."""
+    return _REASONS[errno.ENOENT] in reason

@@ -46,6 +46,7 @@ from tgmm_hf.reports.figures import (
 )
 from tgmm_hf.reports.pages import inline_svg, render_page
 from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 Block = Table | str
 """A table, or the name of a figure."""
@@ -67,6 +68,7 @@ class Section:
     parts: list[Part]
 
 
+@one_run_at_a_time("out_dir")
 def evaluate_with_report(
     model: Any,
     data_dir: str | Path,

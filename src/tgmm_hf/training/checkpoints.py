@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 
@@ -90,6 +91,20 @@ def is_disk_full(error: Exception, directory: Path) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return True
     return "No space left" in str(error) or shutil.disk_usage(directory).free < FULL_BELOW
+
+
+def room_of_checkpoints(model: torch.nn.Module, directory: Path) -> int:
+    """Estimate the bytes that a run still needs: three checkpoints at a time, and the saved model.
+
+    A checkpoint holds all weights and two states of the optimizer for each trained weight. The files that are in
+    `directory` already count as room.
+    """
+    sizes = [
+        (parameter.numel() * parameter.element_size(), parameter.requires_grad) for parameter in model.parameters()
+    ]
+    weights, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+    present = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    return max(0, 3 * (weights + 2 * trained) + weights - present)
 
 
 def holds(checkpoint: Path, names: Iterable[str]) -> bool:

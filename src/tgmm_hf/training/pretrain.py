@@ -42,6 +42,7 @@ from tgmm_hf.training.starting_model import new_config, new_tokenizer
 from tgmm_hf.training.trainer import EpochCollator
 from tgmm_hf.training.training_data import SPLITS, read_data
 from tgmm_hf.utils.files import claim_directory, read_json, whole_directory, write_json
+from tgmm_hf.utils.output_lock import only_run
 from tgmm_hf.utils.versions import package_versions
 
 COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "clip_views", "clip_frames")}
@@ -80,10 +81,11 @@ def pretrain(arguments: PretrainArguments, *, progress: bool = True) -> dict[str
         if arguments.resume == "never":
             claim_directory(training_directory(out), TRAINING_FILES, keep=directories.values())
     data = {directory: read_data(directory) for directory in directories.values()}
-    return {
-        modality: _pretrain_one(arguments, modality, data[directory][0], data[directory][1]["data_hash"], progress)
-        for modality, directory in directories.items()
-    }
+    with only_run(arguments.output):
+        return {
+            modality: _pretrain_one(arguments, modality, data[directory][0], data[directory][1]["data_hash"], progress)
+            for modality, directory in directories.items()
+        }
 
 
 def _pretrain_one(

@@ -1,7 +1,9 @@
 """A training run: prepared data -> tokenizer, processor and model -> training -> baseline hazards -> saved model."""
 
 import logging
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,7 @@ from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.checkpoints import WEIGHTS, agree_on_checkpoint, holds
+from tgmm_hf.training.checkpoints import WEIGHTS, agree_on_checkpoint, holds, room_of_checkpoints
 from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
 from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator
 from tgmm_hf.training.processes import fail_together
@@ -34,6 +36,7 @@ from tgmm_hf.training.stored_thresholds import store_thresholds
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
 from tgmm_hf.training.training_data import SPLITS, check_fit, check_validation, read_data
 from tgmm_hf.utils.files import read_json, write_json
+from tgmm_hf.utils.output_lock import check_room, only_run
 from tgmm_hf.utils.versions import package_versions
 
 logger = logging.getLogger(__name__)
@@ -91,8 +94,16 @@ def train(run: RunArguments) -> dict[str, Any]:
         ValueError: If data, model and tasks do not fit together, if `run.output` or its checkpoints have other
             settings, or if none of the checkpoints can be read.
         FloatingPointError: If a loss or a weight is no longer finite. No model is saved then.
-        OSError: If the disk is full. The last whole checkpoint stays.
+        OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
+        TgmmError: If another run of this machine writes the output.
     """
+    # The first process locks for all processes that a launcher started.
+    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
+        return _train(run)
+
+
+def _train(run: RunArguments) -> dict[str, Any]:
+    """Train a model as `train` does, without the lock."""
     claim_directories(run)
     arguments = trainer_arguments(run, use_cpu=not torch.cuda.is_available())  # first, as it starts the process group
     prepared, data = read_data(run.data.directory)
@@ -100,6 +111,8 @@ def train(run: RunArguments) -> dict[str, Any]:
     if _is_finished(run, arguments, prepared, data["data_hash"]):
         logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
         return dict(read_json(Path(run.output) / RUN_RECORD))
+    with fail_together():
+        check_room(run.training_directory, room_of_checkpoints(parts.model, run.training_directory))
     trainer = TgmmTrainer(
         tasks=list(run.tasks),
         validation_collator=parts.validation_collator,

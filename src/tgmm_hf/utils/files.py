@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.output_lock import is_lock
 
 SHOWN = 3
 """Maximum number of foreign entries that an error message names."""
@@ -127,6 +128,8 @@ def _foreign(path: Path, name: str, may_hold: Collection[str]) -> list[str]:
 
     `name` is the path relative to the directory of `foreign_entries`, with "/" between folders.
     """
+    if is_lock(path):
+        return []
     if path.is_symlink() or not path.is_dir():
         is_written = not path.is_symlink() and any(re.fullmatch(pattern, name) for pattern in may_hold)
         return [] if is_written else [name]

@@ -30,9 +30,11 @@ from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.versions import package_versions
 
 
+@one_run_at_a_time("out")
 def curate(  # noqa: PLR0913 - one argument per option of the command
     mimic_iv: str | Path,
     out: str | Path,

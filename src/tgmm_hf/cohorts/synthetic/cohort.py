@@ -40,6 +40,7 @@ from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
 from tgmm_hf.utils.names import VIEWS
+from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 IDENTITY, LABS, ECG, STAYS, ECHO = 1, 2, 3, 4, 10
 """Numbers of the random streams of a patient. The clip of a view has ECHO plus its index. Stream 0 is the state."""
@@ -78,6 +79,7 @@ class Settings:
     labs_only: bool = False
 
 
+@one_run_at_a_time("out")
 def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     out: str | Path,
     patients: int = 1524,
@@ -115,7 +117,8 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
 
     Raises:
         FileExistsError: If `out` holds files of these names that `tgmm synth` did not write.
-        TgmmError: If an argument is out of range, or `out` holds a cohort made with other settings.
+        TgmmError: If an argument is out of range, another run writes `out`, or `out` holds a cohort made with other
+            settings.
     """
     settings = Settings(seed, evidence, frames, height, width, all_test, labs_only=labs_only)
     check_settings(settings, patients, workers)

@@ -15,11 +15,13 @@ from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, 
 from tgmm_hf.pipeline_binding import bind_processor
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, whole_directory
+from tgmm_hf.utils.output_lock import check_room, one_run_at_a_time
 
 KINETICS_CLASSES = 400
 KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales pixels to 0-1 first, this package does not
 
 
+@one_run_at_a_time("destination")
 def convert(
     kind: str,
     checkpoint: str | Path,
@@ -66,6 +68,8 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already. Remove it, or name another directory.")
     claim_directory(destination, ())  # An empty directory may still be the current or the home directory.
+    if checkpoint.is_file():
+        check_room(destination, checkpoint.stat().st_size)
     converted = _convert(kind, load_checkpoint(checkpoint, allow_pickle), keep_head)
     processor = processor_for(kind, converted.model.config)
     bind_processor(converted.model, processor)
