@@ -1,9 +1,11 @@
 """Prepared data: what a row holds, counts, refused inputs, memory."""
 
+import csv
 import json
 import re
 import shutil
 from collections import namedtuple
+from copy import copy
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ from tiny_models import tiny_tokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.admissions import AdmissionPreparer
+from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.prepare import load_prepared, prepare
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.utils.names import VIEWS
@@ -206,3 +209,22 @@ def test_full_disk_is_noticed_before_the_start(cohort, processor, tmp_path, monk
     with pytest.raises(OSError, match="only 1000 bytes are free"):
         prepare(cohort / "cohort.csv", tmp_path / "out", processor)
     assert not list((tmp_path / "out").rglob("*.arrow"))
+
+
+def test_doubts_are_listed_by_code_and_a_strict_run_drops_the_admission(processor, tmp_path):
+    rows = cohort_rows(2)
+    for row in rows:
+        row |= {"labs.Sodium": 140, "labs.Hemoglobin": 8.7, "ecg_path": "", "echo_paths": "", "echo_views": ""}
+    rows[1]["labs.Hemoglobin"] = 14
+    table = write_table(tmp_path / "cohort.csv", rows)
+    summary = prepare(table, tmp_path / "out", processor, limits=None)
+    with (tmp_path / "out" / "checks.csv").open(newline="") as file:
+        listed = [(row["id"], row["code"], row["item"]) for row in csv.DictReader(file)]
+    assert listed == [("a0", "labs_doubtful_unit", "labs.Hemoglobin")]
+    assert summary["checks"] == {"labs_doubtful_unit": 1}
+    strict = copy(processor)
+    strict.strictness = "refuse"
+    counts = prepare(table, tmp_path / "strict", strict, limits=None)["counts"]
+    assert sum(split.get("records", 0) for split in counts.values()) == 1
+    declared = prepare(table, tmp_path / "us", strict, limits=None, laboratory=Laboratory("US"))
+    assert sum(split.get("records", 0) for split in declared["counts"].values()) == 2

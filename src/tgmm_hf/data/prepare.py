@@ -8,6 +8,7 @@ shards. The result depends neither on the engine (`engines.py`) nor on the numbe
     OUT/train/00000.arrow, 00000.json ...   shards and their fingerprints, counts and refusals
     OUT/validation/, OUT/test/
     OUT/refused.csv                         id, item, reason
+    OUT/checks.csv                          id, code, item, text: inputs that are doubtful, and used as the code says
     OUT/prepare.json                        counts, digests, size of the clips, processor settings, versions; last
 """
 
@@ -263,6 +264,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"{counts['echo']:>7}{counts['clips']:>8}"
         )
     lines.append(f"{summary['refused']} items refused (refused.csv), {size_text(summary['bytes'])} written")
+    if summary["checks"]:
+        lines.append(f"{sum(summary['checks'].values())} findings on doubtful inputs (checks.csv)")
     if summary["unexpected"]:
         lines.append(f"{summary['unexpected']} of them for an unexpected reason: please report the reason as an issue")
     if summary["stopped"]:
@@ -397,7 +400,7 @@ def _try_admissions(rows: Sequence[CohortRow], preparer: AdmissionPreparer) -> t
 
 
 def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) -> dict[str, Any]:
-    """Remove files that do not belong to the data set, then write refused.csv and, last, prepare.json.
+    """Remove files that do not belong to the data set, then write refused.csv, checks.csv and, last, prepare.json.
 
     Args:
         plan: The whole plan.
@@ -411,6 +414,7 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
     _remove_stale(plan.shards, out)
     remove_temporary_files(out, 0)
     refused = [entry for _, state in states for entry in state["refused"]]
+    checks = [entry for _, state in states for entry in state["checks"]]
     image_processor = plan.preparer.image_processor
     summary = {
         "data_hash": json_digest([[split, state["content"]] for split, state in states]),
@@ -418,6 +422,7 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
         "manifest": name,
         "counts": _counts(states),
         "refused": len(refused),
+        "checks": dict(sorted(Counter(entry["code"] for entry in checks).items())),
         "unexpected": sum(UNEXPECTED in entry["reason"] for entry in refused),
         "stopped": sum(entry["reason"].startswith(STOPPED) for entry in refused),
         "missing_files": _number_missing(plan),
@@ -429,7 +434,8 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
         "estimated_bytes": estimate_bytes(plan.rows, plan.preparer),
         "versions": {"format": FORMAT, **package_versions()},
     }
-    _write_refused(out / "refused.csv", refused)
+    write_shared_text(out / "refused.csv", csv_text(["id", "item", "reason"], refused))
+    write_shared_text(out / "checks.csv", csv_text(["id", "code", "item", "text"], checks))
     write_shared_text(out / "prepare.json", json.dumps(summary, indent=2) + "\n")
     _say(summary_text(summary))
     return summary
@@ -464,10 +470,6 @@ def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
             is_shard = state is None or "fingerprint" in state  # None: the state file was cut short
             if path not in wanted and path.suffix in (".arrow", ".json") and is_shard:
                 path.unlink(missing_ok=True)
-
-
-def _write_refused(path: Path, refused: list[dict[str, str]]) -> None:
-    write_shared_text(path, csv_text(["id", "item", "reason"], refused))
 
 
 # ---- words

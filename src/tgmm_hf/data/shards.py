@@ -142,17 +142,20 @@ def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: B
     Returns:
         "content": digest of the rows, which does not depend on the version of Arrow. "counts": numbers of rows, dropped
         admissions, rows with each modality, clips, views and labels. "refused": list of id, item and reason.
+        "checks": list of id, code, item and text.
     """
     features = preparer.features
     clip = preparer.image_processor.num_frames * preparer.image_processor.size**2 * 3
     batch = max(1, WRITE_BYTES // (clip * len(VIEWS)))
     counts: Counter[str] = Counter()
     refused: list[dict[str, str]] = []
+    checks: list[dict[str, str]] = []
     content = hashlib.sha256()
     writer = ArrowWriter(features=features, stream=stream, writer_batch_size=batch)
     for admission in preparer.prepare_all(rows):
         encoded, entries = _encode(features, admission)
         refused += [{"id": admission.id, **entry} for entry in entries]
+        checks += [{"id": admission.id, **entry} for entry in admission.checks]
         if admission.example is None or encoded is None:
             counts["dropped"] += 1
             continue
@@ -160,7 +163,8 @@ def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: B
         counts += _count_example(admission.example)
         _add_to_digest(content, admission.example)
     writer.finalize(close_stream=False)
-    return {"content": content.hexdigest(), "counts": dict(sorted(counts.items())), "refused": refused}
+    found = {"refused": refused, "checks": checks}
+    return {"content": content.hexdigest(), "counts": dict(sorted(counts.items())), **found}
 
 
 def _encode(features: Any, admission: PreparedAdmission) -> tuple[Any, list[dict[str, str]]]:
