@@ -96,6 +96,8 @@ def fragments_of(data: bytes) -> list[slice]:
     Raises:
         ValueError: if a fragment is damaged or cut short, or there is none.
     """
+    if not data:
+        raise ValueError("the file holds no pixel data")
     places: list[slice] = []
     position = 0
     while position + 8 <= len(data):
