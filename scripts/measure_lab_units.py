@@ -49,44 +49,64 @@ def read_results(hosp: Path) -> pd.DataFrame:
     return known[["label", "value", "valueuom"]].fillna({"valueuom": ""})
 
 
+OUTCOMES = ("used without a word", "used, unit named as assumed", "not used")
+
+
+def outcome_of(row: dict) -> str:
+    """Return what becomes of a row of one cell."""
+    labs = LabsText.from_row(row)
+    if not labs.cells:
+        return OUTCOMES[2]
+    return OUTCOMES[1] if labs.checks else OUTCOMES[0]
+
+
 def measure(results: pd.DataFrame) -> str:
     """Write the tables of the page."""
-    counts: dict[str, Counter[str]] = {}
-    missed: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
+    right: dict[str, Counter[str]] = {"with unit": Counter(), "US declared": Counter(), "no unit": Counter()}
+    doubted: dict[str, Counter[str]] = {}
+    wrong: dict[str, Counter[str]] = {}
     for label, value, unit in results.itertuples(index=False):
-        forms = {"with unit": {label: (value, unit)}, "no unit": {label: value}}
-        forms["US declared"] = declare_units({label: value}, "US")
-        counts.setdefault(label, Counter())["results"] += 1
-        for name, row in forms.items():
-            counts[label][name] += bool(LabsText.from_row(row).checks)
-        add_wrong(label, LabsText.from_row({label: (value, unit)}), wrong, missed)
-    total = sum(counts.values(), Counter())
-    lines = ["| results | in doubt with unit | without unit | US declared |", "|---|---|---|---|"]
-    lines.append(
-        "| " + " | ".join(str(total[key]) for key in ("results", "with unit", "no unit", "US declared")) + " |"
-    )
-    lines += ["", "Without a unit, columns with results in doubt:", "", "| column | in doubt | of |", "|---|---|---|"]
-    lines += [f"| {name} | {row['no unit']} | {row['results']} |" for name, row in counts.items() if row["no unit"]]
-    lines += ["", "The same results written in an SI unit, but without it (a wrong value if it is used):", ""]
-    lines += ["| column | used all the same | of |", "|---|---|---|"]
-    lines += [f"| {name} | {missed[name]} | {number} |" for name, number in wrong.items()]
-    lines += [f"| all | {sum(missed.values())} | {sum(wrong.values())} |"]
-    return "\n".join(lines) + "\n"
+        right["with unit"][outcome_of({label: (value, unit)})] += 1
+        right["US declared"][outcome_of(declare_units({label: value}, "US"))] += 1
+        outcome = outcome_of({label: value})
+        right["no unit"][outcome] += 1
+        doubted.setdefault(label, Counter())[outcome] += 1
+        for number in in_si_unit(LabsText.from_row({label: (value, unit)})):
+            wrong.setdefault(label, Counter())[outcome_of({label: number})] += 1
+    doubted = {name: row for name, row in doubted.items() if row[OUTCOMES[1]] or row[OUTCOMES[2]]}
+    parts = [
+        "## Results as they are",
+        table(right),
+        "## The same results without their unit, by column",
+        table(doubted),
+    ]
+    parts += ["## Results written in an SI unit that is left out (a wrong value if it is used)"]
+    parts += [table({**wrong, "all": sum(wrong.values(), Counter())})]
+    return "\n\n".join(parts) + "\n"
 
 
-def add_wrong(label: str, labs: LabsText, wrong: Counter[str], missed: Counter[str]) -> None:
-    """Write a result in the first SI unit of another scale, leave the unit out, and count whether it is used."""
+def table(rows: dict[str, Counter[str]]) -> str:
+    """Write one table: a row of counts for each name."""
+    lines = [f"| | {' | '.join(OUTCOMES)} | all |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {' | '.join(str(row[outcome]) for outcome in OUTCOMES)} | {sum(row.values())} |"
+        for name, row in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def in_si_unit(labs: LabsText) -> list[float]:
+    """Write the numbers of a row in the first SI unit of another scale, with four digits."""
+    numbers = []
     for cell in labs.cells:
         column = cell.column
         if column is None or cell.number is None or cell.is_limit:
             continue
         scales = [unit for unit in column.si if column.factors.get(unit, 1.0) != 1.0]
-        if not scales:
-            continue
-        number = (cell.number - column.offsets.get(scales[0], 0.0)) / column.factors[scales[0]]
-        wrong[label] += 1
-        missed[label] += bool(LabsText.from_row({label: float(f"{number:.4g}")}).cells)
+        if scales:
+            offset = column.offsets.get(scales[0], 0.0)
+            numbers.append(float(f"{(cell.number - offset) / column.factors[scales[0]]:.4g}"))
+    return numbers
 
 
 if __name__ == "__main__":

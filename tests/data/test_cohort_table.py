@@ -140,7 +140,7 @@ def one(number, **changes):
         (one(0, echo_paths="a.dcm;", echo_views=";"), "empty path"),
         (change(label__stroke=1), "names no task"),
         (change(label__hf_risk=1), "is for a diagnosis but task 'hf_risk' is a prognosis"),
-        (change(unit__zinc="mg"), "no column labs.zinc"),
+        (change(unit__zinc="mg"), "unit.zinc"),
     ],
 )
 def test_unusable_tables_are_refused(tmp_path, spoil, message):

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import smallest_model, tiny_tokenizer
 
 from tgmm_hf import default_processor
-from tgmm_hf.cli.application import USER_ERRORS, main
+from tgmm_hf.cli.application import OWN_ERRORS, USER_ERRORS, main
 from tgmm_hf.data.prediction import load_pipeline
 from tgmm_hf.training.saving import save_repository
 
@@ -92,7 +92,7 @@ def test_damage_is_an_error_that_the_command_line_prints_in_one_line(whole: Path
     directory = tmp_path / "model"
     shutil.copytree(whole, directory)
     damage(directory)
-    with pytest.raises(USER_ERRORS):
+    with pytest.raises((*USER_ERRORS, *OWN_ERRORS)):
         load_pipeline(str(directory))({"labs": {"age": 70, "NTproBNP": 500}})
 
 

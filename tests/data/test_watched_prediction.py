@@ -5,7 +5,7 @@ import json
 import pytest
 from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
 from command_line import run
-from planted_faults import PlantedExtractor
+from planted_readers import PlantedExtractor
 
 from tgmm_hf.data.prediction import count_unexpected, count_unreadable, patients_from_table, predict
 from tgmm_hf.modeling_tgmm import TgmmModel

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
 from tgmm_hf.data.admissions import AdmissionPreparer
+from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.late_fusion import fuse
 from tgmm_hf.evaluation.metrics import UndefinedFigureError
@@ -22,6 +23,7 @@ from tgmm_hf.evaluation.simple_model_features import read_features, read_lvef
 from tgmm_hf.evaluation.simple_models import fit_cox
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.lab_text import LabsText
 
 SIZES = {"train": 240, "validation": 80, "test": 120}
 
@@ -31,7 +33,7 @@ def invented_row(name: str, generator: np.random.Generator) -> dict:
     sick = bool(generator.random() < 0.5)
     creatinine = float(np.exp(generator.normal(0.3 if sick else 0.0, 0.3)))
     labs = {
-        "NTproBNP": float(np.exp(generator.normal(8 if sick else 7, 1))),
+        "NTproBNP": [float(np.exp(generator.normal(8 if sick else 7, 1))), "pg/mL"],
         "crea": [creatinine, "mg/dL"] if generator.random() < 0.5 else [creatinine * 88.402, "umol/L"],
         "gender": "female" if generator.random() < 0.5 else "male",
         "medical history": "Hypertension; oedema" if sick and generator.random() < 0.5 else "hypertension",
@@ -42,7 +44,7 @@ def invented_row(name: str, generator: np.random.Generator) -> dict:
     return {
         "id": name,
         "patient_id": name,
-        "labs": json.dumps(labs) if generator.random() < 0.95 else "",
+        "labs": store_labs(LabsText.from_row(labs)) if generator.random() < 0.95 else "",
         "ecg": np.zeros((0, 12), np.float32),
         "ecg_mask": [False] * 12,
         "clips": np.zeros((0, 16, 64, 192), np.uint8),

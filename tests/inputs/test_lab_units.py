@@ -31,7 +31,7 @@ BARE = [
     ("Glucose", 7.2, "mmol/L"),
     ("LDL", 3.1, "mmol/L"),
     ("Calcium", 1.2, "mmol/L"),
-    ("BUN", 15, "mmol/L"),
+    ("BUN", 35, "mmol/L"),
     ("height", 70, "in"),
     ("HbA1c", 48, "mmol/mol"),
 ]
@@ -46,6 +46,14 @@ def test_a_number_that_fits_two_units_is_not_used_and_is_named(name, value, unit
         assert labs.checks[0]["code"] == "labs_doubtful_unit"
     assert unit in labs.refused[0]["reason"]
     assert str(value) not in json.dumps(labs.checks)
+
+
+@pytest.mark.parametrize(("name", "value"), [("BUN", 15), ("NTproBNP", 62), ("Iron", 50), ("Hb", 11.5)])
+def test_a_number_that_is_normal_in_the_canonical_unit_only_is_used_and_named(name, value):
+    labs = LabsText.from_row({name: value})
+    assert [cell.number for cell in labs.cells] == [value] and not labs.refused
+    assert [check["code"] for check in labs.checks] == ["labs_unit_assumed"]
+    assert not LabsText.from_row({name: (value, find_column(name).unit)}).checks
 
 
 @pytest.mark.parametrize(("name", "value", "unit"), BARE)

@@ -143,7 +143,7 @@ def echo_study(random, folder):
             views[one] = "Apical5"
         else:
             del views[one]
-        judge = marked(about="b.dcm")
+        judge = marked(about="echo[2]")  # the second of the study in sorted order
     elif way == "same":
         views[one] = "A4C"
         judge = marked()

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.inputs.ecg_recording import EcgRecording, normalise_lead_name
 from tgmm_hf.inputs.ecg_signal import harmonise_recording
-from tgmm_hf.inputs.lab_columns import COLUMNS, unit_factors
+from tgmm_hf.inputs.lab_columns import unit_factors
+from tgmm_hf.inputs.lab_table import COLUMNS
 from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.utils.names import LEADS
 
 NUMBERS = [column for column in COLUMNS if column.is_number]
@@ -32,17 +34,20 @@ def text_of(row: dict) -> str:
 @given(share=st.floats(0.05, 0.95), digits=st.integers(2, 3))
 def test_the_text_does_not_depend_on_the_unit(column, share: float, digits: int) -> None:
     """`value`, `(value, canonical unit)` and `(value in any other unit, that unit)` have one text."""
-    low, high = column.reference_range("F") or column.plausible
-    low, high = max(low, column.plausible[0]), min(high, column.plausible[1])
+    low, high = column.reference_range("F") or column.usual
+    low, high = max(low, column.usual[0]), min(high, column.usual[1])
     value = float(f"{low + share * (high - low):.{digits}g}")
-    if not column.plausible[0] <= value <= column.plausible[1] or value == 0:
+    if not low <= value <= high:
         return
-    plain = text_of({column.name: value})
-    assert text_of({column.name: (value, column.unit)}) == plain
+    plain = text_of(declare_units({column.name: value}, "US"))
+    bare = LabsText.from_row({column.name: value}).write()
+    assert bare.text == plain or "labs_doubtful_unit" in [check["code"] for check in bare.checks]
+    assert bare.text == plain or column.reference_range("F") is None  # a normal value is used
     for unit, factor in unit_factors(column).items():
-        assert text_of({column.name: (float(f"{value / factor:.12g}"), unit)}) == plain, unit
+        other = (value - column.offsets.get(unit, 0.0)) / factor
+        assert text_of({column.name: (float(f"{other:.12g}"), unit)}) == plain, unit
         if unit:
-            assert text_of({column.name: f"{value / factor:.12g} {unit}"}) == plain, unit
+            assert text_of({column.name: f"{other:.12g} {unit}"}) == plain, unit
 
 
 @settings(max_examples=60, deadline=None)

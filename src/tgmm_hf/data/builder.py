@@ -74,7 +74,7 @@ class TgmmCohort(datasets.GeneratorBasedBuilder):
             config.root,
             config.tasks,
             config.laboratory,
-            config.allow_outside,
+            allow_outside=config.allow_outside,
         )
         return datasets.DatasetInfo(features=self._source.preparer.features)
 

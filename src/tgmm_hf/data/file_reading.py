@@ -125,7 +125,9 @@ def files_of_ecg(root: Path, ecg_path: str | None) -> list[str]:
         header = read_header(root / files[0])
     except Exception:  # reading the recording gives the reason
         return files
-    named = [signal.file.relative_to(root).as_posix() for signal in header.signals]
+    # a signal file outside the root is not read, so that it has no state
+    inside = [signal.file for signal in header.signals if signal.file.is_relative_to(root)]
+    named = [file.relative_to(root).as_posix() for file in inside]
     folder = Path(files[0]).parent
     suffixes = (".hea", ".dat", ".mat")
     named += [(folder / f"{name}{suffix}").as_posix() for name, _ in header.segments for suffix in suffixes]

@@ -143,8 +143,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: If another run writes the same part of `out_dir`, files could not be read or changed meanwhile, a
             worker process was killed, or `part` does not exist.
     """
-    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
     with only_run(out_dir, "" if part == WHOLE else f"{part[0]}-of-{part[1]}"):
+        source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
         plan = _plan(source, processor, part)
         states = _write_shards(plan, Path(out_dir), _Work(engine, num_proc, limits), overwrite)
         if part == WHOLE:

@@ -20,7 +20,7 @@ from .lab_columns import (
     unit_key,
 )
 from .lab_table import COLUMNS, LabColumn
-from .lab_units import unit_doubt
+from .lab_units import is_normal, unit_doubt
 from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
@@ -51,6 +51,7 @@ class LabCell:
         column: the known column; None for an unknown one.
         was_converted: whether the row gave the value in another unit.
         flag: the laboratory's mark beside the value, such as "H"; "" if there is none.
+        other_units: units that the value may have instead, because the row gave none.
     """
 
     name: str
@@ -60,6 +61,7 @@ class LabCell:
     column: LabColumn | None = None
     was_converted: bool = False
     flag: str = ""
+    other_units: tuple[str, ...] = ()
 
     @property
     def is_limit(self) -> bool:
@@ -189,14 +191,16 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     low, high = column.plausible or (-math.inf, math.inf)
     if not low <= number <= high:
         raise CellRefusedError(_implausible(column, reading, number))
-    if units := unit_doubt(column, reading.number, reading.unit, name):
+    units = unit_doubt(column, reading.number, reading.unit, name)
+    if units and (reading.unit or not is_normal(column, reading.number)):
         raise CellRefusedError(_doubt(column, reading, number, units), "labs_doubtful_unit")
     # A converted value has no more digits than the laboratory gave, but three at least: 124 umol/L is 1.40 mg/dL.
     is_rounded = number != reading.number
     text = format_number(float(f"{number:.{_significant_digits(reading.number)}g}") if is_rounded else number)
     was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit) and is_rounded
     unit = column.unit if reading.unit else ""
-    return LabCell(column.name, f"{reading.sign}{text}", unit, number, column, was_converted, reading.flag)
+    value = f"{reading.sign}{text}"
+    return LabCell(column.name, value, unit, number, column, was_converted, reading.flag, tuple(units))
 
 
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:

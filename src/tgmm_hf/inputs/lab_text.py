@@ -93,6 +93,7 @@ class LabsText:
                 )
                 labs.refused.append({"item": item, "reason": reason})
         labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
+        labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
         labs.checks += cross_checks(labs.cells)
         return labs
 
@@ -201,6 +202,14 @@ class LabsText:
     def _shown(self, name: str) -> str:
         """Write the name of a cell for a note, or "cell <position> of the row" if the name may name the patient."""
         return name if may_be_shown(name) else f"cell {self.positions.get(name, '?')} of the row"
+
+
+def _assumed_unit(cell: LabCell) -> Finding:
+    """Write the finding of a cell whose unit was assumed."""
+    unit = "" if cell.column is None else cell.column.unit
+    others = " or ".join(cell.other_units)
+    text = f"the value has no unit; it is read in {unit}, where it is normal, but may be {others}: give the unit"
+    return {"code": "labs_unit_assumed", "item": f"labs.{cell.name}", "text": text}
 
 
 def gender_of(cells: list[LabCell]) -> str | None:

@@ -2,7 +2,8 @@
 
 A number without a unit is read in the canonical unit of its column. Creatinine 45 may then be 45 mg/dL, which nobody
 has, or 45 umol/L, which is normal. Haemoglobin 8.7 is a sick patient in g/dL and a healthy one in mmol/L. A value in
-doubt is not used, because either reading could be wrong (`docs/decisions/098-doubtful-units.md`).
+doubt is not used, because either reading could be wrong. Only a number that is normal in the canonical unit is used all
+the same, and a check says so (`docs/decisions/098-doubtful-units.md`).
 """
 
 from collections.abc import Iterable
@@ -41,6 +42,16 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
     if _is_usual(column, value):
         return _usual_units(column, number, value, column.si)
     return _usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0)
+
+
+def is_normal(column: LabColumn, number: float) -> bool:
+    """Tell whether a number in the canonical unit is usual and in the reference range of either sex.
+
+    A number without a unit that is normal there is most likely meant so, because most results are normal: urea nitrogen
+    15 mg/dL is normal, and 15 mmol/L is a failing kidney.
+    """
+    ranges = [limits for limits in map(column.reference_range, ("F", "M")) if limits is not None]
+    return _is_usual(column, number) and any(low <= number <= high for low, high in ranges)
 
 
 def _is_usual(column: LabColumn, value: float, far: float = 1.0) -> bool:

@@ -125,7 +125,8 @@ def check_writable(output: str | Path) -> None:
     Raises:
         OSError: If the output, or the folder in which it would be made, cannot be written.
     """
-    above = next(path for path in Path(output).resolve().parents if path.exists())
+    target = Path(output).resolve()
+    above = next(path for path in (*target.parents, target) if path.exists())
     if not above.is_dir():
         raise OSError(f"{output} cannot be written, because {above} is a file: name another output.")
     folder = existing_folder(output)

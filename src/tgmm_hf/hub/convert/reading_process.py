@@ -130,10 +130,17 @@ def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
 
 
 def _plain_settings(content: Any) -> dict[str, Any]:
-    """Take the numbers and texts from the entry "config" of a checkpoint; {} without such an entry."""
-    settings = content.get("config") if isinstance(content, Mapping) else None
-    items = settings.items() if isinstance(settings, Mapping) else ()
-    return {str(name): value for name, value in items if isinstance(value, str | int | float | bool)}
+    """Take the settings of the training from the entry "config" of a checkpoint; {} without such an entry."""
+    return _plain_values(content.get("config")) if isinstance(content, Mapping) else {}
+
+
+def _plain_values(settings: Any, depth: int = 5) -> dict[str, Any]:
+    """Copy the numbers and texts of a mapping, and of the mappings in it; {} for anything else."""
+    if not isinstance(settings, Mapping) or not depth:
+        return {}
+    plain = {str(name): value for name, value in settings.items() if isinstance(value, str | int | float | bool)}
+    nested = {str(name): value for name, value in settings.items() if isinstance(value, Mapping)}
+    return plain | {name: _plain_values(value, depth - 1) for name, value in nested.items()}
 
 
 def _plain(name: str, value: torch.Tensor) -> torch.Tensor:
