@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.inputs.lab_columns import find_column
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.inputs.lab_unit_systems import declare_units
@@ -46,6 +47,7 @@ def read_results(hosp: Path) -> pd.DataFrame:
     events = tables[0].merge(tables[1], on="itemid")
     events = events[(events.fluid == "Blood") & (events.category != "Blood Gas")]
     known = events[events.label.map(lambda label: find_column(str(label)) is not None)]
+    known = known[~known.value.map(is_missing)]
     return known[["label", "value", "valueuom"]].fillna({"valueuom": ""})
 
 

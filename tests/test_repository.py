@@ -94,11 +94,12 @@ def test_source_files_are_finished_and_not_too_long(path: Path) -> None:
         r"\bFIXME\b",
         "raise NotImplementedError",
         r"except\s*:",
-        r"except BaseException\b",
     ):
         assert not re.search(pattern, text), pattern
     # whatever a stranger's file raises becomes a refusal here; elsewhere a broad handler would hide bugs
-    assert path.relative_to(SOURCE).as_posix() in READ_STRANGERS_FILES or "except Exception" not in text
+    assert path.relative_to(SOURCE).as_posix() in READ_STRANGERS_FILES or not re.search(
+        r"except (Base)?Exception\b", text
+    )
     assert not re.search(r"# type: ignore(?!\[)", text), "say which error is ignored"
 
 

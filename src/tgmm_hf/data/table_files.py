@@ -238,7 +238,7 @@ def _split(path: Path, text: str, separator: str, table_format: TableFormat) -> 
     rows: list[list[str]] = []
     names: list[str] | None = None
     try:
-        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
             if names is None:
                 names = [name.strip() for name in cells]
             elif cells:

@@ -97,7 +97,6 @@ def train(run: RunArguments) -> dict[str, Any]:
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If another run of this machine writes the output.
     """
-    claim_directories(run)  # before the lock, which writes into the folder above the output
     # The first process locks for all processes that a launcher started.
     with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
         return _train(run)
