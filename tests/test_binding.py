@@ -59,6 +59,23 @@ def test_a_transposed_weight_is_found(saved: Path):
     assert codes(saved) == ["model_weights_changed"]
 
 
+@pytest.mark.parametrize("setting", ["candidates", "question", "hidden_act"])
+def test_a_changed_setting_of_the_model_is_named(saved: Path, setting: str):
+    path = saved / "config.json"
+    config = json.loads(path.read_text())
+    if setting == "hidden_act":
+        config["labs_config"]["hidden_act"] = "relu"
+    elif setting == "candidates":
+        config["tasks"]["hf_diagnosis"]["candidates"].reverse()
+    else:
+        config["tasks"]["hf_diagnosis"]["question"] += " now"
+    path.write_text(json.dumps(config))
+    assert codes(saved) == ["model_settings_changed"]
+    pipe = load_pipeline(str(saved), strictness="refuse")
+    with pytest.raises(TgmmError, match="configuration"):
+        pipe(PATIENT)
+
+
 def test_exchanged_layers_and_a_scaled_weight_are_found(saved: Path):
     second = WEIGHT.replace("layer.0", "layer.1")
     weights = load_file(saved / "model.safetensors")

@@ -12,6 +12,7 @@ from typing import Any
 from transformers.utils import logging
 
 from .inputs.processor_fingerprint import changed_settings, processor_fingerprint
+from .layers.model_settings import changed_model_settings
 from .layers.weights_fingerprint import (
     adapter_digest,
     bind_weights,
@@ -25,6 +26,7 @@ from .utils.short_digests import short_digest
 logger = logging.get_logger(__name__)
 
 WEIGHTS_CHANGED = "model_weights_changed"
+SETTINGS_CHANGED = "model_settings_changed"
 MISMATCH = "model_processor_mismatch"
 
 
@@ -137,6 +139,12 @@ def _compare(
                 "processor belong together"
             )
         return binding
+    if differing := changed_model_settings(saved.get("settings"), base.config):
+        text = (
+            f"The configuration is not the one that was saved with the weights: {', '.join(differing[:5])} changed. "
+            "Restore config.json, or save the model again with save_pretrained if the change is meant."
+        )
+        binding.checks.append({"code": SETTINGS_CHANGED, "item": "model", "text": text})
     if changed:
         binding.checks.append(_weights_check(changed))
     elif adapter is None:

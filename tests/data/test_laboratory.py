@@ -35,6 +35,7 @@ def test_a_column_map_gives_names_and_units(tmp_path):
         ("name,column,unit\na,Creatinine,furlong\n", ["line 2", "furlong", "umol/L"]),
         ("name,column,unit\na,Sodium,\na,Potassium,\n", ["line 3", "twice"]),
         ("name,column,unit\n,Sodium,\n", ["line 2", "empty"]),
+        ("name,column,unit\na,Kreatinin,umol/L\n", ["line 2", "Creatinine"]),
     ],
 )
 def test_a_column_map_that_cannot_be_used_is_refused(tmp_path, text, parts):

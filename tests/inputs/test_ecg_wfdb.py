@@ -327,3 +327,12 @@ def test_samples_in_the_wrong_byte_order_are_refused(tmp_path):
     record = write_plain(tmp_path, make_ecg(), fmt="61", checksums=False)
     with pytest.raises(InputRefusedError):
         EcgFeatureExtractor().prepare(record)
+
+
+def test_a_baseline_far_away_does_not_blur_the_signal(tmp_path):
+    signal = make_ecg()
+    record = write_plain(tmp_path, signal, gains=dict.fromkeys(LEADS, "1000(2000000000)/mV"))
+    plain = EcgFeatureExtractor().prepare({"signal": signal, "sampling_rate": 500, "lead_names": list(LEADS)})
+    assert np.abs(EcgFeatureExtractor().prepare(record).values - plain.values).max() < 0.05
+    with pytest.raises(InputRefusedError, match="32 bits"):
+        read_ecg(edit_header(record, ("2000000000", "2000000000000")))

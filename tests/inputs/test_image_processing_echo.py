@@ -233,9 +233,12 @@ def test_the_longest_clip_of_a_view_fills_its_slot(processor, study):
     assert processor(study, views=views)["view_mask"].sum() == 2
 
 
-def test_the_longest_end_of_the_path_names_the_view(processor, study):
-    prepared = processor.prepare_study([study / "a.dcm"], views={"a.dcm": "A4C", "s1/a.dcm": "A2C"})
-    assert list(prepared.clips) == ["A2C"]
+def test_an_end_of_the_path_names_the_view_and_two_that_differ_refuse_the_clip(processor, study):
+    for name in ("a.dcm", f"{study.name}/a.dcm", str(study / "a.dcm")):
+        assert list(processor.prepare_study([study / "a.dcm"], views={name: "A4C"}).clips) == ["A4C"]
+    views = {"a.dcm": "A4C", f"{study.name}/a.dcm": "A2C"}
+    prepared = processor.prepare_study([study / "a.dcm"], views=views)
+    assert not prepared.clips and "A4C" in prepared.refused[0]["reason"] and "A2C" in prepared.refused[0]["reason"]
 
 
 def test_only_clips_that_fill_a_slot_are_decoded(processor, study, monkeypatch):

@@ -34,6 +34,8 @@ BARE = [
     ("BUN", 35, "mmol/L"),
     ("height", 70, "in"),
     ("HbA1c", 48, "mmol/mol"),
+    ("Lactate", 20, "mg/dL"),
+    ("CRP", 12, "mg/dL"),
 ]
 
 
@@ -67,7 +69,7 @@ def test_the_same_number_with_its_unit_is_used(name, value, unit):
     [
         ({"Creatinine": 1.4, "Sodium": 140, "Potassium": 4.1, "age": 71, "INR": 1.1}, None),
         ({"Hemoglobin": 14, "Glucose": 95, "Platelets": 210, "WBC": 7.1, "NTproBNP": 5210}, None),
-        ({"Troponin T": 0.03, "Hematocrit": 41, "LDL": 110, "TSH": 2.1, "CRP": 3}, None),
+        ({"Troponin T": 0.03, "Hematocrit": 41, "LDL": 110, "TSH": 2.1}, None),
     ],
 )
 def test_a_number_that_fits_one_unit_is_used_without_a_word(row, expected):
@@ -209,3 +211,16 @@ def test_a_damaged_character_refuses_the_cell_only(row):
     labs = LabsText.from_row({**row, "Sodium": 140})
     assert [cell.name for cell in labs.cells] == ["Sodium"] and len(labs.refused) == 1
     json.dumps(labs.refused, ensure_ascii=False).encode("utf-8")
+
+
+@pytest.mark.parametrize("value", ["2026-04-01", "04-01", "140-", "4-2", "1:160", ("2026-04-01", "mg/dL")])
+def test_a_date_or_a_code_is_no_result(value):
+    labs = LabsText.from_row({"Creatinine": value})
+    assert not labs.cells and len(labs.refused) == 1
+
+
+def test_one_value_with_a_comparator_has_one_text():
+    texts = {
+        LabsText.from_row({"Troponin T": (value, "ng/mL")}).write().text for value in ("≤ 0.01", "<=0.01", "<= 0.01")
+    }
+    assert len(texts) == 1

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.inputs.lab_columns import column_key, find_column, to_canonical
+from tgmm_hf.inputs.lab_columns import column_key, find_column, suggest_column, to_canonical
 from tgmm_hf.inputs.lab_unit_systems import declare_units
+from tgmm_hf.inputs.private_text import quoted
 from tgmm_hf.utils.errors import TgmmError
 
 MAP_COLUMNS = ("name", "column", "unit")
@@ -81,6 +82,8 @@ def read_column_map(path: Path) -> dict[str, tuple[str, str]]:
         if name in columns:
             raise TgmmError(where, f"the name {name!r} occurs twice. Keep one of the lines.")
         known = find_column(column)
+        if known is None and (similar := suggest_column(column)) is not None:
+            raise TgmmError(where, f"there is no column {quoted(column)}. Did you mean {similar.name!r}?")
         if known is not None and known.is_number and to_canonical(known, 1.0, unit, column) is None:
             units = ", ".join(other for other in (known.unit, *known.factors) if other)
             raise TgmmError(where, f"the unit {unit!r} of {column!r} is not known; known are {units or 'no units'}.")

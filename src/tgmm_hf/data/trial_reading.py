@@ -32,7 +32,9 @@ def refused_files(table: CohortTable, processor: TgmmProcessor | None = None) ->
     if processor is not None:
         preparer = make_preparer(table, processor)
     else:
-        preparer = AdmissionPreparer(EcgFeatureExtractor(), EchoImageProcessor(size=TRIAL_SIZE), table.root)
+        preparer = AdmissionPreparer(
+            EcgFeatureExtractor(), EchoImageProcessor(size=TRIAL_SIZE), table.root, allow_outside=table.allow_outside
+        )
     rows = tqdm(
         list(enumerate(table.rows, start=1)),
         desc="reading files",

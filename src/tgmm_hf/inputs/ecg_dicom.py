@@ -81,7 +81,9 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
                 str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)"
             )
         groups = dataset.WaveformSequence
-        chosen = _rhythm_groups([_describe(group, index, path) for index, group in enumerate(groups)])
+        described = [_describe(group, index, path) for index, group in enumerate(groups)]
+        chosen = _rhythm_groups(described)
+        _refuse_another_rhythm(groups, described, chosen, path)
         little_endian = dataset.original_encoding[1] is not False
         channels = [
             channel for entry in chosen for channel in _read_group(groups[entry.number], entry, little_endian, path)
@@ -157,6 +159,21 @@ def _rhythm_groups(groups: list[_Group]) -> list[_Group]:
     return max(candidates, key=worth)
 
 
+def _refuse_another_rhythm(groups: Any, described: list[_Group], chosen: list[_Group], path: Path) -> None:
+    """Refuse a file with another group of the same time and leads that holds another signal."""
+    first = chosen[0]
+    for group in described:
+        same_moment = (group.rate, group.samples, group.offset) == (first.rate, first.samples, first.offset)
+        shared = [entry for entry in chosen if entry.leads == group.leads]
+        if group in chosen or not (same_moment and group.leads and shared and group.original == first.original):
+            continue
+        if groups[group.number].get("WaveformData") != groups[shared[0].number].get("WaveformData"):
+            raise InputRefusedError(
+                str(path),
+                "two groups of one time and the same leads hold different signals: it is unclear which one is right",
+            )
+
+
 def _obtainable(leads: frozenset[str]) -> int:
     """Count the leads that can be read or derived from `leads`; two limb leads give all six limb leads."""
     return len(leads | _LIMB_LEADS) if len(leads & _LIMB_LEADS) > 1 else len(leads)
@@ -189,6 +206,9 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
         baseline = _number(channel, "ChannelBaseline", 0.0)
         usable = 0 < scale < float("inf") and np.isfinite(baseline)
         problem = "" if usable else f"its sensitivity is {scale:g}, so its values have no known scale"
+        skew = _number(channel, "ChannelTimeSkew", 0.0) + _number(channel, "ChannelSampleSkew", 0.0) / entry.rate
+        if abs(skew) * entry.rate >= 1:
+            problem = problem or f"it is {1000 * skew:.4g} ms apart from the other leads (channel skew)"
         unit_codes = channel.get("ChannelSensitivityUnitsSequence")
         unit = str(unit_codes[0].CodeValue) if unit_codes else UNIT_NOT_STATED
         scaled = values * scale + baseline if usable else values

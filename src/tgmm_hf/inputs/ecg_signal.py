@@ -20,8 +20,17 @@ from ..utils.names import LEADS
 from .ecg_checks import check_leads
 from .ecg_limb_leads import derive_limb_leads
 from .ecg_reading import read_ecg
-from .ecg_recording import NORMALISED, NORMALISED_UNITS, EcgRecording, millivolts_per_unit, normalise_lead_name
+from .ecg_recording import (
+    NORMALISED,
+    NORMALISED_UNITS,
+    EcgRecording,
+    millivolts_per_unit,
+    normalise_lead_name,
+    refuse_size,
+)
 
+LARGE_OFFSET_MV = 1000.0
+"""A larger offset of a lead is subtracted. Electrodes and amplifiers make at most some hundred millivolts."""
 FLAT_MV = 0.01
 """A lead with a smaller span (mV) counts as not connected: a tenth of the smallest standard mark on ECG paper."""
 MAX_STILL_SECONDS = 2.0
@@ -161,7 +170,8 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
         if repaired.values is None:
             problems[lead] = repaired.problem
         else:
-            usable[lead] = repaired.values
+            usable[lead], note = _without_offset(repaired.values)
+            notes += [f"lead {lead}: {note}"] if note else []
         if repaired.note:
             notes.append(f"lead {lead}: {repaired.note}")
     findings = check_leads(usable, recording.sampling_rate, recording.source, recording.units != NORMALISED)
@@ -339,6 +349,18 @@ def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
         )
 
 
+def _without_offset(values: np.ndarray) -> tuple[np.ndarray, str]:
+    """Subtract the median of a lead if it is so large that the signal would lose its digits in single precision.
+
+    Returns:
+        Two elements: the values (samples,), and a note, "" if nothing was changed.
+    """
+    offset = float(np.median(values))
+    if abs(offset) <= LARGE_OFFSET_MV:
+        return values, ""
+    return values - offset, f"an offset of {offset:.3g} mV was subtracted"
+
+
 def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
     """Turn a user's mapping into an `EcgRecording`; refuse missing and unknown keys, and values that are no numbers."""
     keys = {"signal", "sampling_rate", "lead_names", "units", "source"}
@@ -349,6 +371,7 @@ def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
         raise InputRefusedError(
             source, f"an ECG mapping needs signal, sampling_rate and lead_names; missing {missing}, unknown {unknown}"
         )
+    refuse_size(source, int(np.prod(np.shape(ecg["signal"]), dtype=np.float64)))
     try:
         signal = np.asarray(ecg["signal"], dtype=np.float64)
         sampling_rate = float(ecg["sampling_rate"])

@@ -27,6 +27,8 @@ _NO_FILE = 0
 """Format of a signal without a file, in the layout of a recording of segments."""
 _SLACK_BYTES = 512
 """A signal file may be longer than declared by one block of padding."""
+LARGEST_INTEGER = 2**32
+"""Largest number in a signal line. Recorders write at most 32 bits."""
 _GAIN = re.compile(r"(?P<gain>[^(/]*)(?:\((?P<baseline>[^)]*)\))?(?:/(?P<unit>.*))?", re.DOTALL)
 _FORMAT = re.compile(r"(\d{1,3})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?")
 
@@ -289,6 +291,8 @@ def _integer(path: Path, text: str) -> int:
     """Read an integer, which may be negative; refuse any other text."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         raise _damaged(path, f"{_quote(text)} stands where an integer belongs")
+    if abs(int(text)) > LARGEST_INTEGER:  # the scaled values would lose their digits
+        raise _damaged(path, f"an integer of {len(text)} digits, no recorder has more than 32 bits")
     return int(text)
 
 

@@ -86,6 +86,9 @@ def _uniform_fault(grey: np.ndarray) -> str | None:
         return f"the frames are white ({white:.1%} of the pixels): nothing is shown"
     if int(grey.max()) - int(grey.min()) < MIN_SPAN:
         return f"all pixels of the frames have one brightness ({grey.min()} to {grey.max()}): nothing is shown"
+    spans = grey.max(axis=(1, 2)).astype(int) - grey.min(axis=(1, 2))
+    if (spans < MIN_SPAN).mean() > 0.5:
+        return "more than half of the frames have one brightness each: nothing is shown"
     return None
 
 

@@ -419,16 +419,30 @@ def clips_of_study(
         raise TypeError(
             f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
         )
-    return [(None if isinstance(path, Exception) else view_of_file(path, view_names), path) for path in files], outside
+    return [_named(path, view_names) for path in files], outside
+
+
+def _named(path: Any, view_names: Mapping[str, str]) -> tuple[str | None, Any]:
+    """Return the view of a file and the file; an exception in its place if it must not be read, or has two views."""
+    if isinstance(path, Exception):
+        return None, path
+    try:
+        return view_of_file(path, view_names), path
+    except InputRefusedError as error:
+        return None, error
 
 
 def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
-    """Look up the view name whose key is the longest end of the path ("study/a.dcm" before "a.dcm"), or None."""
-    for start in range(len(path.parts)):
-        name = view_names.get("/".join(path.parts[start:]))
-        if name is not None:
-            return name
-    return view_names.get(str(path))
+    """Look up the view name of a file by the path, or by an end of it ("study/a.dcm", "a.dcm"); None without a name.
+
+    Raises:
+        InputRefusedError: if the path and an end of it have different views.
+    """
+    keys = [str(path), *("/".join(path.parts[start:]) for start in range(len(path.parts)))]
+    names = list(dict.fromkeys(view_names[key] for key in keys if view_names.get(key) is not None))
+    if len(names) > 1:
+        raise InputRefusedError(str(path), f"two entries give this clip the views {' and '.join(names)}: keep one")
+    return names[0] if names else None
 
 
 def count_frames(clip: Any, limits: InputLimits) -> int:

@@ -27,6 +27,8 @@ MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
 """Text that table software writes for a missing cell, in lower case."""
 MAX_NUMBER_LENGTH = 1000
 """Letters. A longer text is no number, and matching it could take the time of its length squared."""
+MAX_NAME_LENGTH = 200
+"""A longer column name is no name."""
 COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
@@ -175,6 +177,8 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     Raises:
         CellRefusedError: if the name, unit or value cannot be used.
     """
+    if len(written) > MAX_NAME_LENGTH:
+        raise CellRefusedError(f"the column name has {len(written):,} letters, at most {MAX_NAME_LENGTH} are expected")
     if not column_key(written):
         raise CellRefusedError("the column name has no letter or digit")
     name, name_unit = split_name(written)
@@ -239,11 +243,21 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
         raise CellRefusedError(
             f"{quoted(text)} has a comma, which may be a decimal or a thousands sign; write 1.4 or 5210"
         )
+    if any(character.isdigit() for character in text) and not _is_range(text):
+        raise CellRefusedError("the text is neither a number nor a range such as 2-4; a date or a code is no result")
     if unit and not is_canonical_unit(column, unit):
         raise CellRefusedError(
             f"{quoted(text)} is not a number and cannot be converted from {quoted(unit)} to {column.unit!r}"
         )
     return LabCell(column.name, text, unit and column.unit, None, column)
+
+
+def _is_range(text: str) -> bool:
+    """Tell whether a text is a range "2-4" of two rising numbers without leading zeros, as some laboratories report."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", text)
+    if match is None or any(re.match(r"0\d", number) for number in match.groups()):
+        return False
+    return float(match[1]) < float(match[2])
 
 
 def _value_and_unit(raw: Any) -> tuple[Any, str]:
@@ -290,7 +304,8 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     inner = (match["unit"] or "").strip()
     if inner and unit and unit_key(inner) != unit_key(unit):
         raise CellRefusedError(f"the value says {quoted(inner)} but the unit given beside it is {quoted(unit)}")
-    return NumberReading(match["sign"] or "", _finite(float(match["number"])), unit or inner, flag=flag)
+    sign = (match["sign"] or "").replace("≤", "<=").replace("≥", ">=")  # one text for one value
+    return NumberReading(sign, _finite(float(match["number"])), unit or inner, flag=flag)
 
 
 def _significant_digits(number: float) -> int:

@@ -42,6 +42,8 @@ class LabColumn:
         factors: other unit -> what a value in that unit is multiplied by to be in the canonical unit.
         offsets: other unit -> what is added after the multiplication; 0 for a unit that is not listed.
         si: units in which laboratories with SI units report the column; empty if they use the canonical unit.
+        elsewhere: units of another scale that further laboratories report. They only make a number without a unit
+            doubtful.
         aliases: other names of the same quantity.
     """
 
@@ -53,6 +55,7 @@ class LabColumn:
     offsets: Mapping[str, float] = field(default_factory=dict)
     usual: Range = (-math.inf, math.inf)
     si: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
     @property
@@ -152,7 +155,7 @@ COLUMNS: tuple[LabColumn, ...] = (
               usual=(0.6, 10), si=("mmol/L",),
               factors={"mmol/L": 3.0974}, aliases=("phosphorus", "PO4")),
     LabColumn("Lactate", "mmol/L", (0.01, 50), (0.5, 2.0),
-              usual=(0.3, 25), si=("mmol/L",),
+              usual=(0.3, 25), si=("mmol/L",), elsewhere=("mg/dL",),
               factors={"mg/dL": 0.11101, "mEq/L": 1.0}, aliases=("lactic acid",)),
     LabColumn("White Blood Cells", "K/uL", (0, 1000), (4, 10),
               usual=(0.1, 200), si=("10^9/L",),
@@ -211,7 +214,7 @@ COLUMNS: tuple[LabColumn, ...] = (
               usual=(0.3, 500), si=("ug/L",),
               factors={"ug/L": 1.0}, aliases=("CK-MB", "CPK-MB")),
     LabColumn("C-Reactive Protein", "mg/L", (0, 1000), (0, 5),
-              usual=(0.1, 500), si=("mg/L",),
+              usual=(0.1, 500), si=("mg/L",), elsewhere=("mg/dL",),
               factors={"mg/dL": 10.0}, aliases=("CRP",)),
     LabColumn("% Hemoglobin A1c", "%", (2, 25), (4, 6),
               usual=(3, 18), si=("mmol/mol", "%"),

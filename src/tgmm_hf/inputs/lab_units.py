@@ -40,7 +40,7 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
     if unit:
         return _usual_units(column, number, value, unit_factors(column, name)) if is_far else []
     if _is_usual(column, value):
-        return _usual_units(column, number, value, column.si)
+        return _usual_units(column, number, value, (*column.si, *column.elsewhere))
     return _usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0)
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..utils.hub_code import HubCode
 from ..utils.short_digests import short_digest
+from .model_settings import model_settings
 
 PERIOD = 8191
 """Length of the repeated pattern of signs: a prime, so that no usual width of a matrix divides it."""
@@ -36,7 +37,7 @@ RUNNING_FIGURES = "standardise"
 
 Fingerprint = dict[str, Any]
 """{"id": short digest, "parts": {part: [number of values, number of weights, sum of signed log sizes, four signed
-sums]}, "cast_of": ids before casts to another dtype, if there were any}."""
+sums]}, "cast_of": ids before casts to another dtype, if there were any, "settings": see `model_settings`}."""
 
 
 def weights_fingerprint(model: nn.Module, state_dict: Mapping[str, Any] | None = None) -> Fingerprint | None:
@@ -80,6 +81,11 @@ def bind_weights(model: nn.Module, state_dict: Mapping[str, Any] | None = None) 
     """
     config: Any = model.config
     now, before = weights_fingerprint(model, state_dict), getattr(config, "weights_fingerprint", None)
+    settings = model_settings(config)
+    if isinstance(before, dict):
+        before["settings"] = settings
+    if now is not None:
+        now["settings"] = settings
     if now is None or (is_fingerprint(before) and not differences(before, now, TOLERANCE[torch.float32])):
         return
     if is_fingerprint(before) and not changed_parts(model, before, now):
