@@ -208,3 +208,22 @@ def test_a_file_without_preamble_is_read(tmp_path):
     for start in (132, meta):  # with the file's meta information, and the bare data set
         path.write_bytes(content[start:])
         assert np.abs(read_ecg(path).signal - signal).max() <= HALF_A_STEP
+
+
+@pytest.mark.parametrize(("element", "value"), [("ChannelSampleSkew", "60"), ("ChannelTimeSkew", "0.06")])
+def test_a_lead_that_is_apart_from_the_others_is_left_out(tmp_path, element, value):
+    group = waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")
+    setattr(group.ChannelDefinitionSequence[7], element, value)
+    recording = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
+    assert "V2" not in recording.lead_names and any("V2" in note and "120 ms" in note for note in recording.notes) == (
+        element == "ChannelSampleSkew"
+    )
+
+
+def test_two_rhythms_of_one_time_must_be_the_same(tmp_path):
+    first = waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")
+    same = waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")
+    other = waveform_group(make_ecg(seed=1) * 1000, list(LEADS), 500, "ORIGINAL")
+    assert len(read_ecg(write_ecg_dicom(tmp_path / "same.dcm", [first, same])).lead_names) == 12
+    with pytest.raises(InputRefusedError, match="different signals"):
+        read_ecg(write_ecg_dicom(tmp_path / "other.dcm", [first, other]))
