@@ -270,18 +270,18 @@ def test_entities_are_refused_and_never_expanded(tmp_path, signal, write):
         path = write(tmp_path / "a.xml", signal, NAMES)
         text = path.read_text().replace('<!DOCTYPE RestingECG SYSTEM "restecg.dtd">\n', "")
         path.write_text(text.replace("?>", f"?>{entities}", 1).replace("Doe", "&a9;"))
-        began = time.monotonic()
+        began = time.process_time()
         assert_refused(path, "entities")
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
 
 
 def test_packed_samples_that_grow_without_end_are_refused(tmp_path):
     codes = [0, *range(256, 1023), *([1022] * 30_000)]  # 38 KB that unpack to 23 MB
     text = philips_document(pack_chunk(codes, 0) * 12, NAMES, 5000, packed=True)
     (tmp_path / "a.xml").write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     assert_refused(tmp_path / "a.xml", "4 MiB")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_declared_sizes_are_compared_before_decoding(tmp_path, signal):
@@ -318,9 +318,9 @@ def test_deep_nesting_and_a_long_prolog_are_refused(tmp_path):
         "<?xml" + " encoding='a'" * 300_000 + "<RestingECG/>",
     ):
         (tmp_path / "a.xml").write_text(text)
-        began = time.monotonic()
+        began = time.process_time()
         assert_refused(tmp_path / "a.xml")
-        assert time.monotonic() - began < 10
+        assert time.process_time() - began < 10
 
 
 @everywhere
