@@ -120,7 +120,7 @@ def test_a_strict_run_refuses_and_a_warning_comes_once(saved: Path, caplog: Any,
     with caplog.at_level(logging.WARNING):
         assert len(pipe([PATIENT, PATIENT], batch_size=1)) == 2
     assert sum("labs_flags" in record.getMessage() for record in caplog.records) <= 1
-    pipe.processor.strictness = "refuse"
+    pipe.processor.default_strictness = "refuse"
     with pytest.raises(TgmmError, match="labs_flags"):
         pipe(PATIENT)
 
@@ -231,5 +231,5 @@ def test_a_new_setting_of_a_later_version_is_no_difference(saved: Path):
 def test_strictness_shapes_no_input(saved: Path):
     processor = TgmmProcessor.from_pretrained(saved)
     before = processor_fingerprint(processor)
-    processor.strictness = "refuse"
+    processor.default_strictness = "refuse"
     assert processor_fingerprint(processor) == before

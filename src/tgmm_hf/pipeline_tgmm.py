@@ -125,7 +125,7 @@ class TgmmCardiacPipeline(Pipeline):
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
         waiting = iter(patients)
-        if (preprocess.get("strictness") or getattr(self.processor, "strictness", "note")) == "refuse":
+        if (preprocess.get("strictness") or getattr(self.processor, "default_strictness", "note")) == "refuse":
             self.binding_check(self.model, self.processor).refuse()
         while batch := list(islice(waiting, batch_size)):
             with torch.inference_mode():

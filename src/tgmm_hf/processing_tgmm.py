@@ -59,8 +59,8 @@ class TgmmProcessor(HubProcessor):
         default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives no
             classifier. `from_encoders` sets it, `save_pretrained` puts a copy into the subfolder `view_classifier/`,
             and `from_pretrained` loads it from this subfolder.
-        strictness (`str`, defaults to `"note"`): the strictness of a call that gives none. It is not saved, because it
-            belongs to the run and not to the model.
+        default_strictness (`str`, defaults to `"note"`): the strictness of a call that gives none. It is not saved,
+            because it belongs to the run and not to the model.
     """
 
     def __init__(  # noqa: PLR0913 - the keys of a saved processor_config.json
@@ -88,7 +88,7 @@ class TgmmProcessor(HubProcessor):
         self.labs_units = labs_units
         self.labs_columns = labs_columns
         self.default_view_classifier: StoredViewClassifier | None = None
-        self.strictness = "note"
+        self.default_strictness = "note"
 
     @classmethod
     def from_encoders(
@@ -178,7 +178,7 @@ class TgmmProcessor(HubProcessor):
             units: unit system of the laboratory, "US" or "SI": the units of numbers without a unit. None means that
                 they are not known. A number that fits two units is then not used.
             strictness: "note" does not use doubtful data and names them; "refuse" refuses a patient with a refused item
-                or a finding under "checks". None takes `self.strictness`.
+                or a finding under "checks". None takes `self.default_strictness`.
             crop: ECG window, "center" (prediction; the default), "random" (training) or "three" (start, middle, end:
                 average the predictions).
             generator: source of the random crop.
@@ -203,7 +203,7 @@ class TgmmProcessor(HubProcessor):
         """
         if unknown := set(kwargs) - {"return_tensors"}:
             raise TypeError(f"TgmmProcessor takes no {sorted(unknown)}; patients are given as labs=, ecg= and echo=.")
-        on_refusal, crop, strictness = on_refusal or "raise", crop or "center", strictness or self.strictness
+        on_refusal, crop, strictness = on_refusal or "raise", crop or "center", strictness or self.default_strictness
         _check_options(on_refusal=on_refusal, crop=crop, strictness=strictness, units=units)
         rows, recordings, studies = _as_batch(labs, ecg, echo)
         study_views = _as_views(views, len(studies))

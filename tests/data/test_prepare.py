@@ -223,7 +223,7 @@ def test_doubts_are_listed_by_code_and_a_strict_run_drops_the_admission(processo
     assert listed == [("a0", "labs_doubtful_unit", "labs.Hemoglobin")]
     assert summary["checks"] == {"labs_doubtful_unit": 1}
     strict = copy(processor)
-    strict.strictness = "refuse"
+    strict.default_strictness = "refuse"
     counts = prepare(table, tmp_path / "strict", strict, limits=None)["counts"]
     assert sum(split.get("records", 0) for split in counts.values()) == 1
     declared = prepare(table, tmp_path / "us", strict, limits=None, laboratory=Laboratory("US"))

@@ -235,7 +235,6 @@ def test_a_dead_worker_process_does_not_lose_the_cohort(cohort, undisturbed, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="locks come with the supervisor (issue 15, item 6)")
 @pytest.mark.parametrize("command", ["prepare", "synth"])
 def test_of_two_runs_on_one_output_the_second_is_refused(command, cohort, undisturbed, tmp_path):
     out = tmp_path / "out"

@@ -389,7 +389,7 @@ def prepare(
         processor, tasks = preparation.for_model(model)
     else:
         processor, tasks = preparation.for_size(size.value)
-    processor.strictness = strictness.value
+    processor.default_strictness = strictness.value
     table = table_of(cohort)
     options: Any = {"num_proc": workers, "part": part or preparing.WHOLE, "root": root, "tasks": tasks}
     options["allow_outside"] = allow_outside

@@ -242,7 +242,7 @@ def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPrep
         table.tasks,
         processor.default_view_classifier,
         table.allow_outside,
-        processor.strictness,
+        processor.default_strictness,
     )
 
 

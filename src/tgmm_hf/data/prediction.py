@@ -241,7 +241,7 @@ def load_pipeline(
         strictness: "note", or "refuse" to refuse patients with doubtful data, see [`TgmmProcessor`].
     """
     processor = load_processor(model)
-    processor.strictness = strictness
+    processor.default_strictness = strictness
     if view_classifier is not None:
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:

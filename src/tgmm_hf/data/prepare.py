@@ -290,9 +290,9 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     table = source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
     content |= _outside(table)
-    content["strictness"] = processor.strictness
+    content["strictness"] = processor.default_strictness
     chunks = _cut(table)[number - 1 :: parts]
-    of_rows = {"settings": settings, "strictness": processor.strictness}
+    of_rows = {"settings": settings, "strictness": processor.default_strictness}
     shards = [_shard(split, index, rows, table, of_rows) for split, index, rows in chunks]
     return _Plan(source, settings, json_digest(content), shards)
 

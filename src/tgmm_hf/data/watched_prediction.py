@@ -48,7 +48,7 @@ def predict_watched(
     pad = {"input_ids": int(pipe.processor.tokenizer.pad_token_id or 0)}  # type: ignore[union-attr]
 
     def preprocess(batch: Sequence[Patient], **options: Any) -> dict[str, Any]:
-        strict = (options.get("strictness") or getattr(pipe.processor, "strictness", "note")) == "refuse"
+        strict = (options.get("strictness") or getattr(pipe.processor, "default_strictness", "note")) == "refuse"
         choices = ((), MODALITIES) if strict else WITHOUT  # a strict prediction leaves out all or none
         read = [_read_watched(worker, patient, options, choices) for patient in batch]
         features = join_features([one for one, _ in read], pad)

@@ -99,7 +99,7 @@ def compute_evaluation(
 
     Raises:
         FileNotFoundError: If `settings.bayes` does not exist.
-        TgmmError: If model and processor do not belong together and `processor.strictness` is "refuse".
+        TgmmError: If model and processor do not belong together and `processor.default_strictness` is "refuse".
         ValueError: If the split does not exist, if scored patients were trained on, if the patients that thresholds are
             chosen on are also scored or were trained on, or if a sensitivity or temperature is wanted without a
             validation split.
@@ -185,10 +185,10 @@ def _binding(model: Any, processor: Any) -> Binding:
     """Check that a model and a processor were saved together.
 
     Raises:
-        TgmmError: If they were not, and `processor.strictness` is "refuse".
+        TgmmError: If they were not, and `processor.default_strictness` is "refuse".
     """
     binding = BindingCheck()(model, processor)
-    if getattr(processor, "strictness", "note") == "refuse":
+    if getattr(processor, "default_strictness", "note") == "refuse":
         binding.refuse()
     return binding
 

@@ -19,7 +19,7 @@ Settings = dict[str, Any]
 
 LONGEST_VALUE = 120
 """Number of characters from which a value is replaced by its digest."""
-NOT_SHAPING = {"strictness", "kwargs", "args", "self"}
+NOT_SHAPING = {"default_strictness", "strictness", "kwargs", "args", "self"}
 """Arguments of a processor and its parts that change no input of the model."""
 PROBE = "Naïve NT-proBNP, 5210 pg/mL: İ; e\u0301; HEART failure (high) [SEP] [PAD] ab12.5"
 """Text whose token ids show how a tokenizer treats case, accents, punctuation, numbers and special tokens."""
