@@ -127,8 +127,7 @@ class WatchedWorker:
                 raise TgmmError("a worker process", ENDED)
             context = _context()
             self._pipe, other = context.Pipe()
-            self._process = context.Process(target=_serve, args=(other,), daemon=True)
-            _start_without_main(self._process)
+            self._process = _started(lambda: context.Process(target=_serve, args=(other,), daemon=True))
             other.close()
         try:
             self._pipe.send(self.work)
@@ -193,6 +192,24 @@ class WatchedWorker:
         self._exit_code()
         self._pipe.close()
         self._process = None
+
+
+def _started(make: Callable[[], Any]) -> Any:
+    """Make a process and start it, a second time if the server that forks processes was killed meanwhile.
+
+    Raises:
+        TgmmError: If it cannot be started.
+    """
+    for attempt in range(2):
+        process = make()
+        try:
+            _start_without_main(process)
+        except (EOFError, OSError) as error:
+            if attempt:
+                raise TgmmError("a worker process", f"cannot be started ({type(error).__name__}).") from error
+        else:
+            return process
+    raise AssertionError("unreachable")
 
 
 def resident_bytes(pid: int) -> int:
