@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import claim_directory, foreign_entries, read_json, whole_directory
+from tgmm_hf.utils.files import claim_directory, foreign_entries, read_json, remove_unfinished, whole_directory
 
 WRITTEN = (r"config\.json", r"shard-\d+\.bin", r"part/weights\.bin", r"checkpoint-\d+/")
 
@@ -112,3 +112,11 @@ def test_json_that_cannot_be_read_names_its_file(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(TgmmError, match=r"row\.json"):
         read_json(path)
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+    left, own = tmp_path / f".synth.json-{'0a' * 16}", tmp_path / ".notes-today"
+    for path in (left, own, tmp_path / "synth.json"):
+        path.write_text("{}")
+    remove_unfinished(tmp_path)
+    assert not left.exists() and own.exists() and (tmp_path / "synth.json").exists()

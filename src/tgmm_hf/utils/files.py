@@ -43,6 +43,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         building.unlink(missing_ok=True)
 
 
+def remove_unfinished(directory: Path) -> None:
+    """Remove temporary files of [`whole_file`] that a killed run left in a directory.
+
+    Call it only while no other run writes there.
+    """
+    for path in directory.glob(".*-*"):
+        if re.fullmatch(r"\..+-[0-9a-f]{32}", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def read_json(path: str | Path, quote: Callable[[str], str] = repr) -> Any:
     """Read a JSON file, with or without a byte order mark.
 

@@ -38,7 +38,7 @@ from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.files import read_json, remove_unfinished, whole_file, write_json
 from tgmm_hf.utils.names import VIEWS
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
@@ -125,6 +125,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     claim_cohort(out, settings)
+    remove_unfinished(out)
     table = stack([draw_patient(seed, i, evidence) for i in range(patients)])
     splits = ["test"] * patients if all_test else split_patients(table.label, seed)
     if labs_only:
