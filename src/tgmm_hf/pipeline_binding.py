@@ -161,7 +161,7 @@ def _compare(
 def _weights_check(changed: list[str]) -> dict[str, str]:
     """Write the entry of `checks` for parts whose weights have changed."""
     text = (
-        f"The weights of {', '.join(changed)} are not those that were saved with this configuration: a file was "
+        f"The weights of {', '.join(changed)} have changed since this configuration was saved: a file was "
         "changed or mixed up, or the model was trained since and not saved. Save the model again with save_pretrained, "
         "or restore its files."
     )

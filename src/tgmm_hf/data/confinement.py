@@ -22,7 +22,8 @@ def confined_ecg(path: str, root: Path, allow_outside: bool = False) -> Path | I
     """Return the path of a recording, or a refusal if one of its files lies outside `root`.
 
     Args:
-        path: As the table writes it. A WFDB recording has further files; those that its header names count too.
+        path: As the table writes it. A WFDB recording has further files. The files that its header names are checked
+            too.
         root: Directory that relative paths start from.
         allow_outside: Return the path without a check.
     """

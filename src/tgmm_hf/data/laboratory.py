@@ -81,11 +81,11 @@ def read_column_map(path: Path) -> dict[str, tuple[str, str]]:
             raise TgmmError(where, "name and column must not be empty. Remove the line, or complete it.")
         if name in columns:
             raise TgmmError(where, f"the name {name!r} occurs twice. Keep one of the lines.")
-        known = find_column(column)
-        if known is None and (similar := suggest_column(column)) is not None:
+        lab_column = find_column(column)
+        if lab_column is None and (similar := suggest_column(column)) is not None:
             raise TgmmError(where, f"there is no column {quoted(column)}. Did you mean {similar.name!r}?")
-        if known is not None and known.is_number and to_canonical(known, 1.0, unit, column) is None:
-            units = ", ".join(other for other in (known.unit, *known.factors) if other)
+        if lab_column is not None and lab_column.is_number and to_canonical(lab_column, 1.0, unit, column) is None:
+            units = ", ".join(other for other in (lab_column.unit, *lab_column.factors) if other)
             raise TgmmError(where, f"the unit {unit!r} of {column!r} is not known; known are {units or 'no units'}.")
         columns[name] = (column, unit)
     return columns

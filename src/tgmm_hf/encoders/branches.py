@@ -68,9 +68,9 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
     Raises:
         TypeError: on an unknown argument.
     """
-    known = [argument for arguments in ARGUMENTS.values() for argument in arguments]
-    if unknown := set(arguments) - set(known):
-        raise TypeError(f"TgmmModel takes no {sorted(unknown)}. Patients are given as {', '.join(known)}.")
+    names_of_inputs = [name for names in ARGUMENTS.values() for name in names]
+    if unknown := set(arguments) - set(names_of_inputs):
+        raise TypeError(f"TgmmModel takes no {sorted(unknown)}. Patients are given as {', '.join(names_of_inputs)}.")
     return {modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()}
 
 

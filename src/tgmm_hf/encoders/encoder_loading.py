@@ -74,7 +74,7 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
 
 
 def _check_weights(encoder: PreTrainedModel) -> None:
-    """Warn if the weights of an encoder are not those that `tgmm convert` or `tgmm pretrain` saved with its config.
+    """Warn if an encoder has other weights than `tgmm convert` or `tgmm pretrain` saved with its configuration.
 
     A class that takes only a part of the saved model, such as the encoder of an autoencoder, is not checked.
     """
@@ -85,8 +85,8 @@ def _check_weights(encoder: PreTrainedModel) -> None:
     now = weights_fingerprint(encoder)
     if now is not None and (changed := changed_parts(encoder, saved, now)):
         logger.warning(
-            f"{config.name_or_path}: the weights of {', '.join(changed)} are not those that were saved with this "
-            "configuration: a file was changed or mixed up. Convert or download the encoder again."
+            f"{config.name_or_path}: the weights of {', '.join(changed)} have changed since this configuration was "
+            "saved: a file was changed or mixed up. Convert or download the encoder again."
         )
 
 

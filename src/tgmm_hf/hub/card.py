@@ -210,20 +210,22 @@ def _packages() -> str:
 
 def _inputs(columns: Sequence[str] | None) -> str:
     """Return the Markdown section on inputs: the laboratory columns with their units, ECG and echo."""
-    known = {column.name: column for column in COLUMNS}
+    column_by_name = {column.name: column for column in COLUMNS}
     lines = [
         "## Inputs",
         "",
         "Any of the three modalities may be missing. ECG: a 12-lead recording as a file, or an array in millivolts. "
         "Echo: a directory of clips with their views. Labs: the columns below. Give a value with its unit, "
-        '`(1.4, "mg/dL")`. A value without a unit counts in the unit of the table. A cell of another column is not '
-        "used.",
+        '`(1.4, "mg/dL")`. A value without a unit is not used if patients have it in two units; `units="US"` says '
+        "that such values are in the unit of the table. A cell of another column is not used.",
         "",
         "| column | unit | other units |",
         "|---|---|---|",
     ]
-    for name in known if columns is None else sorted(columns, key=lambda name: (name not in known, name.casefold())):
-        unit, factors = (known[name].unit, known[name].factors) if name in known else ("as in the training data", {})
+    own_last = sorted(columns or (), key=lambda name: (name not in column_by_name, name.casefold()))
+    for name in column_by_name if columns is None else own_last:
+        column = column_by_name.get(name)
+        unit, factors = ("as in the training data", {}) if column is None else (column.unit, column.factors)
         lines.append(f"| {name} | {unit} | {', '.join(factors)} |")
     return "\n".join(lines)
 

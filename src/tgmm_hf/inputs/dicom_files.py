@@ -108,6 +108,7 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
 
 def _refusal_of_parsing(error: Exception, path: Path | str) -> InputRefusedError:
     """Turn what pydicom raised for the header into the refusal to raise."""
+    # pydicom raises NotImplementedError for a damaged value representation
     damaged = (InvalidDicomError, BytesLengthException, NotImplementedError, EOFError, struct.error, zlib.error)
     if isinstance(error, damaged) or (type(error) in (ValueError, OSError) and getattr(error, "errno", None) is None):
         return InputRefusedError(

@@ -438,18 +438,18 @@ def _notes_of(remarks: list[str], path: Path, name: str) -> list[str]:
     """Turn the library's warnings into notes; refuse the file for a warning that is none of the harmless ones."""
     notes = []
     for remark in remarks:
-        known = next((note for part, note in _NOTES.items() if part in remark), None)
-        if known is None:
+        note = next((text for part, text in _NOTES.items() if part in remark), None)
+        if note is None:
             raise InputRefusedError(str(path), _reason(remark, name))
-        if known and known not in notes:
-            notes.append(known)
+        if note and note not in notes:
+            notes.append(note)
     return notes
 
 
 def _reason(text: str, name: str) -> str:
     """Give the reason for a warning or an error of the library, in words that quote nothing of the file."""
-    known = next((reason for part, reason in _REASONS.items() if part in text), None)
-    return f"not usable as {name}: {known or 'its content is damaged, or of a variant that is not read'}"
+    reason = next((words for part, words in _REASONS.items() if part in text), None)
+    return f"not usable as {name}: {reason or 'its content is damaged, or of a variant that is not read'}"
 
 
 def _refusal_of_library(error: Exception, item: Path | str, name: str) -> InputRefusedError:

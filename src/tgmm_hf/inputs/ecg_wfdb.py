@@ -99,7 +99,7 @@ def _link(file: Path, link: Path) -> None:
     """Make `link` a link to the signal file `file`, or a copy if the system allows no links."""
     try:
         link.symlink_to(file)
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # pathlib raises the latter on a system without links
         shutil.copyfile(file, link)
 
 

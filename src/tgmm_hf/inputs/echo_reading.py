@@ -247,6 +247,7 @@ def _refuse_still(total: int, path: Path | str) -> int:
 
 def _refusal(error: Exception, path: Path | str) -> InputRefusedError:
     """Turn what a decoder raised into the refusal to raise. A library's text is left out: it may quote the header."""
+    # NotImplementedError: pydicom knows no decoder for the transfer syntax
     foreseen = (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError, EOFError)
     is_bomb = type(error).__name__ == "DecompressionBombError"  # Pillow's, for a picture of more pixels than it decodes
     is_foreseen = (is_bomb or isinstance(error, foreseen)) and not isinstance(

@@ -21,7 +21,7 @@ IGNORED = (
         "set_levels",
         "report_days",
         "weight",
-        "_attn_implementation",
+        *("_attn_implementation", "classification_task"),
     ),
 )
 """Keys that change no answer, or are bound to the weights by themselves."""

@@ -200,16 +200,17 @@ def _started(make: Callable[[], Any]) -> Any:
     Raises:
         TgmmError: If it cannot be started.
     """
-    for attempt in range(2):
-        process = make()
-        try:
-            _start_without_main(process)
-        except (EOFError, OSError) as error:
-            if attempt:
-                raise TgmmError("a worker process", f"cannot be started ({type(error).__name__}).") from error
-        else:
-            return process
-    raise AssertionError("unreachable")
+    process = make()
+    try:
+        _start_without_main(process)
+        return process
+    except (EOFError, OSError):
+        process = make()  # starting it starts a new server
+    try:
+        _start_without_main(process)
+    except (EOFError, OSError) as error:
+        raise TgmmError("a worker process", f"cannot be started ({type(error).__name__}).") from error
+    return process
 
 
 def resident_bytes(pid: int) -> int:
