@@ -24,7 +24,7 @@ class Strictness(StrEnum):
 Units = Annotated[
     UnitSystem | None,
     typer.Option(
-        help="Units of laboratory numbers without a unit. US: those of docs/lab_columns.md. SI: umol/L, mmol/L, g/L, ...",
+        help="Units of laboratory numbers without a unit. US: as in docs/lab_columns.md. SI: umol/L, mmol/L, g/L, ...",
         show_default="not known: a number that fits two units is not used",
     ),
 ]

@@ -216,8 +216,9 @@ def _inputs(columns: Sequence[str] | None) -> str:
         "",
         "Any of the three modalities may be missing. ECG: a 12-lead recording as a file, or an array in millivolts. "
         "Echo: a directory of clips with their views. Labs: the columns below. Give a value with its unit, "
-        '`(1.4, "mg/dL")`. A value without a unit is not used if patients have it in two units; `units="US"` says '
-        "that such values are in the unit of the table. A cell of another column is not used.",
+        '`(1.4, "mg/dL")`. A value without a unit is not used if patients have it in two units, unless it is normal '
+        'in the unit of the table; `units="US"` says that such values are in the unit of the table. A cell of another '
+        "column is not used.",
         "",
         "| column | unit | other units |",
         "|---|---|---|",
