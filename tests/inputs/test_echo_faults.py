@@ -186,6 +186,11 @@ def test_other_modalities_are_refused(tmp_path, clip, modality):
         count_echo_frames(path)
 
 
+def test_a_modality_in_small_letters_is_read(tmp_path, clip):
+    path = with_header(write_clip(tmp_path / "a.dcm", clip), Modality="us")
+    assert read_echo_clip(path).total_frames == FRAMES
+
+
 def test_a_missing_modality_is_noted_and_a_foreign_storage_class_refused(tmp_path, clip):
     path = write_clip(tmp_path / "a.dcm", clip)
     assert [note["code"] for note in read_echo_clip(path).notes] == ["modality_missing"]
