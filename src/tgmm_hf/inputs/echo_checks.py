@@ -147,7 +147,7 @@ def _sector_fault(grey: np.ndarray) -> str | None:
     Ultrasound has fine texture, because of its speckle. The tissue stays from frame to frame.
     """
     small = shrunk(grey)
-    lit = shrunk((grey > GLIMMER).any(axis=0, keepdims=True))[0]
+    lit = shrunk(np.any(grey > GLIMMER, axis=0)[None])[0]
     area = minimum_filter(uniform_filter(lit, 3) > 0.9, 7, mode="nearest")
     if area.mean() < 0.01:
         return None
