@@ -39,14 +39,19 @@ def write_ecg(path: Path, seed: int, seconds: float = 10.0) -> None:
 
 
 def write_clip(path: Path, seed: int, frames: int = 10) -> None:
-    """Write an uncompressed RGB ultrasound clip of 48 x 64 pixels with a bright moving disc."""
+    """Write an uncompressed RGB ultrasound clip of 48 x 64 pixels: a disc of changing size.
+
+    Its patches of 4 x 4 pixels change a little by frame. Noise, and a picture that stands still, would be refused.
+    """
     random = np.random.default_rng(seed)
+    patches = random.integers(60, 180, (1, 12, 16)) + random.integers(0, 75, (frames, 12, 16))
+    texture = patches.astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     rows, columns = np.mgrid[:48, :64]
     pixels = np.zeros((frames, 48, 64, 3), np.uint8)
     for index in range(frames):
         radius = 14 + 4 * np.sin(index)
         disc = (rows - 24) ** 2 + (columns - 32) ** 2 < radius**2
-        pixels[index, disc] = random.integers(60, 255, (int(disc.sum()), 1))
+        pixels[index, disc] = texture[index, disc, None]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])

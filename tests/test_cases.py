@@ -1,20 +1,23 @@
 """The small inputs of ../shared/cases that gave a wrong answer in version 0.1, and the right value of each.
 
-They are real files, so each kind has a test of its own elsewhere that makes its input. One section per folder: ECG and
-echo here.
+They are real files, so each kind has a test of its own elsewhere that makes its input. One section per folder.
 """
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 from input_files import colour_distance
 from tiny_models import smallest_model, tiny_tokenizer
 from transformers import pipeline
 
 import tgmm_hf
+from tgmm_hf.data.prediction import patient_from_files, patients_from_table
+from tgmm_hf.data.table_files import TableFormat
 from tgmm_hf.inputs.echo_reading import read_echo_clip
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
 
@@ -144,3 +147,80 @@ def test_a_clip_without_content_is_refused_in_the_answer(cases, pipe, name):
     answer = pipe({"labs": {"Creatinine": 1.4}, "echo": {"A4C": str(cases / "echo" / name)}})
     is_empty = name in ("black.dcm", "frozen.dcm")
     assert bool(answer["refused"]) == is_empty and bool(answer["used"].get("echo")) != is_empty
+
+
+# ---- laboratory rows
+
+HOSPITAL_NAMES = {
+    "NTproBNP": 1240,
+    "Hemoglobin": 10.1,
+    "Troponin T": 0.023,
+    "Creatinine": 1.40,
+    "age": 74,
+    "gender": "F",
+    "Potassium": 5.9,
+}
+"""Column -> value in the canonical unit that labs/hospital_names.json means."""
+
+
+def test_every_lab_and_table_case_is_asserted(cases):
+    assert {path.name for path in (cases / "labs").iterdir()} == {
+        "hospital_names.json",
+        "no_units.json",
+        "repeated_key.json",
+    }
+    assert {path.name for path in (cases / "tables").iterdir()} == {"empty_headers.csv", "latin1.csv", "years.csv"}
+
+
+def test_names_of_a_hospital_are_read_in_canonical_units(cases, pipe):
+    labs = LabsText.from_row(patient_from_files(labs=cases / "labs" / "hospital_names.json")["labs"])
+    values = {cell.name: cell.value if cell.number is None else cell.number for cell in labs.cells}
+    assert values.keys() == HOSPITAL_NAMES.keys() and labs.refused == []
+    for name, value in HOSPITAL_NAMES.items():
+        assert values[name] == (value if isinstance(value, str) else pytest.approx(value, rel=0.005))
+    answer = pipe(patient_from_files(labs=cases / "labs" / "hospital_names.json"))
+    plain = pipe({"labs": {cell.name: (cell.value, cell.column.unit) for cell in labs.cells}})
+    assert answer["hf_diagnosis"] == plain["hf_diagnosis"]
+    assert [note for note in answer["notes"] if "Potassium" in note and "'H'" in note]
+
+
+def test_numbers_that_fit_two_units_are_not_used_and_named(cases, pipe):
+    answer = pipe(patient_from_files(labs=cases / "labs" / "no_units.json"))
+    doubtful = ["labs.Hemoglobin", "labs.Creatinine", "labs.Troponin T", "labs.Iron"]
+    assert answer["used"]["labs"] == ["gender"]
+    assert {entry["item"] for entry in answer["refused"]} == set(doubtful)
+    assert {check["item"] for check in answer["checks"] if check["code"] == "labs_doubtful_unit"} == set(doubtful)
+
+
+def test_a_repeated_key_is_refused_by_the_command(cases, tmp_path, capsys):
+    pipe_directory = tmp_path / "model"
+    model = smallest_model(seed=2)
+    model.save_pretrained(pipe_directory)
+    tgmm_hf.default_processor(model.config, tiny_tokenizer()).save_pretrained(pipe_directory)
+    out = tmp_path / "p.json"
+    assert run("predict", pipe_directory, "--labs", cases / "labs" / "repeated_key.json", "--out", out) == 1
+    assert "twice" in capsys.readouterr().err and not out.exists()
+
+
+# ---- tables
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("empty_headers.csv", 0, ["2 column(s) without a name"]),
+        ("latin1.csv", 1, ["latin1.csv", "--encoding"]),
+        ("years.csv", 0, ["hf_risk", "days"]),
+    ],
+)
+def test_a_table_is_read_or_its_fault_is_named(cases, name, code, words, capsys):
+    assert run("check-manifest", cases / "tables" / name) == code
+    printed = capsys.readouterr()
+    assert not [word for word in words if word not in printed.out + printed.err], printed
+
+
+def test_the_table_of_another_encoding_is_read_when_it_is_named(cases):
+    table = cases / "tables" / "latin1.csv"
+    (patient,) = patients_from_table(table, table_format=TableFormat(encoding="latin-1"))
+    (cell,) = LabsText.from_row(patient["labs"]).cells
+    assert cell.name == "Creatinine" and cell.number == pytest.approx(88 / 88.4, rel=0.01)

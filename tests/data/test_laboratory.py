@@ -86,3 +86,21 @@ def test_declared_cells_are_used(tmp_path):
         "Hemoglobin": 8.7,
         "Urea Nitrogen": 15.0,
     }
+
+
+def test_a_unit_in_the_name_of_the_table_is_that_of_the_map(tmp_path):
+    laboratory = Laboratory(columns=read_column_map(write_map(tmp_path)))
+    assert laboratory.translate({"P-Krea (µmol/L)": 124}) == {"Creatinine": (124, "µmol/L")}
+    with pytest.raises(TgmmError, match=r"'umol/L'.*'mg/dL'"):
+        laboratory.translate({"P-Krea (mg/dL)": 1.4})
+
+
+def test_names_of_the_map_that_match_nothing_are_named(tmp_path):
+    laboratory = Laboratory(columns=read_column_map(write_map(tmp_path)))
+    assert laboratory.unused_names(["p-krea (umol/L)", "Sodium"]) == ["HGB_v2", "Room"]
+    (tmp_path / "row.json").write_text(json.dumps({"P-Krea": 124, "Room": 7}))
+    with pytest.warns(UserWarning, match="HGB_v2"):
+        patient_from_files(labs=tmp_path / "row.json", laboratory=laboratory)
+    (tmp_path / "table.csv").write_text("id,patient_id,split,labs.P-Krea,labs.Room\na,a,test,124,7\n")
+    (note,) = read_cohort_table(tmp_path / "table.csv", laboratory=laboratory).notes
+    assert "HGB_v2" in note and "Room" not in note

@@ -9,12 +9,14 @@ the laboratory is, and in which unit its numbers are:
 """
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.inputs.lab_columns import column_key, find_column, suggest_column, to_canonical
+from tgmm_hf.data.table_files import first_few
+from tgmm_hf.inputs.lab_columns import column_key, find_column, suggest_column, to_canonical, unit_key
 from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.inputs.private_text import quoted
 from tgmm_hf.utils.errors import TgmmError
@@ -54,11 +56,57 @@ class Laboratory:
         by_key = {column_key(name): target for name, target in self.columns.items()}
         renamed: dict[str, Any] = {}
         for name, value in row.items():
-            column, unit = by_key.get(column_key(str(name)), (str(name), ""))
+            column, unit = self._target(by_key, str(name))
             if column in renamed:
                 raise TgmmError("labs", f"two columns of the row are {column!r} by the column map. Leave one out.")
             renamed[column] = (value, unit) if unit and not isinstance(value, tuple | list) else value
         return renamed
+
+    def _target(self, by_key: Mapping[str, tuple[str, str]], name: str) -> tuple[str, str]:
+        """Find the column and the unit of a name of the row. A name that the column map lacks stays as it is.
+
+        Raises:
+            TgmmError: If the name holds another unit than the column map.
+        """
+        if (target := by_key.get(column_key(name))) is not None:
+            return target
+        plain, unit = _without_unit(name)
+        column, mapped = by_key.get(column_key(plain), ("", ""))
+        if not column:
+            return name, ""
+        if mapped and unit_key(unit) != unit_key(mapped):
+            raise TgmmError(
+                "labs",
+                f"the column map gives {plain!r} the unit {mapped!r}, but the name in the table says {unit!r}. Correct "
+                "one of them.",
+            )
+        return column, unit
+
+    def unused_names(self, names: Iterable[str]) -> list[str]:
+        """List the names of the column map that no name of a table or row matches.
+
+        Args:
+            names: Names of the laboratory columns.
+        """
+        present = {column_key(each) for name in names for each in (name, _without_unit(name)[0])}
+        return [name for name in self.columns if column_key(name) not in present]
+
+
+def _without_unit(name: str) -> tuple[str, str]:
+    """Split "S-Krea (umol/L)" into the name and the unit in brackets at its end, "" without brackets."""
+    found = re.fullmatch(r"(.*\S)\s*[(\[]([^()\[\]]{1,20})[)\]]\s*", name)
+    return (found[1], found[2].strip()) if found else (name, "")
+
+
+def unused_note(laboratory: Laboratory, names: Iterable[str]) -> list[str]:
+    """Write a note on the names of the column map that match no column, [] if there is none.
+
+    Args:
+        laboratory: Holds the column map.
+        names: Names of the laboratory columns of a table or row.
+    """
+    unused = laboratory.unused_names(names)
+    return [f"the column map names {first_few(unused)}, but no laboratory column has this name"] if unused else []
 
 
 def read_column_map(path: Path) -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
-from tgmm_hf.data.laboratory import Laboratory
+from tgmm_hf.data.laboratory import Laboratory, unused_note
 from tgmm_hf.data.table_columns import (
     REQUIRED,
     TASK_KINDS,
@@ -211,6 +211,7 @@ def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
     task_kinds = check_task_columns(path.name, columns, tasks, faults)
     if faults.found:  # each row would repeat the fault of its column
         raise CohortTableError(path.name, " ".join(error.reason for error in faults.found))
+    lab_names = [name.removeprefix("labs.") for name in columns if name.startswith("labs.")]
     rows = [
         _read_row(f"{path.name}, row {number}", raw, tasks, laboratory, faults)
         for number, raw in enumerate(raw_rows, start=1)
@@ -220,7 +221,7 @@ def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
         root=Path(settings.root) if settings.root is not None else path.parent,
         tasks=task_kinds,
         ignored_columns=[name for name in columns if not is_used(name)],
-        notes=raw_table.notes,
+        notes=[*raw_table.notes, *unused_note(laboratory, lab_names)],
         allow_outside=settings.allow_outside,
     )
     _check_ids_and_splits(path.name, table, faults)

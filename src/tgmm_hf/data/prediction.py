@@ -6,6 +6,7 @@ A file that cannot be understood as a whole (laboratory JSON, views, table) rais
 that cannot be used raises no error: the prediction names it under `refused` and rests on the other inputs.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import tee
@@ -14,7 +15,7 @@ from typing import Any, cast
 
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.lab_tables import read_one_lab_row
-from tgmm_hf.data.laboratory import Laboratory
+from tgmm_hf.data.laboratory import Laboratory, unused_note
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
@@ -69,7 +70,10 @@ def patient_from_files(  # noqa: PLR0913 - one argument per option of the comman
     """
     patient: Patient = {"id": identifier}
     if labs is not None:
-        patient["labs"] = (laboratory or Laboratory()).translate(read_labs(labs, table_format))
+        row, laboratory = read_labs(labs, table_format), laboratory or Laboratory()
+        for note in unused_note(laboratory, row):
+            warnings.warn(note, stacklevel=2)
+        patient["labs"] = laboratory.translate(row)
     if ecg is not None:
         patient["ecg"] = str(ecg)
     if echo is not None:
@@ -115,6 +119,8 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
         table_format=table_format,
         allow_outside=allow_outside,
     )
+    for note in manifest.notes:
+        warnings.warn(note, stacklevel=2)
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")

@@ -31,7 +31,15 @@ from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.file_reading import file_state, files_of_ecg, files_of_row
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks
-from tgmm_hf.data.shards import Shard, is_done, read_state, remove_temporary_files, write_rows, write_shared_text
+from tgmm_hf.data.shards import (
+    Shard,
+    claim_output,
+    is_done,
+    read_state,
+    remove_temporary_files,
+    write_rows,
+    write_shared_text,
+)
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.csv_files import csv_text
@@ -138,7 +146,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
 
     Raises:
         CohortTableError: If the table cannot be used.
-        FileExistsError: If `out_dir` holds a finished result of other data and `overwrite` is False.
+        FileExistsError: If `out_dir` holds a finished result of other data and `overwrite` is False, or files that this
+            command does not write.
         OSError: If the disk has too little room, or `out_dir` cannot be written.
         TgmmError: If another run writes the same part of `out_dir`, files could not be read or changed meanwhile, a
             worker process was killed, or `part` does not exist.
@@ -180,7 +189,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
     out = Path(out_dir)
     source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
     plan = _plan(source, processor, part)
-    _replaces_other(out, plan.input_hash, overwrite)
+    claim_output(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
     rows = _rows([shard for shard in plan.shards if not is_done(shard, out)])
     result: dict[str, float] = {"admissions": len(plan.rows), "missing": len(rows), "largest_bytes": largest}
@@ -335,29 +344,12 @@ def _rows(shards: Sequence[Shard]) -> list[CohortRow]:
     return [row for shard in shards for row in shard.rows]
 
 
-def _replaces_other(out: Path, input_hash: str, overwrite: bool) -> bool:
-    """Tell whether `out` holds a finished result whose digest is not `input_hash`: other data or settings.
-
-    Raises:
-        FileExistsError: If it does and `overwrite` is False.
-    """
-    finished = read_state(out / "prepare.json")
-    if finished is None or finished.get("input_hash") == input_hash:
-        return False
-    if not overwrite:
-        raise FileExistsError(
-            f"{out} holds a finished result of another table or other settings: choose another directory, or "
-            "overwrite it (overwrite=True, --overwrite)."
-        )
-    return True
-
-
 # ---- the work
 
 
 def _write_shards(plan: _Plan, out: Path, work: _Work, overwrite: bool) -> list[tuple[str, State]]:
     """Write the shards of a plan that are missing, and return (split, state) of every shard of the plan."""
-    replaces_other = _replaces_other(out, plan.input_hash, overwrite)
+    replaces_other = claim_output(out, plan.input_hash, overwrite)
     _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
     remove_temporary_files(out, FORGOTTEN)

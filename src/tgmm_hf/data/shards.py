@@ -21,12 +21,18 @@ from datasets.arrow_writer import ArrowWriter
 from tgmm_hf.data.admissions import AdmissionPreparer, PreparedAdmission
 from tgmm_hf.data.file_reading import FileState, Reading, reason_of
 from tgmm_hf.data.manifest import SPLITS, CohortRow
-from tgmm_hf.utils.files import read_json, whole_file
+from tgmm_hf.utils.files import foreign_entries, read_json, whole_file
 from tgmm_hf.utils.names import VIEWS
 from tgmm_hf.utils.watched_worker import Limits, Say, Step
 
 WRITE_BYTES = 64 * 2**20
 """Rows are flushed in batches of about this size, so that memory does not grow with the shard."""
+WRITTEN = (
+    r"(prepare\.json|refused\.csv|checks\.csv)",
+    rf"({'|'.join(SPLITS)})/(\d+\.(arrow|json)|\..+|.+\.tmp-.+)",
+    r"\..+|.+\.tmp-.+",
+)
+"""What `tgmm prepare` writes into its output, as in `foreign_entries`."""
 TEMPORARY_NAME = re.compile(r"\..+-[0-9a-f]{32}|.+\.tmp-[0-9a-f]+")
 """Names of half-written files: of `whole_file`, and of version 0.1.0."""
 
@@ -236,6 +242,37 @@ def remove_temporary_files(out: Path, untouched_seconds: float) -> None:
                     path.unlink()
             except FileNotFoundError:
                 continue  # another run removes it at the same time
+
+
+def claim_output(out: Path, input_hash: str, overwrite: bool) -> bool:
+    """Check that `tgmm prepare` may write into a directory.
+
+    Args:
+        out: Directory of the prepared data. It need not exist.
+        input_hash: Digest of the table and the settings that are to be prepared.
+        overwrite: Whether a finished result of another table or other settings may be replaced.
+
+    Returns:
+        Whether `out` holds such a result.
+
+    Raises:
+        FileExistsError: If `out` holds such a result and `overwrite` is False; or if it holds files that this command
+            does not write, because a file of the user's could be read as prepared data, or be removed.
+    """
+    if foreign := foreign_entries(out, WRITTEN) if out.is_dir() else []:
+        raise FileExistsError(
+            f"{out} holds {len(foreign)} entries that this command does not write, such as {foreign[0]}. Name another "
+            "directory, or move these files elsewhere."
+        )
+    finished = read_state(out / "prepare.json")
+    if finished is None or finished.get("input_hash") == input_hash:
+        return False
+    if not overwrite:
+        raise FileExistsError(
+            f"{out} holds a finished result of another table or other settings: choose another directory, or "
+            "overwrite it (overwrite=True, --overwrite)."
+        )
+    return True
 
 
 # ---- content
