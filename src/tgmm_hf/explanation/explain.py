@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         "gradient_x_activation",
         "occlusion",
     ),
-    "echo": ("grad_cam_plus_plus", "gradient_x_activation", "occlusion"),
+    "echo": ("occlusion", "gradient_x_activation", "grad_cam_plus_plus"),
 }
 """Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
 

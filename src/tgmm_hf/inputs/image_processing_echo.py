@@ -45,6 +45,13 @@ class CropBox(NamedTuple):
     left: int
     side: int
 
+    @classmethod
+    def of_centre(cls, height: int, width: int, zoom: float) -> "CropBox":
+        """Find the centre square of a frame (`height`, `width`) without a share `zoom` of it at every side."""
+        side = min(height, width)
+        border = int(side * zoom)
+        return cls((height - side) // 2 + border, (width - side) // 2 + border, side - 2 * border)
+
 
 class EchoImageProcessor(HubCode, BaseImageProcessor):
     r"""Image processor that prepares echocardiograms as the published EchoPrime weights saw them.
@@ -223,9 +230,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
     def crop_box(self, height: int, width: int) -> CropBox:
         """Find the square that the model sees of a frame (`height`, `width`): the centre without its border."""
-        side = min(height, width)
-        border = int(side * self.zoom)
-        return CropBox((height - side) // 2 + border, (width - side) // 2 + border, side - 2 * border)
+        return CropBox.of_centre(height, width, self.zoom)
 
     def resize_clip(self, frames: np.ndarray) -> PreparedClip:
         """Bring masked frames (frames, height, width, 3) to the model's size and pad the clip to `num_frames`."""
