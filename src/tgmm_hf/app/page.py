@@ -1,0 +1,70 @@
+"""The page: its tabs, its look, and what it says about itself."""
+
+from typing import Any
+
+import gradio as gr
+
+from tgmm_hf.app.compare_tab import compare_tab
+from tgmm_hf.app.fragments import table_fragment
+from tgmm_hf.app.interface import programming_interface
+from tgmm_hf.app.parts import KEEP_SECONDS, PageContent, html_part
+from tgmm_hf.app.patient_tab import patient_tab
+from tgmm_hf.app.table_tab import table_tab
+
+NOTICE = "Research software, not a medical device. Do not base a decision about a patient on it."
+KEEP = (
+    f"Files are deleted after the answer, and an upload without an answer after {KEEP_SECONDS // 60} minutes. Answers "
+    "go to your browser only and are not stored."
+)
+SWEEP_SECONDS = 60
+"""Time between two looks for old uploads."""
+WAITING = 10
+"""Largest number of requests that wait. A further request is refused with a message to try again."""
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
+MONOSPACED = ("ui-monospace", "Consolas", "monospace")
+CSS = """
+.tgmm { color: var(--body-text-color); }
+.tgmm table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+.tgmm caption { text-align: left; padding: 0.2rem 0; }
+.tgmm th, .tgmm td { padding: 0.25rem 0.6rem; text-align: left; border-bottom: 1px solid var(--border-color-primary); }
+.tgmm h3 { margin: 0.6rem 0 0.2rem; }
+.tgmm ul { margin: 0.2rem 0 0.6rem; padding-left: 1.3rem; list-style: disc; }
+.tgmm li { overflow-wrap: anywhere; }
+.tgmm-notice, .tgmm-messages { border-left: 4px solid #b45309; padding: 0.4rem 0.8rem;
+  background: var(--background-fill-secondary); }
+.tgmm-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 0.8rem;
+  margin: 0.8rem 0; }
+.tgmm-card { background: var(--background-fill-secondary); border-radius: 6px; padding: 0.2rem 1rem 0.7rem; }
+.tgmm-wide { overflow-x: auto; }
+.tgmm-wide td, .tgmm-wide th { white-space: nowrap; }
+.tgmm-report { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary); background: white; }
+"""
+
+
+def build_page(content: PageContent) -> gr.Blocks:
+    """Build the page. Nothing is started."""
+    with gr.Blocks(title="TGMM", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS)) as page:
+        gr.Markdown("# TGMM: labs, ECG and echo")
+        html_part(value=f'<div class="tgmm tgmm-notice"><p><strong>{NOTICE}</strong></p><p>{KEEP}</p></div>')
+        with gr.Tabs():
+            with gr.Tab("One patient"):
+                patient_tab(content)
+            with gr.Tab("Compare two recordings"):
+                compare_tab(content)
+            with gr.Tab("Many patients"):
+                table_tab(content)
+            with gr.Tab("About the model"):
+                _about(content)
+        programming_interface(content)
+    return page.queue(max_size=WAITING, default_concurrency_limit=4, api_open=False)
+
+
+def page_look() -> dict[str, Any]:
+    """Return the settings of the page's look. The fonts are the system's, so that none is loaded from elsewhere."""
+    return {"theme": gr.themes.Default(font=FONTS, font_mono=MONOSPACED), "css": CSS}
+
+
+def _about(content: PageContent) -> None:
+    """Build the tab with the model card and what identifies the model."""
+    html_part(value=table_fragment("This model", ("what", "value"), list(content.facts.items())))
+    gr.Markdown(content.card)
