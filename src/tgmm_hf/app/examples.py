@@ -29,7 +29,7 @@ def synthetic_patients(directory: Path) -> dict[str, Patient]:
     Returns:
         What the page calls a patient -> the patient as the pipeline takes it. Some lack a modality, as in a hospital.
     """
-    table = write_cohort(directory, NUMBER, SEED, "strong", workers=1, frames=24, height=120, width=160, all_test=True)
+    table = write_cohort(directory, NUMBER, SEED, "strong", workers=1, height=120, width=160, all_test=True)
     patients = patients_from_table(table)
     patients[1]["echo"] = patients[1]["views"] = None
     patients[2]["ecg"] = None

@@ -28,9 +28,11 @@ def field_of(column: LabColumn) -> Any:
 
 
 def range_text(column: LabColumn) -> str | None:
-    """Write the reference range of a column, and the other units that a value may have."""
+    """Write the reference range of a column, or the possible one, and another unit that a value may have."""
     if not column.is_number:
         return "words, separated by commas" if "history" in column.name else None
+    if column.name == "age":
+        return None
     parts = []
     if isinstance(column.normal, dict):
         parts.append(
@@ -38,10 +40,10 @@ def range_text(column: LabColumn) -> str | None:
         )
     elif column.normal is not None:
         parts.append(f"reference {_between(column.normal)}")
-    if column.plausible is not None:
+    elif column.plausible is not None:
         parts.append(f"possible {_between(column.plausible)}")
     if column.factors:
-        parts.append(f"or in {', '.join(list(column.factors)[:2])}")
+        parts.append(f"or in {next(iter(column.factors))}")
     return "; ".join(parts)
 
 
