@@ -10,6 +10,12 @@ from tgmm_hf.reports.ecg_paper import Band
 from tgmm_hf.reports.lab_bars import contribution_bar
 from tgmm_hf.utils.names import LEADS
 
+HEAT_TITLES = {
+    "slot_attention": "Slot map: the slot of a row reads the slots of the columns",
+    "candidate_attention": "Candidates: the candidate of a row reads the slots of the columns",
+    "gates": "Gates: how much of each modality enters the slot of a row",
+}
+"""Method of a slot map -> heading of its table, which says how to read it."""
 MODALITY_NAMES = {"labs": "Laboratory", "ecg": "ECG", "echo": "Echo"}
 """Modality -> its name in a report."""
 FINEST_BAND = 0.08
@@ -115,6 +121,21 @@ def lead_shares(attribution: Attribution | None) -> list[dict[str, Any]]:
     usable = np.isfinite(attribution.values).any(axis=1)
     shares = [(lead, float(each) / total) for lead, each, is_usable in zip(leads, sums, usable, strict=True) if is_usable]
     return [{"name": lead, "share": share} for lead, share in sorted(shares, key=lambda pair: -pair[1])]
+
+
+def heat_table(attribution: Attribution) -> dict[str, Any]:
+    """Make a table of numbers whose cells are shaded by their size: {"title", "columns", "rows"}.
+
+    Args:
+        attribution: with two labelled axes and values from 0 to 1, such as the slot map. NaN becomes an empty cell.
+    """
+    names, columns = (axis.labels or () for axis in attribution.axes)
+    rows = [
+        {"name": name, "cells": [None if value != value else float(value) for value in row]}
+        for name, row in zip(names, attribution.values, strict=True)
+    ]
+    title = HEAT_TITLES.get(attribution.method, attribution.method.replace("_", " "))
+    return {"title": f"{title} ({attribution.task})", "columns": columns, "rows": rows}
 
 
 def plain(attribution: Attribution, largest_number: int = 2000) -> Mapping[str, Any]:

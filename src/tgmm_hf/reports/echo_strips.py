@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.explanation.material import ClipMaterial
 
 MAX_HEIGHT = 240
 """Largest height of a frame in pixels. A study of eleven views then takes about 2 MB."""
@@ -56,8 +56,7 @@ class EchoStrip:
 
 def echo_strip(
     view: str,
-    frames: NDArray,
-    processor: EchoImageProcessor,
+    clip: ClipMaterial,
     attribution: Attribution | None = None,
     entry: Mapping[str, Any] | None = None,
 ) -> EchoStrip:
@@ -65,22 +64,23 @@ def echo_strip(
 
     Args:
         view: name of the view.
-        frames: (frames, height, width, 3) uint8 BGR, from `EchoImageProcessor.masked_frames`.
-        processor: says which part of a frame the model reads.
+        clip: the frames that the model reads, and the square of them that it sees.
         attribution: contributions with the axes view, frame, row and column; None without.
         entry: what the prediction says about the clip: {"item", "by", "confidence"}.
     """
-    shown = _shrunk(frames)
+    shown = _shrunk(clip.frames)
     count, height, width = shown.shape[:3]
     maps = None if attribution is None else view_map(attribution, view)
-    overlay = "" if maps is None else _overlay(maps, _read_square(frames.shape[1:3], processor.zoom, shown), shown)
+    scale = height / clip.frames.shape[1]
+    top, left, side = (round(each * scale) for each in clip.box)
+    overlay = "" if maps is None else _overlay(maps, (top, left, side), shown)
     about = entry or {}
     return EchoStrip(
         view=view,
         frames=count,
         width=width,
         height=height,
-        picture=_data_uri(_side_by_side(shown[..., ::-1]), "JPEG"),
+        picture=_data_uri(_side_by_side(shown), "JPEG"),
         overlay=overlay,
         item=about.get("item", ""),
         by=about.get("by", "name"),
@@ -112,25 +112,6 @@ def _shrunk(frames: NDArray) -> NDArray:
         return frames
     size = (max(1, round(width * MAX_HEIGHT / height)), MAX_HEIGHT)
     return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in frames])
-
-
-def _read_square(size: tuple[int, int], zoom: float, shown: NDArray) -> tuple[int, int, int]:
-    """Find the square that the model reads, as `EchoImageProcessor.crop_and_resize` cuts it.
-
-    Args:
-        size: height and width of the frame in the file.
-        zoom: share that is cut off at every side.
-        shown: the frames as they are shown.
-
-    Returns:
-        Top, left and side in pixels of the shown frames.
-    """
-    height, width = size
-    side = min(height, width)
-    border = int(side * zoom)
-    scale = shown.shape[1] / height
-    top, left = (height - side) // 2 + border, (width - side) // 2 + border
-    return round(top * scale), round(left * scale), max(1, round((side - 2 * border) * scale))
 
 
 def _overlay(maps: NDArray, square: tuple[int, int, int], shown: NDArray) -> str:

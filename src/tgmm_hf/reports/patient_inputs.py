@@ -1,17 +1,15 @@
 """Read the inputs of one patient again, as the report shows them: lab cells, ECG in millivolts, frames of the clips."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tgmm_hf.inputs.ecg_recording import NORMALISED, EcgRecording
-from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, in_millivolts, samples_at, standard_lead_names
-from tgmm_hf.inputs.echo_reading import list_echo_files
+from tgmm_hf.explanation.material import ClipMaterial, ecg_material, echo_material
+from tgmm_hf.inputs.ecg_recording import NORMALISED
+from tgmm_hf.inputs.ecg_signal import as_recording, in_millivolts, standard_lead_names
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -30,18 +28,22 @@ class PatientInputs:
     Attributes:
         labs: the checked lab row; None without labs.
         ecg: the recording; None without one, and for one that cannot be drawn.
-        clips: view -> (frames, height, width, 3) uint8 BGR, masked to the sector, of every view that the model reads.
+        clips: view -> frames, masked to the sector, of every view that the model reads.
         notes: why something that was given is not shown.
     """
 
     labs: LabsText | None = None
     ecg: EcgTraces | None = None
-    clips: Mapping[str, NDArray] = field(default_factory=dict)
+    clips: Mapping[str, ClipMaterial] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def read_inputs(
-    processor: TgmmProcessor, patient: Mapping[str, Any], prediction: Mapping[str, Any], units: str | None = None
+    processor: TgmmProcessor,
+    patient: Mapping[str, Any],
+    prediction: Mapping[str, Any],
+    units: str | None = None,
+    clips: Mapping[str, ClipMaterial] | None = None,
 ) -> PatientInputs:
     """Read what the report shows of a patient.
 
@@ -50,31 +52,30 @@ def read_inputs(
         patient: as the pipeline takes it.
         prediction: what the pipeline answered. It says which clip fills which view.
         units: unit system of the laboratory, as `TgmmProcessor.__call__` takes it.
+        clips: view -> frames, if they were read before; None reads them.
     """
     labs = None if patient.get("labs") is None else processor.labs_text(patient["labs"], units)
     ecg, notes = None, []
     if patient.get("ecg") is not None:
         try:
-            ecg = ecg_traces(patient["ecg"], processor.feature_extractor, bool(prediction["used"]["ecg"]))
+            ecg = ecg_traces(patient["ecg"], processor.feature_extractor, prediction)
         except InputRefusedError:
             notes.append(NOT_READABLE)
         else:
             notes += [NOT_IN_MILLIVOLTS] if ecg is None else []
-    clips = {}
-    for entry in prediction["views"]:
-        if entry["used"] and entry["view"] in prediction["used"]["echo"]:
-            clip = clip_at(patient["echo"], entry["item"])
-            clips[entry["view"]] = processor.image_processor.masked_frames(clip)
+    if clips is None:
+        has_echo = bool(prediction["used"]["echo"])
+        clips = echo_material(processor.image_processor, patient, prediction) if has_echo else {}
     return PatientInputs(labs, ecg, clips, tuple(notes))
 
 
-def ecg_traces(ecg: Any, extractor: EcgFeatureExtractor, is_used: bool = True) -> EcgTraces | None:
+def ecg_traces(ecg: Any, extractor: EcgFeatureExtractor, prediction: Mapping[str, Any]) -> EcgTraces | None:
     """Read a recording for the drawing: the recorded samples with their gaps, and the leads that the reader derives.
 
     Args:
         ecg: recording as the processor takes it.
         extractor: of the model. It says which part of the recording the model reads.
-        is_used: False if the prediction refused the recording. All leads are then marked.
+        prediction: says which leads the model uses, and why not the others.
 
     Returns:
         The traces; None if the recording is not in millivolts.
@@ -85,51 +86,23 @@ def ecg_traces(ecg: Any, extractor: EcgFeatureExtractor, is_used: bool = True) -
     recording = as_recording(ecg)
     if recording.units == NORMALISED:
         return None
-    signal = np.full((len(LEADS), recording.signal.shape[1]), np.nan)
     names = standard_lead_names(recording)
+    signal = np.full((len(LEADS), recording.signal.shape[1]), np.nan)
     for lead, values in zip(names, in_millivolts(recording), strict=True):
         signal[LEADS.index(lead)] = values
-    if not is_used:
-        return EcgTraces(signal, recording.sampling_rate, dict.fromkeys(LEADS, "the recording was refused"))
-    harmonised = harmonise_recording(
-        recording, max_gap_seconds=extractor.max_gap_seconds, min_leads=extractor.min_leads
-    )
+    used = prediction["used"]["ecg"]
+    problems = {lead: reason for lead, reason in _reasons(prediction["notes"]).items() if lead not in used}
+    if not used:
+        return EcgTraces(signal, recording.sampling_rate, {lead: problems.get(lead, "") for lead in LEADS})
+    material = ecg_material(extractor, recording)
     for index, lead in enumerate(LEADS):
-        if lead not in names and harmonised.mask[index]:
-            signal[index] = harmonised.signal[index]
-    return EcgTraces(signal, recording.sampling_rate, _problems(harmonised), _window(recording, extractor))
+        if lead not in names and material.mask[index]:
+            signal[index] = material.signal[index]
+    window = material.window_start, material.window_start + material.window_seconds
+    return EcgTraces(signal, recording.sampling_rate, problems, window)
 
 
-def _problems(harmonised: Any) -> dict[str, str]:
-    """Return lead -> reason for each lead of a `HarmonisedEcg` that the model does not use."""
-    problems = {lead: "" for lead, usable in zip(LEADS, harmonised.mask, strict=True) if not usable}
-    for note in harmonised.notes:
-        if match := re.fullmatch(r"lead (\w+) masked: (.*)", note):
-            problems[match[1]] = match[2]
-    return problems
-
-
-def _window(recording: EcgRecording, extractor: EcgFeatureExtractor) -> tuple[float, float]:
-    """Return the start and the end, in seconds, of the part of a recording that the model reads for a prediction."""
-    rate = extractor.sampling_rate
-    start = extractor.start_positions(samples_at(recording.signal.shape[1], recording.sampling_rate, rate))[0]
-    return start / rate, (start + extractor.num_samples) / rate
-
-
-def clip_at(study: Any, item: str) -> Any:
-    """Find the clip of a study by its position, such as "echo[3]", or by its view in a mapping.
-
-    Args:
-        study: directory, list of files, or mapping view -> clip.
-        item: "item" of an entry of the prediction's "views".
-    """
-    if isinstance(study, Mapping):
-        return study[item]
-    match = re.fullmatch(r"echo\[(\d+)\]", item)
-    if match is None:
-        raise ValueError(f"{item!r} is not the position of a clip, such as 'echo[3]'")
-    if isinstance(study, str | Path) and Path(study).is_dir():
-        files: list[Any] = list(list_echo_files(study))
-    else:
-        files = [study] if isinstance(study, str | Path) else list(study)
-    return files[int(match[1]) - 1]
+def _reasons(notes: Sequence[str]) -> dict[str, str]:
+    """Return lead -> why it is not used, from the notes of a prediction."""
+    matches = [re.fullmatch(r"ecg: lead (\w+) masked: (.*)", note) for note in notes]
+    return {match[1]: match[2] for match in matches if match is not None}

@@ -1,7 +1,7 @@
 """The report of one patient: one page, or the same content as JSON.
 
     content = report_content(prediction, inputs, tasks, attributions)     # what both forms say
-    page = report_html(content, inputs, processor)                        # with pictures
+    page = report_html(content, inputs, attributions)                     # with pictures
 
 The page is one file without scripts. It names no file and no patient, unless `identifiers` is given.
 """
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.layers.hazards import cumulative_incidence
 from tgmm_hf.reports.contributions import (
     MODALITY_NAMES,
     contribution_rows,
     ecg_bands,
     find,
+    heat_table,
     lead_shares,
     method_sentence,
     plain,
@@ -194,7 +194,6 @@ def _model(prediction: Mapping[str, Any]) -> dict[str, Any]:
 def report_html(
     content: Mapping[str, Any],
     inputs: PatientInputs,
-    image_processor: EchoImageProcessor,
     attributions: Sequence[Attribution] = (),
     settings: ReportSettings | None = None,
 ) -> str:
@@ -203,7 +202,6 @@ def report_html(
     Args:
         content: what `report_content` returned.
         inputs: the same inputs.
-        image_processor: of the model. It says which part of a frame the model reads.
         attributions: the same explanations.
         settings: the same choices.
     """
@@ -219,7 +217,7 @@ def report_html(
         curves=curves,
         labs=[] if inputs.labs is None else lab_rows(inputs.labs, of["labs"], settings.identifiers),
         ecg=_ecg_drawing(inputs, of["ecg"], settings),
-        strips=_strips(content, inputs, image_processor, of["echo"]),
+        strips=_strips(content, inputs, of["echo"]),
         sentences={name: method_sentence(each) for name, each in of.items() if each is not None},
         method_notes={name: each.notes for name, each in of.items() if each is not None},
         tables=[
@@ -228,6 +226,7 @@ def report_html(
             for each in attributions
             if each.modality in ("modalities", "views") and each.values.ndim == 1
         ],
+        slots=[heat_table(each) for each in attributions if each.modality == "slots" and each.values.ndim == 2],
     )  # fmt: skip
 
 
@@ -256,13 +255,12 @@ def _ecg_drawing(inputs: PatientInputs, attribution: Attribution | None, setting
 def _strips(
     content: Mapping[str, Any],
     inputs: PatientInputs,
-    image_processor: EchoImageProcessor,
     attribution: Attribution | None,
 ) -> list[Any]:
     """Draw every view that the answer uses, in the order of `VIEWS`."""
     entries = {entry["view"]: entry for entry in content["echo"]["clips"] if entry["used"]}
     return [
-        echo_strip(view, inputs.clips[view], image_processor, attribution, entries.get(view))
+        echo_strip(view, inputs.clips[view], attribution, entries.get(view))
         for view in VIEWS
         if view in inputs.clips
     ]

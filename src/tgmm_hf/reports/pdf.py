@@ -19,9 +19,16 @@ NO_BROWSER = (
 )
 
 
-def find_browser() -> str | None:
-    """Return the path of the first program of `BROWSERS` that is installed; None without one."""
-    return next((path for name in BROWSERS if (path := shutil.which(name)) is not None), None)
+def require_browser() -> str:
+    """Return the path of the first program of `BROWSERS` that is installed.
+
+    Raises:
+        TgmmError: if none is installed.
+    """
+    for name in BROWSERS:
+        if (path := shutil.which(name)) is not None:
+            return path
+    raise TgmmError("PDF", NO_BROWSER)
 
 
 def print_to_pdf(page: str, out: Path) -> None:
@@ -36,9 +43,7 @@ def print_to_pdf(page: str, out: Path) -> None:
     Raises:
         TgmmError: if no browser is installed, or it writes no PDF in `TIME_LIMIT` seconds.
     """
-    browser = find_browser()
-    if browser is None:
-        raise TgmmError("PDF", NO_BROWSER)
+    browser = require_browser()
     with tempfile.TemporaryDirectory() as directory, whole_file(out) as building:
         source, printed = Path(directory) / "page.html", Path(directory) / "page.pdf"
         source.write_text(page, encoding="utf-8")
