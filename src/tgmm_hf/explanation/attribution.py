@@ -81,7 +81,6 @@ class Attribution:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attribution as JSON values. NaN becomes None."""
-        values = self.values.astype(float)
         return {
             "modality": self.modality,
             "method": self.method,
@@ -93,7 +92,7 @@ class Attribution:
             "baseline_output": self.baseline_output,
             "completeness_error": self.completeness_error,
             "axes": [_axis_to_dict(axis) for axis in self.axes],
-            "values": np.where(np.isnan(values), None, values.astype(object)).tolist(),
+            "values": _without_nan(self.values),
             "notes": list(self.notes),
         }
 
@@ -124,6 +123,13 @@ class Attribution:
         return tuple(
             each if axis.labels is None else axis.labels[each] for axis, each in zip(self.axes, indices, strict=True)
         )
+
+
+def _without_nan(values: np.ndarray) -> list[Any]:
+    """Return the values as nested lists, with None in place of NaN because JSON has no NaN."""
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    return plain.tolist()
 
 
 def _axis_to_dict(axis: Axis) -> dict[str, Any]:
