@@ -11,7 +11,7 @@ square is zoomed by 10 %, resized with cubic interpolation and normalised on the
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import BatchFeature
@@ -30,6 +30,20 @@ logger = logging.get_logger(__name__)
 ECHOPRIME_MEAN = (29.110628, 28.076836, 29.096405)
 ECHOPRIME_STD = (47.989223, 46.456997, 47.20083)
 """Mean and standard deviation per channel (B, G, R), on the 0-255 scale, with which EchoPrime was trained."""
+
+
+class CropBox(NamedTuple):
+    """The square of a frame that the model sees, in pixels of the original frame.
+
+    Attributes:
+        top: first row.
+        left: first column.
+        side: number of rows and of columns.
+    """
+
+    top: int
+    left: int
+    side: int
 
 
 class EchoImageProcessor(HubCode, BaseImageProcessor):
@@ -204,11 +218,14 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
     def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
         """Cut the centre square without its border and resize it: (frames, h, w, 3) -> (frames, size, size, 3)."""
-        height, width = frames.shape[1:3]
+        top, left, side = self.crop_box(*frames.shape[1:3])
+        return resize_cubic(frames[:, top : top + side, left : left + side], size)
+
+    def crop_box(self, height: int, width: int) -> CropBox:
+        """Find the square that the model sees of a frame (`height`, `width`): the centre without its border."""
         side = min(height, width)
         border = int(side * self.zoom)
-        top, left = (height - side) // 2 + border, (width - side) // 2 + border
-        return resize_cubic(frames[:, top : top + side - 2 * border, left : left + side - 2 * border], size)
+        return CropBox((height - side) // 2 + border, (width - side) // 2 + border, side - 2 * border)
 
     def resize_clip(self, frames: np.ndarray) -> PreparedClip:
         """Bring masked frames (frames, height, width, 3) to the model's size and pad the clip to `num_frames`."""

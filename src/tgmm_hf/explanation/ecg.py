@@ -1,0 +1,136 @@
+"""Which leads and moments of the ECG contributed.
+
+Grad-CAM++ reads ST-MEM's tokens, each one lead for 300 ms, so its map cannot be read finer than that. Integrated
+gradients (Sundararajan et al. 2017) give a value per sample.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation, guided
+from tgmm_hf.explanation.attribution import Attribution, Axis
+from tgmm_hf.explanation.scoring import PatientScore
+from tgmm_hf.inputs.optional_packages import require_package
+from tgmm_hf.utils.names import LEADS
+
+try:
+    from captum.attr import IntegratedGradients
+except ImportError:
+    IntegratedGradients = None
+
+STEPS = 32
+"""Steps of the integral."""
+INTERNAL_BATCH = 8
+"""Steps of the integral that run together, which bounds the memory."""
+FLAT = "a flat line at the mean of the window; labs and echo stay as they are"
+
+
+def explain_ecg_tokens(patient: PatientScore, sampling_rate: float, method: str = "grad_cam_plus_plus") -> Attribution:
+    """Attribute the score to ST-MEM's tokens: (12 leads, tokens).
+
+    Args:
+        patient: a patient with an ECG.
+        sampling_rate: of the model's window, in Hz.
+        method: "grad_cam_plus_plus" (not negative) or "gradient_x_activation" (signed).
+
+    Raises:
+        ValueError: if the ECG encoder is no ST-MEM, or the method is unknown.
+    """
+    maps = {"grad_cam_plus_plus": grad_cam_plus_plus, "gradient_x_activation": gradient_x_activation}
+    if method not in maps:
+        raise ValueError(f"Unknown method {method!r} for ECG tokens; known are {sorted(maps)}.")
+    encoder = patient.model.ecg_encoder
+    if encoder.config.model_type != "st_mem":
+        raise ValueError(f"Class-activation maps need ST-MEM's tokens, the encoder is {encoder.config.model_type}.")
+    inputs = {name: patient.inputs[name] for name in ("ecg_values", "ecg_mask")}
+    with torch.enable_grad(), captured(encoder.layers[-1].layernorm_before) as kept:
+        both = kept.with_gradients(patient.with_inputs("ecg", **inputs)[0])
+    # (1, leads * (patches + 2), width) -> patches of all leads, without the separators
+    parts = [each.unflatten(1, (len(LEADS), -1))[:, :, 1:-1].flatten(1, 2) for each in both]
+    values = maps[method](*parts)[0].unflatten(0, (len(LEADS), -1)).double().cpu().numpy()
+    seconds = encoder.config.patch_size / sampling_rate
+    axes = Axis("lead", LEADS), Axis("token", None, seconds, 0.0, "s")
+    note = f"one value per lead and {1000 * seconds:g} ms; the map cannot be read finer than that"
+    return _attribution(patient, method, values, axes, notes=(note,))
+
+
+def explain_ecg_samples(patient: PatientScore, sampling_rate: float, steps: int = STEPS) -> Attribution:
+    """Attribute the score to the samples of the window by integrated gradients: (12 leads, samples).
+
+    Args:
+        patient: a patient with an ECG.
+        sampling_rate: of the model's window, in Hz.
+        steps: steps of the integral.
+
+    Raises:
+        ImportError: without the package captum (extra `explain`).
+    """
+    values, mask = patient.inputs["ecg_values"], patient.inputs["ecg_mask"]
+    flat = torch.zeros_like(values)
+    shares = integrated_gradients(patient, "ecg", "ecg_values", flat, {"ecg_mask": mask}, steps)
+    with torch.no_grad():
+        baseline_output = float(patient.with_inputs("ecg", ecg_values=flat, ecg_mask=mask)[0])
+    attributed = shares[0].double().cpu().numpy()
+    axes = Axis("lead", LEADS), Axis("sample", None, 1 / sampling_rate, 0.0, "s")
+    ends = {"baseline": FLAT, "baseline_output": baseline_output, "summed": True}
+    return _attribution(patient, "integrated_gradients", attributed, axes, **ends)
+
+
+def explain_ecg_guided(patient: PatientScore, sampling_rate: float) -> Attribution:
+    """Attribute the score by guided Grad-CAM++: guided gradients of the samples x the map of the tokens.
+
+    Selvaraju et al. 2017, section 3.2. Arguments and errors as in `explain_ecg_tokens`.
+    """
+    tokens = explain_ecg_tokens(patient, sampling_rate).values
+    values = patient.inputs["ecg_values"].detach().clone().requires_grad_()
+    with torch.enable_grad(), guided(patient.model.ecg_encoder):
+        score = patient.with_inputs("ecg", ecg_values=values, ecg_mask=patient.inputs["ecg_mask"])[0]
+        (gradients,) = torch.autograd.grad(score, values)
+    fine = gradients[0].double().cpu().numpy()
+    product = fine * np.repeat(np.nan_to_num(tokens), fine.shape[1] // tokens.shape[1], axis=1)
+    axes = Axis("lead", LEADS), Axis("sample", None, 1 / sampling_rate, 0.0, "s")
+    return _attribution(patient, "guided_grad_cam", product, axes)
+
+
+def integrated_gradients(
+    patient: PatientScore,
+    modality: str,
+    name: str,
+    baseline: torch.Tensor,
+    fixed: dict[str, torch.Tensor],
+    steps: int = STEPS,
+) -> torch.Tensor:
+    """Compute integrated gradients of the score with captum.
+
+    Args:
+        patient: the patient.
+        modality: "ecg" or "echo".
+        name: the model's argument that changes.
+        baseline: start of the path, of the shape of the argument.
+        fixed: other arguments of the modality, one row each.
+        steps: steps of the integral.
+
+    Returns:
+        Values of the shape of the argument.
+    """
+    require_package(IntegratedGradients, "captum", "integrated gradients")
+
+    def score(values: torch.Tensor) -> torch.Tensor:
+        rows = {key: tensor.expand(len(values), *tensor.shape[1:]) for key, tensor in fixed.items()}
+        return patient.with_inputs(modality, **{name: values}, **rows)
+
+    with torch.enable_grad():
+        method = IntegratedGradients(score, multiply_by_inputs=True)
+        options = {"n_steps": steps, "internal_batch_size": INTERNAL_BATCH}
+        return method.attribute(patient.inputs[name].detach(), baseline, **options).detach()
+
+
+def _attribution(
+    patient: PatientScore, method: str, values: np.ndarray, axes: tuple[Axis, ...], **more: Any
+) -> Attribution:
+    """Make the attribution of an ECG. Leads that cannot be used become NaN."""
+    usable = patient.inputs["ecg_mask"][0].cpu().numpy().astype(bool)
+    values[~usable] = np.nan
+    return patient.attribution("ecg", method, values, axes, **more)

@@ -1,0 +1,169 @@
+"""The front door: one patient -> prediction, attributions, and the raw material that a report draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from tgmm_hf.explanation.attribution import Attribution
+from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_tokens
+from tgmm_hf.explanation.echo import explain_echo_pixels, explain_echo_regions
+from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient
+from tgmm_hf.explanation.material import Material, read_material
+from tgmm_hf.explanation.modalities import explain_modalities
+from tgmm_hf.explanation.scoring import PatientScore, question_of
+from tgmm_hf.explanation.slots import explain_slots
+from tgmm_hf.explanation.views import explain_views
+from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "labs": ("shap", "gradient_x_input"),
+    "ecg": ("integrated_gradients", "grad_cam_plus_plus", "guided_grad_cam", "gradient_x_activation"),
+    "echo": ("integrated_gradients", "grad_cam_plus_plus", "gradient_x_activation"),
+}
+"""Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why the model answered as it did.
+
+    Attributes:
+        prediction: the answer, as the pipeline gives it.
+        task: the task that is explained.
+        target: the candidate that is explained; "risk" for a prognosis.
+        attributions: one per modality and method, and those of modalities, views and slots.
+        material: raw inputs in physical units.
+        notes: sentences for the reader.
+    """
+
+    prediction: dict[str, Any]
+    task: str
+    target: str
+    attributions: tuple[Attribution, ...] = ()
+    material: Material = field(default_factory=Material)
+    notes: tuple[str, ...] = ()
+
+    def of(self, modality: str, method: str | None = None) -> Attribution | None:
+        """Return the first attribution of a modality, or the one by `method`; None if there is none."""
+        for each in self.attributions:
+            if each.modality == modality and method in (None, each.method):
+                return each
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return prediction and attributions as JSON values. The raw material is left out."""
+        return {
+            "task": self.task,
+            "target": self.target,
+            "prediction": self.prediction,
+            "attributions": [each.to_dict() for each in self.attributions],
+            "notes": list(self.notes),
+        }
+
+
+def explain(  # noqa: PLR0913 - what is explained, of whom, and how
+    model: Any,
+    processor: Any,
+    patient: Mapping[str, Any],
+    *,
+    task: str | None = None,
+    target: str | None = None,
+    methods: Mapping[str, Sequence[str]] | None = None,
+    units: str | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Explanation:
+    """Explain the answer of a model for one patient.
+
+    Args:
+        model: `TgmmModel`. It is set to evaluation mode.
+        processor: `TgmmProcessor` of the model.
+        patient: as the pipeline takes it: {"labs", "ecg", "echo", "views", "id"}, every key optional.
+        task: name of a diagnosis or prognosis task; the model's first diagnosis when None.
+        target: candidate of a diagnosis; the last candidate when None.
+        methods: modality -> names of `METHODS`; the first method of each modality when None.
+        units: "US" or "SI", units of lab values without a unit.
+        seed: seed of SHAP's permutations.
+        progress: called with the name of each step before it starts.
+
+    Returns:
+        The explanation. Without any usable input it has no attributions.
+
+    Raises:
+        ValueError: if a task, target, modality or method is unknown.
+        ImportError: if a method needs a package of the extra `explain` that is not installed.
+    """
+    task = task or next(iter(model.config.task_names("diagnosis")), None) or next(iter(model.config.tasks))
+    question = question_of(model.config.tasks, task, target)
+    chosen = chosen_methods(methods)
+    say = progress or (lambda _: None)
+    say("prediction")
+    pipe = TgmmCardiacPipeline(model=model, processor=processor, device=model.device)
+    batch = pipe.preprocess([patient], units=units)
+    answerable = [name for name, settings in model.config.tasks.items() if settings["kind"] != "retrieval"]
+    with torch.no_grad():
+        prediction = pipe.postprocess(pipe._forward(batch, answerable))[0]
+    report = batch["reports"][0]
+    if not any(report["used"].values()):
+        return Explanation(prediction, question.task, question.target, notes=("nothing usable was given",))
+    labs = processor.labs_text(patient.get("labs"), units)
+    score = PatientScore(model, batch["inputs"], question)
+    say("modalities")
+    attributions = [explain_modalities(score), *explain_slots(score)]
+    for modality, name, method in steps(score, processor, labs, chosen, seed):
+        say(f"{modality}: {name}")
+        attributions.append(method())
+    say("material")
+    material = read_material(processor, patient, report, labs)
+    return Explanation(prediction, question.task, question.target, tuple(attributions), material)
+
+
+def chosen_methods(methods: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Check the methods of a call, or choose the default ones.
+
+    Raises:
+        ValueError: on an unknown modality or method.
+    """
+    if methods is None:
+        return {modality: names[:1] for modality, names in METHODS.items()}
+    for modality, names in methods.items():
+        if unknown := sorted(set(names) - set(METHODS.get(modality, ()))):
+            raise ValueError(f"Unknown methods {unknown} for {modality!r}; known are {METHODS}.")
+    return {modality: tuple(names) for modality, names in methods.items()}
+
+
+def steps(
+    score: PatientScore, processor: Any, labs: LabsText, chosen: Mapping[str, Sequence[str]], seed: int = 0
+) -> list[tuple[str, str, Callable[[], Attribution]]]:
+    """List (modality, method, function that computes it) of one patient, for the modalities that are present.
+
+    Args:
+        score: the patient.
+        processor: `TgmmProcessor`.
+        labs: the patient's lab row with its text.
+        chosen: modality -> names of `METHODS`.
+        seed: seed of SHAP's permutations.
+    """
+    rate = processor.feature_extractor.sampling_rate
+    functions: dict[tuple[str, str], Callable[[], Attribution]] = {
+        ("labs", "shap"): partial(explain_cells, score, processor, labs, seed),
+        ("labs", "gradient_x_input"): partial(explain_cells_by_gradient, score, processor, labs),
+        ("ecg", "integrated_gradients"): partial(explain_ecg_samples, score, rate),
+        ("ecg", "grad_cam_plus_plus"): partial(explain_ecg_tokens, score, rate),
+        ("ecg", "gradient_x_activation"): partial(explain_ecg_tokens, score, rate, "gradient_x_activation"),
+        ("ecg", "guided_grad_cam"): partial(explain_ecg_guided, score, rate),
+        ("echo", "integrated_gradients"): partial(explain_echo_pixels, score),
+        ("echo", "grad_cam_plus_plus"): partial(explain_echo_regions, score),
+        ("echo", "gradient_x_activation"): partial(explain_echo_regions, score, "gradient_x_activation"),
+    }
+    wanted = [
+        (modality, name, functions[modality, name])
+        for modality, names in chosen.items()
+        if modality in score.present
+        for name in names
+    ]
+    return wanted + ([("views", "shapley", partial(explain_views, score))] if "echo" in score.present else [])
