@@ -5,7 +5,8 @@ Every function works in a directory of the request, which the caller removes. No
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tgmm_hf.data.prediction import Patient, patients_from_table, predict, read_
 from tgmm_hf.data.prediction_tables import outputs_of, positioned, write_tables
 from tgmm_hf.inputs.lab_columns import find_column
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+from tgmm_hf.reports.patient_file import explain_patient
+from tgmm_hf.reports.patient_report import ReportSettings
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.names import MODALITIES
 from tgmm_hf.utils.watched_worker import Limits
@@ -86,47 +89,73 @@ class TableAnswer:
     answered: int
 
 
-def answer_patient(
-    pipe: TgmmCardiacPipeline, given: Given, tasks: Sequence[str] | None, place: RequestPlace
-) -> PatientAnswer:
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the model.
+
+    Attributes:
+        tasks: Names of tasks; None answers all diagnosis and prognosis tasks.
+        contributions: Explain the answer to the first task. It takes longer than the answer.
+        progress: Is told what is done now.
+    """
+
+    tasks: Sequence[str] | None = None
+    contributions: bool = False
+    progress: Progress = field(default=lambda share, text: None)
+
+
+def answer_patient(pipe: TgmmCardiacPipeline, given: Given, question: Question, place: RequestPlace) -> PatientAnswer:
     """Answer the tasks for one patient from uploaded files.
 
     Args:
         pipe: The model.
         given: What the user gave. The files are moved out of the cache, also if the answer fails.
-        tasks: Names of tasks; None answers all diagnosis and prognosis tasks.
+        question: What is asked.
         place: Directories of this request.
 
     Returns:
         The answer. An input that cannot be used is refused with the processor's reason. The answer rests on the others.
     """
     patient, refused = patient_of(given, place)
-    return answer_read_patient(pipe, patient, tasks, refused)
+    return answer_read_patient(pipe, patient, question, refused)
 
 
 def answer_read_patient(
-    pipe: TgmmCardiacPipeline, patient: Patient, tasks: Sequence[str] | None, refused: Sequence[TgmmError] = ()
+    pipe: TgmmCardiacPipeline, patient: Patient, question: Question, refused: Sequence[TgmmError] = ()
 ) -> PatientAnswer:
-    """Answer the tasks for a patient as the pipeline takes it.
+    """Answer the tasks for a patient as the pipeline takes it, and write the report.
+
+    A worker process with limits reads the files first. Only the modalities that it could read are read again, in this
+    process, for the report.
 
     Args:
         pipe: The model.
         patient: The patient. ECG and echo are paths.
-        tasks: Names of tasks; None answers all diagnosis and prognosis tasks.
+        question: What is asked.
         refused: Inputs that were refused before, each named by its modality.
     """
-    (prediction,) = predict(pipe, [patient], tasks, batch_size=1, limits=READING_LIMITS)
+    question.progress(0.1, "Reading the files, then asking the model")
+    (prediction,) = predict(pipe, [patient], question.tasks, batch_size=1, limits=READING_LIMITS)
     prediction["refused"] += [{"item": error.item, "reason": error.reason} for error in refused]
     for entry in prediction["refused"]:
         entry["item"] = positioned(entry["item"], patient)
-    return PatientAnswer(prediction, messages_of(prediction))
+    read = {key: value for key, value in patient.items() if key not in MODALITIES or prediction["used"][key]}
+    steps = count(1)
+
+    def say(step: str) -> None:
+        done = next(steps)
+        question.progress(done / (done + 3), f"Explaining: {step}")  # the number of steps is not known
+
+    explained = explain_patient(pipe, read, question.tasks, question.contributions, say)
+    report = replace(explained, prediction=prediction).page(ReportSettings())
+    return PatientAnswer(prediction, messages_of(prediction), report)
 
 
 def answer_two(
     pipe: TgmmCardiacPipeline,
     recordings: tuple[Sequence[str], Sequence[str]],
     labs_file: str | None,
-    tasks: Sequence[str] | None,
+    question: Question,
     place: RequestPlace,
 ) -> list[PatientAnswer]:
     """Answer the tasks for two recordings of one patient.
@@ -135,7 +164,7 @@ def answer_two(
         pipe: The model.
         recordings: Files of the first and of the second recording, in the cache.
         labs_file: JSON or CSV file with one lab row, which goes into both answers, in the cache.
-        tasks: Names of tasks; None answers all diagnosis and prognosis tasks.
+        question: What is asked.
         place: Directories of this request.
     """
     patients = []
@@ -145,7 +174,10 @@ def answer_two(
     (first, first_refused), (second, second_refused) = patients
     second["labs"] = first.get("labs")
     second_refused += [error for error in first_refused if error.item == "labs"]
-    return [answer_read_patient(pipe, *one) for one in ((first, tasks, first_refused), (second, tasks, second_refused))]
+    return [
+        answer_read_patient(pipe, patient, question, refused)
+        for patient, refused in ((first, first_refused), (second, second_refused))
+    ]
 
 
 def patient_of(given: Given, place: RequestPlace) -> tuple[Patient, list[TgmmError]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import answer_two, differences
+from tgmm_hf.app.answering import Question, answer_two, differences
 from tgmm_hf.app.fragments import answer_fragment, table_fragment
 from tgmm_hf.app.own_messages import own_messages_only
 from tgmm_hf.app.parts import WITH_MODEL, PageContent, chosen_tasks, file_field, html_part, task_picker
@@ -37,9 +37,9 @@ def compare_tab(content: PageContent) -> None:
     ) -> list[Any]:
         if not one or not two:
             raise gr.Error("Two recordings are needed: choose a file for each of them.", print_exception=False)
-        progress(0.1, desc="Reading the recordings, then asking the model")
+        question = Question(chosen_tasks(names), progress=lambda share, text: progress(share, desc=text))
         with content.files.request() as place:
-            answers = answer_two(content.pipe, (one, two), labs, chosen_tasks(names), place)
+            answers = answer_two(content.pipe, (one, two), labs, question, place)
         before, after = (answer.prediction for answer in answers)
         rows = [(name, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}") for name, a, b in differences(before, after)]
         fragments = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import Given, answer_patient, answer_table
+from tgmm_hf.app.answering import Given, Question, answer_patient, answer_table
 from tgmm_hf.app.own_messages import own_messages_only
 from tgmm_hf.app.parts import WITH_MODEL, PageContent
 from tgmm_hf.utils.errors import TgmmError
@@ -23,6 +23,7 @@ def programming_interface(content: PageContent) -> None:
         views: dict[str, str] | None = None,
         units: str | None = None,
         tasks: list[str] | None = None,
+        explain: bool = False,
     ) -> dict[str, Any]:
         """Answer the tasks for one patient. Every input may be absent.
 
@@ -34,6 +35,7 @@ def programming_interface(content: PageContent) -> None:
             views: File name of a clip -> view.
             units: "US" or "SI", the units of numbers without a unit.
             tasks: Names of tasks; all diagnosis and prognosis tasks when omitted.
+            explain: Explain the answer to the first task in the report. It takes longer.
 
         Returns:
             {"prediction": as docs/app.md describes it, "report": page of the patient report as HTML text}.
@@ -42,8 +44,9 @@ def programming_interface(content: PageContent) -> None:
             raise TgmmError("units", f"they are 'US', 'SI' or null, got {units!r}.")
         cells = {name: tuple(value) if isinstance(value, list) else value for name, value in (labs or {}).items()}
         given = Given(cells, _path(labs_file), _paths(ecg), _paths(echo), views or {}, units)
+        question = Question(_known(content, tasks), explain)
         with content.files.request() as place:
-            answered = answer_patient(content.pipe, given, _known(content, tasks), place)
+            answered = answer_patient(content.pipe, given, question, place)
         return {"prediction": answered.prediction, "report": answered.report}
 
     def answer_many(

@@ -80,13 +80,13 @@ def build_page(content: PageContent) -> gr.Blocks:
         gr.Markdown("# TGMM: labs, ECG and echo")
         html_part(value=f'<div class="tgmm tgmm-notice"><p><strong>{NOTICE}</strong></p><p>{KEEP}</p></div>')
         with gr.Tabs():
-            with gr.Tab("One patient"):
+            with gr.Tab("Patient"):
                 patient_tab(content)
-            with gr.Tab("Compare two recordings"):
+            with gr.Tab("Compare"):
                 compare_tab(content)
-            with gr.Tab("Many patients"):
+            with gr.Tab("Table"):
                 table_tab(content)
-            with gr.Tab("About the model"):
+            with gr.Tab("Model"):
                 _about(content)
         programming_interface(content)
     return page.queue(max_size=WAITING, default_concurrency_limit=4, api_open=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,8 @@ KEEP_SECONDS = 900
 """Age at which an upload that nobody asked an answer for is deleted."""
 WITH_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 """Settings of events that use the model, because two answers at once would need twice the memory."""
+EXPLAINERS = ("shap", "captum")
+"""Packages of the extra `explain`."""
 SAVE = """(text) => {
   if (!text) return;
   const link = document.createElement("a");
@@ -96,6 +99,17 @@ def chosen_tasks(names: Sequence[str]) -> list[str]:
     if not names:
         raise gr.Error("No question is chosen: choose one below the inputs.", print_exception=False)
     return list(names)
+
+
+def explain_choice() -> gr.Checkbox:
+    """Build the choice whether the answer is explained. It is shown only if the packages for it are installed."""
+    possible = all(find_spec(package) is not None for package in EXPLAINERS)
+    return gr.Checkbox(
+        possible,
+        label="Explain the answer to the first chosen question",
+        info="It takes longer.",
+        visible=possible,
+    )
 
 
 def html_part(**options: Any) -> gr.HTML:

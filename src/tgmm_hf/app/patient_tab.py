@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import Given, answer_patient, answer_read_patient, form_cell
+from tgmm_hf.app.answering import Given, Progress, Question, answer_patient, answer_read_patient, form_cell
 from tgmm_hf.app.fragments import messages_fragment
 from tgmm_hf.app.lab_form import FIRST_COLUMNS, field_of, form_columns
 from tgmm_hf.app.own_messages import own_messages_only
@@ -15,6 +15,7 @@ from tgmm_hf.app.parts import (
     WITH_MODEL,
     PageContent,
     chosen_tasks,
+    explain_choice,
     file_field,
     html_part,
     result_parts,
@@ -59,12 +60,12 @@ def patient_tab(content: PageContent) -> None:
             echo, folder = _echo_fields(views)
             echo_message = html_part()
     tasks = task_picker(content)
+    explain = explain_choice()
     button = gr.Button("Answer", variant="primary")
     result = result_parts()
 
     def answer(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - Gradio looks for it
-        lab_file, ecg_files, echo_files, echo_folder, unit, chosen, names, *texts = values
-        progress(0.1, desc="Reading the files, then asking the model")
+        lab_file, ecg_files, echo_files, echo_folder, unit, chosen, names, wanted, *texts = values
         named = zip((column.name for column in columns), texts, strict=True)
         given = Given(
             labs={name: form_cell(name, text) for name, text in named if text and text.strip()},
@@ -75,33 +76,45 @@ def patient_tab(content: PageContent) -> None:
             units=UNITS[unit],
         )
         with content.files.request() as place:
-            answered = answer_patient(content.pipe, given, chosen_tasks(names), place)
+            answered = answer_patient(
+                content.pipe, given, Question(chosen_tasks(names), wanted, _told(progress)), place
+            )
         messages = [messages_fragment(answered.messages[name]) for name in MODALITIES]
         return [*result_values(content, answered), *messages, None, None, None, None, {}]
 
-    def answer_example(name: str, names: Sequence[str], progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        progress(0.1, desc="Reading the synthetic patient, then asking the model")
-        answered = answer_read_patient(content.pipe, dict(content.examples[name]), chosen_tasks(names))
+    def answer_example(
+        name: str,
+        names: Sequence[str],
+        wanted: bool,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it
+    ) -> list[Any]:
+        question = Question(chosen_tasks(names), wanted, _told(progress))
+        answered = answer_read_patient(content.pipe, dict(content.examples[name]), question)
         return result_values(content, answered, f"{name}. Nobody real.")
 
     files = [labs_file, ecg, echo, folder]
     button.click(
         own_messages_only(answer),
-        [*files, units, views, tasks, *boxes],
+        [*files, units, views, tasks, explain, *boxes],
         [*result.outputs, labs_message, ecg_message, echo_message, *files, views],
         show_progress_on=result.shown,
         api_visibility="private",
         **WITH_MODEL,
     )
-    if example_button is not None:
+    if example is not None and example_button is not None:
         example_button.click(
             own_messages_only(answer_example),
-            [example, tasks],
+            [example, tasks, explain],
             result.outputs,
             show_progress_on=result.shown,
             api_visibility="private",
             **WITH_MODEL,
         )
+
+
+def _told(progress: gr.Progress) -> Progress:
+    """Turn Gradio's bar of progress into a function of a share and a text."""
+    return lambda share, text: progress(share, desc=text)
 
 
 def _example_choice(content: PageContent) -> tuple[gr.Dropdown | None, gr.Button | None]:

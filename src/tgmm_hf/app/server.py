@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from tgmm_hf.app.answering import answer_read_patient
+from tgmm_hf.app.answering import Question, answer_read_patient
 from tgmm_hf.app.examples import synthetic_patients
 from tgmm_hf.app.fence import Fence
 from tgmm_hf.app.private_files import PrivateFiles, private_files
@@ -117,7 +117,7 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     check_host(host, password)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the directories are removed
     pipe = load_pipeline(model, view_classifier, strictness=strictness)
-    answer_read_patient(pipe, {}, None)  # starts the process that reads files, which takes seconds
+    answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
     with (
         private_files() as files,
         running_page(pipe, files, host=host, port=port, password=password, examples=examples) as page,
