@@ -299,23 +299,17 @@ def messages_of(prediction: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def answer_table(
-    pipe: TgmmCardiacPipeline,
-    table: str,
-    archive: Sequence[str],
-    tasks: Sequence[str] | None,
-    place: RequestPlace,
-    progress: Progress = lambda share, text: None,
+    pipe: TgmmCardiacPipeline, table: str, archive: Sequence[str], question: Question, place: RequestPlace
 ) -> TableAnswer:
-    """Answer the tasks for every patient of a table.
+    """Answer the tasks for every patient of a table. Nothing is explained.
 
     Args:
         pipe: The model.
         table: Cohort table (.csv or .parquet), in the cache.
         archive: Archive with the ECG and echo files, or these files themselves, in the cache. The paths in the table
             start from the top of the archive.
-        tasks: Names of tasks; None answers all diagnosis and prognosis tasks.
+        question: What is asked.
         place: Directories of this request.
-        progress: Is told after every patient.
 
     Raises:
         TgmmError: If the table or the archive cannot be used as a whole, or the table has too many patients.
@@ -329,9 +323,9 @@ def answer_table(
     if len(patients) > MAX_PATIENTS:
         raise TgmmError("table", f"it has more than {MAX_PATIENTS} patients: use `tgmm predict --manifest` for it.")
     predictions = []
-    for number, prediction in enumerate(predict(pipe, patients, tasks, 1, READING_LIMITS), start=1):
+    for number, prediction in enumerate(predict(pipe, patients, question.tasks, 1, READING_LIMITS), start=1):
         predictions.append(prediction)
-        progress(number / len(patients), f"{number} of {len(patients)} patients")
+        question.progress(number / len(patients), f"{number} of {len(patients)} patients")
     out = place.folder / "predictions.json"
     write_tables(out, predictions, patients)
     texts = {name: path.read_text(encoding="utf-8") for name, path in outputs_of(out).items()}

@@ -54,6 +54,7 @@ def compare_tab(content: PageContent) -> None:
         [first, second, labs_file, tasks],
         [table, *shown, first, second, labs_file],
         show_progress_on=table,
+        scroll_to_output=True,
         api_visibility="private",
         **WITH_MODEL,
     )

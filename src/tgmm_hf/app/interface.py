@@ -63,7 +63,9 @@ def programming_interface(content: PageContent) -> None:
             {"predictions", "refused": texts of the CSV files, "patients", "answered": numbers of patients}.
         """
         with content.files.request() as place:
-            answered = answer_table(content.pipe, _path(table) or "", _paths(files), _known(content, tasks), place)
+            answered = answer_table(
+                content.pipe, _path(table) or "", _paths(files), Question(_known(content, tasks)), place
+            )
         return vars(answered)
 
     def about() -> dict[str, Any]:

@@ -98,6 +98,7 @@ def patient_tab(content: PageContent) -> None:
         [*files, units, views, tasks, explain, *boxes],
         [*result.outputs, labs_message, ecg_message, echo_message, *files, views],
         show_progress_on=result.shown,
+        scroll_to_output=True,
         api_visibility="private",
         **WITH_MODEL,
     )
@@ -107,6 +108,7 @@ def patient_tab(content: PageContent) -> None:
             [example, tasks, explain],
             result.outputs,
             show_progress_on=result.shown,
+            scroll_to_output=True,
             api_visibility="private",
             **WITH_MODEL,
         )

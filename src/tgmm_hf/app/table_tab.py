@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import MAX_PATIENTS, answer_table
+from tgmm_hf.app.answering import MAX_PATIENTS, Question, answer_table
 from tgmm_hf.app.fragments import csv_fragment, messages_fragment
 from tgmm_hf.app.own_messages import own_messages_only
 from tgmm_hf.app.parts import (
@@ -48,15 +48,9 @@ def table_tab(content: PageContent) -> None:
         if path is None:
             raise gr.Error("A cohort table is needed: choose a CSV or Parquet file.", print_exception=False)
         progress(0.0, desc="Unpacking the files")
+        question = Question(chosen_tasks(names), progress=lambda share, text: progress(share, desc=text))
         with content.files.request() as place:
-            answered = answer_table(
-                content.pipe,
-                path,
-                files or (),
-                chosen_tasks(names),
-                place,
-                lambda share, text: progress(share, desc=text),
-            )
+            answered = answer_table(content.pipe, path, files or (), question, place)
         parts = [
             messages_fragment([f"{answered.answered} of {answered.patients} patients are answered."]),
             csv_fragment("Predictions", answered.predictions),
@@ -69,6 +63,7 @@ def table_tab(content: PageContent) -> None:
         [table, archive, tasks],
         [summary, predictions, refused, downloads, table, archive],
         show_progress_on=summary,
+        scroll_to_output=True,
         api_visibility="private",
         **WITH_MODEL,
     )

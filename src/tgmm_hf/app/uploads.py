@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tgmm_hf.inputs.input_limits import MIB, refusal_of
+from tgmm_hf.inputs.input_limits import MIB, refusal_of, refusing
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.output_lock import size_text
 
@@ -41,6 +41,7 @@ LIMITS = UploadLimits()
 
 FIRST_ARCHIVE = "archive-1"
 """Directory into which the first archive of a request is unpacked."""
+DAMAGED = "it is damaged, or no ZIP archive: make it anew."
 DIRECTORY_BYTES_PER_ENTRY = 512
 """Mean size of an entry in the directory of an archive from which the directory is refused. 46 bytes and the name."""
 _END = b"PK\x05\x06"
@@ -144,19 +145,18 @@ def unpack(archive: Path, folder: Path, limits: UploadLimits = LIMITS) -> list[P
             directory.
     """
     _check_directory(archive, limits)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not _is_left_out(entry)]
-            _check_entries(entries, limits)
-            folder.mkdir(parents=True)
-            return [_extract(opened, entry, folder) for entry in sorted(entries, key=lambda entry: entry.filename)]
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError, OSError) as error:
-        # The message of the library may hold the name of an entry, which may name the patient.
-        if getattr(error, "is_refusal", False):
-            raise
-        if isinstance(error, OSError):
-            raise refusal_of(error, "archive") from error
-        raise InputRefusedError("archive", "it is damaged, or no ZIP archive: make it anew.") from error
+    with refusing("archive", _damaged), zipfile.ZipFile(archive) as opened:
+        entries = [entry for entry in opened.infolist() if not _is_left_out(entry)]
+        _check_entries(entries, limits)
+        folder.mkdir(parents=True)
+        return [_extract(opened, entry, folder) for entry in sorted(entries, key=lambda entry: entry.filename)]
+
+
+def _damaged(error: Exception, item: Path | str) -> InputRefusedError:
+    """Turn what the library raises into a refusal. Its message may hold the name of an entry, so it is left out."""
+    if isinstance(error, OSError):
+        return refusal_of(error, item)
+    return InputRefusedError(str(item), DAMAGED)
 
 
 def _check_directory(archive: Path, limits: UploadLimits) -> None:
@@ -167,7 +167,7 @@ def _check_directory(archive: Path, limits: UploadLimits) -> None:
         tail = file.read()
     place = tail.rfind(_END)
     if place < 0 or len(tail) - place < _END_BYTES:
-        raise InputRefusedError("archive", "it is damaged, or no ZIP archive: make it anew.")
+        raise InputRefusedError("archive", DAMAGED)
     if _END64_PLACE in tail[:place]:
         raise InputRefusedError(
             "archive", "it is a ZIP64 archive, which is for more than 65,535 files or 4 GiB: make a smaller archive."
