@@ -25,6 +25,7 @@ CLOSED = re.compile(
 """Routes of Gradio that are closed. They serve files, fetch other addresses, or go around the queue."""
 MAX_CACHED_BYTES = 8192 * MIB
 """Size of all waiting uploads from which further uploads are refused."""
+BUSY = "Many people use this page now. Please try again in a minute."
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -59,6 +60,8 @@ class Fence:
             await self.app(scope, receive, send)
         elif CLOSED.match(scope["path"]):
             await _answer(send, 403, "This page serves no files and has no such service.")
+        elif scope["path"].endswith("/queue/join"):
+            await self.app(scope, receive, _with_polite_refusal(send))
         elif not _is_upload(scope):
             await self.app(scope, receive, self._with_headers(send))
         elif self.files.cached_bytes() + _length(scope) > MAX_CACHED_BYTES:
@@ -110,6 +113,21 @@ class Fence:
         return sending
 
 
+def _with_polite_refusal(send: Send) -> Send:
+    """Say in plain words that the queue is full, in place of Gradio's numbers."""
+    refused = False
+
+    async def sending(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            refused = True
+            await _answer(send, 503, json.dumps({"detail": BUSY}), b"application/json")
+        elif not refused:
+            await send(message)
+
+    return sending
+
+
 def _is_upload(scope: Scope) -> bool:
     """Tell whether a request sends files."""
     return scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload")
@@ -121,9 +139,9 @@ def _length(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
+async def _answer(send: Send, status: int, text: str, kind: bytes = b"text/plain; charset=utf-8") -> None:
     """Answer a request with a line of text."""
     body = text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

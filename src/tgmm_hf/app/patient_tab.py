@@ -64,7 +64,7 @@ def patient_tab(content: PageContent) -> None:
     button = gr.Button("Answer", variant="primary")
     result = result_parts()
 
-    def answer(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - Gradio looks for it
+    def answer_form(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - Gradio looks for it
         lab_file, ecg_files, echo_files, echo_folder, unit, chosen, names, wanted, *texts = values
         named = zip((column.name for column in columns), texts, strict=True)
         given = Given(
@@ -94,7 +94,7 @@ def patient_tab(content: PageContent) -> None:
 
     files = [labs_file, ecg, echo, folder]
     button.click(
-        own_messages_only(answer),
+        own_messages_only(answer_form),
         [*files, units, views, tasks, explain, *boxes],
         [*result.outputs, labs_message, ecg_message, echo_message, *files, views],
         show_progress_on=result.shown,

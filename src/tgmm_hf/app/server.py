@@ -162,6 +162,7 @@ def running_page(
             "middleware": [Middleware(Fence, files=files, framed_by=frames)],
             "docs_url": None,
             "redoc_url": None,
+            "openapi_url": None,
         },
         max_file_size=MAX_FILE_SIZE,
         prevent_thread_lock=True,

@@ -39,7 +39,7 @@ def table_tab(content: PageContent) -> None:
         save_button("Save the predictions (CSV)", predictions, "predictions.csv", "text/csv")
         save_button("Save the refusals (CSV)", refused, "refused.csv", "text/csv")
 
-    def answer(
+    def answer_rows(
         path: str | None,
         files: Sequence[str] | None,
         names: Sequence[str],
@@ -59,7 +59,7 @@ def table_tab(content: PageContent) -> None:
         return ["".join(parts), answered.predictions, answered.refused, gr.Row(visible=True), None, None]
 
     button.click(
-        own_messages_only(answer),
+        own_messages_only(answer_rows),
         [table, archive, tasks],
         [summary, predictions, refused, downloads, table, archive],
         show_progress_on=summary,

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tgmm_hf.cli import app as web_page
 from tgmm_hf.cli import cohort, evaluate, explain, hub, make_manifest, predict, train
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
@@ -42,6 +43,7 @@ COMMANDS = (
     evaluate.simple_models,
     predict.predict,
     explain.explain,
+    web_page.app,
     hub.convert,
     hub.push,
     hub.push_data,
