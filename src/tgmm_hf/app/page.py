@@ -53,6 +53,7 @@ CSS = """
 .tgmm-card { background: var(--background-fill-secondary); border-radius: 6px; padding: 0.2rem 1rem 0.7rem; }
 .tgmm-wide { overflow-x: auto; }
 .tgmm-wide td, .tgmm-wide th { white-space: nowrap; }
+.prose .token { color: inherit !important; }
 .upload-container .or { color: inherit !important; }
 button[role="tab"].selected { color: var(--primary-700) !important; }
 .dark button[role="tab"].selected { color: var(--primary-300) !important; }

@@ -161,7 +161,9 @@ def _echo_fields(views: gr.State) -> tuple[gr.File, gr.File]:
             return
         with gr.Row():
             for name in clips:
-                picker = gr.Dropdown([NO_VIEW, *VIEWS], value=NO_VIEW, label=f"View of {name}", min_width=240)
+                picker = gr.Dropdown(
+                    [NO_VIEW, *VIEWS], value=NO_VIEW, label=f"View of {name}", min_width=240, interactive=True
+                )
                 picker.change(_remember(name), [picker, views], views, api_visibility="private", show_progress="hidden")
 
     return echo, folder

@@ -44,6 +44,9 @@ CLOSED_VARIABLES = (
 """Variables of the environment that would open a part of the page. They are removed before the start."""
 
 
+NO_CARD = "This model has no model card."
+
+
 def read_password(file: Path | None) -> str | None:
     """Read the password from a file, or from the environment (`PASSWORD_VARIABLE`); None without one.
 
@@ -193,11 +196,13 @@ OFF: dict[str, Any] = {
 
 def model_card(model: str) -> str:
     """Return the text of the model card without its metadata, or a sentence if the model has none."""
+    if not model:  # a model that was never saved
+        return NO_CARD
     try:
         path = Path(model) / "README.md" if is_local_model(model) else Path(hf_hub_download(model, "README.md"))
         text = path.read_text(encoding="utf-8")
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ValueError):
-        return "This model has no model card."
+        return NO_CARD
     if text.startswith("---\n"):
         text = text.partition("\n---\n")[2]
     return text.strip() or "This model has an empty model card."

@@ -46,6 +46,7 @@ COMMANDS = (
     web_page.app,
     hub.convert,
     hub.push,
+    hub.push_space,
     hub.push_data,
 )
 """Commands in the order in which `tgmm --help` lists them: from files to a published model."""
