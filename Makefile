@@ -33,7 +33,7 @@ DEV := $(VENV)/.stamp-dev
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
+.PHONY: test-app help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -43,6 +43,7 @@ help:
 	@echo "make test-fast  the quick tests only, without lint: under two minutes"
 	@echo "make test-slow  the tests marked slow as well"
 	@echo "make coverage   the tests, with the share of lines and branches that they run"
+	@echo "make test-app   the web page in a headless Chromium; screenshots in .cache/app-screenshots"
 	@echo "make test-hf    transformers' own common tests over our classes (their sources come from PyPI)"
 	@echo "make robustness  over 2,500 hostile inputs (20 minutes): docs/results/robustness/inputs.md"
 	@echo "make fuzz READER=wfdb_header MINUTES=10  coverage-guided fuzzing: wfdb_header, ecg_dicom, echo_dicom or lab_row"
@@ -140,6 +141,13 @@ durations: $(DEV)
 # lines and branches of src that the tests run; fails below `fail_under` in pyproject.toml
 coverage: $(DEV)
 	$(PYTEST) --cov --cov-report term
+
+# the web page in a real browser: needs a Chromium (Debian: apt-get install chromium); axe-core comes from npm, if npm is there
+AXE := .cache/axe/node_modules/axe-core/axe.min.js
+test-app: $(DEV)
+	$(PIP_INSTALL) -e '.[dev,app,explain]' playwright
+	$(if $(shell command -v npm),test -f $(AXE) || npm install --silent --prefix .cache/axe axe-core@4,@echo "no npm: accessibility is not tested")
+	$(TEST_ENV) $(BIN)/python -m pytest -q -m 'browser or not browser' tests/app tests/hub/test_push_space.py
 
 # transformers' common tests of the installed version, over our classes; counts and exclusions at the end
 test-hf: $(DEV)
