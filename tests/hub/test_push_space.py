@@ -63,6 +63,7 @@ def test_wrong_names_are_refused(names: tuple[str, str]) -> None:
         push_space(*names, dry_run=True)
 
 
+@pytest.mark.slow
 def test_the_files_of_a_space_start_the_page_with_a_password_only(tmp_path: Path) -> None:
     config = small_config()
     processor = small_processor(config)
@@ -85,7 +86,7 @@ def test_the_files_of_a_space_start_the_page_with_a_password_only(tmp_path: Path
     page = subprocess.Popen(command, cwd=space, env={**environment, "TGMM_APP_PASSWORD": PASSWORD}, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}/"
-        for _ in range(240):
+        for _ in range(600):
             try:
                 answer = httpx.get(f"{url}config")
                 break

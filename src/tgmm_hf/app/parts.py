@@ -85,7 +85,7 @@ def file_field(label: str, count: str = "multiple") -> gr.File:
         label: Name of the field.
         count: "single", "multiple" or "directory".
     """
-    return gr.File(label=label, file_count=count, height=140)  # type: ignore[arg-type]
+    return gr.File(label=label, file_count=count, height=140)
 
 
 def task_picker(content: PageContent) -> gr.CheckboxGroup:

@@ -120,11 +120,11 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     check_host(host, password)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the directories are removed
     pipe = load_pipeline(model, view_classifier, strictness=strictness)
-    answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
     with (
         private_files() as files,
         running_page(pipe, files, host=host, port=port, password=password, examples=examples) as page,
     ):
+        answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
         page.block_thread()
 
 
