@@ -67,7 +67,7 @@ def contributions_by_cell(attribution: Attribution | None) -> dict[str, float]:
     return {name: float(value) for name, value in values if np.isfinite(value)}
 
 
-def _row(  # noqa: PLR0913 - what one line of the table rests on
+def _row(
     cell: LabCell, labs: LabsText, gender: str | None, contribution: float | None, largest: float, show_all_text: bool
 ) -> LabRow:
     """Build the line of one cell. `largest` is the largest absolute contribution, which fills half of the bar."""

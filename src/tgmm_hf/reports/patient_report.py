@@ -21,7 +21,7 @@ from tgmm_hf.reports.contributions import (
     find,
     heat_table,
     lead_shares,
-    method_sentence,
+    method_text,
     plain,
     sum_sentence,
 )
@@ -134,7 +134,8 @@ def _place(risk: float, hazard: Mapping[str, Any]) -> str:
     inside = "inside" if low <= risk <= high else "outside"
     return (
         f"The score {risk:.2f} is {side} the mean {hazard['risk_center']:.2f} of the {hazard['n']} patients "
-        f"({hazard['fitted_on']}) that the risk by day was fitted on, and {inside} their range ({low:.2f} to {high:.2f})."
+        f"({hazard['fitted_on']}) that the risk by day was fitted on. It lies {inside} their range, {low:.2f} to "
+        f"{high:.2f}."
     )
 
 
@@ -208,9 +209,7 @@ def report_html(
     settings = settings or ReportSettings()
     task = content["explained_task"]
     of = {name: None if task is None else find(attributions, task, name) for name in ("labs", "ecg", "echo", "views")}
-    curves = {
-        answer["task"]: _curve_svg(answer) for answer in content["answers"] if answer.get("curve") is not None
-    }
+    curves = {answer["task"]: _curve_svg(answer) for answer in content["answers"] if answer.get("curve") is not None}
     return render_page(
         "patient_report.html",
         content=content,
@@ -218,10 +217,9 @@ def report_html(
         labs=[] if inputs.labs is None else lab_rows(inputs.labs, of["labs"], settings.identifiers),
         ecg=_ecg_drawing(inputs, of["ecg"], settings),
         strips=_strips(content, inputs, of["echo"]),
-        sentences={name: method_sentence(each) for name, each in of.items() if each is not None},
-        method_notes={name: each.notes for name, each in of.items() if each is not None},
+        sentences={name: method_text(each) for name, each in of.items() if each is not None},
         tables=[
-            {"title": _table_title(each), "rows": contribution_rows(each), "method": method_sentence(each),
+            {"title": _table_title(each), "rows": contribution_rows(each), "method": method_text(each),
              "sum": sum_sentence(each)}
             for each in attributions
             if each.modality in ("modalities", "views") and each.values.ndim == 1
@@ -260,7 +258,5 @@ def _strips(
     """Draw every view that the answer uses, in the order of `VIEWS`."""
     entries = {entry["view"]: entry for entry in content["echo"]["clips"] if entry["used"]}
     return [
-        echo_strip(view, inputs.clips[view], attribution, entries.get(view))
-        for view in VIEWS
-        if view in inputs.clips
+        echo_strip(view, inputs.clips[view], attribution, entries.get(view)) for view in VIEWS if view in inputs.clips
     ]
