@@ -15,8 +15,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def elements(svg, tag, name):
     """Every element of a class."""
-    found = ElementTree.fromstring(svg).iter(f"{SVG}{tag}")
-    return [element for element in found if name in element.get("class", "").split()]
+    every = ElementTree.fromstring(svg).iter(f"{SVG}{tag}")
+    return [element for element in every if name in element.get("class", "").split()]
 
 
 def runs(path):
@@ -144,7 +144,9 @@ def test_bands_lie_behind_the_trace_at_their_time():
     svg = draw_ecg(step_recording(), bands=bands).svg
     for_it, against = elements(svg, "rect", "for"), elements(svg, "rect", "against")
     assert len(for_it) == 1 and len(against) == 1  # V6 shows 7.5 to 10 s; aVR shows 2.5 to 5 s
-    assert float(for_it[0].get("x")) == pytest.approx(9 + 3.0 * 25) and float(for_it[0].get("width")) == pytest.approx(10)
+    assert float(for_it[0].get("x")) == pytest.approx(9 + 3.0 * 25) and float(for_it[0].get("width")) == pytest.approx(
+        10
+    )
     assert float(against[0].get("width")) == pytest.approx(2.5)
     assert svg.index('class="attribution"') < svg.index('class="trace"')
 
