@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
 
@@ -241,6 +242,17 @@ def test_contributions_stand_beside_their_cells():
     for value in values.values():
         assert f"{value:+.3f}" in page
     assert all(cell["contribution"] is None for cell in make_report(explained=False)[0]["labs"])
+
+
+def test_a_map_that_does_not_beat_random_order_is_not_shown_and_this_is_told():
+    inputs = make_inputs()
+    failed = [replace(each, notes=("verified: false",)) for each in make_attributions(inputs) if each.modality == "ecg"]
+    attributions = [each for each in make_attributions(inputs) if each.modality != "ecg"] + failed
+    content = report_content(make_prediction(inputs), inputs, TASKS, attributions)
+    page = report_html(content, inputs, attributions)
+    assert len(content["not_shown"]) == 1 and content["not_shown"][0].startswith("ECG")
+    assert "show-ecg" not in {box["id"] for box in Page(page).all("input")} and content["not_shown"][0] in page
+    assert [each["modality"] for each in content["attributions"]] == ["modalities", "labs", "echo"]
 
 
 def test_switches_can_be_reached_by_keyboard_and_have_labels():

@@ -20,6 +20,13 @@ MODALITY_NAMES = {"labs": "Laboratory", "ecg": "ECG", "echo": "Echo"}
 """Modality -> its name in a report."""
 FINEST_BAND = 0.08
 """Shortest band on the ECG in seconds (2 mm). Finer maps are averaged, because a narrower band cannot be seen."""
+NOT_TRUE = "verified: false"
+"""Note of an attribution whose method does not beat random order in the check of this model. It is not shown."""
+CHECK_NOTES = {
+    "verified: true": "In the check of this model the method beats random order",
+    "verified: not measured": "Nobody has measured whether the method beats random order for this model",
+}
+"""Note of an attribution about its check -> its sentence in a report."""
 METHOD_NAMES = {
     "shap": "SHAP",
     "shapley": "exact Shapley values",
@@ -43,12 +50,24 @@ def find(attributions: Sequence[Attribution], task: str, modality: str) -> Attri
     return next((each for each in attributions if (each.task, each.modality) == (task, modality)), None)
 
 
+def is_shown(attribution: Attribution) -> bool:
+    """Tell whether an attribution may be shown as an explanation."""
+    return NOT_TRUE not in attribution.notes
+
+
+def why_not_shown(attribution: Attribution) -> str:
+    """Say in one sentence why an attribution is not shown."""
+    method = METHOD_NAMES.get(attribution.method, attribution.method)
+    what = MODALITY_NAMES.get(attribution.modality, attribution.modality)
+    return f"{what}: {method} does not beat random order in the check of this model, so its map is not shown."
+
+
 def method_text(attribution: Attribution) -> str:
     """Say by which method an attribution was computed, for which answer and compared with what, and its notes."""
     method = METHOD_NAMES.get(attribution.method, attribution.method)
     unit = "a map without a unit" if attribution.unit == "relative" else f"in {attribution.unit}"
     compared = "" if attribution.baseline in ("", "none") else f", compared with {attribution.baseline}"
-    notes = "".join(f" {sentence(note)}" for note in attribution.notes)
+    notes = "".join(f" {sentence(CHECK_NOTES.get(note, note))}" for note in attribution.notes)
     return f"Contributions to {attribution.target!r} by {method}, {unit}{compared}.{notes}"
 
 

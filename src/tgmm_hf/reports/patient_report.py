@@ -20,10 +20,12 @@ from tgmm_hf.reports.contributions import (
     ecg_bands,
     find,
     heat_table,
+    is_shown,
     lead_shares,
     method_text,
     plain,
     sum_sentence,
+    why_not_shown,
 )
 from tgmm_hf.reports.ecg_paper import draw_ecg
 from tgmm_hf.reports.echo_strips import echo_strip
@@ -81,6 +83,8 @@ def report_content(
         A dict whose keys are the sections of the page, in their order.
     """
     settings = settings or ReportSettings()
+    not_shown = [why_not_shown(each) for each in attributions if not is_shown(each)]
+    attributions = [each for each in attributions if is_shown(each)]
     answered = [name for name in tasks if isinstance(prediction.get(name), Mapping)]
     explained = next((each.task for each in attributions), None)
     labs = None if explained is None else find(attributions, explained, "labs")
@@ -93,6 +97,7 @@ def report_content(
         "checks": list(prediction["checks"]),
         "notes": [*prediction["notes"], *inputs.notes],
         "explained_task": explained,
+        "not_shown": not_shown,
         "labs": [] if inputs.labs is None else _labs(inputs, labs, settings),
         "ecg": _ecg(prediction, inputs, explained, attributions),
         "echo": _echo(prediction),
@@ -207,6 +212,7 @@ def report_html(
         settings: the same choices.
     """
     settings = settings or ReportSettings()
+    attributions = [each for each in attributions if is_shown(each)]
     task = content["explained_task"]
     of = {name: None if task is None else find(attributions, task, name) for name in ("labs", "ecg", "echo", "views")}
     curves = {answer["task"]: _curve_svg(answer) for answer in content["answers"] if answer.get("curve") is not None}
