@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tgmm_hf.encoders.modeling_echo_mvit import Grid, block_shapes, pooled_grid
-from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation
+from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation, input_gradients
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.ecg import STEPS, integrated_gradients
 from tgmm_hf.explanation.scoring import PatientScore
@@ -51,13 +51,13 @@ def explain_echo_regions(patient: PatientScore, method: str = "grad_cam_plus_plu
         raise ValueError(f"Class-activation maps need MViT's tokens, the encoder is {encoder.config.model_type}.")
     block, grid = map_block(encoder.config)
     inputs = {name: patient.inputs[name] for name in ("pixel_values_videos", "view_mask")}
-    with torch.enable_grad(), captured(encoder.layers[block]) as kept:
+    with input_gradients(patient.model), captured(encoder.layers[block]) as kept:
         activations, gradients = kept.with_gradients(patient.with_inputs("echo", **inputs)[0])
     clips = maps[method](activations[:, 1:], gradients[:, 1:]).unflatten(1, grid)
     return _attribution(patient, method, _in_slots(patient, clips), notes=_notes(grid))
 
 
-def explain_echo_pixels(patient: PatientScore, steps: int = STEPS) -> Attribution:
+def explain_echo_pixels(patient: PatientScore, steps: int = STEPS // 2) -> Attribution:
     """Attribute the score to pixels by integrated gradients, summed over colours: (11 views, frames, rows, columns).
 
     Args:
@@ -108,14 +108,17 @@ def _notes(grid: Grid) -> tuple[str, ...]:
     return (f"a map of {grid[1]} x {grid[2]} regions at {grid[0]} moments; it cannot be read finer than that",)
 
 
+def echo_axes(patient: PatientScore, shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    """Return the axes of values (11 views, frames, rows, columns) of a patient's clips."""
+    config = patient.model.config.echo_config
+    return (
+        Axis("view", VIEWS),
+        Axis("frame", None, config.num_frames / shape[1]),
+        Axis("row", None, config.image_size / shape[2], unit="px"),
+        Axis("column", None, config.image_size / shape[3], unit="px"),
+    )
+
+
 def _attribution(patient: PatientScore, method: str, values: np.ndarray, **more: Any) -> Attribution:
     """Make the attribution of an echo from values (11, frames, rows, columns)."""
-    config = patient.model.config.echo_config
-    frames, rows, columns = values.shape[1:]
-    axes = (
-        Axis("view", VIEWS),
-        Axis("frame", None, config.num_frames / frames),
-        Axis("row", None, config.image_size / rows, unit="px"),
-        Axis("column", None, config.image_size / columns, unit="px"),
-    )
-    return patient.attribution("echo", method, values, axes, **more)
+    return patient.attribution("echo", method, values, echo_axes(patient, values.shape), **more)

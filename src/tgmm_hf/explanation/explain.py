@@ -8,21 +8,29 @@ from typing import Any
 import torch
 
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_tokens
+from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_token_path, explain_ecg_tokens
 from tgmm_hf.explanation.echo import explain_echo_pixels, explain_echo_regions
 from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient
 from tgmm_hf.explanation.material import Material, read_material
 from tgmm_hf.explanation.modalities import explain_modalities
 from tgmm_hf.explanation.scoring import PatientScore, question_of
 from tgmm_hf.explanation.slots import explain_slots
+from tgmm_hf.explanation.units import explain_ecg_by_occlusion, explain_echo_by_occlusion
 from tgmm_hf.explanation.views import explain_views
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 
 METHODS: dict[str, tuple[str, ...]] = {
     "labs": ("shap", "gradient_x_input"),
-    "ecg": ("integrated_gradients", "grad_cam_plus_plus", "guided_grad_cam", "gradient_x_activation"),
-    "echo": ("integrated_gradients", "grad_cam_plus_plus", "gradient_x_activation"),
+    "ecg": (
+        "token_integrated_gradients",
+        "integrated_gradients",
+        "grad_cam_plus_plus",
+        "guided_grad_cam",
+        "gradient_x_activation",
+        "occlusion",
+    ),
+    "echo": ("integrated_gradients", "grad_cam_plus_plus", "gradient_x_activation", "occlusion"),
 }
 """Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
 
@@ -137,7 +145,12 @@ def chosen_methods(methods: Mapping[str, Sequence[str]] | None) -> dict[str, tup
 
 
 def steps(
-    score: PatientScore, processor: Any, labs: LabsText, chosen: Mapping[str, Sequence[str]], seed: int = 0
+    score: PatientScore,
+    processor: Any,
+    labs: LabsText,
+    chosen: Mapping[str, Sequence[str]],
+    seed: int = 0,
+    views: bool = True,
 ) -> list[tuple[str, str, Callable[[], Attribution]]]:
     """List (modality, method, function that computes it) of one patient, for the modalities that are present.
 
@@ -147,17 +160,21 @@ def steps(
         labs: the patient's lab row with its text.
         chosen: modality -> names of `METHODS`.
         seed: seed of SHAP's permutations.
+        views: whether to explain the echo views too.
     """
     rate = processor.feature_extractor.sampling_rate
     functions: dict[tuple[str, str], Callable[[], Attribution]] = {
         ("labs", "shap"): partial(explain_cells, score, processor, labs, seed),
         ("labs", "gradient_x_input"): partial(explain_cells_by_gradient, score, processor, labs),
         ("ecg", "integrated_gradients"): partial(explain_ecg_samples, score, rate),
+        ("ecg", "token_integrated_gradients"): partial(explain_ecg_token_path, score, rate),
+        ("ecg", "occlusion"): partial(explain_ecg_by_occlusion, score, rate),
         ("ecg", "grad_cam_plus_plus"): partial(explain_ecg_tokens, score, rate),
         ("ecg", "gradient_x_activation"): partial(explain_ecg_tokens, score, rate, "gradient_x_activation"),
         ("ecg", "guided_grad_cam"): partial(explain_ecg_guided, score, rate),
         ("echo", "integrated_gradients"): partial(explain_echo_pixels, score),
         ("echo", "grad_cam_plus_plus"): partial(explain_echo_regions, score),
+        ("echo", "occlusion"): partial(explain_echo_by_occlusion, score),
         ("echo", "gradient_x_activation"): partial(explain_echo_regions, score, "gradient_x_activation"),
     }
     wanted = [
@@ -166,4 +183,6 @@ def steps(
         if modality in score.present
         for name in names
     ]
-    return wanted + ([("views", "shapley", partial(explain_views, score))] if "echo" in score.present else [])
+    if views and "echo" in score.present:
+        wanted.append(("views", "shapley", partial(explain_views, score)))
+    return wanted
