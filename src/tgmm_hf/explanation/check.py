@@ -22,17 +22,17 @@ from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
 from tgmm_hf.explanation.scoring import PatientScore, question_of
 from tgmm_hf.explanation.summary import summarise, table_text
 from tgmm_hf.explanation.units import Units, ecg_units, echo_units, lab_units
+from tgmm_hf.explanation.verified import CHECK_FILE
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import read_json, write_json
+from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.model_names import is_local_model
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
-CHECK_FILE = "explanation_check.json"
-"""Name of the summary, in the output and beside a model."""
 RANDOM_ORDERS = 3
 """Random orders of the units of each patient, averaged."""
-RANDOMISED_PATIENTS = 4
+RANDOMISED_PATIENTS = 3
 """Patients whose maps are compared with those of a model with shuffled weights."""
 
 
@@ -46,6 +46,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     split: str = "test",
     task: str | None = None,
     patients: int | None = None,
+    beside_model: bool = False,
     seed: int = 0,
     bootstrap: int = 1000,
 ) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
         split: split whose patients are measured.
         task: a diagnosis or prognosis; the model's first diagnosis when None.
         patients: largest number of patients; all of the split when None.
+        beside_model: also write the summary into the directory of the model.
         seed: seed of random orders, shuffled weights and resamples.
         bootstrap: number of resamples.
 
@@ -69,6 +71,8 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
         TgmmError: if the data are not of the cohort, or `out` holds a check with other settings.
     """
     out, processor = Path(out), load_processor(model)
+    if beside_model and not is_local_model(model):
+        raise TgmmError(model, "is a Hub repository, so that nothing can be written beside it. Download it first.")
     with damaged_files_in_one_line(model):
         network: Any = TgmmModel.from_pretrained(model)
     prepared, prepare = load_prepared(data), read_json(Path(data) / "prepare.json")
@@ -78,6 +82,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     question = question_of(network.config.tasks, task)
     settings = {"model": model, "data_hash": prepare["data_hash"], "split": split, "task": task, "seed": seed}
     settings |= {"target": question.target, "unit": question.unit}
+    settings |= {"weights": (network.config.weights_fingerprint or {}).get("id")}
     _claim(out, settings)
     rows = prepared[split]
     numbers = [n for n, name in enumerate(rows["id"]) if not evidence.is_anomalous(str(name))][:patients]
@@ -96,8 +101,10 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
             write_json(path, figures)
         measured.append(read_json(path))
     summary = {"settings": settings, "patients": len(measured), "modalities": summarise(measured, seed, bootstrap)}
-    write_json(out / CHECK_FILE, summary)
-    (out / "explanation_check.md").write_text(table_text(summary), encoding="utf-8")
+    for directory in (out, *([Path(model)] if beside_model else [])):
+        write_json(directory / CHECK_FILE, summary)
+    with whole_file(out / "explanation_check.md") as building:
+        building.write_text(table_text(summary), encoding="utf-8")
     return summary
 
 

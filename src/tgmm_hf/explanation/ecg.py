@@ -67,7 +67,7 @@ def explain_ecg_samples(patient: PatientScore, sampling_rate: float, steps: int 
     """
     values, mask = patient.inputs["ecg_values"], patient.inputs["ecg_mask"]
     flat = torch.zeros_like(values)
-    shares = integrated_gradients(patient, "ecg", "ecg_values", flat, {"ecg_mask": mask}, steps)
+    shares = integrated_gradients(patient, flat, steps)
     with torch.no_grad():
         baseline_output = float(patient.with_inputs("ecg", ecg_values=flat, ecg_mask=mask)[0])
     attributed = shares[0].double().cpu().numpy()
@@ -129,37 +129,27 @@ def explain_ecg_guided(patient: PatientScore, sampling_rate: float) -> Attributi
     return _attribution(patient, "guided_grad_cam", product, axes)
 
 
-def integrated_gradients(
-    patient: PatientScore,
-    modality: str,
-    name: str,
-    baseline: torch.Tensor,
-    fixed: dict[str, torch.Tensor],
-    steps: int = STEPS,
-) -> torch.Tensor:
-    """Compute integrated gradients of the score with captum.
+def integrated_gradients(patient: PatientScore, flat: torch.Tensor, steps: int = STEPS) -> torch.Tensor:
+    """Compute integrated gradients of the score with captum, from a flat line to the patient's ECG.
 
     Args:
-        patient: the patient.
-        modality: "ecg" or "echo".
-        name: the model's argument that changes.
-        baseline: start of the path, of the shape of the argument.
-        fixed: other arguments of the modality, one row each.
+        patient: a patient with an ECG.
+        flat: (1, 12, samples), start of the path.
         steps: steps of the integral.
 
     Returns:
-        Values of the shape of the argument.
+        (1, 12, samples).
     """
-    require_package(IntegratedGradients, "captum", "integrated gradients")
+    require_package(IntegratedGradients, "captum", "explaining ECG samples by integrated gradients")
+    mask = patient.inputs["ecg_mask"]
 
     def score(values: torch.Tensor) -> torch.Tensor:
-        rows = {key: tensor.expand(len(values), *tensor.shape[1:]) for key, tensor in fixed.items()}
-        return patient.with_inputs(modality, **{name: values}, **rows)
+        return patient.with_inputs("ecg", ecg_values=values, ecg_mask=mask.expand(len(values), -1))
 
     with input_gradients(patient.model):
         method = IntegratedGradients(score, multiply_by_inputs=True)
         options = {"n_steps": steps, "internal_batch_size": INTERNAL_BATCH}
-        return method.attribute(patient.inputs[name].detach(), baseline, **options).detach()
+        return method.attribute(patient.inputs["ecg_values"].detach(), flat, **options).detach()
 
 
 def _st_mem(patient: PatientScore) -> Any:
