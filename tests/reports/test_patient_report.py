@@ -12,6 +12,7 @@ from heart_signal import make_heart
 
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.material import ClipMaterial
+from tgmm_hf.explanation.verified import FALSE
 from tgmm_hf.inputs.image_processing_echo import CropBox
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.reports.ecg_paper import EcgTraces
@@ -246,7 +247,7 @@ def test_contributions_stand_beside_their_cells():
 
 def test_a_map_that_does_not_beat_random_order_is_not_shown_and_this_is_told():
     inputs = make_inputs()
-    failed = [replace(each, notes=("verified: false",)) for each in make_attributions(inputs) if each.modality == "ecg"]
+    failed = [replace(each, notes=(FALSE,)) for each in make_attributions(inputs) if each.modality == "ecg"]
     attributions = [each for each in make_attributions(inputs) if each.modality != "ecg"] + failed
     content = report_content(make_prediction(inputs), inputs, TASKS, attributions)
     page = report_html(content, inputs, attributions)

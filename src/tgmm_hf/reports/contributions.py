@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tgmm_hf.explanation.attribution import Attribution
+from tgmm_hf.explanation.verified import TRUE, UNKNOWN
 from tgmm_hf.reports.ecg_paper import Band
 from tgmm_hf.reports.lab_bars import contribution_bar
 from tgmm_hf.utils.names import LEADS
@@ -20,11 +21,9 @@ MODALITY_NAMES = {"labs": "Laboratory", "ecg": "ECG", "echo": "Echo"}
 """Modality -> its name in a report."""
 FINEST_BAND = 0.08
 """Shortest band on the ECG in seconds (2 mm). Finer maps are averaged, because a narrower band cannot be seen."""
-NOT_TRUE = "verified: false"
-"""Note of an attribution whose method does not beat random order in the check of this model. It is not shown."""
 CHECK_NOTES = {
-    "verified: true": "In the check of this model the method beats random order",
-    "verified: not measured": "Nobody has measured whether the method beats random order for this model",
+    TRUE: "In the check of this model the method beats random order",
+    UNKNOWN: "Nobody has measured whether the method beats random order for this model",
 }
 """Note of an attribution about its check -> its sentence in a report."""
 METHOD_NAMES = {
@@ -35,6 +34,7 @@ METHOD_NAMES = {
     "integrated_gradients": "integrated gradients",
     "gradient_x_input": "gradient x input",
     "gradient_x_activation": "gradient x activation",
+    "occlusion": "occlusion",
 }
 """Name of a method in the code -> its name in a report."""
 
@@ -48,11 +48,6 @@ def find(attributions: Sequence[Attribution], task: str, modality: str) -> Attri
         modality: "labs", "ecg", "echo", "modalities", "views" or "slots".
     """
     return next((each for each in attributions if (each.task, each.modality) == (task, modality)), None)
-
-
-def is_shown(attribution: Attribution) -> bool:
-    """Tell whether an attribution may be shown as an explanation."""
-    return NOT_TRUE not in attribution.notes
 
 
 def why_not_shown(attribution: Attribution) -> str:

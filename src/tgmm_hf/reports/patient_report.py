@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tgmm_hf.explanation.attribution import Attribution
+from tgmm_hf.explanation.verified import is_shown
 from tgmm_hf.layers.hazards import cumulative_incidence
 from tgmm_hf.reports.contributions import (
     MODALITY_NAMES,
@@ -20,7 +21,6 @@ from tgmm_hf.reports.contributions import (
     ecg_bands,
     find,
     heat_table,
-    is_shown,
     lead_shares,
     method_text,
     plain,
