@@ -32,6 +32,7 @@ METHOD_NAMES = {
     "grad_cam_plus_plus": "Grad-CAM++",
     "guided_grad_cam": "guided Grad-CAM++",
     "integrated_gradients": "integrated gradients",
+    "token_integrated_gradients": "integrated gradients of the tokens",
     "gradient_x_input": "gradient x input",
     "gradient_x_activation": "gradient x activation",
     "occlusion": "occlusion",
