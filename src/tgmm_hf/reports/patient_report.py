@@ -27,6 +27,7 @@ from tgmm_hf.reports.contributions import (
     sum_sentence,
     why_not_shown,
 )
+from tgmm_hf.reports.ecg_measures import measure_ecg
 from tgmm_hf.reports.ecg_paper import draw_ecg
 from tgmm_hf.reports.echo_strips import echo_strip
 from tgmm_hf.reports.figures import render, risk_curve_figure
@@ -178,6 +179,7 @@ def _ecg(
             {"lead": lead, "reason": inputs.ecg.problems[lead]} for lead in LEADS if lead in inputs.ecg.problems
         ],
         "lead_shares": lead_shares(attribution),
+        "measures": measure_ecg(inputs.ecg),
     }
 
 
