@@ -36,3 +36,10 @@ def test_nothing_is_measured_where_it_cannot_be(monkeypatch):
     assert measure_ecg(EcgTraces(np.zeros((12, 5000)), 500.0)) == []
     monkeypatch.setattr(ecg_measures, "neurokit2", None)
     assert measure_ecg(EcgTraces(make_heart(5000), 500.0)) == []
+
+
+def test_intervals_that_cannot_be_leave_only_the_rate(monkeypatch):
+    pytest.importorskip("neurokit2")
+    monkeypatch.setitem(ecg_measures.PLAUSIBLE, "QRS", (1, 20))
+    names = [each["name"] for each in measure_ecg(EcgTraces(make_heart(5000), 500.0))]
+    assert names == ["rate", "measured by"]
