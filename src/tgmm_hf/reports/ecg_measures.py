@@ -23,8 +23,8 @@ MEASURED_LEAD = "II"
 FEWEST_BEATS = 3
 """With fewer measured beats a figure is left out."""
 PLAUSIBLE = {"PR": (80, 400), "QRS": (50, 220), "QT": (200, 650)}
-"""Limits in ms. With one interval outside, the library has not found the waves, so that no interval and no axis is shown.
-On a synthetic patient of the demo it gave a QRS of 308 ms where the trace has about 100 ms."""
+"""Limits in ms. With one interval outside, the library has not found the waves, so neither intervals nor axis are shown.
+On a synthetic patient of the demo it gave a QRS of 308 ms, where the trace has about 100 ms."""
 
 
 def measure_ecg(traces: EcgTraces) -> list[dict[str, str]]:
