@@ -23,7 +23,7 @@ MEASURED_LEAD = "II"
 FEWEST_BEATS = 3
 """With fewer measured beats a figure is left out."""
 PLAUSIBLE = {"PR": (80, 400), "QRS": (50, 220), "QT": (200, 650)}
-"""Limits in ms. With one interval outside, the library has not found the waves, so neither intervals nor axis are shown.
+"""In ms. If one interval lies outside, the library has missed the waves, so neither interval nor axis is shown.
 On a synthetic patient of the demo it gave a QRS of 308 ms, where the trace has about 100 ms."""
 
 
