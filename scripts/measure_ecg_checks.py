@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tgmm_hf.inputs.ecg_beats import band_pass
 from tgmm_hf.inputs.ecg_checks import check_leads
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import NORMALISED, EcgRecording
@@ -80,6 +81,8 @@ look for exchanged names, a wrong sign or gain |
 | ecg_arm_electrodes | QRS complex and P wave of I point down, aVR up | a note | arms exchanged, or dextrocardia |
 | ecg_still | a lead repeats one value for at least a tenth of the time | a note | check the electrode |
 | ecg_clipped | a lead stays at its highest or lowest value | a note | record with a larger range |
+| ecg_no_clear_beats | a wave, a noise or one repeated signal; or ventricular tachycardia or fibrillation \
+| a note | look at the recording |
 | (refusal) | limb leads contradict each other, the wrong one is unknown | the recording is refused | export it again |
 | (refusal) | no lead holds a heartbeat | the recording is refused | check that the file is an ECG |
 """
@@ -189,6 +192,77 @@ def replace_by(make: Callable[[np.random.Generator, int, float], np.ndarray]) ->
     return change
 
 
+WAVE_SECONDS, WAVE_DRAWS, WAVE_RATES = 10.0, 20, (100.0, 250.0, 500.0)
+"""Length of a wave (s), number of draws at each sampling rate, and the sampling rates (Hz)."""
+Wave = Callable[[np.random.Generator, np.ndarray, float], np.ndarray]
+"""Makes one signal from a generator, the times (samples,) in seconds, and the sampling rate."""
+
+
+def wave_leads(make: Wave, is_one_signal: bool, rate: float, generator: np.random.Generator) -> np.ndarray:
+    """Make twelve leads (12, samples) without a heart that obey the limb arithmetic.
+
+    Args:
+        make: makes the signal of a lead.
+        is_one_signal: True if every lead shows the same signal, with a size of its own and a little noise.
+        rate: Hz.
+        generator: draws sizes, phases and noise.
+    """
+    time = np.arange(int(WAVE_SECONDS * rate)) / rate
+    once = make(generator, time, rate)
+    leads = []
+    for _ in range(8):
+        lead = once if is_one_signal else make(generator, time, rate)
+        size = 0.4 * generator.uniform(0.3, 1.2) * generator.choice([-1.0, 1.0])
+        leads.append(size * lead / lead.std() + 0.005 * generator.normal(size=time.size))
+    one, two = leads[:2]
+    return np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *leads[2:]])
+
+
+def noise_in_band(low: float, high: float) -> Wave:
+    """Make noise of a band (Hz)."""
+
+    def make(generator: np.random.Generator, time: np.ndarray, rate: float) -> np.ndarray:
+        return band_pass(generator.normal(size=time.size)[None], low, min(high, 0.45 * rate), rate)[0]
+
+    return make
+
+
+def eeg(generator: np.random.Generator, time: np.ndarray, rate: float) -> np.ndarray:
+    """Make an alpha rhythm (10 Hz) that swells and fades, on pink noise."""
+    frequency = np.fft.rfftfreq(time.size, 1 / rate)
+    pink = np.fft.irfft(np.fft.rfft(generator.normal(size=time.size)) / np.sqrt(np.maximum(frequency, 0.5)), time.size)
+    phase = generator.uniform(0, 6)
+    alpha = np.sin(2 * np.pi * 10 * time + phase) * (1 + 0.8 * np.sin(2 * np.pi * 0.5 * time + phase))
+    return 0.3 * pink / pink.std() + alpha
+
+
+def waves_without_heart() -> dict[str, Wave]:
+    """List signals without a heart that pass the heartbeat check, or could."""
+    waves: dict[str, Wave] = {
+        f"sawtooth, {rate} a minute": lambda generator, time, _, rate=rate: (
+            (time * rate / 60 + generator.uniform()) % 1 - 0.5
+        )
+        for rate in (40, 75, 120, 200)
+    }
+    waves |= {
+        f"sine, {hertz:g} Hz": lambda generator, time, _, hertz=hertz: np.sin(
+            2 * np.pi * (hertz * time + generator.uniform())
+        )
+        for hertz in (1.2, 3, 10)
+    }
+    waves["square wave, 75 a minute"] = lambda generator, time, _: np.sign(np.sin(2.5 * np.pi * time + 1))
+    waves["chirp, 0.5 to 20 Hz"] = lambda generator, time, _: np.sin(
+        2 * np.pi * (0.5 * time + 19.5 * time**2 / 2 / time[-1])
+    )
+    waves["chirp, 1 to 10 Hz"] = lambda generator, time, _: np.sin(2 * np.pi * (time + 9 * time**2 / 2 / time[-1]))
+    waves["EEG rhythm"] = eeg
+    waves["pulse wave"] = lambda generator, time, _: (
+        np.exp(-(((time % 0.8 - 0.2) / 0.1) ** 2)) + 0.4 * np.exp(-(((time % 0.8 - 0.45) / 0.12) ** 2))
+    )
+    waves |= {f"noise, {low:g} to {high:g} Hz": noise_in_band(low, high) for low, high in ((1, 10), (5, 15), (0.5, 40))}
+    return waves
+
+
 def faults() -> list[Fault]:
     """List the faults that are planted."""
     arithmetic = "ecg_limb_arithmetic"
@@ -266,6 +340,20 @@ def count(tally: Tally, fault: Fault, signal: np.ndarray, rate: float, in_mv: bo
     tally.exact += fault.wrong is not None and findings.unusable.keys() == fault.wrong
 
 
+def measure_waves() -> dict[str, Tally]:
+    """Check waves and noise that obey the limb arithmetic; no recording is needed."""
+    tallies: dict[str, Tally] = {}
+    generator = np.random.default_rng(0)
+    for name, wave in waves_without_heart().items():
+        for is_one, kind in ((True, "one signal in all leads"), (False, "each lead its own")):
+            fault = Fault(f"{name}, {kind}", "ecg_no_clear_beats", lambda signal, rate: signal)
+            tally = tallies.setdefault(fault.name, Tally())
+            for rate in WAVE_RATES:
+                for _ in range(WAVE_DRAWS):
+                    count(tally, fault, wave_leads(wave, is_one, rate, generator), rate, in_mv=True)
+    return tallies
+
+
 def first_words(error: InputRefusedError) -> str:
     """Shorten a reason to its kind, because numbers and names differ from file to file."""
     return error.reason.split(":")[0].split("(")[0][:60].strip()
@@ -274,7 +362,9 @@ def first_words(error: InputRefusedError) -> str:
 # ---- the page
 
 
-def write_page(alarms: dict[str, FalseAlarms], tallies: dict[str, Tally], planted: list[Fault]) -> str:
+def write_page(
+    alarms: dict[str, FalseAlarms], tallies: dict[str, Tally], planted: list[Fault], waves: dict[str, Tally]
+) -> str:
     """Write the results as Markdown."""
     total = sum(counts.recordings for counts in alarms.values())
     refused = sum(number for counts in alarms.values() for reason, number in counts.refused.items() if is_check(reason))
@@ -322,6 +412,20 @@ def write_page(alarms: dict[str, FalseAlarms], tallies: dict[str, Tally], plante
             f"| {fault.name} | {fault.code or 'refused'} | {tally.tried} | {share(tally.found, tally.tried)} | "
             f"{share(tally.refused, tally.tried)} | {exact} |"
         )
+    lines += [
+        "",
+        "## Waves and noise instead of a heart",
+        "",
+        f"{WAVE_DRAWS} draws at {', '.join(f'{rate:g}' for rate in WAVE_RATES)} Hz, {WAVE_SECONDS:g} s each. The leads",
+        "obey I + III = II. Found: the check `ecg_no_clear_beats` is in the output, or the recording is refused.",
+        "",
+        "| signal | drawn | found | refused |",
+        "|---|---|---|---|",
+    ]
+    for name, tally in waves.items():
+        lines.append(
+            f"| {name} | {tally.tried} | {share(tally.found, tally.tried)} | {share(tally.refused, tally.tried)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -347,7 +451,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="page to write; standard output by default")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # pydicom's warnings name files
-    page = write_page(*measure(arguments.directories))
+    page = write_page(*measure(arguments.directories), measure_waves())
     if arguments.out is None:
         sys.stdout.write(page)
     else:

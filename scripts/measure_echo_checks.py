@@ -31,7 +31,9 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
+from scipy.ndimage import gaussian_filter
 
+from tgmm_hf.inputs.echo_checks import thick_area
 from tgmm_hf.inputs.echo_reading import EchoClip, list_echo_files, read_echo_clip
 from tgmm_hf.utils.errors import InputRefusedError
 
@@ -131,12 +133,44 @@ def content_faults() -> Iterator[Fault]:
     yield Fault("white noise", lambda p, f: write(p, noise.integers(0, 256, f.shape, dtype=np.uint8)))
     yield Fault("pixels shuffled", lambda p, f: write(p, shuffled(f)))
     yield Fault("1 x 1 pixels", lambda p, f: write(p, np.ascontiguousarray(f[:, :1, :1])))
+    for name, make in sector_patterns().items():
+        yield Fault(f"{name}, inside the sector", lambda p, f, m=make: write(p, in_sector(f, m)))
     for modality in ("MR", "CT", "OT", "XA"):
         yield Fault(f"modality {modality}", lambda p, f, m=modality: write(p, f, Modality=m))
     yield Fault("upside down", lambda p, f: write(p, np.ascontiguousarray(f[:, ::-1])), is_known_gap=True)
     yield Fault("mirrored", lambda p, f: write(p, np.ascontiguousarray(f[:, :, ::-1])), is_known_gap=True)
     yield Fault("red and blue exchanged", lambda p, f: write(p, np.ascontiguousarray(f[..., ::-1])), is_known_gap=True)
     yield Fault("brightness inverted", lambda p, f: write(p, 255 - f), is_known_gap=True)
+
+
+Pattern = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+"""Draws a frame from its number, its rows and its columns (height, width)."""
+
+
+def sector_patterns() -> dict[str, Pattern]:
+    """List drawn patterns and noise that are no ultrasound."""
+    random_numbers = np.random.default_rng(0)
+    return {
+        "white noise": lambda index, rows, columns: random_numbers.integers(0, 256, rows.shape),
+        "blurred noise": lambda index, rows, columns: (
+            120 + 300 * gaussian_filter(random_numbers.normal(size=rows.shape), 2)
+        ),
+        "noise that stands still": lambda index, rows, columns: (
+            np.random.default_rng(1).integers(20, 220, rows.shape) + 4 * (index % 3)
+        ),
+        "a ramp that moves": lambda index, rows, columns: (columns + 6 * index) % 256,
+        "waves that move": lambda index, rows, columns: 128 + 80 * np.sin(columns / 15 + index / 3),
+    }
+
+
+def in_sector(frames: np.ndarray, make: Pattern) -> np.ndarray:
+    """Replace what is lit and thick in the frames by a pattern."""
+    area = thick_area(frames.max(axis=-1))
+    rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]]
+    out = frames.copy()
+    for index, frame in enumerate(out):
+        frame[area] = np.clip(make(index, rows, columns), 0, 255).astype(np.uint8)[area][:, None]
+    return out
 
 
 def corner(frames: np.ndarray) -> np.ndarray:
@@ -172,6 +206,11 @@ def colour_faults() -> Iterator[Fault]:
     yield Fault(
         "RGB by plane declared as by pixel", lambda p, f: write(p, f, PixelData=np.moveaxis(f, -1, 1).tobytes())
     )
+    for planar in (0, 1):
+        yield Fault(
+            f"RGB by volume, declared with PlanarConfiguration {planar}",
+            lambda p, f, n=planar: write(p, f, PixelData=np.moveaxis(f, -1, 0).tobytes(), **{planes: n}),
+        )
     yield Fault("YBR by pixel declared as by plane", lambda p, f: write(p, ycbcr(f), "YBR_FULL", **{planes: 1}))
     yield Fault(
         "JPEG without marker declared as RGB", lambda p, f: write(p, ycbcr(f), "RGB", JPEGBaseline8Bit), right=True
@@ -210,9 +249,22 @@ def geometry_faults() -> Iterator[Fault]:
             is_known_gap=name != "JPEG",  # the picture stands twice side by side, as some machines show it on purpose
         )
         yield Fault(f"one column too many, {name}", lambda p, f, w=wrong: w(p, f, Columns=f.shape[2] + 1))
+    for number, name in ((2, "double"), (3, "three times")):
+        yield Fault(f"{name} the rows, frames / {number}, raw", lambda p, f, n=number: write_cut(p, f, n, False))
+        yield Fault(f"rows / {number}, {name} the frames, raw", lambda p, f, n=number: write_cut(p, f, n, True))
     yield Fault("pixel data cut by 10 %", lambda p, f: write(p, f, PixelData=f.tobytes()[: f.size * 9 // 20 * 2]))
     yield Fault("pixel data longer by 10 %", lambda p, f: write(p, f, PixelData=f.tobytes() + bytes(f.size // 20 * 2)))
     yield Fault("file cut in the middle", cut_file)
+
+
+def write_cut(path: Path, frames: np.ndarray, number: int, more_frames: bool) -> None:
+    """Write raw frames with a header that declares `number` times the frames and fewer rows, or the other way round."""
+    length, height = len(frames) // number * number, frames.shape[1] // number * number
+    cut = np.ascontiguousarray(frames[:length, :height])
+    if more_frames:
+        write(path, cut, NumberOfFrames=length * number, Rows=height // number)
+    else:
+        write(path, cut, NumberOfFrames=length // number, Rows=height * number)
 
 
 def damage_faults() -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
+from scipy.ndimage import gaussian_filter
 
 MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 
@@ -89,10 +90,11 @@ def write_ecg_dicom(path: Path, groups: list[Dataset]) -> Path:
 
 
 def make_frames(frames: int = 40, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """(frames, height, width, 3) uint8: smooth colours (JPEG keeps them), each frame of its own brightness."""
+    """(frames, height, width, 3) uint8: smooth colours under a fine texture (JPEG keeps both), each frame brighter."""
     rows, columns = np.mgrid[0:height, 0:width]
-    base = np.stack([rows * 3, columns * 2, rows + columns], axis=-1)[None] + np.arange(frames)[:, None, None, None]
-    return np.clip(base, 0, 255).astype(np.uint8)
+    texture = gaussian_filter(np.random.default_rng(seed).normal(size=(height, width)), 1)
+    base = np.stack([rows * 3, columns * 2, rows + columns], axis=-1) + (6 * texture / texture.std())[..., None]
+    return np.clip(base[None] + np.arange(frames)[:, None, None, None], 0, 255).astype(np.uint8)
 
 
 def to_jpeg(frame: np.ndarray, mode: str, **kwargs) -> bytes:
@@ -155,9 +157,13 @@ def make_clip(frames: int = 40, height: int = 240, width: int = 320, seed: int =
 
 
 def make_patches(frames: int = 4, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """(frames, height, width, 3) uint8 RGB: patches of 4 x 4 pixels of random colour. White noise would be refused."""
-    shape = (frames, -(-height // 4), -(-width // 4), 3)
-    patches = np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+    """(frames, height, width, 3) uint8 RGB: patches of 4 x 4 pixels of random colour, which change a little by frame.
+
+    White noise, and frames that have nothing in common, would be refused.
+    """
+    generator = np.random.default_rng(seed)
+    shape = (-(-height // 4), -(-width // 4), 3)
+    patches = generator.integers(0, 180, shape, np.uint8) + generator.integers(0, 75, (frames, *shape), np.uint8)
     return patches.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
 
 

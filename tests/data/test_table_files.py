@@ -109,3 +109,19 @@ def test_line_breaks_inside_cells_and_odd_separators_survive(tmp_path: Path) -> 
 def test_the_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(CohortTableError("a", "b", "c", 3)))
     assert (error.item, error.reason, error.kind, error.row) == ("a", "b", "c", 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "word"),
+    [(b"PK\x03\x04", "Excel"), (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".xls"), (b"\x1f\x8b\x08\x00", "gunzip")],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_a_workbook_or_a_compressed_table_is_refused_with_what_to_do(tmp_path, start, word, name) -> None:
+    with pytest.raises(CohortTableError, match=word):
+        read_table(write(tmp_path / name, start + bytes(100)))
+
+
+def test_a_parquet_table_called_csv_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.csv")
+    with pytest.raises(CohortTableError, match="parquet"):
+        read_table(tmp_path / "a.csv")

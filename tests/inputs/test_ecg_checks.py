@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from heart_signal import make_heart
 
+from tgmm_hf.inputs.ecg_beats import band_pass
 from tgmm_hf.inputs.ecg_checks import has_heartbeat, limb_misfit
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
@@ -214,3 +215,90 @@ def test_short_and_slow_recordings_are_not_searched():
     noise = np.random.default_rng(0).normal(size=(12, 1500))
     assert harmonise_recording(EcgRecording(noise[6:], 500.0, list(LEADS[6:]))).mask.sum() == 6
     assert harmonise_recording(EcgRecording(noise[6:], 50.0, list(LEADS[6:]))).mask.sum() == 6
+
+
+# ---- waves that are no beats
+
+
+def wave_leads(wave, is_one_signal=True):
+    """Twelve leads of one kind of wave that obey Einthoven and Goldberger; `wave` gets a random generator."""
+    generator = np.random.default_rng(0)
+    once = wave(generator)
+    eight = [
+        generator.uniform(0.3, 1.2) * (once if is_one_signal else wave(generator))
+        + 0.005 * generator.normal(size=len(TIME))
+        for _ in range(8)
+    ]
+    one, two = eight[:2]
+    return np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *eight[2:]])
+
+
+def band_noise(low, high):
+    return lambda generator: 3 * band_pass(generator.normal(size=(1, len(TIME))), low, high, RATE)[0]
+
+
+def eeg_rhythm(generator):
+    start = generator.uniform(0, 6)
+    return np.sin(20 * np.pi * TIME + start) * (1 + 0.8 * np.sin(np.pi * TIME + start)) + 0.2 * generator.normal(
+        size=len(TIME)
+    ).cumsum() / np.sqrt(len(TIME))
+
+
+WAVES = {
+    "sawtooth of 50 a minute": lambda generator: (TIME * 50 / 60 + generator.uniform()) % 1 - 0.5,
+    "sawtooth of 75 a minute": lambda generator: 0.5 - (TIME * 75 / 60 + generator.uniform()) % 1,
+    "sawtooth of 180 a minute": lambda generator: (TIME * 3 + generator.uniform()) % 1 - 0.5,
+    "chirp": lambda generator: np.sin(2 * np.pi * (0.5 * TIME + TIME**2)),
+    "sine of 3 Hz": lambda generator: np.sin(2 * np.pi * (3 * TIME + generator.uniform())),
+    "square wave": lambda generator: np.sign(np.sin(2 * np.pi * (1.2 * TIME + generator.uniform()))),
+    "alpha rhythm": eeg_rhythm,
+    "noise of 1 to 10 Hz": band_noise(1, 10),
+    "noise of 5 to 15 Hz": band_noise(5, 15),
+}
+
+
+@pytest.mark.parametrize("kind", WAVES)
+@pytest.mark.parametrize("is_one_signal", [True, False])
+def test_a_wave_or_noise_in_right_limb_leads_is_refused_or_named(extractor, kind, is_one_signal):
+    signal = wave_leads(WAVES[kind], is_one_signal)
+    try:
+        prepared = extractor.prepare(item(signal))
+    except InputRefusedError:
+        return
+    assert "ecg_no_clear_beats" in {check["code"] for check in prepared.checks}
+
+
+@pytest.mark.parametrize(
+    ("rate", "shape"),
+    [
+        (40, (0.010, 1.0)),  # slow
+        (150, (0.010, 1.0)),  # fast
+        (70, (0.030, 1.0)),  # a wide complex, as in left bundle branch block
+        (110, (0.025, 0.3)),  # wide and low
+    ],
+)
+def test_slow_fast_and_wide_beats_have_no_findings(extractor, rate, shape):
+    assert not extractor.prepare(item(beating(np.arange(-1.0, 11.0, 60 / rate), *shape))).checks
+
+
+def test_irregular_beats_without_p_waves_have_no_findings(extractor):
+    starts = np.cumsum(np.random.default_rng(1).uniform(0.35, 1.1, 30)) - 1
+    assert not extractor.prepare(item(beating(starts, 0.010, 1.0))).checks
+
+
+def beating(starts, width, size):
+    """Twelve leads with a QRS complex and a T wave at each of the times `starts` (s)."""
+    generator = np.random.default_rng(0)
+    bumps = [(0.0, width, size), (1.5 * width, width, -0.3 * size), (0.25, 0.04, 0.25 * size)]
+    waves = np.stack(
+        [
+            height * np.exp(-(((TIME[:, None] - starts - late) / wide) ** 2) / 2).sum(axis=1)
+            for late, wide, height in bumps
+        ]
+    )
+    eight = [
+        generator.uniform(0.5, 1.2, 3) @ waves * scale + 0.005 * generator.normal(size=len(TIME))
+        for scale in (0.5, 0.9, -0.6, 0.8, 1.0, 1.4, 1.2, 0.8)
+    ]
+    one, two = eight[:2]
+    return np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *eight[2:]])

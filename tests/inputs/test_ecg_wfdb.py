@@ -336,3 +336,16 @@ def test_a_baseline_far_away_does_not_blur_the_signal(tmp_path):
     assert np.abs(EcgFeatureExtractor().prepare(record).values - plain.values).max() < 0.05
     with pytest.raises(InputRefusedError, match="32 bits"):
         read_ecg(edit_header(record, ("2000000000", "2000000000000")))
+
+
+def test_a_declared_skew_is_undone_and_the_checksum_still_compared(tmp_path):
+    signal, late = make_ecg(), 40
+    stored = signal.copy()
+    stored[6:] = np.roll(signal[6:], late, axis=1)
+    header = write_wfdb(tmp_path, stored, list(LEADS)).with_suffix(".hea")
+    lines = header.read_text().splitlines()
+    for index in range(7, 13):
+        lines[index] = lines[index].replace(" 16", f" 16:{late}", 1)
+    header.write_text("\n".join(lines) + "\n")
+    read = read_ecg(tmp_path / "record").signal
+    assert np.abs(read[:, :-late] - signal[:, :-late]).max() < 0.001 and np.isnan(read[6:, -late:]).all()

@@ -22,6 +22,7 @@ from pydicom.uid import (
     MRImageStorage,
     RLELossless,
 )
+from scipy.ndimage import gaussian_filter
 
 from tgmm_hf.inputs.dicom_files import starts_with_data_set
 from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
@@ -183,6 +184,11 @@ def test_other_modalities_are_refused(tmp_path, clip, modality):
     assert f"modality {modality}" in reason_of(path)
     with pytest.raises(InputRefusedError, match="not an echocardiogram"):
         count_echo_frames(path)
+
+
+def test_a_modality_in_small_letters_is_read(tmp_path, clip):
+    path = with_header(write_clip(tmp_path / "a.dcm", clip), Modality="us")
+    assert read_echo_clip(path).total_frames == FRAMES
 
 
 def test_a_missing_modality_is_noted_and_a_foreign_storage_class_refused(tmp_path, clip):
@@ -608,3 +614,97 @@ def test_empty_pixel_data_and_a_giant_stream_have_their_reason(tmp_path, clip):
         with pytest.raises(InputRefusedError) as caught:
             read_echo_clip(path, 16)
         assert "unexpected" not in caught.value.reason and "DecompressionBomb" not in caught.value.reason
+
+
+# ---- patterns inside the shape of a sector
+
+
+def in_sector(make, frames=24, height=144, width=192):
+    """(frames, height, width, 3) uint8 RGB: what `make(index, rows, columns)` draws, inside the shape of a sector."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    radius, angle = np.hypot(rows - 6, columns - width / 2), np.arctan2(columns - width / 2, rows - 6)
+    fan = (np.abs(angle) < 0.6) & (radius < 0.85 * height)
+    clip = np.stack([np.where(fan, np.clip(make(index, rows, columns), 0, 255), 0) for index in range(frames)])
+    return clip.astype(np.uint8)[..., None].repeat(3, axis=-1)
+
+
+def patterns():
+    """Name -> a drawer of frames that are no ultrasound."""
+    random = np.random.default_rng(0)
+    standing = random.integers(20, 220, (144, 192))
+    return {
+        "white noise": lambda index, rows, columns: random.integers(0, 256, rows.shape),
+        "bright noise": lambda index, rows, columns: random.normal(140, 30, rows.shape),
+        "blurred noise": lambda index, rows, columns: 120 + 300 * gaussian_filter(random.normal(size=rows.shape), 2),
+        "noise that stands still": lambda index, rows, columns: standing + 4 * (index % 3),
+        "a ramp that moves": lambda index, rows, columns: (columns + 6 * index) % 256,
+        "a ramp that grows brighter": lambda index, rows, columns: 40 + rows + 2 * index,
+        "waves": lambda index, rows, columns: 128 + 80 * np.sin(columns / 15 + index / 3),
+        "a bright spot that moves": lambda index, rows, columns: (
+            30 + 200 * np.exp(-((columns - 70 - 2 * index) ** 2 + (rows - 80) ** 2) / 1200)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", patterns())
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_noise_and_drawn_patterns_in_a_sector_are_refused(tmp_path, name, jpeg):
+    clip = in_sector(patterns()[name])
+    with pytest.raises(InputRefusedError):
+        read_echo_clip(write_clip(tmp_path / "a.dcm", clip, "YBR_FULL" if jpeg else "RGB", jpeg))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_speckle_around_a_moving_cavity_is_a_clip(tmp_path, seed):
+    for size in ((240, 320), (96, 128)):
+        clip = make_clip(20, *size, seed=seed, colour=True)
+        assert read_echo_clip(write_clip(tmp_path / "a.dcm", clip)).total_frames == 20
+
+
+# ---- uncompressed pixels that the header cuts wrongly, although the lengths agree
+
+
+def beating_clip(frames=24, height=96, width=128):
+    """(frames, height, width, 3) uint8 RGB: a sector whose speckle stays alike for a few frames, and a jet."""
+    random = np.random.default_rng(1)
+    speckle = gaussian_filter(random.normal(size=(frames, height, width)), (1.5, 1, 1))
+    grey = 110 + 25 * speckle / speckle.std()
+    clip = in_sector(
+        lambda index, rows, columns: (
+            np.where(np.hypot(rows - 60, columns - 64) < 18 + 4 * np.sin(index / 3), 0.3, 1.0) * grey[index]
+        ),
+        frames,
+        height,
+        width,
+    )
+    clip[:, 50:60, 60:66] = (200, 40, 30)
+    return clip
+
+
+def declared(path, pixels, frames, rows, columns, planar=0):
+    dataset = pydicom.dcmread(write_clip(path, beating_clip()))
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = frames, rows, columns
+    dataset.PlanarConfiguration, dataset.PixelData = planar, np.ascontiguousarray(pixels).tobytes()
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("frames", "rows", "columns"),
+    [(12, 192, 128), (8, 288, 128), (48, 48, 128), (72, 32, 128), (12, 96, 256), (24, 192, 64)],
+)
+def test_rows_and_frames_that_only_agree_in_length_are_refused(tmp_path, frames, rows, columns):
+    clip = beating_clip()
+    assert read_echo_clip(declared(tmp_path / "right.dcm", clip, 24, 96, 128)).total_frames == 24
+    with pytest.raises(InputRefusedError):
+        read_echo_clip(declared(tmp_path / "wrong.dcm", clip, frames, rows, columns))
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("has_colour", [False, True])
+def test_colours_stored_by_volume_are_refused(tmp_path, planar, has_colour):
+    clip = beating_clip() if has_colour else beating_clip()[..., 1:2].repeat(3, axis=-1)
+    by_frame = np.moveaxis(clip, -1, 1) if planar else clip
+    assert read_echo_clip(declared(tmp_path / "right.dcm", by_frame, 24, 96, 128, planar)).total_frames == 24
+    with pytest.raises(InputRefusedError):
+        read_echo_clip(declared(tmp_path / "wrong.dcm", np.moveaxis(clip, -1, 0), 24, 96, 128, planar))

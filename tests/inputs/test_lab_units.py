@@ -162,6 +162,7 @@ def test_names_and_units_of_other_centres_are_known(name, value, unit, expected)
         ({"height": 175, "weight": 80, "BMI": 40}, "labs_body_mass"),
         ({"height": (80, "cm"), "weight": (175, "kg")}, "labs_height_weight"),
         ({"LDL": 210, "total cholesterol": 180}, "labs_cholesterol"),
+        ({"LDL": 150, "HDL": 70, "total cholesterol": 180}, "labs_cholesterol"),
         ({"Hemoglobin": 14, "Hematocrit": 20}, "labs_hematocrit"),
         ({"Hematocrit": 42, "RBC": 4.7, "MCV": 60}, "labs_red_cells"),
         ({"age": 3}, "patient_not_adult"),

@@ -109,3 +109,24 @@ def test_arguments_of_text_models_are_ignored_where_they_say_nothing(model, batc
             model(**batch, **{name: torch.ones(4, 20, dtype=torch.long)})
         zeros = torch.zeros_like(batch["input_ids"])
         assert torch.equal(model(**batch, token_type_ids=zeros).logits, plain)
+
+
+def test_an_unknown_key_of_labels_is_refused(model, batch):
+    name = next(name for name, task in model.config.tasks.items() if task["kind"] == "diagnosis")
+    labels = {name: {"label": torch.zeros(len(batch["input_ids"]), dtype=torch.long), "masks": torch.ones(1)}}
+    with pytest.raises(ValueError, match="masks"):
+        model(**batch, task=name, labels=labels)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("name", "mask"), [("ecg_values", "ecg_mask"), ("pixel_values_videos", "view_mask")])
+def test_values_that_are_not_finite_are_refused_unless_they_are_masked(model, batch, name, mask, value):
+    values, usable = batch[name].clone(), batch[mask].clone()
+    usable[0] = True
+    values[0, 1].view(-1)[3] = value
+    with pytest.raises(ValueError, match=name):
+        model(**{**batch, name: values, mask: usable})
+    usable[0, 1] = False
+    with torch.no_grad():
+        output = model(**{**batch, name: values, mask: usable})
+    assert torch.isfinite(output.logits).all()

@@ -9,8 +9,8 @@ import typer
 from tgmm_hf.cli.laboratory import ColumnMap, Units, laboratory
 from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of
 from tgmm_hf.cli.predict import (
-    EchoFiles,
     EcgFile,
+    EchoFiles,
     Identifier,
     LabsFile,
     Tasks,

@@ -34,6 +34,15 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """First bytes of a file -> its encoding. UTF-32 comes before UTF-16, because its mark begins with that of UTF-16."""
+OTHER_CONTENT = {
+    b"PK\x03\x04": "an Excel workbook (.xlsx) or another ZIP archive: save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save the sheet as CSV UTF-8",
+    b"\x1f\x8b": "compressed with gzip: unpack it first (gunzip)",
+    b"BZh": "compressed with bzip2: unpack it first (bunzip2)",
+    b"\xfd7zXZ": "compressed with xz: unpack it first (unxz)",
+    b"(\xb5/\xfd": "compressed with Zstandard: unpack it first (unzstd)",
+}
+"""First bytes of a file that is no table -> what it is, and what to do."""
 UNITS_KEY = b"tgmm_units"
 """Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
 NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views")
@@ -144,6 +153,7 @@ def read_table(path: Path, table_format: TableFormat = DEFAULT_FORMAT, what: str
         raise CohortTableError(what, f"{path} does not exist.")
     readers = {".parquet": _read_parquet, ".csv": read_csv}
     suffix = path.suffix.lower()
+    _refuse_other_content(path, suffix)
     if suffix not in readers:
         raise CohortTableError(
             path.name, f"{what} is .parquet or .csv, not {path.suffix or 'without ending'}. Convert it."
@@ -154,6 +164,22 @@ def read_table(path: Path, table_format: TableFormat = DEFAULT_FORMAT, what: str
     if not table.rows:
         raise CohortTableError(path.name, "the table has no rows.")
     return table
+
+
+def _refuse_other_content(path: Path, suffix: str) -> None:
+    """Refuse a spreadsheet or a compressed file by its first bytes, whatever its name is.
+
+    Raises:
+        CohortTableError: With what to do.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    kind = next((kind for mark, kind in OTHER_CONTENT.items() if start.startswith(mark)), None)
+    if kind is not None:
+        raise CohortTableError(path.name, f"the file is {kind}, not {suffix or 'a table'}.")
+    is_parquet = start.startswith(b"PAR1")
+    if suffix == ".csv" and is_parquet:
+        raise CohortTableError(path.name, "the file is a Parquet table. Name it .parquet.")
 
 
 def _read_parquet(path: Path, table_format: TableFormat) -> RawTable:

@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput
 
 from ..layers.distributed import several_processes
 from ..layers.encoded_batch import TgmmEncoded
+from ..layers.finite_inputs import refuse_not_finite
 from ..layers.pooling import TgmmAttentionPool
 from ..utils.names import MODALITIES
 from .configuration_echo_mvit import EchoMvitConfig
@@ -267,6 +268,7 @@ class EcgBranch(Branch):
         rows, lead_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return self.empty(rows)
+        refuse_not_finite(values, lead_mask, "ecg_values")
         lead_mask = lead_mask[rows]
         # NaN under the mask would survive a multiplication by zero. An absent lead is flat.
         samples = values[rows].masked_fill(~lead_mask[..., None], 0.0)
@@ -279,6 +281,7 @@ class EcgBranch(Branch):
         rows, lead_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return None
+        refuse_not_finite(values, lead_mask, "ecg_values")
         return self._st_mem.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
@@ -327,6 +330,7 @@ class EchoBranch(Branch):
         rows, view_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return self.empty(rows)
+        refuse_not_finite(values, view_mask, "pixel_values_videos")
         ours = self.config.model_type == EchoMvitConfig.model_type
         options = {"class_token_only": True} if ours and not extra else extra
         return self._part(rows, view_mask, run_encoder(self.encoder, values[view_mask], self.dtype, **options))
@@ -340,6 +344,7 @@ class EchoBranch(Branch):
         rows, view_mask = _rows_and_mask(values, mask)
         if not len(rows):
             return None
+        refuse_not_finite(values, view_mask, "pixel_values_videos")
         tokens = self._echo_mvit.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
         # With no trained layer above, only the class token is read: one token of 393.
         return tokens if above else tokens[:, :1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation, guided
+from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation, guided, input_gradients
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.scoring import PatientScore
 from tgmm_hf.inputs.optional_packages import require_package
@@ -41,11 +41,9 @@ def explain_ecg_tokens(patient: PatientScore, sampling_rate: float, method: str 
     maps = {"grad_cam_plus_plus": grad_cam_plus_plus, "gradient_x_activation": gradient_x_activation}
     if method not in maps:
         raise ValueError(f"Unknown method {method!r} for ECG tokens; known are {sorted(maps)}.")
-    encoder = patient.model.ecg_encoder
-    if encoder.config.model_type != "st_mem":
-        raise ValueError(f"Class-activation maps need ST-MEM's tokens, the encoder is {encoder.config.model_type}.")
+    encoder = _st_mem(patient)
     inputs = {name: patient.inputs[name] for name in ("ecg_values", "ecg_mask")}
-    with torch.enable_grad(), captured(encoder.layers[-1].layernorm_before) as kept:
+    with input_gradients(patient.model), captured(encoder.layers[-1].layernorm_before) as kept:
         both = kept.with_gradients(patient.with_inputs("ecg", **inputs)[0])
     # (1, leads * (patches + 2), width) -> patches of all leads, without the separators
     parts = [each.unflatten(1, (len(LEADS), -1))[:, :, 1:-1].flatten(1, 2) for each in both]
@@ -69,13 +67,50 @@ def explain_ecg_samples(patient: PatientScore, sampling_rate: float, steps: int 
     """
     values, mask = patient.inputs["ecg_values"], patient.inputs["ecg_mask"]
     flat = torch.zeros_like(values)
-    shares = integrated_gradients(patient, "ecg", "ecg_values", flat, {"ecg_mask": mask}, steps)
+    shares = integrated_gradients(patient, flat, steps)
     with torch.no_grad():
         baseline_output = float(patient.with_inputs("ecg", ecg_values=flat, ecg_mask=mask)[0])
     attributed = shares[0].double().cpu().numpy()
     axes = Axis("lead", LEADS), Axis("sample", None, 1 / sampling_rate, 0.0, "s")
     ends = {"baseline": FLAT, "baseline_output": baseline_output, "summed": True}
     return _attribution(patient, "integrated_gradients", attributed, axes, **ends)
+
+
+def explain_ecg_token_path(patient: PatientScore, sampling_rate: float, steps: int = STEPS) -> Attribution:
+    """Attribute the score to ST-MEM's tokens by integrated gradients over the embedded patches: (12 leads, tokens).
+
+    ST-MEM standardises every patch. So a patch that is scaled down looks the same until it is nearly flat, and a path
+    of scaled samples crosses all of the change in its first step. The embedded patches have a straight path.
+
+    Args:
+        patient: a patient with an ECG.
+        sampling_rate: of the model's window, in Hz.
+        steps: steps of the integral (midpoints).
+
+    Raises:
+        ValueError: if the ECG encoder is no ST-MEM.
+    """
+    encoder = _st_mem(patient)
+    values, mask = patient.inputs["ecg_values"], patient.inputs["ecg_mask"]
+    layer, flat = encoder.embeddings.projection_norm, torch.zeros_like(values)
+    with torch.no_grad(), captured(layer) as start:
+        baseline_output = float(patient.with_inputs("ecg", ecg_values=flat, ecg_mask=mask)[0])
+    with torch.no_grad(), captured(layer) as end:
+        patient.with_inputs("ecg", ecg_values=values, ecg_mask=mask)
+    assert start.activations is not None and end.activations is not None  # the encoder has run twice
+    way = end.activations.detach() - start.activations.detach()
+    total = torch.zeros_like(way)
+    for places in ((torch.arange(steps) + 0.5) / steps).split(INTERNAL_BATCH):
+        path = start.activations.detach() + places.to(way).view(-1, 1, 1, 1) * way
+        rows = {"ecg_values": values.expand(len(places), -1, -1), "ecg_mask": mask.expand(len(places), -1)}
+        with input_gradients(patient.model), captured(layer, path) as kept:
+            _, gradients = kept.with_gradients(patient.with_inputs("ecg", **rows).sum())
+        total += gradients.sum(0, keepdim=True)
+    attributed = (total / steps * way).sum(-1)[0].double().cpu().numpy()
+    seconds = encoder.config.patch_size / sampling_rate
+    axes = Axis("lead", LEADS), Axis("token", None, seconds, 0.0, "s")
+    ends = {"baseline": FLAT, "baseline_output": baseline_output, "summed": True}
+    return _attribution(patient, "token_integrated_gradients", attributed, axes, **ends)
 
 
 def explain_ecg_guided(patient: PatientScore, sampling_rate: float) -> Attribution:
@@ -85,7 +120,7 @@ def explain_ecg_guided(patient: PatientScore, sampling_rate: float) -> Attributi
     """
     tokens = explain_ecg_tokens(patient, sampling_rate).values
     values = patient.inputs["ecg_values"].detach().clone().requires_grad_()
-    with torch.enable_grad(), guided(patient.model.ecg_encoder):
+    with input_gradients(patient.model), guided(patient.model.ecg_encoder):
         score = patient.with_inputs("ecg", ecg_values=values, ecg_mask=patient.inputs["ecg_mask"])[0]
         (gradients,) = torch.autograd.grad(score, values)
     fine = gradients[0].double().cpu().numpy()
@@ -94,37 +129,35 @@ def explain_ecg_guided(patient: PatientScore, sampling_rate: float) -> Attributi
     return _attribution(patient, "guided_grad_cam", product, axes)
 
 
-def integrated_gradients(
-    patient: PatientScore,
-    modality: str,
-    name: str,
-    baseline: torch.Tensor,
-    fixed: dict[str, torch.Tensor],
-    steps: int = STEPS,
-) -> torch.Tensor:
-    """Compute integrated gradients of the score with captum.
+def integrated_gradients(patient: PatientScore, flat: torch.Tensor, steps: int = STEPS) -> torch.Tensor:
+    """Compute integrated gradients of the score with captum, from a flat line to the patient's ECG.
 
     Args:
-        patient: the patient.
-        modality: "ecg" or "echo".
-        name: the model's argument that changes.
-        baseline: start of the path, of the shape of the argument.
-        fixed: other arguments of the modality, one row each.
+        patient: a patient with an ECG.
+        flat: (1, 12, samples), start of the path.
         steps: steps of the integral.
 
     Returns:
-        Values of the shape of the argument.
+        (1, 12, samples).
     """
-    require_package(IntegratedGradients, "captum", "integrated gradients")
+    require_package(IntegratedGradients, "captum", "explaining ECG samples by integrated gradients")
+    mask = patient.inputs["ecg_mask"]
 
     def score(values: torch.Tensor) -> torch.Tensor:
-        rows = {key: tensor.expand(len(values), *tensor.shape[1:]) for key, tensor in fixed.items()}
-        return patient.with_inputs(modality, **{name: values}, **rows)
+        return patient.with_inputs("ecg", ecg_values=values, ecg_mask=mask.expand(len(values), -1))
 
-    with torch.enable_grad():
+    with input_gradients(patient.model):
         method = IntegratedGradients(score, multiply_by_inputs=True)
         options = {"n_steps": steps, "internal_batch_size": INTERNAL_BATCH}
-        return method.attribute(patient.inputs[name].detach(), baseline, **options).detach()
+        return method.attribute(patient.inputs["ecg_values"].detach(), flat, **options).detach()
+
+
+def _st_mem(patient: PatientScore) -> Any:
+    """Return the ECG encoder. Raise a ValueError if it is no ST-MEM, because its tokens have no leads and times."""
+    encoder = patient.model.ecg_encoder
+    if encoder.config.model_type != "st_mem":
+        raise ValueError(f"Maps of tokens need ST-MEM, the ECG encoder is {encoder.config.model_type}.")
+    return encoder
 
 
 def _attribution(

@@ -7,14 +7,12 @@ import numpy as np
 import torch
 
 from tgmm_hf.encoders.modeling_echo_mvit import Grid, block_shapes, pooled_grid
-from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation
+from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation, input_gradients
 from tgmm_hf.explanation.attribution import Attribution, Axis
-from tgmm_hf.explanation.ecg import STEPS, integrated_gradients
 from tgmm_hf.explanation.scoring import PatientScore
 from tgmm_hf.inputs.image_processing_echo import CropBox
 from tgmm_hf.utils.names import VIEWS
 
-MEAN_COLOUR = "clips of the mean colour; labs and ECG stay as they are"
 FINE_ROWS = 7
 """A map is read from the last block whose grid has at least this number of rows, as in the paper's size."""
 
@@ -51,30 +49,10 @@ def explain_echo_regions(patient: PatientScore, method: str = "grad_cam_plus_plu
         raise ValueError(f"Class-activation maps need MViT's tokens, the encoder is {encoder.config.model_type}.")
     block, grid = map_block(encoder.config)
     inputs = {name: patient.inputs[name] for name in ("pixel_values_videos", "view_mask")}
-    with torch.enable_grad(), captured(encoder.layers[block]) as kept:
+    with input_gradients(patient.model), captured(encoder.layers[block]) as kept:
         activations, gradients = kept.with_gradients(patient.with_inputs("echo", **inputs)[0])
     clips = maps[method](activations[:, 1:], gradients[:, 1:]).unflatten(1, grid)
     return _attribution(patient, method, _in_slots(patient, clips), notes=_notes(grid))
-
-
-def explain_echo_pixels(patient: PatientScore, steps: int = STEPS) -> Attribution:
-    """Attribute the score to pixels by integrated gradients, summed over colours: (11 views, frames, rows, columns).
-
-    Args:
-        patient: a patient with an echo.
-        steps: steps of the integral.
-
-    Raises:
-        ImportError: without the package captum (extra `explain`).
-    """
-    values, mask = patient.inputs["pixel_values_videos"], patient.inputs["view_mask"]
-    plain = torch.zeros_like(values)
-    shares = integrated_gradients(patient, "echo", "pixel_values_videos", plain, {"view_mask": mask}, steps)
-    with torch.no_grad():
-        baseline_output = float(patient.with_inputs("echo", pixel_values_videos=plain, view_mask=mask)[0])
-    clips = shares[0].sum(2)[mask[0].bool()]  # (views that are present, frames, rows, columns)
-    ends = {"baseline": MEAN_COLOUR, "baseline_output": baseline_output, "summed": True}
-    return _attribution(patient, "integrated_gradients", _in_slots(patient, clips), **ends)
 
 
 def on_original_frame(image: np.ndarray, box: CropBox, height: int, width: int) -> np.ndarray:
@@ -108,14 +86,17 @@ def _notes(grid: Grid) -> tuple[str, ...]:
     return (f"a map of {grid[1]} x {grid[2]} regions at {grid[0]} moments; it cannot be read finer than that",)
 
 
+def echo_axes(patient: PatientScore, shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    """Return the axes of values (11 views, frames, rows, columns) of a patient's clips."""
+    config = patient.model.config.echo_config
+    return (
+        Axis("view", VIEWS),
+        Axis("frame", None, config.num_frames / shape[1]),
+        Axis("row", None, config.image_size / shape[2], unit="px"),
+        Axis("column", None, config.image_size / shape[3], unit="px"),
+    )
+
+
 def _attribution(patient: PatientScore, method: str, values: np.ndarray, **more: Any) -> Attribution:
     """Make the attribution of an echo from values (11, frames, rows, columns)."""
-    config = patient.model.config.echo_config
-    frames, rows, columns = values.shape[1:]
-    axes = (
-        Axis("view", VIEWS),
-        Axis("frame", None, config.num_frames / frames),
-        Axis("row", None, config.image_size / rows, unit="px"),
-        Axis("column", None, config.image_size / columns, unit="px"),
-    )
-    return patient.attribution("echo", method, values, axes, **more)
+    return patient.attribution("echo", method, values, echo_axes(patient, values.shape), **more)

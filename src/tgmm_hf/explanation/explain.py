@@ -8,21 +8,30 @@ from typing import Any
 import torch
 
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_tokens
-from tgmm_hf.explanation.echo import explain_echo_pixels, explain_echo_regions
+from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_token_path, explain_ecg_tokens
+from tgmm_hf.explanation.echo import explain_echo_regions
 from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient
 from tgmm_hf.explanation.material import Material, read_material
 from tgmm_hf.explanation.modalities import explain_modalities
 from tgmm_hf.explanation.scoring import PatientScore, question_of
 from tgmm_hf.explanation.slots import explain_slots
+from tgmm_hf.explanation.units import explain_ecg_by_occlusion, explain_echo_by_occlusion
+from tgmm_hf.explanation.verified import best_method, marked, stored_check
 from tgmm_hf.explanation.views import explain_views
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 
 METHODS: dict[str, tuple[str, ...]] = {
     "labs": ("shap", "gradient_x_input"),
-    "ecg": ("integrated_gradients", "grad_cam_plus_plus", "guided_grad_cam", "gradient_x_activation"),
-    "echo": ("integrated_gradients", "grad_cam_plus_plus", "gradient_x_activation"),
+    "ecg": (
+        "token_integrated_gradients",
+        "integrated_gradients",
+        "grad_cam_plus_plus",
+        "guided_grad_cam",
+        "gradient_x_activation",
+        "occlusion",
+    ),
+    "echo": ("grad_cam_plus_plus", "gradient_x_activation", "occlusion"),
 }
 """Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
 
@@ -85,7 +94,8 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
         patient: as the pipeline takes it: {"labs", "ecg", "echo", "views", "id"}, every key optional.
         task: name of a diagnosis or prognosis task; the model's first diagnosis when None.
         target: candidate of a diagnosis; the last candidate when None.
-        methods: modality -> names of `METHODS`; the first method of each modality when None.
+        methods: modality -> names of `METHODS`. When None, the best method of the check beside the model, else the
+            first of `METHODS`. Each attribution has a note that says whether its method was verified.
         units: "US" or "SI", units of lab values without a unit.
         seed: seed of SHAP's permutations.
         progress: called with the name of each step before it starts.
@@ -99,7 +109,8 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
     """
     task = task or next(iter(model.config.task_names("diagnosis")), None) or next(iter(model.config.tasks))
     question = question_of(model.config.tasks, task, target)
-    chosen = chosen_methods(methods)
+    check = stored_check(model)
+    chosen = chosen_methods(methods, check, task)
     say = progress or (lambda _: None)
     say("prediction")
     pipe = TgmmCardiacPipeline(model=model, processor=processor, device=model.device)
@@ -116,20 +127,27 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
     attributions = [explain_modalities(score), *explain_slots(score)]
     for modality, name, method in steps(score, processor, labs, chosen, seed):
         say(f"{modality}: {name}")
-        attributions.append(method())
+        attributions.append(marked(method(), check))
     say("material")
     material = read_material(processor, patient, report, labs)
     return Explanation(prediction, question.task, question.target, tuple(attributions), material)
 
 
-def chosen_methods(methods: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+def chosen_methods(
+    methods: Mapping[str, Sequence[str]] | None, check: Mapping[str, Any] | None, task: str
+) -> dict[str, tuple[str, ...]]:
     """Check the methods of a call, or choose the default ones.
+
+    Args:
+        methods: modality -> names of methods, or None.
+        check: the check beside the model, or None.
+        task: name of the task.
 
     Raises:
         ValueError: on an unknown modality or method.
     """
     if methods is None:
-        return {modality: names[:1] for modality, names in METHODS.items()}
+        return {modality: (best_method(check, task, modality) or names[0],) for modality, names in METHODS.items()}
     for modality, names in methods.items():
         if unknown := sorted(set(names) - set(METHODS.get(modality, ()))):
             raise ValueError(f"Unknown methods {unknown} for {modality!r}; known are {METHODS}.")
@@ -137,7 +155,12 @@ def chosen_methods(methods: Mapping[str, Sequence[str]] | None) -> dict[str, tup
 
 
 def steps(
-    score: PatientScore, processor: Any, labs: LabsText, chosen: Mapping[str, Sequence[str]], seed: int = 0
+    score: PatientScore,
+    processor: Any,
+    labs: LabsText,
+    chosen: Mapping[str, Sequence[str]],
+    seed: int = 0,
+    views: bool = True,
 ) -> list[tuple[str, str, Callable[[], Attribution]]]:
     """List (modality, method, function that computes it) of one patient, for the modalities that are present.
 
@@ -147,17 +170,20 @@ def steps(
         labs: the patient's lab row with its text.
         chosen: modality -> names of `METHODS`.
         seed: seed of SHAP's permutations.
+        views: whether to explain the echo views too.
     """
     rate = processor.feature_extractor.sampling_rate
     functions: dict[tuple[str, str], Callable[[], Attribution]] = {
         ("labs", "shap"): partial(explain_cells, score, processor, labs, seed),
         ("labs", "gradient_x_input"): partial(explain_cells_by_gradient, score, processor, labs),
         ("ecg", "integrated_gradients"): partial(explain_ecg_samples, score, rate),
+        ("ecg", "token_integrated_gradients"): partial(explain_ecg_token_path, score, rate),
+        ("ecg", "occlusion"): partial(explain_ecg_by_occlusion, score, rate),
         ("ecg", "grad_cam_plus_plus"): partial(explain_ecg_tokens, score, rate),
         ("ecg", "gradient_x_activation"): partial(explain_ecg_tokens, score, rate, "gradient_x_activation"),
         ("ecg", "guided_grad_cam"): partial(explain_ecg_guided, score, rate),
-        ("echo", "integrated_gradients"): partial(explain_echo_pixels, score),
         ("echo", "grad_cam_plus_plus"): partial(explain_echo_regions, score),
+        ("echo", "occlusion"): partial(explain_echo_by_occlusion, score),
         ("echo", "gradient_x_activation"): partial(explain_echo_regions, score, "gradient_x_activation"),
     }
     wanted = [
@@ -166,4 +192,6 @@ def steps(
         if modality in score.present
         for name in names
     ]
-    return wanted + ([("views", "shapley", partial(explain_views, score))] if "echo" in score.present else [])
+    if views and "echo" in score.present:
+        wanted.append(("views", "shapley", partial(explain_views, score)))
+    return wanted

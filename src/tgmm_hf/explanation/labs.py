@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgmm_hf.explanation.activations import captured
+from tgmm_hf.explanation.activations import captured, input_gradients
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.scoring import PatientScore
 from tgmm_hf.explanation.shapley import sampled_shapley_values, shapley_values, subsets_of
@@ -21,7 +21,7 @@ from tgmm_hf.utils.files import whole_file
 
 EXACT_CELLS = 8
 """Largest number of cells for exact values over all 2^n subsets. With more cells random orders are drawn."""
-ORDERS = 20
+ORDERS = 10
 """Random orders of the cells, each walked forwards and backwards."""
 BATCH_SIZE = 64
 NO_CELL = "a row without any cell; ECG and echo stay as they are"
@@ -90,7 +90,7 @@ def explain_cells(patient: PatientScore, processor: Any, labs: LabsText, seed: i
 def token_gradients(patient: PatientScore) -> np.ndarray:
     """Compute gradient x input of the word embeddings, summed over their width: (tokens,)."""
     inputs = {name: patient.inputs[name] for name in ("input_ids", "attention_mask")}
-    with torch.enable_grad(), captured(patient.model.get_input_embeddings()) as kept:
+    with input_gradients(patient.model), captured(patient.model.get_input_embeddings()) as kept:
         activations, gradients = kept.with_gradients(patient.with_inputs("labs", **inputs)[0])
     return (gradients * activations).sum(-1)[0].double().cpu().numpy()
 

@@ -38,17 +38,41 @@ def explain_views(patient: PatientScore) -> Attribution:
 @torch.no_grad()
 def score_view_subsets(patient: PatientScore, subsets: np.ndarray) -> np.ndarray:
     """Compute the score (n,) as if the patient had only the views of each row of `subsets` (n, 11) bool."""
-    model = patient.model
-    part = model.branches["echo"].forward(patient.inputs["pixel_values_videos"], patient.inputs["view_mask"])
-    tokens = part.tokens[0]  # (11, D), a clip's features plus the embedding of its view
-    features = tokens - model.view_embeddings.weight.to(tokens.dtype)
+    features = view_features(patient)
     scores = []
     for start in range(0, len(subsets), BATCH_SIZE):
-        mask = torch.from_numpy(subsets[start : start + BATCH_SIZE]).to(tokens.device)
-        shown = mask[..., None].to(tokens.dtype)
-        summary = (features * shown).sum(1) / shown.sum(1).clamp(min=1)
-        has_view = mask.any(1)
-        # A row without any view is read as if it had all, and then marked as absent: attention needs a key.
-        pooled = model.echo_pool(summary, tokens * shown, mask | ~has_view[:, None])
-        scores.append(patient.with_tokens("echo", pooled, has_view))
+        mask = torch.from_numpy(subsets[start : start + BATCH_SIZE]).to(features.device)
+        scores.append(score_views(patient, features.expand(len(mask), -1, -1), mask))
     return torch.cat(scores).cpu().numpy().astype(np.float64)
+
+
+def view_features(patient: PatientScore) -> torch.Tensor:
+    """Encode the patient's clips: (11, D), zeros for an absent view. The views' embeddings are left out."""
+    mask = patient.inputs["view_mask"][0].bool()
+    features = encode_clips(patient, patient.inputs["pixel_values_videos"][0][mask])
+    return features.new_zeros(len(mask), features.shape[1]).index_put((mask.nonzero()[:, 0],), features)
+
+
+def encode_clips(patient: PatientScore, clips: torch.Tensor) -> torch.Tensor:
+    """Encode clips (k, frames, 3, H, W) of any view: (k, D)."""
+    # Each clip is given as a patient with one view. The embedding of this view is then taken away again.
+    mask = torch.ones(len(clips), 1, dtype=torch.bool, device=clips.device)
+    tokens = patient.model.branches["echo"].forward(clips[:, None], mask).tokens[:, 0]
+    return tokens - patient.model.view_embeddings.weight[0].to(tokens.dtype)
+
+
+def score_views(patient: PatientScore, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Compute the score (n,) with other echo features.
+
+    Args:
+        patient: the patient, whose labs and ECG stay as they are.
+        features: (n, 11, D), as `view_features` returns them.
+        mask: (n, 11) bool, True for a view that is present.
+    """
+    model, shown = patient.model, mask[..., None].to(features.dtype)
+    summary = (features * shown).sum(1) / shown.sum(1).clamp(min=1)
+    tokens = features + model.view_embeddings.weight.to(features.dtype)
+    has_view = mask.any(1)
+    # A row without any view is read as if it had all, and then marked as absent, because attention needs a key.
+    pooled = model.echo_pool(summary, tokens * shown, mask | ~has_view[:, None])
+    return patient.with_tokens("echo", pooled, has_view)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import butter, find_peaks, sosfiltfilt
+from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
+from .ecg_beats import band_pass, beat_doubt
 from .ecg_limb_leads import LIMB_LEADS
 
 LIMB_RATIO = 0.25
@@ -106,12 +107,13 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
     names, signal = list(leads), np.stack(list(leads.values()))
     if signal.shape[1] < sampling_rate:
         return findings
-    band = dict(zip(names, _band_pass(signal, 1.0, 20.0, sampling_rate), strict=True))
+    band = dict(zip(names, band_pass(signal, 1.0, 20.0, sampling_rate), strict=True))
     for lead, values in leads.items():
         _check_still(findings, lead, values, sampling_rate)
         _check_clipped(findings, lead, values, sampling_rate)
     if signal.shape[1] >= MIN_HEART_SECONDS * sampling_rate:
         _refuse_without_heartbeat(signal, sampling_rate, source, in_mv)
+        _check_beats(findings, signal, sampling_rate)
     if in_mv:
         _check_limb_arithmetic(findings, band, source)
         _check_flat_limb(findings, band)
@@ -147,8 +149,8 @@ def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) 
     Returns:
         True if at least one lead has beats.
     """
-    wide = _band_pass(signal, 0.5, min(150.0, 0.45 * sampling_rate), sampling_rate)
-    qrs = _band_pass(signal, *QRS_BAND, sampling_rate)
+    wide = band_pass(signal, 0.5, min(150.0, 0.45 * sampling_rate), sampling_rate)
+    qrs = band_pass(signal, *QRS_BAND, sampling_rate)
     edge = int(0.25 * sampling_rate)  # a filter answers to the ends of the recording
     wide, qrs = wide[:, edge:-edge], qrs[:, edge:-edge]
     still = _still_samples(signal, sampling_rate)[:, edge:-edge]
@@ -196,6 +198,18 @@ def _refuse_without_heartbeat(signal: np.ndarray, sampling_rate: float, source: 
             source,
             f"no heartbeat in any of {len(signal)} leads: no energy of QRS complexes ({QRS_BAND[0]:g} to "
             f"{QRS_BAND[1]:g} Hz) that comes in beats; is it noise, mains hum or another signal?",
+        )
+
+
+def _check_beats(findings: LeadFindings, signal: np.ndarray, sampling_rate: float) -> None:
+    """Note a recording (leads, samples) that looks like a wave, a noise or one repeated signal."""
+    doubt = beat_doubt(signal, sampling_rate)
+    if doubt is not None:
+        findings.add(
+            "ecg_no_clear_beats",
+            None,
+            f"no clear beats: {doubt}. Look at the recording: another signal, or ventricular tachycardia or "
+            "fibrillation, which look alike",
         )
 
 
@@ -349,7 +363,7 @@ def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -
         The median beat (leads, samples) from `_BEFORE` seconds before the QRS complex to `_AFTER` seconds after it.
         None with fewer than three beats.
     """
-    qrs = _band_pass(signal, *QRS_BAND, sampling_rate)
+    qrs = band_pass(signal, *QRS_BAND, sampling_rate)
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
     energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
     peaks, _ = find_peaks(energy, height=0.35 * np.percentile(energy, 99), distance=int(0.3 * sampling_rate))
@@ -357,7 +371,7 @@ def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -
     whole = [peak for peak in peaks if peak >= before and peak + after < signal.shape[1]]
     if len(whole) < 3:
         return None
-    smooth = _band_pass(wanted, 0.5, 30.0, sampling_rate) if sampling_rate > 60 else wanted
+    smooth = band_pass(wanted, 0.5, 30.0, sampling_rate) if sampling_rate > 60 else wanted
     return np.median([smooth[:, peak - before : peak + after] for peak in whole], axis=0)
 
 
@@ -394,9 +408,3 @@ def _in_runs(flags: np.ndarray, length: int) -> np.ndarray:
         if end - start >= length:
             kept[start:end] = True
     return kept
-
-
-def _band_pass(signal: np.ndarray, low: float, high: float, sampling_rate: float) -> np.ndarray:
-    """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2, `low` to `high` Hz."""
-    sections = butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")
-    return sosfiltfilt(sections, signal, axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
-from .ecg_wfdb_header import WfdbHeader, check_sizes, inside, read_header
+from .ecg_wfdb_header import WfdbHeader, WfdbSignal, check_sizes, inside, read_header
 from .input_limits import refusing
 from .optional_packages import require_package
 
@@ -56,9 +56,24 @@ def _read_channels(header: WfdbHeader) -> list[Channel]:
     _compare_checksums(header, content)
     physical = content.dac(expanded=True)
     return [
-        Channel(signal.name, signal.unit, values, header.frame_rate * signal.samples_per_frame, signal.problem)
+        Channel(
+            signal.name,
+            signal.unit,
+            _without_skew(values, signal),
+            header.frame_rate * signal.samples_per_frame,
+            signal.problem,
+        )
         for signal, values in zip(header.signals, physical, strict=True)
     ]
+
+
+def _without_skew(values: np.ndarray, signal: WfdbSignal) -> np.ndarray:
+    """Move the samples of a signal that was recorded `skew` frames too late; NaN fills the end.
+
+    The library moves them before the checksum can be compared, and the checksum is that of the stored samples.
+    """
+    late = min(signal.skew * signal.samples_per_frame, len(values))
+    return np.concatenate([values[late:], np.full(late, np.nan)]) if late else values
 
 
 def _decode(header: WfdbHeader, frames: int) -> Any:
@@ -70,10 +85,9 @@ def _decode(header: WfdbHeader, frames: int) -> Any:
     files = list(dict.fromkeys(signal.file for signal in header.signals))
     lines = [f"record {len(header.signals)} 1 {frames}"]
     for index, signal in enumerate(header.signals):
-        skew = f":{signal.skew}" if signal.skew else ""
         lines.append(
             f"file{files.index(signal.file)}.dat {BIG_ENDIAN.get(signal.format, signal.format)}"
-            f"x{signal.samples_per_frame}{skew}+{signal.offset} "
+            f"x{signal.samples_per_frame}+{signal.offset} "
             f"{signal.gain!r}({signal.baseline})/mV 16 {signal.zero} {signal.initial} {signal.checksum or 0} 0 s{index}"
         )
     with refusing(header.path), tempfile.TemporaryDirectory(prefix="tgmm-wfdb-") as name:

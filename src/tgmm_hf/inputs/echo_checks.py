@@ -7,7 +7,7 @@ Each check returns a reason, or None. The limits were set on the synthetic cohor
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import minimum_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, minimum_filter, uniform_filter
 
 from ..utils.errors import InputRefusedError
 
@@ -34,6 +34,17 @@ MIN_MOVED = 0.001
 """Smallest share of a sector's pixels that move in a clip. A clip with less is refused as frozen."""
 REPEATED_SHARE = 0.3
 """A clip is noted where at least this share of its frames repeats the frame before."""
+MIN_COMMON = 0.15
+"""Smallest correlation of a blurred frame with the next one. A clip with less is refused. Noise has 0.05, the synthetic
+cohort at least 0.3, a real clip 0.95."""
+MIN_NEIGHBOURS, STANDING = 0.15, 0.5
+"""Noise that stands still is refused: pixels correlate less than MIN_NEIGHBOURS with their neighbours and more than
+STANDING with the next frame."""
+MIN_TEXTURE = 0.03
+"""Smallest share of fine texture in the contrast of a sector. A clip with less is refused. A ramp has 0.01, a real clip
+0.15."""
+SMALL_HEIGHT = 96
+"""Pictures are compared at about this height (pixels), because speckle and compression differ at full size."""
 _THICK = 21
 """Side (pixels) of the square that fits into a sector but not into letters or an ECG strip."""
 
@@ -74,7 +85,7 @@ def content_fault(grey: np.ndarray) -> str | None:
     height, width = grey.shape[1:]
     if min(height, width) < MIN_SIDE:
         return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
-    return _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey)
+    return _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey) or _sector_fault(grey)
 
 
 def _uniform_fault(grey: np.ndarray) -> str | None:
@@ -94,7 +105,7 @@ def _uniform_fault(grey: np.ndarray) -> str | None:
 
 def _texture_fault(frame: np.ndarray) -> str | None:
     """Return the fault of a frame (height, width) that is noise, or torn because its width is wrong; else None."""
-    along, down = _correlation(frame[:, :-1], frame[:, 1:]), _correlation(frame[:-1], frame[1:])
+    along, down = correlation(frame[:, :-1], frame[:, 1:]), correlation(frame[:-1], frame[1:])
     if max(along, down) < MIN_CORRELATION:
         return (
             f"the frames are noise (neighbouring pixels correlate with {max(along, down):.2f}, a picture has more than "
@@ -108,7 +119,7 @@ def _texture_fault(frame: np.ndarray) -> str | None:
     return None
 
 
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Compute the correlation (-1 to 1) of two equally large pictures; 1 if a picture has no contrast."""
     a, b = first.astype(np.float32) - first.mean(), second.astype(np.float32) - second.mean()
     scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
@@ -128,6 +139,44 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
     if share < MIN_MOVED:
         return f"the frames do not change ({share:.2%} of the sector moves): a frozen picture, not a clip"
     return None
+
+
+def _sector_fault(grey: np.ndarray) -> str | None:
+    """Return the fault of a clip (frames, height, width) with noise or a smooth pattern in its sector, else None.
+
+    Ultrasound has fine texture, because of its speckle. The tissue stays from frame to frame.
+    """
+    small = shrunk(grey)
+    lit = shrunk(np.any(grey > GLIMMER, axis=0)[None])[0]
+    area = minimum_filter(uniform_filter(lit, 3) > 0.9, 7, mode="nearest")
+    if area.mean() < 0.01:
+        return None
+    texture = float(np.abs(small[0] - uniform_filter(small[0], 3))[area].mean() / max(small[0][area].std(), 1e-6))
+    if texture < MIN_TEXTURE:
+        return f"the sector is smooth (texture {texture:.3f} of its contrast): a drawn pattern, not ultrasound"
+    if len(small) < 2:
+        return None
+    weight = np.maximum(gaussian_filter(area.astype(np.float32), 2), 1e-6)
+    blurred = [(gaussian_filter(frame * area, 2) / weight)[area] for frame in small]
+    common = float(np.median([correlation(one, two) for one, two in pairwise(blurred)]))
+    if common < MIN_COMMON:
+        return f"the frames have nothing in common (blurred frames correlate with {common:.2f}): noise, not a clip"
+    standing = float(np.median([correlation(one[area], two[area]) for one, two in pairwise(small)]))
+    pairs = area[:, :-1] & area[:, 1:], area[:-1] & area[1:]
+    first = small[0]
+    along = correlation(first[:, :-1][pairs[0]], first[:, 1:][pairs[0]])
+    down = correlation(first[:-1][pairs[1]], first[1:][pairs[1]])
+    if max(along, down) < MIN_NEIGHBOURS and standing > STANDING:
+        return f"the sector is noise that stands still (neighbouring pixels correlate with {max(along, down):.2f})"
+    return None
+
+
+def shrunk(grey: np.ndarray) -> np.ndarray:
+    """Average pixels until a frame is about `SMALL_HEIGHT` high: (frames, height, width) -> float32, smaller."""
+    step = max(1, grey.shape[1] // SMALL_HEIGHT)
+    height, width = grey.shape[1] // step, grey.shape[2] // step
+    cut = grey[:, : height * step, : width * step].astype(np.float32)
+    return cut.reshape(len(grey), height, step, width, step).mean(axis=(2, 4))
 
 
 def _dense_share(moved: np.ndarray) -> float:
@@ -202,7 +251,7 @@ def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | Non
         other = np.moveaxis(frame.reshape(3, height, width), 0, -1)
     declared, exchanged = _colourfulness(frame, colour_space), _colourfulness(other, colour_space)
     first, second, third = frame.reshape(3, -1)
-    is_threefold = min(_correlation(first, second), _correlation(second, third)) > EQUAL_PLANES
+    is_threefold = min(correlation(first, second), correlation(second, third)) > EQUAL_PLANES
     if not planar and colour_space == "RGB" and is_threefold and exchanged < declared / 2:
         return "PlanarConfiguration 0 is declared, but the picture shows the same three times: it is stored by plane"
     if declared > 8 and exchanged < declared / 3:

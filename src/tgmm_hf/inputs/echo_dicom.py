@@ -8,6 +8,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .echo_checks import colour_fault, planar_fault
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
+from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_video import FRAMES_OFF, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
 
@@ -102,7 +103,7 @@ def _check_photometric(dataset: Any, syntax: str, item: str) -> None:
 
 def _check_modality(dataset: Any, item: str) -> None:
     """Refuse a file whose modality is not US; without a modality, a file whose storage class is not ultrasound."""
-    modality = str(dataset.get("Modality") or "").strip()
+    modality = str(dataset.get("Modality") or "").strip().upper()
     storage = str(dataset.get("SOPClassUID") or "")
     if modality and modality != "US":
         shown = modality if re.fullmatch("[A-Z]{2}|ECG|EPS|HD|IVUS|OCT|OPT", modality) else "of another name"
@@ -257,9 +258,10 @@ def decode_dicom_clip(
     space = colour_space_of(photometric, item)
     if frames.dtype != np.uint8:
         raise InputRefusedError(item, f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
-    if frames.ndim == 3:
-        frames = np.repeat(frames[..., None], 3, axis=-1)
+    frames = _with_colours(frames)
     _check_colours(dataset, frames[0], space, syntax, item)
+    if is_uncompressed(syntax):
+        _check_layout(dataset, total, space, item)
     return DicomFrames(frames, space, total, notes)
 
 
@@ -364,6 +366,19 @@ def number_of_frames(dataset: Any, syntax: str, item: str, notes: list[dict[str,
             f"pixels, the pixel data hold {counted}: header and pixels contradict each other",
         )
     return counted
+
+
+def _check_layout(dataset: Any, total: int, space: str, item: str) -> None:
+    """Refuse an uncompressed clip whose first frames show that the header cuts the pixel data wrongly."""
+    frames = _with_colours(decode_frames(dataset, range(min(total, LAYOUT_FRAMES)))[0])
+    has_planes = dataset.PhotometricInterpretation != "PALETTE COLOR"
+    if (fault := layout_fault(frames, space, has_planes)) is not None:
+        raise InputRefusedError(item, f"{fault}. Correct rows, frames and planes of the header, or export again")
+
+
+def _with_colours(frames: np.ndarray) -> np.ndarray:
+    """Repeat a single component three times: (frames, height, width[, 3]) -> (frames, height, width, 3)."""
+    return np.repeat(frames[..., None], 3, axis=-1) if frames.ndim == 3 else frames
 
 
 def _check_colours(dataset: Any, frame: np.ndarray, space: str, syntax: str, item: str) -> None:

@@ -16,6 +16,9 @@ HEMATOCRIT_PER_HEMOGLOBIN = (2.2, 4.2)
 MCV_SHARE = 0.2
 """Largest share by which MCV (fL) may differ from 10 x hematocrit (%) / red cells (m/uL)."""
 
+CHOLESTEROL_SHARE = 0.05
+"""Largest share by which LDL + HDL may exceed the total cholesterol. The three may be measured by several methods."""
+
 Finding = dict[str, str]
 Values = Mapping[str, float]
 """Column -> value in the canonical unit."""
@@ -60,7 +63,9 @@ def _body_mass(values: Values) -> Finding | None:
 def _cholesterol(values: Values) -> Finding | None:
     parts = ("Cholesterol, LDL, Calculated", "Cholesterol, HDL")
     total = values.get("Cholesterol, Total")
-    larger = [part for part in parts if total is not None and values.get(part, 0.0) > total]
+    larger = tuple(part for part in parts if total is not None and values.get(part, 0.0) > total)
+    if not larger and total is not None and set(parts) <= set(values):
+        larger = parts if sum(values[part] for part in parts) > total * (1 + CHOLESTEROL_SHARE) else ()
     if not larger:
         return None
     return _finding(

@@ -66,6 +66,10 @@ def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: 
         )
     if missing := set(LABELS_OF[task["kind"]]) - set(labels):
         raise ValueError(f"The labels of {name!r} lack {sorted(missing)}; they have {sorted(labels)}.")
+    if unknown := sorted(set(labels) - {*LABELS_OF[task["kind"]], "mask"}):
+        raise ValueError(
+            f"The labels of {name!r} have the keys {unknown}, known are {_known(task)}. Correct the names."
+        )
     checked = {key: torch.as_tensor(values) for key, values in labels.items()}
     for key, values in checked.items():
         if values.shape != (batch_size,):
@@ -78,6 +82,11 @@ def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: 
     if task["kind"] == "prognosis":
         _check_prognosis(name, checked)
     return checked
+
+
+def _known(task: Mapping[str, Any]) -> str:
+    """Write the keys that the labels of a task may have."""
+    return ", ".join([*LABELS_OF[task["kind"]], "mask"])
 
 
 def _needed(task: Mapping[str, Any]) -> str:

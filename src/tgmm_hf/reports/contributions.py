@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tgmm_hf.explanation.attribution import Attribution
+from tgmm_hf.explanation.verified import TRUE, UNKNOWN
 from tgmm_hf.reports.ecg_paper import Band
 from tgmm_hf.reports.lab_bars import contribution_bar
 from tgmm_hf.utils.names import LEADS
@@ -20,14 +21,21 @@ MODALITY_NAMES = {"labs": "Laboratory", "ecg": "ECG", "echo": "Echo"}
 """Modality -> its name in a report."""
 FINEST_BAND = 0.08
 """Shortest band on the ECG in seconds (2 mm). Finer maps are averaged, because a narrower band cannot be seen."""
+CHECK_NOTES = {
+    TRUE: "In the check of this model the method beats random order",
+    UNKNOWN: "Nobody has measured whether the method beats random order for this model",
+}
+"""Note of an attribution about its check -> its sentence in a report."""
 METHOD_NAMES = {
     "shap": "SHAP",
     "shapley": "exact Shapley values",
     "grad_cam_plus_plus": "Grad-CAM++",
     "guided_grad_cam": "guided Grad-CAM++",
     "integrated_gradients": "integrated gradients",
+    "token_integrated_gradients": "integrated gradients of the tokens",
     "gradient_x_input": "gradient x input",
     "gradient_x_activation": "gradient x activation",
+    "occlusion": "occlusion",
 }
 """Name of a method in the code -> its name in a report."""
 
@@ -43,12 +51,25 @@ def find(attributions: Sequence[Attribution], task: str, modality: str) -> Attri
     return next((each for each in attributions if (each.task, each.modality) == (task, modality)), None)
 
 
-def method_sentence(attribution: Attribution) -> str:
-    """Say in one sentence by which method an attribution was computed, for which answer and against what."""
+def why_not_shown(attribution: Attribution) -> str:
+    """Say in one sentence why an attribution is not shown."""
+    method = METHOD_NAMES.get(attribution.method, attribution.method)
+    what = MODALITY_NAMES.get(attribution.modality, attribution.modality)
+    return f"{what}: {method} does not beat random order in the check of this model, so its map is not shown."
+
+
+def method_text(attribution: Attribution) -> str:
+    """Say by which method an attribution was computed, for which answer and compared with what, and its notes."""
     method = METHOD_NAMES.get(attribution.method, attribution.method)
     unit = "a map without a unit" if attribution.unit == "relative" else f"in {attribution.unit}"
-    against = "" if attribution.baseline in ("", "none") else f", against {attribution.baseline}"
-    return f"Contributions to {attribution.target!r} by {method}, {unit}{against}."
+    compared = "" if attribution.baseline in ("", "none") else f", compared with {attribution.baseline}"
+    notes = "".join(f" {sentence(CHECK_NOTES.get(note, note))}" for note in attribution.notes)
+    return f"Contributions to {attribution.target!r} by {method}, {unit}{compared}.{notes}"
+
+
+def sentence(text: str) -> str:
+    """Write a note as a sentence, with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def contribution_rows(attribution: Attribution) -> list[dict[str, Any]]:
@@ -61,19 +82,29 @@ def contribution_rows(attribution: Attribution) -> list[dict[str, Any]]:
     present = [(name, float(value)) for name, value in zip(labels, attribution.values, strict=True) if value == value]
     largest = max((abs(value) for _, value in present), default=0.0)
     return [
-        {"name": MODALITY_NAMES.get(name, name), "value": value, "bar": contribution_bar(value, largest)}
+        {
+            "name": MODALITY_NAMES.get(name, name.replace("_", " ")),
+            "value": value,
+            "bar": contribution_bar(value, largest),
+        }
         for name, value in present
     ]
+
+
+def _shown_name(name: str) -> str:
+    """Write the name of a modality or a view for a reader."""
+    return MODALITY_NAMES.get(name, name.replace("_", " "))
 
 
 def sum_sentence(attribution: Attribution) -> str:
     """Say what the contributions add up to; "" for a method that promises no sum."""
     if attribution.baseline_output is None or attribution.completeness_error is None:
         return ""
-    return (
-        f"They add up to {np.nansum(attribution.values):+.2f}: from {attribution.baseline_output:+.2f} without these "
-        f"inputs to {attribution.output:+.2f} with them."
+    total, start, end = (
+        round(float(each), 2) + 0.0  # no "-0.00"
+        for each in (np.nansum(attribution.values), attribution.baseline_output, attribution.output)
     )
+    return f"They add up to {total:+.2f}: from {start:+.2f} without these inputs to {end:+.2f} with them."
 
 
 def ecg_bands(attribution: Attribution | None, window_start: float) -> list[Band]:
@@ -119,7 +150,9 @@ def lead_shares(attribution: Attribution | None) -> list[dict[str, Any]]:
     total = float(sums.sum()) or 1.0
     leads = attribution.axes[0].labels or LEADS
     usable = np.isfinite(attribution.values).any(axis=1)
-    shares = [(lead, float(each) / total) for lead, each, is_usable in zip(leads, sums, usable, strict=True) if is_usable]
+    shares = [
+        (lead, float(each) / total) for lead, each, is_usable in zip(leads, sums, usable, strict=True) if is_usable
+    ]
     return [{"name": lead, "share": share} for lead, share in sorted(shares, key=lambda pair: -pair[1])]
 
 

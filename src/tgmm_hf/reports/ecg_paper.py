@@ -11,10 +11,10 @@ Why not a library: docs/decisions/120-own-drawing-of-the-ecg.md.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
-from markupsafe import escape
 from numpy.typing import NDArray
 
 from tgmm_hf.utils.names import LEADS
@@ -296,11 +296,9 @@ def _description(traces: EcgTraces, sensitivity: float) -> str:
     """Describe the drawing for a screen reader."""
     duration = traces.signal.shape[1] / traces.sampling_rate
     unusable = ", ".join(traces.problems) or "none"
-    return str(
-        escape(
-            f"A recording of {duration:.3g} seconds at {traces.sampling_rate:g} Hz, drawn with {SPEED:g} mm/s and "
-            f"{sensitivity:g} mm/mV. Leads that the model does not use: {unusable}."
-        )
+    return escape(
+        f"A recording of {duration:.3g} seconds at {traces.sampling_rate:g} Hz, drawn with {SPEED:g} mm/s and "
+        f"{sensitivity:g} mm/mV. Leads that the model does not use: {unusable}."
     )
 
 

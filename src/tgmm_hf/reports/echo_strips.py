@@ -23,6 +23,8 @@ QUALITY = 80
 """JPEG quality of the frames."""
 LARGEST_OPACITY = 150
 """Opacity (0 to 255) of the overlay where the contribution is largest."""
+FULL = 0.995
+"""Share of the absolute values of all views that lies below full opacity."""
 COLOUR_FOR, COLOUR_AGAINST = (230, 159, 0), (86, 180, 233)
 """Colours of the overlay: orange for the answer, blue against it (Okabe and Ito)."""
 
@@ -91,7 +93,8 @@ def echo_strip(
 def view_map(attribution: Attribution, view: str) -> NDArray | None:
     """Return the map (frames, rows, columns) of one view, -1 to 1; None if the attribution has none for it.
 
-    The largest absolute value of all views is 1, so that the overlays of two views can be compared.
+    All views have one scale, so that their overlays can be compared. It ends at the `FULL` quantile of the absolute
+    values, because one bright pixel would otherwise make all others invisible.
     """
     names = [axis.name for axis in attribution.axes]
     if names != ["view", "frame", "row", "column"]:
@@ -102,7 +105,8 @@ def view_map(attribution: Attribution, view: str) -> NDArray | None:
     maps = attribution.values[labels.index(view)]
     if not np.isfinite(maps).any():
         return None
-    return np.nan_to_num(maps / (float(np.nanmax(np.abs(attribution.values))) or 1.0))
+    scale = float(np.nanquantile(np.abs(attribution.values), FULL)) or float(np.nanmax(np.abs(attribution.values)))
+    return np.clip(np.nan_to_num(maps / (scale or 1.0)), -1, 1)
 
 
 def _shrunk(frames: NDArray) -> NDArray:

@@ -30,7 +30,7 @@ class LabRow:
         level: "low", "normal", "high", or "" without a number or a range.
         marks: what a reader must know: "converted", "unit assumed", "unknown column", "not used", ...
         contribution: of the cell to the explained answer; None if it was not computed.
-        range_bar: SVG, "" without a range.
+        range_bar: SVG, "" without a range, and for a range that is open at one end.
         contribution_bar: SVG, "" without a contribution.
     """
 
@@ -67,7 +67,7 @@ def contributions_by_cell(attribution: Attribution | None) -> dict[str, float]:
     return {name: float(value) for name, value in values if np.isfinite(value)}
 
 
-def _row(  # noqa: PLR0913 - what one line of the table rests on
+def _row(
     cell: LabCell, labs: LabsText, gender: str | None, contribution: float | None, largest: float, show_all_text: bool
 ) -> LabRow:
     """Build the line of one cell. `largest` is the largest absolute contribution, which fills half of the bar."""
@@ -81,13 +81,23 @@ def _row(  # noqa: PLR0913 - what one line of the table rests on
         name=cell.name if shows_name else f"cell {labs.positions.get(cell.name, '?')} of the row",
         value=value if shows_value else NOT_SHOWN,
         unit=unit if shows_value and not cell.is_text_for_number else "",
-        range="" if limits is None else f"{limits[0]:g} to {limits[1]:g}",
+        range="" if limits is None else _in_words(limits),
         level=cell.level(gender) or "",
         marks=tuple(_marks(cell, labs)),
         contribution=contribution,
-        range_bar="" if limits is None or cell.number is None else range_bar(cell.number, limits),
+        range_bar=""
+        if limits is None or cell.number is None or not np.isfinite(limits).all()
+        else range_bar(cell.number, limits),
         contribution_bar="" if contribution is None else contribution_bar(contribution, largest),
     )
+
+
+def _in_words(limits: tuple[float, float]) -> str:
+    """Write a reference range, which may be open at one end."""
+    low, high = limits
+    if np.isinf(high):
+        return f"from {low:g}"
+    return f"up to {high:g}" if np.isinf(low) else f"{low:g} to {high:g}"
 
 
 def _marks(cell: LabCell, labs: LabsText) -> list[str]:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tgmm_hf.data.prediction import Patient, predict
 from tgmm_hf.explanation.explain import Explanation, explain
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.reports.patient_inputs import PatientInputs, read_inputs
 from tgmm_hf.reports.patient_report import ReportSettings, report_content, report_html
 from tgmm_hf.reports.pdf import print_to_pdf, require_browser
@@ -74,13 +75,14 @@ def explain_patient(
     """
     (prediction,) = predict(pipe, [patient], tasks)
     settings: Any = pipe.model.config.tasks
+    processor = cast(TgmmProcessor, pipe.processor)
     if not contributions or not any(prediction["used"].values()):
-        return ExplainedPatient(prediction, read_inputs(pipe.processor, patient, prediction), settings)
+        return ExplainedPatient(prediction, read_inputs(processor, patient, prediction), settings)
     explained = None if tasks is None else tasks[0]
-    explanation = explain(pipe.model, pipe.processor, patient, task=explained, progress=progress)
+    explanation = explain(pipe.model, processor, patient, task=explained, progress=progress)
     require_same_answer(prediction, explanation)
     clips = explanation.material.echo
-    inputs = read_inputs(pipe.processor, patient, prediction, clips=clips)
+    inputs = read_inputs(processor, patient, prediction, clips=clips)
     return ExplainedPatient(prediction, inputs, settings, explanation)
 
 
@@ -90,12 +92,11 @@ def require_same_answer(prediction: Mapping[str, Any], explanation: Explanation)
     Raises:
         TgmmError: if the two answers to the explained task differ by more than `TOLERANCE`.
     """
-    shown, explained = (each[explanation.task] for each in (prediction, explanation.prediction))
-    pairs = [_numbers(shown), _numbers(explained)]
-    if not np.allclose(*pairs, atol=TOLERANCE):
+    shown, explained = (_numbers(each[explanation.task]) for each in (prediction, explanation.prediction))
+    if not np.allclose(shown, explained, atol=TOLERANCE):
         raise TgmmError(
             explanation.task,
-            f"the explained answer ({pairs[1]}) is not the answer that is shown ({pairs[0]}), so that the report would "
+            f"the explained answer ({explained}) is not the answer that is shown ({shown}), so that the report would "
             "explain another answer. Please report this as an issue.",
         )
 

@@ -1,5 +1,7 @@
 """Read the inputs of one patient again, as the report shows them: lab cells, ECG in millivolts, frames of the clips."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +38,17 @@ class PatientInputs:
     ecg: EcgTraces | None = None
     clips: Mapping[str, ClipMaterial] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Name what was read: "sha256:" and 16 hex digits of cells, samples and frames. Equal data have equal names."""
+        cells = {} if self.labs is None else self.labs.stored_values()
+        digest = hashlib.sha256(json.dumps(cells, sort_keys=True).encode())
+        if self.ecg is not None:
+            digest.update(self.ecg.signal.astype("<f4").tobytes())
+        for view in sorted(self.clips):
+            digest.update(view.encode() + np.ascontiguousarray(self.clips[view].frames).tobytes())
+        return f"sha256:{digest.hexdigest()[:16]}"
 
 
 def read_inputs(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tgmm_hf.explanation.attribution import Attribution
+from tgmm_hf.explanation.verified import is_shown
 from tgmm_hf.layers.hazards import cumulative_incidence
 from tgmm_hf.reports.contributions import (
     MODALITY_NAMES,
@@ -21,10 +22,12 @@ from tgmm_hf.reports.contributions import (
     find,
     heat_table,
     lead_shares,
-    method_sentence,
+    method_text,
     plain,
     sum_sentence,
+    why_not_shown,
 )
+from tgmm_hf.reports.ecg_measures import measure_ecg
 from tgmm_hf.reports.ecg_paper import draw_ecg
 from tgmm_hf.reports.echo_strips import echo_strip
 from tgmm_hf.reports.figures import render, risk_curve_figure
@@ -81,6 +84,8 @@ def report_content(
         A dict whose keys are the sections of the page, in their order.
     """
     settings = settings or ReportSettings()
+    not_shown = [why_not_shown(each) for each in attributions if not is_shown(each)]
+    attributions = [each for each in attributions if is_shown(each)]
     answered = [name for name in tasks if isinstance(prediction.get(name), Mapping)]
     explained = next((each.task for each in attributions), None)
     labs = None if explained is None else find(attributions, explained, "labs")
@@ -93,11 +98,12 @@ def report_content(
         "checks": list(prediction["checks"]),
         "notes": [*prediction["notes"], *inputs.notes],
         "explained_task": explained,
+        "not_shown": not_shown,
         "labs": [] if inputs.labs is None else _labs(inputs, labs, settings),
         "ecg": _ecg(prediction, inputs, explained, attributions),
         "echo": _echo(prediction),
         "attributions": [plain(each) for each in attributions],
-        "model": _model(prediction),
+        "model": _model(prediction) | {"data fingerprint": inputs.fingerprint},
     }
 
 
@@ -134,7 +140,8 @@ def _place(risk: float, hazard: Mapping[str, Any]) -> str:
     inside = "inside" if low <= risk <= high else "outside"
     return (
         f"The score {risk:.2f} is {side} the mean {hazard['risk_center']:.2f} of the {hazard['n']} patients "
-        f"({hazard['fitted_on']}) that the risk by day was fitted on, and {inside} their range ({low:.2f} to {high:.2f})."
+        f"({hazard['fitted_on']}) that the risk by day was fitted on. It lies {inside} their range, {low:.2f} to "
+        f"{high:.2f}."
     )
 
 
@@ -172,6 +179,7 @@ def _ecg(
             {"lead": lead, "reason": inputs.ecg.problems[lead]} for lead in LEADS if lead in inputs.ecg.problems
         ],
         "lead_shares": lead_shares(attribution),
+        "measures": measure_ecg(inputs.ecg),
     }
 
 
@@ -206,11 +214,10 @@ def report_html(
         settings: the same choices.
     """
     settings = settings or ReportSettings()
+    attributions = [each for each in attributions if is_shown(each)]
     task = content["explained_task"]
     of = {name: None if task is None else find(attributions, task, name) for name in ("labs", "ecg", "echo", "views")}
-    curves = {
-        answer["task"]: _curve_svg(answer) for answer in content["answers"] if answer.get("curve") is not None
-    }
+    curves = {answer["task"]: _curve_svg(answer) for answer in content["answers"] if answer.get("curve") is not None}
     return render_page(
         "patient_report.html",
         content=content,
@@ -218,10 +225,9 @@ def report_html(
         labs=[] if inputs.labs is None else lab_rows(inputs.labs, of["labs"], settings.identifiers),
         ecg=_ecg_drawing(inputs, of["ecg"], settings),
         strips=_strips(content, inputs, of["echo"]),
-        sentences={name: method_sentence(each) for name, each in of.items() if each is not None},
-        method_notes={name: each.notes for name, each in of.items() if each is not None},
+        sentences={name: method_text(each) for name, each in of.items() if each is not None},
         tables=[
-            {"title": _table_title(each), "rows": contribution_rows(each), "method": method_sentence(each),
+            {"title": _table_title(each), "rows": contribution_rows(each), "method": method_text(each),
              "sum": sum_sentence(each)}
             for each in attributions
             if each.modality in ("modalities", "views") and each.values.ndim == 1
@@ -260,7 +266,5 @@ def _strips(
     """Draw every view that the answer uses, in the order of `VIEWS`."""
     entries = {entry["view"]: entry for entry in content["echo"]["clips"] if entry["used"]}
     return [
-        echo_strip(view, inputs.clips[view], attribution, entries.get(view))
-        for view in VIEWS
-        if view in inputs.clips
+        echo_strip(view, inputs.clips[view], attribution, entries.get(view)) for view in VIEWS if view in inputs.clips
     ]

@@ -1,0 +1,187 @@
+"""`tgmm explain-check`: measure on a synthetic cohort whether explanations are true.
+
+Every patient is measured by every method, and the figures are averaged with intervals (bootstrap over patients, paired
+for the differences from random orders). A finished patient is kept as a file, so that a stopped check goes on.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.lab_rows import stored_labs
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
+from tgmm_hf.explanation.explain import METHODS, steps
+from tgmm_hf.explanation.faithfulness import curves, evidence_units, order_of, pointing
+from tgmm_hf.explanation.planted_units import PlantedEvidence
+from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
+from tgmm_hf.explanation.scoring import PatientScore, question_of
+from tgmm_hf.explanation.summary import summarise, table_text
+from tgmm_hf.explanation.units import Units, ecg_units, echo_units, lab_units
+from tgmm_hf.explanation.verified import CHECK_FILE
+from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.model_names import is_local_model
+from tgmm_hf.utils.output_lock import one_run_at_a_time
+
+RANDOM_ORDERS = 3
+"""Random orders of the units of each patient, averaged."""
+RANDOMISED_PATIENTS = 3
+"""Patients whose maps are compared with those of a model with shuffled weights."""
+
+
+@one_run_at_a_time("out")
+def check_explanations(  # noqa: PLR0913 - one argument per option of the command
+    model: str,
+    data: str | Path,
+    cohort: str | Path,
+    out: str | Path,
+    *,
+    split: str = "test",
+    task: str | None = None,
+    patients: int | None = None,
+    beside_model: bool = False,
+    seed: int = 0,
+    bootstrap: int = 1000,
+) -> dict[str, Any]:
+    """Measure the explanations of a model and write explanation_check.json, explanation_check.md and patients/*.json.
+
+    Args:
+        model: directory or Hub repository of a saved model.
+        data: prepared data of a synthetic cohort.
+        cohort: directory of the cohort, written by `tgmm synth`.
+        out: directory to write.
+        split: split whose patients are measured.
+        task: a diagnosis or prognosis; the model's first diagnosis when None.
+        patients: largest number of patients; all of the split when None.
+        beside_model: also write the summary into the directory of the model.
+        seed: seed of random orders, shuffled weights and resamples.
+        bootstrap: number of resamples.
+
+    Returns:
+        The summary, as explanation_check.json holds it.
+
+    Raises:
+        TgmmError: if the data are not of the cohort, or `out` holds a check with other settings.
+    """
+    out, processor = Path(out), load_processor(model)
+    if beside_model and not is_local_model(model):
+        raise TgmmError(model, "is a Hub repository, so that nothing can be written beside it. Download it first.")
+    with damaged_files_in_one_line(model):
+        network: Any = TgmmModel.from_pretrained(model)
+    prepared, prepare = load_prepared(data), read_json(Path(data) / "prepare.json")
+    ids = [str(name) for rows in prepared.values() for name in rows["id"]]
+    evidence = PlantedEvidence(Path(cohort), ids, processor)
+    task = task or network.config.task_names("diagnosis")[0]
+    question = question_of(network.config.tasks, task)
+    settings = {"model": model, "data_hash": prepare["data_hash"], "split": split, "task": task, "seed": seed}
+    settings |= {"target": question.target, "unit": question.unit}
+    settings |= {"weights": (network.config.weights_fingerprint or {}).get("id")}
+    _claim(out, settings)
+    rows = prepared[split]
+    numbers = [n for n, name in enumerate(rows["id"]) if not evidence.is_anomalous(str(name))][:patients]
+    collator = TgmmCollator(processor, network.config, training=False)
+    shuffled = shuffled_copies(network, seed)
+    measured = []
+    for place, number in enumerate(tqdm(numbers, desc="explain-check", unit="patient")):
+        path = out / "patients" / f"{number:05d}.json"
+        if not path.is_file():
+            case = Case(network, processor, collator, rows[number], question)
+            random = np.random.default_rng([seed, number])
+            figures = {m: measure(case, m, evidence, random) for m in case.score.present}
+            if place < RANDOMISED_PATIENTS:
+                for name, other in shuffled.items():
+                    _add_correlations(figures, case, case.with_model(other), name)
+            write_json(path, figures)
+        measured.append(read_json(path))
+    summary = {"settings": settings, "patients": len(measured), "modalities": summarise(measured, seed, bootstrap)}
+    for directory in (out, *([Path(model)] if beside_model else [])):
+        write_json(directory / CHECK_FILE, summary)
+    with whole_file(out / "explanation_check.md") as building:
+        building.write_text(table_text(summary), encoding="utf-8")
+    return summary
+
+
+class Case:
+    """One patient of the check: score, units and attributions, computed when asked for.
+
+    Args:
+        model: `TgmmModel`.
+        processor: its processor.
+        collator: makes inputs of a prepared row.
+        row: the prepared row.
+        question: what is explained.
+    """
+
+    def __init__(self, model: Any, processor: Any, collator: TgmmCollator, row: Mapping[str, Any], question: Any):
+        self.processor, self.collator, self.row, self.question = processor, collator, row, question
+        inputs = {name: value for name, value in collator([row]).items() if name not in ("labels", "id")}
+        self.score = PatientScore(model, inputs, question)
+        self.labs = processor.write_labs(LabsText.from_stored(stored_labs(row)))
+
+    def with_model(self, model: Any) -> "Case":
+        """Return the same patient for another model."""
+        return Case(model, self.processor, self.collator, self.row, self.question)
+
+    def units(self, modality: str) -> Units:
+        """Make the units of a modality that the patient has."""
+        if modality == "labs":
+            return lab_units(self.score, self.processor, self.labs)
+        return ecg_units(self.score) if modality == "ecg" else echo_units(self.score)
+
+    def values(self, modality: str, units: Units) -> dict[str, np.ndarray]:
+        """Compute method -> values (units,) of all methods of a modality."""
+        chosen = {modality: METHODS[modality]}
+        wanted = steps(self.score, self.processor, self.labs, chosen, views=False)
+        return {name: units.values(method()) for _, name, method in wanted}
+
+
+def measure(case: Case, modality: str, evidence: PlantedEvidence, random: np.random.Generator) -> dict[str, Any]:
+    """Measure all methods of one modality of one patient.
+
+    Returns:
+        method -> figure -> number. The method "random" has the mean over `RANDOM_ORDERS` random orders.
+    """
+    units = case.units(modality)
+    cells = dict(enumerate(case.labs.used))
+    planted = evidence_units(evidence.of(modality, str(case.row["id"]), units, cells))
+    values = case.values(modality, units)
+    number = int(units.present.sum())
+    orders = [order_of(each, random) for each in values.values()]
+    orders += [random.permutation(number) for _ in range(RANDOM_ORDERS)]
+    scored = [each.figures() for each in curves(units, orders)]
+    figures: dict[str, Any] = {
+        name: scored[place] | pointing(each, planted, random) for place, (name, each) in enumerate(values.items())
+    }
+    by_chance = scored[len(values) :]
+    figures["random"] = {key: float(np.mean([each[key] for each in by_chance])) for key in by_chance[0]}
+    return figures
+
+
+def _add_correlations(figures: dict[str, Any], case: Case, other: Case, name: str) -> None:
+    """Add the rank correlation of every map with that of a shuffled model, in place, as "correlation <name>"."""
+    for modality in case.score.present:
+        units = case.units(modality)
+        maps, changed = case.values(modality, units), other.values(modality, units)
+        for method, values in maps.items():
+            figures[modality][method][f"correlation {name}"] = rank_correlation(values, changed[method])
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into `out`; if it holds settings, compare them.
+
+    Raises:
+        TgmmError: if they differ.
+    """
+    path = out / "settings.json"
+    if path.is_file() and read_json(path) != settings:
+        raise TgmmError(
+            str(out), f"holds a check with {read_json(path)}, asked for {settings}: name another directory."
+        )
+    write_json(path, settings)

@@ -1,0 +1,108 @@
+"""Measures of one patient: does an order of units by an attribution tell what the model uses, and where evidence lies?
+
+    pointing     the strongest unit is one of the units that hold the evidence
+    mass         share of the absolute attribution that lies on these units
+    deletion     units are hidden, strongest support first; the mean score along the way should be low
+    insertion    units are shown, strongest support first; the mean score along the way should be high
+    comprehensiveness, sufficiency    change of the score without, and with only, the first fifth of the units
+                                      (DeYoung et al. 2020)
+
+Deletion and insertion are RISE's (Petsiuk et al. 2018), in the unit of the score, against random orders.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tgmm_hf.explanation.units import Units
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+"""Shares of units that are hidden (deletion) or shown (insertion)."""
+FIRST_SHARE = 0.2
+"""Share of the units for comprehensiveness and sufficiency, one of `SHARES`."""
+EVIDENCE_SHARE = 0.5
+"""The units that hold the evidence are the smallest set with this share of the planted change."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Scores along an order of units.
+
+    Attributes:
+        deletion: score after the first units, by `SHARES`, are hidden.
+        insertion: score with only the first units shown.
+    """
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+    def figures(self) -> dict[str, float]:
+        """Compute the mean scores along both curves, comprehensiveness and sufficiency."""
+        first = SHARES.index(FIRST_SHARE)
+        return {
+            "deletion": mean_along(self.deletion),
+            "insertion": mean_along(self.insertion),
+            "comprehensiveness": float(self.deletion[0] - self.deletion[first]),
+            "sufficiency": float(self.deletion[0] - self.insertion[first]),
+        }
+
+
+def mean_along(scores: np.ndarray) -> float:
+    """Compute the mean of a curve over `SHARES` by the trapezoid rule."""
+    return float(np.trapezoid(scores, SHARES))
+
+
+def curves(units: Units, orders: Sequence[np.ndarray]) -> list[Curves]:
+    """Score all orders of units together.
+
+    Args:
+        units: units of one modality of one patient.
+        orders: each a permutation of the units that are present, the unit that is hidden or shown first at its start.
+    """
+    kept = []
+    for order in orders:
+        rank = np.argsort(order)
+        for share in SHARES:
+            first = rank < round(share * len(order))
+            kept += [~first, first]
+    scores = units.score(np.array(kept)).reshape(len(orders), len(SHARES), 2)
+    return [Curves(deletion=each[:, 0], insertion=each[:, 1]) for each in scores]
+
+
+def order_of(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Order units by their values, largest first. Equal values are in random order."""
+    return np.lexsort((random.random(len(values)), -values))
+
+
+def evidence_units(planted: np.ndarray, share: float = EVIDENCE_SHARE) -> np.ndarray:
+    """Choose the smallest set of units that holds a share of the planted change: (units,) bool.
+
+    Args:
+        planted: (units,) change of each unit, not negative.
+        share: between 0 and 1.
+    """
+    order = np.argsort(-planted, kind="stable")
+    before = np.cumsum(planted[order]) - planted[order]
+    chosen = np.zeros(len(planted), bool)
+    chosen[order] = (before < share * planted.sum()) & (planted[order] > 0)
+    return chosen
+
+
+def pointing(values: np.ndarray, evidence: np.ndarray, random: np.random.Generator) -> dict[str, float]:
+    """Compare an attribution with the units that hold the evidence.
+
+    Args:
+        values: (units,) signed attribution.
+        evidence: (units,) bool.
+        random: decides between units of equal strength.
+
+    Returns:
+        "pointing": 1 if the unit with the largest absolute value holds evidence, else 0. "mass": share of the absolute
+        values on evidence. "chance": share of the units that hold evidence, which is what both are for random values.
+    """
+    strength = np.abs(values)
+    strongest = order_of(strength, random)[0]
+    total = strength.sum()
+    mass = float(strength[evidence].sum() / total) if total > 0 else float(evidence.mean())
+    return {"pointing": float(evidence[strongest]), "mass": mass, "chance": float(evidence.mean())}

@@ -1,0 +1,62 @@
+"""Whether a method was measured for a model, and whether it beats random order.
+
+`tgmm explain-check` writes `explanation_check.json`. A method that does not beat random order on a modality is not
+shown as an explanation of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tgmm_hf.explanation.attribution import Attribution
+from tgmm_hf.utils.files import read_json
+
+CHECK_FILE = "explanation_check.json"
+"""Name of the summary of a check, in its output and beside a model."""
+TRUE, FALSE, UNKNOWN = "verified: true", "verified: false", "verified: not measured"
+"""Notes of an attribution: its method beats random order in the check of this model; does not; was not measured."""
+CHECKED = ("labs", "ecg", "echo")
+"""Modalities that the check measures. The other attributions are exact sums or attention."""
+
+
+def stored_check(model: Any) -> dict[str, Any] | None:
+    """Read the check that lies beside a model; None without one, or if the model was not loaded from a directory.
+
+    A check of other weights does not count.
+    """
+    path = Path(str(getattr(model, "name_or_path", "") or "")) / CHECK_FILE
+    if not path.is_file():
+        return None
+    check = read_json(path)
+    weights = (getattr(model.config, "weights_fingerprint", None) or {}).get("id")
+    return check if check["settings"].get("weights") == weights else None
+
+
+def beats_random(check: Mapping[str, Any] | None, task: str, modality: str, method: str) -> bool | None:
+    """Tell whether a method beats random order on a modality; None if it was not measured for this task."""
+    if check is None or check["settings"]["task"] != task:
+        return None
+    entry = check["modalities"].get(modality, {}).get(method)
+    return None if entry is None else bool(entry["beats_random"])
+
+
+def best_method(check: Mapping[str, Any] | None, task: str, modality: str) -> str | None:
+    """Name the method with the largest deletion gain among those that beat random order; None if there is none."""
+    methods = {} if check is None else check["modalities"].get(modality, {})
+    proven = [name for name in methods if beats_random(check, task, modality, name)]
+    return max(proven, key=lambda name: methods[name]["deletion_gain"]["mean"], default=None)
+
+
+def marked(attribution: Attribution, check: Mapping[str, Any] | None) -> Attribution:
+    """Add the note `TRUE`, `FALSE` or `UNKNOWN` to an attribution of labs, ECG or echo."""
+    if attribution.modality not in CHECKED:
+        return attribution
+    proven = beats_random(check, attribution.task, attribution.modality, attribution.method)
+    note = {True: TRUE, False: FALSE, None: UNKNOWN}[proven]
+    return replace(attribution, notes=(*attribution.notes, note))
+
+
+def is_shown(attribution: Attribution) -> bool:
+    """Tell whether an attribution may be shown as an explanation: it was not measured as no better than random."""
+    return FALSE not in attribution.notes
