@@ -14,6 +14,7 @@ from tgmm_hf.data.export import export_parquet
 from tgmm_hf.data.prepare import prepare
 from tgmm_hf.evaluation.simple_model_evaluation import evaluate_simple_models
 from tgmm_hf.experiments import reproduce as reproduce_module
+from tgmm_hf.explanation.check import check_explanations
 from tgmm_hf.hub.convert import convert
 from tgmm_hf.reports.evaluation_report import evaluate_with_report
 from tgmm_hf.training.pretrain import pretrain
@@ -50,6 +51,7 @@ COMMANDS = {
     "search": search,
     "reproduce": reproduce,
     "evaluate": lambda out: evaluate_with_report(None, NOWHERE, out),
+    "explain-check": lambda out: check_explanations("none", NOWHERE, NOWHERE, out),
     "simple-models": lambda out: evaluate_simple_models(NOWHERE, out),
     "convert": lambda out: convert("st-mem", NOWHERE, out, accept_license=True),
 }

@@ -71,11 +71,19 @@ def figures(deletion: float) -> dict:
 def test_differences_from_random_orders_are_paired():
     """Every patient gains exactly 0.5, although patients differ by much more. So the interval has no width."""
     patients = [
-        {"ecg": {"occlusion": figures(level) | {"pointing": 1.0}, "random": figures(level + 0.5)}}
+        {
+            "ecg": {
+                "figures": {"occlusion": figures(level), "random": figures(level + 0.5)},
+                "maps": {"occlusion": [3.0, -1.0]},
+                "planted": [5.0, 1.0],
+            }
+        }
         for level in (-10.0, 0.0, 30.0)
     ]
     summary = summarise(patients, seed=0, bootstrap=200)
     gain = summary["ecg"]["occlusion"]["deletion_gain"]
     assert gain["mean"] == pytest.approx(0.5) and gain["ci"] == pytest.approx([0.5, 0.5]) and gain["n"] == 3
+    assert summary["ecg"]["occlusion"]["pointing"]["mean"] == 1
+    assert summary["ecg"]["occlusion"]["mass"]["mean"] == 0.75
     assert summary["ecg"]["occlusion"]["beats_random"] and "random" not in summary["ecg"]
     assert "occlusion" in table_text({"modalities": summary})

@@ -16,7 +16,7 @@ from tgmm_hf.data.lab_rows import stored_labs
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.explanation.explain import METHODS, steps
-from tgmm_hf.explanation.faithfulness import curves, evidence_units, order_of, pointing
+from tgmm_hf.explanation.faithfulness import curves, order_of
 from tgmm_hf.explanation.planted_units import PlantedEvidence
 from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
 from tgmm_hf.explanation.scoring import PatientScore, question_of
@@ -146,22 +146,27 @@ def measure(case: Case, modality: str, evidence: PlantedEvidence, random: np.ran
     """Measure all methods of one modality of one patient.
 
     Returns:
-        method -> figure -> number. The method "random" has the mean over `RANDOM_ORDERS` random orders.
+        "figures": method -> figure -> number; the method "random" has the mean over `RANDOM_ORDERS` random orders.
+        "maps": method -> values of the units that are present. "planted": the planted change of these units. Maps are
+        kept, because the evidence may be counted in another way later.
     """
     units = case.units(modality)
-    cells = dict(enumerate(case.labs.used))
-    planted = evidence_units(evidence.of(modality, str(case.row["id"]), units, cells))
-    values = case.values(modality, units)
+    planted = evidence.of(modality, str(case.row["id"]), units, dict(enumerate(case.labs.used)))
+    maps = case.values(modality, units)
     number = int(units.present.sum())
-    orders = [order_of(each, random) for each in values.values()]
+    orders = [order_of(values, random) for values in maps.values()]
     orders += [random.permutation(number) for _ in range(RANDOM_ORDERS)]
     scored = [each.figures() for each in curves(units, orders)]
-    figures: dict[str, Any] = {
-        name: scored[place] | pointing(each, planted, random) for place, (name, each) in enumerate(values.items())
-    }
-    by_chance = scored[len(values) :]
+    figures = dict(zip(maps, scored, strict=False))
+    by_chance = scored[len(maps) :]
     figures["random"] = {key: float(np.mean([each[key] for each in by_chance])) for key in by_chance[0]}
-    return figures
+    stored = {name: _rounded(values) for name, values in maps.items()}
+    return {"figures": figures, "maps": stored, "planted": _rounded(planted)}
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    """Return values with six significant digits, so that files stay small."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _add_correlations(figures: dict[str, Any], case: Case, other: Case, name: str) -> None:
@@ -170,7 +175,7 @@ def _add_correlations(figures: dict[str, Any], case: Case, other: Case, name: st
         units = case.units(modality)
         maps, changed = case.values(modality, units), other.values(modality, units)
         for method, values in maps.items():
-            figures[modality][method][f"correlation {name}"] = rank_correlation(values, changed[method])
+            figures[modality]["figures"][method][f"correlation {name}"] = rank_correlation(values, changed[method])
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE, evidence_units, pointing
+
 LEVEL = 0.95
 GAINS = {"deletion": -1.0, "insertion": 1.0, "comprehensiveness": 1.0, "sufficiency": -1.0}
 """Figure -> sign with which a difference from random orders is better when positive."""
@@ -14,7 +16,7 @@ def summarise(measured: Sequence[dict[str, Any]], seed: int, bootstrap: int) -> 
     """Average the figures of patients.
 
     Args:
-        measured: one entry a patient: modality -> method -> figure -> number.
+        measured: one entry a patient: modality -> what `check.measure` returns.
         seed: of the resamples.
         bootstrap: number of resamples.
 
@@ -24,11 +26,20 @@ def summarise(measured: Sequence[dict[str, Any]], seed: int, bootstrap: int) -> 
     """
     result: dict[str, Any] = {}
     for modality in dict.fromkeys(name for patient in measured for name in patient):
-        patients = [patient[modality] for patient in measured if modality in patient]
+        patients = [_with_pointing(patient[modality], modality) for patient in measured if modality in patient]
         result[modality] = {
             method: _method(patients, method, seed, bootstrap) for method in patients[0] if method != "random"
         }
     return result
+
+
+def _with_pointing(entry: dict[str, Any], modality: str) -> dict[str, dict[str, float]]:
+    """Add pointing, mass and chance to the figures of one modality of one patient: method -> figure -> number."""
+    evidence = evidence_units(np.array(entry["planted"]), EVIDENCE_SHARE[modality])
+    figures = {method: dict(numbers) for method, numbers in entry["figures"].items()}
+    for method, values in entry["maps"].items():
+        figures[method] |= pointing(np.array(values), evidence)
+    return figures
 
 
 def _method(patients: Sequence[dict[str, Any]], method: str, seed: int, bootstrap: int) -> dict[str, Any]:
