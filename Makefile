@@ -29,20 +29,22 @@ TGMM := $(BIN)/tgmm
 MADE := $(VENV)/.stamp-venv
 RUNTIME := $(VENV)/.stamp-runtime
 DEV := $(VENV)/.stamp-dev
+EXPLAIN := $(VENV)/.stamp-explain
 # two workers with one thread each: tests are many and small
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
+.PHONY: test-app help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:
-	@echo "make demo       install, make a synthetic cohort, train, evaluate, predict one patient, write demo/report.html"
+	@echo "make demo       install, make a synthetic cohort, train, evaluate, predict and explain one patient: demo/report.html, demo/patient.html"
 	@echo "make test       install and run lint and the tests"
 	@echo "make test-fast  the quick tests only, without lint: under two minutes"
 	@echo "make test-slow  the tests marked slow as well"
 	@echo "make coverage   the tests, with the share of lines and branches that they run"
+	@echo "make test-app   the web page in a headless Chromium; screenshots in .cache/app-screenshots"
 	@echo "make test-hf    transformers' own common tests over our classes (their sources come from PyPI)"
 	@echo "make robustness  over 2,500 hostile inputs (20 minutes): docs/results/robustness/inputs.md"
 	@echo "make fuzz READER=wfdb_header MINUTES=10  coverage-guided fuzzing: wfdb_header, ecg_dicom, echo_dicom or lab_row"
@@ -82,6 +84,11 @@ $(DEV): pyproject.toml scripts/install_torch.sh $(CONSTRAINTS) | $(MADE)
 	sh scripts/install_torch.sh $(BIN)/python $(UPGRADE) $(call pinned,torch) $(call pinned,torchvision)
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $(RUNTIME) $@
+
+# packages of the contributions in the patient report
+$(EXPLAIN): pyproject.toml $(CONSTRAINTS) | $(RUNTIME)
+	$(PIP_INSTALL) -e '.[explain]'
+	@touch $@
 
 ifdef NEWEST
 UPGRADE := --upgrade
@@ -141,6 +148,13 @@ durations: $(DEV)
 coverage: $(DEV)
 	$(PYTEST) --cov --cov-report term
 
+# the web page in a real browser: needs a Chromium (Debian: apt-get install chromium); axe-core comes from npm, if npm is there
+AXE := .cache/axe/node_modules/axe-core/axe.min.js
+test-app: $(DEV)
+	$(PIP_INSTALL) -e '.[dev,app,explain]' playwright
+	$(if $(shell command -v npm),test -f $(AXE) || npm install --silent --prefix .cache/axe axe-core@4,@echo "no npm: accessibility is not tested")
+	$(TEST_ENV) $(BIN)/python -m pytest -q -m 'browser or not browser' tests/app tests/hub/test_push_space.py
+
 # transformers' common tests of the installed version, over our classes; counts and exclusions at the end
 test-hf: $(DEV)
 	$(TEST_ENV) $(BIN)/python scripts/test_hf.py
@@ -181,7 +195,7 @@ SMALL_CLIPS := --height 120 --width 160
 # Two threads on every machine, because sums in another order round differently and the training amplifies it.
 demo: export OMP_NUM_THREADS = 2
 demo: export MKL_NUM_THREADS = 2
-demo: demo/prediction.json
+demo: demo/patient.html
 	@echo
 	@echo "Done. Everything lies in demo/ :"
 	@echo "  cohort/          synthetic patients in MIMIC's file formats, with the best reachable figures in bayes.json"
@@ -190,6 +204,7 @@ demo: demo/prediction.json
 	@echo "  metrics.json     every figure with its 95 % interval, for all seven subsets of modalities"
 	@echo "  report.html      the same as a page with figures: open it in a browser"
 	@echo "  prediction.json  one test patient"
+	@echo "  patient.html     the report of this patient, with the contributions to the answer: open it in a browser"
 
 demo/cohort/cohort.parquet: | $(RUNTIME)
 	$(TGMM) synth demo/cohort --patients $(DEMO_PATIENTS) --seed $(DEMO_SEED) --evidence strong --height 96 --width 128
@@ -205,6 +220,9 @@ demo/metrics.json: demo/model/run.json
 
 demo/prediction.json: demo/metrics.json
 	$(BIN)/python scripts/predict_one.py demo/model demo/cohort --out demo/prediction.json
+
+demo/patient.html: demo/prediction.json | $(EXPLAIN)
+	$(BIN)/python scripts/predict_one.py demo/model demo/cohort --out demo/patient.html
 
 # ---- does it learn? two cohorts of different seeds, one multitask model ----------------------------------------------
 

@@ -1,6 +1,7 @@
-"""Predict one test patient of a cohort with `tgmm predict`, from that patient's own files.
+"""Predict or explain one test patient of a cohort with `tgmm`, from that patient's own files.
 
-    python scripts/predict_one.py MODEL COHORT_DIRECTORY --out prediction.json
+    python scripts/predict_one.py MODEL COHORT_DIRECTORY --out prediction.json     # tgmm predict
+    python scripts/predict_one.py MODEL COHORT_DIRECTORY --out patient.html        # tgmm explain
 
 Takes the first test patient who has all three modalities, and writes the lab row to a JSON file beside the output. Then
 runs the same command that you would type for any other patient.
@@ -29,14 +30,15 @@ def predict_one() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="directory of a saved model")
     parser.add_argument("cohort", type=Path, help="directory of a cohort of `tgmm synth`")
-    parser.add_argument("--out", type=Path, default=Path("prediction.json"), help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=Path("prediction.json"), help="JSON file, or HTML report")
     arguments = parser.parse_args()
 
     manifest = read_cohort_table(arguments.cohort / "cohort.parquet")
     patient = first_complete(manifest)
     labs = arguments.out.with_name("patient_labs.json")
     write_json(labs, patient.labs)  # (value, unit), because the table declares its units
-    command = ["predict", arguments.model, "--id", patient.id, "--labs", str(labs)]
+    verb = "predict" if arguments.out.suffix == ".json" else "explain"
+    command = [verb, arguments.model, "--id", patient.id, "--labs", str(labs)]
     command += ["--ecg", str(manifest.root / str(patient.ecg_path))]
     command += ["--echo", str((manifest.root / patient.echo_paths[0]).parent)]
     command += ["--views", str(arguments.cohort / "views.csv"), "--out", str(arguments.out)]

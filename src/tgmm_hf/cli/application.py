@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli import cohort, evaluate, explain_check, hub, make_manifest, predict, train
+from tgmm_hf.cli import app as web_page
+from tgmm_hf.cli import cohort, evaluate, explain, explain_check, hub, make_manifest, predict, train
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
@@ -41,9 +42,12 @@ COMMANDS = (
     evaluate.evaluate,
     evaluate.simple_models,
     predict.predict,
+    explain.explain,
     explain_check.explain_check,
+    web_page.app,
     hub.convert,
     hub.push,
+    hub.push_space,
     hub.push_data,
 )
 """Commands in the order in which `tgmm --help` lists them: from files to a published model."""

@@ -1,6 +1,7 @@
 """Commands for published weights: convert them, and publish a model or a synthetic cohort."""
 
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -107,6 +108,28 @@ def push(
         accept_licences=accept_licences,
     )
     typer.echo(f"{commit.commit_url}\nLoad it with revision={commit.oid!r} to get exactly this code and these weights.")
+
+
+def push_space(
+    model: Annotated[str, typer.Argument(help="Model on the Hub, owner/name. The page loads it when it starts.")],
+    repo: Annotated[str, typer.Argument(help="Hub Space, owner/name. It is created if it does not exist.")],
+    public: Annotated[bool, typer.Option("--public", help="Make the Space public, if it is new.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files, and upload nothing.")] = False,
+) -> None:
+    """Upload the web page of a model as a Hugging Face Space, private unless --public.
+
+    The Space holds this package and no data. It starts only with a password: set its secret TGMM_APP_PASSWORD.
+
+    Example: tgmm push-space owner/tgmm-demo owner/tgmm-page --dry-run
+    """
+    from tgmm_hf.hub.push_space import push_space as upload
+
+    result = upload(model, repo, public=public, dry_run=dry_run)
+    if isinstance(result, Mapping):
+        typer.echo("\n".join(f"{size:>9,}  {name}" for name, size in result.items()))
+        typer.echo(f"{len(result)} files; nothing was uploaded.")
+    else:
+        typer.echo(f"{result.commit_url}\nSet the secret TGMM_APP_PASSWORD of the Space, or the page does not start.")
 
 
 def push_data(

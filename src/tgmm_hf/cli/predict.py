@@ -137,8 +137,8 @@ def predict(
     files: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
     _refuse_wrong_options(files, manifest, for_one=(views, identifier), for_table=(split, limit, root))
     announce_hub(model)
-    _require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
-    _refuse_folder(ecg)
+    require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
+    refuse_folder(ecg)
     table_format = format_of(encoding, decimal, max_rows)
 
     from tqdm import tqdm
@@ -154,7 +154,7 @@ def predict(
     rules["allow_outside"] = allow_outside
     if manifest is None:
         given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo, "views": views}
-        with _options_for_paths({f"--{name}": path for name, path in given.items()}):
+        with options_for_paths({f"--{name}": path for name, path in given.items()}):
             patients = [library.patient_from_files(**given, identifier=identifier, **rules)]
     else:
         name = None if split is None else split.value
@@ -196,7 +196,7 @@ def _refuse_wrong_options(
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
 
 
-def _require_files(paths: Mapping[str, Path | None]) -> None:
+def require_files(paths: Mapping[str, Path | None]) -> None:
     """Refuse the command line if the path of an option is no file, directory or WFDB recording. None is skipped.
 
     The message names the option, because a path may name the patient.
@@ -210,7 +210,7 @@ def _require_files(paths: Mapping[str, Path | None]) -> None:
         raise typer.BadParameter(f"there is no file or directory as given by {', '.join(absent)}: check the path")
 
 
-def _refuse_folder(ecg: Path | None) -> None:
+def refuse_folder(ecg: Path | None) -> None:
     """Refuse --ecg if it is a folder, and say how many recordings the folder holds."""
     if ecg is None or not ecg.is_dir():
         return
@@ -224,7 +224,7 @@ def _refuse_folder(ecg: Path | None) -> None:
 
 
 @contextmanager
-def _options_for_paths(paths: Mapping[str, Path | None]) -> Iterator[None]:
+def options_for_paths(paths: Mapping[str, Path | None]) -> Iterator[None]:
     """Name the option instead of its path in an error about a file of the patient, because a path may name them."""
     try:
         yield

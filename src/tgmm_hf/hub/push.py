@@ -80,7 +80,7 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
         NotForTheHubError: If the directory holds a file that no saved model has, if a needed file is missing, or if the
             licence of an encoder may forbid the upload and `accept_licences` is False.
     """
-    _check_repo_id(repo_id)
+    check_repo_id(repo_id)
     directory = Path(directory)
     files = model_files(directory)
     card = directory / "README.md"
@@ -105,7 +105,7 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
             columns=read_json(directory / "processor_config.json").get("labs_columns"),
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
-    return _commit(api or HfApi(), repo_id, "model", operations, private, revision)
+    return commit_files(api or HfApi(), repo_id, "model", operations, private, revision)
 
 
 def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def push_cohort(
         NotForTheHubError: If the cohort lacks the files that only the generator writes, or holds a file that the
             generator does not write.
     """
-    _check_repo_id(repo_id)
+    check_repo_id(repo_id)
     directory = Path(directory)
     if missing := [name for name in SYNTHETIC_MARKS if not (directory / name).is_file()]:
         raise NotForTheHubError(
@@ -165,7 +165,7 @@ def push_cohort(
     operations = [CommitOperationAdd(name, path) for name, path in zip(names, files, strict=True)]
     card = cohort_card(repo_id, read_json(directory / "bayes.json"))
     operations.append(CommitOperationAdd("README.md", card.encode()))
-    return _commit(api or HfApi(), repo_id, "dataset", operations, private, None)
+    return commit_files(api or HfApi(), repo_id, "dataset", operations, private, None)
 
 
 def _recordings_and_clips(directory: Path) -> list[str]:
@@ -225,20 +225,21 @@ def _refuse_unknown(directory: Path, files: Sequence[Path], names: Sequence[str]
         )
 
 
-def _commit(
+def commit_files(  # noqa: PLR0913 - what goes where
     api: HfApi,
     repo_id: str,
     repo_type: str,
     operations: Sequence[CommitOperationAdd],
     private: bool | None,
-    revision: str | None,
+    revision: str | None = None,
+    space_sdk: str | None = None,
 ) -> CommitInfo:
     """Make the repository and the branch `revision` on the Hub if they are missing, and commit the files to them.
 
-    `repo_type` is "model" or "dataset".
+    `repo_type` is "model", "dataset" or "space". A Space has a `space_sdk`.
     """
     try:
-        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=space_sdk)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
         return api.create_commit(
@@ -267,7 +268,7 @@ def _hub_problem(error: Exception) -> str:
     )
 
 
-def _check_repo_id(repo_id: str) -> None:
+def check_repo_id(repo_id: str) -> None:
     """Refuse a name that is not "owner/name", before any file is read and before the network is used."""
     try:
         validate_repo_id(repo_id)

@@ -449,6 +449,27 @@ def _draw_direction(axes: Axes, position: int, entry: Mapping[str, Any], suffix:
         axes.plot(position, optimum, "D", markerfacecolor="white", markeredgecolor="0.35", markersize=5, zorder=4)
 
 
+def risk_curve_figure(days: Sequence[float], risk: Sequence[float], by_day: Mapping[str, float]) -> Figure:
+    """Draw the probability of the event by each day for one patient.
+
+    Args:
+        days: Days of the curve.
+        risk: Probability by each of these days.
+        by_day: Day as text -> probability; these points are marked with their values.
+    """
+    figure = Figure(figsize=(5.4, 2.7), layout="constrained")
+    axes = figure.subplots()
+    axes.step(days, risk, where="post", color="#0072B2", linewidth=1.8)
+    for day, probability in by_day.items():
+        axes.plot(float(day), probability, "o", color="#0072B2", markersize=6, clip_on=False, zorder=3)
+        axes.annotate(
+            f"{probability:.0%}", (float(day), probability), xytext=(-6, 5), textcoords="offset points",
+            ha="right", fontsize=9,
+        )  # fmt: skip
+    axes.set(xlabel="days", ylabel="probability of the event", xlim=(0, None), ylim=(0, 1))
+    return _plain(figure)
+
+
 def render(figure: Figure, file_format: str) -> bytes:
     """Render a figure as SVG or PNG.
 

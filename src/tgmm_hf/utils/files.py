@@ -81,6 +81,16 @@ def read_json(path: str | Path, quote: Callable[[str], str] = repr) -> Any:
         raise TgmmError(str(path), f"this file is not valid JSON: {error}. Write it anew, or restore it.") from error
 
 
+def json_text(content: Any, allow_nan: bool = False) -> str:
+    """Write a value as indented JSON text.
+
+    Args:
+        content: Any value that JSON can hold.
+        allow_nan: Whether NaN and infinity may be written, which only Python reads back.
+    """
+    return json.dumps(content, indent=1, allow_nan=allow_nan) + "\n"
+
+
 def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
     """Write a value as indented JSON, whole or not at all.
 
@@ -90,7 +100,7 @@ def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
         allow_nan: Whether NaN and infinity may be written, which only Python reads back.
     """
     with whole_file(path) as building:
-        building.write_text(json.dumps(content, indent=1, allow_nan=allow_nan) + "\n", encoding="utf-8")
+        building.write_text(json_text(content, allow_nan), encoding="utf-8")
 
 
 def claim_directory(directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()) -> None:

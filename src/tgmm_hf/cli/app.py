@@ -1,0 +1,71 @@
+"""The commands that show a model as a web page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tgmm_hf.cli.laboratory import Strictness, StrictnessChoice
+from tgmm_hf.cli.options import Model, announce_hub
+from tgmm_hf.cli.predict import ViewClassifier
+
+Host = Annotated[
+    str,
+    typer.Option(help="Address to listen on. Any other than this machine's own address needs a password."),
+]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="File whose first line is the password of the page, readable by you only. The name of the user is tgmm.",
+        show_default="the variable TGMM_APP_PASSWORD, or no password",
+    ),
+]
+Examples = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory of the synthetic patients. They are made at the first start, as by `tgmm synth`.",
+        show_default="tgmm-hf/app-examples in your cache",
+    ),
+]
+
+
+def app(
+    model: Model,
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    password_file: PasswordFile = None,
+    examples: Examples = None,
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="Offer no synthetic patients.")] = False,
+    view_classifier: ViewClassifier = None,
+    strictness: StrictnessChoice = Strictness.note,
+) -> None:
+    """Show a model as a web page: files of a patient in, the answer and its report out.
+
+    Uploads are deleted after the answer. Only this machine reaches the page, unless --host says otherwise. Needs the
+    extra app.
+
+    Example: tgmm app demo/model
+    """
+    from tgmm_hf.app.server import check_host, read_password
+
+    password = read_password(password_file)
+    check_host(host, password)
+    announce_hub(model)
+    from tgmm_hf.app.examples import default_directory
+    from tgmm_hf.app.server import serve
+
+    directory = None if no_examples else examples or default_directory()
+    typer.echo(f"http://{host}:{port} is open in a moment. Stop it with Ctrl-C.")
+    typer.echo("Research software, not a medical device.")
+    serve(
+        model,
+        host=host,
+        port=port,
+        password=password,
+        examples=directory,
+        view_classifier=view_classifier,
+        strictness=strictness.value,
+    )

@@ -1,0 +1,142 @@
+"""The command that writes the report of one patient: answer, contributions, laboratory, ECG and echo."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tgmm_hf.cli.laboratory import ColumnMap, Units, laboratory
+from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of
+from tgmm_hf.cli.predict import (
+    EcgFile,
+    EchoFiles,
+    Identifier,
+    LabsFile,
+    Tasks,
+    ViewClassifier,
+    ViewsFile,
+    ViewThreshold,
+    options_for_paths,
+    refuse_folder,
+    require_files,
+)
+
+
+class Format(StrEnum):
+    """Format of a report."""
+
+    html = "html"
+    json = "json"
+    pdf = "pdf"
+
+
+class EcgLayout(StrEnum):
+    """Rows x columns of the ECG."""
+
+    three_by_four = "3x4"
+    six_by_two = "6x2"
+    twelve_by_one = "12x1"
+
+
+class EcgSensitivity(StrEnum):
+    """Millimetres for a millivolt."""
+
+    quarter = "2.5"
+    half = "5"
+    standard = "10"
+    double = "20"
+
+
+def explain(
+    model: Model,
+    labs: LabsFile = None,
+    ecg: EcgFile = None,
+    echo: EchoFiles = None,
+    views: ViewsFile = None,
+    view_classifier: ViewClassifier = None,
+    view_threshold: ViewThreshold = None,
+    identifier: Identifier = None,
+    show_id: Annotated[
+        bool,
+        typer.Option("--show-id", help="Show --id and names and texts of unknown laboratory columns in the report."),
+    ] = False,
+    units: Units = None,
+    columns: ColumnMap = None,
+    task: Tasks = None,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+    file_format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="html: one page without scripts. json: the same without pictures. pdf: the page, printed by Chromium.",
+            show_default="the suffix of --out",
+        ),
+    ] = None,
+    contributions: Annotated[
+        bool, typer.Option("--contributions/--no-contributions", help="Explain the answer to the first --task.")
+    ] = True,
+    ecg_layout: Annotated[EcgLayout, typer.Option(help="Rows x columns of the ECG.")] = EcgLayout.three_by_four,
+    ecg_sensitivity: Annotated[
+        EcgSensitivity, typer.Option(help="Sensitivity of the ECG in mm/mV.")
+    ] = EcgSensitivity.standard,
+    encoding: Encoding = None,
+    decimal: Decimal = ".",
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write the report of one patient: answer, contributions, laboratory, ECG and echo.
+
+    Any of the three modalities may be missing. The contributions need the extra `explain`. The report names the patient
+    only with --show-id.
+
+    Example: tgmm explain demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out report.html
+    """
+    given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
+    if all(path is None for path in given.values()):
+        raise typer.BadParameter("give at least one of --labs, --ecg and --echo")
+    chosen = _format_of(out, file_format)
+    announce_hub(model)
+    given["views"] = views
+    paths = {f"--{name}": path for name, path in given.items()}
+    require_files(paths)
+    refuse_folder(ecg)
+    table_format = format_of(encoding, decimal)
+
+    from tgmm_hf.data import prediction as library
+    from tgmm_hf.reports import patient_file
+    from tgmm_hf.reports.patient_report import ReportSettings
+    from tgmm_hf.utils.output_lock import check_writable
+
+    patient_file.claim_report(out, chosen)
+    check_writable(out)
+    patient_file.require_printer(chosen)
+    rules: Any = {"laboratory": laboratory(units, columns), "table_format": table_format}
+    with options_for_paths(paths):
+        patient = library.patient_from_files(**given, identifier=identifier, allow_outside=allow_outside, **rules)
+    if view_classifier is not None:
+        announce_hub(view_classifier)
+    pipe = library.load_pipeline(model, view_classifier, view_threshold)
+    explained = patient_file.explain_patient(pipe, patient, task, contributions, _say)
+    settings = ReportSettings(show_id, ecg_layout.value, float(ecg_sensitivity.value))
+    patient_file.write_report(explained, out, chosen, settings)
+    typer.echo(f"Report: {out}. Research software, not a medical device.")
+    if not library.is_answered(explained.prediction):
+        typer.echo("tgmm: nothing that was given can be used; the report says why.", err=True)
+        raise typer.Exit(1)
+
+
+def _format_of(out: Path, file_format: Format | None) -> str:
+    """Return the format of a report: the one that was asked for, or the suffix of the file."""
+    if file_format is not None:
+        return file_format.value
+    suffix = out.suffix.lower().removeprefix(".")
+    if suffix not in list(Format):
+        raise typer.BadParameter(
+            f"the suffix {out.suffix!r} of --out names no format. Give --format html, json or pdf, or another suffix."
+        )
+    return suffix
+
+
+def _say(step: str) -> None:
+    """Print the name of a step, because explaining a large model takes minutes."""
+    typer.echo(f"  {step} ...", err=True)
