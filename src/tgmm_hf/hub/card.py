@@ -9,11 +9,11 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData, ModelCardData
 
-from tgmm_hf.encoders.encoder_loading import read_licence
 from tgmm_hf.hub.card_results import evaluation_results, results_section, subgroup_section
 from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.inputs.lab_columns import COLUMNS
 from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.model_licences import read_licence
 
 CITATION = """\
 @article{zhang2025tgmm,
