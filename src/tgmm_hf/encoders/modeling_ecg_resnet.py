@@ -57,6 +57,7 @@ class EcgResNetPreTrainedModel(BoundWeights, PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("time",)  # type: ignore[assignment] # declared a list; tuples are usual
     supports_gradient_checkpointing = False
+    _supports_sdpa = True  # it has no attention, and a model around it may have
     _no_split_modules = ["EcgResNetBlock"]  # noqa: RUF012 - read by transformers
 
     @torch.no_grad()

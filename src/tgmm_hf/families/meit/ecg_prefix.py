@@ -143,7 +143,7 @@ def check_language_model(language_model: Any, length: int) -> None:
             f"The attention {config._attn_implementation!r} was not tried with an ECG before the text, and might drop "
             f"it. Load the model with attn_implementation='sdpa' or 'eager'."
         )
-    if language_model.training and language_model.is_gradient_checkpointing:
+    if language_model.training and language_model.is_activation_checkpointing:
         raise ValueError(
             "Gradient checkpointing makes the layers drop the cache, which holds the ECG. Switch it off with "
             "gradient_checkpointing_disable()."

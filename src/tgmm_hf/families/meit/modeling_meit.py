@@ -262,6 +262,8 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
                 f"The cache holds {earlier} tokens that were computed without this model's ECG. Start with an empty "
                 "cache. A prompt that is learned as keys and values (prefix tuning) is not possible."
             )
+        num_before = self.config.num_ecg_vectors if self.config.fusion == "prefix" else 0
+        text = self._with_mask(text, max(earlier - num_before, 0))
         if self.config.fusion == "prefix":
             return self._with_prefix(text, cache, vectors)
         if cache is not None:
@@ -270,31 +272,41 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
             return self._with_tokens(text, vectors)
         return text
 
+    def _with_mask(self, text: dict[str, Any], earlier: int) -> dict[str, Any]:
+        """Add the mask and the positions of the tokens to the inputs where they are missing. Returns the inputs.
+
+        Some language models count positions with padding, others without. Here the first token of every text has
+        position 0.
+
+        Args:
+            text: inputs of the language model.
+            earlier: number of tokens in the cache, without the ECG.
+        """
+        embeds = text["inputs_embeds"] if text["input_ids"] is None else text["input_ids"]
+        shape = (embeds.shape[0], earlier + embeds.shape[1])
+        mask = text["attention_mask"]
+        if mask is None:
+            mask = torch.ones(shape, dtype=torch.long, device=embeds.device)
+        if tuple(mask.shape) != shape:
+            raise ValueError(
+                f"attention_mask must have the shape {shape}, one value for each token so far, got {tuple(mask.shape)}."
+            )
+        position_ids = text["position_ids"]
+        if position_ids is None:
+            position_ids = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, earlier:]
+        return {**text, "attention_mask": mask, "position_ids": position_ids}
+
     def _with_prefix(self, text: dict[str, Any], cache: Any, vectors: torch.Tensor | None) -> dict[str, Any]:
         """Write the vectors (B, K, d) into an empty cache, and let every token see them. Returns the inputs.
 
         The positions of the text start at 0, as published, although the cache holds the ECG before it.
         """
-        embeds = text["inputs_embeds"] if text["input_ids"] is None else text["input_ids"]
-        (batch_size, length), num_vectors = embeds.shape[:2], self.config.num_ecg_vectors
-        earlier = max(cache.get_seq_length() - num_vectors, 0)
-        check_language_model(self.language_model, num_vectors + earlier + length)
+        mask, num_vectors = text["attention_mask"], self.config.num_ecg_vectors
+        check_language_model(self.language_model, num_vectors + mask.shape[1])
         if not cache.get_seq_length():
             assert vectors is not None  # `_fuse` has refused a start without an ECG
             fill_cache(self.language_model, vectors, cache)
-        mask = text["attention_mask"]
-        if mask is None:
-            mask = torch.ones(batch_size, earlier + length, dtype=torch.long, device=embeds.device)
-        if tuple(mask.shape) != (batch_size, earlier + length):
-            raise ValueError(
-                f"attention_mask must have the shape {(batch_size, earlier + length)}, one value for each token so far, "
-                f"got {tuple(mask.shape)}."
-            )
-        position_ids = text["position_ids"]
-        if position_ids is None:
-            position_ids = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
-        whole = torch.cat([mask.new_ones(batch_size, num_vectors), mask], dim=1)
-        return {**text, "attention_mask": whole, "position_ids": position_ids}
+        return {**text, "attention_mask": torch.cat([mask.new_ones(mask.shape[0], num_vectors), mask], dim=1)}
 
     def _with_tokens(self, text: dict[str, Any], vectors: Any) -> dict[str, Any]:
         """Put the vectors (B, K, d) in the place of the placeholder tokens' embeddings. Returns the inputs."""
