@@ -37,7 +37,13 @@ TEXT_CONFIGS: dict[str, dict[str, Any]] = {
 def text_config(model_type: str, **overrides: Any) -> dict[str, Any]:
     dropouts = {"resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "attention_dropout", "hidden_dropout"}
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    return {"model_type": model_type, **dict.fromkeys(sorted(dropouts), 0.0), **ends, **TEXT_CONFIGS[model_type], **overrides}
+    return {
+        "model_type": model_type,
+        **dict.fromkeys(sorted(dropouts), 0.0),
+        **ends,
+        **TEXT_CONFIGS[model_type],
+        **overrides,
+    }
 
 
 def tiny_reporter(model_type: str = "llama", seed: int = 0, attention: str = "eager", **settings: Any) -> Any:

@@ -157,7 +157,15 @@ def test_stepwise_equals_at_once_and_a_batch_equals_its_rows(kind: str, fusion: 
                     ecg_features=features,
                 ).logits
             )
-        alone = [model(**{name: value[row : row + 1, -7 + row :] if value.ndim == 2 else value[row : row + 1] for name, value in batch.items()}).logits for row in range(3)]
+        alone = [
+            model(
+                **{
+                    name: value[row : row + 1, -7 + row :] if value.ndim == 2 else value[row : row + 1]
+                    for name, value in batch.items()
+                }
+            ).logits
+            for row in range(3)
+        ]
     for row in range(3):  # row r begins with r padding tokens
         torch.testing.assert_close(torch.cat(steps, 1)[row, row:], once[row, row:], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(alone[row][0], once[row, row:], atol=1e-5, rtol=1e-5)
@@ -178,7 +186,10 @@ def test_the_ecg_of_a_row_moves_this_row_alone(fusion: str):
 
 def test_the_gradient_reaches_encoder_projector_and_adapters():
     model = peft.get_peft_model(
-        tiny_reporter(), peft.LoraConfig(r=2, target_modules=".*language_model.*(k_proj|v_proj)", modules_to_save=["ecg_encoder", "projector"])
+        tiny_reporter(),
+        peft.LoraConfig(
+            r=2, target_modules=".*language_model.*(k_proj|v_proj)", modules_to_save=["ecg_encoder", "projector"]
+        ),
     ).train()
     batch = tiny_batch()
     model(**batch, labels=batch["input_ids"]).loss.backward()

@@ -39,7 +39,8 @@ def greedy_by_hand(model, batch, steps: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("fusion", "kind"), [*((fusion, "llama") for fusion in FUSIONS), ("prefix", "gpt2"), ("prefix", "bloom"), ("prefix", "opt")]
+    ("fusion", "kind"),
+    [*((fusion, "llama") for fusion in FUSIONS), ("prefix", "gpt2"), ("prefix", "bloom"), ("prefix", "opt")],
 )
 def test_greedy_equals_the_most_probable_tokens_of_whole_texts(fusion: str, kind: str):
     model, batch = reporter(fusion, kind), prompts(fusion)
@@ -57,7 +58,13 @@ def test_greedy_equals_the_most_probable_tokens_of_whole_texts(fusion: str, kind
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_beams_and_samples_of_a_row_belong_to_its_ecg(fusion: str):
     model, batch = reporter(fusion), prompts(fusion)
-    settings = {**GREEDY, "num_beams": 3, "num_return_sequences": 2, "return_dict_in_generate": True, "output_scores": True}
+    settings = {
+        **GREEDY,
+        "num_beams": 3,
+        "num_return_sequences": 2,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+    }
     found = model.generate(**batch, **settings)
     for row in range(3):
         alone = model.generate(**{name: value[row : row + 1] for name, value in batch.items()}, **settings)
@@ -157,7 +164,13 @@ def test_a_text_longer_than_the_window_is_refused_and_a_shorter_one_is_not(kind:
 
 
 def test_a_kind_that_was_not_tried_takes_tokens_only():
-    text = {"model_type": "falcon", "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {
+        "model_type": "falcon",
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
 
     with pytest.raises(ValueError, match="falcon"):

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli import cohort, evaluate, hub, make_manifest, predict, train
+from tgmm_hf.cli import cohort, evaluate, hub, make_manifest, predict, report, train
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
@@ -41,6 +41,7 @@ COMMANDS = (
     evaluate.evaluate,
     evaluate.simple_models,
     predict.predict,
+    report.report,
     hub.convert,
     hub.push,
     hub.push_data,

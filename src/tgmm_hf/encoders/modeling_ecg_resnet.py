@@ -124,9 +124,9 @@ class EcgResNetModel(EcgResNetPreTrainedModel):
         by_frame = [state.transpose(1, 2) for state in states]
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return BaseModelOutputWithPooling(
-            last_hidden_state=by_frame[-1],  # type: ignore[arg-type]
-            pooler_output=by_frame[-1].mean(1),  # type: ignore[arg-type]
-            hidden_states=tuple(by_frame) if wanted else None,  # type: ignore[arg-type]
+            last_hidden_state=by_frame[-1],
+            pooler_output=by_frame[-1].mean(1),
+            hidden_states=tuple(by_frame) if wanted else None,
         )
 
 

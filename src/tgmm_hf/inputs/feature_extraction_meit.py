@@ -97,9 +97,7 @@ class MeitFeatureExtractor(HubCode, FeatureExtractionMixin):
         recording = as_recording(ecg)
         require_rate(recording, LOWEST_RATE, "for the QRS complex")
         require_samples(recording, self.num_samples, self.sampling_rate)
-        harmonised = harmonise_recording(
-            recording, max_gap_seconds=self.max_gap_seconds, min_leads=self.min_leads
-        )
+        harmonised = harmonise_recording(recording, max_gap_seconds=self.max_gap_seconds, min_leads=self.min_leads)
         notes = list(harmonised.notes)
         if recording.sampling_rate < self.sampling_rate:
             notes.append(

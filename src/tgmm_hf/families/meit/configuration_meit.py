@@ -13,7 +13,9 @@ from ...utils.hub_code import HubCode
 
 FUSIONS = ("prefix", "tokens", "cross_attention")
 """How the ECG enters the language model. "prefix" is the paper's."""
-ECG_CONFIGS: dict[str, type[PreTrainedConfig]] = {config.model_type: config for config in (EcgResNetConfig, StMemConfig)}
+ECG_CONFIGS: dict[str, type[PreTrainedConfig]] = {
+    config.model_type: config for config in (EcgResNetConfig, StMemConfig)
+}
 """`model_type` -> configuration of the ECG encoders that MEIT reads."""
 
 

@@ -102,7 +102,7 @@ def alibi_after_prefix(
     return nn.functional.pad(text, (num_vectors, 0))
 
 
-def fill_cache(language_model: nn.Module, vectors: torch.Tensor, cache: Cache) -> None:
+def fill_cache(language_model: Any, vectors: torch.Tensor, cache: Cache) -> None:
     """Write the keys and values of ECG vectors into the empty cache of a language model, in place.
 
     Args:
@@ -111,7 +111,7 @@ def fill_cache(language_model: nn.Module, vectors: torch.Tensor, cache: Cache) -
         cache: empty.
     """
     places = places_of(language_model.config)
-    decoder = language_model.get_submodule(places.decoder)
+    decoder: Any = language_model.get_submodule(places.decoder)
     position_ids = torch.zeros(vectors.shape[:2], dtype=torch.long, device=vectors.device)
     given: dict[str, Any] = {"position_ids": position_ids, "attention_mask": None}
     given |= dict.fromkeys(("cache", "layer_past"), cache)
@@ -135,7 +135,7 @@ def check_language_model(language_model: Any, length: int) -> None:
         length: number of ECG vectors and tokens that the cache will hold.
 
     Raises:
-        ValueError: if the attention was not tried, the layers drop the cache, or the ECG leaves the window of attention.
+        ValueError: if the attention was not tried, the layers drop the cache, or the ECG leaves the attention's window.
     """
     config = language_model.config
     if config._attn_implementation not in ATTENTION:

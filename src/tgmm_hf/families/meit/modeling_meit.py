@@ -1,13 +1,14 @@
 """MEIT: ECG encoder, projector, and any causal language model that writes a report (Wan et al. 2024, arXiv 2403.04945).
 
     ECG encoder, projector     (batch, 12, samples) -> K unit vectors
-    fusion                     the vectors enter the language model in one of three ways (ecg_prefix.py holds the paper's)
+    fusion                     the vectors enter the language model in one of three ways (the paper's: ecg_prefix.py)
     language model             text and vectors -> the next token
 
 Notation in shape comments: B ECGs, K vectors of an ECG, p their width, d width of the language model, T tokens.
 """
 
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ from ...utils.hub_code import hub_entry
 from .configuration_meit import MeitConfig
 from .ecg_prefix import PREFIX_LENGTH, check_language_model, decoder_layers, fill_cache, prepare_language_model
 from .gated_cross_attention import CrossAttentionLayers, GatedCrossAttention
-from .pretrained_parts import load_parts
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
 from .pipeline_meit import PIPELINE_TASK, MeitReportPipeline
+from .pretrained_parts import load_parts
 
 ENCODERS: dict[str, Any] = {"ecg_resnet": EcgResNetModel, "st_mem": StMemModel}
 
@@ -91,8 +92,8 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
 
     Args:
         config: sizes, encoder, language model and fusion.
-        parts: "language_model", "ecg_encoder" or "projector" -> module that is taken as it is. The others are built from
-            the configuration.
+        parts: "language_model", "ecg_encoder" or "projector" -> module that is taken as it is. The others are built
+            from the configuration.
     """
 
     def __init__(self, config: MeitConfig, parts: dict[str, nn.Module] | None = None):
@@ -101,7 +102,7 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
         ecg: Any = config.ecg_config
         text: Any = config.text_config
         assert config.projection_dim is not None  # the configuration has filled it
-        self.ecg_encoder = given.get("ecg_encoder") or ENCODERS[ecg.model_type]._from_config(ecg)
+        self.ecg_encoder: Any = given.get("ecg_encoder") or ENCODERS[ecg.model_type]._from_config(ecg)
         self.projector = given.get("projector") or EcgProjector(
             ecg.hidden_size, config.projection_dim, config.projector_norm
         )
@@ -135,7 +136,9 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
             ValueError: if a part lacks weights, or does not fit the settings.
         """
         parts, described = load_parts(text, ecg, dtype)
-        return cls(MeitConfig(**{**described, **settings}), parts).eval()
+        model = cls(MeitConfig(**{**described, **settings}), parts)
+        model.generation_config = deepcopy(model.language_model.generation_config)  # its end tokens, for instance
+        return model.eval()
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word embeddings of the language model."""
@@ -200,11 +203,11 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
         use_cache = bool(getattr(self.config.text_config, "use_cache", True)) if use_cache is None else use_cache
         cache = kwargs.pop("past_key_values", None) if cache is None else cache
         if cache is None and (use_cache or self.config.fusion == "prefix"):
-            cache = DynamicCache(config=self.config.text_config)
+            cache = DynamicCache(config=self.config.get_text_config())
         text = self._fuse(text, cache, vectors)
-        attending = nullcontext()
-        if self.config.fusion == "cross_attention":
-            attending = self.cross_attention.attending_to(vectors)  # type: ignore[assignment]
+        attending: Any = nullcontext()
+        if vectors is not None and self.config.fusion == "cross_attention":
+            attending = self.cross_attention.attending_to(vectors)
         with attending:
             output = self.language_model(
                 **text, cache=cache, labels=labels, use_cache=use_cache, **{**kwargs, "return_dict": True}
@@ -229,8 +232,8 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
         expected = (text.shape[0], self.config.num_ecg_vectors, self.config.projection_dim)
         if tuple(ecg_features.shape) != expected:
             raise ValueError(
-                f"The ECG vectors have the shape {tuple(ecg_features.shape)}, and the text asks for {expected}: one ECG "
-                "for each row of the text."
+                f"The ECG vectors have the shape {tuple(ecg_features.shape)}, and the text asks for {expected}: one "
+                "ECG for each row of the text."
             )
         repeats = self.config.text_config.hidden_size // ecg_features.shape[-1]  # type: ignore[union-attr]
         weight: Any = self.get_input_embeddings().weight
@@ -350,7 +353,9 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
         settings = kwargs.get("generation_config") or self.generation_config
         for name in ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit"):
             if kwargs.get(name) is not None or getattr(settings, name, None) is not None:
-                raise ValueError(f"{name} cannot be used, because it cuts the cache, which holds the ECG. Leave it out.")
+                raise ValueError(
+                    f"{name} cannot be used, because it cuts the cache, which holds the ECG. Leave it out."
+                )
         if ecg_features is None and input_values is not None:
             ecg_features = self.get_ecg_features(input_values.to(self.device))
         return super().generate(inputs, *args, ecg_features=ecg_features, **kwargs)
@@ -366,8 +371,8 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
 
         Args:
             input_ids: (B, T), all tokens so far.
-            next_sequence_length: number of tokens that the cache does not hold. When `generate` goes on from a cache, it
-                has counted the ECG as text.
+            next_sequence_length: number of tokens that the cache does not hold. When `generate` goes on from a cache,
+                it has counted the ECG as text.
             cache: keys and values so far.
             **kwargs: further inputs.
         """

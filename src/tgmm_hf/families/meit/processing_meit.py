@@ -43,8 +43,8 @@ class MeitProcessor(HubProcessor):
     """Processor of [`MeitForConditionalGeneration`]: feature extractor for the ECG, chat template for the text.
 
     Args:
-        feature_extractor (`MeitFeatureExtractor` or `EcgFeatureExtractor`): prepares the ECG for the model's encoder. It
-            has to refuse an ECG that lacks a lead (`min_leads=12`), because MEIT has no mask for leads.
+        feature_extractor (`MeitFeatureExtractor` or `EcgFeatureExtractor`): prepares the ECG for the model's encoder.
+            It has to refuse an ECG that lacks a lead (`min_leads=12`), because MEIT has no mask for leads.
         tokenizer (`PreTrainedTokenizerBase`): tokenizer of the language model. Its chat template is used. Without one
             the published form is used, see `PUBLISHED_TEMPLATE`.
         instruction (`str`, *optional*): the user's text of a call that gives none; the published one for MIMIC-IV-ECG.
@@ -68,8 +68,8 @@ class MeitProcessor(HubProcessor):
         super().__init__(feature_extractor, tokenizer, **kwargs)
         if feature_extractor.min_leads != len(LEADS):
             raise ValueError(
-                f"The feature extractor accepts ECGs with {feature_extractor.min_leads} leads, and MEIT has no mask for "
-                f"leads. Set min_leads={len(LEADS)}."
+                f"The feature extractor accepts ECGs with {feature_extractor.min_leads} leads, and MEIT has no mask "
+                f"for leads. Set min_leads={len(LEADS)}."
             )
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
             raise ValueError("The tokenizer has neither a padding nor an end token. Set tokenizer.pad_token.")
@@ -112,8 +112,8 @@ class MeitProcessor(HubProcessor):
             strictness: "note" uses an ECG with a finding under "checks" and names it; "refuse" refuses the ECG. None
                 takes `self.default_strictness`.
             on_refusal: "raise" on the first refused ECG, or "report" and leave the ECG's row out of the batch.
-            return_report: also return one report per ECG: {"row": row of the ECG in the batch or None, "used":
-                {"ecg": [leads]}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
+            return_report: also return one report per ECG: {"row": row of the ECG in the batch or None, "used": {"ecg":
+                [leads]}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
             return_tensors: "pt" or "np"; NumPy arrays when None.
             kwargs: none. A misspelt argument is refused.
 
@@ -127,15 +127,15 @@ class MeitProcessor(HubProcessor):
             TypeError: on an unknown argument.
         """
         if kwargs:
-            raise TypeError(f"MeitProcessor takes no {sorted(kwargs)}. An ECG is given as ecg=, an instruction as text=.")
+            raise TypeError(
+                f"MeitProcessor takes no {sorted(kwargs)}. An ECG is given as ecg=, an instruction as text=."
+            )
         if ecg is None:
             raise ValueError("There is no ECG: give ecg=, a file or {'signal', 'sampling_rate', 'lead_names'}.")
         ecgs = list(ecg) if isinstance(ecg, list | tuple) else [ecg]
         texts = _one_each("text", self.instruction if text is None else text, len(ecgs))
         answers = [None] * len(ecgs) if answer is None else _one_each("answer", answer, len(ecgs))
-        conversations = [
-            _conversation(*row) for row in zip(ecgs, texts, answers, strict=True)
-        ]
+        conversations = [_conversation(*row) for row in zip(ecgs, texts, answers, strict=True)]
         return self.apply_chat_template(
             conversations,
             add_generation_prompt=answer is None,
@@ -238,7 +238,9 @@ class MeitProcessor(HubProcessor):
             content = message["content"]
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
             if self.ecg_token and any(self.ecg_token in block.get("text", "") for block in blocks):
-                raise ValueError(f"A text holds the placeholder {self.ecg_token!r}, which stands for an ECG. Remove it.")
+                raise ValueError(
+                    f"A text holds the placeholder {self.ecg_token!r}, which stands for an ECG. Remove it."
+                )
             texts = [placeholder if block["type"] == "ecg" else block["text"] for block in blocks]
             plain.append({"role": message["role"], "content": "".join(texts)})
         return plain
