@@ -118,7 +118,8 @@ SOURCES: dict[str, Source] = {
         citation=_MEIT,
         notes="The projector belongs to the language model that it was trained with. The published code gives the "
         "leads in the order of the file: MIMIC-IV-ECG has aVR, aVF, aVL, and PTB-XL has aVR, aVL, aVF. The feature "
-        "extractor in this directory gives aVR, aVL, aVF. For weights that were trained on MIMIC-IV-ECG set its `lead_order`.",
+        "extractor in this directory gives aVR, aVL, aVF. Set its `lead_order` for weights that "
+        "were trained on MIMIC-IV-ECG.",
     ),
     "kinetics-mvit": Source(
         title="torchvision's MViT-v2-S trained on Kinetics-400",

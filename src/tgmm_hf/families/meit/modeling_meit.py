@@ -136,7 +136,12 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
             ValueError: if a part lacks weights, or does not fit the settings.
         """
         parts, described = load_parts(text, ecg, dtype)
+        # A configuration sets its sub-configurations' attention to its own, which is none yet.
+        models = [part for part in parts.values() if isinstance(part, PreTrainedModel)]
+        attention = [part.config._attn_implementation for part in models]
         model = cls(MeitConfig(**{**described, **settings}), parts)
+        for part, implementation in zip(models, attention, strict=True):
+            part.set_attn_implementation(implementation)
         model.generation_config = deepcopy(model.language_model.generation_config)  # its end tokens, for instance
         return model.eval()
 
