@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForCausalLM, Cache, DynamicCache, G
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
+from transformers.utils.deprecation import deprecate_kwarg
 
 from ...encoders.modeling_ecg_resnet import EcgResNetModel
 from ...encoders.modeling_st_mem import StMemModel
@@ -170,6 +171,7 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
         parts = nn.functional.adaptive_avg_pool1d(frames.transpose(1, 2), self.config.num_ecg_vectors)
         return self.projector(parts.transpose(1, 2))
 
+    @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
     @can_return_tuple
     def forward(  # noqa: PLR0913 - transformers reads the inputs from this signature
         self,
@@ -206,7 +208,6 @@ class MeitForConditionalGeneration(MeitPreTrainedModel, GenerationMixin):
         text = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
         text |= {"attention_mask": attention_mask, "position_ids": position_ids}
         use_cache = bool(getattr(self.config.text_config, "use_cache", True)) if use_cache is None else use_cache
-        cache = kwargs.pop("past_key_values", None) if cache is None else cache
         if cache is None and (use_cache or self.config.fusion == "prefix"):
             cache = DynamicCache(config=self.config.get_text_config())
         text = self._fuse(text, cache, vectors)
