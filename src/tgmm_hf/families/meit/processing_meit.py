@@ -7,7 +7,6 @@ B conversations, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,24 +16,14 @@ from ...inputs.feature_extraction_ecg import PreparedEcg
 from ...inputs.hub_processor import HubProcessor
 from ...utils.errors import InputRefusedError, is_refusal
 from ...utils.names import LEADS
+from .ecg_conversations import Message, ecg_of, new_conversation, pad_left, plain_texts, render, token_pieces
 
 INSTRUCTION = (
     "Given the ECG signal embeddings, please help me generate an accurate description for this ECG signal embeddings:"
 )
 """The published instruction for MIMIC-IV-ECG, letter by letter."""
-PUBLISHED_TEMPLATE = (
-    "{% for message in messages %}"
-    "<|{{ message['role'] }}|>\n"
-    "{{ message['content'] | trim }}{{ eos_token if message['role'] == 'assistant' else '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-"""The published form of a conversation, for a tokenizer without a chat template."""
-IGNORED_LABEL = -100
 STRICTNESS = ("note", "refuse")
 
-Message = Mapping[str, Any]
-"""{"role": "user", "assistant" or "system", "content": text or list of blocks}."""
 Report = dict[str, Any]
 """What became of one ECG, see `MeitProcessor.__call__`."""
 
@@ -46,7 +35,7 @@ class MeitProcessor(HubProcessor):
         feature_extractor (`MeitFeatureExtractor` or `EcgFeatureExtractor`): prepares the ECG for the model's encoder.
             It has to refuse an ECG that lacks a lead (`min_leads=12`), because MEIT has no mask for leads.
         tokenizer (`PreTrainedTokenizerBase`): tokenizer of the language model. Its chat template is used. Without one
-            the published form is used, see `PUBLISHED_TEMPLATE`.
+            the published form is used, see ecg_conversations.py.
         instruction (`str`, *optional*): the user's text of a call that gives none; the published one for MIMIC-IV-ECG.
         ecg_token (`str`, *optional*): placeholder token of the fusion "tokens". None for the other fusions.
         num_ecg_vectors (`int`, defaults to 1): number of placeholder tokens of an ECG.
@@ -135,7 +124,7 @@ class MeitProcessor(HubProcessor):
         ecgs = list(ecg) if isinstance(ecg, list | tuple) else [ecg]
         texts = _one_each("text", self.instruction if text is None else text, len(ecgs))
         answers = [None] * len(ecgs) if answer is None else _one_each("answer", answer, len(ecgs))
-        conversations = [_conversation(*row) for row in zip(ecgs, texts, answers, strict=True)]
+        conversations = [new_conversation(*row) for row in zip(ecgs, texts, answers, strict=True)]
         return self.apply_chat_template(
             conversations,
             add_generation_prompt=answer is None,
@@ -187,20 +176,21 @@ class MeitProcessor(HubProcessor):
         is_batch = not isinstance(conversation[0], Mapping)
         conversations = cast(Sequence[Sequence[Message]], conversation if is_batch else [conversation])
         if not tokenize:
-            texts = [self._render(self._plain(messages), add_generation_prompt) for messages in conversations]
+            texts = [render(self.tokenizer, plain, add_generation_prompt) for plain in map(self._plain, conversations)]
             return texts if is_batch else texts[0]
         if not return_dict:
             raise ValueError("return_dict must be True, because the ECG has no place in a list of token ids.")
         _check_choices(strictness=(strictness or self.default_strictness, STRICTNESS))
         _check_choices(on_refusal=(on_refusal, ("raise", "report")))
-        rows = [self._token_pieces(messages, add_generation_prompt) for messages in conversations]
+        plain = map(self._plain, conversations)
+        rows = [token_pieces(self.tokenizer, messages, add_generation_prompt) for messages in plain]
         if output_labels and not all(any(is_answer for _, is_answer in pieces) for pieces in rows):
             raise ValueError("output_labels needs an answer: give answer=, or a message of the assistant.")
         prepared, reports = self._prepare([ecg_of(messages) for messages in conversations], strictness, on_refusal)
         data: dict[str, np.ndarray] = {}
         if prepared:
             kept = [pieces for pieces, report in zip(rows, reports, strict=True) if report["row"] is not None]
-            data = self._pad(kept, output_labels)
+            data = pad_left(self.tokenizer, kept, output_labels)
             # `EcgFeatureExtractor` names its values otherwise. Its mask is True everywhere.
             data["input_values"] = np.stack([entry.values for entry in prepared])
         features = BatchFeature(data, tensor_type=return_tensors)
@@ -231,101 +221,8 @@ class MeitProcessor(HubProcessor):
         return prepared, reports
 
     def _plain(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """Replace the blocks of every message by one text. An ECG block becomes its placeholder tokens, or nothing."""
-        placeholder = (self.ecg_token or "") * self.num_ecg_vectors
-        plain = []
-        for message in messages:
-            content = message["content"]
-            blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            if self.ecg_token and any(self.ecg_token in block.get("text", "") for block in blocks):
-                raise ValueError(
-                    f"A text holds the placeholder {self.ecg_token!r}, which stands for an ECG. Remove it."
-                )
-            texts = [placeholder if block["type"] == "ecg" else block["text"] for block in blocks]
-            plain.append({"role": message["role"], "content": "".join(texts)})
-        return plain
-
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        """Write messages as one text, by the tokenizer's chat template or the published form."""
-        if not messages:
-            return ""
-        text = self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.tokenizer.chat_template or PUBLISHED_TEMPLATE,
-            add_generation_prompt=add_generation_prompt,
-            tokenize=False,
-        )
-        return cast(str, text)
-
-    def _token_pieces(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[tuple[list[int], bool]]:
-        """Tokenize a conversation in pieces: (token ids, whether the piece is an answer of the assistant).
-
-        An answer is tokenized apart from its prompt, so that a prompt has the same tokens in training and in use.
-        """
-        plain = self._plain(messages)
-        texts: list[tuple[str, bool]] = []
-        done = ""
-        for index, message in enumerate(plain):
-            if message["role"] != "assistant":
-                continue
-            for until, is_answer in (
-                (self._render(plain[:index], True), False),
-                (self._render(plain[: index + 1], False), True),
-            ):
-                if not until.startswith(done):
-                    raise ValueError(
-                        "The chat template writes the beginning of a conversation otherwise when an answer follows, so "
-                        "that the answer's tokens cannot be told apart. Set another tokenizer.chat_template."
-                    )
-                texts.append((until[len(done) :], is_answer))
-                done = until
-        whole = self._render(plain, add_generation_prompt)
-        texts.append((whole[len(done) :], False))
-        encode = self.tokenizer
-        pieces = [(list(encode(text, add_special_tokens=False)["input_ids"]), answer) for text, answer in texts if text]
-        return [*self._start(), *pieces]
-
-    def _start(self) -> list[tuple[list[int], bool]]:
-        """Return the token that begins a text, if the tokenizer writes one and no chat template does it."""
-        bos = self.tokenizer.bos_token_id
-        writes_it = bos is not None and list(self.tokenizer("")["input_ids"])[:1] == [bos]
-        return [([bos], False)] if writes_it and not self.tokenizer.chat_template else []
-
-    def _pad(self, rows: Sequence[list[tuple[list[int], bool]]], output_labels: bool) -> dict[str, np.ndarray]:
-        """Join the pieces of every row and pad on the left, because a report goes on at the right end."""
-        tokenizer = self.tokenizer
-        padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        longest = max(sum(len(ids) for ids, _ in pieces) for pieces in rows)
-        input_ids = np.full((len(rows), longest), padding, dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        labels = np.full_like(input_ids, IGNORED_LABEL)
-        for row, pieces in enumerate(rows):
-            ids = [token for piece, _ in pieces for token in piece]
-            supervised = [token if answer else IGNORED_LABEL for piece, answer in pieces for token in piece]
-            start = longest - len(ids)
-            input_ids[row, start:], attention_mask[row, start:], labels[row, start:] = ids, 1, supervised
-        data = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return {**data, "labels": labels} if output_labels else data
-
-
-def ecg_of(messages: Sequence[Message]) -> Any:
-    """Return the ECG of a conversation.
-
-    Raises:
-        ValueError: if there is none or more than one.
-    """
-    blocks = [block for message in messages if not isinstance(message["content"], str) for block in message["content"]]
-    ecgs = [block["ecg"] for block in blocks if block["type"] == "ecg"]
-    if len(ecgs) != 1:
-        raise ValueError(f"A conversation must have one ECG block, got {len(ecgs)}.")
-    return ecgs[0]
-
-
-def _conversation(ecg: str | Path | Any, text: str, answer: str | None) -> list[Message]:
-    """Write an ECG, an instruction and an answer (None for none) as messages."""
-    content = [{"type": "ecg", "ecg": ecg}, {"type": "text", "text": text}]
-    messages: list[Message] = [{"role": "user", "content": content}]
-    return messages if answer is None else [*messages, {"role": "assistant", "content": answer.strip()}]
+        """Write every message as one text, with the placeholder tokens of this processor."""
+        return plain_texts(messages, self.ecg_token, self.num_ecg_vectors)
 
 
 def _one_each(name: str, value: str | Sequence[str], size: int) -> list[str]:
