@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import peft
 import pytest
 import torch
-from closeness import is_close
+from closeness import assert_close, is_close
 from tiny_reporters import TEXT_CONFIGS, tiny_batch, tiny_reporter
 from torch import nn
 from transformers import AttentionInterface, DynamicCache
@@ -159,13 +159,14 @@ def test_stepwise_equals_at_once_and_a_batch_equals_its_rows(kind: str, fusion: 
             )
         alone = [
             model(
-                **{
-                    name: value[row : row + 1, -7 + row :] if value.ndim == 2 else value[row : row + 1]
-                    for name, value in batch.items()
-                }
+                input_ids=ids[row : row + 1, row:],
+                attention_mask=mask[row : row + 1, row:],
+                ecg_features=features[row : row + 1],
             ).logits
             for row in range(3)
         ]
+        by_row = torch.cat([model.get_ecg_features(one[None]) for one in batch["input_values"]])
+    assert_close(by_row, features, atol=1e-5)
     for row in range(3):  # row r begins with r padding tokens
         torch.testing.assert_close(torch.cat(steps, 1)[row, row:], once[row, row:], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(alone[row][0], once[row, row:], atol=1e-5, rtol=1e-5)
