@@ -32,7 +32,7 @@ class FusesEcg:
                 f"The ECG vectors have the shape {tuple(ecg_features.shape)}, and the text asks for {expected}: one "
                 "ECG for each row of the text."
             )
-        repeats = self.config.text_config.hidden_size // ecg_features.shape[-1]  # type: ignore[union-attr]
+        repeats = self.config.text_config.hidden_size // ecg_features.shape[-1]
         weight: Any = self.get_input_embeddings().weight
         return ecg_features.to(weight.dtype).repeat(1, 1, repeats)
 
