@@ -91,6 +91,7 @@ def travelling() -> list[Path]:
     """The files that saved models carry: every file that a saved class imports."""
     doors = ["modeling_tgmm.py", "processing_tgmm.py", "pipeline_tgmm.py"]
     doors += [str(file.relative_to(PACKAGE)) for file in FILES if file.parent.name == "encoders"]
+    doors += [str(file.relative_to(PACKAGE)) for file in FILES if room_of(file) == "families"]
     files, waiting = set(), [PACKAGE / door for door in doors]
     while waiting:
         file = waiting.pop()
@@ -104,6 +105,7 @@ def test_travelling_files_have_unique_names():
     names = [file.name for file in travelling()]
     assert len(names) == len(set(names))
     assert {*names} >= set(travelling_files(PACKAGE / "modeling_tgmm.py"))
+    assert {*names} >= set(travelling_files(PACKAGE / "families" / "meit" / "modeling_meit.py"))
 
 
 @pytest.mark.parametrize("file", travelling(), ids=lambda file: file.name)

@@ -15,14 +15,21 @@ from tgmm_hf.registration import register_when_possible
 
 if TYPE_CHECKING:
     from tgmm_hf.configuration_tgmm import TgmmConfig
+    from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
     from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
     from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+    from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel, EcgResNetModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.families.meit.configuration_meit import MeitConfig
+    from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
+    from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+    from tgmm_hf.families.meit.processing_meit import MeitProcessor
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
     from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
     from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -31,10 +38,10 @@ if TYPE_CHECKING:
     from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS
 
 _MODULE_OF = {
-    "LEADS": "utils.names",
-    "MODALITIES": "utils.names",
-    "VIEWS": "utils.names",
     "EcgFeatureExtractor": "inputs.feature_extraction_ecg",
+    "EcgResNetConfig": "encoders.configuration_ecg_resnet",
+    "EcgResNetModel": "encoders.modeling_ecg_resnet",
+    "EcgResNetModelWithProjection": "encoders.modeling_ecg_resnet",
     "EchoImageProcessor": "inputs.image_processing_echo",
     "EchoMvitConfig": "encoders.configuration_echo_mvit",
     "EchoMvitForPreTraining": "encoders.modeling_echo_mvit_pretraining",
@@ -42,6 +49,13 @@ _MODULE_OF = {
     "EchoMvitModelWithProjection": "encoders.modeling_echo_mvit",
     "EchoViewClassifier": "inputs.echo_views",
     "InputRefusedError": "utils.errors",
+    "LEADS": "utils.names",
+    "MODALITIES": "utils.names",
+    "MeitConfig": "families.meit.configuration_meit",
+    "MeitFeatureExtractor": "inputs.feature_extraction_meit",
+    "MeitForConditionalGeneration": "families.meit.modeling_meit",
+    "MeitProcessor": "families.meit.processing_meit",
+    "MeitReportPipeline": "families.meit.pipeline_meit",
     "StMemConfig": "encoders.configuration_st_mem",
     "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
     "StMemModel": "encoders.modeling_st_mem",
@@ -53,6 +67,7 @@ _MODULE_OF = {
     "TgmmModel": "modeling_tgmm",
     "TgmmOutput": "modeling_tgmm",
     "TgmmProcessor": "processing_tgmm",
+    "VIEWS": "utils.names",
     "default_processor": "processing_tgmm",
 }
 """Public name -> module that defines it."""
@@ -65,6 +80,9 @@ __all__ = [
     "MODALITIES",
     "VIEWS",
     "EcgFeatureExtractor",
+    "EcgResNetConfig",
+    "EcgResNetModel",
+    "EcgResNetModelWithProjection",
     "EchoImageProcessor",
     "EchoMvitConfig",
     "EchoMvitForPreTraining",
@@ -72,6 +90,11 @@ __all__ = [
     "EchoMvitModelWithProjection",
     "EchoViewClassifier",
     "InputRefusedError",
+    "MeitConfig",
+    "MeitFeatureExtractor",
+    "MeitForConditionalGeneration",
+    "MeitProcessor",
+    "MeitReportPipeline",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",

@@ -23,7 +23,7 @@ from transformers.utils import can_return_tuple
 from .configuration_task_types import check_token_ids
 from .configuration_tgmm import TgmmConfig
 from .encoders.branches import EXTRA_OUTPUTS
-from .encoders.encoder_loading import build_encoder, describe_sources, load_encoder
+from .encoders.encoder_loading import build_encoder, load_encoder
 from .encoders.encoding import EncodesPatients
 from .inputs.echo_views import StoredViewClassifier
 from .layers.answering import AnswersTasks
@@ -42,6 +42,7 @@ from .layers.weights_fingerprint import BoundWeights
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
 from .pipeline_tgmm import TgmmCardiacPipeline
 from .utils.hub_code import hub_entry
+from .utils.model_licences import describe_sources
 
 PIPELINE_TASK = "cardiac-analysis"
 

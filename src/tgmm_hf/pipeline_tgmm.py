@@ -5,10 +5,7 @@ _forward       inputs -> encoded once -> the answer of every task
 postprocess    answers and reports -> one dict a patient
 """
 
-import hashlib
 import math
-import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -22,7 +19,7 @@ from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
 from .layers.prediction_sets import CONFIG_KEY, describe_set, levels_of
 from .pipeline_binding import Binding, BindingCheck
-from .utils.hub_code import travelling_files
+from .utils.code_revision import code_revision
 from .utils.names import MODALITIES, join_names
 
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
@@ -375,28 +372,6 @@ def _risk_by_day(
         else:
             notes.append(f"{name}: no patient was followed to day {day:g}, so no risk can be given for it")
     return by_day
-
-
-def code_revision(model: Any, processor: Any) -> str:
-    """Name the code of a model and its processor: a commit of the Hub, or a digest of the code's files.
-
-    The digest is the same for the package and for the copies beside a saved model.
-
-    Returns:
-        40 hex digits of the commit if the model's code came from the Hub, else "sha256:" and 16 hex digits.
-    """
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
-    # transformers puts code from the Hub into a package that is named after its commit.
-    commit = re.search(r"\._?([0-9a-f]{40})\.", type(model).__module__)
-    if commit:
-        return commit[1]
-    texts: dict[str, str] = {}
-    for part in (model, processor):
-        texts |= travelling_files(str(sys.modules[type(part).__module__].__file__))
-    digest = hashlib.sha256()
-    for name, text in sorted(texts.items()):
-        digest.update(name.encode() + text.encode())
-    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 # A copy beside a saved model makes the task known, as `import tgmm_hf` does. Then

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tgmm_hf.cli import app as web_page
-from tgmm_hf.cli import cohort, evaluate, explain, explain_check, hub, make_manifest, predict, train
+from tgmm_hf.cli import cohort, evaluate, explain, explain_check, hub, make_manifest, predict, report, train
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
@@ -42,6 +42,7 @@ COMMANDS = (
     evaluate.evaluate,
     evaluate.simple_models,
     predict.predict,
+    report.report,
     explain.explain,
     explain_check.explain_check,
     web_page.app,

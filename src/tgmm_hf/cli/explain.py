@@ -8,6 +8,7 @@ import typer
 
 from tgmm_hf.cli.laboratory import ColumnMap, Units, laboratory
 from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of
+from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
 from tgmm_hf.cli.predict import (
     EcgFile,
     EchoFiles,
@@ -17,9 +18,6 @@ from tgmm_hf.cli.predict import (
     ViewClassifier,
     ViewsFile,
     ViewThreshold,
-    options_for_paths,
-    refuse_folder,
-    require_files,
 )
 
 

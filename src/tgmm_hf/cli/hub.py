@@ -18,6 +18,7 @@ class Weights(StrEnum):
     echoprime = "echoprime"
     echoprime_views = "echoprime-views"
     kinetics_mvit = "kinetics-mvit"
+    meit = "meit"
 
 
 def convert(
@@ -39,8 +40,9 @@ def convert(
     """Convert a published encoder checkpoint into a directory for from_pretrained and `TgmmModel.from_encoders`.
 
     st-mem: ECG encoder, or the full masked autoencoder. echoprime: echo encoder. echoprime-views: view classifier.
-    kinetics-mvit: torchvision's MViT_V2_S_Weights. Nothing is downloaded. The command shows the terms of the weights,
-    asks you to confirm them, and writes them into the model card.
+    kinetics-mvit: torchvision's MViT_V2_S_Weights. meit: ECG encoder and projector of MEIT (ecg_model.pth). Nothing is
+    downloaded. The command shows the terms of the weights, asks you to confirm them, and writes them into the model
+    card.
 
     Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
     """

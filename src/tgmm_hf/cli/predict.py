@@ -1,7 +1,6 @@
 """The command that predicts one patient or a table of patients, and how it prints the answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ from tgmm_hf.cli.options import (
     limits_of,
     table_of,
 )
-from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.cli.patient_files import counted, options_for_paths, refuse_folder, require_files
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""
@@ -196,47 +195,6 @@ def _refuse_wrong_options(
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
 
 
-def require_files(paths: Mapping[str, Path | None]) -> None:
-    """Refuse the command line if the path of an option is no file, directory or WFDB recording. None is skipped.
-
-    The message names the option, because a path may name the patient.
-    """
-    absent = [
-        option
-        for option, path in paths.items()
-        if path is not None and not path.exists() and not path.with_name(f"{path.name}.hea").exists()
-    ]
-    if absent:
-        raise typer.BadParameter(f"there is no file or directory as given by {', '.join(absent)}: check the path")
-
-
-def refuse_folder(ecg: Path | None) -> None:
-    """Refuse --ecg if it is a folder, and say how many recordings the folder holds."""
-    if ecg is None or not ecg.is_dir():
-        return
-    from tgmm_hf.data.patient_folders import scan_folder
-
-    number = len(scan_folder(ecg).recordings)
-    raise typer.BadParameter(
-        f"--ecg names a folder that holds {_counted(number, 'ECG recording')}. Name the recording itself: a DICOM "
-        "file, or a WFDB recording without its suffix. For a folder per patient use tgmm make-manifest."
-    )
-
-
-@contextmanager
-def options_for_paths(paths: Mapping[str, Path | None]) -> Iterator[None]:
-    """Name the option instead of its path in an error about a file of the patient, because a path may name them."""
-    try:
-        yield
-    except TgmmError as error:
-        option = next((option for option, path in paths.items() if path is not None and str(path) == error.item), None)
-        if option is None:
-            raise
-        raise TgmmError(option, error.reason) from error
-    except OSError as error:
-        raise TgmmError(" or ".join(paths), f"a file cannot be read ({type(error).__name__})") from error
-
-
 def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
     """Print the answers of the first `PRINTED_PATIENTS` patients, then the notes and refusals of all."""
     for prediction in predictions[:PRINTED_PATIENTS]:
@@ -273,7 +231,7 @@ def _print_notes(predictions: Sequence[Mapping[str, Any]]) -> None:
     notes = [note for prediction in predictions for note in prediction["notes"]]
     if notes and len(predictions) > 1:
         typer.echo(
-            f"{_counted(len(notes), 'note')} (units converted, columns unknown, risks extrapolated, ...) in the file"
+            f"{counted(len(notes), 'note')} (units converted, columns unknown, risks extrapolated, ...) in the file"
         )
     elif notes:
         typer.echo("\n".join(["notes:", *(f"  {note}" for note in notes)]))
@@ -290,19 +248,14 @@ def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
     if not refused:
         return
     if len(predictions) > 1:
-        patients = _counted(len({identifier for identifier, _ in refused}), "patient")
-        typer.echo(f"refused: {_counted(len(refused), 'item')} of {patients}; the reasons are in the file")
+        patients = counted(len({identifier for identifier, _ in refused}), "patient")
+        typer.echo(f"refused: {counted(len(refused), 'item')} of {patients}; the reasons are in the file")
         if unexpected := count_unexpected(predictions):
-            typer.echo(f"  {_counted(unexpected, 'item')} for an unexpected reason: please report it as an issue")
+            typer.echo(f"  {counted(unexpected, 'item')} for an unexpected reason: please report it as an issue")
         return
-    typer.echo(f"refused: {_counted(len(refused), 'item')}")
+    typer.echo(f"refused: {counted(len(refused), 'item')}")
     for _, entry in refused:
         typer.echo(f"  {entry['item']}  {entry['reason']}")
-
-
-def _counted(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 note", "2 notes"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _used(used: Mapping[str, Sequence[str]]) -> str:

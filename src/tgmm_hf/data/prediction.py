@@ -18,7 +18,7 @@ from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory, unused_note
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
-from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
+from tgmm_hf.data.saved_models import load_processor, load_whole_model
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_reading import list_echo_files
@@ -203,34 +203,8 @@ def _named_by_path(path: Path) -> Iterator[None]:
 
 
 def load_model(model: str) -> TgmmModel:
-    """Load a saved model and check that all of its weights are there.
-
-    The check is needed because transformers only logs missing weights and fills them with random numbers.
-
-    Args:
-        model: Directory or Hub repository.
-
-    Raises:
-        TgmmError: If a file is damaged, if weights are missing, or if the model has weights that this version does not
-            know.
-    """
-    # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
-    with damaged_files_in_one_line(model):
-        loading: Any = TgmmModel.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
-    loaded, info = cast(tuple[TgmmModel, dict[str, Any]], loading)  # a pair, because of `output_loading_info`
-    remedy = (
-        "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
-        "(trust_remote_code), or train again."
-    )
-    if unknown := sorted(info["unexpected_keys"]):
-        raise TgmmError(
-            model,
-            f"it has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) and "
-            f"would leave out. {remedy}",
-        )
-    if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):
-        raise TgmmError(model, f"it lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}). {remedy}")
-    return loaded
+    """Load a saved model, whose directory or Hub repository is `model`. See [`load_whole_model`]."""
+    return cast(TgmmModel, load_whole_model(TgmmModel, model))
 
 
 def load_pipeline(

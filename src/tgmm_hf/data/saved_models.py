@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import TgmmError
@@ -36,6 +36,37 @@ def damaged_files_in_one_line(model: str) -> Iterator[None]:
             f"the saved model cannot be loaded ({shown}). A file is damaged or incomplete, or was changed by hand. "
             "Copy or download the model again, or restore the file.",
         ) from error
+
+
+def load_whole_model(model_class: Any, model: str) -> Any:
+    """Load a saved model and check that all of its weights are there.
+
+    The check is needed because transformers only logs missing weights and fills them with random numbers.
+
+    Args:
+        model_class: Class of the model.
+        model: Directory or Hub repository.
+
+    Raises:
+        TgmmError: If a file is damaged, if weights are missing, or if the model has weights that this version does not
+            know.
+    """
+    # Without `ignore_mismatched_sizes` transformers raises a RuntimeError that names no remedy.
+    with damaged_files_in_one_line(model):
+        loaded, info = model_class.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True)
+    remedy = (
+        "It was saved by another version of tgmm-hf. Use that version, or the code beside the weights "
+        "(trust_remote_code), or train again."
+    )
+    if unknown := sorted(info["unexpected_keys"]):
+        raise TgmmError(
+            model,
+            f"it has {len(unknown)} weights that this version of tgmm-hf does not know ({', '.join(unknown[:3])}) and "
+            f"would leave out. {remedy}",
+        )
+    if missing := sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"]):
+        raise TgmmError(model, f"it lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}). {remedy}")
+    return loaded
 
 
 def load_processor(model: str) -> TgmmProcessor:

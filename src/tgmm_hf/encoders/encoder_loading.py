@@ -5,18 +5,17 @@ Our own are ST-MEM (ECG) and MViT-v2 (echo). Any other `AutoModel` may take thei
 """
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import ModelCard
 from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..configuration_tgmm import encoder_config
 from ..layers.weights_fingerprint import changed_parts, is_fingerprint, weights_fingerprint
+from ..utils.model_licences import source_name
 from ..utils.names import LEADS
 from .modeling_echo_mvit import EchoMvitModel
 from .modeling_st_mem import StMemModel
@@ -68,7 +67,7 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
         )
     if modality == "labs":
         _check_words(encoder)
-    encoder.config.name_or_path = _name(source)
+    encoder.config.name_or_path = source_name(source)
     _check_weights(encoder)
     return encoder
 
@@ -121,35 +120,6 @@ def check_encoder(modality: str, config: Any) -> None:
         )
     if modality == "ecg" and config.num_leads != len(LEADS):
         raise ValueError(f"The ECG encoder takes {config.num_leads} leads, the processor makes {len(LEADS)}.")
-
-
-def describe_sources(sources: Mapping[str, str | Path]) -> dict[str, dict[str, str | None]]:
-    """List where the encoders come from, for the configuration of a model.
-
-    Args:
-        sources: modality -> directory or Hub repository.
-
-    Returns:
-        modality -> `source`, `license`, `license_name`, `license_link`. The source of a directory is only its last
-        part, because a local path may name people.
-    """
-    return {name: {"source": _name(source), **read_licence(source)} for name, source in sources.items()}
-
-
-def _name(source: str | Path) -> str:
-    """Return the last part of a directory's path, or the name of a Hub repository as it is."""
-    return Path(source).resolve().name if Path(source).is_dir() else str(source)
-
-
-def read_licence(source: str | Path) -> dict[str, str | None]:
-    """Read `license`, `license_name` and `license_link` from the README.md of a directory.
-
-    A value is None if the file or the entry is missing. For a Hub repository all are None, because nothing is
-    downloaded.
-    """
-    card = Path(source) / "README.md"
-    metadata = ModelCard.load(card).data.to_dict() if card.is_file() else {}
-    return {name: metadata.get(name) for name in ("license", "license_name", "license_link")}
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData, ModelCardData
 
-from tgmm_hf.encoders.encoder_loading import read_licence
 from tgmm_hf.hub.card_results import evaluation_results, results_section, subgroup_section
 from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.inputs.lab_columns import COLUMNS
 from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.model_licences import read_licence
 
 CITATION = """\
 @article{zhang2025tgmm,
@@ -183,7 +183,7 @@ def _usage(repo_id: str) -> str:
 ## Use
 
 ```bash
-pip install {_packages()}
+pip install {needed_packages()}
 ```
 
 ```python
@@ -198,14 +198,14 @@ Intended use: research on multimodal models and on their failures. Out of scope:
 decision about a person."""
 
 
-def _packages() -> str:
-    """Return the packages that a saved model needs for all inputs, with their lowest versions."""
+def needed_packages(names: Sequence[str] = NEEDED_PACKAGES) -> str:
+    """Return packages that the code of a saved model imports, with their lowest versions, for `pip install`."""
     try:
         required = [re.split("[;]", text)[0].strip() for text in requires("tgmm-hf") or [] if "extra ==" not in text]
     except PackageNotFoundError:
         required = []
     versions = {re.split("[^A-Za-z0-9_.-]", text)[0]: text.replace(" ", "") for text in required}
-    return " ".join(f'"{versions[name]}"' if name in versions else name for name in NEEDED_PACKAGES)
+    return " ".join(f'"{versions[name]}"' if name in versions else name for name in names)
 
 
 def _inputs(columns: Sequence[str] | None) -> str:

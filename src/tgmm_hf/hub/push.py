@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
+from tgmm_hf.hub.card_reporter import reporter_card
 from tgmm_hf.training.saving import MODEL_FILES
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
@@ -22,8 +23,14 @@ PUSHED_FILES = (*MODEL_FILES, r"[a-z_]+\.py", r"view_classifier/[a-z_]+\.py")
 KEPT_AT_HOME = {"run.json"}
 """Files that are read for the card but not uploaded, because they name directories of the machine that trained."""
 
-NEEDED = ("config.json", "processor_config.json", "tokenizer.json", "modeling_tgmm.py", "processing_tgmm.py")
-"""Files that every saved model must have, besides its weights."""
+NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
+"""Files that every saved model must have, besides its weights and its code."""
+
+NEEDED_CODE = {
+    "tgmm": ("modeling_tgmm.py", "processing_tgmm.py"),
+    "meit": ("modeling_meit.py", "processing_meit.py"),
+}
+"""`model_type` of a saved model that can be uploaded -> files of its code."""
 
 COHORT_FILES = (
     r"(cohort|truth)\.parquet",
@@ -90,22 +97,35 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
             "this card is uploaded as it is, so --metrics and --encoder would have no effect. Remove the card to get a "
             "new card, or leave the options out.",
         )
-    scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     config = read_json(directory / "config.json")
+    is_reporter = config.get("model_type") == "meit"
+    if is_reporter and metrics is not None:
+        raise TgmmError(str(metrics), "`tgmm evaluate` does not score a meit model yet. Leave --metrics out.")
+    scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
     _check_licences(licences, accept_licences)
     operations = [CommitOperationAdd(path.relative_to(directory).as_posix(), path) for path in files]
     if not card.exists():
-        text = model_card(
-            repo_id,
-            config=config,
-            run=read_json(directory / "run.json") if (directory / "run.json").is_file() else None,
-            metrics=scored,
-            licences=licences,
-            columns=read_json(directory / "processor_config.json").get("labs_columns"),
+        text = (
+            reporter_card(repo_id, config=config, licences=licences)
+            if is_reporter
+            else model_card(
+                repo_id,
+                config=config,
+                run=read_json(directory / "run.json") if (directory / "run.json").is_file() else None,
+                metrics=scored,
+                licences=licences,
+                columns=read_json(directory / "processor_config.json").get("labs_columns"),
+            )
         )
         operations.append(CommitOperationAdd("README.md", text.encode()))
     return commit_files(api or HfApi(), repo_id, "model", operations, private, revision)
+
+
+def _model_type(directory: Path) -> str:
+    """Return the `model_type` of the saved model in a directory; "" without a configuration."""
+    path = directory / "config.json"
+    return str(read_json(path).get("model_type", "")) if path.is_file() else ""
 
 
 def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
@@ -189,7 +209,8 @@ def model_files(directory: Path) -> list[Path]:
     relative = [path.relative_to(directory).as_posix() for path in files]
     _refuse_unknown(directory, files, relative, PUSHED_FILES)
     names = set(relative)
-    missing = [name for name in NEEDED if name not in names]
+    needed = [*NEEDED, *NEEDED_CODE.get(_model_type(directory), NEEDED_CODE["tgmm"])]
+    missing = [name for name in needed if name not in names]
     if not any(name.endswith(".safetensors") for name in names):
         missing.append("model.safetensors")
     if missing:

@@ -54,6 +54,13 @@ _MVIT = """\
   booktitle = {Conference on Computer Vision and Pattern Recognition},
   year      = {2022}
 }"""
+_MEIT = """\
+@article{wan2024meit,
+  title   = {MEIT: Multimodal Electrocardiogram Instruction Tuning on Large Language Models for Report Generation},
+  author  = {Wan, Zhongwei and others},
+  journal = {arXiv preprint arXiv:2403.04945},
+  year    = {2024}
+}"""
 _CEDARS_TERMS = (
     "Academic and non-profit research only. No onward transfer of the weights or of anything derived from them, this "
     "directory included: do not upload it, not to a private repository either. Publications have to acknowledge "
@@ -97,6 +104,22 @@ SOURCES: dict[str, Source] = {
         citation=_ECHOPRIME,
         notes="It looks at the first frame of a clip after masking, conversion to BGR and cropping, as "
         "`EchoImageProcessor` of tgmm-hf makes it. The image processor in this directory only normalises such a frame.",
+    ),
+    "meit": Source(
+        title="MEIT's ECG encoder and projector, a one-dimensional ResNet-50",
+        files="ecg_model.pth, which the training code writes; its authors publish no trained file",
+        url="https://github.com/AIoT-MLSys-Lab/MEIT",
+        license="other",
+        license_name="terms-of-the-training-data",
+        license_link="https://github.com/AIoT-MLSys-Lab/MEIT/blob/main/ECG_LLMs/LICENSE",
+        terms="The training code is under Apache-2.0. The weights are of whoever trained them: the terms of the "
+        "training data (MIMIC-IV-ECG, PTB-XL) and of that person apply. Do not upload this directory unless both "
+        "allow it.",
+        citation=_MEIT,
+        notes="The projector belongs to the language model that it was trained with. The published code gives the "
+        "leads in the order of the file: MIMIC-IV-ECG has aVR, aVF, aVL, and PTB-XL has aVR, aVL, aVF. The feature "
+        "extractor in this directory gives aVR, aVL, aVF. Set its `lead_order` for weights that "
+        "were trained on MIMIC-IV-ECG.",
     ),
     "kinetics-mvit": Source(
         title="torchvision's MViT-v2-S trained on Kinetics-400",

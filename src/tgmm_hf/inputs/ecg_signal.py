@@ -9,11 +9,12 @@ Every model family starts here. A family's extractor then resamples, cuts, filte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.signal import resample
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -143,6 +144,16 @@ def require_samples(recording: EcgRecording, num_samples: int, sampling_rate: fl
 def samples_at(samples: int, sampling_rate: float, new_rate: float) -> int:
     """Count the samples of a signal of `samples` samples after resampling from `sampling_rate` to `new_rate` Hz."""
     return int(samples * new_rate / sampling_rate)
+
+
+def resample_leads(ecg: HarmonisedEcg, sampling_rate: float) -> HarmonisedEcg:
+    """Resample the usable leads of a harmonised ECG to `sampling_rate` (Hz) by FFT. Masked leads stay zero."""
+    samples = ecg.signal.shape[1]
+    length = samples_at(samples, ecg.sampling_rate, sampling_rate)
+    resampled = np.zeros((len(LEADS), length), dtype=np.float32)
+    usable = ecg.signal[ecg.mask]
+    resampled[ecg.mask] = usable if length == samples else resample(usable, length, axis=-1)
+    return replace(ecg, signal=resampled, sampling_rate=sampling_rate)
 
 
 def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1, min_leads: int = 6) -> HarmonisedEcg:

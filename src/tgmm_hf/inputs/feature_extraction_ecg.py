@@ -7,18 +7,18 @@ file or array --harmonise--> (12, samples) in millivolts at 250 Hz, and a mask o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, resample, sosfiltfilt
+from scipy.signal import butter, sosfiltfilt
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..utils.hub_code import HubCode
 from ..utils.names import LEADS
-from .ecg_signal import HarmonisedEcg, as_recording, harmonise_recording, require_rate, require_samples, samples_at
+from .ecg_signal import HarmonisedEcg, as_recording, harmonise_recording, require_rate, require_samples, resample_leads
 
 
 @dataclass
@@ -174,7 +174,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         require_rate(recording, 2 * self.lowpass, f"for the band up to {self.lowpass:g} Hz")
         require_samples(recording, self.num_samples, self.sampling_rate)
         harmonised = harmonise_recording(recording, max_gap_seconds=self.max_gap_seconds, min_leads=self.min_leads)
-        return self._resample(harmonised)
+        return resample_leads(harmonised, self.sampling_rate)
 
     def windows(
         self,
@@ -255,15 +255,6 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
             sections = _design_filter(self.filter_order, cutoff, kind, self.sampling_rate)
             signal = sosfiltfilt(sections, signal, axis=-1)
         return signal
-
-    def _resample(self, ecg: HarmonisedEcg) -> HarmonisedEcg:
-        """Resample the usable leads to `sampling_rate` by FFT; masked leads stay zero."""
-        samples = ecg.signal.shape[1]
-        length = samples_at(samples, ecg.sampling_rate, self.sampling_rate)
-        resampled = np.zeros((len(LEADS), length), dtype=np.float32)
-        usable = ecg.signal[ecg.mask]
-        resampled[ecg.mask] = usable if length == samples else resample(usable, length, axis=-1)
-        return replace(ecg, signal=resampled, sampling_rate=self.sampling_rate)
 
 
 @lru_cache(maxsize=8)

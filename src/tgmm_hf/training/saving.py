@@ -7,12 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel, ProcessorMixin
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from tgmm_hf.inputs.echo_views import SUBFOLDER
-from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_binding import bind_processor
-from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.files import read_json, whole_directory, write_json
 
 RUN_RECORD = "run.json"
@@ -23,6 +22,8 @@ MODEL_FILES = (
     r"model\.safetensors\.index\.json",
     r"processor_config\.json",
     r"preprocessor_config\.json",
+    r"generation_config\.json",
+    r"chat_template\.jinja",
     r"tokenizer(_config)?\.json",
     r"special_tokens_map\.json",
     r"added_tokens\.json",
@@ -39,8 +40,8 @@ MODEL_FILES = (
 
 
 def save_repository(
-    model: TgmmModel,
-    processor: TgmmProcessor,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
     directory: str | Path,
     run_record: Mapping[str, Any] | None = None,
     keep: Collection[str | Path] = (),

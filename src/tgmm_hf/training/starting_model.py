@@ -13,11 +13,12 @@ from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.tokenizer import cohort_tokenizer
-from tgmm_hf.encoders.encoder_loading import describe_sources, load_encoder
+from tgmm_hf.encoders.encoder_loading import load_encoder
 from tgmm_hf.inputs.lab_columns import COLUMN_POSITION
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
+from tgmm_hf.utils.model_licences import describe_sources
 from tgmm_hf.utils.names import MODALITIES
 
 TaskChanges = dict[str, dict[str, Any] | None]

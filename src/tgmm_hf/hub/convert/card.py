@@ -90,6 +90,9 @@ def _usage(class_name: str) -> str:
     if class_name == "EchoMvitModelWithProjection":
         whole = _lines("tgmm_hf", class_name, "")
         return f"{whole}  # with the head: video_embeds\n\n{encoder}  # the encoder without the head"
+    if class_name == "EcgResNetModelWithProjection":
+        whole = _lines("tgmm_hf", class_name, "")
+        return f"{whole}  # with the projector: ecg_embeds\n\n{encoder}  # the encoder without the projector"
     if class_name == "StMemForPreTraining":
         whole = _lines("transformers", "AutoModelForPreTraining", ", trust_remote_code=True")
         return f"{whole}  # the masked autoencoder\n\n{encoder}  # the encoder alone"

@@ -9,8 +9,10 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 from tgmm_hf.hub.convert.card import model_card
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
 from tgmm_hf.hub.convert.loading import Checkpoint, load_checkpoint
+from tgmm_hf.hub.convert.meit import meit_ecg_model
 from tgmm_hf.hub.weight_sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
 from tgmm_hf.pipeline_binding import bind_processor
 from tgmm_hf.utils.errors import TgmmError
@@ -34,7 +36,7 @@ def convert(
     """Convert a published checkpoint into a directory for `from_pretrained`, with processor, code and model card.
 
     Args:
-        kind: "st-mem", "echoprime", "echoprime-views" or "kinetics-mvit", see `SOURCES`.
+        kind: "st-mem", "echoprime", "echoprime-views", "kinetics-mvit" or "meit", see `SOURCES`.
         checkpoint: File as its authors publish it, or a fine-tuned checkpoint with the same layout.
         destination: Directory to write. It appears whole or not at all.
         accept_license: Confirms that you have read the terms in `SOURCES[kind]` and keep to them. The terms go into the
@@ -87,6 +89,8 @@ def _convert(kind: str, checkpoint: Checkpoint, keep_head: bool) -> Converted:
         return st_mem(weights, settings=checkpoint.settings)
     if kind == "echoprime-views":
         return convnext_views(weights)
+    if kind == "meit":
+        return meit_ecg_model(weights)
     _check_owner(kind, weights)
     return mvit_v2_s(weights, keep_head)
 
@@ -124,11 +128,13 @@ def processor_for(kind: str, config: Any) -> Any:
         config: Configuration of the converted model.
 
     Returns:
-        An `EcgFeatureExtractor` or an `EchoImageProcessor`. For the view classifier, transformers' processor, set to
-        normalise only.
+        An `EcgFeatureExtractor`, a `MeitFeatureExtractor` or an `EchoImageProcessor`. For the view classifier,
+        transformers' processor, set to normalise only.
     """
     if kind == "st-mem":
         return EcgFeatureExtractor()
+    if kind == "meit":
+        return MeitFeatureExtractor(num_samples=config.seq_length)
     if kind == "echoprime-views":
         size = {"shortest_edge": config.image_size}
         return ConvNextImageProcessorPil(

@@ -1,0 +1,84 @@
+"""The command that writes a report about an ECG."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tgmm_hf.cli.laboratory import Strictness, StrictnessChoice
+from tgmm_hf.cli.options import Model, announce_hub
+from tgmm_hf.cli.patient_files import counted, refuse_folder, require_files
+
+EcgToReport = Annotated[Path, typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.")]
+Instruction = Annotated[
+    str | None, typer.Option(help="What the model is asked.", show_default="the instruction saved with the model")
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest report, in tokens.")]
+Beams = Annotated[int, typer.Option(min=1, help="Number of beams of the search. 1 takes the most probable next token.")]
+Identifier = Annotated[
+    str | None, typer.Option("--id", help="Name of the patient in the output.", show_default="no name")
+]
+OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
+
+
+def report(
+    model: Model,
+    ecg: EcgToReport,
+    instruction: Instruction = None,
+    max_new_tokens: MaxNewTokens = 128,
+    beams: Beams = 1,
+    strictness: StrictnessChoice = Strictness.note,
+    identifier: Identifier = None,
+    out: OutFile = Path("ecg_report.json"),
+) -> None:
+    """Write a report about an ECG in words, with a MEIT model.
+
+    The report is printed. The JSON file also says what it rests on, what was refused, and why. An ECG that cannot be
+    used gets no report.
+
+    Example: tgmm report meit_model --ecg p1/s1/1 --out ecg_report.json
+    """
+    announce_hub(model)
+    require_files({"--ecg": ecg})
+    refuse_folder(ecg)
+
+    from tgmm_hf.data.ecg_reports import load_report_pipeline, write_report
+    from tgmm_hf.utils.files import write_json
+    from tgmm_hf.utils.output_lock import check_writable
+
+    check_writable(out)
+    pipe = load_report_pipeline(model, strictness.value)
+    answer = write_report(
+        pipe,
+        ecg,
+        identifier=identifier,
+        instruction=instruction,
+        max_new_tokens=max_new_tokens,
+        num_beams=beams,
+    )
+    write_json(out, answer, allow_nan=False)
+    _print_report(answer)
+    typer.echo(f"{'Report' if answer['report'] is not None else 'No report'}: {out}")
+    typer.echo(answer["statement"])
+    if answer["report"] is None:
+        raise typer.Exit(1)
+
+
+def _print_report(answer: Mapping[str, Any]) -> None:
+    """Print a report, what it rests on, its notes, doubts and refusals."""
+    name = "the patient" if answer["id"] is None else f"patient {answer['id']}"
+    leads = answer["used"]["ecg"]
+    typer.echo(f"{name}: used {counted(len(leads), 'ECG lead') if leads else 'nothing'}")
+    if answer["report"] is not None:
+        typer.echo(f"\n{answer['report']}\n")
+        sources = ", ".join(f"{part} {source['source']}" for part, source in answer["sources"].items())
+        typer.echo(f"It rests on this ECG, the model {answer['model']}" + (f" ({sources})" if sources else ""))
+        typer.echo(f"and the instruction: {answer['instruction']}")
+    for title, lines in (
+        ("notes", answer["notes"]),
+        ("in doubt", [f"{check['item']}  {check['text']}" for check in answer["checks"]]),
+        ("refused", [f"{entry['item']}  {entry['reason']}" for entry in answer["refused"]]),
+    ):
+        if lines:
+            typer.echo("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))

@@ -1,0 +1,1 @@
+"""Other published systems for ECGs, one folder each."""

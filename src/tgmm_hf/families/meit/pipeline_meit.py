@@ -1,0 +1,207 @@
+"""`pipeline("ecg-report")`: an ECG -> a report in words and what it rests on, as JSON-able Python.
+
+preprocess     ECGs -> model inputs and one report a ECG (processing_meit.py)
+_forward       inputs -> tokens
+postprocess    tokens -> one dict an ECG
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import AutoModel, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ...pipeline_binding import BindingCheck
+from ...utils.code_revision import code_revision
+
+PIPELINE_TASK = "ecg-report"
+ECG_KEYS = ("id", "ecg", "instruction")
+"""Keys that an input may have."""
+AN_INPUT = 'An input is a dict like {"ecg": "recording"}'
+MAX_NEW_TOKENS = 128
+"""Longest report, in tokens. The published code allows 128 for prompt and report together."""
+STATEMENT = (
+    "Research software, not a medical device. A language model wrote this text. It can be wrong in every word, and it "
+    "can be fluent where it is wrong."
+)
+NOT_MEASURED = "this model stores no evaluation, so nothing is known of how often its reports are right"
+
+
+class MeitReportPipeline(Pipeline):
+    """Writes a report about each ECG, given as `{"ecg": ...}`.
+
+    The ECG is given as the processor takes it. `"instruction"` replaces the processor's instruction. `"id"` comes back
+    in the answer. An ECG that cannot be used is refused with its reason, and no report is written.
+
+    Args (of a call):
+        inputs: one ECG, or a list or generator of ECGs.
+        batch_size: ECGs that are reported together.
+        strictness: "note" or "refuse", as `MeitProcessor.__call__` takes it.
+        generate_kwargs: settings of `generate`. The default is greedy, at most `MAX_NEW_TOKENS` tokens.
+
+    Returns:
+        one dict an ECG (a list for a list, a generator for a generator): `{"id", "report": text or None, "complete":
+        whether the model ended the report by itself, "instruction", "used": {"ecg": [leads]}, "refused": [{"item",
+        "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "statement", "generation": settings, "fusion",
+        "sources": {"text" or "ecg": where the part comes from}, "model", "model_fingerprint", "processor_fingerprint",
+        "code_revision"}`.
+
+    Attributes:
+        binding_check: checks that model and processor were saved together. A contradiction is one of `checks`; with
+            the strictness "refuse" it raises a TgmmError.
+    """
+
+    # transformers declares these flags None.
+    _load_processor = True  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.binding_check = BindingCheck()
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Sort the parameters of a call by step, as transformers asks for it."""
+        if unknown := set(kwargs) - {"strictness", "generate_kwargs"}:
+            raise ValueError(
+                f"Unknown pipeline parameters {sorted(unknown)}; known are strictness and generate_kwargs."
+            )
+        preprocess = {"strictness": kwargs["strictness"]} if "strictness" in kwargs else {}
+        forward = {"generate_kwargs": kwargs["generate_kwargs"]} if "generate_kwargs" in kwargs else {}
+        return preprocess, forward, {}
+
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs: Any) -> Any:
+        """Report on one ECG, a list or a generator of ECGs. The class describes arguments and result.
+
+        Args:
+            inputs: one ECG, or a list or generator of ECGs.
+            batch_size: ECGs that are reported together; 1 if neither the call nor the pipeline gives a number.
+            **kwargs: `strictness` and `generate_kwargs`.
+
+        Raises:
+            TypeError: if an ECG is not a mapping.
+            ValueError: if an ECG has an unknown key, or a parameter is unknown or wrong.
+        """
+        batch_size = batch_size or self._batch_size or 1
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+        if isinstance(inputs, Mapping):
+            return next(self._stream([inputs], 1, kwargs))
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+            return list(self._stream(inputs, batch_size, kwargs))
+        if isinstance(inputs, Iterable) and not isinstance(inputs, str):
+            return self._stream(inputs, batch_size, kwargs)
+        raise TypeError(f"{AN_INPUT}, got {type(inputs).__name__}.")
+
+    def _stream(self, inputs: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Report batch by batch and yield one dict per ECG, in the order of the ECGs."""
+        preprocess, forward, _ = self._sanitize_parameters(**kwargs)
+        preprocess = {**self._preprocess_params, **preprocess}
+        forward = {**self._forward_params, **forward}
+        waiting = iter(inputs)
+        if (preprocess.get("strictness") or getattr(self.processor, "default_strictness", "note")) == "refuse":
+            self.binding_check(self.model, self.processor).refuse()
+        while batch := list(islice(waiting, batch_size)):
+            yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
+
+    def preprocess(self, inputs: Sequence[Mapping[str, Any]], strictness: str | None = None) -> dict[str, Any]:
+        """Turn ECGs into model inputs.
+
+        Args:
+            inputs: as the class describes them.
+            strictness: as the class describes it.
+
+        Returns:
+            {"ids": value of "id" or None, "instructions": texts, "inputs": the processor's tensors on the model's
+            device, empty if every ECG is refused, "reports": one report per ECG, see `MeitProcessor.__call__`}.
+        """
+        processor: Any = self.processor
+        for one in inputs:
+            if not isinstance(one, Mapping):
+                raise TypeError(f"{AN_INPUT}, got {type(one).__name__}.")
+            if unknown := set(one) - set(ECG_KEYS):
+                raise ValueError(f"Unknown keys {sorted(unknown)} of an input; known are {list(ECG_KEYS)}.")
+            if one.get("ecg") is None:
+                raise ValueError(f"{AN_INPUT}, got none: there is nothing to report on.")
+        instructions = [one.get("instruction") or processor.instruction for one in inputs]
+        features, reports = processor(
+            ecg=[one["ecg"] for one in inputs],
+            text=instructions,
+            strictness=strictness,
+            on_refusal="report",
+            return_report=True,
+            return_tensors="pt",
+        )
+        ids = [one.get("id") for one in inputs]
+        return {"ids": ids, "instructions": instructions, "inputs": features.to(self.device), "reports": reports}
+
+    def _forward(self, batch: dict[str, Any], generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Write the reports of a batch.
+
+        Args:
+            batch: what `preprocess` returns.
+            generate_kwargs: as the class describes it.
+
+        Returns:
+            The batch with two more keys: "tokens", the written tokens of every row, and "generation", the settings.
+        """
+        model: Any = self.model
+        tokenizer: Any = self.processor.tokenizer  # type: ignore[union-attr]
+        model.eval()
+        stored = model.generation_config
+        end = tokenizer.eos_token_id if stored.eos_token_id is None else stored.eos_token_id
+        padding = tokenizer.pad_token_id if stored.pad_token_id is None else stored.pad_token_id
+        defaults = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "eos_token_id": end}
+        defaults["pad_token_id"] = padding if padding is not None else end if isinstance(end, int) else end[0]
+        settings = {**defaults, **(generate_kwargs or {})}
+        tokens: list[list[int]] = []
+        if batch["inputs"]:
+            if settings.get("num_return_sequences", 1) != 1:
+                raise ValueError("The pipeline writes one report for each ECG: leave out num_return_sequences.")
+            with torch.inference_mode():
+                sequences = model.generate(**batch["inputs"], **settings)
+            tokens = sequences[:, batch["inputs"]["input_ids"].shape[1] :].tolist()
+        return {**batch, "tokens": tokens, "generation": settings}
+
+    def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
+        """Turn what `_forward` returns into a list of one JSON-able dict per ECG. The class lists the keys."""
+        model: Any = self.model
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
+        binding = self.binding_check(model, self.processor)
+        common = {"statement": STATEMENT, "generation": batch["generation"], "fusion": base.config.fusion}
+        common |= {"sources": base.config.encoder_sources or {}, "model": base.name_or_path}
+        common |= {"model_fingerprint": binding.model, "processor_fingerprint": binding.processor}
+        common["code_revision"] = code_revision(model, self.processor)
+        results = []
+        for identifier, instruction, report in zip(batch["ids"], batch["instructions"], batch["reports"], strict=True):
+            result: dict[str, Any] = {"id": identifier, "report": None, "complete": False, "instruction": instruction}
+            notes = list(report["notes"])
+            if report["row"] is None:
+                notes.append("the ECG cannot be used: no report")
+            else:
+                result["report"], result["complete"] = self._read(batch["tokens"][report["row"]], batch["generation"])
+                notes += [NOT_MEASURED] if result["complete"] else [NOT_MEASURED, "the report was cut, it has no end"]
+            result |= {key: report[key] for key in ("used", "refused")}
+            result |= {"checks": [*report["checks"], *binding.checks], "notes": [*notes, *binding.notes], **common}
+            results.append(result)
+        return results
+
+    def _read(self, tokens: list[int], generation: Mapping[str, Any]) -> tuple[str, bool]:
+        """Return the text of written tokens, and whether an end token is among them."""
+        end = generation["eos_token_id"]
+        ends = {end} if isinstance(end, int) else set(end or ())
+        place = next((index for index, token in enumerate(tokens) if token in ends), None)
+        tokenizer: Any = self.processor.tokenizer  # type: ignore[union-attr]
+        return tokenizer.decode(tokens[:place], skip_special_tokens=True).strip(), place is not None
+
+
+# A copy beside a saved model makes the task known, as `import tgmm_hf` does. Then
+# `pipeline("ecg-report", model=object)` works for a model that was loaded with `trust_remote_code`.
+if not __name__.startswith("tgmm_hf.") and PIPELINE_TASK not in PIPELINE_REGISTRY.get_supported_tasks():
+    PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=MeitReportPipeline, pt_model=AutoModel)
+
+__all__ = ["MeitReportPipeline"]

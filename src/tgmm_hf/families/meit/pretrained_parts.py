@@ -1,0 +1,81 @@
+"""Load the pretrained parts of MEIT: a language model, and an ECG encoder with or without its projector."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from ...encoders.modeling_ecg_resnet import EcgResNetModel, EcgResNetModelWithProjection
+from ...encoders.modeling_st_mem import StMemModel
+from ...utils.model_licences import describe_sources
+
+ECG_MODELS: dict[str, Any] = {
+    model.__name__: model for model in (EcgResNetModel, EcgResNetModelWithProjection, StMemModel)
+}
+"""Name of a saved model's class -> class that loads it. Another class of the same kind gives its encoder."""
+ENCODER_OF = {"ecg_resnet": EcgResNetModel.__name__, "st_mem": StMemModel.__name__}
+
+
+def load_parts(
+    text: str | Path, ecg: str | Path | None, dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Load the parts of `MeitForConditionalGeneration.from_language_model`.
+
+    Args:
+        text: directory or Hub repository of a causal language model.
+        ecg: directory or Hub repository of an ECG encoder; None for none.
+        dtype: dtype of the language model's weights.
+
+    Returns:
+        Two dicts: the arguments `parts` and the settings of `MeitConfig` that describe them.
+
+    Raises:
+        ValueError: if weights are missing, or the encoder is of a kind that MEIT does not read.
+    """
+    language_model = _load(AutoModelForCausalLM, text, dtype)
+    parts: dict[str, nn.Module] = {"language_model": language_model}
+    settings: dict[str, Any] = {"text_config": language_model.config}
+    sources: dict[str, str | Path] = {"text": text}
+    if ecg is not None:
+        sources["ecg"] = ecg
+        loaded = _load_ecg(ecg)
+        settings["ecg_config"] = loaded.config
+        if isinstance(loaded, EcgResNetModelWithProjection):
+            parts |= {"ecg_encoder": loaded.ecg_resnet, "projector": loaded.projector}
+            settings |= {
+                "projection_dim": loaded.config.projection_dim,
+                "projector_norm": loaded.config.projector_norm,
+            }
+        else:
+            parts["ecg_encoder"] = loaded
+    settings["encoder_sources"] = describe_sources(sources)
+    return parts, settings
+
+
+def _load_ecg(source: str | Path) -> PreTrainedModel:
+    """Load an ECG encoder, with its projector if the saved model has one."""
+    saved, _ = PreTrainedConfig.get_config_dict(source)
+    model_type = saved.get("model_type", "")
+    if model_type not in ENCODER_OF:
+        raise ValueError(
+            f"{source} is a {model_type or 'nameless'} model, and MEIT reads ECG encoders of the kinds "
+            f"{', '.join(ENCODER_OF)}. `tgmm convert` and `tgmm pretrain` write such directories."
+        )
+    name = next(iter(saved.get("architectures") or []), "")
+    return _load(ECG_MODELS.get(name, ECG_MODELS[ENCODER_OF[model_type]]), source, torch.float32)
+
+
+def _load(model_class: Any, source: str | Path, dtype: torch.dtype) -> Any:
+    """Load a model and refuse it if weights are missing, because they would be random."""
+    model, loading = model_class.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of {type(model).__name__}, among them {', '.join(missing[:3])}. "
+            "They would be random. Take a complete checkpoint."
+        )
+    return model
+
+
+__all__ = ["load_parts"]
