@@ -20,9 +20,11 @@ def make_signal(rate: float = RATE, seconds: float = 10.0, seed: int = 0) -> np.
     time = np.arange(int(rate * seconds)) / rate
     generator = np.random.default_rng(seed)
     signal = np.zeros((12, time.size))
-    for frequency in (1.2, 2.4, 3.6, 7.2, 12.0, 20.4):  # whole periods in 10 s: FFT resampling is exact
-        phases = generator.uniform(0, 2 * np.pi, 12)
-        signal += generator.uniform(0.1, 0.5, 12)[:, None] * np.sin(2 * np.pi * frequency * time + phases[:, None])
+    sharp, broad = generator.uniform(0.05, 0.2, (12, 1)), generator.uniform(0.03, 0.1, (12, 1))
+    for harmonic in range(1, 18):  # of 1.2 Hz: whole periods in 10 s, so that FFT resampling is exact
+        angle = 2 * np.pi * 1.2 * harmonic * time
+        signal += sharp * np.exp(-((harmonic / 9) ** 2)) * np.cos(angle - harmonic * 2.0)
+        signal += broad * np.exp(-((harmonic / 4) ** 2)) * np.cos(angle - harmonic * 4.2)
     one, two = signal[0], signal[1]
     signal[2:6] = two - one, -(one + two) / 2, one - two / 2, two - one / 2
     return signal
