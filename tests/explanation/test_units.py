@@ -9,7 +9,7 @@ from tgmm_hf.explanation.faithfulness import SHARES, curves, evidence_units, mea
 from tgmm_hf.explanation.labs import cells_of_tokens, explain_cells, sentences_of, token_gradients, used_cells
 from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
 from tgmm_hf.explanation.units import Units, ecg_units, echo_units, lab_units, occlusion, to_units
-from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.image_processing_echo import CropBox, EchoImageProcessor
 
 
 def test_hiding_nothing_gives_the_score_of_the_patient(score, processor, labs):
@@ -68,7 +68,7 @@ def test_gradients_of_tokens_reach_every_token(score, inputs):
 
 
 def test_a_map_returns_to_the_part_of_the_frame_that_the_model_saw():
-    box = EchoImageProcessor(size=32).crop_box(96, 128)
+    box = CropBox.of_centre(96, 128, EchoImageProcessor().zoom)
     assert (box.top, box.left, box.side) == (9, 25, 78)
     hot = np.zeros((8, 8))
     hot[0, 7] = 1

@@ -12,14 +12,22 @@ from tgmm_hf.explanation.summary import summarise, table_text
 from tgmm_hf.explanation.verified import FALSE, TRUE, UNKNOWN, best_method, is_shown, marked, stored_check
 
 
-def entry(beats: bool, gain: float) -> dict:
-    return {"beats_random": beats, "deletion_gain": {"mean": gain, "ci": [gain - 1, gain + 1], "n": 5}}
+def entry(beats: bool, gain: float, depends: bool = True) -> dict:
+    return {
+        "beats_random": beats,
+        "depends_on_weights": depends,
+        "deletion_gain": {"mean": gain, "ci": [gain - 1, gain + 1], "n": 5},
+    }
 
 
 CHECK = {
     "settings": {"task": "hf_diagnosis", "weights": "sha256:a"},
     "modalities": {
-        "ecg": {"occlusion": entry(True, 2.0), "grad_cam_plus_plus": entry(False, 0.1)},
+        "ecg": {
+            "occlusion": entry(True, 2.0),
+            "grad_cam_plus_plus": entry(False, 0.1),
+            "integrated_gradients": entry(True, 3.0, depends=False),
+        },
         "echo": {"occlusion": entry(False, 5.0)},
     },
 }
@@ -35,6 +43,7 @@ def attribution(modality: str, method: str, task: str = "hf_diagnosis") -> Attri
     [
         (attribution("ecg", "occlusion"), TRUE),
         (attribution("ecg", "grad_cam_plus_plus"), FALSE),
+        (attribution("ecg", "integrated_gradients"), FALSE),
         (attribution("ecg", "guided_grad_cam"), UNKNOWN),
         (attribution("ecg", "occlusion", task="hf_risk"), UNKNOWN),
     ],
@@ -83,7 +92,13 @@ def test_differences_from_random_orders_are_paired():
     summary = summarise(patients, seed=0, bootstrap=200)
     gain = summary["ecg"]["occlusion"]["deletion_gain"]
     assert gain["mean"] == pytest.approx(0.5) and gain["ci"] == pytest.approx([0.5, 0.5]) and gain["n"] == 3
-    assert summary["ecg"]["occlusion"]["pointing"]["mean"] == 1
+    assert summary["ecg"]["occlusion"]["pointing"]["mean"] == 1 and summary["ecg"]["occlusion"]["depends_on_weights"]
     assert summary["ecg"]["occlusion"]["mass"]["mean"] == 0.75
     assert summary["ecg"]["occlusion"]["beats_random"] and "random" not in summary["ecg"]
     assert "occlusion" in table_text({"modalities": summary})
+
+
+def test_a_map_that_shuffled_weights_leave_as_it_is_does_not_depend_on_them():
+    figure = {"figures": {"occlusion": figures(0.0) | {"correlation all": 0.7}, "random": figures(1.0)}}
+    patients = [{"ecg": figure | {"maps": {"occlusion": [1.0]}, "planted": [1.0]}}] * 2
+    assert summarise(patients, seed=0, bootstrap=100)["ecg"]["occlusion"]["depends_on_weights"] is False

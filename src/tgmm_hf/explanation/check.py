@@ -32,7 +32,7 @@ from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 RANDOM_ORDERS = 3
 """Random orders of the units of each patient, averaged."""
-RANDOMISED_PATIENTS = 3
+SHUFFLED_PATIENTS = 3
 """Patients whose maps are compared with those of a model with shuffled weights."""
 
 
@@ -87,19 +87,21 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     rows = prepared[split]
     numbers = [n for n, name in enumerate(rows["id"]) if not evidence.is_anomalous(str(name))][:patients]
     collator = TgmmCollator(processor, network.config, training=False)
-    shuffled = shuffled_copies(network, seed)
     measured = []
-    for place, number in enumerate(tqdm(numbers, desc="explain-check", unit="patient")):
+    for number in tqdm(numbers, desc="explain-check", unit="patient"):
         path = out / "patients" / f"{number:05d}.json"
         if not path.is_file():
             case = Case(network, processor, collator, rows[number], question)
             random = np.random.default_rng([seed, number])
-            figures = {m: measure(case, m, evidence, random) for m in case.score.present}
-            if place < RANDOMISED_PATIENTS:
-                for name, other in shuffled.items():
-                    _add_correlations(figures, case, case.with_model(other), name)
-            write_json(path, figures)
+            write_json(path, {modality: measure(case, modality, evidence, random) for modality in case.score.present})
         measured.append(read_json(path))
+    shuffled = shuffled_copies(network, seed)
+    for place, number in enumerate(tqdm(numbers[:SHUFFLED_PATIENTS], desc="shuffled weights", unit="patient")):
+        path = out / "shuffled" / f"{number:05d}.json"
+        if not path.is_file():
+            others = {name: Case(each, processor, collator, rows[number], question) for name, each in shuffled.items()}
+            write_json(path, correlations(measured[place], others))
+        _add_correlations(measured[place], read_json(path))
     summary = {"settings": settings, "patients": len(measured), "modalities": summarise(measured, seed, bootstrap)}
     for directory in (out, *([Path(model)] if beside_model else [])):
         write_json(directory / CHECK_FILE, summary)
@@ -124,10 +126,6 @@ class Case:
         inputs = {name: value for name, value in collator([row]).items() if name not in ("labels", "id")}
         self.score = PatientScore(model, inputs, question)
         self.labs = processor.write_labs(LabsText.from_stored(stored_labs(row)))
-
-    def with_model(self, model: Any) -> "Case":
-        """Return the same patient for another model."""
-        return Case(model, self.processor, self.collator, self.row, self.question)
 
     def units(self, modality: str) -> Units:
         """Make the units of a modality that the patient has."""
@@ -169,13 +167,31 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _add_correlations(figures: dict[str, Any], case: Case, other: Case, name: str) -> None:
-    """Add the rank correlation of every map with that of a shuffled model, in place, as "correlation <name>"."""
-    for modality in case.score.present:
-        units = case.units(modality)
-        maps, changed = case.values(modality, units), other.values(modality, units)
-        for method, values in maps.items():
-            figures[modality]["figures"][method][f"correlation {name}"] = rank_correlation(values, changed[method])
+def correlations(measured: Mapping[str, Any], others: Mapping[str, Case]) -> dict[str, Any]:
+    """Compare the maps of a patient with those of models whose weights are shuffled.
+
+    Args:
+        measured: modality -> what `measure` returns for the model itself.
+        others: name of a shuffled model -> the patient with this model.
+
+    Returns:
+        modality -> method -> "correlation <name>" -> rank correlation.
+    """
+    result: dict[str, Any] = {}
+    for modality, entry in measured.items():
+        result[modality] = {method: {} for method in entry["maps"]}
+        for name, case in others.items():
+            for method, values in case.values(modality, case.units(modality)).items():
+                own = np.array(entry["maps"][method])
+                result[modality][method][f"correlation {name}"] = rank_correlation(own, values)
+    return result
+
+
+def _add_correlations(measured: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Add what `correlations` returned to the figures of a patient, in place."""
+    for modality, methods in found.items():
+        for method, figures in methods.items():
+            measured[modality]["figures"][method] |= figures
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def on_original_frame(image: np.ndarray, box: CropBox, height: int, width: int) 
 
     Args:
         image: (rows, columns) values of one frame of one view.
-        box: the square of the original frame that the model saw, as `EchoImageProcessor.crop_box` gives it.
+        box: the square of the original frame that the model saw, as `material` holds it.
         height: of the original frame, in pixels.
         width: of the original frame, in pixels.
 

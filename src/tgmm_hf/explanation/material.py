@@ -150,5 +150,7 @@ def echo_material(
             number = re.fullmatch(r"echo\[(\d+)\]", entry["item"])
             clip = clips[int(number[1]) - 1] if number else study[entry["item"]]
             frames = image_processor.masked_frames(clip)[..., ::-1]
-            material[entry["view"]] = ClipMaterial(frames, image_processor.crop_box(*frames.shape[1:3]))
+            material[entry["view"]] = ClipMaterial(
+                frames, CropBox.of_centre(frames.shape[1], frames.shape[2], image_processor.zoom)
+            )
     return material

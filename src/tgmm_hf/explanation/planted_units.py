@@ -12,6 +12,7 @@ from tgmm_hf.cohorts.synthetic.evidence import anomaly_of
 from tgmm_hf.cohorts.synthetic.planted import EVIDENCE_CELLS, clip_evidence, ecg_evidence
 from tgmm_hf.cohorts.synthetic.render_ecg import RATE
 from tgmm_hf.explanation.units import Units
+from tgmm_hf.inputs.image_processing_echo import CropBox
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.names import VIEWS
@@ -75,7 +76,7 @@ class PlantedEvidence:
                 continue
             change = clip_evidence(self.settings, self.index_of[identifier], view)
             read = change[:: images.frame_stride][: images.num_frames].mean(0)
-            top, left, side = images.crop_box(*read.shape)
+            top, left, side = CropBox.of_centre(read.shape[0], read.shape[1], images.zoom)
             square = np.ascontiguousarray(read[top : top + side, left : left + side])
             result[number] = cv2.resize(square, units.shape[:0:-1], interpolation=cv2.INTER_AREA)
         return result

@@ -8,6 +8,8 @@ import numpy as np
 from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE, evidence_units, pointing
 
 LEVEL = 0.95
+LARGEST_CORRELATION = 0.5
+"""A map whose mean correlation with that of shuffled weights is higher hardly depends on the weights (ours)."""
 GAINS = {"deletion": -1.0, "insertion": 1.0, "comprehensiveness": 1.0, "sufficiency": -1.0}
 """Figure -> sign with which a difference from random orders is better when positive."""
 
@@ -22,7 +24,8 @@ def summarise(measured: Sequence[dict[str, Any]], seed: int, bootstrap: int) -> 
 
     Returns:
         modality -> method -> figure: {"mean", "ci", "n"}. "<figure>_gain" is the paired difference from random orders,
-        positive when better. "beats_random" says whether the interval of the deletion gain lies above zero.
+        positive when better. "beats_random" says whether the interval of the deletion gain lies above zero,
+        "depends_on_weights" whether the map changes when all weights are shuffled.
     """
     result: dict[str, Any] = {}
     for modality in dict.fromkeys(name for patient in measured for name in patient):
@@ -52,6 +55,8 @@ def _method(patients: Sequence[dict[str, Any]], method: str, seed: int, bootstra
         differences = [sign * (patient[method][figure] - patient["random"][figure]) for patient in patients]
         entry[f"{figure}_gain"] = mean_with_interval(np.array(differences), seed, bootstrap)
     entry["beats_random"] = entry["deletion_gain"]["ci"][0] > 0
+    shuffled = entry.get("correlation all")
+    entry["depends_on_weights"] = shuffled is None or shuffled["mean"] < LARGEST_CORRELATION
     return entry
 
 
@@ -77,13 +82,13 @@ def table_text(summary: dict[str, Any]) -> str:
     }
     lines = [
         f"| modality | method | {' | '.join(columns.values())} | beats random |",
-        "|---" * (len(columns) + 3) + "|",
+        "|---" * (len(columns) + 4) + "|",
     ]
     for modality, methods in summary["modalities"].items():
         for method, entry in methods.items():
             cells = [_cell(entry.get(name), with_interval=name.endswith("gain")) for name in columns]
-            verdict = "yes" if entry["beats_random"] else "no"
-            lines.append(f"| {modality} | {method} | {' | '.join(cells)} | {verdict} |")
+            cells += ["yes" if entry[name] else "no" for name in ("beats_random", "depends_on_weights")]
+            lines.append(f"| {modality} | {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

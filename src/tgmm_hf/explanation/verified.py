@@ -1,7 +1,7 @@
-"""Whether a method was measured for a model, and whether it beats random order.
+"""Whether a method was measured for a model, and whether it passed.
 
-`tgmm explain-check` writes `explanation_check.json`. A method that does not beat random order on a modality is not
-shown as an explanation of it.
+`tgmm explain-check` writes `explanation_check.json`. A method passes on a modality if it beats random order, and if its
+map changes when all weights are shuffled. A method that fails is not shown as an explanation of the modality.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tgmm_hf.utils.files import read_json
 CHECK_FILE = "explanation_check.json"
 """Name of the summary of a check, in its output and beside a model."""
 TRUE, FALSE, UNKNOWN = "verified: true", "verified: false", "verified: not measured"
-"""Notes of an attribution: its method beats random order in the check of this model; does not; was not measured."""
+"""Notes of an attribution: its method passed the check of this model; it failed; it was not measured."""
 CHECKED = ("labs", "ecg", "echo")
 """Modalities that the check measures. The other attributions are exact sums or attention."""
 
@@ -33,18 +33,18 @@ def stored_check(model: Any) -> dict[str, Any] | None:
     return check if check["settings"].get("weights") == weights else None
 
 
-def beats_random(check: Mapping[str, Any] | None, task: str, modality: str, method: str) -> bool | None:
-    """Tell whether a method beats random order on a modality; None if it was not measured for this task."""
+def passed(check: Mapping[str, Any] | None, task: str, modality: str, method: str) -> bool | None:
+    """Tell whether a method passed on a modality; None if it was not measured for this task."""
     if check is None or check["settings"]["task"] != task:
         return None
     entry = check["modalities"].get(modality, {}).get(method)
-    return None if entry is None else bool(entry["beats_random"])
+    return None if entry is None else bool(entry["beats_random"] and entry["depends_on_weights"])
 
 
 def best_method(check: Mapping[str, Any] | None, task: str, modality: str) -> str | None:
-    """Name the method with the largest deletion gain among those that beat random order; None if there is none."""
+    """Name the method with the largest deletion gain among those that passed; None if there is none."""
     methods = {} if check is None else check["modalities"].get(modality, {})
-    proven = [name for name in methods if beats_random(check, task, modality, name)]
+    proven = [name for name in methods if passed(check, task, modality, name)]
     return max(proven, key=lambda name: methods[name]["deletion_gain"]["mean"], default=None)
 
 
@@ -52,11 +52,11 @@ def marked(attribution: Attribution, check: Mapping[str, Any] | None) -> Attribu
     """Add the note `TRUE`, `FALSE` or `UNKNOWN` to an attribution of labs, ECG or echo."""
     if attribution.modality not in CHECKED:
         return attribution
-    proven = beats_random(check, attribution.task, attribution.modality, attribution.method)
+    proven = passed(check, attribution.task, attribution.modality, attribution.method)
     note = {True: TRUE, False: FALSE, None: UNKNOWN}[proven]
     return replace(attribution, notes=(*attribution.notes, note))
 
 
 def is_shown(attribution: Attribution) -> bool:
-    """Tell whether an attribution may be shown as an explanation: it was not measured as no better than random."""
+    """Tell whether an attribution may be shown as an explanation: its method did not fail the check."""
     return FALSE not in attribution.notes

@@ -225,12 +225,8 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
 
     def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
         """Cut the centre square without its border and resize it: (frames, h, w, 3) -> (frames, size, size, 3)."""
-        top, left, side = self.crop_box(*frames.shape[1:3])
+        top, left, side = CropBox.of_centre(frames.shape[1], frames.shape[2], self.zoom)
         return resize_cubic(frames[:, top : top + side, left : left + side], size)
-
-    def crop_box(self, height: int, width: int) -> CropBox:
-        """Find the square that the model sees of a frame (`height`, `width`): the centre without its border."""
-        return CropBox.of_centre(height, width, self.zoom)
 
     def resize_clip(self, frames: np.ndarray) -> PreparedClip:
         """Bring masked frames (frames, height, width, 3) to the model's size and pad the clip to `num_frames`."""
