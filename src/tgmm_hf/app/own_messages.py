@@ -55,7 +55,7 @@ def print_no_values() -> None:
     what the patient's file or form says. Gradio has no setting for errors before or after the page's own functions.
     """
     for module in (gradio.queueing, gradio.routes, gradio.route_utils):
-        module.traceback = SimpleNamespace(print_exc=_print_type)  # type: ignore[attr-defined]
+        module.traceback = SimpleNamespace(print_exc=_print_type)
 
 
 def _print_type() -> None:
