@@ -70,7 +70,7 @@ def send(tab: Any, label: str, *paths: Path) -> None:
     """Give files to the field with a label, and wait until they are there."""
     field = tab.locator(".block").filter(has=tab.get_by_text(label, exact=True)).last
     field.locator("input[type=file]").set_input_files([str(path) for path in paths])
-    field.get_by_text(paths[-1].name[:6]).first.wait_for()
+    field.get_by_text(paths[-1].stem[:6]).first.wait_for()
 
 
 def wait_for_answer(tab: Any) -> Any:
@@ -157,9 +157,12 @@ def test_a_synthetic_patient_is_explained_and_the_files_can_be_saved(tab: Any, t
         for shown in (True, False, True):
             toggle.set_checked(shown, force=True)
             assert bands.evaluate("band => getComputedStyle(band).visibility") == ("visible" if shown else "hidden")
-    for button, name, start in (("HTML", "report.html", "<!doctype html>"), ("JSON", "answer.json", "{")):
+    for button, name, start in (
+        ("report (HTML)", "report.html", "<!doctype html>"),
+        ("answer (JSON)", "answer.json", "{"),
+    ):
         with tab.expect_download() as download:
-            tab.get_by_role("button", name=button).click()
+            tab.get_by_role("button", name=f"Save the {button}").click()
         download.value.save_as(tmp_path / name)
         assert download.value.suggested_filename == name
         assert (tmp_path / name).read_text().startswith(start)
