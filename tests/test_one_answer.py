@@ -1,4 +1,4 @@
-"""One value gives one answer, whatever unit it is written in: over all columns of the lab table, through the pipeline."""
+"""One value gives one answer in every unit: over all columns of the lab table, through the pipeline."""
 
 import pytest
 from tiny_models import smallest_model, tiny_tokenizer
