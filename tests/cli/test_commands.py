@@ -70,6 +70,25 @@ def test_predict_one_patient_from_files(root: Path, capsys: pytest.CaptureFixtur
     assert "mine: used" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_explanations_are_checked_and_a_second_run_reads_what_is_there(root: Path) -> None:
+    pytest.importorskip("captum")
+    words = ["explain-check", root / "model", root / "data", "--cohort", root / "cohort", "--patients", 2]
+    words += ["--out", root / "explanation", "--bootstrap", 100, "--beside-model"]
+    assert run(*words) == 0
+    check = json.loads((root / "explanation" / "explanation_check.json").read_text())
+    assert check["patients"] == 2 and set(check["modalities"]) == set(MODALITIES)
+    for methods in check["modalities"].values():
+        for entry in methods.values():
+            assert 0 < entry["chance"]["mean"] < 1 and entry["deletion_gain"]["n"] == 2
+            assert -1 <= entry["correlation all"]["mean"] <= 1
+    assert json.loads((root / "model" / "explanation_check.json").read_text()) == check
+    kept = {path: path.stat().st_mtime_ns for path in (root / "explanation" / "patients").iterdir()}
+    assert run(*words) == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert run(*words, "--seed", 1) == 1
+
+
 def test_predict_every_patient_of_a_table(root: Path) -> None:
     table = root / "cohort" / "cohort.parquet"
     out = root / "predictions.json"
