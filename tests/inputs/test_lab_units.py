@@ -225,3 +225,29 @@ def test_one_value_with_a_comparator_has_one_text():
         LabsText.from_row({"Troponin T": (value, "ng/mL")}).write().text for value in ("≤ 0.01", "<=0.01", "<= 0.01")
     }
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("medical history", ["Hypertension", "Chronic kidney disease"]),
+        ("gender", ["M", "F"]),
+        ("ethnicity", ("A", "B")),
+    ],
+)
+def test_two_texts_in_a_text_column_are_refused_because_one_would_be_lost(name, value):
+    labs = LabsText.from_row({name: value, "Sodium": 140})
+    assert [cell.name for cell in labs.cells] == ["Sodium"] and len(labs.refused) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("Potassium", "140-145"), ("Hemoglobin", "87-90"), ("Creatinine", "100-120")]
+)
+def test_a_range_of_another_unit_is_refused(name, value):
+    labs = LabsText.from_row({name: value})
+    assert not labs.cells and [entry["item"] for entry in labs.refused] == [f"labs.{name}"]
+
+
+def test_a_range_in_the_canonical_unit_is_kept_and_a_lone_sign_is_missing():
+    labs = LabsText.from_row({"RBC": "2-4", "Potassium": "-", "Sodium": "?", "Chloride": "."})
+    assert [cell.name for cell in labs.cells] == ["Red Blood Cells"] and not labs.refused

@@ -216,6 +216,11 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
     value, unit = _value_and_unit(raw)
     if is_missing(value):
         return None
+    if column is not None and unit:  # a list of two texts would lose the second
+        raise CellRefusedError(
+            f"{column.name!r} holds text, which has no unit, but the cell has two parts. Write several entries as one "
+            'text, with "; " between them'
+        )
     name = column.name if column else _one_line(written)
     is_code = not isinstance(value, str) or " ".join(value.split()).isdigit()
     if name == "gender" and is_code:
@@ -237,7 +242,7 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
     Raises:
         CellRefusedError: if the text is a number with a comma, or its unit is not the canonical unit.
     """
-    if not text:
+    if not any(character.isalnum() for character in text):  # empty, or a sign such as "-" for "not measured"
         return None
     if _COMMA_NUMBER.fullmatch(text):
         raise CellRefusedError(
@@ -245,11 +250,23 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
         )
     if any(character.isdigit() for character in text) and not _is_range(text):
         raise CellRefusedError("the text is neither a number nor a range such as 2-4; a date or a code is no result")
+    for number in re.findall(r"\d+(?:\.\d+)?", text):
+        _refuse_doubtful_end(column, float(number), unit)
     if unit and not is_canonical_unit(column, unit):
         raise CellRefusedError(
             f"{quoted(text)} is not a number and cannot be converted from {quoted(unit)} to {column.unit!r}"
         )
     return LabCell(column.name, text, unit and column.unit, None, column)
+
+
+def _refuse_doubtful_end(column: LabColumn, number: float, unit: str) -> None:
+    """Refuse an end of a range that is impossible in the canonical unit, or whose unit is in doubt."""
+    low, high = column.plausible or (-math.inf, math.inf)
+    if not low <= number <= high:
+        raise CellRefusedError(_implausible(column, NumberReading("", number, unit), number))
+    units = [] if unit else unit_doubt(column, number, unit)
+    if units and not is_normal(column, number):
+        raise CellRefusedError(_doubt(column, NumberReading("", number, unit), number, units), "labs_doubtful_unit")
 
 
 def _is_range(text: str) -> bool:
