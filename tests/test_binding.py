@@ -76,6 +76,17 @@ def test_a_changed_setting_of_the_model_is_named(saved: Path, setting: str):
         pipe(PATIENT)
 
 
+def test_figures_that_were_fitted_on_patients_and_then_edited_are_named(tmp_path: Path):
+    model = smallest_model(seed=3)
+    model.config.tasks["hf_diagnosis"]["thresholds"] = {"labs": {"value": 0.4}}
+    save_repository(model, default_processor(model.config, tiny_tokenizer()), tmp_path / "model")
+    assert codes(tmp_path / "model") == []
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["tasks"]["hf_diagnosis"]["thresholds"]["labs"]["value"] = 0.05
+    edit(tmp_path / "model" / "config.json", **config)
+    assert codes(tmp_path / "model") == ["model_settings_changed"]
+
+
 def test_exchanged_layers_and_a_scaled_weight_are_found(saved: Path):
     second = WEIGHT.replace("layer.0", "layer.1")
     weights = load_file(saved / "model.safetensors")

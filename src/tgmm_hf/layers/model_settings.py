@@ -14,17 +14,11 @@ IGNORED = (
     *("transformers_version", "dtype", "torch_dtype", "_name_or_path", "name_or_path", "auto_map", "architectures"),
     *("weights_fingerprint", "processor_fingerprint", "id2label", "label2id", "problem_type", "return_dict"),
     *("output_hidden_states", "output_attentions", "use_cache", "gradient_checkpointing", "chunk_size_feed_forward"),
-    *(
-        "baseline_hazards",
-        "thresholds",
-        "prediction_sets",
-        "set_levels",
-        "report_days",
-        "weight",
-        *("_attn_implementation", "classification_task"),
-    ),
+    *("report_days", "weight", "_attn_implementation", "classification_task"),
 )
-"""Keys that change no answer, or are bound to the weights by themselves."""
+"""Keys that change no answer."""
+FITTED = ("baseline_hazards", "thresholds", "prediction_sets", "set_levels")
+"""Keys that hold what was fitted on patients: many numbers, which have one digest together."""
 SHORT = 60
 """Letters. A longer value is saved as a digest."""
 
@@ -53,7 +47,9 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield (path, text) of every value of nested mappings."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if str(name) not in IGNORED:
+            if str(name) in FITTED and inner:
+                yield f"{path}.{name}", short_digest(json.dumps(inner, default=str, sort_keys=True))
+            elif str(name) not in IGNORED:
                 yield from _walk(inner, f"{path}.{name}" if path else str(name))
         return
     text = json.dumps(value, default=str)  # a tuple is a list after loading
