@@ -1,10 +1,12 @@
 """One value gives one answer in every unit: over all columns of the lab table, through the pipeline."""
 
 import pytest
-from tiny_models import smallest_model, tiny_tokenizer
+import torch
 from transformers import pipeline
 
 import tgmm_hf
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.inputs.lab_columns import unit_factors
 from tgmm_hf.inputs.lab_table import COLUMNS
 
@@ -13,8 +15,13 @@ COLUMNS_OF_TWO_UNITS = [column for column in COLUMNS if column.is_number and len
 
 @pytest.fixture(scope="module")
 def pipe() -> tgmm_hf.TgmmCardiacPipeline:
-    model = smallest_model(seed=2)
-    processor = tgmm_hf.default_processor(model.config, tiny_tokenizer())
+    config = TgmmConfig.tiny()
+    sentences = [f"{column.name} of the patient is 0.123456789" for column in COLUMNS]
+    processor = tgmm_hf.default_processor(config, train_tokenizer([*sentences, *task_texts(config.tasks)]))
+    config.tokenize_tasks(processor.tokenizer)
+    torch.manual_seed(2)
+    model = tgmm_hf.TgmmModel(config).eval()
+    model.initialise_texts()
     return pipeline("cardiac-analysis", model=model, processor=processor, device="cpu")
 
 

@@ -14,6 +14,8 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 from gradio_client import Client, handle_file  # noqa: E402
 
+pytestmark = pytest.mark.slow  # starts servers: two minutes
+
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "app.md"
 PASSWORD = "a long password"
 

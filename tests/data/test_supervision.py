@@ -277,6 +277,9 @@ def test_a_worker_without_a_supervisor_is_never_kept(planted, tmp_path, monkeypa
     table = table_of(tmp_path, ["0", "1", "2"])
     (tmp_path / "out" / "train").mkdir(parents=True)
     (tmp_path / "out" / "train" / "00001.arrow").mkdir()  # cannot be replaced
+    monkeypatch.setattr(
+        prepare_module, "claim_output", lambda *_: False
+    )  # it would refuse the directory before the work
     with pytest.raises(OSError):
         prepare(table, tmp_path / "out", planted, limits=PATIENT)
     assert (tmp_path / "out" / "train" / "00000.json").exists()

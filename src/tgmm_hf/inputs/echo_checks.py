@@ -37,6 +37,8 @@ REPEATED_SHARE = 0.3
 MIN_COMMON = 0.15
 """Smallest correlation of a blurred frame with the next one. A clip with less is refused. Noise has 0.05, the synthetic
 cohort at least 0.3, a real clip 0.95."""
+MIN_FRAMES = 4
+"""Fewer frames are not judged by correlations, because one pair of frames may lie at opposite ends of a heartbeat."""
 MIN_AREA = 600
 """Pixels of the shrunk sector. A smaller sector has too few independent points for correlations: a blurred pixel stands
 for about 50."""
@@ -157,7 +159,7 @@ def _sector_fault(grey: np.ndarray) -> str | None:
     texture = float(np.abs(small[0] - uniform_filter(small[0], 3))[area].mean() / max(small[0][area].std(), 1e-6))
     if texture < MIN_TEXTURE:
         return f"the sector is smooth (texture {texture:.3f} of its contrast): a drawn pattern, not ultrasound"
-    if len(small) < 2 or area.sum() < MIN_AREA:
+    if len(small) < MIN_FRAMES or area.sum() < MIN_AREA:
         return None
     weight = np.maximum(gaussian_filter(area.astype(np.float32), 2), 1e-6)
     blurred = [(gaussian_filter(frame * area, 2) / weight)[area] for frame in small]

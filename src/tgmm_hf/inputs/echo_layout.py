@@ -93,7 +93,8 @@ def _volume_fault(frames: np.ndarray) -> str | None:
     is_across = np.arange(len(alike)) % 3 == 2  # blue and the next frame's red
     inside, across = float(np.median(alike[~is_across])), float(np.median(alike[is_across]))
     moves = correlation(texture[0], texture[3]) < ONE_TEXTURE  # red and the next frame's red
-    if moves and inside < ONE_TEXTURE and across > inside - SAME_TEXTURE:
+    # Textures without likeness are those of colours that were painted on, not of three moments of one clip.
+    if moves and SAME_TEXTURE < inside < ONE_TEXTURE and across > inside - SAME_TEXTURE:
         return (
             f"the three components of a frame differ as frames do (their textures correlate with {inside:.2f}): "
             "the colours are stored by volume, all red planes first"
