@@ -6,19 +6,19 @@ postprocess    answers and reports -> one dict a patient
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from transformers import AutoModel, BatchFeature, Pipeline
+from transformers import AutoModel, BatchFeature
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
 from .layers.prediction_sets import CONFIG_KEY, describe_set, levels_of
-from .pipeline_binding import Binding, BindingCheck
+from .pipeline_binding import Binding
+from .pipeline_streaming import StreamingPipeline
 from .utils.code_revision import code_revision
 from .utils.names import MODALITIES, join_names
 
@@ -29,7 +29,7 @@ READING_OPTIONS = ("crop", "view_classifier", "units", "strictness")
 A_PATIENT = 'A patient is a dict like {"labs": ..., "ecg": ..., "echo": ...}'
 
 
-class TgmmCardiacPipeline(Pipeline):
+class TgmmCardiacPipeline(StreamingPipeline):
     """Answers the model's tasks for patients given as `{"labs": ..., "ecg": ..., "echo": ...}`; every key is optional.
 
     Each modality is given as the processor takes it. `"views"` maps file names of an echo directory to view names.
@@ -56,22 +56,9 @@ class TgmmCardiacPipeline(Pipeline):
         with the sets of all levels. A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing
         usable the keys of the tasks are absent, and `notes` says why. `by` is who named the view. `code_revision` is a
         commit or a digest of the code. The fingerprints name the weights and the settings of the processor.
-
-    Attributes:
-        binding_check: checks that model and processor were saved together. A contradiction is one of `checks`; with
-            the strictness "refuse" it raises a TgmmError.
     """
 
-    # transformers declares these flags None.
-    _load_processor = True  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
-    _load_image_processor = False  # type: ignore[assignment]
-    _load_video_processor = False  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.binding_check = BindingCheck()
+    one_input = A_PATIENT
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it.
@@ -89,44 +76,6 @@ class TgmmCardiacPipeline(Pipeline):
             raise TypeError(f"tasks are names of tasks, got {type(tasks).__name__}.")
         forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
-
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """Answer for one patient, a list or a generator of patients.
-
-        Args:
-            inputs: one patient, or a list or generator of patients.
-            batch_size: patients encoded together; 1 if neither the call nor the pipeline gives a number.
-            **kwargs: `tasks`, `crop`, `view_classifier`, `units` and `strictness`, which the class describes.
-
-        Returns:
-            One dict for one patient, a list for a list, a generator for a generator. The class lists the keys.
-
-        Raises:
-            TypeError: if a patient is not a mapping.
-            ValueError: if a patient has an unknown key, or a task or parameter is unknown or wrong.
-        """
-        batch_size = batch_size or self._batch_size or 1
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
-        if isinstance(inputs, Mapping):
-            return next(self._stream([inputs], 1, kwargs))
-        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
-            return list(self._stream(inputs, batch_size, kwargs))
-        if isinstance(inputs, Iterable) and not isinstance(inputs, str):
-            return self._stream(inputs, batch_size, kwargs)
-        raise TypeError(f"{A_PATIENT}, got {type(inputs).__name__}.")
-
-    def _stream(self, patients: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Answer batch by batch and yield one dict per patient, in the order of the patients."""
-        preprocess, forward, _ = self._sanitize_parameters(**kwargs)
-        preprocess = {**self._preprocess_params, **preprocess}
-        forward = {**self._forward_params, **forward}
-        waiting = iter(patients)
-        if (preprocess.get("strictness") or getattr(self.processor, "default_strictness", "note")) == "refuse":
-            self.binding_check(self.model, self.processor).refuse()
-        while batch := list(islice(waiting, batch_size)):
-            with torch.inference_mode():
-                yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
 
     def preprocess(self, patients: Sequence[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
         """Turn patients into model inputs.

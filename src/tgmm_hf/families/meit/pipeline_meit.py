@@ -5,15 +5,13 @@ _forward       inputs -> tokens
 postprocess    tokens -> one dict an ECG
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from transformers import AutoModel, Pipeline
+from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ...pipeline_binding import BindingCheck
+from ...pipeline_streaming import StreamingPipeline
 from ...utils.code_revision import code_revision
 
 PIPELINE_TASK = "ecg-report"
@@ -29,7 +27,7 @@ STATEMENT = (
 NOT_MEASURED = "this model stores no evaluation, so nothing is known of how often its reports are right"
 
 
-class MeitReportPipeline(Pipeline):
+class MeitReportPipeline(StreamingPipeline):
     """Writes a report about each ECG, given as `{"ecg": ...}`.
 
     The ECG is given as the processor takes it. `"instruction"` replaces the processor's instruction. `"id"` comes back
@@ -47,22 +45,9 @@ class MeitReportPipeline(Pipeline):
         "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "statement", "generation": settings, "fusion",
         "sources": {"text" or "ecg": where the part comes from}, "model", "model_fingerprint", "processor_fingerprint",
         "code_revision"}`.
-
-    Attributes:
-        binding_check: checks that model and processor were saved together. A contradiction is one of `checks`; with
-            the strictness "refuse" it raises a TgmmError.
     """
 
-    # transformers declares these flags None.
-    _load_processor = True  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
-    _load_image_processor = False  # type: ignore[assignment]
-    _load_video_processor = False  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.binding_check = BindingCheck()
+    one_input = AN_INPUT
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it."""
@@ -73,40 +58,6 @@ class MeitReportPipeline(Pipeline):
         preprocess = {"strictness": kwargs["strictness"]} if "strictness" in kwargs else {}
         forward = {"generate_kwargs": kwargs["generate_kwargs"]} if "generate_kwargs" in kwargs else {}
         return preprocess, forward, {}
-
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """Report on one ECG, a list or a generator of ECGs. The class describes arguments and result.
-
-        Args:
-            inputs: one ECG, or a list or generator of ECGs.
-            batch_size: ECGs that are reported together; 1 if neither the call nor the pipeline gives a number.
-            **kwargs: `strictness` and `generate_kwargs`.
-
-        Raises:
-            TypeError: if an ECG is not a mapping.
-            ValueError: if an ECG has an unknown key, or a parameter is unknown or wrong.
-        """
-        batch_size = batch_size or self._batch_size or 1
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
-        if isinstance(inputs, Mapping):
-            return next(self._stream([inputs], 1, kwargs))
-        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
-            return list(self._stream(inputs, batch_size, kwargs))
-        if isinstance(inputs, Iterable) and not isinstance(inputs, str):
-            return self._stream(inputs, batch_size, kwargs)
-        raise TypeError(f"{AN_INPUT}, got {type(inputs).__name__}.")
-
-    def _stream(self, inputs: Iterable[Any], batch_size: int, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Report batch by batch and yield one dict per ECG, in the order of the ECGs."""
-        preprocess, forward, _ = self._sanitize_parameters(**kwargs)
-        preprocess = {**self._preprocess_params, **preprocess}
-        forward = {**self._forward_params, **forward}
-        waiting = iter(inputs)
-        if (preprocess.get("strictness") or getattr(self.processor, "default_strictness", "note")) == "refuse":
-            self.binding_check(self.model, self.processor).refuse()
-        while batch := list(islice(waiting, batch_size)):
-            yield from self.postprocess(self._forward(self.preprocess(batch, **preprocess), **forward))
 
     def preprocess(self, inputs: Sequence[Mapping[str, Any]], strictness: str | None = None) -> dict[str, Any]:
         """Turn ECGs into model inputs.
@@ -162,8 +113,7 @@ class MeitReportPipeline(Pipeline):
         if batch["inputs"]:
             if settings.get("num_return_sequences", 1) != 1:
                 raise ValueError("The pipeline writes one report for each ECG: leave out num_return_sequences.")
-            with torch.inference_mode():
-                sequences = model.generate(**batch["inputs"], **settings)
+            sequences = model.generate(**batch["inputs"], **settings)
             tokens = sequences[:, batch["inputs"]["input_ids"].shape[1] :].tolist()
         return {**batch, "tokens": tokens, "generation": settings}
 
