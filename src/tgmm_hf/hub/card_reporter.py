@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from tgmm_hf.hub.card import EncoderLicence, needed_packages
+from tgmm_hf.hub.weight_sources import SOURCES
 
 FUSIONS = {
     "prefix": "as keys and values of every layer, before the text (the paper's way)",
@@ -14,13 +15,6 @@ FUSIONS = {
 }
 """Fusion -> how the ECG vectors enter the language model, in words."""
 PACKAGES = ("torch", "transformers", "scipy", "wfdb", "pydicom")
-CITATION = """\
-@article{wan2024meit,
-  title   = {MEIT: Multimodal Electrocardiogram Instruction Tuning on Large Language Models for Report Generation},
-  author  = {Wan, Zhongwei and others},
-  journal = {arXiv preprint arXiv:2403.04945},
-  year    = {2024}
-}"""
 
 
 def reporter_card(repo_id: str, *, config: Mapping[str, Any], licences: Sequence[EncoderLicence]) -> str:
@@ -92,6 +86,6 @@ The code is Apache-2.0. {bound}
 ## Cite
 
 ```bibtex
-{CITATION}
+{SOURCES["meit"].citation}
 ```
 """
