@@ -24,7 +24,7 @@ from tgmm_hf.app.private_files import PrivateFiles, private_files
 from tgmm_hf.data.prediction import load_pipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline, code_revision
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.model_names import is_local_model
+from tgmm_hf.utils.model_names import is_local_model, shown_model_name
 
 LOCAL_HOST = "127.0.0.1"
 """Address that only this machine reaches."""
@@ -212,13 +212,13 @@ def model_facts(pipe: TgmmCardiacPipeline) -> Mapping[str, str]:
     """Return what identifies a model: name, revision, digest of the code, fingerprints."""
     binding = pipe.binding_check(pipe.model, pipe.processor)
     commit = getattr(pipe.model.config, "_commit_hash", None)
-    facts = {"model": Path(str(pipe.model.name_or_path)).name, "revision": commit or "a directory, no revision"}
+    facts = {"model": shown_model_name(str(pipe.model.name_or_path)), "revision": commit or "a directory, no revision"}
     facts |= {"code": code_revision(pipe.model, pipe.processor), "weights": str(binding.model)}
     return facts | {"processor": str(binding.processor)}
 
 
 def _close_environment(files: PrivateFiles) -> None:
-    """Set the variables that Gradio reads, and remove those that would open a part of the page."""
+    """Set the variables that Gradio reads. Remove `CLOSED_VARIABLES`, because each would open a part of the page."""
     for name in CLOSED_VARIABLES:
         os.environ.pop(name, None)
     os.environ["GRADIO_TEMP_DIR"] = str(files.cache)

@@ -46,7 +46,7 @@ def measure_ecg(traces: EcgTraces) -> list[dict[str, str]]:
     rate = traces.sampling_rate
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of empty means, where the library finds no wave in a beat
             clean = neurokit2.ecg_clean(signal, sampling_rate=rate)
             peaks = neurokit2.ecg_peaks(clean, sampling_rate=rate)[1]["ECG_R_Peaks"]
             waves = neurokit2.ecg_delineate(clean, peaks, sampling_rate=rate, method="dwt")[1]

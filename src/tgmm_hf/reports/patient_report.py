@@ -34,6 +34,7 @@ from tgmm_hf.reports.figures import render, risk_curve_figure
 from tgmm_hf.reports.lab_bars import lab_rows
 from tgmm_hf.reports.pages import inline_svg, render_page
 from tgmm_hf.reports.patient_inputs import PatientInputs
+from tgmm_hf.utils.model_names import shown_model_name
 from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS, join_names
 from tgmm_hf.utils.versions import package_versions
 
@@ -195,8 +196,9 @@ def _echo(prediction: Mapping[str, Any]) -> dict[str, Any]:
 
 def _model(prediction: Mapping[str, Any]) -> dict[str, Any]:
     """List what identifies the model, its weights, its processor, the code and the libraries."""
-    names = ("model", "model_fingerprint", "processor_fingerprint", "code_revision")
-    return {name.replace("_", " "): prediction[name] for name in names} | package_versions()
+    names = ("model_fingerprint", "processor_fingerprint", "code_revision")
+    identity = {"model": shown_model_name(prediction["model"])}
+    return identity | {name.replace("_", " "): prediction[name] for name in names} | package_versions()
 
 
 def report_html(

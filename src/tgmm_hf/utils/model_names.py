@@ -4,6 +4,14 @@ import re
 from pathlib import Path
 
 
+def shown_model_name(model: str) -> str:
+    """Return the name of a model for a report: a Hub repository as it is, a directory without the path before it.
+
+    A path may name a hospital or a patient.
+    """
+    return Path(model).name if Path(model).is_dir() else model
+
+
 def is_local_model(model: str) -> bool:
     """Tell whether `model` is a directory on this machine (True) or the name of a Hub repository (False).
 
