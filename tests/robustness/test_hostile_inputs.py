@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from kinds import KINDS
 from supervisor import Pool
-from trials import ANSWERED, FAULTS, REFUSED
+from trials import ANSWERED, FAULTS, REFUSED, run_case
 
 SAMPLE = 4
 COSTLY = {"echo_bomb": 1, "table_parquet": 2, "model_config": 2, "model_weights": 2, "model_processor": 2}
@@ -43,6 +43,21 @@ def test_the_promise_holds(findings, name):
 def test_right_files_are_read(findings, name):
     outcomes = Counter(finding.outcome for _, finding in findings[name])
     assert outcomes[ANSWERED] > outcomes[REFUSED]
+
+
+@pytest.mark.parametrize("name", ["echo_study", "echo_video"])
+def test_an_undamaged_echo_is_answered(name, tmp_path):
+    """A refusal of everything would keep the promise, and be of no use."""
+    undamaged = []
+    for seed in range(60):
+        (tmp_path / str(seed)).mkdir()
+        finding = run_case(name, seed, tmp_path / str(seed))
+        if finding.what.split()[0] == "right":
+            undamaged.append(finding)
+        if len(undamaged) == 2:
+            break
+    assert len(undamaged) == 2
+    assert all(finding.outcome == ANSWERED for finding in undamaged), undamaged
 
 
 def test_a_case_is_made_from_its_seed(findings):
