@@ -236,8 +236,9 @@ def lab_row(form: Mapping[str, Any], files: Sequence[Path], units: str | None) -
 def form_cell(column: str, text: str) -> Any:
     """Split the text of a field of the form into a value and a unit: "88 umol/L" -> ("88", "umol/L")."""
     text = text.strip()
-    known = find_column(column)
-    match = _NUMBER_AND_UNIT.fullmatch(text) if known is not None and known.is_number else None
+    lab_column = find_column(column)
+    is_number = lab_column is not None and lab_column.is_number
+    match = _NUMBER_AND_UNIT.fullmatch(text) if is_number else None
     if match is None:
         return text
     number, unit = match.groups()

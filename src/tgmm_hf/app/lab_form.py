@@ -15,8 +15,8 @@ SEX = {"F": "women", "M": "men"}
 
 def form_columns(processor: Any) -> list[LabColumn]:
     """List the columns that the model was trained with, in the order of the table; all columns if it does not say."""
-    known = getattr(processor, "labs_columns", None)
-    return [column for column in COLUMNS if known is None or column.name in known]
+    trained_columns = getattr(processor, "labs_columns", None)
+    return [column for column in COLUMNS if trained_columns is None or column.name in trained_columns]
 
 
 def field_of(column: LabColumn) -> Any:

@@ -173,7 +173,7 @@ def _remember(name: str) -> Any:
     """Make the function that keeps the chosen view of a clip until the answer."""
 
     def remember(view: str, views: Mapping[str, str]) -> dict[str, str]:
-        others = {key: value for key, value in views.items() if key != name}
-        return others if view == NO_VIEW else {**others, name: view}
+        other_clips = {clip: its_view for clip, its_view in views.items() if clip != name}
+        return other_clips if view == NO_VIEW else {**other_clips, name: view}
 
     return own_messages_only(remember)

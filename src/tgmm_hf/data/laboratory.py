@@ -77,8 +77,8 @@ class Laboratory:
         if mapped and unit_key(unit) != unit_key(mapped):
             raise TgmmError(
                 "labs",
-                f"the column map gives {plain!r} the unit {mapped!r}, but the name in the table says {unit!r}. Correct "
-                "one of them.",
+                f"the column map gives {plain!r} the unit {mapped!r}, but the name in the table says {quoted(unit)}. "
+                "Correct one of them.",
             )
         return column, unit
 
@@ -94,8 +94,8 @@ class Laboratory:
 
 def _without_unit(name: str) -> tuple[str, str]:
     """Split "S-Krea (umol/L)" into the name and the unit in brackets at its end, "" without brackets."""
-    found = re.fullmatch(r"(.*\S)\s*[(\[]([^()\[\]]{1,20})[)\]]\s*", name)
-    return (found[1], found[2].strip()) if found else (name, "")
+    match = re.fullmatch(r"(.*\S)\s*[(\[]([^()\[\]]{1,20})[)\]]\s*", name)
+    return (match[1], match[2].strip()) if match else (name, "")
 
 
 def unused_note(laboratory: Laboratory, names: Iterable[str]) -> list[str]:

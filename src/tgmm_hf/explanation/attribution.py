@@ -99,10 +99,10 @@ class Attribution:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Attribution":
         """Build an attribution from what `to_dict` returned."""
-        known = {key: stored[key] for key in stored if key not in ("values", "axes", "notes")}
+        plain_fields = {key: stored[key] for key in stored if key not in ("values", "axes", "notes")}
         axes = tuple(_axis_from_dict(axis) for axis in stored["axes"])
         values = np.array(stored["values"], dtype=float)  # None becomes NaN
-        return cls(values=values, axes=axes, notes=tuple(stored["notes"]), **known)
+        return cls(values=values, axes=axes, notes=tuple(stored["notes"]), **plain_fields)
 
     def strongest(self, number: int) -> list[tuple[tuple[str | int, ...], float]]:
         """Return the positions with the largest absolute values, largest first.

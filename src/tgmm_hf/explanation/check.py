@@ -99,8 +99,8 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     for place, number in enumerate(tqdm(numbers[:SHUFFLED_PATIENTS], desc="shuffled weights", unit="patient")):
         path = out / "shuffled" / f"{number:05d}.json"
         if not path.is_file():
-            others = {name: Case(each, processor, collator, rows[number], question) for name, each in shuffled.items()}
-            write_json(path, correlations(measured[place], others))
+            cases = {name: Case(each, processor, collator, rows[number], question) for name, each in shuffled.items()}
+            write_json(path, correlations(measured[place], cases))
         _add_correlations(measured[place], read_json(path))
     summary = {"settings": settings, "patients": len(measured), "modalities": summarise(measured, seed, bootstrap)}
     for directory in (out, *([Path(model)] if beside_model else [])):

@@ -44,9 +44,9 @@ def explain_ecg_tokens(patient: PatientScore, sampling_rate: float, method: str 
     encoder = _st_mem(patient)
     inputs = {name: patient.inputs[name] for name in ("ecg_values", "ecg_mask")}
     with input_gradients(patient.model), captured(encoder.layers[-1].layernorm_before) as kept:
-        both = kept.with_gradients(patient.with_inputs("ecg", **inputs)[0])
+        activations_and_gradients = kept.with_gradients(patient.with_inputs("ecg", **inputs)[0])
     # (1, leads * (patches + 2), width) -> patches of all leads, without the separators
-    parts = [each.unflatten(1, (len(LEADS), -1))[:, :, 1:-1].flatten(1, 2) for each in both]
+    parts = [each.unflatten(1, (len(LEADS), -1))[:, :, 1:-1].flatten(1, 2) for each in activations_and_gradients]
     values = maps[method](*parts)[0].unflatten(0, (len(LEADS), -1)).double().cpu().numpy()
     seconds = encoder.config.patch_size / sampling_rate
     axes = Axis("lead", LEADS), Axis("token", None, seconds, 0.0, "s")

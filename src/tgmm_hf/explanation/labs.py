@@ -74,8 +74,8 @@ def explain_cells(patient: PatientScore, processor: Any, labs: LabsText, seed: i
     number = len(row.cells)
     scores = score_cells(patient, processor, row)
     if number <= EXACT_CELLS:
-        found = scores(subsets_of(number))
-        values, whole, empty = shapley_values(found), float(found[-1]), float(found[0])
+        by_subset = scores(subsets_of(number))
+        values, whole, empty = shapley_values(by_subset), float(by_subset[-1]), float(by_subset[0])
         note = f"exact over all {2**number} subsets of the cells"
     else:
         values, errors, whole, empty = sampled_shapley_values(scores, number, ORDERS, seed)

@@ -52,8 +52,8 @@ class Question:
         if self.kind == "prognosis":
             return output.risk.float()
         logits = output.logits.float()
-        others = [index for index in range(logits.shape[1]) if index != self.index]
-        return logits[:, self.index] - logits[:, others].logsumexp(1)
+        other_candidates = [index for index in range(logits.shape[1]) if index != self.index]
+        return logits[:, self.index] - logits[:, other_candidates].logsumexp(1)
 
 
 def question_of(tasks: Mapping[str, Mapping[str, Any]], task: str, target: str | None = None) -> Question:
