@@ -4,8 +4,8 @@ The heartbeat check of `ecg_checks` refuses a recording without energy that come
 EEG rhythm passes it. This check finds them, but ventricular tachycardia and fibrillation are waves as well. So it only
 doubts a recording and never refuses it.
 
-The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on synthetic signals.
-`docs/results/checks/ecg.md` has the measured detection and false-alarm rates and the command.
+The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on synthetic signals, so the rates on the same
+recordings are a little too good. `scripts/measure_ecg_checks.py` measures them.
 """
 
 from typing import NamedTuple
