@@ -47,6 +47,13 @@ def _is_sets(value: Any) -> bool:
     return all(isinstance(levels, Mapping) and all(map(is_thresholds, levels.values())) for levels in of_subsets)
 
 
+def _of_subsets(value: Any, keys: tuple[str, ...]) -> bool:
+    """Tell whether a value has, for each subset of modalities, a mapping with these keys."""
+    return isinstance(value, Mapping) and all(
+        isinstance(stored, Mapping) and all(key in stored for key in keys) for stored in value.values()
+    )
+
+
 TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "question": (_is_text, "a text"),
     "learnable_phrase": (_is_text, "a text"),
@@ -63,6 +70,11 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "phrase_ids": (_list_of(_is_count), "a list of token ids"),
     "candidate_ids": (_list_of(_list_of(_is_count)), "a list of token ids for each candidate"),
     "baseline_hazards": (_is_hazards, "baseline hazards as `tgmm train` writes them"),
+    "thresholds": (lambda value: _of_subsets(value, ("value",)), "thresholds as `tgmm train` writes them"),
+    "validation_answers": (
+        lambda value: _of_subsets(value, ("n", "quantiles")),
+        "answers of validation patients as `tgmm train` writes them",
+    ),
     "prediction_sets": (_is_sets, "prediction sets as `tgmm train` writes them"),
     "set_levels": (
         lambda value: _list_of(_is_level)(value) and len(value) > 0,

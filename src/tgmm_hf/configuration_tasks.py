@@ -61,6 +61,7 @@ TASK_KEYS = {
     "temperature",
     "baseline_hazards",
     "thresholds",
+    "validation_answers",
     "prediction_sets",
     "set_levels",
     "question_ids",

@@ -101,6 +101,25 @@ def test_a_saved_model_is_evaluated_under_all_combinations(evaluated, data_dir):
     assert "no clinical evidence" in (out / "report.html").read_text()
 
 
+def test_explanations_are_averaged_over_groups(evaluated, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("tgmm_hf.explanation.labs.ORDERS", 1)
+    saved, _, plain = evaluated
+    options = {"tasks": ["hf_diagnosis"], "bootstrap": 20, "progress": False}
+    metrics = evaluate(saved, data_dir, tmp_path, explained=PATIENTS, **options)
+    averages = metrics["explanations"]["hf_diagnosis"]
+    assert averages["target"] == "heart failure" and "explanations" not in plain
+    everybody, positive = averages["groups"]["all patients"], averages["groups"]["positive"]
+    assert everybody["n"] == PATIENTS
+    assert positive == {"n": PATIENTS // 2}  # too few for an average
+    rows = load_prepared(data_dir)["test"]
+    with_ecg = sum(any(row["ecg_mask"]) for row in rows)
+    assert everybody["modalities"]["ecg"]["n"] == with_ecg
+    assert everybody["modalities"]["labs"]["n"] == PATIENTS - PATIENTS // LACKING["labs"]
+    assert sum(everybody["ecg"].values()) == pytest.approx(1)
+    assert "What the answers rest on" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+
+
 def test_a_model_object_gives_the_same_figures_in_other_batches(model_and_processor, data_dir, evaluated, tmp_path):
     model, processor = model_and_processor
     metrics = evaluate(model, data_dir, tmp_path, processor=processor, bootstrap=20, batch_size=14, progress=False)

@@ -15,7 +15,7 @@ from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score, roc_c
 from statsmodels.stats.multitest import multipletests
 
 from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards
-from tgmm_hf.evaluation.calibration import fit_temperature, scaled
+from tgmm_hf.evaluation.calibration import fit_temperature
 from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.outputs import metrics_text
 from tgmm_hf.evaluation.paper_tables import paper_tables
@@ -23,6 +23,7 @@ from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES, collect_predictio
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import decision_table, headline
 from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.probabilities import scaled
 
 DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
 

@@ -61,6 +61,7 @@ def done(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return plan, search(plan)
 
 
+@pytest.mark.slow
 def test_training_the_best_configuration_gives_the_score_of_its_trial(done: tuple[Path, dict[str, Any]]) -> None:
     plan, record = done
     out = plan.parent / "out"
@@ -152,6 +153,7 @@ def test_each_number_of_frozen_layers_has_its_own_cache(prepared_dir: Path, tmp_
     assert train(read_arguments(tmp_path / "out" / "best.yaml"))["kept_metric"]["score"] > 0
 
 
+@pytest.mark.slow
 def test_settings_that_fail_end_their_trial_and_not_the_search(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

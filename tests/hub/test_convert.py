@@ -151,6 +151,7 @@ def test_weights_are_not_given_the_licence_of_another_model(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_echo_encoder_with_and_without_its_head(tmp_path):
     video = pytest.importorskip("torchvision.models.video", reason="torchvision is the oracle (dev extra)")
     torch.save(randomise(video.mvit_v2_s(num_classes=512)).state_dict(), tmp_path / "echo.pt")
@@ -221,6 +222,7 @@ def test_what_is_no_checkpoint_says_so(content, message, tmp_path):
         load_weights(tmp_path / "file.pt")
 
 
+@pytest.mark.slow
 def test_damaged_and_misplaced_files(checkpoint, tmp_path, capsys):
     assert run("convert", "st-mem", tmp_path / "none.pth", tmp_path / "out", "--accept-license") == 1
     assert "There is no checkpoint" in capsys.readouterr().err

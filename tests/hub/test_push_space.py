@@ -31,7 +31,9 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def test_a_space_is_private_and_holds_the_package_only(hub: Hub) -> None:
+def test_a_space_is_private_and_holds_the_package_only(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # `make test` is offline, this Hub is local
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     push_space("owner/model", "owner/page", api=HfApi(endpoint=hub.url, token="hf_x"))
     space = hub.repositories["space", "owner/page"]
     files = space.at("main").files

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from itertools import combinations
 
@@ -209,6 +210,17 @@ def test_answers_refusals_checks_and_notes_are_told():
     assert curve["risk"] == sorted(curve["risk"]) and curve["days"][-1] == 730
     assert "0.70" in prognosis["place"] and "61 patients" in prognosis["place"]
     assert {"missing": [view for view in VIEWS if view not in CLIP_VIEWS]}.items() <= content["echo"].items()
+
+
+@pytest.mark.parametrize("calibrated", [0.611, None])
+def test_a_probability_has_its_place_among_validation_patients(calibrated):
+    answer = {"probabilities": {"no failure": 0.27, "failure": 0.73}}
+    place = {"n": 64, "share_below": 0.85, "calibrated": calibrated}
+    content, page = make_report(("labs",), hf_diagnosis=answer | {"among_validation": place})
+    described = content["answers"][0]
+    assert "85 %" in described["place"] and "64 patients" in described["place"] and described["place"] in unescape(page)
+    assert ("0.611" in described["calibration"]) == (calibrated is not None)
+    assert "Not known" in make_report(("labs",), hf_diagnosis=answer)[0]["answers"][0]["place"]
 
 
 def test_a_risk_without_a_stored_hazard_has_no_curve_and_no_place():

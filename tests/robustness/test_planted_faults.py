@@ -113,6 +113,7 @@ def test_no_kind_accepts_rubbish(tmp_path, name):
 # ---- the pool
 
 
+@pytest.mark.slow
 def test_the_pool_finds_hangs_memory_and_dead_processes():
     cases = [
         ("planted_sleep", 0),

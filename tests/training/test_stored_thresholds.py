@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from tiny_models import smallest_config
 
+from tgmm_hf.evaluation.calibration import fit_temperature
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.thresholds import youden_threshold
 from tgmm_hf.training import stored_thresholds
@@ -39,8 +40,12 @@ def test_thresholds_of_trained_tasks_are_stored_and_others_removed(monkeypatch: 
     assert subset == "labs+ecg+echo" and not more  # three patients are too few for a threshold of labs
     assert threshold["value"] == pytest.approx(youden_threshold(probability, positive == 1))
     assert "n = 60, 30 positive" in threshold["chosen_on"]
+    (subset, answers), *more = model.config.tasks["hf_diagnosis"]["validation_answers"].items()
+    assert subset == "labs+ecg+echo" and not more and answers["n"] == 60
+    assert answers["quantiles"][10] == pytest.approx(np.median(probability), rel=1e-3)
+    assert answers["temperature"] == pytest.approx(fit_temperature(probability, positive == 1))
     store_thresholds(model, None, None, ["hf_risk"], 4)
-    assert "thresholds" not in model.config.tasks["hf_diagnosis"]
+    assert not {"thresholds", "validation_answers"} & set(model.config.tasks["hf_diagnosis"])
 
 
 def split(labels: list[int | None], events: list[int | None]) -> DatasetDict:

@@ -149,6 +149,7 @@ def test_a_run_with_other_settings_is_not_continued(
         train(stopped)
 
 
+@pytest.mark.slow
 def test_a_finished_model_is_neither_trained_again_nor_replaced_without_resume_never(
     prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_stopped_run_is_not_continued_if_the_weights_it_starts_from_have_chang
         claim_training_directory(run, "invented")
 
 
+@pytest.mark.slow
 def test_a_stopped_cosine_run_keeps_its_number_of_epochs(prepared_dir: Path, tmp_path: Path) -> None:
     """With another number of epochs, the finished epochs would have had other learning rates."""
     cosine = {"schedule": "cosine", "epochs": 1}

@@ -45,6 +45,12 @@ def evaluate(
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also score degraded inputs; takes 15 more passes over the data.")
     ] = False,
+    explain: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Explain this many patients, drawn at random, and average over groups. 0 explains nobody."
+        ),
+    ] = 0,
     seed: Seed = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
@@ -70,6 +76,7 @@ def evaluate(
         sensitivity=sensitivity,
         temperature=temperature,
         worse_inputs=robustness,
+        explained=explain,
         seed=seed,
         bootstrap=bootstrap,
         batch_size=batch_size,

@@ -252,7 +252,7 @@ def predict(
     Returns:
         One prediction per patient, in order, as [`TgmmCardiacPipeline`] describes it. It also has "files", the ECG and
         echo files that are used, by position (see `files_used`), and every diagnosis has its "decision" at the
-        threshold that the model stores (see `add_decisions`).
+        threshold that the model stores, and its place "among_validation" patients (see `add_decisions`).
     """
     stream, waiting = tee(patients)
     settings = cast(Mapping[str, Any], pipe.model.config.tasks)

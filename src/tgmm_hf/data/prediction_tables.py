@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tgmm_hf.data.validation_answers import VALIDATION_ANSWERS_KEY, place_among
 from tgmm_hf.inputs.echo_reading import list_echo_files
 from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.files import whole_file
@@ -34,8 +35,11 @@ def add_decisions(
 ) -> dict[str, Any]:
     """Add the decision of every diagnosis, and a note where the model stores no threshold; return the prediction.
 
+    A diagnosis also gets its place among the answers of validation patients, if the model stores them.
+
     Args:
-        prediction: One prediction of the pipeline. An answer gets the key "decision": {"answer", "threshold"}.
+        prediction: One prediction of the pipeline. An answer gets the key "decision": {"answer", "threshold"}, and the
+            key "among_validation" (`place_among`).
         tasks: Tasks of the model.
         fits: Tells whether a stored threshold was chosen for the present weights, see `Binding.fits`.
     """
@@ -43,6 +47,10 @@ def add_decisions(
     for name, answer in prediction.items():
         if not isinstance(answer, dict) or "probabilities" not in answer:
             continue
+        *others, positive = answer["probabilities"]
+        stored_answers = (tasks[name].get(VALIDATION_ANSWERS_KEY) or {}).get(subset)
+        if stored_answers is not None and fits(stored_answers):
+            answer["among_validation"] = place_among(answer["probabilities"][positive], stored_answers)
         threshold = (tasks[name].get(THRESHOLDS_KEY) or {}).get(subset)
         if threshold is None:
             prediction["notes"].append(f"{name}: the model stores no threshold for {subset}, so there is no decision")
@@ -50,7 +58,6 @@ def add_decisions(
         if not fits(threshold):
             prediction["notes"].append(f"{name}: the threshold was chosen for other weights, so there is no decision")
             continue
-        *others, positive = answer["probabilities"]
         is_positive = answer["probabilities"][positive] >= threshold["value"]
         negative = others[0] if len(others) == 1 else f"not {positive}"
         answer["decision"] = {"answer": positive if is_positive else negative, "threshold": threshold["value"]}

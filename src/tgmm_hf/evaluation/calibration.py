@@ -18,14 +18,13 @@ from scipy.stats import binomtest
 
 from tgmm_hf.evaluation.metrics import LEVEL, UndefinedFigureError, binary, ratio
 from tgmm_hf.evaluation.thresholds import rates_by_threshold, sensitivity_threshold, youden_threshold
+from tgmm_hf.utils.probabilities import finite_logit, scaled
 
 SMALLEST_CLASS = 10
 """Number of validation patients that each class needs, so that a threshold and a temperature are fitted."""
 
 NET_BENEFIT_THRESHOLDS = np.linspace(0.02, 0.98, 49)
 
-# A float32 softmax may give exactly 0 or 1. Their logits are infinite.
-_SMALLEST_PROBABILITY = 1e-6
 _LARGEST_TEMPERATURE = 1e4
 _NEWTON_STEPS = 30
 
@@ -114,7 +113,7 @@ def fit_temperature(probability: NDArray, positive: NDArray) -> float:
         probability: Shape (n,).
         positive: 0 or 1, shape (n,).
     """
-    label, value = binary(positive), _logit(probability)
+    label, value = binary(positive), finite_logit(probability)
 
     def log_loss(log_temperature: float) -> float:
         sign = np.where(label, 1.0, -1.0)
@@ -122,11 +121,6 @@ def fit_temperature(probability: NDArray, positive: NDArray) -> float:
 
     bound = np.log(_LARGEST_TEMPERATURE)
     return float(np.exp(minimize_scalar(log_loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-8}).x))
-
-
-def scaled(probability: NDArray, temperature: float) -> NDArray:
-    """Divide the logits of probabilities (n,) by a temperature, and turn them back. Their order does not change."""
-    return expit(_logit(probability) / temperature)
 
 
 def resampled_intercept(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
@@ -143,7 +137,7 @@ def resampled_intercept(probability: NDArray, label: NDArray, counts: NDArray) -
     Returns:
         Shape (R,). NaN where a resample has no such shift.
     """
-    positive, value = binary(label), _logit(probability)
+    positive, value = binary(label), finite_logit(probability)
     _need_both_classes(positive)
     shift = np.zeros(len(counts))
     for _ in range(_NEWTON_STEPS):
@@ -183,7 +177,7 @@ def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tup
     Raises:
         UndefinedFigureError: If a class is missing, or all probabilities are equal.
     """
-    positive, value = binary(label), _logit(probability)
+    positive, value = binary(label), finite_logit(probability)
     _need_both_classes(positive)
     centre, spread = value.mean(), value.std()
     if spread < 1e-9:
@@ -258,7 +252,7 @@ def recalibration_line(probability: NDArray, label: NDArray, grid: NDArray) -> N
         intercept, slope = _recalibration(probability, label, np.ones((1, len(probability))))
     except UndefinedFigureError:
         return None
-    return None if np.isnan(slope[0]) else expit(intercept[0] + slope[0] * _logit(grid))
+    return None if np.isnan(slope[0]) else expit(intercept[0] + slope[0] * finite_logit(grid))
 
 
 def resampled_net_benefit(probability: NDArray, label: NDArray, counts: NDArray) -> NDArray:
@@ -307,10 +301,6 @@ def decision_curve(probability: NDArray, label: NDArray, counts: NDArray) -> dic
         "net_benefit_ci": [low.tolist(), high.tolist()],
         "act_on_all": resampled_net_benefit(np.ones(len(probability)), label, ones)[0].tolist(),
     }
-
-
-def _logit(probability: NDArray) -> NDArray:
-    return logit(np.clip(probability, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY))
 
 
 def _need_both_classes(positive: NDArray) -> None:

@@ -71,10 +71,19 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation: the content of metrics.json, and the predictions behind it."""
+    """The result of an evaluation.
+
+    Attributes:
+        metrics: The content of metrics.json.
+        predictions: The predictions behind it.
+        model: The model that was evaluated.
+        processor: Its processor.
+    """
 
     metrics: dict[str, Any]
     predictions: Predictions
+    model: Any = None
+    processor: Any = None
 
 
 def compute_evaluation(
@@ -168,7 +177,7 @@ def compute_evaluation(
     found = [*(check["text"] for check in binding.checks), *stale]
     metrics["warnings"] = [*found, *warnings, *doubts, *left_out, *metrics["warnings"]]
     metrics["notes"] = [*metrics["notes"], *binding.notes]
-    return Evaluation(metrics, predictions)
+    return Evaluation(metrics, predictions, model, processor)
 
 
 def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:

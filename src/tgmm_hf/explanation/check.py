@@ -12,18 +12,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.data.lab_rows import stored_labs
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
-from tgmm_hf.explanation.explain import METHODS, steps
 from tgmm_hf.explanation.faithfulness import curves, order_of
 from tgmm_hf.explanation.planted_units import PlantedEvidence
+from tgmm_hf.explanation.prepared_patient import PreparedPatient
 from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
-from tgmm_hf.explanation.scoring import PatientScore, question_of
+from tgmm_hf.explanation.scoring import question_of
 from tgmm_hf.explanation.summary import summarise, table_text
-from tgmm_hf.explanation.units import Units, ecg_units, echo_units, lab_units
 from tgmm_hf.explanation.verified import CHECK_FILE
-from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
@@ -91,7 +88,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     for number in tqdm(numbers, desc="explain-check", unit="patient"):
         path = out / "patients" / f"{number:05d}.json"
         if not path.is_file():
-            case = Case(network, processor, collator, rows[number], question)
+            case = PreparedPatient(network, processor, collator, rows[number], question)
             random = np.random.default_rng([seed, number])
             write_json(path, {modality: measure(case, modality, evidence, random) for modality in case.score.present})
         measured.append(read_json(path))
@@ -99,7 +96,10 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     for place, number in enumerate(tqdm(numbers[:SHUFFLED_PATIENTS], desc="shuffled weights", unit="patient")):
         path = out / "shuffled" / f"{number:05d}.json"
         if not path.is_file():
-            cases = {name: Case(each, processor, collator, rows[number], question) for name, each in shuffled.items()}
+            cases = {
+                name: PreparedPatient(each, processor, collator, rows[number], question)
+                for name, each in shuffled.items()
+            }
             write_json(path, correlations(measured[place], cases))
         _add_correlations(measured[place], read_json(path))
     summary = {"settings": settings, "patients": len(measured), "modalities": summarise(measured, seed, bootstrap)}
@@ -110,37 +110,9 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     return summary
 
 
-class Case:
-    """One patient of the check: score, units and attributions, computed when asked for.
-
-    Args:
-        model: `TgmmModel`.
-        processor: its processor.
-        collator: makes inputs of a prepared row.
-        row: the prepared row.
-        question: what is explained.
-    """
-
-    def __init__(self, model: Any, processor: Any, collator: TgmmCollator, row: Mapping[str, Any], question: Any):
-        self.processor, self.collator, self.row, self.question = processor, collator, row, question
-        inputs = {name: value for name, value in collator([row]).items() if name not in ("labels", "id")}
-        self.score = PatientScore(model, inputs, question)
-        self.labs = processor.write_labs(LabsText.from_stored(stored_labs(row)))
-
-    def units(self, modality: str) -> Units:
-        """Make the units of a modality that the patient has."""
-        if modality == "labs":
-            return lab_units(self.score, self.processor, self.labs)
-        return ecg_units(self.score) if modality == "ecg" else echo_units(self.score)
-
-    def values(self, modality: str, units: Units) -> dict[str, np.ndarray]:
-        """Compute method -> values (units,) of all methods of a modality."""
-        chosen = {modality: METHODS[modality]}
-        wanted = steps(self.score, self.processor, self.labs, chosen, views=False)
-        return {name: units.values(method()) for _, name, method in wanted}
-
-
-def measure(case: Case, modality: str, evidence: PlantedEvidence, random: np.random.Generator) -> dict[str, Any]:
+def measure(
+    case: PreparedPatient, modality: str, evidence: PlantedEvidence, random: np.random.Generator
+) -> dict[str, Any]:
     """Measure all methods of one modality of one patient.
 
     Returns:
@@ -167,7 +139,7 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def correlations(measured: Mapping[str, Any], others: Mapping[str, Case]) -> dict[str, Any]:
+def correlations(measured: Mapping[str, Any], others: Mapping[str, PreparedPatient]) -> dict[str, Any]:
     """Compare the maps of a patient with those of models whose weights are shuffled.
 
     Args:

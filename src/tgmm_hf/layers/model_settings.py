@@ -17,7 +17,7 @@ IGNORED = (
     *("report_days", "weight", "_attn_implementation", "classification_task"),
 )
 """Keys that change no answer."""
-FITTED = ("baseline_hazards", "thresholds", "prediction_sets", "set_levels")
+FITTED = ("baseline_hazards", "thresholds", "prediction_sets", "set_levels", "validation_answers")
 """Keys that hold what was fitted on patients: many numbers, which have one digest together."""
 SHORT = 60
 """Letters. A longer value is saved as a digest."""

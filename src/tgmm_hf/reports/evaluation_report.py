@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from datasets import DatasetDict
 from matplotlib.figure import Figure
+from tqdm.auto import tqdm
 
-from tgmm_hf.evaluation.calibration import scaled
-from tgmm_hf.evaluation.evaluate import EvaluationSettings, Reader, compute_evaluation
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.evaluation.evaluate import Evaluation, EvaluationSettings, Reader, compute_evaluation
 from tgmm_hf.evaluation.headline_figures import HEADLINE
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
 from tgmm_hf.evaluation.outputs import write_outputs, write_text
@@ -32,6 +35,7 @@ from tgmm_hf.evaluation.tables import (
     subgroup_rows,
     tasks_of,
 )
+from tgmm_hf.explanation.group_averages import explain_groups
 from tgmm_hf.reports.checklist import checklist
 from tgmm_hf.reports.figures import (
     calibration_figure,
@@ -44,9 +48,11 @@ from tgmm_hf.reports.figures import (
     roc_figure,
     subgroup_figure,
 )
+from tgmm_hf.reports.group_explanations import group_tables
 from tgmm_hf.reports.pages import inline_svg, render_page
 from tgmm_hf.utils.files import whole_file
 from tgmm_hf.utils.output_lock import one_run_at_a_time
+from tgmm_hf.utils.probabilities import scaled
 
 Block = Table | str
 """A table, or the name of a figure."""
@@ -76,6 +82,7 @@ def evaluate_with_report(
     *,
     processor: Any = None,
     read: Reader | None = None,
+    explained: int = 0,
     **settings: Any,
 ) -> dict[str, Any]:
     """Evaluate a model and write everything: the data files, the figures and the HTML page.
@@ -89,15 +96,32 @@ def evaluate_with_report(
         out_dir: Directory to write.
         processor: The model's `TgmmProcessor`. None loads it from `model`, which must then be a directory or an id.
         read: Gives rows and collator, for example to read cached frozen features. None uses `TgmmCollator`.
+        explained: Number of patients whose explanations are averaged over groups. 0 explains nobody.
         **settings: Fields of `EvaluationSettings`.
 
     Returns:
         The content of `metrics.json`.
     """
-    evaluation = compute_evaluation(model, data_dir, EvaluationSettings(**settings), processor=processor, read=read)
+    chosen = EvaluationSettings(**settings)
+    evaluation = compute_evaluation(model, data_dir, chosen, processor=processor, read=read)
+    if explained:
+        evaluation.metrics["explanations"] = _explanations(evaluation, load_prepared(data_dir), chosen, explained)
     write_report(evaluation.metrics, evaluation.predictions, Path(out_dir))
     write_outputs(evaluation.metrics, evaluation.predictions, Path(out_dir))
     return evaluation.metrics
+
+
+def _explanations(
+    evaluation: Evaluation, prepared: DatasetDict, settings: EvaluationSettings, patients: int
+) -> dict[str, Any]:
+    """Explain patients of the scored split, and average over groups: task -> result of `explain_groups`."""
+    result = {}
+    for task, kind, _ in tasks_of(evaluation.metrics):
+        if kind != "retrieval":
+            progress = partial(tqdm, desc=f"explaining {task}", unit="patient", disable=not settings.progress)
+            rows, parts = prepared[settings.split], (evaluation.model, evaluation.processor)
+            result[task] = explain_groups(*parts, rows, task, patients, settings.seed, progress)
+    return result
 
 
 def write_report(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
@@ -198,6 +222,8 @@ def _blocks(
         yield "Prediction sets", [prediction_set_table(task, entries, subgroups)]
     if subgroups:
         yield "Subgroups", [subgroup_rows(task, subgroups), f"{task}_subgroups"]
+    if averages := metrics.get("explanations", {}).get(task):
+        yield "What the answers rest on", [*group_tables(task, averages)]
     if worse_inputs:
         yield "Worse inputs", [f"{task}_robustness", robustness_table(task, worse_inputs)]
 

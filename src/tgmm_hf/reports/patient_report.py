@@ -118,8 +118,7 @@ def _answer(name: str, task: Mapping[str, Any], prediction: Mapping[str, Any]) -
             [answer["prediction_set"]] if "prediction_set" in answer else []
         )
         described["decision"] = answer.get("decision")
-        described["calibration"] = NOT_RECALIBRATED
-        described["place"] = PLACE_NOT_KNOWN
+        described |= _among_validation(answer)
         return described
     described["score"] = answer["risk"]
     described["risk_by_day"] = dict(answer["risk_by_day"])
@@ -127,6 +126,29 @@ def _answer(name: str, task: Mapping[str, Any], prediction: Mapping[str, Any]) -
     described["place"] = PLACE_NOT_KNOWN if hazard is None else _place(answer["risk"], hazard)
     described["curve"] = None if hazard is None or not answer["risk_by_day"] else _curve(answer["risk"], hazard)
     return described
+
+
+def _among_validation(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Say where the probability of the last candidate lies among validation patients, and what calibration makes of it.
+
+    Args:
+        answer: of a diagnosis; `add_decisions` adds its place.
+    """
+    place = answer.get("among_validation")
+    if place is None:
+        return {"calibration": NOT_RECALIBRATED, "place": PLACE_NOT_KNOWN}
+    candidate = list(answer["probabilities"])[-1]
+    sentence = (
+        f"the probability of {candidate!r} is higher than for about {100 * place['share_below']:.0f} % of the "
+        f"{place['n']} patients with these modalities."
+    )
+    if place["calibrated"] is None:
+        return {"calibration": NOT_RECALIBRATED, "place": sentence}
+    calibration = (
+        f"Calibrated probability of {candidate!r}: {place['calibrated']:.3f}. The bars show the model's own "
+        "probabilities. One temperature, fitted on the same validation patients, turns one into the other."
+    )
+    return {"calibration": calibration, "place": sentence}
 
 
 def _subset(prediction: Mapping[str, Any]) -> str:
