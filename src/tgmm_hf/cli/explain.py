@@ -78,6 +78,13 @@ def explain(
     ecg_sensitivity: Annotated[
         EcgSensitivity, typer.Option(help="Sensitivity of the ECG in mm/mV.")
     ] = EcgSensitivity.standard,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output of `tgmm evaluate` for this model; shows the five nearest of its patients.",
+            show_default="no neighbours",
+        ),
+    ] = None,
     encoding: Encoding = None,
     decimal: Decimal = ".",
     allow_outside: AllowOutside = False,
@@ -101,6 +108,7 @@ def explain(
     table_format = format_of(encoding, decimal)
 
     from tgmm_hf.data import prediction as library
+    from tgmm_hf.explanation.neighbours import read_gallery
     from tgmm_hf.reports import patient_file
     from tgmm_hf.reports.patient_report import ReportSettings
     from tgmm_hf.utils.output_lock import check_writable
@@ -114,7 +122,8 @@ def explain(
     if view_classifier is not None:
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold)
-    explained = patient_file.explain_patient(pipe, patient, task, contributions, _say)
+    patients = None if gallery is None else read_gallery(gallery, pipe.model)
+    explained = patient_file.explain_patient(pipe, patient, task, contributions, _say, patients)
     settings = ReportSettings(show_id, ecg_layout.value, float(ecg_sensitivity.value))
     patient_file.write_report(explained, out, chosen, settings)
     typer.echo(f"Report: {out}. Research software, not a medical device.")

@@ -9,6 +9,7 @@ import numpy as np
 
 from tgmm_hf.data.prediction import Patient, predict
 from tgmm_hf.explanation.explain import Explanation, explain
+from tgmm_hf.explanation.neighbours import Gallery, nearest
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.reports.patient_inputs import PatientInputs, read_inputs
@@ -32,16 +33,19 @@ class ExplainedPatient:
         inputs: what the patient has.
         tasks: `config.tasks` of the model.
         explanation: contributions to one of the answers; None if none were wanted.
+        neighbours: from `nearest`; None without a gallery.
     """
 
     prediction: Mapping[str, Any]
     inputs: PatientInputs
     tasks: Mapping[str, Mapping[str, Any]]
     explanation: Explanation | None = None
+    neighbours: Sequence[Mapping[str, Any]] | None = None
 
     def content(self, settings: ReportSettings) -> dict[str, Any]:
         """Return what the report says, as JSON values."""
-        return report_content(self.prediction, self.inputs, self.tasks, self._attributions, settings)
+        content = report_content(self.prediction, self.inputs, self.tasks, self._attributions, settings)
+        return content | {"neighbours": shown_neighbours(self.neighbours, settings.identifiers)}
 
     def page(self, settings: ReportSettings) -> str:
         """Return the report as an HTML page."""
@@ -58,6 +62,7 @@ def explain_patient(
     tasks: Sequence[str] | None = None,
     contributions: bool = True,
     progress: Callable[[str], None] | None = None,
+    gallery: Gallery | None = None,
 ) -> ExplainedPatient:
     """Predict one patient, and explain the answer.
 
@@ -68,22 +73,48 @@ def explain_patient(
             diagnosis with None.
         contributions: compute contributions. Without them the packages of the extra `explain` are not needed.
         progress: called with the name of each step before it starts.
+        gallery: patients among whom the nearest are looked up.
 
     Raises:
-        ValueError: if a task is not known.
+        ValueError: if a task is not known, or a gallery is given and the model has no retrieval task.
         ImportError: if a package of the extra `explain` is needed and not installed.
     """
-    (prediction,) = predict(pipe, [patient], tasks)
     settings: Any = pipe.model.config.tasks
+    (prediction,) = predict(pipe, [patient], tasks if gallery is None else _with_retrieval(tasks, settings))
+    neighbours = None if gallery is None else _neighbours(gallery, prediction)
     processor = cast(TgmmProcessor, pipe.processor)
     if not contributions or not any(prediction["used"].values()):
-        return ExplainedPatient(prediction, read_inputs(processor, patient, prediction), settings)
+        return ExplainedPatient(
+            prediction, read_inputs(processor, patient, prediction), settings, neighbours=neighbours
+        )
     explained = None if tasks is None else tasks[0]
     explanation = explain(pipe.model, processor, patient, task=explained, progress=progress)
     require_same_answer(prediction, explanation)
     clips = explanation.material.echo
     inputs = read_inputs(processor, patient, prediction, clips=clips)
-    return ExplainedPatient(prediction, inputs, settings, explanation)
+    return ExplainedPatient(prediction, inputs, settings, explanation, neighbours)
+
+
+def _with_retrieval(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Add the model's retrieval task to the tasks that are answered, because it gives the embeddings."""
+    retrieval = [name for name, task in settings.items() if task["kind"] == "retrieval"]
+    if not retrieval:
+        raise ValueError("A gallery needs a model with a retrieval task, and this model has none. Leave it out.")
+    answered = [name for name, task in settings.items() if task["kind"] != "retrieval"] if tasks is None else tasks
+    return list(dict.fromkeys([*answered, retrieval[0]]))
+
+
+def _neighbours(gallery: Gallery, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Look up the nearest patients by the embeddings of a prediction. The patient itself is left out by its name."""
+    answers = [each for each in prediction.values() if isinstance(each, dict) and "embeds" in each]
+    return nearest(gallery, answers[0]["embeds"], identifier=prediction["id"]) if answers else []
+
+
+def shown_neighbours(neighbours: Sequence[Mapping[str, Any]] | None, identifiers: bool) -> list[dict[str, Any]] | None:
+    """Return the neighbours as the report shows them: without their names, unless identifiers are wanted."""
+    if neighbours is None:
+        return None
+    return [{key: value for key, value in each.items() if identifiers or key != "id"} for each in neighbours]
 
 
 def require_same_answer(prediction: Mapping[str, Any], explanation: Explanation) -> None:

@@ -104,6 +104,7 @@ def report_content(
         "ecg": _ecg(prediction, inputs, explained, attributions),
         "echo": _echo(prediction),
         "attributions": [plain(each) for each in attributions],
+        "neighbours": None,
         "model": _model(prediction) | {"data fingerprint": inputs.fingerprint},
     }
 
