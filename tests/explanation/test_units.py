@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from tgmm_hf.explanation.echo import on_original_frame
-from tgmm_hf.explanation.faithfulness import SHARES, curves, evidence_units, mean_along, order_of, pointing
+from tgmm_hf.explanation.faithfulness import (
+    SHARES,
+    curves,
+    evidence_effect,
+    evidence_units,
+    mean_along,
+    order_of,
+    pointing,
+)
 from tgmm_hf.explanation.labs import cells_of_tokens, explain_cells, sentences_of, token_gradients, used_cells
 from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
 from tgmm_hf.explanation.units import Units, ecg_units, echo_units, lab_units, occlusion, to_units
@@ -114,6 +122,16 @@ def test_the_evidence_is_the_smallest_set_with_half_of_the_change():
     assert evidence_units(np.array([1.0, 5.0, 3.0, 1.0]), 0.5).tolist() == [False, True, False, False]
     assert evidence_units(np.array([1.0, 1.0, 0.0]), 0.5).tolist() == [True, False, False]
     assert evidence_units(np.array([1.0, 1.0, 0.0]), 1.0).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("weights", [[4.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
+def test_the_effect_of_evidence_is_compared_with_that_of_as_many_other_units(weights):
+    """A score that is a weighted sum: hiding a unit changes it by its weight."""
+    units = Units((4,), np.ones(4, bool), lambda kept: kept @ np.array(weights))
+    effect = evidence_effect(units, np.array([2.0, 0.0, 0.0, 0.0]), 1.0, np.random.default_rng(0))
+    assert effect == {"evidence": weights[0], "others": 1.0}
+    assert evidence_effect(units, np.zeros(4), 1.0, np.random.default_rng(0)) == {}
+    assert evidence_effect(units, np.ones(4), 1.0, np.random.default_rng(0)) == {}
 
 
 def test_pointing_and_mass_by_hand():

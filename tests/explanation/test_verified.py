@@ -8,7 +8,7 @@ import pytest
 
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.explain import METHODS, chosen_methods
-from tgmm_hf.explanation.summary import summarise, table_text
+from tgmm_hf.explanation.summary import effect_ratios, summarise, table_text
 from tgmm_hf.explanation.verified import FALSE, TRUE, UNKNOWN, best_method, is_shown, marked, stored_check
 
 
@@ -102,3 +102,10 @@ def test_a_map_that_shuffled_weights_leave_as_it_is_does_not_depend_on_them():
     figure = {"figures": {"occlusion": figures(0.0) | {"correlation all": 0.7}, "random": figures(1.0)}}
     patients = [{"ecg": figure | {"maps": {"occlusion": [1.0]}, "planted": [1.0]}}] * 2
     assert summarise(patients, seed=0, bootstrap=100)["ecg"]["occlusion"]["depends_on_weights"] is False
+
+
+def test_the_ratio_of_effects_is_that_of_the_means():
+    effects = [{"evidence": 3.0, "others": 1.0}, {"evidence": 1.0, "others": 1.0}, {}]
+    ratios = effect_ratios([{"echo": {"effect": each}} for each in effects], seed=0, bootstrap=200)
+    assert ratios["echo"]["ratio"] == 2 and ratios["echo"]["n"] == 2 and ratios["echo"]["ci"] == [1.0, 3.0]
+    assert "| echo | 2.00 (1.00 to 3.00) |" in table_text({"modalities": {}, "evidence_effect": ratios})

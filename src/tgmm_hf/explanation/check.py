@@ -14,12 +14,12 @@ from tqdm.auto import tqdm
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
-from tgmm_hf.explanation.faithfulness import curves, order_of
+from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE, curves, evidence_effect, order_of
 from tgmm_hf.explanation.planted_units import PlantedEvidence
 from tgmm_hf.explanation.prepared_patient import PreparedPatient
 from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
 from tgmm_hf.explanation.scoring import question_of
-from tgmm_hf.explanation.summary import summarise, table_text
+from tgmm_hf.explanation.summary import effect_ratios, summarise, table_text
 from tgmm_hf.explanation.verified import CHECK_FILE
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.errors import TgmmError
@@ -103,6 +103,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
             write_json(path, correlations(measured[place], cases))
         _add_correlations(measured[place], read_json(path))
     summary = {"settings": settings, "patients": len(measured), "modalities": summarise(measured, seed, bootstrap)}
+    summary["evidence_effect"] = effect_ratios(measured, seed, bootstrap)
     for directory in (out, *([Path(model)] if beside_model else [])):
         write_json(directory / CHECK_FILE, summary)
     with whole_file(out / "explanation_check.md") as building:
@@ -118,7 +119,7 @@ def measure(
     Returns:
         "figures": method -> figure -> number; the method "random" has the mean over `RANDOM_ORDERS` random orders.
         "maps": method -> values of the units that are present. "planted": the planted change of these units. Maps are
-        kept, because the evidence may be counted in another way later.
+        kept, because the evidence may be counted in another way later. "effect": what `evidence_effect` returns.
     """
     units = case.units(modality)
     planted = evidence.of(modality, str(case.row["id"]), units, dict(enumerate(case.labs.used)))
@@ -131,7 +132,8 @@ def measure(
     by_chance = scored[len(maps) :]
     figures["random"] = {key: float(np.mean([each[key] for each in by_chance])) for key in by_chance[0]}
     stored = {name: _rounded(values) for name, values in maps.items()}
-    return {"figures": figures, "maps": stored, "planted": _rounded(planted)}
+    effect = evidence_effect(units, planted, EVIDENCE_SHARE[modality], random)
+    return {"figures": figures, "maps": stored, "planted": _rounded(planted), "effect": effect}
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -21,6 +21,8 @@ SHARES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 """Shares of units that are hidden (deletion) or shown (insertion)."""
 FIRST_SHARE = 0.2
 """Share of the units for comprehensiveness and sufficiency, one of `SHARES`."""
+OTHER_SETS = 5
+"""Draws of units without evidence in `evidence_effect`."""
 EVIDENCE_SHARE = {"labs": 1.0, "ecg": 0.8, "echo": 0.8}
 """The units that hold the evidence are the smallest set with this share of the planted change. Cells have it or not."""
 
@@ -87,6 +89,36 @@ def evidence_units(planted: np.ndarray, share: float) -> np.ndarray:
     chosen = np.zeros(len(planted), bool)
     chosen[order] = (before < share * planted.sum()) & (planted[order] > 0)
     return chosen
+
+
+def evidence_effect(units: Units, planted: np.ndarray, share: float, random: np.random.Generator) -> dict[str, float]:
+    """Compare how much the score changes without evidence, and without as many other units.
+
+    This is about the model, not about a method: no true map can point at evidence that the model does not read.
+
+    Args:
+        units: units of one modality of one patient.
+        planted: (units,) change of each unit, not negative.
+        share: share of the planted change that defines the evidence.
+        random: draws the other units.
+
+    Returns:
+        {"evidence", "others"}: absolute change of the score; "others" is the mean over `OTHER_SETS` draws. Empty if all
+        units hold evidence, or none does.
+    """
+    evidence = evidence_units(planted, share)
+    others = np.flatnonzero(~evidence)
+    number = min(int(evidence.sum()), len(others))
+    if number == 0:
+        return {}
+    hidden = [np.argsort(-planted, kind="stable")[:number]]
+    hidden += [random.choice(others, number, replace=False) for _ in range(OTHER_SETS)]
+    shown = np.ones((len(hidden) + 1, len(planted)), bool)
+    for row, places in zip(shown[1:], hidden, strict=True):
+        row[places] = False
+    scores = units.score(shown)
+    changes = np.abs(scores[1:] - scores[0])
+    return {"evidence": float(changes[0]), "others": float(changes[1:].mean())}
 
 
 def pointing(values: np.ndarray, evidence: np.ndarray) -> dict[str, float]:

@@ -67,6 +67,30 @@ def mean_with_interval(values: np.ndarray, seed: int, bootstrap: int) -> dict[st
     return {"mean": float(values.mean()), "ci": [float(low), float(high)], "n": len(values)}
 
 
+def effect_ratios(measured: Sequence[dict[str, Any]], seed: int, bootstrap: int) -> dict[str, Any]:
+    """Divide the mean change of the score without evidence by that without as many other units.
+
+    Args:
+        measured: one entry a patient, as for `summarise`.
+        seed: of the resamples.
+        bootstrap: number of resamples.
+
+    Returns:
+        modality -> {"ratio", "ci", "n"}. Near 1 the model reads units without evidence as much as those with evidence.
+    """
+    result = {}
+    for modality in dict.fromkeys(name for patient in measured for name in patient):
+        effects = [patient[modality]["effect"] for patient in measured if modality in patient]
+        pairs = np.array([[each["evidence"], each["others"]] for each in effects if each])
+        if len(pairs) and pairs[:, 1].mean() > 0:
+            draws = np.random.default_rng(seed).integers(0, len(pairs), (bootstrap, len(pairs)))
+            evidence, others = pairs[draws].mean(1).T
+            low, high = np.quantile(evidence / np.maximum(others, 1e-12), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            ratio = float(pairs[:, 0].mean() / pairs[:, 1].mean())
+            result[modality] = {"ratio": ratio, "ci": [float(low), float(high)], "n": len(pairs)}
+    return result
+
+
 def table_text(summary: dict[str, Any]) -> str:
     """Write the summary as a Markdown table, one row per modality and method."""
     columns = {
@@ -89,6 +113,9 @@ def table_text(summary: dict[str, Any]) -> str:
             cells = [_cell(entry.get(name), with_interval=name.endswith("gain")) for name in columns]
             cells += ["yes" if entry[name] else "no" for name in ("beats_random", "depends_on_weights")]
             lines.append(f"| {modality} | {method} | {' | '.join(cells)} |")
+    lines += ["", "| modality | change of the score without evidence, against as many other units |", "|---|---|"]
+    for modality, entry in summary.get("evidence_effect", {}).items():
+        lines.append(f"| {modality} | {entry['ratio']:.2f} ({entry['ci'][0]:.2f} to {entry['ci'][1]:.2f}) |")
     return "\n".join(lines) + "\n"
 
 
