@@ -77,7 +77,9 @@ def picture_app(chromium: Any, model: Path, out: Path) -> None:
             tab.get_by_text("Try a synthetic patient", exact=True).click()
             tab.get_by_role("button", name="Answer for the synthetic patient").click()
             tab.locator(".tgmm-result section").first.wait_for()
-            tab.wait_for_timeout(2 * SECONDS)  # until the page has scrolled
+            tab.wait_for_timeout(2 * SECONDS)  # until the page has scrolled by itself
+            tab.locator(".tgmm-result").first.evaluate("part => window.scrollTo(0, part.offsetTop - 260)")
+            tab.wait_for_timeout(SECONDS)
             shoot(tab, out)
 
 
