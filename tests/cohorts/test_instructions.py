@@ -14,6 +14,7 @@ from tgmm_hf.cli import main
 from tgmm_hf.cohorts.instruction_texts import (
     OWN_INSTRUCTIONS,
     clean_machine_report,
+    clean_ptbxl_report,
     drawn_instruction,
     instruction_wordings,
     statements_of_codes,
@@ -47,6 +48,12 @@ def test_machine_reports_are_cleaned_as_published(lines: list[str | None], repor
     assert clean_machine_report(lines) == report
 
 
+def test_reports_of_ptbxl_hold_no_codes_of_the_annotators() -> None:
+    assert clean_ptbxl_report(" Sinus rhythm. Normal ECG. Edit: NORM 100, (norm 80)") == "sinus rhythm. normal ecg."
+    assert clean_ptbxl_report("sinusrhythmus QT-VerlÄngerung") == "sinusrhythmus qt-verlängerung"
+    assert clean_ptbxl_report("Trace only requested. Edit: NORM 100, tor,") == ""
+
+
 def test_certainty_is_worded() -> None:
     likelihoods = {"NDT": 100.0, "IMI": 15.0, "LVH": 50.0, "AMI": 80.0, "ASMI": 0.0, "SR": 0.0, "PVC": 0.0}
     statements = statements_of_codes(likelihoods)
@@ -73,7 +80,8 @@ def test_certainty_is_worded() -> None:
         ("sinusrhythmus normales ekg", "de"),
         ("sinusrytm. normalt ekg", "sv"),
         ("förmaksflimmer", "sv"),
-        ("trace only requested.", None),
+        ("sinusrhythmus a-v block i llt", "de"),
+        ("qrs(t)", None),
         ("4.46 unbestätigter bericht sinusrhythmus", "de"),
     ],
 )
