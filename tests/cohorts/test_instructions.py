@@ -202,6 +202,19 @@ def test_foreign_files_are_not_replaced(mimic: Path, tmp_path: Path) -> None:
         make_instructions(mimic, tmp_path / "other.jsonl")
 
 
+def test_the_tables_as_physionet_ships_them(shared_dir: Path, tmp_path: Path) -> None:
+    """The header and the one row that are public, with a recording of our own in its place."""
+    for name in ("record_list.csv", "machine_measurements.csv"):
+        (tmp_path / name).write_bytes((shared_dir / "data" / "mimic_iv_ecg_schema" / name).read_bytes())
+    write_ecg(tmp_path / "files/p1000/p10000032/s40689238/40689238", 1)
+    make_instructions(tmp_path, tmp_path / "m.jsonl", all_test=True)
+    (row,) = read_instructions(tmp_path / "m.jsonl", split="test")
+    assert row.report == "sinus rhythm. possible right atrial abnormality. borderline ecg"
+    assert (row.id, row.patient_id) == ("40689238", "10000032")
+    with pytest.raises(ValueError, match="1 patients cannot be split"):
+        make_instructions(tmp_path, tmp_path / "m.jsonl")
+
+
 # ---- PTB-XL
 
 

@@ -66,7 +66,7 @@ def make_instructions(
     record = out.with_suffix(".json")
     _refuse_foreign(out, record)
     tally = Tally()
-    with _open_source(source, out, seed, text) as opened:
+    with _open_source(source, out, None if all_test else seed, text) as opened:
         chosen = instruction_wordings(opened.dataset, wordings, seed)
         with whole_file(out) as building:
             entries = tqdm(opened.entries, desc=COMMAND, unit=" ECGs")
@@ -115,7 +115,7 @@ def flow_lines(flow: Sequence[FlowEntry]) -> list[str]:
 
 
 @contextmanager
-def _open_source(source: Path, out: Path, seed: int, text: str) -> Iterator[Source]:
+def _open_source(source: Path, out: Path, seed: int | None, text: str) -> Iterator[Source]:
     """Find out which data set a directory holds, and open it while the block runs."""
     if text not in TEXTS:
         raise TgmmError("text", f"text is {text!r}; it must be {' or '.join(TEXTS)}.")
