@@ -172,7 +172,7 @@ def test_a_report_in_the_log_would_be_a_leak(mimic: Path, tmp_path: Path, capsys
     assert "8 ECGs" in printed.out and "splits: train" in printed.out
     assert "sinus" not in (printed.out + printed.err).lower() and "40000001" not in printed.out
     assert len({row.instruction for row in read(tmp_path / "m.parquet").values()}) == 2
-    assert "sinus" not in (tmp_path / "m.json").read_text().lower()
+    assert "sinus" not in (tmp_path / "m.parquet.json").read_text().lower()
 
 
 def test_a_missing_table_or_report_stops_without_a_file(mimic: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_missing_table_or_report_stops_without_a_file(mimic: Path, tmp_path: P
         make_instructions(tmp_path, out)
     with pytest.raises(ValueError, match=r"ends with '\.csv'"):
         make_instructions(mimic, tmp_path / "m.csv")
-    assert not out.exists() and not out.with_suffix(".json").exists()
+    assert not out.exists() and not (tmp_path / "m.jsonl.json").exists()
 
 
 def test_foreign_files_are_not_replaced(mimic: Path, tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_foreign_files_are_not_replaced(mimic: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="did not write it"):
         make_instructions(mimic, out)
     assert out.read_text() == "of somebody else"
-    (tmp_path / "other.json").write_text('{"command": "x"}')
-    with pytest.raises(FileExistsError, match=r"other\.json would be replaced"):
+    (tmp_path / "other.jsonl.json").write_text('{"command": "x"}')
+    with pytest.raises(FileExistsError, match=r"other\.jsonl\.json would be replaced"):
         make_instructions(mimic, tmp_path / "other.jsonl")
 
 
@@ -285,9 +285,9 @@ def test_arrays_and_a_further_fold_in_the_same_form(tmp_path: Path) -> None:
     lead = int(np.argmax(np.ptp(signal, axis=0)))
     assert values.shape == (12, 5000)
     assert np.corrcoef(values[lead, ::5], signal[:, lead])[0, 1] > 0.99
-    before = json.loads((tmp_path / "nine.json").read_text())
+    before = json.loads((tmp_path / "nine.jsonl.json").read_text())
     assert make_instructions(tmp_path / "nine", tmp_path / "nine.jsonl")["sha256"] == before["sha256"]
-    (tmp_path / "nine_ecg" / "notes.txt").write_text("mine")
+    (tmp_path / "nine.jsonl_ecg" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"notes\.txt"):
         make_instructions(tmp_path / "nine", tmp_path / "nine.jsonl")
 

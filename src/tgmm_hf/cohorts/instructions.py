@@ -1,8 +1,8 @@
 """`tgmm make-instructions`: a data set of ECGs with reports -> an instruction file for MEIT.
 
-FILE.jsonl or FILE.parquet    one ECG, instruction and report per row, see `data/instructions.py`
-FILE.json                     the record: settings, tables with sha256, flow, counts; written last
-FILE_ecg/                     recordings, if the source holds arrays
+FILE        one ECG, instruction and report per row, see `data/instructions.py`; .jsonl or .parquet
+FILE.json   the record: settings, tables with sha256, flow, counts; written last
+FILE_ecg/   recordings, if the source holds arrays
 """
 
 import os
@@ -63,7 +63,7 @@ def make_instructions(
     """
     source, out = Path(source), Path(out)
     check_suffix(out)
-    record = out.with_suffix(".json")
+    record = record_of(out)
     _refuse_foreign(out, record)
     tally = Tally()
     with _open_source(source, out, None if all_test else seed, text) as opened:
@@ -92,6 +92,11 @@ def make_instructions(
     }
     write_json(record, summary)
     return summary
+
+
+def record_of(out: Path) -> Path:
+    """Return the path of the record of an instruction file."""
+    return out.with_name(f"{out.name}.json")
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
@@ -123,7 +128,7 @@ def _open_source(source: Path, out: Path, seed: int | None, text: str) -> Iterat
         with synthetic_source(source) as opened:
             yield opened
     elif is_ptbxl(source):
-        yield ptbxl_source(source, out.with_name(f"{out.stem}_ecg"), text)
+        yield ptbxl_source(source, out.with_name(f"{out.name}_ecg"), text)
     elif any(table.find(source) for table in TABLES):
         with mimic_source(source, seed) as opened:
             yield opened
