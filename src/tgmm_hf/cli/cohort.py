@@ -69,12 +69,18 @@ def synth(
     labs_only: Annotated[
         bool, typer.Option("--labs-only", help="Write no ECG and no echo; gives many lab texts fast, for pre-training.")
     ] = False,
+    no_echo: Annotated[bool, typer.Option("--no-echo", help="Write no echo; gives many ECGs fast.")] = False,
+    varied_ecg: Annotated[
+        bool,
+        typer.Option("--varied-ecg", help="Vary rate, PR interval, axis, voltage and ST segment of the ECGs widely."),
+    ] = False,
     workers: Workers = CORES,
 ) -> None:
     """Write a synthetic tri-modal cohort in MIMIC's file formats.
 
     Writes the MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO layouts, cohort.parquet (for `tgmm prepare`), views.csv,
-    truth.parquet and bayes.json (the best figures any model can reach). Synthetic figures are no clinical evidence.
+    truth.parquet and bayes.json (the best figures any model can reach). ecg/ecg_statements.csv holds what each ECG
+    shows, and ecg/machine_measurements.csv the machine's report. Synthetic figures are no clinical evidence.
 
     Example: tgmm synth demo/cohort --patients 427 --seed 0 --evidence strong
     """
@@ -91,6 +97,8 @@ def synth(
         width=width,
         all_test=all_test,
         labs_only=labs_only,
+        no_echo=no_echo,
+        varied_ecg=varied_ecg,
     )
     optimum = json.loads((out / "bayes.json").read_text())["population"]["hf_diagnosis"]
     typer.echo(f"{patients} patients: {table}; the best figures any model can reach: {out / 'bayes.json'}")

@@ -37,7 +37,7 @@ COHORT_FILES = (
     r"(bayes|synth)\.json",
     r"views\.csv",
     r"hosp/(patients|admissions|diagnoses_icd|d_icd_diagnoses|labevents|d_labitems|prescriptions|omr)\.csv\.gz",
-    r"ecg/(record_list|machine_measurements)\.csv",
+    r"ecg/(record_list|machine_measurements|ecg_statements)\.csv",
     r"echo/(echo-record-list|echo-study-list)\.csv",
 )
 """Files that the generator writes beside the recordings and clips that its cohort table names."""

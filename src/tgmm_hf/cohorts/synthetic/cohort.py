@@ -1,6 +1,7 @@
 """`tgmm synth`: write a synthetic cohort: draw, split, render in parallel, write the tables, compute the optimum."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from tgmm_hf.cohorts.synthetic.bayes import Reference, figures, population_figures, references
+from tgmm_hf.cohorts.synthetic.ecg_truth import Measurements, measure
 from tgmm_hf.cohorts.synthetic.evidence import (
+    ECG_ANOMALIES,
     EVIDENCE,
     Evidence,
     anomaly_of,
@@ -31,7 +34,7 @@ from tgmm_hf.cohorts.synthetic.hospital import (
     write_patient,
 )
 from tgmm_hf.cohorts.synthetic.layout import dicom_bytes, ecg_path, echo_dataset, echo_file_path, write_ecg
-from tgmm_hf.cohorts.synthetic.render_ecg import RATE, SECONDS, render_ecg
+from tgmm_hf.cohorts.synthetic.render_ecg import PLAIN, RATE, SECONDS, Variation, draw_ecg, draw_variation, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
 from tgmm_hf.cohorts.synthetic.render_labs import LabsRow, render_labs
 from tgmm_hf.data.manifest import SPLITS
@@ -42,12 +45,14 @@ from tgmm_hf.utils.files import read_json, remove_unfinished, whole_file, write_
 from tgmm_hf.utils.names import VIEWS
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
-IDENTITY, LABS, ECG, STAYS, ECHO = 1, 2, 3, 4, 10
+IDENTITY, LABS, ECG, STAYS, VARIATION, ECHO = 1, 2, 3, 4, 5, 10
 """Numbers of the random streams of a patient. The clip of a view has ECHO plus its index. Stream 0 is the state."""
 
 SPLIT_SHARES = (5, 1, 1)
 SETTINGS_FILE = "synth.json"
 WRITTEN_NAMES = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json")
+LATER_SETTINGS = ("no_echo", "varied_ecg")
+"""Settings that an earlier version does not know. A cohort without them has the same bytes as before."""
 MIN_HEIGHT = 96
 """Below this height, text outside the sector survives the sector mask of EchoPrime, which erodes by ten pixels."""
 CORRUPT_BYTES = 1500
@@ -67,6 +72,8 @@ class Settings:
         all_test: Every patient is in the test split.
         version: Version of the generator.
         labs_only: No patient has an ECG or an echo.
+        no_echo: No patient has an echo.
+        varied_ecg: ECGs differ in rate, PR interval, axis, voltage and ST segment too, see `Variation`.
     """
 
     seed: int
@@ -77,6 +84,12 @@ class Settings:
     all_test: bool = False
     version: int = 2
     labs_only: bool = False
+    no_echo: bool = False
+    varied_ecg: bool = False
+
+    def stored(self) -> dict[str, object]:
+        """Return the settings as synth.json holds them. `LATER_SETTINGS` are left out where they are False."""
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER_SETTINGS}
 
 
 @one_run_at_a_time("out")
@@ -92,6 +105,8 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     width: int = 320,
     all_test: bool = False,
     labs_only: bool = False,
+    no_echo: bool = False,
+    varied_ecg: bool = False,
 ) -> Path:
     """Write a synthetic tri-modal cohort in the file layouts of MIMIC, with its optimum.
 
@@ -111,6 +126,9 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         all_test: Put every patient into the test split instead of splitting 5:1:1.
         labs_only: Give no patient an ECG or an echo. Nothing is rendered, so thousands of laboratory texts to pre-train
             a text encoder take seconds.
+        no_echo: Give no patient an echo. Thousands of ECGs with their reports then take minutes.
+        varied_ecg: Draw rate, PR interval, QRS axis, voltage and ST segment from wide ranges, so that reports have more
+            to say. They are independent of the state. The optimum was tried on ECGs without this variation only.
 
     Returns:
         Path of `cohort.parquet`.
@@ -120,7 +138,12 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: If an argument is out of range, another run writes `out`, or `out` holds a cohort made with other
             settings.
     """
-    settings = Settings(seed, evidence, frames, height, width, all_test, labs_only=labs_only)
+    settings = Settings(
+        *(seed, evidence, frames, height, width, all_test),
+        labs_only=labs_only,
+        no_echo=no_echo,
+        varied_ecg=varied_ecg,
+    )
     check_settings(settings, patients, workers)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -130,11 +153,11 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     splits = ["test"] * patients if all_test else split_patients(table.label, seed)
     if labs_only:
         hide_modality(table, "ecg")
+    if labs_only or no_echo:
         table.views[:] = False
         mask_echo_parameters(table)
-    else:
-        render_all(out, settings, patients, workers)
-    write_tables(out, settings, table)
+    measured = [None] * patients if labs_only else render_all(out, settings, patients, workers)
+    write_tables(out, settings, table, measured)
     reference = references(table, evidence)
     write_truth(out, settings, table, reference, splits)
     write_optimum(out, settings, table, reference, splits)
@@ -148,6 +171,8 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
         raise TgmmError("evidence", f"evidence is {settings.evidence!r}, known are {sorted(EVIDENCE)}.")
     if patients < 1 or workers < 1:
         raise TgmmError("settings", f"patients ({patients}) and workers ({workers}) must be at least 1.")
+    if settings.labs_only and (settings.no_echo or settings.varied_ecg):
+        raise TgmmError("settings", "labs_only leaves out ECG and echo; no_echo and varied_ecg then mean nothing.")
     if settings.seed < 0:
         raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
     if settings.frames < 2 or settings.height < MIN_HEIGHT or settings.width < settings.height or settings.width % 2:
@@ -165,7 +190,7 @@ def claim_cohort(out: Path, settings: Settings) -> None:
         FileExistsError: If `out` holds files that `tgmm synth` did not write.
         TgmmError: If `out` holds a cohort made with other settings.
     """
-    path, wanted = out / SETTINGS_FILE, asdict(settings)
+    path, wanted = out / SETTINGS_FILE, settings.stored()
     if path.exists():
         present = {"labs_only": False} | read_json(path)  # version 0.1.0 did not write `labs_only`
         if present != wanted:
@@ -217,20 +242,38 @@ def patient_labs(settings: Settings, index: int) -> LabsRow:
     return render_labs(table, stream(settings.seed, index, LABS))
 
 
-def render_all(out: Path, settings: Settings, patients: int, workers: int) -> None:
-    """Write the ECG and echo files of every patient below `out`, in `workers` processes. Files that exist stay."""
+def ecg_variation(settings: Settings, index: int) -> Variation:
+    """Draw what the ECG of patient number `index` differs in besides the evidence."""
+    return draw_variation(stream(settings.seed, index, VARIATION)) if settings.varied_ecg else PLAIN
+
+
+def render_all(out: Path, settings: Settings, patients: int, workers: int) -> list[Measurements | None]:
+    """Write the ECG and echo files of every patient below `out`, in `workers` processes. Files that exist stay.
+
+    Returns:
+        The measurements of each ECG. None for an anomalous ECG.
+    """
     jobs = ((out, settings, index) for index in range(patients))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         chunk = max(1, min(8, patients // workers))
-        for _ in tqdm(pool.map(render_patient, jobs, chunksize=chunk), total=patients, desc="synth", unit="patient"):
-            pass
+        rendered = pool.map(render_patient, jobs, chunksize=chunk)
+        return list(tqdm(rendered, total=patients, desc="synth", unit="patient"))
 
 
-def render_patient(job: tuple[Path, Settings, int]) -> None:
-    """Write the ECG and the echo clips of one patient: `job` is (out, settings, number of the patient)."""
+def render_patient(job: tuple[Path, Settings, int]) -> Measurements | None:
+    """Write the ECG and the echo clips of one patient: `job` is (out, settings, number of the patient).
+
+    Returns:
+        The measurements of the ECG. None if the ECG is anomalous, because a machine cannot read it.
+    """
     render_ecg_file(*job)
     render_echo_files(*job)
+    _, settings, index = job
+    if anomaly_of(index) in ECG_ANOMALIES:
+        return None
+    table = draw_intended(settings.seed, index, settings.evidence)
+    return measure(draw_ecg(table, stream(settings.seed, index, ECG), ecg_variation(settings, index)))
 
 
 def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
@@ -240,7 +283,7 @@ def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
     if path.with_suffix(".hea").exists():  # the header is written last
         return
     table = draw_intended(settings.seed, index, settings.evidence)
-    signal = render_ecg(table, stream(settings.seed, index, ECG))
+    signal = render_ecg(table, stream(settings.seed, index, ECG), ecg_variation(settings, index))
     write_ecg(path, with_anomaly(signal, anomaly_of(index)), who.subject, who.ecg_time)
 
 
@@ -283,15 +326,24 @@ def echo_bytes(clip: Clip, who: Identity, number: int) -> bytes:
 def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str, str]]:
     """List (path below `echo/`, view) of every clip of patient number `index`, the anomalous clip included.
 
-    `who` are the identifiers of the patient.
+    `who` are the identifiers of the patient. The list is empty in a cohort without echo.
     """
+    if settings.no_echo:
+        return []
     table = draw_intended(settings.seed, index, settings.evidence)
     present = [view for view, is_present in zip(VIEWS, table.views[0], strict=True) if is_present]
     return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate(present, start=1)]
 
 
-def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
-    """Write hospital tables, lists of ECGs and clips, and views.csv into `out`, patient by patient."""
+def write_tables(out: Path, settings: Settings, table: Evidence, measured: Sequence[Measurements | None]) -> None:
+    """Write hospital tables, lists of ECGs and clips, and views.csv into `out`, patient by patient.
+
+    Args:
+        out: Directory of the cohort.
+        settings: Settings of the cohort.
+        table: Evidence of all patients.
+        measured: Measurements of the ECG of all patients, None without a readable ECG.
+    """
     with open_tables(out) as tables:
         write_dictionaries(tables)
         for index in range(len(table)):
@@ -300,7 +352,9 @@ def write_tables(out: Path, settings: Settings, table: Evidence) -> None:
             write_patient(tables, who, table.take(np.array([index])), labs, rng)
             if settings.labs_only:
                 continue
-            write_ecg_lists(tables, who)
+            write_ecg_lists(tables, who, measured[index])
+            if settings.no_echo:
+                continue
             when = who.echo_time.isoformat(" ", "seconds")
             study = {"subject_id": who.subject, "study_id": who.echo_study}
             tables["echo/echo-study-list.csv"].add(**study, study_datetime=when)
@@ -335,9 +389,12 @@ def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: l
 
 def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, object]:
     """Return ecg_path, echo_paths and echo_views of patient number `index`, as the cohort table holds them."""
+    ecg: dict[str, object] = {"ecg_path": "ecg/" + ecg_path(who.subject, who.ecg_study)}
+    if settings.no_echo:
+        return ecg
     files = echo_files(settings, index, who)
     return {
-        "ecg_path": "ecg/" + ecg_path(who.subject, who.ecg_study),
+        **ecg,
         "echo_paths": [f"echo/{path}" for path, _ in files],
         "echo_views": [view for _, view in files],
     }

@@ -177,7 +177,8 @@ VIEWS_SHOWING = {
     "la_size": LA_VIEWS,
 }
 
-ANOMALIES = ("flat_ecg", "short_ecg", "still_echo", "corrupt_echo")
+ECG_ANOMALIES = ("flat_ecg", "short_ecg")
+ANOMALIES = (*ECG_ANOMALIES, "still_echo", "corrupt_echo")
 ANOMALY_PERIOD, ANOMALY_FIRST, ANOMALY_STEP = 300, 7, 11
 """Patients 7, 18, 29 and 40 of every 300 get one anomalous file each. The rule depends on the index, not the state."""
 
@@ -248,7 +249,7 @@ def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
     """
     table = draw_intended(seed, index, evidence)
     anomaly = anomaly_of(index)
-    if anomaly in ("flat_ecg", "short_ecg"):
+    if anomaly in ECG_ANOMALIES:
         hide_modality(table, "ecg")
     elif anomaly in ("still_echo", "corrupt_echo"):
         table.views[0, anomalous_view(table)] = False

@@ -16,6 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tgmm_hf.cohorts.synthetic.ecg_truth import (
+    MEASURED,
+    STATEMENT_CODES,
+    Measurements,
+    machine_row,
+    statements_of,
+    truth_row,
+)
 from tgmm_hf.cohorts.synthetic.evidence import Evidence
 from tgmm_hf.cohorts.synthetic.layout import TableWriter, ecg_path
 from tgmm_hf.cohorts.synthetic.render_labs import HISTORY, LAB_ITEMS, NEUTRAL_WORDS, WORDS, LabsRow
@@ -44,6 +52,7 @@ COLUMNS = {
     "ecg/machine_measurements.csv": "subject_id study_id cart_id ecg_time "
     + " ".join(f"report_{k}" for k in range(18))
     + " bandwidth filtering rr_interval p_onset p_end qrs_onset qrs_end t_end p_axis qrs_axis t_axis",
+    "ecg/ecg_statements.csv": " ".join(("subject_id study_id", *MEASURED, *STATEMENT_CODES)),
     "echo/echo-record-list.csv": "subject_id study_id acquisition_datetime dicom_filepath",
     "echo/echo-study-list.csv": "subject_id study_id study_datetime note_id note_seq note_charttime",
     "views.csv": "dicom_filepath view",
@@ -162,11 +171,23 @@ def write_patient(
     write_omr(tables, who, labs)
 
 
-def write_ecg_lists(tables: dict[str, TableWriter], who: Identity) -> None:
-    """Write one patient's ECG into record_list and machine_measurements, without measurements."""
-    ecg = {"subject_id": who.subject, "study_id": who.ecg_study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
+def write_ecg_lists(tables: dict[str, TableWriter], who: Identity, measured: Measurements | None) -> None:
+    """Write one patient's ECG into record_list, machine_measurements and ecg_statements.
+
+    Args:
+        tables: Name -> writer, from [`open_tables`].
+        who: Identifiers and times of the patient.
+        measured: Measurements of the ECG. None leaves the machine's report and the truth empty.
+    """
+    study = {"subject_id": who.subject, "study_id": who.ecg_study}
+    ecg = {**study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
     tables["ecg/record_list.csv"].add(**ecg, file_name=who.ecg_study, path=ecg_path(who.subject, who.ecg_study))
-    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz")  # measurements would leak
+    machine, truth = {}, {}
+    if measured is not None:
+        statements = statements_of(measured)
+        machine, truth = machine_row(measured, statements), truth_row(measured, statements)
+    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz", **machine)
+    tables["ecg/ecg_statements.csv"].add(**study, **truth)
 
 
 def stays_of(

@@ -7,7 +7,7 @@ is a second, weaker source of evidence. It changes whole beats, or the left atri
 
 import numpy as np
 
-from tgmm_hf.cohorts.synthetic.cohort import ECG, ECHO, Settings
+from tgmm_hf.cohorts.synthetic.cohort import ECG, ECHO, Settings, ecg_variation
 from tgmm_hf.cohorts.synthetic.evidence import DRUGS, HISTORY, PARAMETERS, Evidence, draw_intended, stream
 from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import render_clip
@@ -28,7 +28,9 @@ def ecg_evidence(settings: Settings, index: int) -> np.ndarray:
         index: number of the patient.
     """
     low, high = (
-        render_ecg(_shifted(settings, index, "ecg", shift), stream(settings.seed, index, ECG))
+        render_ecg(
+            _shifted(settings, index, "ecg", shift), stream(settings.seed, index, ECG), ecg_variation(settings, index)
+        )
         for shift in (-SHIFT, SHIFT)
     )
     order = [MIMIC_LEADS.index(lead) for lead in LEADS]
