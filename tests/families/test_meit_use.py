@@ -129,12 +129,14 @@ def test_a_clean_process_reports_on_a_wfdb_file(saved: Path, recording: Path, tm
 
 def test_the_command_writes_json_and_text(saved: Path, recording: Path, tmp_path: Path, capsys):
     out = tmp_path / "answer.json"
-    assert run("report", saved, "--ecg", recording, "--out", out, "--max-new-tokens", 4, "--id", "p1") == 0
+    words = ["report", saved, "--ecg", recording, "--out", out, "--max-new-tokens", 4, "--id", "p1", "--sentences"]
+    assert run(*words) == 0
     printed, answer = capsys.readouterr().out, json.loads(out.read_text())
     assert answer["report"] and answer["report"] in printed and answer["id"] == "p1"
     assert "not a medical device" in printed and "not a medical device" in answer["statement"]
     assert answer["used"]["ecg"] == list(LEADS) and answer["instruction"] in printed
     assert str(recording.parent) not in out.read_text()  # a path may name the patient
+    assert answer["sentences"] and all(each["carried_by"] or each["doubt"] for each in answer["sentences"])
 
 
 def test_the_command_refuses(saved: Path, recording: Path, tmp_path: Path, capsys):

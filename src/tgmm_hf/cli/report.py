@@ -19,6 +19,10 @@ Beams = Annotated[int, typer.Option(min=1, help="Number of beams of the search. 
 Identifier = Annotated[
     str | None, typer.Option("--id", help="Name of the patient in the output.", show_default="no name")
 ]
+Sentences = Annotated[
+    bool,
+    typer.Option("--sentences", help="Name the leads and moments that carried each sentence, where a check holds."),
+]
 OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
 
 
@@ -29,6 +33,7 @@ def report(
     max_new_tokens: MaxNewTokens = 128,
     beams: Beams = 1,
     strictness: StrictnessChoice = Strictness.note,
+    sentences: Sentences = False,
     identifier: Identifier = None,
     out: OutFile = Path("ecg_report.json"),
 ) -> None:
@@ -57,6 +62,11 @@ def report(
         max_new_tokens=max_new_tokens,
         num_beams=beams,
     )
+    if sentences and answer["report"]:
+        from tgmm_hf.explanation.report_sentences import explain_report
+
+        claims = explain_report(pipe.model, pipe.processor, str(ecg), answer["report"], instruction)
+        answer["sentences"] = [claim.to_dict() for claim in claims]
     write_json(out, answer, allow_nan=False)
     _print_report(answer)
     typer.echo(f"{'Report' if answer['report'] is not None else 'No report'}: {out}")
@@ -76,9 +86,19 @@ def _print_report(answer: Mapping[str, Any]) -> None:
         typer.echo(f"It rests on this ECG, the model {answer['model']}" + (f" ({sources})" if sources else ""))
         typer.echo(f"and the instruction: {answer['instruction']}")
     for title, lines in (
+        ("sentences", [_sentence_line(entry) for entry in answer.get("sentences", [])]),
         ("notes", answer["notes"]),
         ("in doubt", [f"{check['item']}  {check['text']}" for check in answer["checks"]]),
         ("refused", [f"{entry['item']}  {entry['reason']}" for entry in answer["refused"]]),
     ):
         if lines:
             typer.echo("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
+
+
+def _sentence_line(entry: Mapping[str, Any]) -> str:
+    """Write one line about a sentence: the parts of the ECG that carried it, or why none is named."""
+    parts = [
+        f"{part['lead']} {part['seconds'][0]:.2f} to {part['seconds'][1]:.2f} s ({100 * part['share']:.0f} %)"
+        for part in entry["carried_by"]
+    ]
+    return f"{entry['sentence']!r}  {', '.join(parts) if parts else entry['doubt']}"
