@@ -21,7 +21,7 @@ Identifier = Annotated[
 ]
 Sentences = Annotated[
     bool,
-    typer.Option("--sentences", help="Name the leads and moments that carried each sentence, where a check holds."),
+    typer.Option("--sentences", help="Name the leads and moments that carried each sentence, if a check holds."),
 ]
 OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
 
