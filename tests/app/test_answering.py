@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from cohort_files import cohort_rows, write_clip, write_ecg, write_table
+from tiny_reporters import tiny_processor, tiny_reporter
 
 from tgmm_hf.app.answering import (
     Given,
@@ -18,8 +19,10 @@ from tgmm_hf.app.answering import (
     form_cell,
     recording_of,
 )
+from tgmm_hf.app.ecg_report import report_fragment, report_on_upload
 from tgmm_hf.app.fragments import answer_fragment, csv_fragment
 from tgmm_hf.app.private_files import RequestPlace
+from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.errors import TgmmError
 
@@ -151,3 +154,26 @@ def test_text_of_a_file_is_no_markup_and_no_template(pipe: TgmmCardiacPipeline, 
         html = answer_fragment(answered.prediction, {"hf_diagnosis": "?"}, report, hostile)
         assert not any(bad in html for bad in ("<img", "${", "{{", "<p><img"))
     assert "<img" not in csv_fragment("x", f'a\n"{hostile.replace(chr(34), "")}"\n')
+
+
+@pytest.fixture(scope="module")
+def reporter() -> MeitReportPipeline:
+    return MeitReportPipeline(model=tiny_reporter(), processor=tiny_processor())
+
+
+def test_an_ecg_gets_a_report_whose_sentences_are_checked(
+    pipe: TgmmCardiacPipeline, reporter: MeitReportPipeline, inputs: SimpleNamespace, place: RequestPlace
+) -> None:
+    answer = report_on_upload(pipe, reporter, send(place, *inputs.ecg), True, place, lambda share, text: None)
+    assert answer["report"] is not None and len(answer["used"]["ecg"]) == 12
+    assert not answer["report"] or all(each["carried_by"] or each["doubt"] for each in answer["sentences"])
+    shown = report_fragment(answer)
+    assert "not a medical device" in shown and "{" not in shown and inputs.ecg[0].stem not in shown
+    assert not [path for path in place.cache.rglob("*") if path.is_file()]
+
+
+def test_a_recording_that_cannot_be_used_gets_no_report(
+    pipe: TgmmCardiacPipeline, reporter: MeitReportPipeline, inputs: SimpleNamespace, place: RequestPlace
+) -> None:
+    answer = report_on_upload(pipe, reporter, send(place, inputs.clip), False, place, lambda share, text: None)
+    assert answer["report"] is None and answer["refused"][0]["reason"] in report_fragment(answer)

@@ -11,6 +11,9 @@ import pytest
 from browser import AXE, chromium, running_browser, serious_faults, shoot
 from cohort_files import cohort_rows, write_table
 from conftest import page_of
+from tiny_reporters import tiny_processor, tiny_reporter
+
+from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
@@ -55,6 +58,22 @@ def opened(context: Any, page: SimpleNamespace) -> Any:
     answer_button(tab).wait_for()
     assert not elsewhere
     return tab
+
+
+def test_a_report_about_an_ecg_is_written(browser: Any, pipe: Any, inputs: SimpleNamespace) -> None:
+    reporter = MeitReportPipeline(model=tiny_reporter(), processor=tiny_processor())
+    with page_of(pipe, reporter=reporter) as page:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        tab = opened(context, page)
+        go_to(tab, "ECG report")
+        send(tab, "Recording to report on", *inputs.ecg)
+        tab.get_by_label("Name what carried each sentence").check()
+        tab.get_by_role("button", name="Report", exact=True).click()
+        assert "It rests on this recording" in wait_for_answer(tab).inner_text()
+        shoot(tab, "ecg-report")
+        if AXE.is_file():
+            assert serious_faults(tab) == []
+        context.close()
 
 
 def answer_button(tab: Any) -> Any:

@@ -21,7 +21,9 @@ from tgmm_hf.app.answering import Question, answer_read_patient
 from tgmm_hf.app.examples import synthetic_patients
 from tgmm_hf.app.fence import Fence
 from tgmm_hf.app.private_files import PrivateFiles, private_files
+from tgmm_hf.data.ecg_reports import load_report_pipeline
 from tgmm_hf.data.prediction import load_pipeline
+from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline, code_revision
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.model_names import is_local_model, shown_model_name
@@ -99,6 +101,7 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     port: int = DEFAULT_PORT,
     password: str | None = None,
     examples: Path | None = None,
+    report_model: str | None = None,
     view_classifier: str | None = None,
     strictness: str = "note",
 ) -> None:
@@ -110,6 +113,7 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
         port: Port to listen on.
         password: Password of the page. None lets everybody in who reaches the address.
         examples: Directory of the synthetic patients, which is made if it does not exist. None shows none.
+        report_model: Directory or Hub repository of a MEIT model. None leaves out the tab for reports about ECGs.
         view_classifier: As in `load_pipeline`.
         strictness: As in `load_pipeline`.
 
@@ -120,16 +124,21 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     check_host(host, password)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the directories are removed
     pipe = load_pipeline(model, view_classifier, strictness=strictness)
-    with (
-        private_files() as files,
-        running_page(pipe, files, host=host, port=port, password=password, examples=examples) as page,
-    ):
+    reporter = None if report_model is None else load_report_pipeline(report_model, strictness)
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "password": password,
+        "examples": examples,
+        "reporter": reporter,
+    }
+    with private_files() as files, running_page(pipe, files, **options) as page:
         answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
         page.block_thread()
 
 
 @contextmanager
-def running_page(
+def running_page(  # noqa: PLR0913 - those of `serve`
     pipe: TgmmCardiacPipeline,
     files: PrivateFiles,
     *,
@@ -137,8 +146,18 @@ def running_page(
     port: int = DEFAULT_PORT,
     password: str | None = None,
     examples: Path | None = None,
+    reporter: MeitReportPipeline | None = None,
 ) -> Iterator[Any]:
-    """Run the page in threads of this process while the block runs. The arguments are those of [`serve`].
+    """Run the page in threads of this process while the block runs.
+
+    Args:
+        pipe: The model.
+        files: Directories of the uploads and requests.
+        host: As in [`serve`], like `port`, `password` and `examples`.
+        port: Port.
+        password: Password.
+        examples: Directory.
+        reporter: MEIT model for the tab that writes reports about ECGs. None leaves out the tab.
 
     Yields:
         The page, a `gradio.Blocks` with `local_url`.
@@ -155,7 +174,7 @@ def running_page(
     print_no_values()
     patients = {} if examples is None else synthetic_patients(examples)
     model = str(pipe.model.name_or_path)
-    page = build_page(PageContent(pipe, files, model_card(model), model_facts(pipe), patients))
+    page = build_page(PageContent(pipe, files, model_card(model), model_facts(pipe), patients, reporter))
     frames = SPACE_FRAMES if os.environ.get("SPACE_ID") else "'self'"
     page.launch(
         server_name=host,

@@ -30,6 +30,13 @@ Examples = Annotated[
         show_default="tgmm-hf/app-examples in your cache",
     ),
 ]
+ReportModel = Annotated[
+    str | None,
+    typer.Option(
+        help="Directory or Hub repository of a MEIT model; adds a tab that writes a report about an ECG.",
+        show_default="no such tab",
+    ),
+]
 
 
 def app(
@@ -38,6 +45,7 @@ def app(
     port: Port = 7860,
     password_file: PasswordFile = None,
     examples: Examples = None,
+    report_model: ReportModel = None,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="Offer no synthetic patients.")] = False,
     view_classifier: ViewClassifier = None,
     strictness: StrictnessChoice = Strictness.note,
@@ -66,6 +74,7 @@ def app(
         port=port,
         password=password,
         examples=directory,
+        report_model=report_model,
         view_classifier=view_classifier,
         strictness=strictness.value,
     )
