@@ -16,6 +16,7 @@ from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.report_controls import ecgs_of_others, most_frequent, nearest_reports
 from tgmm_hf.evaluation.signal_noise import add_segment_noise, add_white_noise
 
+DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
 TRUTH = [{"SR", "AMI"}, {"SR"}, {"AFIB"}, {"SR", "AMI"}]
 TEXTS = [
     "sinus rhythm. probable anterior mi",
@@ -125,6 +126,7 @@ def test_the_files_say_what_was_scored_and_how(evaluated, reporter_file: Path):
     text, page = (out / "metrics.txt").read_text(), (out / "metrics.md").read_text()
     for word in ("shuffled ECGs", "BLEU-4", "Noisy ECGs", "not a medical device"):
         assert word in text and word in page
+    assert [key for key in metrics if f"`{key}`" not in DOCUMENTED] == []
     assert (out / "tables" / "findings.csv").read_text().count("\n") == 6
     assert all(row.patient_id not in page for row in rows if len(row.patient_id) > 2)
 

@@ -132,17 +132,19 @@ def test_adapters_leave_the_language_model_as_it_is_and_end_in_the_saved_weights
     assert answer["report"] is not None and answer["checks"] == []
 
 
-def test_adapters_survive_saving_and_merging(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])  # plain, transposed and fused projections
+def test_adapters_survive_saving_and_merging(kind: str, tmp_path: Path):
     torch.manual_seed(0)
-    adapted = add_adapters(tiny_reporter(), LoraArguments(2, 4, 0.0))
+    adapted = add_adapters(tiny_reporter(kind), LoraArguments(2, 4, 0.0))
+    check_counts(count_parts(adapted), with_adapters=True)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if weight.requires_grad:
                 weight.add_(0.1 * torch.randn_like(weight) if "lora" in name else 0.01)
         expected = adapted.eval()(**tiny_batch()).logits
-        assert (expected - tiny_reporter()(**tiny_batch()).logits).abs().max() > 1e-2
+        assert (expected - tiny_reporter(kind)(**tiny_batch()).logits).abs().max() > 1e-2
         adapted.save_pretrained(tmp_path)
-        again = peft.PeftModel.from_pretrained(tiny_reporter(), tmp_path).eval()
+        again = peft.PeftModel.from_pretrained(tiny_reporter(kind), tmp_path).eval()
         assert_close(again(**tiny_batch()).logits, expected)
         assert_close(without_adapters(again)(**tiny_batch()).logits, expected, rtol=1e-4, atol=1e-4)
 
