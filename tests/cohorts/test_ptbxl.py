@@ -1,7 +1,6 @@
 """`tgmm curate-ptbxl`: which records are infarctions, the official layout, and the real records beside the clone."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from cohort_files import write_ecg
-from heart_signal import make_heart
+from ptbxl_files import STATEMENTS, write_arrays
 
 from tgmm_hf.cli import main
 from tgmm_hf.cohorts.flow import check_flow
@@ -21,15 +20,6 @@ from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import LEADS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class
-NORM,normal ECG,1.0,,,NORM
-IMI,inferior myocardial infarction,1.0,,,MI
-ASMI,anteroseptal myocardial infarction,1.0,,,MI
-NDT,non-diagnostic T abnormalities,1.0,1.0,,STTC
-SR,sinus rhythm,,,1.0,
-QWAVE,Q waves present,,1.0,,MI
-"""
 
 RECORDS = [  # codes, age, sex, fold
     ("{'NORM': 100.0, 'SR': 0.0}", 56, 0, 1),
@@ -92,22 +82,6 @@ def test_likelihood_and_both_change_the_selection(official: Path, tmp_path: Path
         curate_ptbxl(official, tmp_path / "x", both="keep")
     with pytest.raises(FileNotFoundError, match="scp_statements"):
         curate_ptbxl(tmp_path / "nowhere", tmp_path / "x")
-
-
-def write_arrays(
-    directory: Path, order: Sequence[int] = range(12), folds: Sequence[int] = range(3, 11), first: int = 0
-) -> None:
-    """Eight z-scored records as arrays, leads in this order of `LEADS`, as public mirrors of PTB-XL hold them."""
-    identifiers = range(first, first + 8)
-    hearts = np.stack([make_heart(1000, 100.0, identifier) for identifier in identifiers])  # (8, 12, 1000)
-    signal = hearts[:, list(order)].transpose(0, 2, 1)
-    signal = (signal - signal.mean(axis=1, keepdims=True)) / signal.std(axis=1, keepdims=True)
-    np.savez(directory / "arrays.npz", ecg_id=identifiers, signal=signal.astype(np.float16))
-    table = {"ecg_id": identifiers, "patient_id": identifiers, "age": 60, "sex": 0, "strat_fold": folds}
-    table |= {"super_class": ["['NORM']", "['MI', 'STTC']"] * 4}
-    table |= {"scp_diagnostic_likelihood": ["{}", '{"IMI": 35.0, "NDT": 100.0}'] * 4}
-    pd.DataFrame(table).to_csv(directory / "labels.csv", index=False)
-    (directory / "scp_statements.csv").write_text(STATEMENTS)
 
 
 def test_arrays_become_recordings_in_normalised_units(tmp_path: Path) -> None:

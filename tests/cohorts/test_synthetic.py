@@ -15,7 +15,10 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 
+from tgmm_hf.cohorts.ecg_statements import find_mentions
+from tgmm_hf.cohorts.instructions import make_instructions
 from tgmm_hf.cohorts.synthetic import bayes, cohort, write_cohort
+from tgmm_hf.cohorts.synthetic.ecg_truth import STATEMENT_CODES
 from tgmm_hf.cohorts.synthetic.evidence import (
     EVIDENCE,
     PARAMETERS,
@@ -28,6 +31,7 @@ from tgmm_hf.cohorts.synthetic.evidence import (
     stream,
 )
 from tgmm_hf.cohorts.synthetic.render_echo import render_clip, sector
+from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.utils.names import SUBSETS, VIEWS
 
 TINY = {"frames": 6, "height": 96, "width": 128}
@@ -144,6 +148,25 @@ def test_ecg_is_a_mimic_recording(small: Path) -> None:
     assert record.fs == 500 and record.sig_len == 5000 and set(record.fmt) == {"16"} and set(record.units) == {"mV"}
     assert record.sig_name[3:6] == ["aVR", "aVF", "aVL"]
     assert all((a - b) % 65536 == 0 for a, b in zip(record.checksum, record.calc_checksum(), strict=True))
+
+
+def test_reports_and_truth_of_the_ecgs_become_instructions(small: Path, tmp_path: Path) -> None:
+    """The reports say what the truth table says, anomalous ECGs have none, and the split is the cohort's own."""
+    summary = make_instructions(small, tmp_path / "all.jsonl")
+    rows = {row.id: row for row in read_instructions(tmp_path / "all.jsonl", allow_outside=True)}
+    truth = pd.read_csv(small / "ecg" / "ecg_statements.csv").set_index("study_id")
+    assert len(truth) == PATIENTS and len(rows) == PATIENTS - 2 == truth.SR.notna().sum()
+    splits = pd.read_parquet(small / "cohort.parquet").set_index("patient_id").split
+    for study, row in rows.items():
+        present = {entry.code for entry in row.statements or () if entry.polarity == "present"}
+        assert present == {mention.code for mention in find_mentions(row.report)}
+        assert present == {code for code in STATEMENT_CODES if truth.loc[int(study), code] == 1}
+        assert row.split == splits[row.patient_id] and row.dataset == "synthetic" and Path(f"{row.ecg}.hea").is_file()
+    assert [entry["admissions"] for entry in summary["flow"]] == [PATIENTS, 2, PATIENTS - 2]
+    make_instructions(small / "ecg", tmp_path / "mimic.parquet")  # the same files as MIMIC-IV-ECG: no truth
+    others = read_instructions(tmp_path / "mimic.parquet", allow_outside=True)
+    assert {row.id: row.report for row in others} == {study: row.report for study, row in rows.items()}
+    assert all(row.statements is None and row.dataset == "mimic-iv-ecg" for row in others)
 
 
 def test_echo_is_jpeg_baseline_as_ge_writes_it(small: Path) -> None:

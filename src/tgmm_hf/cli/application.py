@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 
 from tgmm_hf.cli import app as web_page
-from tgmm_hf.cli import cohort, evaluate, explain, explain_check, hub, make_manifest, predict, report, train
+from tgmm_hf.cli import (
+    cohort,
+    evaluate,
+    explain,
+    explain_check,
+    hub,
+    instructions,
+    make_manifest,
+    predict,
+    report,
+    train,
+)
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
@@ -35,6 +46,7 @@ COMMANDS = (
     cohort.check_manifest,
     cohort.prepare,
     cohort.export_parquet,
+    instructions.make_instructions,
     train.train,
     train.pretrain,
     train.search,

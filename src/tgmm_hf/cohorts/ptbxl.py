@@ -175,14 +175,14 @@ def _read_recordings(directory: Path, sampling_rate: int) -> tuple[pd.DataFrame,
 
 def _diagnostic_classes(path: Path) -> dict[str, str]:
     """Read scp_statements.csv: code of each diagnostic statement -> its class, such as "MI" or "NORM"."""
-    table = _read_csv(path, ("diagnostic", "diagnostic_class"))
+    table = read_ptbxl_table(path, ("diagnostic", "diagnostic_class"))
     table = table[pd.to_numeric(table.diagnostic, errors="coerce") == 1]
     return dict(zip(table[table.columns[0]], table.diagnostic_class, strict=True))
 
 
 def _read_database(path: Path, classes: dict[str, str], sampling_rate: int) -> pd.DataFrame:
     column = "filename_lr" if sampling_rate == 100 else "filename_hr"
-    table = _read_csv(path, ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", column))
+    table = read_ptbxl_table(path, ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", column))
     codes = [ast.literal_eval(text) for text in table.scp_codes]
     table["likelihoods"] = [_by_class(stated, classes) for stated in codes]
     return table.assign(path=table[column])
@@ -194,7 +194,7 @@ def _read_label_table(path: Path, classes: dict[str, str]) -> pd.DataFrame:
     Its column super_class holds the classes as a list, and scp_diagnostic_likelihood the likelihoods of the statements
     as JSON. A class without a likelihood, such as NORM, gets 100, so that it counts at every threshold.
     """
-    table = _read_csv(
+    table = read_ptbxl_table(
         path, ("ecg_id", "patient_id", "age", "sex", "strat_fold", "super_class", "scp_diagnostic_likelihood")
     )
     likelihoods = []
@@ -218,7 +218,13 @@ def _by_class(codes: dict[str, float], classes: dict[str, str]) -> dict[str, flo
     return likelihoods
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def read_ptbxl_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read a table of PTB-XL, or of labels beside its arrays.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TgmmError: If one of `columns` is missing.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is not there: give the directory of PTB-XL (1.0.1 to 1.0.3), or copy its {path.name} beside the "

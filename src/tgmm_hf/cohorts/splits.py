@@ -40,10 +40,7 @@ def split_patients(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     Raises:
         TgmmError: If there are fewer than seven patients.
     """
-    if len(patients) < MIN_PATIENTS:
-        raise TgmmError(
-            "the splits", f"{len(patients)} patients cannot be split 5:1:1; at least {MIN_PATIENTS} are needed."
-        )
+    _require_patients(len(patients))
     patients = patients.sort_values("patient_id", ignore_index=True)
     out = pd.DataFrame({"patient_id": patients.patient_id})
     diagnosis = indicators(patients, patients.label)
@@ -61,6 +58,30 @@ def split_patients(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
             role[rest[validation]] = "validation"
             out[f"repeat{repeat + 1}_fold{fold}"] = role
     return out
+
+
+def split_five_one_one(patients: Iterable[str], seed: int) -> dict[str, str]:
+    """Split patients 5:1:1 at random, for a data set of which nothing but the patients is known.
+
+    Args:
+        patients: Names of the patients. The order and repetitions do not matter.
+        seed: The only source of randomness.
+
+    Returns:
+        Patient -> "train", "validation" or "test".
+
+    Raises:
+        TgmmError: If there are fewer than seven patients.
+    """
+    names = sorted(set(patients))
+    _require_patients(len(names))
+    deal = np.repeat(SPLITS, (5, 1, 1))[np.arange(len(names)) % MIN_PATIENTS]
+    return dict(zip(names, np.random.default_rng(seed).permutation(deal).tolist(), strict=True))
+
+
+def _require_patients(number: int) -> None:
+    if number < MIN_PATIENTS:
+        raise TgmmError("the splits", f"{number} patients cannot be split 5:1:1; at least {MIN_PATIENTS} are needed.")
 
 
 def indicators(patients: pd.DataFrame, outcome: pd.Series) -> np.ndarray:
