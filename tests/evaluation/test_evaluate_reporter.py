@@ -103,7 +103,9 @@ def evaluated(reporter_file: Path, trained_reporter, tmp_path_factory) -> tuple[
 def test_the_model_is_above_the_controls_because_it_reads_the_ecg(evaluated):
     _, metrics = evaluated
     systems = metrics["systems"]
-    assert list(systems) == ["model", "shuffled ECGs", "zero ECG", "nearest neighbour", "most frequent report"]
+    controls = ["shuffled ECGs", "zero ECG", "nearest neighbour", "most frequent report"]
+    assert list(systems) == ["model", *controls, "true report"] and list(metrics["differences"]) == controls
+    assert systems["true report"]["micro_f1"] == systems["true report"]["rouge_l"] == 1
     assert systems["model"]["micro_f1"] == systems["model"]["macro_f1"] == 1 and systems["model"]["bleu_4"] > 0.99
     for control in ("shuffled ECGs", "zero ECG", "most frequent report"):
         assert systems[control]["micro_f1"] < 1
@@ -127,7 +129,7 @@ def test_the_files_say_what_was_scored_and_how(evaluated, reporter_file: Path):
     for word in ("shuffled ECGs", "BLEU-4", "Noisy ECGs", "not a medical device"):
         assert word in text and word in page
     assert [key for key in metrics if f"`{key}`" not in DOCUMENTED] == []
-    assert (out / "tables" / "findings.csv").read_text().count("\n") == 6
+    assert (out / "tables" / "findings.csv").read_text().count("\n") == 7
     assert all(row.patient_id not in page for row in rows if len(row.patient_id) > 2)
 
 

@@ -23,6 +23,7 @@ from tgmm_hf.evaluation.report_controls import (
     MODEL,
     NEAREST,
     SHUFFLED,
+    TRUE_REPORT,
     ZERO,
     ecgs_of_others,
     most_frequent,
@@ -148,6 +149,7 @@ def compute_reporter_evaluation(
     scoring = Scoring([row.report for row in scored], truth, counts, settings.resources)
     reports = {system: [report for report, _ in answers] for system, answers in written.items()}
     systems = {name: reports[name] for name in (MODEL, *CONTROLS) if name in reports}
+    systems[TRUE_REPORT] = scoring.references
     ended = [is_complete for _, is_complete in written[MODEL]]
     if len(scored) < SMALL_N:
         warnings.append(f"Only {len(scored)} ECGs are scored, so the intervals are wide.")
@@ -303,7 +305,7 @@ def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, 
         "differences": {
             name: _difference(truth, findings[MODEL], findings[name], scoring.counts)
             for name in systems
-            if name != MODEL
+            if name in CONTROLS
         },
         "certainty": certainty_figures(truth, findings[MODEL], scoring.counts),
         "implementations": implementations,

@@ -14,6 +14,8 @@ SHUFFLED = "shuffled ECGs"
 ZERO = "zero ECG"
 NEAREST = "nearest neighbour"
 FREQUENT = "most frequent report"
+TRUE_REPORT = "true report"
+"""The true reports, scored like a system. Their F1 shows what the reader of findings and the reports' wording lose."""
 CONTROLS = (SHUFFLED, ZERO, NEAREST, FREQUENT)
 """The model with the ECG of another patient; with an ECG of zeros; the report of the training ECG whose vectors are the
 nearest; the most frequent report of the training split."""
