@@ -20,6 +20,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from tgmm_hf.data.ecg_reports import load_report_pipeline, load_reporter
 from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.data.report_tokenizer import report_tokenizer
+from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+from tgmm_hf.encoders.modeling_st_mem import StMemModel
 from tgmm_hf.training import reporter_data
 from tgmm_hf.training.arguments import LoraArguments
 from tgmm_hf.training.base_trainer import BaseTrainer
@@ -180,6 +182,18 @@ def test_an_encoder_and_a_trained_model_can_be_the_start(file: Path, trained, tm
     first = next(line["eval_loss"] for line in record["history"] if "eval_loss" in line)
     assert first == pytest.approx(trained[1]["kept_metric"]["loss"], rel=0.3)
     assert json.loads((tmp_path / "b-training" / "patients.json").read_text())["complete"]
+
+
+def test_an_st_mem_encoder_reads_its_own_window(file: Path, tmp_path: Path):
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 1, "attention_head_size": 12}
+    StMemModel(StMemConfig(**sizes, intermediate_size=12)).save_pretrained(tmp_path / "st_mem")
+    settings = reporter_settings(file, tmp_path / "model", optimisation={"epochs": 1})
+    settings["model"] |= {"ecg": str(tmp_path / "st_mem"), "overrides": {"num_ecg_vectors": 3}}
+    record = train(settings)
+    assert record["parts"]["ecg_encoder"]["trained"] > 0
+    model, processor = load_reporter(str(tmp_path / "model"))
+    assert model.config.ecg_config.model_type == "st_mem" and processor.feature_extractor.num_samples == 2250
+    assert model.config.encoder_sources["ecg"]["source"] == "st_mem"
 
 
 def test_ecgs_that_cannot_be_used_are_left_out_and_counted(file: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ reads the texts as they are, with its own tokenizer. Java is not needed.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -194,7 +195,16 @@ def open_wordnet(directory: Path | None) -> Any:
             raise LookupError(f"WordNet is not among the data of NLTK. {remedy}") from None
     if absent := [name for name in WORDNET_FILES if not (directory / name).is_file()]:
         raise LookupError(f"{directory} lacks {', '.join(absent)} of WordNet. {remedy}")
-    return WordNetCorpusReader(str(directory), None)
+    if (named := str(directory.resolve())) not in nltk.data.path:
+        nltk.data.path.append(named)  # NLTK reads files of the directories on this list only
+
+    class EnglishWordNet(WordNetCorpusReader):
+        def map_wn(self, version: str = "wordnet") -> None:
+            """Make no map to another version, because only other languages need it."""
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The multilingual functions")
+        return EnglishWordNet(named, None)
 
 
 def _bertscore(
