@@ -14,6 +14,7 @@ from tgmm_hf.cli import main
 from tgmm_hf.cohorts.instruction_texts import (
     OWN_INSTRUCTIONS,
     clean_machine_report,
+    clean_ptbxl_report,
     drawn_instruction,
     instruction_wordings,
     statements_of_codes,
@@ -47,6 +48,12 @@ def test_machine_reports_are_cleaned_as_published(lines: list[str | None], repor
     assert clean_machine_report(lines) == report
 
 
+def test_reports_of_ptbxl_hold_no_codes_of_the_annotators() -> None:
+    assert clean_ptbxl_report(" Sinus rhythm. Normal ECG. Edit: NORM 100, (norm 80)") == "sinus rhythm. normal ecg."
+    assert clean_ptbxl_report("sinusrhythmus QT-VerlÄngerung") == "sinusrhythmus qt-verlängerung"
+    assert clean_ptbxl_report("Trace only requested. Edit: NORM 100, tor,") == ""
+
+
 def test_certainty_is_worded() -> None:
     likelihoods = {"NDT": 100.0, "IMI": 15.0, "LVH": 50.0, "AMI": 80.0, "ASMI": 0.0, "SR": 0.0, "PVC": 0.0}
     statements = statements_of_codes(likelihoods)
@@ -73,7 +80,8 @@ def test_certainty_is_worded() -> None:
         ("sinusrhythmus normales ekg", "de"),
         ("sinusrytm. normalt ekg", "sv"),
         ("förmaksflimmer", "sv"),
-        ("trace only requested.", None),
+        ("sinusrhythmus a-v block i llt", "de"),
+        ("qrs(t)", None),
         ("4.46 unbestätigter bericht sinusrhythmus", "de"),
     ],
 )
@@ -164,7 +172,7 @@ def test_a_report_in_the_log_would_be_a_leak(mimic: Path, tmp_path: Path, capsys
     assert "8 ECGs" in printed.out and "splits: train" in printed.out
     assert "sinus" not in (printed.out + printed.err).lower() and "40000001" not in printed.out
     assert len({row.instruction for row in read(tmp_path / "m.parquet").values()}) == 2
-    assert "sinus" not in (tmp_path / "m.json").read_text().lower()
+    assert "sinus" not in (tmp_path / "m.parquet.json").read_text().lower()
 
 
 def test_a_missing_table_or_report_stops_without_a_file(mimic: Path, tmp_path: Path) -> None:
@@ -180,7 +188,7 @@ def test_a_missing_table_or_report_stops_without_a_file(mimic: Path, tmp_path: P
         make_instructions(tmp_path, out)
     with pytest.raises(ValueError, match=r"ends with '\.csv'"):
         make_instructions(mimic, tmp_path / "m.csv")
-    assert not out.exists() and not out.with_suffix(".json").exists()
+    assert not out.exists() and not (tmp_path / "m.jsonl.json").exists()
 
 
 def test_foreign_files_are_not_replaced(mimic: Path, tmp_path: Path) -> None:
@@ -189,9 +197,22 @@ def test_foreign_files_are_not_replaced(mimic: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="did not write it"):
         make_instructions(mimic, out)
     assert out.read_text() == "of somebody else"
-    (tmp_path / "other.json").write_text('{"command": "x"}')
-    with pytest.raises(FileExistsError, match=r"other\.json would be replaced"):
+    (tmp_path / "other.jsonl.json").write_text('{"command": "x"}')
+    with pytest.raises(FileExistsError, match=r"other\.jsonl\.json would be replaced"):
         make_instructions(mimic, tmp_path / "other.jsonl")
+
+
+def test_the_tables_as_physionet_ships_them(shared_dir: Path, tmp_path: Path) -> None:
+    """The header and the one row that are public, with a recording of our own in its place."""
+    for name in ("record_list.csv", "machine_measurements.csv"):
+        (tmp_path / name).write_bytes((shared_dir / "data" / "mimic_iv_ecg_schema" / name).read_bytes())
+    write_ecg(tmp_path / "files/p1000/p10000032/s40689238/40689238", 1)
+    make_instructions(tmp_path, tmp_path / "m.jsonl", all_test=True)
+    (row,) = read_instructions(tmp_path / "m.jsonl", split="test")
+    assert row.report == "sinus rhythm. possible right atrial abnormality. borderline ecg"
+    assert (row.id, row.patient_id) == ("40689238", "10000032")
+    with pytest.raises(ValueError, match="1 patients cannot be split"):
+        make_instructions(tmp_path, tmp_path / "m.jsonl")
 
 
 # ---- PTB-XL
@@ -264,9 +285,9 @@ def test_arrays_and_a_further_fold_in_the_same_form(tmp_path: Path) -> None:
     lead = int(np.argmax(np.ptp(signal, axis=0)))
     assert values.shape == (12, 5000)
     assert np.corrcoef(values[lead, ::5], signal[:, lead])[0, 1] > 0.99
-    before = json.loads((tmp_path / "nine.json").read_text())
+    before = json.loads((tmp_path / "nine.jsonl.json").read_text())
     assert make_instructions(tmp_path / "nine", tmp_path / "nine.jsonl")["sha256"] == before["sha256"]
-    (tmp_path / "nine_ecg" / "notes.txt").write_text("mine")
+    (tmp_path / "nine.jsonl_ecg" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"notes\.txt"):
         make_instructions(tmp_path / "nine", tmp_path / "nine.jsonl")
 

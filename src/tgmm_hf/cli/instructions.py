@@ -49,8 +49,8 @@ def make_instructions(
     Example: tgmm make-instructions demo/cohort --out demo/instructions.jsonl
     """
     from tgmm_hf.cohorts.instructions import make_instructions as make
-    from tgmm_hf.cohorts.instructions import summary_text
+    from tgmm_hf.cohorts.instructions import record_of, summary_text
 
     summary = make(source, out, seed=seed, wordings=wordings, text=text.value, all_test=all_test)
     typer.echo(summary_text(summary))
-    typer.echo(f"{out}; the record: {out.with_suffix('.json')}")
+    typer.echo(f"{out}; the record: {record_of(out)}")

@@ -123,7 +123,7 @@ STATEMENTS: tuple[EcgStatement, ...] = (
         "Right axis deviation",
     ),
     # ---- form
-    EcgStatement("ABQRS", "form", "abnormal QRS", ("qrs(?:\\(t\\))? abnormal", "qrs contour abnormal")),
+    EcgStatement("ABQRS", "form", "abnormal QRS", ("qrs(?:\\(t\\))? abnorm(?:al)?", "qrs contour abnormal")),
     EcgStatement(
         *("PVC", "form", "ventricular premature complex"),
         (
@@ -136,7 +136,7 @@ STATEMENTS: tuple[EcgStatement, ...] = (
     EcgStatement(
         *("STD_", "form", "non-specific ST depression"),
         (
-            f"(?:(?:{_NONSPECIFIC}) )?st (?:segment )?depressions?",
+            f"(?:(?:{_NONSPECIFIC}) )?st (?:segments? )?(?:depressions?|(?:is |are )?depressed)",
             "st (?:strecken )?senkung(?:en)?",
         ),
         "ST depression",
@@ -146,19 +146,26 @@ STATEMENTS: tuple[EcgStatement, ...] = (
         (
             "voltage criteria (?:\\(qrs\\) )?for (?:lvh|left ventricular hypertrophy)",
             "(?:lvh|left ventricular hypertrophy) by voltage(?: criteria)?",
-            "(?:voltage|voltkriteri\\w*|qrs voltage).{0,20} linkshypertrophie",
+            "voltages (?:is|are) high in (?:chest|limb|chest and limb|limb and chest) leads suggesting lvh",
+            "amplitudenkriterien f(?:ü|ue|u|#)r linkshypertrophie",
         ),
         "Left ventricular hypertrophy by voltage",
     ),
     EcgStatement("QWAVE", "form", "Q waves present", ("(?:abnormal |pathologi(?:c|cal|sche) )?q (?:waves?|zacken?)",)),
     EcgStatement(
         *("LOWT", "form", "low amplitude T-waves"),
-        ("(?:low|flat|flattened) t waves?", "t waves? flattening", "t abflachung(?:en)?", "flache t welle"),
+        (
+            "t waves? (?:is |are )?(?:slightly )?(?:low or flat|low|flat|flattened)",
+            "(?:low|flat|flattened) t waves?",
+            "t waves? flattening",
+            "t abflachung(?:en)?",
+            "flache t welle",
+        ),
         "Low amplitude T waves",
     ),
     EcgStatement(
         *("NT_", "form", "non-specific T-wave changes"),
-        (f"(?:{_NONSPECIFIC}) t (?:waves? )?{_CHANGES}",),
+        (f"(?:{_NONSPECIFIC}) t (?:waves? )?(?:{_CHANGES}|flattening|inversion)",),
     ),
     EcgStatement(
         *("PAC", "form", "atrial premature complex"),
@@ -177,7 +184,8 @@ STATEMENTS: tuple[EcgStatement, ...] = (
         *("INVT", "form", "inverted T-waves"),
         (
             "(?:inverted|negative) t(?: waves?)?",
-            "t (?:waves? )?(?:inversions?|negativierung(?:en)?)",
+            "t (?:waves? )?(?:inversions?|negativierung(?:en)?|neg)",
+            "t waves? (?:is |are )?(?:slightly |deeply |symmetrically )?inverted",
             "t negativ",
         ),
         "T wave inversion",
@@ -185,8 +193,9 @@ STATEMENTS: tuple[EcgStatement, ...] = (
     EcgStatement(
         *("LVOLT", "form", "low QRS voltages in the frontal and horizontal leads"),
         (
+            "low limb lead voltages?",
             "low (?:qrs )?voltages?(?: in (?:the )?(?:frontal and horizontal|limb|frontal|precordial|chest) leads)?",
-            "(?:periphere |thorakale )?nieder(?:spannung|voltage)",
+            "(?:periphere |thorakale )?(?:nieder(?:spannung|voltage)|low voltage)",
         ),
         "Low QRS voltages",
     ),
@@ -196,7 +205,10 @@ STATEMENTS: tuple[EcgStatement, ...] = (
     ),
     EcgStatement(
         *("STE_", "form", "non-specific ST elevation"),
-        (f"(?:(?:{_NONSPECIFIC}) )?st (?:segment )?elevations?", "st (?:strecken )?hebung(?:en)?"),
+        (
+            f"(?:(?:{_NONSPECIFIC}) )?st (?:segments? )?(?:elevations?|(?:is |are )?elevated)",
+            "st (?:strecken )?hebung(?:en)?",
+        ),
         "ST elevation",
     ),
     EcgStatement("PRC(S)", "form", "premature complex(es)", ("premature (?:complex|beat)(?:es|s|\\(es\\)|\\(s\\))?",)),
@@ -216,7 +228,8 @@ STATEMENTS: tuple[EcgStatement, ...] = (
     # ---- diagnostic
     EcgStatement(
         *("NORM", "diagnostic", "normal ECG"),
-        ("(?:normal(?:es)?|unauff(?:ä|ae|a)lliges) e[ck]g", "normalt ekg"),
+        # In PTB-XL most reports with "otherwise normal" have the code NORM, with the likelihood 80.
+        ("(?:otherwise |sonst )?(?:normal(?:es)?|unauff(?:ä|ae|a)lliges) e[ck]g", "(?:eljest )?normalt ekg"),
         "Normal ECG",
     ),
     EcgStatement(
@@ -264,6 +277,8 @@ STATEMENTS: tuple[EcgStatement, ...] = (
         (
             f"(?:(?:{_NONSPECIFIC}) )?(?:intra ventricular|iv) conduction (?:delay|defect|disturbance|block)"
             "(?: \\(block\\))?",
+            f"(?:(?:{_NONSPECIFIC}) )?intra ventricular (?:delay|block)",
+            f"(?:(?:{_NONSPECIFIC}) )?intraventr(?:\\.|ikul(?:ä|ae|a)re) leitungsst(?:ö|oe|o)rung(?:en)?",
             "ivcd",
             "unspez(?:ifischer|\\.)? intraventrikul(?:ä|ae|a)rer block",
         ),
@@ -374,9 +389,6 @@ STATEMENTS: tuple[EcgStatement, ...] = (
 BY_CODE = {statement.code: statement for statement in STATEMENTS}
 """Code -> statement."""
 
-_OTHERWISE_NORMAL = "(?:otherwise|sonst) normal(?:es)? e[ck]g"
-"""An ECG that is normal but for a finding. It is no normal ECG, so its match hides the shorter one."""
-
 
 def _compiled(alternatives: Iterable[str]) -> re.Pattern[str]:
     """Join patterns to one expression of whole words."""
@@ -390,7 +402,7 @@ def _pattern_of(statement: EcgStatement) -> re.Pattern[str]:
     return _compiled((" ".join(map(re.escape, words)), *statement.patterns))
 
 
-_PATTERNS = [("", _compiled([_OTHERWISE_NORMAL])), *((entry.code, _pattern_of(entry)) for entry in STATEMENTS)]
+_PATTERNS = [(entry.code, _pattern_of(entry)) for entry in STATEMENTS]
 
 
 def find_mentions(text: str) -> list[Mention]:
@@ -407,4 +419,4 @@ def find_mentions(text: str) -> list[Mention]:
     for mention in sorted(mentions, key=lambda m: (m.start - m.end, m.start)):
         if all(mention.end <= other.start or other.end <= mention.start for other in chosen):
             chosen.append(mention)
-    return sorted((mention for mention in chosen if mention.code), key=lambda mention: mention.start)
+    return sorted(chosen, key=lambda mention: mention.start)

@@ -35,6 +35,8 @@ OWN_INSTRUCTIONS = (
 
 UNUSABLE = "something wrong with the data"
 """A report that holds these words is skipped, as in the published code. Compared in lower case."""
+EDIT_MARK, TRACING_ONLY = "edit:", "trace only requested"
+"""Texts in reports of PTB-XL, see `clean_ptbxl_report`."""
 CERTAINTY_WORDS = {"definite": "", "probable": "probable ", "possible": "possible ", "unstated": ""}
 """Certainty -> words before a statement. A certainty that nobody stated adds no doubt."""
 
@@ -59,8 +61,13 @@ def clean_machine_report(lines: Iterable[str | None]) -> str:
 
 
 def clean_ptbxl_report(text: str) -> str:
-    """Clean a report of PTB-XL as the published code does: small letters, no spaces at the ends."""
-    return text.strip().lower()
+    """Clean a report of PTB-XL as the published code does: small letters, no spaces at the ends.
+
+    Two things are ours. What follows "Edit:" is taken away, because it holds the codes of the annotators. A report that
+    says that only a tracing was requested is empty, because it says nothing about the ECG.
+    """
+    report = text.lower().split(EDIT_MARK)[0].strip()
+    return "" if report.startswith(TRACING_ONLY) else report
 
 
 # ---- statements

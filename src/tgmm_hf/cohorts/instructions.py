@@ -1,8 +1,8 @@
 """`tgmm make-instructions`: a data set of ECGs with reports -> an instruction file for MEIT.
 
-FILE.jsonl or FILE.parquet    one ECG, instruction and report per row, see `data/instructions.py`
-FILE.json                     the record: settings, tables with sha256, flow, counts; written last
-FILE_ecg/                     recordings, if the source holds arrays
+FILE        one ECG, instruction and report per row, see `data/instructions.py`; .jsonl or .parquet
+FILE.json   the record: settings, tables with sha256, flow, counts; written last
+FILE_ecg/   recordings, if the source holds arrays
 """
 
 import os
@@ -63,10 +63,10 @@ def make_instructions(
     """
     source, out = Path(source), Path(out)
     check_suffix(out)
-    record = out.with_suffix(".json")
+    record = record_of(out)
     _refuse_foreign(out, record)
     tally = Tally()
-    with _open_source(source, out, seed, text) as opened:
+    with _open_source(source, out, None if all_test else seed, text) as opened:
         chosen = instruction_wordings(opened.dataset, wordings, seed)
         with whole_file(out) as building:
             entries = tqdm(opened.entries, desc=COMMAND, unit=" ECGs")
@@ -94,6 +94,11 @@ def make_instructions(
     return summary
 
 
+def record_of(out: Path) -> Path:
+    """Return the path of the record of an instruction file."""
+    return out.with_name(f"{out.name}.json")
+
+
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Write the flow and the counts of a record as text for the terminal."""
     counts = {
@@ -115,7 +120,7 @@ def flow_lines(flow: Sequence[FlowEntry]) -> list[str]:
 
 
 @contextmanager
-def _open_source(source: Path, out: Path, seed: int, text: str) -> Iterator[Source]:
+def _open_source(source: Path, out: Path, seed: int | None, text: str) -> Iterator[Source]:
     """Find out which data set a directory holds, and open it while the block runs."""
     if text not in TEXTS:
         raise TgmmError("text", f"text is {text!r}; it must be {' or '.join(TEXTS)}.")
@@ -123,7 +128,7 @@ def _open_source(source: Path, out: Path, seed: int, text: str) -> Iterator[Sour
         with synthetic_source(source) as opened:
             yield opened
     elif is_ptbxl(source):
-        yield ptbxl_source(source, out.with_name(f"{out.stem}_ecg"), text)
+        yield ptbxl_source(source, out.with_name(f"{out.name}_ecg"), text)
     elif any(table.find(source) for table in TABLES):
         with mimic_source(source, seed) as opened:
             yield opened

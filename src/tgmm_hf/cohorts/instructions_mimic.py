@@ -56,22 +56,21 @@ MEMORY = "2GB"
 
 
 @contextmanager
-def mimic_source(directory: Path, seed: int) -> Iterator[Source]:
+def mimic_source(directory: Path, seed: int | None) -> Iterator[Source]:
     """Open MIMIC-IV-ECG as PhysioNet ships it. The source can be read while the block runs.
 
     Args:
         directory: Directory with record_list.csv, machine_measurements.csv and files/.
-        seed: Source of the split 5:1:1 by patient.
+        seed: Source of the split 5:1:1 by patient. None puts every patient into the test split.
 
     Raises:
         FileNotFoundError: If a table is missing.
         TgmmError: If a table cannot be used.
     """
     with _open_tables(directory) as (database, tables):
-        patients = database.execute(
-            "SELECT DISTINCT subject_id FROM ecg_records WHERE subject_id IS NOT NULL"
-        ).fetchall()
-        splits = split_five_one_one((str(subject) for (subject,) in patients), seed)
+        sql = "SELECT DISTINCT subject_id FROM ecg_records WHERE subject_id IS NOT NULL"
+        patients = [str(subject) for (subject,) in database.execute(sql).fetchall()]
+        splits = dict.fromkeys(patients, "test") if seed is None else split_five_one_one(patients, seed)
         entries = _entries(database, directory, splits, {})
         yield Source(MIMIC, "recordings of record_list", entries, tables, _notes(database))
 

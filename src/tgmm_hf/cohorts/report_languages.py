@@ -10,10 +10,11 @@ from collections import Counter
 
 MARKS: dict[str, tuple[str, ...]] = {
     "en": (
-        *("rhythm", "normal limits", "atrial", "ventricular", "axis", "wave", "waves", "block", "complexes", "with"),
-        *("fibrillation", "the", "of", "and", "no", "in", "is", "are", "abnormal", "possible", "probable"),
-        *("infarct", "infarction", "hypertrophy", "changes", "leads", "low", "age", "consistent", "otherwise", "st-t"),
-        *("premature", "left", "right", "bundle", "branch", "deviation", "bradycardia", "tachycardia", "unconfirmed"),
+        *("rhythm", "arrhythmia", "atrial", "ventricular", "axis", "wave", "waves", "complexes", "with", "limits"),
+        *("fibrillation", "flutter", "the", "of", "and", "no", "is", "are", "possible", "probable", "consistent"),
+        *("infarct", "infarction", "hypertrophy", "changes", "leads", "low", "age", "otherwise", "voltages", "limb"),
+        *("premature", "left", "right", "bundle", "branch", "deviation", "bradycardia", "tachycardia", "pathology"),
+        *("depressed", "elevation", "inverted", "intraventricular", "pacemaker", "trace", "requested", "only"),
     ),
     "de": (
         *("sinusrhythmus", "vorhofflimmern", "vorhofflattern", "linkstyp", "rechtstyp", "lagetyp", "steiltyp"),
@@ -25,6 +26,9 @@ MARKS: dict[str, tuple[str, ...]] = {
         *("sinustachykardie", "sinusbradykardie", "sinusarrhythmie", "trikuläre", "ventrikuläre", "block i", "hinweis"),
         *("inferiorer", "anteriorer", "lateraler", "anteroseptaler", "anterolateralen", "lateralen", "inferioren"),
         *("typisch", "typische", "leichte", "ausgeprägte", "repolarisationsstörung", "überleitungsstörung", "ohne"),
+        *("tachykardes", "normokardes", "bradykardes", "st-senkung", "st-hebung", "flach", "abgeflacht", "hohes"),
+        *("abnormes", "abnorme", "abnorm", "verbreiterung", "pathologisches", "pathologisch", "unbestätigter"),
+        *("bericht", "veraenderung", "linkslagetyp", "grenzbefund", "ruhe-ekg", "überleitung", "schlechte", "llt"),
         *("indifferenztyp", "supraventrikuläre", "unauffälliges", "erregungsrückbildungsstörungen", "für", "fuer"),
     ),
     "sv": (

@@ -10,6 +10,8 @@ import numpy as np
 
 from tgmm_hf.cohorts.ecg_statements import BY_CODE
 from tgmm_hf.cohorts.synthetic.render_ecg import (
+    CHEST_LEADS,
+    LIMB_LEADS,
     MIMIC_LEADS,
     P_CENTRES,
     P_WIDTHS,
@@ -27,7 +29,6 @@ EDGE = 1.5
 """Standard deviations from the centre of a bump to the edge of its wave."""
 J_DELAY = 0.040
 """Seconds from the end of the QRS complex to the place where the ST segment is measured."""
-LIMB_LEADS, CHEST_LEADS = MIMIC_LEADS[:6], MIMIC_LEADS[6:]
 FIRST_WAVE_MS = 40
 """Place of the P wave's begin in the averaged beat of machine_measurements.csv."""
 QRS_WITHOUT_P_MS = 200

@@ -17,6 +17,8 @@ RATE, SECONDS = 500, 10
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 """Lead order of MIMIC-IV-ECG files: aVF before aVL."""
 
+LIMB_LEADS, CHEST_LEADS = MIMIC_LEADS[:6], MIMIC_LEADS[6:]
+
 DOWER = {
     "I": (0.632, -0.235, 0.059),
     "II": (0.235, 1.066, -0.132),
@@ -125,7 +127,7 @@ def render_ecg(table: Evidence, rng: np.random.Generator, variation: Variation =
 def draw_ecg(table: Evidence, rng: np.random.Generator, variation: Variation = PLAIN) -> DrawnEcg:
     """Draw beats, rotation and gains of one patient's ECG. The arguments are those of [`render_ecg`]."""
     fibrillating = bool(table.ecg_af[0])
-    return DrawnEcg(
+    ecg = DrawnEcg(
         physical={name: float(PHYSICAL[name](v)) for name, v in table.parameters_of("ecg").items()},
         fibrillating=fibrillating,
         variation=variation,
@@ -136,6 +138,10 @@ def draw_ecg(table: Evidence, rng: np.random.Generator, variation: Variation = P
         scale=rng.uniform(0.85, 1.15) * variation.voltage,
         gains=rng.normal(1.0, 0.03, (1, 12)),
     )
+    if variation != PLAIN:
+        # Limb leads with different gains contradict each other if they are large, as with a turned axis.
+        ecg.gains[:, : len(LIMB_LEADS)] = ecg.gains[0, 0]
+    return ecg
 
 
 def draw_variation(rng: np.random.Generator) -> Variation:
