@@ -10,7 +10,14 @@ from command_line import run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from tgmm_hf.data.instructions import read_instructions
-from tgmm_hf.evaluation.finding_figures import certainty_figures, finding_figures, micro_f1, said_present, truth_of
+from tgmm_hf.evaluation.finding_figures import (
+    certainty_counts,
+    certainty_figures,
+    finding_figures,
+    micro_f1,
+    said_present,
+    truth_of,
+)
 from tgmm_hf.evaluation.finding_reader import read_findings
 from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.report_controls import ecgs_of_others, most_frequent, nearest_reports
@@ -57,6 +64,12 @@ def test_certainty_is_compared_with_the_truth(findings):
         "definite": (3, 1.0),
         "probable": (1, 1.0),
         "possible": (1, 0.0),
+    }
+    stated = [dict.fromkeys(row, "probable") for row in TRUTH]
+    assert certainty_counts(stated, findings) == {
+        "definite": {"probable": 3},
+        "probable": {"probable": 1},
+        "possible": {"absent": 1},
     }
 
 

@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from tgmm_hf.data.ecg_reports import load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, read_instructions
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
-from tgmm_hf.evaluation.finding_figures import Truth, certainty_figures, finding_figures, micro_f1, truth_of
-from tgmm_hf.evaluation.finding_reader import PRESENT, Finding, present_codes, read_findings
+from tgmm_hf.evaluation.finding_figures import (
+    Truth,
+    certainty_counts,
+    certainty_figures,
+    finding_figures,
+    micro_f1,
+    truth_of,
+)
+from tgmm_hf.evaluation.finding_reader import PRESENT, Finding, read_findings
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts, estimate, estimate_of_values
 from tgmm_hf.evaluation.report_answers import GetValues, Reporter
 from tgmm_hf.evaluation.report_controls import (
@@ -104,13 +111,13 @@ class Scoring:
 
     Attributes:
         references: True reports.
-        truth: Codes that are present, for each row.
+        truth: Code -> certainty of what is present, for each row.
         counts: Bootstrap resamples (R, n).
         resources: Local files.
     """
 
     references: list[str]
-    truth: list[set[str]]
+    truth: list[dict[str, str]]
     counts: NDArray
     resources: TextResources
 
@@ -274,12 +281,14 @@ def _noises(pipe: Any, settings: ReporterEvaluationSettings) -> dict[str, Any]:
     return noises
 
 
-def _truth(rows: Sequence[Instruction]) -> tuple[list[set[str]], str]:
-    """Return the codes that are present in each row, and where they come from."""
+def _truth(rows: Sequence[Instruction]) -> tuple[list[dict[str, str]], str]:
+    """Return code -> certainty of what is present in each row, and where it comes from."""
     if all(row.statements is not None for row in rows):
-        stated = [{s.code for s in row.statements or () if s.polarity == PRESENT} for row in rows]
-        return stated, TRUTH_STATED
-    return [present_codes(read_findings(row.report).values()) for row in rows], TRUTH_READ
+        return [
+            {s.code: s.certainty for s in row.statements or () if s.polarity == PRESENT} for row in rows
+        ], TRUTH_STATED
+    read = [read_findings(row.report).values() for row in rows]
+    return [{f.code: f.certainty for f in findings if f.polarity == PRESENT} for findings in read], TRUTH_READ
 
 
 def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -289,7 +298,7 @@ def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, 
         "systems", "differences", "certainty", "implementations" and "metrics_missing" of metrics.json.
     """
     findings = {name: [read_findings(report) for report in reports] for name, reports in systems.items()}
-    truth = truth_of(scoring.truth, list(findings.values()))
+    truth = truth_of([set(row) for row in scoring.truth], list(findings.values()))
     entries: dict[str, Any] = {}
     implementations: dict[str, Any] = {}
     missing: dict[str, str] = {}
@@ -308,6 +317,7 @@ def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, 
             if name in CONTROLS
         },
         "certainty": certainty_figures(truth, findings[MODEL], scoring.counts),
+        "certainty_counts": certainty_counts(scoring.truth, findings[MODEL]),
         "implementations": implementations,
         "metrics_missing": missing,
     }
@@ -329,7 +339,7 @@ def _noise_figures(scoring: Scoring, reports: Mapping[str, Sequence[str]]) -> di
     """Score the reports on noisy ECGs: name of the noise -> main figures, the clean ones first."""
     names = [MODEL, *(name for name in reports if name not in (MODEL, *CONTROLS))]
     findings = {name: [read_findings(report) for report in reports[name]] for name in names}
-    truth = truth_of(scoring.truth, list(findings.values()))
+    truth = truth_of([set(row) for row in scoring.truth], list(findings.values()))
     result = {}
     for name in names:
         text = text_figures(scoring.references, reports[name], TextResources())

@@ -152,6 +152,25 @@ def certainty_figures(truth: Truth, reports: Sequence[Report], counts: NDArray) 
     return entry
 
 
+def certainty_counts(truth: Sequence[Mapping[str, str]], reports: Sequence[Report]) -> dict[str, dict[str, int]]:
+    """Count the statements made, by the word of the report and the certainty of the truth.
+
+    Args:
+        truth: Code -> certainty of what is present, of every ECG.
+        reports: Findings of the system.
+
+    Returns:
+        Word of the report -> certainty of the truth, or "absent" -> number of statements.
+    """
+    table: dict[str, dict[str, int]] = {word: {} for word in CERTAINTIES}
+    for row, report in zip(truth, reports, strict=True):
+        for finding in report.values():
+            if finding.polarity == PRESENT:
+                true = row.get(finding.code, ABSENT)
+                table[finding.certainty][true] = table[finding.certainty].get(true, 0) + 1
+    return table
+
+
 def _share(value: NDArray, counts: NDArray) -> Estimate:
     if not len(value):
         return Estimate(None, None, "no such statement")

@@ -97,11 +97,6 @@ def read_findings(text: str) -> dict[str, Finding]:
     return findings
 
 
-def present_codes(findings: Iterable[Finding]) -> set[str]:
-    """Return the codes of the statements that a report makes, doubted ones included."""
-    return {finding.code for finding in findings if finding.polarity == PRESENT}
-
-
 def _rank(finding: Finding) -> tuple[bool, int]:
     return finding.polarity == ABSENT, CERTAINTIES.index(finding.certainty)
 

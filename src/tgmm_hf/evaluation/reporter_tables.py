@@ -12,6 +12,7 @@ from tgmm_hf.evaluation.evaluate_reporter import (
     compute_reporter_evaluation,
 )
 from tgmm_hf.evaluation.finding_figures import FIGURES
+from tgmm_hf.evaluation.finding_reader import ABSENT, CERTAINTIES
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
 from tgmm_hf.evaluation.outputs import aligned, write_text
 from tgmm_hf.evaluation.report_controls import MODEL
@@ -19,6 +20,8 @@ from tgmm_hf.evaluation.tables import Table, as_csv, text_number, text_range
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
+UNSTATED = "unstated"
+"""Certainty of a statement whose source gives no likelihood."""
 TEXT_TITLES = {
     "bleu_1": "BLEU-1",
     "bleu_2": "BLEU-2",
@@ -146,8 +149,14 @@ def _statements(statements: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _certainty(metrics: Mapping[str, Any]) -> Table:
     """Make the table of the model's words of certainty."""
-    rows = [[word, str(one["n"]), _shown(one, "true")] for word, one in metrics["certainty"].items()]
-    return Table("How often the model's statements are true, by its own words", ["word", "statements", "true"], rows)
+    kinds = (*CERTAINTIES, UNSTATED, ABSENT)
+    counts = metrics["certainty_counts"]
+    rows = [
+        [word, str(one["n"]), _shown(one, "true"), *(str(counts[word].get(kind, 0)) for kind in kinds)]
+        for word, one in metrics["certainty"].items()
+    ]
+    header = ["word", "statements", "true", *(f"truth {kind}" for kind in kinds)]
+    return Table("How often the model's statements are true, by its own words", header, rows)
 
 
 def _noise(robustness: Mapping[str, Mapping[str, Any]]) -> Table:
