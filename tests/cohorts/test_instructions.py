@@ -20,7 +20,7 @@ from tgmm_hf.cohorts.instruction_texts import (
     statements_of_codes,
     words_of_statements,
 )
-from tgmm_hf.cohorts.instructions import make_instructions
+from tgmm_hf.cohorts.instructions import OUTSIDE, make_instructions
 from tgmm_hf.cohorts.instructions_ptbxl import _read_labels, read_descriptions
 from tgmm_hf.cohorts.report_languages import language_of
 from tgmm_hf.cohorts.splits import split_five_one_one
@@ -156,7 +156,9 @@ def test_reports_are_joined_by_study_and_losses_are_counted(mimic: Path, tmp_pat
         "no_ecg": (1, 0),
         "used": (8, 5),
     }
-    assert summary["notes"] == ["1 rows of machine_measurements have no recording in record_list."]
+    assert summary["notes"] == ["1 rows of machine_measurements have no recording in record_list.", OUTSIDE]
+    assert len(make_instructions(mimic, mimic / "inside.jsonl")["notes"]) == 1
+    assert len(read_instructions(mimic / "inside.jsonl")) == 8
     pairs = [(rows["40000001"], rows["40000002"]), (rows["40000005"], rows["40000006"])]
     assert all(one.patient_id == other.patient_id and one.split == other.split for one, other in pairs)
     assert rows["40000001"].instruction.startswith("Given the ECG signal embeddings, please help me")

@@ -228,8 +228,8 @@ STATEMENTS: tuple[EcgStatement, ...] = (
     # ---- diagnostic
     EcgStatement(
         *("NORM", "diagnostic", "normal ECG"),
-        # In PTB-XL most reports with "otherwise normal" have the code NORM, with the likelihood 80.
-        ("(?:otherwise |sonst )?(?:normal(?:es)?|unauff(?:ä|ae|a)lliges) e[ck]g", "(?:eljest )?normalt ekg"),
+        # "otherwise normal ECG" is a mention too: in PTB-XL most such reports have the code NORM, with likelihood 80.
+        ("(?:normal(?:es)?|unauff(?:ä|ae|a)lliges) e[ck]g", "normalt ekg"),
         "Normal ECG",
     ),
     EcgStatement(

@@ -55,12 +55,14 @@ class Tally:
         splits: Split -> number of used ECGs.
         languages: Language, or "not known" -> number of used ECGs.
         instructions: Instruction -> number of used ECGs.
+        outside: Number of used ECGs whose recording lies outside the directory of the instruction file.
     """
 
     ecgs: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     instructions: Counter[str] = field(default_factory=Counter)
+    outside: int = 0
     _last_step: dict[str, int] = field(default_factory=dict)
 
     def count(self, entry: SourceEntry) -> None:

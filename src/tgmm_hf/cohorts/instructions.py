@@ -31,6 +31,11 @@ from tgmm_hf.utils.versions import package_versions
 COMMAND = "make-instructions"
 """Value of "command" in the record, by which a later run knows its own files."""
 
+OUTSIDE = (
+    "The recordings lie outside the directory of the file. They are refused when it is read, unless that is allowed. "
+    "Write the file above its recordings to avoid this."
+)
+
 
 @one_run_at_a_time("out")
 def make_instructions(
@@ -85,7 +90,7 @@ def make_instructions(
         "splits": {split: tally.splits[split] for split in SPLITS},
         "languages": dict(sorted(tally.languages.items())),
         "instructions": {instruction: tally.instructions[instruction] for instruction in chosen},
-        "notes": opened.notes,
+        "notes": opened.notes + ([OUTSIDE] if tally.outside else []),
         "tables": {path.name: file_digest(path) for path in opened.tables},
         "sha256": file_digest(out),
         "versions": package_versions("duckdb", "pyarrow"),
@@ -171,8 +176,10 @@ def _rows(
             continue
         instruction = drawn_instruction(wordings, seed, entry.id)
         tally.instructions[instruction] += 1
+        ecg = os.path.relpath(entry.ecg.absolute(), base)
+        tally.outside += Path(ecg).parts[0] == os.pardir
         yield Instruction(
-            *(entry.id, dataset, entry.patient_id, entry.split, os.path.relpath(entry.ecg.absolute(), base)),
+            *(entry.id, dataset, entry.patient_id, entry.split, ecg),
             new_messages(instruction, entry.report),
             entry.statements,
             entry.language,
