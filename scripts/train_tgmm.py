@@ -10,10 +10,9 @@ The same command continues a run that was stopped.
 
 import sys
 
-from tgmm_hf.training.arguments import read_arguments
-from tgmm_hf.training.train import train
+from tgmm_hf.training.train_any import read_any_arguments, train_any
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    train(read_arguments(sys.argv[1], sys.argv[2:]))
+    train_any(read_any_arguments(sys.argv[1], sys.argv[2:]))

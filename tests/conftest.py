@@ -23,3 +23,20 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared is not here: real data and golden arrays are not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def reporter_file(tmp_path_factory) -> Path:
+    """Instruction file of a tiny cohort for MEIT, see tests/reporter_data.py."""
+    from reporter_data import write_reporter_data
+
+    return write_reporter_data(tmp_path_factory.mktemp("reporter_ecgs"))
+
+
+@pytest.fixture(scope="session")
+def trained_reporter(reporter_file: Path, tmp_path_factory) -> tuple[Path, dict]:
+    """A MEIT model that was trained on `reporter_file`, and the content of its run.json."""
+    from reporter_data import reporter_settings, train
+
+    output = tmp_path_factory.mktemp("trained_reporter") / "model"
+    return output, train(reporter_settings(reporter_file, output))

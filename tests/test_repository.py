@@ -18,7 +18,7 @@ from tgmm_hf.cli.application import COMMANDS, OLD_NAMES, app
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tgmm_hf"
 SOURCES = sorted(SOURCE.rglob("*.py"))
-OPTIONAL = ("app", "cluster", "explain", "formats", "measures")
+OPTIONAL = ("app", "cluster", "explain", "formats", "measures", "text")
 """Extras whose packages a file may import at its top: it is imported only for the command that needs them, or it
 imports them within `try` (test_layout.py asserts that for the files that travel)."""
 README = (ROOT / "README.md").read_text()
@@ -61,6 +61,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
     modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
     modules |= {"iterative-stratification": "iterstrat", "scikit-learn": "sklearn"}
+    modules |= {"rouge-score": "rouge_score", "bert-score": "bert_score"}
     importable = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"tgmm_hf"}
     extras = set(project["optional-dependencies"])  # one that is named as its package may be imported within a function
     for path in SOURCES:

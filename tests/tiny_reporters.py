@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tgmm_hf.data.report_tokenizer import report_tokenizer
 from tgmm_hf.families.meit.configuration_meit import MeitConfig
 from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
 from tgmm_hf.families.meit.processing_meit import MeitProcessor
@@ -92,14 +92,10 @@ def tiny_batch(rows: int = 3, tokens: int = 7, seed: int = 0) -> dict[str, torch
 
 def byte_tokenizer(**settings: Any) -> PreTrainedTokenizerFast:
     """Every byte is a token, so that any text can be written; 256 bytes behind the special tokens."""
-    special = ["<pad>", "<s>", "</s>", "<unk>", "<|ecg|>"]
-    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    names |= {"extra_special_tokens": ["<|ecg|>"]}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{**names, **settings})
+    tokenizer = report_tokenizer()
+    for name, value in settings.items():
+        setattr(tokenizer, name, value)
+    return tokenizer
 
 
 def tiny_processor(**settings: Any) -> MeitProcessor:

@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from tgmm_hf.training.arguments import RunArguments, parse_arguments, read_arguments
+from tgmm_hf.training.reporter_arguments import ReporterRunArguments
+from tgmm_hf.training.train_any import read_any_arguments
 
 CONFIGS = [
     path
@@ -24,7 +26,7 @@ def test_defaults_are_filled_in_and_written_back() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_committed_configurations_are_valid(path: Path) -> None:
-    assert isinstance(read_arguments(path), RunArguments)
+    assert isinstance(read_any_arguments(path), RunArguments | ReporterRunArguments)
 
 
 @pytest.mark.parametrize(

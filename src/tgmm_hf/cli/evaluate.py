@@ -6,13 +6,37 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, PreparedData, Seed, Split, announce_hub, table_of
+from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, Seed, Split, announce_hub, table_of
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+
+TextEncoder = Annotated[
+    Path | None,
+    typer.Option(help="MEIT: directory of a text encoder for BERTScore, such as MiniLM.", show_default="no BERTScore"),
+]
+Wordnet = Annotated[
+    Path | None,
+    typer.Option(help="MEIT: directory of WordNet's files for METEOR.", show_default="where NLTK keeps its data"),
+]
+TrainingData = Annotated[
+    Path | None,
+    typer.Option(help="MEIT: instruction file whose train split gives two of the controls.", show_default="DATA"),
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="MEIT: longest report, in tokens.")]
+Beams = Annotated[int, typer.Option(min=1, help="MEIT: number of beams. 1 takes the most probable next token.")]
+TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain")
+"""Options of `evaluate` for a TGMM model only."""
+MEIT_ONLY = ("bert_model", "wordnet", "training_data")
+"""Options of `evaluate` for a MEIT model only, which are off by default."""
 
 
 def evaluate(
     model: Model,
-    data: PreparedData,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction file (.jsonl or .parquet)."
+        ),
+    ],
     out: Out,
     split: Annotated[Split, typer.Option(help="Split whose patients are scored.")] = Split.test,
     task: Annotated[
@@ -43,7 +67,8 @@ def evaluate(
         bool, typer.Option("--temperature", help="Scale the probabilities by a temperature chosen on validation.")
     ] = False,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also score degraded inputs; takes 15 more passes over the data.")
+        bool,
+        typer.Option("--robustness", help="Also score degraded inputs; takes 15 more passes over the data (MEIT: 8)."),
     ] = False,
     explain: Annotated[
         int,
@@ -51,18 +76,62 @@ def evaluate(
             min=0, help="Explain this many patients, drawn at random, and average over groups. 0 explains nobody."
         ),
     ] = 0,
+    bert_model: TextEncoder = None,
+    wordnet: Wordnet = None,
+    training_data: TrainingData = None,
+    max_new_tokens: MaxNewTokens = 128,
+    beams: Beams = 1,
     seed: Seed = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
 ) -> None:
-    """Measure a model for all seven subsets of modalities, every figure with its interval.
+    """Measure a model, every figure with its interval.
 
-    Writes metrics.json, metrics.txt, predictions.parquet, figures, tables and report.html. Thresholds, temperatures and
-    the cut between risk groups are chosen on validation patients, never on the scored patients.
+    TGMM: for all seven subsets of modalities. Writes metrics.json, metrics.txt, predictions.parquet, figures, tables
+    and report.html. Thresholds, temperatures and the cut between risk groups are chosen on validation patients, never
+    on the scored patients.
+
+    MEIT: text metrics and findings of the reports, beside four controls without the right ECG. Writes metrics.json,
+    metrics.txt, metrics.md, tables and reports.parquet. For another data set, give its instruction file.
 
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
     announce_hub(model)
+    from tgmm_hf.data.ecg_reports import saved_kind
+
+    given = {"task": task, "bayes": bayes, "validation": validation, "sensitivity": sensitivity}
+    given |= {
+        "explain": explain,
+        "temperature": temperature,
+        "bert_model": bert_model,
+        "wordnet": wordnet,
+        "training_data": training_data,
+    }
+    is_reporter = saved_kind(model) == "meit"
+    _refuse_options([name for name in (TGMM_ONLY if is_reporter else MEIT_ONLY) if given[name]], is_reporter)
+    if is_reporter:
+        from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
+        from tgmm_hf.evaluation.reporter_tables import evaluate_reporter
+        from tgmm_hf.evaluation.text_metrics import TextResources
+
+        evaluate_reporter(
+            model,
+            data,
+            out,
+            ReporterEvaluationSettings(
+                split=split.value,
+                training_data=training_data,
+                resources=TextResources(bert_model, wordnet),
+                noise=robustness,
+                generate_kwargs={"max_new_tokens": max_new_tokens, "num_beams": beams},
+                seed=seed,
+                bootstrap=bootstrap,
+                batch_size=batch_size,
+            ),
+        )
+        typer.echo((out / "metrics.txt").read_text())
+        typer.echo(f"{out / 'metrics.json'}, {out / 'metrics.md'}")
+        return
     from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
 
     evaluate_model(
@@ -83,6 +152,13 @@ def evaluate(
     )
     typer.echo((out / "metrics.txt").read_text())
     typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
+
+
+def _refuse_options(names: list[str], is_reporter: bool) -> None:
+    """Refuse options that are for the other kind of model. `names` are parameters of `evaluate`."""
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise typer.BadParameter(f"{options}: not for a {'MEIT' if is_reporter else 'TGMM'} model")
 
 
 def simple_models(

@@ -14,17 +14,15 @@ def train(
 ) -> None:
     """Train a model from a YAML file, and save it with its processor and code.
 
-    The same command continues a run that was stopped. For several GPUs:
-    accelerate launch scripts/train_tgmm.py CONFIG.yaml
+    The key `family: meit` trains a model that writes ECG reports, from an instruction file. The same command continues
+    a run that was stopped. For several GPUs: accelerate launch scripts/train_tgmm.py CONFIG.yaml
 
     Example: tgmm train configs/demo.yaml --set optimisation.epochs=2
     """
-    from tgmm_hf.training.arguments import read_arguments
+    from tgmm_hf.training.train_any import read_any_arguments, train_any
 
-    run = read_arguments(config, settings or [])
-    from tgmm_hf.training.train import train as train_model  # Only now, because a wrong setting is found without it.
-
-    summary = train_model(run)
+    run = read_any_arguments(config, settings or [])
+    summary = train_any(run)
     ((metric, value),) = summary["kept_metric"].items()
     typer.echo(f"{run.output}: validation {metric} {value:.4f} at step {summary['kept_step']}; history in run.json")
 

@@ -13,6 +13,35 @@ from tgmm_hf.families.meit.processing_meit import MeitProcessor
 from tgmm_hf.utils.errors import TgmmError
 
 
+def load_reporter(model: str) -> tuple[MeitForConditionalGeneration, MeitProcessor]:
+    """Load a saved MEIT model with its processor.
+
+    Args:
+        model: Directory or Hub repository.
+
+    Raises:
+        TgmmError: If the saved model is of another kind, damaged or incomplete.
+    """
+    kind = saved_kind(model)
+    if kind != MeitConfig.model_type:
+        raise TgmmError(
+            model,
+            f"it is a {kind or 'nameless'} model, and only a {MeitConfig.model_type} model writes reports. A tgmm "
+            "model answers its tasks with `tgmm predict`.",
+        )
+    with damaged_files_in_one_line(model):
+        # False, because transformers would otherwise ask on the terminal whether to run foreign code.
+        processor = MeitProcessor.from_pretrained(model, trust_remote_code=False)
+    return load_whole_model(MeitForConditionalGeneration, model), processor
+
+
+def saved_kind(model: str) -> str | None:
+    """Read the kind (`model_type`) of a saved model, None if its configuration names none."""
+    with damaged_files_in_one_line(model):
+        saved, _ = PreTrainedConfig.get_config_dict(model)
+    return saved.get("model_type")
+
+
 def load_report_pipeline(model: str, strictness: str = "note") -> MeitReportPipeline:
     """Load a saved MEIT model with its processor as a pipeline.
 
@@ -23,20 +52,9 @@ def load_report_pipeline(model: str, strictness: str = "note") -> MeitReportPipe
     Raises:
         TgmmError: If the saved model is of another kind, damaged or incomplete.
     """
-    with damaged_files_in_one_line(model):
-        saved, _ = PreTrainedConfig.get_config_dict(model)
-    kind = saved.get("model_type")
-    if kind != MeitConfig.model_type:
-        raise TgmmError(
-            model,
-            f"it is a {kind or 'nameless'} model, and only a {MeitConfig.model_type} model writes reports. A tgmm "
-            "model answers its tasks with `tgmm predict`.",
-        )
-    with damaged_files_in_one_line(model):
-        # False, because transformers would otherwise ask on the terminal whether to run foreign code.
-        processor = MeitProcessor.from_pretrained(model, trust_remote_code=False)
+    loaded, processor = load_reporter(model)
     processor.default_strictness = strictness
-    return MeitReportPipeline(model=load_whole_model(MeitForConditionalGeneration, model), processor=processor)
+    return MeitReportPipeline(model=loaded, processor=processor)
 
 
 def write_report(

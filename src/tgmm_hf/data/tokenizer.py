@@ -27,6 +27,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 DIGITS = tuple("0123456789")
 CHARACTERS = tuple(chr(code) for code in range(0x21, 0x7F) if not chr(code).isdigit()) + tuple("µ≤≥°²")
 """Every printable ASCII character is in the vocabulary, so that cells that were not seen in training can be written."""
+INSIDE = "##"
+"""How a word piece begins that does not start a word."""
 MIN_FREQUENCY = 2
 """A piece that occurs once belongs to a single patient and is not learned."""
 
@@ -90,32 +92,45 @@ def task_texts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _learn_pieces(texts: Iterable[str], count: int) -> list[str]:
-    """Learn at most `count` word pieces by joining the most frequent pair of neighbouring pieces again and again.
+    """Learn at most `count` word pieces, in the order in which they were learned.
+
+    A piece inside a word begins with "##".
+    """
+    words = Counter(word for text in texts for word, _ in BertPreTokenizer().pre_tokenize_str(text))
+    return [first + second.removeprefix(INSIDE) for first, second in learn_merges(words, count, INSIDE)]
+
+
+def learn_merges(words: Mapping[str, int], count: int, inside: str = "") -> list[tuple[str, str]]:
+    """Learn pieces of words by joining the most frequent pair of neighbouring pieces again and again.
 
     Among equally frequent pairs the first in the alphabet is joined. The trainer of the `tokenizers` library is not
     used, because it breaks ties by hash order, so that two runs on one text give two vocabularies.
 
+    Args:
+        words: Word -> how often it occurs.
+        count: Maximum number of pairs.
+        inside: How a piece begins that does not start a word.
+
     Returns:
-        The pieces in the order in which they were learned. A piece inside a word begins with "##".
+        The joined pairs of pieces, in the order in which they were joined.
     """
-    words = Counter(word for text in texts for word, _ in BertPreTokenizer().pre_tokenize_str(text))
-    spellings = {word: [word[0], *(f"##{character}" for character in word[1:])] for word in words}
+    spellings = {word: [word[0], *(f"{inside}{character}" for character in word[1:])] for word in words}
     pairs: Counter[tuple[str, str]] = Counter()
     words_with: dict[tuple[str, str], set[str]] = {}
     for word, pieces in spellings.items():
         for pair in pairwise(pieces):
             pairs[pair] += words[word]
             words_with.setdefault(pair, set()).add(word)
-    learned: list[str] = []
+    learned: list[tuple[str, str]] = []
     while pairs and len(learned) < count:
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         if pairs[best] < MIN_FREQUENCY:
             break
-        learned.append(best[0] + best[1].removeprefix("##"))
+        learned.append(best)
         for word in words_with.pop(best):
             for pair in pairwise(spellings[word]):
                 pairs[pair] -= words[word]
-            spellings[word] = _merge(spellings[word], best)
+            spellings[word] = _merge(spellings[word], best, inside)
             for pair in pairwise(spellings[word]):
                 pairs[pair] += words[word]
                 words_with.setdefault(pair, set()).add(word)
@@ -123,11 +138,11 @@ def _learn_pieces(texts: Iterable[str], count: int) -> list[str]:
     return learned
 
 
-def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+def _merge(pieces: list[str], pair: tuple[str, str], inside: str) -> list[str]:
     merged: list[str] = []
     for piece in pieces:
         if merged and (merged[-1], piece) == pair:
-            merged[-1] += piece.removeprefix("##")
+            merged[-1] += piece.removeprefix(inside)
         else:
             merged.append(piece)
     return merged

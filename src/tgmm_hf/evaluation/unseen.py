@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from tgmm_hf.data.instructions import Instruction
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.files import read_json
 
@@ -28,9 +29,9 @@ def prepared_data_hash(directory: str | Path) -> str:
 
 
 def weights_digest(model: Path) -> str:
-    """Compute a digest ("sha256:...") of the *.safetensors files in `model`, the directory of a saved model."""
+    """Compute a digest ("sha256:...") of the weight files in `model`, the directory of a saved model."""
     digest = hashlib.sha256()
-    for file in sorted(model.glob("*.safetensors")):
+    for file in sorted([*model.glob("*.safetensors"), *model.glob("*.gguf")]):
         digest.update(bytes.fromhex(file_digest(file)))
     return f"sha256:{digest.hexdigest()}"
 
@@ -150,7 +151,12 @@ def _check_split_of_training(
 
 def _from_scratch(run: Mapping[str, Any]) -> bool:
     start = run["run"]["model"]
-    return start["checkpoint"] is None and not start.get("encoders")
+    return start["checkpoint"] is None and not start.get("encoders") and not start.get("ecg")
+
+
+def patient_name(row: Instruction) -> str:
+    """Name the patient of a row of an instruction file, unique over all data sets, because data sets share numbers."""
+    return f"{row.dataset}/{row.patient_id}"
 
 
 def patients_of(rows: Dataset) -> list[str]:

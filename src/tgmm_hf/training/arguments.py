@@ -238,6 +238,11 @@ class RunArguments:
         """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
         return training_directory(self.output)
 
+    @property
+    def inputs(self) -> list[str]:
+        """Directories that the run reads and must not replace: the prepared data, and the cache if there is one."""
+        return [self.data.directory, *([self.data.cache.directory] if self.data.cache else [])]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a nested dictionary with all defaults written out."""
         return asdict(self)

@@ -29,6 +29,8 @@ TRAINING_FILES = (
     r"settings\.json",
     r"finished",
     r"patients\.json",
+    r"refused\.csv",
+    r"ecgs/",
     r"checkpoint-\d+/",
     r"runs/",
     r"\..+-[0-9a-f]{32}",

@@ -1,11 +1,15 @@
 """The directories of a training run: may they be replaced, and do they hold a run that may be continued?"""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tgmm_hf.evaluation.unseen import weights_digest
-from tgmm_hf.training.arguments import RunArguments
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+
+from tgmm_hf.evaluation.unseen import SEEN, seen_patients, weights_digest
 from tgmm_hf.training.checkpoints import TRAINING_FILES, discard
+from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.saving import RUN_RECORD, files_of_saved_model
 from tgmm_hf.training.settings_files import differences, flat
 from tgmm_hf.utils.files import claim_directory, read_json, write_json
@@ -15,6 +19,7 @@ MAY_CHANGE = {
     for key in (
         "resume",
         "data.workers",
+        "data.cache",
         "data.cache.directory",
         "optimisation.logging_steps",
         "optimisation.logging",
@@ -28,7 +33,38 @@ SETTINGS = "settings.json"
 """File beside the checkpoints with the settings of the run, the hash of its data and the digests of its sources."""
 
 
-def claim_directories(run: RunArguments) -> None:
+class Run(Protocol):
+    """The settings of a training of any family, as this file reads them."""
+
+    @property
+    def output(self) -> str:
+        """Directory of the saved model."""
+
+    @property
+    def resume(self) -> str:
+        """Whether a stopped run goes on: "auto" or "never"."""
+
+    @property
+    def model(self) -> Any:
+        """Settings of the model, with `sources`."""
+
+    @property
+    def optimisation(self) -> Any:
+        """Settings of the optimisation, with `schedule`."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files and directories that the run reads and must not replace."""
+
+    @property
+    def training_directory(self) -> Path:
+        """Directory of the checkpoints."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a nested dictionary."""
+
+
+def claim_directories(run: Run) -> None:
     """Refuse a run whose output directory holds files that a run does not write, because they would be deleted.
 
     With `resume: never` the training directory is checked in the same way.
@@ -36,17 +72,38 @@ def claim_directories(run: RunArguments) -> None:
     Raises:
         FileExistsError: If there are such files. The message names some of them.
     """
-    claim_directory(run.output, files_of_saved_model(run.output), keep=directories_to_keep(run))
+    claim_directory(run.output, files_of_saved_model(run.output), keep=run.inputs)
     if run.resume == "never":
-        claim_directory(run.training_directory, TRAINING_FILES, keep=directories_to_keep(run))
+        claim_directory(run.training_directory, TRAINING_FILES, keep=run.inputs)
 
 
-def directories_to_keep(run: RunArguments) -> list[str]:
-    """List the directories that a run must not replace: the prepared data, and the cache if there is one."""
-    return [run.data.directory, *([run.data.cache.directory] if run.data.cache else [])]
+def begin_run(
+    run: Run, should_save: bool, data_hash: str, splits: Mapping[str, Dataset], sources: Iterable[str]
+) -> bool:
+    """Write the settings of a run and its list of patients into the training directory.
+
+    Every process has to call this; the first one writes.
+
+    Args:
+        run: The settings of the run.
+        should_save: Whether this process writes.
+        data_hash: The hash of the data.
+        splits: Split -> rows with the column `patient_id`.
+        sources: Directories and Hub repositories that the run starts from and that may have seen patients.
+
+    Returns:
+        True if a run with these settings is already finished.
+    """
+    finished = [False]
+    with fail_together():
+        if should_save:
+            finished = [claim_training_directory(run, data_hash)]
+            write_json(run.training_directory / SEEN, seen_patients(data_hash, splits, sources))
+    broadcast_object_list(finished)
+    return finished[0]
 
 
-def claim_training_directory(run: RunArguments, data_hash: str) -> bool:
+def claim_training_directory(run: Run, data_hash: str) -> bool:
     """Write the settings of a run into its training directory, and compare them with the settings that are there.
 
     With `resume: never` the old training directory is removed first.
@@ -87,7 +144,7 @@ def claim_training_directory(run: RunArguments, data_hash: str) -> bool:
     return finished
 
 
-def weights_of_sources(run: RunArguments) -> dict[str, str]:
+def weights_of_sources(run: Run) -> dict[str, str]:
     """Compute the digest of the weights of each local directory that a run starts from: directory -> digest.
 
     Sources on the Hub have no entry. The name of a directory alone is not enough, because other weights may be written
@@ -96,7 +153,7 @@ def weights_of_sources(run: RunArguments) -> dict[str, str]:
     return {source: weights_digest(Path(source)) for source in run.model.sources if Path(source).is_dir()}
 
 
-def _check_same_settings(run: RunArguments, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same_settings(run: Run, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise a ValueError if the settings `before` and `now` differ in more than may change.
 
     The message names the first setting that differs.

@@ -11,33 +11,31 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from tgmm_hf.data.collator import TgmmCollator
-from tgmm_hf.evaluation.unseen import SEEN, seen_patients
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_binding import weights_id
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.adapters import add_adapters, merge_adapters
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.checkpoints import WEIGHTS, agree_on_checkpoint, holds, room_of_checkpoints
+from tgmm_hf.training.base_trainer import check_result, common_record
+from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
 from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
 from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator
 from tgmm_hf.training.processes import fail_together
-from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_training_directory, directories_to_keep
+from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
 from tgmm_hf.training.saving import RUN_RECORD, save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.stored_hazards import store_baseline_hazards
 from tgmm_hf.training.stored_sets import store_prediction_sets
 from tgmm_hf.training.stored_thresholds import store_thresholds
-from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, seconds_of, trainer_arguments
+from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.training_data import SPLITS, check_fit, check_validation, read_data
-from tgmm_hf.utils.files import read_json, write_json
+from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.output_lock import check_room, only_run
-from tgmm_hf.utils.versions import package_versions
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +106,8 @@ def _train(run: RunArguments) -> dict[str, Any]:
     arguments = trainer_arguments(run, use_cpu=not torch.cuda.is_available())  # first, as it starts the process group
     prepared, data = read_data(run.data.directory)
     parts = assemble(run, prepared, data)
-    if _is_finished(run, arguments, prepared, data["data_hash"]):
+    splits = {split: prepared[split] for split in SPLITS}
+    if begin_run(run, arguments.should_save, data["data_hash"], splits, run.model.sources):
         logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
         return dict(read_json(Path(run.output) / RUN_RECORD))
     with fail_together():
@@ -130,14 +129,14 @@ def _train(run: RunArguments) -> dict[str, Any]:
     model = trainer.whole_model()
     with fail_together():
         if trainer.is_world_process_zero():
-            _check_result(model, trainer)
+            check_result(model, trainer)
             merge_adapters(model)
             weights, tasks, batch_size = weights_id(model), list(run.tasks), run.optimisation.batch_size
             store_baseline_hazards(model, parts.rows, parts.validation_collator, tasks, batch_size)
             validation = (parts.rows["validation"], parts.validation_collator)
             store_prediction_sets(model, *validation, tasks, batch_size, weights)
             store_thresholds(model, *validation, tasks, batch_size, weights)
-            save_repository(model, parts.processor, run.output, run_record, keep=directories_to_keep(run))
+            save_repository(model, parts.processor, run.output, run_record, keep=run.inputs)
             (run.training_directory / FINISHED).touch()
     return run_record
 
@@ -175,42 +174,6 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
     )
 
 
-def _is_finished(run: RunArguments, arguments: TrainingArguments, prepared: DatasetDict, data_hash: str) -> bool:
-    """Write the settings and the list of patients into the training directory.
-
-    Every process has to call this; the first one writes.
-
-    Returns:
-        True if a run with these settings is already finished.
-    """
-    finished = [False]
-    with fail_together():
-        if arguments.should_save:
-            finished = [claim_training_directory(run, data_hash)]
-            splits = {split: prepared[split] for split in SPLITS}
-            write_json(run.training_directory / SEEN, seen_patients(data_hash, splits, run.model.sources))
-    broadcast_object_list(finished)
-    return finished[0]
-
-
-def _check_result(model: TgmmModel, trainer: TgmmTrainer) -> None:
-    """Check the trained weights before they are saved.
-
-    Raises:
-        ValueError: If the checkpoint of the best epoch has no weights any more.
-        FloatingPointError: If a weight is not finite.
-    """
-    best = trainer.state.best_model_checkpoint
-    if trainer.args.load_best_model_at_end and best is not None and not holds(Path(best), WEIGHTS):
-        raise ValueError(f"The weights of the best epoch, {best}, are gone: start over with resume: never.")
-    broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
-    if broken:
-        raise FloatingPointError(
-            f"{len(broken)} weights are not finite after training, among them {broken[0]}: no model is saved. Start "
-            "over with resume: never and a lower optimisation.learning_rate, or precision: float32."
-        )
-
-
 def _run_record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, checkpoint: str | None) -> dict[str, Any]:
     """Collect the content of `run.json`. `checkpoint` is the checkpoint that the run continued from, or None."""
     model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.state
@@ -220,18 +183,10 @@ def _run_record(run: RunArguments, data_hash: str, trainer: TgmmTrainer, checkpo
         last = [line for line in state.log_history if "eval_loss" in line][-1]
         step, figure = state.global_step, last[f"eval_{selection}"]
     return {
-        "run": run.to_dict(),
-        "seed": run.seed,
-        "data_hash": data_hash,
+        **common_record(run, data_hash, trainer, checkpoint),
         "code_revision": code_revision(model, trainer.validation_collator.processor),
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "processes": trainer.args.world_size,
-        "epochs": state.epoch,
         "kept_step": step,
         "kept_metric": {selection: figure},
-        "seconds": seconds_of(state.log_history),
-        "resumed_from": None if checkpoint is None else Path(checkpoint).name,
-        "versions": package_versions(),
-        "history": state.log_history,
     }

@@ -1,26 +1,19 @@
 """A thin `transformers.Trainer`: several tasks per step, logged loss components, validation under all subsets."""
 
 import copy
-import errno
-import shutil
-import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import DistributedType, broadcast_object_list
-from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.checkpoints import is_disk_full
+from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.processes import fail_together
-from tgmm_hf.training.progress import print_readable_lines
 from tgmm_hf.training.validation import validate
 from tgmm_hf.utils.names import SLOTS
 
@@ -55,7 +48,7 @@ class EpochCollator(TrainerCallback):
         self.collator = self.make_collator(training=True, seed=seed, max_views=self.max_views)
 
 
-class TgmmTrainer(Trainer):
+class TgmmTrainer(BaseTrainer):
     """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
 
     It differs from its parent in three points. The model is called with all tasks at once. Loss components and fusion
@@ -74,12 +67,6 @@ class TgmmTrainer(Trainer):
 
     def __init__(self, *, tasks: list[str], validation_collator: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.args.n_gpu > 1:
-            raise ValueError(
-                f"{self.args.n_gpu} GPUs are visible to one process: start with `accelerate launch "
-                "scripts/train_tgmm.py CONFIG.yaml`, or let it see one (CUDA_VISIBLE_DEVICES=0)."
-            )
-        print_readable_lines(self)
         self.tasks = tasks
         self.validation_collator = validation_collator
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -88,15 +75,6 @@ class TgmmTrainer(Trainer):
             self._whole = copy.deepcopy(self.model).to(self.args.device)
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
-        self._began: float | None = None
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as the parent does, and log the seconds of training, with the seconds before a stop of the run."""
-        self._began = time.monotonic()
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self._began = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -157,15 +135,11 @@ class TgmmTrainer(Trainer):
         return self._whole
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log a line of figures as the parent does. "seconds", the time of training so far, is added to every line.
+        """Log a line of figures as the parent does.
 
         A training line (one with "loss") also gets the mean of each loss component and each gate since the training
         line before it.
         """
-        if self._began is not None:
-            now = time.monotonic()
-            logs["seconds"] = round(seconds_of(self.state.log_history) + now - self._began, 1)
-            self._began = now
         if "loss" in logs:
             logs |= {name: round(self._sums[name] / self._counts[name], 5) for name in self._sums}
             self._sums.clear()
@@ -178,31 +152,7 @@ class TgmmTrainer(Trainer):
             return
         parts = {name: round(value.item(), 4) for name, value in output.losses.items()}
         broken = {name: value for name, value in parts.items() if not np.isfinite(value)} or parts
-        raise FloatingPointError(
-            f"The loss of step {self.state.global_step + 1} is {output.loss.item()}: {broken}. This step "
-            "was not saved. The same command would fail at the same step: start over with resume: never and a lower "
-            "optimisation.learning_rate, or precision: float32."
-        )
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save a checkpoint as the parent does.
-
-        Raises:
-            OSError: If the disk is full. The unfinished checkpoint is removed first.
-        """
-        try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            unfinished = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            full = is_disk_full(error, unfinished.parent)
-            shutil.rmtree(unfinished, ignore_errors=True)
-            if not full:
-                raise
-            raise OSError(
-                errno.ENOSPC,
-                "The disk is full: make room and run the same command again. It continues from the checkpoint before",
-                str(unfinished),
-            ) from error
+        raise self.not_finite(f"{output.loss.item()}: {broken}")
 
     def _collect(self, output: Any) -> None:
         """Add the losses and the mean gates of one step to the sums for the next log line.
@@ -222,11 +172,6 @@ class TgmmTrainer(Trainer):
     def _add(self, name: str, value: torch.Tensor) -> None:
         self._sums[name] += float(value)
         self._counts[name] += 1
-
-
-def seconds_of(history: Sequence[Mapping[str, float]]) -> float:
-    """Return the seconds of a training from its logged lines, over all its starts; 0 if no line has them."""
-    return next((line["seconds"] for line in reversed(history) if "seconds" in line), 0.0)
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:

@@ -122,6 +122,7 @@ class MeitForConditionalGeneration(FusesEcg, MeitPreTrainedModel, GenerationMixi
         ecg: str | Path | None = None,
         *,
         dtype: torch.dtype = torch.float32,
+        gguf_file: str | None = None,
         **settings: Any,
     ) -> "MeitForConditionalGeneration":
         """Build a model around a pretrained language model. It has to be trained before it can report.
@@ -132,12 +133,13 @@ class MeitForConditionalGeneration(FusesEcg, MeitPreTrainedModel, GenerationMixi
                 `tgmm convert st-mem` or `tgmm pretrain`. None starts the published encoder with random weights, as the
                 paper does.
             dtype: dtype of the language model's weights. The other parts are in float32.
+            gguf_file: name of the weights file in `text`, if it is a GGUF file.
             settings: settings of [`MeitConfig`] beside the two parts.
 
         Raises:
             ValueError: if a part lacks weights, or does not fit the settings.
         """
-        parts, described = load_parts(text, ecg, dtype)
+        parts, described = load_parts(text, ecg, dtype, gguf_file)
         # A configuration sets its sub-configurations' attention to its own, which is none yet.
         models = [part for part in parts.values() if isinstance(part, PreTrainedModel)]
         attention = [part.config._attn_implementation for part in models]

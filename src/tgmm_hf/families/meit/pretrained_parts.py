@@ -19,7 +19,7 @@ ENCODER_OF = {"ecg_resnet": EcgResNetModel.__name__, "st_mem": StMemModel.__name
 
 
 def load_parts(
-    text: str | Path, ecg: str | Path | None, dtype: torch.dtype = torch.float32
+    text: str | Path, ecg: str | Path | None, dtype: torch.dtype = torch.float32, gguf_file: str | None = None
 ) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     """Load the parts of `MeitForConditionalGeneration.from_language_model`.
 
@@ -27,6 +27,7 @@ def load_parts(
         text: directory or Hub repository of a causal language model.
         ecg: directory or Hub repository of an ECG encoder; None for none.
         dtype: dtype of the language model's weights.
+        gguf_file: file of the language model's weights in `text`, in the format GGUF; None for safetensors.
 
     Returns:
         Two dicts: the arguments `parts` and the settings of `MeitConfig` that describe them.
@@ -34,24 +35,37 @@ def load_parts(
     Raises:
         ValueError: if weights are missing, or the encoder is of a kind that MEIT does not read.
     """
-    language_model = _load(AutoModelForCausalLM, text, dtype)
+    further = {} if gguf_file is None else {"gguf_file": gguf_file}
+    language_model = _load(AutoModelForCausalLM, text, dtype, **further)
     parts: dict[str, nn.Module] = {"language_model": language_model}
     settings: dict[str, Any] = {"text_config": language_model.config}
     sources: dict[str, str | Path] = {"text": text}
     if ecg is not None:
         sources["ecg"] = ecg
-        loaded = _load_ecg(ecg)
-        settings["ecg_config"] = loaded.config
-        if isinstance(loaded, EcgResNetModelWithProjection):
-            parts |= {"ecg_encoder": loaded.ecg_resnet, "projector": loaded.projector}
-            settings |= {
-                "projection_dim": loaded.config.projection_dim,
-                "projector_norm": loaded.config.projector_norm,
-            }
-        else:
-            parts["ecg_encoder"] = loaded
+        ecg_parts, ecg_settings = load_ecg_parts(ecg)
+        parts, settings = {**parts, **ecg_parts}, {**settings, **ecg_settings}
     settings["encoder_sources"] = describe_sources(sources)
     return parts, settings
+
+
+def load_ecg_parts(ecg: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Load an ECG encoder, with its projector if the saved model has one.
+
+    Args:
+        ecg: directory or Hub repository.
+
+    Returns:
+        Two dicts, as `load_parts` returns them.
+
+    Raises:
+        ValueError: as `load_parts` does.
+    """
+    loaded = _load_ecg(ecg)
+    settings: dict[str, Any] = {"ecg_config": loaded.config, "encoder_sources": describe_sources({"ecg": ecg})}
+    if not isinstance(loaded, EcgResNetModelWithProjection):
+        return {"ecg_encoder": loaded}, settings
+    settings |= {"projection_dim": loaded.config.projection_dim, "projector_norm": loaded.config.projector_norm}
+    return {"ecg_encoder": loaded.ecg_resnet, "projector": loaded.projector}, settings
 
 
 def _load_ecg(source: str | Path) -> PreTrainedModel:
@@ -67,9 +81,9 @@ def _load_ecg(source: str | Path) -> PreTrainedModel:
     return _load(ECG_MODELS.get(name, ECG_MODELS[ENCODER_OF[model_type]]), source, torch.float32)
 
 
-def _load(model_class: Any, source: str | Path, dtype: torch.dtype) -> Any:
+def _load(model_class: Any, source: str | Path, dtype: torch.dtype, **further: str) -> Any:
     """Load a model and refuse it if weights are missing, because they would be random."""
-    model, loading = model_class.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    model, loading = model_class.from_pretrained(source, dtype=dtype, output_loading_info=True, **further)
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
             f"{source} lacks {len(missing)} weights of {type(model).__name__}, among them {', '.join(missing[:3])}. "
@@ -78,4 +92,4 @@ def _load(model_class: Any, source: str | Path, dtype: torch.dtype) -> Any:
     return model
 
 
-__all__ = ["load_parts"]
+__all__ = ["load_ecg_parts", "load_parts"]

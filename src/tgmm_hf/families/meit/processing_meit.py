@@ -16,7 +16,7 @@ from ...inputs.feature_extraction_ecg import PreparedEcg
 from ...inputs.hub_processor import HubProcessor
 from ...utils.errors import InputRefusedError, is_refusal
 from ...utils.names import LEADS
-from .ecg_conversations import Message, ecg_of, new_conversation, pad_left, plain_texts, render, token_pieces
+from .ecg_conversations import Message, Pieces, ecg_of, new_conversation, pad_left, plain_texts, render, token_pieces
 
 INSTRUCTION = (
     "Given the ECG signal embeddings, please help me generate an accurate description for this ECG signal embeddings:"
@@ -182,8 +182,7 @@ class MeitProcessor(HubProcessor):
             raise ValueError("return_dict must be True, because the ECG has no place in a list of token ids.")
         _check_choices(strictness=(strictness or self.default_strictness, STRICTNESS))
         _check_choices(on_refusal=(on_refusal, ("raise", "report")))
-        plain = map(self._plain, conversations)
-        rows = [token_pieces(self.tokenizer, messages, add_generation_prompt) for messages in plain]
+        rows = [self.pieces(messages, add_generation_prompt) for messages in conversations]
         if output_labels and not all(any(is_answer for _, is_answer in pieces) for pieces in rows):
             raise ValueError("output_labels needs an answer: give answer=, or a message of the assistant.")
         prepared, reports = self._prepare([ecg_of(messages) for messages in conversations], strictness, on_refusal)
@@ -195,6 +194,15 @@ class MeitProcessor(HubProcessor):
             data["input_values"] = np.stack([entry.values for entry in prepared])
         features = BatchFeature(data, tensor_type=return_tensors)
         return (features, reports) if return_report else features
+
+    def pieces(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> Pieces:
+        """Tokenize one conversation in pieces, each with whether it is an answer of the assistant. No ECG is read.
+
+        Args:
+            messages: as `apply_chat_template` takes them.
+            add_generation_prompt: end with the start of the assistant's answer.
+        """
+        return token_pieces(self.tokenizer, self._plain(messages), add_generation_prompt)
 
     def _prepare(
         self, ecgs: Sequence[Any], strictness: str | None, on_refusal: str

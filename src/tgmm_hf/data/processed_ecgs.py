@@ -1,0 +1,108 @@
+"""ECG files -> what the encoder of MEIT reads, once: an array in half precision, on the disk or in memory.
+
+The values are between 0 and 1 (MEIT) or a few standard deviations (ST-MEM). Half precision changes a value between 0
+and 1 by at most 0.00025, which is about one microvolt of an ECG with a range of 4 mV.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tgmm_hf.utils.digests import json_digest
+from tgmm_hf.utils.errors import is_refusal
+from tgmm_hf.utils.files import read_json, write_json
+from tgmm_hf.utils.names import LEADS
+from tgmm_hf.utils.output_lock import check_room
+
+STEP = 500
+"""Number of ECGs after which an unfinished cache notes how far it is."""
+
+ReadEcg = Callable[[int], Any]
+"""Function of the number of an ECG. It returns what the feature extractor takes."""
+
+
+@dataclass(frozen=True)
+class ProcessedEcgs:
+    """Processed ECGs.
+
+    Attributes:
+        values: (ECGs, 12, samples) float16. A row of an ECG that was refused is 0.
+        refused: Number of a refused ECG -> reason.
+    """
+
+    values: np.ndarray
+    refused: dict[int, str]
+
+    def usable(self, numbers: Sequence[int]) -> list[int]:
+        """Return the numbers whose ECG was not refused."""
+        return [number for number in numbers if number not in self.refused]
+
+
+def process_ecgs(
+    number: int, read: ReadEcg, extractor: Any, *, cache: Path | None = None, data_hash: str = ""
+) -> ProcessedEcgs:
+    """Process ECGs, or open the cache in which an earlier call has stored the same ECGs.
+
+    A stopped call goes on where it was.
+
+    Args:
+        number: Number of ECGs.
+        read: Reads one of them.
+        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`.
+        cache: Directory of the cache. None keeps the ECGs in memory.
+        data_hash: Digest of the data, which names the ECGs in the cache.
+    """
+    shape = (number, len(LEADS), extractor.num_samples)
+    if cache is None:
+        values = np.zeros(shape, np.float16)
+        return ProcessedEcgs(values, _fill(values, read, extractor, range(number), {}, None))
+    name = json_digest({"data": data_hash, "extractor": extractor.to_dict()})[:32]
+    file, state = cache / f"{name}.npy", cache / f"{name}.json"
+    saved: dict[str, Any] = read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
+    refused = {int(key): reason for key, reason in saved["refused"].items()}
+    if saved["done"] < number:
+        values = _open(file, shape, is_new=not saved["done"])
+
+        def note(done: int) -> None:
+            values.flush()
+            write_json(state, {"done": done, "refused": refused})
+
+        _fill(values, read, extractor, range(saved["done"], number), refused, note)
+    return ProcessedEcgs(np.load(file, mmap_mode="r"), refused)
+
+
+def _open(file: Path, shape: tuple[int, int, int], is_new: bool) -> np.memmap:
+    """Open the file of a cache that is not finished. A new one is made, if the disk has room for it."""
+    if is_new:
+        check_room(file.parent, 2 * int(np.prod(shape)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    return np.lib.format.open_memmap(file, mode="r+")
+
+
+def _fill(
+    values: np.ndarray,
+    read: ReadEcg,
+    extractor: Any,
+    numbers: range,
+    refused: dict[int, str],
+    note: Callable[[int], None] | None,
+) -> dict[int, str]:
+    """Process the ECGs `numbers` into `values`, in place. Return `refused` with the refused ECGs added.
+
+    `note` is called with the number of finished ECGs now and then, and at the end.
+    """
+    for number in tqdm(numbers, desc="ECGs", disable=None):
+        try:
+            values[number] = extractor.prepare(read(number)).values
+        except ValueError as error:
+            if not is_refusal(error):
+                raise
+            refused[number] = error.reason  # type: ignore[attr-defined]
+        if note is not None and ((number + 1) % STEP == 0 or number + 1 == numbers.stop):
+            note(number + 1)
+    return refused

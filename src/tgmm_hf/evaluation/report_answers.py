@@ -1,0 +1,80 @@
+"""Reports of a MEIT model for many ECGs, and the vectors that its encoder gives."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.families.meit.ecg_conversations import pad_left
+from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+
+GetValues = Callable[[int], NDArray]
+"""Function of the number of a row. It returns the processed ECG (12, samples)."""
+
+
+@dataclass
+class Reporter:
+    """Writes reports in batches, as `pipeline("ecg-report")` does, for ECGs that are processed already.
+
+    Attributes:
+        pipe: The pipeline with model and processor.
+        batch_size: ECGs that are reported together.
+        generate_kwargs: Settings of `generate`.
+        generation: All settings of the last call, with the defaults of the pipeline.
+        progress: Whether to show progress bars.
+    """
+
+    pipe: MeitReportPipeline
+    batch_size: int = 16
+    generate_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    progress: bool = True
+
+    def write(self, rows: Sequence[Instruction], values: GetValues, title: str) -> list[tuple[str, bool]]:
+        """Write a report for every row.
+
+        Args:
+            rows: Their instructions are the prompts; their reports are not read.
+            values: Gives the processed ECG of a row.
+            title: Name of the progress bar.
+
+        Returns:
+            For each row: the report, and whether the model ended it by itself.
+        """
+        processor: Any = self.pipe.processor
+        answers: list[tuple[str, bool]] = []
+        for start in self._starts(len(rows), title):
+            numbers = range(start, min(start + self.batch_size, len(rows)))
+            prompts = [processor.pieces(rows[i].conversation(with_answer=False), True) for i in numbers]
+            data = pad_left(processor.tokenizer, prompts, output_labels=False)
+            data["input_values"] = _stack([values(i) for i in numbers])
+            inputs = {name: torch.from_numpy(array).to(self.pipe.device) for name, array in data.items()}
+            batch = self.pipe._forward({"inputs": inputs}, self.generate_kwargs)
+            self.generation = batch["generation"]
+            answers += [self.pipe._read(tokens, self.generation) for tokens in batch["tokens"]]
+        return answers
+
+    def vectors(self, number: int, values: GetValues) -> NDArray:
+        """Return the ECG vectors of `number` ECGs, joined for each ECG: (number, K * p) float32."""
+        model: Any = self.pipe.model
+        model.eval()
+        parts = []
+        with torch.no_grad():
+            for start in self._starts(number, "vectors"):
+                numbers = range(start, min(start + self.batch_size, number))
+                ecgs = torch.from_numpy(_stack([values(i) for i in numbers])).to(self.pipe.device)
+                parts.append(model.get_ecg_features(ecgs).flatten(1).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _starts(self, number: int, title: str) -> Any:
+        """Return the first number of every batch, with a progress bar."""
+        return tqdm(range(0, number, self.batch_size), desc=title, disable=None if self.progress else True)
+
+
+def _stack(values: Sequence[NDArray]) -> NDArray:
+    return np.stack(values).astype(np.float32)

@@ -1,0 +1,177 @@
+"""The settings of a training of MEIT: the YAML file of `tgmm train` with `family: meit`, as dataclasses."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tgmm_hf.evaluation.unseen import training_directory
+from tgmm_hf.training.arguments import LoraArguments
+
+
+@dataclass(frozen=True)
+class ReporterDataArguments:
+    """The data of a training of MEIT.
+
+    Attributes:
+        file: instructions of `tgmm make-instructions` (.jsonl or .parquet) with the splits train and validation.
+        cache: directory of the processed ECGs, which are read once and stored in half precision. Several runs may share
+            it. It holds patient data. Null keeps them in memory: 0.12 MB for each ECG.
+        workers: number of worker processes that make batches. 0 makes them in the training process.
+        max_tokens: longest conversation in tokens, prompt and report together. A longer report is cut, without an end
+            token, and counted. 128 is published.
+    """
+
+    file: str
+    cache: str | None = None
+    workers: int = 0
+    max_tokens: int = 128
+
+
+def published_lora() -> LoraArguments:
+    """Return the adapters of the published training."""
+    return LoraArguments(rank=64, alpha=128, dropout=0.1)
+
+
+@dataclass(frozen=True)
+class ReporterModelArguments:
+    """The model before training.
+
+    Attributes:
+        checkpoint: directory or Hub repository of a saved MEIT model to train further. Its configuration and processor
+            are kept.
+        language_model: directory or Hub repository of a causal language model. Null makes a new one from `text_config`.
+        gguf_file: name of the weights file in `language_model`, if it is a GGUF file (`pip install gguf`).
+        text_config: configuration of a new language model: `model_type` and its sizes. Its vocabulary is learned from
+            the prompts and reports of the training split.
+        vocab_size: maximum number of tokens that a new language model learns. 0 uses single bytes.
+        dtype: number format of the language model's weights. The ECG encoder stays in float32.
+        ecg: directory or Hub repository of a trained ECG encoder, of `tgmm pretrain` or `tgmm convert`. Null starts
+            with random weights, as published.
+        overrides: further settings of `MeitConfig`, such as `fusion`, `num_ecg_vectors` and `ecg_config`.
+        lora: adapters on all linear layers of the language model. The ECG encoder and the projector are trained whole.
+            Null trains all weights.
+    """
+
+    checkpoint: str | None = None
+    language_model: str | None = None
+    gguf_file: str | None = None
+    text_config: dict[str, Any] = field(default_factory=dict)
+    vocab_size: int = 1024
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    ecg: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    lora: LoraArguments | None = field(default_factory=published_lora)
+
+    def __post_init__(self) -> None:
+        starts = {"checkpoint": self.checkpoint, "language_model": self.language_model, "text_config": self.text_config}
+        if len(given := [name for name, value in starts.items() if value]) != 1:
+            raise ValueError(
+                f"model must have one of {', '.join(starts)}, because they are three ways to start; it has "
+                f"{', '.join(given) or 'none'}."
+            )
+        if self.text_config and self.lora is not None:
+            raise ValueError(
+                "model.text_config makes a new language model, and adapters would leave its random weights as they "
+                "are. Set model.lora to null, which trains all weights."
+            )
+        if self.checkpoint and self.ecg:
+            raise ValueError("model.checkpoint has an ECG encoder of its own: leave it out, or model.ecg.")
+        if self.gguf_file and not self.language_model:
+            raise ValueError("model.gguf_file names a file in model.language_model, which is not set.")
+        if self.ecg and "ecg_config" in self.overrides:
+            raise ValueError("model.overrides.ecg_config would change the encoder of model.ecg: leave one of them out.")
+
+    @property
+    def sources(self) -> list[str]:
+        """Directories and Hub repositories that the model starts from."""
+        return [source for source in (self.checkpoint, self.language_model, self.ecg) if source is not None]
+
+    @property
+    def ecg_sources(self) -> list[str]:
+        """The sources that were trained on ECGs, and so have seen patients."""
+        return [source for source in (self.checkpoint, self.ecg) if source is not None]
+
+
+@dataclass(frozen=True)
+class ReporterOptimisationArguments:
+    """How MEIT is trained: AdamW and a linear schedule to zero.
+
+    The defaults are the published numbers, where the paper or its code states them.
+
+    Attributes:
+        epochs: number of passes over the training split.
+        batch_size: ECGs per process and step. The batch norms compare the ECGs of one process and step, so it must be
+            at least 2.
+        accumulation_steps: number of steps whose gradients are averaged before the weights are updated. 16 x 4 is the
+            published batch of 64.
+        learning_rate: highest learning rate.
+        ecg_learning_rate: highest learning rate of the ECG encoder and the projector. Null takes `learning_rate`, as
+            published.
+        weight_decay: decoupled weight decay, not applied to biases and norms.
+        warmup_fraction: part of all steps with a rising learning rate.
+        max_grad_norm: maximum norm of the gradient. 0 turns clipping off, as published.
+        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
+        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
+        logging_steps: optimizer steps between two logged lines.
+        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
+    """
+
+    epochs: int = 5
+    batch_size: int = 16
+    accumulation_steps: int = 4
+    learning_rate: float = 2e-5
+    ecg_learning_rate: float | None = None
+    weight_decay: float = 0.0
+    warmup_fraction: float = 0.03
+    max_grad_norm: float = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep: Literal["best", "last"] = "best"
+    logging_steps: int = 10
+    logging: Literal["none", "tensorboard", "trackio"] = "none"
+
+    schedule = "linear"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulation_steps", "learning_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        if self.batch_size < 2:
+            raise ValueError(
+                f"optimisation.batch_size must be at least 2, because the batch norms compare the ECGs of a step, got "
+                f"{self.batch_size}."
+            )
+
+
+@dataclass(frozen=True)
+class ReporterRunArguments:
+    """A training of MEIT, as a YAML file with `family: meit` states it.
+
+    Attributes:
+        output: directory of the saved model. Checkpoints are written beside it, to `<output>-training`.
+        data: see [`ReporterDataArguments`].
+        model: see [`ReporterModelArguments`].
+        optimisation: see [`ReporterOptimisationArguments`].
+        seed: seed of the initial weights, the order of patients and dropout.
+        resume: "auto" continues a stopped run when the same command is given again. "never" starts over.
+    """
+
+    output: str
+    data: ReporterDataArguments
+    model: ReporterModelArguments
+    optimisation: ReporterOptimisationArguments = field(default_factory=ReporterOptimisationArguments)
+    seed: int = 0
+    resume: Literal["auto", "never"] = "auto"
+
+    @property
+    def training_directory(self) -> Path:
+        """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
+        return training_directory(self.output)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files and directories that the run reads and must not replace."""
+        return [path for path in (self.data.file, self.data.cache) if path is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a nested dictionary with all defaults written out."""
+        return {"family": "meit", **asdict(self)}

@@ -1,0 +1,103 @@
+"""A thin `transformers.Trainer` for MEIT: a learning rate of its own for the ECG encoder, and finite losses."""
+
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from tgmm_hf.training.base_trainer import BaseTrainer
+from tgmm_hf.training.reporter_arguments import ReporterOptimisationArguments, ReporterRunArguments
+from tgmm_hf.training.reporter_parts import part_of
+
+ECG_PARTS = ("ecg_encoder", "projector")
+"""Parts that `optimisation.ecg_learning_rate` is for."""
+
+
+class ReporterTrainer(BaseTrainer):
+    """Trainer of MEIT.
+
+    Args:
+        ecg_learning_rate: Highest learning rate of the ECG encoder and the projector. None takes that of the rest.
+        **kwargs: Arguments of the parent.
+    """
+
+    def __init__(self, *, ecg_learning_rate: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ecg_learning_rate = ecg_learning_rate
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make AdamW with up to four groups of weights: with and without weight decay, of the ECG parts and others."""
+        if self.optimizer is None:
+            source = self.model if model is None else model
+            rates = {True: self.ecg_learning_rate or self.args.learning_rate, False: self.args.learning_rate}
+            decayed = set(self.get_decay_parameter_names(source))
+            groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+            for name, weight in source.named_parameters():
+                if weight.requires_grad:
+                    key = (part_of(name.removeprefix("module.")) in ECG_PARTS, name in decayed)
+                    groups.setdefault(key, []).append(weight)
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {"params": weights, "lr": rates[of_ecg], "weight_decay": self.args.weight_decay * decays}
+                    for (of_ecg, decays), weights in groups.items()
+                ],
+                lr=self.args.learning_rate,
+            )
+        return self.optimizer
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss as the parent does.
+
+        Raises:
+            FloatingPointError: If it is not finite.
+        """
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if not bool(torch.isfinite(loss)):
+            raise self.not_finite(str(loss.item()))
+        return result
+
+
+def takes_bfloat16(optimisation: ReporterOptimisationArguments) -> bool:
+    """Tell whether a training computes in bfloat16. "auto" takes it on a GPU that has it."""
+    if optimisation.precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return optimisation.precision == "bfloat16"
+
+
+def reporter_trainer_arguments(run: ReporterRunArguments) -> TrainingArguments:
+    """Translate the settings of a run into the arguments of transformers' Trainer."""
+    optimisation = run.optimisation
+    return TrainingArguments(
+        output_dir=str(run.training_directory),
+        num_train_epochs=optimisation.epochs,
+        per_device_train_batch_size=optimisation.batch_size,
+        per_device_eval_batch_size=optimisation.batch_size,
+        gradient_accumulation_steps=optimisation.accumulation_steps,
+        optim="adamw_torch",
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
+        lr_scheduler_type="linear",
+        warmup_steps=optimisation.warmup_fraction,
+        max_grad_norm=optimisation.max_grad_norm,
+        bf16=takes_bfloat16(optimisation),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_drop_last=True,  # a last batch of one ECG has no deviation that a batch norm could use
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=optimisation.keep == "best",
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        prediction_loss_only=True,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=optimisation.logging_steps,
+        seed=run.seed,
+        data_seed=run.seed,
+        dataloader_num_workers=run.data.workers,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=True,
+        report_to=optimisation.logging,
+        disable_tqdm=False,
+    )

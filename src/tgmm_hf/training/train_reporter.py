@@ -1,0 +1,180 @@
+"""A training of MEIT: instruction file -> tokenizer, processor and model -> training -> saved model."""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import TrainingArguments, set_seed
+
+from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
+from tgmm_hf.evaluation.unseen import patient_name
+from tgmm_hf.families.meit.processing_meit import MeitProcessor
+from tgmm_hf.training.base_trainer import check_result, common_record
+from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
+from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.reporter_arguments import ReporterRunArguments
+from tgmm_hf.training.reporter_data import (
+    ReportCollator,
+    make_splits,
+    read_rows,
+    training_texts,
+    write_refused,
+)
+from tgmm_hf.training.reporter_model import build_reporter
+from tgmm_hf.training.reporter_parts import (
+    add_adapters,
+    check_counts,
+    check_moved,
+    count_parts,
+    describe_counts,
+    sums_of_parts,
+    without_adapters,
+)
+from tgmm_hf.training.reporter_trainer import ReporterTrainer, reporter_trainer_arguments
+from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
+from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.utils.code_revision import code_revision
+from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.output_lock import check_room, only_run
+
+logger = logging.getLogger(__name__)
+
+ECGS = "ecgs"
+"""Directory beside the checkpoints with the processed ECGs."""
+REFUSED = "refused.csv"
+"""Table beside the checkpoints with the ECGs that could not be used."""
+
+
+def train_reporter(run: ReporterRunArguments) -> dict[str, Any]:
+    """Train a MEIT model and save it to `run.output` with its processor, its code and `run.json`.
+
+    The same call continues a stopped run from its last checkpoint and gives the same weights as a run that was not
+    stopped. A finished run is not trained again. Adapters are merged into the saved weights.
+
+    Args:
+        run: The settings of the run.
+
+    Returns:
+        The content of `run.json`: settings, seed, data hash, versions, sizes and history.
+
+    Raises:
+        FileExistsError: If `run.output` holds anything but a saved model, or contains data that must be kept.
+        FileNotFoundError: If there is no instruction file.
+        ValueError: If data and model do not fit together, if `run.output` or its checkpoints have other settings, or
+            if the training did not train what its settings say.
+        FloatingPointError: If a loss or a weight is no longer finite. No model is saved then.
+        OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
+        TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.
+    """
+    # The first process locks for all processes that a launcher started.
+    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
+        return _train(run)
+
+
+def _train(run: ReporterRunArguments) -> dict[str, Any]:
+    """Train a model as `train_reporter` does, without the lock."""
+    claim_directories(run)
+    arguments = reporter_trainer_arguments(run)  # first, as it starts the process group
+    rows, data_hash = read_rows(run.data.file), f"sha256:{file_digest(run.data.file)}"
+    set_seed(run.seed)
+    model, processor = build_reporter(run.model, training_texts(rows))
+    if begin_run(run, arguments.should_save, data_hash, _patients(rows), run.model.ecg_sources):
+        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
+        return dict(read_json(Path(run.output) / RUN_RECORD))
+    ecgs = _processed(run, rows, processor, data_hash, arguments.should_save)
+    splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
+    _check_batches(run, arguments, len(splits["train"]))
+    trained: Any = model if run.model.lora is None else add_adapters(model, run.model.lora)
+    counts = count_parts(trained)
+    check_counts(counts, with_adapters=run.model.lora is not None)
+    logger.warning("%s", describe_counts(counts))
+    with fail_together():
+        check_room(run.training_directory, room_of_checkpoints(trained, run.training_directory))
+    before = sums_of_parts(trained)
+    trainer = ReporterTrainer(
+        ecg_learning_rate=run.optimisation.ecg_learning_rate,
+        model=trained,
+        args=arguments,
+        data_collator=ReportCollator(processor.tokenizer),
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+    )
+    checkpoint = agree_on_checkpoint(run.training_directory, trainer.is_world_process_zero())
+    trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.accelerator.unwrap_model(trainer.model)
+    after = sums_of_parts(result)
+    with fail_together():
+        check_moved(before, after)
+        run_record = _run_record(run, data_hash, trainer, checkpoint)
+        run_record |= {"data": data_counts, "parts": counts}
+        if trainer.is_world_process_zero():
+            check_result(result, trainer)
+            model = without_adapters(result)
+            run_record["code_revision"] = code_revision(model, processor)
+            model.eval()
+            save_repository(model, processor, run.output, run_record, keep=run.inputs)
+            (run.training_directory / FINISHED).touch()
+    return run_record
+
+
+def _patients(rows: Sequence[Instruction]) -> dict[str, Dataset]:
+    """Return split -> rows with the patients' names, which begin with the data set, because data sets share numbers."""
+    return {
+        split: Dataset.from_dict({"patient_id": [patient_name(row) for row in rows if row.split == split]})
+        for split in SPLITS
+    }
+
+
+def _processed(
+    run: ReporterRunArguments,
+    rows: Sequence[Instruction],
+    processor: MeitProcessor,
+    data_hash: str,
+    should_save: bool,
+) -> ProcessedEcgs:
+    """Process the ECGs once, in the first process; the others open what it has stored."""
+    cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
+    extractor: Any = processor.feature_extractor
+
+    def processed() -> ProcessedEcgs:
+        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=data_hash)
+
+    with fail_together():
+        if should_save:
+            write_refused(rows, processed().refused, run.training_directory / REFUSED)
+    return processed()
+
+
+def _check_batches(run: ReporterRunArguments, arguments: TrainingArguments, number: int) -> None:
+    """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
+    batch = run.optimisation.batch_size * arguments.world_size
+    if number < batch:
+        raise ValueError(
+            f"The train split has {number} ECGs and a step takes {batch} (optimisation.batch_size x processes): set a "
+            "smaller batch_size."
+        )
+
+
+def _run_record(
+    run: ReporterRunArguments, data_hash: str, trainer: ReporterTrainer, checkpoint: str | None
+) -> dict[str, Any]:
+    """Collect the content of `run.json`. `checkpoint` is the checkpoint that the run continued from, or None."""
+    state, parameters = trainer.state, list(trainer.model.parameters())
+    step, loss = state.best_global_step, state.best_metric
+    if run.optimisation.keep == "last":
+        step, loss = state.global_step, [line["eval_loss"] for line in state.log_history if "eval_loss" in line][-1]
+    return {
+        **common_record(run, data_hash, trainer, checkpoint),
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "precision": "bfloat16" if trainer.args.bf16 else "float32",
+        "kept_step": step,
+        "kept_metric": {"loss": loss},
+    }

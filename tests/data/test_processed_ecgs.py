@@ -1,0 +1,52 @@
+"""The cache of processed ECGs: read once, in half precision, and a stopped reading goes on where it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heart_signal import make_heart
+
+from tgmm_hf import LEADS, MeitFeatureExtractor
+from tgmm_hf.data import processed_ecgs
+from tgmm_hf.data.processed_ecgs import process_ecgs
+from tgmm_hf.utils.errors import InputRefusedError
+
+EXTRACTOR = MeitFeatureExtractor(sampling_rate=100, num_samples=1000)
+
+
+def read(number: int) -> dict:
+    if number == 2:
+        raise InputRefusedError("ecg", "it cannot be used")
+    return {"signal": make_heart(5000, 500, number), "sampling_rate": 500, "lead_names": list(LEADS)}
+
+
+def test_values_are_those_of_the_extractor_and_a_refusal_is_kept(tmp_path: Path):
+    for cache in (None, tmp_path):
+        ecgs = process_ecgs(5, read, EXTRACTOR, cache=cache, data_hash="a")
+        assert ecgs.refused == {2: "it cannot be used"} and ecgs.usable(range(5)) == [0, 1, 3, 4]
+        assert ecgs.values.dtype == np.float16 and ecgs.values.shape == (5, 12, 1000)
+        for number in (0, 4):
+            exact = EXTRACTOR.prepare(read(number)).values
+            assert np.abs(ecgs.values[number].astype(np.float32) - exact).max() <= 0.00025
+    assert not ecgs.values[2].any()
+
+
+def test_a_stopped_reading_goes_on_and_a_finished_one_reads_nothing(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(processed_ecgs, "STEP", 2)
+    numbers = []
+
+    def stopping(number: int) -> dict:
+        numbers.append(number)
+        if len(numbers) == 4:
+            raise KeyboardInterrupt
+        return read(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        process_ecgs(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
+    ecgs = process_ecgs(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
+    assert numbers == [0, 1, 2, 3, 2, 3, 4]
+    np.testing.assert_array_equal(ecgs.values, process_ecgs(5, read, EXTRACTOR).values)
+    process_ecgs(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
+    assert len(numbers) == 7
+    process_ecgs(5, stopping, MeitFeatureExtractor(), cache=tmp_path, data_hash="a")  # another window is read anew
+    assert len(numbers) == 12
