@@ -21,9 +21,10 @@ REFERENCE = (0.84, 0.25, 0.04, 17.0)
 WEIGHTS = (0.16, 0.31, -0.19, -0.72)
 """Exponents of `WaveTimes` over `REFERENCE` in the stretch. They make a recording that is stretched by a factor differ
 by this factor. The width of the complex counts against its frequency, because a bundle branch block is wide alone."""
-DOUBTFUL_STRETCH, DOUBTFUL_INTERVAL = (0.7, 1.4), (0.5, 1.0)
+DOUBTFUL_STRETCH, DOUBTFUL_INTERVAL = (0.7, 1.4), (0.5, 1.2)
 """The sampling rate is doubtful if stretch and seconds between beats are both below the first or both above the second
-number. The interval counts as well, because a bundle branch block widens the waves alone."""
+number. The interval counts as well, because a bundle branch block widens the waves alone, and is
+common in heart failure."""
 IMPOSSIBLE_STRETCH, IMPOSSIBLE_INTERVAL = (0.42, 2.4), (0.5, 1.4)
 """The sampling rate is refused in the same way. Public recordings have stretches of 0.57 to 1.8. The interval counts,
 because dying hearts have wide waves."""
