@@ -15,10 +15,11 @@ from .ecg_limb_leads import LIMB_LEADS
 
 LEAD_LIKENESS = 0.3
 """A chest lead has no beats if its size over time correlates less with that of the other leads. Noise reaches 0.29. Of
-public recordings 0.4 % have such a lead."""
-GROUP_LIKENESS, DOUBTFUL_LIKENESS = 0.55, 0.7
+public recordings 0.2 % have such a lead."""
+GROUP_LIKENESS, DOUBTFUL_LIKENESS = 0.55, 0.8
 """Limb and chest leads do not beat together if their sizes over time correlate less: refused below the first limit,
-doubtful below the second. Two patients reach 0.51. Public recordings have at least 0.74."""
+doubtful below the second. Two patients reach 0.51. 0.1 % of public recordings have less than 0.8, none less than
+0.74."""
 COHERENT = 0.6
 """A group of leads is one heart if the median correlation of its leads with the group is at least this."""
 _HERTZ, _SMOOTH_SECONDS = 50.0, 0.1

@@ -18,6 +18,8 @@ REPETITION = 0.999
 recordings have at most 0.994, the median 0.46."""
 REPETITION_SECONDS = (0.25, 3.0)
 """Shortest and longest time (s) after which a recording may repeat itself."""
+MAX_SECONDS = 60.0
+"""Only the beginning of a longer recording is compared with itself."""
 CHANGE = 0.15
 """Two recordings were joined if the beats before and after a moment are less alike (median correlation) by this than
 the beats on each side among themselves. Public recordings have at most 0.12."""
@@ -50,7 +52,7 @@ def repetition(signals: BeatSignals) -> tuple[float, float]:
     """
     step = max(1, int(signals.sampling_rate // _HERTZ))
     rate = signals.sampling_rate / step
-    leads = signals.qrs[:, ::step]
+    leads = signals.qrs[:, ::step][:, : int(MAX_SECONDS * rate)]
     leads = leads / np.maximum(leads.std(axis=1, keepdims=True), 1e-12)
     size = leads.shape[1]
     first, last = int(REPETITION_SECONDS[0] * rate), min(int(REPETITION_SECONDS[1] * rate), size // 2)

@@ -411,7 +411,7 @@ def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
         )
     refuse_size(source, int(np.prod(np.shape(ecg["signal"]), dtype=np.float64)))
     try:
-        signal = real_numbers(ecg["signal"], source)
+        signal = np.asarray(real_numbers(ecg["signal"], source), dtype=np.float64)
         sampling_rate = float(ecg["sampling_rate"])
         names = list(ecg["lead_names"])
     except InputRefusedError:
