@@ -17,23 +17,13 @@ from typing import Any
 import numpy as np
 
 from tgmm_hf import TgmmConfig, TgmmModel, default_processor
+from tgmm_hf.cohorts.synthetic.plain_heart import make_heart
 from tgmm_hf.data.prediction import predict
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.names import LEADS
 
 WARM_UP = 1000
-
-
-def heart(generator: np.random.Generator) -> np.ndarray:
-    """Make an ECG (12, 2500) in mV at 250 Hz: beats of one shape, limb leads that obey Einthoven, a little noise."""
-    time_in_beat = (np.arange(2500) / 250) % 0.8
-    beat = np.exp(-(((time_in_beat - 0.3) / 0.012) ** 2)) + 0.3 * np.exp(-(((time_in_beat - 0.55) / 0.05) ** 2))
-    one, two = 0.5 * beat, generator.uniform(0.8, 1.2) * beat
-    limb = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2])
-    chest = np.array([-0.6, 0.8, 1.0, 1.4, 1.2, 0.8])[:, None] * beat
-    signal = np.concatenate([limb, chest])
-    return signal + np.concatenate([np.zeros((6, 2500)), generator.normal(0, 0.01, (6, 2500))])
 
 
 def patients(number: int, ecg_every: int) -> Iterator[dict[str, Any]]:
@@ -44,7 +34,7 @@ def patients(number: int, ecg_every: int) -> Iterator[dict[str, Any]]:
         labs |= {"NTproBNP": generator.lognormal(6, 1), "Sodium": generator.normal(139, 4), "gender": "F"}
         patient: dict[str, Any] = {"id": f"p{index}", "labs": labs}
         if ecg_every and index % ecg_every == 0:
-            patient["ecg"] = {"signal": heart(generator), "sampling_rate": 250, "lead_names": list(LEADS)}
+            patient["ecg"] = {"signal": make_heart(2500, 250, index), "sampling_rate": 250, "lead_names": list(LEADS)}
         yield patient
 
 

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 from scipy.ndimage import gaussian_filter
 
+from tgmm_hf.cohorts.synthetic.plain_heart import make_heart
 from tgmm_hf.utils.names import LEADS
 
 RATE, SAMPLES = 500, 5000
@@ -31,8 +32,6 @@ FRAMES, HEIGHT, WIDTH = 40, 240, 320
 MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
 """Order of the leads in MIMIC-IV-ECG: aVF stands before aVL."""
 MICROVOLTS_PER_STEP = 2.0
-_WAVES = ((0.16, 0.025, 0.15), (0.27, 0.009, -0.12), (0.30, 0.010, 1.1), (0.33, 0.010, -0.25), (0.55, 0.05, 0.3))
-"""Centre and width in seconds and size in mV of P, Q, R, S and T."""
 
 Writer = Callable[[Path, np.ndarray], Path]
 
@@ -64,21 +63,6 @@ class OddFile:
 # ---- originals
 
 
-def make_heart(seed: int) -> np.ndarray:
-    """Return (12, samples) mV of a regular heart at 500 Hz that obeys Einthoven and Goldberger."""
-    generator = np.random.default_rng(seed)
-    time = (np.arange(SAMPLES) / RATE + generator.uniform(0, 0.2)) % 0.8  # 75 beats a minute
-    waves = np.stack([size * np.exp(-(((time - centre) / width) ** 2) / 2) for centre, width, size in _WAVES])
-
-    def lead(scale: float) -> np.ndarray:
-        sizes = scale * generator.uniform(0.7, 1.3, len(waves))
-        return sizes @ waves + 0.005 * generator.normal(size=SAMPLES)
-
-    one, two = lead(0.5), lead(0.9)
-    limb = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
-    return np.stack([*limb, *(lead(scale) for scale in (-0.6, 0.8, 1.0, 1.4, 1.2, 0.8))])
-
-
 def make_clip(seed: int) -> np.ndarray:
     """Return (frames, height, width, 3) uint8 RGB: speckle in a fan, a cavity, a coloured jet, text, a trace."""
     generator = np.random.default_rng(seed)
@@ -100,7 +84,7 @@ def make_clip(seed: int) -> np.ndarray:
 
 def make_originals(seed: int) -> dict[str, np.ndarray]:
     """Return the clean original of each modality."""
-    return {"ecg": make_heart(seed), "echo": make_clip(seed)}
+    return {"ecg": make_heart(SAMPLES, RATE, seed), "echo": make_clip(seed)}
 
 
 def original_of(file: OddFile, originals: dict[str, np.ndarray]) -> np.ndarray:

@@ -25,6 +25,10 @@ def make_signal(rate: float = RATE, seconds: float = 10.0, seed: int = 0) -> np.
         angle = 2 * np.pi * 1.2 * harmonic * time
         signal += sharp * np.exp(-((harmonic / 9) ** 2)) * np.cos(angle - harmonic * 2.0)
         signal += broad * np.exp(-((harmonic / 4) ** 2)) * np.cos(angle - harmonic * 4.2)
+    # no heart repeats itself exactly: noise of 1 to 20 Hz, which has whole periods in 10 s as well
+    spectrum = np.zeros((12, time.size // 2 + 1), dtype=complex)
+    spectrum[:, 10:200] = np.exp(2j * np.pi * generator.uniform(size=(12, 190)))
+    signal += 0.001 * time.size * np.fft.irfft(spectrum, time.size)
     one, two = signal[0], signal[1]
     signal[2:6] = two - one, -(one + two) / 2, one - two / 2, two - one / 2
     return signal

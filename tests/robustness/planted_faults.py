@@ -51,7 +51,7 @@ def without_marks(original: Any) -> Any:
 
 
 def no_checks(original: Any) -> Any:
-    from tgmm_hf.inputs.ecg_checks import LeadFindings
+    from tgmm_hf.inputs.ecg_findings import LeadFindings
 
     return lambda *args, **kwargs: LeadFindings()
 

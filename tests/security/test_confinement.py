@@ -40,6 +40,7 @@ def table(tmp_path: Path) -> Path:
     rows: list[dict[str, Any]] = []
     for row, ecg, clip in zip(cohort_rows(5), ecgs, clips, strict=True):
         row |= {"ecg_path": ecg, "echo_paths": f"{clip};second.dcm", "echo_views": "A4C;Parasternal_Long"}
+        row["split"] = "train"  # patients of several splits must not share a file
         rows.append(row)
     return write_table(inside / "cohort.csv", rows)
 

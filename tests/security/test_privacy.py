@@ -215,6 +215,7 @@ def test_prepare_and_check_manifest(workers: int, place: Path, searched: Callabl
         row |= {"ecg_path": ecg.relative_to(place), "echo_paths": f"{clip.relative_to(place)};{FOLDER}/nowhere.dcm"}
         row |= {"echo_views": "A4C;A2C", "labs.Potassium": planted("potassium") if number % 2 else "12345 mmol"}
         row |= {"labs.gender": planted("gender"), "labs.Sodium": 140, "unit.Sodium": planted("unit")}
+        row["split"] = "train"  # patients of several splits must not share a file
     rows[1]["echo_paths"] = f"../{planted('outside')}.dcm;/{planted('absolute')}.dcm"
     table = write_table(place / "cohort.csv", rows)
     out = place / f"data{workers}"

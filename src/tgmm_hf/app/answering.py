@@ -13,7 +13,7 @@ from typing import Any
 from tgmm_hf.app.private_files import RequestPlace
 from tgmm_hf.app.uploads import FIRST_ARCHIVE, refuse_large_table, take_files
 from tgmm_hf.data.laboratory import Laboratory
-from tgmm_hf.data.prediction import Patient, patients_from_table, predict, read_labs, read_views
+from tgmm_hf.data.prediction import Patient, patients_from_table, predict, read_labs, read_views, with_shared_files
 from tgmm_hf.data.prediction_tables import outputs_of, positioned, write_tables
 from tgmm_hf.inputs.lab_columns import find_column
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -324,7 +324,8 @@ def answer_table(
     if len(patients) > MAX_PATIENTS:
         raise TgmmError("table", f"it has more than {MAX_PATIENTS} patients: use `tgmm predict --manifest` for it.")
     predictions = []
-    for number, prediction in enumerate(predict(pipe, patients, question.tasks, 1, READING_LIMITS), start=1):
+    answers = with_shared_files(predict(pipe, patients, question.tasks, 1, READING_LIMITS), patients)
+    for number, prediction in enumerate(answers, start=1):
         predictions.append(prediction)
         question.progress(number / len(patients), f"{number} of {len(patients)} patients")
     out = place.folder / "predictions.json"

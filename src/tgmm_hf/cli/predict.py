@@ -162,7 +162,7 @@ def predict(
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
     limits = None if manifest is None else limits_of(time_limit, memory_limit)
-    answers = library.predict(pipe, patients, task, batch_size, limits)
+    answers = library.with_shared_files(library.predict(pipe, patients, task, batch_size, limits), patients)
     predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
     write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
     written = [out, *(write_tables(out, predictions, patients) if manifest is not None else [])]

@@ -16,6 +16,7 @@ from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
 from tgmm_hf.data.outcome_checks import outcome_doubts
+from tgmm_hf.data.repeated_inputs import RepeatedInput, repeated_inputs
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.data.trial_reading import refused_files
 from tgmm_hf.inputs.lab_columns import suggest_column
@@ -69,6 +70,8 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "faults": list of {"reason", "number", "rows"}, what makes the table unusable.
         * "missing_files": their number, and row and item ("ecg", "echo[2]") of the first of them.
         * "outside_files": the same of files outside the root, which will not be read.
+        * "repeated_inputs": list of {"reason", "number", "rows"}, files and laboratory rows that stand with several
+          patients. Files in several splits are a fault too.
         * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
         * "refused_reasons": column -> list of {"reason", "number", "rows"}.
         * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
@@ -101,14 +104,16 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
     outside = [entry for number, row in enumerate(table.rows, start=1) for entry in _outside_files(number, row, table)]
     cells = _check_cells(table, settings.processor)
     doubts = [] if settings.for_prediction else outcome_doubts(table, tasks)
+    repeated = repeated_inputs(table)
     read = refused_files(table, settings.processor) if settings.read_files else None
     return {
         "rows": len(table.rows),
         "patients": len({row.patient_id for row in table.rows}),
         "splits": {split: _split_report(table, split) for split in (("test",) if settings.for_prediction else SPLITS)},
-        "faults": _grouped((error.kind, error.row) for error in faults),
+        "faults": _grouped([*((error.kind, error.row) for error in faults), *_leaks(repeated)]),
         "missing_files": {"number": len(missing), "examples": missing[:EXAMPLES]},
         "outside_files": {"number": len(outside), "examples": outside[:EXAMPLES]},
+        "repeated_inputs": _grouped((entry.reason, use.row) for entry in repeated for use in entry.uses),
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
@@ -134,6 +139,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         counts = [f"{part[name]} {name}" for name in ("labs", "ecg", "echo")]
         lines.append(f"  {split:<11} {part['rows']} rows, {', '.join(counts)}{_labels(part['tasks'])}")
     lines += _section("faults of the table:", report["faults"])
+    lines += _section("inputs of several patients:", report["repeated_inputs"])
     if report["refused_cells"]:
         lines.append("laboratory cells that will be left out:")
         for name, cells in report["refused_cells"].items():
@@ -241,6 +247,11 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a path that is too long, or holds a zero byte
         return False
+
+
+def _leaks(repeated: Iterable[RepeatedInput]) -> list[tuple[str, int]]:
+    """List (reason, row) of the files that lead from one split to another."""
+    return [(entry.reason, use.row) for entry in repeated if entry.is_leak for use in entry.uses]
 
 
 def _required_files(row: CohortRow, root: Path) -> list[tuple[str, str]]:

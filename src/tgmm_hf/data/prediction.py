@@ -18,6 +18,7 @@ from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory, unused_note
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
+from tgmm_hf.data.repeated_inputs import shared_files
 from tgmm_hf.data.saved_models import load_processor, load_whole_model
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.data.watched_prediction import predict_watched
@@ -264,6 +265,19 @@ def predict(
     for patient, prediction in zip(waiting, answers, strict=True):
         prediction["files"] = files_used(prediction, patient)
         yield add_decisions(prediction, settings, fits)
+
+
+def with_shared_files(predictions: Iterable[dict[str, Any]], patients: Sequence[Patient]) -> Iterator[dict[str, Any]]:
+    """Add a finding to the "checks" of every prediction whose ECG file or clip stands with another patient too.
+
+    Args:
+        predictions: From [`predict`], one per patient in order.
+        patients: All patients, from [`patients_from_table`].
+    """
+    for prediction, checks in zip(predictions, shared_files(patients), strict=True):
+        prediction["checks"] = [*prediction["checks"], *checks]
+        prediction["notes"] = [*prediction["notes"], *(f"{check['item']}: {check['text']}" for check in checks)]
+        yield prediction
 
 
 def is_answered(prediction: Mapping[str, Any]) -> bool:

@@ -31,6 +31,7 @@ from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.file_reading import file_state, files_of_ecg, files_of_row
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks
+from tgmm_hf.data.repeated_inputs import refuse_leaks, repeated_inputs
 from tgmm_hf.data.shards import (
     Shard,
     claim_output,
@@ -145,7 +146,7 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
         and returns only "counts" (split -> numbers) and "refused" (number of items) of the part.
 
     Raises:
-        CohortTableError: If the table cannot be used.
+        CohortTableError: If the table cannot be used, or a file stands with several patients in several splits.
         FileExistsError: If `out_dir` holds a finished result of other data and `overwrite` is False, or files that this
             command does not write.
         OSError: If the disk has too little room, or `out_dir` cannot be written.
@@ -154,6 +155,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     """
     with only_run(out_dir, "" if part == WHOLE else f"{part[0]}-of-{part[1]}"):
         source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
+        for note in refuse_leaks(Path(manifest).name, repeated_inputs(source.table)):
+            _say(f"note: {note}")
         plan = _plan(source, processor, part)
         states = _write_shards(plan, Path(out_dir), _Work(engine, num_proc, limits), overwrite)
         if part == WHOLE:

@@ -8,7 +8,8 @@ The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on synth
 recordings are a little too good. `scripts/measure_ecg_checks.py` measures them.
 """
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
@@ -32,8 +33,23 @@ WIDE_BAND, BEAT_BAND = (0.5, 40.0), (5.0, 25.0)
 """Bands (Hz): all waves of a beat, and the QRS complex."""
 SEGMENT_SECONDS, MAX_SEGMENTS = 10.0, 12
 """A long recording is judged by the median of at most MAX_SEGMENTS parts of this length."""
+_EDGE_SECONDS = 0.25
 _HALF_BEAT, _SHIFT = 0.1, 0.04
 """Seconds around a peak that are compared, and how far the peak may be off."""
+
+
+class BeatSignals(NamedTuple):
+    """The leads of a recording in the bands that the checks of beats use.
+
+    Attributes:
+        wide: (leads, samples) in `WIDE_BAND`, without the ends.
+        qrs: (leads, samples) in `BEAT_BAND`, without the ends.
+        sampling_rate: Hz.
+    """
+
+    wide: np.ndarray
+    qrs: np.ndarray
+    sampling_rate: float
 
 
 class BeatShape(NamedTuple):
@@ -52,17 +68,22 @@ class BeatShape(NamedTuple):
     second: float
 
 
-def beat_doubt(signal: np.ndarray, sampling_rate: float) -> str | None:
-    """Say why a recording does not look like beats.
+def beat_signals(signal: np.ndarray, sampling_rate: float) -> BeatSignals:
+    """Filter a recording once for all checks of its beats.
 
     Args:
-        signal: (leads, samples) without NaN, at least 4 s, in any unit.
+        signal: (leads, samples) without NaN, at least 1 s, in any unit.
         sampling_rate: Hz, above 50.
-
-    Returns:
-        The reason for the doubt, or None.
     """
-    shape = beat_shape(signal, sampling_rate)
+    edge = int(_EDGE_SECONDS * sampling_rate)  # a filter answers to the ends of the recording
+    wide = band_pass(signal, WIDE_BAND[0], min(WIDE_BAND[1], 0.45 * sampling_rate), sampling_rate)
+    qrs = band_pass(signal, *BEAT_BAND, sampling_rate)
+    return BeatSignals(wide[:, edge:-edge], qrs[:, edge:-edge], sampling_rate)
+
+
+def beat_doubt(signals: BeatSignals) -> str | None:
+    """Say why a recording of at least 4 s does not look like beats; None if it does."""
+    shape = beat_shape(signals)
     if shape.second < SECOND_SHARE:
         return "all leads are copies of one signal, but a heart shows each lead another side"
     if shape.kurtosis < WAVE_KURTOSIS:
@@ -75,14 +96,13 @@ def beat_doubt(signal: np.ndarray, sampling_rate: float) -> str | None:
     return None
 
 
-def beat_shape(signal: np.ndarray, sampling_rate: float) -> BeatShape:
-    """Compute the figures of `BeatShape`: the median over parts of `SEGMENT_SECONDS`; arguments as in `beat_doubt`."""
-    wide = band_pass(signal, WIDE_BAND[0], min(WIDE_BAND[1], 0.45 * sampling_rate), sampling_rate)
-    beats = band_pass(signal, *BEAT_BAND, sampling_rate)
-    step, edge = max(1, int(sampling_rate // 100)), int(0.25 * sampling_rate)  # a filter answers to the ends
-    moves = signal.std(axis=1) > 0
-    wide, beats = wide[moves, edge:-edge:step], beats[moves, edge:-edge:step]
-    rate = sampling_rate / step
+def beat_shape(signals: BeatSignals) -> BeatShape:
+    """Compute the figures of `BeatShape`: the median over parts of `SEGMENT_SECONDS`."""
+    step = max(1, int(signals.sampling_rate // 100))
+    sizes = signals.wide.std(axis=1)
+    moves = sizes > 1e-9 * sizes.max()
+    wide, beats = signals.wide[moves, ::step], signals.qrs[moves, ::step]
+    rate = signals.sampling_rate / step
     size = min(wide.shape[1], int(SEGMENT_SECONDS * rate))
     number = min(MAX_SEGMENTS, wide.shape[1] // size)
     starts = np.linspace(0, wide.shape[1] - size, number).astype(int)
@@ -120,22 +140,44 @@ def _likeness(beats: np.ndarray, rate: float) -> float:
     beats = beats / np.maximum(beats.std(axis=1, keepdims=True), 1e-12)
     energy = uniform_filter1d(np.square(beats).mean(axis=0), max(1, int(0.1 * rate)))
     peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    _, _, likeness = aligned_complexes(beats, peaks, rate)
+    return float(np.median(likeness)) if len(likeness) >= 3 else 1.0
+
+
+def aligned_complexes(leads: np.ndarray, peaks: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut the complexes around peaks out of all leads, each moved to where it is most like the median complex.
+
+    Args:
+        leads: (leads, samples).
+        peaks: (peaks,) places of the complexes.
+        rate: Hz.
+
+    Returns:
+        Three arrays: the peaks that are far enough from the ends (complexes,); their complexes (complexes, values) of
+        length 1; and the correlation of each complex with the median complex (complexes,).
+    """
     half, shift = int(_HALF_BEAT * rate), int(_SHIFT * rate)
-    peaks = peaks[(peaks >= half + shift) & (peaks + half + shift < beats.shape[1])]
-    if len(peaks) < 3:
-        return 1.0
+    peaks = peaks[(peaks >= half + shift) & (peaks + half + shift < leads.shape[1])]
+    if len(peaks) == 0:
+        return peaks, np.zeros((0, 0)), np.zeros(0)
     places = peaks[:, None, None] + np.arange(-shift, shift + 1)[:, None] + np.arange(-half, half)
-    windows = np.moveaxis(beats[:, places], 0, 2).reshape(len(peaks), 2 * shift + 1, -1)  # (peaks, shifts, values)
+    windows = np.moveaxis(leads[:, places], 0, 2).reshape(len(peaks), 2 * shift + 1, -1)  # (peaks, shifts, values)
     windows = windows / np.maximum(np.linalg.norm(windows, axis=-1, keepdims=True), 1e-12)
     chosen = windows[:, shift]
+    likeness = np.zeros(windows.shape[:2])
     for _ in range(2):  # the second median is sharper, because the complexes are aligned by the first
         template = np.median(chosen, axis=0)
         likeness = windows @ (template / max(float(np.linalg.norm(template)), 1e-12))
         chosen = windows[np.arange(len(peaks)), likeness.argmax(axis=1)]
-    return float(np.median(likeness.max(axis=1)))
+    return peaks, chosen, likeness.max(axis=1)
 
 
 def band_pass(signal: np.ndarray, low: float, high: float, sampling_rate: float) -> np.ndarray:
     """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2, `low` to `high` Hz."""
-    sections = butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")
-    return sosfiltfilt(sections, signal, axis=-1)
+    return sosfiltfilt(_sections(low, high, sampling_rate), signal, axis=-1)
+
+
+@lru_cache(maxsize=64)
+def _sections(low: float, high: float, sampling_rate: float) -> Any:
+    """Design the filter of `band_pass` once, because the design takes as long as the filtering."""
+    return butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")

@@ -1,14 +1,14 @@
 """Check that twelve leads belong to one heart: limb arithmetic, amplitudes, electrodes, stillness, clipping, heartbeat.
 
 Each check gives findings with a code. A finding may put leads out of use. A recording is refused where its limb leads
-contradict each other and nothing tells which one is wrong, or where no lead holds a heartbeat.
+contradict each other and nothing tells which one is wrong, or where no lead holds a heartbeat. `ecg_heart_checks` adds
+the checks of beats, their speed and their size.
 
 The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on the synthetic cohort.
 `docs/results/checks/ecg.md` has the measured detection and false-alarm rates and the command.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +17,10 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
-from .ecg_beats import band_pass, beat_doubt
+from .ecg_beats import band_pass, beat_signals
+from .ecg_equal_leads import COPY_RATIO, copied_leads
+from .ecg_findings import LeadFindings
+from .ecg_heart_checks import check_heart
 from .ecg_limb_leads import LIMB_LEADS
 
 LIMB_RATIO = 0.25
@@ -41,9 +44,6 @@ Real recordings have no such run."""
 CLIPPED_RUN, CLIPPED_SHARE = 0.006, 0.006
 """A lead is noted if runs at its highest or lowest value, each at least CLIPPED_RUN seconds and three samples long,
 fill at least CLIPPED_SHARE of the recording. Real recordings have 0.003."""
-EQUAL_RATIO = 0.002
-"""Two leads are copies if the rms of their difference over the larger rms is below this. Real neighbours have 0.007 or
-more."""
 QRS_BAND = (5.0, 25.0)
 """Band (Hz) that holds most of the energy of QRS complexes."""
 MIN_QRS_MV = 0.02
@@ -63,28 +63,6 @@ ARM_QRS, ARM_P = -0.3, -0.03
 are below these and aVR points up."""
 
 
-@dataclass
-class LeadFindings:
-    """What the checks found in one recording.
-
-    Attributes:
-        checks (`list[dict]`): findings with `code`, `item` ("ecg" or "ecg.V6") and `text`.
-        unusable (`dict[str, str]`): lead -> why it is not used.
-    """
-
-    checks: list[dict[str, str]] = field(default_factory=list)
-    unusable: dict[str, str] = field(default_factory=dict)
-
-    def add(self, code: str, lead: str | None, text: str) -> None:
-        """Add a finding to `checks`: about one lead, or about the whole recording if `lead` is None."""
-        self.checks.append({"code": code, "item": f"ecg.{lead}" if lead else "ecg", "text": text})
-
-    def put_out(self, code: str, lead: str, reason: str) -> None:
-        """Add a finding to `checks` about a lead that is not used, and the lead with the reason to `unusable`."""
-        self.add(code, lead, f"lead {lead} is not used: it {reason}")
-        self.unusable.setdefault(lead, reason)
-
-
 def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: str, in_mv: bool) -> LeadFindings:
     """Check the usable leads of a recording, recorded ones only.
 
@@ -98,8 +76,8 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         `LeadFindings`: all findings, and the leads that must not be used.
 
     Raises:
-        InputRefusedError: if limb leads contradict each other and the wrong ones are not known, or no lead holds a
-            heartbeat.
+        InputRefusedError: if limb leads contradict each other and the wrong ones are not known, no lead holds a
+            heartbeat, or `check_heart` refuses the recording.
     """
     findings = LeadFindings()
     if not leads or sampling_rate <= 2 * QRS_BAND[1]:
@@ -113,12 +91,12 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_clipped(findings, lead, values, sampling_rate)
     if signal.shape[1] >= MIN_HEART_SECONDS * sampling_rate:
         _refuse_without_heartbeat(signal, sampling_rate, source, in_mv)
-        _check_beats(findings, signal, sampling_rate)
+        check_heart(findings, names, beat_signals(signal, sampling_rate), source, in_mv)
     if in_mv:
         _check_limb_arithmetic(findings, band, source)
         _check_flat_limb(findings, band)
         _check_amplitudes(findings, band)
-    _check_equal_leads(findings, band)
+    _check_equal_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
     return findings
 
@@ -201,18 +179,6 @@ def _refuse_without_heartbeat(signal: np.ndarray, sampling_rate: float, source: 
         )
 
 
-def _check_beats(findings: LeadFindings, signal: np.ndarray, sampling_rate: float) -> None:
-    """Note a recording (leads, samples) that looks like a wave, a noise or one repeated signal."""
-    doubt = beat_doubt(signal, sampling_rate)
-    if doubt is not None:
-        findings.add(
-            "ecg_no_clear_beats",
-            None,
-            f"no clear beats: {doubt}. Look at the recording: another signal, or ventricular tachycardia or "
-            "fibrillation, which look alike",
-        )
-
-
 def _check_limb_arithmetic(findings: LeadFindings, band: dict[str, np.ndarray], source: str) -> None:
     """Put limb leads out of use that contradict at least `MIN_AGREEING` limb leads that agree.
 
@@ -292,22 +258,18 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
             )
 
 
-def _check_equal_leads(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Put chest leads out of use that are copies of another lead.
+def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], band: dict[str, np.ndarray]) -> None:
+    """Put chest leads out of use that are copies of another lead, also scaled or turned over.
 
-    Copies among the limb leads are found by `_check_limb_arithmetic`. A pair with a limb lead that is out of use is
-    left out.
+    A pair with a limb lead that is out of use is left out.
     """
-    sizes = {lead: float(np.sqrt(np.square(values).mean())) for lead, values in band.items()}
-    for one, two in combinations(band, 2):
-        chest = [lead for lead in (one, two) if lead not in LIMB_LEADS]
-        largest = max(sizes[one], sizes[two])
-        wrong = any(lead in findings.unusable and lead in LIMB_LEADS for lead in (one, two))
-        if not chest or wrong or largest == 0 or min(sizes[one], sizes[two]) < 0.9 * largest:
+    for (one, two), factor in copied_leads(leads, band).items():
+        if any(lead in findings.unusable and lead in LIMB_LEADS for lead in (one, two)):
             continue
-        if np.sqrt(np.square(band[one] - band[two]).mean()) < EQUAL_RATIO * largest:
-            for lead in chest:
-                findings.put_out("ecg_equal_leads", lead, f"equals lead {two if lead == one else one}")
+        for lead, other, times in ((one, two, factor), (two, one, 1 / factor)):
+            if lead not in LIMB_LEADS:
+                reason = f"equals lead {other}" if abs(times - 1) < COPY_RATIO else f"is lead {other} x {times:.3g}"
+                findings.put_out("ecg_equal_leads", lead, reason)
 
 
 def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:

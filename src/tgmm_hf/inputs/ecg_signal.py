@@ -89,7 +89,7 @@ def as_recording(ecg: Any) -> EcgRecording:
             `source` (name for messages).
 
     Returns:
-        `EcgRecording` with the names and units that the input has. An `EcgRecording` comes back as it is.
+        `EcgRecording` with the names and units that the input has. Masked samples of a NumPy array are NaN.
 
     Raises:
         InputRefusedError: if the file cannot be read, a key is missing or unknown, or the shape does not fit.
@@ -108,7 +108,7 @@ def as_recording(ecg: Any) -> EcgRecording:
             "sampling_rate (Hz) and lead_names",
         )
     else:
-        recording = ecg
+        recording = replace(ecg, signal=real_numbers(ecg.signal, ecg.source))
     shape = recording.signal.shape
     if recording.signal.ndim != 2 or shape[0] != len(recording.lead_names):
         turned = recording.signal.ndim == 2 and shape[1] == len(recording.lead_names)
@@ -372,6 +372,33 @@ def _without_offset(values: np.ndarray) -> tuple[np.ndarray, str]:
     return values - offset, f"an offset of {offset:.3g} mV was subtracted"
 
 
+def real_numbers(values: Any, source: str) -> np.ndarray:
+    """Turn values into an array of real numbers; masked ones become NaN.
+
+    Args:
+        values: array, masked array, or nested lists of numbers.
+        source: name for messages.
+
+    Returns:
+        Array of float64, or the array itself if it holds floating-point numbers and no mask.
+
+    Raises:
+        InputRefusedError: if the values are complex, texts, dates or truth values.
+    """
+    is_masked = isinstance(values, np.ma.MaskedArray)
+    if not is_masked and isinstance(values, (list, tuple)):
+        is_masked = any(isinstance(row, np.ma.MaskedArray) for row in values)
+    array = np.ma.array(values) if is_masked else np.asarray(values)
+    if array.dtype.kind not in "iufO":
+        raise InputRefusedError(
+            source,
+            f"the signal holds values of type {array.dtype}, real numbers are needed: give millivolts",
+        )
+    if is_masked:
+        return np.asarray(np.ma.filled(array.astype(np.float64), np.nan))
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
 def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
     """Turn a user's mapping into an `EcgRecording`; refuse missing and unknown keys, and values that are no numbers."""
     keys = {"signal", "sampling_rate", "lead_names", "units", "source"}
@@ -384,9 +411,11 @@ def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
         )
     refuse_size(source, int(np.prod(np.shape(ecg["signal"]), dtype=np.float64)))
     try:
-        signal = np.asarray(ecg["signal"], dtype=np.float64)
+        signal = np.asarray(real_numbers(ecg["signal"], source), dtype=np.float64)
         sampling_rate = float(ecg["sampling_rate"])
         names = list(ecg["lead_names"])
+    except InputRefusedError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputRefusedError(
             source, f"signal and sampling_rate must be numbers, and lead_names a list of names: {error}"
