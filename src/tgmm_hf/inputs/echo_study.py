@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ import torch
 
 from ..utils.errors import InputRefusedError
 from .echo_checks import refuse_without_content
+from .echo_copies import copied_views
 from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
@@ -324,13 +324,11 @@ class StudySorter:
             return self.preparer.masked_frames(read), list(read.notes)
 
     def _note_copies(self) -> None:
-        """Add a finding to `checks` for views with the same pixels: one file under two names, or a copy."""
-        first_view: dict[bytes, str] = {}
-        for view, clip in self.result.clips.items():
-            other = first_view.setdefault(sha256(clip.tobytes()).digest(), view)
-            if other != view:
-                text = f"{view} shows the same pixels as {other}: one of both views is wrong"
-                self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
+        """Add a finding to `checks` for views of one recording: one file under two names, a copy, or a cut of it."""
+        for view, other, is_equal in copied_views(self.result.clips, self.result.frame_counts):
+            what = "the same pixels as" if is_equal else "the recording of another moment of"
+            text = f"{view} shows {what} {other}: one of both views is wrong"
+            self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
 
     def _note_contradicted_views(self) -> None:
         """Add a finding to `checks` if the model's own classifier is sure (`SURE`) that a view given by name is wrong.
