@@ -191,3 +191,19 @@ def test_a_column_that_holds_another_quantity_is_named(tmp_path: Path) -> None:
     assert "Sodium: the median of 12 values is 100.5" in output
     with pytest.warns(UserWarning, match="Sodium: the median"):
         patients_from_table(path, root=tmp_path)
+
+
+def test_one_admission_under_two_ids_is_named(tmp_path: Path) -> None:
+    rows = cohort_rows(10)
+    for index, row in enumerate(rows):
+        row |= {f"labs.{name}": value + 0.01 * index for name, value in
+                {"Sodium": 140, "Potassium": 4, "Chloride": 101, "Magnesium": 2, "Glucose": 101}.items()}  # fmt: skip
+    assert not any(
+        "different patients" in note for note in check_manifest(write_table(tmp_path / "a.csv", rows))["notes"]
+    )
+    cells = {name: value for name, value in rows[0].items() if name.startswith(("labs.", "unit."))}
+    rows[9] |= cells | {"split": "test"}
+    rows[8] |= {"echo_paths": "echo/shared.dcm", "echo_views": "A4C"}
+    rows[7] |= {"echo_paths": "echo/shared.dcm", "echo_views": "A4C"}
+    notes = [note for note in check_manifest(write_table(tmp_path / "b.csv", rows))["notes"] if "different" in note]
+    assert len(notes) == 2 and "rows 1, 10" in notes[0] and "several splits" in notes[0] and "rows 8, 9" in notes[1]

@@ -17,6 +17,7 @@ from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
 from tgmm_hf.data.outcome_checks import outcome_doubts
+from tgmm_hf.data.repeated_rows import repeated_rows
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.data.trial_reading import refused_files
 from tgmm_hf.inputs.lab_columns import suggest_column
@@ -78,7 +79,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "unknown_columns": laboratory columns that the package does not know, or that the model was not trained with.
         * "meant": unknown column -> known column with a similar name.
         * "ignored_columns": columns that are not used.
-        * "notes": what was ignored or assumed, and doubts about the outcomes.
+        * "notes": what was ignored or assumed, and doubts about outcomes and repeated rows.
 
     Raises:
         CohortTableError: If the file or its columns cannot be used. The message lists all faults of the columns.
@@ -114,7 +115,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
-        "notes": [*table.notes, *doubts],
+        "notes": [*table.notes, *doubts, *repeated_rows(table)],
     }
 
 
