@@ -31,13 +31,17 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
-from tgmm_hf.inputs.echo_checks import thick_area
+from tgmm_hf.inputs.echo_checks import GLIMMER, thick_area
+from tgmm_hf.inputs.echo_copies import copied_views
 from tgmm_hf.inputs.echo_reading import EchoClip, list_echo_files, read_echo_clip
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.utils.errors import InputRefusedError
 
 FRAMES = 32
+STUDIES = 40
+"""Studies of each directory whose clips are compared with each other."""
 NO_ALARM = {"few_frames", "modality_missing", "frames_counted"}
 """Checks that good clips have too."""
 
@@ -135,6 +139,10 @@ def content_faults() -> Iterator[Fault]:
     yield Fault("1 x 1 pixels", lambda p, f: write(p, np.ascontiguousarray(f[:, :1, :1])))
     for name, make in sector_patterns().items():
         yield Fault(f"{name}, inside the sector", lambda p, f, m=make: write(p, in_sector(f, m)))
+    for name, make in drawn_pictures().items():
+        yield Fault(name, lambda p, f, m=make: write(p, whole_picture(f, m)), is_known_gap=name.startswith("slices"))
+    yield Fault("frozen sector beside something that moves", lambda p, f: write(p, beside(f)))
+    yield Fault("header names spectral Doppler only", lambda p, f: write(p, f, SequenceOfUltrasoundRegions=[region(3)]))
     for modality in ("MR", "CT", "OT", "XA"):
         yield Fault(f"modality {modality}", lambda p, f, m=modality: write(p, f, Modality=m))
     yield Fault("upside down", lambda p, f: write(p, np.ascontiguousarray(f[:, ::-1])), is_known_gap=True)
@@ -163,9 +171,85 @@ def sector_patterns() -> dict[str, Pattern]:
     }
 
 
+def drawn_pictures() -> dict[str, Pattern]:
+    """List pictures of something else than a heart that fill the frame."""
+    noise = np.random.default_rng(2)
+    strip = np.abs(gaussian_filter(noise.normal(size=(500, 1500)), (2, 1)))
+    spots = gaussian_filter(noise.normal(size=(40, 400, 400)), (3, 6, 6))
+
+    def doppler(index: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        shifted = columns + 3 * index
+        envelope = 0.15 + 0.7 * np.abs(np.sin(shifted / 30))
+        height = rows.shape[0]
+        return np.where(rows > height * (1 - envelope), 60 + 700 * strip[rows % 500, shifted % 1500], 2)
+
+    def slices(index: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        height, width = rows.shape
+        inside = ((rows - height / 2) / (0.42 * height)) ** 2 + ((columns - width / 2) / (0.42 * width)) ** 2 < 1
+        organs = 110 + 40 * np.tanh(200 * spots[index % 40, rows % 400, columns % 400])
+        return np.where(inside, organs + noise.normal(0, 8, rows.shape), 0)
+
+    def letters(index: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return np.where(((rows // 4 + index) % 5 < 2) & (((columns + 3 * index) // 3 % 7) % 3 == 0), 255, 0)
+
+    return {
+        "bars that move": lambda index, rows, columns: 60 + 120 * ((columns + 5 * index) // 24 % 2),
+        "text that moves": letters,
+        "spectral Doppler that scrolls": doppler,
+        "slices of a body, as in CT": slices,
+    }
+
+
+def whole_picture(frames: np.ndarray, make: Pattern) -> np.ndarray:
+    """Draw a picture over whole frames."""
+    rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]]
+    grey = np.stack([np.clip(make(index, rows, columns), 0, 255) for index in range(len(frames))]).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def beside(frames: np.ndarray) -> np.ndarray:
+    """Freeze the picture, with a disc of noise that pulsates in the right quarter."""
+    out = frames[:1].repeat(len(frames), axis=0)
+    height, width = frames.shape[1:3]
+    rows, columns = np.mgrid[:height, :width]
+    random_numbers = np.random.default_rng(0)
+    for index, frame in enumerate(out):
+        size = 0.09 * height * (1.3 + np.sin(index / 3))
+        disc = np.hypot(rows - height / 5, columns - 0.88 * width) < size
+        frame[disc] = random_numbers.integers(60, 200, (int(disc.sum()), 1))
+    return out
+
+
+def region(spatial_format: int) -> pydicom.Dataset:
+    """Make an ultrasound region of a header; 1 is a 2-D picture, 3 spectral Doppler."""
+    item = pydicom.Dataset()
+    item.RegionSpatialFormat = spatial_format
+    return item
+
+
+def order_faults() -> Iterator[Fault]:
+    """Yield clips whose frames or rows are mixed."""
+    mixed = np.random.default_rng(0).permutation(FRAMES)
+    yield Fault("frames shuffled", lambda p, f: write(p, f[mixed[mixed < len(f)]]))
+    yield Fault("fields of two moments", lambda p, f: write(p, fields(f, 6)))
+    yield Fault("even and odd rows exchanged", lambda p, f: write(p, fields(f, 0)))
+    yield Fault("RGB by row declared as by pixel", lambda p, f: write(p, f, PixelData=np.moveaxis(f, 3, 2).tobytes()))
+
+
+def fields(frames: np.ndarray, later: int) -> np.ndarray:
+    """Take the odd rows of a later frame; 0 exchanges even and odd rows."""
+    out, height = frames.copy(), frames.shape[1] // 2 * 2
+    if later:
+        out[:, 1::2] = np.roll(frames, -later, axis=0)[:, 1::2]
+    else:
+        out[:, 0:height:2], out[:, 1:height:2] = frames[:, 1:height:2], frames[:, 0:height:2]
+    return out
+
+
 def in_sector(frames: np.ndarray, make: Pattern) -> np.ndarray:
-    """Replace what is lit and thick in the frames by a pattern."""
-    area = thick_area(frames.max(axis=-1))
+    """Replace the sector, up to its rim, by a pattern."""
+    grey = frames.max(axis=-1)
+    area = maximum_filter(thick_area(grey), 21) & (grey > GLIMMER).any(axis=0)
     rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]]
     out = frames.copy()
     for index, frame in enumerate(out):
@@ -333,6 +417,7 @@ def measure(sample: list[Path]) -> list[tuple[str, str, int, int]]:
     """Count the faults found in a sample: (group, name, found, planted)."""
     groups = {
         "content": content_faults,
+        "order": order_faults,
         "colour": colour_faults,
         "geometry": geometry_faults,
         "damage": damage_faults,
@@ -352,7 +437,34 @@ def measure(sample: list[Path]) -> list[tuple[str, str, int, int]]:
     ]
 
 
-def page(command: str, number: int, alarms: Counter, rows: list[tuple[str, str, int, int]]) -> str:
+def measure_copies(clips: list[Path]) -> str:
+    """Count views of one study that are taken for one recording, and cuts of one recording that are found.
+
+    Args:
+        clips: good clips; those of one directory are a study.
+    """
+    studies: dict[Path, dict[str, np.ndarray]] = {}
+    found = number = 0
+    processor = EchoImageProcessor(size=64)
+    for path in clips:
+        full = read_echo_clip(path, FRAMES + 1, 1)
+        if full.total_frames < FRAMES:
+            continue
+        prepared = [
+            processor.prepare_clip(EchoClip(full.frames[start::2][:15], full.colour_space, FRAMES)) for start in (0, 1)
+        ]
+        studies.setdefault(path.parent, {})[path.name] = prepared[0].frames[:15]
+        cuts = {"first": prepared[0].frames[:15], "second": prepared[1].frames[:15]}
+        found, number = found + bool(copied_views(cuts, dict.fromkeys(cuts, 15))), number + 1
+    pairs = sum(len(study) * (len(study) - 1) // 2 for study in studies.values())
+    wrong = sum(len(copied_views(study, dict.fromkeys(study, 15))) for study in studies.values())
+    return (
+        f"One recording under two views, one frame later: found {found} of {number}. Different clips of one study that "
+        f"are taken for one recording: {wrong}, among {pairs} pairs."
+    )
+
+
+def page(command: str, number: int, alarms: Counter, rows: list[tuple[str, str, int, int]], copies: str) -> str:
     """Write the page."""
     others = alarms.pop(NO_CLIP, 0)
     claimed = [row for row in rows if "known gap" not in row[0]]
@@ -367,6 +479,8 @@ def page(command: str, number: int, alarms: Counter, rows: list[tuple[str, str, 
         "",
         f"Faults planted: {sum(row[3] for row in claimed)}, found or read right: {sum(row[2] for row in claimed)}. "
         "The rows named *known gap* are not counted: no check looks for them.",
+        "",
+        copies,
         "",
         "The limits of the checks were set on the synthetic cohort and one real clip, and three of them after faults "
         "of this list were missed. On those clips the rates are optimistic; rates on other clips count.",
@@ -388,16 +502,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="page to write; printed where it is not given")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # pydicom's warnings may quote values of a file
-    alarms, sample = {}, []
+    alarms, sample, whole_studies = {}, [], []
     for directory in arguments.directories:
         clips = list_echo_files(directory)
         alarms |= {path: alarm_of(path) for path in clips}
         good = [path for path in clips if alarms[path] is None]
+        folders = sorted({path.parent for path in good})
+        chosen = set(random.Random(arguments.seed).sample(folders, min(STUDIES, len(folders))))
+        whole_studies += [path for path in good if path.parent in chosen]
         share = max(1, arguments.clips // len(arguments.directories))
         sample += random.Random(arguments.seed).sample(good, min(share, len(good)))
     named = " ".join(directory.name for directory in arguments.directories)
     command = f"python scripts/measure_echo_checks.py {named} --clips {arguments.clips} --seed {arguments.seed}"
-    text = page(command, len(alarms), Counter(filter(None, alarms.values())), measure(sample))
+    found = Counter(filter(None, alarms.values()))
+    text = page(command, len(alarms), found, measure(sample), measure_copies(whole_studies))
     if arguments.out is None:
         sys.stdout.write(text)
         return

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.inputs.lab_columns import find_column
+from tgmm_hf.inputs.lab_cross_checks import cross_checks
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.utils.files import whole_file
@@ -42,24 +43,26 @@ def main() -> None:
 
 
 def read_results(hosp: Path) -> pd.DataFrame:
-    """Read the results of known columns in blood: label, value, unit ("" if there is none)."""
+    """Read the results of known columns in blood: label, value, unit ("" if there is none), sample, admission."""
     tables = [pd.read_csv(next(hosp.glob(f"{name}.csv*"))) for name in ("labevents", "d_labitems")]
     events = tables[0].merge(tables[1], on="itemid")
     events = events[(events.fluid == "Blood") & (events.category != "Blood Gas")]
     known = events[events.label.map(lambda label: find_column(str(label)) is not None)]
     known = known[~known.value.map(is_missing)]
-    return known[["label", "value", "valueuom"]].fillna({"valueuom": ""})
+    columns = ["label", "value", "valueuom", "specimen_id", "hadm_id"]
+    return known.sort_values("charttime")[columns].fillna({"valueuom": ""})
 
 
-OUTCOMES = ("used without a word", "used, unit named as assumed", "not used")
+OUTCOMES = ("used without a word", "used, unit named as assumed", "used, value named as unusual", "not used")
 
 
 def outcome_of(row: dict) -> str:
     """Return what becomes of a row of one cell."""
     labs = LabsText.from_row(row)
     if not labs.cells:
-        return OUTCOMES[2]
-    return OUTCOMES[1] if labs.checks else OUTCOMES[0]
+        return OUTCOMES[3]
+    codes = {check["code"] for check in labs.checks}
+    return OUTCOMES[1] if "labs_unit_assumed" in codes else OUTCOMES[2] if codes else OUTCOMES[0]
 
 
 def measure(results: pd.DataFrame) -> str:
@@ -67,7 +70,7 @@ def measure(results: pd.DataFrame) -> str:
     right: dict[str, Counter[str]] = {"with unit": Counter(), "US declared": Counter(), "no unit": Counter()}
     doubted: dict[str, Counter[str]] = {}
     wrong: dict[str, Counter[str]] = {}
-    for label, value, unit in results.itertuples(index=False):
+    for label, value, unit in results[["label", "value", "valueuom"]].itertuples(index=False):
         right["with unit"][outcome_of({label: (value, unit)})] += 1
         right["US declared"][outcome_of(declare_units({label: value}, "US"))] += 1
         outcome = outcome_of({label: value})
@@ -75,7 +78,7 @@ def measure(results: pd.DataFrame) -> str:
         doubted.setdefault(label, Counter())[outcome] += 1
         for number in in_si_unit(LabsText.from_row({label: (value, unit)})):
             wrong.setdefault(label, Counter())[outcome_of({label: number})] += 1
-    doubted = {name: row for name, row in doubted.items() if row[OUTCOMES[1]] or row[OUTCOMES[2]]}
+    doubted = {name: row for name, row in doubted.items() if row[OUTCOMES[1]] or row[OUTCOMES[3]]}
     parts = [
         "## Results as they are",
         table(right),
@@ -84,12 +87,27 @@ def measure(results: pd.DataFrame) -> str:
     ]
     parts += ["## Results written in an SI unit that is left out (a wrong value if it is used)"]
     parts += [table({**wrong, "all": sum(wrong.values(), Counter())})]
+    parts += ["## Cells that contradict each other, in rows of real results (false alarms)"]
+    parts += [contradictions(results)]
     return "\n\n".join(parts) + "\n"
+
+
+def contradictions(results: pd.DataFrame) -> str:
+    """Count the rows with a contradiction: one row per blood sample, and the last results of an admission."""
+    lines = ["| rows | number | with a contradiction | codes |", "|---|---|---|---|"]
+    for name, key in (("one blood sample", "specimen_id"), ("last results of an admission", "hadm_id")):
+        groups = list(results.dropna(subset=[key]).groupby(key))
+        rows = [{label: (value, unit) for label, value, unit, *_ in part.itertuples(index=False)} for _, part in groups]
+        found = [{check["code"] for check in cross_checks(LabsText.from_row(row).cells)} for row in rows]
+        codes = Counter(code for each in found for code in each)
+        written = ", ".join(f"{code} {number}" for code, number in codes.most_common()) or "none"
+        lines.append(f"| {name} | {len(rows)} | {sum(map(bool, found))} | {written} |")
+    return "\n".join(lines)
 
 
 def table(rows: dict[str, Counter[str]]) -> str:
     """Write one table: a row of counts for each name."""
-    lines = [f"| | {' | '.join(OUTCOMES)} | all |", "|---|---|---|---|---|"]
+    lines = [f"| | {' | '.join(OUTCOMES)} | all |", "|---" * (len(OUTCOMES) + 2) + "|"]
     lines += [
         f"| {name} | {' | '.join(str(row[outcome]) for outcome in OUTCOMES)} | {sum(row.values())} |"
         for name, row in rows.items()

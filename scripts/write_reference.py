@@ -61,7 +61,7 @@ LABS_HEAD = """# Laboratory columns
 Every known column, in the order of the text. [Your data](your_data.md#laboratory-cells) has the rules.
 
 * **usual**: what hospitals report of adults, sick patients included. It decides whether a number without a unit is in
-  doubt.
+  doubt. A value outside is used and named (`labs_unusual_value`).
 * **possible**: a value outside is refused.
 * **reference range**: for `labs_flags`; adult ranges of one laboratory.
 * **units SI**: the units that `--units SI` stands for. `--units US` stands for the canonical unit.

@@ -30,7 +30,8 @@ from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.fusion import MedFlexFusion
 from .layers.guidance import TextualGuidance
-from .layers.label_checks import check_tasks_of_labels
+from .layers.input_shapes import refuse_nobody
+from .layers.label_checks import asked_tasks, check_tasks_of_labels
 from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_figures
 from .layers.response import ResponseDecoder
 from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
@@ -240,7 +241,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         r"""Encode the patients once and answer one task or several.
 
         input_ids, attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-            Lab text. A patient without labs has an all-zero mask.
+            Lab text. A patient without labs has an all-zero mask. Without a mask, padding tokens are masked.
         ecg_values (`torch.FloatTensor` of shape `(batch_size, 12, 2250)`):
             ECG as the feature extractor makes it.
         ecg_mask (`torch.BoolTensor` of shape `(batch_size, 12)`):
@@ -260,7 +261,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             these values and need their masks.
         """
         extra = self._extra_outputs(kwargs)
-        names = [next(iter(self.config.tasks))] if task is None else [task] if isinstance(task, str) else list(task)
+        names = asked_tasks(task, self.config.tasks)
         targets = check_tasks_of_labels(labels, self.config.tasks, names)
         if self.training:
             hold_running_figures(self)
@@ -276,6 +277,8 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             echo_frozen=echo_frozen,
             **extra,
         )
+        if not targets and not self.training:
+            refuse_nobody(encoded.present)
         outputs = {name: self.answer(encoded, name, targets.get(name), **extra) for name in names}
         if task is None or isinstance(task, str):
             return outputs[names[0]]

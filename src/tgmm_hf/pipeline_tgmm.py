@@ -74,6 +74,8 @@ class TgmmCardiacPipeline(StreamingPipeline):
         tasks = kwargs.get("tasks")
         if tasks is not None and not isinstance(tasks, str | list | tuple | set):
             raise TypeError(f"tasks are names of tasks, got {type(tasks).__name__}.")
+        if tasks is not None and not tasks:
+            raise ValueError("tasks names no task. Name one, or leave tasks out for all diagnoses and prognoses.")
         forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
 

@@ -217,7 +217,8 @@ class TgmmProcessor(HubProcessor):
             ecg = reader.ecg(self.feature_extractor, recordings[index], crop=crop, generator=generator)
             echo_options = {"views": study_views[index], "view_classifier": view_classifier}
             study = reader.echo(self.image_processor, studies[index], **echo_options)
-            if strictness == "refuse" and reader.refuse_if_doubtful():
+            is_refused = reader.refuse_two_patients(recordings[index], study)
+            if is_refused or (strictness == "refuse" and reader.refuse_if_doubtful()):
                 text, ecg, study = "", None, None
             texts.append(text)
             ecgs.append(ecg)

@@ -11,6 +11,7 @@ from tgmm_hf.cli import app
 from tgmm_hf.data import check_manifest as module
 from tgmm_hf.data.check_manifest import check_manifest, has_faults
 from tgmm_hf.data.manifest import EVENTS, REQUIRED, SPLITS
+from tgmm_hf.data.prediction import patients_from_table
 from tgmm_hf.utils.names import VIEWS
 
 SCHEMA = json.loads((Path(module.__file__).parent / "manifest.schema.json").read_text())
@@ -160,3 +161,33 @@ def test_times_in_years_and_a_validation_split_of_one_class_are_noted(tmp_path: 
 def test_the_years_of_the_cases_are_noted(shared_dir: Path) -> None:
     report = check_manifest(shared_dir / "cases" / "tables" / "years.csv")
     assert any("longest follow-up" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("hours", [[24.0 * (20 + 7 * i) for i in range(10)], [8760.0, 500.5], [17520.0, 30.0]])
+def test_times_in_hours_are_noted_and_times_in_days_are_not(tmp_path: Path, hours: list[float]) -> None:
+    rows = cohort_rows(10)
+    for index, row in enumerate(rows):
+        row["time.hf_risk"], row["event.hf_risk"] = hours[index % len(hours)], 0
+    notes = " ".join(check_manifest(write_table(tmp_path / "hours.csv", rows))["notes"])
+    assert "Are these hours?" in notes
+    for row in rows:
+        row["time.hf_risk"] = row["time.hf_risk"] / 24
+    days = " ".join(check_manifest(write_table(tmp_path / "days.csv", rows))["notes"])
+    assert "Are these hours?" not in days
+
+
+def test_a_column_that_holds_another_quantity_is_named(tmp_path: Path) -> None:
+    rows = cohort_rows(12)
+    sodium = [136, 141, 138, 129, 140, 144, 139, 137, 142, 135, 140, 133]
+    for row, value in zip(rows, sodium, strict=True):
+        row["labs.Sodium"], row["labs.Chloride"] = value, value - 38
+    assert not check_manifest(write_table(tmp_path / "right.csv", rows))["column_doubts"]
+    for row in rows:
+        row["labs.Sodium"], row["labs.Chloride"] = row["labs.Chloride"], row["labs.Sodium"]
+    path = write_table(tmp_path / "exchanged.csv", rows)
+    doubts = check_manifest(path)["column_doubts"]
+    assert [doubt.split(":")[0] for doubt in doubts] == ["Sodium", "Chloride"]
+    output = CliRunner().invoke(app, ["check-manifest", str(path)]).output
+    assert "Sodium: the median of 12 values is 100.5" in output
+    with pytest.warns(UserWarning, match="Sodium: the median"):
+        patients_from_table(path, root=tmp_path)

@@ -248,7 +248,7 @@ def test_comparators_are_converted_too():
 @pytest.mark.parametrize(
     ("row", "parts"),
     [
-        ({"K": 140}, ["140", "0.5 to 20 mEq/L"]),
+        ({"K": 140}, ["140", "1 to 15 mEq/L"]),
         ({"Creatinine": -1}, ["-1", "0.01 to 50"]),
         ({"Creatinine": 124}, ["124", "umol/L"]),
         ({"age": 300}, ["300", "0 to 125 years"]),

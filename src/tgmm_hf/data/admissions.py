@@ -25,6 +25,7 @@ from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.patient_identity import DIFFERENT_IDS, Identity, identity_of, patient_conflict
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
@@ -111,6 +112,10 @@ class AdmissionPreparer:
             **self._ecg(row, refused, checks),
             **self._echo(row, refused, checks),
         }
+        reason = self._two_patients(row, checks)
+        if reason is not None:
+            refused.append({"item": row.id, "reason": f"dropped: {reason}"})
+            return PreparedAdmission(row.id, None, refused, checks)
         for task, kind in self.tasks.items():
             if kind == "diagnosis":
                 example[f"label_{task}"] = row.labels.get(task)
@@ -128,6 +133,18 @@ class AdmissionPreparer:
     def prepare_all(self, rows: Iterable[CohortRow]) -> Iterator[PreparedAdmission]:
         """Prepare admissions one after the other, in order, each when it is asked for."""
         return map(self.prepare, rows)
+
+    def _two_patients(self, row: CohortRow, checks: list[dict[str, str]]) -> str | None:
+        """Say that the headers of the ECG and the echo name two patients; add a finding if that is not certain."""
+        if row.ecg_path is None or not row.echo_paths:
+            return None
+        ecg = identity_of(confined_ecg(row.ecg_path, self.root, self.allow_outside))
+        clips = confined_clips(row.echo_paths, self.root, self.allow_outside) if ecg is not None else []
+        echo = next((identity for clip in clips if (identity := identity_of(clip)) not in (None, Identity())), None)
+        conflict = patient_conflict(ecg, echo)
+        if conflict is not None and not conflict[1]:
+            checks.append({"code": DIFFERENT_IDS, "item": "patient", "text": conflict[0]})
+        return conflict[0] if conflict is not None and conflict[1] else None
 
     def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
         def read() -> tuple[tuple[str, list[dict[str, str]]], list[Refusal]]:

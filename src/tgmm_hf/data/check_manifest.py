@@ -12,6 +12,7 @@ from typing import Any
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.data.cell_reasons import reason_without_values
+from tgmm_hf.data.column_checks import Numbers, add_cells, column_doubts
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
@@ -75,11 +76,12 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
         * "refused_reasons": column -> list of {"reason", "number", "rows"}.
         * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
+        * "column_doubts": list of sentences on columns whose median is not that of adults in a hospital.
         * "refused_files": list of {"reason", "number", "rows"}; None if the files were not read.
         * "unknown_columns": laboratory columns that the package does not know, or that the model was not trained with.
         * "meant": unknown column -> known column with a similar name.
         * "ignored_columns": columns that are not used.
-        * "notes": what was ignored or assumed, and doubts about the outcomes.
+        * "notes": what was ignored or assumed, and doubts about outcomes.
 
     Raises:
         CohortTableError: If the file or its columns cannot be used. The message lists all faults of the columns.
@@ -146,6 +148,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             lines.append(f"  {name}: {cells['number']}, {_rows(cells['rows'], cells['number'])}")
             lines += [f"    {group['number']} x {group['reason']}" for group in report["refused_reasons"][name]]
     lines += _section("doubts about laboratory cells:", report["lab_checks"])
+    lines += [f"doubt about a column: {doubt}" for doubt in report["column_doubts"]]
     lines += _section("files that will be refused:", report["refused_files"] or [])
     if report["unknown_columns"]:
         lines.append("columns that only a model trained with them uses: " + ", ".join(_with_meant(report)))
@@ -211,11 +214,13 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
     """Parse all laboratory cells.
 
     Returns:
-        The entries "refused_cells", "refused_reasons", "lab_checks", "unknown_columns" and "meant" of the report.
+        The entries "refused_cells", "refused_reasons", "lab_checks", "column_doubts", "unknown_columns" and "meant" of
+        the report.
     """
     refused: dict[str, list[tuple[str, int]]] = {}
     doubts: list[tuple[str, int | None]] = []
     unknown: set[str] = set()
+    numbers: Numbers = {}
     for number, row in enumerate(table.rows, start=1):
         labs = LabsText.from_row(row.labs, from_table=True)
         if processor is not None:
@@ -224,6 +229,7 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
             reason = reason_without_values(entry["reason"], row.labs)
             refused.setdefault(entry["item"].removeprefix("labs."), []).append((reason, number))
         doubts += [(check["code"], number) for check in labs.checks]
+        add_cells(numbers, labs.cells)
         unknown.update([*labs.unknown, *labs.unused])
     similar = {name: suggest_column(name) for name in unknown}
     return {
@@ -233,6 +239,7 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
         },
         "refused_reasons": {name: _grouped(found) for name, found in sorted(refused.items())},
         "lab_checks": _grouped(doubts),
+        "column_doubts": column_doubts(numbers),
         "unknown_columns": sorted(unknown),
         "meant": {name: column.name for name, column in sorted(similar.items()) if column is not None},
     }

@@ -1,4 +1,4 @@
-"""Doubts about the outcomes of a cohort that can be told before any work: one class only, years instead of days."""
+"""Doubts about the outcomes of a cohort that can be told before any work: one class only, years or hours for days."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,6 +7,12 @@ from tgmm_hf.data.manifest import CohortTable
 
 CENSORED_UNTIL = 1
 """Code of an event, in the column event.<task>."""
+LONG_FOLLOW_UP = 30 * 365.25
+"""Days. A longer follow-up is doubted, because hospitals' data bases are not so old."""
+HOURS_OF_A_YEAR = (8760, 8766, 8784)
+"""A longest follow-up of so many "days" is one year in hours: 365, 365.25 and 366 days."""
+MIN_TIMES = 10
+"""So many different times must be multiples of 24 before they are taken for hours."""
 
 
 def validation_doubt(task: str, kind: str, values: Iterable[Any], candidates: int = 2) -> str | None:
@@ -46,8 +52,8 @@ def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -
         tasks: Tasks of the model.
 
     Returns:
-        One sentence for each task whose validation split allows no figure, and for each prognosis whose longest time is
-        below the first report day.
+        One sentence for each task whose validation split allows no figure, and for each prognosis whose times may not
+        be days.
     """
     doubts = []
     validation = [row for row in table.rows if row.split == "validation"]
@@ -57,7 +63,8 @@ def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -
             doubts.append(validation_doubt(task, kind, values, len(tasks[task]["candidates"])))
         if kind == "prognosis":
             days = tasks[task].get("report_days") or [tasks[task]["horizon_days"]]
-            doubts.append(_short_times(task, [row.times[task] for row in table.rows if task in row.times], min(days)))
+            times = [row.times[task] for row in table.rows if task in row.times]
+            doubts += [_short_times(task, times, min(days)), _times_in_hours(task, times)]
     return [doubt for doubt in doubts if doubt is not None]
 
 
@@ -69,3 +76,17 @@ def _short_times(task: str, times: list[float], first_day: float) -> str | None:
         f"time.{task}: the longest follow-up is {max(times):g} days, below the first report day ({first_day:g}). Times "
         "are days. Are these months or years?"
     )
+
+
+def _times_in_hours(task: str, times: list[float]) -> str | None:
+    """Say that the times of a prognosis look like hours (or minutes) instead of days."""
+    longest, different = max(times, default=0.0), {time for time in times if time > 0}
+    if longest > LONG_FOLLOW_UP:
+        reason = f"the longest follow-up is {longest:g} days, which are {longest / 365.25:.0f} years"
+    elif longest in HOURS_OF_A_YEAR:
+        reason = f"the longest follow-up is {longest:g}, which is one year in hours"
+    elif len(different) >= MIN_TIMES and all(time % 24 == 0 for time in different):
+        reason = f"all {len(different)} different times are multiples of 24"
+    else:
+        return None
+    return f"time.{task}: {reason}. Times are days. Are these hours?"

@@ -13,6 +13,7 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, cast
 
+from tgmm_hf.data.column_checks import SAMPLE, Numbers, add_cells, column_doubts
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.lab_tables import read_one_lab_row
 from tgmm_hf.data.laboratory import Laboratory, unused_note
@@ -25,6 +26,7 @@ from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_reading import list_echo_files
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.input_limits import is_unreadable
+from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -125,6 +127,11 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
         raise TgmmError(str(table), f"it has no patient{f' in the split {split}' if split else ''}.")
+    numbers: Numbers = {}
+    for row in rows[:SAMPLE]:
+        add_cells(numbers, LabsText.from_row(row.labs, from_table=True).cells)
+    for doubt in column_doubts(numbers):
+        warnings.warn(f"doubt about a column: {doubt}", stacklevel=2)
     return [_patient_of_row(row, manifest.root, allow_outside) for row in rows]
 
 

@@ -27,6 +27,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from tqdm import tqdm
 
 from tgmm_hf.data.admissions import AdmissionPreparer, CohortSource
+from tgmm_hf.data.column_checks import column_doubts, numbers_of
 from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.file_reading import file_state, files_of_ecg, files_of_row
 from tgmm_hf.data.laboratory import Laboratory
@@ -54,7 +55,7 @@ from tgmm_hf.utils.watched_worker import LIMITS, STOPPED, UNEXPECTED, Limits
 
 SHARD_SIZE = 32
 """Admissions per shard. A killed run loses at most this many per process."""
-FORMAT = 5
+FORMAT = 6
 """Raise this number when the prepared rows change, so that old shards are not taken for new ones."""
 ECG_BYTES = 2500 * (12 * 4 + 4)
 """Size in bytes of 10 seconds of ECG: 2,500 samples of 12 leads. Arrow adds four bytes to every sample."""
@@ -225,6 +226,11 @@ def load_prepared(directory: str | Path) -> DatasetDict:
     directory = Path(directory)
     if not (directory / "prepare.json").is_file():
         raise FileNotFoundError(f"{directory} has no prepare.json: run `tgmm prepare` (again, if it was interrupted).")
+    return _read_shards(directory)
+
+
+def _read_shards(directory: Path) -> DatasetDict:
+    """Map the shards of a directory into memory, whether the data set is whole or not."""
     splits = {}
     for split in SPLITS:
         parts = [Dataset.from_file(str(path)) for path in sorted((directory / split).glob("*.arrow"))]
@@ -276,6 +282,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"{counts['echo']:>7}{counts['clips']:>8}"
         )
     lines.append(f"{summary['refused']} items refused (refused.csv), {size_text(summary['bytes'])} written")
+    lines += [f"doubt about a column: {doubt}" for doubt in summary["column_doubts"]]
     if summary["checks"]:
         lines.append(f"{sum(summary['checks'].values())} findings on doubtful inputs (checks.csv)")
     if summary["unexpected"]:
@@ -418,6 +425,7 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
         "counts": _counts(states),
         "refused": len(refused),
         "checks": dict(sorted(Counter(entry["code"] for entry in checks).items())),
+        "column_doubts": column_doubts(numbers_of(_read_shards(out).values())),
         "unexpected": sum(UNEXPECTED in entry["reason"] for entry in refused),
         "stopped": sum(entry["reason"].startswith(STOPPED) for entry in refused),
         "missing_files": _number_missing(plan),

@@ -24,8 +24,9 @@ from transformers.utils import ModelOutput
 from ..layers.distributed import several_processes
 from ..layers.encoded_batch import TgmmEncoded
 from ..layers.finite_inputs import refuse_not_finite
+from ..layers.input_shapes import check_values, checked_text
 from ..layers.pooling import TgmmAttentionPool
-from ..utils.names import MODALITIES
+from ..utils.names import LEADS, MODALITIES
 from .configuration_echo_mvit import EchoMvitConfig
 from .configuration_st_mem import StMemConfig
 from .freezing import check_divisible, text_above_boundary, text_below_boundary
@@ -67,11 +68,17 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
     """Sort the arguments of a call by modality: argument name -> tensor becomes modality -> its arguments.
 
     Raises:
-        TypeError: on an unknown argument.
+        TypeError: on an unknown argument, or one that is no tensor.
     """
     names_of_inputs = [name for names in ARGUMENTS.values() for name in names]
     if unknown := set(arguments) - set(names_of_inputs):
         raise TypeError(f"TgmmModel takes no {sorted(unknown)}. Patients are given as {', '.join(names_of_inputs)}.")
+    for name, value in arguments.items():
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}, expected a tensor of PyTorch: call the processor with "
+                'return_tensors="pt".'
+            )
     return {modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()}
 
 
@@ -92,12 +99,6 @@ def count_patients(inputs: Mapping[str, ModalityInput]) -> int:
         sizes |= {name: len(x) for name, x in ((value_name, part.values), (mask_name, part.mask)) if x is not None}
     if len(set(sizes.values())) != 1:
         raise ValueError(f"The inputs are of different numbers of patients: {sizes}.")
-    ecg = inputs["ecg"].values
-    if ecg is not None and ecg.ndim != 3:
-        raise ValueError(
-            f"ecg_values must be (patients, leads, samples), got {tuple(ecg.shape)}. The pipeline averages the windows "
-            "of crop='three'."
-        )
     return next(iter(sizes.values()))
 
 
@@ -221,8 +222,9 @@ class LabsBranch(Branch):
     modality = "labs"
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
-        """Encode token ids (B, L) with mask (B, L), 1 for a token. Without a mask there is no padding."""
-        rows, text_mask, order = _rows_with_text(values, mask)
+        """Encode token ids (B, L) with mask (B, L), 1 for a token. Without a mask, padding tokens are masked."""
+        values, mask = checked_text(values, mask, self.config)
+        rows, text_mask, order = _rows_with_text(mask)
         if not len(rows):
             return self.empty(rows)
         encoded = self.encoder(
@@ -233,7 +235,8 @@ class LabsBranch(Branch):
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
         """Compute the activations at the freeze boundary: (patients with labs, L, D); None if nobody has labs."""
         above = self.layers_above()
-        rows, text_mask, order = _rows_with_text(values, mask)
+        values, mask = checked_text(values, mask, self.config)
+        rows, text_mask, order = _rows_with_text(mask)
         if not len(rows):
             return None
         return text_below_boundary(self.encoder, values[rows].gather(1, order), text_mask, above)
@@ -241,7 +244,7 @@ class LabsBranch(Branch):
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (patients with labs, L, D) with mask (B, L)."""
         above = self.layers_above()
-        rows, text_mask, _ = _rows_with_text(mask, mask)
+        rows, text_mask, _ = _rows_with_text(mask)
         if not len(rows):
             return self.empty(rows)
         states = text_above_boundary(self.encoder, self.checked(features, len(rows)), text_mask, above)
@@ -265,10 +268,9 @@ class EcgBranch(Branch):
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
         """Encode samples (B, 12, T) with lead mask (B, 12), True for a usable lead. Without a mask all are usable."""
-        rows, lead_mask = _rows_and_mask(values, mask)
+        rows, lead_mask = self._checked_rows(values, mask)
         if not len(rows):
             return self.empty(rows)
-        refuse_not_finite(values, lead_mask, "ecg_values")
         lead_mask = lead_mask[rows]
         # NaN under the mask would survive a multiplication by zero. An absent lead is flat.
         samples = values[rows].masked_fill(~lead_mask[..., None], 0.0)
@@ -278,10 +280,9 @@ class EcgBranch(Branch):
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
         """Compute the activations at the freeze boundary: (patients with an ECG, tokens, D); None if nobody has one."""
         above = self.layers_above()
-        rows, lead_mask = _rows_and_mask(values, mask)
+        rows, lead_mask = self._checked_rows(values, mask)
         if not len(rows):
             return None
-        refuse_not_finite(values, lead_mask, "ecg_values")
         return self._st_mem.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
@@ -292,6 +293,14 @@ class EcgBranch(Branch):
             return self.empty(rows)
         states = self.checked(features, len(rows))
         return self._part(rows, lead_mask[rows], self._st_mem.run_upper_layers(states, lead_mask[rows], above))
+
+    def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Check an ECG and its mask; see `_rows_and_mask` for the result."""
+        leads = getattr(self.config, "num_leads", len(LEADS))
+        check_values(values, mask, "ecg_values", leads, "patients, leads, samples")
+        rows, lead_mask = _rows_and_mask(values, mask)
+        refuse_not_finite(values, lead_mask, "ecg_values")
+        return rows, lead_mask
 
     @property
     def _st_mem(self) -> StMemModel:
@@ -327,10 +336,9 @@ class EchoBranch(Branch):
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
         """Encode clips (B, views, frames, 3, H, W) with view mask (B, views), True for a view that is present."""
-        rows, view_mask = _rows_and_mask(values, mask)
+        rows, view_mask = self._checked_rows(values, mask)
         if not len(rows):
             return self.empty(rows)
-        refuse_not_finite(values, view_mask, "pixel_values_videos")
         ours = self.config.model_type == EchoMvitConfig.model_type
         options = {"class_token_only": True} if ours and not extra else extra
         return self._part(rows, view_mask, run_encoder(self.encoder, values[view_mask], self.dtype, **options))
@@ -341,10 +349,9 @@ class EchoBranch(Branch):
         If no layer above the boundary is trained, `tokens` is 1, the class token.
         """
         above = self.layers_above()
-        rows, view_mask = _rows_and_mask(values, mask)
+        rows, view_mask = self._checked_rows(values, mask)
         if not len(rows):
             return None
-        refuse_not_finite(values, view_mask, "pixel_values_videos")
         tokens = self._echo_mvit.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
         # With no trained layer above, only the class token is read: one token of 393.
         return tokens if above else tokens[:, :1]
@@ -358,6 +365,14 @@ class EchoBranch(Branch):
         states = self.checked(features, int(view_mask.sum()))
         encoded = self._echo_mvit.run_upper_layers(states, above, class_token_only=True)
         return self._part(rows, view_mask, encoded)
+
+    def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Check clips and their mask; see `_rows_and_mask` for the result."""
+        views = self.view_embeddings.num_embeddings
+        check_values(values, mask, "pixel_values_videos", views, "patients, views, frames, channels, height, width")
+        rows, view_mask = _rows_and_mask(values, mask)
+        refuse_not_finite(values, view_mask, "pixel_values_videos")
+        return rows, view_mask
 
     @property
     def _echo_mvit(self) -> EchoMvitModel:
@@ -440,22 +455,18 @@ def _extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
     return {name: encoded[name] for name in EXTRA_OUTPUTS if encoded.get(name) is not None}
 
 
-def _rows_with_text(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _rows_with_text(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the patients with lab text, and the order of tokens that moves padding to the right end.
 
     Padding on the left has to move, because an encoder's positions are absolute and its summary is the first token.
 
     Args:
-        input_ids: (B, L). If there is a mask, only the shape is used.
-        attention_mask: (B, L), 1 for a token and 0 for padding. None means that there is no padding.
+        mask: (B, L), 1 for a token and 0 for padding.
 
     Returns:
         indices of the n patients with text (n,); their mask in the new order (n, L); the new order (n, L), for
         `gather`.
     """
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     rows = mask.bool().any(1).nonzero()[:, 0]
     order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
     return rows, mask[rows].gather(1, order), order

@@ -7,7 +7,7 @@ Each check returns a reason, or None. The limits were set on the synthetic cohor
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, minimum_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, label, maximum_filter, minimum_filter, uniform_filter
 
 from ..utils.errors import InputRefusedError
 
@@ -30,8 +30,14 @@ EQUAL_PLANES = 0.9
 """The thirds of an uncompressed frame that correlate more than this are its three planes."""
 MOVED = 2
 """A pixel moves if its brightness (0 to 255) differs from the first frame by at least this much."""
-MIN_MOVED = 0.001
-"""Smallest share of a sector's pixels that move in a clip. A clip with less is refused as frozen."""
+MIN_MOVED, MIN_SECTOR_MOVED = 0.001, 0.02
+"""Smallest share of the picture, and of the sector's pixels, that moves in a clip. A clip with less is refused as
+frozen. In good clips the whole sector moves."""
+FLAT = 1
+"""A pixel is flat if its neighbours differ by at most this much."""
+MAX_FLAT_LIT, MAX_FLAT = 0.5, 0.85
+"""Largest share of flat pixels among those that are lit, and of all in the sector. A clip with more is refused as
+drawn. Good clips have less than 0.01, because of their speckle."""
 REPEATED_SHARE = 0.3
 """A clip is noted where at least this share of its frames repeats the frame before."""
 MIN_COMMON = 0.15
@@ -90,7 +96,8 @@ def content_fault(grey: np.ndarray) -> str | None:
     height, width = grey.shape[1:]
     if min(height, width) < MIN_SIDE:
         return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
-    return _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey) or _sector_fault(grey)
+    fault = _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey)
+    return fault or _drawn_fault(grey) or _sector_fault(grey)
 
 
 def _uniform_fault(grey: np.ndarray) -> str | None:
@@ -140,10 +147,29 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
         return None
     seen = grey.astype(np.int16)
     moved = (np.abs(seen - seen[0]) >= MOVED).any(axis=0)
-    share = float(moved[area].mean()) if (area := thick_area(grey)).any() else _dense_share(moved)
-    if share < MIN_MOVED:
+    if (area := thick_area(grey)).any():
+        parts, _ = label(area)
+        largest = parts == np.bincount(parts[area]).argmax()
+        share, least = float(moved[largest].mean()), MIN_SECTOR_MOVED
+    else:
+        share, least = _dense_share(moved), MIN_MOVED
+    if share < least:
         return f"the frames do not change ({share:.2%} of the sector moves): a frozen picture, not a clip"
     return None
+
+
+def _drawn_fault(grey: np.ndarray) -> str | None:
+    """Return the fault of a clip (frames, height, width) whose areas are flat, as bars, letters and drawings are."""
+    area = thick_area(grey)
+    if not area.any():
+        return None
+    frame = grey[len(grey) // 2]
+    is_flat = maximum_filter(frame, 3).astype(np.int16) - minimum_filter(frame, 3) <= FLAT
+    lit = area & (frame > DARK) & (frame < BRIGHT)
+    share = float(is_flat[lit].mean()) if lit.any() else 0.0
+    if share <= MAX_FLAT_LIT and float(is_flat[area].mean()) <= MAX_FLAT:
+        return None
+    return f"{max(share, float(is_flat[area].mean())):.0%} of the picture is flat: a drawing or a text, not ultrasound"
 
 
 def _sector_fault(grey: np.ndarray) -> str | None:
@@ -254,7 +280,15 @@ def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | Non
         other = np.moveaxis(frame, -1, 0).reshape(height, width, 3)
     else:
         other = np.moveaxis(frame.reshape(3, height, width), 0, -1)
+    by_row = np.moveaxis(frame.reshape(height, 3, width), 1, -1)
     declared, exchanged = _colourfulness(frame, colour_space), _colourfulness(other, colour_space)
+    rows = _colourfulness(by_row, colour_space)
+    is_beside = min(correlation(by_row[..., 1], by_row[..., number]) for number in (0, 2)) > EQUAL_PLANES
+    if not planar and rows <= exchanged and ((declared > 8 and rows < declared / 3) or (is_beside and rows < declared)):
+        return (
+            f"the picture is far less coloured if each row holds its three components one after the other (mean "
+            f"{rows:.0f} instead of {declared:.0f}): the components are stored by row"
+        )
     first, second, third = frame.reshape(3, -1)
     is_threefold = min(correlation(first, second), correlation(second, third)) > EQUAL_PLANES
     if not planar and colour_space == "RGB" and is_threefold and exchanged < declared / 2:

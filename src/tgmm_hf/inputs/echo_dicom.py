@@ -23,6 +23,8 @@ _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
 _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
 
+PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
+"""RegionSpatialFormat of a 2-D picture, and of traces."""
 _DEFINED_TERMS = (
     *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
     *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
@@ -63,6 +65,7 @@ def check_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
     if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
         raise InputRefusedError(item, "a DICOM file without an image: not an echo clip (a report or a waveform?)")
     _check_modality(dataset, item)
+    _check_regions(dataset, item)
     for name in ("BitsAllocated", "BitsStored"):
         bits = dataset.get(name, 8 if name == "BitsStored" else None)
         if bits != 8:
@@ -110,6 +113,25 @@ def _check_modality(dataset: Any, item: str) -> None:
         raise InputRefusedError(item, f"modality {shown}, an echo clip has modality US: not an echocardiogram")
     if not modality and storage and not _ULTRASOUND.fullmatch(storage):
         raise InputRefusedError(item, "no modality, and the storage class is not ultrasound: not an echocardiogram")
+
+
+def _region_formats(dataset: Any) -> set[int]:
+    """Read the spatial formats of the ultrasound regions: 1 is a 2-D picture, 2 M-mode, 3 spectral Doppler."""
+    regions = dataset.get("SequenceOfUltrasoundRegions") or []
+    formats = [region.get("RegionSpatialFormat") for region in regions]
+    return {value for value in formats if isinstance(value, int)}
+
+
+def _check_regions(dataset: Any, item: str) -> None:
+    """Refuse a file whose header names regions of spectral Doppler or M-mode, and no region with a 2-D picture."""
+    formats = _region_formats(dataset)
+    if formats & set(TRACES) and PICTURE not in formats:
+        raise InputRefusedError(item, f"the header names no 2-D picture but {_traces(formats)}: not a clip of a view")
+
+
+def _traces(formats: set[int]) -> str:
+    """Write the names of the traces among the formats of regions."""
+    return " and ".join(name for number, name in TRACES.items() if number in formats)
 
 
 def _syntax_of(dataset: Any) -> str:
@@ -176,7 +198,7 @@ def _term(photometric: str) -> str:
 
 
 def header_notes(dataset: Any) -> list[dict[str, str]]:
-    """Return notes {"code", "text"} on a missing modality, and on a storage class that is not ultrasound."""
+    """Return notes {"code", "text"} on a missing modality, a storage class that is not ultrasound, and on traces."""
     notes = []
     if not dataset.get("Modality"):
         text = "the header states no modality; the file was taken for ultrasound"
@@ -184,6 +206,9 @@ def header_notes(dataset: Any) -> list[dict[str, str]]:
     elif not _ULTRASOUND.fullmatch(str(dataset.get("SOPClassUID") or "")):
         text = "the modality is US, but the storage class is not ultrasound (a screen capture or an export?)"
         notes.append({"code": "storage_class", "text": text})
+    if (formats := _region_formats(dataset)) & set(TRACES):
+        text = f"beside the 2-D picture the file shows {_traces(formats)}, which the model does not know"
+        notes.append({"code": "other_traces", "text": text})
     return notes
 
 

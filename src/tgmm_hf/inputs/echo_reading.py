@@ -9,9 +9,18 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
-from .echo_checks import REPEATED_SHARE, refuse_without_content, repeated_share
+from .echo_checks import (
+    REPEATED_SHARE,
+    brightness,
+    colour_fault,
+    planar_fault,
+    refuse_without_content,
+    repeated_share,
+)
 from .echo_decoders import PixelsError
 from .echo_dicom import check_header, count_frames, declared_frames, decode_dicom_clip
+from .echo_layout import LAYOUT_FRAMES, layout_fault
+from .echo_motion import motion_doubts
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
 from .input_limits import LIMITS, InputLimits, refusal_of, refusing
 
@@ -176,7 +185,7 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limi
         clip = _decode(path, num_frames, stride, limits)
         _refuse_still(clip.total_frames, path)
         refuse_without_content(clip.frames, clip.colour_space, str(path))
-    clip.notes += clip_notes(clip.frames, clip.total_frames, num_frames)
+    clip.notes += clip_notes(clip, num_frames)
     return clip
 
 
@@ -192,32 +201,41 @@ def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) ->
         `EchoClip` with at most `num_frames` frames, RGB, and notes on what makes it doubtful.
 
     Raises:
-        InputRefusedError: if the array has another type or shape, or one frame only.
+        InputRefusedError: if the array has another type or shape, masked pixels, or one frame only, or if its colours
+            or frames are cut wrongly.
     """
+    if np.ma.isMaskedArray(array):
+        raise InputRefusedError("array", "a masked array: fill the masked pixels, or leave the clip out")
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
         raise InputRefusedError(
             "array", f"{array.dtype} of shape {array.shape}, expected uint8 RGB (frames, height, width, 3)"
         )
     _refuse_still(len(array), "array")
-    frames = array[: num_frames * stride : stride]
-    return EchoClip(frames, "RGB", len(array), "array", clip_notes(frames, len(array), num_frames))
+    fault = (
+        planar_fault(array[0], "RGB", 0) or colour_fault(array[0], "RGB") or layout_fault(array[:LAYOUT_FRAMES], "RGB")
+    )
+    if fault is not None:
+        raise InputRefusedError("array", f"{fault}. Give (frames, height, width, 3) RGB, one frame after the other")
+    clip = EchoClip(array[: num_frames * stride : stride], "RGB", len(array), "array")
+    clip.notes = clip_notes(clip, num_frames)
+    return clip
 
 
-def clip_notes(frames: np.ndarray, total: int, num_frames: int) -> list[dict[str, str]]:
-    """Note what makes decoded frames doubtful.
+def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
+    """Note what makes the decoded frames of a clip doubtful.
 
     Args:
-        frames: (frames, height, width, 3) uint8.
-        total: number of frames in the file.
+        clip: its frames, colour space and total number of frames.
         num_frames: number of frames that the model wants.
 
     Returns:
         One {"code", "text"} for each doubt; empty without doubts.
     """
-    notes = []
+    notes, frames, total = [], clip.frames, clip.total_frames
     if len(frames) < num_frames:
         text = f"{len(frames)} of the {num_frames} frames are real, because the file has {total}; the rest is padding"
         notes.append({"code": "few_frames", "text": text})
+    notes += motion_doubts(brightness(frames, clip.colour_space))
     share = repeated_share(frames)
     if share >= REPEATED_SHARE:
         text = f"{share:.0%} of the frames repeat the frame before them: parts of the clip are frozen"

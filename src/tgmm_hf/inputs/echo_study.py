@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,9 +10,11 @@ import torch
 
 from ..utils.errors import InputRefusedError
 from .echo_checks import refuse_without_content
+from .echo_copies import copied_views
 from .echo_reading import count_echo_frames, study_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
+from .patient_identity import Identity, identity_of, study_conflict
 from .private_text import quoted
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
@@ -94,6 +95,7 @@ class StudyClips:
             every clip that has a view, surest first. A view given by name has confidence 1.
         checks (`list[dict[str, str]]`): {"code", "item", "text"} for what was assumed about a used clip, and for what
             makes it doubtful.
+        identity (`Identity`): whom the headers of the files name; None without a header.
         positions (`dict[str, str]`): "item" of a file -> its name in outputs: "echo[3]" is the third file of the list,
             or of the directory in sorted order. A clip that was given under its view has the view's name.
     """
@@ -105,6 +107,7 @@ class StudyClips:
     assignments: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
+    identity: Identity | None = None
 
     def by_position(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Replace the file names of entries by their positions, because a file name may name the patient.
@@ -187,7 +190,8 @@ class StudySorter:
             study: directory | list of files | mapping view -> clip.
 
         Raises:
-            InputRefusedError: if the directory does not exist or holds no echo file. A bad clip is only noted.
+            InputRefusedError: if the directory does not exist or holds no echo file, or if the headers name different
+                patients or examinations. A bad clip is only noted.
             TypeError: if `study` is something else.
         """
         candidates, unlabelled = self._named_candidates(study)
@@ -215,6 +219,7 @@ class StudySorter:
         views = {view.lower(): view for view in self.preparer.views}
         candidates, unlabelled = [], []
         clips, outside = clips_of_study(study, self.view_names, self.allow_outside)
+        self._refuse_two_patients([clip for _, clip in clips])
         for number, path in enumerate(outside, start=1):
             self.result.positions[str(path)] = f"echo link[{number}]"
             self.result.refuse(
@@ -240,6 +245,14 @@ class StudySorter:
             except InputRefusedError as error:
                 self.result.refuse(item, error.reason)
         return candidates, unlabelled
+
+    def _refuse_two_patients(self, clips: list[Any]) -> None:
+        """Refuse the study if the headers of its files name different patients or examinations."""
+        limits = self.preparer.limits
+        identities = [identity for clip in clips if (identity := identity_of(clip, limits)) is not None]
+        if (reason := study_conflict(identities)) is not None:
+            raise InputRefusedError("echo study", reason)
+        self.result.identity = next((identity for identity in identities if identity != Identity()), None)
 
     def _classified_candidates(self, files: list[Path]) -> list[Candidate]:
         """Ask the classifier for the views of `files` and return the candidates that it is sure of.
@@ -311,13 +324,11 @@ class StudySorter:
             return self.preparer.masked_frames(read), list(read.notes)
 
     def _note_copies(self) -> None:
-        """Add a finding to `checks` for views with the same pixels: one file under two names, or a copy."""
-        first_view: dict[bytes, str] = {}
-        for view, clip in self.result.clips.items():
-            other = first_view.setdefault(sha256(clip.tobytes()).digest(), view)
-            if other != view:
-                text = f"{view} shows the same pixels as {other}: one of both views is wrong"
-                self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
+        """Add a finding to `checks` for views of one recording: one file under two names, a copy, or a cut of it."""
+        for view, other, is_equal in copied_views(self.result.clips, self.result.frame_counts):
+            what = "the same pixels as" if is_equal else "the recording of another moment of"
+            text = f"{view} shows {what} {other}: one of both views is wrong"
+            self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
 
     def _note_contradicted_views(self) -> None:
         """Add a finding to `checks` if the model's own classifier is sure (`SURE`) that a view given by name is wrong.

@@ -209,7 +209,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             return read_echo_clip(clip, self.num_frames, self.frame_stride, self.limits)
         if hasattr(clip, "colour_space"):  # no isinstance: remote code may hold two copies of EchoClip
             return clip
-        return clip_from_array(np.asarray(clip), self.num_frames, self.frame_stride)
+        return clip_from_array(np.asanyarray(clip), self.num_frames, self.frame_stride)
 
     def masked_frames(self, clip: Any) -> np.ndarray:
         """Read the chosen frames of a path, `EchoClip` or array as BGR and blacken everything outside the sector.

@@ -20,7 +20,7 @@ from .lab_columns import (
     unit_key,
 )
 from .lab_table import COLUMNS, LabColumn
-from .lab_units import is_normal, unit_doubt
+from .lab_units import is_normal, is_unusual, unit_doubt
 from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
@@ -54,6 +54,7 @@ class LabCell:
         was_converted: whether the row gave the value in another unit.
         flag: the laboratory's mark beside the value, such as "H"; "" if there is none.
         other_units: units that the value may have instead, because the row gave none.
+        is_unusual: whether the value, or an end of a range, lies outside what hospitals report of adults.
     """
 
     name: str
@@ -64,6 +65,7 @@ class LabCell:
     was_converted: bool = False
     flag: str = ""
     other_units: tuple[str, ...] = ()
+    is_unusual: bool = False
 
     @property
     def is_limit(self) -> bool:
@@ -204,7 +206,8 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit) and is_rounded
     unit = column.unit if reading.unit else ""
     value = f"{reading.sign}{text}"
-    return LabCell(column.name, value, unit, number, column, was_converted, reading.flag, tuple(units))
+    unusual = is_unusual(column, number, reading.sign)
+    return LabCell(column.name, value, unit, number, column, was_converted, reading.flag, tuple(units), unusual)
 
 
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
@@ -250,13 +253,15 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
         )
     if any(character.isdigit() for character in text) and not _is_range(text):
         raise CellRefusedError("the text is neither a number nor a range such as 2-4; a date or a code is no result")
-    for number in re.findall(r"\d+(?:\.\d+)?", text):
-        _refuse_doubtful_end(column, float(number), unit)
+    ends = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+    for number in ends:
+        _refuse_doubtful_end(column, number, unit)
     if unit and not is_canonical_unit(column, unit):
         raise CellRefusedError(
             f"{quoted(text)} is not a number and cannot be converted from {quoted(unit)} to {column.unit!r}"
         )
-    return LabCell(column.name, text, unit and column.unit, None, column)
+    unusual = any(is_unusual(column, number) for number in ends)
+    return LabCell(column.name, text, unit and column.unit, None, column, is_unusual=unusual)
 
 
 def _refuse_doubtful_end(column: LabColumn, number: float, unit: str) -> None:

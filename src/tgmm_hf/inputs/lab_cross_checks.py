@@ -18,6 +18,22 @@ MCV_SHARE = 0.2
 
 CHOLESTEROL_SHARE = 0.05
 """Largest share by which LDL + HDL may exceed the total cholesterol. The three may be measured by several methods."""
+MCH_SHARE = 0.15
+"""Largest share by which MCH (pg) may differ from 10 x haemoglobin (g/dL) / red cells (m/uL)."""
+MCHC_SHARE = 0.2
+"""Largest share by which MCHC (g/dL) may differ from 100 x haemoglobin (g/dL) / hematocrit (%)."""
+ANION_GAP_OFF, USUAL_POTASSIUM = 6, 4.5
+"""mEq/L by which the anion gap may lie outside of the two formulas, which count potassium or do not; and the potassium
+where the row has none."""
+PT_PER_INR = (6, 18)
+"""Limits of PT (seconds) / INR. Reagents differ: at an INR of 1 a PT of 9.5 to 15 s is usual."""
+NTPROBNP_PER_BNP = (0.8, 100)
+"""Limits of NT-proBNP / BNP (both in pg/mL). About 3 to 10 is usual, and up to 50 in renal failure."""
+LOW_BNP = 50
+"""pg/mL. A lower BNP is not compared from above, because both values are near the limits of their assays."""
+LDL_OFF, LDL_SHARE, FRIEDEWALD_LIMIT = 40, 0.25, 400
+"""LDL may differ from Friedewald's total - HDL - triglycerides / 5 by the larger one of LDL_OFF mg/dL and LDL_SHARE of
+the total cholesterol. The formula does not hold above FRIEDEWALD_LIMIT mg/dL of triglycerides."""
 
 Finding = dict[str, str]
 Values = Mapping[str, float]
@@ -34,7 +50,8 @@ def cross_checks(cells: Sequence[LabCell]) -> list[Finding]:
 
     Returns:
         Findings with a `code`: "labs_body_mass", "labs_height_weight", "labs_cholesterol", "labs_hematocrit",
-        "labs_red_cells" or "patient_not_adult".
+        "labs_red_cells", "labs_anion_gap", "labs_clotting", "labs_natriuretic", "labs_creatine_kinase" or
+        "patient_not_adult".
     """
     values = {cell.name: cell.number for cell in cells if cell.number is not None and not cell.is_limit}
     return [finding for check in _CHECKS if (finding := check(values)) is not None]
@@ -73,6 +90,22 @@ def _cholesterol(values: Values) -> Finding | None:
     )
 
 
+def _ldl(values: Values) -> Finding | None:
+    total, high, low, fat = (
+        values.get(name)
+        for name in ("Cholesterol, Total", "Cholesterol, HDL", "Cholesterol, LDL, Calculated", "Triglycerides")
+    )
+    if total is None or high is None or low is None or fat is None or fat > FRIEDEWALD_LIMIT:
+        return None
+    if abs(total - high - fat / 5 - low) <= max(LDL_OFF, LDL_SHARE * total):
+        return None
+    return _finding(
+        "labs_cholesterol",
+        "Cholesterol, LDL, Calculated",
+        "LDL contradicts total cholesterol, HDL and triglycerides: look which of the four is wrong",
+    )
+
+
 def _hematocrit(values: Values) -> Finding | None:
     if not {"Hemoglobin", "Hematocrit"} <= set(values) or values["Hemoglobin"] <= 0:
         return None
@@ -84,14 +117,68 @@ def _hematocrit(values: Values) -> Finding | None:
     )
 
 
-def _red_cells(values: Values) -> Finding | None:
-    if not {"Hematocrit", "Red Blood Cells", "MCV"} <= set(values) or values["MCV"] <= 0:
+def _mcv(values: Values) -> Finding | None:
+    return _red_cells(values, "MCV", ("Hematocrit", "Red Blood Cells"), 10, MCV_SHARE)
+
+
+def _mch(values: Values) -> Finding | None:
+    return _red_cells(values, "MCH", ("Hemoglobin", "Red Blood Cells"), 10, MCH_SHARE)
+
+
+def _mchc(values: Values) -> Finding | None:
+    return _red_cells(values, "MCHC", ("Hemoglobin", "Hematocrit"), 100, MCHC_SHARE)
+
+
+def _red_cells(values: Values, index: str, parts: tuple[str, str], factor: float, share: float) -> Finding | None:
+    """Compare a red cell index with `factor` x the first part / the second part; `share` is the largest difference."""
+    if not {index, *parts} <= set(values) or values[index] <= 0 or values[parts[1]] <= 0:
         return None
-    computed = 10 * values["Hematocrit"] / values["Red Blood Cells"]
-    if abs(computed / values["MCV"] - 1) <= MCV_SHARE:
+    if abs(factor * values[parts[0]] / values[parts[1]] / values[index] - 1) <= share:
         return None
     return _finding(
-        "labs_red_cells", "MCV", "MCV contradicts Hematocrit and Red Blood Cells: look which of the three is wrong"
+        "labs_red_cells", index, f"{index} contradicts {' and '.join(parts)}: look which of the three is wrong"
+    )
+
+
+def _anion_gap(values: Values) -> Finding | None:
+    if not {"Anion Gap", "Sodium", "Chloride", "Bicarbonate"} <= set(values):
+        return None
+    without_potassium = values["Sodium"] - values["Chloride"] - values["Bicarbonate"]
+    with_potassium = without_potassium + values.get("Potassium", USUAL_POTASSIUM)
+    if without_potassium - ANION_GAP_OFF <= values["Anion Gap"] <= with_potassium + ANION_GAP_OFF:
+        return None
+    return _finding(
+        "labs_anion_gap",
+        "Anion Gap",
+        "Anion Gap contradicts Sodium, Chloride and Bicarbonate: look which of the four is wrong",
+    )
+
+
+def _clotting(values: Values) -> Finding | None:
+    low, high = PT_PER_INR
+    if not {"PT", "INR(PT)"} <= set(values) or low <= values["PT"] / values["INR(PT)"] <= high:
+        return None
+    return _finding("labs_clotting", "INR(PT)", "PT and INR do not fit each other: look which of the two is wrong")
+
+
+def _natriuretic(values: Values) -> Finding | None:
+    if not {"BNP", "NTproBNP"} <= set(values):
+        return None
+    low, high = NTPROBNP_PER_BNP
+    bnp, ntprobnp = values["BNP"], values["NTproBNP"]
+    if (bnp <= LOW_BNP or ntprobnp >= low * bnp) and ntprobnp <= high * max(bnp, 1.0):
+        return None
+    return _finding(
+        "labs_natriuretic", "NTproBNP", "BNP and NTproBNP do not fit each other: look which of the two is wrong"
+    )
+
+
+def _creatine_kinase(values: Values) -> Finding | None:
+    part, whole = "Creatine Kinase, MB Isoenzyme", "Creatine Kinase (CK)"
+    if not {part, whole} <= set(values) or values[part] <= max(values[whole], 1.0):
+        return None
+    return _finding(
+        "labs_creatine_kinase", part, "CK-MB (ng/mL) is above the whole CK (IU/L): look at values and units"
     )
 
 
@@ -114,6 +201,13 @@ _CHECKS: tuple[Callable[[Values], Finding | None], ...] = (
     _height_weight,
     _body_mass,
     _cholesterol,
+    _ldl,
     _hematocrit,
-    _red_cells,
+    _mcv,
+    _mch,
+    _mchc,
+    _anion_gap,
+    _clotting,
+    _natriuretic,
+    _creatine_kinase,
 )

@@ -11,7 +11,11 @@ Sources
 Usual ranges are ours. They hold what hospital laboratories report of adults, sick patients included. They were rounded
 outwards from the results of the open MIMIC-IV demo (100 patients, 26 to 1,453 results for most columns) and widened
 where the demo has few sick patients. NT-proBNP: measuring range of the Elecsys assay, 5 to 35,000 ng/L. A usual range
-only decides whether a number without a unit is in doubt (`lab_units.py`); it refuses nothing that has its unit.
+decides whether a number without a unit is in doubt (`lab_units.py`), and a value outside is used and named
+(`labs_unusual_value`). It refuses nothing that has its unit.
+Plausible ranges are ours, too. They are wider than the valid ranges of the MIMIC-III benchmark (YerevaNN/
+mimic3-benchmarks, `variable_ranges.csv`) in most columns, because a sick patient must not be refused. Potassium has the
+outlier limit of that table, 15 mmol/L.
 HbA1c in mmol/mol (IFCC) to % (NGSP): 0.09148 x + 2.152, the master equation of the NGSP.
 Names and canonical units: MIMIC-IV `d_labitems` and `labevents.valueuom`. Reference ranges: the most frequent
 `ref_range_lower` and `ref_range_upper` in MIMIC-IV `labevents` per sex, except where a comment says otherwise.
@@ -124,7 +128,7 @@ COLUMNS: tuple[LabColumn, ...] = (
     LabColumn("Sodium", "mEq/L", (80, 210), (133, 145),
               usual=(100, 190), si=("mmol/L",),
               factors=MONOVALENT_IONS, aliases=("Na", "Na+", "serum sodium")),
-    LabColumn("Potassium", "mEq/L", (0.5, 20), (3.3, 5.1),
+    LabColumn("Potassium", "mEq/L", (1, 15), (3.3, 5.1),  # survived: 14 (Tran, South Med J 2005;98:729)
               usual=(1.5, 10), si=("mmol/L",),
               factors=MONOVALENT_IONS, aliases=("K", "K+", "serum potassium")),
     LabColumn("Hemoglobin", "g/dL", (0.5, 30), {"F": (11.2, 15.7), "M": (13.7, 17.5)},

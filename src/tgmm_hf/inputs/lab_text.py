@@ -12,11 +12,12 @@ alphabetical order. Values are in canonical units. One value has one text, whate
 clinical advice.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .lab_cells import CellRefusedError, LabCell, cell_from_stored, read_cell
+from .lab_cells import CellRefusedError, LabCell, cell_from_stored, format_number, read_cell
 from .lab_columns import COLUMN_POSITION, suggest_column
 from .lab_cross_checks import Finding, cross_checks
 from .lab_table import COLUMNS
@@ -37,7 +38,8 @@ class LabsText:
         cells: present and usable cells in the order of the text.
         refused: {"item": "labs.<name as written>", "reason": ...} for each cell that cannot be used. A name that may
             name the patient is not repeated: the item is then "labs.cell[<position>]".
-        checks: {"code", "item", "text"} for each cell whose unit is in doubt, and for cells that contradict each other.
+        checks: {"code", "item", "text"} for each cell whose unit is in doubt or whose value is unusual, and for cells
+            that contradict each other.
         text: the sentences, after `write`; "" if no cell is usable.
         used: names of the cells in the text, after `write`.
         dropped: names of the cells that the text has no room for, after `write`.
@@ -94,6 +96,7 @@ class LabsText:
                 labs.refused.append({"item": item, "reason": reason})
         labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
         labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
+        labs.checks += [_unusual_value(cell) for cell in labs.cells if cell.is_unusual]
         labs.checks += cross_checks(labs.cells)
         return labs
 
@@ -210,6 +213,17 @@ def _assumed_unit(cell: LabCell) -> Finding:
     others = " or ".join(cell.other_units)
     text = f"the value has no unit; it is read in {unit}, where it is normal, but may be {others}: give the unit"
     return {"code": "labs_unit_assumed", "item": f"labs.{cell.name}", "text": text}
+
+
+def _unusual_value(cell: LabCell) -> Finding:
+    """Write the finding of a cell whose value is outside the usual range of its column."""
+    low, high = (math.nan, math.nan) if cell.column is None else cell.column.usual
+    unit = "" if cell.column is None else f" {cell.column.unit}".rstrip()
+    text = (
+        f"the value is outside of {format_number(low)} to {format_number(high)}{unit}, the results of adults in "
+        "hospitals: compare value, unit and column name with the laboratory's report"
+    )
+    return {"code": "labs_unusual_value", "item": f"labs.{cell.name}", "text": text}
 
 
 def gender_of(cells: list[LabCell]) -> str | None:

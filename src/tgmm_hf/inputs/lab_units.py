@@ -54,6 +54,20 @@ def is_normal(column: LabColumn, number: float) -> bool:
     return _is_usual(column, number) and any(low <= number <= high for low, high in ranges)
 
 
+def is_unusual(column: LabColumn, value: float, sign: str = "") -> bool:
+    """Tell whether a value lies outside the usual range of its column.
+
+    A limit of the assay beyond the range, such as "<0.001", is no result outside of it.
+
+    Args:
+        column: the column.
+        value: in the canonical unit.
+        sign: comparator of the value, such as "<", or "".
+    """
+    low, high = column.usual
+    return (value < low and sign[:1] != "<") or (value > high and sign[:1] != ">")
+
+
 def _is_usual(column: LabColumn, value: float, far: float = 1.0) -> bool:
     """Tell whether a value in the canonical unit lies in the usual range, widened by the factor `far`."""
     low, high = column.usual

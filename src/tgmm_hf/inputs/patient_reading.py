@@ -8,6 +8,7 @@ from ..utils.names import LEADS, MODALITIES, VIEWS
 from .feature_extraction_ecg import EcgFeatureExtractor, PreparedEcg
 from .image_processing_echo import EchoImageProcessor
 from .lab_text import LabsText
+from .patient_identity import DIFFERENT_IDS, identity_of, patient_conflict
 
 Report = dict[str, Any]
 """What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
@@ -101,6 +102,28 @@ class PatientReader:
             return None
         self.report["used"]["echo"] = [view for view in VIEWS if view in clips.clips]
         return clips
+
+    def refuse_two_patients(self, recording: Any, study: Any) -> bool:
+        """Refuse the whole patient if the headers of the ECG and the echo name two. Return whether it is refused.
+
+        Args:
+            recording: as `TgmmProcessor.__call__` takes it; only DICOM files have such a header.
+            study: the `StudyClips` of the patient, or None.
+
+        Raises:
+            InputRefusedError: if the patient is refused and the reader refuses.
+        """
+        conflict = None if study is None else patient_conflict(identity_of(recording), study.identity)
+        if conflict is None:
+            return False
+        reason, is_certain = conflict
+        if not is_certain:
+            self.report["checks"].append({"code": DIFFERENT_IDS, "item": "patient", "text": reason})
+            return False
+        self.report["used"] = {name: [] for name in MODALITIES}
+        self.report["units"] = []
+        self._add_refusal(InputRefusedError("patient", reason), "patient")
+        return True
 
     def refuse_if_doubtful(self) -> bool:
         """Refuse the whole patient if an input was refused or is in doubt. Return whether the patient is refused.

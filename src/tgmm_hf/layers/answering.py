@@ -13,7 +13,7 @@ from .distributed import gather_batch
 from .encoded_batch import TgmmEncoded, training_copies
 from .fusion import FusionOutput
 from .guidance import GuidedOutput, TextualGuidance, pool_slots
-from .label_checks import checked_labels
+from .label_checks import asked_tasks, checked_labels
 from .response import ResponseDecoder, score_candidates
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
@@ -111,6 +111,7 @@ class AnswersTasks(nn.Module):
             task -> subset -> output for all B patients. A retrieval task has one entry, under all modalities, because
             an embedding does not depend on the other modalities.
         """
+        tasks = asked_tasks(tasks, self.config.tasks)
         encoded = self.encode(**inputs) if isinstance(inputs, Mapping) else inputs
         answers: dict[str, dict[tuple[str, ...], TgmmOutput]] = {}
         for task in tasks:

@@ -11,6 +11,27 @@ UNLABELLED = -100
 """Label of a row without a label, as everywhere in transformers."""
 
 
+def asked_tasks(task: Any, tasks: Iterable[str]) -> list[str]:
+    """List the tasks that a call asks for.
+
+    Args:
+        task: name of a task, names of several, or None for the first task of the model.
+        tasks: names of the model's tasks.
+
+    Raises:
+        ValueError: if the names are empty, are no names, or one of them is not a task of the model.
+    """
+    known = list(tasks)
+    if task is None:
+        return known[:1]
+    names = [task] if isinstance(task, str) or not isinstance(task, Iterable) else list(task)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        asked = f"Unknown task {', '.join(map(repr, unknown))}" if unknown else "No task is named"
+        raise ValueError(f"{asked}; this model has {sorted(known)}.")
+    return names
+
+
 def check_tasks_of_labels(labels: Any, tasks: Iterable[str], asked: Iterable[str]) -> dict[str, Any]:
     """Check that labels are sorted by task and that a loss can come of them.
 
@@ -133,4 +154,4 @@ def _check_prognosis(name: str, labels: Mapping[str, torch.Tensor]) -> None:
         )
 
 
-__all__ = ["LABELS_OF", "UNLABELLED", "check_tasks_of_labels", "checked_labels"]
+__all__ = ["LABELS_OF", "UNLABELLED", "asked_tasks", "check_tasks_of_labels", "checked_labels"]

@@ -10,6 +10,7 @@ from typing import Any
 from tgmm_hf.evaluation.predictions import whole_subset
 from tgmm_hf.evaluation.subgroups import shown_cases, shown_count
 from tgmm_hf.evaluation.tables import Entries, headline, tasks_of
+from tgmm_hf.utils.model_names import shown_model_name
 
 UNKNOWN = "Not known to the software."
 
@@ -83,7 +84,8 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "20a": f"{numbers}.",
         "20b": "Subgroup tables; table1.csv of `tgmm curate` where the cohort came from it.",
         "21": f"{numbers}.",
-        "22": f"Saved model {metrics.get('model')}: weights, configuration and code load with AutoModel.",
+        "22": f"Saved model {shown_model_name(str(metrics.get('model')))}: weights, configuration and code load with "
+        "AutoModel.",
         "23a": "; ".join(" - ".join(headline(*task)) for task in tasks) + ". All figures with intervals: metrics.json.",
         "23b": "One data set: no heterogeneity between sites to report.",
         "24": "Not updated.",

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import shutil
 import zipfile
 from collections.abc import Iterable
@@ -88,11 +89,18 @@ def discard(directory: Path) -> None:
     shutil.rmtree(doomed)
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system for a full disk, a full quota, and a file that may not grow."""
+
+
 def is_disk_full(error: Exception, directory: Path) -> bool:
-    """Tell whether `error`, raised by a write into `directory`, means that the disk is full."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    """Tell whether `error`, raised by a write into `directory`, means that the disk, a quota or a file is full."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return True
-    return "No space left" in str(error) or shutil.disk_usage(directory).free < FULL_BELOW
+    # safetensors and torch raise errors of their own, which quote the error of the system
+    return (
+        any(os.strerror(number) in str(error) for number in NO_ROOM) or shutil.disk_usage(directory).free < FULL_BELOW
+    )
 
 
 def room_of_checkpoints(model: torch.nn.Module, directory: Path) -> int:

@@ -1,0 +1,121 @@
+"""Compare the patients that the headers of DICOM files name. No text of a header leaves this module."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..utils.errors import InputRefusedError
+from .dicom_files import is_dicom, read_dicom
+from .input_limits import LIMITS, InputLimits
+
+KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
+"""Elements that are read."""
+DIFFERENT_IDS = "patient_ids_differ"
+"""Code of an ECG and an echo with two patient ids, but one date of birth and one sex."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom a header names; "" where it names nobody. Spelling is made alike: no leading zeros, capitals or spaces.
+
+    Attributes:
+        patient: PatientID.
+        issuer: IssuerOfPatientID, the system that gave the id.
+        birth: PatientBirthDate of eight digits.
+        sex: "m" or "f".
+        study: StudyInstanceUID.
+    """
+
+    patient: str = ""
+    issuer: str = ""
+    birth: str = ""
+    sex: str = ""
+    study: str = ""
+
+
+def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
+    """Read whom a DICOM file names; None for anything else, and for a file that cannot be read.
+
+    A file that cannot be read is refused by its reader, with the reason.
+
+    Args:
+        file: path, or anything else that is given as a recording or clip.
+        limits: largest sizes.
+
+    Raises:
+        ImportError: if the file is DICOM and pydicom is not installed.
+    """
+    if not isinstance(file, str | Path) or not is_dicom(file):
+        return None
+    try:
+        header = read_dicom(file, stop_before_pixels=True, limits=limits)
+    except InputRefusedError:
+        return None
+    texts = {keyword: str(header.get(keyword) or "").strip().casefold() for keyword in KEYWORDS}
+    birth, sex = texts["PatientBirthDate"], texts["PatientSex"]
+    return Identity(
+        texts["PatientID"].lstrip("0"),
+        texts["IssuerOfPatientID"],
+        birth if birth.isdigit() and len(birth) == 8 else "",
+        sex if sex in ("m", "f") else "",
+        texts["StudyInstanceUID"],
+    )
+
+
+def study_conflict(identities: Iterable[Identity | None]) -> str | None:
+    """Say that the files of one study name two patients or two examinations; None if they do not.
+
+    Args:
+        identities: of the files of the study; None for a file without a header.
+    """
+    different = {identity for identity in identities if identity is not None}
+    pairs = list(combinations(different, 2))
+    if elements := [name for name in ("patient", "birth", "sex") if any(_differ(*pair, name) for pair in pairs)]:
+        return (
+            f"the headers of its files name different patients ({_written(elements)}): keep the files of one patient, "
+            "or correct the headers"
+        )
+    if any(_differ(*pair, "study") for pair in pairs):
+        return (
+            "its files are of different examinations (StudyInstanceUID differs): a study is one examination, so keep "
+            "the files of one"
+        )
+    return None
+
+
+def patient_conflict(ecg: Identity | None, echo: Identity | None) -> tuple[str, bool] | None:
+    """Say that the ECG and the echo of one patient name two patients; None if they do not.
+
+    Two systems of a hospital may give one patient two ids. So two ids are no proof if birth and sex agree.
+
+    Args:
+        ecg: of the recording; None without a header.
+        echo: of a file of the study; None without a header.
+
+    Returns:
+        The reason, and whether it is certain.
+    """
+    if ecg is None or echo is None:
+        return None
+    elements = [name for name in ("patient", "birth", "sex") if _differ(ecg, echo, name)]
+    if not elements:
+        return None
+    agree = bool(ecg.birth and ecg.birth == echo.birth and ecg.sex and ecg.sex == echo.sex)
+    reason = f"the headers of the ECG and of the echo name different patients ({_written(elements)})"
+    return f"{reason}: keep the files of one patient, or correct the headers", not agree
+
+
+def _differ(one: Identity, two: Identity, name: str) -> bool:
+    """Tell whether two headers name different things. Ids of two issuers are not compared."""
+    first, second = getattr(one, name), getattr(two, name)
+    if name == "patient" and one.issuer and two.issuer and one.issuer != two.issuer:
+        return False
+    return bool(first and second and first != second)
+
+
+def _written(elements: list[str]) -> str:
+    names = {"patient": "PatientID", "birth": "PatientBirthDate", "sex": "PatientSex"}
+    verb = "differs" if len(elements) == 1 else "differ"
+    return f"{', '.join(names[element] for element in elements)} {verb}"

@@ -1,0 +1,104 @@
+"""Files of two patients or of two examinations are never used as one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from heart_signal import make_heart
+from input_files import make_clip, waveform_group, write_clip, write_ecg_dicom
+from pydicom.uid import generate_uid
+
+from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.admissions import AdmissionPreparer
+from tgmm_hf.data.manifest import CohortRow
+from tgmm_hf.data.tokenizer import train_tokenizer
+from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.processing_tgmm import default_processor
+from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import LEADS
+
+ANNE = {"PatientID": "0451", "PatientBirthDate": "19550203", "PatientSex": "F", "PatientName": "Doe^Anne"}
+STUDY = {"StudyInstanceUID": generate_uid(entropy_srcs=["one"])}
+
+
+def with_header(path: Path, **values: str) -> Path:
+    dataset = pydicom.dcmread(path)
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    for number in range(2):
+        path = write_clip((tmp_path / "study").joinpath(f"{number}.dcm"), make_clip(20, 96, 128, seed=number))
+        with_header(path, Modality="US", **ANNE, **STUDY)
+    return tmp_path / "study"
+
+
+VIEWS_OF_FILES = {"0.dcm": "A4C", "1.dcm": "A2C"}
+OTHER = {
+    "PatientID": {"PatientID": "77"},
+    "PatientBirthDate": {"PatientBirthDate": "19610203"},
+    "PatientSex": {"PatientSex": "M"},
+    "StudyInstanceUID": {"StudyInstanceUID": generate_uid(entropy_srcs=["two"])},
+}
+
+
+@pytest.mark.parametrize("element", OTHER)
+def test_a_study_of_two_patients_or_examinations_is_refused(study, element):
+    processor = EchoImageProcessor(size=32)
+    assert len(processor.prepare_study(study, views=VIEWS_OF_FILES).clips) == 2
+    with_header(study / "1.dcm", **OTHER[element])
+    for given in (study, [study / "0.dcm", study / "1.dcm"], {"A4C": study / "0.dcm", "A2C": study / "1.dcm"}):
+        with pytest.raises(InputRefusedError, match=element) as caught:
+            processor.prepare_study(given, views=VIEWS_OF_FILES)
+        assert not any(text in caught.value.reason for text in ("0451", "77", "1955", "Doe", "1.2.826"))
+
+
+def test_spelling_and_missing_elements_are_no_difference(study):
+    with_header(study / "1.dcm", PatientID=" 451", PatientBirthDate="", PatientSex="O", PatientName="DOE^ANNE")
+    assert len(EchoImageProcessor(size=32).prepare_study(study, views=VIEWS_OF_FILES).clips) == 2
+
+
+@pytest.fixture
+def ecg(tmp_path) -> Path:
+    signal = 1000 * make_heart(5000, 500.0)
+    path = write_ecg_dicom(tmp_path / "ecg.dcm", [waveform_group(signal, list(LEADS), 500.0, "ORIGINAL")])
+    return with_header(path, **ANNE)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_refused"),
+    [({}, False), ({"PatientID": "77"}, None), ({"PatientSex": "M"}, True), ({"PatientBirthDate": "19610203"}, True),
+     ({"PatientID": "77", "PatientBirthDate": ""}, True),
+     ({"PatientID": "77", "PatientBirthDate": "", "IssuerOfPatientID": "A"}, True)],
+)  # fmt: skip
+def test_an_ecg_and_an_echo_of_two_patients_are_refused(study, ecg, header, is_refused):
+    with_header(ecg, **header)
+    processor = default_processor(
+        TgmmConfig.tiny(echo_config={"image_size": 32, "num_frames": 4}), train_tokenizer(["Sodium of the patient is"])
+    )
+    features, (report,) = processor(
+        labs={"Sodium": 140}, ecg=ecg, echo=study, views=VIEWS_OF_FILES, on_refusal="report", return_report=True
+    )
+    refused = [entry["item"] for entry in report["refused"]]
+    assert (refused == ["patient"]) == bool(is_refused) and ("ecg_values" in features) != bool(is_refused)
+    assert ("patient_ids_differ" in [check["code"] for check in report["checks"]]) == (is_refused is None)
+    assert "0451" not in json.dumps(report)
+    row = CohortRow("a", "p", "train", labs={"Sodium": 140}, ecg_path="ecg.dcm",
+                    echo_paths=["study/0.dcm", "study/1.dcm"], echo_views=["A4C", "A2C"])  # fmt: skip
+    preparer = AdmissionPreparer(processor.feature_extractor, processor.image_processor, study.parent)
+    prepared = preparer.prepare(row)
+    assert (prepared.example is None) == bool(is_refused)
+    assert ("patient_ids_differ" in [check["code"] for check in prepared.checks]) == (is_refused is None)
+
+
+def test_arrays_and_other_files_name_nobody(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"no DICOM")
+    study = {"A4C": make_clip(20, 96, 128), "A2C": tmp_path / "a.dcm"}
+    assert list(EchoImageProcessor(size=32).prepare_study(study).clips) == ["A4C"]
+    assert np.asarray(study["A4C"]).dtype == np.uint8
