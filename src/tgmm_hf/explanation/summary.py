@@ -105,7 +105,7 @@ def table_text(summary: dict[str, Any]) -> str:
         "correlation all": "all shuffled",
     }
     lines = [
-        f"| modality | method | {' | '.join(columns.values())} | beats random |",
+        f"| modality | method | {' | '.join(columns.values())} | beats random | depends on weights |",
         "|---" * (len(columns) + 4) + "|",
     ]
     for modality, methods in summary["modalities"].items():
