@@ -49,7 +49,7 @@ def lab_row(hosp: Path) -> dict[str, object]:
     return row | {"age": int(patient["anchor_age"]), "gender": patient["gender"]}
 
 
-@pytest.mark.parametrize("ecg", ["wfdb/georgia/E07500", "wfdb/ptbxl/00001_lr", "ecg_dicom/waveform_ecg.dcm"])
+@pytest.mark.parametrize("ecg", ["wfdb/georgia/E07500", "wfdb/ptbxl/00001_lr"])
 def test_real_files_go_through_predict(shared_dir, model_directory, tmp_path, ecg):
     data = shared_dir / "data"
     labs = lab_row(data / "mimic_iv_demo" / "hosp")
@@ -73,3 +73,16 @@ def test_real_files_go_through_predict(shared_dir, model_directory, tmp_path, ec
     assert len(labs) >= 8 and set(answer["used"]["labs"]) == set(labs)
     assert sum(answer["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
     assert isinstance(answer["hf_risk"]["risk"], float)
+
+
+def test_an_ecg_and_an_echo_of_two_patients_are_no_patient(shared_dir, model_directory, tmp_path):
+    """The headers of the two real DICOM files name different patients. Each file alone is answered."""
+    data, out = shared_dir / "data", tmp_path / "prediction.json"
+    (tmp_path / "views.csv").write_text("dicom_filepath,view\ncolor3d_jpeg_baseline.dcm,A4C\n")
+    ecg = ["--ecg", str(data / "ecg_dicom/waveform_ecg.dcm")]
+    echo = ["--echo", str(data / "echo_dicom"), "--views", str(tmp_path / "views.csv")]
+    assert CliRunner().invoke(app, ["predict", str(model_directory), *ecg, "--out", str(out)]).exit_code == 0
+    assert json.loads(out.read_text())["used"]["ecg"] == list(LEADS)
+    assert CliRunner().invoke(app, ["predict", str(model_directory), *ecg, *echo, "--out", str(out)]).exit_code == 1
+    answer = json.loads(out.read_text())
+    assert answer["refused"][0]["item"] == "patient" and not any(answer["used"].values())

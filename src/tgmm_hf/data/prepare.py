@@ -475,9 +475,6 @@ def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-# ---- words
-
-
 def _duration(seconds: float) -> str:
     for unit, length in (("s", 60), ("min", 60), ("h", 24)):
         if seconds < length:

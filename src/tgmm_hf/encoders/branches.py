@@ -339,9 +339,19 @@ class EchoBranch(Branch):
         rows, view_mask = self._checked_rows(values, mask)
         if not len(rows):
             return self.empty(rows)
+        return self._part(rows, view_mask, self._run(values[view_mask], **extra))
+
+    def encode_clips(self, clips: torch.Tensor) -> torch.Tensor:
+        """Encode clips (k, frames, 3, H, W) of any view: (k, D), without the embedding of a view."""
+        features = self._run(clips).pooler_output
+        assert features is not None  # `run_encoder` fills it
+        return features.to(self.dtype)
+
+    def _run(self, clips: torch.Tensor, **extra: Any) -> BaseModelOutputWithPooling:
+        """Run the encoder on clips; our MViT computes no more than the class token, unless more is asked for."""
         ours = self.config.model_type == EchoMvitConfig.model_type
         options = {"class_token_only": True} if ours and not extra else extra
-        return self._part(rows, view_mask, run_encoder(self.encoder, values[view_mask], self.dtype, **options))
+        return run_encoder(self.encoder, clips, self.dtype, **options)
 
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
         """Compute the activations at the freeze boundary: (clips, tokens, D); None if nobody has an echo.

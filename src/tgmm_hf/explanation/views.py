@@ -55,10 +55,7 @@ def view_features(patient: PatientScore) -> torch.Tensor:
 
 def encode_clips(patient: PatientScore, clips: torch.Tensor) -> torch.Tensor:
     """Encode clips (k, frames, 3, H, W) of any view: (k, D)."""
-    # Each clip is given as a patient with one view. The embedding of this view is then taken away again.
-    mask = torch.ones(len(clips), 1, dtype=torch.bool, device=clips.device)
-    tokens = patient.model.branches["echo"].forward(clips[:, None], mask).tokens[:, 0]
-    return tokens - patient.model.view_embeddings.weight[0].to(tokens.dtype)
+    return patient.model.branches["echo"].encode_clips(clips)
 
 
 def score_views(patient: PatientScore, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
