@@ -84,6 +84,7 @@ def test_encoders_export(model):
         assert torch.allclose(exported(clips).pooler_output, model.echo_encoder(clips).pooler_output, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_model_answers_the_same(model, batch):
     compiled = torch.compile(model, backend="eager")  # traces as any backend does, without a C++ compiler
     with torch.no_grad():

@@ -68,7 +68,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "first_import",
     [
         "import tgmm_hf",
-        "import transformers, tgmm_hf",
+        pytest.param("import transformers, tgmm_hf", marks=pytest.mark.slow),
         "import tgmm_hf.configuration_tgmm",  # is half imported when transformers is imported
         "import tgmm_hf.inputs.feature_extraction_ecg",
     ],

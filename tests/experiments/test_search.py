@@ -85,7 +85,8 @@ def test_training_the_best_configuration_gives_the_score_of_its_trial(done: tupl
     assert_close((kept["eval_hf_diagnosis_score"] + kept["eval_hf_risk_score"]) / 2, record["best"]["score"])
 
 
-@pytest.mark.parametrize("evaluation", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("evaluation", [2, 3])
+@pytest.mark.slow
 def test_a_killed_search_continues_with_the_same_trials(
     evaluation: int,
     done: tuple[Path, dict[str, Any]],

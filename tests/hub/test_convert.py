@@ -65,6 +65,7 @@ def test_command_writes_a_directory_that_loads(checkpoint, tmp_path, capsys):
         assert_close(model(ECG).pooler_output, expected(ECG).pooler_output)
 
 
+@pytest.mark.slow
 def test_directory_works_without_the_package(checkpoint, tmp_path):
     model = convert("st-mem", checkpoint, tmp_path / "ecg", accept_license=True).model
     torch.save(ECG, tmp_path / "ecg.pt")

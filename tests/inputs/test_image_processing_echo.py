@@ -373,6 +373,7 @@ np.savez(directory + "/output.npz", echo=clips, ecg=values)
 """
 
 
+@pytest.mark.slow
 def test_extractors_load_without_the_package(tmp_path, processor, clip):
     """Without the package and without torchvision, in a fresh process; identical outputs."""
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor

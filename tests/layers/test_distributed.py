@@ -54,6 +54,7 @@ def run(rank: int, port: int, out: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

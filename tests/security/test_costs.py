@@ -283,7 +283,11 @@ FILES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+SLOW = ("deflated DICOM, header only", "deflated DICOM as ECG")
+"""The first of the three kinds of this file is enough for `make test`."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in FILES])
 def test_a_small_file_costs_little(name: str, tmp_path: Path, record_property: Callable[..., None]) -> None:
     write, read = FILES[name]
     suffix = ".avi" if "video" in name else ".parquet" if "Parquet" in name else ".csv" if "commas" in name else ""

@@ -215,7 +215,8 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seen
 
 
-@pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.slow
 def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
     layers: int, prepared_dir: Path, start: Path, tmp_path: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +241,7 @@ def test_twenty_steps_from_the_cache_have_the_losses_of_twenty_steps_without(
     assert centers[1] == pytest.approx(centers[0], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_from_a_half_precision_cache(
     prepared_dir: Path, start: Path, tmp_path: Path, losses: list[float]
 ) -> None:

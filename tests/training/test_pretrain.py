@@ -234,6 +234,7 @@ def _killed_after_one_epoch(arguments: PretrainArguments) -> None:
     pretrain(arguments, progress=False)
 
 
+@pytest.mark.slow
 def test_a_killed_run_gives_the_same_weights(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     arguments = settings(prepared_dir, tmp_path / "encoders", labs=None, echo=None)
     process = get_context("spawn").Process(target=_killed_after_one_epoch, args=(arguments,))
