@@ -208,6 +208,12 @@ NO_OVERRIDES = unittest.skip(
 )
 
 
+NO_OVERRIDES = unittest.skip(
+    "excluded: a call takes an ECG and an instruction, not audio, and no keyword changes what the tokenizer and the "
+    "extractor do: padding and scaling are those the model was trained with"
+)
+
+
 class MeitProcessorTest(ProcessorTesterMixin, unittest.TestCase):
     processor_class = MeitProcessor
 
@@ -243,3 +249,31 @@ class MeitProcessorTest(ProcessorTesterMixin, unittest.TestCase):
         processor = self.get_processor()
         labels = processor(ecg=ECG, answer="sinus rhythm.", output_labels=True)["labels"][0]
         self.assertEqual(processor.tokenizer.decode(labels[labels != -100]), "sinus rhythm.</s>")
+
+    @NO_OVERRIDES
+    def test_flat_kwarg_applied_when_modality_dict_lacks_it(self):
+        pass
+
+    @NO_OVERRIDES
+    def test_kwargs_overrides_default_subprocessor_kwargs_2_audio(self):
+        pass
+
+    @NO_OVERRIDES
+    def test_overlapping_text_image_kwargs_handling_2_audio(self):
+        pass
+
+    @NO_OVERRIDES
+    def test_structured_kwargs_nested_from_dict_2_audio(self):
+        pass
+
+    @NO_OVERRIDES
+    def test_subprocessor_defaults_preserved_by_kwargs_2_audio(self):
+        pass
+
+    @NO_OVERRIDES
+    def test_unstructured_kwargs_2_audio(self):
+        pass
+
+    @NO_OVERRIDES
+    def test_unstructured_kwargs_batched_2_audio(self):
+        pass

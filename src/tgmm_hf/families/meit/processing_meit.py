@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 from transformers import BatchFeature, PreTrainedTokenizerBase
+from transformers.processing_utils import ProcessingKwargs, Unpack
 
 from ...inputs.feature_extraction_ecg import PreparedEcg
 from ...inputs.hub_processor import HubProcessor
@@ -83,12 +84,11 @@ class MeitProcessor(HubProcessor):
         text: str | Sequence[str] | None = None,
         answer: str | Sequence[str] | None = None,
         *,
-        output_labels: bool = False,
+        output_labels: bool | None = None,
         strictness: str | None = None,
-        on_refusal: str = "raise",
-        return_report: bool = False,
-        return_tensors: str | None = None,
-        **kwargs: Any,
+        on_refusal: str | None = None,
+        return_report: bool | None = None,
+        **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature | tuple[BatchFeature, list[Report]]:
         """Process one ECG or a list, each with one instruction.
 
@@ -97,14 +97,14 @@ class MeitProcessor(HubProcessor):
                 list of these.
             text: instruction, one for all ECGs or one for each. None takes the processor's `instruction`.
             answer: report that the model should write, one for each ECG. None for a prompt.
-            output_labels: also return `labels`, see `apply_chat_template`. Needs `answer`.
+            output_labels: True also returns `labels`, see `apply_chat_template`. Needs `answer`.
             strictness: "note" uses an ECG with a finding under "checks" and names it; "refuse" refuses the ECG. None
                 takes `self.default_strictness`.
-            on_refusal: "raise" on the first refused ECG, or "report" and leave the ECG's row out of the batch.
-            return_report: also return one report per ECG: {"row": row of the ECG in the batch or None, "used": {"ecg":
-                [leads]}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
-            return_tensors: "pt" or "np"; NumPy arrays when None.
-            kwargs: none. A misspelt argument is refused.
+            on_refusal: "raise" (also None) on the first refused ECG, or "report" and leave the ECG's row out of the
+                batch.
+            return_report: True also returns one report per ECG: {"row": row of the ECG in the batch or None, "used":
+                {"ecg": [leads]}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
+            kwargs: `return_tensors`, "pt" or "np"; NumPy arrays without it. A misspelt argument is refused.
 
         Returns:
             `BatchFeature` with `input_ids`, `attention_mask` (B, T) int64, `input_values` (B, 12, samples) float32, and
@@ -115,9 +115,9 @@ class MeitProcessor(HubProcessor):
             ValueError: on nothing to process, or lists of different lengths.
             TypeError: on an unknown argument.
         """
-        if kwargs:
+        if unknown := set(kwargs) - {"return_tensors"}:
             raise TypeError(
-                f"MeitProcessor takes no {sorted(kwargs)}. An ECG is given as ecg=, an instruction as text=."
+                f"MeitProcessor takes no {sorted(unknown)}. An ECG is given as ecg=, an instruction as text=."
             )
         if ecg is None:
             raise ValueError("There is no ECG: give ecg=, a file or {'signal', 'sampling_rate', 'lead_names'}.")
@@ -130,11 +130,11 @@ class MeitProcessor(HubProcessor):
             add_generation_prompt=answer is None,
             tokenize=True,
             return_dict=True,
-            output_labels=output_labels,
+            output_labels=bool(output_labels),
             strictness=strictness,
-            on_refusal=on_refusal,
-            return_report=return_report,
-            return_tensors=return_tensors,
+            on_refusal=on_refusal or "raise",
+            return_report=bool(return_report),
+            return_tensors=cast(str | None, kwargs.get("return_tensors")),
         )
 
     def apply_chat_template(  # noqa: PLR0913 - transformers' arguments, and those of `__call__`
