@@ -103,7 +103,8 @@ class MeitProcessor(HubProcessor):
             on_refusal: "raise" (also None) on the first refused ECG, or "report" and leave the ECG's row out of the
                 batch.
             return_report: True also returns one report per ECG: {"row": row of the ECG in the batch or None, "used":
-                {"ecg": [leads]}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
+                {"ecg": [leads]}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes":
+                [...]}.
             kwargs: `return_tensors`, "pt" or "np"; NumPy arrays without it. A misspelt argument is refused.
 
         Returns:
