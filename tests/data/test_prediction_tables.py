@@ -95,3 +95,9 @@ def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
         claim_outputs(out, tables=False)
     with pytest.raises(FileExistsError, match=r"\.json"):
         claim_outputs(tmp_path / "new.csv", tables=True)
+
+
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/stdout"])
+def test_a_device_is_refused_and_never_read(device: str) -> None:
+    with pytest.raises(FileExistsError, match="did not write it"):
+        claim_outputs(Path(device), tables=False)

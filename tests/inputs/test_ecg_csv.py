@@ -164,3 +164,10 @@ def test_large_tables_are_refused_before_they_are_read(tmp_path, signal, monkeyp
     began = time.monotonic()
     assert_refused(path, "MiB, the limit")
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("rate", [0.5, 20.0])
+def test_a_rate_that_no_ecg_has_is_refused_with_the_rate(tmp_path, signal, rate):
+    path = write_csv(tmp_path / "slow.csv", with_time(signal, rate=rate), ["time (s)", *(f"{n} (mV)" for n in LEADS)])
+    with pytest.raises(InputRefusedError, match=f"sampling rate {rate:g} Hz"):
+        EcgFeatureExtractor()(path)

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import claim_directory, foreign_entries, read_json, remove_unfinished, whole_directory
+from tgmm_hf.utils.files import (
+    claim_directory,
+    foreign_entries,
+    read_json,
+    remove_unfinished,
+    whole_directory,
+    whole_file,
+)
 
 WRITTEN = (r"config\.json", r"shard-\d+\.bin", r"part/weights\.bin", r"checkpoint-\d+/")
 
@@ -120,3 +127,9 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
         path.write_text("{}")
     remove_unfinished(tmp_path)
     assert not left.exists() and own.exists() and (tmp_path / "synth.json").exists()
+
+
+def test_a_device_is_not_replaced_by_a_file() -> None:
+    with pytest.raises(FileExistsError, match="device"), whole_file(Path("/dev/null")) as building:
+        building.write_text("x")
+    assert Path("/dev/null").is_char_device()

@@ -121,7 +121,8 @@ def claim_outputs(out: Path, tables: bool) -> None:
         FileExistsError: If a file exists and is none of this command.
     """
     headers: dict[str, Sequence[str]] = {"predictions": FIRST_COLUMNS, "refused": REFUSED_COLUMNS}
-    foreign = [out] if out.exists() and not _is_prediction_file(out) else []
+    # A device such as /dev/full or /dev/stdout may be read without end.
+    foreign = [out] if out.exists() and not (out.is_file() and _is_prediction_file(out)) else []
     for name, path in outputs_of(out).items() if tables else ():
         if path.exists() and not _starts_with(path, headers[name]):
             foreign.append(path)

@@ -163,6 +163,10 @@ def refuse_size(source: str | Path, values: float, what: str = "samples x channe
         )
 
 
+LOWEST_PULSE_RATE = 50.0
+"""Hz. At a lower rate no calibration pulse is looked for, and the processor refuses the recording for its rate."""
+
+
 def recording_from_channels(channels: list[Channel], source: str) -> EcgRecording:
     """Keep the channels that are leads and bring them to one unit and one sampling rate.
 
@@ -202,7 +206,7 @@ def recording_from_channels(channels: list[Channel], source: str) -> EcgRecordin
         notes.append(f"leads with sampling rates of {written} Hz were brought to {max(rates):g} Hz")
     length = max(lead.values.size for lead in leads if lead.sampling_rate == max(rates))
     signal = np.stack([_at_length(_in_unit(lead, units, source), length) for lead in leads])
-    if units != NORMALISED:
+    if units != NORMALISED and max(rates) >= LOWEST_PULSE_RATE:
         signal, pulses = cut_calibration_pulses(signal, max(rates))
         notes += pulses
     return EcgRecording(signal, max(rates), [lead.name for lead in leads], units, source, notes + problems)

@@ -30,7 +30,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     Write the content to the given path. The temporary file lies in the same directory. It replaces `path` only after
     its content is on the disk, so that a power cut leaves no empty file. After an error it is removed, and `path` is as
     before. Missing directories are made.
+
+    Raises:
+        FileExistsError: if `path` is a device or a pipe, such as /dev/stdout, because it would be replaced by a file.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileExistsError(f"{path} is a device or a pipe and no file: name a file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process id is not unique enough, because several containers or machines may fill one cache.
     building = path.with_name(f".{path.name}-{uuid4().hex}")
