@@ -218,3 +218,24 @@ def test_a_signal_that_holds_no_real_numbers_is_refused(signal):
     ):
         with pytest.raises(InputRefusedError, match="real numbers"):
             as_recording(given)
+
+
+# ---- chest leads
+
+
+def progressing_heart():
+    """A heart whose QRS complex turns from down in V1 to up in V6."""
+    signal = np.abs(make_heart(5000))
+    one, two = signal[0], 1.2 * signal[0]
+    limb = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2])
+    chest = signal[0] * np.array([-1.0, -0.6, -0.2, 0.3, 0.8, 1.0])[:, None]
+    return np.concatenate([limb, chest + 0.01 * np.random.default_rng(0).normal(size=chest.shape)])
+
+
+def test_turned_chest_leads_are_named():
+    signal, code = progressing_heart(), "ecg_chest_leads_turned"
+    inverted, reverse = signal.copy(), signal.copy()
+    inverted[6:] *= -1
+    reverse[6:] = signal[6:][::-1]
+    assert code not in outcome(signal)
+    assert code in outcome(inverted) and code in outcome(reverse)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .ecg_beats import BeatSignals, beat_doubt
+from .ecg_chest_progression import turned_chest_leads
 from .ecg_common_beats import DOUBTFUL_LIKENESS, GROUP_LIKENESS, common_beats
 from .ecg_findings import LeadFindings
 from .ecg_repeated_beats import REPETITION, changed_beats, repetition
@@ -39,6 +40,7 @@ def check_heart(findings: LeadFindings, names: list[str], signals: BeatSignals, 
     _check_beats(findings, signals)
     _check_time_scale(findings, signals, source)
     _check_common_beats(findings, names, signals, source)
+    _check_chest_leads(findings, names, signals)
     _check_repetition(findings, signals)
     if in_mv:
         _check_span(findings, signals, source)
@@ -90,6 +92,18 @@ def _check_common_beats(findings: LeadFindings, names: list[str], signals: BeatS
             "ecg_lead_without_beats",
             lead,
             f"has no beats where the other leads have theirs (correlation {likeness:.2f}): noise or another signal",
+        )
+
+
+def _check_chest_leads(findings: LeadFindings, names: list[str], signals: BeatSignals) -> None:
+    """Note chest leads whose QRS complexes turn the other way than in most hearts."""
+    turned = turned_chest_leads(names, signals)
+    if turned is not None:
+        findings.add(
+            "ecg_chest_leads_turned",
+            None,
+            f"the QRS complex points up in V1 ({turned[0]:.2f} of -1 to 1) and down in V6 ({turned[1]:.2f}): are the "
+            "chest leads upside down or in reverse order? A large right ventricle and dextrocardia look alike",
         )
 
 
