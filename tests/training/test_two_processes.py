@@ -51,14 +51,14 @@ Path(f"{sys.argv[1]}-{os.environ.get('RANK', 0)}.json").write_text(json.dumps(lo
 
 FAILING = """
 import os, sys
-from tgmm_hf.training import checkpoints, frozen_features_cache, train as train_file, trainer
+from tgmm_hf.training import checkpoints, frozen_features_cache, run_directory, train as train_file, trainer
 from tgmm_hf.training.arguments import read_arguments
 
 def fail(*args, **kwargs):
     raise ValueError("nothing goes on")
 
 where = {
-    "claims the directory": (train_file, "claim_training_directory"),
+    "claims the directory": (run_directory, "claim_training_directory"),
     "fills the cache": (frozen_features_cache.FrozenFeaturesCache, "store"),
     "looks for checkpoints": (checkpoints, "last_checkpoint"),
     "validates": (trainer, "validate"),
