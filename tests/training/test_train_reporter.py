@@ -54,7 +54,9 @@ def test_the_loss_falls_and_the_ecg_decides_the_report(file: Path, trained):
     pipe = load_report_pipeline(str(output))
     for row in read_instructions(file, "test"):
         answer = pipe({"ecg": row.ecg, "instruction": row.instruction})
-        assert answer["report"] == row.report and answer["complete"] and answer["checks"] == []
+        assert answer["report"] == row.report and answer["complete"]
+        # the chest leads of the test's plain hearts do not turn as those of a person
+        assert {check["code"] for check in answer["checks"]} <= {"ecg_chest_leads_turned"}
     assert {row.report for row in read_instructions(file, "test")} == set(TEXTS.values())
 
 
