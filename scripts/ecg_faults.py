@@ -100,6 +100,18 @@ def late_chest(signal: np.ndarray, rate: float) -> np.ndarray:
     return signal
 
 
+def turn_chest(signal: np.ndarray, rate: float) -> np.ndarray:
+    """Turn all chest leads upside down."""
+    signal[6:] *= -1
+    return signal
+
+
+def reverse_chest(signal: np.ndarray, rate: float) -> np.ndarray:
+    """Put the chest leads in reverse order."""
+    signal[6:] = signal[6:][::-1].copy()
+    return signal
+
+
 def repeat_beat(signal: np.ndarray, rate: float) -> np.ndarray:
     """Repeat 0.8 s of the recording, which hold a beat."""
     length, start = round(0.8 * rate), round(2 * rate)
@@ -335,6 +347,8 @@ def faults() -> list[Fault]:
         Fault("all leads x 10", "ecg_all_amplitudes", scale_all(10.0)),
         Fault("all leads x 0.1", "ecg_all_amplitudes", scale_all(0.1)),
         Fault("one beat repeated", "ecg_repeated_beats", repeat_beat, needs_mv=False),
+        Fault("chest leads upside down", "ecg_chest_leads_turned", turn_chest, needs_mv=False),
+        Fault("chest leads in reverse order", "ecg_chest_leads_turned", reverse_chest, needs_mv=False),
         Fault("chest leads late by 0.2 s", "ecg_beats_at_other_times", late_chest, needs_mv=False),
         Fault(
             "chest leads of another patient",

@@ -15,12 +15,12 @@ from tgmm_hf.evaluation.finding_figures import (
     certainty_figures,
     finding_figures,
     micro_f1,
-    said_present,
+    stated_present,
     truth_of,
 )
 from tgmm_hf.evaluation.finding_reader import read_findings
 from tgmm_hf.evaluation.metrics import bootstrap_counts
-from tgmm_hf.evaluation.report_controls import ecgs_of_others, most_frequent, nearest_reports
+from tgmm_hf.evaluation.report_controls import exchanged_ecgs, most_frequent, nearest_reports
 from tgmm_hf.evaluation.signal_noise import add_segment_noise, add_white_noise
 
 DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
@@ -42,13 +42,13 @@ def test_figures_of_findings_are_those_of_scikit_learn(findings):
     truth = truth_of(TRUTH, [findings])
     counts = bootstrap_counts(["a", "b", "c", "d"], None, 200, 0)
     entry = finding_figures(truth, findings, counts)
-    said = said_present(truth, findings)
+    stated = stated_present(truth, findings)
     for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
         for kind in ("micro", "macro"):
-            expected = score(truth.present, said, average=kind, zero_division=0)
+            expected = score(truth.present, stated, average=kind, zero_division=0)
             assert entry[f"{kind}_{name}"] == pytest.approx(expected), (kind, name)
     rows = np.repeat([0, 1, 2, 3], counts[7].astype(int))
-    drawn = f1_score(truth.present[rows], said[rows], average="micro", zero_division=0)
+    drawn = f1_score(truth.present[rows], stated[rows], average="micro", zero_division=0)
     assert micro_f1(truth, findings, counts)[7] == pytest.approx(drawn)
     low, high = entry["micro_f1_ci"]
     assert low <= entry["micro_f1"] <= high
@@ -96,10 +96,10 @@ def test_segment_noise_is_one_segment_with_the_same_noise_in_all_leads():
 def test_controls():
     patients = ["a", "a", "b", "c", "c", "c"]
     for seed in range(20):
-        others = ecgs_of_others(patients, np.random.default_rng(seed))
-        assert all(patients[row] != patients[other] for row, other in enumerate(others))
+        exchanged = exchanged_ecgs(patients, np.random.default_rng(seed))
+        assert all(patients[row] != patients[other] for row, other in enumerate(exchanged))
     with pytest.raises(ValueError, match="one patient"):
-        ecgs_of_others(["a", "a"], np.random.default_rng(0))
+        exchanged_ecgs(["a", "a"], np.random.default_rng(0))
     near = nearest_reports(np.array([[0.0, 3], [1, 0.1]]), np.array([[9.0, 0], [0, 0.1]]), ["x", "y"])
     assert near == ["y", "x"]
     assert most_frequent(["b", "a", "b", "a", "c"]) == "a"

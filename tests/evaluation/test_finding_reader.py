@@ -5,7 +5,7 @@ import pytest
 from tgmm_hf.evaluation.finding_reader import read_findings
 
 
-def said(text: str) -> dict[str, str]:
+def stated(text: str) -> dict[str, str]:
     """Code -> "+" asserted, "-" denied, "?" possible, "~" probable."""
     signs = {"definite": "+", "probable": "~", "possible": "?"}
     return {
@@ -52,4 +52,4 @@ def said(text: str) -> dict[str, str]:
     ],
 )
 def test_denials_and_doubts(text: str, expected: dict[str, str]) -> None:
-    assert said(text) == expected
+    assert stated(text) == expected

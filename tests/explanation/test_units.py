@@ -129,7 +129,7 @@ def test_the_effect_of_evidence_is_compared_with_that_of_as_many_other_units(wei
     """A score that is a weighted sum: hiding a unit changes it by its weight."""
     units = Units((4,), np.ones(4, bool), lambda kept: kept @ np.array(weights))
     effect = evidence_effect(units, np.array([2.0, 0.0, 0.0, 0.0]), 1.0, np.random.default_rng(0))
-    assert effect == {"evidence": weights[0], "others": 1.0}
+    assert effect == {"evidence": weights[0], "other_units": 1.0}
     assert evidence_effect(units, np.zeros(4), 1.0, np.random.default_rng(0)) == {}
     assert evidence_effect(units, np.ones(4), 1.0, np.random.default_rng(0)) == {}
 

@@ -105,7 +105,7 @@ def test_a_map_that_shuffled_weights_leave_as_it_is_does_not_depend_on_them():
 
 
 def test_the_ratio_of_effects_is_that_of_the_means():
-    effects = [{"evidence": 3.0, "others": 1.0}, {"evidence": 1.0, "others": 1.0}, {}]
+    effects = [{"evidence": 3.0, "other_units": 1.0}, {"evidence": 1.0, "other_units": 1.0}, {}]
     ratios = effect_ratios([{"echo": {"effect": each}} for each in effects], seed=0, bootstrap=200)
     assert ratios["echo"]["ratio"] == 2 and ratios["echo"]["n"] == 2 and ratios["echo"]["ci"] == [1.0, 3.0]
     assert "| echo | 2.00 (1.00 to 3.00) |" in table_text({"modalities": {}, "evidence_effect": ratios})

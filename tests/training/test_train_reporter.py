@@ -55,8 +55,9 @@ def test_the_loss_falls_and_the_ecg_decides_the_report(file: Path, trained):
     for row in read_instructions(file, "test"):
         answer = pipe({"ecg": row.ecg, "instruction": row.instruction})
         assert answer["report"] == row.report and answer["complete"]
-        # the chest leads of the test's plain hearts do not turn as those of a person
-        assert {check["code"] for check in answer["checks"]} <= {"ecg_chest_leads_turned"}
+        # one of the two texts belongs to ECGs whose chest leads the test turns over, and that may be named
+        may_be_named = {"ecg_chest_leads_turned"} if row.report == TEXTS[True] else set()
+        assert {check["code"] for check in answer["checks"]} <= may_be_named
     assert {row.report for row in read_instructions(file, "test")} == set(TEXTS.values())
 
 

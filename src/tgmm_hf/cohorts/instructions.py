@@ -147,8 +147,8 @@ def _open_source(source: Path, out: Path, seed: int | None, text: str) -> Iterat
 
 def _refuse_foreign(out: Path, record: Path) -> None:
     """Refuse to replace files that this command did not write."""
-    own = record.is_file() and read_json(record)
-    if isinstance(own, dict) and own.get("command") == COMMAND:
+    earlier = record.is_file() and read_json(record)
+    if isinstance(earlier, dict) and earlier.get("command") == COMMAND:
         return
     if foreign := [str(path) for path in (out, record) if path.exists()]:
         raise FileExistsError(

@@ -102,12 +102,12 @@ def synthetic_source(directory: Path) -> Iterator[Source]:
 @contextmanager
 def _open_tables(directory: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Path]]]:
     """Load the two tables into a database on disk, which is deleted after the block."""
-    found = find_tables(TABLES, {"mimic_ecg": directory}, {"mimic_ecg": "SOURCE"})
+    paths = find_tables(TABLES, {"mimic_ecg": directory}, {"mimic_ecg": "SOURCE"})
     with tempfile.TemporaryDirectory(prefix="tgmm-instructions-") as scratch:
         database = open_database(Path(scratch), MEMORY, None)
         try:
-            load_tables(database, TABLES, found)
-            yield database, [path for path in found.values() if path is not None]
+            load_tables(database, TABLES, paths)
+            yield database, [path for path in paths.values() if path is not None]
         finally:
             database.close()
 

@@ -135,14 +135,14 @@ def _read_labels(path: Path, descriptions: dict[str, str]) -> pd.DataFrame:
     table = read_ptbxl_table(path, (*KEYS, "super_class", LIKELIHOOD_COLUMNS[0]))
     codes = []
     for row in table.to_dict("records"):
-        found: dict[str, float] = {}
+        likelihoods: dict[str, float] = {}
         for column in LIKELIHOOD_COLUMNS:
-            found |= _parsed(row.get(column), path.name)
+            likelihoods |= _parsed(row.get(column), path.name)
         listed = [name for column in LIST_COLUMNS for name in _parsed(row.get(column), path.name)]
         listed += [name for name in _parsed(row["super_class"], path.name) if name == "NORM"]
         for name in listed:
-            found.setdefault(name if name in descriptions else f"{name}_", 0.0)
-        codes.append(found)
+            likelihoods.setdefault(name if name in descriptions else f"{name}_", 0.0)
+        codes.append(likelihoods)
     return table.assign(codes=codes)
 
 

@@ -23,7 +23,7 @@ MARKS: dict[str, tuple[str, ...]] = {
         *("überdrehter", "rechtsschenkelblock", "linksschenkelblock", "hemiblock", "inkompletter", "unspezifische"),
         *("veränderungen", "veraenderungen", "hinterwand", "vorderwand", "extrasystolen", "extrasystole", "periphere"),
         *("niederspannung", "linkshypertrophie", "schrittmacher", "sonst", "auf", "ist", "zu", "v.a", "verdacht"),
-        *("sinustachykardie", "sinusbradykardie", "sinusarrhythmie", "trikuläre", "ventrikuläre", "block i", "hinweis"),
+        *("sinustachykardie", "sinusbradykardie", "sinusarrhythmie", "ventrikuläre", "hinweis"),
         *("inferiorer", "anteriorer", "lateraler", "anteroseptaler", "anterolateralen", "lateralen", "inferioren"),
         *("typisch", "typische", "leichte", "ausgeprägte", "repolarisationsstörung", "überleitungsstörung", "ohne"),
         *("tachykardes", "normokardes", "bradykardes", "st-senkung", "st-hebung", "flach", "abgeflacht", "hohes"),

@@ -10,9 +10,9 @@ CENSORED_UNTIL = 1
 LONG_FOLLOW_UP = 30 * 365.25
 """Days. A longer follow-up is doubted, because hospitals' data bases are not so old."""
 HOURS_OF_A_YEAR = (8760, 8766, 8784)
-"""A longest follow-up of so many "days" is one year in hours: 365, 365.25 and 366 days."""
+"""A longest follow-up of one of these numbers of "days" is one year in hours: 365, 365.25 and 366 days."""
 MIN_TIMES = 10
-"""So many different times must be multiples of 24 before they are taken for hours."""
+"""Smallest number of different times. If all of them are multiples of 24, they are taken for hours."""
 
 
 def validation_doubt(task: str, kind: str, values: Iterable[Any], candidates: int = 2) -> str | None:

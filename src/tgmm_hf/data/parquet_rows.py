@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tgmm_hf.utils.errors import TgmmError
 
 FEW_ROWS = 100_000
-"""So many rows are read from a file of any size. A larger table needs a byte of the file for each row, because each row
+"""Rows that are read from a file of any size. A larger table needs a byte of the file for each row, because each row
 has an id of its own."""
 MAX_BYTES = 512 << 20
 """Largest size of the decoded values. Texts count with their length, numbers with eight bytes."""

@@ -32,7 +32,7 @@ from tgmm_hf.evaluation.report_controls import (
     SHUFFLED,
     TRUE_REPORT,
     ZERO,
-    ecgs_of_others,
+    exchanged_ecgs,
     most_frequent,
     nearest_reports,
 )
@@ -229,8 +229,8 @@ def _write_all(
     missing: dict[str, str] = {}
     generator = np.random.default_rng(settings.seed)
     try:
-        others = ecgs_of_others([patient_name(row) for row in rows], generator)
-        written[SHUFFLED] = reporter.write(rows, lambda row: values(others[row]), SHUFFLED)
+        exchanged = exchanged_ecgs([patient_name(row) for row in rows], generator)
+        written[SHUFFLED] = reporter.write(rows, lambda row: values(exchanged[row]), SHUFFLED)
     except ValueError as error:
         missing[SHUFFLED] = str(error)
     written[ZERO] = reporter.write(rows, lambda row: np.zeros_like(values(row)), ZERO)

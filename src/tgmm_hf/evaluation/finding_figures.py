@@ -39,11 +39,11 @@ def truth_of(rows: Sequence[set[str]], reports: Sequence[Sequence[Report]]) -> T
     return Truth(codes, np.array([[code in row for code in codes] for row in rows], dtype=bool).reshape(len(rows), -1))
 
 
-def said_present(truth: Truth, reports: Sequence[Report]) -> NDArray:
+def stated_present(truth: Truth, reports: Sequence[Report]) -> NDArray:
     """Return which statements the reports make, doubted ones included: (n, codes) bool."""
     missing = Finding("", ABSENT, CERTAINTIES[0])
-    said = [[report.get(code, missing).polarity == PRESENT for code in truth.codes] for report in reports]
-    return np.array(said, dtype=bool).reshape(truth.present.shape)
+    stated = [[report.get(code, missing).polarity == PRESENT for code in truth.codes] for report in reports]
+    return np.array(stated, dtype=bool).reshape(truth.present.shape)
 
 
 def finding_figures(truth: Truth, reports: Sequence[Report], counts: NDArray) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def finding_figures(truth: Truth, reports: Sequence[Report], counts: NDArray) ->
     Returns:
         `micro_<figure>`: over all statements of all ECGs. `macro_<figure>`: mean over the statements that the truth
         holds at least once. `false_denials`: share of the denied statements that are true. `statements`: code ->
-        figures, with `n` true ECGs and `said` ECGs. Every figure stands beside its interval.
+        figures, with `n` true ECGs and `stated` ECGs. Every figure stands beside its interval.
     """
-    said = said_present(truth, reports)
-    parts = (truth.present & said, ~truth.present & said, truth.present & ~said)
+    stated = stated_present(truth, reports)
+    parts = (truth.present & stated, ~truth.present & stated, truth.present & ~stated)
     entry: dict[str, Any] = {}
     scored = np.asarray(truth.present.any(axis=0))
     for figure in FIGURES:
@@ -69,10 +69,10 @@ def finding_figures(truth: Truth, reports: Sequence[Report], counts: NDArray) ->
             entry |= estimate(compute, counts).entry(f"{kind}_{figure}")
     entry |= _false_denials(truth, reports, counts)
     entry["statements"] = {
-        code: {"n": int(truth.present[:, column].sum()), "said": int(said[:, column].sum())}
+        code: {"n": int(truth.present[:, column].sum()), "stated": int(stated[:, column].sum())}
         | _of_one(parts, column, counts)
         for column, code in enumerate(truth.codes)
-        if truth.present[:, column].any() or said[:, column].any()
+        if truth.present[:, column].any() or stated[:, column].any()
     }
     return entry
 
@@ -95,8 +95,8 @@ def _figure(
 
 def micro_f1(truth: Truth, reports: Sequence[Report], counts: NDArray) -> NDArray:
     """Compute the micro F1 of every resample, for differences between systems: counts (R, n) -> (R,)."""
-    said = said_present(truth, reports)
-    parts = (truth.present & said, ~truth.present & said, truth.present & ~said)
+    stated = stated_present(truth, reports)
+    parts = (truth.present & stated, ~truth.present & stated, truth.present & ~stated)
     return _figure(parts, counts, scored=np.asarray(truth.present.any(axis=0)), kind="micro", figure="f1")
 
 

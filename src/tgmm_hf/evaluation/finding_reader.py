@@ -110,15 +110,15 @@ def _all_findings(text: str) -> Iterable[Finding]:
         # A sentence end inside another mention, as in "qrs(t) abnormal.", is still one.
         start = max((end + 1 for end in ends if end < mention.start), default=0)
         stop = min((end for end in ends if end >= mention.end), default=len(text))
-        others = [(other.start, other.end) for other in mentions if other is not mention]
-        before = _without(plain, start, mention.start, others)
+        other_places = [(other.start, other.end) for other in mentions if other is not mention]
+        before = _without(plain, start, mention.start, other_places)
         following = plain[mention.end : stop]
-        following_mention = min((first for first, _ in others if mention.end <= first < stop), default=None)
+        following_mention = min((first for first, _ in other_places if mention.end <= first < stop), default=None)
         parts = plain[mention.end : following_mention or stop].split(",")
         # The words before the next mention belong to that mention.
-        own = parts if following_mention is None else parts[:-1]
-        after = next((part for part in map(_bare, own) if part), "")
-        yield Finding(mention.code, *_said(before, after, following))
+        its_parts = parts if following_mention is None else parts[:-1]
+        after = next((part for part in map(_bare, its_parts) if part), "")
+        yield Finding(mention.code, *_polarity_and_certainty(before, after, following))
 
 
 def _without(text: str, start: int, stop: int, spans: Iterable[tuple[int, int]]) -> str:
@@ -134,7 +134,7 @@ def _bare(text: str) -> str:
     return text.strip(" ()")
 
 
-def _said(before: str, after: str, following: str) -> tuple[str, str]:
+def _polarity_and_certainty(before: str, after: str, following: str) -> tuple[str, str]:
     """Return polarity and certainty of a mention.
 
     Args:
@@ -174,5 +174,5 @@ def _reaches(between: str, following: str) -> bool:
     parts = between.split(",")[1:]
     if not parts:
         return True
-    own = parts[-1]
-    return bool(ALTERNATIVE.match(own)) or any(ALTERNATIVE.match(part) for part in following.split(",")[1:])
+    last = parts[-1]
+    return bool(ALTERNATIVE.match(last)) or any(ALTERNATIVE.match(part) for part in following.split(",")[1:])

@@ -21,7 +21,7 @@ CONTROLS = (SHUFFLED, ZERO, NEAREST, FREQUENT)
 nearest; the most frequent report of the training split."""
 
 
-def ecgs_of_others(patients: Sequence[str], generator: np.random.Generator) -> list[int]:
+def exchanged_ecgs(patients: Sequence[str], generator: np.random.Generator) -> list[int]:
     """Choose for every row the ECG of another patient.
 
     The patients stand in a ring of random order. Every row gets a random ECG of the next patient.

@@ -93,10 +93,9 @@ def reporter_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
     """Make the tables of a MEIT evaluation: name -> table. `metrics` is the content of metrics.json."""
     systems = metrics["systems"]
     tables = {"findings": _findings(metrics)}
-    for name, keys in {"text": list(TEXT_TITLES)}.items():
-        shown = [key for key in keys if key in systems[MODEL]]
-        rows = [[system, *(_shown(entry, key) for key in shown)] for system, entry in systems.items()]
-        tables[name] = Table("Text metrics", ["reports", *(TEXT_TITLES[key] for key in shown)], rows)
+    shown = [key for key in TEXT_TITLES if key in systems[MODEL]]
+    rows = [[system, *(_shown(entry, key) for key in shown)] for system, entry in systems.items()]
+    tables["text"] = Table("Text metrics", ["reports", *(TEXT_TITLES[key] for key in shown)], rows)
     used = metrics["implementations"]
     rows = [[TEXT_TITLES[key], one["package"], one["version"], one["settings"]] for key, one in used.items()]
     rows += [[TEXT_TITLES[key], "-", "-", reason] for key, reason in metrics["metrics_missing"].items()]
@@ -139,9 +138,9 @@ def _findings(metrics: Mapping[str, Any]) -> Table:
 
 def _statements(statements: Mapping[str, Mapping[str, Any]]) -> Table:
     """Make the table of the model's statements, the most frequent first."""
-    header = ["statement", "true", "said", "precision", "recall", "F1"]
+    header = ["statement", "true", "stated", "precision", "recall", "F1"]
     rows = [
-        [code, str(entry["n"]), str(entry["said"]), *(_shown(entry, key) for key in FIGURES)]
+        [code, str(entry["n"]), str(entry["stated"]), *(_shown(entry, key) for key in FIGURES)]
         for code, entry in sorted(statements.items(), key=lambda pair: (-pair[1]["n"], pair[0]))
     ]
     return Table("The model's statements", header, rows)

@@ -82,17 +82,17 @@ def text_figures(references: Sequence[str], reports: Sequence[str], resources: T
         resources: Local files.
     """
     scores = TextFigures()
-    wanted, given = [tokenise(text) for text in references], [tokenise(text) for text in reports]
+    true_tokens, written_tokens = [tokenise(text) for text in references], [tokenise(text) for text in reports]
     for names, make in (
         (("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d"), _coco),
         (("rouge_1", "rouge_2"), _rouge),
     ):
         try:
-            make(scores, wanted, given)
+            make(scores, true_tokens, written_tokens)
         except ImportError as error:
             scores.missing |= dict.fromkeys(names, MISSING.format(error.name))
     for name, reason in (
-        ("meteor", _meteor(scores, wanted, given, resources.wordnet)),
+        ("meteor", _meteor(scores, true_tokens, written_tokens, resources.wordnet)),
         ("bertscore_f1", _bertscore(scores, references, reports, resources.bert_model)),
     ):
         if reason is not None:

@@ -103,22 +103,22 @@ def evidence_effect(units: Units, planted: np.ndarray, share: float, random: np.
         random: draws the other units.
 
     Returns:
-        {"evidence", "others"}: absolute change of the score; "others" is the mean over `OTHER_SETS` draws. Empty if all
-        units hold evidence, or none does.
+        {"evidence", "other_units"}: absolute change of the score; the second is the mean over `OTHER_SETS` draws. Empty
+        if all units hold evidence, or none does.
     """
     evidence = evidence_units(planted, share)
-    others = np.flatnonzero(~evidence)
-    number = min(int(evidence.sum()), len(others))
+    without_evidence = np.flatnonzero(~evidence)
+    number = min(int(evidence.sum()), len(without_evidence))
     if number == 0:
         return {}
     hidden = [np.argsort(-planted, kind="stable")[:number]]
-    hidden += [random.choice(others, number, replace=False) for _ in range(OTHER_SETS)]
+    hidden += [random.choice(without_evidence, number, replace=False) for _ in range(OTHER_SETS)]
     shown = np.ones((len(hidden) + 1, len(planted)), bool)
     for row, places in zip(shown[1:], hidden, strict=True):
         row[places] = False
     scores = units.score(shown)
     changes = np.abs(scores[1:] - scores[0])
-    return {"evidence": float(changes[0]), "others": float(changes[1:].mean())}
+    return {"evidence": float(changes[0]), "other_units": float(changes[1:].mean())}
 
 
 def pointing(values: np.ndarray, evidence: np.ndarray) -> dict[str, float]:

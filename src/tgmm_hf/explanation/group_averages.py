@@ -69,9 +69,9 @@ def explain_groups(  # noqa: PLR0913 - what is explained, of whom, and how many
     for number in progress(sorted(int(each) for each in drawn)):
         case = PreparedPatient(model, processor, collator, rows[number], question)
         maps = steps(case.score, processor, case.labs, methods, seed)
-        found = [explain_modalities(case.score), *explain_slots(case.score)]
-        found += [marked(method(), check) for _, _, method in maps]
-        explained.append(Explained(_outcome(rows[number], question), tuple(found)))
+        attributions = [explain_modalities(case.score), *explain_slots(case.score)]
+        attributions += [marked(method(), check) for _, _, method in maps]
+        explained.append(Explained(_outcome(rows[number], question), tuple(attributions)))
     groups = {ALL: explained}
     for outcome in ("positive", "negative"):
         groups[outcome] = [each for each in explained if each.outcome == outcome]

@@ -63,12 +63,12 @@ def read_gallery(directory: Path, model: Any) -> Gallery:
         arrays = dict(stored)
     table = pd.read_parquet(directory / "predictions.parquet")
     ids = arrays["id"].astype(str)
-    patients = table.drop_duplicates("id").set_index(table.drop_duplicates("id")["id"].astype(str))["patient_id"]
+    patients = dict(zip(table["id"].astype(str), table["patient_id"].astype(str), strict=True))
     return Gallery(
         embeds={name: arrays[f"{name}_embeds"] for name in MODALITIES},
         masks={name: arrays[f"{name}_mask"].astype(bool) for name in MODALITIES},
         ids=ids,
-        patient_ids=np.array([str(patients.get(name, name)) for name in ids]),
+        patient_ids=np.array([patients.get(name, name) for name in ids]),
         outcomes=_outcomes(table, ids, model.config.tasks),
     )
 

@@ -81,11 +81,11 @@ def effect_ratios(measured: Sequence[dict[str, Any]], seed: int, bootstrap: int)
     result = {}
     for modality in dict.fromkeys(name for patient in measured for name in patient):
         effects = [patient[modality]["effect"] for patient in measured if modality in patient]
-        pairs = np.array([[each["evidence"], each["others"]] for each in effects if each])
+        pairs = np.array([[each["evidence"], each["other_units"]] for each in effects if each])
         if len(pairs) and pairs[:, 1].mean() > 0:
             draws = np.random.default_rng(seed).integers(0, len(pairs), (bootstrap, len(pairs)))
-            evidence, others = pairs[draws].mean(1).T
-            low, high = np.quantile(evidence / np.maximum(others, 1e-12), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            evidence, other_units = pairs[draws].mean(1).T
+            low, high = np.quantile(evidence / np.maximum(other_units, 1e-12), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             ratio = float(pairs[:, 0].mean() / pairs[:, 1].mean())
             result[modality] = {"ratio": ratio, "ci": [float(low), float(high)], "n": len(pairs)}
     return result

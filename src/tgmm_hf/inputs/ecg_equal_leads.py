@@ -29,7 +29,7 @@ def copied_leads(leads: Mapping[str, np.ndarray], band: Mapping[str, np.ndarray]
         (lead, other lead) -> the factor by which the lead is the other lead. Limb leads have the same number of free
         signals as two leads, so copies among them are found by `ecg_checks` and not here.
     """
-    found = {}
+    factors = {}
     values = {lead: samples - samples.mean() for lead, samples in leads.items()}
     sizes = {lead: float(np.sqrt(np.square(samples).mean())) for lead, samples in band.items()}
     for one, two in combinations(leads, 2):
@@ -38,8 +38,8 @@ def copied_leads(leads: Mapping[str, np.ndarray], band: Mapping[str, np.ndarray]
         likeness = float(np.mean(band[one] * band[two])) / (sizes[one] * sizes[two])
         ratio = np.sqrt(max(0.0, 1 - likeness**2))
         if ratio < COPY_RATIO or (ratio < NEAR_RATIO and _is_rounded_copy(values[one], values[two])):
-            found[one, two] = likeness * sizes[one] / sizes[two]
-    return found
+            factors[one, two] = likeness * sizes[one] / sizes[two]
+    return factors
 
 
 def _is_rounded_copy(one: np.ndarray, two: np.ndarray) -> bool:

@@ -61,8 +61,8 @@ def large_parts(area: np.ndarray) -> list[np.ndarray]:
 
 def moved_share(grey: np.ndarray, part: np.ndarray) -> float:
     """Compute the share of the pixels of a part that differ from the first frame by `MOVED` or more at any time."""
-    seen = grey[:, part].astype(np.int16)
-    return float((np.abs(seen - seen[0]) >= MOVED).any(axis=0).mean())
+    pixels = grey[:, part].astype(np.int16)
+    return float((np.abs(pixels - pixels[0]) >= MOVED).any(axis=0).mean())
 
 
 def _still_doubt(grey: np.ndarray, parts: list[np.ndarray]) -> str | None:
@@ -103,9 +103,9 @@ def _fields_doubt(grey: np.ndarray, part: np.ndarray) -> str | None:
 
     def difference(step: int, start: int = 0, stride: int = 1) -> float:
         rows = slice(start, part.shape[0] - step, stride)
-        both = part[rows] & part[start + step :: stride][: part[rows].shape[0]]
+        is_inside = part[rows] & part[start + step :: stride][: part[rows].shape[0]]
         apart = np.abs(frames[:, rows] - frames[:, start + step :: stride][:, : part[rows].shape[0]])
-        return float(apart[:, both].mean()) if both.any() else 0.0
+        return float(apart[:, is_inside].mean()) if is_inside.any() else 0.0
 
     neighbours = max(difference(1, 0, 2), difference(1, 1, 2))
     second = difference(2)

@@ -12,7 +12,7 @@ from .lab_columns import to_canonical, unit_factors
 from .lab_table import LabColumn
 
 FAR = 1.5
-"""A value with its unit is in doubt only if it lies so many times below or above the usual range."""
+"""A value with its unit is in doubt only if it lies this many times below or above the usual range."""
 SAME = 0.01
 """Two readings that differ by less than this share are the same value."""
 

@@ -24,7 +24,7 @@ SLIP_RATIO = 0.8
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LONG_NUMBER = re.compile(r"\d{6}")
-"""A number of so many digits may be a record number or a date of birth."""
+"""A number of six digits may be a record number or a date of birth."""
 # Tests, specimens, units and words around them that are no column of the package, in lower case.
 _OTHER_WORDS = """
     abs absolute acid activity adu after albumin alpha ammonia amylase and anti antigen apo apolipoprotein arterial at

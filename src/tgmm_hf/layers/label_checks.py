@@ -21,14 +21,14 @@ def asked_tasks(task: Any, tasks: Iterable[str]) -> list[str]:
     Raises:
         ValueError: if the names are empty, are no names, or one of them is not a task of the model.
     """
-    known = list(tasks)
+    task_names = list(tasks)
     if task is None:
-        return known[:1]
+        return task_names[:1]
     names = [task] if isinstance(task, str) or not isinstance(task, Iterable) else list(task)
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in task_names]
     if unknown or not names:
         asked = f"Unknown task {', '.join(map(repr, unknown))}" if unknown else "No task is named"
-        raise ValueError(f"{asked}; this model has {sorted(known)}.")
+        raise ValueError(f"{asked}; this model has {sorted(task_names)}.")
     return names
 
 

@@ -212,7 +212,7 @@ def _rounding_of(model: nn.Module, part: str) -> float:
 
 
 def _is_informative(values: torch.Tensor) -> bool:
-    """Tell whether a weight has so many different values that exact half precision cannot be chance."""
+    """Tell whether a weight has enough different values, so that exact half precision cannot be chance."""
     return values.numel() >= 64 and len(torch.unique(values.reshape(-1)[:1024])) > 32
 
 

@@ -59,11 +59,11 @@ def _check_overrides(settings: ReporterModelArguments) -> None:
     A checkpoint takes none, because its parts have the sizes of its configuration.
     """
     fields = set(MeitConfig.__dataclass_fields__) - {"text_config", "ecg_token_id", "encoder_sources"}
-    known = set() if settings.checkpoint else fields - set(PreTrainedConfig.__dataclass_fields__)
-    if unknown := sorted(set(settings.overrides) - known):
+    allowed = set() if settings.checkpoint else fields - set(PreTrainedConfig.__dataclass_fields__)
+    if unknown := sorted(set(settings.overrides) - allowed):
         raise ValueError(
             f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in unknown)}. Known here: "
-            f"{', '.join(sorted(known)) or 'none, because the checkpoint has its own configuration'}."
+            f"{', '.join(sorted(allowed)) or 'none, because the checkpoint has its own configuration'}."
         )
 
 

@@ -85,10 +85,10 @@ def check_counts(counts: dict[str, dict[str, int]], with_adapters: bool) -> None
     Raises:
         ValueError: If a part has another number of trained weights.
     """
-    wanted = {part: entry["weights"] for part, entry in counts.items()}
+    expected = {part: entry["weights"] for part, entry in counts.items()}
     if with_adapters:
-        wanted |= {"language_model": 0, ADAPTERS: counts.get(ADAPTERS, {"weights": 1})["weights"]}
-    for part, number in wanted.items():
+        expected |= {"language_model": 0, ADAPTERS: counts.get(ADAPTERS, {"weights": 1})["weights"]}
+    for part, number in expected.items():
         trained = counts.get(part, {"trained": 0})["trained"]
         if trained != number:
             raise ValueError(

@@ -184,23 +184,24 @@ def report_lines(statements: Mapping[str, bool]) -> list[str]:
 def machine_row(measured: Measurements, statements: Mapping[str, bool]) -> dict[str, object]:
     """Write the columns of one ECG in machine_measurements.csv. Times are ms in the averaged beat. Missing is empty."""
     row: dict[str, object] = {f"report_{k}": line for k, line in enumerate(report_lines(statements))}
-    known = {name: value for name, value in measured.items() if value is not None}
+    present = {name: value for name, value in measured.items() if value is not None}
     qrs_onset = float(QRS_WITHOUT_P_MS)
-    if "pr_interval" in known:
-        row |= {"p_onset": FIRST_WAVE_MS, "p_end": round(FIRST_WAVE_MS + known["p_duration"])}
-        qrs_onset = FIRST_WAVE_MS + known["pr_interval"]
+    if "pr_interval" in present:
+        row |= {"p_onset": FIRST_WAVE_MS, "p_end": round(FIRST_WAVE_MS + present["p_duration"])}
+        qrs_onset = FIRST_WAVE_MS + present["pr_interval"]
     row |= {
         "qrs_onset": round(qrs_onset),
-        "qrs_end": round(qrs_onset + known["qrs_duration"]),
-        "t_end": round(qrs_onset + known["qt_interval"]),
+        "qrs_end": round(qrs_onset + present["qrs_duration"]),
+        "t_end": round(qrs_onset + present["qt_interval"]),
     }
-    return row | {name: round(known[name]) for name in ("rr_interval", "p_axis", "qrs_axis", "t_axis") if name in known}
+    names = ("rr_interval", "p_axis", "qrs_axis", "t_axis")
+    return row | {name: round(present[name]) for name in names if name in present}
 
 
 def truth_row(measured: Measurements, statements: Mapping[str, bool]) -> dict[str, object]:
     """Write the columns of one ECG in ecg_statements.csv: measurements, then 1 or 0 for each code."""
-    known = {name: round(value, 3) for name, value in measured.items() if value is not None}
-    return {**known, **{code: int(is_present) for code, is_present in statements.items()}}
+    rounded = {name: round(value, 3) for name, value in measured.items() if value is not None}
+    return {**rounded, **{code: int(is_present) for code, is_present in statements.items()}}
 
 
 MEASURED = (
