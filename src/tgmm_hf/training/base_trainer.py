@@ -80,6 +80,28 @@ class BaseTrainer(Trainer):
             ) from error
 
 
+def shared_arguments(run: Run) -> dict[str, Any]:
+    """Collect the arguments of transformers' Trainer that trainings of every family share."""
+    optimisation = run.optimisation
+    return {
+        "output_dir": str(run.training_directory),
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "load_best_model_at_end": optimisation.keep == "best",
+        "restore_callback_states_from_checkpoint": True,
+        "logging_steps": optimisation.logging_steps,
+        "seed": run.seed,
+        "data_seed": run.seed,
+        "dataloader_num_workers": run.data.workers,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "ddp_find_unused_parameters": True,
+        "report_to": optimisation.logging,
+        "disable_tqdm": False,
+    }
+
+
 def seconds_of(history: Sequence[Mapping[str, float]]) -> float:
     """Return the seconds of a training from its logged lines, over all its starts; 0 if no line has them."""
     return next((line["seconds"] for line in reversed(history) if "seconds" in line), 0.0)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from tgmm_hf.training.base_trainer import BaseTrainer
+from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments
 from tgmm_hf.training.reporter_arguments import ReporterOptimisationArguments, ReporterRunArguments
 from tgmm_hf.training.reporter_parts import part_of
 
@@ -69,7 +69,7 @@ def reporter_trainer_arguments(run: ReporterRunArguments) -> TrainingArguments:
     """Translate the settings of a run into the arguments of transformers' Trainer."""
     optimisation = run.optimisation
     return TrainingArguments(
-        output_dir=str(run.training_directory),
+        **shared_arguments(run),
         num_train_epochs=optimisation.epochs,
         per_device_train_batch_size=optimisation.batch_size,
         per_device_eval_batch_size=optimisation.batch_size,
@@ -83,21 +83,7 @@ def reporter_trainer_arguments(run: ReporterRunArguments) -> TrainingArguments:
         bf16=takes_bfloat16(optimisation),
         use_cpu=not torch.cuda.is_available(),
         dataloader_drop_last=True,  # a last batch of one ECG has no deviation that a batch norm could use
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=optimisation.keep == "best",
         metric_for_best_model="loss",
         greater_is_better=False,
         prediction_loss_only=True,
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=optimisation.logging_steps,
-        seed=run.seed,
-        data_seed=run.seed,
-        dataloader_num_workers=run.data.workers,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        ddp_find_unused_parameters=True,
-        report_to=optimisation.logging,
-        disable_tqdm=False,
     )

@@ -34,7 +34,15 @@ SETTINGS = "settings.json"
 
 
 class Run(Protocol):
-    """The settings of a training of any family, as this file reads them."""
+    """The settings of a training of any family, as this file and the base trainer read them."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything that is drawn."""
+
+    @property
+    def data(self) -> Any:
+        """Settings of the data, with `workers`."""
 
     @property
     def output(self) -> str:
@@ -50,7 +58,7 @@ class Run(Protocol):
 
     @property
     def optimisation(self) -> Any:
-        """Settings of the optimisation, with `schedule`."""
+        """Settings of the optimisation, with `schedule`, `keep`, `logging` and `logging_steps`."""
 
     @property
     def inputs(self) -> list[str]:

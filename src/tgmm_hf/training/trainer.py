@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, T
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.base_trainer import BaseTrainer
+from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.validation import validate
 from tgmm_hf.utils.names import SLOTS
@@ -188,29 +188,15 @@ def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:
     if use_cpu and optimisation.precision == "float16":
         raise ValueError("optimisation.precision is float16, which needs a GPU: on a CPU use bfloat16 or float32.")
     return TrainingArguments(
+        **shared_arguments(run),
         **optimiser_arguments(run),
-        output_dir=str(run.training_directory),
         bf16=optimisation.precision == "bfloat16",
         fp16=optimisation.precision == "float16",
         torch_compile=optimisation.torch_compile,
         use_cpu=use_cpu,
         activation_checkpointing=optimisation.gradient_checkpointing,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=optimisation.keep == "best",
         metric_for_best_model=optimisation.selection,
         greater_is_better=optimisation.selection == "score",
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=optimisation.logging_steps,
-        seed=run.seed,
-        data_seed=run.seed,
-        dataloader_num_workers=run.data.workers,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        ddp_find_unused_parameters=True,
-        report_to=optimisation.logging,
-        disable_tqdm=False,
     )
 
 
