@@ -9,7 +9,7 @@ from heart_signal import make_heart
 from tgmm_hf import LEADS, MeitFeatureExtractor
 from tgmm_hf.data import processed_ecgs
 from tgmm_hf.data.processed_ecgs import process_ecgs
-from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 
 EXTRACTOR = MeitFeatureExtractor(sampling_rate=100, num_samples=1000)
 
@@ -50,3 +50,18 @@ def test_a_stopped_reading_goes_on_and_a_finished_one_reads_nothing(tmp_path: Pa
     assert len(numbers) == 7
     process_ecgs(5, stopping, MeitFeatureExtractor(), cache=tmp_path, data_hash="a")  # another window is read anew
     assert len(numbers) == 12
+
+
+def test_only_one_call_fills_a_cache(tmp_path: Path):
+    """A second call would begin at the first ECG and leave zeros in the array of the first call."""
+
+    def second_call(number: int) -> dict:
+        with pytest.raises(TgmmError, match="another run"):
+            process_ecgs(5, read, EXTRACTOR, cache=tmp_path, data_hash="a")
+        return read(number)
+
+    process_ecgs(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a")
+    np.testing.assert_array_equal(
+        process_ecgs(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a").values,
+        process_ecgs(5, read, EXTRACTOR).values,
+    )

@@ -13,7 +13,7 @@ import torch
 import yaml
 from closeness import assert_close
 from command_line import run as run_command
-from reporter_data import TEXTS, reporter_settings, train
+from reporter_data import TEXTS, reporter_settings, train, write_reporter_data
 from tiny_reporters import byte_tokenizer, text_config, tiny_batch, tiny_reporter
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -26,7 +26,7 @@ from tgmm_hf.training import reporter_data
 from tgmm_hf.training.arguments import LoraArguments
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
-from tgmm_hf.training.reporter_data import cut_pieces
+from tgmm_hf.training.reporter_data import cut_pieces, digest_of_data
 from tgmm_hf.training.reporter_parts import add_adapters, check_counts, count_parts, without_adapters
 from tgmm_hf.training.train_any import read_any_arguments
 
@@ -283,3 +283,14 @@ def test_two_processes_train_one_model(file: Path, tmp_path: Path):
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
     assert record["processes"] == 2 and losses[-1] < 0.5 * losses[0]
+
+
+def test_a_recording_that_was_replaced_is_read_anew(tmp_path: Path):
+    file = write_reporter_data(tmp_path)
+    rows = read_instructions(file)
+    before = digest_of_data(str(file), rows)
+    assert digest_of_data(str(file), rows) == before
+    signal = Path(f"{rows[0].ecg}.dat")
+    signal.write_bytes(signal.read_bytes()[:-2] + b"\x00\x01")
+    os.utime(signal, ns=(1, 1))
+    assert digest_of_data(str(file), rows) != before

@@ -16,8 +16,10 @@ from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.files import read_json, write_json
 from tgmm_hf.utils.names import LEADS
-from tgmm_hf.utils.output_lock import check_room
+from tgmm_hf.utils.output_lock import check_room, only_run
 
+FORMAT = 1
+"""Increase it when ECGs are read or checked in another way, so that no old cache is used."""
 STEP = 500
 """Number of ECGs after which an unfinished cache notes how far it is."""
 
@@ -47,7 +49,7 @@ def process_ecgs(
 ) -> ProcessedEcgs:
     """Process ECGs, or open the cache in which an earlier call has stored the same ECGs.
 
-    A stopped call goes on where it was.
+    A stopped call goes on where it was. Only one call fills a cache at a time, because a second one would empty it.
 
     Args:
         number: Number of ECGs.
@@ -55,24 +57,47 @@ def process_ecgs(
         extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`.
         cache: Directory of the cache. None keeps the ECGs in memory.
         data_hash: Digest of the data, which names the ECGs in the cache.
+
+    Raises:
+        TgmmError: if another run of this machine fills the cache now.
     """
     shape = (number, len(LEADS), extractor.num_samples)
     if cache is None:
         values = np.zeros(shape, np.float16)
         return ProcessedEcgs(values, _fill(values, read, extractor, range(number), {}, None))
-    name = json_digest({"data": data_hash, "extractor": extractor.to_dict()})[:32]
+    name = json_digest({"data": data_hash, "extractor": extractor.to_dict(), "format": FORMAT})[:32]
     file, state = cache / f"{name}.npy", cache / f"{name}.json"
-    saved: dict[str, Any] = read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
-    refused = {int(key): reason for key, reason in saved["refused"].items()}
-    if saved["done"] < number:
-        values = _open(file, shape, is_new=not saved["done"])
-
-        def note(done: int) -> None:
-            values.flush()
-            write_json(state, {"done": done, "refused": refused})
-
-        _fill(values, read, extractor, range(saved["done"], number), refused, note)
+    if _state(file, state)["done"] < number:
+        with only_run(file):
+            _fill_cache(file, state, shape, read, extractor)
+    refused = {int(key): reason for key, reason in _state(file, state)["refused"].items()}
     return ProcessedEcgs(np.load(file, mmap_mode="r"), refused)
+
+
+def _state(file: Path, state: Path) -> dict[str, Any]:
+    """Return how far a cache is: "done", the number of its ECGs, and "refused", number of an ECG -> reason."""
+    return read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
+
+
+def _fill_cache(file: Path, state: Path, shape: tuple[int, int, int], read: ReadEcg, extractor: Any) -> None:
+    """Process the ECGs that a cache lacks.
+
+    Args:
+        file: The array of the cache.
+        state: The file beside it that says how far it is.
+        shape: (ECGs, 12, samples).
+        read: Reads an ECG.
+        extractor: The feature extractor.
+    """
+    saved = _state(file, state)
+    refused = {int(key): reason for key, reason in saved["refused"].items()}
+    values = _open(file, shape, is_new=not saved["done"])
+
+    def note(done: int) -> None:
+        values.flush()
+        write_json(state, {"done": done, "refused": refused})
+
+    _fill(values, read, extractor, range(saved["done"], shape[0]), refused, note)
 
 
 def _open(file: Path, shape: tuple[int, int, int], is_new: bool) -> np.memmap:

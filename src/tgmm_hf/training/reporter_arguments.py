@@ -14,8 +14,9 @@ class ReporterDataArguments:
 
     Attributes:
         file: instructions of `tgmm make-instructions` (.jsonl or .parquet) with the splits train and validation.
-        cache: directory of the processed ECGs, which are read once and stored in half precision. Several runs may share
-            it. It holds patient data. Null keeps them in memory: 0.12 MB for each ECG.
+        cache: directory of the processed ECGs, which are read once and stored in half precision: 0.12 MB for each ECG.
+            Several runs may share it, but only one may fill it. It holds patient data. Null stores them beside the
+            checkpoints.
         workers: number of worker processes that make batches. 0 makes them in the training process.
         max_tokens: longest conversation in tokens, prompt and report together. A longer report is cut, without an end
             token, and counted. 128 is published.

@@ -20,6 +20,7 @@ from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.reporter_data import (
     ReportCollator,
+    digest_of_data,
     make_splits,
     read_rows,
     training_texts,
@@ -88,7 +89,7 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     if begin_run(run, arguments.should_save, data_hash, _patients(rows), run.model.ecg_sources):
         logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
         return dict(read_json(Path(run.output) / RUN_RECORD))
-    ecgs = _processed(run, rows, processor, data_hash, arguments.should_save)
+    ecgs = _processed(run, rows, processor, arguments.should_save)
     splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
     _check_batches(run, arguments, len(splits["train"]))
     trained: Any = model if run.model.lora is None else add_adapters(model, run.model.lora)
@@ -136,15 +137,15 @@ def _processed(
     run: ReporterRunArguments,
     rows: Sequence[Instruction],
     processor: MeitProcessor,
-    data_hash: str,
     should_save: bool,
 ) -> ProcessedEcgs:
     """Process the ECGs once, in the first process; the others open what it has stored."""
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
     extractor: Any = processor.feature_extractor
+    digest = digest_of_data(run.data.file, rows)
 
     def processed() -> ProcessedEcgs:
-        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=data_hash)
+        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
 
     with fail_together():
         if should_save:
