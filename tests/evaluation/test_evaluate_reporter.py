@@ -174,3 +174,10 @@ def test_patients_of_the_training_and_options_of_tgmm_are_refused(
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert any("selected on the validation split" in warning for warning in metrics["warnings"])
     assert any("were cut" in warning for warning in metrics["warnings"])
+
+
+@pytest.mark.parametrize("option", ["--beams", "--max-new-tokens"])
+def test_an_option_of_meit_is_refused_for_another_model(option: str, tmp_path: Path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "tgmm"}')
+    assert run("evaluate", tmp_path, tmp_path, "--out", tmp_path / "out", option, 3) == 2
+    assert f"{option}: not for a TGMM model" in capsys.readouterr().err

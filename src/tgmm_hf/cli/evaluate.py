@@ -17,16 +17,23 @@ Wordnet = Annotated[
     Path | None,
     typer.Option(help="MEIT: directory of WordNet's files for METEOR.", show_default="where NLTK keeps its data"),
 ]
+LONGEST_REPORT = 128
+"""Tokens of the longest report, if none is given."""
 TrainingData = Annotated[
     Path | None,
     typer.Option(help="MEIT: instruction file whose train split gives two of the controls.", show_default="DATA"),
 ]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="MEIT: longest report, in tokens.")]
-Beams = Annotated[int, typer.Option(min=1, help="MEIT: number of beams. 1 takes the most probable next token.")]
+MaxNewTokens = Annotated[
+    int | None, typer.Option(min=1, help="MEIT: longest report, in tokens.", show_default=str(LONGEST_REPORT))
+]
+Beams = Annotated[
+    int | None,
+    typer.Option(min=1, help="MEIT: number of beams. 1 takes the most probable next token.", show_default="1"),
+]
 TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain")
 """Options of `evaluate` for a TGMM model only."""
-MEIT_ONLY = ("bert_model", "wordnet", "training_data")
-"""Options of `evaluate` for a MEIT model only, which are off by default."""
+MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams")
+"""Options of `evaluate` for a MEIT model only."""
 
 
 def evaluate(
@@ -79,8 +86,8 @@ def evaluate(
     bert_model: TextEncoder = None,
     wordnet: Wordnet = None,
     training_data: TrainingData = None,
-    max_new_tokens: MaxNewTokens = 128,
-    beams: Beams = 1,
+    max_new_tokens: MaxNewTokens = None,
+    beams: Beams = None,
     seed: Seed = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
@@ -107,6 +114,7 @@ def evaluate(
         "wordnet": wordnet,
         "training_data": training_data,
     }
+    given |= {"max_new_tokens": max_new_tokens, "beams": beams}
     is_reporter = saved_kind(model) == "meit"
     _refuse_options([name for name in (TGMM_ONLY if is_reporter else MEIT_ONLY) if given[name]], is_reporter)
     if is_reporter:
@@ -123,7 +131,7 @@ def evaluate(
                 training_data=training_data,
                 resources=TextResources(bert_model, wordnet),
                 noise=robustness,
-                generate_kwargs={"max_new_tokens": max_new_tokens, "num_beams": beams},
+                generate_kwargs={"max_new_tokens": max_new_tokens or LONGEST_REPORT, "num_beams": beams or 1},
                 seed=seed,
                 bootstrap=bootstrap,
                 batch_size=batch_size,
