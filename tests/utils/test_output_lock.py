@@ -142,3 +142,9 @@ def test_the_decorator_finds_the_output_by_name(tmp_path):
 
     for held in (command(1, tmp_path / "x"), command(data=1, out=tmp_path / "x", size=2)):
         assert len(held) == 1 and held[0].startswith(".x.")
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_a_device_is_refused_before_the_work(device):
+    with pytest.raises(FileExistsError, match="device"):
+        check_writable(device)

@@ -16,7 +16,7 @@ _OF_MIMIC = (
     "Given the ECG signal embeddings, please help me generate an accurate description for this ECG signal embeddings:"
 )
 PUBLISHED = {MIMIC: _OF_MIMIC, PTBXL: "generate a description of the ECG embeddings:", SYNTHETIC: _OF_MIMIC}
-"""Data set -> the published instruction, letter by letter. The synthetic cohort takes that of MIMIC-IV-ECG."""
+"""Data set -> the published instruction, letter by letter. The synthetic cohort takes the one of MIMIC-IV-ECG."""
 OWN_INSTRUCTIONS = (
     "What does this ECG show?",
     "Please report on this 12-lead electrocardiogram.",

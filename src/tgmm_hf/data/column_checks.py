@@ -48,7 +48,7 @@ def numbers_of(datasets: Iterable[Any]) -> Numbers:
 
 
 def column_doubts(numbers: Mapping[str, list[float]]) -> list[str]:
-    """Name the columns whose median is not that of adults in a hospital.
+    """Name the columns whose median does not fit adults in a hospital.
 
     Args:
         numbers: Column -> its numbers in the canonical unit, of all patients.

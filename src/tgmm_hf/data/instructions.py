@@ -201,7 +201,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
 
 
 def _checked_row(item: str, content: Any, directory: Path, allow_outside: bool) -> Instruction:
-    """Check one row, and make an `Instruction` of it.
+    """Check one row, and return it as an `Instruction`.
 
     Args:
         item: Name of the row, for an error message.

@@ -1,8 +1,7 @@
 """Check that the QRS complex turns from V1 to V6 as in most hearts: chest leads upside down or in reverse order.
 
-The QRS complex points down in V1 and up in V5 and V6, because the left ventricle is larger. `polarity` measures the
-direction: 1 is all up, -1 is all down. Of 1,625 recordings of PTB-XL 0.25 % have the finding, and so have 86 % of the
-same recordings with inverted chest leads and 80 % with reversed ones.
+The QRS complex points down in V1 and up in V5 and V6, because the left ventricle is larger. `polarities` measures the
+direction: 1 is all up, -1 is all down. `docs/results/checks/ecg.md` has the measured rates, decision 144 the reasons.
 """
 
 import numpy as np

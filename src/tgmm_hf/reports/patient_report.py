@@ -130,7 +130,7 @@ def _answer(name: str, task: Mapping[str, Any], prediction: Mapping[str, Any]) -
 
 
 def _among_validation(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Say where the probability of the last candidate lies among validation patients, and what calibration makes of it.
+    """Say where the probability of the last candidate lies among validation patients, and what it is after calibration.
 
     Args:
         answer: of a diagnosis; `add_decisions` adds its place.

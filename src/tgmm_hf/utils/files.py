@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.output_lock import is_lock
+from tgmm_hf.utils.output_lock import is_lock, refuse_device
 
 SHOWN = 3
 """Maximum number of foreign entries that an error message names."""
@@ -34,8 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: if `path` is a device or a pipe, such as /dev/stdout, because it would be replaced by a file.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise FileExistsError(f"{path} is a device or a pipe and no file: name a file to write.")
+    refuse_device(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process id is not unique enough, because several containers or machines may fill one cache.
     building = path.with_name(f".{path.name}-{uuid4().hex}")

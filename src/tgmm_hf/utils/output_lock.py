@@ -117,14 +117,21 @@ def is_lock(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(LOCK_SUFFIX)
 
 
+def refuse_device(path: Path) -> None:
+    """Raise a FileExistsError if a path to write is a device or a pipe, such as /dev/stdout."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileExistsError(f"{path} is a device or a pipe and no file: name a file to write.")
+
+
 def check_writable(output: str | Path) -> None:
     """Refuse an output that cannot be written, before the work.
 
     The folder is tried with a file without a name, because permissions alone do not tell of a read-only disk.
 
     Raises:
-        OSError: If the output, or the folder in which it would be made, cannot be written.
+        OSError: If the output, or the folder in which it would be made, cannot be written, or the output is a device.
     """
+    refuse_device(Path(output))
     target = Path(output).resolve()
     above = next(path for path in (*target.parents, target) if path.exists())
     if not above.is_dir():
