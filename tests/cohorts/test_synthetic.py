@@ -32,6 +32,8 @@ from tgmm_hf.cohorts.synthetic.evidence import (
 )
 from tgmm_hf.cohorts.synthetic.render_echo import render_clip, sector
 from tgmm_hf.data.instructions import read_instructions
+from tgmm_hf.inputs.lab_cells import LabCell
+from tgmm_hf.inputs.lab_cross_checks import cross_checks
 from tgmm_hf.utils.names import SUBSETS, VIEWS
 
 TINY = {"frames": 6, "height": 96, "width": 128}
@@ -411,6 +413,19 @@ def test_metadata_and_nuisance_hold_no_evidence() -> None:
             ]
         )
     assert abs(forest_auc(np.array(rows, float), table.label) - 0.5) < 0.07
+
+
+def test_no_lab_cell_contradicts_another() -> None:
+    """The package names contradictions between cells; a demo cohort full of them would teach to ignore the names."""
+    settings = cohort.Settings(21, "strong", **TINY)
+    rows = [cohort.patient_labs(settings, i).cells() for i in range(300)]
+    ions = ("Anion Gap", "Sodium", "Chloride", "Bicarbonate")
+    anion_gap_rows = [row for row in rows if all(row[ion] is not None for ion in ions)]
+    assert len(anion_gap_rows) > 200
+    assert len({r["Chloride"] for r in anion_gap_rows}) > 10
+    for row in rows:
+        numbers = {name: float(v) for name, v in row.items() if isinstance(v, int | float)}
+        assert cross_checks([LabCell(name, str(number), number=number) for name, number in numbers.items()]) == []
 
 
 @pytest.mark.slow

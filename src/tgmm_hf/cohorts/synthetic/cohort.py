@@ -52,7 +52,7 @@ SPLIT_SHARES = (5, 1, 1)
 SETTINGS_FILE = "synth.json"
 WRITTEN_NAMES = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json")
 LATER_SETTINGS = ("no_echo", "varied_ecg")
-"""Settings that an earlier version does not know. A cohort without them has the same bytes as before."""
+"""Settings that synth.json leaves out where they are False, because an earlier version does not know them."""
 MIN_HEIGHT = 96
 """Below this height, text outside the sector survives the sector mask of EchoPrime, which erodes by ten pixels."""
 CORRUPT_BYTES = 1500
@@ -70,7 +70,7 @@ class Settings:
         height: Height of the clips in pixels.
         width: Width of the clips in pixels.
         all_test: Every patient is in the test split.
-        version: Version of the generator.
+        version: Version of the generator. Since 3, chloride balances the other ions.
         labs_only: No patient has an ECG or an echo.
         no_echo: No patient has an echo.
         varied_ecg: ECGs differ in rate, PR interval, axis, voltage and ST segment too, see `Variation`.
@@ -82,7 +82,7 @@ class Settings:
     height: int
     width: int
     all_test: bool = False
-    version: int = 2
+    version: int = 3
     labs_only: bool = False
     no_echo: bool = False
     varied_ecg: bool = False

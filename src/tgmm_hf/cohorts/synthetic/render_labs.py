@@ -80,7 +80,8 @@ NEUTRAL = {
     "Platelet Count": (225, 65, 0.97),
     "White Blood Cells": (8.2, 2.5, 0.97),
 }
-"""Cells that do not depend on the state: mean, standard deviation, share of patients who have the cell."""
+"""Cells that do not depend on the state: mean, standard deviation, share of patients who have the cell. A chloride
+beside sodium and an anion gap is computed (`balanced_chloride`)."""
 
 NEUTRAL_WORDS = {
     HISTORY: (
@@ -162,6 +163,8 @@ def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
     for name, value in parameters.items():
         if name != "age":
             numbers[name] = rounded(PHYSICAL[name](value), LAB_ITEMS[name].digits)
+    if {"Chloride", "Sodium", "Bicarbonate", "Anion Gap"} <= set(numbers):
+        numbers["Chloride"] = balanced_chloride(numbers)
     return LabsRow(
         numbers=numbers,
         age=round(PHYSICAL["age"](parameters["age"])),
@@ -183,6 +186,16 @@ def neutral_numbers(rng: np.random.Generator) -> dict[str, float]:
     """Draw the cells of `NEUTRAL`, which carry no evidence: column -> rounded value, for the cells that are present."""
     draws = {name: (rng.normal(mean, spread), rng.random() < rate) for name, (mean, spread, rate) in NEUTRAL.items()}
     return {name: rounded(value, LAB_ITEMS[name].digits) for name, (value, present) in draws.items() if present}
+
+
+def balanced_chloride(numbers: dict[str, float]) -> float:
+    """Return the chloride (mEq/L) that balances the charges: sodium + potassium - bicarbonate - anion gap.
+
+    Without it the four cells of a patient would contradict each other, and the package would name them
+    (`labs_anion_gap`). It is computed from the rounded cells, so it tells no more about the patient than they do.
+    """
+    potassium = numbers.get("Potassium", NEUTRAL["Potassium"][0])
+    return rounded(numbers["Sodium"] + potassium - numbers["Bicarbonate"] - numbers["Anion Gap"], 0)
 
 
 def words_of(table: Evidence, rng: np.random.Generator, cell: str) -> list[tuple[str, str]] | None:
