@@ -142,7 +142,7 @@ test-slow: $(DEV)
 
 # which tests are medium: written to tests/medium_tests.txt
 durations: $(DEV)
-	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m pytest -q -p measure_durations
+	PYTHONPATH=tests $(PYTEST) -p measure_durations
 
 # lines and branches of src that the tests run; fails below `fail_under` in pyproject.toml
 coverage: $(DEV)

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ HEADER = """\
 # Tests and fixtures that take more than a second of CPU. `make test-fast` leaves out these tests, and every test of the
 # same file that uses such a fixture. `make durations` writes this file. A name that no longer exists does no harm.
 """
-seconds: Counter[str] = Counter()
+test_seconds: Counter[str] = Counter()
+fixture_seconds: Counter[str] = Counter()
 
 
 def cpu_seconds() -> float:
@@ -32,7 +34,7 @@ def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        seconds[f"{item.path.stem}::{item.originalname}"] += cpu_seconds() - before
+        test_seconds[f"{item.path.stem}::{item.originalname}"] += cpu_seconds() - before
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,11 +44,27 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
         return (yield)
     finally:
         name = f"{request._pyfuncitem.path.stem}::{request.fixturename}"
-        seconds[name] = max(seconds[name], cpu_seconds() - before)
+        fixture_seconds[name] = max(fixture_seconds[name], cpu_seconds() - before)
 
 
-def pytest_sessionfinish(exitstatus: int) -> None:
-    """Write the table, unless the run was cut short."""
-    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        medium = sorted(name for name, spent in seconds.items() if spent > MEDIUM_SECONDS)
-        TABLE.write_text(HEADER + "".join(f"{name}\n" for name in medium))
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the table, unless the run was cut short. A worker of pytest-xdist hands its seconds to the main process."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["seconds"] = (dict(test_seconds), dict(fixture_seconds))
+    elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        medium = {
+            name
+            for seconds in (test_seconds, fixture_seconds)
+            for name, spent in seconds.items()
+            if spent > MEDIUM_SECONDS
+        }
+        TABLE.write_text(HEADER + "".join(f"{name}\n" for name in sorted(medium)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the seconds of a worker of pytest-xdist that has ended."""
+    tests, fixtures = getattr(node, "workeroutput", {}).get("seconds", ({}, {}))
+    test_seconds.update(tests)
+    for name, spent in fixtures.items():
+        fixture_seconds[name] = max(fixture_seconds[name], spent)
