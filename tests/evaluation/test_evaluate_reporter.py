@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from closeness import assert_close
 from command_line import run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from tgmm_hf.data import processed_ecgs
 from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.evaluation.finding_figures import (
     certainty_counts,
@@ -160,6 +162,21 @@ def test_another_data_set_is_scored_by_the_same_command(reporter_file: Path, tra
     assert set(metrics["controls_missing"]) == {"nearest neighbour", "most frequent report"}
     assert run(*words, "--out", tmp_path / "b", "--training-data", reporter_file) == 0
     assert json.loads((tmp_path / "b" / "metrics.json").read_text())["controls_missing"] == {}
+
+
+def test_a_cache_gives_the_same_figures_and_no_ecg_is_read_again(
+    evaluated, reporter_file: Path, trained_reporter, tmp_path: Path, monkeypatch
+):
+    words = ["evaluate", trained_reporter[0], reporter_file, "--bootstrap", 200, "--max-new-tokens", 16]
+    assert run(*words, "--out", tmp_path / "a", "--cache", tmp_path / "ecgs") == 0
+    assert (
+        len(list((tmp_path / "ecgs").glob("*.npy"))) == 2
+    )  # the scored split, and the training split for the controls
+    monkeypatch.setattr(processed_ecgs, "_fill", lambda *_: pytest.fail("an ECG was read"))
+    assert run(*words, "--out", tmp_path / "b", "--cache", tmp_path / "ecgs") == 0
+    for name in ("a", "b"):
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert_close(metrics["systems"], evaluated[1]["systems"])
 
 
 def test_patients_of_the_training_and_options_of_tgmm_are_refused(

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tgmm_hf.data.ecg_reports import load_report_pipeline, load_reporter
 from tgmm_hf.data.instructions import read_instructions
+from tgmm_hf.data.processed_ecgs import digest_of_data
 from tgmm_hf.data.report_tokenizer import report_tokenizer
 from tgmm_hf.encoders.configuration_st_mem import StMemConfig
 from tgmm_hf.encoders.modeling_st_mem import StMemModel
@@ -26,7 +27,7 @@ from tgmm_hf.training import reporter_data
 from tgmm_hf.training.arguments import LoraArguments
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
-from tgmm_hf.training.reporter_data import cut_pieces, digest_of_data
+from tgmm_hf.training.reporter_data import cut_pieces
 from tgmm_hf.training.reporter_parts import add_adapters, check_counts, count_parts, without_adapters
 from tgmm_hf.training.train_any import read_any_arguments
 

@@ -30,9 +30,16 @@ Beams = Annotated[
     int | None,
     typer.Option(min=1, help="MEIT: number of beams. 1 takes the most probable next token.", show_default="1"),
 ]
+EcgCache = Annotated[
+    Path | None,
+    typer.Option(
+        help="MEIT: directory of processed ECGs, which several evaluations share. It holds patient data.",
+        show_default="kept in memory",
+    ),
+]
 TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain")
 """Options of `evaluate` for a TGMM model only."""
-MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams")
+MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams", "cache")
 """Options of `evaluate` for a MEIT model only."""
 
 
@@ -88,6 +95,7 @@ def evaluate(
     training_data: TrainingData = None,
     max_new_tokens: MaxNewTokens = None,
     beams: Beams = None,
+    cache: EcgCache = None,
     seed: Seed = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
@@ -114,7 +122,7 @@ def evaluate(
         "wordnet": wordnet,
         "training_data": training_data,
     }
-    given |= {"max_new_tokens": max_new_tokens, "beams": beams}
+    given |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
     is_reporter = saved_kind(model) == "meit"
     _refuse_options([name for name in (TGMM_ONLY if is_reporter else MEIT_ONLY) if given[name]], is_reporter)
     if is_reporter:
@@ -135,6 +143,7 @@ def evaluate(
                 seed=seed,
                 bootstrap=bootstrap,
                 batch_size=batch_size,
+                cache=cache,
             ),
         )
         typer.echo((out / "metrics.txt").read_text())

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tgmm_hf.utils.digests import json_digest
+from tgmm_hf.data.file_reading import file_state
+from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.utils.digests import file_digest, json_digest
 from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.files import read_json, write_json
 from tgmm_hf.utils.names import LEADS
@@ -72,6 +74,17 @@ def process_ecgs(
             _fill_cache(file, state, shape, read, extractor)
     refused = {int(key): reason for key, reason in _state(file, state)["refused"].items()}
     return ProcessedEcgs(np.load(file, mmap_mode="r"), refused)
+
+
+def digest_of_data(file: str | Path, rows: Sequence[Instruction]) -> str:
+    """Compute a digest of the instruction file and of the size and time of change of each recording.
+
+    Args:
+        file: The instruction file.
+        rows: The rows of it whose ECGs are processed.
+    """
+    states = [[file_state(Path(f"{row.ecg}{suffix}")) for suffix in ("", ".hea", ".dat")] for row in rows]
+    return json_digest([file_digest(file), states])
 
 
 def _state(file: Path, state: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tgmm_hf.data.ecg_reports import load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, read_instructions
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
 from tgmm_hf.evaluation.finding_figures import (
     Truth,
     certainty_counts,
@@ -76,6 +76,8 @@ class ReporterEvaluationSettings:
         seed: Seed of the bootstrap, of the shuffling and of the noise.
         bootstrap: Number of resamples.
         batch_size: ECGs that are reported together.
+        cache: Directory of processed ECGs, which several evaluations may share. They are patient data. None keeps them
+            in memory.
         progress: Whether to show progress bars.
     """
 
@@ -87,6 +89,7 @@ class ReporterEvaluationSettings:
     seed: int = 0
     bootstrap: int = BOOTSTRAP_RESAMPLES
     batch_size: int = 16
+    cache: Path | None = None
     progress: bool = True
 
 
@@ -143,7 +146,7 @@ def compute_reporter_evaluation(
     directory, data_hash = Path(model), f"sha256:{file_digest(data)}"
     patients = Dataset.from_dict({"patient_id": [patient_name(row) for row in rows]})
     warnings = check_unseen(directory if directory.is_dir() else None, data_hash, patients, settings.split)
-    ecgs = _process(pipe, rows)
+    ecgs = _process(pipe, data, rows, settings.cache)
     usable = ecgs.usable(range(len(rows)))
     if not usable:
         raise TgmmError(str(data), f"none of the {len(rows)} ECGs of the {settings.split} split can be used.")
@@ -196,9 +199,11 @@ def compute_reporter_evaluation(
     return ReporterEvaluation(metrics, scored, reports)
 
 
-def _process(pipe: Any, rows: Sequence[Instruction]) -> ProcessedEcgs:
-    """Process the ECGs of rows, in memory."""
-    return process_ecgs(len(rows), lambda number: rows[number].ecg, pipe.processor.feature_extractor)
+def _process(pipe: Any, file: str | Path, rows: Sequence[Instruction], cache: Path | None) -> ProcessedEcgs:
+    """Process the ECGs of rows of an instruction file, or open the cache that holds them."""
+    extractor = pipe.processor.feature_extractor
+    digest = "" if cache is None else digest_of_data(file, rows)
+    return process_ecgs(len(rows), lambda number: rows[number].ecg, extractor, cache=cache, data_hash=digest)
 
 
 def _values(ecgs: ProcessedEcgs, usable: Sequence[int], row: int) -> NDArray:
@@ -237,7 +242,8 @@ def _write_all(
     file = settings.training_data or data
     training = [row for row in read_instructions(file) if row.split == "train"]
     if training:
-        for name, reports in _from_training(reporter, training, rows, values).items():
+        ecgs = _process(reporter.pipe, file, training, settings.cache)
+        for name, reports in _from_training(reporter, training, ecgs, rows, values).items():
             written[name] = [(report, True) for report in reports]
     else:
         missing |= dict.fromkeys((NEAREST, FREQUENT), NO_TRAINING_SPLIT.format(Path(file).name))
@@ -252,10 +258,21 @@ def _changed(values: GetValues, change: Any, row: int) -> NDArray:
 
 
 def _from_training(
-    reporter: Reporter, training: Sequence[Instruction], rows: Sequence[Instruction], values: GetValues
+    reporter: Reporter,
+    training: Sequence[Instruction],
+    ecgs: ProcessedEcgs,
+    rows: Sequence[Instruction],
+    values: GetValues,
 ) -> dict[str, list[str]]:
-    """Return the reports of the two controls that take reports of the training split."""
-    ecgs = _process(reporter.pipe, training)
+    """Return the reports of the two controls that take reports of the training split.
+
+    Args:
+        reporter: Gives the vectors of ECGs.
+        training: The rows of the training split.
+        ecgs: Their processed ECGs.
+        rows: The scored rows.
+        values: Gives the processed ECGs of the scored rows.
+    """
     usable = ecgs.usable(range(len(training)))
     reports = [training[number].report for number in usable]
     candidates = reporter.vectors(len(usable), partial(_values, ecgs, usable))

@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tgmm_hf.data.file_reading import file_state
 from tgmm_hf.data.instructions import Instruction, read_instructions
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs
 from tgmm_hf.families.meit.ecg_conversations import Pieces, pad_left
 from tgmm_hf.families.meit.processing_meit import MeitProcessor
 from tgmm_hf.training.training_data import SPLITS
-from tgmm_hf.utils.digests import file_digest, json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file
 
@@ -70,12 +68,6 @@ def read_rows(file: str) -> list[Instruction]:
     if missing := [split for split in SPLITS if split not in splits]:
         raise TgmmError(file, f"it has no rows of the split {' and '.join(missing)}, which a training needs.")
     return rows
-
-
-def digest_of_data(file: str, rows: Sequence[Instruction]) -> str:
-    """Compute a digest of the instruction file and of the size and time of change of each recording."""
-    states = [[file_state(Path(f"{row.ecg}{suffix}")) for suffix in ("", ".hea", ".dat")] for row in rows]
-    return json_digest([file_digest(file), states])
 
 
 def training_texts(rows: Sequence[Instruction]) -> list[str]:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import TrainingArguments, set_seed
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
 from tgmm_hf.evaluation.unseen import patient_name
 from tgmm_hf.families.meit.processing_meit import MeitProcessor
 from tgmm_hf.training.base_trainer import check_result, common_record
@@ -20,7 +20,6 @@ from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.reporter_data import (
     ReportCollator,
-    digest_of_data,
     make_splits,
     read_rows,
     training_texts,
