@@ -1,0 +1,63 @@
+"""Find the admissions whose ECG or echo is of another patient of the same table: paths that slipped by a row.
+
+Only headers are read: PatientID of DICOM files, and the subject id in the comments of WFDB headers. A table whose
+`patient_id` is a pseudonym is not affected, because no header names a pseudonym. Decision 160 gives the reasons.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tgmm_hf.data.confinement import confined_clips, confined_ecg
+from tgmm_hf.data.manifest import CohortRow, CohortTable
+from tgmm_hf.inputs.patient_identity import Identity, identity_of, identity_of_ecg, plain_id
+
+
+def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) -> dict[str, str]:
+    """Find the rows whose ECG or echo names another patient of the table.
+
+    Args:
+        table: The table. Files outside its root, and files that cannot be read, are left out.
+        rows: Rows of the table to look at. None means all of them.
+
+    Returns:
+        Name of the admission -> reason why it must not be used, without ids and paths.
+    """
+    patients = {plain_id(row.patient_id) for row in table.rows} - {""}
+    rows = table.rows if rows is None else list(rows)
+    progress = tqdm(rows, desc="reading headers", unit="row", file=sys.stderr, disable=None, delay=5)
+    reasons = ((row.id, _reason(row, table, patients)) for row in progress)
+    return {name: reason for name, reason in reasons if reason is not None}
+
+
+def _reason(row: CohortRow, table: CohortTable, patients: set[str]) -> str | None:
+    """Say that a header of a row names another one of `patients`; None if it does not."""
+    named = {"ECG": _ecg_patient(row, table), "echo": _echo_patient(row, table)}
+    wrong = [kind for kind, patient in named.items() if patient in patients and patient != plain_id(row.patient_id)]
+    if not wrong:
+        return None
+    return (
+        f"the header of its {' and of its '.join(wrong)} names another patient of this table, so the paths may have "
+        "slipped by a row: correct the paths or patient_id. If the files have ids of another numbering, put a letter "
+        "before every patient_id"
+    )
+
+
+def _ecg_patient(row: CohortRow, table: CohortTable) -> str:
+    """Read the patient id in the header of a row's ECG; "" if there is none."""
+    if row.ecg_path is None:
+        return ""
+    identity = identity_of_ecg(confined_ecg(row.ecg_path, table.root, table.allow_outside))
+    return "" if identity is None else identity.patient
+
+
+def _echo_patient(row: CohortRow, table: CohortTable) -> str:
+    """Read the patient id in the header of the first clip that has one; "" if none has.
+
+    One clip is enough, because a study whose files name two patients is refused.
+    """
+    clips = confined_clips(row.echo_paths, table.root, table.allow_outside)
+    identities = (identity_of(clip) for clip in clips if isinstance(clip, Path))
+    return next((one.patient for one in identities if one is not None and one != Identity()), "")
