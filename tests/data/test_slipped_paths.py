@@ -58,17 +58,21 @@ def test_every_row_of_a_slipped_column_is_found(files: Path, kind: str, column: 
     path = write(files, f"{kind}_slipped", rows)
     slipped = slipped_rows(read_cohort_table(path))
     assert list(slipped) == [row["id"] for row in rows if row[column]]
+    pointed = [{**row, "patient_id": f"{row['patient_id']}.0"} for row in rows]
+    assert list(slipped_rows(read_cohort_table(write(files, "pointed", pointed)))) == list(slipped)
     report = check_manifest(path)
     assert report["slipped_rows"][0]["number"] == len(slipped) and has_faults(report)
     assert "another patient of this table" in report_text(report)
     assert not any(text in json.dumps([report, slipped]) for text in (*PATIENTS, ".dcm"))
 
 
-@pytest.mark.parametrize("kind", ["right", "pseudonyms", "no headers", "an id of nobody"])
+@pytest.mark.parametrize("kind", ["right", "pseudonyms", "numbers with a point", "no headers", "an id of nobody"])
 def test_a_right_table_is_not_affected(files: Path, kind: str, tmp_path: Path) -> None:
     rows = rows_of(ecg=0 if kind == "right" else 1)
     if kind == "pseudonyms":
         rows = [{**row, "patient_id": f"p{number}"} for number, row in enumerate(rows)]
+    elif kind == "numbers with a point":
+        rows = [{**row, "patient_id": f"{row['patient_id']}.0"} for row in rows_of()]
     elif kind == "no headers":
         rows = [{**row, "ecg_path": "", "echo_paths": "", "echo_views": ""} for row in rows]
     elif kind == "an id of nobody":

@@ -25,7 +25,7 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
     Returns:
         Name of the admission -> reason why it must not be used, without ids and paths.
     """
-    patients = {plain_id(row.patient_id) for row in table.rows} - {""}
+    patients = {_plain_patient(row) for row in table.rows} - {""}
     rows = table.rows if rows is None else list(rows)
     progress = tqdm(rows, desc="reading headers", unit="row", file=sys.stderr, disable=None, delay=5)
     reasons = ((row.id, _reason(row, table, patients)) for row in progress)
@@ -35,7 +35,7 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
 def _reason(row: CohortRow, table: CohortTable, patients: set[str]) -> str | None:
     """Say that a header of a row names another one of `patients`; None if it does not."""
     named = {"ECG": _ecg_patient(row, table), "echo": _echo_patient(row, table)}
-    wrong = [kind for kind, patient in named.items() if patient in patients and patient != plain_id(row.patient_id)]
+    wrong = [kind for kind, patient in named.items() if patient in patients and patient != _plain_patient(row)]
     if not wrong:
         return None
     return (
@@ -43,6 +43,11 @@ def _reason(row: CohortRow, table: CohortTable, patients: set[str]) -> str | Non
         "slipped by a row: correct the paths or patient_id. If the files have ids of another numbering, put a letter "
         "before every patient_id"
     )
+
+
+def _plain_patient(row: CohortRow) -> str:
+    """Write the patient of a row as headers write it. A column with empty cells may have become "10000032.0"."""
+    return plain_id(row.patient_id).removesuffix(".0")
 
 
 def _ecg_patient(row: CohortRow, table: CohortTable) -> str:
