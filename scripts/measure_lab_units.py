@@ -121,6 +121,7 @@ def measure_texts(hosp: Path) -> str:
         "history in base64": [row | {history: base64.b64encode(row[history].encode()).decode()} for row in rows],
         "history in hexadecimal": [row | {history: row[history].encode().hex()} for row in rows],
         "drugs are the history": [row | {drug: row[history]} for row in rows],
+        "history and drugs exchanged": [row | {history: row[drug], drug: row[history]} for row in rows if drug in row],
         "ethnicity is a date": [row | {"ethnicity": birth} for row, birth in zip(rows, births, strict=True)],
         "ethnicity is the gender": [row | {"ethnicity": row["gender"]} for row in rows],
         "other gender": [row | {"gender": {"F": "M", "M": "F"}[row["gender"]]} for row in rows],

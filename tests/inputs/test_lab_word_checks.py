@@ -33,7 +33,7 @@ def test_text_that_is_no_words_is_not_used_and_named(column, value):
      "Marijuana 1", "WHITE - RUSSIAN", "unknown", "Maydl hernia 2019", "T4/T5-T5/T6 fusion"],
 )  # fmt: skip
 def test_words_are_used_without_a_word(value):
-    labs = LabsText.from_row({"medical history": value, "drug history": f"{value} and more"})
+    labs = LabsText.from_row({"medical history": value, "ethnicity": f"{value} and more"})
     assert len(labs.cells) == 2 and not labs.refused and not labs.checks
 
 
@@ -43,9 +43,30 @@ def test_a_sign_is_a_missing_cell():
 
 
 def test_one_text_in_two_columns_is_named():
-    labs = LabsText.from_row({"medical history": HISTORY, "drug history": HISTORY.upper()})
+    labs = LabsText.from_row({"medical history": HISTORY, "ethnicity": HISTORY.upper()})
     assert [check["code"] for check in labs.checks] == ["labs_equal_texts"] and len(labs.cells) == 2
     assert not LabsText.from_row({"medical history": "unknown", "drug history": "unknown"}).checks
+
+
+DRUGS = "Metoprolol Tartrate; Lisinopril; Docusate Sodium"
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [({"medical history": DRUGS, "drug history": HISTORY}, ["medical history", "drug history"]),
+     ({"drug history": HISTORY}, ["drug history"]), ({"medical history": DRUGS.upper()}, ["medical history"]),
+     ({"medical history": HISTORY, "drug history": DRUGS}, []),
+     ({"medical history": f"{HISTORY}; on lisinopril, aspirin"}, []),
+     ({"medical history": "Long-term (current) use of insulin; asthma"}, []),
+     ({"drug history": "aspirin after stroke; insulin for diabetes"}, []),
+     ({"drug history": "inhaler for asthma"}, []), ({"medical history": "Allergy status to penicillin"}, [])],
+)  # fmt: skip
+def test_drugs_as_history_and_diagnoses_as_drugs_are_named(row, named):
+    labs = LabsText.from_row(row)
+    assert [(check["code"], check["item"]) for check in labs.checks] == [
+        ("labs_other_column", f"labs.{column}") for column in named
+    ]
+    assert len(labs.cells) == len(row)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +86,8 @@ def test_a_history_of_the_other_sex_is_named(gender, history, is_named):
     assert any(cell.name == "medical history" for cell in labs.cells)
 
 
-@pytest.mark.parametrize("value", ["may " + "1 " * 50_000, "aB" * 50_000, "1" * 100_000, ", no" * 40_000])
+@pytest.mark.parametrize(
+    "value", ["may " + "1 " * 50_000, "aB" * 50_000, "a" * 100_000, "ab " * 40_000, ", no" * 40_000]
+)
 def test_long_texts_take_no_time(value):
     LabsText.from_row({"medical history": value, "gender": "M"})

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from .lab_columns import GENDERS
 
-HISTORY = "medical history"
+HISTORY, DRUGS = "medical history", "drug history"
 CODED_LENGTH, CODED_RISES = 12, 4
 """A word of this many letters in which a capital follows a small letter this often is base64 or a key. The name
 "DiphenhydrAMINE" has one such place."""
@@ -50,6 +50,24 @@ _OF_OTHERS = re.compile(
 """Words of an entry that is about somebody else, about a risk, or that states an absence."""
 
 
+_DIAGNOSES = re.compile(
+    r"\b(?:diseases?|disorders?|syndrome|failure|hypertension|hyperlipida?emia|hypercholesterola?emia|diabetes|neoplasm|"
+    r"carcinoma|cancer|fracture|insufficiency|infarction|fibrillation|asthma|stenosis|pneumonia|ana?emia|hypothyroidism|"
+    r"depression|unspecified|cirrhosis|embolism|stroke|osteoarthritis|obesity)\b",
+    re.IGNORECASE,
+)
+_DRUGS = re.compile(
+    r"\b\w{3,}(?:pril|sartan|olol|statin|azole|mycin|cillin|parin|dipine|gliptin|gliflozin|semide|thiazide|azepam|azolam|"
+    r"oxetine|tidine|setron|floxacin|terol|sone|codone|mide|xaban|profen)\b|"
+    r"\b(?:acetaminophen|aspirin|insulin|metformin|warfarin|morphine|digoxin|amiodarone|spironolactone|levothyroxine|"
+    r"docusate|senna|bisacodyl|multivitamins?|clopidogrel|gabapentin)\b",
+    re.IGNORECASE,
+)
+"""Frequent words of diagnoses, and frequent drugs and ends of their names (stems of the WHO), in English."""
+MIN_ENTRIES = 2
+"""Entries that have to hold a word of the other kind, because one alone may be a remark."""
+
+
 def text_doubt(column: str, text: str) -> str | None:
     """Say why a text is no text of a column of words; None if it may be one.
 
@@ -80,9 +98,16 @@ def text_findings(texts: Mapping[str, str]) -> list[dict[str, str]]:
         texts: column -> text, of the known text columns; gender as F or M.
 
     Returns:
-        Findings with a `code`: "labs_equal_texts" or "labs_gender_history".
+        Findings with a `code`: "labs_equal_texts", "labs_other_column" or "labs_gender_history".
     """
-    findings = []
+    findings = [
+        _finding("labs_other_column", column, f"{column} holds {what}: look whether columns were exchanged")
+        for column, words, absent, what in (
+            (HISTORY, _DRUGS, _DIAGNOSES, "drugs and no diagnosis"),
+            (DRUGS, _DIAGNOSES, _DRUGS, "diagnoses and no drug"),
+        )
+        if _is_of_other_column(texts.get(column, "")[:MAX_LENGTH], words, absent)
+    ]
     for one, two in combinations([name for name in texts if name != "gender"], 2):
         if len(texts[one]) >= EQUAL_LENGTH and texts[one].casefold() == texts[two].casefold():
             findings.append(_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
@@ -91,6 +116,12 @@ def text_findings(texts: Mapping[str, str]) -> list[dict[str, str]]:
         text = "medical history does not fit the gender: look which of the two is wrong"
         findings.append(_finding("labs_gender_history", HISTORY, text))
     return findings
+
+
+def _is_of_other_column(text: str, words: re.Pattern[str], absent: re.Pattern[str]) -> bool:
+    """Tell whether several entries of a text hold one of `words`, and the text holds none of `absent`."""
+    entries = sum(words.search(entry) is not None for entry in text.split(","))
+    return entries >= MIN_ENTRIES and absent.search(text) is None
 
 
 def _names(words: re.Pattern[str], entries: Sequence[str]) -> bool:
