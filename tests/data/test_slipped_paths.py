@@ -81,6 +81,15 @@ def test_a_right_table_is_not_affected(files: Path, kind: str, tmp_path: Path) -
     assert slipped_rows(read_cohort_table(path)) == {} and not check_manifest(path)["slipped_rows"]
 
 
+def test_an_id_of_nobody_is_wrong_where_the_headers_of_the_other_rows_fit(files: Path) -> None:
+    rows = rows_of()
+    rows[4]["patient_id"] = "77"  # has an echo
+    assert list(slipped_rows(read_cohort_table(write(files, "nobody", rows)))) == ["a4"]
+    for row in rows[:4]:
+        row["patient_id"] = f"x{row['patient_id']}"  # now too few ids fit
+    assert slipped_rows(read_cohort_table(write(files, "nobody", rows))) == {}
+
+
 def test_an_admission_with_slipped_paths_is_dropped_and_prepared_when_the_table_is_mended(files: Path) -> None:
     rows = rows_of()
     rows[0]["ecg_path"] = "ecg/5"
@@ -92,6 +101,7 @@ def test_an_admission_with_slipped_paths_is_dropped_and_prepared_when_the_table_
     assert [entry["id"] for entry in refused if entry["reason"].startswith("dropped: ")] == ["a0"]
     assert sum(counts["records"] for counts in result["counts"].values()) == 9
     rows[5]["patient_id"] = "77"  # the header names nobody of the table any more
+    rows[0]["patient_id"] = "x"
     result = prepare(write(files, "one", rows), out, processor, overwrite=True)
     assert sum(counts["records"] for counts in result["counts"].values()) == 10
 
@@ -102,6 +112,8 @@ def test_a_shard_is_prepared_again_when_a_patient_of_another_shard_makes_its_row
     rows[5] |= {"patient_id": "77", "split": "test"}
     rows[0]["echo_paths"] = rows[0]["echo_views"] = rows[5]["ecg_path"] = ""
     rows[5] |= {"labs.Creatinine": 1.2}
+    for row in rows[1:5]:
+        row["patient_id"] = f"x{row['patient_id']}"  # so few ids fit that an id of nobody is no fault
     out, processor = files / "grown", small_processor(small_config())
     result = prepare(write(files, "grown", rows), out, processor)
     assert result["counts"]["train"]["records"] == 5
