@@ -2,10 +2,12 @@
 
     python scripts/measure_lab_units.py HOSP_DIRECTORY --out docs/results/checks/labs.md
 
-Reads labevents and d_labitems of MIMIC-IV's hosp/ (the open demo suffices). Prints and writes numbers only.
+Reads MIMIC-IV's hosp/ (the open demo suffices): labevents, d_labitems, and for the text columns admissions, patients,
+diagnoses_icd, d_icd_diagnoses and prescriptions. Prints and writes numbers only.
 """
 
 import argparse
+import base64
 import sys
 from collections import Counter
 from pathlib import Path
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("hosp", type=Path, help="directory with labevents and d_labitems")
     parser.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     arguments = parser.parse_args()
-    page = HEAD + measure(read_results(arguments.hosp))
+    page = HEAD + measure(read_results(arguments.hosp)) + "\n" + measure_texts(arguments.hosp)
     with whole_file(arguments.out) as building:
         building.write_text(page, encoding="utf-8")
     sys.stdout.write(page)
@@ -103,6 +105,46 @@ def contradictions(results: pd.DataFrame) -> str:
         written = ", ".join(f"{code} {number}" for code, number in codes.most_common()) or "none"
         lines.append(f"| {name} | {len(rows)} | {sum(map(bool, found))} | {written} |")
     return "\n".join(lines)
+
+
+def measure_texts(hosp: Path) -> str:
+    """Write the section on text columns: findings on real texts, and on the same texts with a fault."""
+    parts = ("admissions", "patients", "diagnoses_icd", "d_icd_diagnoses", "prescriptions")
+    stays, people, codes, titles, drugs = (pd.read_csv(next(hosp.glob(f"{name}.csv*")), dtype=str) for name in parts)
+    rows = text_rows(stays.merge(people, on="subject_id"), codes.merge(titles, on=["icd_code", "icd_version"]), drugs)
+    births = [f"{1930 + number % 60}-{1 + number % 12:02}-{1 + number % 28:02}" for number in range(len(rows))]
+    history, drug = "medical history", "drug history"
+    kinds = {
+        "admissions of the demo as they are": rows,
+        "each title of a diagnosis as a history": [{history: title} for title in titles.long_title.dropna().unique()],
+        "each drug as a drug history": [{drug: name} for name in drugs.drug.dropna().unique()],
+        "history in base64": [row | {history: base64.b64encode(row[history].encode()).decode()} for row in rows],
+        "history in hexadecimal": [row | {history: row[history].encode().hex()} for row in rows],
+        "drugs are the history": [row | {drug: row[history]} for row in rows],
+        "history and drugs exchanged": [row | {history: row[drug], drug: row[history]} for row in rows if drug in row],
+        "ethnicity is a date": [row | {"ethnicity": birth} for row, birth in zip(rows, births, strict=True)],
+        "ethnicity is the gender": [row | {"ethnicity": row["gender"]} for row in rows],
+        "other gender": [row | {"gender": {"F": "M", "M": "F"}[row["gender"]]} for row in rows],
+    }
+    lines = ["## Text columns", "", "| rows | number | with a finding | codes |", "|---|---|---|---|"]
+    for name, given in kinds.items():
+        found = [{check["code"] for check in LabsText.from_row(row).checks} for row in given]
+        written = ", ".join(f"{code} {number}" for code, number in Counter(c for each in found for c in each).items())
+        lines.append(f"| {name} | {len(given)} | {sum(map(bool, found))} | {written or 'none'} |")
+    lines += ["", "Most patients have no diagnosis of one sex only, so most exchanged genders cannot be seen."]
+    return "\n".join(lines) + "\n"
+
+
+def text_rows(stays: pd.DataFrame, diagnoses: pd.DataFrame, drugs: pd.DataFrame) -> list[dict[str, str]]:
+    """Make one row per admission with a diagnosis: gender, ethnicity, history (titles) and drugs."""
+    titles = diagnoses.groupby("hadm_id").long_title.agg("; ".join)
+    names = drugs.dropna(subset=["drug"]).groupby("hadm_id").drug.agg(lambda part: "; ".join(part.unique()))
+    rows = []
+    for stay in stays.itertuples():
+        if stay.hadm_id in titles.index:
+            row = {"gender": stay.gender, "ethnicity": stay.race, "medical history": titles[stay.hadm_id]}
+            rows.append(row | ({"drug history": names[stay.hadm_id]} if stay.hadm_id in names.index else {}))
+    return rows
 
 
 def table(rows: dict[str, Counter[str]]) -> str:

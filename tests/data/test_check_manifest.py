@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cohort_files import cohort_rows, write_table
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from tgmm_hf.cli import app
 from tgmm_hf.data import check_manifest as module
 from tgmm_hf.data.check_manifest import check_manifest, has_faults
 from tgmm_hf.data.manifest import EVENTS, REQUIRED, SPLITS
+from tgmm_hf.data.outcome_checks import split_unit_doubts
 from tgmm_hf.data.prediction import patients_from_table
 from tgmm_hf.utils.names import VIEWS
 
@@ -174,6 +176,31 @@ def test_times_in_hours_are_noted_and_times_in_days_are_not(tmp_path: Path, hour
         row["time.hf_risk"] = row["time.hf_risk"] / 24
     days = " ".join(check_manifest(write_table(tmp_path / "days.csv", rows))["notes"])
     assert "Are these hours?" not in days
+
+
+@pytest.mark.parametrize(
+    ("split", "factor", "words"),
+    [("test", 1 / 30.4, "months"), ("train", 1 / 30.4, "months"),
+     ("validation", 24, "hours"), ("test", 1 / 365, "years"),
+     ("test", 1, ""), ("test", 1 / 4, "")],
+)  # fmt: skip
+def test_times_of_another_unit_in_one_split_are_noted(tmp_path: Path, split: str, factor: float, words: str) -> None:
+    rows = cohort_rows(60)
+    random = np.random.default_rng(1)
+    for row in rows:
+        days = float(min(365, random.exponential(400)))
+        row["time.hf_risk"], row["event.hf_risk"] = days * (factor if row["split"] == split else 1), int(days < 365)
+    notes = [note for note in check_manifest(write_table(tmp_path / "a.csv", rows))["notes"] if "in all splits" in note]
+    assert bool(notes) == bool(words)
+    assert not words or any(f"the split {split} is" in note and words in note for note in notes)
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_splits_of_one_unit_are_not_noted(size: int) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        times = np.minimum(365, random.lognormal(4, 2, 5 * size)).tolist()  # early deaths and the end of a year
+        assert split_unit_doubts("a", {"train": times[: 3 * size], "test": times[3 * size :]}) == []
 
 
 def test_a_column_that_holds_another_quantity_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from cohort_files import write_clip, write_ecg
 from command_line import run
@@ -59,6 +60,21 @@ def test_nothing_is_chosen_silently(patients: Path, tmp_path: Path) -> None:
     text = proposal_text(proposal)
     assert "several recordings: two" in text and "several studies: studies" in text
     assert "letter" not in text and "Jane" not in text and "IM0001" not in text
+
+
+def test_a_view_name_that_fits_two_clips_of_a_patient_is_named(tmp_path: Path) -> None:
+    for seed, place in enumerate(("p1/x/a.dcm", "p1/y/a.dcm", "p1/b.dcm", "p2/a.dcm")):
+        path = tmp_path / "patients" / place
+        write_clip(path, seed)
+        dataset = pydicom.dcmread(path)
+        dataset.StudyInstanceUID = f"1.2.{place[1]}"
+        dataset.save_as(path)
+    (tmp_path / "views.csv").write_text("dicom_filepath,view\na.dcm,A4C\nb.dcm,A2C\n")
+    proposal, rows = proposed(tmp_path / "patients", tmp_path / "c.csv", views=tmp_path / "views.csv")
+    views = dict(zip(rows["p1"].get("echo_paths", []), rows["p1"].get("echo_views", []), strict=True))
+    assert views == {"patients/p1/b.dcm": "A2C", "patients/p1/x/a.dcm": "", "patients/p1/y/a.dcm": ""}
+    assert rows["p2"]["echo_views"] == ["A4C"]  # one clip of this name in each folder of a patient is no doubt
+    assert list(proposal.ambiguous.values()) == [["p1"]] and "same file name" in proposal_text(proposal)
 
 
 def stamp(header: Path, time: str) -> None:

@@ -241,6 +241,19 @@ def test_an_end_of_the_path_names_the_view_and_two_that_differ_refuse_the_clip(p
     assert not prepared.clips and "A4C" in prepared.refused[0]["reason"] and "A2C" in prepared.refused[0]["reason"]
 
 
+def test_a_view_name_that_fits_two_clips_is_used_for_neither(processor, tmp_path):
+    for seed, place in enumerate(("one/a.dcm", "two/a.dcm", "two/b.dcm")):
+        write_clip(tmp_path / "s" / place, make_clip(20, 96, 128, seed=seed))
+    given = {"a.dcm": "A4C", "b.dcm": "A2C"}
+    for study in (tmp_path / "s", sorted((tmp_path / "s").rglob("*.dcm"))):
+        prepared = processor.prepare_study(study, views=given)
+        assert prepared.used == {"A2C": "b.dcm"}
+        assert ["same file name" in entry["reason"] for entry in prepared.refused] == [True, True]
+    given = {"two/a.dcm": "A4C", "a.dcm": "A4C", "b.dcm": "A2C"}  # the longest name that fits counts
+    prepared = processor.prepare_study(tmp_path / "s", views=given)
+    assert {entry["view"] for entry in prepared.assignments} == {"A4C", "A2C"} and len(prepared.assignments) == 3
+
+
 def test_only_clips_that_fill_a_slot_are_decoded(processor, study, monkeypatch):
     decoded = []
     read = image_processing_echo.read_echo_clip

@@ -160,6 +160,8 @@ def test_names_and_units_of_other_centres_are_known(name, value, unit, expected)
     ("row", "code"),
     [
         ({"height": 175, "weight": 80, "BMI": 40}, "labs_body_mass"),
+        ({"height": (150, "cm"), "weight": (240, "kg")}, "labs_body_mass"),
+        ({"height": (210, "cm"), "weight": (36, "kg")}, "labs_body_mass"),
         ({"height": (80, "cm"), "weight": (175, "kg")}, "labs_height_weight"),
         ({"LDL": 210, "total cholesterol": 180}, "labs_cholesterol"),
         ({"LDL": 150, "HDL": 70, "total cholesterol": 180}, "labs_cholesterol"),
@@ -188,6 +190,8 @@ def test_a_consistent_row_has_no_finding():
     row |= {"Sodium": 138, "Chloride": 101, "HCO3": 24, "Anion Gap": 13, "PT": 27, "INR": 2.4, "TG": (120, "mg/dL")}
     row |= {"BNP": (480, "pg/mL"), "NTproBNP": (3900, "pg/mL"), "CK": 300, "CK-MB": 22}
     assert codes(row) == []
+    assert codes({"height": (150, "cm"), "weight": (150, "kg")}) == []
+    assert codes({"height": (80, "cm"), "weight": (175, "kg")}).count("labs_body_mass") == 0  # named once, as exchanged
 
 
 @pytest.mark.parametrize(

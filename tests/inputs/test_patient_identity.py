@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from heart_signal import make_heart
-from input_files import make_clip, waveform_group, write_clip, write_ecg_dicom
+from input_files import make_clip, waveform_group, write_clip, write_ecg_dicom, write_wfdb
 from pydicom.uid import generate_uid
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
@@ -95,6 +95,25 @@ def test_an_ecg_and_an_echo_of_two_patients_are_refused(study, ecg, header, is_r
     prepared = preparer.prepare(row)
     assert (prepared.example is None) == bool(is_refused)
     assert ("patient_ids_differ" in [check["code"] for check in prepared.checks]) == (is_refused is None)
+
+
+@pytest.mark.parametrize(
+    ("comment", "is_other"),
+    [("# <subject_id>: 77", True), ("#subject_id: 77", True), ("# Patient ID = 77", True),
+     ("# <age>: 50 <sex>: F <patient_id>: 77 <dx>: none", True), ("# <subject_id>: 0451", False),
+     ("# Age: 77", False), ("# patient id: unknown", False), ("", False)],
+)  # fmt: skip
+def test_another_id_in_a_comment_of_a_wfdb_header_is_a_finding(study, tmp_path, comment, is_other):
+    record = write_wfdb(tmp_path, make_heart(5000, 500.0), list(LEADS))
+    with record.with_suffix(".hea").open("a") as header:
+        header.write(f"{comment}\n")
+    processor = default_processor(
+        TgmmConfig.tiny(echo_config={"image_size": 32, "num_frames": 4}), train_tokenizer(["Sodium of the patient is"])
+    )
+    for ecg in (record, f"{record}.dat"):
+        _, (report,) = processor(ecg=ecg, echo=study, views=VIEWS_OF_FILES, on_refusal="report", return_report=True)
+        assert ("patient_ids_differ" in [check["code"] for check in report["checks"]]) == is_other
+        assert report["used"]["ecg"] and report["used"]["echo"] and "77" not in json.dumps(report)
 
 
 def test_arrays_and_other_files_name_nobody(tmp_path):

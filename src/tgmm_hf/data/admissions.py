@@ -5,8 +5,8 @@ Hz before a window is cut, the clips as uint8 at the size of the model (only the
 laboratory row.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tgmm_hf.data.file_reading import Reading, Refusal, files_of_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
+from tgmm_hf.data.slipped_paths import slipped_rows
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
 from tgmm_hf.inputs.echo_study import StudyClips
@@ -25,7 +26,7 @@ from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.lab_text import LabsText
-from tgmm_hf.inputs.patient_identity import DIFFERENT_IDS, Identity, identity_of, patient_conflict
+from tgmm_hf.inputs.patient_identity import DIFFERENT_IDS, Identity, identity_of, identity_of_ecg, patient_conflict
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
@@ -64,6 +65,7 @@ class AdmissionPreparer:
         allow_outside: Read files outside `root` too.
         strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
         reading: Notes what happens while files are read, for the supervisor of a shard.
+        slipped: Name of an admission that must not be used -> reason, see `slipped_rows`.
     """
 
     feature_extractor: EcgFeatureExtractor
@@ -74,6 +76,7 @@ class AdmissionPreparer:
     allow_outside: bool = False
     strictness: str = "note"
     reading: Reading = field(default_factory=Reading)
+    slipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def features(self) -> Features:
@@ -103,6 +106,9 @@ class AdmissionPreparer:
 
         An input that cannot be used raises no error. It is listed in `refused` of the result.
         """
+        if row.id in self.slipped:
+            dropped = {"item": row.id, "reason": f"dropped: {self.slipped[row.id]}"}
+            return PreparedAdmission(row.id, None, [dropped])
         refused: list[Refusal] = []
         checks: list[dict[str, str]] = []
         example = {
@@ -138,7 +144,7 @@ class AdmissionPreparer:
         """Say that the headers of the ECG and the echo name two patients; add a finding if that is not certain."""
         if row.ecg_path is None or not row.echo_paths:
             return None
-        ecg = identity_of(confined_ecg(row.ecg_path, self.root, self.allow_outside))
+        ecg = identity_of_ecg(confined_ecg(row.ecg_path, self.root, self.allow_outside))
         clips = confined_clips(row.echo_paths, self.root, self.allow_outside) if ecg is not None else []
         echo = next((identity for clip in clips if (identity := identity_of(clip)) not in (None, Identity())), None)
         conflict = patient_conflict(ecg, echo)
@@ -225,7 +231,7 @@ class CohortSource:
         table_format: TableFormat = DEFAULT_FORMAT,
         allow_outside: bool = False,
     ) -> "CohortSource":
-        """Read a cohort table and make the preparer of its rows.
+        """Read a cohort table and the headers of its files, and make the preparer of its rows.
 
         Args:
             manifest: Cohort table, Parquet or CSV.
@@ -247,7 +253,12 @@ class CohortSource:
             table_format=table_format,
             allow_outside=allow_outside,
         )
-        return cls(table, make_preparer(table, processor))
+        return cls(table, replace(make_preparer(table, processor), slipped=slipped_rows(table)))
+
+    def slipped(self, rows: Sequence[CohortRow]) -> dict[str, list[str]]:
+        """Return the entry of a digest for rows that are not used because of other rows; empty if there are none."""
+        names = [row.id for row in rows if row.id in self.preparer.slipped]
+        return {"slipped": names} if names else {}
 
 
 def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPreparer:

@@ -18,6 +18,7 @@ from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
 from tgmm_hf.data.outcome_checks import outcome_doubts
 from tgmm_hf.data.repeated_inputs import RepeatedInput, repeated_inputs
+from tgmm_hf.data.slipped_paths import slipped_rows
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.data.trial_reading import refused_files
 from tgmm_hf.inputs.lab_columns import suggest_column
@@ -73,6 +74,8 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "outside_files": the same of files outside the root, which will not be read.
         * "repeated_inputs": list of {"reason", "number", "rows"}, files and laboratory rows that stand with several
           patients. Files in several splits are a fault too.
+        * "slipped_rows": list of {"reason", "number", "rows"}, rows that are not used because a header of their files
+          names another patient of the table.
         * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
         * "refused_reasons": column -> list of {"reason", "number", "rows"}.
         * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
@@ -106,7 +109,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
     outside = [entry for number, row in enumerate(table.rows, start=1) for entry in _outside_files(number, row, table)]
     cells = _check_cells(table, settings.processor)
     doubts = [] if settings.for_prediction else outcome_doubts(table, tasks)
-    repeated = repeated_inputs(table)
+    repeated, slipped = repeated_inputs(table), slipped_rows(table)
     read = refused_files(table, settings.processor) if settings.read_files else None
     return {
         "rows": len(table.rows),
@@ -116,6 +119,9 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         "missing_files": {"number": len(missing), "examples": missing[:EXAMPLES]},
         "outside_files": {"number": len(outside), "examples": outside[:EXAMPLES]},
         "repeated_inputs": _grouped((entry.reason, use.row) for entry in repeated for use in entry.uses),
+        "slipped_rows": _grouped(
+            (slipped[row.id], number) for number, row in enumerate(table.rows, start=1) if row.id in slipped
+        ),
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
@@ -129,6 +135,7 @@ def has_faults(report: Mapping[str, Any]) -> bool:
         report["faults"]
         or report["missing_files"]["number"]
         or report["outside_files"]["number"]
+        or report["slipped_rows"]
         or report["refused_cells"]
         or report["refused_files"]
     )
@@ -142,6 +149,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         lines.append(f"  {split:<11} {part['rows']} rows, {', '.join(counts)}{_labels(part['tasks'])}")
     lines += _section("faults of the table:", report["faults"])
     lines += _section("inputs of several patients:", report["repeated_inputs"])
+    lines += _section("rows that will not be used:", report["slipped_rows"])
     if report["refused_cells"]:
         lines.append("laboratory cells that will be left out:")
         for name, cells in report["refused_cells"].items():

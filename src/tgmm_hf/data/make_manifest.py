@@ -18,9 +18,9 @@ from tgmm_hf.data.lab_tables import read_lab_table
 from tgmm_hf.data.patient_folders import FolderContent, Recording, scan_folder
 from tgmm_hf.data.prediction import read_views
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
-from tgmm_hf.inputs.echo_study import view_of_file
+from tgmm_hf.inputs.echo_view_names import views_of_files
 from tgmm_hf.utils.csv_files import csv_text
-from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.files import whole_file
 
 SHOWN = 10
@@ -158,7 +158,10 @@ def _echo_cells(
         proposal.ambiguous.setdefault("no echo, because a file name holds a semicolon: rename it", []).append(patient)
         return {}
     if view_names:
-        cells["echo_views"] = [view_of_file(path, view_names) or "" for path in paths]
+        views = [views_of_files(paths, view_names)[path] for path in paths]
+        cells["echo_views"] = [view if isinstance(view, str) else "" for view in views]
+        for reason in dict.fromkeys(view.reason for view in views if isinstance(view, InputRefusedError)):
+            proposal.ambiguous.setdefault(f"no view of some clips, because {reason}", []).append(patient)
     return cells
 
 

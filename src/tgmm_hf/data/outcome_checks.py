@@ -1,6 +1,7 @@
-"""Doubts about the outcomes of a cohort that can be told before any work: one class only, years or hours for days."""
+"""Doubts about the outcomes of a cohort that can be told before any work: one class only, times that are no days."""
 
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tgmm_hf.data.manifest import CohortTable
@@ -12,7 +13,12 @@ LONG_FOLLOW_UP = 30 * 365.25
 HOURS_OF_A_YEAR = (8760, 8766, 8784)
 """A longest follow-up of one of these numbers of "days" is one year in hours: 365, 365.25 and 366 days."""
 MIN_TIMES = 10
-"""Smallest number of different times. If all of them are multiples of 24, they are taken for hours."""
+"""Smallest number of different times. If all of them are multiples of 24, they are taken for hours. It is also the
+smallest number of times of a split that is compared with the other splits."""
+OTHER_UNITS = {"months or hours": (18, 60), "years": (200, 700)}
+"""Unit -> factors between it and days, widened because two splits are never equal: 30.4 or 24, and 365."""
+MEDIAN_MARGIN = 2
+"""The medians may differ by this factor more, because early events make the median of a small split uncertain."""
 
 
 def validation_doubt(task: str, kind: str, values: Iterable[Any], candidates: int = 2) -> str | None:
@@ -53,10 +59,11 @@ def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -
 
     Returns:
         One sentence for each task whose validation split allows no figure, and for each prognosis whose times may not
-        be days.
+        be days, in all splits or in one.
     """
     doubts = []
-    validation = [row for row in table.rows if row.split == "validation"]
+    by_split = table.splits()
+    validation = by_split.get("validation", [])
     for task, kind in table.tasks.items():
         if validation:
             values = [(row.labels if kind == "diagnosis" else row.events).get(task) for row in validation]
@@ -65,6 +72,8 @@ def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -
             days = tasks[task].get("report_days") or [tasks[task]["horizon_days"]]
             times = [row.times[task] for row in table.rows if task in row.times]
             doubts += [_short_times(task, times, min(days)), _times_in_hours(task, times)]
+            splits = {split: [row.times[task] for row in rows if task in row.times] for split, rows in by_split.items()}
+            doubts += split_unit_doubts(task, splits)
     return [doubt for doubt in doubts if doubt is not None]
 
 
@@ -90,3 +99,38 @@ def _times_in_hours(task: str, times: list[float]) -> str | None:
     else:
         return None
     return f"time.{task}: {reason}. Times are days. Are these hours?"
+
+
+def split_unit_doubts(task: str, splits: Mapping[str, Sequence[float]]) -> list[str]:
+    """Name the splits whose times may have another unit than those of the other splits.
+
+    The 90th percentile has to differ by the factor of a unit, and the median roughly too. The median alone may be the
+    time of an early death in one split, and the end of the follow-up in another.
+
+    Args:
+        task: Name of the prognosis.
+        splits: Split -> times of its rows.
+    """
+    doubts = []
+    for split, times in splits.items():
+        rest = [time for name, other in splits.items() if name != split for time in other]
+        if min(len(times), len(rest)) < MIN_TIMES:
+            continue
+        pairs = [(middle(times), middle(rest)) for middle in (statistics.median, _high)]
+        if any(min(pair) <= 0 for pair in pairs):
+            continue
+        for unit, (low, high) in OTHER_UNITS.items():
+            longer = [one / other for one, other in pairs]
+            shorter = [1 / ratio for ratio in longer]
+            for word, (median, upper) in (("longer", longer), ("shorter", shorter)):
+                if low <= upper <= high and low / MEDIAN_MARGIN <= median <= high * MEDIAN_MARGIN:
+                    doubts.append(
+                        f"time.{task}: the follow-up of the split {split} is {upper:.0f} times {word} than that of the "
+                        f"other splits (90th percentile). Times are days in all splits. Are they {unit} in one split?"
+                    )
+    return doubts
+
+
+def _high(times: Sequence[float]) -> float:
+    """Compute the 90th percentile."""
+    return statistics.quantiles(times, n=10)[-1]

@@ -21,6 +21,7 @@ from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.repeated_inputs import shared_files
 from tgmm_hf.data.saved_models import load_processor, load_whole_model
+from tgmm_hf.data.slipped_paths import slipped_rows
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_reading import list_echo_files
@@ -96,7 +97,9 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
     table_format: TableFormat = DEFAULT_FORMAT,
     allow_outside: bool = False,
 ) -> list[Patient]:
-    """Build the patients of a cohort table, in the table's order. The ECG and echo files are not read here.
+    """Build the patients of a cohort table, in the table's order. Only headers of the ECG and echo files are read.
+
+    A patient whose files name another patient of the table keeps no input: a refusal stands in place of its files.
 
     Args:
         table: Cohort table (.parquet or .csv). For a prediction only the column `id` is needed.
@@ -132,7 +135,20 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
         add_cells(numbers, LabsText.from_row(row.labs, from_table=True).cells)
     for doubt in column_doubts(numbers):
         warnings.warn(f"doubt about a column: {doubt}", stacklevel=2)
-    return [_patient_of_row(row, manifest.root, allow_outside) for row in rows]
+    slipped = slipped_rows(manifest, rows)
+    return [
+        _refused_patient(row, slipped[row.id])
+        if row.id in slipped
+        else _patient_of_row(row, manifest.root, allow_outside)
+        for row in rows
+    ]
+
+
+def _refused_patient(row: CohortRow, reason: str) -> Patient:
+    """Build the patient of a row that must not be used. A refusal stands in place of the files; there are no labs."""
+    ecg = None if row.ecg_path is None else InputRefusedError("ecg", f"the patient is not used: {reason}")
+    echo = [InputRefusedError("echo", f"the patient is not used: {reason}")] if row.echo_paths else None
+    return {"id": row.id, "labs": None, "ecg": ecg, "echo": echo, "views": None}
 
 
 def _patient_of_row(row: CohortRow, root: Path, allow_outside: bool) -> Patient:

@@ -55,7 +55,7 @@ from tgmm_hf.utils.watched_worker import LIMITS, STOPPED, UNEXPECTED, Limits
 
 SHARD_SIZE = 32
 """Admissions per shard. A killed run loses at most this many per process."""
-FORMAT = 6
+FORMAT = 7
 """Raise this number when the prepared rows change, so that old shards are not taken for new ones."""
 ECG_BYTES = 2500 * (12 * 4 + 4)
 """Size in bytes of 10 seconds of ECG: 2,500 samples of 12 leads. Arrow adds four bytes to every sample."""
@@ -312,7 +312,7 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     content["strictness"] = processor.default_strictness
     chunks = _cut(table)[number - 1 :: parts]
     of_rows = {"settings": settings, "strictness": processor.default_strictness}
-    shards = [_shard(split, index, rows, table, of_rows) for split, index, rows in chunks]
+    shards = [_shard(split, index, rows, table, of_rows | source.slipped(rows)) for split, index, rows in chunks]
     return _Plan(source, settings, json_digest(content), shards)
 
 
@@ -329,7 +329,7 @@ def _shard(split: str, index: int, rows: list[CohortRow], table: CohortTable, of
     """Plan a shard, with a digest that changes if the shard must be written anew.
 
     The digest covers the rows, size and time of change of their files, the tasks and root of the table, and `of_rows`
-    (settings of the processor, and the strictness).
+    (settings of the processor, the strictness, and rows whose paths have slipped).
     """
     paths = [table.root / name for row in rows for name in files_of_row(table.root, row)]
     files = tuple((path, file_state(path)) for path in paths)

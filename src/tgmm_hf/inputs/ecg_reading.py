@@ -9,10 +9,8 @@ from .ecg_dicom import read_dicom_ecg
 from .ecg_recording import EcgRecording
 from .ecg_vendor import HEAD_BYTES, read_vendor_ecg, vendor_format
 from .ecg_wfdb import read_wfdb
+from .ecg_wfdb_header import find_header
 from .input_limits import refusal_of
-
-_WFDB_SUFFIXES = (".hea", ".dat", ".mat")
-_HEADER_SUFFIXES = (".hea", ".HEA")
 
 
 def read_ecg(path: str | Path) -> EcgRecording:
@@ -37,10 +35,8 @@ def read_ecg(path: str | Path) -> EcgRecording:
             return read_dicom_ecg(path)
         if path.is_dir() and not path.name:
             raise InputRefusedError(_short(path), "a directory, not a recording: name the recording")
-        stem = path.with_suffix("") if path.suffix.lower() in _WFDB_SUFFIXES else path
-        for suffix in _HEADER_SUFFIXES:
-            if stem.with_name(stem.name + suffix).is_file():
-                return read_wfdb(stem, suffix)
+        if (header := find_header(path)) is not None:
+            return read_wfdb(header.with_suffix(""), header.suffix)
         if path.is_file():
             return _read_other(path)
     except InputRefusedError:

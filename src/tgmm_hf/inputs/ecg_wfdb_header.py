@@ -13,6 +13,9 @@ from ..utils.errors import InputRefusedError
 from .ecg_recording import refuse_size
 from .input_limits import check_file, refusal_of
 
+WFDB_SUFFIXES = (".hea", ".dat", ".mat")
+HEADER_SUFFIXES = (".hea", ".HEA")
+"""Some systems write names in capitals."""
 MAX_HEADER_BYTES = 1_000_000
 """A longer header is no header. Twelve leads need about one thousand bytes."""
 MAX_SEGMENTS = 10_000
@@ -177,17 +180,40 @@ def _compare_bytes(header: WfdbHeader, available: int, needed: float, signals: l
         )
 
 
+def find_header(path: Path) -> Path | None:
+    """Find the header of a WFDB recording that is named with or without a suffix; None if it is not there."""
+    stem = path.with_suffix("") if path.suffix.lower() in WFDB_SUFFIXES else path
+    if not stem.name:
+        return None
+    headers = (stem.with_name(stem.name + suffix) for suffix in HEADER_SUFFIXES)
+    return next((header for header in headers if header.is_file()), None)
+
+
+def read_comments(path: Path) -> list[str]:
+    """Read the comments of a header, without their "#". They may name the patient.
+
+    Raises:
+        InputRefusedError: if the header is missing or too large.
+    """
+    lines = (line.strip() for line in _header_text(path).splitlines())
+    return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+
 def _header_lines(path: Path) -> list[str]:
     """Read the lines of a header that are neither empty nor comments."""
+    return [line for line in _header_text(path).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _header_text(path: Path) -> str:
+    """Read a header as text."""
     size = file_size(path, path)
     if size > MAX_HEADER_BYTES:
         raise _damaged(path, f"it has {size} bytes, the limit is {MAX_HEADER_BYTES:,}")
     content = path.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        return content.decode("latin-1")
 
 
 def _frame_rate(path: Path, text: str) -> float:

@@ -12,6 +12,7 @@ from ..utils.errors import InputRefusedError
 from .echo_checks import refuse_without_content
 from .echo_copies import copied_views
 from .echo_reading import count_echo_frames, study_files
+from .echo_view_names import views_of_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
 from .patient_identity import Identity, identity_of, study_conflict
@@ -430,30 +431,10 @@ def clips_of_study(
         raise TypeError(
             f"a study is a directory, a list of files or a mapping view -> clip, not {type(study).__name__}"
         )
-    return [_named(path, view_names) for path in files], outside
-
-
-def _named(path: Any, view_names: Mapping[str, str]) -> tuple[str | None, Any]:
-    """Return the view of a file and the file; an exception in its place if it must not be read, or has two views."""
-    if isinstance(path, Exception):
-        return None, path
-    try:
-        return view_of_file(path, view_names), path
-    except InputRefusedError as error:
-        return None, error
-
-
-def view_of_file(path: Path, view_names: Mapping[str, str]) -> str | None:
-    """Look up the view name of a file by the path, or by an end of it ("study/a.dcm", "a.dcm"); None without a name.
-
-    Raises:
-        InputRefusedError: if the path and an end of it have different views.
-    """
-    keys = [str(path), *("/".join(path.parts[start:]) for start in range(len(path.parts)))]
-    names = list(dict.fromkeys(view_names[key] for key in keys if view_names.get(key) is not None))
-    if len(names) > 1:
-        raise InputRefusedError(str(path), f"two entries give this clip the views {' and '.join(names)}: keep one")
-    return names[0] if names else None
+    names = views_of_files((file for file in files if isinstance(file, Path)), view_names)
+    # a refusal stands in place of a file whose name does not decide
+    named = [(None, file) if isinstance(file, Exception) else (names[file], file) for file in files]
+    return [(None, name) if isinstance(name, Exception) else (name, file) for name, file in named], outside
 
 
 def count_frames(clip: Any, limits: InputLimits) -> int:

@@ -21,6 +21,7 @@ from .lab_columns import (
 )
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
+from .lab_word_checks import text_doubt
 from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
@@ -29,6 +30,8 @@ MAX_NUMBER_LENGTH = 1000
 """Letters. A longer text is no number, and matching it could take the time of its length squared."""
 MAX_NAME_LENGTH = 200
 """A longer column name is no name."""
+DOUBTFUL_TEXT = "labs_doubtful_text"
+"""Code of a cell that is not used because its text is no text of its column."""
 COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
@@ -214,7 +217,7 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
     """Read a cell of an unknown column (`column` is None) or of a text column; arguments and errors as in `read_cell`.
 
     The value and its unit stay as written. Only gender is translated to F or M; other words for it are refused, because
-    the model knows these two.
+    the model knows these two. A text that is no words is refused in a text column.
     """
     value, unit = _value_and_unit(raw)
     if is_missing(value):
@@ -232,8 +235,15 @@ def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell
         )
     if not isinstance(value, str):
         number = _finite(value)
+        if column is not None:
+            raise CellRefusedError(f"{name} holds words, but the cell holds a number: write the words", DOUBTFUL_TEXT)
         return LabCell(name, format_number(number), unit, number, column)
     text = _one_line(value)
+    if column is not None and name != "gender":
+        if not any(character.isalnum() for character in text):  # a sign such as "-" for "not known"
+            return None
+        if (reason := text_doubt(name, text)) is not None:
+            raise CellRefusedError(reason, DOUBTFUL_TEXT)
     if name == "gender" and text.casefold() not in GENDERS:
         raise CellRefusedError(f"gender {quoted(text)} is not known; write F or M")
     return LabCell(name, GENDERS[text.casefold()] if name == "gender" else text, unit, None, column)

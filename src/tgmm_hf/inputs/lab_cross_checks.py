@@ -6,6 +6,8 @@ Each finding is {"code", "item", "text"}, as the checks of the ECG. The texts na
 from collections.abc import Callable, Mapping, Sequence
 
 from .lab_cells import LabCell
+from .lab_columns import COLUMN_POSITION
+from .lab_table import COLUMNS
 
 ADULT_YEARS = 18
 """Age from which the model and the reference ranges hold."""
@@ -75,6 +77,17 @@ def _body_mass(values: Values) -> Finding | None:
     if abs(values["BMI"] / computed - 1) <= BODY_MASS_SHARE:
         return None
     return _finding("labs_body_mass", "BMI", "BMI contradicts height and weight: look which of the three is wrong")
+
+
+def _implied_body_mass(values: Values) -> Finding | None:
+    """Compare weight / height squared with what adults have, in a row without BMI."""
+    if not {"height", "weight"} <= set(values) or "BMI" in values or _height_weight(values) is not None:
+        return None
+    low, high = COLUMNS[COLUMN_POSITION["BMI"]].usual
+    if low <= values["weight"] / (values["height"] / 100) ** 2 <= high:
+        return None
+    text = f"height and weight give a BMI outside of {low:g} to {high:g} kg/m2: look which of the two is wrong"
+    return _finding("labs_body_mass", "weight", text)
 
 
 def _cholesterol(values: Values) -> Finding | None:
@@ -200,6 +213,7 @@ _CHECKS: tuple[Callable[[Values], Finding | None], ...] = (
     _adult,
     _height_weight,
     _body_mass,
+    _implied_body_mass,
     _cholesterol,
     _ldl,
     _hematocrit,

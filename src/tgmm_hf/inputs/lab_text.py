@@ -17,10 +17,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .lab_cells import CellRefusedError, LabCell, cell_from_stored, format_number, read_cell
+from .lab_cells import DOUBTFUL_TEXT, CellRefusedError, LabCell, cell_from_stored, format_number, read_cell
 from .lab_columns import COLUMN_POSITION, suggest_column
 from .lab_cross_checks import Finding, cross_checks
 from .lab_table import COLUMNS
+from .lab_word_checks import text_findings
 from .private_text import may_be_shown, name_or_position, quoted
 
 SEPARATOR = "; "
@@ -38,8 +39,8 @@ class LabsText:
         cells: present and usable cells in the order of the text.
         refused: {"item": "labs.<name as written>", "reason": ...} for each cell that cannot be used. A name that may
             name the patient is not repeated: the item is then "labs.cell[<position>]".
-        checks: {"code", "item", "text"} for each cell whose unit is in doubt or whose value is unusual, and for cells
-            that contradict each other.
+        checks: {"code", "item", "text"} for each cell whose unit or text is in doubt or whose value is unusual, and for
+            cells that contradict each other.
         text: the sentences, after `write`; "" if no cell is usable.
         used: names of the cells in the text, after `write`.
         dropped: names of the cells that the text has no room for, after `write`.
@@ -98,6 +99,7 @@ class LabsText:
         labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
         labs.checks += [_unusual_value(cell) for cell in labs.cells if cell.is_unusual]
         labs.checks += cross_checks(labs.cells)
+        labs.checks += text_findings({cell.name: cell.value for cell in labs.cells if _is_text(cell)})
         return labs
 
     def _refuse(self, item: str, error: CellRefusedError) -> None:
@@ -105,7 +107,8 @@ class LabsText:
         item = item.encode("utf-8", "replace").decode()  # a damaged character could not be written
         self.refused.append({"item": item, "reason": str(error)})
         if error.code:
-            text = "the unit of the value is in doubt, so the value is not used"
+            doubt = "text of the cell" if error.code == DOUBTFUL_TEXT else "unit of the value"
+            text = f"the {doubt} is in doubt, so the value is not used"
             self.checks.append({"code": error.code, "item": item, "text": text})
 
     @classmethod
@@ -224,6 +227,11 @@ def _unusual_value(cell: LabCell) -> Finding:
         "hospitals: compare value, unit and column name with the laboratory's report"
     )
     return {"code": "labs_unusual_value", "item": f"labs.{cell.name}", "text": text}
+
+
+def _is_text(cell: LabCell) -> bool:
+    """Tell whether a cell belongs to a known column of text, such as a history."""
+    return cell.column is not None and not cell.column.is_number
 
 
 def gender_of(cells: list[LabCell]) -> str | None:

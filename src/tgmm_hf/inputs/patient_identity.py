@@ -1,5 +1,6 @@
-"""Compare the patients that the headers of DICOM files name. No text of a header leaves this module."""
+"""Compare the patients that the headers of DICOM and WFDB files name. No text of a header is put into a message."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,12 +9,15 @@ from typing import Any
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
+from .ecg_wfdb_header import find_header, read_comments
 from .input_limits import LIMITS, InputLimits
 
 KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
 """Elements that are read."""
 DIFFERENT_IDS = "patient_ids_differ"
-"""Code of an ECG and an echo with two patient ids, but one date of birth and one sex."""
+"""Code of an ECG and an echo with two patient ids that may still be of one patient."""
+_COMMENT_ID = re.compile(r"\b(?:subject|patient)[ _-]?id>?\s*[:=]\s*([^\s<>,;]*\d[^\s<>,;]*)", re.IGNORECASE)
+"""Id in a comment of a WFDB header: "<subject_id>: 10000032", "Patient ID = A7". A text without digits is no id."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Identity:
         birth: PatientBirthDate of eight digits.
         sex: "m" or "f".
         study: StudyInstanceUID.
+        is_comment: the id stood in a comment of a WFDB header, which no standard defines.
     """
 
     patient: str = ""
@@ -33,6 +38,7 @@ class Identity:
     birth: str = ""
     sex: str = ""
     study: str = ""
+    is_comment: bool = False
 
 
 def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
@@ -56,12 +62,31 @@ def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
     texts = {keyword: str(header.get(keyword) or "").strip().casefold() for keyword in KEYWORDS}
     birth, sex = texts["PatientBirthDate"], texts["PatientSex"]
     return Identity(
-        texts["PatientID"].lstrip("0"),
+        plain_id(texts["PatientID"]),
         texts["IssuerOfPatientID"],
         birth if birth.isdigit() and len(birth) == 8 else "",
         sex if sex in ("m", "f") else "",
         texts["StudyInstanceUID"],
     )
+
+
+def plain_id(text: str) -> str:
+    """Write an id without white space at its ends, capitals and leading zeros, because systems differ in these."""
+    return text.strip().casefold().lstrip("0")
+
+
+def identity_of_ecg(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
+    """Read whom a DICOM file or the header of a WFDB recording names. Arguments and errors as in `identity_of`."""
+    identity = identity_of(file, limits)
+    if identity is not None or not isinstance(file, str | Path):
+        return identity
+    try:
+        header = find_header(Path(file))
+        comments = [] if header is None else read_comments(header)
+    except (InputRefusedError, OSError, ValueError):  # ValueError: a zero byte in the path
+        return None
+    match = next((match for line in comments if (match := _COMMENT_ID.search(line)) is not None), None)
+    return None if match is None else Identity(plain_id(match[1]), is_comment=True)
 
 
 def study_conflict(identities: Iterable[Identity | None]) -> str | None:
@@ -88,7 +113,8 @@ def study_conflict(identities: Iterable[Identity | None]) -> str | None:
 def patient_conflict(ecg: Identity | None, echo: Identity | None) -> tuple[str, bool] | None:
     """Say that the ECG and the echo of one patient name two patients; None if they do not.
 
-    Two systems of a hospital may give one patient two ids. So two ids are no proof if birth and sex agree.
+    Two systems of a hospital may give one patient two ids. So two ids are no proof if birth and sex agree, or if one of
+    them stood in a comment of a WFDB header, which states no issuer, birth or sex (decision 160).
 
     Args:
         ecg: of the recording; None without a header.
@@ -104,7 +130,8 @@ def patient_conflict(ecg: Identity | None, echo: Identity | None) -> tuple[str, 
         return None
     agree = bool(ecg.birth and ecg.birth == echo.birth and ecg.sex and ecg.sex == echo.sex)
     reason = f"the headers of the ECG and of the echo name different patients ({_written(elements)})"
-    return f"{reason}: keep the files of one patient, or correct the headers", not agree
+    is_certain = not agree and not (ecg.is_comment or echo.is_comment)
+    return f"{reason}: keep the files of one patient, or correct the headers", is_certain
 
 
 def _differ(one: Identity, two: Identity, name: str) -> bool:

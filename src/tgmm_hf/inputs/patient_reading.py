@@ -8,7 +8,7 @@ from ..utils.names import LEADS, MODALITIES, VIEWS
 from .feature_extraction_ecg import EcgFeatureExtractor, PreparedEcg
 from .image_processing_echo import EchoImageProcessor
 from .lab_text import LabsText
-from .patient_identity import DIFFERENT_IDS, identity_of, patient_conflict
+from .patient_identity import DIFFERENT_IDS, identity_of_ecg, patient_conflict
 
 Report = dict[str, Any]
 """What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
@@ -107,13 +107,13 @@ class PatientReader:
         """Refuse the whole patient if the headers of the ECG and the echo name two. Return whether it is refused.
 
         Args:
-            recording: as `TgmmProcessor.__call__` takes it; only DICOM files have such a header.
+            recording: as `TgmmProcessor.__call__` takes it; only DICOM and WFDB files have such a header.
             study: the `StudyClips` of the patient, or None.
 
         Raises:
             InputRefusedError: if the patient is refused and the reader refuses.
         """
-        conflict = None if study is None else patient_conflict(identity_of(recording), study.identity)
+        conflict = None if study is None else patient_conflict(identity_of_ecg(recording), study.identity)
         if conflict is None:
             return False
         reason, is_certain = conflict

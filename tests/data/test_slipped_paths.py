@@ -1,0 +1,136 @@
+"""Rows of a table whose ECG or echo names another patient of the table."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
+
+from tgmm_hf.data.check_manifest import check_manifest, has_faults, report_text
+from tgmm_hf.data.manifest import read_cohort_table
+from tgmm_hf.data.prediction import patients_from_table
+from tgmm_hf.data.prepare import prepare
+from tgmm_hf.data.slipped_paths import slipped_rows
+from tgmm_hf.utils.errors import InputRefusedError
+
+PATIENTS = [str(10000032 + 7 * number) for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ECGs as MIMIC-IV-ECG writes them, and clips, of ten patients."""
+    root = tmp_path_factory.mktemp("files")
+    for number, patient in enumerate(PATIENTS):
+        write_ecg(root / f"ecg/{number}", number)
+        with (root / f"ecg/{number}.hea").open("a") as header:
+            header.write(f"# <subject_id>: {patient}\n")
+        for clip in "ab":
+            path = root / f"echo/{number}_{clip}.dcm"
+            write_clip(path, number + 20)
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID = f"00{patient}"
+            dataset.save_as(path)
+    return root
+
+
+def rows_of(**slip: int) -> list[dict[str, Any]]:
+    """Rows whose ECG or echo paths come from `slip` rows further down."""
+    rows = [{**row, "patient_id": patient} for row, patient in zip(cohort_rows(10), PATIENTS, strict=True)]
+    for number, row in enumerate(rows):
+        if row["ecg_path"]:
+            row["ecg_path"] = f"ecg/{(number + slip.get('ecg', 0)) % 10}"
+        if row["echo_paths"]:
+            place = (number + slip.get("echo", 0)) % 10
+            row["echo_paths"] = f"echo/{place}_a.dcm;echo/{place}_b.dcm"
+    return rows
+
+
+def write(files: Path, name: str, rows: list[dict[str, Any]]) -> Path:
+    return write_table(files / f"{name}.csv", rows)
+
+
+@pytest.mark.parametrize(("kind", "column"), [("ecg", "ecg_path"), ("echo", "echo_paths")])
+def test_every_row_of_a_slipped_column_is_found(files: Path, kind: str, column: str) -> None:
+    rows = rows_of(**{kind: 1})
+    path = write(files, f"{kind}_slipped", rows)
+    slipped = slipped_rows(read_cohort_table(path))
+    assert list(slipped) == [row["id"] for row in rows if row[column]]
+    pointed = [{**row, "patient_id": f"{row['patient_id']}.0"} for row in rows]
+    assert list(slipped_rows(read_cohort_table(write(files, "pointed", pointed)))) == list(slipped)
+    report = check_manifest(path)
+    assert report["slipped_rows"][0]["number"] == len(slipped) and has_faults(report)
+    assert "another patient of this table" in report_text(report)
+    assert not any(text in json.dumps([report, slipped]) for text in (*PATIENTS, ".dcm"))
+
+
+@pytest.mark.parametrize("kind", ["right", "pseudonyms", "numbers with a point", "no headers", "an id of nobody"])
+def test_a_right_table_is_not_affected(files: Path, kind: str, tmp_path: Path) -> None:
+    rows = rows_of(ecg=0 if kind == "right" else 1)
+    if kind == "pseudonyms":
+        rows = [{**row, "patient_id": f"p{number}"} for number, row in enumerate(rows)]
+    elif kind == "numbers with a point":
+        rows = [{**row, "patient_id": f"{row['patient_id']}.0"} for row in rows_of()]
+    elif kind == "no headers":
+        rows = [{**row, "ecg_path": "", "echo_paths": "", "echo_views": ""} for row in rows]
+    elif kind == "an id of nobody":
+        rows = rows_of(ecg=3)[:2]  # the headers name patients who are not in the table
+    path = write(files, "right", rows)
+    assert slipped_rows(read_cohort_table(path)) == {} and not check_manifest(path)["slipped_rows"]
+
+
+def test_an_id_of_nobody_is_wrong_where_the_headers_of_the_other_rows_fit(files: Path) -> None:
+    rows = rows_of()
+    rows[4]["patient_id"] = "77"  # has an echo
+    assert list(slipped_rows(read_cohort_table(write(files, "nobody", rows)))) == ["a4"]
+    for row in rows[:4]:
+        row["patient_id"] = f"x{row['patient_id']}"  # now too few ids fit
+    assert slipped_rows(read_cohort_table(write(files, "nobody", rows))) == {}
+
+
+def test_an_admission_with_slipped_paths_is_dropped_and_prepared_when_the_table_is_mended(files: Path) -> None:
+    rows = rows_of()
+    rows[0]["ecg_path"] = "ecg/5"
+    path, out = write(files, "one", rows), files / "out"
+    processor = small_processor(small_config())
+    result = prepare(path, out, processor)
+    with (out / "refused.csv").open() as file:
+        refused = list(csv.DictReader(file))
+    assert [entry["id"] for entry in refused if entry["reason"].startswith("dropped: ")] == ["a0"]
+    assert sum(counts["records"] for counts in result["counts"].values()) == 9
+    rows[5]["patient_id"] = "77"  # the header names nobody of the table any more
+    rows[0]["patient_id"] = "x"
+    result = prepare(write(files, "one", rows), out, processor, overwrite=True)
+    assert sum(counts["records"] for counts in result["counts"].values()) == 10
+
+
+def test_a_shard_is_prepared_again_when_a_patient_of_another_shard_makes_its_row_slip(files: Path) -> None:
+    rows = rows_of()
+    rows[0]["ecg_path"] = "ecg/5"
+    rows[5] |= {"patient_id": "77", "split": "test"}
+    rows[0]["echo_paths"] = rows[0]["echo_views"] = rows[5]["ecg_path"] = ""
+    rows[5] |= {"labs.Creatinine": 1.2}
+    for row in rows[1:5]:
+        row["patient_id"] = f"x{row['patient_id']}"  # so few ids fit that an id of nobody is no fault
+    out, processor = files / "grown", small_processor(small_config())
+    result = prepare(write(files, "grown", rows), out, processor)
+    assert result["counts"]["train"]["records"] == 5
+    rows[5]["patient_id"] = PATIENTS[5]  # a row of the test split
+    result = prepare(write(files, "grown", rows), out, processor, overwrite=True)
+    assert result["counts"]["train"]["records"] == 4
+
+
+def test_a_prediction_does_not_use_a_patient_with_slipped_paths(files: Path) -> None:
+    rows = rows_of()
+    rows[2]["ecg_path"] = "ecg/9"  # the tenth row is not among the chosen ones
+    patients = patients_from_table(write(files, "predicted", rows), limit=4)
+    (wrong,) = [patient for patient in patients if isinstance(patient["ecg"], InputRefusedError)]
+    assert wrong["id"] == "a2" and wrong["labs"] is None and wrong["echo"] is None
+    reports = small_processor(small_config())(
+        labs=[patient["labs"] for patient in patients], ecg=[patient["ecg"] for patient in patients],
+        echo=[None] * 4, on_refusal="report", return_report=True,
+    )[1]  # fmt: skip
+    assert not any(reports[2]["used"].values()) and "another patient" in reports[2]["refused"][0]["reason"]
+    assert reports[3]["used"]["ecg"]

@@ -1,0 +1,93 @@
+"""Text columns of a lab row: history, drugs, ethnicity."""
+
+import base64
+import json
+
+import pytest
+
+from tgmm_hf.inputs.lab_text import LabsText
+
+HISTORY = "Essential (primary) hypertension, Type 2 diabetes mellitus without complications"
+CODED = base64.b64encode(HISTORY.encode()).decode()
+
+
+@pytest.mark.parametrize("column", ["medical history", "drug history", "ethnicity"])
+@pytest.mark.parametrize(
+    "value",
+    [CODED, CODED[:30], HISTORY.encode().hex(), f"hypertension, {CODED}", "a" * 60, "1955-02-03", "3 Feb 1955",
+     "March 1955", "2026-11-29T08:15:00Z", "29/11/2026 8:15 pm", "12", "4280, 25000", 12, 3.5, "male", "F"],
+)  # fmt: skip
+def test_text_that_is_no_words_is_not_used_and_named(column, value):
+    labs = LabsText.from_row({column: value, "Sodium": (140, "mEq/L")})
+    assert [cell.name for cell in labs.cells] == ["Sodium"]
+    assert [entry["item"] for entry in labs.refused] == [f"labs.{column}"]
+    assert [check["code"] for check in labs.checks] == ["labs_doubtful_text"] and "text" in labs.checks[0]["text"]
+    if isinstance(value, str) and len(value) > 4:
+        assert value not in json.dumps([labs.refused, labs.checks])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [HISTORY, "HTN", "T2DM; CKD 3b", "Diabetes", "Novolog 70/30", "Octreotide 100", "MethylPREDNISolone Sodium Succ",
+     "Emtricitabine-Tenofovir-Elvitegravir-Cobicistat-Bictegravir", "I50.9", "高血压" * 30, "Herzinsuffizienz",
+     "Marijuana 1", "WHITE - RUSSIAN", "unknown", "Maydl hernia 2019", "T4/T5-T5/T6 fusion"],
+)  # fmt: skip
+def test_words_are_used_without_a_word(value):
+    labs = LabsText.from_row({"medical history": value, "ethnicity": f"{value} and more"})
+    assert len(labs.cells) == 2 and not labs.refused and not labs.checks
+
+
+def test_a_sign_is_a_missing_cell():
+    labs = LabsText.from_row({"medical history": "-", "ethnicity": "?", "Sodium": (140, "mEq/L")})
+    assert [cell.name for cell in labs.cells] == ["Sodium"] and not labs.refused
+
+
+def test_one_text_in_two_columns_is_named():
+    labs = LabsText.from_row({"medical history": HISTORY, "ethnicity": HISTORY.upper()})
+    assert [check["code"] for check in labs.checks] == ["labs_equal_texts"] and len(labs.cells) == 2
+    assert not LabsText.from_row({"medical history": "unknown", "drug history": "unknown"}).checks
+
+
+DRUGS = "Metoprolol Tartrate; Lisinopril; Docusate Sodium"
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [({"medical history": DRUGS, "drug history": HISTORY}, ["medical history", "drug history"]),
+     ({"drug history": HISTORY}, ["drug history"]), ({"medical history": DRUGS.upper()}, ["medical history"]),
+     ({"medical history": HISTORY, "drug history": DRUGS}, []),
+     ({"medical history": f"{HISTORY}; on lisinopril, aspirin"}, []),
+     ({"medical history": "Long-term (current) use of insulin; asthma"}, []),
+     ({"drug history": "aspirin after stroke; insulin for diabetes"}, []),
+     ({"drug history": "inhaler for asthma"}, []), ({"medical history": "Allergy status to penicillin"}, [])],
+)  # fmt: skip
+def test_drugs_as_history_and_diagnoses_as_drugs_are_named(row, named):
+    labs = LabsText.from_row(row)
+    assert [(check["code"], check["item"]) for check in labs.checks] == [
+        ("labs_other_column", f"labs.{column}") for column in named
+    ]
+    assert len(labs.cells) == len(row)
+
+
+@pytest.mark.parametrize(
+    ("gender", "history", "is_named"),
+    [("M", "asthma; Encounter for supervision of normal pregnancy", True), ("M", "Severe pre-eclampsia", True),
+     ("M", "Malignant neoplasm of ovary", True), ("F", "Malignant neoplasm of prostate", True),
+     ("F", "hypertension; Benign prostatic hyperplasia", True), ("male", "Acquired absence of uterus", True),
+     ("F", "Encounter for supervision of normal pregnancy", False), ("M", "Malignant neoplasm of prostate", False),
+     ("M", "Family history of malignant neoplasm of ovary", False), ("M", "partner is pregnant", False),
+     ("M", "Genetic susceptibility to malignant neoplasm of ovary", False), ("F", "Prosthetic heart valve", False),
+     ("M", "Cervicalgia; Cervical disc disorder", False), ("M", "Gardnerella vaginalis infection", False),
+     (None, "pregnant", False), ("F", "Family history of malignant neoplasm of prostate", False)],
+)  # fmt: skip
+def test_a_history_of_the_other_sex_is_named(gender, history, is_named):
+    labs = LabsText.from_row({"gender": gender, "medical history": history})
+    assert ([check["code"] for check in labs.checks] == ["labs_gender_history"]) == is_named
+    assert any(cell.name == "medical history" for cell in labs.cells)
+
+
+@pytest.mark.parametrize(
+    "value", ["may " + "1 " * 50_000, "aB" * 50_000, "a" * 100_000, "ab " * 40_000, ", no" * 40_000]
+)
+def test_long_texts_take_no_time(value):
+    LabsText.from_row({"medical history": value, "gender": "M"})
