@@ -12,9 +12,9 @@ from .ecg_findings import LeadFindings
 
 MAINS_HZ = (50.0, 60.0)
 """Frequencies of mains (Hz)."""
-HUM_MV, HUM_RATIO = 0.04, 20.0
+HUM_MV, HUM_RATIO = 0.04, 10.0
 """Mains hum is named if its amplitude (mV) in a lead is at least HUM_MV and its power is at least HUM_RATIO times the
-power of the frequencies beside it. Public recordings have at most 0.025 mV."""
+power of any frequency beside it. Public recordings have at most 0.025 mV."""
 HUM_SECONDS = 2.0
 """Length (s) of the parts whose spectra are compared. The median over the parts leaves out single disturbances."""
 LINE_SECONDS = 2.0
@@ -116,7 +116,8 @@ def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
             continue
         distance = np.abs(frequency - hertz)
         top = power[:, distance <= 1].max(axis=1)
-        beside = np.median(power[:, (distance > _CLOSE_HZ) & (distance <= _SIDE_HZ)], axis=1)
+        # The largest frequency beside it, because an even heartbeat has lines too, each like the next one.
+        beside = power[:, (distance > _CLOSE_HZ) & (distance <= _SIDE_HZ)].max(axis=1)
         amplitude = 2 * np.sqrt(np.where(top >= HUM_RATIO * beside, top - beside, 0)) / window.sum()
         lead = int(amplitude.argmax())
         found.append(MainsHum(lead, hertz, float(amplitude[lead])))
