@@ -264,9 +264,9 @@ Command: `{command}` ({libraries}).
   leads with exact names, MEIT for MIMIC-IV-ECG and PTB-XL, EchoPrime for clips that store YCbCr. They do not claim to
   check a file. On clean files they are right (third table).
 * **The choice of files favours this package.** The kinds are faults that version 0.1 of this package had, and that were
-  mended since. Faults that nobody has thought of are not among them. Two kinds that this package does not find are kept
-  in: V1 and V3 exchanged, and a clip upside down without a view classifier. The check of the arms' electrodes misses
-  some exchanges. Limits of EchoPrime's code alone (RGB clips, clips that end as they begin) are left out.
+  mended since. Faults that nobody has thought of are not among them. One kind that this package does not find is kept
+  in: V1 and V3 exchanged. The check of the arms' electrodes misses some exchanges. Limits of EchoPrime's code alone
+  (RGB clips, clips that end as they begin) are left out.
 * **The recipes are written anew** from a description of their steps (`scripts/published_recipes.py`), not run from
   their repositories, with the library versions above. EchoPrime pins older ones, which may raise where these do not, or
   the other way round. DICOM ECGs are no part of the recipes: the first group is read with pydicom, as a user would do.

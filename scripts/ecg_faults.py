@@ -112,6 +112,52 @@ def reverse_chest(signal: np.ndarray, rate: float) -> np.ndarray:
     return signal
 
 
+def backwards(signal: np.ndarray, rate: float) -> np.ndarray:
+    """Play the recording backwards."""
+    return signal[:, ::-1].copy()
+
+
+def hum(amplitude: float, hertz: float) -> Change:
+    """Add mains hum of an amplitude (mV) to all leads, as all share it."""
+    return lambda signal, rate: signal + amplitude * np.sin(2 * np.pi * hertz * np.arange(signal.shape[1]) / rate + 1)
+
+
+def straight(leads: list[str]) -> Change:
+    """Draw a straight line of 4 s over leads, from 3 s on, rounded to 5 uV as in files."""
+    rows = [LEADS.index(lead) for lead in leads]
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        start, end = round(3 * rate), min(round(7 * rate), signal.shape[1] - 1)
+        line = np.linspace(signal[rows, start], signal[rows, end], end - start, axis=1)
+        signal[rows, start:end] = np.round(line / 0.005) * 0.005
+        return signal
+
+    return change
+
+
+def reorder(seconds: float) -> Change:
+    """Put blocks of a length (s) in a random order."""
+    generator = np.random.default_rng(0)
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        size = round(seconds * rate)
+        number = signal.shape[1] // size
+        blocks = signal[:, : number * size].reshape(len(signal), number, size)
+        return blocks[:, generator.permutation(number)].reshape(len(signal), -1)
+
+    return change
+
+
+def scale_chest(factor: float) -> Change:
+    """Multiply all chest leads."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        signal[6:] *= factor
+        return signal
+
+    return change
+
+
 def repeat_beat(signal: np.ndarray, rate: float) -> np.ndarray:
     """Repeat 0.8 s of the recording, which hold a beat."""
     length, start = round(0.8 * rate), round(2 * rate)
@@ -357,6 +403,22 @@ def faults() -> list[Fault]:
             needs_mv=False,
         ),
         Fault("second half of another patient", "ecg_beats_change", of_two_patients(half_of_other), needs_mv=False),
+    ]
+    listed += [
+        Fault("played backwards", "ecg_backwards", backwards, needs_mv=False),
+        *(
+            Fault(f"mains hum of {size:g} mV at {hertz:g} Hz", "ecg_mains_hum", hum(size, hertz))
+            for size in (0.05, 0.1)
+            for hertz in (50, 60)
+        ),
+        Fault("a straight line of 4 s in V2", "ecg_straight_line", straight(["V2"]), needs_mv=False),
+        Fault("a straight line of 4 s in all leads", "ecg_straight_line", straight(list(LEADS)), needs_mv=False),
+        *(
+            Fault(f"blocks of {seconds:g} s in another order", "ecg_blocks", reorder(seconds), needs_mv=False)
+            for seconds in (0.5, 1.0, 2.0)
+        ),
+        Fault("chest leads x 0.1", "ecg_chest_size", scale_chest(0.1)),
+        Fault("chest leads x 10", "ecg_chest_size", scale_chest(10.0)),
     ]
     without_heart: dict[str, Callable[[np.random.Generator, int, float], np.ndarray]] = {
         "white noise": lambda generator, size, rate: generator.normal(size=size),

@@ -83,6 +83,14 @@ export the recording again |
 | a note; refused if clear | the leads are of two patients or shifted: export again |
 | ecg_beats_change | the beats have another shape from one moment on \
 | a note | two recordings joined? or conduction or pacing changed |
+| ecg_backwards | the waves before the QRS complex are larger than those after it | a note \
+| was the recording reversed in time? or a very small T wave with a large P wave |
+| ecg_mains_hum | mains hum of 0.04 mV or more at 50 or 60 Hz | a note | check electrodes and earth, or filter |
+| ecg_straight_line | a lead runs straight for 2 s or more | a note | look for a gap that was filled |
+| ecg_blocks | all leads jump at the borders of blocks of 0.25, 0.5 or 1 s | a note \
+| blocks are missing or in a wrong order: export again |
+| ecg_chest_size | the chest leads are less than 0.4 or more than 6 times as large as the limb leads | a note \
+| check the gain of the chest leads |
 | ecg_amplitude | a chest lead is more than four times as large as its neighbours | a note | check the lead's gain |
 | ecg_flat_limb_lead | I, II or III is nearly flat | a note | the electrode of the right leg may be on an arm: repeat |
 | ecg_arm_electrodes | QRS complex and P wave of I point down, aVR up | a note | arms exchanged, or dextrocardia |

@@ -140,15 +140,67 @@ def content_faults() -> Iterator[Fault]:
     for name, make in sector_patterns().items():
         yield Fault(f"{name}, inside the sector", lambda p, f, m=make: write(p, in_sector(f, m)))
     for name, make in drawn_pictures().items():
-        yield Fault(name, lambda p, f, m=make: write(p, whole_picture(f, m)), is_known_gap=name.startswith("slices"))
+        yield Fault(name, lambda p, f, m=make: write(p, whole_picture(f, m)))
     yield Fault("frozen sector beside something that moves", lambda p, f: write(p, beside(f)))
     yield Fault("header names spectral Doppler only", lambda p, f: write(p, f, SequenceOfUltrasoundRegions=[region(3)]))
     for modality in ("MR", "CT", "OT", "XA"):
         yield Fault(f"modality {modality}", lambda p, f, m=modality: write(p, f, Modality=m))
-    yield Fault("upside down", lambda p, f: write(p, np.ascontiguousarray(f[:, ::-1])), is_known_gap=True)
     yield Fault("mirrored", lambda p, f: write(p, np.ascontiguousarray(f[:, :, ::-1])), is_known_gap=True)
     yield Fault("red and blue exchanged", lambda p, f: write(p, np.ascontiguousarray(f[..., ::-1])), is_known_gap=True)
-    yield Fault("brightness inverted", lambda p, f: write(p, 255 - f), is_known_gap=True)
+    yield Fault("brightness inverted", lambda p, f: write(p, 255 - f))
+    for factor in (2, 3):
+        yield Fault(
+            f"brightness x {factor}",
+            lambda p, f, m=factor: write(p, np.minimum(f.astype(int) * m, 255).astype("u1")),
+            is_known_gap=factor == 2,  # a high gain looks alike
+        )
+    yield Fault("brightness + 80", lambda p, f: write(p, np.minimum(f.astype(int) + 80, 255).astype("u1")))
+    yield Fault(
+        "thresholded", lambda p, f: write(p, np.where(f.max(-1, keepdims=True) > 60, 255, 0).repeat(3, -1).astype("u1"))
+    )
+
+
+def shape_faults() -> Iterator[Fault]:
+    """Yield pictures that are turned, cut, small, double or joined."""
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "upside down": lambda f: f[:, ::-1],
+        "turned by 90 degrees to the left": lambda f: np.rot90(f, 1, (1, 2)),
+        "turned by 90 degrees to the right": lambda f: np.rot90(f, -1, (1, 2)),
+        "left half dark": lambda f: f * (np.arange(f.shape[2]) >= f.shape[2] // 2)[:, None],
+        "right half dark": lambda f: f * (np.arange(f.shape[2]) < f.shape[2] // 2)[:, None],
+        "right half cut off": lambda f: f[:, :, : f.shape[2] // 4 * 2],
+        "upper half dark": lambda f: f * (np.arange(f.shape[1]) >= f.shape[1] // 2)[:, None, None],
+        "lower half dark": lambda f: f * (np.arange(f.shape[1]) < f.shape[1] // 2)[:, None, None],
+        "a third of the size, in a corner": in_corner,
+    }
+    for name, change in changes.items():
+        is_gap = name == "lower half dark"  # the upper half of a sector is a sector
+        yield Fault(name, lambda p, f, m=change: write(p, np.ascontiguousarray(m(f))), is_known_gap=is_gap)
+    yield Fault("two views beside each other", WithEarlierClip(lambda one, two: np.concatenate([one, two], axis=2)))
+    yield Fault(
+        "two views, one after the other", WithEarlierClip(lambda one, two: np.concatenate([one[:16], two[16:]]))
+    )
+
+
+def in_corner(frames: np.ndarray) -> np.ndarray:
+    """Shrink the picture to a third, in the upper right corner of a black frame."""
+    out, small = np.zeros_like(frames), frames[:, ::3, ::3]
+    out[:, : small.shape[1], -small.shape[2] :] = small
+    return out
+
+
+class WithEarlierClip:
+    """Writes a clip together with the clip before it, or with its mirror image where the sizes differ."""
+
+    def __init__(self, join: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+        self.join = join
+        self.earlier = np.zeros(0)
+
+    def __call__(self, path: Path, frames: np.ndarray) -> None:
+        """Write the joined clip to a path."""
+        other = self.earlier if self.earlier.shape == frames.shape else np.roll(frames[:, :, ::-1], 9, axis=1)
+        self.earlier = frames
+        write(path, np.ascontiguousarray(self.join(frames, other)))
 
 
 Pattern = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
@@ -330,7 +382,6 @@ def geometry_faults() -> Iterator[Fault]:
         yield Fault(
             f"half of the rows, double the columns, {name}",
             lambda p, f, w=wrong: w(p, f[:, : f.shape[1] // 2 * 2], Rows=f.shape[1] // 2, Columns=f.shape[2] * 2),
-            is_known_gap=name != "JPEG",  # the picture stands twice side by side, as some machines show it on purpose
         )
         yield Fault(f"one column too many, {name}", lambda p, f, w=wrong: w(p, f, Columns=f.shape[2] + 1))
     for number, name in ((2, "double"), (3, "three times")):
@@ -417,6 +468,7 @@ def measure(sample: list[Path]) -> list[tuple[str, str, int, int]]:
     """Count the faults found in a sample: (group, name, found, planted)."""
     groups = {
         "content": content_faults,
+        "shape": shape_faults,
         "order": order_faults,
         "colour": colour_faults,
         "geometry": geometry_faults,

@@ -463,7 +463,7 @@ ECHO_FILES = (
         "echo",
         "upside down",
         lambda directory, clip: write_echo(directory, to_ybr(clip[:, ::-1])),
-        named="upside|view_contradict",
+        named="upside|sector_turned|view_contradict",
     ),
 )
 ODD_FILES = (*ECG_FILES, *ECHO_FILES)

@@ -94,7 +94,7 @@ def test_arrays_of_other_axes_types_or_colours_are_refused(clip, kind):
 
 def test_a_cut_of_the_same_recording_under_two_views_is_named(clip):
     processor = EchoImageProcessor(size=64)
-    other = gaussian_filter(make_clip(40, 240, 320, seed=9)[:, ::-1], (0, 1.2, 1.2, 0))
+    other = gaussian_filter(make_clip(40, 240, 320, seed=9)[:, :, ::-1], (0, 1.2, 1.2, 0))
     for later in (1, 4, 5):
         study = processor.prepare_study({"A4C": clip[:34], "A2C": clip[later : 34 + later], "SSN": other})
         assert [check["code"] for check in study.checks] == ["same_clip"]

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,11 @@ import trials
 
 
 @contextmanager
-def patched(place: str, make: Callable[[Any], Any]):
-    """Replace `module:name` by `make(original)`, and restore it. References of before are forgotten."""
+def patched(place: str, make: Callable[[Any], Any], *more: Any):
+    """Replace `module:name` by `make(original)`, and restore it. References of before are forgotten.
+
+    `more` holds further places and makers in turn.
+    """
     module_name, _, path = place.partition(":")
     holder: Any = importlib.import_module(module_name)
     *parents, name = path.split(".")
@@ -20,7 +23,8 @@ def patched(place: str, make: Callable[[Any], Any]):
     original = holder.__dict__[name] if isinstance(holder, type) else getattr(holder, name)
     setattr(holder, name, make(original))
     try:
-        yield
+        with patched(*more) if more else nullcontext():
+            yield
     finally:
         setattr(holder, name, original)
 
@@ -85,6 +89,11 @@ NO_CHECKSUM = (f"{INPUTS}.ecg_wfdb:_compare_checksums", lambda _: nothing)
 NO_LEAD_CHECKS = (f"{INPUTS}.ecg_signal:check_leads", no_checks)
 REVERSED = (f"{INPUTS}.image_processing_echo:read_echo_clip", after(frames_reversed))
 TURNED = (f"{INPUTS}.image_processing_echo:read_echo_clip", after(colours_turned))
-NO_CONTENT = (f"{INPUTS}.echo_reading:refuse_without_content", lambda _: nothing)
+NO_CONTENT = (
+    f"{INPUTS}.echo_reading:refuse_without_content",
+    lambda _: nothing,
+    f"{INPUTS}.echo_reading:shape_doubts",  # names what is white, grey or noise as too bright
+    lambda _: lambda *args: [],
+)
 UNIT_LOST = (f"{INPUTS}.lab_cells:to_canonical", lambda original: lambda column, number, unit, name=None: number)
 NO_MARKS = ("trials:answer_of", without_marks)

@@ -17,6 +17,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
+from .ecg_artefacts import check_artefacts
 from .ecg_beats import band_pass, beat_signals
 from .ecg_equal_leads import COPY_RATIO, copied_leads
 from .ecg_findings import LeadFindings
@@ -36,6 +37,9 @@ MIN_AGREEING = 4
 two more confirm them."""
 AMPLITUDE_JUMP = 4.0
 """Largest amplitude of a chest lead over its larger neighbour. Real recordings have at most 2.1."""
+CHEST_SIZE = (0.4, 6.0)
+"""Smallest and largest span of the median chest lead over the span of the median limb lead. Real recordings have 0.9 to
+3.4."""
 FLAT_LIMB = 0.1
 """Smallest rms of lead I, II or III over the median of the other two. Real recordings have at least 0.3."""
 STILL_SECONDS, STILL_SHARE = 0.3, 0.1
@@ -92,10 +96,12 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
     if signal.shape[1] >= MIN_HEART_SECONDS * sampling_rate:
         _refuse_without_heartbeat(signal, sampling_rate, source, in_mv)
         check_heart(findings, names, beat_signals(signal, sampling_rate), source, in_mv)
+        check_artefacts(findings, names, signal, sampling_rate, in_mv)
     if in_mv:
         _check_limb_arithmetic(findings, band, source)
         _check_flat_limb(findings, band)
         _check_amplitudes(findings, band)
+        _check_chest_size(findings, band)
     _check_equal_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
     return findings
@@ -256,6 +262,25 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
                 lead,
                 f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV: is its gain right?",
             )
+
+
+def _check_chest_size(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+    """Note chest leads that are all too small or too large for the limb leads; `band` has lead -> (samples,) in mV."""
+    sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
+    limb, chest = (
+        [size for lead, size in sizes.items() if (lead in LIMB_LEADS) == is_limb and lead not in findings.unusable]
+        for is_limb in (True, False)
+    )
+    if min(len(limb), len(chest)) < 4 or np.median(limb) < QUIET_MV:
+        return
+    ratio = float(np.median(chest) / np.median(limb))
+    if not CHEST_SIZE[0] <= ratio <= CHEST_SIZE[1]:
+        findings.add(
+            "ecg_chest_size",
+            None,
+            f"the chest leads span {np.median(chest):.2g} mV, the limb leads {np.median(limb):.2g} mV (ratio "
+            f"{ratio:.2g}, {CHEST_SIZE[0]:g} to {CHEST_SIZE[1]:g} is usual): is the gain of the chest leads right?",
+        )
 
 
 def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], band: dict[str, np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 """Check that a recording is one adult heart at its own speed and size: findings and refusals.
 
-The figures come from `ecg_time_scale`, `ecg_common_beats` and `ecg_repeated_beats`. Each limit has its reason there.
+The figures come from `ecg_time_scale`, `ecg_time_direction`, `ecg_common_beats` and `ecg_repeated_beats`. Each limit
+has its reason there.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from .ecg_chest_progression import turned_chest_leads
 from .ecg_common_beats import DOUBTFUL_LIKENESS, GROUP_LIKENESS, common_beats
 from .ecg_findings import LeadFindings
 from .ecg_repeated_beats import REPETITION, changed_beats, repetition
+from .ecg_time_direction import BACKWARDS, time_direction
 from .ecg_time_scale import (
     DOUBTFUL_INTERVAL,
     DOUBTFUL_STRETCH,
@@ -39,6 +41,7 @@ def check_heart(findings: LeadFindings, names: list[str], signals: BeatSignals, 
     """
     _check_beats(findings, signals)
     _check_time_scale(findings, signals, source)
+    _check_direction(findings, signals)
     _check_common_beats(findings, names, signals, source)
     _check_chest_leads(findings, names, signals)
     _check_repetition(findings, signals)
@@ -74,6 +77,23 @@ def _check_time_scale(findings: LeadFindings, signals: BeatSignals, source: str)
     if times.are_beyond(IMPOSSIBLE_STRETCH, IMPOSSIBLE_INTERVAL):
         raise InputRefusedError(source, f"the waves do not fit the sampling rate: {text}")
     findings.add("ecg_sampling_rate", None, f"{text} A very {rhythm} rhythm looks alike")
+
+
+def _check_direction(findings: LeadFindings, signals: BeatSignals) -> None:
+    """Note a recording whose beats look like beats that are played backwards.
+
+    A recording without clear beats, or at a doubtful sampling rate, has its waves elsewhere and is not judged.
+    """
+    if any(check["code"] in ("ecg_no_clear_beats", "ecg_sampling_rate") for check in findings.checks):
+        return
+    score = time_direction(signals)
+    if score is not None and score < BACKWARDS:
+        findings.add(
+            "ecg_backwards",
+            None,
+            f"the waves before the QRS complex are larger than those after it (score {score:.1f}, forwards is above "
+            f"{BACKWARDS:g}): is the recording played backwards? A very small T wave with a large P wave looks alike",
+        )
 
 
 def _check_common_beats(findings: LeadFindings, names: list[str], signals: BeatSignals, source: str) -> None:

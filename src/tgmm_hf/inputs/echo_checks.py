@@ -22,6 +22,9 @@ MAX_WHITE = 0.97
 """Largest share of white pixels. A clip with more is refused."""
 MIN_SPAN = 8
 """Smallest difference between the darkest and the brightest pixel (0 to 255) of a clip. A clip with less is refused."""
+BLACK_OR_WHITE, MIN_TOP = 0.9, 0.05
+"""A clip is refused as thresholded if more than BLACK_OR_WHITE of the pixels that are ever lit are within 16 of black
+or of the brightest pixel, and more than MIN_TOP near the brightest one. Good clips have at most 0.5 and 0.002."""
 MIN_CORRELATION = 0.3
 """Smallest correlation of neighbouring pixels. A clip with less is refused. Noise has 0, a picture more than 0.7."""
 STRIPES = 0.995
@@ -96,7 +99,7 @@ def content_fault(grey: np.ndarray) -> str | None:
     height, width = grey.shape[1:]
     if min(height, width) < MIN_SIDE:
         return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
-    fault = _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey)
+    fault = _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey) or _threshold_fault(grey)
     return fault or _drawn_fault(grey) or _sector_fault(grey)
 
 
@@ -113,6 +116,16 @@ def _uniform_fault(grey: np.ndarray) -> str | None:
     if (spans < MIN_SPAN).mean() > 0.5:
         return "more than half of the frames have one brightness each: nothing is shown"
     return None
+
+
+def _threshold_fault(grey: np.ndarray) -> str | None:
+    """Return the fault of a clip (frames, height, width) whose pixels are black or white, without grey, else None."""
+    values = grey[:, (grey > GLIMMER).any(axis=0)]
+    top = values >= int(values.max()) - 2 * GLIMMER
+    extreme, bright = float((top | (values <= 2 * GLIMMER)).mean()), float(top.mean())
+    if extreme <= BLACK_OR_WHITE or bright <= MIN_TOP:
+        return None
+    return f"{extreme:.0%} of the lit pixels are black or white: the frames were thresholded and show no tissue"
 
 
 def _texture_fault(frame: np.ndarray) -> str | None:

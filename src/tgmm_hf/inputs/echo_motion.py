@@ -24,6 +24,9 @@ SMALLEST_AREA, SMALLEST_NUMBER = 500, 8
 MIXED_ROWS, ROWS_AREA = 0.96, 10_000
 """Rows two apart that differ by less than MIXED_ROWS of what neighbours differ by are fields of two moments. A sector
 of fewer pixels than ROWS_AREA is not judged."""
+CUT, CUT_NUMBER = 0.95, 6
+"""A clip was cut if frames before and after a moment differ by at least CUT times as much as any frames on one side.
+Good clips have at most 0.82. Fewer than CUT_NUMBER frames are not judged."""
 SLIDES, SLID_ALIKE = 0.8, 0.9
 """A picture slides if at least SLIDES of its frames are the frame before, moved by a pixel (of the shrunk picture) or
 more, with a correlation above SLID_ALIKE."""
@@ -36,7 +39,8 @@ def motion_doubts(grey: np.ndarray) -> list[dict[str, str]]:
         grey: (frames, height, width) uint8, the frames that the model reads.
 
     Returns:
-        One {"code", "text"} for each doubt: "mostly_still", "frames_out_of_order", "fields_mixed", "picture_slides".
+        One {"code", "text"} for each doubt: "mostly_still", "frames_out_of_order", "fields_mixed", "picture_slides",
+        "clip_cut".
     """
     area = thick_area(grey)
     if len(grey) < MIN_FRAMES or not area.any():
@@ -47,6 +51,7 @@ def motion_doubts(grey: np.ndarray) -> list[dict[str, str]]:
         "frames_out_of_order": _order_doubt(grey),
         "fields_mixed": _fields_doubt(grey, parts[0]),
         "picture_slides": _slide_doubt(grey, parts[0]),
+        "clip_cut": _cut_doubt(grey),
     }
     return [{"code": code, "text": text} for code, text in texts.items() if text is not None]
 
@@ -132,6 +137,24 @@ def _slide_doubt(grey: np.ndarray, part: np.ndarray) -> str | None:
     if slid < SLIDES:
         return None
     return f"{slid:.0%} of the frames are the frame before, moved: a strip, a text or a drawing that slides"
+
+
+def _cut_doubt(grey: np.ndarray) -> str | None:
+    """Say that all frames before a moment differ from all frames after it: two clips follow each other."""
+    if len(grey) < CUT_NUMBER:
+        return None
+    frames = np.stack([gaussian_filter(frame, 2)[::2, ::2].ravel() for frame in shrunk(grey)])
+    power = np.square(frames).sum(axis=1)
+    distance = np.sqrt(np.maximum(power[:, None] + power[None] - 2 * frames @ frames.T, 0))
+    first = int(np.diag(distance, 1).argmax()) + 1
+    within = max(float(distance[:first, :first].max()), float(distance[first:, first:].max()))
+    across = float(distance[:first, first:].min())
+    if across < CUT * within or within == 0:
+        return None
+    return (
+        f"the picture changes at once after {first} of the {len(grey)} frames that the model reads: two views or two "
+        "clips follow each other"
+    )
 
 
 def _has_slid(first: np.ndarray, second: np.ndarray) -> bool:

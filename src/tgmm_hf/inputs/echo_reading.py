@@ -21,6 +21,7 @@ from .echo_decoders import PixelsError
 from .echo_dicom import check_header, count_frames, declared_frames, decode_dicom_clip
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_motion import motion_doubts
+from .echo_shape import shape_doubts
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
 from .input_limits import LIMITS, InputLimits, refusal_of, refusing
 
@@ -235,7 +236,9 @@ def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
     if len(frames) < num_frames:
         text = f"{len(frames)} of the {num_frames} frames are real, because the file has {total}; the rest is padding"
         notes.append({"code": "few_frames", "text": text})
-    notes += motion_doubts(brightness(frames, clip.colour_space))
+    grey = brightness(frames, clip.colour_space)
+    notes += motion_doubts(grey)
+    notes += shape_doubts(grey, any(note["code"] == "mostly_still" for note in notes))
     share = repeated_share(frames)
     if share >= REPEATED_SHARE:
         text = f"{share:.0%} of the frames repeat the frame before them: parts of the clip are frozen"

@@ -1,0 +1,206 @@
+"""Find mains hum, straight lines, and blocks of a recording in another order.
+
+The functions take the leads as they were recorded, because filters would hide these faults.
+`docs/results/checks/ecg.md` has the measured rates, decision 171 the reasons.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .ecg_findings import LeadFindings
+
+MAINS_HZ = (50.0, 60.0)
+"""Frequencies of mains (Hz)."""
+HUM_MV, HUM_RATIO = 0.04, 10.0
+"""Mains hum is named if its amplitude (mV) in a lead is at least HUM_MV and its power is at least HUM_RATIO times the
+power of any frequency beside it. Public recordings have at most 0.025 mV."""
+HUM_SECONDS = 2.0
+"""Length (s) of the parts whose spectra are compared. The median over the parts leaves out single disturbances."""
+LINE_SECONDS = 2.0
+"""Shortest straight line (s) that is looked for. A heart beats in the meantime."""
+LINE_RATIO, LINE_PERCENTILE = 0.05, 75.0
+"""A lead holds a straight line if the rms around the best line in some part of LINE_SECONDS is below LINE_RATIO of the
+LINE_PERCENTILE over all parts. Of 1,647 public recordings one has such a lead: it has an artefact 1,000 times as large
+as its noise. All others have at least 0.055."""
+BLOCK_SECONDS = (0.25, 0.5, 1.0)
+"""Lengths (s) of blocks that are looked for."""
+MAX_SECONDS = 60.0
+"""A longer recording is judged by its beginning."""
+BLOCK_SCORE = 1.6
+"""Smallest score of the borders of blocks. Public recordings have at most 1.3."""
+_SIDE_HZ = 8.0
+_CLOSE_HZ = 2.0
+_NEAR = (-3, -2, -1, 1, 2, 3)
+
+
+def check_artefacts(
+    findings: LeadFindings, names: list[str], signal: np.ndarray, sampling_rate: float, in_mv: bool
+) -> None:
+    """Note mains hum, straight lines, and blocks in another order in the leads that are used.
+
+    Args:
+        findings: the findings are added here.
+        names: leads of the rows of `signal`.
+        signal: (leads, samples) as recorded, without NaN, at least 4 s.
+        sampling_rate: Hz.
+        in_mv: False for normalised units, whose hum has no size.
+    """
+    used = [lead not in findings.unusable for lead in names]
+    names = [lead for lead in names if lead not in findings.unusable]
+    if not names:
+        return
+    signal = signal[used, : int(MAX_SECONDS * sampling_rate)]
+    hum = mains_hum(signal, sampling_rate) if in_mv else None
+    if hum is not None:
+        findings.add(
+            "ecg_mains_hum",
+            names[hum.lead],
+            f"lead {names[hum.lead]} has mains hum of {hum.amplitude:.2g} mV at {hum.hertz:g} Hz (below {HUM_MV:g} mV "
+            "is usual): check electrodes and earth, or use the recorder's filter",
+        )
+    lines = straight_lines(signal, sampling_rate)
+    if 2 * len(lines) > len(names):
+        start = min(lines.values())
+        text = f"{len(lines)} of {len(names)} leads run straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
+        findings.add("ecg_straight_line", None, f"{text}: a gap that was filled?")
+    else:
+        for row, start in lines.items():
+            text = f"lead {names[row]} runs straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
+            findings.add("ecg_straight_line", names[row], f"{text}: a gap that was filled?")
+    seconds = block_borders(signal, sampling_rate)
+    if seconds is not None:
+        findings.add(
+            "ecg_blocks",
+            None,
+            f"all leads jump every {seconds:g} s: blocks of the recording are missing or in a wrong order",
+        )
+
+
+class MainsHum(NamedTuple):
+    """The lead with the largest mains hum.
+
+    Attributes:
+        lead: row of the lead.
+        hertz: frequency of the mains, 50 or 60.
+        amplitude: mV.
+    """
+
+    lead: int
+    hertz: float
+    amplitude: float
+
+
+def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
+    """Find the lead with the largest mains hum.
+
+    Args:
+        signal: (leads, samples) in mV without NaN.
+        sampling_rate: Hz. Below 116 Hz the mains of 50 Hz are not seen, below 136 Hz those of 60 Hz.
+
+    Returns:
+        The hum, or None if no lead has `HUM_MV`.
+    """
+    size = int(HUM_SECONDS * sampling_rate)
+    if signal.shape[1] < size:
+        return None
+    window = np.hanning(size)
+    starts = range(0, signal.shape[1] - size + 1, size)
+    parts = (signal[:, start : start + size] for start in starts)
+    spectra = [np.fft.rfft((part - part.mean(axis=1, keepdims=True)) * window, axis=1) for part in parts]
+    power = np.median(np.square(np.abs(spectra)), axis=0)
+    frequency = np.fft.rfftfreq(size, 1 / sampling_rate)
+    found: list[MainsHum] = []
+    for hertz in MAINS_HZ:
+        if hertz + _SIDE_HZ > sampling_rate / 2:
+            continue
+        distance = np.abs(frequency - hertz)
+        top = power[:, distance <= 1].max(axis=1)
+        # The largest frequency beside it, because an even heartbeat has lines too, each like the next one.
+        beside = power[:, (distance > _CLOSE_HZ) & (distance <= _SIDE_HZ)].max(axis=1)
+        amplitude = 2 * np.sqrt(np.where(top >= HUM_RATIO * beside, top - beside, 0)) / window.sum()
+        lead = int(amplitude.argmax())
+        found.append(MainsHum(lead, hertz, float(amplitude[lead])))
+    largest = max(found, key=lambda hum: hum.amplitude, default=None)
+    return largest if largest is not None and largest.amplitude >= HUM_MV else None
+
+
+def straight_lines(signal: np.ndarray, sampling_rate: float) -> dict[int, float]:
+    """Find leads that run straight for `LINE_SECONDS` or more.
+
+    Args:
+        signal: (leads, samples) without NaN.
+        sampling_rate: Hz.
+
+    Returns:
+        Row of a lead -> second at which its straightest part begins. Empty for recordings below twice `LINE_SECONDS`.
+    """
+    size = int(LINE_SECONDS * sampling_rate)
+    if signal.shape[1] < 2 * size:
+        return {}
+    around = rms_around_lines(signal, size)
+    limits = LINE_RATIO * np.percentile(around, LINE_PERCENTILE, axis=1)
+    starts = around.argmin(axis=1)
+    return {
+        lead: float(start / sampling_rate) for lead, start in enumerate(starts) if around[lead, start] < limits[lead]
+    }
+
+
+def rms_around_lines(signal: np.ndarray, size: int) -> np.ndarray:
+    """Compute the rms around the best straight line in each part of `size` samples.
+
+    Args:
+        signal: (leads, samples).
+        size: samples of a part, at least 3.
+
+    Returns:
+        (leads, samples - size + 1), for each part at its first sample.
+    """
+    centred = signal - signal.mean(axis=1, keepdims=True)
+    places = np.arange(signal.shape[1])
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        total = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+        return total[:, size:] - total[:, :-size]
+
+    mass, squares = sums(centred), sums(np.square(centred))
+    middle = np.arange(mass.shape[1]) + (size - 1) / 2
+    moment = sums(centred * places) - middle * mass
+    spread = size * (size**2 - 1) / 12  # sum of squared distances from the middle of a part
+    rest: np.ndarray = np.sqrt(np.maximum(squares - mass**2 / size - moment**2 / spread, 0) / size)
+    return rest
+
+
+def block_borders(signal: np.ndarray, sampling_rate: float) -> float | None:
+    """Find the length of blocks at whose borders all leads jump.
+
+    The step from one sample to the next is compared with the steps beside it. The score is the mean logarithm of this
+    ratio over the borders, times the root of their number, because the mean varies less with more borders.
+
+    Args:
+        signal: (leads, samples) without NaN.
+        sampling_rate: Hz.
+
+    Returns:
+        Length of the blocks in seconds, or None if the recording has no such borders.
+    """
+    steps = np.diff(signal / np.maximum(signal.std(axis=1, keepdims=True), 1e-12), axis=1)
+    energy = np.square(steps).mean(axis=0)
+    floor = max(float(np.median(energy)), 0.01 * float(energy.mean()), 1e-12)
+    near = np.mean([np.roll(energy, shift) for shift in _NEAR], axis=0)
+    jumps = np.log((energy + floor) / (near + floor))
+    scores: dict[float, float] = {}
+    for seconds in BLOCK_SECONDS:
+        size = round(seconds * sampling_rate)
+        number = len(jumps) // size
+        if size < 8 or number < 4:
+            continue
+        means = jumps[: number * size].reshape(number, size).mean(axis=0)
+        # The step number size - 1 leads from one block into the next one.
+        if means[-1] >= means.max():
+            scores[seconds] = float(means[-1] * np.sqrt(number))
+    best = max(scores, key=lambda seconds: scores[seconds], default=None)
+    return best if best is not None and scores[best] > BLOCK_SCORE else None
+
+
+__all__ = ["MainsHum", "block_borders", "mains_hum", "rms_around_lines", "straight_lines"]

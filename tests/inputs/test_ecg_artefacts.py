@@ -1,0 +1,100 @@
+"""Checks of an ECG that was handled wrongly: backwards, hum, straight lines, blocks, gain of the chest leads."""
+
+import numpy as np
+import pytest
+from heart_signal import make_heart
+
+from tgmm_hf.inputs.ecg_artefacts import rms_around_lines
+from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.inputs.ecg_recording import EcgRecording
+from tgmm_hf.inputs.ecg_signal import harmonise_recording
+from tgmm_hf.utils.names import LEADS
+
+RATE = 500
+CODES = {"ecg_backwards", "ecg_mains_hum", "ecg_straight_line", "ecg_blocks", "ecg_chest_size"}
+
+
+def checks(signal, rate=RATE, units="mV"):
+    recording = EcgRecording(np.asarray(signal, dtype=float), float(rate), list(LEADS), units)
+    return harmonise_recording(recording).checks
+
+
+def codes(signal, **kwargs):
+    return {check["code"] for check in checks(signal, **kwargs)} & CODES
+
+
+def scaled(signal, units):
+    return signal if units == "mV" else signal / signal.std(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("rate", [100, 250, 500, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_heart_as_it_is_has_none_of_the_codes(rate, seed):
+    assert not codes(make_heart(10 * rate, rate, seed=seed), rate=rate)
+
+
+@pytest.mark.parametrize("rate", [100, 500])
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+def test_a_recording_played_backwards_is_named(rate, units):
+    signal = scaled(make_heart(10 * rate, rate), units)
+    assert codes(signal[:, ::-1], rate=rate, units=units) == {"ecg_backwards"}
+
+
+@pytest.mark.parametrize("hertz", [50, 60])
+@pytest.mark.parametrize("leads", [range(12), range(6, 12)], ids=["all", "chest"])
+def test_mains_hum_of_a_tenth_of_a_millivolt_is_named_and_small_hum_is_not(hertz, leads):
+    wave = np.sin(2 * np.pi * hertz * np.arange(5000) / RATE + 1)
+    shares = np.zeros((12, 1))
+    shares[list(leads)] = 1
+    signal = make_heart()
+    named = [check for check in checks(signal + 0.1 * shares * wave) if check["code"] == "ecg_mains_hum"]
+    assert len(named) == 1 and f"{hertz} Hz" in named[0]["text"] and "0.1 mV" in named[0]["text"]
+    assert "ecg_mains_hum" not in codes(signal + 0.02 * shares * wave)
+
+
+@pytest.mark.parametrize("leads", [[7], list(range(12))], ids=["one lead", "all leads"])
+@pytest.mark.parametrize("step", [0.0, 0.005])
+def test_a_straight_line_of_four_seconds_is_named_once(leads, step):
+    signal = make_heart()
+    part = slice(2100, 4100)
+    signal[leads, part] = np.linspace(signal[leads, 2100], signal[leads, 4099], 2000, axis=1)
+    signal = np.round(signal / step) * step if step else signal
+    named = [check for check in checks(signal) if check["code"] == "ecg_straight_line"]
+    assert [check["item"] for check in named] == (["ecg.V2"] if len(leads) == 1 else ["ecg"])
+
+
+def test_the_misfit_to_a_line_is_that_of_numpy():
+    signal = np.random.default_rng(0).normal(size=(2, 40)).cumsum(axis=1) + 100
+    around = rms_around_lines(signal, 12)
+    for lead, values in enumerate(signal):
+        for start in range(29):
+            part = values[start : start + 12]
+            rest = part - np.polyval(np.polyfit(np.arange(12), part, 1), np.arange(12))
+            assert around[lead, start] == pytest.approx(np.sqrt(np.square(rest).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("rate", [100, 500])
+def test_blocks_in_another_order_are_named(seconds, rate):
+    shares = np.array([1, 1, 0, -1, 0.5, 0.5, 1, 1, 1, 1, 1, 1])[:, None]  # as the limb leads share it
+    signal = make_heart(10 * rate, rate) + 0.15 * shares * np.sin(2 * np.pi * 0.23 * np.arange(10 * rate) / rate)
+    blocks = signal.reshape(12, -1, int(seconds * rate))
+    order = np.random.default_rng(1).permutation(blocks.shape[1])
+    assert "ecg_blocks" in codes(blocks[:, order].reshape(12, -1), rate=rate)
+    assert "ecg_blocks" not in codes(signal, rate=rate)
+
+
+def test_samples_that_are_held_look_like_no_blocks():
+    assert "ecg_blocks" not in codes(np.repeat(make_heart(1000, 100), 5, axis=1))
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_chest_leads_of_another_gain_than_the_limb_leads_are_named(factor):
+    signal = make_heart()
+    signal[6:] *= factor
+    assert "ecg_chest_size" in codes(signal)
+
+
+def test_real_recordings_have_none_of_the_codes(shared_dir):
+    for path in sorted((shared_dir / "data" / "wfdb").rglob("*.hea")):
+        assert not {check["code"] for check in harmonise_recording(read_ecg(path)).checks} & CODES
