@@ -52,7 +52,7 @@ def reporter_settings(file: Path, output: Path, **sections: dict[str, Any]) -> d
         "data": {"file": str(file)},
         "model": {"text_config": text, "vocab_size": 340, "overrides": {"ecg_config": ecg}, "lora": None},
         "optimisation": {
-            "epochs": 20,  # at 10, the answer of some ECGs depends on the rounding of the machine
+            "epochs": 30,  # at 10, the answers to some ECGs depend on the rounding of the machine
             "batch_size": 4,
             "accumulation_steps": 1,
             "learning_rate": 1e-2,

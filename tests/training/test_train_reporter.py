@@ -174,7 +174,7 @@ def test_an_encoder_and_a_trained_model_can_be_the_start(file: Path, trained, tm
     before.ecg_encoder.save_pretrained(tmp_path / "encoder")
     before_extractor = load_reporter(str(trained[0]))[1].feature_extractor
     before_extractor.save_pretrained(tmp_path / "encoder")
-    small = {"epochs": 1, "learning_rate": 1e-9}
+    small = {"epochs": 1, "learning_rate": 1e-9, "ecg_learning_rate": None}
     settings = reporter_settings(file, tmp_path / "a", optimisation=small)
     settings["model"] |= {"ecg": str(tmp_path / "encoder"), "overrides": {}}
     assert train(settings)["run"]["model"]["ecg"]
