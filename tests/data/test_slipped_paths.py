@@ -81,6 +81,20 @@ def test_a_right_table_is_not_affected(files: Path, kind: str, tmp_path: Path) -
     assert slipped_rows(read_cohort_table(path)) == {} and not check_manifest(path)["slipped_rows"]
 
 
+def test_an_id_that_stands_in_most_headers_names_nobody(tmp_path: Path) -> None:
+    """Whoever makes files anonymous may write "1" into all of them, and "1" may be a patient of the table."""
+    rows = [{**row, "echo_paths": "", "echo_views": ""} for row in cohort_rows(10) if row["ecg_path"]]
+    for number, row in enumerate(rows, start=1):
+        row |= {"patient_id": str(number), "ecg_path": f"ecg/{number}"}
+        write_ecg(tmp_path / f"ecg/{number}", number)
+        with (tmp_path / f"ecg/{number}.hea").open("a") as header:
+            header.write("# <subject_id>: 1\n")
+    assert len(rows) > 3
+    table = read_cohort_table(write_table(tmp_path / "cohort.csv", rows))
+    assert slipped_rows(table) == {}
+    assert list(slipped_rows(table, table.rows[:2])) == [rows[1]["id"]]  # two patients are too few to say so
+
+
 def test_an_id_of_nobody_is_wrong_where_the_headers_of_the_other_rows_fit(files: Path) -> None:
     rows = rows_of()
     rows[4]["patient_id"] = "77"  # has an echo

@@ -6,6 +6,7 @@ their limits.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from tgmm_hf.inputs.patient_identity import Identity, identity_of, identity_of_e
 MIN_IDS, SHARE_OF_TABLE = 10, 0.9
 """If at least this many headers have an id, and this share of the ids stands in the table, then headers and table have
 one numbering. An id that is nobody's in the table is then wrong too."""
+MIN_OF_PLACEHOLDER = 3
+"""An id in more than half of the headers, in rows of at least this many patients, names nobody: it was written when the
+files were made anonymous."""
 _ADVICE = (
     "so the paths may have slipped by a row: correct the paths or patient_id. If the files have ids of another "
     "numbering, put a letter before every patient_id"
@@ -38,11 +42,12 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
     rows = table.rows if rows is None else list(rows)
     progress = tqdm(rows, desc="reading headers", unit="row", file=sys.stderr, disable=None, delay=5)
     named = [{"ECG": _ecg_patient(row, table), "echo": _echo_patient(row, table)} for row in progress]
-    ids = [name for names in named for name in names.values() if name]
+    placeholder = _placeholder(rows, named)
+    ids = [name for names in named for name in names.values() if name not in ("", placeholder)]
     is_one_numbering = len(ids) >= MIN_IDS and sum(name in patients for name in ids) >= SHARE_OF_TABLE * len(ids)
     reasons = {}
     for row, names in zip(rows, named, strict=True):
-        wrong = {kind: name for kind, name in names.items() if name not in ("", _plain_patient(row))}
+        wrong = {kind: name for kind, name in names.items() if name not in ("", placeholder, _plain_patient(row))}
         others = [kind for kind, name in wrong.items() if name in patients]
         if others:
             kinds = " and of its ".join(others)
@@ -54,6 +59,17 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
                 f"patients of the table, {_ADVICE}"
             )
     return reasons
+
+
+def _placeholder(rows: Iterable[CohortRow], named: Iterable[dict[str, str]]) -> str:
+    """Find the id that stands in most headers although the rows are of several patients; "" if there is none."""
+    pairs = [(name, _plain_patient(row)) for row, names in zip(rows, named, strict=True) for name in names.values()]
+    counts = Counter(name for name, _ in pairs if name)
+    if not counts:
+        return ""
+    name, number = counts.most_common(1)[0]
+    patients = {patient for header, patient in pairs if header == name}
+    return name if 2 * number > counts.total() and len(patients) >= MIN_OF_PLACEHOLDER else ""
 
 
 def _plain_patient(row: CohortRow) -> str:
