@@ -14,6 +14,7 @@ from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.data.prediction import patients_from_table
 from tgmm_hf.data.prepare import prepare
 from tgmm_hf.data.slipped_paths import slipped_rows
+from tgmm_hf.inputs.patient_identity import identity_of
 from tgmm_hf.utils.errors import InputRefusedError
 
 PATIENTS = [str(10000032 + 7 * number) for number in range(10)]
@@ -95,11 +96,29 @@ def test_an_id_that_stands_in_most_headers_names_nobody(tmp_path: Path) -> None:
     assert list(slipped_rows(table, table.rows[:2])) == [rows[1]["id"]]  # two patients are too few to say so
 
 
+def test_a_table_without_patients_is_not_compared(files: Path) -> None:
+    """Without a column patient_id the id stands for it, and row numbers look like the ids of a header."""
+    rows = [{**row, "id": row["patient_id"]} for row in rows_of(ecg=1)]
+    assert slipped_rows(read_cohort_table(write(files, "numbers", rows))) == {}
+
+
+def test_words_over_an_anonymous_id_name_nobody(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.dcm", 0)
+    dataset = pydicom.dcmread(tmp_path / "clip.dcm")
+    for word, name in (("ANONYMOUS", ""), ("unknown^patient", ""), ("N/A", ""), ("Anon0012", "anon0012")):
+        dataset.PatientID = word
+        dataset.save_as(tmp_path / "clip.dcm")
+        identity = identity_of(tmp_path / "clip.dcm")
+        assert identity is not None and identity.patient == name
+
+
 def test_an_id_of_nobody_is_wrong_where_the_headers_of_the_other_rows_fit(files: Path) -> None:
     rows = rows_of()
     rows[4]["patient_id"] = "77"  # has an echo
-    assert list(slipped_rows(read_cohort_table(write(files, "nobody", rows)))) == ["a4"]
-    for row in rows[:4]:
+    assert slipped_rows(read_cohort_table(write(files, "nobody", rows))) == {}  # an old hospital number
+    rows[0]["ecg_path"] = "ecg/1"  # now another row has slipped
+    assert list(slipped_rows(read_cohort_table(write(files, "nobody", rows)))) == ["a0", "a4"]
+    for row in rows[1:4]:
         row["patient_id"] = f"x{row['patient_id']}"  # now too few ids fit
     assert slipped_rows(read_cohort_table(write(files, "nobody", rows))) == {}
 

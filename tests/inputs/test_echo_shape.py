@@ -90,6 +90,17 @@ def test_thresholded_pixels_are_refused(clip, top):
     assert not study.clips and "thresholded" in study.refused[0]["reason"]
 
 
+def test_a_dark_clip_is_not_called_thresholded(clip):
+    study = EchoImageProcessor(size=32).prepare_study({"A4C": (clip * (45 / 255)).astype(np.uint8)})
+    assert not any("thresholded" in entry["reason"] for entry in study.refused)
+
+
+def test_a_black_first_frame_is_no_second_view(clip):
+    frames = clip.copy()
+    frames[0] = 0
+    assert "clip_cut" not in codes(frames)
+
+
 @pytest.mark.parametrize("first", [8, 16, 22])
 def test_two_views_one_after_the_other_are_named(clip, first):
     other = clip[:, :, ::-1].copy()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ CODED = base64.b64encode(HISTORY.encode()).decode()
 @pytest.mark.parametrize(
     "value",
     [CODED, CODED[:30], HISTORY.encode().hex(), f"hypertension, {CODED}", "a" * 60, "1955-02-03", "3 Feb 1955",
-     "March 1955", "2026-11-29T08:15:00Z", "29/11/2026 8:15 pm", "12", "4280, 25000", 12, 3.5, "male", "F"],
+     "March 1955", "2026-11-29T08:15:00Z", "29/11/2026 8:15 pm", "12", "4280, 25000", 12, 3.5, "male"],
 )  # fmt: skip
 def test_text_that_is_no_words_is_not_used_and_named(column, value):
     labs = LabsText.from_row({column: value, "Sodium": (140, "mEq/L")})
@@ -48,25 +49,21 @@ def test_one_text_in_two_columns_is_named():
     assert not LabsText.from_row({"medical history": "unknown", "drug history": "unknown"}).checks
 
 
-DRUGS = "Metoprolol Tartrate; Lisinopril; Docusate Sodium"
+HOSPITAL_WORDING = [
+    {"medical history": "CAD, HTN, DM2 on metformin, AF on warfarin"},
+    {"medical history": "HFrEF EF 25%, ICD; s/p PCI on aspirin; CKD3; DM on insulin"},
+    {"medical history": "High cholesterol, high LDL cholesterol"},
+    {"drug history": "Lasix for heart failure, Eliquis for atrial fibrillation"},
+    {"medical history": "CoronaryArteryDisease/AtrialFib/DiabetesMellitus"},
+    {"drug history": "predniSONE|metFORMIN|glipiZIDE|hydrALAZINE"},
+    {"ethnicity": "M"},
+]
 
 
-@pytest.mark.parametrize(
-    ("row", "named"),
-    [({"medical history": DRUGS, "drug history": HISTORY}, ["medical history", "drug history"]),
-     ({"drug history": HISTORY}, ["drug history"]), ({"medical history": DRUGS.upper()}, ["medical history"]),
-     ({"medical history": HISTORY, "drug history": DRUGS}, []),
-     ({"medical history": f"{HISTORY}; on lisinopril, aspirin"}, []),
-     ({"medical history": "Long-term (current) use of insulin; asthma"}, []),
-     ({"drug history": "aspirin after stroke; insulin for diabetes"}, []),
-     ({"drug history": "inhaler for asthma"}, []), ({"medical history": "Allergy status to penicillin"}, [])],
-)  # fmt: skip
-def test_drugs_as_history_and_diagnoses_as_drugs_are_named(row, named):
-    labs = LabsText.from_row(row)
-    assert [(check["code"], check["item"]) for check in labs.checks] == [
-        ("labs_other_column", f"labs.{column}") for column in named
-    ]
-    assert len(labs.cells) == len(row)
+@pytest.mark.parametrize("row", HOSPITAL_WORDING)
+def test_how_hospitals_write_is_used_without_a_word(row):
+    labs = LabsText.from_row({**row, "gender": "F"})
+    assert len(labs.cells) == 2 and not labs.refused and not labs.checks
 
 
 @pytest.mark.parametrize(
@@ -78,6 +75,9 @@ def test_drugs_as_history_and_diagnoses_as_drugs_are_named(row, named):
      ("M", "Family history of malignant neoplasm of ovary", False), ("M", "partner is pregnant", False),
      ("M", "Genetic susceptibility to malignant neoplasm of ovary", False), ("F", "Prosthetic heart valve", False),
      ("M", "Cervicalgia; Cervical disc disorder", False), ("M", "Gardnerella vaginalis infection", False),
+     ("M", "sister with ovarian cancer", False), ("M", "daughter pregnant", False), ("M", "FHx ovarian cancer", False),
+     ("F", "Family history: CAD, prostate cancer", False), ("F", "grandfather had prostate cancer", False),
+     ("M", "born at 28 weeks gestation", False), ("F", "asthma; prostate cancer; family history: CAD", True),
      (None, "pregnant", False), ("F", "Family history of malignant neoplasm of prostate", False)],
 )  # fmt: skip
 def test_a_history_of_the_other_sex_is_named(gender, history, is_named):
@@ -87,7 +87,9 @@ def test_a_history_of_the_other_sex_is_named(gender, history, is_named):
 
 
 @pytest.mark.parametrize(
-    "value", ["may " + "1 " * 50_000, "aB" * 50_000, "a" * 100_000, "ab " * 40_000, ", no" * 40_000]
+    "value", ["may " + "1 " * 50_000, "aB" * 50_000, "a" * 100_000, "ab " * 40_000, ", no" * 40_000, "fh" * 50_000]
 )
 def test_long_texts_take_no_time(value):
+    before = time.process_time()
     LabsText.from_row({"medical history": value, "gender": "M"})
+    assert time.process_time() - before < 2

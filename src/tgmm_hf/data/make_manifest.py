@@ -158,7 +158,8 @@ def _echo_cells(
         proposal.ambiguous.setdefault("no echo, because a file name holds a semicolon: rename it", []).append(patient)
         return {}
     if view_names:
-        views = [views_of_files(paths, view_names)[path] for path in paths]
+        view_of = views_of_files(paths, view_names)
+        views = [view_of[path] for path in paths]
         cells["echo_views"] = [view if isinstance(view, str) else "" for view in views]
         for reason in dict.fromkeys(view.reason for view in views if isinstance(view, InputRefusedError)):
             proposal.ambiguous.setdefault(f"no view of some clips, because {reason}", []).append(patient)

@@ -77,13 +77,14 @@ def process_ecgs(
 
 
 def digest_of_data(file: str | Path, rows: Sequence[Instruction]) -> str:
-    """Compute a digest of the instruction file and of the size and time of change of each recording.
+    """Compute a digest of the instruction file and of the path, size and time of change of each recording.
 
     Args:
         file: The instruction file.
         rows: The rows of it whose ECGs are processed.
     """
-    states = [[file_state(Path(f"{row.ecg}{suffix}")) for suffix in ("", ".hea", ".dat")] for row in rows]
+    suffixes = ("", ".hea", ".dat", ".mat")
+    states = [[row.ecg, *(file_state(Path(f"{row.ecg}{suffix}")) for suffix in suffixes)] for row in rows]
     return json_digest([file_digest(file), states])
 
 

@@ -6,7 +6,6 @@ their limits.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from tgmm_hf.inputs.patient_identity import Identity, identity_of, identity_of_e
 
 MIN_IDS, SHARE_OF_TABLE = 10, 0.9
 """If at least this many headers have an id, and this share of the ids stands in the table, then headers and table have
-one numbering. An id that is nobody's in the table is then wrong too."""
+one numbering. If another row has slipped, an id that is nobody's in the table is then wrong too."""
 MIN_OF_PLACEHOLDER = 3
-"""An id in more than half of the headers, in rows of at least this many patients, names nobody: it was written when the
-files were made anonymous."""
+"""An id in the headers of at least this many patients names nobody: it was written when files were made anonymous."""
 _ADVICE = (
     "so the paths may have slipped by a row: correct the paths or patient_id. If the files have ids of another "
     "numbering, put a letter before every patient_id"
@@ -38,21 +36,27 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
     Returns:
         Name of the admission -> reason why it must not be used, without ids and paths.
     """
-    patients = {_plain_patient(row) for row in table.rows} - {""}
+    if all(row.patient_id == row.id for row in table.rows):  # the table has no column patient_id
+        return {}
+    patients = {name for row in table.rows for name in _patient_names(row)} - {""}
     rows = table.rows if rows is None else list(rows)
     progress = tqdm(rows, desc="reading headers", unit="row", file=sys.stderr, disable=None, delay=5)
     named = [{"ECG": _ecg_patient(row, table), "echo": _echo_patient(row, table)} for row in progress]
-    placeholder = _placeholder(rows, named)
-    ids = [name for names in named for name in names.values() if name not in ("", placeholder)]
+    nobody = {"", *_placeholders(rows, named)}
+    ids = [name for names in named for name in names.values() if name not in nobody]
     is_one_numbering = len(ids) >= MIN_IDS and sum(name in patients for name in ids) >= SHARE_OF_TABLE * len(ids)
+    wrong_ids = [
+        {kind: name for kind, name in names.items() if name not in nobody and name not in _patient_names(row)}
+        for row, names in zip(rows, named, strict=True)
+    ]
+    has_slipped = any(name in patients for wrong in wrong_ids for name in wrong.values())
     reasons = {}
-    for row, names in zip(rows, named, strict=True):
-        wrong = {kind: name for kind, name in names.items() if name not in ("", placeholder, _plain_patient(row))}
-        others = [kind for kind, name in wrong.items() if name in patients]
-        if others:
-            kinds = " and of its ".join(others)
+    for row, wrong in zip(rows, wrong_ids, strict=True):
+        of_table = [kind for kind, name in wrong.items() if name in patients]
+        if of_table:
+            kinds = " and of its ".join(of_table)
             reasons[row.id] = f"the header of its {kinds} names another patient of this table, {_ADVICE}"
-        elif wrong and is_one_numbering:
+        elif wrong and is_one_numbering and has_slipped:
             kinds = " and of its ".join(wrong)
             reasons[row.id] = (
                 f"the header of its {kinds} names a patient who is not in this table, although most headers name "
@@ -61,20 +65,19 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
     return reasons
 
 
-def _placeholder(rows: Iterable[CohortRow], named: Iterable[dict[str, str]]) -> str:
-    """Find the id that stands in most headers although the rows are of several patients; "" if there is none."""
-    pairs = [(name, _plain_patient(row)) for row, names in zip(rows, named, strict=True) for name in names.values()]
-    counts = Counter(name for name, _ in pairs if name)
-    if not counts:
-        return ""
-    name, number = counts.most_common(1)[0]
-    patients = {patient for header, patient in pairs if header == name}
-    return name if 2 * number > counts.total() and len(patients) >= MIN_OF_PLACEHOLDER else ""
+def _placeholders(rows: Iterable[CohortRow], named: Iterable[dict[str, str]]) -> set[str]:
+    """Find the ids that stand in headers of so many patients that they name nobody."""
+    patients: dict[str, set[str]] = {}
+    for row, names in zip(rows, named, strict=True):
+        for name in names.values():
+            patients.setdefault(name, set()).add(row.patient_id)
+    return {name for name, owners in patients.items() if len(owners) >= MIN_OF_PLACEHOLDER}
 
 
-def _plain_patient(row: CohortRow) -> str:
-    """Write the patient of a row as headers write it. A column with empty cells may have become "10000032.0"."""
-    return plain_id(row.patient_id).removesuffix(".0")
+def _patient_names(row: CohortRow) -> set[str]:
+    """Write the patient of a row as headers may write it. A column with empty cells may have become "10000032.0"."""
+    name = plain_id(row.patient_id)
+    return {name, name.removesuffix(".0")}
 
 
 def _ecg_patient(row: CohortRow, table: CohortTable) -> str:

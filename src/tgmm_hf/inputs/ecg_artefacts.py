@@ -18,7 +18,7 @@ power of any frequency beside it. Public recordings have at most 0.025 mV."""
 HUM_SECONDS = 2.0
 """Length (s) of the parts whose spectra are compared. The median over the parts leaves out single disturbances."""
 LINE_SECONDS = 2.0
-"""Shortest straight line (s) that is looked for. A heart beats in the meantime."""
+"""Shortest straight line (s) that is looked for. Most hearts beat in the meantime; a pause is named too."""
 LINE_RATIO, LINE_PERCENTILE = 0.05, 75.0
 """A lead holds a straight line if the rms around the best line in some part of LINE_SECONDS is below LINE_RATIO of the
 LINE_PERCENTILE over all parts. Of 1,647 public recordings one has such a lead: it has an artefact 1,000 times as large
@@ -63,11 +63,11 @@ def check_artefacts(
     if 2 * len(lines) > len(names):
         start = min(lines.values())
         text = f"{len(lines)} of {len(names)} leads run straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
-        findings.add("ecg_straight_line", None, f"{text}: a gap that was filled?")
+        findings.add("ecg_straight_line", None, f"{text}: a gap that was filled, or a pause of the heart")
     else:
         for row, start in lines.items():
             text = f"lead {names[row]} runs straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
-            findings.add("ecg_straight_line", names[row], f"{text}: a gap that was filled?")
+            findings.add("ecg_straight_line", names[row], f"{text}: a gap that was filled")
     seconds = block_borders(signal, sampling_rate)
     if seconds is not None:
         findings.add(

@@ -24,9 +24,10 @@ SMALLEST_AREA, SMALLEST_NUMBER = 500, 8
 MIXED_ROWS, ROWS_AREA = 0.96, 10_000
 """Rows two apart that differ by less than MIXED_ROWS of what neighbours differ by are fields of two moments. A sector
 of fewer pixels than ROWS_AREA is not judged."""
-CUT, CUT_NUMBER = 0.95, 6
+CUT, CUT_NUMBER, CUT_SIDE = 0.95, 6, 3
 """A clip was cut if frames before and after a moment differ by at least CUT times as much as any frames on one side.
-Good clips have at most 0.82. Fewer than CUT_NUMBER frames are not judged."""
+Good clips have at most 0.82. Fewer than CUT_NUMBER frames are not judged. Fewer than
+CUT_SIDE frames on one side are a black frame or a title."""
 SLIDES, SLID_ALIKE = 0.8, 0.9
 """A picture slides if at least SLIDES of its frames are the frame before, moved by a pixel (of the shrunk picture) or
 more, with a correlation above SLID_ALIKE."""
@@ -149,7 +150,7 @@ def _cut_doubt(grey: np.ndarray) -> str | None:
     first = int(np.diag(distance, 1).argmax()) + 1
     within = max(float(distance[:first, :first].max()), float(distance[first:, first:].max()))
     across = float(distance[:first, first:].min())
-    if across < CUT * within or within == 0:
+    if across < CUT * within or within == 0 or min(first, len(grey) - first) < CUT_SIDE:
         return None
     return (
         f"the picture changes at once after {first} of the {len(grey)} frames that the model reads: two views or two "

@@ -11,7 +11,7 @@ from .private_text import quoted
 def views_of_files(paths: Iterable[Path], view_names: Mapping[str, str]) -> dict[Path, str | InputRefusedError | None]:
     """Look up the view of each file of a study.
 
-    A file is named by its path, or by an end of it ("study/a.dcm", "a.dcm"). The longest name that fits counts.
+    A file is named by its path, or by an end of it ("study/a.dcm", "a.dcm"). All names that fit have to give one view.
 
     Args:
         paths: all files of one study.
@@ -31,8 +31,8 @@ def views_of_files(paths: Iterable[Path], view_names: Mapping[str, str]) -> dict
             views[path] = InputRefusedError(str(path), reason)
         elif names and uses[names[0]] > 1:
             reason = (
-                f"one entry gives {uses[names[0]]} clips of the same file name their view: write an entry for each, "
-                "with its folder before the file name"
+                f"one entry gives {uses[names[0]]} clips of the same file name their view: replace it by an entry "
+                "for each, with its folder before the file name"
             )
             views[path] = InputRefusedError(str(path), reason)
         else:

@@ -20,6 +20,10 @@ _COMMENT_ID = re.compile(r"\b(?:subject|patient)[ _-]?id>?\s*[:=]\s*([^\s<>,;]*\
 """Id in a comment of a WFDB header: "<subject_id>: 10000032", "Patient ID = A7". A text without digits is no id."""
 
 
+_PLACEHOLDER = re.compile(r"(?:anon|unknown|none|no name|de-?ident|phantom|test)\D*|n/?a")
+"""What is written over the PatientID of an anonymous file. A pseudonym with digits is compared like any id."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Whom a header names; "" where it names nobody. Spelling is made alike: no leading zeros, capitals or spaces.
@@ -62,7 +66,7 @@ def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
     texts = {keyword: str(header.get(keyword) or "").strip().casefold() for keyword in KEYWORDS}
     birth, sex = texts["PatientBirthDate"], texts["PatientSex"]
     return Identity(
-        plain_id(texts["PatientID"]),
+        "" if _PLACEHOLDER.fullmatch(texts["PatientID"]) else plain_id(texts["PatientID"]),
         texts["IssuerOfPatientID"],
         birth if birth.isdigit() and len(birth) == 8 else "",
         sex if sex in ("m", "f") else "",
