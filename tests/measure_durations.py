@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 TABLE = Path(__file__).parent / "medium_tests.txt"
-MEDIUM_SECONDS = 1.0
+MEDIUM_SECONDS = 0.5
 HEADER = """\
-# Tests and fixtures that take more than a second of CPU. `make test-fast` leaves out these tests, and every test of the
-# same file that uses such a fixture. `make durations` writes this file. A name that no longer exists does no harm.
+# Tests and fixtures that take more than half a second of CPU. `make test-fast` leaves out these tests, and all tests of
+# a file that use such a fixture. `make durations` writes this file. A name that no longer exists does no harm.
 """
 test_seconds: Counter[str] = Counter()
 fixture_seconds: Counter[str] = Counter()
