@@ -100,10 +100,10 @@ def contradictions(results: pd.DataFrame) -> str:
     for name, key in (("one blood sample", "specimen_id"), ("last results of an admission", "hadm_id")):
         groups = list(results.dropna(subset=[key]).groupby(key))
         rows = [{label: (value, unit) for label, value, unit, *_ in part.itertuples(index=False)} for _, part in groups]
-        found = [{check["code"] for check in cross_checks(LabsText.from_row(row).cells)} for row in rows]
-        codes = Counter(code for each in found for code in each)
+        codes_of_rows = [{check["code"] for check in cross_checks(LabsText.from_row(row).cells)} for row in rows]
+        codes = Counter(code for each in codes_of_rows for code in each)
         written = ", ".join(f"{code} {number}" for code, number in codes.most_common()) or "none"
-        lines.append(f"| {name} | {len(rows)} | {sum(map(bool, found))} | {written} |")
+        lines.append(f"| {name} | {len(rows)} | {sum(map(bool, codes_of_rows))} | {written} |")
     return "\n".join(lines)
 
 
@@ -128,9 +128,11 @@ def measure_texts(hosp: Path) -> str:
     }
     lines = ["## Text columns", "", "| rows | number | with a finding | codes |", "|---|---|---|---|"]
     for name, given in kinds.items():
-        found = [{check["code"] for check in LabsText.from_row(row).checks} for row in given]
-        written = ", ".join(f"{code} {number}" for code, number in Counter(c for each in found for c in each).items())
-        lines.append(f"| {name} | {len(given)} | {sum(map(bool, found))} | {written or 'none'} |")
+        codes_of_rows = [{check["code"] for check in LabsText.from_row(row).checks} for row in given]
+        written = ", ".join(
+            f"{code} {number}" for code, number in Counter(c for each in codes_of_rows for c in each).items()
+        )
+        lines.append(f"| {name} | {len(given)} | {sum(map(bool, codes_of_rows))} | {written or 'none'} |")
     lines += ["", "Most patients have no diagnosis of one sex only, so most exchanged genders cannot be seen."]
     return "\n".join(lines) + "\n"
 

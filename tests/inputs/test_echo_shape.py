@@ -120,7 +120,9 @@ def test_figures_of_an_outline():
 
 
 def test_the_real_clip_has_no_code_and_is_named_when_turned(shared_dir):
-    for path in list_echo_files(shared_dir / "data" / "echo_dicom"):
+    paths = list_echo_files(shared_dir / "data" / "echo_dicom")
+    assert paths
+    for path in paths:
         read = read_echo_clip(path, 16, 2)
         assert not read.notes
         grey = np.repeat(read.frames[..., :1], 3, axis=-1)

@@ -113,14 +113,14 @@ def split_unit_doubts(task: str, splits: Mapping[str, Sequence[float]]) -> list[
     """
     doubts = []
     for split, times in splits.items():
-        rest = [time for name, other in splits.items() if name != split for time in other]
+        rest = [time for name, values in splits.items() if name != split for time in values]
         if min(len(times), len(rest)) < MIN_TIMES:
             continue
         pairs = [(middle(times), middle(rest)) for middle in (statistics.median, _high)]
         if any(min(pair) <= 0 for pair in pairs):
             continue
         for unit, (low, high) in OTHER_UNITS.items():
-            longer = [one / other for one, other in pairs]
+            longer = [of_split / of_rest for of_split, of_rest in pairs]
             shorter = [1 / ratio for ratio in longer]
             for word, (median, upper) in (("longer", longer), ("shorter", shorter)):
                 if low <= upper <= high and low / MEDIAN_MARGIN <= median <= high * MEDIAN_MARGIN:

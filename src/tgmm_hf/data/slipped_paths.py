@@ -66,7 +66,7 @@ def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) ->
 
 
 def _placeholders(rows: Iterable[CohortRow], named: Iterable[dict[str, str]]) -> set[str]:
-    """Find the ids that stand in headers of so many patients that they name nobody."""
+    """Find the ids that name nobody: each stands in the headers of at least MIN_OF_PLACEHOLDER patients."""
     patients: dict[str, set[str]] = {}
     for row, names in zip(rows, named, strict=True):
         for name in names.values():

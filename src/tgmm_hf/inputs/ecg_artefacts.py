@@ -110,7 +110,7 @@ def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
     spectra = [np.fft.rfft((part - part.mean(axis=1, keepdims=True)) * window, axis=1) for part in parts]
     power = np.median(np.square(np.abs(spectra)), axis=0)
     frequency = np.fft.rfftfreq(size, 1 / sampling_rate)
-    found: list[MainsHum] = []
+    hums: list[MainsHum] = []
     for hertz in MAINS_HZ:
         if hertz + _SIDE_HZ > sampling_rate / 2:
             continue
@@ -120,8 +120,8 @@ def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
         beside = power[:, (distance > _CLOSE_HZ) & (distance <= _SIDE_HZ)].max(axis=1)
         amplitude = 2 * np.sqrt(np.where(top >= HUM_RATIO * beside, top - beside, 0)) / window.sum()
         lead = int(amplitude.argmax())
-        found.append(MainsHum(lead, hertz, float(amplitude[lead])))
-    largest = max(found, key=lambda hum: hum.amplitude, default=None)
+        hums.append(MainsHum(lead, hertz, float(amplitude[lead])))
+    largest = max(hums, key=lambda hum: hum.amplitude, default=None)
     return largest if largest is not None and largest.amplitude >= HUM_MV else None
 
 

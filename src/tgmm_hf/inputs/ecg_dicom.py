@@ -107,6 +107,7 @@ def _damage_refused(path: Path) -> Iterator[None]:
         if error.errno is not None:  # the file system, not the content
             raise
         raise InputRefusedError(str(path), "a sequence of the header is cut short: the file is damaged") from error
+    # pydicom raises NotImplementedError for a damaged value representation
     except (AttributeError, IndexError, KeyError, NotImplementedError, OverflowError, TypeError, ValueError) as error:
         raise InputRefusedError(
             str(path), f"the waveform data cannot be decoded ({type(error).__name__}): an element is damaged or missing"

@@ -24,7 +24,8 @@ MIN_SPAN = 8
 """Smallest difference between the darkest and the brightest pixel (0 to 255) of a clip. A clip with less is refused."""
 BLACK_OR_WHITE, MIN_TOP, MIN_BRIGHT = 0.9, 0.05, 100
 """A clip is refused as thresholded if more than BLACK_OR_WHITE of the pixels that are ever lit are within 16 of black
-or of the brightest pixel, and more than MIN_TOP near the brightest one. Good clips have at most 0.5 and 0.002."""
+or of the brightest pixel, and more than MIN_TOP near the brightest one. Good clips have at most 0.5 and 0.002.
+A clip without a pixel of MIN_BRIGHT is not judged."""
 MIN_CORRELATION = 0.3
 """Smallest correlation of neighbouring pixels. A clip with less is refused. Noise has 0, a picture more than 0.7."""
 STRIPES = 0.995
@@ -120,7 +121,7 @@ def _uniform_fault(grey: np.ndarray) -> str | None:
 
 def _threshold_fault(grey: np.ndarray) -> str | None:
     """Return the fault of a clip (frames, height, width) whose pixels are black or white, without grey, else None."""
-    if int(grey.max()) < MIN_BRIGHT:  # all values of a dark clip lie near black or near its brightest one
+    if int(grey.max()) < MIN_BRIGHT:  # each value of a dark clip is near black or near its brightest pixel
         return None
     values = grey[:, (grey > GLIMMER).any(axis=0)]
     top = values >= int(values.max()) - 2 * GLIMMER

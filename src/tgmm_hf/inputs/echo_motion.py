@@ -26,8 +26,8 @@ MIXED_ROWS, ROWS_AREA = 0.96, 10_000
 of fewer pixels than ROWS_AREA is not judged."""
 CUT, CUT_NUMBER, CUT_SIDE = 0.95, 6, 3
 """A clip was cut if frames before and after a moment differ by at least CUT times as much as any frames on one side.
-Good clips have at most 0.82. Fewer than CUT_NUMBER frames are not judged. Fewer than
-CUT_SIDE frames on one side are a black frame or a title."""
+Good clips have at most 0.82. A clip of fewer than CUT_NUMBER frames is not judged. Fewer than CUT_SIDE frames on one
+side are no second clip, because a title or a black frame may come first or last."""
 SLIDES, SLID_ALIKE = 0.8, 0.9
 """A picture slides if at least SLIDES of its frames are the frame before, moved by a pixel (of the shrunk picture) or
 more, with a correlation above SLID_ALIKE."""

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from .lab_columns import GENDERS
 
-HISTORY, DRUGS = "medical history", "drug history"
+HISTORY = "medical history"
 CODED_LENGTH, CODED_RISES = 12, 4
 """A word of this many letters and digits, in which a capital follows a small letter this often, is base64 or a key. The
 name "DiphenhydrAMINE" has one such place. A word without a digit is names that were written together."""
