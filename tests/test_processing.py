@@ -339,7 +339,7 @@ def test_doubtful_labs_are_left_out_or_refuse_the_patient(processor):
     features, (report,) = processor(labs=row, ecg=make_ecg(), on_refusal="report", return_report=True)
     assert report["used"]["labs"] == ["Sodium"] and len(report["used"]["ecg"]) == 12
     assert [check["code"] for check in report["checks"]] == ["labs_doubtful_unit"]
-    assert report["units"] == [{"column": "Sodium", "unit": "mEq/L", "given": False}]
+    assert report["units"] == [{"column": "Sodium", "unit": "mEq/L", "given": False, "given_unit": ""}]
     options = {"on_refusal": "report", "return_report": True, "strictness": "refuse"}
     rows, recordings = [row, {"Sodium": 140}], [make_ecg(), None]
     features, (doubtful, clear) = processor(labs=rows, ecg=recordings, **options)

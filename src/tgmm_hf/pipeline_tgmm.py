@@ -49,9 +49,9 @@ class TgmmCardiacPipeline(StreamingPipeline):
         one dict a patient (a list for a list, a generator for a generator):
         `{"id", "<diagnosis task>": {"probabilities": {candidate: p}, "prediction_set": {"level", "candidates",
         "text"}}, "<prognosis task>": {"risk": r, "risk_by_day": {day: p}}, "used": {modality: [cells | leads | views]},
-        "views": [{"item", "view", "confidence", "by", "used"}], "units": [{"column", "unit", "given"}], "refused":
-        [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model", "model_fingerprint",
-        "processor_fingerprint", "code_revision"}`.
+        "views": [{"item", "view", "confidence", "by", "used"}], "units": [{"column", "unit", "given", "given_unit"}],
+        "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model",
+        "model_fingerprint", "processor_fingerprint", "code_revision"}`.
         A model that stores no prediction sets gives none. One with several levels also gives "prediction_sets", a list
         with the sets of all levels. A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing
         usable the keys of the tasks are absent, and `notes` says why. `by` is who named the view. `code_revision` is a

@@ -187,8 +187,8 @@ class TgmmProcessor(HubProcessor):
                 that can be used; a clip given under its view is.
             return_report: also return one report per patient: {"used": {"labs": [columns], "ecg": [leads], "echo":
                 [views]}, "views": [{"item", "view", "confidence", "by", "used"}], one entry for each clip that has a
-                view, by "name" or "classifier", "units": [{"column", "unit", "given"}] of the lab cells, "refused":
-                [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
+                view, by "name" or "classifier", "units": [{"column", "unit", "given", "given_unit"}] of the lab cells,
+                "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...]}.
             kwargs: `return_tensors`, "pt" or "np"; NumPy arrays when None.
 
         Returns:

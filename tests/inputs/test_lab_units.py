@@ -77,9 +77,30 @@ def test_a_number_that_fits_one_unit_is_used_without_a_word(row, expected):
     assert len(labs.cells) == len(row) and not labs.refused and not labs.checks
 
 
-@pytest.mark.parametrize(("value", "unit"), [(1.4, "umol/L"), (45, "mg/dL")])
+@pytest.mark.parametrize(("value", "unit"), [(1.4, "umol/L"), (45, "mg/dL"), (1.4, "mmol/L"), (0.5, "mmol/L")])
 def test_a_unit_that_makes_a_value_unlikely_is_doubted(value, unit):
     assert codes({"Creatinine": (value, unit)}) == ["labs_doubtful_unit"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit"),
+    [("Creatinine", 0.09, "mmol/L"), ("Creatinine", 0.12, "mmol/L"), ("Creatinine", 9, "mg/L"), ("Glucose", 2.5, "g/L")],
+)
+def test_a_rare_unit_is_used_where_its_number_fits_no_other_unit(name, value, unit):
+    labs = LabsText.from_row({name: (value, unit)})
+    assert len(labs.cells) == 1 and not labs.refused and not labs.checks
+
+
+def test_an_unusual_value_is_doubted_if_another_unit_makes_it_normal():
+    """13 mmol/L is 20.9 g/dL, which is unusual, and 13 g/dL is normal. A value in the column's own unit is used."""
+    assert codes({"Hemoglobin": (13, "mmol/L")}) == ["labs_doubtful_unit"]
+    assert codes({"Hemoglobin": (20.9, "g/dL")}) == ["labs_unusual_value"]
+    assert codes({"Calcium": (4.7, "mg/dL")}) == ["labs_unusual_value"]
+
+
+def test_the_refusal_of_a_rare_unit_gives_value_and_conversion():
+    [refusal] = LabsText.from_row({"Creatinine": (1.4, "mmol/L")}).refused
+    assert "1.4 mmol/L = 15.8 mg/dL" in refusal["reason"] and "usual in mg/dL" in refusal["reason"]
 
 
 def test_a_mark_behind_a_number_does_not_hide_a_wrong_unit():

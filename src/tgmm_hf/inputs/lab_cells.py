@@ -58,6 +58,7 @@ class LabCell:
         flag: the laboratory's mark beside the value, such as "H"; "" if there is none.
         other_units: units that the value may have instead, because the row gave none.
         is_unusual: whether the value, or an end of a range, lies outside what hospitals report of adults.
+        given_unit: unit as the row gave it; "" if it gave none.
     """
 
     name: str
@@ -69,6 +70,7 @@ class LabCell:
     flag: str = ""
     other_units: tuple[str, ...] = ()
     is_unusual: bool = False
+    given_unit: str = ""
 
     @property
     def is_limit(self) -> bool:
@@ -210,7 +212,9 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     unit = column.unit if reading.unit else ""
     value = f"{reading.sign}{text}"
     unusual = is_unusual(column, number, reading.sign)
-    return LabCell(column.name, value, unit, number, column, was_converted, reading.flag, tuple(units), unusual)
+    return LabCell(
+        column.name, value, unit, number, column, was_converted, reading.flag, tuple(units), unusual, reading.unit
+    )
 
 
 def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
@@ -394,10 +398,16 @@ def _doubt(column: LabColumn, reading: NumberReading, number: float, units: list
     given = f"{reading.sign}{format_number(reading.number or 0.0)}"
     low, high = column.usual
     if reading.unit:
+        is_usual = low <= number <= high
+        converted = "" if is_canonical_unit(column, reading.unit) else f" = {float(f'{number:.3g}'):g} {column.unit}"
+        why = (
+            f"hardly any laboratory reports {column.name} in {reading.unit}"
+            if is_usual
+            else f"the usual range is {format_number(low)} to {format_number(high)} {column.unit}"
+        )
         return (
-            f"{column.name} {given} {reading.unit} is far outside of the usual {format_number(low)} to "
-            f"{format_number(high)} {column.unit}, and would be usual in {' or '.join(units)}: correct the unit or the "
-            "value"
+            f"{column.name} {given} {reading.unit}{converted} is in doubt, because {why} and the number would be usual "
+            f"in {' or '.join(units)}: correct the unit or the value"
         )
     choices = [column.unit, *units] if low <= number <= high else units
     return (

@@ -48,6 +48,8 @@ class LabColumn:
         si: units in which laboratories with SI units report the column; empty if they use the canonical unit.
         elsewhere: units of another scale that further laboratories report. They only make a number without a unit
             doubtful.
+        rare: units that hardly any laboratory reports. A value in one of them is in doubt if its number would be usual in
+            a unit that laboratories do report.
         aliases: other names of the same quantity.
     """
 
@@ -60,6 +62,7 @@ class LabColumn:
     usual: Range = (-math.inf, math.inf)
     si: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    rare: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
     @property
@@ -120,6 +123,7 @@ COLUMNS: tuple[LabColumn, ...] = (
     LabColumn("Creatinine", "mg/dL", (0.01, 50), {"F": (0.4, 1.1), "M": (0.5, 1.2)},
               usual=(0.15, 20), si=("umol/L",),
               factors={"umol/L": 0.011312, "mmol/L": 11.312, "mg/L": 0.1},  # 1 mg/dL = 88.4 umol/L
+              rare=("mmol/L",),
               aliases=("crea", "creat", "serum creatinine")),
     LabColumn("Urea Nitrogen", "mg/dL", (0.5, 400), (6, 20),  # "urea" is another quantity, see ALIAS_FACTORS
               usual=(2, 210), si=("mmol/L",),

@@ -176,10 +176,13 @@ class LabsText:
 
     @property
     def units(self) -> list[dict[str, Any]]:
-        """The unit of each cell of the text that has one: {"column", "unit", "given": whether the row gave a unit}."""
+        """The unit of each cell of the text that has one.
+
+        {"column", "unit": of the value in the text, "given": whether the row gave a unit, "given_unit": which one}
+        """
         cells = [cell for cell in self.cells if cell.name in self.used and cell.column is not None]
         return [
-            {"column": cell.name, "unit": cell.column.unit, "given": bool(cell.unit)}
+            {"column": cell.name, "unit": cell.column.unit, "given": bool(cell.unit), "given_unit": cell.given_unit}
             for cell in cells
             if cell.column is not None and cell.column.unit and not cell.is_text_for_number
         ]
@@ -190,7 +193,11 @@ class LabsText:
 
         A name that may name the patient is replaced by its position in the row.
         """
-        lines = [f"labs: {name} was converted to its canonical unit" for name in self.converted]
+        lines = [
+            f"labs: {cell.name} was converted from {cell.given_unit} to {cell.column.unit}: check that this was its unit"
+            for cell in self.cells
+            if cell.was_converted and cell.column is not None
+        ]
         lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
         lines += [f"labs: {name} is a column of your own; kept as written{_suggestion(name)}" for name in self.unknown]
         lines += [

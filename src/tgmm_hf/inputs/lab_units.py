@@ -6,9 +6,10 @@ doubt is not used, because either reading could be wrong. Only a number that is 
 the same, and a check says so (`docs/decisions/098-doubtful-units.md`).
 """
 
+import math
 from collections.abc import Iterable
 
-from .lab_columns import to_canonical, unit_factors
+from .lab_columns import is_canonical_unit, to_canonical, unit_factors, unit_key
 from .lab_table import LabColumn
 
 FAR = 1.5
@@ -22,7 +23,9 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
 
     Without a unit: units of SI laboratories in which the number would be usual. If the number is not usual in the
     canonical unit, any other unit counts; if it is far from usual, so does a unit in which it is not so far. With a
-    unit: the other units in which the number would be usual, if the value is far from usual in the given one.
+    unit: the other units in which the number would be usual, if the value is far from usual in the given one, and those
+    in which it would be normal, if the value had to be converted and is not usual. A unit that laboratories rarely report (`LabColumn.rare`) is
+    in doubt as a number without a unit is: creatinine 1.4 mmol/L is 15.8 mg/dL, and most likely 1.4 mg/dL was meant.
 
     Args:
         column: the column.
@@ -36,12 +39,26 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
     value = to_canonical(column, number, unit, name)
     if value is None:
         return []
-    is_far = not _is_usual(column, value, FAR)
     if unit:
-        return _usual_units(column, number, value, unit_factors(column, name)) if is_far else []
+        return _doubt_of_given_unit(column, number, value, unit, name)
     if _is_usual(column, value):
         return _usual_units(column, number, value, (*column.si, *column.elsewhere))
+    is_far = not _is_usual(column, value, FAR)
     return _usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0)
+
+
+def _doubt_of_given_unit(column: LabColumn, number: float, value: float, unit: str, name: str | None) -> list[str]:
+    """List the other units that make the given unit of a number doubtful. `value` is in the canonical unit."""
+    if unit_key(unit) in map(unit_key, column.rare) and not is_normal(column, value):
+        return _usual_units(column, number, value, (column.unit, *column.si, *column.elsewhere))
+    if _is_usual(column, value):
+        return []
+    units = _usual_units(column, number, value, unit_factors(column, name))
+    if not _is_usual(column, value, FAR):
+        return units
+    if is_canonical_unit(column, unit):
+        return []
+    return [other for other in units if is_normal(column, to_canonical(column, number, other, name) or math.nan)]
 
 
 def is_normal(column: LabColumn, number: float) -> bool:
