@@ -366,7 +366,10 @@ def test_notes_name_what_was_changed() -> None:
     _, report = read_cells(row)
     assert report.not_numbers == ["BNP"] and not report.refused
     notes = "\n".join(report.write().notes)
-    assert "BNP holds text where a number is expected" in notes and "Calcium, Total was converted from mmol/L to mg/dL" in notes
+    assert (
+        "BNP holds text where a number is expected" in notes
+        and "Calcium, Total was converted from mmol/L to mg/dL" in notes
+    )
     assert "Creatinin is not used" in notes and "(did you mean Creatinine?)" in notes
     assert "foot is not used" in notes and report.used == ["BNP", "Sodium", "Calcium, Total"]
     assert report.units == [

@@ -84,7 +84,12 @@ def test_a_unit_that_makes_a_value_unlikely_is_doubted(value, unit):
 
 @pytest.mark.parametrize(
     ("name", "value", "unit"),
-    [("Creatinine", 0.09, "mmol/L"), ("Creatinine", 0.12, "mmol/L"), ("Creatinine", 9, "mg/L"), ("Glucose", 2.5, "g/L")],
+    [
+        ("Creatinine", 0.09, "mmol/L"),
+        ("Creatinine", 0.12, "mmol/L"),
+        ("Creatinine", 9, "mg/L"),
+        ("Glucose", 2.5, "g/L"),
+    ],
 )
 def test_a_rare_unit_is_used_where_its_number_fits_no_other_unit(name, value, unit):
     labs = LabsText.from_row({name: (value, unit)})

@@ -48,8 +48,8 @@ class LabColumn:
         si: units in which laboratories with SI units report the column; empty if they use the canonical unit.
         elsewhere: units of another scale that further laboratories report. They only make a number without a unit
             doubtful.
-        rare: units that hardly any laboratory reports. A value in one of them is in doubt if its number would be usual in
-            a unit that laboratories do report.
+        rare: units that hardly any laboratory reports. A value in one of them is in doubt if its number would be usual
+            in a unit that laboratories do report.
         aliases: other names of the same quantity.
     """
 

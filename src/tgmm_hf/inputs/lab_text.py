@@ -194,7 +194,7 @@ class LabsText:
         A name that may name the patient is replaced by its position in the row.
         """
         lines = [
-            f"labs: {cell.name} was converted from {cell.given_unit} to {cell.column.unit}: check that this was its unit"
+            f"labs: {cell.name} was converted from {cell.given_unit} to {cell.column.unit}: check the unit"
             for cell in self.cells
             if cell.was_converted and cell.column is not None
         ]
