@@ -37,10 +37,23 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_the_decision_is_that_of_the_stored_threshold() -> None:
     decided = add_decisions(prediction(), TASKS)
-    assert decided["hf"]["decision"] == {"answer": "yes", "threshold": 0.3}
+    assert decided["hf"]["decision"]["answer"] == "yes" and decided["hf"]["decision"]["threshold"] == 0.3
     assert decided["kind"]["decision"]["answer"] == "not c"
     assert add_decisions(prediction(yes=0.3), TASKS)["hf"]["decision"]["answer"] == "yes"
     assert add_decisions(prediction(yes=0.29), TASKS)["hf"]["decision"]["answer"] == "no"
+
+
+def test_a_decision_against_the_most_probable_candidate_is_noted_with_its_rule() -> None:
+    stored = {"value": 0.905, "rule": "Youden's index", "chosen_on": "validation split, n = 61, 29 positive"}
+    tasks = TASKS | {"hf": {**TASKS["hf"], "thresholds": {"labs+ecg": stored}}}
+    decided = add_decisions(prediction(yes=0.572), tasks)
+    assert decided["hf"]["decision"]["answer"] == "no"
+    for part in ("'yes' is decided from 0.905 upwards", "Youden", "n = 61"):
+        assert part in decided["hf"]["decision"]["text"]
+    [note] = [note for note in decided["notes"] if note.startswith("hf:")]
+    assert "'yes' is the most probable candidate, and the decision is 'no'" in note and "0.905" in note
+    for probability in (0.3, 0.95):  # the decision is the most probable candidate
+        assert not [note for note in add_decisions(prediction(yes=probability), tasks)["notes"] if "hf:" in note]
 
 
 def test_without_a_threshold_there_is_no_decision_and_a_note() -> None:

@@ -214,9 +214,11 @@ def _print_answer(task: str, answer: Mapping[str, Any], notes: Sequence[str]) ->
     if "probabilities" in answer:
         probabilities = ", ".join(f"{name} {p:.3f}" for name, p in answer["probabilities"].items())
         decision, sets = answer.get("decision"), answer.get("prediction_set")
-        decided = f" -> {decision['answer']} (threshold {decision['threshold']:.3f})" if decision else ""
-        in_set = f" ({100 * sets['level']:g} % set: {sets['text']})" if sets else ""
-        typer.echo(f"  {task}: {probabilities}{decided}{in_set}")
+        typer.echo(f"  {task}: {probabilities}")
+        if decision:
+            typer.echo(f"    decision: {decision['answer']}. {decision['text']}")
+        if sets:
+            typer.echo(f"    {100 * sets['level']:g} % prediction set: {sets['text']}")
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
         is_extrapolated = any(note.startswith(f"{task}:") and "extrapolated" in note for note in notes)

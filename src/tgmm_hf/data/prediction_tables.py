@@ -38,8 +38,9 @@ def add_decisions(
     A diagnosis also gets its place among the answers of validation patients, if the model stores them.
 
     Args:
-        prediction: One prediction of the pipeline. An answer gets the key "decision": {"answer", "threshold"}, and the
-            key "among_validation" (`place_among`).
+        prediction: One prediction of the pipeline. An answer gets the key "decision": {"answer", "threshold", "text":
+            the rule in words}, and the key "among_validation" (`place_among`). A note says if the decision is another
+            candidate than the most probable one.
         tasks: Tasks of the model.
         fits: Tells whether a stored threshold was chosen for the present weights, see `Binding.fits`.
     """
@@ -47,7 +48,7 @@ def add_decisions(
     for name, answer in prediction.items():
         if not isinstance(answer, dict) or "probabilities" not in answer:
             continue
-        *others, positive = answer["probabilities"]
+        *rest, positive = answer["probabilities"]
         stored_answers = (tasks[name].get(VALIDATION_ANSWERS_KEY) or {}).get(subset)
         if stored_answers is not None and fits(stored_answers):
             answer["among_validation"] = place_among(answer["probabilities"][positive], stored_answers)
@@ -59,9 +60,24 @@ def add_decisions(
             prediction["notes"].append(f"{name}: the threshold was chosen for other weights, so there is no decision")
             continue
         is_positive = answer["probabilities"][positive] >= threshold["value"]
-        negative = others[0] if len(others) == 1 else f"not {positive}"
-        answer["decision"] = {"answer": positive if is_positive else negative, "threshold": threshold["value"]}
+        negative = rest[0] if len(rest) == 1 else f"not {positive}"
+        decided = positive if is_positive else negative
+        answer["decision"] = {"answer": decided, "threshold": threshold["value"], "text": _rule(positive, threshold)}
+        if (most_probable := max(answer["probabilities"], key=answer["probabilities"].get)) != decided and (
+            is_positive or most_probable == positive
+        ):
+            prediction["notes"].append(
+                f"{name}: {most_probable!r} is the most probable candidate, and the decision is {decided!r}, because "
+                f"{answer['decision']['text']}"
+            )
     return prediction
+
+
+def _rule(positive: str, threshold: Mapping[str, Any]) -> str:
+    """Write the rule of a stored threshold, such as "'heart failure' is decided from 0.905 upwards"."""
+    rule, patients = threshold.get("rule"), threshold.get("chosen_on")
+    reason = f" ({rule}, {patients})" if rule and patients else ""
+    return f"{positive!r} is decided from {threshold['value']:.3f} upwards{reason}"
 
 
 def modalities_of(prediction: Prediction) -> str:

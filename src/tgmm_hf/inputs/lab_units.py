@@ -22,10 +22,12 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
     """List the other units that make the unit of a number doubtful.
 
     Without a unit: units of SI laboratories in which the number would be usual. If the number is not usual in the
-    canonical unit, any other unit counts; if it is far from usual, so does a unit in which it is not so far. With a
-    unit: the other units in which the number would be usual, if the value is far from usual in the given one, and those
-    in which it would be normal, if the value had to be converted and is not usual. A unit that laboratories rarely report (`LabColumn.rare`) is
-    in doubt as a number without a unit is: creatinine 1.4 mmol/L is 15.8 mg/dL, and most likely 1.4 mg/dL was meant.
+    canonical unit, any other unit counts; if it is far from usual, so does a unit in which it is not so far.
+
+    With a unit: the other units in which the number would be usual, if the value is far from usual in the given one,
+    and those in which it would be normal, if the value had to be converted and is not usual. A unit that laboratories
+    rarely report (`LabColumn.rare`) is doubted like a missing one: creatinine 1.4 mmol/L is 15.8 mg/dL, and most likely
+    1.4 mg/dL was meant.
 
     Args:
         column: the column.
