@@ -19,9 +19,10 @@ from tgmm_hf.evaluation.finding_figures import (
     certainty_figures,
     finding_figures,
     micro_f1,
+    truth_in,
     truth_of,
 )
-from tgmm_hf.evaluation.finding_reader import PRESENT, Finding, read_findings
+from tgmm_hf.evaluation.finding_reader import Finding, read_findings
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts, estimate, estimate_of_values
 from tgmm_hf.evaluation.report_answers import GetValues, Reporter
 from tgmm_hf.evaluation.report_controls import (
@@ -47,8 +48,6 @@ from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
 
 SMALL_N = 100
-TRUTH_STATED = "statements of the instruction file"
-TRUTH_READ = "findings read from the reference reports, because the instruction file states none"
 NO_TRAINING_SPLIT = "{} has no train split. Name an instruction file with one by --training-data."
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients. They do not cover the choice of the training seed.",
@@ -154,7 +153,7 @@ def compute_reporter_evaluation(
     reporter = Reporter(pipe, settings.batch_size, settings.generate_kwargs, progress=settings.progress)
     values = partial(_values, ecgs, usable)
     written, missing = _write_all(reporter, scored, values, data, settings)
-    truth, source = _truth(scored)
+    truth, source = truth_in(scored)
     counts = bootstrap_counts([patient_name(row) for row in scored], None, settings.bootstrap, settings.seed)
     scoring = Scoring([row.report for row in scored], truth, counts, settings.resources)
     reports = {system: [report for report, _ in answers] for system, answers in written.items()}
@@ -296,16 +295,6 @@ def _noises(pipe: Any, settings: ReporterEvaluationSettings) -> dict[str, Any]:
     if is_scaled:  # the published noise is defined on ECGs that are scaled to 0-1
         noises |= {f"segment noise up to {longest:.0%}": partial(segment, longest) for longest in LONGEST_SEGMENTS}
     return noises
-
-
-def _truth(rows: Sequence[Instruction]) -> tuple[list[dict[str, str]], str]:
-    """Return code -> certainty of what is present in each row, and where it comes from."""
-    if all(row.statements is not None for row in rows):
-        return [
-            {s.code: s.certainty for s in row.statements or () if s.polarity == PRESENT} for row in rows
-        ], TRUTH_STATED
-    read = [read_findings(row.report).values() for row in rows]
-    return [{f.code: f.certainty for f in findings if f.polarity == PRESENT} for findings in read], TRUTH_READ
 
 
 def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, Any]:

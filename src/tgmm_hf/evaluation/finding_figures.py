@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tgmm_hf.evaluation.finding_reader import ABSENT, CERTAINTIES, PRESENT, Finding
+from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.evaluation.finding_reader import ABSENT, CERTAINTIES, PRESENT, Finding, read_findings
 from tgmm_hf.evaluation.metrics import Estimate, estimate, estimate_of_values, estimate_share
 
+TRUTH_STATED = "statements of the instruction file"
+TRUTH_READ = "findings read from the reference reports, because the instruction file states none"
 FIGURES = ("precision", "recall", "f1")
 Report = Mapping[str, Finding]
 """Code -> finding, as `read_findings` returns it."""
@@ -25,6 +28,18 @@ class Truth(NamedTuple):
 
     codes: list[str]
     present: NDArray
+
+
+def truth_in(rows: Sequence[Instruction]) -> tuple[list[dict[str, str]], str]:
+    """Return code -> certainty of what is present in each row of an instruction file, and where this comes from.
+
+    If a row lacks statements, the findings of all reports are the truth, because the two sources differ.
+    """
+    if all(row.statements is not None for row in rows):
+        stated = [{s.code: s.certainty for s in row.statements or () if s.polarity == PRESENT} for row in rows]
+        return stated, TRUTH_STATED
+    read = [read_findings(row.report).values() for row in rows]
+    return [{f.code: f.certainty for f in findings if f.polarity == PRESENT} for findings in read], TRUTH_READ
 
 
 def truth_of(rows: Sequence[set[str]], reports: Sequence[Sequence[Report]]) -> Truth:

@@ -31,6 +31,7 @@ TRAINING_FILES = (
     r"finished",
     r"patients\.json",
     r"refused\.csv",
+    r"encoder\.json",
     r"ecgs/",
     r"checkpoint-\d+/",
     r"runs/",

@@ -101,6 +101,10 @@ class ReporterOptimisationArguments:
 
     Attributes:
         epochs: number of passes over the training split.
+        encoder_epochs: number of passes of a first stage, in which the ECG encoder and the projector learn to name the
+            statements of the training split, before the language model reads their vectors. Its learning rate is
+            `ecg_learning_rate`. Rows without statements give those that their reports mention. 0, as published, leaves
+            the stage out.
         batch_size: ECGs per process and step. The batch norms compare the ECGs of one process and step, so it must be
             at least 2.
         accumulation_steps: number of steps whose gradients are averaged before the weights are updated. 16 x 4 is the
@@ -118,6 +122,7 @@ class ReporterOptimisationArguments:
     """
 
     epochs: int = 5
+    encoder_epochs: int = 0
     batch_size: int = 16
     accumulation_steps: int = 4
     learning_rate: float = 2e-5
@@ -136,6 +141,8 @@ class ReporterOptimisationArguments:
         for name in ("epochs", "accumulation_steps", "learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        if self.encoder_epochs < 0:
+            raise ValueError(f"optimisation.encoder_epochs must be 0 or more, got {self.encoder_epochs}.")
         if self.batch_size < 2:
             raise ValueError(
                 f"optimisation.batch_size must be at least 2, because the batch norms compare the ECGs of a step, got "

@@ -25,6 +25,7 @@ from tgmm_hf.training.reporter_data import (
     training_texts,
     write_refused,
 )
+from tgmm_hf.training.reporter_encoder import train_encoder
 from tgmm_hf.training.reporter_model import build_reporter
 from tgmm_hf.training.reporter_parts import (
     add_adapters,
@@ -91,6 +92,10 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     ecgs = _processed(run, rows, processor, arguments.should_save)
     splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
     _check_batches(run, arguments, len(splits["train"]))
+    checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
+    first_stage = {}
+    if run.optimisation.encoder_epochs:
+        first_stage = {"encoder": train_encoder(model, run, rows, ecgs, is_done=checkpoint is not None)}
     trained: Any = model if run.model.lora is None else add_adapters(model, run.model.lora)
     counts = count_parts(trained)
     check_counts(counts, with_adapters=run.model.lora is not None)
@@ -106,14 +111,13 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
     )
-    checkpoint = agree_on_checkpoint(run.training_directory, trainer.is_world_process_zero())
     trainer.train(resume_from_checkpoint=checkpoint)
     result = trainer.accelerator.unwrap_model(trainer.model)
     after = sums_of_parts(result)
     with fail_together():
         check_moved(before, after)
         run_record = _run_record(run, data_hash, trainer, checkpoint)
-        run_record |= {"data": data_counts, "parts": counts}
+        run_record |= {"data": data_counts, "parts": counts, **first_stage}
         if trainer.is_world_process_zero():
             check_result(result, trainer)
             model = without_adapters(result)
