@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.names import counted
 
 
 def require_files(paths: Mapping[str, Path | None]) -> None:
@@ -48,8 +49,3 @@ def options_for_paths(paths: Mapping[str, Path | None]) -> Iterator[None]:
         raise TgmmError(option, error.reason) from error
     except OSError as error:
         raise TgmmError(" or ".join(paths), f"a file cannot be read ({type(error).__name__})") from error
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 note", "2 notes"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

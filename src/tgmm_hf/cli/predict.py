@@ -24,7 +24,8 @@ from tgmm_hf.cli.options import (
     limits_of,
     table_of,
 )
-from tgmm_hf.cli.patient_files import counted, options_for_paths, refuse_folder, require_files
+from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
+from tgmm_hf.utils.names import counted
 
 PRINTED_PATIENTS = 20
 """Maximum number of patients whose answers are printed; the file holds all."""

@@ -8,7 +8,8 @@ import typer
 
 from tgmm_hf.cli.laboratory import Strictness, StrictnessChoice
 from tgmm_hf.cli.options import Model, announce_hub
-from tgmm_hf.cli.patient_files import counted, refuse_folder, require_files
+from tgmm_hf.cli.patient_files import refuse_folder, require_files
+from tgmm_hf.utils.names import counted
 
 EcgToReport = Annotated[Path, typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.")]
 Instruction = Annotated[

@@ -25,6 +25,7 @@ from tgmm_hf.inputs.lab_columns import suggest_column
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.names import counted
 
 EXAMPLES = 5
 """Maximum number of rows that the report names for each fault."""
@@ -70,6 +71,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "rows" and "patients": their numbers.
         * "splits": split -> numbers of rows, of rows with each modality, and of each label.
         * "faults": list of {"reason", "number", "rows"}, what makes the table unusable.
+        * "root": directory that relative paths start from.
         * "missing_files": their number, and row and item ("ecg", "echo[2]") of the first of them.
         * "outside_files": the same of files outside the root, which will not be read.
         * "repeated_inputs": list of {"reason", "number", "rows"}, files and laboratory rows that stand with several
@@ -78,7 +80,8 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
           names another patient of the table.
         * "refused_cells": column -> number of cells that are not used, and the first rows with such a cell.
         * "refused_reasons": column -> list of {"reason", "number", "rows"}.
-        * "lab_checks": list of {"reason": code of the doubt, "number", "rows"}, see docs/your_data.md.
+        * "lab_checks": list of {"reason": code of the doubt and its column, "number", "rows"}, see
+          docs/reliability.md.
         * "column_doubts": list of sentences on columns whose median is not that of adults in a hospital.
         * "refused_files": list of {"reason", "number", "rows"}; None if the files were not read.
         * "unknown_columns": laboratory columns that the package does not know, or that the model was not trained with.
@@ -116,6 +119,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         "patients": len({row.patient_id for row in table.rows}),
         "splits": {split: _split_report(table, split) for split in (("test",) if settings.for_prediction else SPLITS)},
         "faults": _grouped([*((error.kind, error.row) for error in faults), *_leaks(repeated)]),
+        "root": str(table.root),
         "missing_files": {"number": len(missing), "examples": missing[:EXAMPLES]},
         "outside_files": {"number": len(outside), "examples": outside[:EXAMPLES]},
         "repeated_inputs": _grouped((entry.reason, use.row) for entry in repeated for use in entry.uses),
@@ -143,7 +147,7 @@ def has_faults(report: Mapping[str, Any]) -> bool:
 
 def report_text(report: Mapping[str, Any]) -> str:
     """Write the report of [`check_manifest`] as text for the terminal: names and numbers, no values of patients."""
-    lines = [f"{report['rows']} rows, {report['patients']} patients"]
+    lines = [f"{report['rows']} rows, {report['patients']} patients (the first row below the header is row 1)"]
     for split, part in report["splits"].items():
         counts = [f"{part[name]} {name}" for name in ("labs", "ecg", "echo")]
         lines.append(f"  {split:<11} {part['rows']} rows, {', '.join(counts)}{_labels(part['tasks'])}")
@@ -171,10 +175,30 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"{_rows(rows, outside['number'])}: give --root, or --allow-outside"
         )
     lines += [f"note: {note}" for note in report["notes"]]
+    return "\n".join([*lines, _missing_line(report), _verdict(report)])
+
+
+def _missing_line(report: Mapping[str, Any]) -> str:
+    """Say how many files are not there, and where they were looked for."""
     missing = report["missing_files"]
+    if not missing["number"]:
+        return "0 files are not there"
     rows = list(dict.fromkeys(example["row"] for example in missing["examples"]))
-    lines.append(f"{missing['number']} files are not there" + (f", {_rows(rows, missing['number'])}" if rows else ""))
-    return "\n".join(lines)
+    return (
+        f"{missing['number']} files are not there, {_rows(rows, missing['number'])}. Relative paths were looked for in "
+        f"{report['root']}: give --root if the files lie in another directory"
+    )
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    """Write the last line: whether the table has faults, and how many doubts there are."""
+    doubts = len(report["lab_checks"]) + len(report["column_doubts"]) + len(report["repeated_inputs"])
+    also = f" {counted(doubts, 'doubt')} to look at." if doubts else ""
+    if report["faults"]:
+        return f"Result: the table cannot be used. Mend the faults of the table.{also}"
+    if has_faults(report):
+        return f"Result: the table can be used, but what is named above as a fault will be left out.{also}"
+    return f"Result: no fault.{also}"
 
 
 def _labels(tasks: Mapping[str, Mapping[str, int]]) -> str:
@@ -236,7 +260,7 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
         for entry in labs.refused:
             reason = reason_without_values(entry["reason"], row.labs)
             refused.setdefault(entry["item"].removeprefix("labs."), []).append((reason, number))
-        doubts += [(check["code"], number) for check in labs.checks]
+        doubts += [(f"{check['code']}: {check['item'].removeprefix('labs.')}", number) for check in labs.checks]
         add_cells(numbers, labs.cells)
         unknown.update([*labs.unknown, *labs.unused])
     similar = {name: suggest_column(name) for name in unknown}

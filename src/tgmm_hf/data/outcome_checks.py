@@ -102,33 +102,45 @@ def _times_in_hours(task: str, times: list[float]) -> str | None:
 
 
 def split_unit_doubts(task: str, splits: Mapping[str, Sequence[float]]) -> list[str]:
-    """Name the splits whose times may have another unit than those of the other splits.
+    """Name the splits whose times may have another unit than those of every other split.
 
     The 90th percentile has to differ by the factor of a unit, and the median roughly too. The median alone may be the
     time of an early death in one split, and the end of the follow-up in another.
+
+    Each other split is compared by itself. If the others were pooled, a large split in a wrong unit would make the
+    small right ones differ from the rest.
 
     Args:
         task: Name of the prognosis.
         splits: Split -> times of its rows.
     """
+    middles = {
+        split: (statistics.median(times), _high(times)) for split, times in splits.items() if len(times) >= MIN_TIMES
+    }
     doubts = []
-    for split, times in splits.items():
-        rest = [time for name, values in splits.items() if name != split for time in values]
-        if min(len(times), len(rest)) < MIN_TIMES:
+    for split, of_split in middles.items():
+        rest = [values for name, values in middles.items() if name != split]
+        if not rest or any(value <= 0 for values in (of_split, *rest) for value in values):
             continue
-        pairs = [(middle(times), middle(rest)) for middle in (statistics.median, _high)]
-        if any(min(pair) <= 0 for pair in pairs):
-            continue
-        for unit, (low, high) in OTHER_UNITS.items():
-            longer = [of_split / of_rest for of_split, of_rest in pairs]
-            shorter = [1 / ratio for ratio in longer]
-            for word, (median, upper) in (("longer", longer), ("shorter", shorter)):
-                if low <= upper <= high and low / MEDIAN_MARGIN <= median <= high * MEDIAN_MARGIN:
+        for unit, factors in OTHER_UNITS.items():
+            for word, pairs in (
+                ("longer", [(of_split, values) for values in rest]),
+                ("shorter", [(values, of_split) for values in rest]),
+            ):
+                if all(_differ_by(factors, longer, shorter) for longer, shorter in pairs):
+                    ratio = statistics.median(longer[1] / shorter[1] for longer, shorter in pairs)
                     doubts.append(
-                        f"time.{task}: the follow-up of the split {split} is {upper:.0f} times {word} than that of the "
+                        f"time.{task}: the follow-up of the split {split} is {ratio:.0f} times {word} than that of the "
                         f"other splits (90th percentile). Times are days in all splits. Are they {unit} in one split?"
                     )
     return doubts
+
+
+def _differ_by(factors: tuple[float, float], longer: tuple[float, float], shorter: tuple[float, float]) -> bool:
+    """Tell whether two splits, as (median, 90th percentile), differ by a factor between the two `factors`."""
+    low, high = factors
+    median, upper = (a / b for a, b in zip(longer, shorter, strict=True))
+    return low <= upper <= high and low / MEDIAN_MARGIN <= median <= high * MEDIAN_MARGIN
 
 
 def _high(times: Sequence[float]) -> float:

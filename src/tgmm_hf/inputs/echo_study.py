@@ -264,7 +264,10 @@ class StudySorter:
             number = len(self.view_names)
             reason = f"none of the {number} view names given is for this file" if number else "no view name"
             for path in files:
-                self.result.refuse(str(path), f"{reason} and no view classifier: give views (file name -> view)")
+                self.result.refuse(
+                    str(path),
+                    f"{reason} and no view classifier: name the view of each file (--views, in Python views=: file name -> view)",
+                )
         if self.view_classifier is None or not files:
             return []
         views = self.preparer.views

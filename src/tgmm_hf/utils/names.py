@@ -52,3 +52,8 @@ BOOTSTRAP_RESAMPLES = 1000
 def join_names(subset: Sequence[str]) -> str:
     """Write a subset of modalities as one name: ("labs", "ecg") -> "labs+ecg"."""
     return "+".join(subset)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 note", "2 notes"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
