@@ -265,8 +265,7 @@ class StudySorter:
             reason = f"none of the {number} view names given is for this file" if number else "no view name"
             for path in files:
                 self.result.refuse(
-                    str(path),
-                    f"{reason} and no view classifier: name the view of each file (--views, in Python views=: file name -> view)",
+                    str(path), f"{reason} and no view classifier: name the views (--views, or views= in Python)"
                 )
         if self.view_classifier is None or not files:
             return []
