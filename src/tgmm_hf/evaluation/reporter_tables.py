@@ -176,11 +176,21 @@ def plain_text(metrics: Mapping[str, Any], tables: Any) -> str:
 
 def markdown(metrics: Mapping[str, Any], tables: Any) -> str:
     """Write the figures as Markdown."""
-    parts = [f"# Reports of {metrics['model']}", _head(metrics)]
-    for table in tables:
-        lines = [table.header, ["---"] * len(table.header), *table.rows]
-        parts.append(f"## {table.title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+    parts = [f"# Reports of {metrics['model']}", _head(metrics), *(_section(table) for table in tables)]
     return "\n\n".join([*parts, *_tail(metrics)])
+
+
+def card_section(metrics: Mapping[str, Any]) -> str:
+    """Write the findings and the text metrics of a MEIT evaluation as a Markdown section for a model card."""
+    tables = reporter_tables(metrics)
+    shown = [_section(tables[name], "###") for name in ("findings", "text")]
+    return "\n\n".join(["## Results", _head(metrics), *shown, *_tail(metrics)])
+
+
+def _section(table: Table, level: str = "##") -> str:
+    """Write a table as Markdown below its title."""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return f"{level} {table.title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def _cell(text: str) -> str:
@@ -190,8 +200,9 @@ def _cell(text: str) -> str:
 def _head(metrics: Mapping[str, Any]) -> str:
     """Write what was scored, in one sentence."""
     refused = f", {metrics['refused']} refused" if metrics["refused"] else ""
+    scored = f"{metrics['n']} ECGs of {metrics['patients']} patients{refused}"
     return (
-        f"{metrics['data']}, split {metrics['split']}: {metrics['n']} ECGs of {metrics['patients']} patients{refused}. "
+        f"{Path(metrics['data']).name}, split {metrics['split']}: {scored}. "
         f"Intervals: 95 % bootstrap over patients. References {metrics['references_hash'][:19]}."
     )
 

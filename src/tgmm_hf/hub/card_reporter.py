@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from tgmm_hf.evaluation.reporter_tables import card_section
 from tgmm_hf.hub.card import EncoderLicence, needed_packages
 from tgmm_hf.hub.weight_sources import SOURCES
 
@@ -14,16 +15,27 @@ FUSIONS = {
     "cross_attention": "through added layers in which the text attends to them",
 }
 """Fusion -> how the ECG vectors enter the language model, in words."""
+NO_RESULTS = """\
+## Results
+
+None were given with this model. Nothing is known of how often it is right."""
 PACKAGES = ("torch", "transformers", "scipy", "wfdb", "pydicom")
 
 
-def reporter_card(repo_id: str, *, config: Mapping[str, Any], licences: Sequence[EncoderLicence]) -> str:
+def reporter_card(
+    repo_id: str,
+    *,
+    config: Mapping[str, Any],
+    licences: Sequence[EncoderLicence],
+    metrics: Mapping[str, Any] | None = None,
+) -> str:
     """Return the README.md of a MEIT model's repository, metadata block first.
 
     Args:
         repo_id: "owner/name".
         config: Content of config.json.
         licences: Licences of the language model and of the ECG encoder that the model was made from.
+        metrics: Content of metrics.json (`tgmm evaluate`); None without it.
     """
     name = repo_id.split("/")[-1]
     data = ModelCardData(
@@ -35,6 +47,7 @@ def reporter_card(repo_id: str, *, config: Mapping[str, Any], licences: Sequence
         tags=["cardiology", "ecg", "report-generation", "tgmm"],
         model_name=name,
     )
+    results = NO_RESULTS if metrics is None else card_section(metrics)
     terms = "\n".join(licence.line() for licence in licences)
     bound = (
         f"The weights come from these parts, whose terms bind the weights too:\n\n{terms}"
@@ -73,9 +86,10 @@ print(report({{"ecg": "recording"}}))
 Intended use: research on models that write reports, and on their failures. Out of scope: diagnosis, triage, treatment,
 any decision about a person.
 
+{results}
+
 ## Limits
 
-* This card holds no figures, because the model came without an evaluation. Nothing is known of how often it is right.
 * A language model writes fluent sentences, true or not. It can name findings that the ECG does not show.
 * It needs all twelve leads and 10 s. An ECG that lacks a lead is refused.
 

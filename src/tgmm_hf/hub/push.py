@@ -99,15 +99,13 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
         )
     config = read_json(directory / "config.json")
     is_reporter = config.get("model_type") == "meit"
-    if is_reporter and metrics is not None:
-        raise TgmmError(str(metrics), "`tgmm evaluate` does not score a meit model yet. Leave --metrics out.")
     scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
     _check_licences(licences, accept_licences)
     operations = [CommitOperationAdd(path.relative_to(directory).as_posix(), path) for path in files]
     if not card.exists():
         text = (
-            reporter_card(repo_id, config=config, licences=licences)
+            reporter_card(repo_id, config=config, licences=licences, metrics=scored)
             if is_reporter
             else model_card(
                 repo_id,
@@ -132,6 +130,9 @@ def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
     """Read the metrics.json at `path`. Raise a TgmmError if its figures are not of the weights in `directory`."""
     metrics: dict[str, Any] = read_json(path)
     weights = weights_digest(directory)
+    is_reporter = _model_type(directory) == "meit"
+    if (metrics.get("family") == "meit") != is_reporter:
+        raise TgmmError(str(path), "these figures are of a model of another family. Give those of this model.")
     if metrics.get("weights") != weights:
         raise TgmmError(
             str(path),
