@@ -141,8 +141,13 @@ def test_the_files_say_what_was_scored_and_how(evaluated, reporter_file: Path):
     reports = pd.read_parquet(out / "reports.parquet")
     assert list(reports["reference"]) == [row.report for row in rows] == list(reports["model"])
     text, page = (out / "metrics.txt").read_text(), (out / "metrics.md").read_text()
+    html = (out / "report.html").read_text()
     for word in ("shuffled ECGs", "BLEU-4", "Noisy ECGs", "not a medical device"):
-        assert word in text and word in page
+        assert word in text and word in page and word in html
+    difference = metrics["differences"]["nearest neighbour"]["micro_f1_difference"]
+    assert "<svg" in html and f"+{difference:.3f} F1" in html and "against the strongest control" in html
+    assert "http-equiv" in html and "<script" not in html and "src=" not in html
+    assert not any(row.report in html for row in rows)
     assert [key for key in metrics if f"`{key}`" not in DOCUMENTED] == []
     assert (out / "tables" / "findings.csv").read_text().count("\n") == 7
     assert all(row.patient_id not in page for row in rows if len(row.patient_id) > 2)

@@ -107,7 +107,7 @@ def evaluate(
     on the scored patients.
 
     MEIT: text metrics and findings of the reports, beside four controls without the right ECG. Writes metrics.json,
-    metrics.txt, metrics.md, tables and reports.parquet. For another data set, give its instruction file.
+    metrics.txt, metrics.md, report.html, tables and reports.parquet. For another data set, give its instruction file.
 
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
@@ -127,10 +127,10 @@ def evaluate(
     _refuse_options([name for name in (TGMM_ONLY if is_reporter else MEIT_ONLY) if given[name]], is_reporter)
     if is_reporter:
         from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
-        from tgmm_hf.evaluation.reporter_tables import evaluate_reporter
         from tgmm_hf.evaluation.text_metrics import TextResources
+        from tgmm_hf.reports.reporter_report import evaluate_reporter_with_page
 
-        evaluate_reporter(
+        evaluate_reporter_with_page(
             model,
             data,
             out,
@@ -147,7 +147,7 @@ def evaluate(
             ),
         )
         typer.echo((out / "metrics.txt").read_text())
-        typer.echo(f"{out / 'metrics.json'}, {out / 'metrics.md'}")
+        typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
         return
     from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
 

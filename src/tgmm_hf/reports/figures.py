@@ -73,7 +73,7 @@ def roc_figure(table: pd.DataFrame, entries: Mapping[str, Any], title: str) -> F
         aspect="equal",
     )
     axes.legend(title="AUC", loc="lower right", fontsize=8, title_fontsize=8, frameon=False)
-    return _plain(figure)
+    return plain(figure)
 
 
 def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figure:
@@ -112,7 +112,7 @@ def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figu
     if any(f"bayes_{headline}" in entry for entry in entries.values()):
         axes.plot([], [], "D", markerfacecolor="white", markeredgecolor="0.35", label="Bayes optimum, same patients")
         figure.legend(loc="outside lower right", fontsize=8, frameon=False)
-    return _plain(figure)
+    return plain(figure)
 
 
 def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str) -> Figure:
@@ -149,7 +149,7 @@ def calibration_figure(rows: pd.DataFrame, entry: Mapping[str, Any], title: str)
     spread.set(xlabel="predicted probability", yticks=[])
     spread.spines["left"].set_visible(False)
     spread.legend(loc="lower center", bbox_to_anchor=(0.5, 0.9), ncols=2, fontsize=7, frameon=False)
-    return _plain(figure)
+    return plain(figure)
 
 
 def decision_figure(entries: Mapping[str, Any], title: str) -> Figure:
@@ -183,7 +183,7 @@ def decision_figure(entries: Mapping[str, Any], title: str) -> Figure:
     axes.axhline(0, color="0.55", linewidth=1.2, linestyle=":", label="act on nobody")
     axes.set(xlabel="probability above which one would act", ylabel="net benefit", xlim=(0, 1), title=title)
     axes.legend(loc="upper right", fontsize=8, frameon=False)
-    return _plain(figure)
+    return plain(figure)
 
 
 def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str, replicates: int = 200) -> Figure:
@@ -231,7 +231,7 @@ def risk_groups_figure(rows: pd.DataFrame, groups: Mapping[str, Any], title: str
         axes.tick_params(bottom=False)
     panels[1, 0].set_ylabel("at risk", fontsize=8, rotation=0, ha="right", va="center")
     figure.suptitle(f"{title}; cut at the {groups['chosen_on']}", fontsize=11)
-    return _plain(figure)
+    return plain(figure)
 
 
 def _risk_group_labels(event: np.ndarray, is_high: np.ndarray) -> list[str]:
@@ -295,7 +295,7 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
             axes.axvline(value, color="0.6", linewidth=0.8)
     axes.set_yticks(range(len(entries)), labels, fontsize=8)
     axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel=f"{HEADLINE_TITLES[headline]}, 95 % interval", title=title)
-    return _plain(figure)
+    return plain(figure)
 
 
 def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, reference: str, title: str) -> Figure:
@@ -335,7 +335,7 @@ def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, refe
         xlabel=f"{HEADLINE_TITLES[headline]}: {reference} minus the row{intervals}",
         title=title,
     )
-    return _plain(figure)
+    return plain(figure)
 
 
 def _row_label(entry: Mapping[str, Any]) -> str:
@@ -371,7 +371,7 @@ def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> 
         axes.legend(loc="lower left", fontsize=7, frameon=False)
     panels[0].set(ylabel=HEADLINE_TITLES[headline])
     figure.suptitle(title, fontsize=11)
-    return _plain(figure)
+    return plain(figure)
 
 
 class _Curve(NamedTuple):
@@ -425,7 +425,7 @@ def retrieval_figure(entries: Mapping[str, Any], title: str) -> Figure:
         panels[0].plot([], [], "D", markerfacecolor="white", markeredgecolor="0.35", label="Bayes optimum, population")
     figure.legend(loc="outside lower right", fontsize=8, frameon=False, ncols=2)
     figure.suptitle(title, fontsize=11)
-    return _plain(figure)
+    return plain(figure)
 
 
 def _draw_direction(axes: Axes, position: int, entry: Mapping[str, Any], suffix: str) -> None:
@@ -467,7 +467,7 @@ def risk_curve_figure(days: Sequence[float], risk: Sequence[float], by_day: Mapp
             ha="right", fontsize=9,
         )  # fmt: skip
     axes.set(xlabel="days", ylabel="probability of the event", xlim=(0, None), ylim=(0, 1))
-    return _plain(figure)
+    return plain(figure)
 
 
 def render(figure: Figure, file_format: str) -> bytes:
@@ -492,7 +492,7 @@ def render(figure: Figure, file_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _plain(figure: Figure) -> Figure:
+def plain(figure: Figure) -> Figure:
     """Hide the upper and right border of every panel, in place, and return the figure."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)

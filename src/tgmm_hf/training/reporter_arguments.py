@@ -102,9 +102,9 @@ class ReporterOptimisationArguments:
     Attributes:
         epochs: number of passes over the training split.
         encoder_epochs: number of passes of a first stage, in which the ECG encoder and the projector learn to name the
-            statements of the training split, before the language model reads their vectors. Its learning rate is
-            `ecg_learning_rate`. Rows without statements give those that their reports mention. 0, as published, leaves
-            the stage out.
+            statements of the training split, before the language model reads their vectors. If a row of the
+            file has no statements, those that the reports mention are taken. 0, as published, leaves the stage out.
+        encoder_learning_rate: highest learning rate of the first stage.
         batch_size: ECGs per process and step. The batch norms compare the ECGs of one process and step, so it must be
             at least 2.
         accumulation_steps: number of steps whose gradients are averaged before the weights are updated. 16 x 4 is the
@@ -123,6 +123,7 @@ class ReporterOptimisationArguments:
 
     epochs: int = 5
     encoder_epochs: int = 0
+    encoder_learning_rate: float = 2e-3
     batch_size: int = 16
     accumulation_steps: int = 4
     learning_rate: float = 2e-5
@@ -138,7 +139,7 @@ class ReporterOptimisationArguments:
     schedule = "linear"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "accumulation_steps", "learning_rate"):
+        for name in ("epochs", "accumulation_steps", "learning_rate", "encoder_learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
         if self.encoder_epochs < 0:

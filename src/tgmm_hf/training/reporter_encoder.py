@@ -131,7 +131,7 @@ def _trainer(
 ) -> ReporterTrainer:
     """Make the trainer of the first stage. It saves no checkpoint, because the stage is short."""
     optimisation = run.optimisation
-    rate = optimisation.ecg_learning_rate or optimisation.learning_rate
+    rate = optimisation.encoder_learning_rate
     stage = replace(
         optimisation, epochs=optimisation.encoder_epochs, learning_rate=rate, accumulation_steps=1, keep="last"
     )

@@ -1,0 +1,97 @@
+"""The HTML page of a MEIT evaluation: findings beside the controls, text metrics, certainty, settings.
+
+The page holds no report and no name of a patient, so that it can be passed on like the figures.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
+from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
+from tgmm_hf.evaluation.outputs import write_text
+from tgmm_hf.evaluation.report_controls import MODEL
+from tgmm_hf.evaluation.reporter_tables import evaluate_reporter, reporter_tables
+from tgmm_hf.evaluation.tables import text_number, text_range
+from tgmm_hf.reports.figures import plain, render
+from tgmm_hf.reports.pages import inline_svg, render_page
+
+OPEN_TABLES = ("findings", "text")
+"""Tables that are shown at once. The others are folded."""
+SETTINGS = (
+    *("model", "model_fingerprint", "processor_fingerprint", "data", "data_hash", "datasets", "split", "fusion"),
+    *("generation", "truth", "seed", "bootstrap"),
+)
+
+
+def evaluate_reporter_with_page(
+    model: str, data: Path, out_dir: Path, settings: ReporterEvaluationSettings
+) -> dict[str, Any]:
+    """Evaluate a MEIT model as `evaluate_reporter` does, and write `report.html` beside its files.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    metrics = evaluate_reporter(model, data, out_dir, settings)
+    write_text(out_dir / "report.html", reporter_html(metrics))
+    return metrics
+
+
+def reporter_html(metrics: Mapping[str, Any]) -> str:
+    """Return the HTML page. It refers to no other file. `metrics` is the content of metrics.json."""
+    tables = reporter_tables(metrics)
+    is_synthetic = metrics["datasets"] == ["synthetic"]
+    return render_page(
+        "reporter_report.html",
+        model=metrics["model"],
+        split=metrics["split"],
+        headlines=_headlines(metrics),
+        warnings=[f"{SYNTHETIC} {NOT_A_DEVICE}" if is_synthetic else NOT_A_DEVICE, *metrics["warnings"]],
+        figure=inline_svg(render(systems_figure(metrics["systems"]), "svg").decode()),
+        shown=[tables[name] for name in OPEN_TABLES],
+        folded=[table for name, table in tables.items() if name not in OPEN_TABLES],
+        strong_row=MODEL,
+        notes=metrics["notes"],
+        settings={name: metrics[name] for name in SETTINGS if name in metrics} | metrics.get("versions", {}),
+    )
+
+
+def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Write the model's F1, and its difference from the control that comes nearest to it."""
+    entry = metrics["systems"][MODEL]
+    scored = f"{metrics['n']} ECGs of {metrics['patients']} patients"
+    cards = [(f"F1 {text_number(entry['micro_f1'])}", f"findings, {text_range(entry['micro_f1_ci'])}; {scored}")]
+    differences = {
+        control: one for control, one in metrics["differences"].items() if one["micro_f1_difference"] is not None
+    }
+    if differences:
+        control = min(differences, key=lambda name: differences[name]["micro_f1_difference"])
+        one = differences[control]
+        cards.append(
+            (
+                f"{text_number(one['micro_f1_difference'], '+')} F1",
+                f"against the strongest control ({control}), {text_range(one['micro_f1_difference_ci'], '+')}",
+            )
+        )
+    return cards
+
+
+def systems_figure(systems: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw the F1 of the findings of the model, of each control and of the true reports, with intervals.
+
+    Args:
+        systems: Name -> figures, as in metrics.json.
+    """
+    figure = Figure(figsize=(5.8, 0.6 + 0.4 * len(systems)), layout="constrained")
+    axes = figure.subplots()
+    names = list(systems)[::-1]
+    for position, name in enumerate(names):
+        entry, colour = systems[name], "#D55E00" if name == MODEL else "#0072B2"
+        if entry["micro_f1_ci"] is not None:
+            axes.plot(entry["micro_f1_ci"], [position] * 2, color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot(entry["micro_f1"], position, "o", color=colour, markersize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlabel="F1 of the findings, 95 % interval", xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4))
+    return plain(figure)
