@@ -124,7 +124,6 @@ def step_rows(models: Mapping[str, Path], data: Path) -> list[list[str]]:
         ecg=[row.ecg for row in rows],
         answer=[row.report for row in rows],
         output_labels=True,
-        padding=True,
         return_tensors="pt",
     )
     trained = {name: MeitForConditionalGeneration.from_pretrained(path).train() for name, path in models.items()}

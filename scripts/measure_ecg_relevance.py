@@ -6,7 +6,8 @@ The waves are those that NeuroKit2 finds in lead II of what the model reads. A s
 attribution, over all leads that the model reads, on the samples of a wave. A map of tokens gives all samples of a token
 the same value. Chance is the part of the window that the wave takes: the share of a map that is equal everywhere. A
 ratio above 1 means that the map lies on the wave more than that. Intervals are over patients (bootstrap). Nobody has
-checked NeuroKit2's waves here, so a recording without three complete beats is left out and counted.
+checked NeuroKit2's waves here, so a recording without three complete beats is left out and counted. A map of zeros has
+no shares, so `n` is smaller then.
 """
 
 import argparse
@@ -71,16 +72,21 @@ def wave_masks(signal: NDArray, rate: float) -> dict[str, NDArray] | None:
     return masks | {"rest": ~np.any(list(masks.values()), axis=0)}
 
 
-def shares(values: NDArray, masks: dict[str, NDArray]) -> dict[str, float]:
+def shares(values: NDArray, masks: dict[str, NDArray]) -> dict[str, float] | None:
     """Compute the share of the absolute attribution on each wave, divided by the wave's share of the window.
 
     Args:
         values: (leads, samples or tokens). NaN counts as zero.
         masks: from `wave_masks`.
+
+    Returns:
+        Wave -> ratio; None if all values are zero, as Grad-CAM gives them where nothing speaks for the target.
     """
     samples = len(next(iter(masks.values())))
     weights = np.nan_to_num(np.abs(values)).sum(0)
     weights = np.repeat(weights, samples // len(weights))
+    if not weights.any():
+        return None
     return {wave: float(weights[mask].sum() / weights.sum() / mask.mean()) for wave, mask in masks.items()}
 
 
@@ -91,8 +97,8 @@ def measure(model: Any, processor: Any, rows: Any, task: str | None) -> tuple[li
     entries, left_out = [], 0
     for row in tqdm(rows, unit="recording"):
         label = row.get(f"label_{question.task}")
-        signal = np.asarray(row["ecg_values"], float)
-        mask = np.asarray(row["ecg_mask"], bool)
+        batch = collator([row])
+        signal, mask = batch["ecg_values"][0].double().numpy(), batch["ecg_mask"][0].numpy()
         if label is None or label != label or not mask[LEADS.index(LEAD)]:
             left_out += 1
             continue
@@ -103,7 +109,8 @@ def measure(model: Any, processor: Any, rows: Any, task: str | None) -> tuple[li
         case = PreparedPatient(model, processor, collator, row, question)
         name = list(model.config.tasks[question.task]["candidates"])[int(label)]
         for _, method, compute in steps(case.score, processor, case.labs, {"ecg": METHODS["ecg"]}, views=False):
-            entries.append({"class": name, "method": method, **shares(compute().values, masks)})
+            if (ratios := shares(compute().values, masks)) is not None:
+                entries.append({"class": name, "method": method, **ratios})
     return entries, left_out
 
 
@@ -114,6 +121,8 @@ def table(entries: list[dict[str, Any]], seed: int) -> str:
     for method in dict.fromkeys(entry["method"] for entry in entries):
         for name in dict.fromkeys(entry["class"] for entry in entries):
             chosen = [entry for entry in entries if (entry["method"], entry["class"]) == (method, name)]
+            if not chosen:
+                continue
             cells = []
             for wave in waves:
                 figure = mean_with_interval(np.array([entry[wave] for entry in chosen]), seed, 1000)
