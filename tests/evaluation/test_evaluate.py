@@ -184,7 +184,7 @@ def test_validation_patients_that_were_trained_on_are_refused(evaluated, split_d
     patients = load_prepared(split_data)["validation"].with_format(None)["patient_id"]
     write(saved / "run.json", {"data_hash": "its own", "run": {"model": {"checkpoint": None}}})
     write(training_directory(saved) / SEEN, {"data_hash": "its own", "complete": True, "patients": patients[:2]})
-    with pytest.raises(ValueError, match="2 of the patients"):
+    with pytest.raises(ValueError, match="2 of the validation patients of these data.* --validation DIR"):
         evaluate(saved, split_data, tmp_path / "out", bootstrap=20, progress=False)
 
 

@@ -378,6 +378,13 @@ def test_notes_name_what_was_changed() -> None:
     ]
 
 
+def test_one_value_in_two_units_may_be_rounded_apart():
+    both = LabsText.from_row({"weight": (70, "kg"), "Weight (lb)": 154})
+    assert [cell.value for cell in both.cells] == ["70"] and not both.refused
+    assert LabsText.from_row({"weight": (70, "kg"), "Weight (lb)": 164}).refused
+    assert LabsText.from_row({"weight": (70, "kg"), "Body weight": (70.2, "kg")}).refused
+
+
 def test_a_row_is_read_once_and_written_with_what_has_room():
     row = {"age": 71, "Creatinine": (124, "umol/L"), "foot": 1, "K": 140, "Sodium": None}
     labs = LabsText.from_row(row)

@@ -197,6 +197,9 @@ def test_names_and_units_of_other_centres_are_known(name, value, unit, expected)
         ({"Hb": (14, "g/dL"), "Hematocrit": 42, "MCHC": 26}, "labs_red_cells"),
         ({"Sodium": 140, "Chloride": 102, "HCO3": 25, "Anion Gap": 30}, "labs_anion_gap"),
         ({"Sodium": 102, "Chloride": 140, "HCO3": 25, "Anion Gap": 13}, "labs_anion_gap"),
+        ({"Sodium": 104, "Chloride": 140}, "labs_anion_gap"),
+        ({"Sodium": 125, "Chloride": 125, "HCO3": 24}, "labs_anion_gap"),
+        ({"Sodium": 139, "Chloride": 104, "HCO3": 48}, "labs_anion_gap"),
         ({"PT": 12.5, "INR": 3.4}, "labs_clotting"),
         ({"PT": 40, "INR": 1.0}, "labs_clotting"),
         ({"BNP": (900, "pg/mL"), "NTproBNP": (300, "pg/mL")}, "labs_natriuretic"),
@@ -217,6 +220,7 @@ def test_a_consistent_row_has_no_finding():
     row |= {"BNP": (480, "pg/mL"), "NTproBNP": (3900, "pg/mL"), "CK": 300, "CK-MB": 22}
     assert codes(row) == []
     assert codes({"height": (150, "cm"), "weight": (150, "kg")}) == []
+    assert codes({"Sodium": 138, "Chloride": 110, "HCO3": 24}) == codes({"Sodium": 120, "Chloride": 80}) == []
     assert codes({"height": (80, "cm"), "weight": (175, "kg")}).count("labs_body_mass") == 0  # named once, as exchanged
 
 
@@ -230,6 +234,22 @@ def test_a_value_that_no_unit_explains_is_used_and_named(name, value):
     assert [cell.name for cell in labs.cells] == [column.name]
     assert [(check["code"], check["item"]) for check in labs.checks] == [("labs_unusual_value", f"labs.{column.name}")]
     assert str(value) not in json.dumps(labs.checks)
+
+
+@pytest.mark.parametrize("text", ["#VALUE!", "#REF!", "#DIV/0!", "#NAME?", "#####"])
+def test_an_error_of_a_spreadsheet_is_no_result(text):
+    labs = LabsText.from_row({"Creatinine": text})
+    assert not labs.cells and "spreadsheet" in labs.refused[0]["reason"]
+    assert not LabsText.from_row({"Creatinine": "#N/A", "Glucose": "pending"}).refused  # missing cells
+
+
+def test_marks_of_two_kinds_are_read():
+    assert numbers({"Potassium": "6.3 H*"}) == {"Potassium": 6.3}
+
+
+def test_a_range_in_a_unit_that_cannot_be_converted_is_not_called_impossible():
+    [refusal] = LabsText.from_row({"Hemoglobin": ("120-130", "g/L")}).refused
+    assert "cannot be converted" in refusal["reason"] and "impossible" not in refusal["reason"]
 
 
 def test_a_value_that_nobody_survived_is_not_used_and_a_limit_of_an_assay_is_no_result():

@@ -16,7 +16,10 @@ CODED = base64.b64encode(HISTORY.encode()).decode()
 @pytest.mark.parametrize(
     "value",
     [CODED, CODED[:30], HISTORY.encode().hex(), f"hypertension, {CODED}", "a" * 60, "1955-02-03", "3 Feb 1955",
-     "March 1955", "2026-11-29T08:15:00Z", "29/11/2026 8:15 pm", "12", "4280, 25000", 12, 3.5, "male"],
+     "March 1955", "2026-11-29T08:15:00Z", "29/11/2026 8:15 pm", "12", "4280, 25000", 12, 3.5, "male",
+     r"{\rtf1\ansi\deff0 {\fonttbl{\f0 Arial;}} Asthma\par}", "<p>Asthma</p>", "Asthma &amp; COPD", "67 years",
+     "https://host/record", "C:\\data\\record", "/data/p10/record", "see /data/p10/record.txt", "yes", "TRUE",
+     '["asthma", "gout"]', "{'asthma': 1}", "Asthma \ufffd"],
 )  # fmt: skip
 def test_text_that_is_no_words_is_not_used_and_named(column, value):
     labs = LabsText.from_row({column: value, "Sodium": (140, "mEq/L")})
@@ -31,11 +34,18 @@ def test_text_that_is_no_words_is_not_used_and_named(column, value):
     "value",
     [HISTORY, "HTN", "T2DM; CKD 3b", "Diabetes", "Novolog 70/30", "Octreotide 100", "MethylPREDNISolone Sodium Succ",
      "Emtricitabine-Tenofovir-Elvitegravir-Cobicistat-Bictegravir", "I50.9", "高血压" * 30, "Herzinsuffizienz",
-     "Marijuana 1", "WHITE - RUSSIAN", "unknown", "Maydl hernia 2019", "T4/T5-T5/T6 fusion"],
+     "Marijuana 1", "WHITE - RUSSIAN", "unknown", "fever /chills/ cough", "HTN /DM/CAD/CKD", "HTN&DM, CKD", "no",
+     "type 2 < 5 years > 3", "Maydl hernia 2019", "T4/T5-T5/T6 fusion"],
 )  # fmt: skip
 def test_words_are_used_without_a_word(value):
     labs = LabsText.from_row({"medical history": value, "ethnicity": f"{value} and more"})
     assert len(labs.cells) == 2 and not labs.refused and not labs.checks
+
+
+def test_a_laboratory_result_in_a_history_is_not_used_and_a_concentration_of_a_drug_is():
+    refused = LabsText.from_row({"medical history": "CHF; NTproBNP 20000 pg/mL"})
+    assert [check["code"] for check in refused.checks] == ["labs_doubtful_text"] and not refused.cells
+    assert LabsText.from_row({"drug history": "Heparin 25 mg/mL"}).cells
 
 
 def test_a_sign_is_a_missing_cell():
@@ -69,7 +79,8 @@ def test_how_hospitals_write_is_used_without_a_word(row):
 @pytest.mark.parametrize(
     ("gender", "history", "is_named"),
     [("M", "asthma; Encounter for supervision of normal pregnancy", True), ("M", "Severe pre-eclampsia", True),
-     ("M", "Malignant neoplasm of ovary", True), ("F", "Malignant neoplasm of prostate", True),
+     ("M", "Malignant neoplasm of ovary", True), ("F", "BPH, s/p TURP", True), ("F", "Vasectomy", True),
+     ("M", "Cervical intraepithelial neoplasia", True), ("F", "Malignant neoplasm of prostate", True),
      ("F", "hypertension; Benign prostatic hyperplasia", True), ("male", "Acquired absence of uterus", True),
      ("F", "Encounter for supervision of normal pregnancy", False), ("M", "Malignant neoplasm of prostate", False),
      ("M", "Family history of malignant neoplasm of ovary", False), ("M", "partner is pregnant", False),

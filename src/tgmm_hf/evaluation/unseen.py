@@ -80,7 +80,14 @@ def _seen_by_weights(source: Path, seen: dict[str, Any] | None) -> dict[str, Any
     return None if seen is None or (data_hash is not None and seen["data_hash"] != data_hash) else seen
 
 
-def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split: str) -> list[str]:
+TO_SCORE = "of the patients to be scored"
+"""What patients are for, in the message of `check_unseen`."""
+TO_CHOOSE = "of the validation patients of these data, on whom thresholds are chosen,"
+
+
+def check_unseen(
+    model: str | Path | None, data_hash: str, rows: Dataset, split: str, purpose: str = TO_SCORE
+) -> list[str]:
     """Refuse patients that the model was trained on, and list the doubts that cannot be ruled out.
 
     Args:
@@ -88,6 +95,7 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         data_hash: Hash of the prepared data to be scored.
         rows: The patients to be scored.
         split: Name of their split.
+        purpose: `TO_SCORE` or `TO_CHOOSE`.
 
     Returns:
         Warnings for the head of the report.
@@ -106,10 +114,13 @@ def check_unseen(model: str | Path | None, data_hash: str, rows: Dataset, split:
         # Each patient of a table is in one split only, because `tgmm prepare` refuses other tables.
         return [] if run["data_hash"] == data_hash and _from_scratch(run) else [UNKNOWN]
     if trained_on := set(seen["patients"]) & set(patients_of(rows)):
+        advice = {
+            TO_SCORE: "Take them out of the table, or evaluate on the test split of the data of the training.",
+            TO_CHOOSE: "Name the prepared data that the model was trained with: --validation DIRECTORY.",
+        }
         raise ValueError(
-            f"{len(trained_on)} of the patients to be scored were in a training or validation split of this model, or "
-            f"of the checkpoint or encoders that it started from ({training_directory(model) / SEEN}). Take them out "
-            "of the table, or evaluate on the test split of the data that the model was trained with."
+            f"{len(trained_on)} {purpose} were in a training or validation split of this model, or of the checkpoint "
+            f"or encoders that it started from ({training_directory(model) / SEEN}). {advice[purpose]}"
         )
     return [] if seen["complete"] else [UNKNOWN]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from tgmm_hf.data.prepare import load_prepared
-from tgmm_hf.evaluation.unseen import check_unseen, patients_of, prepared_data_hash, read_if_present
+from tgmm_hf.evaluation.unseen import TO_CHOOSE, check_unseen, patients_of, prepared_data_hash, read_if_present
 
 
 def validation_rows(
@@ -48,5 +48,5 @@ def validation_rows(
         # The model's own training took no gradient from its validation split. The training of its checkpoint may have.
         check_unseen(model, prepared_data_hash(source), rows["validation"], "validation")
         return rows["validation"], []
-    doubts = check_unseen(model, prepared_data_hash(source), rows["validation"], "test")
+    doubts = check_unseen(model, prepared_data_hash(source), rows["validation"], "test", TO_CHOOSE)
     return rows["validation"], [f"Validation patients, for thresholds and risk groups: {doubt}" for doubt in doubts]

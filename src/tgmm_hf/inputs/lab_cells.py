@@ -24,8 +24,10 @@ from .lab_units import is_normal, is_unusual, unit_doubt
 from .lab_word_checks import text_doubt
 from .private_text import quoted
 
-MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>")
-"""Text that table software writes for a missing cell, in lower case."""
+MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "pending")
+"""Text that table software or a laboratory writes for a missing cell, in lower case."""
+_SPREADSHEET_ERROR = re.compile(r"#(?:VALUE|REF|NAME|NUM|NULL|DIV/0|SPILL|CALC)[!?]|#+", re.IGNORECASE)
+"""What a spreadsheet writes where a formula failed, or where a number does not fit into the column."""
 MAX_NUMBER_LENGTH = 1000
 """Letters. A longer text is no number, and matching it could take the time of its length squared."""
 MAX_NAME_LENGTH = 200
@@ -38,7 +40,9 @@ COMPARATORS = "<>≤≥"
 _NUMBER = re.compile(
     r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e]|[^\s\d.,\-<>]).*))?"
 )
-_FLAG = re.compile(r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>H{1,2}|L{1,2}|A{1,2}|N|\*{1,3}|↑{1,3}|↓{1,3})[)\]]?")
+_FLAG = re.compile(
+    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3})[)\]]?"
+)
 """A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
 # A number with commas, such as "5,210" or "1,4".
 _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?(?:\s.*)?")
@@ -259,6 +263,8 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
     Raises:
         CellRefusedError: if the text is a number with a comma, or its unit is not the canonical unit.
     """
+    if _SPREADSHEET_ERROR.fullmatch(text):
+        raise CellRefusedError(f"{quoted(text)} is an error of a spreadsheet: export the value itself")
     if not any(character.isalnum() for character in text):  # empty, or a sign such as "-" for "not measured"
         return None
     if _COMMA_NUMBER.fullmatch(text):
@@ -267,13 +273,13 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
         )
     if any(character.isdigit() for character in text) and not _is_range(text):
         raise CellRefusedError("the text is neither a number nor a range such as 2-4; a date or a code is no result")
-    ends = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
-    for number in ends:
-        _refuse_doubtful_end(column, number, unit)
     if unit and not is_canonical_unit(column, unit):
         raise CellRefusedError(
             f"{quoted(text)} is not a number and cannot be converted from {quoted(unit)} to {column.unit!r}"
         )
+    ends = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+    for number in ends:
+        _refuse_doubtful_end(column, number, unit)
     unusual = any(is_unusual(column, number) for number in ends)
     return LabCell(column.name, text, unit and column.unit, None, column, is_unusual=unusual)
 

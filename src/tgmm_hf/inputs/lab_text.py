@@ -27,6 +27,9 @@ from .private_text import may_be_shown, name_or_position, quoted
 SEPARATOR = "; "
 """Between two sentences. It is not ". ", because a WordPiece tokenizer cannot tell that from a decimal point."""
 
+ROUNDING = 0.005
+"""Share by which one value in two units may differ, because each was rounded."""
+
 MAX_CELLS = 5000
 """Largest number of cells of one row, because each cell costs time and the text has room for about a hundred."""
 
@@ -88,7 +91,7 @@ class LabsText:
                 continue
             labs.positions.setdefault(cell.name, position)
             first_written, first_cell = first.setdefault(cell.name, (written, cell))
-            if first_cell.value != cell.value:
+            if not _same_value(first_cell, cell):
                 conflicts.add(cell.name)
                 reason = (
                     f"{quoted(first_written)} and {quoted(written)} are both the column {quoted(cell.name)} but differ "
@@ -234,6 +237,13 @@ def _unusual_value(cell: LabCell) -> Finding:
         "hospitals: compare value, unit and column name with the laboratory's report"
     )
     return {"code": "labs_unusual_value", "item": f"labs.{cell.name}", "text": text}
+
+
+def _same_value(one: LabCell, two: LabCell) -> bool:
+    """Tell whether two cells of a column hold one value. Two units round one value differently: 70 kg and 154 lb."""
+    if one.number is None or two.number is None or one.is_limit or two.is_limit:
+        return one.value == two.value
+    return math.isclose(one.number, two.number, rel_tol=ROUNDING if one.given_unit != two.given_unit else 1e-9)
 
 
 def _is_text(cell: LabCell) -> bool:

@@ -34,14 +34,31 @@ _DATE = re.compile(
 )
 """One date with the English name of a month, and nothing else."""
 
+_MARKUP = re.compile(
+    r"\{\\rtf|</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:amp|lt|gt|quot|apos|nbsp|[aou]uml|szlig|#\d+)[;,]", re.IGNORECASE
+)
+"""RTF, tags of HTML or XML, and their codes for characters."""
+_ADDRESS = re.compile(r"https?://|www\.|[A-Za-z]:\\|\\\\\w|(?:^|\s)/(?:\w[\w-]*/)+[\w-]+\.\w{2,4}\b|^/\S+/\S+$")
+"""An address of the web, or the path of a file."""
+_STRUCTURE = re.compile(r"\s*(?:\{\s*\}|\[\s*\]|\{\s*[\"'].*\}|\[\s*[\"'{].*\])\s*", re.DOTALL)
+"""A list or an object of JSON or Python."""
+_CHOICE = re.compile(r"yes|true|false|y/n|checked|ja|oui|si", re.IGNORECASE)
+"""The answer to a question that is not in the cell."""
+_AGE = re.compile(r"\s*\d+\s*-?(?:y|yrs?|years?|months?|days?)(?:[ -]old)?\.?\s*", re.IGNORECASE)
+_LAB_RESULT = re.compile(r"\d\s*(?:pg|ng|mg|ug|µg|μg|umol|µmol|μmol|mmol|mEq)/(?:d?L|ml)\b", re.IGNORECASE)
+"""A number with a laboratory's unit. Drugs have such units too (50 mg/mL), histories have not."""
+_LOST = "\ufffd"
+"""The character that stands where a text was decoded wrongly."""
 _WOMEN = re.compile(
     r"\b(?:pregnan|puerper|postpartum|obstetric|childbirth|ca?esarean|pre-?eclampsia|eclampsia|ovary\b|ovari|"
-    r"uterus|uterine|endometri|(?:post|peri)?menopaus|menstrua|vagina\b|vaginal\b|vaginitis|vulva|cervix|fallopian|"
-    r"hysterectom)",
+    r"uterus|uterine|endometri|(?:post|peri)?menopaus|menstrua|vagina\b|vaginal\b|vaginitis|vulva|cervix|"
+    r"cervical intraepithelial|fallopian|hysterectom|oophorectom|salping|tubal ligation|polycystic ovar)",
     re.IGNORECASE,
 )
 _MEN = re.compile(
-    r"\b(?:prostat|testis\b|testes\b|testic|scrot|penis\b|penile|epididym|spermat|erectile)", re.IGNORECASE
+    r"\b(?:prostat|BPH\b|TURP\b|vasectom|orchiect|orchidect|testis\b|testes\b|testic|scrot|penis\b|penile|"
+    r"epididym|spermat|erectile)",
+    re.IGNORECASE,
 )
 _OF_OTHERS = re.compile(
     r"\b(?:family|familial|fhx?|partner|wife|husband|spouse|(?:girl|boy)friend|(?:grand)?(?:mother|father|parent|son|"
@@ -67,6 +84,18 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds words, but the cell holds nothing but a date or numbers: write the words"
     if len(looked_at) > 1 and looked_at.casefold() in GENDERS:  # one letter may be a code of the column
         return f"{column} holds a gender: the columns may have been exchanged"
+    if _AGE.fullmatch(looked_at):
+        return f"{column} holds an age: the columns may have been exchanged"
+    if _LOST in looked_at:
+        return f"{column} holds characters that were lost in a wrong encoding: export the table as UTF-8"
+    if _MARKUP.search(looked_at) or _ADDRESS.search(looked_at) or _STRUCTURE.fullmatch(looked_at):
+        return (
+            f"{column} holds words, but the cell holds markup, an address or a structure of a program: write the words"
+        )
+    if _CHOICE.fullmatch(looked_at.strip()):
+        return f"{column} holds words, but the cell holds yes or no: write the words"
+    if column == HISTORY and _LAB_RESULT.search(looked_at):
+        return f"{column} holds a laboratory result: put it into the column of the test"
     if _RUN.search(looked_at) or any(map(_is_coded, _BREAKS.split(looked_at))):
         return f"{column} holds words, but the cell holds a key or encoded text: write the words"
     return None
