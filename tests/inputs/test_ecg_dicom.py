@@ -5,7 +5,7 @@ import pydicom
 import pytest
 from input_files import MIMIC_LEADS, make_ecg, new_dicom, waveform_group, write_ecg_dicom
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, TwelveLeadECGWaveformStorage
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, TwelveLeadECGWaveformStorage
 
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
@@ -227,3 +227,19 @@ def test_two_rhythms_of_one_time_must_be_the_same(tmp_path):
     assert len(read_ecg(write_ecg_dicom(tmp_path / "same.dcm", [first, same])).lead_names) == 12
     with pytest.raises(InputRefusedError, match="different signals"):
         read_ecg(write_ecg_dicom(tmp_path / "other.dcm", [first, other]))
+
+
+@pytest.mark.parametrize(
+    ("header", "word"),
+    [({"PatientSpeciesDescription": "Canine"}, "animal"), ({"Modality": "EEG"}, "EEG"), ({"Modality": "emg"}, "EMG")],
+)
+def test_a_header_of_an_animal_or_of_other_waveforms_is_refused(tmp_path, header, word):
+    dataset = new_dicom(TwelveLeadECGWaveformStorage, ExplicitVRLittleEndian)
+    dataset.WaveformSequence = [group_of(make_ecg())]
+    dataset.Modality, dataset.PatientSpeciesDescription = "ECG", "Homo sapiens"
+    dataset.save_as(tmp_path / "ecg.dcm", enforce_file_format=True)
+    assert read_ecg(tmp_path / "ecg.dcm").signal.shape[0] == 12
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    dataset.save_as(tmp_path / "ecg.dcm", enforce_file_format=True)
+    refuse(tmp_path / "ecg.dcm", word)

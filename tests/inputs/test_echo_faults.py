@@ -186,6 +186,13 @@ def test_other_modalities_are_refused(tmp_path, clip, modality):
         count_echo_frames(path)
 
 
+def test_a_clip_of_an_animal_is_refused(tmp_path, clip):
+    path = with_header(write_clip(tmp_path / "a.dcm", clip), PatientSpeciesDescription="Canine")
+    assert "animal" in reason_of(path)
+    path = with_header(write_clip(tmp_path / "b.dcm", clip), PatientSpeciesDescription="Homo sapiens")
+    assert len(read_echo_clip(path).frames)
+
+
 def test_a_modality_in_small_letters_is_read(tmp_path, clip):
     path = with_header(write_clip(tmp_path / "a.dcm", clip), Modality="us")
     assert read_echo_clip(path).total_frames == FRAMES

@@ -27,6 +27,10 @@ _TEXT = re.compile(rb"[A-Z0-9._\\ ]{4}")
 _FIRST_VRS = (b"UL", b"OB", b"CS", b"UI", b"DA", b"TM", b"LO", b"SH", b"SQ")
 
 
+HUMAN = ("human", "homo sapiens", "homo sapien", "person")
+"""Words for a person in PatientSpeciesDescription, in lower case."""
+
+
 def is_dicom(path: str | Path) -> bool:
     """Tell whether a file is DICOM by its content: the preamble, or a data set that starts at the first byte."""
     path = Path(path)
@@ -104,6 +108,21 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
         for _ in dataset:  # pydicom parses a value when it is first read, and a damaged value must be found here
             pass
     return dataset
+
+
+def refuse_animal(dataset: Any, item: str) -> None:
+    """Refuse a file whose header says that the patient is an animal, because the model was made for people.
+
+    Args:
+        dataset: pydicom `Dataset`.
+        item: name of the file in the refusal.
+
+    Raises:
+        InputRefusedError: if the header names a species that is not human.
+    """
+    species = str(dataset.get("PatientSpeciesDescription") or "").strip().casefold()
+    if species and species not in HUMAN:
+        raise InputRefusedError(item, "the header names an animal (PatientSpeciesDescription): not a file of a person")
 
 
 def _refusal_of_parsing(error: Exception, path: Path | str) -> InputRefusedError:

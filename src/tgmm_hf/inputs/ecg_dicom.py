@@ -11,7 +11,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
-from .dicom_files import read_dicom
+from .dicom_files import read_dicom, refuse_animal
 from .ecg_recording import (
     UNIT_NOT_STATED,
     Channel,
@@ -61,6 +61,10 @@ class _Group(NamedTuple):
         return self.samples / self.rate
 
 
+OTHER_WAVEFORMS = ("EEG", "EMG", "EOG", "RESP", "AU", "POS")
+"""Modalities of waveforms that are no ECG. Others (ECG, hemodynamic HD, electrophysiology EPS) may hold one."""
+
+
 def read_dicom_ecg(path: Path) -> EcgRecording:
     """Read the rhythm recording of a DICOM waveform file.
 
@@ -80,6 +84,10 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
             raise InputRefusedError(
                 str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)"
             )
+        refuse_animal(dataset, str(path))
+        modality = str(dataset.get("Modality") or "").strip().upper()
+        if modality in OTHER_WAVEFORMS:
+            raise InputRefusedError(str(path), f"modality {modality}: the waveforms are not an ECG")
         groups = dataset.WaveformSequence
         described = [_describe(group, index, path) for index, group in enumerate(groups)]
         chosen = _rhythm_groups(described)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils.errors import InputRefusedError
+from .dicom_files import refuse_animal
 from .echo_checks import colour_fault, planar_fault
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_layout import LAYOUT_FRAMES, layout_fault
@@ -106,6 +107,7 @@ def _check_photometric(dataset: Any, syntax: str, item: str) -> None:
 
 def _check_modality(dataset: Any, item: str) -> None:
     """Refuse a file whose modality is not US; without a modality, a file whose storage class is not ultrasound."""
+    refuse_animal(dataset, item)
     modality = str(dataset.get("Modality") or "").strip().upper()
     storage = str(dataset.get("SOPClassUID") or "")
     if modality and modality != "US":
