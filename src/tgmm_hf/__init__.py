@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
+    from tgmm_hf.families.heartcare.modeling_beat import BeatModel
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS
 
 _MODULE_OF = {
+    "BeatConfig": "families.heartcare.configuration_beat",
+    "BeatModel": "families.heartcare.modeling_beat",
     "EcgFeatureExtractor": "inputs.feature_extraction_ecg",
     "EcgResNetConfig": "encoders.configuration_ecg_resnet",
     "EcgResNetModel": "encoders.modeling_ecg_resnet",
@@ -79,6 +83,8 @@ __all__ = [
     "LEADS",
     "MODALITIES",
     "VIEWS",
+    "BeatConfig",
+    "BeatModel",
     "EcgFeatureExtractor",
     "EcgResNetConfig",
     "EcgResNetModel",

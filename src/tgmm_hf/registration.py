@@ -72,6 +72,8 @@ def register_classes() -> None:
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
+    from tgmm_hf.families.heartcare.modeling_beat import BeatModel
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
@@ -83,11 +85,13 @@ def register_classes() -> None:
     AutoConfig.register("echo_mvit", EchoMvitConfig)
     AutoConfig.register("ecg_resnet", EcgResNetConfig)
     AutoConfig.register("meit", MeitConfig)
+    AutoConfig.register("beat", BeatConfig)
     AutoModel.register(TgmmConfig, TgmmModel)
     AutoModel.register(StMemConfig, StMemModel)
     AutoModel.register(EchoMvitConfig, EchoMvitModel)
     AutoModel.register(EcgResNetConfig, EcgResNetModel)
     AutoModel.register(MeitConfig, MeitForConditionalGeneration)
+    AutoModel.register(BeatConfig, BeatModel)
     AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
     AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
     AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
