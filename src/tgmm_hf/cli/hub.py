@@ -19,6 +19,14 @@ class Weights(StrEnum):
     echoprime_views = "echoprime-views"
     kinetics_mvit = "kinetics-mvit"
     meit = "meit"
+    beat = "beat"
+
+
+class NormGamma(StrEnum):
+    """What the layer norms of a file of Beat's prototype store."""
+
+    gain = "gain"
+    gain_minus_one = "gain-minus-one"
 
 
 def convert(
@@ -36,13 +44,17 @@ def convert(
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="Keep the last linear layer of an echo encoder (EchoPrime: 512 wide).")
     ] = False,
+    norm_gamma: Annotated[
+        NormGamma | None,
+        typer.Option("--norm-gamma", help="beat: what the layer norms store. Decided by the values if omitted."),
+    ] = None,
 ) -> None:
     """Convert a published encoder checkpoint into a directory for from_pretrained and `TgmmModel.from_encoders`.
 
     st-mem: ECG encoder, or the full masked autoencoder. echoprime: echo encoder. echoprime-views: view classifier.
-    kinetics-mvit: torchvision's MViT_V2_S_Weights. meit: ECG encoder and projector of MEIT (ecg_model.pth). Nothing is
-    downloaded. The command shows the terms of the weights, asks you to confirm them, and writes them into the model
-    card.
+    kinetics-mvit: torchvision's MViT_V2_S_Weights. meit: ECG encoder and projector of MEIT (ecg_model.pth). beat: ECG
+    tokenizer of Heartcare's public prototype. Nothing is downloaded. The command shows the terms of the weights, asks
+    you to confirm them, and writes them into the model card.
 
     Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
     """
@@ -58,7 +70,13 @@ def convert(
     from tgmm_hf.hub.convert import convert as convert_weights
 
     converted = convert_weights(
-        kind.value, checkpoint, destination, accept_license=True, allow_pickle=allow_pickle, keep_head=keep_head
+        kind.value,
+        checkpoint,
+        destination,
+        accept_license=True,
+        allow_pickle=allow_pickle,
+        keep_head=keep_head,
+        norm_gamma=None if norm_gamma is None else norm_gamma.value,
     )
     if converted.dropped:
         typer.echo(f"left out: {', '.join(converted.dropped)}")

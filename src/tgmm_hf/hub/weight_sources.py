@@ -61,6 +61,12 @@ _MEIT = """\
   journal = {arXiv preprint arXiv:2403.04945},
   year    = {2024}
 }"""
+_HEARTCARE = """\
+@article{heartcare2025,
+  title   = {Heartcare Suite: A Unified Multimodal ECG Suite for Dual Signal-Image Modeling and Understanding},
+  journal = {arXiv preprint arXiv:2506.05831},
+  year    = {2025}
+}"""
 _CEDARS_TERMS = (
     "Academic and non-profit research only. No onward transfer of the weights or of anything derived from them, this "
     "directory included: do not upload it, not to a private repository either. Publications have to acknowledge "
@@ -120,6 +126,20 @@ SOURCES: dict[str, Source] = {
         "leads in the order of the file: MIMIC-IV-ECG has aVR, aVF, aVL, and PTB-XL has aVR, aVL, aVF. The feature "
         "extractor in this directory gives aVR, aVL, aVF. Set its `lead_order` for weights that "
         "were trained on MIMIC-IV-ECG.",
+    ),
+    "beat": Source(
+        title="Beat, the ECG tokenizer of Heartcare, in the layout of the public prototype",
+        files="the file with `model_state_dict` that the notebook writes; its authors publish no trained file",
+        url="https://github.com/DCDmllm/Heartcare-Suite",
+        license="other",
+        license_name="no-licence",
+        license_link="https://github.com/DCDmllm/Heartcare-Suite",
+        terms="The prototype has no licence file, so its authors reserve all rights. The weights are of whoever "
+        "trained them: the terms of the training data (PTB-XL) and of that person apply. Do not upload this directory "
+        "unless both allow it.",
+        citation=_HEARTCARE,
+        notes="The input is 2 s at 250 Hz of 12 leads (500 samples), each lead with mean 0 and deviation 1. There is "
+        "no processor in this directory. `model.encode(input_values)` gives codes, `model.decode(codes)` the ECG.",
     ),
     "kinetics-mvit": Source(
         title="torchvision's MViT-v2-S trained on Kinetics-400",

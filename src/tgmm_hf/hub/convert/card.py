@@ -35,7 +35,7 @@ Converted by tgmm-hf (`tgmm convert {kind}`) from weights published by their aut
 * Source: {source.url} ({source.files})
 * File: `{checkpoint.name}`, SHA-256 `{file_digest(checkpoint)}`
 * Converted: {datetime.now(UTC).date()}, to `{type(converted.model).__name__}` ({config.model_type}),
-  {sum(p.numel() for p in converted.model.parameters()):,} parameters; the numbers are unchanged
+  {sum(p.numel() for p in converted.model.parameters()):,} parameters{_numbers(converted)}
 * Left out: {dropped}{_settings(converted)}
 
 ## Licence
@@ -63,6 +63,11 @@ Research only. Not a medical device.
 {source.citation}
 ```
 """
+
+
+def _numbers(converted: Converted) -> str:
+    """Return the words on what was changed or decided beyond names."""
+    return "".join(f"\n* {change}" for change in converted.changes) or "; the numbers are unchanged"
 
 
 def _settings(converted: Converted) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
+from tgmm_hf.hub.convert.beat import NORM_GAMMAS, beat_prototype
 from tgmm_hf.hub.convert.card import model_card
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
 from tgmm_hf.hub.convert.loading import Checkpoint, load_checkpoint
@@ -24,7 +25,7 @@ KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales pixe
 
 
 @one_run_at_a_time("destination")
-def convert(
+def convert(  # noqa: PLR0913 - one argument for each option of the command
     kind: str,
     checkpoint: str | Path,
     destination: str | Path,
@@ -32,17 +33,20 @@ def convert(
     accept_license: bool,
     allow_pickle: bool = False,
     keep_head: bool = False,
+    norm_gamma: str | None = None,
 ) -> Converted:
     """Convert a published checkpoint into a directory for `from_pretrained`, with processor, code and model card.
 
     Args:
-        kind: "st-mem", "echoprime", "echoprime-views", "kinetics-mvit" or "meit", see `SOURCES`.
+        kind: "st-mem", "echoprime", "echoprime-views", "kinetics-mvit", "meit" or "beat", see `SOURCES`.
         checkpoint: File as its authors publish it, or a fine-tuned checkpoint with the same layout.
         destination: Directory to write. It appears whole or not at all.
         accept_license: Confirms that you have read the terms in `SOURCES[kind]` and keep to them. The terms go into the
             model card.
         allow_pickle: Load a file that needs pickled Python objects, which runs code of its author.
         keep_head: Keep the last linear layer of an echo encoder (`EchoMvitModelWithProjection`).
+        norm_gamma: For "beat": whether the layer norms of the file store their "gain" or "gain-minus-one". None decides
+            it by the values (`stored_gamma`).
 
     Returns:
         The model, and the names of the published tensors that it does not use.
@@ -66,18 +70,26 @@ def convert(
         raise TgmmError(
             kind, "--keep-head is for echo encoders, because only their last layer is a head. Leave it out."
         )
+    if norm_gamma is not None and (kind != "beat" or norm_gamma not in NORM_GAMMAS):
+        raise TgmmError(
+            kind, f"--norm-gamma is for beat, and is one of {', '.join(NORM_GAMMAS)}; got {norm_gamma!r} for {kind}."
+        )
     checkpoint, destination = Path(checkpoint), Path(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already. Remove it, or name another directory.")
     claim_directory(destination, ())  # An empty directory may still be the current or the home directory.
     if checkpoint.is_file():
         check_room(destination, checkpoint.stat().st_size)
-    converted = _convert(kind, load_checkpoint(checkpoint, allow_pickle), keep_head)
+    content = load_checkpoint(checkpoint, allow_pickle)
+    is_beat = kind == "beat"
+    converted = beat_prototype(content.weights, norm_gamma) if is_beat else _convert(kind, content, keep_head)
     processor = processor_for(kind, converted.model.config)
-    bind_processor(converted.model, processor)
+    if processor is not None:
+        bind_processor(converted.model, processor)
     with whole_directory(destination, ()) as building:
         converted.model.save_pretrained(building)
-        processor.save_pretrained(building)
+        if processor is not None:
+            processor.save_pretrained(building)
         (building / "README.md").write_text(model_card(kind, source, checkpoint, converted), encoding="utf-8")
     return converted
 
@@ -129,8 +141,10 @@ def processor_for(kind: str, config: Any) -> Any:
 
     Returns:
         An `EcgFeatureExtractor`, a `MeitFeatureExtractor` or an `EchoImageProcessor`. For the view classifier,
-        transformers' processor, set to normalise only.
+        transformers' processor, set to normalise only. None for Beat, which has no processor yet.
     """
+    if kind == "beat":
+        return None
     if kind == "st-mem":
         return EcgFeatureExtractor()
     if kind == "meit":

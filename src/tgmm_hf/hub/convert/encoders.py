@@ -87,11 +87,13 @@ class Converted:
         model: A model with the published weights.
         dropped: Names of the published tensors that the model does not use.
         settings: Settings of the pre-training that were read from the file, by their name in the configuration.
+        changes: What was changed or decided beyond names, one sentence each.
     """
 
     model: PreTrainedModel
     dropped: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
 
 
 def st_mem(

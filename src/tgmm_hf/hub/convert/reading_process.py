@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows has no such limits: there the time limit of the parent remains
     resource = None  # type: ignore[assignment]
 
-STATE_DICT_KEYS = ("model", "state_dict")
+STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict")
 """Keys of the weights in a checkpoint that holds other entries too, such as the optimizer."""
 PLAIN_LAYOUT = torch.strided
 
