@@ -15,7 +15,8 @@ from transformers import AutoModel
 
 from tgmm_hf import BeatModel
 from tgmm_hf.hub.convert import convert
-from tgmm_hf.hub.convert.beat import stored_gamma
+from tgmm_hf.hub.convert.beat import beat_prototype, stored_gamma
+from tgmm_hf.hub.convert.renaming import ConversionError
 from tgmm_hf.utils.errors import TgmmError
 
 LEADS, PATCH, HEAD = 12, 25, 64
@@ -138,28 +139,22 @@ def test_converted_prototype_computes_the_same(tmp_path, offset, added):
 
 def test_command_and_card(tmp_path, capsys):
     source = save(prototype_file(0.0), tmp_path / "beat.pt")
-    assert run("convert", "beat", source, tmp_path / "beat", "--accept-license") == 0
+    words = ("convert", "beat", source, tmp_path / "beat", "--accept-license", "--norm-gamma", "gain-minus-one")
+    assert run(*words) == 0
     assert "BeatModel" in capsys.readouterr().out
     card = (tmp_path / "beat" / "README.md").read_text()
-    assert (
-        "gain minus one (decided by their values): 1 was added" in " ".join(card.split())
-        or "decided by the values" in card
-    )
+    assert "the gain minus one (as the option says): 1 was added to them" in card
     assert "no licence file" in card and "the numbers are unchanged" not in card
     assert not (tmp_path / "beat" / "preprocessor_config.json").exists()
 
 
-def test_gammas_that_do_not_decide_are_refused(tmp_path, capsys):
-    source = save(prototype_file(0.5), tmp_path / "beat.pt")
-    assert run("convert", "beat", source, tmp_path / "beat", "--accept-license") == 1
-    assert "--norm-gamma gain-minus-one" in capsys.readouterr().err
-    assert not (tmp_path / "beat").exists()
-    models = {}
-    for choice in ("gain", "gain-minus-one"):
-        assert run("convert", "beat", source, tmp_path / choice, "--accept-license", "--norm-gamma", choice) == 0
-        models[choice] = AutoModel.from_pretrained(tmp_path / choice).encoder.norm.weight
-    assert_close(models["gain-minus-one"], models["gain"] + 1)
-    assert "as the option says" in (tmp_path / "gain" / "README.md").read_text()
+def test_an_option_decides_where_the_gammas_do_not():
+    weights = prototype_file(0.5)
+    with pytest.raises(ConversionError, match="--norm-gamma gain-minus-one"):
+        beat_prototype(weights)
+    gain, minus_one = (beat_prototype(weights, choice) for choice in ("gain", "gain-minus-one"))
+    assert_close(minus_one.model.encoder.norm.weight, gain.model.encoder.norm.weight + 1)
+    assert "as the option says" in minus_one.changes[0]
 
 
 @pytest.mark.parametrize(
@@ -192,8 +187,7 @@ def test_option_is_for_beat_only(tmp_path):
         ({"sequence_to_tokens.1.weight": torch.zeros(32, 299)}, "A patch has 299 values"),
     ],
 )
-def test_other_layouts_are_refused(tmp_path, change, message):
+def test_other_layouts_are_refused(change, message):
     weights = {name: value for name, value in {**prototype_file(), **change}.items() if value is not None}
-    with pytest.raises(ValueError, match=message):
-        convert("beat", save(weights, tmp_path / "beat.pt"), tmp_path / "out", accept_license=True)
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConversionError, match=message):
+        beat_prototype(weights)
