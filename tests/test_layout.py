@@ -106,6 +106,7 @@ def test_travelling_files_have_unique_names():
     assert len(names) == len(set(names))
     assert {*names} >= set(travelling_files(PACKAGE / "modeling_tgmm.py"))
     assert {*names} >= set(travelling_files(PACKAGE / "families" / "meit" / "modeling_meit.py"))
+    assert {*names} >= set(travelling_files(PACKAGE / "families" / "heartcare" / "modeling_beat.py"))
 
 
 @pytest.mark.parametrize("file", travelling(), ids=lambda file: file.name)

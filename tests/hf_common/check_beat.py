@@ -53,3 +53,16 @@ class BeatModelTest(ModelTesterMixin, unittest.TestCase):
         self.assertIsInstance(model.get_input_embeddings(), torch.nn.Module)
         model.set_input_embeddings(replacement)
         self.assertIs(model.get_input_embeddings(), replacement)
+
+    def test_init_weights_can_init_buffers(self):
+        """adapted: codebooks start at random, and the common test wants equal buffers of two new models"""
+        config = self.model_tester.get_config()
+        with torch.device("meta"):
+            model = BeatModel(config)
+        model.to_empty(device="cpu")
+        for buffer in model.buffers():
+            buffer.fill_(torch.nan)
+        model.init_weights()
+        for codebook in model.quantizer.codebooks:
+            self.assertTrue(0 < codebook.vectors.abs().max() <= 1 / config.codebook_size)
+            self.assertFalse(codebook.counts.any() or codebook.sums.any())

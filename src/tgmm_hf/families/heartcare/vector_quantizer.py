@@ -32,9 +32,10 @@ class Codebook(nn.Module):
         self.eps = config.codebook_eps
         self.dead_code_threshold = config.dead_code_threshold
         size, width = config.codebook_size, config.hidden_size
-        self.register_buffer("vectors", torch.empty(size, width).uniform_(-1 / size, 1 / size))
-        self.register_buffer("counts", torch.zeros(size))
-        self.register_buffer("sums", torch.zeros(size, width))
+        # float32 whatever the default dtype is, because moving averages stand still in half precision
+        self.register_buffer("vectors", torch.empty(size, width, dtype=torch.float32).uniform_(-1 / size, 1 / size))
+        self.register_buffer("counts", torch.zeros(size, dtype=torch.float32))
+        self.register_buffer("sums", torch.zeros(size, width, dtype=torch.float32))
         self.vectors: torch.Tensor
         self.counts: torch.Tensor
         self.sums: torch.Tensor
