@@ -22,7 +22,7 @@ import torch
 from tiny_training import write
 
 from tgmm_hf import MeitForConditionalGeneration, MeitProcessor
-from tgmm_hf.data.instructions import read_instructions
+from tgmm_hf.data.instructions import Instruction, read_instructions
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.report_controls import MODEL
 from tgmm_hf.evaluation.reporter_tables import evaluate_reporter
@@ -115,27 +115,28 @@ def step_rows(models: Mapping[str, Path], data: Path) -> list[list[str]]:
     """Measure forward and backward on one batch. The fusions take turns, so that other work slows all of them alike.
 
     Args:
-        models: Fusion -> saved model. All have one tokenizer, because they were trained on the same reports.
+        models: Fusion -> saved model.
         data: Instruction file.
     """
-    processor: Any = MeitProcessor.from_pretrained(next(iter(models.values())))
     rows = read_instructions(data, "train")[:STEP_BATCH]
-    inputs = processor(
-        ecg=[row.ecg for row in rows],
-        answer=[row.report for row in rows],
-        output_labels=True,
-        return_tensors="pt",
-    )
+    inputs = {name: _batch(path, rows) for name, path in models.items()}
     trained = {name: MeitForConditionalGeneration.from_pretrained(path).train() for name, path in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trained}
     for _ in range(STEP_ROUNDS):
         for name, model in trained.items():
             before = time.process_time()
-            model(**inputs).loss.backward()
+            model(**inputs[name]).loss.backward()
             seconds[name].append(time.process_time() - before)
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     reference = medians.get("prefix", next(iter(medians.values())))
     return [[name, f"{median:.2f}", f"{median / reference:.2f}"] for name, median in medians.items()]
+
+
+def _batch(model: Path, rows: Sequence[Instruction]) -> Any:
+    """Process ECGs and reports for a model. The fusion "tokens" needs placeholders in the text."""
+    processor: Any = MeitProcessor.from_pretrained(model)
+    answers, ecgs = [row.report for row in rows], [row.ecg for row in rows]
+    return processor(ecg=ecgs, answer=answers, output_labels=True, return_tensors="pt")
 
 
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

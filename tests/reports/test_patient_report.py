@@ -73,7 +73,7 @@ def make_prediction(inputs, **changes):
         "hf_diagnosis": {
             "probabilities": {"no failure": 0.27, "failure": 0.73},
             "prediction_set": {"level": 0.9, "candidates": ["failure"], "text": "failure"},
-            "decision": {"answer": "failure", "threshold": 0.4},
+            "decision": {"answer": "failure", "threshold": 0.4, "text": "'failure' is decided from 0.400 upwards"},
         },
         "hf_risk": {"risk": 0.7, "risk_by_day": {"365": 0.33, "730": 0.55}},
         "used": used,

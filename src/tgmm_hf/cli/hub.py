@@ -46,7 +46,11 @@ def convert(
     ] = False,
     norm_gamma: Annotated[
         NormGamma | None,
-        typer.Option("--norm-gamma", help="beat: what the layer norms store. Decided by the values if omitted."),
+        typer.Option(
+            "--norm-gamma",
+            help="beat: what the layer norms of the file store.",
+            show_default="decided by the values",
+        ),
     ] = None,
 ) -> None:
     """Convert a published encoder checkpoint into a directory for from_pretrained and `TgmmModel.from_encoders`.
