@@ -118,8 +118,11 @@ def backwards(signal: np.ndarray, rate: float) -> np.ndarray:
 
 
 def hum(amplitude: float, hertz: float) -> Change:
-    """Add mains hum of an amplitude (mV) to all leads, as all share it."""
-    return lambda signal, rate: signal + amplitude * np.sin(2 * np.pi * hertz * np.arange(signal.shape[1]) / rate + 1)
+    """Add mains hum of an amplitude (mV) to lead I, lead II and the chest leads, and its share to the other leads."""
+    shares = np.array([1, 1, 0, -1, 0.5, 0.5, *[1] * 6])[:, None]
+    return lambda signal, rate: (
+        signal + amplitude * shares * np.sin(2 * np.pi * hertz * np.arange(signal.shape[1]) / rate + 1)
+    )
 
 
 def straight(leads: list[str]) -> Change:
@@ -407,9 +410,9 @@ def faults() -> list[Fault]:
     listed += [
         Fault("played backwards", "ecg_backwards", backwards, needs_mv=False),
         *(
-            Fault(f"mains hum of {size:g} mV at {hertz:g} Hz", "ecg_mains_hum", hum(size, hertz))
+            Fault(f"mains hum of {size:g} mV at {hertz:.3g} Hz", "ecg_mains_hum", hum(size, hertz))
             for size in (0.05, 0.1)
-            for hertz in (50, 60)
+            for hertz in (50 / 3, 50, 60)
         ),
         Fault("a straight line of 4 s in V2", "ecg_straight_line", straight(["V2"]), needs_mv=False),
         Fault("a straight line of 4 s in all leads", "ecg_straight_line", straight(list(LEADS)), needs_mv=False),

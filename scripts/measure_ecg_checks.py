@@ -85,7 +85,8 @@ export the recording again |
 | a note | two recordings joined? or conduction or pacing changed |
 | ecg_backwards | the waves before the QRS complex are larger than those after it | a note \
 | was the recording reversed in time? or a very small T wave with a large P wave |
-| ecg_mains_hum | mains hum of 0.04 mV or more at 50 or 60 Hz | a note | check electrodes and earth, or filter |
+| ecg_mains_hum | mains hum of 0.04 mV or more at 50, 60 or 16.7 Hz (railways) | a note \
+| check electrodes and earth, or filter |
 | ecg_straight_line | a lead runs straight for 2 s or more | a note | a gap that was filled, or a pause of the heart |
 | ecg_blocks | all leads jump at the borders of blocks of 0.25, 0.5 or 1 s | a note \
 | blocks are missing or in a wrong order: export again |

@@ -40,7 +40,7 @@ def test_a_recording_played_backwards_is_named(rate, units):
     assert codes(signal[:, ::-1], rate=rate, units=units) == {"ecg_backwards"}
 
 
-@pytest.mark.parametrize("hertz", [50, 60])
+@pytest.mark.parametrize("hertz", [16.7, 50, 60])
 @pytest.mark.parametrize("leads", [range(12), range(6, 12)], ids=["all", "chest"])
 def test_mains_hum_of_a_tenth_of_a_millivolt_is_named_and_small_hum_is_not(hertz, leads):
     wave = np.sin(2 * np.pi * hertz * np.arange(5000) / RATE + 1)
@@ -50,6 +50,15 @@ def test_mains_hum_of_a_tenth_of_a_millivolt_is_named_and_small_hum_is_not(hertz
     named = [check for check in checks(signal + 0.1 * shares * wave) if check["code"] == "ecg_mains_hum"]
     assert len(named) == 1 and f"{hertz} Hz" in named[0]["text"] and "0.1 mV" in named[0]["text"]
     assert "ecg_mains_hum" not in codes(signal + 0.02 * shares * wave)
+
+
+@pytest.mark.parametrize("rate", [100, 250, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_railway_hum_is_named_at_every_rate_with_its_lead(rate, seed):
+    signal = make_heart(12 * rate, rate, seed=seed)
+    signal[8] += 0.05 * np.sin(2 * np.pi * 50 / 3 * np.arange(12 * rate) / rate)
+    named = [check for check in checks(signal, rate=rate) if check["code"] == "ecg_mains_hum"]
+    assert [check["item"] for check in named] == ["ecg.V3"] and "16.7 Hz" in named[0]["text"]
 
 
 @pytest.mark.parametrize("leads", [[7], list(range(12))], ids=["one lead", "all leads"])

@@ -7,7 +7,9 @@ The functions take the leads as they were recorded, because filters would hide t
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
+from .ecg_beats import BEAT_BAND, band_pass
 from .ecg_findings import LeadFindings
 
 MAINS_HZ = (50.0, 60.0)
@@ -15,6 +17,13 @@ MAINS_HZ = (50.0, 60.0)
 HUM_MV, HUM_RATIO = 0.04, 10.0
 """Mains hum is named if its amplitude (mV) in a lead is at least HUM_MV and its power is at least HUM_RATIO times the
 power of any frequency beside it. Public recordings have at most 0.025 mV."""
+RAILWAY_HZ, RAILWAY_BESIDE_HZ, RAILWAY_SHARE = (16.2, 17.2), 3.0, 0.8
+"""Railways of five European countries use 16 2/3 Hz. QRS complexes have this frequency too, so the hum is looked for
+between them: one sine in RAILWAY_HZ must have HUM_MV and hold RAILWAY_SHARE of the energy in RAILWAY_HZ and
+RAILWAY_BESIDE_HZ on each side. Of 1,647 public recordings the largest share is 0.62, and those in
+millivolts have at most 0.31. Hum of 0.05 mV has 0.91 or more."""
+RAILWAY_SECONDS, QUIET_PERCENT = 10.0, 60.0
+"""Length (s) of the parts in which a sine is fitted, and the percentage of a part that lies between QRS complexes."""
 HUM_SECONDS = 2.0
 """Length (s) of the parts whose spectra are compared. The median over the parts leaves out single disturbances."""
 LINE_SECONDS = 2.0
@@ -51,7 +60,8 @@ def check_artefacts(
     if not names:
         return
     signal = signal[used, : int(MAX_SECONDS * sampling_rate)]
-    hum = mains_hum(signal, sampling_rate) if in_mv else None
+    hums = [mains_hum(signal, sampling_rate), railway_hum(signal, sampling_rate)] if in_mv else []
+    hum = max((hum for hum in hums if hum is not None), key=lambda hum: hum.amplitude, default=None)
     if hum is not None:
         findings.add(
             "ecg_mains_hum",
@@ -82,7 +92,7 @@ class MainsHum(NamedTuple):
 
     Attributes:
         lead: row of the lead.
-        hertz: frequency of the mains, 50 or 60.
+        hertz: frequency of the mains: 50, 60, or 16.7 near railways.
         amplitude: mV.
     """
 
@@ -123,6 +133,47 @@ def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
         hums.append(MainsHum(lead, hertz, float(amplitude[lead])))
     largest = max(hums, key=lambda hum: hum.amplitude, default=None)
     return largest if largest is not None and largest.amplitude >= HUM_MV else None
+
+
+def railway_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
+    """Find the lead with the largest hum of 16 2/3 Hz, by sines that are fitted between the QRS complexes.
+
+    Args:
+        signal: (leads, samples) in mV without NaN.
+        sampling_rate: Hz, above 50.
+
+    Returns:
+        The hum, or None if no lead has `HUM_MV`.
+    """
+    size = min(signal.shape[1], int(RAILWAY_SECONDS * sampling_rate))
+    starts = range(0, signal.shape[1] - size + 1, size)
+    parts = [_railway_amplitudes(signal[:, start : start + size], sampling_rate) for start in starts]
+    amplitude = np.median(parts, axis=0)
+    lead = int(amplitude.argmax())
+    return MainsHum(lead, 16.7, float(amplitude[lead])) if amplitude[lead] >= HUM_MV else None
+
+
+def _railway_amplitudes(part: np.ndarray, sampling_rate: float) -> np.ndarray:
+    """Compute (leads,): amplitude of railway hum in a part (leads, samples); 0 where no sine has `RAILWAY_SHARE`."""
+    low, high = RAILWAY_HZ
+    band = band_pass(part, low - RAILWAY_BESIDE_HZ, high + RAILWAY_BESIDE_HZ, sampling_rate)
+    beats = np.abs(band_pass(part, *BEAT_BAND, sampling_rate))
+    beats = (beats / np.maximum(beats.mean(axis=1, keepdims=True), 1e-12)).mean(axis=0)
+    beats = uniform_filter1d(beats, max(1, int(0.1 * sampling_rate)))
+    quiet = beats < np.percentile(beats, QUIET_PERCENT)
+    padded = 4 * part.shape[1]
+    frequency = np.fft.rfftfreq(padded, 1 / sampling_rate)
+    near = (frequency >= low) & (frequency <= high)
+    spectra = np.abs(np.fft.rfft(band * quiet * np.hanning(part.shape[1]), padded, axis=1))[:, near]
+    seconds = np.flatnonzero(quiet) / sampling_rate
+    amplitudes = np.zeros(len(part))
+    for lead, hertz in enumerate(frequency[near][spectra.argmax(axis=1)]):
+        values, angle = band[lead, quiet], 2 * np.pi * hertz * seconds
+        waves = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        weights, *_ = np.linalg.lstsq(waves, values, rcond=None)
+        if np.square(values - waves @ weights).sum() <= (1 - RAILWAY_SHARE) * np.square(values).sum():
+            amplitudes[lead] = np.hypot(*weights)
+    return amplitudes
 
 
 def straight_lines(signal: np.ndarray, sampling_rate: float) -> dict[int, float]:
@@ -203,4 +254,4 @@ def block_borders(signal: np.ndarray, sampling_rate: float) -> float | None:
     return best if best is not None and scores[best] > BLOCK_SCORE else None
 
 
-__all__ = ["MainsHum", "block_borders", "mains_hum", "rms_around_lines", "straight_lines"]
+__all__ = ["MainsHum", "block_borders", "mains_hum", "railway_hum", "rms_around_lines", "straight_lines"]
