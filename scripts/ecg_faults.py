@@ -409,6 +409,7 @@ def faults() -> list[Fault]:
     ]
     listed += [
         Fault("played backwards", "ecg_backwards", backwards, needs_mv=False),
+        *(Fault(f"{lead} upside down", "ecg_chest_leads_turned", scale(lead, -1.0), needs_mv=False) for lead in CHEST),
         *(
             Fault(f"mains hum of {size:g} mV at {hertz:.3g} Hz", "ecg_mains_hum", hum(size, hertz))
             for size in (0.05, 0.1)

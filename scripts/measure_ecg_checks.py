@@ -77,8 +77,9 @@ export the recording again |
 | ecg_all_amplitudes | the median lead spans less than 0.2 or more than 3.5 mV \
 | a note; refused below 0.08 and above 8 mV | check unit and gain; low voltage and hypertrophy look alike |
 | ecg_repeated_beats | the recording repeats itself exactly | a note | use the rhythm, not an averaged beat |
-| ecg_chest_leads_turned | the QRS complex points up in V1 and down in V5 and V6 \
-| a note | chest leads upside down or in reverse order? or a large right ventricle, dextrocardia |
+| ecg_chest_leads_turned | the QRS complex points up in V1 and down in V5 and V6; or one chest lead looks like the \
+opposite of its neighbours | a note | chest leads (or the lead) upside down or in reverse order? or, if all are \
+named, a large right ventricle, dextrocardia |
 | ecg_beats_at_other_times | limb and chest leads do not beat together \
 | a note; refused if clear | the leads are of two patients or shifted: export again |
 | ecg_beats_change | the beats have another shape from one moment on \

@@ -23,6 +23,7 @@ from .ecg_equal_leads import COPY_RATIO, copied_leads
 from .ecg_findings import LeadFindings
 from .ecg_heart_checks import check_heart
 from .ecg_limb_leads import LIMB_LEADS
+from .ecg_single_chest_leads import NEIGHBOURS, turned_chest_lead
 
 LIMB_RATIO = 0.25
 """Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
@@ -105,6 +106,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
     _check_equal_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
     return findings
+    _check_turned_chest_lead(findings, band)
 
 
 def limb_misfit(band: Mapping[str, np.ndarray]) -> float:
@@ -309,6 +311,24 @@ def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampli
     length = max(3, int(CLIPPED_RUN * sampling_rate))
     share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
     if share >= CLIPPED_SHARE:
+def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+    """Note one chest lead that is upside down; `band` has lead -> (samples,).
+
+    A recording whose chest leads are all named, or whose beats change at one moment, is not judged.
+    """
+    if any(check["code"] in ("ecg_chest_leads_turned", "ecg_beats_change") for check in findings.checks):
+        return
+    turned = turned_chest_lead({lead: values for lead, values in band.items() if lead not in findings.unusable})
+    if turned is not None:
+        lead, likeness = turned
+        beside = " and ".join(f"{'-' if sign < 0 else ''}{other}" for other, sign in NEIGHBOURS[lead])
+        findings.add(
+            "ecg_chest_leads_turned",
+            lead,
+            f"lead {lead} looks like the opposite of {beside} (correlation {likeness:.2f}): is it upside down?",
+        )
+
+
         findings.add("ecg_clipped", lead, f"lead {lead} is clipped: {share:.1%} of its samples are at its limits")
 
 
