@@ -348,7 +348,8 @@ def faults() -> list[Fault]:
     for factor, name in ((-1.0, "turned over"), (10.0, "x 10"), (2.0, "x 2"), (0.1, "x 0.1")):
         listed += [Fault(f"{lead} {name}", arithmetic, scale(lead, factor), frozenset({lead})) for lead in LIMB]
     listed.append(Fault("II late by 0.2 s", arithmetic, delay, frozenset({"II"})))
-    listed += [Fault(f"{lead} x 10", "ecg_amplitude", scale(lead, 10.0)) for lead in CHEST]
+    for factor, leads in ((10.0, CHEST), (5.0, CHEST), (0.1, CHEST[1:5])):
+        listed += [Fault(f"{lead} x {factor:g}", "ecg_amplitude", scale(lead, factor)) for lead in leads]
     listed += [
         Fault("right arm and right leg exchanged", "ecg_flat_limb_lead", exchange_right_leg),
         Fault("arms exchanged", "ecg_arm_electrodes", exchange_arms, needs_mv=False),

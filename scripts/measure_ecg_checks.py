@@ -93,7 +93,10 @@ named, a large right ventricle, dextrocardia |
 | blocks are missing or in a wrong order: export again |
 | ecg_chest_size | the chest leads are less than 0.4 or more than 6 times as large as the limb leads | a note \
 | check the gain of the chest leads |
-| ecg_amplitude | a chest lead is more than four times as large as its neighbours | a note | check the lead's gain |
+| ecg_amplitude | a chest lead is more than three times as large as its neighbours, or V2 to V5 less than a quarter \
+of them | a note | check the lead's gain |
+| ecg_lost_samples | a lead falls to exactly 0 and back five times or more | a note \
+| samples were lost and filled with zeros: export again |
 | ecg_flat_limb_lead | I, II or III is nearly flat | a note | the electrode of the right leg may be on an arm: repeat |
 | ecg_arm_electrodes | QRS complex and P wave of I point down, aVR up | a note | arms exchanged, or dextrocardia |
 | ecg_still | a lead repeats one value for at least a tenth of the time | a note | check the electrode |

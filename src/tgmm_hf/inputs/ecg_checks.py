@@ -36,8 +36,10 @@ QUIET_MV = 0.03
 MIN_AGREEING = 4
 """Number of limb leads that must agree before the other limb leads are called wrong. Two leads determine all six, and
 two more confirm them."""
-AMPLITUDE_JUMP = 4.0
+AMPLITUDE_JUMP = 3.0
 """Largest amplitude of a chest lead over its larger neighbour. Real recordings have at most 2.1."""
+AMPLITUDE_DROP = 0.25
+"""Smallest amplitude of a chest lead over the smaller one of two neighbours. Real recordings have at least 0.48."""
 CHEST_SIZE = (0.4, 6.0)
 """Smallest and largest span of the median chest lead over the span of the median limb lead. Real recordings have 0.9 to
 3.4."""
@@ -104,9 +106,9 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_amplitudes(findings, band)
         _check_chest_size(findings, band)
     _check_equal_leads(findings, leads, band)
+    _check_turned_chest_lead(findings, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
     return findings
-    _check_turned_chest_lead(findings, band)
 
 
 def limb_misfit(band: Mapping[str, np.ndarray]) -> float:
@@ -253,16 +255,26 @@ def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> Non
 
 
 def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Note a chest lead that spans more than `AMPLITUDE_JUMP` times its larger neighbour."""
+    """Note a chest lead that is much larger than its neighbours, or much smaller than both neighbours.
+
+    V1 and V6 have one neighbour, and a small V1 is common, so they are not called small.
+    """
     sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
     for number in range(1, 7):
         near = [sizes[f"V{other}"] for other in (number - 1, number + 1) if f"V{other}" in sizes]
         lead = f"V{number}"
-        if lead in sizes and near and sizes[lead] > AMPLITUDE_JUMP * max(*near, QUIET_MV):
+        if lead not in sizes or lead in findings.unusable or not near:
+            continue
+        text = ""
+        if sizes[lead] > AMPLITUDE_JUMP * max(*near, QUIET_MV):
+            text = f"{max(near):.3g} mV"
+        elif len(near) == 2 and min(near) > QUIET_MV and sizes[lead] < AMPLITUDE_DROP * min(near):
+            text = f"{min(near):.3g} and {max(near):.3g} mV"
+        if text:
             findings.add(
                 "ecg_amplitude",
                 lead,
-                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV: is its gain right?",
+                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {text}: is its gain right?",
             )
 
 
@@ -299,18 +311,6 @@ def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], 
                 findings.put_out("ecg_equal_leads", lead, reason)
 
 
-def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
-    """Note a lead whose `values` (samples,) stand still for at least `STILL_SHARE` of the time."""
-    share = float(_still_samples(values[None], sampling_rate).mean())
-    if share >= STILL_SHARE:
-        findings.add("ecg_still", lead, f"lead {lead} stands still for {share:.0%} of the time")
-
-
-def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
-    """Note a lead that stays at its highest or lowest value for at least `CLIPPED_SHARE` of the time."""
-    length = max(3, int(CLIPPED_RUN * sampling_rate))
-    share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
-    if share >= CLIPPED_SHARE:
 def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
     """Note one chest lead that is upside down; `band` has lead -> (samples,).
 
@@ -329,6 +329,18 @@ def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]
         )
 
 
+def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
+    """Note a lead whose `values` (samples,) stand still for at least `STILL_SHARE` of the time."""
+    share = float(_still_samples(values[None], sampling_rate).mean())
+    if share >= STILL_SHARE:
+        findings.add("ecg_still", lead, f"lead {lead} stands still for {share:.0%} of the time")
+
+
+def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
+    """Note a lead that stays at its highest or lowest value for at least `CLIPPED_SHARE` of the time."""
+    length = max(3, int(CLIPPED_RUN * sampling_rate))
+    share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
+    if share >= CLIPPED_SHARE:
         findings.add("ecg_clipped", lead, f"lead {lead} is clipped: {share:.1%} of its samples are at its limits")
 
 
