@@ -151,6 +151,17 @@ def reorder(seconds: float) -> Change:
     return change
 
 
+def lose(seconds: float, times: int) -> Change:
+    """Set parts of a length (s), at least one sample, to zero; the distance of their starts is `times` the length."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        length = max(1, round(seconds * rate))
+        signal[:, np.arange(signal.shape[1]) % (times * length) < length] = 0
+        return signal
+
+    return change
+
+
 def scale_chest(factor: float) -> Change:
     """Multiply all chest leads."""
 
@@ -398,6 +409,7 @@ def faults() -> list[Fault]:
         Fault("all leads x 0.1", "ecg_all_amplitudes", scale_all(0.1)),
         Fault("one beat repeated", "ecg_repeated_beats", repeat_beat, needs_mv=False),
         Fault("chest leads upside down", "ecg_chest_leads_turned", turn_chest, needs_mv=False),
+        *(Fault(f"{lead} upside down", "ecg_chest_leads_turned", scale(lead, -1.0), needs_mv=False) for lead in CHEST),
         Fault("chest leads in reverse order", "ecg_chest_leads_turned", reverse_chest, needs_mv=False),
         Fault("chest leads late by 0.2 s", "ecg_beats_at_other_times", late_chest, needs_mv=False),
         Fault(
@@ -410,7 +422,6 @@ def faults() -> list[Fault]:
     ]
     listed += [
         Fault("played backwards", "ecg_backwards", backwards, needs_mv=False),
-        *(Fault(f"{lead} upside down", "ecg_chest_leads_turned", scale(lead, -1.0), needs_mv=False) for lead in CHEST),
         *(
             Fault(f"mains hum of {size:g} mV at {hertz:.3g} Hz", "ecg_mains_hum", hum(size, hertz))
             for size in (0.05, 0.1)
@@ -422,6 +433,8 @@ def faults() -> list[Fault]:
             Fault(f"blocks of {seconds:g} s in another order", "ecg_blocks", reorder(seconds), needs_mv=False)
             for seconds in (0.5, 1.0, 2.0)
         ),
+        Fault("every tenth sample zero", "ecg_lost_samples", lose(0.0, 10), needs_mv=False),
+        Fault("20 ms of zeros every 200 ms", "ecg_lost_samples", lose(0.02, 10), needs_mv=False),
         Fault("chest leads x 0.1", "ecg_chest_size", scale_chest(0.1)),
         Fault("chest leads x 10", "ecg_chest_size", scale_chest(10.0)),
     ]

@@ -1,4 +1,4 @@
-"""Find mains hum, straight lines, and blocks of a recording in another order.
+"""Find mains hum, straight lines, lost samples, and blocks of a recording in another order.
 
 The functions take the leads as they were recorded, because filters would hide these faults.
 `docs/results/checks/ecg.md` has the measured rates, decision 171 the reasons.
@@ -32,6 +32,10 @@ LINE_RATIO, LINE_PERCENTILE = 0.05, 75.0
 """A lead holds a straight line if the rms around the best line in some part of LINE_SECONDS is below LINE_RATIO of the
 LINE_PERCENTILE over all parts. Of 1,647 public recordings one has such a lead: it has an artefact 1,000 times as large
 as its noise. All others have at least 0.055."""
+LOST_STEPS, LOST_RUNS = 3.0, 5
+"""A run of exact zeros is lost samples if the samples before and after it have one sign and both are at least
+LOST_STEPS times the median step of the lead. A lead is named from LOST_RUNS of them on. Public recordings have at most
+one."""
 BLOCK_SECONDS = (0.25, 0.5, 1.0)
 """Lengths (s) of blocks that are looked for."""
 MAX_SECONDS = 60.0
@@ -46,7 +50,7 @@ _NEAR = (-3, -2, -1, 1, 2, 3)
 def check_artefacts(
     findings: LeadFindings, names: list[str], signal: np.ndarray, sampling_rate: float, in_mv: bool
 ) -> None:
-    """Note mains hum, straight lines, and blocks in another order in the leads that are used.
+    """Note mains hum, straight lines, lost samples, and blocks in another order in the leads that are used.
 
     Args:
         findings: the findings are added here.
@@ -78,6 +82,12 @@ def check_artefacts(
         for row, start in lines.items():
             text = f"lead {names[row]} runs straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
             findings.add("ecg_straight_line", names[row], f"{text}: a gap that was filled")
+    runs = lost_samples(signal)
+    named = [name for name, number in zip(names, runs, strict=True) if number >= LOST_RUNS]
+    if named:
+        leads = f"lead {named[0]} falls" if len(named) == 1 else f"{len(named)} of {len(names)} leads fall"
+        text = f"{leads} to exactly 0 and back {max(runs)} times: samples were lost and filled with zeros"
+        findings.add("ecg_lost_samples", named[0] if len(named) == 1 else None, text)
     seconds = block_borders(signal, sampling_rate)
     if seconds is not None:
         findings.add(
@@ -197,6 +207,29 @@ def straight_lines(signal: np.ndarray, sampling_rate: float) -> dict[int, float]
     }
 
 
+def lost_samples(signal: np.ndarray) -> list[int]:
+    """Count for each lead the runs of zeros in the midst of samples that are far from zero.
+
+    Args:
+        signal: (leads, samples) without NaN.
+
+    Returns:
+        Number of runs of each lead. A run at an end of the recording does not count.
+    """
+    counts = []
+    for values in signal:
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], (values == 0).astype(np.int8), [0]))))
+        starts, ends = edges[::2], edges[1::2]
+        inside = (starts > 0) & (ends < len(values))
+        before, after = values[starts[inside] - 1], values[ends[inside]]
+        steps = np.abs(np.diff(values))
+        step = float(np.median(steps[steps > 0])) if steps.any() else np.inf
+        # A signal that crosses zero has two signs around it.
+        is_lost = (before * after > 0) & (np.minimum(np.abs(before), np.abs(after)) >= LOST_STEPS * step)
+        counts.append(int(is_lost.sum()))
+    return counts
+
+
 def rms_around_lines(signal: np.ndarray, size: int) -> np.ndarray:
     """Compute the rms around the best straight line in each part of `size` samples.
 
@@ -254,4 +287,12 @@ def block_borders(signal: np.ndarray, sampling_rate: float) -> float | None:
     return best if best is not None and scores[best] > BLOCK_SCORE else None
 
 
-__all__ = ["MainsHum", "block_borders", "mains_hum", "railway_hum", "rms_around_lines", "straight_lines"]
+__all__ = [
+    "MainsHum",
+    "block_borders",
+    "lost_samples",
+    "mains_hum",
+    "railway_hum",
+    "rms_around_lines",
+    "straight_lines",
+]
