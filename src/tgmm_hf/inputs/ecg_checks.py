@@ -17,6 +17,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
+from ..utils.names import LEADS
 from .ecg_artefacts import check_artefacts
 from .ecg_beats import band_pass, beat_signals
 from .ecg_equal_leads import COPY_RATIO, copied_leads
@@ -40,6 +41,7 @@ AMPLITUDE_JUMP = 3.0
 """Largest amplitude of a chest lead over its larger neighbour. Real recordings have at most 2.1."""
 AMPLITUDE_DROP = 0.25
 """Smallest amplitude of a chest lead over the smaller one of two neighbours. Real recordings have at least 0.48."""
+CHEST_LEADS = LEADS[6:]
 CHEST_SIZE = (0.4, 6.0)
 """Smallest and largest span of the median chest lead over the span of the median limb lead. Real recordings have 0.9 to
 3.4."""
@@ -255,26 +257,29 @@ def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> Non
 
 
 def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Note a chest lead that is much larger than its neighbours, or much smaller than both neighbours.
+    """Note a chest lead that is much smaller than both neighbours, or much larger than its neighbours.
 
-    V1 and V6 have one neighbour, and a small V1 is common, so they are not called small.
+    V1 and V6 have one neighbour, and a small V1 is common, so they are not called small. Neighbours that are called
+    small make no lead large.
     """
     sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
-    for number in range(1, 7):
-        near = [sizes[f"V{other}"] for other in (number - 1, number + 1) if f"V{other}" in sizes]
-        lead = f"V{number}"
-        if lead not in sizes or lead in findings.unusable or not near:
-            continue
-        text = ""
-        if sizes[lead] > AMPLITUDE_JUMP * max(*near, QUIET_MV):
-            text = f"{max(near):.3g} mV"
-        elif len(near) == 2 and min(near) > QUIET_MV and sizes[lead] < AMPLITUDE_DROP * min(near):
-            text = f"{min(near):.3g} and {max(near):.3g} mV"
-        if text:
+    chest = [lead for lead in CHEST_LEADS if lead in sizes]
+    beside = {
+        lead: [other for other in chest if abs(CHEST_LEADS.index(other) - CHEST_LEADS.index(lead)) == 1]
+        for lead in chest
+    }
+    near = {lead: [sizes[other] for other in beside[lead]] for lead in chest}
+    enclosed = [lead for lead in chest if len(near[lead]) == 2 and min(near[lead]) > QUIET_MV]
+    small = {lead for lead in enclosed if sizes[lead] < AMPLITUDE_DROP * min(near[lead])}
+    for lead in chest:
+        others = [sizes[other] for other in beside[lead] if other not in small]
+        is_large = bool(others) and sizes[lead] > AMPLITUDE_JUMP * max(*others, QUIET_MV)
+        if lead not in findings.unusable and (is_large or lead in small):
             findings.add(
                 "ecg_amplitude",
                 lead,
-                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {text}: is its gain right?",
+                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours "
+                f"{' and '.join(f'{size:.3g} mV' for size in near[lead])}: is its gain right?",
             )
 
 
