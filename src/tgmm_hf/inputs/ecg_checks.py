@@ -108,8 +108,8 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_amplitudes(findings, band)
         _check_chest_size(findings, band)
     _check_equal_leads(findings, leads, band)
-    _check_turned_chest_lead(findings, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
+    _check_turned_chest_lead(findings, band)
     return findings
 
 
@@ -319,9 +319,11 @@ def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], 
 def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
     """Note one chest lead that is upside down; `band` has lead -> (samples,).
 
-    A recording whose chest leads are all named, or whose beats change at one moment, is not judged.
+    A recording whose chest leads are all named, whose arm electrodes may be exchanged (aVR is a neighbour of V1 and V6),
+    or whose beats change at one moment, is not judged.
     """
-    if any(check["code"] in ("ecg_chest_leads_turned", "ecg_beats_change") for check in findings.checks):
+    others = ("ecg_chest_leads_turned", "ecg_arm_electrodes", "ecg_beats_change")
+    if any(check["code"] in others for check in findings.checks):
         return
     turned = turned_chest_lead({lead: values for lead, values in band.items() if lead not in findings.unusable})
     if turned is not None:
