@@ -319,8 +319,8 @@ def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], 
 def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
     """Note one chest lead that is upside down; `band` has lead -> (samples,).
 
-    A recording whose chest leads are all named, whose arm electrodes may be exchanged (aVR is a neighbour of V1 and V6),
-    or whose beats change at one moment, is not judged.
+    A recording whose chest leads are all named, whose arm electrodes may be exchanged (aVR is a neighbour of V1 and
+    V6), or whose beats change at one moment, is not judged.
     """
     others = ("ecg_chest_leads_turned", "ecg_arm_electrodes", "ecg_beats_change")
     if any(check["code"] in others for check in findings.checks):
