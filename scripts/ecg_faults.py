@@ -118,8 +118,11 @@ def backwards(signal: np.ndarray, rate: float) -> np.ndarray:
 
 
 def hum(amplitude: float, hertz: float) -> Change:
-    """Add mains hum of an amplitude (mV) to all leads, as all share it."""
-    return lambda signal, rate: signal + amplitude * np.sin(2 * np.pi * hertz * np.arange(signal.shape[1]) / rate + 1)
+    """Add mains hum of an amplitude (mV) to lead I, lead II and the chest leads, and its share to the other leads."""
+    shares = np.array([1, 1, 0, -1, 0.5, 0.5, *[1] * 6])[:, None]
+    return lambda signal, rate: (
+        signal + amplitude * shares * np.sin(2 * np.pi * hertz * np.arange(signal.shape[1]) / rate + 1)
+    )
 
 
 def straight(leads: list[str]) -> Change:
@@ -144,6 +147,17 @@ def reorder(seconds: float) -> Change:
         number = signal.shape[1] // size
         blocks = signal[:, : number * size].reshape(len(signal), number, size)
         return blocks[:, generator.permutation(number)].reshape(len(signal), -1)
+
+    return change
+
+
+def lose(seconds: float, times: int) -> Change:
+    """Set parts of a length (s), at least one sample, to zero; the distance of their starts is `times` the length."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        length = max(1, round(seconds * rate))
+        signal[:, np.arange(signal.shape[1]) % (times * length) < length] = 0
+        return signal
 
     return change
 
@@ -345,7 +359,8 @@ def faults() -> list[Fault]:
     for factor, name in ((-1.0, "turned over"), (10.0, "x 10"), (2.0, "x 2"), (0.1, "x 0.1")):
         listed += [Fault(f"{lead} {name}", arithmetic, scale(lead, factor), frozenset({lead})) for lead in LIMB]
     listed.append(Fault("II late by 0.2 s", arithmetic, delay, frozenset({"II"})))
-    listed += [Fault(f"{lead} x 10", "ecg_amplitude", scale(lead, 10.0)) for lead in CHEST]
+    for factor, leads in ((10.0, CHEST), (5.0, CHEST), (0.1, CHEST[1:5])):
+        listed += [Fault(f"{lead} x {factor:g}", "ecg_amplitude", scale(lead, factor)) for lead in leads]
     listed += [
         Fault("right arm and right leg exchanged", "ecg_flat_limb_lead", exchange_right_leg),
         Fault("arms exchanged", "ecg_arm_electrodes", exchange_arms, needs_mv=False),
@@ -394,6 +409,7 @@ def faults() -> list[Fault]:
         Fault("all leads x 0.1", "ecg_all_amplitudes", scale_all(0.1)),
         Fault("one beat repeated", "ecg_repeated_beats", repeat_beat, needs_mv=False),
         Fault("chest leads upside down", "ecg_chest_leads_turned", turn_chest, needs_mv=False),
+        *(Fault(f"{lead} upside down", "ecg_chest_leads_turned", scale(lead, -1.0), needs_mv=False) for lead in CHEST),
         Fault("chest leads in reverse order", "ecg_chest_leads_turned", reverse_chest, needs_mv=False),
         Fault("chest leads late by 0.2 s", "ecg_beats_at_other_times", late_chest, needs_mv=False),
         Fault(
@@ -407,9 +423,9 @@ def faults() -> list[Fault]:
     listed += [
         Fault("played backwards", "ecg_backwards", backwards, needs_mv=False),
         *(
-            Fault(f"mains hum of {size:g} mV at {hertz:g} Hz", "ecg_mains_hum", hum(size, hertz))
+            Fault(f"mains hum of {size:g} mV at {hertz:.3g} Hz", "ecg_mains_hum", hum(size, hertz))
             for size in (0.05, 0.1)
-            for hertz in (50, 60)
+            for hertz in (50 / 3, 50, 60)
         ),
         Fault("a straight line of 4 s in V2", "ecg_straight_line", straight(["V2"]), needs_mv=False),
         Fault("a straight line of 4 s in all leads", "ecg_straight_line", straight(list(LEADS)), needs_mv=False),
@@ -417,6 +433,8 @@ def faults() -> list[Fault]:
             Fault(f"blocks of {seconds:g} s in another order", "ecg_blocks", reorder(seconds), needs_mv=False)
             for seconds in (0.5, 1.0, 2.0)
         ),
+        Fault("every tenth sample zero", "ecg_lost_samples", lose(0.0, 10), needs_mv=False),
+        Fault("20 ms of zeros every 200 ms", "ecg_lost_samples", lose(0.02, 10), needs_mv=False),
         Fault("chest leads x 0.1", "ecg_chest_size", scale_chest(0.1)),
         Fault("chest leads x 10", "ecg_chest_size", scale_chest(10.0)),
     ]

@@ -77,21 +77,26 @@ export the recording again |
 | ecg_all_amplitudes | the median lead spans less than 0.2 or more than 3.5 mV \
 | a note; refused below 0.08 and above 8 mV | check unit and gain; low voltage and hypertrophy look alike |
 | ecg_repeated_beats | the recording repeats itself exactly | a note | use the rhythm, not an averaged beat |
-| ecg_chest_leads_turned | the QRS complex points up in V1 and down in V5 and V6 \
-| a note | chest leads upside down or in reverse order? or a large right ventricle, dextrocardia |
+| ecg_chest_leads_turned | the QRS complex points up in V1 and down in V5 and V6; or one chest lead looks like the \
+opposite of its neighbours | a note | chest leads (or the lead) upside down or in reverse order? or, if all are \
+named, a large right ventricle, dextrocardia |
 | ecg_beats_at_other_times | limb and chest leads do not beat together \
 | a note; refused if clear | the leads are of two patients or shifted: export again |
 | ecg_beats_change | the beats have another shape from one moment on \
 | a note | two recordings joined? or conduction or pacing changed |
 | ecg_backwards | the waves before the QRS complex are larger than those after it | a note \
 | was the recording reversed in time? or a very small T wave with a large P wave |
-| ecg_mains_hum | mains hum of 0.04 mV or more at 50 or 60 Hz | a note | check electrodes and earth, or filter |
+| ecg_mains_hum | mains hum of 0.04 mV or more at 50, 60 or 16.7 Hz (railways) | a note \
+| check electrodes and earth, or filter |
 | ecg_straight_line | a lead runs straight for 2 s or more | a note | a gap that was filled, or a pause of the heart |
 | ecg_blocks | all leads jump at the borders of blocks of 0.25, 0.5 or 1 s | a note \
 | blocks are missing or in a wrong order: export again |
 | ecg_chest_size | the chest leads are less than 0.4 or more than 6 times as large as the limb leads | a note \
 | check the gain of the chest leads |
-| ecg_amplitude | a chest lead is more than four times as large as its neighbours | a note | check the lead's gain |
+| ecg_amplitude | a chest lead is more than three times as large as its neighbours, or V2 to V5 less than a quarter \
+of them | a note | check the lead's gain |
+| ecg_lost_samples | a lead falls to exactly 0 and back five times or more | a note \
+| samples were lost and filled with zeros: export again |
 | ecg_flat_limb_lead | I, II or III is nearly flat | a note | the electrode of the right leg may be on an arm: repeat |
 | ecg_arm_electrodes | QRS complex and P wave of I point down, aVR up | a note | arms exchanged, or dextrocardia |
 | ecg_still | a lead repeats one value for at least a tenth of the time | a note | check the electrode |

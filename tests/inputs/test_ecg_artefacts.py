@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from heart_signal import make_heart
 
-from tgmm_hf.inputs.ecg_artefacts import rms_around_lines
+from tgmm_hf.inputs.ecg_artefacts import lost_samples, rms_around_lines
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
 from tgmm_hf.inputs.ecg_signal import harmonise_recording
 from tgmm_hf.utils.names import LEADS
 
 RATE = 500
-CODES = {"ecg_backwards", "ecg_mains_hum", "ecg_straight_line", "ecg_blocks", "ecg_chest_size"}
+CODES = {"ecg_backwards", "ecg_mains_hum", "ecg_straight_line", "ecg_blocks", "ecg_chest_size", "ecg_lost_samples"}
 
 
 def checks(signal, rate=RATE, units="mV"):
@@ -40,7 +40,7 @@ def test_a_recording_played_backwards_is_named(rate, units):
     assert codes(signal[:, ::-1], rate=rate, units=units) == {"ecg_backwards"}
 
 
-@pytest.mark.parametrize("hertz", [50, 60])
+@pytest.mark.parametrize("hertz", [16.7, 50, 60])
 @pytest.mark.parametrize("leads", [range(12), range(6, 12)], ids=["all", "chest"])
 def test_mains_hum_of_a_tenth_of_a_millivolt_is_named_and_small_hum_is_not(hertz, leads):
     wave = np.sin(2 * np.pi * hertz * np.arange(5000) / RATE + 1)
@@ -50,6 +50,15 @@ def test_mains_hum_of_a_tenth_of_a_millivolt_is_named_and_small_hum_is_not(hertz
     named = [check for check in checks(signal + 0.1 * shares * wave) if check["code"] == "ecg_mains_hum"]
     assert len(named) == 1 and f"{hertz} Hz" in named[0]["text"] and "0.1 mV" in named[0]["text"]
     assert "ecg_mains_hum" not in codes(signal + 0.02 * shares * wave)
+
+
+@pytest.mark.parametrize("rate", [100, 250, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_railway_hum_is_named_at_every_rate_with_its_lead(rate, seed):
+    signal = make_heart(12 * rate, rate, seed=seed)
+    signal[8] += 0.05 * np.sin(2 * np.pi * 50 / 3 * np.arange(12 * rate) / rate)
+    named = [check for check in checks(signal, rate=rate) if check["code"] == "ecg_mains_hum"]
+    assert [check["item"] for check in named] == ["ecg.V3"] and "16.7 Hz" in named[0]["text"]
 
 
 @pytest.mark.parametrize("leads", [[7], list(range(12))], ids=["one lead", "all leads"])
@@ -86,6 +95,26 @@ def test_blocks_in_another_order_are_named(seconds, rate):
 
 def test_samples_that_are_held_look_like_no_blocks():
     assert "ecg_blocks" not in codes(np.repeat(make_heart(1000, 100), 5, axis=1))
+
+
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+@pytest.mark.parametrize(("period", "length"), [(10, 1), (100, 10)], ids=["every tenth", "20 ms"])
+@pytest.mark.parametrize("leads", [[8], list(range(12))], ids=["one lead", "all leads"])
+def test_lost_samples_that_became_zero_are_named_once(leads, period, length, units):
+    signal = scaled(make_heart() + 0.1 * np.array([1, 1, 0, -1, 0.5, 0.5, *[1] * 6])[:, None], units)
+    assert "ecg_lost_samples" not in codes(signal, units=units)
+    lost = np.arange(signal.shape[1]) % period < length
+    signal[np.ix_(leads, lost)] = 0
+    named = [check["item"] for check in checks(signal, units=units) if check["code"] == "ecg_lost_samples"]
+    assert named == (["ecg.V3"] if len(leads) == 1 else ["ecg"])
+
+
+def test_a_signal_that_crosses_or_touches_zero_has_lost_no_samples():
+    wave = np.sin(2 * np.pi * np.arange(1000) / 20)
+    wave[np.abs(wave) < 1e-9] = 0
+    rounded = np.round(make_heart() / 0.05) * 0.05
+    assert lost_samples(np.stack([wave, np.abs(wave), 0 * wave])) == [0, 0, 0]
+    assert max(lost_samples(rounded)) < 5
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])

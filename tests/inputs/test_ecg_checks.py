@@ -5,7 +5,7 @@ import pytest
 from heart_signal import make_heart
 
 from tgmm_hf.inputs.ecg_beats import band_pass
-from tgmm_hf.inputs.ecg_checks import has_heartbeat, limb_misfit
+from tgmm_hf.inputs.ecg_checks import check_leads, has_heartbeat, limb_misfit
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
 from tgmm_hf.inputs.ecg_signal import harmonise_recording
@@ -147,6 +147,30 @@ def test_a_chest_lead_ten_times_too_large_is_noted(extractor):
     prepared = extractor.prepare(item(changed(V6=lead("V6", 10))))
     assert prepared.mask.all() and codes(prepared) == {("ecg_amplitude", "ecg.V6")}
     assert prepared.notes == [prepared.checks[0]["text"]]
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_chest_lead_too_large_for_its_neighbours_is_noted(number):
+    assert sized(**{f"V{number}": 3.5}) == [f"ecg.V{number}"]
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_a_chest_lead_too_small_for_both_neighbours_is_noted(number):
+    assert sized(**{f"V{number}": 0.1}) == [f"ecg.V{number}"]
+
+
+def test_chest_leads_of_usual_sizes_are_not_noted():
+    assert not sized() and not sized(V1=0.4, V2=1.5, V6=0.5) and not sized(V3=0.5)
+
+
+def sized(**factors):
+    """Items of the findings about the sizes of chest leads that are equally large but for some factors."""
+    signal = make_heart()
+    signal[6:] *= 0.2 / signal[6:].std(axis=1, keepdims=True)
+    for name, factor in factors.items():
+        signal[LEADS.index(name)] *= factor
+    findings = check_leads(dict(zip(LEADS, signal, strict=True)), 500.0, "ecg", True)
+    return [check["item"] for check in findings.checks if check["code"] == "ecg_amplitude"]
 
 
 def test_copies_among_chest_leads_are_not_used(extractor):

@@ -223,12 +223,12 @@ def test_a_signal_that_holds_no_real_numbers_is_refused(signal):
 # ---- chest leads
 
 
-def progressing_heart():
+def progressing_heart(shares=(-1.0, -0.6, -0.2, 0.3, 0.8, 1.0)):
     """A heart whose QRS complex turns from down in V1 to up in V6."""
     signal = np.abs(make_heart(5000))
     one, two = signal[0], 1.2 * signal[0]
     limb = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2])
-    chest = signal[0] * np.array([-1.0, -0.6, -0.2, 0.3, 0.8, 1.0])[:, None]
+    chest = signal[0] * np.array(shares)[:, None]
     return np.concatenate([limb, chest + 0.01 * np.random.default_rng(0).normal(size=chest.shape)])
 
 
@@ -239,3 +239,28 @@ def test_turned_chest_leads_are_named():
     reverse[6:] = signal[6:][::-1]
     assert code not in outcome(signal)
     assert code in outcome(inverted) and code in outcome(reverse)
+
+
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+@pytest.mark.parametrize("number", range(1, 7))
+def test_one_chest_lead_upside_down_is_named(number, units):
+    shares = {3: (-1.0, -0.6, -0.5, -0.2, 0.8, 1.0), 4: (-1.0, -0.6, 0.2, 0.3, 0.8, 1.0)}
+    signal = progressing_heart(shares.get(number, (-1.0, -0.6, -0.2, 0.3, 0.8, 1.0)))
+    assert not named(signal, units)
+    signal[5 + number] *= -1
+    assert named(signal, units) == [f"ecg.V{number}"]
+
+
+def named(signal, units):
+    """Items of the findings about leads upside down."""
+    signal = signal if units == "mV" else signal / signal.std(axis=1, keepdims=True)
+    checks = harmonised(signal, units=units).checks
+    return [check["item"] for check in checks if check["code"] == "ecg_chest_leads_turned"]
+
+
+def test_a_chest_lead_between_neighbours_that_cancel_each_other_is_not_judged():
+    signal = progressing_heart()  # V3 points down, V4 up
+    for row in (8, 9):
+        signal[row] *= -1
+        assert not named(signal, "mV")
+        signal[row] *= -1

@@ -17,12 +17,14 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
+from ..utils.names import LEADS
 from .ecg_artefacts import check_artefacts
 from .ecg_beats import band_pass, beat_signals
 from .ecg_equal_leads import COPY_RATIO, copied_leads
 from .ecg_findings import LeadFindings
 from .ecg_heart_checks import check_heart
 from .ecg_limb_leads import LIMB_LEADS
+from .ecg_single_chest_leads import NEIGHBOURS, turned_chest_lead
 
 LIMB_RATIO = 0.25
 """Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
@@ -35,8 +37,11 @@ QUIET_MV = 0.03
 MIN_AGREEING = 4
 """Number of limb leads that must agree before the other limb leads are called wrong. Two leads determine all six, and
 two more confirm them."""
-AMPLITUDE_JUMP = 4.0
+AMPLITUDE_JUMP = 3.0
 """Largest amplitude of a chest lead over its larger neighbour. Real recordings have at most 2.1."""
+AMPLITUDE_DROP = 0.25
+"""Smallest amplitude of a chest lead over the smaller one of two neighbours. Real recordings have at least 0.48."""
+CHEST_LEADS = LEADS[6:]
 CHEST_SIZE = (0.4, 6.0)
 """Smallest and largest span of the median chest lead over the span of the median limb lead. Real recordings have 0.9 to
 3.4."""
@@ -104,6 +109,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_chest_size(findings, band)
     _check_equal_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
+    _check_turned_chest_lead(findings, band)
     return findings
 
 
@@ -251,16 +257,29 @@ def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> Non
 
 
 def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Note a chest lead that spans more than `AMPLITUDE_JUMP` times its larger neighbour."""
+    """Note a chest lead that is much smaller than both neighbours, or much larger than its neighbours.
+
+    V1 and V6 have one neighbour, and a small V1 is common, so they are not called small. Neighbours that are called
+    small make no lead large.
+    """
     sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
-    for number in range(1, 7):
-        near = [sizes[f"V{other}"] for other in (number - 1, number + 1) if f"V{other}" in sizes]
-        lead = f"V{number}"
-        if lead in sizes and near and sizes[lead] > AMPLITUDE_JUMP * max(*near, QUIET_MV):
+    chest = [lead for lead in CHEST_LEADS if lead in sizes]
+    beside = {
+        lead: [other for other in chest if abs(CHEST_LEADS.index(other) - CHEST_LEADS.index(lead)) == 1]
+        for lead in chest
+    }
+    near = {lead: [sizes[other] for other in beside[lead]] for lead in chest}
+    enclosed = [lead for lead in chest if len(near[lead]) == 2 and min(near[lead]) > QUIET_MV]
+    small = {lead for lead in enclosed if sizes[lead] < AMPLITUDE_DROP * min(near[lead])}
+    for lead in chest:
+        others = [sizes[other] for other in beside[lead] if other not in small]
+        is_large = bool(others) and sizes[lead] > AMPLITUDE_JUMP * max(*others, QUIET_MV)
+        if lead not in findings.unusable and (is_large or lead in small):
             findings.add(
                 "ecg_amplitude",
                 lead,
-                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours {max(near):.3g} mV: is its gain right?",
+                f"lead {lead} spans {sizes[lead]:.3g} mV, its neighbours "
+                f"{' and '.join(f'{size:.3g} mV' for size in near[lead])}: is its gain right?",
             )
 
 
@@ -295,6 +314,26 @@ def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], 
             if lead not in LIMB_LEADS:
                 reason = f"equals lead {other}" if abs(times - 1) < COPY_RATIO else f"is lead {other} x {times:.3g}"
                 findings.put_out("ecg_equal_leads", lead, reason)
+
+
+def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+    """Note one chest lead that is upside down; `band` has lead -> (samples,).
+
+    A recording whose chest leads are all named, whose arm electrodes may be exchanged (aVR is a neighbour of V1 and
+    V6), or whose beats change at one moment, is not judged.
+    """
+    others = ("ecg_chest_leads_turned", "ecg_arm_electrodes", "ecg_beats_change")
+    if any(check["code"] in others for check in findings.checks):
+        return
+    turned = turned_chest_lead({lead: values for lead, values in band.items() if lead not in findings.unusable})
+    if turned is not None:
+        lead, likeness = turned
+        beside = " and ".join(f"{'-' if sign < 0 else ''}{other}" for other, sign in NEIGHBOURS[lead])
+        findings.add(
+            "ecg_chest_leads_turned",
+            lead,
+            f"lead {lead} looks like the opposite of {beside} (correlation {likeness:.2f}): is it upside down?",
+        )
 
 
 def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
