@@ -2,7 +2,7 @@
 
 The chest electrodes lie side by side, so a chest lead looks like its neighbours: V2 to V5 like the lead before and the
 lead after them, V6 like V5 and the opposite of aVR, V1 like V2 and aVR. `docs/results/checks/ecg.md` has the measured
-rates, decision 174 the reasons.
+rates, decision 175 the reasons.
 """
 
 from collections.abc import Mapping
