@@ -106,6 +106,12 @@ def test_line_breaks_inside_cells_and_odd_separators_survive(tmp_path: Path) -> 
     assert table.rows[0]["labs.medical history"] == "a\nb\x0bc\u2028d"
 
 
+def test_columns_separated_by_tabs_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", TEXT.replace(",", "\t").encode())
+    with pytest.raises(CohortTableError, match="tabs: save it with commas"):
+        read_cohort_table(path)
+
+
 def test_the_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(CohortTableError("a", "b", "c", 3)))
     assert (error.item, error.reason, error.kind, error.row) == ("a", "b", "c", 3)

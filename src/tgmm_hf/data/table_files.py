@@ -212,6 +212,9 @@ def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable
     text, notes = _text_of(path, table_format)
     if text[:4].lower() == "sep=":  # a line of Excel for itself
         text = text.partition("\n")[2]
+    header = text.partition("\n")[0]
+    if "\t" in header and "," not in header and ";" not in header:
+        raise CohortTableError(path.name, "its columns are separated by tabs: save it with commas between the columns.")
     with _large_cells():
         separator = _separator(text)
         names, raw_rows = _split(path, text, separator, table_format)

@@ -153,7 +153,7 @@ def _check_span(findings: LeadFindings, signals: BeatSignals, source: str) -> No
     if DOUBTFUL_SPAN[0] <= span <= DOUBTFUL_SPAN[1]:
         return
     low, high = DOUBTFUL_SPAN
-    text = f"the median lead spans {span:.2g} mV, adults have {low:g} to {high:g} mV: is the unit or the gain right?"
+    text = f"the median lead spans {span:.3g} mV, adults have {low:g} to {high:g} mV: is the unit or the gain right?"
     if not IMPOSSIBLE_SPAN[0] <= span <= IMPOSSIBLE_SPAN[1]:
         raise InputRefusedError(source, f"the size of all leads cannot be right: {text}")
     findings.add("ecg_all_amplitudes", None, text)

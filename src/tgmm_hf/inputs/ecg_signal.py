@@ -349,14 +349,16 @@ def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
         raise InputRefusedError(
             recording.source,
             f"amplitude of {peak:.4g} mV in the typical lead, at most {IMPLAUSIBLE_MV:g} mV is plausible: the signal "
-            f"came as {recording.units!r}; is it in µV (units='uV'), or already scaled (units='normalised')?",
+            f"was read as {recording.units!r}. Of a file, the unit or gain in its header may be wrong. Of an array, "
+            "give units='uV', or units='normalised' if it is already scaled.",
         )
     span = lead_spans(leads).max()
     if 0 < span < TINY_MV:
         raise InputRefusedError(
             recording.source,
             f"amplitude of {span:.2g} mV in the largest lead, at least {TINY_MV:g} mV is plausible: "
-            f"the signal came as {recording.units!r}; is it in mV or V?",
+            f"the signal was read as {recording.units!r}. Of a file, the unit or gain in its header may be wrong. Of "
+            "an array, give units='mV', or multiply volts by 1000.",
         )
 
 
