@@ -20,7 +20,10 @@ from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.prepare import load_prepared, prepare
+from tgmm_hf.data.shards import check_shards
 from tgmm_hf.processing_tgmm import default_processor
+from tgmm_hf.training.training_data import read_data
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
 
@@ -228,3 +231,20 @@ def test_doubts_are_listed_by_code_and_a_strict_run_drops_the_admission(processo
     assert sum(split.get("records", 0) for split in counts.values()) == 1
     declared = prepare(table, tmp_path / "us", strict, limits=None, laboratory=Laboratory("US"))
     assert sum(split.get("records", 0) for split in declared["counts"].values()) == 2
+
+
+def test_a_shard_that_a_disk_changed_is_refused(prepared, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(prepared[0], data)
+    check_shards(data, ["train", "validation", "test"])
+    shard = data / "train" / "00000.arrow"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit, in the pixels of a clip
+    shard.write_bytes(content)
+    check_shards(data, ["test"])
+    with pytest.raises(TgmmError, match="not what `tgmm prepare` wrote") as caught:
+        read_data(str(data))
+    assert caught.value.item == "train/00000.arrow"
+    state = json.loads((data / "train" / "00000.json").read_text())
+    (data / "train" / "00000.json").write_text(json.dumps({key: state[key] for key in state if key != "file"}))
+    check_shards(data, ["train"])  # a shard of version 0.1

@@ -21,6 +21,8 @@ from datasets.arrow_writer import ArrowWriter
 from tgmm_hf.data.admissions import AdmissionPreparer, PreparedAdmission
 from tgmm_hf.data.file_reading import FileState, Reading, reason_of
 from tgmm_hf.data.manifest import SPLITS, CohortRow
+from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import foreign_entries, read_json, whole_file
 from tgmm_hf.utils.names import VIEWS
 from tgmm_hf.utils.watched_worker import Limits, Say, Step
@@ -138,6 +140,7 @@ def write_shard(shard: Shard, preparer: AdmissionPreparer, out: Path, supervisio
         write_shared(target, write)
     except NotReadError as error:
         return error.number
+    state["file"] = file_digest(target)
     write_shared_text(state_path, json.dumps(state))
     return 0
 
@@ -193,6 +196,29 @@ def read_state(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return state
+
+
+def check_shards(directory: str | Path, splits: Iterable[str]) -> None:
+    """Compare the files of prepared splits with the digests that `tgmm prepare` noted. Each file is read once.
+
+    Shards of version 0.1 have no such digest and are not compared.
+
+    Args:
+        directory: Directory of the prepared data.
+        splits: Names of the splits.
+
+    Raises:
+        TgmmError: If the bytes of a shard changed after it was written.
+    """
+    for split in splits:
+        for state_path in sorted((Path(directory) / split).glob("*.json")):
+            written, target = (read_state(state_path) or {}).get("file"), state_path.with_suffix(".arrow")
+            if written is not None and (not target.is_file() or file_digest(target) != written):
+                raise TgmmError(
+                    f"{split}/{target.name}",
+                    "its content is not what `tgmm prepare` wrote, so the disk or a program changed it. Remove this "
+                    f"file and {state_path.name}, and run the same `tgmm prepare` command again.",
+                )
 
 
 def write_shared(path: Path, write: Callable[[Path], Any]) -> None:

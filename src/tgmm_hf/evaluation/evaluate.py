@@ -15,6 +15,7 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.saved_models import load_processor
+from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
 from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
@@ -120,6 +121,7 @@ def compute_evaluation(
     split = settings.split
     if split not in prepared:
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
+    check_shards(data_dir, [split])
     data_hash = prepared_data_hash(data_dir)
     warnings = check_unseen(directory, data_hash, prepared[split], split)
     run = _run_record(directory)

@@ -5,6 +5,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.unseen import TO_CHOOSE, check_unseen, patients_of, prepared_data_hash, read_if_present
 
 
@@ -38,6 +39,7 @@ def validation_rows(
         return None, []
     if split == "validation" and prepared_data_hash(source) == prepared_data_hash(data_dir):
         return None, []
+    check_shards(source, ["validation"])
     if scored := set(patients_of(rows["validation"])) & set(patients_of(prepared[split])):
         raise ValueError(
             f"{len(scored)} validation patients of {source} are among the patients to be scored. A threshold that is "

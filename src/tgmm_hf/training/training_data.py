@@ -9,6 +9,7 @@ from datasets import DatasetDict
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.outcome_checks import validation_doubt
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import LABEL_COLUMNS
 from tgmm_hf.utils.files import read_json
 
@@ -26,10 +27,12 @@ def read_data(directory: str) -> tuple[DatasetDict, dict[str, Any]]:
     Raises:
         FileNotFoundError: If there is no prepared data set.
         ValueError: If a split is missing.
+        TgmmError: If the bytes of a shard changed after it was written.
     """
     prepared = load_prepared(directory)
     if missing := [split for split in SPLITS if split not in prepared]:
         raise ValueError(f"{directory} has no {' and no '.join(missing)} split, it has {list(prepared)}.")
+    check_shards(directory, SPLITS)
     return prepared, read_json(Path(directory) / "prepare.json")
 
 
