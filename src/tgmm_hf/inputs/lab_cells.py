@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ class LabCell:
         flag: the laboratory's mark beside the value, such as "H"; "" if there is none.
         other_units: units that the value may have instead, because the row gave none.
         is_unusual: whether the value, or an end of a range, lies outside what hospitals report of adults.
-        given_unit: unit as the row gave it; "" if it gave none.
+        given_unit: unit as the row spells it; "" if it gave none. Two cells of one value are equal whatever it is.
     """
 
     name: str
@@ -74,7 +74,7 @@ class LabCell:
     flag: str = ""
     other_units: tuple[str, ...] = ()
     is_unusual: bool = False
-    given_unit: str = ""
+    given_unit: str = field(default="", compare=False)
 
     @property
     def is_limit(self) -> bool:
