@@ -147,6 +147,7 @@ def test_the_files_say_what_was_scored_and_how(evaluated, reporter_file: Path):
     difference = metrics["differences"]["nearest neighbour"]["micro_f1_difference"]
     assert "<svg" in html and f"+{difference:.3f} F1" in html and "against the strongest control" in html
     assert "http-equiv" in html and "<script" not in html and "src=" not in html
+    assert "package datasets" in html and "another patient" in html
     assert not any(row.report in html for row in rows)
     assert [key for key in metrics if f"`{key}`" not in DOCUMENTED] == []
     assert (out / "tables" / "findings.csv").read_text().count("\n") == 7

@@ -10,7 +10,7 @@ import torch
 from heart_signal import make_heart
 from tiny_reporters import tiny_processor, tiny_reporter
 
-from tgmm_hf.explanation.report_sentences import explain_report, split_sentences
+from tgmm_hf.explanation.report_sentences import SMALLEST_GAIN, explain_report, split_sentences
 from tgmm_hf.utils.names import LEADS
 
 ECG = {"signal": make_heart(5000), "sampling_rate": 500, "lead_names": list(LEADS)}
@@ -63,6 +63,16 @@ def test_evidence_against_a_sentence_is_no_claim() -> None:
     """The ECG makes the sentence less probable than a flat line does."""
     tall, _ = claims_of(-0.05)
     assert tall.doubt and tall.to_dict()["carried_by"] == []
+
+
+def test_a_sentence_that_the_ecg_hardly_changes_is_no_claim() -> None:
+    """A model that says "sinus rhythm" of every ECG makes it a little more probable with an ECG than without."""
+    tall, _ = claims_of(0.05)
+    gain = tall.attribution.output - tall.attribution.baseline_output
+    assert not tall.doubt and gain > SMALLEST_GAIN
+    weak, _ = claims_of(0.05 * 0.5 * SMALLEST_GAIN / gain)
+    assert 0 < weak.attribution.output - weak.attribution.baseline_output < SMALLEST_GAIN
+    assert "about as probable with a flat ECG" in weak.doubt and weak.to_dict()["carried_by"] == []
 
 
 def test_a_real_model_shares_out_the_difference_and_gives_json() -> None:

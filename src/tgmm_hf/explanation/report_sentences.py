@@ -4,7 +4,7 @@ The score of a sentence is the log-probability of its tokens, given the ECG, the
 it. Integrated gradients (Sundararajan et al. 2017) go from a flat ECG to the ECG, through encoder, projector and
 language model. Leads and moments are claimed for a sentence only if three things hold:
 
-* the sentence is more probable with the ECG than with a flat one;
+* the sentence is clearly more probable with the ECG than with a flat one (`SMALLEST_GAIN`);
 * hiding the strongest units lowers its log-probability more than hiding as many units at random nearly always does;
 * the values add up to the difference that they share out.
 """
@@ -32,6 +32,9 @@ RANDOM_SETS = 40
 """Sets of units at random that the check hides."""
 NEEDED_SHARE = 0.95
 """Share of the random sets that the strongest units must beat."""
+SMALLEST_GAIN = 0.1
+"""Smallest difference of the log-probabilities with the ECG and with a flat one (ours): the sentence is 10 % more
+probable. A model that says one sentence of every ECG changes it by less."""
 LARGEST_ERROR = 0.1
 """Largest error of the sum, as a share of the difference that is shared out."""
 FLAT = "each lead flat at its mean in the window"
@@ -256,8 +259,8 @@ def _claim(  # noqa: PLR0913 - a sentence, its values, and what the check needs
         completeness_error=error,
     )
     doubt = ""
-    if whole <= flat:
-        doubt = "the sentence is as probable with a flat ECG, so it does not rest on the ECG"
+    if whole - flat < SMALLEST_GAIN:
+        doubt = "the sentence is about as probable with a flat ECG, so it does not rest on the ECG"
     elif error > LARGEST_ERROR * abs(whole - flat):
         doubt = "the contributions do not add up, so no lead is named"
     elif beaten < NEEDED_SHARE:

@@ -26,6 +26,14 @@ SETTINGS = (
 )
 
 
+CONTROLS_IN_WORDS = (
+    "F1 is over all statements of all ECGs (micro). Macro F1 is the mean over the statements. Controls do not rest on "
+    "the right ECG: the model with the ECG of another patient, the model with an ECG of zeros, the report of the "
+    "training ECG whose vectors are the nearest, and the most frequent report. Codes of statements are those of PTB-XL "
+    "(SCP-ECG)."
+)
+
+
 def evaluate_reporter_with_page(
     model: str, data: Path, out_dir: Path, settings: ReporterEvaluationSettings
 ) -> dict[str, Any]:
@@ -53,15 +61,22 @@ def reporter_html(metrics: Mapping[str, Any]) -> str:
         shown=[tables[name] for name in OPEN_TABLES],
         folded=[table for name, table in tables.items() if name not in OPEN_TABLES],
         strong_row=MODEL,
-        notes=metrics["notes"],
-        settings={name: metrics[name] for name in SETTINGS if name in metrics} | metrics.get("versions", {}),
+        notes=[CONTROLS_IN_WORDS, *metrics["notes"]],
+        settings=_settings(metrics),
     )
+
+
+def _settings(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what was scored and how. A package has the name of a key: its version gets the word "package"."""
+    packages = {f"package {name}": version for name, version in metrics.get("versions", {}).items()}
+    return {name: metrics[name] for name in SETTINGS if name in metrics} | packages
 
 
 def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Write the model's F1, and its difference from the control that comes nearest to it."""
     entry = metrics["systems"][MODEL]
-    scored = f"{metrics['n']} ECGs of {metrics['patients']} patients"
+    refused = f", {metrics['refused']} more refused" if metrics["refused"] else ""
+    scored = f"{metrics['n']} ECGs of {metrics['patients']} patients{refused}"
     cards = [(f"F1 {text_number(entry['micro_f1'])}", f"findings, {text_range(entry['micro_f1_ci'])}; {scored}")]
     differences = {
         control: one for control, one in metrics["differences"].items() if one["micro_f1_difference"] is not None
