@@ -70,10 +70,11 @@ def report(
         answer["sentences"] = [claim.to_dict() for claim in claims]
     write_json(out, answer, allow_nan=False)
     _print_report(answer)
-    typer.echo(f"{'Report' if answer['report'] is not None else 'No report'}: {out}")
-    typer.echo(answer["statement"])
     if answer["report"] is None:
+        typer.echo(f"There is no report, because the ECG cannot be used. The reasons are in {out} too.")
         raise typer.Exit(1)
+    typer.echo(f"Report: {out}")
+    typer.echo(answer["statement"])
 
 
 def _print_report(answer: Mapping[str, Any]) -> None:
@@ -87,7 +88,10 @@ def _print_report(answer: Mapping[str, Any]) -> None:
         typer.echo(f"It rests on this ECG, the model {answer['model']}" + (f" ({sources})" if sources else ""))
         typer.echo(f"and the instruction: {answer['instruction']}")
     for title, lines in (
-        ("sentences", [_sentence_line(entry) for entry in answer.get("sentences", [])]),
+        (
+            "sentences, with the share of the difference that the ECG makes",
+            [_sentence_line(entry) for entry in answer.get("sentences", [])],
+        ),
         ("notes", answer["notes"]),
         ("in doubt", [f"{check['item']}  {check['text']}" for check in answer["checks"]]),
         ("refused", [f"{entry['item']}  {entry['reason']}" for entry in answer["refused"]]),
