@@ -21,7 +21,12 @@ from tgmm_hf.utils.names import LEADS
 
 NUMBER_COLUMNS = [column for column in COLUMNS if column.is_number]
 NAMES = [name for column in COLUMNS for name in (column.name, *column.aliases)]
-UNITS = [(column, name, unit) for column in NUMBER_COLUMNS for name in (column.name,) for unit in unit_factors(column)]
+UNITS = [
+    (column, column.name, unit)
+    for column in NUMBER_COLUMNS
+    for unit in unit_factors(column)
+    if unit not in column.rare  # a value in such a unit is doubted, see test_lab_units.py
+]
 UNITS += [(find_column(alias), alias, unit) for alias, (_, factors) in ALIAS_FACTORS.items() for unit in factors]
 
 
