@@ -279,6 +279,11 @@ def test_files_without_view_need_a_classifier(processor, study):
         processor(study)
 
 
+def test_an_array_without_axes_is_refused(processor):
+    with pytest.raises(InputRefusedError, match="ndarray is no clip"):
+        processor({"A4C": np.array(3)})
+
+
 class BrightnessClassifier:
     """Sorts by the mean of the first frame; keeps what it was given."""
 

@@ -445,7 +445,7 @@ def count_frames(clip: Any, limits: InputLimits) -> int:
         return count_echo_frames(clip, limits)
     if hasattr(clip, "colour_space"):
         return int(clip.total_frames)
-    if not hasattr(clip, "__len__"):
+    if not hasattr(clip, "__len__") or getattr(clip, "ndim", 1) == 0:  # an array without axes has no length
         raise InputRefusedError("clip", f"a {type(clip).__name__} is no clip: give a file or an array (F, H, W, 3)")
     return len(clip)
 
