@@ -88,16 +88,16 @@ def run(arm: str, seed: int, data: Path, arguments: argparse.Namespace) -> list[
     summary = check_explanations(
         str(model), data, arguments.cohort, arguments.runs / f"{name}_check", patients=arguments.patients
     )
-    found = summary["modalities"]["ecg"][METHOD]
+    figures = summary["modalities"]["ecg"][METHOD]
     auc = [line["eval_hf_diagnosis_auc"] for line in record["history"] if "eval_hf_diagnosis_auc" in line][-1]
     return [
         arm,
         str(seed),
         f"{auc:.3f}",
         with_interval(summary["evidence_effect"]["ecg"], "ratio"),
-        with_interval(found["pointing"]),
-        f"{found['chance']['mean']:.2f}",
-        with_interval(found["deletion_gain"]),
+        with_interval(figures["pointing"]),
+        f"{figures['chance']['mean']:.2f}",
+        with_interval(figures["deletion_gain"]),
     ]
 
 

@@ -272,8 +272,8 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
     enclosed = [lead for lead in chest if len(near[lead]) == 2 and min(near[lead]) > QUIET_MV]
     small = {lead for lead in enclosed if sizes[lead] < AMPLITUDE_DROP * min(near[lead])}
     for lead in chest:
-        others = [sizes[other] for other in beside[lead] if other not in small]
-        is_large = bool(others) and sizes[lead] > AMPLITUDE_JUMP * max(*others, QUIET_MV)
+        references = [sizes[neighbour] for neighbour in beside[lead] if neighbour not in small]
+        is_large = bool(references) and sizes[lead] > AMPLITUDE_JUMP * max(*references, QUIET_MV)
         if lead not in findings.unusable and (is_large or lead in small):
             findings.add(
                 "ecg_amplitude",
@@ -322,8 +322,8 @@ def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]
     A recording whose chest leads are all named, whose arm electrodes may be exchanged (aVR is a neighbour of V1 and
     V6), or whose beats change at one moment, is not judged.
     """
-    others = ("ecg_chest_leads_turned", "ecg_arm_electrodes", "ecg_beats_change")
-    if any(check["code"] in others for check in findings.checks):
+    explaining_codes = ("ecg_chest_leads_turned", "ecg_arm_electrodes", "ecg_beats_change")
+    if any(check["code"] in explaining_codes for check in findings.checks):
         return
     turned = turned_chest_lead({lead: values for lead, values in band.items() if lead not in findings.unusable})
     if turned is not None:

@@ -101,9 +101,9 @@ class ReporterOptimisationArguments:
 
     Attributes:
         epochs: number of passes over the training split.
-        encoder_epochs: number of passes of a first stage, in which the ECG encoder and the projector learn to name the
-            statements of the training split, before the language model reads their vectors. If a row of the
-            file has no statements, those that the reports mention are taken. 0, as published, leaves the stage out.
+        encoder_epochs: number of passes of a first stage, before the language model is trained. The ECG encoder and the
+            projector learn to name the statements of the training split in it. If a row of the file has no statements,
+            the findings of all reports are taken. 0, as published, leaves the stage out.
         encoder_learning_rate: highest learning rate of the first stage.
         batch_size: ECGs per process and step. The batch norms compare the ECGs of one process and step, so it must be
             at least 2.
