@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
     from tgmm_hf.families.meit.processing_meit import MeitProcessor
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
+    from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "BeatConfig": "families.heartcare.configuration_beat",
+    "BeatFeatureExtractor": "inputs.feature_extraction_beat",
     "BeatModel": "families.heartcare.modeling_beat",
     "EcgFeatureExtractor": "inputs.feature_extraction_ecg",
     "EcgResNetConfig": "encoders.configuration_ecg_resnet",
@@ -84,6 +86,7 @@ __all__ = [
     "MODALITIES",
     "VIEWS",
     "BeatConfig",
+    "BeatFeatureExtractor",
     "BeatModel",
     "EcgFeatureExtractor",
     "EcgResNetConfig",

@@ -98,10 +98,10 @@ def register_classes() -> None:
     AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
     PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
     PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
-    _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig)
+    _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig, BeatConfig)
 
 
-def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
+def _register_processors(tgmm: type, meit: type, ecg_resnet: type, beat: type) -> None:
     """Register the processors of the configurations and their parts.
 
     `AutoProcessor` asks for `trust_remote_code` if a part is not registered.
@@ -109,6 +109,7 @@ def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
     from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor
 
     from tgmm_hf.families.meit.processing_meit import MeitProcessor
+    from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -119,5 +120,6 @@ def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
     AutoFeatureExtractor.register(tgmm, EcgFeatureExtractor)
     AutoFeatureExtractor.register(meit, MeitFeatureExtractor)
     AutoFeatureExtractor.register(ecg_resnet, MeitFeatureExtractor)
+    AutoFeatureExtractor.register(beat, BeatFeatureExtractor)
     backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
     AutoImageProcessor.register(tgmm, image_processor_classes=backends)
