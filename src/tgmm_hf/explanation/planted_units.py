@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from tgmm_hf.cohorts.synthetic.cohort import SETTINGS_FILE, Settings, patient_identity
 from tgmm_hf.cohorts.synthetic.evidence import anomaly_of
@@ -17,17 +18,20 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.names import VIEWS
 
+TRUTH_FILE = "truth.parquet"
+"""File of a synthetic cohort with a row for each patient."""
+
 
 class PlantedEvidence:
     """Where the evidence of the patients of a synthetic cohort lies.
 
     Args:
         cohort: directory that `tgmm synth` wrote.
-        ids: names of all admissions of the cohort, which give the number of a patient.
+        ids: names of the admissions that are asked for. Patients whose inputs were all refused may be missing.
         processor: `TgmmProcessor`, whose window and crop are applied.
 
     Raises:
-        TgmmError: if the directory is no synthetic cohort.
+        TgmmError: if the directory is no synthetic cohort, or an admission is not one of its patients.
     """
 
     def __init__(self, cohort: Path, ids: list[str], processor: Any):
@@ -35,7 +39,8 @@ class PlantedEvidence:
         if not path.is_file():
             raise TgmmError(str(cohort), f"holds no {SETTINGS_FILE}. Name a directory that `tgmm synth` wrote.")
         self.settings = Settings(**({"labs_only": False} | read_json(path)))
-        self.index_of = {str(patient_identity(self.settings, index).hadm): index for index in range(len(ids))}
+        patients = len(pd.read_parquet(cohort / TRUTH_FILE, columns=["id"]))
+        self.index_of = {str(patient_identity(self.settings, index).hadm): index for index in range(patients)}
         if missing := set(ids) - set(self.index_of):
             raise TgmmError(str(cohort), f"{len(missing)} of {len(ids)} admissions are not of this cohort.")
         self.processor = processor
