@@ -89,7 +89,7 @@ def run(arm: str, seed: int, data: Path, arguments: argparse.Namespace) -> list[
         str(model), data, arguments.cohort, arguments.runs / f"{name}_check", patients=arguments.patients
     )
     figures = summary["modalities"]["ecg"][METHOD]
-    auc = [line["eval_hf_diagnosis_auc"] for line in record["history"] if "eval_hf_diagnosis_auc" in line][-1]
+    auc = [line["eval_hf_diagnosis_score"] for line in record["history"] if "eval_hf_diagnosis_score" in line][-1]
     return [
         arm,
         str(seed),

@@ -25,6 +25,7 @@ from tgmm_hf.experiments.search_plan import SearchPlan
 from tgmm_hf.inputs.lab_cells import format_number
 from tgmm_hf.inputs.lab_table import ALIAS_FACTORS, COLUMNS, LabColumn, Range
 from tgmm_hf.training.arguments import RunArguments
+from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.pretraining_arguments import PretrainArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 
@@ -32,6 +33,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 SETTINGS: dict[str, type] = {
     "tgmm train": RunArguments,
     "tgmm train, family: meit": ReporterRunArguments,
+    "tgmm train and tgmm pretrain, family: beat": BeatRunArguments,
     "tgmm pretrain": PretrainArguments,
     "tgmm reproduce": GridPlan,
     "tgmm search": SearchPlan,

@@ -24,6 +24,7 @@ from tgmm_hf.cli import (
     make_manifest,
     predict,
     report,
+    tokenize_ecg,
     train,
 )
 from tgmm_hf.cli.library_output import readable_warnings
@@ -55,6 +56,7 @@ COMMANDS = (
     evaluate.simple_models,
     predict.predict,
     report.report,
+    tokenize_ecg.tokenize_ecg,
     explain.explain,
     explain_check.explain_check,
     web_page.app,

@@ -14,8 +14,9 @@ def train(
 ) -> None:
     """Train a model from a YAML file, and save it with its processor and code.
 
-    The key `family: meit` trains a model that writes ECG reports, from an instruction file. The same command continues
-    a run that was stopped. For several GPUs: accelerate launch scripts/train_tgmm.py CONFIG.yaml
+    The key `family: meit` trains a model that writes ECG reports, and `family: beat` the ECG tokenizer of Heartcare,
+    both from an instruction file. The same command continues a run that was stopped. For several GPUs: accelerate
+    launch scripts/train_tgmm.py CONFIG.yaml
 
     Example: tgmm train configs/demo.yaml --set optimisation.epochs=2
     """
@@ -34,14 +35,18 @@ def pretrain(
     """Pre-train encoders without labels: masked lab values, masked ECG patches, masked clips.
 
     The same command continues a run that was stopped. Writes labs/, ecg/ and echo/. Name them in `model.encoders` of a
-    training configuration.
+    training configuration. A file with `family: beat` trains the ECG tokenizer, as `tgmm train` does.
 
     Example: tgmm pretrain configs/pretrain_tiny.yaml
     """
     from tgmm_hf.training.pretrain import HARDLY_FELL
     from tgmm_hf.training.pretrain import pretrain as pretrain_encoders
     from tgmm_hf.training.pretraining_arguments import read_pretrain_arguments
+    from tgmm_hf.training.settings_files import read_settings
 
+    if read_settings(config, settings or ()).get("family") == "beat":
+        train(config, settings)
+        return
     arguments = read_pretrain_arguments(config, settings or ())
     for modality, summary in pretrain_encoders(arguments).items():
         losses = [line["eval_loss"] for line in summary["history"] if "eval_loss" in line]

@@ -8,6 +8,7 @@ file or array --harmonise--> (12, samples) in millivolts, all twelve leads
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -30,6 +31,18 @@ LARGEST_FACTOR = 10_000
 """Largest factor of the resampling. A rate is approximated by a ratio of whole numbers up to it."""
 
 
+@dataclass
+class PreparedWindows(PreparedEcg):
+    """What Beat reads of one ECG.
+
+    Attributes:
+        values (`np.ndarray` of shape `(windows, 12, num_samples)`): float32, in time order.
+        starts (`list[float]`): seconds from the first sample of the recording to the first sample of each window.
+    """
+
+    starts: list[float] = field(default_factory=list)
+
+
 class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
     r"""Feature extractor that prepares 12-lead ECGs for Beat as the public prototype of Heartcare does.
 
@@ -38,8 +51,7 @@ class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 250): Hz. Another rate is resampled by a polyphase filter.
-        num_samples (`int`, *optional*, defaults to 1000): samples of a window, 4 s at 250 Hz. A training of Beat takes
-            1250, because the second after the window is predicted.
+        num_samples (`int`, *optional*, defaults to 1000): samples of a window, 4 s at 250 Hz.
         max_windows (`int`, *optional*, defaults to 3): largest number of windows of a recording. The default covers
             10 s. A longer recording gives its centre, with a note (ours).
         highpass (`float`, *optional*, defaults to 0.5): Hz, of the zero-phase Butterworth high-pass.
@@ -99,14 +111,15 @@ class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
         prepared = [None if item is None else self.prepare(item) for item in items]
         return BatchFeature(self.stack(prepared), tensor_type=return_tensors)
 
-    def prepare(self, ecg: Any) -> PreparedEcg:
+    def prepare(self, ecg: Any) -> PreparedWindows:
         """Prepare one ECG for the model.
 
         Args:
             ecg: path | `EcgRecording` | mapping with `signal` (leads, samples), `sampling_rate` (Hz) and `lead_names`.
 
         Returns:
-            `PreparedEcg` with values (windows, 12, num_samples) in time order, and a mask (12,), True everywhere.
+            `PreparedWindows` with values (windows, 12, num_samples) in time order, the seconds at which they start,
+            and a mask (12,), True everywhere.
 
         Raises:
             InputRefusedError: if the recording is shorter than a window, lacks a lead, has doubled or unknown leads, an
@@ -125,7 +138,8 @@ class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
                 f"{whole / self.sampling_rate:g} s long, and the central {shown / self.sampling_rate:g} s are read"
             )
         values = np.stack([self.scale(signal[:, start : start + self.num_samples]) for start in starts])
-        return PreparedEcg(values, harmonised.mask, notes, harmonised.checks)
+        seconds = [start / self.sampling_rate for start in starts]
+        return PreparedWindows(values, harmonised.mask, notes, harmonised.checks, seconds)
 
     def clean(self, ecg: HarmonisedEcg) -> np.ndarray:
         """Resample and filter a whole recording.
@@ -198,4 +212,4 @@ def _high_pass(order: int, cutoff: float, sampling_rate: float) -> np.ndarray:
     return butter(order, cutoff, btype="highpass", fs=sampling_rate, output="sos")
 
 
-__all__ = ["BeatFeatureExtractor"]
+__all__ = ["BeatFeatureExtractor", "PreparedWindows"]

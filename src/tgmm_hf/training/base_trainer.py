@@ -102,6 +102,13 @@ def shared_arguments(run: Run) -> dict[str, Any]:
     }
 
 
+def takes_bfloat16(precision: str) -> bool:
+    """Tell whether a training computes in bfloat16. The precision "auto" takes it on a GPU that has it."""
+    if precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"
+
+
 def seconds_of(history: Sequence[Mapping[str, float]]) -> float:
     """Return the seconds of a training from its logged lines, over all its starts; 0 if no line has them."""
     return next((line["seconds"] for line in reversed(history) if "seconds" in line), 0.0)
@@ -144,4 +151,23 @@ def common_record(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | 
         "resumed_from": None if checkpoint is None else Path(checkpoint).name,
         "versions": package_versions(),
         "history": trainer.state.log_history,
+    }
+
+
+def record_of_loss(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
+    """Collect what `run.json` holds of a training whose best epoch is the one with the lowest validation loss.
+
+    The arguments are those of [`common_record`].
+    """
+    state, parameters = trainer.state, list(trainer.model.parameters())
+    step, loss = state.best_global_step, state.best_metric
+    if run.optimisation.keep == "last":
+        step, loss = state.global_step, [line["eval_loss"] for line in state.log_history if "eval_loss" in line][-1]
+    return {
+        **common_record(run, data_hash, trainer, checkpoint),
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "precision": "bfloat16" if trainer.args.bf16 else "float32",
+        "kept_step": step,
+        "kept_metric": {"loss": loss},
     }

@@ -171,7 +171,7 @@ def _trained(
     if modality == "labs":
         processor.labs_columns = columns_of(rows["train"])
     collator = partial(COLLATORS[modality], processor, config, objective.mask_ratio)
-    training_collator = EpochCollator(collator, arguments.seed, objective.max_views)
+    training_collator = EpochCollator(partial(collator, max_views=objective.max_views), arguments.seed)
     trainer = PretrainingTrainer(
         validation_collator=collator(training=False, seed=arguments.seed),
         model=model,

@@ -1,23 +1,20 @@
 """The data of a training of MEIT: instruction file -> tokens and processed ECGs -> batches."""
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tgmm_hf.data.instructions import Instruction, read_instructions
+from tgmm_hf.data.instructions import Instruction
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs
 from tgmm_hf.families.meit.ecg_conversations import Pieces, pad_left
 from tgmm_hf.families.meit.processing_meit import MeitProcessor
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -54,20 +51,6 @@ class ReportCollator:
         data = pad_left(self.tokenizer, [row["pieces"] for row in rows], output_labels=True)
         data["input_values"] = np.stack([row["input_values"] for row in rows])
         return {name: torch.from_numpy(array) for name, array in data.items()}
-
-
-def read_rows(file: str) -> list[Instruction]:
-    """Read the rows of an instruction file that a training reads.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        TgmmError: If a row is wrong, or a split is missing.
-    """
-    rows = [row for row in read_instructions(file) if row.split in SPLITS]
-    splits = {row.split for row in rows}
-    if missing := [split for split in SPLITS if split not in splits]:
-        raise TgmmError(file, f"it has no rows of the split {' and '.join(missing)}, which a training needs.")
-    return rows
 
 
 def training_texts(rows: Sequence[Instruction]) -> list[str]:
@@ -127,11 +110,3 @@ def cut_pieces(pieces: Pieces, max_tokens: int) -> Pieces:
 
 def _length(pieces: Pieces) -> int:
     return sum(len(ids) for ids, _ in pieces)
-
-
-def write_refused(rows: Sequence[Instruction], refused: Mapping[int, str], path: Path) -> None:
-    """Write the table of refused ECGs: id, split and reason. `refused` is number of a row -> reason."""
-    with whole_file(path) as building, building.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "split", "reason"])
-        writer.writerows([rows[number].id, rows[number].split, reason] for number, reason in sorted(refused.items()))

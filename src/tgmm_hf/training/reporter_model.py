@@ -18,6 +18,7 @@ from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
 from tgmm_hf.inputs.processor_parts import saved_extractor
 from tgmm_hf.training.reporter_arguments import ReporterModelArguments
+from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.utils.names import LEADS
 
 SECONDS = 10
@@ -60,11 +61,7 @@ def _check_overrides(settings: ReporterModelArguments) -> None:
     """
     fields = set(MeitConfig.__dataclass_fields__) - {"text_config", "ecg_token_id", "encoder_sources"}
     allowed = set() if settings.checkpoint else fields - set(PreTrainedConfig.__dataclass_fields__)
-    if unknown := sorted(set(settings.overrides) - allowed):
-        raise ValueError(
-            f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in unknown)}. Known here: "
-            f"{', '.join(sorted(allowed)) or 'none, because the checkpoint has its own configuration'}."
-        )
+    refuse_unknown_overrides(settings.overrides, allowed)
 
 
 def _pretrained(settings: ReporterModelArguments) -> tuple[MeitForConditionalGeneration, PreTrainedTokenizerBase]:

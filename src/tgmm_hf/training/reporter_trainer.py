@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments
-from tgmm_hf.training.reporter_arguments import ReporterOptimisationArguments, ReporterRunArguments
+from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments, takes_bfloat16
+from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.reporter_parts import part_of
 
 ECG_PARTS = ("ecg_encoder", "projector")
@@ -58,13 +58,6 @@ class ReporterTrainer(BaseTrainer):
         return result
 
 
-def takes_bfloat16(optimisation: ReporterOptimisationArguments) -> bool:
-    """Tell whether a training computes in bfloat16. "auto" takes it on a GPU that has it."""
-    if optimisation.precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return optimisation.precision == "bfloat16"
-
-
 def reporter_trainer_arguments(run: ReporterRunArguments) -> TrainingArguments:
     """Translate the settings of a run into the arguments of transformers' Trainer."""
     optimisation = run.optimisation
@@ -80,7 +73,7 @@ def reporter_trainer_arguments(run: ReporterRunArguments) -> TrainingArguments:
         lr_scheduler_type="linear",
         warmup_steps=optimisation.warmup_fraction,
         max_grad_norm=optimisation.max_grad_norm,
-        bf16=takes_bfloat16(optimisation),
+        bf16=takes_bfloat16(optimisation.precision),
         use_cpu=not torch.cuda.is_available(),
         dataloader_drop_last=True,  # a last batch of one ECG has no deviation that a batch norm could use
         metric_for_best_model="loss",

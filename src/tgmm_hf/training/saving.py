@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from tgmm_hf.inputs.echo_views import SUBFOLDER
 from tgmm_hf.pipeline_binding import bind_processor
@@ -41,7 +42,7 @@ MODEL_FILES = (
 
 def save_repository(
     model: PreTrainedModel,
-    processor: ProcessorMixin,
+    processor: ProcessorMixin | FeatureExtractionMixin,
     directory: str | Path,
     run_record: Mapping[str, Any] | None = None,
     keep: Collection[str | Path] = (),
@@ -55,7 +56,7 @@ def save_repository(
 
     Args:
         model: The model to save.
-        processor: The processor to save.
+        processor: The processor to save, or the feature extractor of a model that reads ECGs only.
         directory: The directory to write.
         run_record: Content of `run.json`. Without it no such file is written.
         keep: Files and directories that must survive, as in [`claim_directory`].

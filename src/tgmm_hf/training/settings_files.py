@@ -191,3 +191,17 @@ def _plain(hint: Any, value: Any, name: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{name} must be of type {hint.__name__}, got {value!r}.")
     return value
+
+
+def refuse_unknown_overrides(overrides: Collection[str], allowed: Collection[str]) -> None:
+    """Raise a ValueError if `model.overrides` names a setting that the configuration of the model does not have.
+
+    Args:
+        overrides: Names of the settings in `model.overrides`.
+        allowed: Names that may be set. Empty for a model that starts from a checkpoint.
+    """
+    if unknown := sorted(set(overrides) - set(allowed)):
+        raise ValueError(
+            f"Unknown settings: {', '.join(f'model.overrides.{key}' for key in unknown)}. Known here: "
+            f"{', '.join(sorted(allowed)) or 'none, because the checkpoint has its own configuration'}."
+        )

@@ -167,7 +167,7 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
     return TrainingParts(
         model=model,
         processor=processor,
-        training_collator=EpochCollator(make_collator, run.seed, run.data.max_views),
+        training_collator=EpochCollator(partial(make_collator, max_views=run.data.max_views), run.seed),
         validation_collator=make_collator(training=False, seed=run.seed),
         rows={split: prepared[split].remove_columns(CACHED_COLUMNS) if cache else prepared[split] for split in SPLITS},
         cache=cache,

@@ -1,18 +1,21 @@
 """One YAML file, any family: read the settings of a training and run it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
+from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.settings_files import parse_dataclass, read_settings
 
-FAMILIES = ("tgmm", "meit")
+AnyRunArguments = RunArguments | ReporterRunArguments | BeatRunArguments
+"""The settings of a training of any family."""
+FAMILIES = ("tgmm", "meit", "beat")
 """Values of the key `family`. A file without it is one of TGMM."""
 
 
-def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> RunArguments | ReporterRunArguments:
+def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> AnyRunArguments:
     """Read the YAML file of a training. Its key `family` says which model is trained.
 
     Args:
@@ -27,15 +30,24 @@ def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> RunAr
     family = settings.pop("family", FAMILIES[0])
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}.")
-    return parse_arguments(settings) if family == FAMILIES[0] else parse_dataclass(ReporterRunArguments, settings)
+    parsers: dict[str, Callable[[Any], AnyRunArguments]] = {
+        "tgmm": parse_arguments,
+        "meit": lambda content: parse_dataclass(ReporterRunArguments, content),
+        "beat": lambda content: parse_dataclass(BeatRunArguments, content),
+    }
+    return parsers[family](settings)
 
 
-def train_any(run: RunArguments | ReporterRunArguments) -> dict[str, Any]:
+def train_any(run: AnyRunArguments) -> dict[str, Any]:
     """Train a model of the family that the settings belong to. Return the content of `run.json`."""
     if isinstance(run, ReporterRunArguments):
         from tgmm_hf.training.train_reporter import train_reporter
 
         return train_reporter(run)
+    if isinstance(run, BeatRunArguments):
+        from tgmm_hf.training.train_beat import train_beat
+
+        return train_beat(run)
     from tgmm_hf.training.train import train
 
     return train(run)

@@ -2,28 +2,21 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from transformers import TrainingArguments, set_seed
 
-from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
-from tgmm_hf.evaluation.unseen import patient_name
-from tgmm_hf.families.meit.processing_meit import MeitProcessor
-from tgmm_hf.training.base_trainer import check_result, common_record
+from tgmm_hf.training.base_trainer import check_result, record_of_loss
 from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
+from tgmm_hf.training.instruction_data import patients_by_split, processed_once, read_rows
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.reporter_data import (
     ReportCollator,
     make_splits,
-    read_rows,
     training_texts,
-    write_refused,
 )
 from tgmm_hf.training.reporter_encoder import train_encoder
 from tgmm_hf.training.reporter_model import build_reporter
@@ -39,18 +32,12 @@ from tgmm_hf.training.reporter_parts import (
 from tgmm_hf.training.reporter_trainer import ReporterTrainer, reporter_trainer_arguments
 from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
 from tgmm_hf.training.saving import RUN_RECORD, save_repository
-from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.output_lock import check_room, only_run
 
 logger = logging.getLogger(__name__)
-
-ECGS = "ecgs"
-"""Directory beside the checkpoints with the processed ECGs."""
-REFUSED = "refused.csv"
-"""Table beside the checkpoints with the ECGs that could not be used."""
 
 
 def train_reporter(run: ReporterRunArguments) -> dict[str, Any]:
@@ -86,10 +73,10 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     rows, data_hash = read_rows(run.data.file), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = build_reporter(run.model, training_texts(rows))
-    if begin_run(run, arguments.should_save, data_hash, _patients(rows), run.model.ecg_sources):
+    if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.ecg_sources):
         logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
         return dict(read_json(Path(run.output) / RUN_RECORD))
-    ecgs = _processed(run, rows, processor, arguments.should_save)
+    ecgs = processed_once(run, rows, processor.feature_extractor, arguments.should_save)
     splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
     _check_batches(run, arguments, len(splits["train"]))
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
@@ -116,7 +103,7 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     after = sums_of_parts(result)
     with fail_together():
         check_moved(before, after)
-        run_record = _run_record(run, data_hash, trainer, checkpoint)
+        run_record = record_of_loss(run, data_hash, trainer, checkpoint)
         run_record |= {"data": data_counts, "parts": counts, **first_stage}
         if trainer.is_world_process_zero():
             check_result(result, trainer)
@@ -128,34 +115,6 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     return run_record
 
 
-def _patients(rows: Sequence[Instruction]) -> dict[str, Dataset]:
-    """Return split -> rows with the patients' names, which begin with the data set, because data sets share numbers."""
-    return {
-        split: Dataset.from_dict({"patient_id": [patient_name(row) for row in rows if row.split == split]})
-        for split in SPLITS
-    }
-
-
-def _processed(
-    run: ReporterRunArguments,
-    rows: Sequence[Instruction],
-    processor: MeitProcessor,
-    should_save: bool,
-) -> ProcessedEcgs:
-    """Process the ECGs once, in the first process; the others open what it has stored."""
-    cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
-    extractor: Any = processor.feature_extractor
-    digest = digest_of_data(run.data.file, rows)
-
-    def processed() -> ProcessedEcgs:
-        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
-
-    with fail_together():
-        if should_save:
-            write_refused(rows, processed().refused, run.training_directory / REFUSED)
-    return processed()
-
-
 def _check_batches(run: ReporterRunArguments, arguments: TrainingArguments, number: int) -> None:
     """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
     batch = run.optimisation.batch_size * arguments.world_size
@@ -164,21 +123,3 @@ def _check_batches(run: ReporterRunArguments, arguments: TrainingArguments, numb
             f"The train split has {number} ECGs and a step takes {batch} (optimisation.batch_size x processes): set a "
             "smaller batch_size."
         )
-
-
-def _run_record(
-    run: ReporterRunArguments, data_hash: str, trainer: ReporterTrainer, checkpoint: str | None
-) -> dict[str, Any]:
-    """Collect the content of `run.json`. `checkpoint` is the checkpoint that the run continued from, or None."""
-    state, parameters = trainer.state, list(trainer.model.parameters())
-    step, loss = state.best_global_step, state.best_metric
-    if run.optimisation.keep == "last":
-        step, loss = state.global_step, [line["eval_loss"] for line in state.log_history if "eval_loss" in line][-1]
-    return {
-        **common_record(run, data_hash, trainer, checkpoint),
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "precision": "bfloat16" if trainer.args.bf16 else "float32",
-        "kept_step": step,
-        "kept_metric": {"loss": loss},
-    }

@@ -1,19 +1,15 @@
 """A thin `transformers.Trainer`: several tasks per step, logged loss components, validation under all subsets."""
 
-import copy
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import DistributedType, broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
-from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.training.arguments import RunArguments
-from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments
-from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.base_trainer import shared_arguments
+from tgmm_hf.training.validating_trainer import ValidatingTrainer
 from tgmm_hf.training.validation import validate
 from tgmm_hf.utils.names import SLOTS
 
@@ -26,13 +22,12 @@ class EpochCollator(TrainerCallback):
     Therefore a run that is resumed at the start of an epoch sees the same ECG windows as without the stop.
 
     Args:
-        make_collator: Function of the keywords `training`, `seed` and `max_views` that returns a collator.
+        make_collator: Function of the keywords `training` and `seed` that returns a collator.
         seed: The seed of the run.
-        max_views: Maximum number of echo views per patient and step; None for all views.
     """
 
-    def __init__(self, make_collator: Callable[..., TgmmCollator], seed: int, max_views: int | None = None) -> None:
-        self.make_collator, self.seed, self.max_views = make_collator, seed, max_views
+    def __init__(self, make_collator: Callable[..., Callable[[Sequence[Any]], dict[str, Any]]], seed: int) -> None:
+        self.make_collator, self.seed = make_collator, seed
         self._start(0)
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
@@ -45,10 +40,10 @@ class EpochCollator(TrainerCallback):
 
     def _start(self, epoch: int) -> None:
         seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        self.collator = self.make_collator(training=True, seed=seed, max_views=self.max_views)
+        self.collator = self.make_collator(training=True, seed=seed)
 
 
-class TgmmTrainer(BaseTrainer):
+class TgmmTrainer(ValidatingTrainer):
     """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
 
     It differs from its parent in three points. The model is called with all tasks at once. Loss components and fusion
@@ -63,18 +58,11 @@ class TgmmTrainer(BaseTrainer):
     # The losses are means over their valid rows and ignore `num_items_in_batch`. Therefore the parent must divide them
     # by the number of accumulation steps, whatever it guesses from the signature of the model's forward.
     loss_is_scaled_for_ga = False
-    control: Any
 
     def __init__(self, *, tasks: list[str], validation_collator: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tasks = tasks
         self.validation_collator = validation_collator
-        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        self._sharded, self._whole = sharded, None
-        if sharded and self.accelerator.is_main_process:
-            self._whole = copy.deepcopy(self.model).to(self.args.device)
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -91,60 +79,10 @@ class TgmmTrainer(BaseTrainer):
         self._collect(output)
         return (output.loss, output) if return_outputs else output.loss
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Compute the validation metrics, see [`~tgmm_hf.training.validation.validation_metrics`].
-
-        The first process scores the whole split and sends the metrics to the other processes, so that all processes
-        decide alike about early stopping, learning rate and best epoch.
-
-        Args:
-            eval_dataset: The prepared rows to validate on. None takes the `eval_dataset` of the trainer.
-            ignore_keys: Not used.
-            metric_key_prefix: Put before each metric name. `eval` gives `eval_...`.
-
-        Returns:
-            Metric name with its prefix -> value. The metrics are logged, too.
-        """
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        metrics: list[dict[str, float] | None] = [None]
-        model = self.whole_model()
-        with fail_together():
-            if self.accelerator.is_main_process:
-                batch_size = self.args.per_device_eval_batch_size
-                metrics = [validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)]
-        broadcast_object_list(metrics)
-        assert metrics[0] is not None
-        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics[0].items()}
-        self.log(dict(named))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
-
-    def whole_model(self) -> Any:
-        """Return the model with all its weights. Every process has to call this. Use the result in the first process.
-
-        If FSDP or DeepSpeed hold a part of the weights in each process, the result is a copy. It is None in the other
-        processes.
-        """
-        if not self._sharded:
-            return self.accelerator.unwrap_model(self.model)
-        weights = self.accelerator.get_state_dict(self.model_wrapped)
-        if self._whole is not None:
-            self._whole.load_state_dict(weights)
-        return self._whole
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log a line of figures as the parent does.
-
-        A training line (one with "loss") also gets the mean of each loss component and each gate since the training
-        line before it.
-        """
-        if "loss" in logs:
-            logs |= {name: round(self._sums[name] / self._counts[name], 5) for name in self._sums}
-            self._sums.clear()
-            self._counts.clear()
-        super().log(logs, start_time)
+    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
+        """Compute the metrics of [`~tgmm_hf.training.validation.validate`] on prepared rows."""
+        batch_size = self.args.per_device_eval_batch_size
+        return validate(model, dataset, self.validation_collator, self.tasks, batch_size=batch_size)
 
     def _check_finite(self, output: Any) -> None:
         """Raise a FloatingPointError if the loss of a model's output is not finite, because the parent would go on."""
@@ -162,16 +100,12 @@ class TgmmTrainer(BaseTrainer):
         for name in self.tasks:
             task_output = output.by_task[name]
             for component, value in task_output.losses.items():
-                self._add(f"{name}/{component}", value.detach())
+                self.add_part(f"{name}/{component}", value.detach())
             for subset, by_modality in (task_output.gates or {}).items():
                 present = task_output.slot_mask[:, SLOT_NAMES.index(subset)]
                 for modality, gate in by_modality.items():
                     if bool(present.any()):
-                        self._add(f"gate/{subset}/{modality}", gate.detach()[present].mean())
-
-    def _add(self, name: str, value: torch.Tensor) -> None:
-        self._sums[name] += float(value)
-        self._counts[name] += 1
+                        self.add_part(f"gate/{subset}/{modality}", gate.detach()[present].mean())
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:

@@ -1,0 +1,73 @@
+"""What every training from an instruction file shares: rows, patients, processed ECGs, table of refused ECGs."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from tgmm_hf.data.instructions import Instruction, read_instructions
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
+from tgmm_hf.evaluation.unseen import patient_name
+from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.run_directory import Run
+from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import whole_file
+
+ECGS = "ecgs"
+"""Directory beside the checkpoints with the processed ECGs."""
+REFUSED = "refused.csv"
+"""Table beside the checkpoints with the ECGs that could not be used."""
+
+
+def read_rows(file: str) -> list[Instruction]:
+    """Read the rows of an instruction file that a training reads.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TgmmError: If a row is wrong, or a split is missing.
+    """
+    rows = [row for row in read_instructions(file) if row.split in SPLITS]
+    splits = {row.split for row in rows}
+    if missing := [split for split in SPLITS if split not in splits]:
+        raise TgmmError(file, f"it has no rows of the split {' and '.join(missing)}, which a training needs.")
+    return rows
+
+
+def patients_by_split(rows: Sequence[Instruction]) -> dict[str, Dataset]:
+    """Return split -> rows with the patients' names, which begin with the data set, because data sets share numbers."""
+    return {
+        split: Dataset.from_dict({"patient_id": [patient_name(row) for row in rows if row.split == split]})
+        for split in SPLITS
+    }
+
+
+def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should_save: bool) -> ProcessedEcgs:
+    """Process the ECGs once, in the first process; the others open what it has stored.
+
+    Args:
+        run: The settings, with `data.file` and `data.cache`.
+        rows: The rows whose ECGs are processed.
+        extractor: The feature extractor.
+        should_save: Whether this process is the first one.
+    """
+    cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
+    digest = digest_of_data(run.data.file, rows)
+
+    def processed() -> ProcessedEcgs:
+        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
+
+    with fail_together():
+        if should_save:
+            write_refused(rows, processed().refused, run.training_directory / REFUSED)
+    return processed()
+
+
+def write_refused(rows: Sequence[Instruction], refused: Mapping[int, str], path: Path) -> None:
+    """Write the table of refused ECGs: id, split and reason. `refused` is number of a row -> reason."""
+    with whole_file(path) as building, building.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "split", "reason"])
+        writer.writerows([rows[number].id, rows[number].split, reason] for number, reason in sorted(refused.items()))

@@ -1,0 +1,217 @@
+"""A training of Beat: recordings of an instruction file -> windows -> training -> saved model and extractor."""
+
+import logging
+import os
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, TrainingArguments, set_seed
+
+from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
+from tgmm_hf.families.heartcare.modeling_beat import BeatModel
+from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
+from tgmm_hf.training.base_trainer import check_result, record_of_loss, shared_arguments, takes_bfloat16
+from tgmm_hf.training.beat_arguments import BeatRunArguments
+from tgmm_hf.training.beat_data import RecordingRows, WindowCollator, recording_splits, recordings_of
+from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
+from tgmm_hf.training.instruction_data import patients_by_split, processed_once, read_rows
+from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
+from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.settings_files import refuse_unknown_overrides
+from tgmm_hf.training.trainer import EpochCollator
+from tgmm_hf.training.validating_trainer import ValidatingTrainer
+from tgmm_hf.utils.code_revision import code_revision
+from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.output_lock import check_room, only_run
+
+logger = logging.getLogger(__name__)
+
+LOSSES = ("reconstruction_loss", "prediction_loss", "quantization_loss")
+"""Parts of the loss, as the model's output names them."""
+LEVEL_NAMES = ("core", "residual")
+"""Names of the first two levels of codes."""
+
+
+def train_beat(run: BeatRunArguments) -> dict[str, Any]:
+    """Train a Beat model and save it to `run.output` with its feature extractor, its code and `run.json`.
+
+    The same call continues a stopped run from its last checkpoint and gives the same weights as a run that was not
+    stopped. A finished run is not trained again.
+
+    Args:
+        run: The settings of the run.
+
+    Returns:
+        The content of `run.json`: settings, seed, data hash, versions, sizes and history.
+
+    Raises:
+        FileExistsError: If `run.output` holds anything but a saved model, or contains data that must be kept.
+        FileNotFoundError: If there is no instruction file.
+        ValueError: If data and model do not fit together, or if `run.output` or its checkpoints have other settings.
+        FloatingPointError: If a loss or a weight is no longer finite. No model is saved then.
+        OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
+        TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.
+    """
+    # The first process locks for all processes that a launcher started.
+    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
+        return _train(run)
+
+
+def _train(run: BeatRunArguments) -> dict[str, Any]:
+    """Train a model as `train_beat` does, without the lock."""
+    claim_directories(run)
+    arguments = beat_trainer_arguments(run)  # first, as it starts the process group
+    rows, data_hash = recordings_of(read_rows(run.data.file)), f"sha256:{file_digest(run.data.file)}"
+    set_seed(run.seed)
+    model = _new_model(run)
+    if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.sources):
+        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
+        return dict(read_json(Path(run.output) / RUN_RECORD))
+    # One long window of each recording. A window that is cut out of it later is standardised anew.
+    whole = BeatFeatureExtractor(num_samples=_num_samples(run), max_windows=1)
+    splits = recording_splits(rows, processed_once(run, rows, whole, arguments.should_save))
+    with fail_together():
+        check_room(run.training_directory, room_of_checkpoints(model, run.training_directory))
+    training_collator = EpochCollator(partial(WindowCollator, model.config), run.seed)
+    trainer = BeatTrainer(
+        validation_collator=WindowCollator(model.config, training=False),
+        model=model,
+        args=arguments,
+        data_collator=training_collator,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        callbacks=[training_collator],
+    )
+    checkpoint = agree_on_checkpoint(run.training_directory, trainer.is_world_process_zero())
+    trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.whole_model()
+    with fail_together():
+        if trainer.is_world_process_zero():
+            check_result(result, trainer)
+        extractor = BeatFeatureExtractor(num_samples=model.config.seq_length)
+        run_record = record_of_loss(run, data_hash, trainer, checkpoint)
+        run_record |= {
+            "code_revision": code_revision(model, extractor),
+            "recordings": {split: len(part) for split, part in splits.items()},
+        }
+        if trainer.is_world_process_zero():
+            save_repository(result.eval(), extractor, run.output, run_record, keep=run.inputs)
+            (run.training_directory / FINISHED).touch()
+    return run_record
+
+
+class BeatTrainer(ValidatingTrainer):
+    """Trainer of [`BeatModel`].
+
+    Args:
+        validation_collator: Collator with `training=False`.
+        **kwargs: Arguments of the parent.
+    """
+
+    def __init__(self, *, validation_collator: WindowCollator, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validation_collator = validation_collator
+        self.model_accepts_loss_kwargs = False  # the losses are means over a batch
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the weighted sum of the three losses of one batch. The Trainer calls this method.
+
+        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
+        output = model(**inputs)
+        if not bool(torch.isfinite(output.loss)):
+            raise self.not_finite(str(output.loss.item()))
+        for name in LOSSES:
+            self.add_part(name, output[name].detach())
+        return (output.loss, output) if return_outputs else output.loss
+
+    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
+        """Compute the figures of [`validate_beat`] on the windows at the centre of the recordings."""
+        return validate_beat(model, dataset, self.validation_collator, self.args.per_device_eval_batch_size)
+
+
+@torch.no_grad()
+def validate_beat(model: BeatModel, rows: RecordingRows, collator: WindowCollator, batch_size: int) -> dict[str, float]:
+    """Compute the losses of a model on recordings, and how many codes are used.
+
+    Args:
+        model: The model. It is in training mode afterwards if it was before.
+        rows: The recordings.
+        collator: Collator with `training=False`.
+        batch_size: Recordings per batch.
+
+    Returns:
+        "loss", the parts `LOSSES`, and "core_codes_used", "residual_codes_used" between 0 and 1.
+    """
+    was_training = model.training
+    model.eval()
+    sums, codes = dict.fromkeys(("loss", *LOSSES), 0.0), []
+    for start in range(0, len(rows), batch_size):
+        batch = collator([rows[index] for index in range(start, min(start + batch_size, len(rows)))])
+        output = model(**{name: values.to(model.device) for name, values in batch.items()})
+        for name in sums:
+            sums[name] += float(output[name]) * len(output.codes)
+        codes.append(output.codes)
+    model.train(was_training)
+    usage = model.code_usage(torch.cat(codes)).tolist()
+    figures = {name: total / len(rows) for name, total in sums.items()}
+    return figures | {f"{name}_codes_used": share for name, share in zip(LEVEL_NAMES, usage, strict=False)}
+
+
+def _new_model(run: BeatRunArguments) -> BeatModel:
+    """Make the model that the training starts from.
+
+    Raises:
+        ValueError: If `data.seconds` is shorter than a window and the second after it.
+    """
+    if run.model.checkpoint is not None:
+        model = BeatModel.from_pretrained(run.model.checkpoint)
+    else:
+        allowed = set(BeatConfig.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+        refuse_unknown_overrides(run.model.overrides, allowed)
+        model = BeatModel(BeatConfig(**run.model.overrides))
+    config = model.config
+    needed, given = config.seq_length + config.prediction_length, _num_samples(run)
+    if given < needed:
+        raise ValueError(
+            f"data.seconds is {run.data.seconds:g}, which is {given} samples at 250 Hz, and a window with what follows "
+            f"it has {needed}. Set data.seconds to {needed / BeatFeatureExtractor().sampling_rate:g} or more, or a "
+            "smaller model.overrides.seq_length."
+        )
+    return model
+
+
+def _num_samples(run: BeatRunArguments) -> int:
+    """Return the number of samples of a recording, at Beat's sampling rate."""
+    return round(run.data.seconds * BeatFeatureExtractor().sampling_rate)
+
+
+def beat_trainer_arguments(run: BeatRunArguments) -> TrainingArguments:
+    """Translate the settings of a run into the arguments of transformers' Trainer."""
+    optimisation = run.optimisation
+    return TrainingArguments(
+        **shared_arguments(run),
+        num_train_epochs=optimisation.epochs,
+        per_device_train_batch_size=optimisation.batch_size,
+        per_device_eval_batch_size=optimisation.batch_size,
+        optim="adamw_torch",
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=optimisation.warmup_fraction,
+        max_grad_norm=optimisation.max_grad_norm,
+        bf16=takes_bfloat16(optimisation.precision),
+        use_cpu=not torch.cuda.is_available(),
+        metric_for_best_model="loss",
+        greater_is_better=False,
+    )
