@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel
 
 from tgmm_hf import BeatConfig, BeatModel
 from tgmm_hf.families.heartcare.beat_transformer import cut_patches, join_patches
+from tgmm_hf.families.heartcare.modeling_beat import PATCH_SCALE
 
 SMALL = {
     "seq_length": 500, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "attention_head_size": 16,
@@ -107,6 +108,16 @@ def test_codes_give_exactly_the_reconstruction(make, gradient):
     assert torch.equal(model.quantizer.decode(codes), output.quantized_latents)
 
 
+def test_without_quantisation_the_decoder_reads_the_latents():
+    model = small().train()
+    before = model.quantizer.codebook(0).vectors.clone()
+    output = model(WINDOWS, NEXT, quantize=False)
+    with torch.no_grad():
+        expected = model._decode(output.latents)
+    assert_close(output.reconstruction, expected)
+    assert not torch.equal(before, model.quantizer.codebook(0).vectors)  # the codebooks follow the latents
+
+
 def test_loss_is_the_weighted_sum():
     model = small()
     with torch.no_grad():
@@ -179,6 +190,16 @@ def test_the_encoder_learns_from_the_reconstruction_alone():
     model = small(prediction_weight=0.0, quantization_weight=0.0).train()
     model(WINDOWS, next_values=NEXT).loss.backward()
     assert model.query_tokens.grad.any() and model.encoder.layers[0].attention.query.weight.grad.any()
+
+
+def test_a_new_model_starts_with_a_last_layer_that_undoes_the_first():
+    """Otherwise the first steps teach the last layer to give the mean only, and training stays there (decision 195)."""
+    torch.manual_seed(0)
+    model = BeatModel(BeatConfig())
+    first, last = model.patch_projection.weight.detach(), model.reconstruction_head.weight.detach()
+    torch.testing.assert_close(first @ last, PATCH_SCALE * torch.eye(len(first)), rtol=0, atol=1e-5)
+    patches = cut_patches(torch.randn(4, 12, 1000), 25) @ first.T
+    assert 0.3 < float(model.position_embeddings.detach().std() / patches.std()) < 3
 
 
 def test_it_learns_a_batch_by_heart():

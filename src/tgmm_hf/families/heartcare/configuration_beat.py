@@ -33,7 +33,8 @@ class BeatConfig(HubCode, PreTrainedConfig):
         intermediate_size: inner width of the MLPs.
         hidden_act: activation of the MLPs.
         layer_norm_eps: epsilon of the layer norms.
-        initializer_range: standard deviation of the starting positions and query tokens.
+        initializer_range: standard deviation of the starting positions and query tokens. The prototype has 0.02, with
+            which a new model hardly learns (docs/decisions/195-start-of-beat.md).
         num_levels: number of codes of a query token: the first is the core code, the others code what is left.
         codebook_size: number of codes of a codebook.
         shared_codebook: one codebook for all levels, as in the prototype.
@@ -64,7 +65,7 @@ class BeatConfig(HubCode, PreTrainedConfig):
     intermediate_size: int = 512
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-5
-    initializer_range: float = 0.02
+    initializer_range: float = 0.1
     num_levels: int = 2
     codebook_size: int = 512
     shared_codebook: bool = False
@@ -138,6 +139,7 @@ class BeatConfig(HubCode, PreTrainedConfig):
             "codebook_size": 256,
             "shared_codebook": True,
             "shared_output": True,
+            "initializer_range": 0.02,
             "codebook_decay": 0.8,
             "dead_code_threshold": 0.0,
             "prediction_weight": 1.0,

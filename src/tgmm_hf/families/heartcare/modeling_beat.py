@@ -30,6 +30,9 @@ from .beat_transformer import BeatAttention, BeatLayer, BeatTransformer, cut_pat
 from .configuration_beat import BeatConfig
 from .vector_quantizer import Codebook, ResidualVectorQuantizer, code_usage
 
+PATCH_SCALE = 0.2
+"""Scale of the first layer's starting weights: an embedded patch is about as large as the starting positions."""
+
 
 @dataclass
 class BeatOutput(ModelOutput):
@@ -94,6 +97,9 @@ class BeatPreTrainedModel(BoundWeights, PreTrainedModel):
         elif isinstance(module, BeatModel):
             init.normal_(module.position_embeddings, std=self.config.initializer_range)
             init.normal_(module.query_tokens, std=self.config.initializer_range)
+            # The last layer undoes the first one, up to the scale, so that the error can fall soon (decision 195).
+            init.orthogonal_(module.patch_projection.weight, gain=PATCH_SCALE)
+            init.copy_(module.reconstruction_head.weight, module.patch_projection.weight.T / PATCH_SCALE)
         else:
             super()._init_weights(module)
 
@@ -141,6 +147,7 @@ class BeatModel(BeatPreTrainedModel):
         self,
         input_values: torch.Tensor,
         next_values: torch.Tensor | None = None,
+        quantize: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BeatOutput:
         r"""Quantise windows, rebuild them, and predict what follows.
@@ -149,13 +156,16 @@ class BeatModel(BeatPreTrainedModel):
             Windows of ECGs at 250 Hz, all leads present, each lead with mean 0 and deviation 1.
         next_values (`torch.FloatTensor` of shape `(batch_size, num_leads, prediction_length)`, *optional*):
             What follows the window, in the same scale. With it the output has the losses.
+        quantize (`bool`, *optional*, defaults to `True`):
+            Whether the decoder reads the quantised latents. Without it the decoder reads the latents themselves, for
+            the first part of a training. Codes are chosen, and codebooks follow the latents, in both cases.
         """
         if next_values is not None:
             self._check_values(next_values, "next_values", self.config.prediction_length)
         latents = self._encode(input_values, **kwargs)
         quantized, codes = self.quantizer(latents)
         output = BeatOutput(
-            reconstruction=self._decode(quantized, **kwargs),
+            reconstruction=self._decode(quantized if quantize else latents, **kwargs),
             prediction=self._predict(latents),
             codes=codes,
             latents=latents,
