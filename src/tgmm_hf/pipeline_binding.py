@@ -18,6 +18,7 @@ from .layers.weights_fingerprint import (
     bind_weights,
     changed_parts,
     is_fingerprint,
+    parts_not_finite,
     weights_fingerprint,
 )
 from .utils.errors import TgmmError
@@ -77,11 +78,21 @@ class BindingCheck:
         self._warned = False
 
     def __call__(self, model: Any, processor: Any) -> Binding:
-        """Check a model and a processor. A contradiction is logged once."""
+        """Check a model and a processor. A contradiction is logged once.
+
+        Raises:
+            TgmmError: if a weight is infinite or not a number, because no answer can rest on it.
+        """
         base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
         versions = tuple((id(value), _version(value)) for value in [*base.parameters(), *base.buffers()])
         if self._weights[0] != versions:
             now = weights_fingerprint(base)
+            if now is not None and (damaged := parts_not_finite(now)):
+                raise TgmmError(
+                    "model",
+                    f"the weights of {', '.join(damaged)} hold values that are not finite: a file is damaged, or the "
+                    "training diverged. Restore the files of the model, or train it again.",
+                )
             adapter = adapter_digest(base)
             saved = getattr(base.config, "weights_fingerprint", None)
             comparable = saved is not None and is_fingerprint(saved) and now is not None

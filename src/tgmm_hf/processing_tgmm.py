@@ -22,7 +22,7 @@ from .configuration_tgmm import TgmmConfig, encoder_config
 from .inputs.echo_study import is_study_batch
 from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
-from .inputs.hub_processor import HubProcessor
+from .inputs.hub_processor import HUB_OPTIONS, HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor
 from .inputs.lab_text import LabsText
 from .inputs.lab_unit_systems import UNIT_SYSTEMS, declare_units
@@ -78,6 +78,8 @@ class TgmmProcessor(HubProcessor):
         if labs_units not in ("never", "always"):
             raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
         _check_columns(labs_columns)
+        if tokenizer.pad_token_id is None:
+            raise ValueError("The tokenizer has no padding token. Set tokenizer.pad_token, or restore its files.")
         if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
             raise ValueError(
                 f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
@@ -128,7 +130,7 @@ class TgmmProcessor(HubProcessor):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
         """Load a saved processor. A view classifier in the subfolder `view_classifier/` is loaded when it is needed."""
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        hub = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if kwargs.get(key) is not None}
+        hub = {key: kwargs[key] for key in HUB_OPTIONS if kwargs.get(key) is not None}
         classifier = cached_file(
             str(pretrained_model_name_or_path),
             "config.json",

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_models import smallest_model, tiny_tokenizer
+from transformers import AutoProcessor
 
 from tgmm_hf import default_processor
 from tgmm_hf.cli.application import OWN_ERRORS, USER_ERRORS, main
 from tgmm_hf.data.prediction import load_pipeline
 from tgmm_hf.training.saving import save_repository
+from tgmm_hf.utils.errors import TgmmError
 
 Damage = Callable[[Path], object]
 
@@ -105,3 +108,53 @@ def test_the_command_names_the_model_in_one_line(whole: Path, tmp_path: Path, ca
         main(["predict", str(directory), "--labs", str(tmp_path / "labs.json"), "--out", str(tmp_path / "p.json")])
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tgmm: ")]
     assert ended.value.code == 1 and len(lines) == 1 and str(directory) in lines[0]
+
+
+@pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named_and_never_replaced(whole: Path, tmp_path: Path, name: str):
+    """Without tokenizer.json transformers makes a tokenizer that reads every word as unknown."""
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    (directory / name).unlink()
+    with pytest.raises(TgmmError) as refused:
+        load_pipeline(str(directory))
+    assert name in refused.value.reason
+
+
+def test_a_damaged_settings_file_of_the_processor_is_named(whole: Path, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    (directory / PROCESSOR).write_bytes((directory / PROCESSOR).read_bytes()[:-40])
+    with pytest.raises(TgmmError) as refused:
+        load_pipeline(str(directory))
+    assert PROCESSOR in refused.value.reason
+
+
+def test_without_the_command_line_a_missing_vocabulary_is_refused_too(whole: Path, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    assert AutoProcessor.from_pretrained(directory).tokenizer.pad_token_id is not None
+    (directory / "tokenizer.json").unlink()
+    with pytest.raises(TgmmError):
+        AutoProcessor.from_pretrained(directory)
+
+
+def test_a_tokenizer_without_padding_is_refused_at_loading(whole: Path, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    setting("tokenizer_config.json", "pad_token", None)(directory)
+    with pytest.raises(TgmmError):
+        load_pipeline(str(directory))
+
+
+def test_weights_that_are_not_finite_are_refused_with_their_part(whole: Path, tmp_path: Path):
+    """The weight belongs to the ECG, and the patient has none, so that the answer itself would be a number."""
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    tensors = load_file(directory / "model.safetensors")
+    name = next(name for name in sorted(tensors) if name.startswith("ecg_encoder") and tensors[name].ndim == 2)
+    tensors[name][0, 0] = float("inf")
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TgmmError) as refused:
+        load_pipeline(str(directory))({"labs": {"age": 70}})
+    assert "ecg_encoder" in refused.value.reason

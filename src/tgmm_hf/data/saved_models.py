@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -16,7 +17,7 @@ def damaged_files_in_one_line(model: str) -> Iterator[None]:
     """Turn errors that files of a saved model cause in libraries into a TgmmError.
 
     A damaged file can raise almost any error: SafetensorError, a failed check of a configuration, KeyError, TypeError.
-    Errors of the file system and of missing packages say what is wrong and pass as they are.
+    Errors of the file system, of the Hub and of missing packages say what is wrong and pass as they are.
 
     Args:
         model: Directory or Hub repository, for the message.
@@ -26,9 +27,12 @@ def damaged_files_in_one_line(model: str) -> Iterator[None]:
     """
     try:
         yield
-    except (TgmmError, OSError, ImportError, MemoryError):
+    except (TgmmError, ImportError, MemoryError):
         raise
     except Exception as error:
+        # transformers raises an OSError without a number for a directory that lacks a file.
+        if isinstance(error, OSError) and (error.errno is not None or not Path(model).is_dir()):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         shown = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
         raise TgmmError(

@@ -120,6 +120,11 @@ def differences(first: Fingerprint, second: Fingerprint, tolerance: float) -> li
     return parts
 
 
+def parts_not_finite(fingerprint: Fingerprint) -> list[str]:
+    """List the parts of a model with a weight that is infinite or not a number, because their sums are so too."""
+    return [part for part, sums in fingerprint["parts"].items() if not all(map(math.isfinite, sums))]
+
+
 def adapter_digest(model: nn.Module) -> str | None:
     """Compute a short digest of the adapters that PEFT has put into a model; None without adapters."""
     sums = {
@@ -235,5 +240,6 @@ __all__ = [
     "bind_weights",
     "changed_parts",
     "is_fingerprint",
+    "parts_not_finite",
     "weights_fingerprint",
 ]
