@@ -414,6 +414,25 @@ def test_a_deflated_data_set_is_read_up_to_the_limit(tmp_path, clip):
     assert "not readable as DICOM" in reason_of(path)
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_data_set_of_endless_small_elements_is_refused_soon(tmp_path, clip, syntax):
+    """Zeros behind the pixels are elements of 8 bytes each: half a million here, 26 million in 1 MB deflated."""
+    path = write_clip(tmp_path / "a.dcm", clip)
+    content = path.read_bytes()
+    start = 144 + struct.unpack("<I", content[140:144])[0]
+    head, body = content[:start], content[start:] + bytes(1 << 22)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(path)
+        head = path.read_bytes()[: 144 + struct.unpack("<I", path.read_bytes()[140:144])[0]]
+        squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        body = squeeze.compress(body) + squeeze.flush()
+    path.write_bytes(head + body)
+    with pytest.raises(InputRefusedError, match="elements"):
+        read_echo_clip(path)
+
+
 def test_damage_of_any_kind_becomes_a_refusal(tmp_path, clip):
     whole = write_clip(tmp_path / "whole.dcm", clip[:2]).read_bytes()
     random = np.random.default_rng(0)

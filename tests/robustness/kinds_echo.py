@@ -100,9 +100,20 @@ def palette_dataset(frames: np.ndarray, bits: int) -> Any:
     return dataset
 
 
+def turn_words_of_palette(dataset: Any) -> None:
+    """Turn the table of each colour to words with the high byte first, also where a byte is an entry."""
+    for name in ("Red", "Green", "Blue"):
+        element = dataset[f"{name}PaletteColorLookupTableData"]
+        element.value = np.frombuffer(element.value, "<u2").byteswap().tobytes()
+
+
 @kind("echo_format")
 def echo_format(random, folder):
-    """Right files in every dress. The frames come in their order, with their colours."""
+    """Right files in every dress. The frames come in their order, with their colours.
+
+    The words of a palette in big endian are turned here, as the standard asks for tables of type OW, because pydicom
+    writes the bytes of a table as they are.
+    """
     seed, colour = int(random.integers(CLIPS)), bool(random.integers(2))
     frames = clip_of(seed, colour)
     way = str(
@@ -155,8 +166,8 @@ def echo_format(random, folder):
         syntax = [syntax, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian][
             random.integers(4)
         ]
-        if syntax == ExplicitVRBigEndian and way == "palette16":
-            syntax = ExplicitVRLittleEndian
+        if syntax == ExplicitVRBigEndian and way.startswith("palette"):
+            turn_words_of_palette(dataset)
     path = save(folder / "clip.dcm", dataset, syntax)
     if way == "no_preamble":
         path.write_bytes(path.read_bytes()[132:])
@@ -322,6 +333,12 @@ def echo_bytes(random, folder):
     return Trial(f"{way} {what}", partial(read_clip, folder / "clip.dcm"), judge)
 
 
+def fragments(streams: list[bytes]) -> bytes:
+    """Write each stream as one fragment behind an empty offset table. pydicom's own function writes no empty stream."""
+    items = [b"", *(stream + b"\0" * (len(stream) % 2) for stream in streams)]
+    return b"".join(b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for item in items)
+
+
 @kind("echo_jpeg")
 def echo_jpeg(random, folder):
     """JPEG streams that lie: sizes, markers, fragments, other pictures."""
@@ -371,7 +388,7 @@ def echo_jpeg(random, folder):
     else:
         streams[where] = streams[where][: len(streams[where]) // 2]
     dataset = dataset_of(frames, "YBR_FULL_422")
-    dataset["PixelData"].value = encapsulate([bytes(stream) for stream in streams])
+    dataset["PixelData"].value = fragments([bytes(stream) for stream in streams])
     dataset["PixelData"].is_undefined_length = True
     return Trial(f"{way} {where}", partial(read_clip, save(folder / "clip.dcm", dataset, JPEGBaseline8Bit)), judge)
 

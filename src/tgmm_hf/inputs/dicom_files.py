@@ -3,6 +3,8 @@
 import re
 import struct
 import zlib
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from .optional_packages import require_package
 try:
     import pydicom
     from pydicom.errors import BytesLengthException, InvalidDicomError
+    from pydicom.filereader import read_partial
 except ImportError:
     pydicom = None
 
@@ -23,6 +26,11 @@ _META_START = _PREAMBLE + 12
 _CHUNK = 4 * MIB  # bytes that are inflated at a time
 _FIRST_GROUPS = (0x0002, 0x0008)
 """Group of the first element of a data set without preamble: meta information, or identification."""
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+"""Tags of the elements that hold pixels."""
+MAX_ELEMENTS = 20_000
+"""Largest number of elements of a data set. Echo files have a few hundred. pydicom reads 300,000 a second, and a data set
+that is filled up with zeros has an element in every 8 bytes."""
 _TEXT = re.compile(rb"[A-Z0-9._\\ ]{4}")
 _FIRST_VRS = (b"UL", b"OB", b"CS", b"UI", b"DA", b"TM", b"LO", b"SH", b"SQ")
 
@@ -88,7 +96,7 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
         The pydicom `Dataset`, without pixels if `stop_before_pixels` is true.
 
     Raises:
-        InputRefusedError: if the file is missing, too large, damaged, or not DICOM.
+        InputRefusedError: if the file is missing, too large, damaged, or not DICOM, or has more than `MAX_ELEMENTS`.
         ImportError: if pydicom is not installed.
     """
     require_package(pydicom, "pydicom", "reading DICOM files")
@@ -104,10 +112,31 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
             )
         if DEFLATED.encode() in head:
             _check_inflated_size(path, head, limits)
-        dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=not has_preamble)
+        with path.open("rb") as file:
+            stop = _stop_counting(str(path), _PIXELS if stop_before_pixels else ())
+            dataset = read_partial(file, stop, force=not has_preamble)
         for _ in dataset:  # pydicom parses a value when it is first read, and a damaged value must be found here
             pass
     return dataset
+
+
+def _stop_counting(item: str, last: tuple[int, ...]) -> Callable[[int, str | None, int], bool]:
+    """Return a function that pydicom asks at every element whether to stop; too many elements are refused.
+
+    Args:
+        item: name of the file in the refusal.
+        last: tags before which the reading stops.
+    """
+    numbers = count(1)
+
+    def stop(tag: int, vr: str | None, length: int) -> bool:
+        if next(numbers) > MAX_ELEMENTS:
+            raise InputRefusedError(
+                item, f"the data set has more than {MAX_ELEMENTS:,} elements: the file is damaged or hostile"
+            )
+        return tag in last
+
+    return stop
 
 
 def refuse_animal(dataset: Any, item: str) -> None:
