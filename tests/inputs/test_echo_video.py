@@ -75,6 +75,30 @@ def test_h264_and_hevc_in_dicom_show_the_encoded_picture(tmp_path, stream, synta
     assert list_echo_files(tmp_path) == [path]
 
 
+def test_a_video_that_is_shorter_than_its_head_states_is_refused_even_if_the_first_frames_are_there(tmp_path):
+    clip = moving_disc()
+    path = write_file(tmp_path / "a.avi", clip, "MJPG")
+    whole = path.read_bytes()
+    assert len(read_echo_clip(path, num_frames=2).frames) == 2
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(InputRefusedError):
+        read_echo_clip(path, num_frames=2)
+    path.write_bytes(whole[:4] + b"\xff\xff\xff\xff" + whole[8:])  # written before the length was known
+    assert len(read_echo_clip(path, num_frames=2).frames) == 2
+
+
+def test_a_cut_box_of_an_mp4_file_is_refused_and_a_trailer_is_not(tmp_path):
+    path = write_file(tmp_path / "a.mp4", moving_disc(), "mp4v")
+    whole, frames = path.read_bytes(), read_echo_clip(path).frames
+    box = (1008).to_bytes(4, "big") + b"free"
+    for behind in (box + bytes(1000), b"a program wrote its name here", bytes(1)):
+        path.write_bytes(whole + behind)
+        assert np.array_equal(read_echo_clip(path).frames, frames)
+    path.write_bytes(whole + box + bytes(500))
+    with pytest.raises(InputRefusedError):
+        read_echo_clip(path)
+
+
 def test_a_stream_in_several_fragments_is_one_video(tmp_path):
     whole = read_echo_clip(write_dicom_video(tmp_path / "a.dcm", H264))
     pieces = read_echo_clip(write_dicom_video(tmp_path / "b.dcm", H264 + bytes(len(H264) % 2), pieces=1))

@@ -21,8 +21,18 @@ FRAMES_OFF = 2
 """A container's number of frames is an estimate; it may be wrong by this many frames."""
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 """First boxes of MP4 and QuickTime files, at byte 4."""
+_LATER_BOXES = (*_BOXES, b"moof", b"mfra", b"sidx", b"styp", b"uuid", b"meta", b"udta")
+"""Boxes of MP4 and QuickTime files that may follow. Anything else behind the last box is no part of the video."""
 _STREAMS = (b"\x00\x00\x01", b"\x00\x00\x00\x01", b"\x47")
 """Starts of raw streams: MPEG-2, H.264 and HEVC start codes, and the sync byte of a transport stream."""
+
+
+_UNKNOWN_SIZE = 0xFFFFFFFF
+"""Size of a RIFF part that was written before its length was known."""
+_MAX_OFFSET = 1 << 62
+"""Largest place in a file that is looked at; the system takes no larger one."""
+_SLACK = 64
+"""Bytes by which a container may state too large a size, because some programs count its head twice."""
 
 
 def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
@@ -98,6 +108,11 @@ def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
     is_video = (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head[4:8] in _BOXES or head.startswith(_STREAMS)
     if not is_video:
         raise InputRefusedError(item, "OpenCV cannot open the video: its content is no MP4, MOV, AVI or MPEG")
+    if (stated := _stated_size(path)) > path.stat().st_size + _SLACK:
+        raise InputRefusedError(
+            item,
+            f"the video has {path.stat().st_size:,} bytes, its head states {stated:,}: it is cut short, copy it again",
+        )
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if "%" in str(path) else cv2.CAP_ANY)
     if not video.isOpened():
         raise InputRefusedError(item, "OpenCV cannot open the video: the file is damaged or of another codec")
@@ -110,6 +125,28 @@ def _open_video(path: Path, item: str, limits: InputLimits) -> Any:
             "max_frame_pixels of the input limits if the file is right",
         )
     return video
+
+
+def _stated_size(path: Path) -> int:
+    """Read how many bytes of a file the outermost parts of its container take; 0 where the container states none.
+
+    An AVI file is one RIFF part, or several if it is long. An MP4 or QuickTime file is a row of boxes.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[:4] == b"RIFF":
+            size = int.from_bytes(head[4:8], "little")
+            return 0 if size == _UNKNOWN_SIZE else size + 8
+        start = 0
+        while head[4:8] in (_LATER_BOXES if start else _BOXES):
+            size = int.from_bytes(head[:4], "big")
+            size = int.from_bytes(head[8:16], "big") if size == 1 else size
+            if size < 8:  # 0: the box reaches to the end of the file
+                break
+            start += size
+            file.seek(min(start, _MAX_OFFSET))
+            head = file.read(16)
+    return start
 
 
 def _decode(
