@@ -28,3 +28,6 @@ def test_two_views_of_one_clip_are_refused(tmp_path: Path) -> None:
     path.write_text("dicom_filepath,view\na,A4C\na,A2C\n")
     with pytest.raises(TgmmError, match="two different views"):
         _read_views(path)
+    path.write_text("dicom_filepath,view,view\na,A4C,A2C\n")
+    with pytest.raises(TgmmError, match="view"):
+        _read_views(path)

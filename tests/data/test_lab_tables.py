@@ -50,3 +50,9 @@ def test_two_views_of_one_clip_are_refused(tmp_path: Path) -> None:
     assert read_views(write(tmp_path / "v.csv", f"{header}a.dcm,A4C\na.dcm,A4C\nb.dcm,\n")) == {"a.dcm": "A4C"}
     with pytest.raises(TgmmError, match="row 2"):
         read_views(write(tmp_path / "v.csv", f"{header}a.dcm,A4C\na.dcm,A2C\n"))
+
+
+def test_a_table_of_views_with_two_columns_of_views_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TgmmError, match="view"):
+        read_views(write(tmp_path / "v.csv", "dicom_filepath,view,view\na.dcm,A4C,A2C\n"))
+    assert read_views(write(tmp_path / "v.csv", "x,dicom_filepath,view,x\n1,a.dcm,A4C,2\n")) == {"a.dcm": "A4C"}

@@ -32,6 +32,7 @@ def test_a_column_map_gives_names_and_units(tmp_path):
     ("text", "parts"),
     [
         ("name,column\na,b\n", ["unit"]),
+        ("name,column,column,unit\na,Sodium,Potassium,mmol/L\n", ["column", "twice"]),
         ("name,column,unit\na,Creatinine,furlong\n", ["line 2", "furlong", "umol/L"]),
         ("name,column,unit\na,Sodium,\na,Potassium,\n", ["line 3", "twice"]),
         ("name,column,unit\n,Sodium,\n", ["line 2", "empty"]),

@@ -34,6 +34,7 @@ def prognosis(time: list[float], event: list[int], **more: Any) -> dict[str, Any
     ("task", "labels"),
     [
         ("hf_diagnosis", GOOD),
+        ("hf_diagnosis", {}),
         ("hf_diagnosis", {"hf_diagnosis": GOOD}),
         ("hf_diagnosis", {"hf": {"label": GOOD}}),
         ("hf_diagnosis", prognosis([1.0] * 4, [1] * 4)),

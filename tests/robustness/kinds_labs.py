@@ -117,11 +117,15 @@ def labs_unit(random, folder):
 
 @kind("labs_bare_in_other_unit")
 def labs_bare(random, folder):
-    """A bare number that belongs to another unit. The doubt has to be said."""
+    """A bare number that belongs to another unit. The doubt has to be said.
+
+    Uric acid starts beyond 20, because up to there it is a result in mg/dL that hospitals see, and no unit in use makes
+    another usual value of it.
+    """
     sick = {
         "Hemoglobin": (4.5, 9.5), "Creatinine": (30, 49), "Troponin T": (5, 400), "Iron": (4, 28), "Glucose": (3.5, 25),
         "Cholesterol, LDL, Calculated": (1.2, 6), "Calcium, Total": (1.9, 2.9), "Bilirubin, Total": (5, 90),
-        "height": (61, 77), "Cholesterol, Total": (11, 11.5), "Triglycerides": (5.5, 9), "Uric Acid": (10, 48),
+        "height": (61, 77), "Cholesterol, Total": (11, 11.5), "Triglycerides": (5.5, 9), "Uric Acid": (20.5, 48),
     }  # fmt: skip
     name = str(random.choice(list(sick)))
     number = float(f"{random.uniform(*sick[name]):.3g}")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from trials import Answer, Trial, damaged, kind, no_oracle
 from tgmm_hf.data.check_manifest import check_manifest, report_text
 from tgmm_hf.data.manifest import read_cohort_table
 from tgmm_hf.data.prediction import patient_from_files, patients_from_table
+from tgmm_hf.inputs.lab_text import LabsText
 
 
 def plain_rows() -> list[dict[str, Any]]:
@@ -33,13 +35,19 @@ def csv_bytes(rows: list[dict[str, Any]], encoding: str = "utf-8", **options: An
     return text.getvalue().encode(encoding)
 
 
-def read_table(path: Path, for_prediction: bool = False) -> Answer:
-    """Read a table for training, with what check-manifest tells about it; or for prediction."""
+def read_table(path: Path, for_prediction: bool = False, as_text: bool = False) -> Answer:
+    """Read a table for training, with what check-manifest tells about it; or for prediction.
+
+    `as_text` gives the text that the model reads in place of the laboratory values of the table.
+    """
     if for_prediction:
         return Answer(value=[str(patient) for patient in patients_from_table(path)])
     table = read_cohort_table(path)
     lines = report_text(check_manifest(path)).splitlines()
-    return Answer(value=[str(row) for row in table.rows], marks=[line for line in lines if "not there" not in line])
+    rows = table.rows
+    if as_text:
+        rows = [replace(row, labs={"text": LabsText.from_row(row.labs, from_table=True).text}) for row in rows]
+    return Answer(value=[str(row) for row in rows], marks=[line for line in lines if "not there" not in line])
 
 
 def right_rows(folder: Path, for_prediction: bool = False) -> Answer:
@@ -254,11 +262,14 @@ def arrow_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 @kind("table_parquet")
 def table_parquet(random, folder):
-    """The same table as Parquet, with columns of other types."""
+    """The same table as Parquet, with columns of other types.
+
+    Rows are compared as the model reads them, because a laboratory value may be a text or a decimal number.
+    """
     table = arrow_table(plain_rows())
     reference_path = folder / "right.parquet"
     pq.write_table(table, reference_path)
-    reference = read_table(reference_path)
+    reference = read_table(reference_path, as_text=True)
     way = str(
         random.choice(
             [
@@ -330,7 +341,7 @@ def table_parquet(random, folder):
         path.write_bytes(csv_bytes(plain_rows()))
     else:
         pq.write_table(table, path, **options)
-    return Trial(f"{way} {name}", partial(read_table, path, way == "many_rows"), judge)
+    return Trial(f"{way} {name}", partial(read_table, path, way == "many_rows", as_text=True), judge)
 
 
 @kind("table_parquet_bytes")
@@ -356,7 +367,7 @@ VIEW_TABLES: tuple[tuple[str, bytes, bool], ...] = (
     ("long", b"dicom_filepath,view\na.dcm,A4C,7,8\nb.dcm,A2C\n", True),
     ("null", b"dicom_filepath,view\na.dcm,A4C\0\nb.dcm,A2C\n", False),
     ("empty", b"", True), ("header", b"dicom_filepath,view\n", True),
-    ("field", b"dicom_filepath,view\na.dcm," + b"x" * 200_000 + b"\n", False),
+    ("field", b"dicom_filepath,view\na.dcm," + b"x" * 200_000 + b"\n", True),
     ("quote", b'dicom_filepath,view\na.dcm,"A4C\nb.dcm,A2C\n', False),
     ("binary", bytes(range(256)) * 20, True),
 )  # fmt: skip
@@ -364,7 +375,10 @@ VIEW_TABLES: tuple[tuple[str, bytes, bool], ...] = (
 
 @kind("views_csv")
 def views_csv(random, folder):
-    """Tables of views. What is answered has to be a.dcm = A4C and b.dcm = A2C."""
+    """Tables of views. What is answered has to be a.dcm = A4C and b.dcm = A2C.
+
+    A view of an unknown name ("field") is no contradiction. `echo_study` judges what becomes of its clip.
+    """
     name, content, plain = VIEW_TABLES[random.integers(len(VIEW_TABLES))]
     what = name
     judge: Any = lambda answer: (
@@ -372,7 +386,7 @@ def views_csv(random, folder):
     )
     if not plain:
         judge = lambda answer: "a table that contradicts itself is accepted"
-    elif name in ("header", "empty", "binary"):
+    elif name in ("header", "empty", "binary", "field"):
         judge = no_oracle
     if random.random() < 0.4:
         what, content = damaged(random, VIEW_TABLES[0][1])

@@ -117,18 +117,21 @@ def run_sql(database: duckdb.DuckDBPyConnection, text: str, item: str) -> None:
 
 
 def require_columns(item: str, present: Sequence[str], required: Iterable[str], advice: str = "") -> None:
-    """Refuse a table that lacks columns.
+    """Refuse a table that lacks columns, or has one of them twice.
 
     Args:
         item: Name of the table, for the error message.
-        present: Columns of the table.
+        present: Columns of the table. pandas calls the second column of a name "<name>.1".
         required: Columns that it must have.
         advice: A sentence for the error message that says what to do.
 
     Raises:
-        TgmmError: If a column is missing.
+        TgmmError: If a column is missing or occurs twice.
     """
-    if missing := [name for name in required if name not in present]:
+    names = list(required)
+    if twice := [name for name in names if list(present).count(name) > 1 or f"{name}.1" in present]:
+        raise TgmmError(item, f"has the column(s) {', '.join(twice)} twice. Rename or remove one of them.")
+    if missing := [name for name in names if name not in present]:
         sentence = f"missing column(s) {', '.join(missing)}; found {', '.join(map(str, present))}."
         raise TgmmError(item, f"{sentence} {advice}".rstrip())
 

@@ -113,13 +113,15 @@ def read_column_map(path: Path) -> dict[str, tuple[str, str]]:
     """Read a column map: name -> (column, unit).
 
     Raises:
-        TgmmError: If a column of the file is missing, a name occurs twice, a line is incomplete, or a known column
+        TgmmError: If a column of the file is missing or occurs twice, a name occurs twice, a line is incomplete, or a known column
             does not have the unit.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if missing := [name for name in MAP_COLUMNS if name not in (reader.fieldnames or [])]:
             raise TgmmError(path.name, f"it lacks the column(s) {', '.join(missing)}. It needs name, column and unit.")
+        if twice := [name for name in MAP_COLUMNS if (reader.fieldnames or []).count(name) > 1]:
+            raise TgmmError(path.name, f"it has the column(s) {', '.join(twice)} twice. Remove one of them.")
         lines = list(reader)
     columns: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(lines, start=2):

@@ -196,7 +196,7 @@ def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[s
     A clip without a view is left out.
 
     Raises:
-        TgmmError: If a column is missing, or two rows give one clip two views.
+        TgmmError: If a column is missing or occurs twice, or two rows give one clip two views.
     """
     with _named_by_path(path):
         table = read_csv(path, table_format)
@@ -205,6 +205,8 @@ def read_views(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> dict[s
             str(path),
             f"it lacks the column(s) {', '.join(sorted(missing))}. Its columns are {shown_names(table.names)}.",
         )
+    if twice := [name for name in VIEW_COLUMNS if table.names.count(name) > 1]:
+        raise TgmmError(str(path), f"it has the column(s) {', '.join(twice)} twice. Rename or remove one of them.")
     file_name, view = VIEW_COLUMNS
     views: dict[str, str] = {}
     for number, row in enumerate(table.rows, start=1):

@@ -44,7 +44,7 @@ def check_tasks_of_labels(labels: Any, tasks: Iterable[str], asked: Iterable[str
         task -> its labels; {} for None.
 
     Raises:
-        ValueError: if `labels` is no mapping, names a task that the model does not have, or has no labels of the tasks
+        ValueError: if `labels` is no mapping, is empty, names a task that the model does not have, or has no labels of the tasks
             that are answered.
     """
     if labels is None:
@@ -57,7 +57,11 @@ def check_tasks_of_labels(labels: Any, tasks: Iterable[str], asked: Iterable[str
     known, wanted = list(tasks), list(asked)
     if unknown := sorted(set(labels) - set(known)):
         raise ValueError(f"labels names the tasks {unknown}, this model has {sorted(known)}. Correct the names.")
-    if labels and not set(labels) & set(wanted):
+    if not labels:
+        raise ValueError(
+            f"labels is empty, known are the tasks {sorted(known)}. Leave it out where there are no labels."
+        )
+    if not set(labels) & set(wanted):
         raise ValueError(
             f"labels are of the tasks {sorted(labels)} but the tasks {wanted} are answered, so there would be no loss. "
             "Name the task with task=."
