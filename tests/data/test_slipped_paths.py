@@ -1,6 +1,7 @@
 """Rows of a table whose ECG or echo names another patient of the table."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import pydicom
 import pytest
 from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
 
+from tgmm_hf.data import file_reading
 from tgmm_hf.data.check_manifest import check_manifest, has_faults, report_text
-from tgmm_hf.data.manifest import read_cohort_table
+from tgmm_hf.data.confinement import confined_ecg
+from tgmm_hf.data.manifest import CohortTable, read_cohort_table
 from tgmm_hf.data.prediction import patients_from_table
 from tgmm_hf.data.prepare import prepare
-from tgmm_hf.data.slipped_paths import slipped_rows
+from tgmm_hf.data.slipped_paths import compare_headers, slipped_rows
 from tgmm_hf.inputs.patient_identity import identity_of
-from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 
 PATIENTS = [str(10000032 + 7 * number) for number in range(10)]
 
@@ -167,3 +170,76 @@ def test_a_prediction_does_not_use_a_patient_with_slipped_paths(files: Path) -> 
     )[1]  # fmt: skip
     assert not any(reports[2]["used"].values()) and "another patient" in reports[2]["refused"][0]["reason"]
     assert reports[3]["used"]["ecg"]
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], times: int) -> list[str]:
+    """Let the opening of these files fail so often in a row, as on a disk that is away for a moment."""
+    monkeypatch.setattr(file_reading, "WAITS", (0.01, 0.01))
+    genuine, failures = Path.open, []
+
+    def fails(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name in names and failures.count(self.name) < times:
+            failures.append(self.name)
+            raise OSError(errno.EIO, "Input/output error")
+        return genuine(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fails)
+    return failures
+
+
+def names_of(table: CohortTable, kind: str) -> tuple[str, ...]:
+    """Names of the files of the first row with an ECG or an echo that a header is read from."""
+    row = next(row for row in table.rows if (row.ecg_path if kind == "ecg" else row.echo_paths))
+    files = [f"{row.ecg_path}.hea", str(row.ecg_path)] if kind == "ecg" else row.echo_paths
+    return tuple(Path(file).name for file in files)
+
+
+@pytest.mark.parametrize("kind", ["ecg", "echo"])
+def test_a_header_that_is_away_for_a_moment_is_compared(
+    files: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = read_cohort_table(write(files, "moment", rows_of(ecg=1, echo=1)))
+    right, name = slipped_rows(table), names_of(table, kind)[0]
+    failures = fail_at(monkeypatch, (name,), 2)
+    headers = compare_headers(table)
+    assert failures == [name] * 2 and headers.slipped == right and not headers.unread and not headers.notes()
+
+
+@pytest.mark.parametrize("kind", ["ecg", "echo"])
+def test_a_header_that_stays_away_is_counted_and_said(files: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(files, "away", rows_of(**{kind: 1}))
+    table = read_cohort_table(path)
+    right = slipped_rows(table)
+    fail_at(monkeypatch, names_of(table, kind), 1000)
+    headers = compare_headers(table)
+    (away,) = headers.unread
+    assert headers.slipped == {name: reason for name, reason in right.items() if name != away}
+    report = check_manifest(path)
+    assert headers.notes() and set(headers.notes()) <= set(report["notes"]) and not report["outside_files"]["number"]
+
+
+@pytest.mark.parametrize("kind", ["ecg", "echo"])
+def test_a_row_whose_header_could_not_be_compared_is_not_done(
+    files: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file can be read again when its turn comes, so that nothing else would hold the row back."""
+    path, processor = write(files, "later", rows_of()), small_processor(small_config())
+    table = read_cohort_table(path)
+    with monkeypatch.context() as patch:
+        fail_at(patch, names_of(table, kind), 3)
+        with pytest.raises(TgmmError, match=r"file\(s\)"):
+            prepare(path, tmp_path / "out", processor, limits=None)
+    assert not (tmp_path / "out" / "prepare.json").exists()
+    assert prepare(path, tmp_path / "out", processor, limits=None)["refused"] == 0
+
+
+def test_a_header_that_cannot_be_opened_stops_nobody(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was an error of Python. Without the header nothing tells whether its signal file lies outside the table."""
+    table = read_cohort_table(write(files, "denied", rows_of()))
+    names = names_of(table, "ecg")
+    fail_at(monkeypatch, names, 1000)
+    refused = [confined_ecg(str(row.ecg_path), table.root) for row in table.rows if row.ecg_path]
+    assert [isinstance(one, InputRefusedError) for one in refused] == [True] + [False] * (len(refused) - 1)
+    with pytest.warns(UserWarning, match="header"):
+        patients = patients_from_table(files / "denied.csv")
+    assert sum(isinstance(patient["ecg"], InputRefusedError) for patient in patients) == 1

@@ -5,8 +5,9 @@ Hz before a window is cut, the clips as uint8 at the size of the model (only the
 laboratory row.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ from tgmm_hf.data.file_reading import Reading, Refusal, files_of_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
-from tgmm_hf.data.slipped_paths import slipped_rows
+from tgmm_hf.data.slipped_paths import compare_headers, ecg_identity
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
 from tgmm_hf.inputs.echo_study import StudyClips
 from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.inputs.lab_text import LabsText
-from tgmm_hf.inputs.patient_identity import DIFFERENT_IDS, Identity, identity_of, identity_of_ecg, patient_conflict
+from tgmm_hf.inputs.patient_identity import (
+    DIFFERENT_IDS,
+    Identity,
+    patient_conflict,
+    read_identity,
+)
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
@@ -65,7 +72,8 @@ class AdmissionPreparer:
         allow_outside: Read files outside `root` too.
         strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
         reading: Notes what happens while files are read, for the supervisor of a shard.
-        slipped: Name of an admission that must not be used -> reason, see `slipped_rows`.
+        slipped: Name of an admission that must not be used -> reason, see `compare_headers`.
+        unread: Name of an admission -> files whose headers could not be compared. It is not done in this run.
     """
 
     feature_extractor: EcgFeatureExtractor
@@ -77,6 +85,7 @@ class AdmissionPreparer:
     strictness: str = "note"
     reading: Reading = field(default_factory=Reading)
     slipped: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, set[Path]] = field(default_factory=dict)
 
     @property
     def features(self) -> Features:
@@ -111,6 +120,7 @@ class AdmissionPreparer:
             return PreparedAdmission(row.id, None, [dropped])
         refused: list[Refusal] = []
         checks: list[dict[str, str]] = []
+        before = len(self.reading.not_read)
         example = {
             "id": row.id,
             "patient_id": row.patient_id,
@@ -119,6 +129,8 @@ class AdmissionPreparer:
             **self._echo(row, refused, checks),
         }
         reason = self._two_patients(row, checks)
+        if len(self.reading.not_read) == before:  # the files themselves could be read, or were counted
+            self.reading.not_read |= self.unread.get(row.id, set())
         if reason is not None:
             refused.append({"item": row.id, "reason": f"dropped: {reason}"})
             return PreparedAdmission(row.id, None, refused, checks)
@@ -144,13 +156,24 @@ class AdmissionPreparer:
         """Say that the headers of the ECG and the echo name two patients; add a finding if that is not certain."""
         if row.ecg_path is None or not row.echo_paths:
             return None
-        ecg = identity_of_ecg(confined_ecg(row.ecg_path, self.root, self.allow_outside))
-        clips = confined_clips(row.echo_paths, self.root, self.allow_outside) if ecg is not None else []
-        echo = next((identity for clip in clips if (identity := identity_of(clip)) not in (None, Identity())), None)
+        where = (self.root, self.allow_outside)
+        ecg = self._identity(partial(ecg_identity, row.ecg_path, *where), self.root / row.ecg_path)
+        clips = confined_clips(row.echo_paths, *where) if ecg is not None else []
+        identities = (self._identity(partial(read_identity, clip), clip) for clip in clips if isinstance(clip, Path))
+        echo = next((identity for identity in identities if identity not in (None, Identity())), None)
         conflict = patient_conflict(ecg, echo)
         if conflict is not None and not conflict[1]:
             checks.append({"code": DIFFERENT_IDS, "item": "patient", "text": conflict[0]})
         return conflict[0] if conflict is not None and conflict[1] else None
+
+    def _identity(self, read: Callable[[], Identity | None], file: Path) -> Identity | None:
+        """Read whom the header of a file names. If the file system fails, the shard is not done."""
+        try:
+            return read()
+        except InputRefusedError:
+            if not self.reading.not_read:  # its reader may have counted it
+                self.reading.not_read.add(file)
+            return None
 
     def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
         def read() -> tuple[tuple[str, list[dict[str, str]]], list[Refusal]]:
@@ -168,15 +191,18 @@ class AdmissionPreparer:
     def _ecg(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
         if row.ecg_path is not None:
-            path = confined_ecg(row.ecg_path, self.root, self.allow_outside)
+            where = (row.ecg_path, self.root, self.allow_outside)
 
             def read() -> tuple[HarmonisedEcg, list[Refusal]]:
+                path = confined_ecg(*where)
                 if isinstance(path, InputRefusedError):
                     raise path
                 return self.feature_extractor.harmonise(path), []
 
             # A file outside the root is not touched, not even to see whether it is there.
-            names = [] if isinstance(path, InputRefusedError) else files_of_ecg(self.root, row.ecg_path)
+            path = confined_ecg(*where)
+            is_outside = isinstance(path, InputRefusedError) and not is_unreadable(path.reason)
+            names = [] if is_outside else files_of_ecg(self.root, row.ecg_path)
             ecg, entries = self.reading.read((row.id, "ecg"), [self.root / name for name in names], "ecg", read)
             refused += entries
             if ecg is not None:
@@ -253,7 +279,9 @@ class CohortSource:
             table_format=table_format,
             allow_outside=allow_outside,
         )
-        return cls(table, replace(make_preparer(table, processor), slipped=slipped_rows(table)))
+        headers = compare_headers(table)
+        preparer = replace(make_preparer(table, processor), slipped=headers.slipped, unread=headers.unread)
+        return cls(table, preparer)
 
     def slipped(self, rows: Sequence[CohortRow]) -> dict[str, list[str]]:
         """Return the entry of a digest for rows that are not used because of other rows; empty if there are none."""

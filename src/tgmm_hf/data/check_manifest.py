@@ -18,9 +18,10 @@ from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
 from tgmm_hf.data.outcome_checks import outcome_doubts
 from tgmm_hf.data.repeated_inputs import RepeatedInput, repeated_inputs
-from tgmm_hf.data.slipped_paths import slipped_rows
+from tgmm_hf.data.slipped_paths import compare_headers
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.data.trial_reading import refused_files
+from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.inputs.lab_columns import suggest_column
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
@@ -112,7 +113,8 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
     outside = [entry for number, row in enumerate(table.rows, start=1) for entry in _outside_files(number, row, table)]
     cells = _check_cells(table, settings.processor)
     doubts = [] if settings.for_prediction else outcome_doubts(table, tasks)
-    repeated, slipped = repeated_inputs(table), slipped_rows(table)
+    repeated, headers = repeated_inputs(table), compare_headers(table)
+    slipped = headers.slipped
     read = refused_files(table, settings.processor) if settings.read_files else None
     return {
         "rows": len(table.rows),
@@ -129,7 +131,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
-        "notes": [*table.notes, *doubts],
+        "notes": [*table.notes, *doubts, *headers.notes()],
     }
 
 
@@ -307,7 +309,8 @@ def _outside_files(number: int, row: CohortRow, table: CohortTable) -> list[dict
     where = (table.root, table.allow_outside)
     files = [*([] if row.ecg_path is None else [confined_ecg(row.ecg_path, *where)])]
     files += confined_clips(row.echo_paths, *where)
-    return [{"row": number, "file": file.item} for file in files if isinstance(file, InputRefusedError)]
+    refused = [file for file in files if isinstance(file, InputRefusedError)]
+    return [{"row": number, "file": file.item} for file in refused if not is_unreadable(file.reason)]
 
 
 def _split_report(table: CohortTable, split: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tgmm_hf.data.manifest import ecg_files
 from tgmm_hf.inputs.ecg_wfdb_header import read_header
 from tgmm_hf.inputs.echo_reading import leads_outside
+from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.utils.errors import InputRefusedError
 
 REASON = (
@@ -21,6 +22,9 @@ REASON = (
 def confined_ecg(path: str, root: Path, allow_outside: bool = False) -> Path | InputRefusedError:
     """Return the path of a recording, or a refusal if one of its files lies outside `root`.
 
+    If the file system does not give a header, nothing tells where the files are that it names. The refusal then has the
+    reason of the file system, see `is_unreadable`.
+
     Args:
         path: As the table writes it. A WFDB recording has further files. The files that its header names are checked
             too.
@@ -28,8 +32,11 @@ def confined_ecg(path: str, root: Path, allow_outside: bool = False) -> Path | I
         allow_outside: Return the path without a check.
     """
     files = (root / file for file in ecg_files(path, root))
-    if allow_outside or not any(leads_outside(named, root) for file in files for named in _named_files(file)):
-        return root / path
+    try:
+        if allow_outside or not any(leads_outside(named, root) for file in files for named in _named_files(file)):
+            return root / path
+    except InputRefusedError as error:
+        return InputRefusedError("ecg", error.reason)
     return InputRefusedError("ecg", REASON)
 
 
@@ -49,14 +56,19 @@ def confined_clips(paths: tuple[str, ...], root: Path, allow_outside: bool = Fal
 def _named_files(file: Path, depth: int = 1) -> Iterator[Path]:
     """List a file and, for a WFDB header, the files that it names: signals, and the headers of segments.
 
-    A header that cannot be read names no file here. The reader refuses it later with its reason.
+    A header that is damaged or missing names no file here. The reader refuses it later with its reason.
+
+    Raises:
+        InputRefusedError: If the file system does not give a header.
     """
     yield file
     if file.suffix != ".hea":
         return
     try:
         header = read_header(file)
-    except InputRefusedError:
+    except InputRefusedError as error:
+        if is_unreadable(error.reason):
+            raise
         return
     yield from (signal.file for signal in header.signals)
     if depth:

@@ -113,8 +113,8 @@ def read_column_map(path: Path) -> dict[str, tuple[str, str]]:
     """Read a column map: name -> (column, unit).
 
     Raises:
-        TgmmError: If a column of the file is missing or occurs twice, a name occurs twice, a line is incomplete, or a known column
-            does not have the unit.
+        TgmmError: If a column of the file is missing or occurs twice, a name occurs twice, a line is incomplete, or a
+            known column does not have the unit.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)

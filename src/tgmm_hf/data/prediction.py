@@ -21,7 +21,7 @@ from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.repeated_inputs import shared_files
 from tgmm_hf.data.saved_models import load_processor, load_whole_model
-from tgmm_hf.data.slipped_paths import slipped_rows
+from tgmm_hf.data.slipped_paths import compare_headers
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_reading import list_echo_files
@@ -135,7 +135,10 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
         add_cells(numbers, LabsText.from_row(row.labs, from_table=True).cells)
     for doubt in column_doubts(numbers):
         warnings.warn(f"doubt about a column: {doubt}", stacklevel=2)
-    slipped = slipped_rows(manifest, rows)
+    headers = compare_headers(manifest, rows)
+    slipped = headers.slipped
+    for note in headers.notes():
+        warnings.warn(note, stacklevel=2)
     return [
         _refused_patient(row, slipped[row.id])
         if row.id in slipped

@@ -6,14 +6,20 @@ their limits.
 """
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from tgmm_hf.data import file_reading
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.manifest import CohortRow, CohortTable
-from tgmm_hf.inputs.patient_identity import Identity, identity_of, identity_of_ecg, plain_id
+from tgmm_hf.inputs.input_limits import is_unreadable
+from tgmm_hf.inputs.patient_identity import Identity, plain_id, read_identity, read_identity_of_ecg
+from tgmm_hf.utils.errors import InputRefusedError
 
 MIN_IDS, SHARE_OF_TABLE = 10, 0.9
 """If at least this many headers have an id, and this share of the ids stands in the table, then headers and table have
@@ -26,22 +32,88 @@ _ADVICE = (
 )
 
 
+@dataclass(frozen=True)
+class ComparedHeaders:
+    """What the headers of a table's files say about its rows.
+
+    Attributes:
+        slipped: Name of the admission -> reason why it must not be used, without ids and paths.
+        unread: Name of the admission -> files that the file system did not give. Nothing tells whose they are.
+    """
+
+    slipped: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, set[Path]] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """Write how many headers could not be read, without names; [] if all could."""
+        number = sum(map(len, self.unread.values()))
+        text = "header(s) cannot be read now, so nothing tells whether the paths of"
+        return [f"{number} {text} {len(self.unread)} row(s) slipped: run it again later"] if number else []
+
+
+@dataclass
+class _HeaderReader:
+    """Reads headers, and tries again while the file system does not give a file.
+
+    Attributes:
+        unread: Files that stay away. After the first one there is no more waiting, because the disk may be gone.
+    """
+
+    unread: set[Path] = field(default_factory=set)
+
+    def __call__(self, read: Callable[[], Identity | None], file: Path) -> Identity | None:
+        """Read whom the header of a file names; None if it names nobody, or the file stays away."""
+        for pause in (*file_reading.WAITS, None):
+            try:
+                identity = read()
+            except InputRefusedError:
+                if pause is None or self.unread:
+                    break
+                time.sleep(pause)
+            else:
+                return None if identity == Identity() else identity
+        self.unread.add(file)
+        return None
+
+
 def slipped_rows(table: CohortTable, rows: Iterable[CohortRow] | None = None) -> dict[str, str]:
+    """Return `slipped` of [`compare_headers`]."""
+    return compare_headers(table, rows).slipped
+
+
+def compare_headers(table: CohortTable, rows: Iterable[CohortRow] | None = None) -> ComparedHeaders:
     """Find the rows whose ECG or echo names another patient of the table.
 
     Args:
-        table: The table. Files outside its root, and files that cannot be read, are left out.
+        table: The table. Files outside its root, and files that are damaged, are left out.
         rows: Rows of the table to look at. None means all of them.
-
-    Returns:
-        Name of the admission -> reason why it must not be used, without ids and paths.
     """
     if all(row.patient_id == row.id for row in table.rows):  # the table has no column patient_id
-        return {}
+        return ComparedHeaders()
     patients = {name for row in table.rows for name in _patient_names(row)} - {""}
     rows = table.rows if rows is None else list(rows)
     progress = tqdm(rows, desc="reading headers", unit="row", file=sys.stderr, disable=None, delay=5)
-    named = [{"ECG": _ecg_patient(row, table), "echo": _echo_patient(row, table)} for row in progress]
+    reader = _HeaderReader()
+    named: list[dict[str, str]] = []
+    unread: dict[str, set[Path]] = {}
+    for row in progress:
+        named.append({})
+        for kind, patient_of in (("ECG", _ecg_patient), ("echo", _echo_patient)):
+            before = set(reader.unread)
+            named[-1][kind] = patient_of(row, table, reader)
+            if not named[-1][kind] and (files := reader.unread - before):
+                unread.setdefault(row.id, set()).update(files)
+    return ComparedHeaders(_reasons(rows, named, patients), unread)
+
+
+def _reasons(rows: list[CohortRow], named: list[dict[str, str]], patients: set[str]) -> dict[str, str]:
+    """Write why rows must not be used: name of the admission -> reason.
+
+    Args:
+        rows: Rows of the table.
+        named: For each row, "ECG" and "echo" -> patient id in the header, "" without one.
+        patients: Ids of the patients of the whole table.
+    """
     nobody = {"", *_placeholders(rows, named)}
     ids = [name for names in named for name in names.values() if name not in nobody]
     is_one_numbering = len(ids) >= MIN_IDS and sum(name in patients for name in ids) >= SHARE_OF_TABLE * len(ids)
@@ -80,19 +152,34 @@ def _patient_names(row: CohortRow) -> set[str]:
     return {name, name.removesuffix(".0")}
 
 
-def _ecg_patient(row: CohortRow, table: CohortTable) -> str:
+def _ecg_patient(row: CohortRow, table: CohortTable, reader: _HeaderReader) -> str:
     """Read the patient id in the header of a row's ECG; "" if there is none."""
     if row.ecg_path is None:
         return ""
-    identity = identity_of_ecg(confined_ecg(row.ecg_path, table.root, table.allow_outside))
+    read = partial(ecg_identity, row.ecg_path, table.root, table.allow_outside)
+    identity = reader(read, table.root / row.ecg_path)
     return "" if identity is None else identity.patient
 
 
-def _echo_patient(row: CohortRow, table: CohortTable) -> str:
+def ecg_identity(path: str, root: Path, allow_outside: bool = False) -> Identity | None:
+    """Read whom the header of a recording names; None for a recording outside `root`.
+
+    The arguments are those of `confined_ecg`.
+
+    Raises:
+        InputRefusedError: If the file system does not give the header.
+    """
+    file = confined_ecg(path, root, allow_outside)
+    if isinstance(file, InputRefusedError) and is_unreadable(file.reason):
+        raise file
+    return read_identity_of_ecg(file)
+
+
+def _echo_patient(row: CohortRow, table: CohortTable, reader: _HeaderReader) -> str:
     """Read the patient id in the header of the first clip that has one; "" if none has.
 
     One clip is enough, because a study whose files name two patients is refused.
     """
     clips = confined_clips(row.echo_paths, table.root, table.allow_outside)
-    identities = (identity_of(clip) for clip in clips if isinstance(clip, Path))
-    return next((one.patient for one in identities if one is not None and one != Identity()), "")
+    identities = (reader(partial(read_identity, clip), clip) for clip in clips if isinstance(clip, Path))
+    return next((one.patient for one in identities if one is not None), "")

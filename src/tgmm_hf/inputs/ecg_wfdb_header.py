@@ -209,7 +209,10 @@ def _header_text(path: Path) -> str:
     size = file_size(path, path)
     if size > MAX_HEADER_BYTES:
         raise _damaged(path, f"it has {size} bytes, the limit is {MAX_HEADER_BYTES:,}")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise refusal_of(error, path) from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

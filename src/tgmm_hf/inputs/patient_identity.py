@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import InputRefusedError
-from .dicom_files import is_dicom, read_dicom
+from .dicom_files import read_dicom, starts_as_dicom
 from .ecg_wfdb_header import find_header, read_comments
-from .input_limits import LIMITS, InputLimits
+from .input_limits import LIMITS, InputLimits, is_unreadable, refusal_of
 
 KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
 """Elements that are read."""
@@ -57,11 +57,31 @@ def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
     Raises:
         ImportError: if the file is DICOM and pydicom is not installed.
     """
-    if not isinstance(file, str | Path) or not is_dicom(file):
+    try:
+        return read_identity(file, limits)
+    except InputRefusedError:
+        return None
+
+
+def read_identity(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
+    """Read the same as `identity_of`, but raise if the file system fails, because the file may name somebody then.
+
+    Args:
+        file: path, or anything else that is given as a recording or clip.
+        limits: largest sizes.
+
+    Raises:
+        ImportError: if the file is DICOM and pydicom is not installed.
+        InputRefusedError: if the file system does not give the file, see `is_unreadable`.
+    """
+    if not isinstance(file, str | Path):
         return None
     try:
-        header = read_dicom(file, stop_before_pixels=True, limits=limits)
-    except InputRefusedError:
+        header = read_dicom(file, stop_before_pixels=True, limits=limits) if starts_as_dicom(file) else None
+    except (InputRefusedError, OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        _raise_if_unreadable(error, file)
+        return None
+    if header is None:
         return None
     texts = {keyword: str(header.get(keyword) or "").strip().casefold() for keyword in KEYWORDS}
     birth, sex = texts["PatientBirthDate"], texts["PatientSex"]
@@ -81,16 +101,32 @@ def plain_id(text: str) -> str:
 
 def identity_of_ecg(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
     """Read whom a DICOM file or the header of a WFDB recording names. Arguments and errors as in `identity_of`."""
-    identity = identity_of(file, limits)
+    try:
+        return read_identity_of_ecg(file, limits)
+    except InputRefusedError:
+        return None
+
+
+def read_identity_of_ecg(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
+    """Read the same as `identity_of_ecg`, but raise as `read_identity` does."""
+    identity = read_identity(file, limits)
     if identity is not None or not isinstance(file, str | Path):
         return identity
     try:
         header = find_header(Path(file))
         comments = [] if header is None else read_comments(header)
-    except (InputRefusedError, OSError, ValueError):  # ValueError: a zero byte in the path
+    except (InputRefusedError, OSError, ValueError) as error:
+        _raise_if_unreadable(error, file)
         return None
     match = next((match for line in comments if (match := _COMMENT_ID.search(line)) is not None), None)
     return None if match is None else Identity(plain_id(match[1]), is_comment=True)
+
+
+def _raise_if_unreadable(error: Exception, file: str | Path) -> None:
+    """Raise the refusal for an error if the file system failed."""
+    refusal = refusal_of(error, file)
+    if is_unreadable(refusal.reason):
+        raise refusal from error
 
 
 def study_conflict(identities: Iterable[Identity | None]) -> str | None:

@@ -44,8 +44,8 @@ def check_tasks_of_labels(labels: Any, tasks: Iterable[str], asked: Iterable[str
         task -> its labels; {} for None.
 
     Raises:
-        ValueError: if `labels` is no mapping, is empty, names a task that the model does not have, or has no labels of the tasks
-            that are answered.
+        ValueError: if `labels` is no mapping, is empty, names a task that the model does not have, or has no labels of
+            the tasks that are answered.
     """
     if labels is None:
         return {}
