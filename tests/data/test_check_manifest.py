@@ -41,7 +41,8 @@ def test_faults_are_counted_without_values_of_patients(tmp_path: Path) -> None:
     assert report["refused_cells"] == {"Potassium": {"number": 6, "rows": [1, 2, 3, 4, 5]}}
     assert report["unknown_columns"] == ["shoe size"] and report["ignored_columns"] == ["ward"]
     result = CliRunner().invoke(app, ["check-manifest", str(path)])
-    assert result.exit_code == 1 and "140" not in result.output
+    # the name of pytest's directory has a number, which may be the value
+    assert result.exit_code == 1 and "140" not in result.output.replace("\n", "").replace(str(tmp_path), "")
     assert "Potassium: 6, row 1, 2, 3, 4, 5, ..." in result.output and "12 files are not there, row 1" in result.output
     assert f"looked for in {tmp_path}: give --root" in result.output.replace("\n", "")
     assert "will be left out" in result.output.splitlines()[-1]
