@@ -245,6 +245,14 @@ def test_columns_of_the_training_travel_with_the_processor(processor, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "setting", [{"labs_object": {}}, {"labs_object": " "}, {"labs_flags": "no"}, {"labs_flags": 1}]
+)
+def test_a_setting_of_the_text_that_is_of_another_type_is_refused(processor, setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        TgmmProcessor(processor.feature_extractor, processor.image_processor, processor.tokenizer, **setting)
+
+
 def test_labs_text_accepts_prepared_json(processor):
     row = {"NTproBNP": [5210.0, "pg/mL"], "Creatinine": 1.4, "Troponin T": "<0.01"}
     again = json.loads(json.dumps(row))

@@ -75,8 +75,7 @@ class TgmmProcessor(HubProcessor):
         labs_columns: list[str] | None = None,
     ) -> None:
         super().__init__(feature_extractor, image_processor, tokenizer)
-        if labs_units not in ("never", "always"):
-            raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
+        _check_template(labs_object, labs_flags, labs_units)
         _check_columns(labs_columns)
         if tokenizer.pad_token_id is None:
             raise ValueError("The tokenizer has no padding token. Set tokenizer.pad_token, or restore its files.")
@@ -303,6 +302,16 @@ def _check_options(**options: str | None) -> None:
     for name, value in options.items():
         if value not in allowed[name]:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed[name]))}, got {value!r}.")
+
+
+def _check_template(labs_object: Any, labs_flags: Any, labs_units: Any) -> None:
+    """Raise a ValueError if a setting of the text template is of another type, or no known value."""
+    if not isinstance(labs_object, str) or not labs_object.strip():
+        raise ValueError(f"labs_object must be a word such as 'patient', got {labs_object!r}.")
+    if not isinstance(labs_flags, bool):
+        raise ValueError(f"labs_flags must be true or false, got {labs_flags!r}.")
+    if labs_units not in ("never", "always"):
+        raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
 
 
 def _check_columns(columns: Any) -> None:

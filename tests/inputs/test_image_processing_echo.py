@@ -241,6 +241,13 @@ def test_an_end_of_the_path_names_the_view_and_two_that_differ_refuse_the_clip(p
     assert not prepared.clips and "A4C" in prepared.refused[0]["reason"] and "A2C" in prepared.refused[0]["reason"]
 
 
+@pytest.mark.parametrize("views", [["A4C"], "A4C", 5])
+def test_views_that_are_no_mapping_are_refused(processor, tmp_path, views):
+    path = write_clip(tmp_path / "a.dcm", make_clip(20, 96, 128, seed=0))
+    with pytest.raises(InputRefusedError):
+        processor.prepare_study([path], views=views)
+
+
 def test_a_view_name_that_fits_two_clips_is_used_for_neither(processor, tmp_path):
     for seed, place in enumerate(("one/a.dcm", "two/a.dcm", "two/b.dcm")):
         write_clip(tmp_path / "s" / place, make_clip(20, 96, 128, seed=seed))

@@ -365,7 +365,7 @@ VIEW_TABLES: tuple[tuple[str, bytes, bool], ...] = (
     ("semicolon", b"dicom_filepath;view\na.dcm;A4C\nb.dcm;A2C\n", True),
     ("short", b"dicom_filepath,view\na.dcm,A4C\nb.dcm,A2C\nc.dcm\n", False),
     ("long", b"dicom_filepath,view\na.dcm,A4C,7,8\nb.dcm,A2C\n", True),
-    ("null", b"dicom_filepath,view\na.dcm,A4C\0\nb.dcm,A2C\n", False),
+    ("null", b"dicom_filepath,view\na.dcm,A4C\0\nb.dcm,A2C\n", True),
     ("empty", b"", True), ("header", b"dicom_filepath,view\n", True),
     ("field", b"dicom_filepath,view\na.dcm," + b"x" * 200_000 + b"\n", True),
     ("quote", b'dicom_filepath,view\na.dcm,"A4C\nb.dcm,A2C\n', False),
@@ -377,7 +377,7 @@ VIEW_TABLES: tuple[tuple[str, bytes, bool], ...] = (
 def views_csv(random, folder):
     """Tables of views. What is answered has to be a.dcm = A4C and b.dcm = A2C.
 
-    A view of an unknown name ("field") is no contradiction. `echo_study` judges what becomes of its clip.
+    A view of an unknown name ("field", "null") is no contradiction. `echo_study` judges what becomes of its clip.
     """
     name, content, plain = VIEW_TABLES[random.integers(len(VIEW_TABLES))]
     what = name
@@ -386,7 +386,7 @@ def views_csv(random, folder):
     )
     if not plain:
         judge = lambda answer: "a table that contradicts itself is accepted"
-    elif name in ("header", "empty", "binary", "field"):
+    elif name in ("header", "empty", "binary", "field", "null"):
         judge = no_oracle
     if random.random() < 0.4:
         what, content = damaged(random, VIEW_TABLES[0][1])

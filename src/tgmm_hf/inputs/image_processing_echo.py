@@ -18,6 +18,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
+from ..utils.errors import InputRefusedError
 from ..utils.hub_code import HubCode
 from ..utils.names import VIEWS
 from .echo_pixels import resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
@@ -176,9 +177,14 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             check_views: note where an [`EchoViewClassifier`] is sure of another view than the given one.
 
         Raises:
-            InputRefusedError: if the study directory does not exist or holds no echo file.
+            InputRefusedError: if the study directory does not exist or holds no echo file, or `views` is no mapping.
             TypeError: if `study` is not a directory, a list of files or a mapping.
         """
+        if views is not None and not isinstance(views, Mapping):
+            reason = (
+                f"views is a {type(views).__name__}, expected a mapping of file names to views: its clips are not used"
+            )
+            raise InputRefusedError("echo", reason)
         return StudySorter(self, views or {}, view_classifier, allow_outside, check_views).sort(study)
 
     def prepare_clip(self, clip: Any) -> PreparedClip:
