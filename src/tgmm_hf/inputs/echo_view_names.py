@@ -3,9 +3,22 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..utils.errors import InputRefusedError
 from .private_text import quoted
+
+
+def checked_views(views: Any) -> Mapping[str, str]:
+    """Return the views of a study as a mapping of file names, {} for None.
+
+    Raises:
+        InputRefusedError: if they are no mapping, so that nothing tells which clip has which view.
+    """
+    if views is None or isinstance(views, Mapping):
+        return views or {}
+    reason = f"views is a {type(views).__name__}, expected a mapping of file names to views: its clips are not used"
+    raise InputRefusedError("echo", reason)
 
 
 def views_of_files(paths: Iterable[Path], view_names: Mapping[str, str]) -> dict[Path, str | InputRefusedError | None]:

@@ -18,12 +18,12 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
-from ..utils.errors import InputRefusedError
 from ..utils.hub_code import HubCode
 from ..utils.names import VIEWS
 from .echo_pixels import resize_cubic, rgb_to_ycbcr, sector_mask, ycbcr_to_bgr
 from .echo_reading import EchoClip, clip_from_array, read_echo_clip
 from .echo_study import PreparedClip, StudyClips, StudySorter, ViewClassifier, is_study_batch
+from .echo_view_names import checked_views
 from .input_limits import LIMITS, InputLimits
 
 logger = logging.get_logger(__name__)
@@ -180,12 +180,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             InputRefusedError: if the study directory does not exist or holds no echo file, or `views` is no mapping.
             TypeError: if `study` is not a directory, a list of files or a mapping.
         """
-        if views is not None and not isinstance(views, Mapping):
-            reason = (
-                f"views is a {type(views).__name__}, expected a mapping of file names to views: its clips are not used"
-            )
-            raise InputRefusedError("echo", reason)
-        return StudySorter(self, views or {}, view_classifier, allow_outside, check_views).sort(study)
+        return StudySorter(self, checked_views(views), view_classifier, allow_outside, check_views).sort(study)
 
     def prepare_clip(self, clip: Any) -> PreparedClip:
         """Choose frames, mask the sector, convert colours, crop, zoom and resize one clip.
