@@ -18,16 +18,15 @@ import pandas as pd
 import torch
 from meit_fusions import as_markdown, save
 from tiny_training import write
-from torch import nn
 
 from tgmm_hf.cli.preparation import for_run
 from tgmm_hf.data.prepare import prepare
-from tgmm_hf.encoders.modeling_st_mem import StMemEmbeddings
 from tgmm_hf.explanation.check import check_explanations
 from tgmm_hf.training.train_any import read_any_arguments, train_any
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
-ARMS = ("published", "without norms")
+ARMS = {"published": True, "without norms": False}
+"""Arm -> `patch_norms` of the ECG encoder."""
 METHOD = "token_integrated_gradients"
 HEADER = ["patches", "seed", "AUC, validation", "effect of tokens with evidence / of others", "pointing", "chance"]
 HEADER += ["deletion gain"]
@@ -45,25 +44,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = ecg_only_data(arguments.cohort, arguments.runs)
-    embeddings: Any = StMemEmbeddings
-    with_norms = embeddings.__init__
     rows = []
     for seed in range(arguments.seeds):
         for arm in ARMS:
-            embeddings.__init__ = with_norms if arm == "published" else _without_norms(with_norms)
             rows.append(run(arm, seed, data, arguments))
             write("  ".join(rows[-1]))
             save(arguments.out / "ecg_patch_norm.md", as_markdown(HEADER, rows))
-
-
-def _without_norms(with_norms: Any) -> Any:
-    """Return a constructor of the embedding that leaves the patches and their projections as they are."""
-
-    def construct(self: Any, config: Any) -> None:
-        with_norms(self, config)
-        self.patch_norm, self.projection_norm = nn.Identity(), nn.Identity()
-
-    return construct
 
 
 def ecg_only_data(cohort: Path, runs: Path) -> Path:
@@ -83,7 +69,7 @@ def run(arm: str, seed: int, data: Path, arguments: argparse.Namespace) -> list[
     name = f"{arm.replace(' ', '_')}_{seed}"
     model = arguments.runs / name
     settings = [f"output={model}", f"data.directory={data}", f"seed={seed}", "tasks={hf_diagnosis: {}}"]
-    settings += [f"optimisation.epochs={arguments.epochs}"]
+    settings += [f"optimisation.epochs={arguments.epochs}", f"model.overrides.ecg_config.patch_norms={ARMS[arm]}"]
     record = train_any(read_any_arguments(CONFIG, settings))
     summary = check_explanations(
         str(model), data, arguments.cohort, arguments.runs / f"{name}_check", patients=arguments.patients

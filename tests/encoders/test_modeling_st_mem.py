@@ -50,3 +50,14 @@ def test_wrong_shapes_are_refused_with_both_values(shape, message):
 
 def test_shorter_ecg_of_whole_patches_is_encoded():
     assert small_model()(torch.zeros(1, 12, 750)).last_hidden_state.shape == (1, 12 * 10, 32)
+
+
+def test_without_patch_norms_the_size_of_a_patch_reaches_the_model():
+    """With the published norms, a patch and its double are the same token."""
+    ecg = torch.randn(1, 12, 150, generator=torch.Generator().manual_seed(0))
+    with_norms, without = small_model(), small_model(patch_norms=False)
+    for model, is_equal in ((with_norms, True), (without, False)):
+        model.embeddings.patch_projection.bias.data.zero_()
+        one, double = model.embeddings.embed_patches(ecg), model.embeddings.embed_patches(2 * ecg)
+        assert torch.allclose(one, double, atol=1e-3) is is_equal
+    assert not [name for name in without.state_dict() if "norm" in name and "embeddings" in name]

@@ -12,6 +12,9 @@ from ..utils.hub_code import HubCode
 class StMemConfig(HubCode, PreTrainedConfig):
     """ST-MEM's ViT for 12-lead ECGs (Na et al. 2024). The defaults are its base size, patches of 75 samples (300 ms).
 
+    `patch_norms=False` (ours, for new weights only) leaves out the two layer norms around the projection of a patch.
+    With these norms, as published, a patch between two beats is as loud as a QRS complex.
+
     Only `StMemForPreTraining` reads the `decoder_*` sizes, `mask_ratio` and `norm_pix_loss` (targets standardised patch
     by patch). A head of the decoder is as wide as a head of the encoder. `decoder_norm_eps` is the epsilon of the
     decoder's last norm only, as published.
@@ -33,6 +36,7 @@ class StMemConfig(HubCode, PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
     layer_norm_eps: float = 1e-5
+    patch_norms: bool = True
     initializer_range: float = 0.02
     decoder_hidden_size: int = 256
     decoder_num_hidden_layers: int = 4

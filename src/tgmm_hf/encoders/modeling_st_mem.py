@@ -52,9 +52,10 @@ class StMemEmbeddings(nn.Module):
         super().__init__()
         self.num_leads = config.num_leads
         self.patch_size = config.patch_size
-        self.patch_norm = nn.LayerNorm(config.patch_size, eps=config.layer_norm_eps)
+        with_norms, eps = config.patch_norms, config.layer_norm_eps
+        self.patch_norm = nn.LayerNorm(config.patch_size, eps=eps) if with_norms else nn.Identity()
         self.patch_projection = nn.Linear(config.patch_size, config.hidden_size)
-        self.projection_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.projection_norm = nn.LayerNorm(config.hidden_size, eps=eps) if with_norms else nn.Identity()
         # Slot 0 belongs to the left separator, the last one to the right separator; all leads share the positions.
         self.position_embeddings = nn.Parameter(torch.zeros(1, config.num_patches + 2, config.hidden_size))
         self.separator_embedding = nn.Parameter(torch.zeros(config.hidden_size))
