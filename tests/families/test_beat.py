@@ -209,7 +209,7 @@ def test_it_learns_a_batch_by_heart():
     time = torch.arange(500) / 250
     windows = torch.stack([torch.sin(6.28 * rate * time).expand(12, -1) for rate in (1.0, 1.7, 2.5, 4.0)])
     losses = []
-    for _ in range(80):
+    for _ in range(160):
         output = model(windows, next_values=windows[..., :250])
         optimiser.zero_grad()
         output.loss.backward()

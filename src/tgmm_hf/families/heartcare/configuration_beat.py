@@ -33,12 +33,14 @@ class BeatConfig(HubCode, PreTrainedConfig):
         intermediate_size: inner width of the MLPs.
         hidden_act: activation of the MLPs.
         layer_norm_eps: epsilon of the layer norms.
-        initializer_range: standard deviation of the starting positions and query tokens. The prototype has 0.02, with
-            which a new model hardly learns (docs/decisions/195-start-of-beat.md).
+        initializer_range: root of the mean square of the starting positions and query tokens. The prototype has 0.02,
+            with which a new model hardly learns (docs/decisions/195-start-of-beat.md).
         num_levels: number of codes of a query token: the first is the core code, the others code what is left.
         codebook_size: number of codes of a codebook.
         shared_codebook: one codebook for all levels, as in the prototype.
         shared_output: the linear layer of the reconstruction predicts too, as in the prototype.
+        latent_positions: the quantised latents get learned positions in the decoder (ours). The prototype has none, so
+            that the code of a latent has to say too where it belongs.
         quantizer_gradient: "rotation" (Fifty et al. 2024) or "straight_through" (van den Oord et al. 2017).
         codebook_decay: decay of the moving averages that move the codebooks in training.
         codebook_eps: Laplace smoothing of the counts of the codes.
@@ -70,6 +72,7 @@ class BeatConfig(HubCode, PreTrainedConfig):
     codebook_size: int = 512
     shared_codebook: bool = False
     shared_output: bool = False
+    latent_positions: bool = True
     quantizer_gradient: str = "rotation"
     codebook_decay: float | int = 0.99
     codebook_eps: float = 1e-5
@@ -139,6 +142,7 @@ class BeatConfig(HubCode, PreTrainedConfig):
             "codebook_size": 256,
             "shared_codebook": True,
             "shared_output": True,
+            "latent_positions": False,
             "initializer_range": 0.02,
             "codebook_decay": 0.8,
             "dead_code_threshold": 0.0,

@@ -26,7 +26,7 @@ from ...layers.ecg_projector import init_as_torch
 from ...layers.finite_inputs import refuse_not_finite
 from ...layers.input_shapes import check_values, may_look
 from ...layers.weights_fingerprint import BoundWeights
-from .beat_transformer import BeatAttention, BeatLayer, BeatTransformer, cut_patches, join_patches
+from .beat_transformer import BeatAttention, BeatLayer, BeatTransformer, cut_patches, join_patches, wave_positions
 from .configuration_beat import BeatConfig
 from .vector_quantizer import Codebook, ResidualVectorQuantizer, code_usage
 
@@ -95,8 +95,15 @@ class BeatPreTrainedModel(BoundWeights, PreTrainedModel):
             init.zeros_(module.counts)
             init.zeros_(module.sums)
         elif isinstance(module, BeatModel):
-            init.normal_(module.position_embeddings, std=self.config.initializer_range)
-            init.normal_(module.query_tokens, std=self.config.initializer_range)
+            patches = wave_positions(torch.arange(self.config.num_patches) + 0.5, self.config.hidden_size)
+            centres = (
+                (torch.arange(len(module.query_tokens)) + 0.5) * self.config.num_patches / len(module.query_tokens)
+            )
+            queries = wave_positions(centres, self.config.hidden_size)
+            init.copy_(module.position_embeddings, self.config.initializer_range * patches)
+            init.copy_(module.query_tokens, self.config.initializer_range * queries)
+            if self.config.latent_positions:
+                init.copy_(module.latent_positions, queries)
             # The last layer undoes the first one, up to the scale, so that the error can fall soon (decision 195).
             init.orthogonal_(module.patch_projection.weight, gain=PATCH_SCALE)
             init.copy_(module.reconstruction_head.weight, module.patch_projection.weight.T / PATCH_SCALE)
@@ -122,6 +129,8 @@ class BeatModel(BeatPreTrainedModel):
         self.patch_projection = nn.Linear(patch_width, width)
         self.position_embeddings = nn.Parameter(torch.zeros(config.num_patches, width))
         self.query_tokens = nn.Parameter(torch.zeros(config.num_queries, width))
+        if config.latent_positions:
+            self.latent_positions = nn.Parameter(torch.zeros(config.num_queries, width))
         self.encoder = BeatTransformer(config)
         self.quantizer = ResidualVectorQuantizer(config)
         self.decoder = BeatTransformer(config)
@@ -245,7 +254,10 @@ class BeatModel(BeatPreTrainedModel):
     def _decode(self, quantized: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Rebuild windows (B, leads, seq_length) from the positions and the quantised latents (B, Q, d)."""
         positions = self.position_embeddings.expand(len(quantized), -1, -1)
-        tokens = torch.cat([positions, quantized.to(positions.dtype)], dim=1)
+        latents = quantized.to(positions.dtype)
+        if self.config.latent_positions:
+            latents = latents + self.latent_positions
+        tokens = torch.cat([positions, latents], dim=1)
         decoded = self.decoder(tokens, **kwargs)[:, : positions.shape[1]]
         return join_patches(self.reconstruction_head(decoded), self.config.num_leads)
 
