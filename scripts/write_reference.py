@@ -170,10 +170,10 @@ def option_value(kind: Any, info: ParameterInfo) -> str:
     if kind is bool:
         return "flag"
     kind = next((part for part in typing.get_args(kind) if part is not type(None)), kind)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return " or ".join(f"`{member.value}`" for member in kind)
     if typing.get_origin(kind) is list:
         (kind,) = typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return " or ".join(f"`{member.value}`" for member in kind)
     bounds = {"at least": info.min, "at most": info.max}
     return ", ".join([TYPE_NAMES[kind], *(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)])
 

@@ -1,6 +1,7 @@
 """The cache of processed ECGs: read once, in half precision, and a stopped reading goes on where it was."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from heart_signal import make_heart
 
 from tgmm_hf import LEADS, MeitFeatureExtractor
 from tgmm_hf.data import processed_ecgs
-from tgmm_hf.data.processed_ecgs import process_ecgs
+from tgmm_hf.data.instructions import Instruction, new_messages
+from tgmm_hf.data.processed_ecgs import process_ecgs, process_rows
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 
 EXTRACTOR = MeitFeatureExtractor(sampling_rate=100, num_samples=1000)
@@ -65,3 +67,28 @@ def test_only_one_call_fills_a_cache(tmp_path: Path):
         process_ecgs(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a").values,
         process_ecgs(5, read, EXTRACTOR).values,
     )
+
+
+def test_an_ecg_of_several_rows_is_read_once(tmp_path: Path, monkeypatch):
+    """A bench file asks several questions about one ECG."""
+    paths = [f"ecg{number}" for number in (0, 1, 0, 2, 1, 0)]
+    rows = [Instruction(str(n), "synthetic", "p", "test", path, new_messages("a", "b")) for n, path in enumerate(paths)]
+    asked = []
+
+    class Counting:
+        num_samples = EXTRACTOR.num_samples
+
+        def to_dict(self) -> dict:
+            return EXTRACTOR.to_dict()
+
+        def prepare(self, path: str) -> Any:
+            asked.append(path)
+            return EXTRACTOR.prepare(read(int(path[3:])))
+
+    for cache in (None, tmp_path):
+        asked.clear()
+        ecgs = process_rows(rows, Counting(), cache=cache, data_hash="a")
+        assert asked == ["ecg0", "ecg1", "ecg2"]
+        assert ecgs.refused == {3: "it cannot be used"} and ecgs.usable(range(6)) == [0, 1, 2, 4, 5]
+        np.testing.assert_array_equal(ecgs.values[5], ecgs.values[0])
+        assert not np.array_equal(ecgs.values[4], ecgs.values[0])

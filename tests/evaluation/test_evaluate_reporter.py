@@ -10,6 +10,7 @@ from closeness import assert_close
 from command_line import run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from tgmm_hf.cohorts.finding_reader import read_findings
 from tgmm_hf.data import processed_ecgs
 from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.evaluation.finding_figures import (
@@ -20,7 +21,6 @@ from tgmm_hf.evaluation.finding_figures import (
     stated_present,
     truth_of,
 )
-from tgmm_hf.evaluation.finding_reader import read_findings
 from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.report_controls import exchanged_ecgs, most_frequent, nearest_reports
 from tgmm_hf.evaluation.signal_noise import add_segment_noise, add_white_noise

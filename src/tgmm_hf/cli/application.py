@@ -15,6 +15,7 @@ import typer
 
 from tgmm_hf.cli import app as web_page
 from tgmm_hf.cli import (
+    bench,
     cohort,
     evaluate,
     explain,
@@ -48,6 +49,7 @@ COMMANDS = (
     cohort.prepare,
     cohort.export_parquet,
     instructions.make_instructions,
+    bench.make_bench,
     train.train,
     train.pretrain,
     train.search,

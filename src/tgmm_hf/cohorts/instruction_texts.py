@@ -73,30 +73,44 @@ def clean_ptbxl_report(text: str) -> str:
 # ---- statements
 
 
-def certainty_of(likelihood: float) -> str:
-    """Turn a likelihood of PTB-XL, in percent, into a certainty: 100 definite, from 50 probable, above 0 possible.
+PROBABLE_FROM = 50.0
+"""Lowest likelihood, in percent, of a probable statement."""
+
+
+def certainty_of(likelihood: float, probable_from: float = PROBABLE_FROM) -> str:
+    """Turn a likelihood of PTB-XL, in percent, into a certainty: 100 definite, then probable, above 0 possible.
 
     0 is "unstated", because PTB-XL writes 0 where the source states no likelihood.
+
+    Args:
+        likelihood: The likelihood.
+        probable_from: Lowest likelihood that is probable.
     """
     if likelihood >= 100:
         return "definite"
-    if likelihood >= 50:
+    if likelihood >= probable_from:
         return "probable"
     return "possible" if likelihood > 0 else "unstated"
 
 
-def statements_of_codes(likelihoods: Mapping[str, float]) -> tuple[Statement, ...]:
+def statements_of_codes(
+    likelihoods: Mapping[str, float], probable_from: float = PROBABLE_FROM
+) -> tuple[Statement, ...]:
     """Turn SCP codes into statements, in the order of a report: rhythm, axis, diagnostic, form; likely ones first.
 
     Args:
         likelihoods: Code -> likelihood in percent.
+        probable_from: As in [`certainty_of`].
     """
 
     def place(code: str) -> tuple[int, float, str]:
         kind = BY_CODE[code].kind if code in BY_CODE else "form"
         return ("rhythm", "axis", "diagnostic", "form").index(kind), -likelihoods[code], code
 
-    return tuple(Statement(code, "present", certainty_of(likelihoods[code])) for code in sorted(likelihoods, key=place))
+    return tuple(
+        Statement(code, "present", certainty_of(likelihoods[code], probable_from))
+        for code in sorted(likelihoods, key=place)
+    )
 
 
 def words_of_statements(statements: Iterable[Statement], descriptions: Mapping[str, str]) -> str:

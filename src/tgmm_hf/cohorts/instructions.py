@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tgmm_hf.cohorts.flow import FlowEntry
 from tgmm_hf.cohorts.instruction_sources import Source, SourceEntry, Tally
-from tgmm_hf.cohorts.instruction_texts import drawn_instruction, instruction_wordings
+from tgmm_hf.cohorts.instruction_texts import PROBABLE_FROM, drawn_instruction, instruction_wordings
 from tgmm_hf.cohorts.instructions_mimic import TABLES, mimic_source, synthetic_source
 from tgmm_hf.cohorts.instructions_ptbxl import TEXTS, is_ptbxl, ptbxl_source
 from tgmm_hf.cohorts.synthetic.cohort import SETTINGS_FILE
@@ -69,9 +69,9 @@ def make_instructions(
     source, out = Path(source), Path(out)
     check_suffix(out)
     record = record_of(out)
-    _refuse_foreign(out, record)
+    refuse_foreign(out, [out, record], COMMAND)
     tally = Tally()
-    with _open_source(source, out, None if all_test else seed, text) as opened:
+    with open_source(source, out, None if all_test else seed, text) as opened:
         chosen = instruction_wordings(opened.dataset, wordings, seed)
         with whole_file(out) as building:
             entries = tqdm(opened.entries, desc=COMMAND, unit=" ECGs")
@@ -125,15 +125,29 @@ def flow_lines(flow: Sequence[FlowEntry]) -> list[str]:
 
 
 @contextmanager
-def _open_source(source: Path, out: Path, seed: int | None, text: str) -> Iterator[Source]:
-    """Find out which data set a directory holds, and open it while the block runs."""
+def open_source(
+    source: Path, out: Path, seed: int | None, text: str, probable_from: float = PROBABLE_FROM
+) -> Iterator[Source]:
+    """Find out which data set a directory holds, and open it while the block runs.
+
+    Args:
+        source: The directory.
+        out: File that is written. Recordings of arrays get their directory beside it.
+        seed: Source of the split of MIMIC-IV-ECG. None puts its patients into the test split.
+        text: As in [`make_instructions`].
+        probable_from: Lowest likelihood, in percent, of a probable statement of PTB-XL.
+
+    Raises:
+        FileNotFoundError: If the directory holds none of the data sets, or lacks a table.
+        TgmmError: If a table cannot be used, or `text` is not known.
+    """
     if text not in TEXTS:
         raise TgmmError("text", f"text is {text!r}; it must be {' or '.join(TEXTS)}.")
     if (source / SETTINGS_FILE).is_file():
         with synthetic_source(source) as opened:
             yield opened
     elif is_ptbxl(source):
-        yield ptbxl_source(source, out.with_name(f"{out.name}_ecg"), text)
+        yield ptbxl_source(source, out.with_name(f"{out.name}_ecg"), text, probable_from)
     elif any(table.find(source) for table in TABLES):
         with mimic_source(source, seed) as opened:
             yield opened
@@ -145,14 +159,21 @@ def _open_source(source: Path, out: Path, seed: int | None, text: str) -> Iterat
         )
 
 
-def _refuse_foreign(out: Path, record: Path) -> None:
-    """Refuse to replace files that this command did not write."""
+def refuse_foreign(out: Path, files: Sequence[Path], command: str) -> None:
+    """Refuse to replace files that a command did not write.
+
+    Args:
+        out: The file whose record says who wrote it.
+        files: All files that would be replaced.
+        command: Name of the command.
+    """
+    record = record_of(out)
     earlier = record.is_file() and read_json(record)
-    if isinstance(earlier, dict) and earlier.get("command") == COMMAND:
+    if isinstance(earlier, dict) and earlier.get("command") == command:
         return
-    if foreign := [str(path) for path in (out, record) if path.exists()]:
+    if foreign := [str(path) for path in files if path.exists()]:
         raise FileExistsError(
-            f"{' and '.join(foreign)} would be replaced, and `tgmm {COMMAND}` did not write it. Name another file."
+            f"{' and '.join(foreign)} would be replaced, and `tgmm {command}` did not write it. Name another file."
         )
 
 

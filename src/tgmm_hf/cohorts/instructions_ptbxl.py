@@ -14,6 +14,7 @@ import pandas as pd
 
 from tgmm_hf.cohorts.instruction_sources import Source, SourceEntry, has_recording
 from tgmm_hf.cohorts.instruction_texts import (
+    PROBABLE_FROM,
     PTBXL,
     UNUSABLE,
     clean_ptbxl_report,
@@ -39,13 +40,14 @@ def is_ptbxl(directory: Path) -> bool:
     return (directory / DATABASE).is_file() or bool(list(directory.glob("*.npz")))
 
 
-def ptbxl_source(directory: Path, recordings: Path, text: str) -> Source:
+def ptbxl_source(directory: Path, recordings: Path, text: str, probable_from: float = PROBABLE_FROM) -> Source:
     """Read PTB-XL in either layout.
 
     Args:
         directory: Directory of PTB-XL, or of .npz files, tables of labels and scp_statements.csv.
         recordings: Directory to write recordings of arrays into. It is replaced if it holds nothing else.
         text: "report": the report where there is one, else the statements. "statements": always the statements.
+        probable_from: Lowest likelihood, in percent, of a probable statement.
 
     Raises:
         FileNotFoundError: If a table is missing.
@@ -58,7 +60,7 @@ def ptbxl_source(directory: Path, recordings: Path, text: str) -> Source:
     else:
         table, tables, notes = _arrays(directory, recordings, descriptions)
     _refuse_unknown(table.codes, descriptions)
-    entries = _entries(table, descriptions, text)
+    entries = _entries(table, descriptions, text, probable_from)
     return Source(PTBXL, "recordings of PTB-XL", entries, [*tables, directory / CODES], notes)
 
 
@@ -93,17 +95,20 @@ def read_descriptions(path: Path) -> dict[str, str]:
     return dict(zip(table[table.columns[0]], table.description, strict=True))
 
 
-def _entries(table: pd.DataFrame, descriptions: dict[str, str], text: str) -> Iterator[SourceEntry]:
+def _entries(
+    table: pd.DataFrame, descriptions: dict[str, str], text: str, probable_from: float
+) -> Iterator[SourceEntry]:
     """Make one entry per row.
 
     Args:
         table: Columns ecg_id, patient_id, strat_fold, codes, path, and report where there are reports.
         descriptions: Code -> description.
         text: "report": the report where there is one, else the statements. "statements": always the statements.
+        probable_from: As in [`ptbxl_source`].
     """
     rules = PtbxlRules()
     for row in table.to_dict("records"):
-        statements = statements_of_codes(row["codes"])
+        statements = statements_of_codes(row["codes"], probable_from)
         report, language = "", None
         if text == "report" and isinstance(row.get("report"), str):
             report = clean_ptbxl_report(row["report"])

@@ -1,7 +1,7 @@
 """The instruction file: ECGs with an instruction and a report each, for training and evaluating MEIT.
 
 `tgmm make-instructions` writes such a file. It is JSONL (one JSON object a line) or Parquet, by the ending of its name.
-An object has these keys. In Parquet they are columns, and `messages` and `statements` hold JSON text.
+An object has these keys. In Parquet they are columns, and `messages`, `statements` and `question` hold JSON text.
 
     id          name of the ECG, unique in the file
     dataset     "mimic-iv-ecg", "ptb-xl" or "synthetic"
@@ -12,13 +12,15 @@ An object has these keys. In Parquet they are columns, and `messages` and `state
                  {"role": "assistant", "content": REPORT}]
     statements  [{"code", "polarity", "certainty"}, ...], or no key if no truth is known, as for MIMIC-IV-ECG
     language    "en", "de" or "sv"; no key if it is not known
+    question    what a row of a bench file asks, see `data/bench_items.py`; no key in other files
 
+A bench file has several rows for one ECG, so its `id` names the question, and `ecg` names the ECG.
 `code` is a code of `cohorts/ecg_statements.py`. `polarity` is "present" or "absent". `certainty` is "definite",
 "probable", "possible", or "unstated" if the source gives no likelihood. A code that is not listed was not stated.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tgmm_hf.data.bench_items import REPORT, TEXT_KINDS, Question, checked_question, question_content
 from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.inputs.echo_reading import leads_outside
 from tgmm_hf.utils.errors import TgmmError
@@ -36,6 +39,8 @@ CERTAINTIES = ("definite", "probable", "possible", "unstated")
 TEXT_KEYS = ("id", "dataset", "patient_id", "split", "ecg")
 """Keys that every row has, with a text."""
 ROLES = ("system", "user", "assistant")
+JSON_KEYS = ("messages", "statements", "question")
+"""Keys whose value is JSON text in a Parquet file."""
 BATCH = 4096
 """Rows of a Parquet file that are decoded or written at a time."""
 
@@ -68,6 +73,7 @@ class Instruction:
         messages: The conversation. Its ECG block holds no file.
         statements: The truth for scoring. None if no truth is known; empty if the source states nothing.
         language: Language of the report, None if it is not known.
+        question: What the row of a bench file asks. None in other files, whose rows all ask for a report.
     """
 
     id: str
@@ -78,6 +84,12 @@ class Instruction:
     messages: list[dict[str, Any]]
     statements: tuple[Statement, ...] | None = None
     language: str | None = None
+    question: Question | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of the question. A row without one asks for a report."""
+        return REPORT if self.question is None else self.question.kind
 
     @property
     def report(self) -> str:
@@ -108,6 +120,41 @@ class Instruction:
     def _with_file(self, block: dict[str, Any]) -> dict[str, Any]:
         """Return a block of a message, with the path of the recording if it is the ECG block."""
         return {"type": "ecg", "ecg": self.ecg} if block["type"] == "ecg" else block
+
+
+def asked_in(row: Instruction) -> Question:
+    """Return the question of a row of a bench file.
+
+    Raises:
+        TgmmError: If the row has none.
+    """
+    if row.question is None:
+        raise TgmmError("question", "a row has none. Give a file of `tgmm make-bench`.")
+    return row.question
+
+
+def is_bench(rows: Iterable[Instruction]) -> bool:
+    """Tell whether rows come from a bench file."""
+    return any(row.question is not None for row in rows)
+
+
+def rows_in_words(rows: Iterable[Instruction]) -> list[Instruction]:
+    """Return the rows that are answered in words. Rows of a bench file that ask for a signal are left out."""
+    return [row for row in rows if row.kind in TEXT_KINDS]
+
+
+def report_rows(rows: Iterable[Instruction]) -> list[Instruction]:
+    """Return the rows that ask for a report. Of a file that is no bench file, these are all rows."""
+    return [row for row in rows if row.kind == REPORT]
+
+
+def one_row_of_each_ecg(rows: Sequence[Instruction]) -> list[int]:
+    """Return the number of one row of each ECG, in the order of the rows: the row that asks for a report, if any."""
+    chosen: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        if row.ecg not in chosen or (row.kind == REPORT and rows[chosen[row.ecg]].kind != REPORT):
+            chosen[row.ecg] = number
+    return sorted(chosen.values())
 
 
 def new_messages(instruction: str, report: str) -> list[dict[str, Any]]:
@@ -192,7 +239,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=BATCH):
                 for number, row in enumerate(batch.to_pylist(), start=1):
-                    for key in ("messages", "statements"):
+                    for key in JSON_KEYS:
                         if isinstance(row.get(key), str):
                             row[key] = _parsed(row[key], f"{path.name}, {key} of row {number} of a batch")
                     yield {key: value for key, value in row.items() if value is not None}
@@ -222,13 +269,14 @@ def _checked_row(item: str, content: Any, directory: Path, allow_outside: bool) 
             "its recording lies outside the directory of the instruction file. Move the file above its recordings, or "
             "allow it (allow_outside) if you trust who wrote the file.",
         )
-    statements = content.get("statements")
+    statements, question = content.get("statements"), content.get("question")
     return Instruction(
         **{key: content[key] for key in TEXT_KEYS if key != "ecg"},
         ecg=str(ecg),
         messages=_checked_messages(item, content.get("messages")),
         statements=None if statements is None else tuple(_checked_statements(item, statements)),
         language=content.get("language"),
+        question=None if question is None else checked_question(item, question),
     )
 
 
@@ -288,14 +336,14 @@ def write_instruction_rows(rows: Iterable[Instruction], building: Path, suffix: 
         with building.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(_content(row), ensure_ascii=False) + "\n" for row in rows)
         return
-    schema = pa.schema([(key, pa.string()) for key in (*TEXT_KEYS, "messages", "statements", "language")])
+    schema = pa.schema([(key, pa.string()) for key in (*TEXT_KEYS, *JSON_KEYS, "language")])
     with pq.ParquetWriter(building, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in rows:
             content = _content(row)
             batch.append(
                 {
-                    key: json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+                    key: json.dumps(value, ensure_ascii=False) if key in JSON_KEYS else value
                     for key, value in content.items()
                 }
             )
@@ -310,4 +358,6 @@ def _content(row: Instruction) -> dict[str, Any]:
     content: dict[str, Any] = {key: getattr(row, key) for key in TEXT_KEYS} | {"messages": row.messages}
     if row.statements is not None:
         content["statements"] = [vars(statement) for statement in row.statements]
-    return content if row.language is None else content | {"language": row.language}
+    if row.language is not None:
+        content["language"] = row.language
+    return content if row.question is None else content | {"question": question_content(row.question)}

@@ -76,6 +76,46 @@ def process_ecgs(
     return ProcessedEcgs(np.load(file, mmap_mode="r"), refused)
 
 
+class RowsOfEcgs:
+    """The ECG of each row, where several rows are about one ECG. It is indexed as the array of [`ProcessedEcgs`] is.
+
+    Args:
+        values: (ECGs, 12, samples).
+        places: Number of the ECG of each row.
+    """
+
+    def __init__(self, values: np.ndarray, places: Sequence[int]) -> None:
+        self.values, self.places = values, places
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return the ECG (12, samples) of a row."""
+        return np.asarray(self.values[self.places[row]])
+
+
+def process_rows(
+    rows: Sequence[Instruction], extractor: Any, *, cache: Path | None = None, data_hash: str = ""
+) -> ProcessedEcgs:
+    """Process the ECGs of rows as [`process_ecgs`] does. An ECG that several rows are about is processed once.
+
+    Args:
+        rows: Rows of an instruction file or a bench file.
+        extractor: As in [`process_ecgs`].
+        cache: As in [`process_ecgs`].
+        data_hash: As in [`process_ecgs`].
+
+    Returns:
+        The ECGs, numbered by row.
+    """
+    paths = list(dict.fromkeys(row.ecg for row in rows))
+    ecgs = process_ecgs(len(paths), lambda number: paths[number], extractor, cache=cache, data_hash=data_hash)
+    if len(paths) == len(rows):
+        return ecgs
+    number_of = {path: number for number, path in enumerate(paths)}
+    places = [number_of[row.ecg] for row in rows]
+    refused = {row: ecgs.refused[number] for row, number in enumerate(places) if number in ecgs.refused}
+    return ProcessedEcgs(RowsOfEcgs(ecgs.values, places), refused)  # type: ignore[arg-type] # it is only indexed
+
+
 def digest_of_data(file: str | Path, rows: Sequence[Instruction]) -> str:
     """Compute a digest of the instruction file and of the path, size and time of change of each recording.
 
@@ -84,7 +124,8 @@ def digest_of_data(file: str | Path, rows: Sequence[Instruction]) -> str:
         rows: The rows of it whose ECGs are processed.
     """
     suffixes = ("", ".hea", ".dat", ".mat")
-    states = [[row.ecg, *(file_state(Path(f"{row.ecg}{suffix}")) for suffix in suffixes)] for row in rows]
+    paths = dict.fromkeys(row.ecg for row in rows)
+    states = [[path, *(file_state(Path(f"{path}{suffix}")) for suffix in suffixes)] for path in paths]
     return json_digest([file_digest(file), states])
 
 

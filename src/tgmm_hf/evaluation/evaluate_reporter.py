@@ -10,9 +10,10 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from tgmm_hf.cohorts.finding_reader import Finding, read_findings
 from tgmm_hf.data.ecg_reports import load_report_pipeline
-from tgmm_hf.data.instructions import Instruction, read_instructions
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
+from tgmm_hf.data.instructions import Instruction, read_instructions, report_rows
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
 from tgmm_hf.evaluation.finding_figures import (
     Truth,
     certainty_counts,
@@ -22,7 +23,6 @@ from tgmm_hf.evaluation.finding_figures import (
     truth_in,
     truth_of,
 )
-from tgmm_hf.evaluation.finding_reader import Finding, read_findings
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts, estimate, estimate_of_values
 from tgmm_hf.evaluation.report_answers import GetValues, Reporter
 from tgmm_hf.evaluation.report_controls import (
@@ -141,7 +141,9 @@ def compute_reporter_evaluation(
     """
     pipe = load_report_pipeline(model)
     binding = pipe.binding_check(pipe.model, pipe.processor)
-    rows = read_instructions(data, settings.split)
+    rows = report_rows(read_instructions(data, settings.split))
+    if not rows:
+        raise TgmmError(str(data), f"no row of the {settings.split} split asks for a report.")
     directory, data_hash = Path(model), f"sha256:{file_digest(data)}"
     patients = Dataset.from_dict({"patient_id": [patient_name(row) for row in rows]})
     warnings = check_unseen(directory if directory.is_dir() else None, data_hash, patients, settings.split)
@@ -202,7 +204,7 @@ def _process(pipe: Any, file: str | Path, rows: Sequence[Instruction], cache: Pa
     """Process the ECGs of rows of an instruction file, or open the cache that holds them."""
     extractor = pipe.processor.feature_extractor
     digest = "" if cache is None else digest_of_data(file, rows)
-    return process_ecgs(len(rows), lambda number: rows[number].ecg, extractor, cache=cache, data_hash=digest)
+    return process_rows(rows, extractor, cache=cache, data_hash=digest)
 
 
 def _values(ecgs: ProcessedEcgs, usable: Sequence[int], row: int) -> NDArray:
@@ -239,7 +241,7 @@ def _write_all(
         missing[SHUFFLED] = str(error)
     written[ZERO] = reporter.write(rows, lambda row: np.zeros_like(values(row)), ZERO)
     file = settings.training_data or data
-    training = [row for row in read_instructions(file) if row.split == "train"]
+    training = [row for row in report_rows(read_instructions(file)) if row.split == "train"]
     if training:
         ecgs = _process(reporter.pipe, file, training, settings.cache)
         for name, reports in _from_training(reporter, training, ecgs, rows, values).items():

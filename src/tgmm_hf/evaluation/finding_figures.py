@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tgmm_hf.cohorts.finding_reader import ABSENT, CERTAINTIES, PRESENT, Finding, read_findings
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.evaluation.finding_reader import ABSENT, CERTAINTIES, PRESENT, Finding, read_findings
 from tgmm_hf.evaluation.metrics import Estimate, estimate, estimate_of_values, estimate_share
 
 TRUTH_STATED = "statements of the instruction file"

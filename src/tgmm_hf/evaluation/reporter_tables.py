@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from tgmm_hf.cohorts.finding_reader import ABSENT, CERTAINTIES
 from tgmm_hf.evaluation.evaluate_reporter import (
     ReporterEvaluation,
     ReporterEvaluationSettings,
     compute_reporter_evaluation,
 )
 from tgmm_hf.evaluation.finding_figures import FIGURES
-from tgmm_hf.evaluation.finding_reader import ABSENT, CERTAINTIES
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
 from tgmm_hf.evaluation.outputs import aligned, write_text
 from tgmm_hf.evaluation.report_controls import MODEL

@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from tgmm_hf.data.instructions import Instruction, read_instructions
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
+from tgmm_hf.data.instructions import Instruction, read_instructions, rows_in_words
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
 from tgmm_hf.evaluation.unseen import patient_name
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.run_directory import Run
@@ -22,14 +22,19 @@ REFUSED = "refused.csv"
 """Table beside the checkpoints with the ECGs that could not be used."""
 
 
-def read_rows(file: str) -> list[Instruction]:
+def read_rows(file: str, in_words: bool = False) -> list[Instruction]:
     """Read the rows of an instruction file that a training reads.
+
+    Args:
+        file: The instruction file.
+        in_words: Leave out the rows of a bench file that ask for a signal, for a model that answers in words only.
 
     Raises:
         FileNotFoundError: If there is no such file.
         TgmmError: If a row is wrong, or a split is missing.
     """
-    rows = [row for row in read_instructions(file) if row.split in SPLITS]
+    read = read_instructions(file)
+    rows = [row for row in (rows_in_words(read) if in_words else read) if row.split in SPLITS]
     splits = {row.split for row in rows}
     if missing := [split for split in SPLITS if split not in splits]:
         raise TgmmError(file, f"it has no rows of the split {' and '.join(missing)}, which a training needs.")
@@ -57,7 +62,7 @@ def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should
     digest = digest_of_data(run.data.file, rows)
 
     def processed() -> ProcessedEcgs:
-        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
+        return process_rows(rows, extractor, cache=cache, data_hash=digest)
 
     with fail_together():
         if should_save:

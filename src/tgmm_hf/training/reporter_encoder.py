@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
-from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.data.instructions import Instruction, one_row_of_each_ecg
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs
 from tgmm_hf.evaluation.finding_figures import truth_in
 from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
@@ -151,19 +151,22 @@ def _trainer(
 def _statement_splits(rows: Sequence[Instruction], ecgs: ProcessedEcgs) -> tuple[list[str], dict[str, StatementRows]]:
     """Return the codes that the training split states, and split -> rows.
 
-    A statement that a row does not list counts as absent, because PTB-XL lists only what is present.
+    A statement that a row does not list counts as absent, because PTB-XL lists only what is present. An ECG that
+    several rows are about counts once.
     """
-    truth, _ = truth_in(rows)
-    codes = sorted({code for row, stated in zip(rows, truth, strict=True) if row.split == "train" for code in stated})
+    numbers_of_ecgs = one_row_of_each_ecg(rows)
+    stated_by, _ = truth_in([rows[number] for number in numbers_of_ecgs])
+    truth = dict(zip(numbers_of_ecgs, stated_by, strict=True))
+    codes = sorted({code for number, stated in truth.items() if rows[number].split == "train" for code in stated})
     if not codes:
         raise TgmmError(
             "optimisation.encoder_epochs",
             "no row of the train split states a finding that the package knows. Set it to 0.",
         )
-    present = np.array([[code in stated for code in codes] for stated in truth], dtype=bool)
+    present = np.array([[code in truth.get(number, ()) for code in codes] for number in range(len(rows))], dtype=bool)
     splits = {}
     for split in SPLITS:
-        numbers = ecgs.usable([number for number, row in enumerate(rows) if row.split == split])
+        numbers = ecgs.usable([number for number in numbers_of_ecgs if rows[number].split == split])
         splits[split] = StatementRows(ecgs, numbers, present)
     return codes, splits
 

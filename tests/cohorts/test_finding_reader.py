@@ -2,7 +2,7 @@
 
 import pytest
 
-from tgmm_hf.evaluation.finding_reader import read_findings
+from tgmm_hf.cohorts.finding_reader import read_findings
 
 
 def stated(text: str) -> dict[str, str]:
