@@ -47,9 +47,7 @@ def evaluate(
     model: Model,
     data: Annotated[
         Path,
-        typer.Argument(
-            help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction file (.jsonl or .parquet)."
-        ),
+        typer.Argument(help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction or bench file."),
     ],
     out: Out,
     split: Annotated[Split, typer.Option(help="Split whose patients are scored.")] = Split.test,
@@ -109,6 +107,9 @@ def evaluate(
     MEIT: text metrics and findings of the reports, beside four controls without the right ECG. Writes metrics.json,
     metrics.txt, metrics.md, report.html, tables and reports.parquet. For another data set, give its instruction file.
 
+    A file of `tgmm make-bench`: closed and open questions, reports and signals, as far as the model answers them, by
+    category and beside controls. Writes metrics.json, metrics.txt, metrics.md, tables and answers.parquet.
+
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
     announce_hub(model)
@@ -123,31 +124,34 @@ def evaluate(
         "training_data": training_data,
     }
     given |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
-    is_reporter = saved_kind(model) == "meit"
-    _refuse_options([name for name in (TGMM_ONLY if is_reporter else MEIT_ONLY) if given[name]], is_reporter)
-    if is_reporter:
+    from tgmm_hf.data.instructions import holds_questions
+
+    is_reporter, is_bench = saved_kind(model) == "meit", holds_questions(data)
+    _refuse_options(
+        [name for name in (TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY) if given[name]], is_reporter
+    )
+    if is_bench and (robustness or training_data):
+        raise typer.BadParameter("--robustness, --training-data: not for a bench file. Take an instruction file.")
+    if is_reporter or is_bench:
+        from tgmm_hf.evaluation.bench_tables import evaluate_bench
         from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
         from tgmm_hf.evaluation.text_metrics import TextResources
         from tgmm_hf.reports.reporter_report import evaluate_reporter_with_page
 
-        evaluate_reporter_with_page(
-            model,
-            data,
-            out,
-            ReporterEvaluationSettings(
-                split=split.value,
-                training_data=training_data,
-                resources=TextResources(bert_model, wordnet),
-                noise=robustness,
-                generate_kwargs={"max_new_tokens": max_new_tokens or LONGEST_REPORT, "num_beams": beams or 1},
-                seed=seed,
-                bootstrap=bootstrap,
-                batch_size=batch_size,
-                cache=cache,
-            ),
+        settings = ReporterEvaluationSettings(
+            split=split.value,
+            training_data=training_data,
+            resources=TextResources(bert_model, wordnet),
+            noise=robustness,
+            generate_kwargs={"max_new_tokens": max_new_tokens or LONGEST_REPORT, "num_beams": beams or 1},
+            seed=seed,
+            bootstrap=bootstrap,
+            batch_size=batch_size,
+            cache=cache,
         )
+        (evaluate_bench if is_bench else evaluate_reporter_with_page)(model, data, out, settings)
         typer.echo((out / "metrics.txt").read_text())
-        typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
+        typer.echo(f"{out / 'metrics.json'}" + ("" if is_bench else f", {out / 'report.html'}"))
         return
     from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
 

@@ -133,9 +133,13 @@ def asked_in(row: Instruction) -> Question:
     return row.question
 
 
-def is_bench(rows: Iterable[Instruction]) -> bool:
-    """Tell whether rows come from a bench file."""
-    return any(row.question is not None for row in rows)
+def holds_questions(path: str | Path) -> bool:
+    """Tell whether a file is a bench file, by its first row. A directory and a file of another kind are none."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES or not path.is_file():
+        return False
+    _, first = next(_numbered_objects(path), (0, None))
+    return isinstance(first, Mapping) and first.get("question") is not None
 
 
 def rows_in_words(rows: Iterable[Instruction]) -> list[Instruction]:

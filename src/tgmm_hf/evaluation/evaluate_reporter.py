@@ -180,7 +180,7 @@ def compute_reporter_evaluation(
         "fusion": pipe.model.config.fusion,
         "generation": reporter.generation,
         "truth": source,
-        **_score(scoring, systems),
+        **score_reports(scoring, systems),
         "controls_missing": missing,
         "ended": sum(ended) / len(ended),
         "robustness": _noise_figures(scoring, reports) if settings.noise else None,
@@ -299,8 +299,12 @@ def _noises(pipe: Any, settings: ReporterEvaluationSettings) -> dict[str, Any]:
     return noises
 
 
-def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def score_reports(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Score the model and its controls.
+
+    Args:
+        scoring: What all are scored with.
+        systems: Name -> one report for each row. `MODEL` is compared with all but `TRUE_REPORT`.
 
     Returns:
         "systems", "differences", "certainty", "implementations" and "metrics_missing" of metrics.json.
@@ -322,7 +326,7 @@ def _score(scoring: Scoring, systems: Mapping[str, Sequence[str]]) -> dict[str, 
         "differences": {
             name: _difference(truth, findings[MODEL], findings[name], scoring.counts)
             for name in systems
-            if name in CONTROLS
+            if name not in (MODEL, TRUE_REPORT)
         },
         "certainty": certainty_figures(truth, findings[MODEL], scoring.counts),
         "certainty_counts": certainty_counts(scoring.truth, findings[MODEL]),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.families.meit.ecg_conversations import pad_left
+from tgmm_hf.families.meit.ecg_conversations import IGNORED_LABEL, pad_left
 from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 
 GetValues = Callable[[int], NDArray]
@@ -59,6 +59,41 @@ class Reporter:
             answers += [self.pipe._read(tokens, self.generation) for tokens in batch["tokens"]]
         return answers
 
+    def answer_scores(
+        self, rows: Sequence[Instruction], answers: Sequence[Sequence[str]], values: GetValues, title: str
+    ) -> NDArray:
+        """Compute how probable the model finds given answers, by the logits. Nothing is written.
+
+        Args:
+            rows: Their instructions are the prompts.
+            answers: Answers to score, the same number for every row.
+            values: Gives the processed ECG of a row.
+            title: Name of the progress bar.
+
+        Returns:
+            Mean log-probability of a token of each answer, its end token included: (rows, answers) float64.
+        """
+        processor, model = self.pipe.processor, cast(Any, self.pipe.model)
+        model.eval()
+        scores = []
+        with torch.no_grad():
+            for start in self._starts(len(rows), title):
+                numbers = range(start, min(start + self.batch_size, len(rows)))
+                pieces = [
+                    cast(Any, processor).pieces([*rows[i].conversation(with_answer=False), _answer(text)])
+                    for i in numbers
+                    for text in answers[i]
+                ]
+                data = pad_left(cast(Any, processor).tokenizer, pieces, output_labels=True)
+                inputs = {name: torch.from_numpy(array).to(self.pipe.device) for name, array in data.items()}
+                ecgs = torch.from_numpy(_stack([values(i) for i in numbers])).to(self.pipe.device)
+                vectors = model.get_ecg_features(ecgs)  # once for all answers about one ECG
+                each = vectors.repeat_interleave(len(pieces) // len(numbers), dim=0)
+                labels = inputs.pop("labels")[:, 1:]
+                logits = model(**inputs, ecg_features=each, use_cache=False).logits[:, :-1]
+                scores.append(_mean_log_probability(logits, labels).view(len(numbers), -1).cpu().numpy())
+        return np.concatenate(scores)
+
     def vectors(self, number: int, values: GetValues) -> NDArray:
         """Return the ECG vectors of `number` ECGs, joined for each ECG: (number, K * p) float32."""
         model: Any = self.pipe.model
@@ -74,6 +109,23 @@ class Reporter:
     def _starts(self, number: int, title: str) -> Any:
         """Return the first number of every batch, with a progress bar."""
         return tqdm(range(0, number, self.batch_size), desc=title, disable=None if self.progress else True)
+
+
+def _answer(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def _mean_log_probability(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Compute the mean log-probability of the labels of each row.
+
+    Args:
+        logits: (B, T, vocabulary), of the token at each place.
+        labels: (B, T), `IGNORED_LABEL` where nothing is counted.
+    """
+    counted = labels != IGNORED_LABEL
+    targets = labels.masked_fill(~counted, 0).unsqueeze(-1)
+    chosen = logits.double().log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
+    return (chosen * counted).sum(dim=1) / counted.sum(dim=1)
 
 
 def _stack(values: Sequence[NDArray]) -> NDArray:

@@ -93,9 +93,9 @@ def reporter_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
     """Make the tables of a MEIT evaluation: name -> table. `metrics` is the content of metrics.json."""
     systems = metrics["systems"]
     tables = {"findings": _findings(metrics)}
-    shown = [key for key in TEXT_TITLES if key in systems[MODEL]]
-    rows = [[system, *(_shown(entry, key) for key in shown)] for system, entry in systems.items()]
-    tables["text"] = Table("Text metrics", ["reports", *(TEXT_TITLES[key] for key in shown)], rows)
+    used_keys = [key for key in TEXT_TITLES if key in systems[MODEL]]
+    rows = [[system, *(shown(entry, key) for key in used_keys)] for system, entry in systems.items()]
+    tables["text"] = Table("Text metrics", ["reports", *(TEXT_TITLES[key] for key in used_keys)], rows)
     used = metrics["implementations"]
     rows = [[TEXT_TITLES[key], one["package"], one["version"], one["settings"]] for key, one in used.items()]
     rows += [[TEXT_TITLES[key], "-", "-", reason] for key, reason in metrics["metrics_missing"].items()]
@@ -107,7 +107,7 @@ def reporter_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
     return tables
 
 
-def _shown(entry: Mapping[str, Any], key: str) -> str:
+def shown(entry: Mapping[str, Any], key: str) -> str:
     """Write a figure with its interval. metrics.json says why an interval is missing."""
     if entry[key] is None:
         return "-"
@@ -124,7 +124,7 @@ def _findings(metrics: Mapping[str, Any]) -> Table:
         rows.append(
             [
                 system,
-                *(_shown(entry, key) for key in FINDING_TITLES),
+                *(shown(entry, key) for key in FINDING_TITLES),
                 text_number(difference.get("micro_f1_difference"), "+"),
                 text_range(difference.get("micro_f1_difference_ci"), "+"),
                 str(entry["denied"]),
@@ -140,7 +140,7 @@ def _statements(statements: Mapping[str, Mapping[str, Any]]) -> Table:
     """Make the table of the model's statements, the most frequent first."""
     header = ["statement", "true", "stated", "precision", "recall", "F1"]
     rows = [
-        [code, str(entry["n"]), str(entry["stated"]), *(_shown(entry, key) for key in FIGURES)]
+        [code, str(entry["n"]), str(entry["stated"]), *(shown(entry, key) for key in FIGURES)]
         for code, entry in sorted(statements.items(), key=lambda pair: (-pair[1]["n"], pair[0]))
     ]
     return Table("The model's statements", header, rows)
@@ -151,7 +151,7 @@ def _certainty(metrics: Mapping[str, Any]) -> Table:
     kinds = (*CERTAINTIES, UNSTATED, ABSENT)
     counts = metrics["certainty_counts"]
     rows = [
-        [word, str(one["n"]), _shown(one, "true"), *(str(counts[word].get(kind, 0)) for kind in kinds)]
+        [word, str(one["n"]), shown(one, "true"), *(str(counts[word].get(kind, 0)) for kind in kinds)]
         for word, one in metrics["certainty"].items()
     ]
     header = ["word", "statements", "true", *(f"truth {kind}" for kind in kinds)]
@@ -161,7 +161,7 @@ def _certainty(metrics: Mapping[str, Any]) -> Table:
 def _noise(robustness: Mapping[str, Mapping[str, Any]]) -> Table:
     """Make the table of the figures on noisy ECGs."""
     keys = {"micro_f1": "F1", "bleu_4": "BLEU-4", "rouge_l": "ROUGE-L"}
-    rows = [[noise, *(_shown(entry, key) for key in keys)] for noise, entry in robustness.items()]
+    rows = [[noise, *(shown(entry, key) for key in keys)] for noise, entry in robustness.items()]
     return Table("Noisy ECGs", ["noise", *keys.values()], rows)
 
 
@@ -176,18 +176,18 @@ def plain_text(metrics: Mapping[str, Any], tables: Any) -> str:
 
 def markdown(metrics: Mapping[str, Any], tables: Any) -> str:
     """Write the figures as Markdown."""
-    parts = [f"# Reports of {metrics['model']}", _head(metrics), *(_section(table) for table in tables)]
+    parts = [f"# Reports of {metrics['model']}", _head(metrics), *(section(table) for table in tables)]
     return "\n\n".join([*parts, *_tail(metrics)])
 
 
 def card_section(metrics: Mapping[str, Any]) -> str:
     """Write the findings and the text metrics of a MEIT evaluation as a Markdown section for a model card."""
     tables = reporter_tables(metrics)
-    shown = [_section(tables[name], "###") for name in ("findings", "text")]
-    return "\n\n".join(["## Results", _head(metrics), *shown, *_tail(metrics)])
+    sections = [section(tables[name], "###") for name in ("findings", "text")]
+    return "\n\n".join(["## Results", _head(metrics), *sections, *_tail(metrics)])
 
 
-def _section(table: Table, level: str = "##") -> str:
+def section(table: Table, level: str = "##") -> str:
     """Write a table as Markdown below its title."""
     lines = [table.header, ["---"] * len(table.header), *table.rows]
     return f"{level} {table.title}\n\n" + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)

@@ -1,0 +1,281 @@
+"""Signal questions of a bench: what follows a window, and the window rebuilt from codes, scored lead by lead.
+
+A prediction is compared with two continuations that need no model. The first repeats the last beat. The second is a
+linear predictor: each sample of the next second is a weighted sum of the samples of the window. It learns from the
+train split only, with one set of weights for all leads. Both see the window at the sampling rate of the model. A third
+control, for reconstructions too, is the mean of each lead.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+from tqdm import tqdm
+
+from tgmm_hf.data.bench_items import PREDICTION
+from tgmm_hf.data.instructions import Instruction, asked_in
+from tgmm_hf.evaluation.bench_models import SignalModel
+from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
+from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, estimate_of_values, resampled_mean
+from tgmm_hf.evaluation.unseen import patient_name
+from tgmm_hf.inputs.ecg_beats import BEAT_BAND, band_pass
+from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, resample_leads
+from tgmm_hf.utils.errors import InputRefusedError, TgmmError, is_refusal
+from tgmm_hf.utils.names import LEADS
+
+LAST_BEAT, LINEAR, MEAN = "repeat the last beat", "linear predictor", "mean of the lead"
+MODEL = "model"
+RIDGE = 0.01
+"""Penalty of the linear predictor, as a share of the sum of squares of a sample of the window."""
+FEWEST_TRAINING = 20
+"""Fewest ECGs of the train split for a linear predictor."""
+SHORTEST_BEAT, LONGEST_BEAT = 0.3, 2.0
+"""Seconds between two beats: 200 to 30 a minute."""
+PEAK_SHARE = 0.35
+"""Height of a peak of the beats' energy, as a share of its 99th percentile."""
+BATCH = 64
+"""Windows that a model gets together."""
+
+
+class SignalPair(NamedTuple):
+    """One signal question.
+
+    Attributes:
+        window: (12, w) in mV, or in the normalised units of the recording.
+        target: (12, t), what must be given: what follows the window, or the window itself.
+        units: "mV" or "normalised".
+    """
+
+    window: NDArray
+    target: NDArray
+    units: str
+
+
+def read_pair(row: Instruction, sampling_rate: float) -> SignalPair:
+    """Read window and target of a signal question.
+
+    Raises:
+        InputRefusedError: If the recording cannot be read, lacks a lead, or ends before the target.
+    """
+    question = asked_in(row)
+    window = question.window
+    assert window is not None  # the reader of the file has checked it
+    recording = as_recording(row.ecg)
+    harmonised = harmonise_recording(recording, min_leads=len(LEADS))
+    signal = resample_leads(harmonised, sampling_rate).signal
+    start, middle = round(window.start * sampling_rate), round((window.start + window.seconds) * sampling_rate)
+    end = round((window.start + window.seconds + window.target_seconds) * sampling_rate)
+    if end > signal.shape[1]:
+        raise InputRefusedError(
+            recording.source,
+            f"{signal.shape[1] / sampling_rate:g} s long, and the question needs {end / sampling_rate:g} s. Make "
+            "the bench file anew from longer recordings.",
+        )
+    known = signal[:, start:middle].astype(np.float64)
+    target = signal[:, middle:end].astype(np.float64) if question.kind == PREDICTION else known
+    return SignalPair(known, target, recording.units)
+
+
+def read_pairs(
+    rows: Sequence[Instruction], sampling_rate: float, title: str, progress: bool = True
+) -> Iterator[tuple[int, SignalPair | str]]:
+    """Read signal questions one by one: number of the row, and the pair or the reason of a refusal."""
+    for number in tqdm(range(len(rows)), desc=title, disable=None if progress else True):
+        try:
+            yield number, read_pair(rows[number], sampling_rate)
+        except ValueError as error:
+            if not is_refusal(error):
+                raise
+            yield number, error.reason  # type: ignore[attr-defined]
+
+
+def repeat_last_beat(window: NDArray, samples: int, sampling_rate: float) -> NDArray:
+    """Continue a window by its last beat, again and again.
+
+    The beats are the peaks of the energy of all leads in the band of the QRS complex. A stretch as long as the last
+    distance between two of them is repeated, the one at the end of the window. Without two beats it is one second.
+
+    Args:
+        window: (12, w).
+        samples: Number of samples to give.
+        sampling_rate: Hz.
+
+    Returns:
+        (12, samples).
+    """
+    energy = (band_pass(window, *BEAT_BAND, sampling_rate) ** 2).sum(axis=0)
+    peaks, _ = find_peaks(
+        energy, height=PEAK_SHARE * np.quantile(energy, 0.99), distance=max(1, int(SHORTEST_BEAT * sampling_rate))
+    )
+    period = int(peaks[-1] - peaks[-2]) if len(peaks) > 1 else round(sampling_rate)
+    period = min(period, round(LONGEST_BEAT * sampling_rate), window.shape[1])
+    last = window[:, -period:]
+    return np.tile(last, -(-samples // period))[:, :samples]
+
+
+class LinearPredictor:
+    """A ridge regression from the samples of a window to those that follow, the same for all leads.
+
+    A lead is brought to mean 0 and deviation 1 by its window, and the prediction is brought back.
+    """
+
+    def __init__(self) -> None:
+        self.weights: NDArray | None = None
+        self.number = 0
+
+    def fit(self, pairs: Iterable[SignalPair]) -> "LinearPredictor":
+        """Learn from pairs, one by one, so that any number fits into memory. Returns itself."""
+        products: NDArray | None = None
+        answers: NDArray | None = None
+        for pair in pairs:
+            mean, deviation = _scale(pair.window)
+            x, y = (pair.window - mean) / deviation, (pair.target - mean) / deviation
+            if products is None or answers is None:
+                products, answers = np.zeros((x.shape[1], x.shape[1])), np.zeros((x.shape[1], y.shape[1]))
+            products += x.T @ x
+            answers += x.T @ y
+            self.number += 1
+        if products is not None and answers is not None:
+            penalty = RIDGE * np.trace(products) / len(products)
+            self.weights = np.linalg.solve(products + penalty * np.eye(len(products)), answers)
+        return self
+
+    def predict(self, window: NDArray) -> NDArray:
+        """Continue a window (12, w)."""
+        assert self.weights is not None
+        mean, deviation = _scale(window)
+        return np.asarray((window - mean) / deviation @ self.weights * deviation + mean)
+
+
+def _scale(window: NDArray) -> tuple[NDArray, NDArray]:
+    """Return mean and deviation of each lead, (12, 1)."""
+    return window.mean(axis=1, keepdims=True), window.std(axis=1, keepdims=True) + 1e-6
+
+
+def signal_figures(
+    rows: Sequence[Instruction],
+    training: Sequence[Instruction],
+    model: SignalModel,
+    settings: ReporterEvaluationSettings,
+) -> dict[str, Any]:
+    """Score a model's signals on questions of one kind.
+
+    Args:
+        rows: The questions to be scored, all predictions or all reconstructions.
+        training: Prediction questions of the train split, for the linear predictor.
+        model: The model.
+        settings: Gives seed, number of resamples and progress bars.
+
+    Returns:
+        "n", "patients", "refused", "units", "sampling_rate". "systems": system -> "rmse" with its interval, and
+        "leads": lead -> the same. "differences": control -> "rmse_difference", the model's minus the control's.
+        "controls_missing": control -> reason.
+
+    Raises:
+        TgmmError: If no recording can be used.
+    """
+    kind = asked_in(rows[0]).kind
+    rate = model.sampling_rate
+    predictor, missing = _controls(kind, training, rate, settings.progress)
+    errors: dict[str, list[NDArray]] = {}
+    kept: list[Instruction] = []
+    units: set[str] = set()
+    waiting: list[SignalPair] = []
+    for number, pair in read_pairs(rows, rate, kind, settings.progress):
+        if isinstance(pair, str):
+            continue
+        kept.append(rows[number])
+        units.add(pair.units)
+        for name, given in _control_signals(kind, pair, predictor, rate).items():
+            errors.setdefault(name, []).append(_squares(given, pair.target))
+        waiting.append(pair)
+        if len(waiting) == BATCH:
+            errors.setdefault(MODEL, []).extend(_model_squares(kind, waiting, model))
+            waiting = []
+    if not kept:
+        raise TgmmError(kind, f"none of the {len(rows)} recordings can be used.")
+    if waiting:
+        errors.setdefault(MODEL, []).extend(_model_squares(kind, waiting, model))
+    counts = bootstrap_counts([patient_name(row) for row in kept], None, settings.bootstrap, settings.seed)
+    squares = {name: np.stack(errors[name]) for name in (MODEL, *(name for name in errors if name != MODEL))}
+    return {
+        "n": len(kept),
+        "patients": len({patient_name(row) for row in kept}),
+        "refused": len(rows) - len(kept),
+        "units": " and ".join(sorted(units)),
+        "sampling_rate": rate,
+        "systems": {name: _entry(values, counts) for name, values in squares.items()},
+        "differences": {
+            name: _difference(squares[MODEL], values, counts) for name, values in squares.items() if name != MODEL
+        },
+        "controls_missing": missing,
+    }
+
+
+def _controls(
+    kind: str, training: Sequence[Instruction], rate: float, progress: bool
+) -> tuple[LinearPredictor | None, dict[str, str]]:
+    """Fit the linear predictor of prediction questions. Returns it, and which control is missing and why."""
+    if kind != PREDICTION:
+        return None, {}
+    pairs = (pair for _, pair in read_pairs(training, rate, LINEAR, progress) if not isinstance(pair, str))
+    predictor = LinearPredictor().fit(pairs)
+    if predictor.number < FEWEST_TRAINING:
+        reason = f"{predictor.number} ECGs of the train split can be used, at least {FEWEST_TRAINING} are needed."
+        return None, {LINEAR: reason}
+    return predictor, {}
+
+
+def _control_signals(kind: str, pair: SignalPair, predictor: LinearPredictor | None, rate: float) -> dict[str, NDArray]:
+    """Return what the controls give for one question."""
+    samples = pair.target.shape[1]
+    given = {MEAN: np.repeat(pair.window.mean(axis=1, keepdims=True), samples, axis=1)}
+    if kind == PREDICTION:
+        given[LAST_BEAT] = repeat_last_beat(pair.window, samples, rate)
+    if predictor is not None:
+        given[LINEAR] = predictor.predict(pair.window)
+    return given
+
+
+def _model_squares(kind: str, pairs: Sequence[SignalPair], model: SignalModel) -> list[NDArray]:
+    """Return the squared errors of a model for a batch of questions."""
+    windows = np.stack([pair.window for pair in pairs])
+    given = model.predict(windows, pairs[0].target.shape[1]) if kind == PREDICTION else model.rebuild(windows)
+    return [_squares(signal, pair.target) for signal, pair in zip(given, pairs, strict=True)]
+
+
+def _squares(given: NDArray, target: NDArray) -> NDArray:
+    """Return the mean squared error of each lead, (12,).
+
+    Raises:
+        ValueError: If a model gives a signal of another shape.
+    """
+    if given.shape != target.shape:
+        raise ValueError(f"The model gave a signal of shape {given.shape}, and the question asks for {target.shape}.")
+    return ((given - target) ** 2).mean(axis=1)
+
+
+def _root(values: NDArray, counts: NDArray) -> NDArray:
+    """Compute the root of the mean of squared errors (n,) in every resample."""
+    return np.sqrt(resampled_mean(values, counts))
+
+
+def _entry(squares: NDArray, counts: NDArray) -> dict[str, Any]:
+    """Return the RMSE over all leads and of each lead. `squares` is (n, 12)."""
+    leads = {
+        lead: estimate(partial(_root, squares[:, place]), counts).entry("rmse") for place, lead in enumerate(LEADS)
+    }
+    return estimate(partial(_root, squares.mean(axis=1)), counts).entry("rmse") | {"leads": leads}
+
+
+def _difference(model: NDArray, control: NDArray, counts: NDArray) -> dict[str, Any]:
+    """Estimate the RMSE of the model minus that of a control."""
+
+    def difference(drawn: NDArray) -> NDArray:
+        return _root(model.mean(axis=1), drawn) - _root(control.mean(axis=1), drawn)
+
+    whole = float(difference(np.ones((1, counts.shape[1])))[0])
+    return estimate_of_values(whole, difference(counts)).entry("rmse_difference")
