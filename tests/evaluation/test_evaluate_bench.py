@@ -22,7 +22,14 @@ from tgmm_hf.evaluation.bench_answers import (
     token_f1,
 )
 from tgmm_hf.evaluation.bench_models import BenchModels
-from tgmm_hf.evaluation.bench_signals import LinearPredictor, SignalPair, read_pair, repeat_last_beat, signal_figures
+from tgmm_hf.evaluation.bench_signals import (
+    LinearPredictor,
+    ScaledBeat,
+    SignalPair,
+    read_pair,
+    repeat_last_beat,
+    signal_figures,
+)
 from tgmm_hf.evaluation.bench_tables import evaluate_bench
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.metrics import bootstrap_counts
@@ -132,9 +139,24 @@ def test_the_linear_predictor_continues_waves_that_it_has_not_seen():
         wave = 3 * np.sin(2 * np.pi * 5 * np.arange(1250) / 250 + phases) + generator.normal(0, 1, (12, 1))
         return SignalPair(wave[:, :1000], wave[:, 1000:], "mV")
 
-    predictor = LinearPredictor().fit(pair() for _ in range(5))
+    predictor = LinearPredictor()
+    for _ in range(12):
+        predictor.learn(pair())
     new = pair()
-    assert np.abs(predictor.predict(new.window) - new.target).max() < 0.05
+    assert predictor.finish().penalty == 0.01 and predictor.number == 12
+    assert np.abs(predictor.predict(new.window) - new.target).max() < 0.1
+
+
+def test_of_noise_the_linear_predictor_and_the_scaled_beat_learn_to_say_nothing():
+    generator = np.random.default_rng(0)
+    predictor, beat = LinearPredictor(), ScaledBeat(250.0)
+    for _ in range(40):
+        signal = generator.normal(size=(12, 625))
+        for control in (predictor, beat):
+            control.learn(SignalPair(signal[:, :500], signal[:, 500:], "mV"))
+    window = generator.normal(size=(12, 500))
+    assert predictor.finish().penalty == 100 and predictor.predict(window).std() < 0.1
+    assert beat.predict(window, 125).std() < 0.2 < repeat_last_beat(window, 125, 250.0).std()
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +183,8 @@ def test_errors_of_signals_by_hand_and_the_predictor_learns_from_training_only(b
     assert all(one["rmse"] == pytest.approx(0.1) for one in figures["systems"]["model"]["leads"].values())
     asked = [row for row in rows if row.kind == "prediction"]
     learned = []
-    fit = LinearPredictor.fit
-    monkeypatch.setattr(LinearPredictor, "fit", lambda self, pairs: fit(self, _noting(pairs, learned)))
+    learn = LinearPredictor.learn
+    monkeypatch.setattr(LinearPredictor, "learn", lambda self, pair: (learned.append(pair), learn(self, pair)))
     figures = signal_figures(
         [row for row in asked if row.split == "test"],
         [row for row in asked if row.split == "train"],
@@ -173,15 +195,9 @@ def test_errors_of_signals_by_hand_and_the_predictor_learns_from_training_only(b
     model, mean = figures["systems"]["model"], figures["systems"]["mean of the lead"]
     assert model["rmse"] == pytest.approx(mean["rmse"])
     assert figures["differences"]["mean of the lead"]["rmse_difference"] == pytest.approx(0)
-    assert {"repeat the last beat", "linear predictor"} < set(figures["systems"])
+    assert {"repeat the last beat", "last beat, scaled", "linear predictor"} < set(figures["systems"])
     few = signal_figures([row for row in asked if row.split == "test"], [], ShiftedModel(), QUICK)
     assert "linear predictor" in few["controls_missing"] and "linear predictor" not in few["systems"]
-
-
-def _noting(pairs, learned: list):
-    for pair in pairs:
-        learned.append(pair)
-        yield pair
 
 
 # ---- whole evaluations

@@ -1,12 +1,13 @@
 """Signal questions of a bench: what follows a window, and the window rebuilt from codes, scored lead by lead.
 
-A prediction is compared with two continuations that need no model. The first repeats the last beat. The second is a
-linear predictor: each sample of the next second is a weighted sum of the samples of the window. It learns from the
-train split only, with one set of weights for all leads. Both see the window at the sampling rate of the model. A third
-control, for reconstructions too, is the mean of each lead.
+A prediction is compared with continuations that need no model. The first repeats the last beat. The second brings the
+repeated beat nearer to the mean of the lead, by one factor for all, because a beat at the wrong moment costs more than
+none. The third is a linear predictor: each sample of the next second is a weighted sum of the samples of the window,
+with one set of weights for all leads. Factor and weights come from the train split only. All see the window at the
+sampling rate of the model. A last control, for reconstructions too, is the mean of each lead.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,10 +27,13 @@ from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, resampl
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError, is_refusal
 from tgmm_hf.utils.names import LEADS
 
-LAST_BEAT, LINEAR, MEAN = "repeat the last beat", "linear predictor", "mean of the lead"
+LAST_BEAT, SCALED_BEAT = "repeat the last beat", "last beat, scaled"
+LINEAR, MEAN = "linear predictor", "mean of the lead"
 MODEL = "model"
-RIDGE = 0.01
-"""Penalty of the linear predictor, as a share of the sum of squares of a sample of the window."""
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Penalties of the linear predictor, as shares of the sum of squares of a sample of the window. One is chosen."""
+HELD_OUT, MOST_HELD_OUT = 5, 200
+"""Every fifth training ECG, up to a number, chooses the penalty. Then all of them give the weights."""
 FEWEST_TRAINING = 20
 """Fewest ECGs of the train split for a linear predictor."""
 SHORTEST_BEAT, LONGEST_BEAT = 0.3, 2.0
@@ -116,38 +120,87 @@ def repeat_last_beat(window: NDArray, samples: int, sampling_rate: float) -> NDA
     return np.tile(last, -(-samples // period))[:, :samples]
 
 
+class ScaledBeat:
+    """The repeated last beat, brought nearer to the mean of the lead by a factor that the train split gives.
+
+    Args:
+        sampling_rate: Hz.
+    """
+
+    def __init__(self, sampling_rate: float) -> None:
+        self.sampling_rate = sampling_rate
+        self.products, self.squares = 0.0, 0.0
+
+    def learn(self, pair: SignalPair) -> None:
+        """Add one training ECG to the least squares."""
+        mean, deviation = _scale(pair.window)
+        beat = (repeat_last_beat(pair.window, pair.target.shape[1], self.sampling_rate) - mean) / deviation
+        self.products += float((beat * (pair.target - mean) / deviation).sum())
+        self.squares += float((beat**2).sum())
+
+    def predict(self, window: NDArray, samples: int) -> NDArray:
+        """Continue a window (12, w)."""
+        mean = window.mean(axis=1, keepdims=True)
+        factor = self.products / max(self.squares, 1e-9)
+        return np.asarray(mean + factor * (repeat_last_beat(window, samples, self.sampling_rate) - mean))
+
+
 class LinearPredictor:
     """A ridge regression from the samples of a window to those that follow, the same for all leads.
 
     A lead is brought to mean 0 and deviation 1 by its window, and the prediction is brought back.
+
+    Attributes:
+        number: Number of ECGs that it has learned from.
+        penalty: The chosen one of `PENALTIES`.
     """
 
     def __init__(self) -> None:
-        self.weights: NDArray | None = None
-        self.number = 0
+        self.number, self.penalty = 0, PENALTIES[-1]
+        self.weights = np.zeros((0, 0))
+        self.sums = (np.zeros((0, 0)), np.zeros((0, 0)))
+        self.held_out: list[tuple[NDArray, NDArray]] = []
 
-    def fit(self, pairs: Iterable[SignalPair]) -> "LinearPredictor":
-        """Learn from pairs, one by one, so that any number fits into memory. Returns itself."""
-        products: NDArray | None = None
-        answers: NDArray | None = None
-        for pair in pairs:
-            mean, deviation = _scale(pair.window)
-            x, y = (pair.window - mean) / deviation, (pair.target - mean) / deviation
-            if products is None or answers is None:
-                products, answers = np.zeros((x.shape[1], x.shape[1])), np.zeros((x.shape[1], y.shape[1]))
-            products += x.T @ x
-            answers += x.T @ y
-            self.number += 1
-        if products is not None and answers is not None:
-            penalty = RIDGE * np.trace(products) / len(products)
-            self.weights = np.linalg.solve(products + penalty * np.eye(len(products)), answers)
+    def learn(self, pair: SignalPair) -> None:
+        """Add one training ECG to the sums of products, so that any number fits into memory."""
+        mean, deviation = _scale(pair.window)
+        x, y = (pair.window - mean) / deviation, (pair.target - mean) / deviation
+        if self.number % HELD_OUT == 0 and len(self.held_out) < MOST_HELD_OUT:
+            self.held_out.append((x, y))
+        else:
+            self._add(x, y)
+        self.number += 1
+
+    def finish(self) -> "LinearPredictor":
+        """Choose the penalty by the ECGs that were held out, and fit the weights to all. Returns itself."""
+        if self.number > len(self.held_out):
+            errors = {penalty: self._error(self._solve(penalty)) for penalty in PENALTIES}
+            self.penalty = min(errors, key=lambda penalty: errors[penalty])
+        for x, y in self.held_out:
+            self._add(x, y)
+        self.held_out = []
+        self.weights = self._solve(self.penalty)
         return self
 
     def predict(self, window: NDArray) -> NDArray:
         """Continue a window (12, w)."""
-        assert self.weights is not None
         mean, deviation = _scale(window)
         return np.asarray((window - mean) / deviation @ self.weights * deviation + mean)
+
+    def _add(self, x: NDArray, y: NDArray) -> None:
+        products, answers = self.sums
+        first = not products.size
+        self.sums = (x.T @ x + (0 if first else products), x.T @ y + (0 if first else answers))
+
+    def _solve(self, penalty: float) -> NDArray:
+        """Return the weights (w, t) with a penalty."""
+        products, answers = self.sums
+        ridge = penalty * np.trace(products) / len(products)
+        return np.asarray(np.linalg.solve(products + ridge * np.eye(len(products)), answers))
+
+    def _error(self, weights: NDArray) -> float:
+        """Return the sum of squared errors of the ECGs that were held out."""
+        return float(sum(((x @ weights - y) ** 2).sum() for x, y in self.held_out))
 
 
 def _scale(window: NDArray) -> tuple[NDArray, NDArray]:
@@ -179,7 +232,7 @@ def signal_figures(
     """
     kind = asked_in(rows[0]).kind
     rate = model.sampling_rate
-    predictor, missing = _controls(kind, training, rate, settings.progress)
+    controls, missing = _controls(kind, training, rate, settings.progress)
     errors: dict[str, list[NDArray]] = {}
     kept: list[Instruction] = []
     units: set[str] = set()
@@ -189,8 +242,8 @@ def signal_figures(
             continue
         kept.append(rows[number])
         units.add(pair.units)
-        for name, given in _control_signals(kind, pair, predictor, rate).items():
-            errors.setdefault(name, []).append(_squares(given, pair.target))
+        for name, control in controls.items():
+            errors.setdefault(name, []).append(_squares(control(pair.window, pair.target.shape[1]), pair.target))
         waiting.append(pair)
         if len(waiting) == BATCH:
             errors.setdefault(MODEL, []).extend(_model_squares(kind, waiting, model))
@@ -215,29 +268,33 @@ def signal_figures(
     }
 
 
+Control = Callable[[NDArray, int], NDArray]
+"""Function of a window (12, w) and a number of samples t. It returns a signal (12, t)."""
+
+
 def _controls(
     kind: str, training: Sequence[Instruction], rate: float, progress: bool
-) -> tuple[LinearPredictor | None, dict[str, str]]:
-    """Fit the linear predictor of prediction questions. Returns it, and which control is missing and why."""
+) -> tuple[dict[str, Control], dict[str, str]]:
+    """Make the controls of a kind of question. Returns name -> control, and name -> why a control is missing."""
+    controls: dict[str, Control] = {MEAN: _mean_of_leads}
     if kind != PREDICTION:
-        return None, {}
-    pairs = (pair for _, pair in read_pairs(training, rate, LINEAR, progress) if not isinstance(pair, str))
-    predictor = LinearPredictor().fit(pairs)
-    if predictor.number < FEWEST_TRAINING:
-        reason = f"{predictor.number} ECGs of the train split can be used, at least {FEWEST_TRAINING} are needed."
-        return None, {LINEAR: reason}
-    return predictor, {}
+        return controls, {}
+    controls[LAST_BEAT] = partial(repeat_last_beat, sampling_rate=rate)
+    beat, linear = ScaledBeat(rate), LinearPredictor()
+    for _, pair in read_pairs(training, rate, "training", progress):
+        if not isinstance(pair, str):
+            beat.learn(pair)
+            linear.learn(pair)
+    if linear.number < FEWEST_TRAINING:
+        reason = f"{linear.number} ECGs of the train split can be used, at least {FEWEST_TRAINING} are needed."
+        return controls, {SCALED_BEAT: reason, LINEAR: reason}
+    linear.finish()
+    return controls | {SCALED_BEAT: beat.predict, LINEAR: lambda window, _: linear.predict(window)}, {}
 
 
-def _control_signals(kind: str, pair: SignalPair, predictor: LinearPredictor | None, rate: float) -> dict[str, NDArray]:
-    """Return what the controls give for one question."""
-    samples = pair.target.shape[1]
-    given = {MEAN: np.repeat(pair.window.mean(axis=1, keepdims=True), samples, axis=1)}
-    if kind == PREDICTION:
-        given[LAST_BEAT] = repeat_last_beat(pair.window, samples, rate)
-    if predictor is not None:
-        given[LINEAR] = predictor.predict(pair.window)
-    return given
+def _mean_of_leads(window: NDArray, samples: int) -> NDArray:
+    """Continue each lead by its mean."""
+    return np.repeat(window.mean(axis=1, keepdims=True), samples, axis=1)
 
 
 def _model_squares(kind: str, pairs: Sequence[SignalPair], model: SignalModel) -> list[NDArray]:
