@@ -12,6 +12,7 @@ from tgmm_hf.cohorts.bench_texts import closed_question, open_question, signal_t
 from tgmm_hf.data.bench_items import LETTERS, Question, Window, option_answer
 from tgmm_hf.data.instructions import Instruction, new_messages, read_instructions, write_instruction_rows
 from tgmm_hf.evaluation.bench_models import Sight
+from tgmm_hf.inputs.ecg_signal import HarmonisedEcg, resample_leads
 
 OPTIONS = {
     "diagnosis": ("AMI", "LVH", "CLBBB", "1AVB"),
@@ -97,6 +98,10 @@ class ShiftedModel:
     """Gives the mean of each lead of a window, and rebuilds windows 0.1 mV too high."""
 
     sampling_rate = 250.0
+
+    def clean(self, ecg: HarmonisedEcg) -> NDArray:
+        """Resample only."""
+        return resample_leads(ecg, self.sampling_rate).signal
 
     def predict(self, windows: NDArray, samples: int) -> NDArray:
         """Continue by the mean."""

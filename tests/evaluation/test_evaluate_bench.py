@@ -10,6 +10,7 @@ import torch
 from bench_files import KnowingModel, ShiftedModel, write_bench
 from command_line import run
 
+from tgmm_hf import BeatConfig, BeatFeatureExtractor, BeatModel
 from tgmm_hf.data.bench_items import LETTERS, Question
 from tgmm_hf.data.ecg_reports import load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, new_messages, read_instructions
@@ -21,6 +22,7 @@ from tgmm_hf.evaluation.bench_answers import (
     open_figures,
     token_f1,
 )
+from tgmm_hf.evaluation.bench_beat import BeatSignals
 from tgmm_hf.evaluation.bench_models import BenchModels
 from tgmm_hf.evaluation.bench_signals import (
     LinearPredictor,
@@ -34,6 +36,7 @@ from tgmm_hf.evaluation.bench_tables import evaluate_bench
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.report_answers import Reporter
+from tgmm_hf.training.saving import save_repository
 
 DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
 QUICK = ReporterEvaluationSettings(bootstrap=100, progress=False)
@@ -168,10 +171,10 @@ def test_signals_are_read_at_the_place_that_the_question_names(bench: Path):
     rows = read_instructions(bench, "test")
     prediction = next(row for row in rows if row.kind == "prediction")
     rebuilt = next(row for row in rows if row.kind == "reconstruction")
-    pair, other = read_pair(prediction, 500.0), read_pair(rebuilt, 500.0)
-    assert pair.window.shape == (12, 2000) and pair.target.shape == (12, 500) and pair.units == "mV"
+    pair, other = read_pair(prediction, ShiftedModel()), read_pair(rebuilt, ShiftedModel())
+    assert pair.window.shape == (12, 1000) and pair.target.shape == (12, 250) and pair.units == "mV"
     both = np.concatenate([pair.window, pair.target], axis=1)  # 1.5 s to 6.5 s
-    assert np.abs(other.target - both[:, 250:2250]).max() < 1e-6 and np.array_equal(other.window, other.target)
+    assert np.abs(other.target - both[:, 125:1125]).max() < 1e-6 and np.array_equal(other.window, other.target)
 
 
 def test_errors_of_signals_by_hand_and_the_predictor_learns_from_training_only(bench: Path, monkeypatch):
@@ -276,6 +279,45 @@ def test_the_command_scores_a_meit_model(bench: Path, reporter_file: Path, train
     assert "not for a bench file" in capsys.readouterr().err
     assert run(*words, "--out", tmp_path / "b", "--split", "train") == 1
     assert "24 of the patients to be scored" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def beat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Beat model with random weights, which reads windows of 2 s."""
+    path = tmp_path_factory.mktemp("beat") / "model"
+    small = {"seq_length": 500, "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
+    torch.manual_seed(0)
+    model = BeatModel(BeatConfig(**small, num_attention_heads=2, attention_head_size=16, codebook_size=16)).eval()
+    save_repository(model, BeatFeatureExtractor(num_samples=500), path)
+    return path
+
+
+def test_signals_of_a_beat_model_are_in_the_unit_of_the_window(bench: Path, beat: Path):
+    signals = BeatSignals(str(beat))
+    row = next(row for row in read_instructions(bench, "test") if row.kind == "prediction")
+    pair = read_pair(row, signals)
+    predicted, rebuilt = signals.predict(pair.window[None], 250), signals.rebuild(pair.window[None])
+    assert predicted.shape == (1, 12, 250) and rebuilt.shape == (1, 12, 1000)
+    # the model's own outputs for the last two seconds, brought back by mean and deviation of these seconds
+    last = pair.window[:, 500:]
+    mean, deviation = last.mean(axis=1, keepdims=True), last.std(axis=1, keepdims=True) + 1e-6
+    with torch.no_grad():
+        output = signals.model(torch.from_numpy(((last - mean) / deviation).astype(np.float32))[None])
+    assert np.abs(output.prediction[0].numpy() * deviation + mean - predicted[0]).max() < 1e-4
+    assert np.abs(output.reconstruction[0].numpy() * deviation + mean - rebuilt[0, :, 500:]).max() < 1e-4
+    tenfold = signals.predict(10 * pair.window[None], 250)
+    assert np.abs(tenfold - 10 * predicted).max() < 1e-2 * np.abs(tenfold).max()
+    with pytest.raises(ValueError, match="250 samples was found, and 300 are needed"):
+        signals.predict(pair.window[None], 300)
+
+
+def test_the_command_scores_a_beat_model(bench: Path, beat: Path, tmp_path: Path, capsys):
+    assert run("evaluate", beat, bench, "--out", tmp_path, "--bootstrap", 100) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["model_family"] == "beat" and list(metrics["kinds_missing"]) == ["closed", "open", "report"]
+    assert metrics["prediction"]["systems"]["last beat, scaled"]["rmse"] > 0 and metrics["reconstruction"]["n"] == 8
+    assert [key for key in metrics if f"`{key}`" not in DOCUMENTED] == []
+    assert "does not answer in words" in capsys.readouterr().out and not (tmp_path / "answers.parquet").exists()
 
 
 def test_a_tgmm_model_and_a_plain_instruction_file_are_refused(

@@ -17,7 +17,9 @@ from tgmm_hf.data.bench_items import option_answer
 from tgmm_hf.data.ecg_reports import load_report_pipeline, saved_kind
 from tgmm_hf.data.instructions import Instruction, asked_in
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
+from tgmm_hf.evaluation.bench_beat import BeatSignals
 from tgmm_hf.evaluation.report_answers import Reporter
+from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
 from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.errors import TgmmError
 
@@ -106,12 +108,19 @@ class SignalModel(Protocol):
 
     sampling_rate: float
 
+    def clean(self, ecg: HarmonisedEcg) -> NDArray:
+        """Resample and filter a whole recording as the model reads it: (12, samples) in its unit.
+
+        Windows, targets and controls are cut from this.
+        """
+        ...
+
     def predict(self, windows: NDArray, samples: int) -> NDArray:
-        """Continue windows (n, 12, w) in mV by `samples` samples: (n, 12, samples)."""
+        """Continue windows (n, 12, w) by `samples` samples: (n, 12, samples)."""
         ...
 
     def rebuild(self, windows: NDArray) -> NDArray:
-        """Rebuild windows (n, 12, w) in mV from the model's codes: (n, 12, w)."""
+        """Rebuild windows (n, 12, w) from the model's codes: (n, 12, w)."""
         ...
 
     def described(self) -> dict[str, Any]:
@@ -210,6 +219,8 @@ def load_bench_models(
     kind = saved_kind(model)
     if kind == "meit":
         return BenchModels(MeitWords(model, batch_size, generate_kwargs, progress), None)
+    if kind == "beat":
+        return BenchModels(None, BeatSignals(model))
     raise TgmmError(
-        model, f"a {kind or 'nameless'} model cannot answer the questions of a bench file; a meit model can."
+        model, f"a {kind or 'nameless'} model cannot answer the questions of a bench file; meit and beat models can."
     )

@@ -3,8 +3,9 @@
 A prediction is compared with continuations that need no model. The first repeats the last beat. The second brings the
 repeated beat nearer to the mean of the lead, by one factor for all, because a beat at the wrong moment costs more than
 none. The third is a linear predictor: each sample of the next second is a weighted sum of the samples of the window,
-with one set of weights for all leads. Factor and weights come from the train split only. All see the window at the
-sampling rate of the model. A last control, for reconstructions too, is the mean of each lead.
+with one set of weights for all leads. Factor and weights come from the train split only. All see the window as the
+model reads it: cleaned in its way, at its sampling rate. A last control, for reconstructions too, is the mean of each
+lead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, estimate_of_values, resampled_mean
 from tgmm_hf.evaluation.unseen import patient_name
 from tgmm_hf.inputs.ecg_beats import BEAT_BAND, band_pass
-from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording, resample_leads
+from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError, is_refusal
 from tgmm_hf.utils.names import LEADS
 
@@ -58,8 +59,8 @@ class SignalPair(NamedTuple):
     units: str
 
 
-def read_pair(row: Instruction, sampling_rate: float) -> SignalPair:
-    """Read window and target of a signal question.
+def read_pair(row: Instruction, model: SignalModel) -> SignalPair:
+    """Read window and target of a signal question, cleaned as the model reads recordings.
 
     Raises:
         InputRefusedError: If the recording cannot be read, lacks a lead, or ends before the target.
@@ -69,7 +70,7 @@ def read_pair(row: Instruction, sampling_rate: float) -> SignalPair:
     assert window is not None  # the reader of the file has checked it
     recording = as_recording(row.ecg)
     harmonised = harmonise_recording(recording, min_leads=len(LEADS))
-    signal = resample_leads(harmonised, sampling_rate).signal
+    signal, sampling_rate = model.clean(harmonised), model.sampling_rate
     start, middle = round(window.start * sampling_rate), round((window.start + window.seconds) * sampling_rate)
     end = round((window.start + window.seconds + window.target_seconds) * sampling_rate)
     if end > signal.shape[1]:
@@ -84,12 +85,12 @@ def read_pair(row: Instruction, sampling_rate: float) -> SignalPair:
 
 
 def read_pairs(
-    rows: Sequence[Instruction], sampling_rate: float, title: str, progress: bool = True
+    rows: Sequence[Instruction], model: SignalModel, title: str, progress: bool = True
 ) -> Iterator[tuple[int, SignalPair | str]]:
     """Read signal questions one by one: number of the row, and the pair or the reason of a refusal."""
     for number in tqdm(range(len(rows)), desc=title, disable=None if progress else True):
         try:
-            yield number, read_pair(rows[number], sampling_rate)
+            yield number, read_pair(rows[number], model)
         except ValueError as error:
             if not is_refusal(error):
                 raise
@@ -231,13 +232,12 @@ def signal_figures(
         TgmmError: If no recording can be used.
     """
     kind = asked_in(rows[0]).kind
-    rate = model.sampling_rate
-    controls, missing = _controls(kind, training, rate, settings.progress)
+    controls, missing = _controls(kind, training, model, settings.progress)
     errors: dict[str, list[NDArray]] = {}
     kept: list[Instruction] = []
     units: set[str] = set()
     waiting: list[SignalPair] = []
-    for number, pair in read_pairs(rows, rate, kind, settings.progress):
+    for number, pair in read_pairs(rows, model, kind, settings.progress):
         if isinstance(pair, str):
             continue
         kept.append(rows[number])
@@ -259,7 +259,7 @@ def signal_figures(
         "patients": len({patient_name(row) for row in kept}),
         "refused": len(rows) - len(kept),
         "units": " and ".join(sorted(units)),
-        "sampling_rate": rate,
+        "sampling_rate": model.sampling_rate,
         "systems": {name: _entry(values, counts) for name, values in squares.items()},
         "differences": {
             name: _difference(squares[MODEL], values, counts) for name, values in squares.items() if name != MODEL
@@ -273,15 +273,15 @@ Control = Callable[[NDArray, int], NDArray]
 
 
 def _controls(
-    kind: str, training: Sequence[Instruction], rate: float, progress: bool
+    kind: str, training: Sequence[Instruction], model: SignalModel, progress: bool
 ) -> tuple[dict[str, Control], dict[str, str]]:
     """Make the controls of a kind of question. Returns name -> control, and name -> why a control is missing."""
     controls: dict[str, Control] = {MEAN: _mean_of_leads}
     if kind != PREDICTION:
         return controls, {}
-    controls[LAST_BEAT] = partial(repeat_last_beat, sampling_rate=rate)
-    beat, linear = ScaledBeat(rate), LinearPredictor()
-    for _, pair in read_pairs(training, rate, "training", progress):
+    controls[LAST_BEAT] = partial(repeat_last_beat, sampling_rate=model.sampling_rate)
+    beat, linear = ScaledBeat(model.sampling_rate), LinearPredictor()
+    for _, pair in read_pairs(training, model, "training", progress):
         if not isinstance(pair, str):
             beat.learn(pair)
             linear.learn(pair)
