@@ -14,6 +14,7 @@ import pytest
 from command_line import run
 from ptbxl_files import write_arrays
 
+from tgmm_hf.cohorts import bench
 from tgmm_hf.cohorts.bench import make_bench
 from tgmm_hf.cohorts.bench_options import IMPLIED, AskedEcg, closed_questions
 from tgmm_hf.cohorts.bench_texts import (
@@ -247,6 +248,17 @@ def test_parquet_holds_the_same_rows_and_kinds_can_be_chosen(mimic: Path, capsys
     assert {row.kind for row in read_instructions(mimic / "few.jsonl")} == {"open", "closed"}
     assert run("make-bench", mimic, "--out", mimic / "all.jsonl", "--kind", "report", "--all-test") == 0
     assert {row.split for row in read_instructions(mimic / "all.jsonl")} == {"test"}
+
+
+def test_few_patients_can_be_drawn_whatever_the_order(mimic: Path, monkeypatch) -> None:
+    make_bench(mimic, mimic / "few.jsonl", patients=4)
+    rows = read_instructions(mimic / "few.jsonl")
+    drawn = {(row.split, row.patient_id) for row in rows}
+    assert Counter(split for split, _ in drawn) == {"train": 4, "validation": 4, "test": 4}
+    assert len({row.ecg for row in rows}) == 24  # both ECGs of each patient
+    monkeypatch.setattr(bench, "KEPT_AT_ONCE", 7)
+    make_bench(mimic, mimic / "again.jsonl", patients=4)
+    assert read_instructions(mimic / "again.jsonl") == rows
 
 
 def test_every_process_writes_the_same_bytes(mimic: Path) -> None:

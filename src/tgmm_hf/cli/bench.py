@@ -30,6 +30,10 @@ def make_bench(
         list[Kind] | None,
         typer.Option(help="Kind of question to write. May be repeated.", show_default="all kinds"),
     ] = None,
+    patients: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest number of patients of a split, drawn by the seed.", show_default="all"),
+    ] = None,
     all_test: Annotated[
         bool, typer.Option("--all-test", help="Put every ECG into the test split, to try a trained model.")
     ] = False,
@@ -48,6 +52,6 @@ def make_bench(
     from tgmm_hf.data.bench_items import KINDS
 
     kinds = KINDS if not kind else tuple(dict.fromkeys(one.value for one in kind))
-    summary = make(source, out, seed=seed, text=text.value, kinds=kinds, all_test=all_test)
+    summary = make(source, out, seed=seed, text=text.value, kinds=kinds, patients=patients, all_test=all_test)
     typer.echo(bench_summary(summary))
     typer.echo(f"{out}; the card: {out}.README.md; the record: {record_of(out)}")

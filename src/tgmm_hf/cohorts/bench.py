@@ -7,7 +7,7 @@ FILE_ecg/        recordings, if the source holds arrays
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from tgmm_hf.data.bench_items import (
 )
 from tgmm_hf.data.instructions import Instruction, Statement, check_suffix, new_messages, write_instruction_rows
 from tgmm_hf.data.manifest import SPLITS
-from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.digests import file_digest, json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import one_run_at_a_time
@@ -63,6 +63,9 @@ READ_FROM_REPORTS = (
     "The source states no truth. The statements of the questions were read from its reports by rules. They are those "
     "of the ECG machine."
 )
+DRAWN = "At most {} patients of each split were drawn. The flow counts the ECGs before that."
+KEPT_AT_ONCE = 50_000
+"""ECGs after which those of patients who are not drawn are let go."""
 WORDING_TELLS = (
     "A classifier that reads no ECG answers the closed questions above chance: {}. Look for what the texts tell before "
     "you use the file."
@@ -70,13 +73,14 @@ WORDING_TELLS = (
 
 
 @one_run_at_a_time("out")
-def make_bench(
+def make_bench(  # noqa: PLR0913 - the options of the command
     source: str | Path,
     out: str | Path,
     *,
     seed: int = 0,
     text: str = "report",
     kinds: Sequence[str] = KINDS,
+    patients: int | None = None,
     all_test: bool = False,
 ) -> dict[str, Any]:
     """Write a bench file, its card and its record.
@@ -87,6 +91,7 @@ def make_bench(
         seed: Source of the split of MIMIC-IV-ECG, of wordings, options and windows.
         text: "report" or "statements", for the reports of PTB-XL: as [`make_instructions`] takes it.
         kinds: Kinds of question to write.
+        patients: Largest number of patients of a split. They are drawn by the seed. None takes all.
         all_test: Put every ECG into the test split.
 
     Returns:
@@ -105,7 +110,8 @@ def make_bench(
     refuse_foreign(out, [out, card, record], COMMAND)
     tally = Tally()
     with open_source(source, out, None if all_test else seed, text, PROBABLE_FROM) as opened:
-        entries = list(_used(tqdm(opened.entries, desc=COMMAND, unit=" ECGs"), tally, all_test))
+        used = _used(tqdm(opened.entries, desc=COMMAND, unit=" ECGs"), tally, all_test)
+        entries = list(used) if patients is None else drawn_patients(used, patients, seed)
     flow = tally.flow(opened.what)
     if not entries:
         raise TgmmError(str(source), f"no ECG is left: {'; '.join(flow_lines(flow))}.")
@@ -120,12 +126,14 @@ def make_bench(
             "seed": seed,
             "text": text,
             "kinds": [kind for kind in KINDS if kind in kinds],
+            "patients": patients,
             "all_test": all_test,
         },
         "flow": flow,
         "counts": bench_counts(rows),
         "text_only": check,
-        "notes": _notes(opened, entries, rows, above_chance(check)),
+        "notes": _notes(opened, entries, rows, above_chance(check))
+        + ([] if patients is None else [DRAWN.format(patients)]),
         "tables": {path.name: file_digest(path) for path in opened.tables},
     }
     with whole_file(out) as building:
@@ -162,6 +170,36 @@ def _used(entries: Iterable[SourceEntry], tally: Tally, all_test: bool) -> Itera
         tally.count(moved)
         if moved.left_out is None:
             yield moved
+
+
+def drawn_patients(entries: Iterable[SourceEntry], number: int, seed: int) -> list[SourceEntry]:
+    """Keep the ECGs of at most `number` patients of each split, so that few of a large source are in memory.
+
+    Args:
+        entries: ECGs of the source, in any order.
+        number: Largest number of patients of a split.
+        seed: Decides who is drawn. It does not depend on the other patients.
+    """
+    ranks: dict[tuple[str, str], str] = {}
+    kept: list[SourceEntry] = []
+    for entry in entries:
+        patient = (entry.split, entry.patient_id)
+        ranks.setdefault(patient, json_digest([seed, entry.patient_id]))
+        kept.append(entry)
+        if len(kept) % KEPT_AT_ONCE == 0:
+            kept, ranks = _of_first(kept, ranks, number)
+    return _of_first(kept, ranks, number)[0]
+
+
+def _of_first(
+    entries: Sequence[SourceEntry], ranks: Mapping[tuple[str, str], str], number: int
+) -> tuple[list[SourceEntry], dict[tuple[str, str], str]]:
+    """Return the ECGs and the ranks of the first `number` patients of each split, by rank."""
+    by_split: dict[str, list[tuple[str, str]]] = {}
+    for patient in sorted(ranks, key=lambda one: ranks[one]):
+        by_split.setdefault(patient[0], []).append(patient)
+    first = {patient: ranks[patient] for patients in by_split.values() for patient in patients[:number]}
+    return [entry for entry in entries if (entry.split, entry.patient_id) in first], first
 
 
 def present_statements(entry: SourceEntry) -> tuple[Statement, ...]:
