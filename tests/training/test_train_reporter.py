@@ -23,7 +23,7 @@ from tgmm_hf.data.processed_ecgs import digest_of_data
 from tgmm_hf.data.report_tokenizer import report_tokenizer
 from tgmm_hf.encoders.configuration_st_mem import StMemConfig
 from tgmm_hf.encoders.modeling_st_mem import StMemModel
-from tgmm_hf.training import reporter_data
+from tgmm_hf.training import instruction_data
 from tgmm_hf.training.arguments import LoraArguments
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
@@ -211,7 +211,7 @@ def test_ecgs_that_cannot_be_used_are_left_out_and_counted(file: Path, tmp_path:
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = reporter_settings(other, tmp_path / "model", optimisation={"epochs": 1}, data={"max_tokens": 30})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporter_data, "read_instructions", lambda path: read_instructions(path, allow_outside=True))
+        patch.setattr(instruction_data, "read_instructions", lambda path: read_instructions(path, allow_outside=True))
         record = train(settings)
     assert record["data"]["train"]["refused"] == 1 and record["data"]["train"]["rows"] == 23
     table = (tmp_path / "model-training" / "refused.csv").read_text().splitlines()
