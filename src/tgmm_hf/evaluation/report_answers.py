@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.families.meit.ecg_conversations import IGNORED_LABEL, pad_left
 from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+from tgmm_hf.families.shared.ecg_conversations import IGNORED_LABEL, pad_left
 
 GetValues = Callable[[int], NDArray]
 """Function of the number of a row. It returns the processed ECG (12, samples)."""

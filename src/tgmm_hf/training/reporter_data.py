@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from tgmm_hf.data.instructions import Instruction
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs
-from tgmm_hf.families.meit.ecg_conversations import Pieces, pad_left
 from tgmm_hf.families.meit.processing_meit import MeitProcessor
+from tgmm_hf.families.shared.ecg_conversations import Pieces, pad_left
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.utils.errors import TgmmError
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import Cache
 
+from ..shared.text_inputs import put_in_places, with_mask_and_positions
 from .ecg_prefix import PREFIX_LENGTH, check_language_model, fill_cache
 
 
@@ -63,7 +64,7 @@ class FusesEcg:
                 "cache. A prompt that is learned as keys and values (prefix tuning) is not possible."
             )
         num_before = self.config.num_ecg_vectors if self.config.fusion == "prefix" else 0
-        text = self._with_mask(text, max(earlier - num_before, 0))
+        text = with_mask_and_positions(text, max(earlier - num_before, 0))
         if self.config.fusion == "prefix":
             return self._with_prefix(text, cache, vectors)
         if cache is not None:
@@ -71,30 +72,6 @@ class FusesEcg:
         if self.config.fusion == "tokens" and is_start:
             return self._with_tokens(text, vectors)
         return text
-
-    def _with_mask(self, text: dict[str, Any], earlier: int) -> dict[str, Any]:
-        """Add the mask and the positions of the tokens to the inputs where they are missing. Returns the inputs.
-
-        Some language models count positions with padding, others without. Here the first token of every text has
-        position 0.
-
-        Args:
-            text: inputs of the language model.
-            earlier: number of tokens in the cache, without the ECG.
-        """
-        embeds = text["inputs_embeds"] if text["input_ids"] is None else text["input_ids"]
-        shape = (embeds.shape[0], earlier + embeds.shape[1])
-        mask = text["attention_mask"]
-        if mask is None:
-            mask = torch.ones(shape, dtype=torch.long, device=embeds.device)
-        if tuple(mask.shape) != shape:
-            raise ValueError(
-                f"attention_mask must have the shape {shape}, one value for each token so far, got {tuple(mask.shape)}."
-            )
-        position_ids = text["position_ids"]
-        if position_ids is None:
-            position_ids = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, earlier:]
-        return {**text, "attention_mask": mask, "position_ids": position_ids}
 
     def _with_prefix(self, text: dict[str, Any], cache: Any, vectors: torch.Tensor | None) -> dict[str, Any]:
         """Write the vectors (B, K, d) into an empty cache, and let every token see them. Returns the inputs.
@@ -122,5 +99,4 @@ class FusesEcg:
                 f"{places.sum(1).tolist()}. The processor writes them."
             )
         embeds = self.get_input_embeddings()(input_ids)
-        embeds = embeds.masked_scatter(places[..., None].expand_as(embeds), vectors.to(embeds.device))
-        return {**text, "input_ids": None, "inputs_embeds": embeds}
+        return {**text, "input_ids": None, "inputs_embeds": put_in_places(embeds, places, vectors)}

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from ...encoders.modeling_ecg_resnet import EcgResNetModel, EcgResNetModelWithProjection
 from ...encoders.modeling_st_mem import StMemModel
 from ...utils.model_licences import describe_sources
+from ..shared.part_loading import load_whole_part
 
 ECG_MODELS: dict[str, Any] = {
     model.__name__: model for model in (EcgResNetModel, EcgResNetModelWithProjection, StMemModel)
@@ -36,7 +37,7 @@ def load_parts(
         ValueError: if weights are missing, or the encoder is of a kind that MEIT does not read.
     """
     further = {} if gguf_file is None else {"gguf_file": gguf_file}
-    language_model = _load(AutoModelForCausalLM, text, dtype, **further)
+    language_model = load_whole_part(AutoModelForCausalLM, text, dtype, **further)
     parts: dict[str, nn.Module] = {"language_model": language_model}
     settings: dict[str, Any] = {"text_config": language_model.config}
     sources: dict[str, str | Path] = {"text": text}
@@ -78,18 +79,7 @@ def _load_ecg(source: str | Path) -> PreTrainedModel:
             f"{', '.join(ENCODER_OF)}. `tgmm convert` and `tgmm pretrain` write such directories."
         )
     name = next(iter(saved.get("architectures") or []), "")
-    return _load(ECG_MODELS.get(name, ECG_MODELS[ENCODER_OF[model_type]]), source, torch.float32)
-
-
-def _load(model_class: Any, source: str | Path, dtype: torch.dtype, **further: str) -> Any:
-    """Load a model and refuse it if weights are missing, because they would be random."""
-    model, loading = model_class.from_pretrained(source, dtype=dtype, output_loading_info=True, **further)
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(
-            f"{source} lacks {len(missing)} weights of {type(model).__name__}, among them {', '.join(missing[:3])}. "
-            "They would be random. Take a complete checkpoint."
-        )
-    return model
+    return load_whole_part(ECG_MODELS.get(name, ECG_MODELS[ENCODER_OF[model_type]]), source, torch.float32)
 
 
 __all__ = ["load_ecg_parts", "load_parts"]

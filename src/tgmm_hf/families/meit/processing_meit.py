@@ -6,7 +6,7 @@
 B conversations, T tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,22 +14,26 @@ from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessingKwargs, Unpack
 
 from ...inputs.feature_extraction_ecg import PreparedEcg
-from ...inputs.hub_processor import HubProcessor
-from ...utils.errors import InputRefusedError, is_refusal
+from ...utils.errors import InputRefusedError
 from ...utils.names import LEADS
-from .ecg_conversations import Message, Pieces, ecg_of, new_conversation, pad_left, plain_texts, render, token_pieces
+from ..shared.conversation_processor import ConversationProcessor, Report, check_tokenizer, one_each
+from ..shared.ecg_conversations import (
+    Message,
+    Pieces,
+    Placeholders,
+    ecg_of,
+    new_conversation,
+    plain_texts,
+    token_pieces,
+)
 
 INSTRUCTION = (
     "Given the ECG signal embeddings, please help me generate an accurate description for this ECG signal embeddings:"
 )
 """The published instruction for MIMIC-IV-ECG, letter by letter."""
-STRICTNESS = ("note", "refuse")
-
-Report = dict[str, Any]
-"""What became of one ECG, see `MeitProcessor.__call__`."""
 
 
-class MeitProcessor(HubProcessor):
+class MeitProcessor(ConversationProcessor):
     """Processor of [`MeitForConditionalGeneration`]: feature extractor for the ECG, chat template for the text.
 
     Args:
@@ -61,17 +65,10 @@ class MeitProcessor(HubProcessor):
                 f"The feature extractor accepts ECGs with {feature_extractor.min_leads} leads, and MEIT has no mask "
                 f"for leads. Set min_leads={len(LEADS)}."
             )
-        if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
-            raise ValueError("The tokenizer has neither a padding nor an end token. Set tokenizer.pad_token.")
-        if ecg_token is not None and ecg_token not in tokenizer.get_vocab():
-            raise ValueError(
-                f"The tokenizer does not know the placeholder {ecg_token!r}. Add it: "
-                f"tokenizer.add_tokens([{ecg_token!r}], special_tokens=True), then resize the model's embeddings."
-            )
+        check_tokenizer(tokenizer, [] if ecg_token is None else [ecg_token])
         self.instruction = instruction
         self.ecg_token = ecg_token
         self.num_ecg_vectors = num_ecg_vectors
-        self.default_strictness = "note"
 
     @property
     def model_input_names(self) -> list[str]:
@@ -123,9 +120,10 @@ class MeitProcessor(HubProcessor):
         if ecg is None:
             raise ValueError("There is no ECG: give ecg=, a file or {'signal', 'sampling_rate', 'lead_names'}.")
         ecgs = list(ecg) if isinstance(ecg, list | tuple) else [ecg]
-        texts = _one_each("text", self.instruction if text is None else text, len(ecgs))
-        answers = [None] * len(ecgs) if answer is None else _one_each("answer", answer, len(ecgs))
-        conversations = [new_conversation(*row) for row in zip(ecgs, texts, answers, strict=True)]
+        texts = one_each("text", self.instruction if text is None else text, len(ecgs))
+        answers = [None] * len(ecgs) if answer is None else one_each("answer", answer, len(ecgs))
+        blocks = [[{"type": "ecg", "ecg": each}] for each in ecgs]
+        conversations = [new_conversation(*row) for row in zip(blocks, texts, answers, strict=True)]
         return self.apply_chat_template(
             conversations,
             add_generation_prompt=answer is None,
@@ -138,63 +136,10 @@ class MeitProcessor(HubProcessor):
             return_tensors=cast(str | None, kwargs.get("return_tensors")),
         )
 
-    def apply_chat_template(  # noqa: PLR0913 - transformers' arguments, and those of `__call__`
-        self,
-        conversation: Sequence[Message] | Sequence[Sequence[Message]],
-        *,
-        add_generation_prompt: bool = False,
-        tokenize: bool = False,
-        return_dict: bool = True,
-        output_labels: bool = False,
-        strictness: str | None = None,
-        on_refusal: str = "raise",
-        return_report: bool = False,
-        return_tensors: str | None = None,
-    ) -> Any:
-        """Turn one conversation or a list into text, or into the model's inputs.
-
-        The content of a message is a text, or a list of blocks `{"type": "text", "text": ...}` and `{"type": "ecg",
-        "ecg": ...}`. A conversation has one ECG block. `ecg` is whatever `__call__` takes.
-
-        Args:
-            conversation: messages with "role" and "content".
-            add_generation_prompt: end with the start of the assistant's answer.
-            tokenize: return the model's inputs. False returns text: one, or a list for a list.
-            return_dict: must be True with `tokenize`, because the ECG has no place in a list of ids.
-            output_labels: also return `labels`: the tokens of the assistant's answers with their end token, and -100
-                everywhere else.
-            strictness: see `__call__`.
-            on_refusal: see `__call__`.
-            return_report: see `__call__`.
-            return_tensors: see `__call__`.
-
-        Returns:
-            Text, or what `__call__` returns.
-
-        Raises:
-            ValueError: if a conversation does not have exactly one ECG block, or `output_labels` finds no answer.
-        """
-        is_batch = not isinstance(conversation[0], Mapping)
-        conversations = cast(Sequence[Sequence[Message]], conversation if is_batch else [conversation])
-        if not tokenize:
-            texts = [render(self.tokenizer, plain, add_generation_prompt) for plain in map(self._plain, conversations)]
-            return texts if is_batch else texts[0]
-        if not return_dict:
-            raise ValueError("return_dict must be True, because the ECG has no place in a list of token ids.")
-        _check_choices(strictness=(strictness or self.default_strictness, STRICTNESS))
-        _check_choices(on_refusal=(on_refusal, ("raise", "report")))
-        rows = [self.pieces(messages, add_generation_prompt) for messages in conversations]
-        if output_labels and not all(any(is_answer for _, is_answer in pieces) for pieces in rows):
-            raise ValueError("output_labels needs an answer: give answer=, or a message of the assistant.")
-        prepared, reports = self._prepare([ecg_of(messages) for messages in conversations], strictness, on_refusal)
-        data: dict[str, np.ndarray] = {}
-        if prepared:
-            kept = [pieces for pieces, report in zip(rows, reports, strict=True) if report["row"] is not None]
-            data = pad_left(self.tokenizer, kept, output_labels)
-            # `EcgFeatureExtractor` names its values otherwise. Its mask is True everywhere.
-            data["input_values"] = np.stack([entry.values for entry in prepared])
-        features = BatchFeature(data, tensor_type=return_tensors)
-        return (features, reports) if return_report else features
+    @property
+    def placeholders(self) -> Placeholders:
+        """Type of a block -> its placeholder token and their number."""
+        return {"ecg": (self.ecg_token, self.num_ecg_vectors)}
 
     def pieces(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> Pieces:
         """Tokenize one conversation in pieces, each with whether it is an answer of the assistant. No ECG is read.
@@ -203,50 +148,26 @@ class MeitProcessor(HubProcessor):
             messages: as `apply_chat_template` takes them.
             add_generation_prompt: end with the start of the assistant's answer.
         """
-        return token_pieces(self.tokenizer, self._plain(messages), add_generation_prompt)
+        return token_pieces(self.tokenizer, plain_texts(messages, self.placeholders), add_generation_prompt)
 
-    def _prepare(
-        self, ecgs: Sequence[Any], strictness: str | None, on_refusal: str
-    ) -> tuple[list[PreparedEcg], list[Report]]:
-        """Prepare ECGs. Returns those that can be used, and one report per given ECG."""
-        prepared: list[PreparedEcg] = []
-        reports: list[Report] = []
-        for ecg in ecgs:
-            report: Report = {"row": None, "used": {"ecg": []}, "refused": [], "checks": [], "notes": []}
-            reports.append(report)
-            try:
-                entry = self.feature_extractor.prepare(ecg)
-                report["checks"] += entry.checks
-                if entry.checks and (strictness or self.default_strictness) == "refuse":
-                    raise InputRefusedError("ecg", f"the strictness is 'refuse', and {entry.checks[0]['text']}")
-            except ValueError as error:
-                if on_refusal == "raise" or not is_refusal(error):
-                    raise
-                # The report does not name the file, because a path may name the patient.
-                report["refused"].append({"item": "ecg", "reason": error.reason})  # type: ignore[attr-defined]
-                continue
-            report |= {"row": len(prepared), "used": {"ecg": list(LEADS)}, "notes": [f"ecg: {n}" for n in entry.notes]}
-            prepared.append(entry)
-        return prepared, reports
+    def read_row(self, messages: Sequence[Message], report: Report, strictness: str) -> PreparedEcg:
+        """Prepare the ECG of a conversation, see `ConversationProcessor`. There must be one ECG block."""
+        report["used"] = self.nothing_used()
+        entry: PreparedEcg = self.feature_extractor.prepare(ecg_of(messages))
+        report["checks"] += entry.checks
+        if entry.checks and strictness == "refuse":
+            raise InputRefusedError("ecg", f"the strictness is 'refuse', and {entry.checks[0]['text']}")
+        report |= {"used": {"ecg": list(LEADS)}, "notes": [f"ecg: {note}" for note in entry.notes]}
+        return entry
 
-    def _plain(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """Write every message as one text, with the placeholder tokens of this processor."""
-        return plain_texts(messages, self.ecg_token, self.num_ecg_vectors)
+    def row_pieces(self, messages: Sequence[Message], row: PreparedEcg, add_generation_prompt: bool) -> Pieces:
+        """Tokenize one conversation. The number of placeholders does not depend on the ECG."""
+        return self.pieces(messages, add_generation_prompt)
 
-
-def _one_each(name: str, value: str | Sequence[str], size: int) -> list[str]:
-    """Bring the argument `name` to a list of `size` texts. A single text stands for all."""
-    texts = [value] * size if isinstance(value, str) else list(value)
-    if len(texts) != size:
-        raise ValueError(f"{name} must be one text or one for each ECG, got {len(texts)} for {size} ECGs.")
-    return texts
-
-
-def _check_choices(**options: tuple[str, Sequence[str]]) -> None:
-    """Raise a `ValueError` if an option, given as (value, allowed values), has a value that is not allowed."""
-    for name, (value, allowed) in options.items():
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+    def stack_rows(self, rows: Sequence[PreparedEcg]) -> dict[str, np.ndarray]:
+        """Stack prepared ECGs: "input_values" (B, 12, samples) float32."""
+        # `EcgFeatureExtractor` names its values otherwise. Its mask is True everywhere.
+        return {"input_values": np.stack([entry.values for entry in rows])}
 
 
 __all__ = ["INSTRUCTION", "MeitProcessor"]

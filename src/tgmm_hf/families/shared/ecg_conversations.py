@@ -17,8 +17,16 @@ IGNORED_LABEL = -100
 
 Message = Mapping[str, Any]
 """{"role": "user", "assistant" or "system", "content": text or list of blocks}."""
+Placeholders = Mapping[str, tuple[str | None, int]]
+"""Type of a block, such as "ecg" -> its placeholder token (None for none), and how many of them stand for it."""
 Pieces = list[tuple[list[int], bool]]
 """Token ids of the pieces of a conversation, each with whether it is an answer of the assistant."""
+
+
+def blocks_of(messages: Sequence[Message], kind: str) -> list[Mapping[str, Any]]:
+    """List the blocks of the type `kind` of a conversation, in their order."""
+    blocks = [block for message in messages if not isinstance(message["content"], str) for block in message["content"]]
+    return [block for block in blocks if block["type"] == kind]
 
 
 def ecg_of(messages: Sequence[Message]) -> Any:
@@ -27,38 +35,47 @@ def ecg_of(messages: Sequence[Message]) -> Any:
     Raises:
         ValueError: if there is none or more than one.
     """
-    blocks = [block for message in messages if not isinstance(message["content"], str) for block in message["content"]]
-    ecgs = [block["ecg"] for block in blocks if block["type"] == "ecg"]
+    ecgs = [block["ecg"] for block in blocks_of(messages, "ecg")]
     if len(ecgs) != 1:
         raise ValueError(f"A conversation must have one ECG block, got {len(ecgs)}.")
     return ecgs[0]
 
 
-def new_conversation(ecg: Any, text: str, answer: str | None) -> list[Message]:
-    """Write an ECG, an instruction and an answer (None for none) as messages."""
-    content = [{"type": "ecg", "ecg": ecg}, {"type": "text", "text": text}]
-    messages: list[Message] = [{"role": "user", "content": content}]
+def new_conversation(blocks: Sequence[Mapping[str, Any]], text: str, answer: str | None) -> list[Message]:
+    """Write blocks of ECGs or pictures, an instruction and an answer (None for none) as messages."""
+    messages: list[Message] = [{"role": "user", "content": [*blocks, {"type": "text", "text": text}]}]
     return messages if answer is None else [*messages, {"role": "assistant", "content": answer.strip()}]
 
 
-def plain_texts(messages: Sequence[Message], ecg_token: str | None, num_vectors: int) -> list[dict[str, str]]:
-    """Replace the blocks of every message by one text. An ECG block becomes placeholder tokens, or nothing.
+def plain_texts(messages: Sequence[Message], placeholders: Placeholders) -> list[dict[str, str]]:
+    """Replace the blocks of every message by one text. An ECG or picture becomes placeholder tokens, or nothing.
 
     Args:
         messages: of one conversation.
-        ecg_token: the placeholder; None for none.
-        num_vectors: number of placeholders of an ECG.
+        placeholders: tokens of each type of block.
 
     Raises:
-        ValueError: if a text holds the placeholder.
+        ValueError: if a text holds a placeholder, or a block is of an unknown type.
     """
+    tokens = [token for token, _ in placeholders.values() if token]
     plain = []
     for message in messages:
         content = message["content"]
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if ecg_token and any(ecg_token in block.get("text", "") for block in blocks):
-            raise ValueError(f"A text holds the placeholder {ecg_token!r}, which stands for an ECG. Remove it.")
-        texts = [(ecg_token or "") * num_vectors if block["type"] == "ecg" else block["text"] for block in blocks]
+        texts = []
+        for block in blocks:
+            if block["type"] == "text":
+                if held := [token for token in tokens if token in block["text"]]:
+                    raise ValueError(
+                        f"A text holds the placeholder {held[0]!r}, which stands for an ECG or a picture. Remove it."
+                    )
+                texts.append(block["text"])
+            elif block["type"] in placeholders:
+                token, number = placeholders[block["type"]]
+                texts.append((token or "") * number)
+            else:
+                known = ", ".join(["text", *placeholders])
+                raise ValueError(f"A block has the type {block['type']!r}, known are {known}.")
         plain.append({"role": message["role"], "content": "".join(texts)})
     return plain
 
