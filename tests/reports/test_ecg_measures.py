@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from heart_signal import make_heart
 
+from tgmm_hf.inputs.ecg_sheet import EcgTraces
 from tgmm_hf.reports import ecg_measures
 from tgmm_hf.reports.ecg_measures import measure_ecg
-from tgmm_hf.reports.ecg_paper import EcgTraces
 from tgmm_hf.utils.names import LEADS
 
 

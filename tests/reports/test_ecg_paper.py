@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from heart_signal import make_heart
 
-from tgmm_hf.reports.ecg_paper import LAYOUTS, SENSITIVITIES, Band, EcgTraces, draw_ecg
+from tgmm_hf.inputs.ecg_sheet import LAYOUTS, SENSITIVITIES, EcgTraces
+from tgmm_hf.reports.ecg_paper import Band, draw_ecg
 from tgmm_hf.utils.names import LEADS
 
 SVG = "{http://www.w3.org/2000/svg}"

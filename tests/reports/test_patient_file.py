@@ -16,8 +16,8 @@ from tgmm_hf import default_processor
 from tgmm_hf.cli.application import app
 from tgmm_hf.data.prediction import load_pipeline, patient_from_files
 from tgmm_hf.explanation.explain import Explanation
+from tgmm_hf.inputs.ecg_sheet import LAYOUTS
 from tgmm_hf.reports import pdf
-from tgmm_hf.reports.ecg_paper import LAYOUTS
 from tgmm_hf.reports.patient_file import claim_report, explain_patient, require_same_answer
 from tgmm_hf.reports.patient_inputs import ecg_traces, read_inputs
 from tgmm_hf.reports.pdf import print_to_pdf

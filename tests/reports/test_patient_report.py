@@ -14,9 +14,9 @@ from heart_signal import make_heart
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.material import ClipMaterial
 from tgmm_hf.explanation.verified import FALSE
+from tgmm_hf.inputs.ecg_sheet import EcgTraces
 from tgmm_hf.inputs.image_processing_echo import CropBox
 from tgmm_hf.inputs.lab_text import LabsText
-from tgmm_hf.reports.ecg_paper import EcgTraces
 from tgmm_hf.reports.patient_inputs import PatientInputs
 from tgmm_hf.reports.patient_report import ReportSettings, report_content, report_html
 from tgmm_hf.utils.names import LEADS, MODALITIES, VIEWS

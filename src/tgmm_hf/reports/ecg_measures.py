@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tgmm_hf.reports.ecg_paper import EcgTraces
+from tgmm_hf.inputs.ecg_sheet import EcgTraces
 from tgmm_hf.utils.names import LEADS
 from tgmm_hf.utils.versions import package_versions
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from tgmm_hf.explanation.material import ClipMaterial, ecg_material, echo_material
 from tgmm_hf.inputs.ecg_recording import NORMALISED
+from tgmm_hf.inputs.ecg_sheet import EcgTraces
 from tgmm_hf.inputs.ecg_signal import as_recording, in_millivolts, standard_lead_names
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.reports.ecg_paper import EcgTraces
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
 

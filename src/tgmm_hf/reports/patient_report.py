@@ -56,8 +56,8 @@ class ReportSettings:
 
     Attributes:
         identifiers: show the name of the patient, and names and texts of unknown laboratory columns.
-        layout: of the ECG, a name in `ecg_paper.LAYOUTS`.
-        sensitivity: of the ECG in mm/mV, one of `ecg_paper.SENSITIVITIES`.
+        layout: of the ECG, a name in `ecg_sheet.LAYOUTS`.
+        sensitivity: of the ECG in mm/mV, one of `ecg_sheet.SENSITIVITIES`.
     """
 
     identifiers: bool = False
