@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
     from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
+    from tgmm_hf.families.heartcare.configuration_heartcare import HeartcareConfig
     from tgmm_hf.families.heartcare.modeling_beat import BeatModel
+    from tgmm_hf.families.heartcare.modeling_heartcare import HeartcareForConditionalGeneration
+    from tgmm_hf.families.heartcare.pipeline_heartcare import HeartcarePipeline
+    from tgmm_hf.families.heartcare.processing_heartcare import HeartcareProcessor, add_ecg_tokens
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
@@ -54,6 +58,10 @@ _MODULE_OF = {
     "EchoMvitModel": "encoders.modeling_echo_mvit",
     "EchoMvitModelWithProjection": "encoders.modeling_echo_mvit",
     "EchoViewClassifier": "inputs.echo_views",
+    "HeartcareConfig": "families.heartcare.configuration_heartcare",
+    "HeartcareForConditionalGeneration": "families.heartcare.modeling_heartcare",
+    "HeartcarePipeline": "families.heartcare.pipeline_heartcare",
+    "HeartcareProcessor": "families.heartcare.processing_heartcare",
     "InputRefusedError": "utils.errors",
     "LEADS": "utils.names",
     "MODALITIES": "utils.names",
@@ -74,6 +82,7 @@ _MODULE_OF = {
     "TgmmOutput": "modeling_tgmm",
     "TgmmProcessor": "processing_tgmm",
     "VIEWS": "utils.names",
+    "add_ecg_tokens": "families.heartcare.processing_heartcare",
     "default_processor": "processing_tgmm",
 }
 """Public name -> module that defines it."""
@@ -98,6 +107,10 @@ __all__ = [
     "EchoMvitModel",
     "EchoMvitModelWithProjection",
     "EchoViewClassifier",
+    "HeartcareConfig",
+    "HeartcareForConditionalGeneration",
+    "HeartcarePipeline",
+    "HeartcareProcessor",
     "InputRefusedError",
     "MeitConfig",
     "MeitFeatureExtractor",
@@ -115,6 +128,7 @@ __all__ = [
     "TgmmModel",
     "TgmmOutput",
     "TgmmProcessor",
+    "add_ecg_tokens",
     "default_processor",
 ]
 

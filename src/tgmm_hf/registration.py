@@ -72,8 +72,6 @@ def register_classes() -> None:
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
-    from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
-    from tgmm_hf.families.heartcare.modeling_beat import BeatModel
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
@@ -85,23 +83,22 @@ def register_classes() -> None:
     AutoConfig.register("echo_mvit", EchoMvitConfig)
     AutoConfig.register("ecg_resnet", EcgResNetConfig)
     AutoConfig.register("meit", MeitConfig)
-    AutoConfig.register("beat", BeatConfig)
     AutoModel.register(TgmmConfig, TgmmModel)
     AutoModel.register(StMemConfig, StMemModel)
     AutoModel.register(EchoMvitConfig, EchoMvitModel)
     AutoModel.register(EcgResNetConfig, EcgResNetModel)
     AutoModel.register(MeitConfig, MeitForConditionalGeneration)
-    AutoModel.register(BeatConfig, BeatModel)
     AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
     AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
     AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
     AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
     PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
     PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
-    _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig, BeatConfig)
+    _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig)
+    _register_heartcare()
 
 
-def _register_processors(tgmm: type, meit: type, ecg_resnet: type, beat: type) -> None:
+def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
     """Register the processors of the configurations and their parts.
 
     `AutoProcessor` asks for `trust_remote_code` if a part is not registered.
@@ -109,7 +106,6 @@ def _register_processors(tgmm: type, meit: type, ecg_resnet: type, beat: type) -
     from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor
 
     from tgmm_hf.families.meit.processing_meit import MeitProcessor
-    from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -120,6 +116,29 @@ def _register_processors(tgmm: type, meit: type, ecg_resnet: type, beat: type) -
     AutoFeatureExtractor.register(tgmm, EcgFeatureExtractor)
     AutoFeatureExtractor.register(meit, MeitFeatureExtractor)
     AutoFeatureExtractor.register(ecg_resnet, MeitFeatureExtractor)
-    AutoFeatureExtractor.register(beat, BeatFeatureExtractor)
     backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
     AutoImageProcessor.register(tgmm, image_processor_classes=backends)
+
+
+def _register_heartcare() -> None:
+    """Register Beat and Heartcare, their processors and the pipeline that answers questions."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM, AutoProcessor
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
+    from tgmm_hf.families.heartcare.configuration_heartcare import HeartcareConfig
+    from tgmm_hf.families.heartcare.modeling_beat import BeatModel
+    from tgmm_hf.families.heartcare.modeling_heartcare import HeartcareForConditionalGeneration
+    from tgmm_hf.families.heartcare.pipeline_heartcare import HeartcarePipeline
+    from tgmm_hf.families.heartcare.processing_heartcare import HeartcareProcessor
+    from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
+
+    AutoConfig.register("beat", BeatConfig)
+    AutoConfig.register("heartcare", HeartcareConfig)
+    AutoModel.register(BeatConfig, BeatModel)
+    AutoModel.register(HeartcareConfig, HeartcareForConditionalGeneration)
+    AutoModelForCausalLM.register(HeartcareConfig, HeartcareForConditionalGeneration)
+    AutoFeatureExtractor.register(BeatConfig, BeatFeatureExtractor)
+    AutoFeatureExtractor.register(HeartcareConfig, BeatFeatureExtractor)
+    AutoProcessor.register(HeartcareConfig, HeartcareProcessor)
+    PIPELINE_REGISTRY.register_pipeline("ecg-question", pipeline_class=HeartcarePipeline, pt_model=AutoModel)

@@ -1,4 +1,4 @@
-"""Model card of a MEIT model: what a reader of the Hub page must know before using it."""
+"""Model card of a model that answers in words, MEIT or Heartcare: what a reader of the Hub page must know."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +20,23 @@ NO_RESULTS = """\
 
 None were given with this model. Nothing is known of how often it is right."""
 PACKAGES = ("torch", "transformers", "scipy", "wfdb", "pydicom")
+MEIT = """\
+MEIT ([arXiv 2403.04945](https://arxiv.org/abs/2403.04945)): a language model that writes a report about a 12-lead ECG.
+Saved by tgmm-hf."""
+HEARTCARE = """\
+Heartcare ([arXiv 2506.05831](https://arxiv.org/abs/2506.05831)): a language model that reads a 12-lead ECG as codes and
+as a picture, and answers questions about it. Saved by tgmm-hf."""
+MEIT_USE = """\
+report = pipeline("ecg-report", model="{repo_id}", trust_remote_code=True)
+print(report({{"ecg": "recording"}}))"""
+HEARTCARE_USE = """\
+ask = pipeline("ecg-question", model="{repo_id}", trust_remote_code=True)
+print(ask({{"ecg": "recording", "question": "Which rhythm does this ECG show?"}}))
+print(ask({{"image": "photo.jpg", "question": "Which rhythm does this ECG show?"}}))"""
+MEIT_NEEDS = "It needs all twelve leads and 10 s. An ECG that lacks a lead is refused."
+HEARTCARE_NEEDS = """\
+A recording needs all twelve leads. One that lacks a lead is refused. Whether a picture of your own shows an ECG is not
+  checked."""
 
 
 def reporter_card(
@@ -29,12 +46,12 @@ def reporter_card(
     licences: Sequence[EncoderLicence],
     metrics: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the README.md of a MEIT model's repository, metadata block first.
+    """Return the README.md of the repository of a MEIT or Heartcare model, metadata block first.
 
     Args:
         repo_id: "owner/name".
         config: Content of config.json.
-        licences: Licences of the language model and of the ECG encoder that the model was made from.
+        licences: Licences of the parts that the model was made from.
         metrics: Content of metrics.json (`tgmm evaluate`); None without it.
     """
     name = repo_id.split("/")[-1]
@@ -54,6 +71,8 @@ def reporter_card(
         if licences
         else "It was not declared where the weights come from. Ask the owner before you use them."
     )
+    is_meit = config["model_type"] == "meit"
+    use = (MEIT_USE if is_meit else HEARTCARE_USE).format(repo_id=repo_id)
     return f"""\
 ---
 {data.to_yaml()}
@@ -61,13 +80,11 @@ def reporter_card(
 
 # {name}
 
-MEIT ([arXiv 2403.04945](https://arxiv.org/abs/2403.04945)): a language model that writes a report about a 12-lead ECG.
-Saved by tgmm-hf.
+{MEIT if is_meit else HEARTCARE}
 
 **Research software. Not a medical device: nothing it prints may guide the care of a patient.**
 
-* ECG encoder: {config["ecg_config"]["model_type"]}; language model: {config["text_config"]["model_type"]}
-* The {config["num_ecg_vectors"]} ECG vector(s) enter the language model {FUSIONS[config["fusion"]]}.
+{_meit_parts(config) if is_meit else _heartcare_parts(config)}
 
 ## Use
 
@@ -79,19 +96,18 @@ pip install {needed_packages(PACKAGES)}
 from transformers import pipeline
 
 # trust_remote_code runs the code of this repository: read it first, and pin what you have read with revision=
-report = pipeline("ecg-report", model="{repo_id}", trust_remote_code=True)
-print(report({{"ecg": "recording"}}))
+{use}
 ```
 
-Intended use: research on models that write reports, and on their failures. Out of scope: diagnosis, triage, treatment,
-any decision about a person.
+Intended use: research on models that write about ECGs, and on their failures. Out of scope: diagnosis, triage,
+treatment, any decision about a person.
 
 {results}
 
 ## Limits
 
 * A language model writes fluent sentences, true or not. It can name findings that the ECG does not show.
-* It needs all twelve leads and 10 s. An ECG that lacks a lead is refused.
+* {MEIT_NEEDS if is_meit else HEARTCARE_NEEDS}
 
 ## Licence
 
@@ -100,6 +116,24 @@ The code is Apache-2.0. {bound}
 ## Cite
 
 ```bibtex
-{SOURCES["meit"].citation}
+{SOURCES["meit" if is_meit else "beat"].citation}
 ```
 """
+
+
+def _meit_parts(config: Mapping[str, Any]) -> str:
+    """List the parts of a MEIT model."""
+    return f"""\
+* ECG encoder: {config["ecg_config"]["model_type"]}; language model: {config["text_config"]["model_type"]}
+* The {config["num_ecg_vectors"]} ECG vector(s) enter the language model {FUSIONS[config["fusion"]]}."""
+
+
+def _heartcare_parts(config: Mapping[str, Any]) -> str:
+    """List the parts of a Heartcare model."""
+    beat, vision = config["beat_config"], config["vision_config"]
+    enters = "quantised latents" if config["ecg_input"] == "latents" else "codes, as words of the language model"
+    return f"""\
+* ECG: Beat, windows of {beat["seq_length"]} samples, {beat["num_levels"]} levels of {beat["codebook_size"]} codes; what
+  enters the language model are its {enters}
+* picture: a SigLIP tower, {vision["image_size"]} x {vision["image_size"]} pixels; language model:
+  {config["text_config"]["model_type"]}"""

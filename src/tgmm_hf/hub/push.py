@@ -29,8 +29,12 @@ NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
 NEEDED_CODE = {
     "tgmm": ("modeling_tgmm.py", "processing_tgmm.py"),
     "meit": ("modeling_meit.py", "processing_meit.py"),
+    "heartcare": ("modeling_heartcare.py", "processing_heartcare.py"),
 }
 """`model_type` of a saved model that can be uploaded -> files of its code."""
+
+REPORTERS = ("meit", "heartcare")
+"""`model_type` of the models that answer in words."""
 
 COHORT_FILES = (
     r"(cohort|truth)\.parquet",
@@ -98,7 +102,7 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
             "new card, or leave the options out.",
         )
     config = read_json(directory / "config.json")
-    is_reporter = config.get("model_type") == "meit"
+    is_reporter = config.get("model_type") in REPORTERS
     scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
     _check_licences(licences, accept_licences)
@@ -130,8 +134,8 @@ def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
     """Read the metrics.json at `path`. Raise a TgmmError if its figures are not of the weights in `directory`."""
     metrics: dict[str, Any] = read_json(path)
     weights = weights_digest(directory)
-    is_reporter = _model_type(directory) == "meit"
-    if (metrics.get("family") == "meit") != is_reporter:
+    family = _model_type(directory)
+    if metrics.get("family", "tgmm") != (family if family in REPORTERS else "tgmm"):
         raise TgmmError(str(path), "these figures are of a model of another family. Give those of this model.")
     if metrics.get("weights") != weights:
         raise TgmmError(

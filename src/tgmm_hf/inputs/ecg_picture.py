@@ -27,6 +27,7 @@ from .ecg_sheet import (
     place_panels,
     trace_points,
 )
+from .ecg_signal import HarmonisedEcg, typical_peak
 
 PIXELS_PER_MM = 4
 """Size of the drawing: 1040 x 588 pixels for 3 x 4. An image processor makes it as small as its model needs."""
@@ -34,6 +35,8 @@ LINE_MM = 0.35
 """Thickness of a trace."""
 SENSITIVITY = 10.0
 """mm/mV."""
+SMALLEST_PEAK = 1e-6
+"""In normalised units. Prevents a division by zero."""
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 LETTERS = {
@@ -103,6 +106,19 @@ def draw_ecg_picture(
     return np.rint(drawn).astype(np.uint8)
 
 
+def traces_to_draw(ecg: HarmonisedEcg, has_millivolts: bool) -> EcgTraces:
+    """Return the traces of a harmonised ECG, of a recording longer than a sheet its centre.
+
+    Args:
+        ecg: as `harmonise_recording` gives it. Masked leads are drawn as gaps.
+        has_millivolts: False scales the leads together, so that the typical peak has 1 mV.
+    """
+    signal = np.where(ecg.mask[:, None], ecg.signal, np.nan)
+    if not has_millivolts:
+        signal = signal / max(typical_peak(ecg.signal[ecg.mask]), SMALLEST_PEAK)
+    return EcgTraces(signal, ecg.sampling_rate, window=(0.0, signal.shape[1] / ecg.sampling_rate))
+
+
 def _paper(height: int, width: int, colours: SheetColours) -> NDArray:
     """Make an empty sheet (height, width, 3) with its grid. Time zero lies on a strong line, as in the reports."""
     sheet = np.full((height, width, 3), colours.paper, dtype=np.float64)
@@ -167,4 +183,4 @@ def _paint_name(ink: NDArray, name: str, left: float, top: float) -> None:
         x += shape.shape[1] + size
 
 
-__all__ = ["SheetColours", "draw_ecg_picture"]
+__all__ = ["SheetColours", "draw_ecg_picture", "traces_to_draw"]

@@ -26,6 +26,7 @@ from ...encoders.modeling_st_mem import StMemModel
 from ...layers.ecg_projector import EcgProjector, init_as_torch
 from ...layers.weights_fingerprint import BoundWeights
 from ...utils.hub_code import hub_entry
+from ..shared.language_model_part import HasLanguageModel
 from .configuration_meit import MeitConfig
 from .ecg_fusing import FusesEcg
 from .ecg_prefix import decoder_layers, prepare_language_model
@@ -87,7 +88,7 @@ class MeitPreTrainedModel(BoundWeights, PreTrainedModel):
         super().save_pretrained(save_directory, **kwargs)
 
 
-class MeitForConditionalGeneration(FusesEcg, MeitPreTrainedModel, GenerationMixin):
+class MeitForConditionalGeneration(FusesEcg, HasLanguageModel, MeitPreTrainedModel, GenerationMixin):
     """A language model that reads an ECG beside its text and writes a report.
 
     Every call needs an ECG. Without one the language model would write a report about nothing.
@@ -148,22 +149,6 @@ class MeitForConditionalGeneration(FusesEcg, MeitPreTrainedModel, GenerationMixi
             part.set_attn_implementation(implementation)
         model.generation_config = deepcopy(model.language_model.generation_config)  # its end tokens, for instance
         return model.eval()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word embeddings of the language model."""
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the word embeddings of the language model by `value`, in place."""
-        self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        """Return the layer of the language model that gives the logits."""
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Replace the layer of the language model that gives the logits, in place."""
-        self.language_model.set_output_embeddings(new_embeddings)
 
     def get_ecg_features(self, input_values: torch.Tensor) -> torch.Tensor:
         """Encode ECGs (B, 12, samples), as the processor makes them, to K unit vectors each: (B, K, p)."""

@@ -48,6 +48,8 @@ class MeitReportPipeline(StreamingPipeline):
     """
 
     one_input = AN_INPUT
+    input_keys: tuple[str, ...] = ECG_KEYS
+    question_key, answer_key = "instruction", "report"
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it."""
@@ -73,14 +75,14 @@ class MeitReportPipeline(StreamingPipeline):
         processor: Any = self.processor
         for one in inputs:
             if not isinstance(one, Mapping):
-                raise TypeError(f"{AN_INPUT}, got {type(one).__name__}.")
-            if unknown := set(one) - set(ECG_KEYS):
-                raise ValueError(f"Unknown keys {sorted(unknown)} of an input; known are {list(ECG_KEYS)}.")
-            if one.get("ecg") is None:
-                raise ValueError(f"{AN_INPUT}, got none: there is nothing to report on.")
-        instructions = [one.get("instruction") or processor.instruction for one in inputs]
+                raise TypeError(f"{self.one_input}, got {type(one).__name__}.")
+            if unknown := set(one) - set(self.input_keys):
+                raise ValueError(f"Unknown keys {sorted(unknown)} of an input; known are {list(self.input_keys)}.")
+            if all(one.get(key) is None for key in self.input_keys if key not in ("id", self.question_key)):
+                raise ValueError(f"{self.one_input}, got none: there is nothing to report on.")
+        instructions = [one.get(self.question_key) or processor.instruction for one in inputs]
         features, reports = processor(
-            ecg=[one["ecg"] for one in inputs],
+            **self.sources_of(inputs),
             text=instructions,
             strictness=strictness,
             on_refusal="report",
@@ -89,6 +91,10 @@ class MeitReportPipeline(StreamingPipeline):
         )
         ids = [one.get("id") for one in inputs]
         return {"ids": ids, "instructions": instructions, "inputs": features.to(self.device), "reports": reports}
+
+    def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what the processor reads beside the text: argument -> one value for each input."""
+        return {"ecg": [one["ecg"] for one in inputs]}
 
     def _forward(self, batch: dict[str, Any], generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the reports of a batch.
@@ -122,19 +128,22 @@ class MeitReportPipeline(StreamingPipeline):
         model: Any = self.model
         base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
         binding = self.binding_check(model, self.processor)
-        common = {"statement": STATEMENT, "generation": batch["generation"], "fusion": base.config.fusion}
+        common = {"statement": STATEMENT, "generation": batch["generation"]}
+        common["fusion"] = getattr(base.config, "fusion", "tokens")  # Heartcare knows placeholder tokens only
         common |= {"sources": base.config.encoder_sources or {}, "model": base.name_or_path}
         common |= {"model_fingerprint": binding.model, "processor_fingerprint": binding.processor}
         common["code_revision"] = code_revision(model, self.processor)
         results = []
         for identifier, instruction, report in zip(batch["ids"], batch["instructions"], batch["reports"], strict=True):
-            result: dict[str, Any] = {"id": identifier, "report": None, "complete": False, "instruction": instruction}
+            result: dict[str, Any] = {"id": identifier, self.answer_key: None, "complete": False}
+            result[self.question_key] = instruction
             notes = list(report["notes"])
             if report["row"] is None:
-                notes.append("the ECG cannot be used: no report")
+                notes.append(f"the ECG cannot be used: no {self.answer_key}")
             else:
-                result["report"], result["complete"] = self._read(batch["tokens"][report["row"]], batch["generation"])
-                notes += [NOT_MEASURED] if result["complete"] else [NOT_MEASURED, "the report was cut, it has no end"]
+                written, is_whole = self._read(batch["tokens"][report["row"]], batch["generation"])
+                result |= {self.answer_key: written, "complete": is_whole}
+                notes += [NOT_MEASURED] if is_whole else [NOT_MEASURED, f"the {self.answer_key} was cut, it has no end"]
             result |= {key: report[key] for key in ("used", "refused")}
             result |= {"checks": [*report["checks"], *binding.checks], "notes": [*notes, *binding.notes], **common}
             results.append(result)

@@ -134,7 +134,8 @@ class ConversationProcessor(HubProcessor):
                 if on_refusal == "raise" or not is_refusal(error):
                     raise
                 # The report does not name the file, because a path may name the patient.
-                report["refused"].append({"item": "ecg", "reason": error.reason})  # type: ignore[attr-defined]
+                item = getattr(error, "refused_item", "ecg")
+                report["refused"].append({"item": item, "reason": error.reason})  # type: ignore[attr-defined]
                 report |= {"used": self.nothing_used(), "notes": []}
                 continue
             report["row"] = len(rows)

@@ -1,0 +1,48 @@
+"""`pipeline("ecg-question")`: an ECG, its picture or both, and a question -> an answer in words, as JSON-able Python.
+
+The steps are those of the pipeline of MEIT.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..meit.pipeline_meit import MeitReportPipeline
+
+QUESTION_TASK = "ecg-question"
+
+
+class HeartcarePipeline(MeitReportPipeline):
+    """Answers a question about each ECG, given as `{"ecg": ..., "question": ...}`.
+
+    The ECG is given as the processor takes it. Its picture is drawn by the processor, unless `"image"` gives a picture
+    of your own. `"image"` alone, without an ECG, is possible. Without `"question"` the processor's instruction is
+    asked. `"id"` comes back in the answer. What cannot be used is refused with its reason, and no answer is written.
+
+    Args (of a call):
+        inputs: one input, or a list or generator of inputs.
+        batch_size: inputs that are answered together.
+        strictness: "note" or "refuse", as `HeartcareProcessor.__call__` takes it.
+        generate_kwargs: settings of `generate`. The default is greedy, at most 128 tokens.
+
+    Returns:
+        one dict an input (a list for a list, a generator for a generator), with the keys of [`MeitReportPipeline`];
+        "answer" and "question" stand in the place of "report" and "instruction".
+    """
+
+    one_input = 'An input is a dict like {"ecg": "recording", "question": "..."} or {"image": "picture"}'
+    input_keys = ("id", "ecg", "image", "question")
+    question_key, answer_key = "question", "answer"
+
+    def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what the processor reads beside the text: argument -> one value for each input."""
+        return {name: [one.get(name) for one in inputs] for name in ("ecg", "image")}
+
+
+# A copy beside a saved model makes the task known, as `import tgmm_hf` does.
+if not __name__.startswith("tgmm_hf.") and QUESTION_TASK not in PIPELINE_REGISTRY.get_supported_tasks():
+    PIPELINE_REGISTRY.register_pipeline(QUESTION_TASK, pipeline_class=HeartcarePipeline, pt_model=AutoModel)
+
+__all__ = ["QUESTION_TASK", "HeartcarePipeline"]
