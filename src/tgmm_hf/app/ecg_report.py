@@ -9,7 +9,8 @@ from tgmm_hf.app.private_files import RequestPlace
 from tgmm_hf.data.prediction import predict
 from tgmm_hf.data.prediction_tables import positioned
 from tgmm_hf.explanation.report_sentences import explain_report
-from tgmm_hf.families.meit.pipeline_meit import STATEMENT, MeitReportPipeline
+from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+from tgmm_hf.families.shared.answering_pipeline import STATEMENT
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.reports.pages import render_page
 

@@ -1,6 +1,6 @@
 """`pipeline("ecg-question")`: an ECG, its picture or both, and a question -> an answer in words, as JSON-able Python.
 
-The steps are those of the pipeline of MEIT.
+The steps are those of answering_pipeline.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from typing import Any
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..meit.pipeline_meit import MeitReportPipeline
+from ..shared.answering_pipeline import AnsweringPipeline
 
 QUESTION_TASK = "ecg-question"
 
 
-class HeartcarePipeline(MeitReportPipeline):
+class HeartcarePipeline(AnsweringPipeline):
     """Answers a question about each ECG, given as `{"ecg": ..., "question": ...}`.
 
     The ECG is given as the processor takes it. Its picture is drawn by the processor, unless `"image"` gives a picture
@@ -28,8 +28,11 @@ class HeartcarePipeline(MeitReportPipeline):
         generate_kwargs: settings of `generate`. The default is greedy, at most 128 tokens.
 
     Returns:
-        one dict an input (a list for a list, a generator for a generator), with the keys of [`MeitReportPipeline`];
-        "answer" and "question" stand in the place of "report" and "instruction".
+        one dict an input (a list for a list, a generator for a generator): `{"id", "answer": text or None, "complete":
+        whether the model ended the answer by itself, "question", "used": {"ecg": [leads], "image": "drawn", "given" or
+        "no"}, "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "statement",
+        "generation": settings, "fusion": "tokens", "sources": {"text", "beat" or "vision": where the part comes from},
+        "model", "model_fingerprint", "processor_fingerprint", "code_revision"}`.
     """
 
     one_input = 'An input is a dict like {"ecg": "recording", "question": "..."} or {"image": "picture"}'
