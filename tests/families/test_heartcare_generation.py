@@ -129,7 +129,7 @@ def test_an_adapter_is_saved_loaded_and_merged(tmp_path: Path):
     names = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert names and all(".lora_" in name or "_projector.modules_to_save" in name for name in names)
     adapted.train()
-    assert not adapted.base_model.model.beat.training
+    assert not adapted.base_model.model.beat.quantizer.training
     adapted(**batch, labels=batch["input_ids"]).loss.backward()
     assert all(weight.grad is not None for weight in adapted.parameters() if weight.requires_grad)
     with torch.no_grad():

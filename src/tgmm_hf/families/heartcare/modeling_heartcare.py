@@ -8,6 +8,7 @@ Notation in shape comments: B rows, n pictures, P patches of a picture, d width 
 """
 
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import (
     PreTrainedModel,
     SiglipVisionModel,
 )
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 from transformers.utils.deprecation import deprecate_kwarg
 
@@ -41,6 +42,18 @@ PARTS = ("beat", "ecg_projector", "vision_tower", "image_projector", "language_m
 """Parts that `train_only` names."""
 BEAT_ENCODER = ("patch_projection", "position_embeddings", "query_tokens", "encoder")
 """What of Beat can be trained here. The codebooks move in Beat's own training only, and the decoder is not used."""
+
+
+@dataclass
+class HeartcareOutput(CausalLMOutputWithPast):
+    """Output of [`HeartcareForConditionalGeneration`]: that of the language model, and what was read of the pictures.
+
+    Attributes:
+        image_outputs: of SigLIP, for the rows that have a picture. None without any. "pooler_output" (n, P, d) are the
+            vectors that entered the language model.
+    """
+
+    image_outputs: BaseModelOutputWithPooling | None = None
 
 
 class PictureProjector(nn.Module):
@@ -94,7 +107,7 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
     A row of a batch may lack its ECG or its picture: the masks say so. A call that gives neither an ECG, nor a picture,
     nor a mask is refused, because the language model would answer about nothing.
 
-    Beat is frozen and in evaluation mode. `train_only` can make its encoder trainable.
+    Beat is frozen, and its codebooks stand still. `train_only` can make its encoder trainable.
 
     Args:
         config: sizes, parts and placeholders.
@@ -165,9 +178,9 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         return loaded
 
     def train(self, mode: bool = True) -> "HeartcareForConditionalGeneration":
-        """Set the training mode of all parts but Beat, whose codebooks would move."""
+        """Set the training mode of all parts but Beat's quantiser, whose codebooks would move."""
         super().train(mode)
-        self.beat.eval()
+        self.beat.quantizer.eval()
         return self
 
     def train_only(self, *parts: str) -> None:
@@ -203,7 +216,7 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         image_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> HeartcareOutput:
         r"""Give the logits of the next tokens.
 
         input_ids, attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
@@ -234,11 +247,14 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         text |= {"attention_mask": attention_mask, "position_ids": position_ids}
         if attention_mask is None or attention_mask.ndim == 2:
             text = with_mask_and_positions(text, earlier)
+        image_outputs = None
         if not earlier or input_values is not None or pixel_values is not None:
-            text |= self.with_vectors(text, *given)
-        return self.language_model(
+            text["inputs_embeds"], image_outputs = self.with_vectors(text["input_ids"], *given)
+            text["input_ids"] = None
+        output = self.language_model(
             **text, cache=cache, labels=labels, use_cache=use_cache, **{**kwargs, "return_dict": True}
         )
+        return HeartcareOutput(**output, image_outputs=image_outputs)
 
     def prepare_inputs_for_generation(
         self,
@@ -265,4 +281,4 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         return inputs
 
 
-__all__ = ["PARTS", "HeartcareForConditionalGeneration", "HeartcarePreTrainedModel"]
+__all__ = ["PARTS", "HeartcareForConditionalGeneration", "HeartcareOutput", "HeartcarePreTrainedModel"]

@@ -141,7 +141,7 @@ class HeartcareProcessor(ConversationProcessor):
         answer: str | Sequence[str] | None = None,
         image: Any = None,
         *,
-        streams: Sequence[str] = STREAMS,
+        streams: Sequence[str] | None = None,
         picture_seeds: Sequence[int] | None = None,
         output_labels: bool | None = None,
         strictness: str | None = None,
@@ -158,7 +158,8 @@ class HeartcareProcessor(ConversationProcessor):
             answer: what the model should write, one for each row. None for a prompt.
             image: your own picture of the ECG: file, Pillow image or uint8 array (height, width, 3); or a list of these
                 and None. Without it the picture is drawn from the ECG.
-            streams: how an ECG enters the model: "ecg", "image" or both. () asks without the ECG, as a control.
+            streams: how an ECG enters the model: "ecg", "image" or both (also None). () asks without the ECG, as a
+                control.
             picture_seeds: for a training: one number for each row, from which the look of its drawn picture follows
                 (rotation, crop, colours, light, blur, noise). None draws it plain.
             output_labels: True also returns `labels`, see `apply_chat_template`. Needs `answer`.
@@ -185,6 +186,7 @@ class HeartcareProcessor(ConversationProcessor):
                 f"HeartcareProcessor takes no {sorted(unknown)}. An ECG is given as ecg=, a picture as image=, a "
                 "question as text=."
             )
+        streams = STREAMS if streams is None else streams
         if strange := sorted(set(streams) - set(STREAMS)):
             raise ValueError(f"streams holds {', '.join(strange)}, known are {', '.join(STREAMS)}.")
         blocks = _blocks(ecg, image, streams, picture_seeds)
