@@ -1,8 +1,5 @@
 """`pipeline("ecg-report")`: an ECG -> a report in words and what it rests on, as JSON-able Python."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -34,10 +31,6 @@ class MeitReportPipeline(AnsweringPipeline):
     one_input = 'An input is a dict like {"ecg": "recording"}'
     input_keys = ("id", "ecg", "instruction")
     question_key, answer_key = "instruction", "report"
-
-    def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return what the processor reads beside the text: argument -> one value for each input."""
-        return {"ecg": [one["ecg"] for one in inputs]}
 
 
 # A copy beside a saved model makes the task known, as `import tgmm_hf` does. Then

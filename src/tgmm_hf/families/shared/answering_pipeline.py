@@ -76,7 +76,7 @@ class AnsweringPipeline(StreamingPipeline):
 
     def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the processor reads beside the text: argument -> one value for each input."""
-        raise NotImplementedError
+        return {"ecg": [one["ecg"] for one in inputs]}
 
     def _forward(self, batch: dict[str, Any], generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the reports of a batch.

@@ -8,6 +8,7 @@
 A family says how a row is read and stacked.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ class ConversationProcessor(HubProcessor):
 
     default_strictness = "note"
 
+    @abstractmethod
     def read_row(self, messages: Sequence[Message], report: Report, strictness: str) -> Any:
         """Read what a conversation holds beside its text. Returns what `row_pieces` and `stack_rows` take.
 
@@ -46,20 +48,19 @@ class ConversationProcessor(HubProcessor):
             InputRefusedError: if it cannot be used.
             ValueError: if the conversation holds too many or too few ECGs.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def row_pieces(self, messages: Sequence[Message], row: Any, add_generation_prompt: bool) -> Pieces:
         """Tokenize one conversation in pieces, with the placeholders that its row `row` asks for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stack_rows(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
         """Stack what `read_row` returned for every conversation of a batch."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def placeholders(self) -> Placeholders:
         """Type of a block -> its placeholder token and their number, in a text that is not tokenized."""
-        raise NotImplementedError
 
     def apply_chat_template(  # noqa: PLR0913 - transformers' arguments, and those of a family's `__call__`
         self,
