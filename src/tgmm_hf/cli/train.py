@@ -14,9 +14,9 @@ def train(
 ) -> None:
     """Train a model from a YAML file, and save it with its processor and code.
 
-    The key `family: meit` trains a model that writes ECG reports, and `family: beat` the ECG tokenizer of Heartcare,
-    both from an instruction file. The same command continues a run that was stopped. For several GPUs: accelerate
-    launch scripts/train_tgmm.py CONFIG.yaml
+    The key `family: meit` trains a model that writes ECG reports, `family: beat` the ECG tokenizer of Heartcare, and
+    `family: heartcare` its language model, all from an instruction file. The same command continues a run that was
+    stopped. For several GPUs: accelerate launch scripts/train_tgmm.py CONFIG.yaml
 
     Example: tgmm train configs/demo.yaml --set optimisation.epochs=2
     """

@@ -34,7 +34,7 @@ class ProcessedEcgs:
     """Processed ECGs.
 
     Attributes:
-        values: (ECGs, 12, samples) float16. A row of an ECG that was refused is 0.
+        values: (ECGs, 12, samples) float16, or what the extractor prepares. A row of an ECG that was refused is 0.
         refused: Number of a refused ECG -> reason.
     """
 
@@ -56,14 +56,16 @@ def process_ecgs(
     Args:
         number: Number of ECGs.
         read: Reads one of them.
-        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`.
+        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `cached_shape`, the shape of the
+            values that its `prepare` returns, and `to_dict`.
         cache: Directory of the cache. None keeps the ECGs in memory.
         data_hash: Digest of the data, which names the ECGs in the cache.
 
     Raises:
         TgmmError: if another run of this machine fills the cache now.
     """
-    shape = (number, len(LEADS), extractor.num_samples)
+    of_one = getattr(extractor, "cached_shape", None) or (len(LEADS), extractor.num_samples)
+    shape = (number, *of_one)
     if cache is None:
         values = np.zeros(shape, np.float16)
         return ProcessedEcgs(values, _fill(values, read, extractor, range(number), {}, None))
@@ -134,7 +136,7 @@ def _state(file: Path, state: Path) -> dict[str, Any]:
     return read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
 
 
-def _fill_cache(file: Path, state: Path, shape: tuple[int, int, int], read: ReadEcg, extractor: Any) -> None:
+def _fill_cache(file: Path, state: Path, shape: tuple[int, ...], read: ReadEcg, extractor: Any) -> None:
     """Process the ECGs that a cache lacks.
 
     Args:
@@ -155,7 +157,7 @@ def _fill_cache(file: Path, state: Path, shape: tuple[int, int, int], read: Read
     _fill(values, read, extractor, range(saved["done"], shape[0]), refused, note)
 
 
-def _open(file: Path, shape: tuple[int, int, int], is_new: bool) -> np.memmap:
+def _open(file: Path, shape: tuple[int, ...], is_new: bool) -> np.memmap:
     """Open the file of a cache that is not finished. A new one is made, if the disk has room for it."""
     if is_new:
         check_room(file.parent, 2 * int(np.prod(shape)))

@@ -1,7 +1,7 @@
 """The data of a training of MEIT: instruction file -> tokens and processed ECGs -> batches."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,13 +77,39 @@ def make_splits(
     Raises:
         TgmmError: If no ECG of a split can be used, or a prompt leaves no room for a report.
     """
+    tokenized, counts = tokenized_splits(
+        rows, ecgs.usable, lambda number: processor.pieces(rows[number].conversation()), max_tokens
+    )
+    return {split: ReportRows(*each, ecgs) for split, each in tokenized.items()}, counts
+
+
+def tokenized_splits(
+    rows: Sequence[Instruction],
+    usable_of: Callable[[list[int]], list[int]],
+    pieces_of: Callable[[int], Pieces],
+    max_tokens: int,
+) -> tuple[dict[str, tuple[list[Pieces], list[int]]], dict[str, dict[str, int]]]:
+    """Tokenize the rows of every split whose ECG can be used.
+
+    Args:
+        rows: The rows.
+        usable_of: Returns the numbers among the given ones whose ECG was not refused.
+        pieces_of: Tokenizes the conversation of a row, given by its number.
+        max_tokens: Longest conversation. A longer one is cut, without an end token.
+
+    Returns:
+        Two dicts. Split -> (conversations, numbers of their rows). Split -> counts, as `make_splits` returns them.
+
+    Raises:
+        TgmmError: If no ECG of a split can be used, or a prompt leaves no room for a report.
+    """
     splits, counts = {}, {}
     for split in SPLITS:
         numbers = [number for number, row in enumerate(rows) if row.split == split]
-        usable = ecgs.usable(numbers)
+        usable = usable_of(numbers)
         if not usable:
             raise TgmmError(split, f"none of the {len(numbers)} ECGs of this split can be used, see refused.csv.")
-        whole = [processor.pieces(rows[number].conversation()) for number in usable]
+        whole = [pieces_of(number) for number in usable]
         pieces = [cut_pieces(one, max_tokens) for one in whole]
         if without := sum(not any(is_answer and ids for ids, is_answer in one) for one in pieces):
             raise TgmmError(
@@ -91,7 +117,7 @@ def make_splits(
                 f"{max_tokens} tokens leave no room for a report in {without} rows of the {split} split: the prompts "
                 "are as long. Set a larger number.",
             )
-        splits[split] = ReportRows(pieces, usable, ecgs)
+        splits[split] = (pieces, usable)
         cut = sum(_length(before) > max_tokens for before in whole)
         counts[split] = {"rows": len(usable), "refused": len(numbers) - len(usable), "cut": cut}
         if cut:

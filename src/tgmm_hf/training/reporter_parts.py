@@ -1,30 +1,32 @@
-"""The parts of a MEIT model that are trained: adapters, and checks that a training trains what its settings say."""
+"""The parts of a model that are trained: adapters, and checks that a training trains what its settings say."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
 from tgmm_hf.training.arguments import LoraArguments
 
 ADAPTERS = "adapters"
 """Name of the adapters among the parts of a model."""
 
 
-def add_adapters(model: MeitForConditionalGeneration, settings: LoraArguments) -> Any:
-    """Wrap a model in adapters on all linear layers of its language model. The other parts are trained whole.
+def add_adapters(model: Any, settings: LoraArguments, trained_parts: Sequence[str] | None = None) -> Any:
+    """Wrap a model in adapters on all linear layers of its language model.
 
     Args:
-        model: The model; its weights are frozen in place.
+        model: MEIT or Heartcare; its weights are frozen in place.
         settings: Rank, scale and dropout of the adapters.
+        trained_parts: Names of the parts that are trained whole beside the adapters. None takes all parts of MEIT but
+            the language model.
 
     Returns:
         The PEFT model.
     """
     from peft import LoraConfig, get_peft_model
 
-    parts = ["ecg_encoder", "projector"]
+    parts = ["ecg_encoder", "projector"] if trained_parts is None else list(trained_parts)
     if hasattr(model, "cross_attention"):
         # One by one, because PEFT copies a module, and the layers of the language model call the original list.
         parts += [f"cross_attention.blocks.{index}" for index in range(len(model.cross_attention.blocks))]
@@ -38,7 +40,7 @@ def add_adapters(model: MeitForConditionalGeneration, settings: LoraArguments) -
     return get_peft_model(model, config)
 
 
-def linear_layers(model: MeitForConditionalGeneration) -> list[str]:
+def linear_layers(model: Any) -> list[str]:
     """List the linear layers of the language model without the output layer, by their names in the model.
 
     The names are listed because PEFT's "all-linear" would also adapt the ECG encoder.
@@ -88,6 +90,19 @@ def check_counts(counts: dict[str, dict[str, int]], with_adapters: bool) -> None
     expected = {part: entry["weights"] for part, entry in counts.items()}
     if with_adapters:
         expected |= {"language_model": 0, ADAPTERS: counts.get(ADAPTERS, {"weights": 1})["weights"]}
+    check_expected(counts, expected)
+
+
+def check_expected(counts: dict[str, dict[str, int]], expected: dict[str, int]) -> None:
+    """Check that each part of a model trains the number of weights that its settings ask for.
+
+    Args:
+        counts: The result of `count_parts`.
+        expected: Part -> number of trained weights.
+
+    Raises:
+        ValueError: If a part has another number of trained weights.
+    """
     for part, number in expected.items():
         trained = counts.get(part, {"trained": 0})["trained"]
         if trained != number:
@@ -116,7 +131,7 @@ def check_moved(before: dict[str, float], after: dict[str, float]) -> None:
         )
 
 
-def without_adapters(model: Any) -> MeitForConditionalGeneration:
+def without_adapters(model: Any) -> Any:
     """Add the adapters of a PEFT model to its weights and return the model itself. Other models do not change."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 

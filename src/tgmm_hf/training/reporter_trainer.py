@@ -1,4 +1,4 @@
-"""A thin `transformers.Trainer` for MEIT: a learning rate of its own for the ECG encoder, and finite losses."""
+"""A thin `transformers.Trainer` for MEIT and Heartcare: learning rates of the parts, and finite losses."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import torch
 from transformers import TrainingArguments
 
 from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments, takes_bfloat16
-from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.reporter_parts import part_of
+from tgmm_hf.training.run_directory import Run
 
 ECG_PARTS = ("ecg_encoder", "projector")
 """Parts that `optimisation.ecg_learning_rate` is for."""
 
 
 class ReporterTrainer(BaseTrainer):
-    """Trainer of MEIT.
+    """Trainer of the models that answer in words.
 
     Args:
         ecg_learning_rate: Highest learning rate of the ECG encoder and the projector. None takes that of the rest.
@@ -58,7 +58,7 @@ class ReporterTrainer(BaseTrainer):
         return result
 
 
-def reporter_trainer_arguments(run: ReporterRunArguments) -> TrainingArguments:
+def reporter_trainer_arguments(run: Run) -> TrainingArguments:
     """Translate the settings of a run into the arguments of transformers' Trainer."""
     optimisation = run.optimisation
     return TrainingArguments(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tgmm_hf.training.reporter_parts import (
     without_adapters,
 )
 from tgmm_hf.training.reporter_trainer import ReporterTrainer, reporter_trainer_arguments
-from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
+from tgmm_hf.training.run_directory import FINISHED, Run, begin_run, claim_directories
 from tgmm_hf.training.saving import RUN_RECORD, save_repository
 from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.digests import file_digest
@@ -78,7 +79,7 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
         return dict(read_json(Path(run.output) / RUN_RECORD))
     ecgs = processed_once(run, rows, processor.feature_extractor, arguments.should_save)
     splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
-    _check_batches(run, arguments, len(splits["train"]))
+    check_batches(run, arguments, len(splits["train"]))
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
     first_stage = {}
     if run.optimisation.encoder_epochs:
@@ -86,15 +87,47 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     trained: Any = model if run.model.lora is None else add_adapters(model, run.model.lora)
     counts = count_parts(trained)
     check_counts(counts, with_adapters=run.model.lora is not None)
-    logger.warning("%s", describe_counts(counts))
+    further = {"data": data_counts, "parts": counts, **first_stage}
+    collator = ReportCollator(processor.tokenizer)
+    return fit_and_save(run, trained, processor, arguments, splits, collator, checkpoint, data_hash, further)
+
+
+def fit_and_save(  # noqa: PLR0913 - all that a family makes before its training
+    run: Run,
+    trained: Any,
+    processor: Any,
+    arguments: TrainingArguments,
+    splits: Mapping[str, Any],
+    collator: Any,
+    checkpoint: str | None,
+    data_hash: str,
+    further: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train a model of any family that answers in words, check what was trained, and save it.
+
+    Args:
+        run: The settings of the run.
+        trained: The model, with its adapters.
+        processor: Its processor.
+        arguments: Of transformers' Trainer.
+        splits: Split -> rows.
+        collator: Makes a batch of rows.
+        checkpoint: Directory to continue from; None starts.
+        data_hash: Digest of the data.
+        further: Entries of the run record, with "parts", the result of `count_parts`.
+
+    Returns:
+        The content of `run.json`.
+    """
+    logger.warning("%s", describe_counts(further["parts"]))
     with fail_together():
         check_room(run.training_directory, room_of_checkpoints(trained, run.training_directory))
     before = sums_of_parts(trained)
     trainer = ReporterTrainer(
-        ecg_learning_rate=run.optimisation.ecg_learning_rate,
+        ecg_learning_rate=getattr(run.optimisation, "ecg_learning_rate", None),
         model=trained,
         args=arguments,
-        data_collator=ReportCollator(processor.tokenizer),
+        data_collator=collator,
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
     )
@@ -103,8 +136,7 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     after = sums_of_parts(result)
     with fail_together():
         check_moved(before, after)
-        run_record = record_of_loss(run, data_hash, trainer, checkpoint)
-        run_record |= {"data": data_counts, "parts": counts, **first_stage}
+        run_record = record_of_loss(run, data_hash, trainer, checkpoint) | dict(further)
         if trainer.is_world_process_zero():
             check_result(result, trainer)
             model = without_adapters(result)
@@ -115,7 +147,7 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     return run_record
 
 
-def _check_batches(run: ReporterRunArguments, arguments: TrainingArguments, number: int) -> None:
+def check_batches(run: Run, arguments: TrainingArguments, number: int) -> None:
     """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
     batch = run.optimisation.batch_size * arguments.world_size
     if number < batch:

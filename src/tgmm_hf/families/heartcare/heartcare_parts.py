@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
 from ...utils.model_licences import describe_sources
 from ..shared.part_loading import load_whole_part
@@ -35,20 +35,45 @@ def load_parts(
         ValueError: if weights are missing.
     """
     further = {} if gguf_file is None else {"gguf_file": gguf_file}
-    sources: dict[str, str | Path] = {"text": text}
-    parts: dict[str, nn.Module] = {"language_model": load_whole_part(AutoModelForCausalLM, text, dtype, **further)}
+    language_model = load_whole_part(AutoModelForCausalLM, text, dtype, **further)
+    parts, settings = load_stream_parts(beat, vision)
+    given = {"text": text, "beat": beat, "vision": vision}
+    settings |= {"text_config": language_model.config, "encoder_sources": describe_sources(_without_none(given))}
+    return {"language_model": language_model, **parts}, settings
+
+
+def load_stream_parts(
+    beat: str | Path | None, vision: str | Path | None
+) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Load Beat and the picture encoder, as far as they are given.
+
+    Args:
+        beat: directory or Hub repository of a [`BeatModel`].
+        vision: directory or Hub repository of a SigLIP model.
+
+    Returns:
+        Two dicts, as `load_parts` returns them.
+
+    Raises:
+        ValueError: if weights are missing.
+    """
+    parts: dict[str, nn.Module] = {}
+    settings: dict[str, Any] = {}
     if beat is not None:
-        sources["beat"], parts["beat"] = beat, load_whole_part(BeatModel, beat)
+        parts["beat"] = load_whole_part(BeatModel, beat)
+        settings["beat_config"] = parts["beat"].config
     if vision is not None:
         config = SiglipVisionConfig.from_pretrained(vision)
         config.vision_use_head = False
-        sources["vision"] = vision
         parts["vision_tower"] = load_whole_part(SiglipVisionModel, vision, config=config)
-    names = {"text_config": "language_model", "beat_config": "beat", "vision_config": "vision_tower"}
-    settings = {
-        setting: part.config for setting, name in names.items() if isinstance(part := parts.get(name), PreTrainedModel)
-    }
-    return parts, {**settings, "encoder_sources": describe_sources(sources)}
+        settings["vision_config"] = parts["vision_tower"].config
+    given = _without_none({"beat": beat, "vision": vision})
+    return parts, {**settings, "encoder_sources": describe_sources(given)} if given else settings
 
 
-__all__ = ["load_parts"]
+def _without_none(sources: dict[str, str | Path | None]) -> dict[str, str | Path]:
+    """Leave out what is not given."""
+    return {name: source for name, source in sources.items() if source is not None}
+
+
+__all__ = ["load_parts", "load_stream_parts"]

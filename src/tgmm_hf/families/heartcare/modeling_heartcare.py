@@ -33,13 +33,12 @@ from ..shared.text_inputs import with_mask_and_positions
 from .configuration_heartcare import HeartcareConfig
 from .heartcare_parts import load_parts
 from .modeling_beat import BeatModel
+from .part_names import PARTS
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
 from .pipeline_heartcare import QUESTION_TASK, HeartcarePipeline
 from .stream_reading import ReadsStreams
 
-PARTS = ("beat", "ecg_projector", "vision_tower", "image_projector", "language_model")
-"""Parts that `train_only` names."""
 BEAT_ENCODER = ("patch_projection", "position_embeddings", "query_tokens", "encoder")
 """What of Beat can be trained here. The codebooks move in Beat's own training only, and the decoder is not used."""
 
@@ -281,4 +280,4 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         return inputs
 
 
-__all__ = ["PARTS", "HeartcareForConditionalGeneration", "HeartcareOutput", "HeartcarePreTrainedModel"]
+__all__ = ["HeartcareForConditionalGeneration", "HeartcareOutput", "HeartcarePreTrainedModel"]

@@ -1,0 +1,184 @@
+"""The settings of a training of Heartcare: the YAML file of `tgmm train` with `family: heartcare`, as dataclasses."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tgmm_hf.evaluation.unseen import training_directory
+from tgmm_hf.families.heartcare.part_names import PARTS
+from tgmm_hf.training.arguments import LoraArguments
+
+
+@dataclass(frozen=True)
+class HeartcareDataArguments:
+    """The data of a training of Heartcare.
+
+    Attributes:
+        file: instructions of `tgmm make-instructions` (.jsonl or .parquet) with the splits train and validation.
+        streams: how an ECG enters the model: "both", the signal alone ("ecg"), the picture alone ("image"), or "none",
+            which trains the language model on the texts alone, as a control.
+        looks: give each picture of the training split the look of a scan or a photograph. It is drawn once for each
+            ECG. False draws all pictures plain, as those of the validation split.
+        cache: directory of the processed windows and pictures, which are made once and stored in half precision: 0.07
+            MB for each ECG of 10 s, and 0.08 MB for each picture of 112 x 112 pixels. Several runs may share it, but
+            only one may fill it. It holds patient data. Null stores them beside the checkpoints.
+        workers: number of worker processes that make batches. 0 makes them in the training process.
+        max_tokens: longest conversation in tokens, with the placeholders of ECG and picture. A longer answer is cut,
+            without an end token, and counted.
+    """
+
+    file: str
+    streams: Literal["both", "ecg", "image", "none"] = "both"
+    looks: bool = True
+    cache: str | None = None
+    workers: int = 0
+    max_tokens: int = 512
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """Names of the streams, as the processor takes them."""
+        return {"both": ("ecg", "image"), "none": ()}.get(self.streams, (self.streams,))
+
+
+@dataclass(frozen=True)
+class HeartcareModelArguments:
+    """The model before training, and which parts of it are trained.
+
+    Attributes:
+        checkpoint: directory or Hub repository of a saved Heartcare model to train further, such as that of the stage
+            before. Its configuration and processor are kept.
+        language_model: directory or Hub repository of a causal language model. Null makes a new one from `text_config`.
+        gguf_file: name of the weights file in `language_model`, if it is a GGUF file (`pip install gguf`).
+        text_config: configuration of a new language model: `model_type` and its sizes. Its vocabulary is learned from
+            the questions and answers of the training split.
+        vocab_size: maximum number of tokens that a new language model learns. 0 uses single bytes.
+        dtype: number format of the language model's weights. The other parts stay in float32.
+        beat: directory or Hub repository of a trained Beat model. Null starts with random weights.
+        vision: directory or Hub repository of a SigLIP model. Null starts with random weights.
+        overrides: further settings of `HeartcareConfig`: `ecg_input`, `beat_config`, `vision_config`.
+        train: part -> whether its weights are trained. The parts are beat (its encoder), ecg_projector, vision_tower,
+            image_projector and language_model. The default is the second stage of the paper.
+        lora: adapters on all linear layers of the language model, beside the parts in `train`: the third stage of the
+            paper. Null adds none.
+    """
+
+    checkpoint: str | None = None
+    language_model: str | None = None
+    gguf_file: str | None = None
+    text_config: dict[str, Any] = field(default_factory=dict)
+    vocab_size: int = 1024
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    beat: str | None = None
+    vision: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, bool] = field(default_factory=lambda: {"ecg_projector": True, "image_projector": True})
+    lora: LoraArguments | None = None
+
+    def __post_init__(self) -> None:
+        starts = {"checkpoint": self.checkpoint, "language_model": self.language_model, "text_config": self.text_config}
+        if len(given := [name for name, value in starts.items() if value]) != 1:
+            raise ValueError(
+                f"model must have one of {', '.join(starts)}, because they are three ways to start; it has "
+                f"{', '.join(given) or 'none'}."
+            )
+        if self.checkpoint and (self.beat or self.vision or self.overrides):
+            raise ValueError("model.checkpoint has all parts: leave it out, or model.beat, vision and overrides.")
+        if self.gguf_file and not self.language_model:
+            raise ValueError("model.gguf_file names a file in model.language_model, which is not set.")
+        if unknown := sorted(set(self.train) - set(PARTS)):
+            raise ValueError(f"model.train names {', '.join(unknown)}; the parts are {', '.join(PARTS)}.")
+        if self.lora and {"beat", "language_model"} & set(self.trained_parts):
+            raise ValueError(
+                "model.lora trains adapters in place of the language model, and cannot train Beat's encoder alone. Set "
+                "model.train.language_model and model.train.beat to false, or model.lora to null."
+            )
+        if not self.trained_parts and self.lora is None:
+            raise ValueError("model.train and model.lora train nothing. Set a part of model.train to true.")
+
+    @property
+    def trained_parts(self) -> list[str]:
+        """Names of the parts that are trained."""
+        return [part for part in PARTS if self.train.get(part)]
+
+    @property
+    def sources(self) -> list[str]:
+        """Directories and Hub repositories that the model starts from."""
+        return [each for each in (self.checkpoint, self.language_model, self.beat, self.vision) if each is not None]
+
+    @property
+    def ecg_sources(self) -> list[str]:
+        """The sources that were trained on ECGs, and so have seen patients."""
+        return [source for source in (self.checkpoint, self.beat) if source is not None]
+
+
+@dataclass(frozen=True)
+class HeartcareOptimisationArguments:
+    """How Heartcare is trained: AdamW and a linear schedule to zero.
+
+    Attributes:
+        epochs: number of passes over the training split.
+        batch_size: ECGs per process and step.
+        accumulation_steps: number of steps whose gradients are averaged before the weights are updated.
+        learning_rate: highest learning rate. The paper has 2e-4 for the projectors, and 2e-5 for the third stage.
+        weight_decay: decoupled weight decay, not applied to biases and norms.
+        warmup_fraction: part of all steps with a rising learning rate.
+        max_grad_norm: maximum norm of the gradient. 0 turns clipping off.
+        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
+        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
+        logging_steps: optimizer steps between two logged lines.
+        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
+    """
+
+    epochs: int = 1
+    batch_size: int = 16
+    accumulation_steps: int = 1
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.0
+    warmup_fraction: float = 0.03
+    max_grad_norm: float = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep: Literal["best", "last"] = "best"
+    logging_steps: int = 10
+    logging: Literal["none", "tensorboard", "trackio"] = "none"
+
+    schedule = "linear"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+
+
+@dataclass(frozen=True)
+class HeartcareRunArguments:
+    """A training of Heartcare, as a YAML file with `family: heartcare` states it.
+
+    Attributes:
+        output: directory of the saved model. Checkpoints are written beside it, to `<output>-training`.
+        data: see [`HeartcareDataArguments`].
+        model: see [`HeartcareModelArguments`].
+        optimisation: see [`HeartcareOptimisationArguments`].
+        seed: seed of the initial weights, the order of the ECGs, the looks of the pictures and dropout.
+        resume: "auto" continues a stopped run when the same command is given again. "never" starts over.
+    """
+
+    output: str
+    data: HeartcareDataArguments
+    model: HeartcareModelArguments
+    optimisation: HeartcareOptimisationArguments = field(default_factory=HeartcareOptimisationArguments)
+    seed: int = 0
+    resume: Literal["auto", "never"] = "auto"
+
+    @property
+    def training_directory(self) -> Path:
+        """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
+        return training_directory(self.output)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files and directories that the run reads and must not replace."""
+        return [path for path in (self.data.file, self.data.cache) if path is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a nested dictionary with all defaults written out."""
+        return {"family": "heartcare", **asdict(self)}

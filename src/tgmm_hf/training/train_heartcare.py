@@ -1,0 +1,89 @@
+"""A training of Heartcare: instruction file -> tokenizer, processor and model -> training -> saved model.
+
+The stages of the paper are configurations: the projectors alone, then adapters beside them. Beat is trained first, with
+`family: beat`.
+"""
+
+import logging
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from tgmm_hf.training.checkpoints import agree_on_checkpoint
+from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
+from tgmm_hf.training.heartcare_data import HeartcareCollator, HeartcareRows, processed_streams, with_streams
+from tgmm_hf.training.heartcare_model import build_heartcare
+from tgmm_hf.training.instruction_data import patients_by_split, read_rows
+from tgmm_hf.training.reporter_data import tokenized_splits, training_texts
+from tgmm_hf.training.reporter_parts import ADAPTERS, add_adapters, check_expected, count_parts
+from tgmm_hf.training.reporter_trainer import reporter_trainer_arguments
+from tgmm_hf.training.run_directory import begin_run, claim_directories
+from tgmm_hf.training.saving import RUN_RECORD
+from tgmm_hf.training.train_reporter import check_batches, fit_and_save
+from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.output_lock import only_run
+
+logger = logging.getLogger(__name__)
+
+
+def train_heartcare(run: HeartcareRunArguments) -> dict[str, Any]:
+    """Train a Heartcare model and save it to `run.output` with its processor, its code and `run.json`.
+
+    The same call continues a stopped run from its last checkpoint. A finished run is not trained again. Adapters are
+    merged into the saved weights.
+
+    Args:
+        run: The settings of the run.
+
+    Returns:
+        The content of `run.json`: settings, seed, data hash, versions, sizes and history.
+
+    Raises:
+        FileExistsError: If `run.output` holds anything but a saved model, or contains data that must be kept.
+        FileNotFoundError: If there is no instruction file.
+        ValueError: If data and model do not fit together, if `run.output` or its checkpoints have other settings, or
+            if the training did not train what its settings say.
+        FloatingPointError: If a loss or a weight is no longer finite. No model is saved then.
+        OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
+        TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.
+    """
+    # The first process locks for all processes that a launcher started.
+    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
+        return _train(run)
+
+
+def _train(run: HeartcareRunArguments) -> dict[str, Any]:
+    """Train a model as `train_heartcare` does, without the lock."""
+    claim_directories(run)
+    arguments = reporter_trainer_arguments(run)  # first, as it starts the process group
+    rows, data_hash = read_rows(run.data.file), f"sha256:{file_digest(run.data.file)}"
+    set_seed(run.seed)
+    model, processor = build_heartcare(run.model, training_texts(rows))
+    if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.ecg_sources):
+        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
+        return dict(read_json(Path(run.output) / RUN_RECORD))
+    streams = processed_streams(run, rows, processor, arguments.should_save)
+
+    def pieces_of(number: int) -> Any:
+        row = streams.row(number)
+        return processor.row_pieces(with_streams(rows[number].conversation(), run.data.stream_names), row, False)
+
+    tokenized, data_counts = tokenized_splits(rows, streams.usable, pieces_of, run.data.max_tokens)
+    splits = {split: HeartcareRows(*each, streams) for split, each in tokenized.items()}
+    check_batches(run, arguments, len(splits["train"]))
+    checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
+    parts = run.model.trained_parts
+    model.train_only(*parts)
+    expected = {part: entry["trained"] for part, entry in count_parts(model).items()}
+    trained: Any = model if run.model.lora is None else add_adapters(model, run.model.lora, parts)
+    counts = count_parts(trained)
+    if run.model.lora is not None:
+        expected[ADAPTERS] = counts.get(ADAPTERS, {"weights": 1})["weights"]
+    check_expected(counts, expected)
+    further = {"data": data_counts, "parts": counts}
+    collator = HeartcareCollator(processor)
+    return fit_and_save(run, trained, processor, arguments, splits, collator, checkpoint, data_hash, further)
