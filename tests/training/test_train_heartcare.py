@@ -113,6 +113,12 @@ def test_a_part_that_nothing_reaches_ends_the_training(first, reporter_file: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_batch_may_be_larger_than_a_split(first, reporter_file: Path, tmp_path: Path):
+    model, optimisation = {"checkpoint": str(first[0])}, {"epochs": 1, "batch_size": 40}
+    record = train(reporter_file, tmp_path / "out", model, optimisation=optimisation)
+    assert record["kept_metric"]["loss"] > 0
+
+
 def test_codes_are_trained_as_words(reporter_file: Path, tmp_path: Path):
     overrides = {**NEW["overrides"], "ecg_input": "codes"}
     model = {**NEW, "overrides": overrides, "train": {"language_model": True}}

@@ -58,8 +58,14 @@ class ReporterTrainer(BaseTrainer):
         return result
 
 
-def reporter_trainer_arguments(run: Run) -> TrainingArguments:
-    """Translate the settings of a run into the arguments of transformers' Trainer."""
+def reporter_trainer_arguments(run: Run, drop_last: bool = True) -> TrainingArguments:
+    """Translate the settings of a run into the arguments of transformers' Trainer.
+
+    Args:
+        run: The settings.
+        drop_last: Leave out a last batch that is not complete. MEIT needs it, because a batch of one ECG has no
+            deviation that a batch norm could use.
+    """
     optimisation = run.optimisation
     return TrainingArguments(
         **shared_arguments(run),
@@ -75,7 +81,7 @@ def reporter_trainer_arguments(run: Run) -> TrainingArguments:
         max_grad_norm=optimisation.max_grad_norm,
         bf16=takes_bfloat16(optimisation.precision),
         use_cpu=not torch.cuda.is_available(),
-        dataloader_drop_last=True,  # a last batch of one ECG has no deviation that a batch norm could use
+        dataloader_drop_last=drop_last,
         metric_for_best_model="loss",
         greater_is_better=False,
         prediction_loss_only=True,

@@ -22,7 +22,7 @@ from tgmm_hf.training.reporter_parts import ADAPTERS, add_adapters, check_expect
 from tgmm_hf.training.reporter_trainer import reporter_trainer_arguments
 from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.saving import RUN_RECORD
-from tgmm_hf.training.train_reporter import check_batches, fit_and_save
+from tgmm_hf.training.train_reporter import fit_and_save
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.output_lock import only_run
@@ -59,7 +59,7 @@ def train_heartcare(run: HeartcareRunArguments) -> dict[str, Any]:
 def _train(run: HeartcareRunArguments) -> dict[str, Any]:
     """Train a model as `train_heartcare` does, without the lock."""
     claim_directories(run)
-    arguments = reporter_trainer_arguments(run)  # first, as it starts the process group
+    arguments = reporter_trainer_arguments(run, drop_last=False)  # first, as it starts the process group
     rows, data_hash = read_rows(run.data.file), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = build_heartcare(run.model, training_texts(rows))
@@ -74,7 +74,6 @@ def _train(run: HeartcareRunArguments) -> dict[str, Any]:
 
     tokenized, data_counts = tokenized_splits(rows, streams.usable, pieces_of, run.data.max_tokens)
     splits = {split: HeartcareRows(*each, streams) for split, each in tokenized.items()}
-    check_batches(run, arguments, len(splits["train"]))
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
     parts = run.model.trained_parts
     model.train_only(*parts)

@@ -79,7 +79,7 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
         return dict(read_json(Path(run.output) / RUN_RECORD))
     ecgs = processed_once(run, rows, processor.feature_extractor, arguments.should_save)
     splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
-    check_batches(run, arguments, len(splits["train"]))
+    _check_batches(run, arguments, len(splits["train"]))
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
     first_stage = {}
     if run.optimisation.encoder_epochs:
@@ -147,7 +147,7 @@ def fit_and_save(  # noqa: PLR0913 - all that a family makes before its training
     return run_record
 
 
-def check_batches(run: Run, arguments: TrainingArguments, number: int) -> None:
+def _check_batches(run: Run, arguments: TrainingArguments, number: int) -> None:
     """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
     batch = run.optimisation.batch_size * arguments.world_size
     if number < batch:
