@@ -8,7 +8,7 @@ import torch
 from closeness import assert_same_training
 from transformers import pipeline
 
-from tgmm_hf import HeartcareConfig, HeartcareForConditionalGeneration
+from tgmm_hf import HeartcareConfig, HeartcareForConditionalGeneration, HeartcareProcessor
 from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
@@ -97,6 +97,22 @@ def test_the_stages_follow_each_other_and_train_their_parts_only(first, reporter
     assert not any("decoder" in name or "codebook" in name for name in names)
 
 
+@pytest.mark.slow
+def test_the_ecg_decides_the_answer(reporter_file: Path, tmp_path: Path):
+    model = {**NEW, "train": {"beat": True, "ecg_projector": True, "language_model": True}}
+    optimisation = {"epochs": 25, "learning_rate": 5e-3, "batch_size": 4}
+    train(reporter_file, tmp_path / "out", model, data={"streams": "ecg"}, optimisation=optimisation)
+    written = HeartcareForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    processor = HeartcareProcessor.from_pretrained(tmp_path / "out")
+    rows = read_instructions(reporter_file, "test")
+    asked = {"ecg": [row.ecg for row in rows], "text": [row.instruction for row in rows], "streams": ("ecg",)}
+    batch = processor(**asked, return_tensors="pt")
+    tokens = written.generate(**batch, max_new_tokens=20, do_sample=False)[:, batch["input_ids"].shape[1] :]
+    answers = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    assert [answer.strip() for answer in answers] == [row.report for row in rows]
+    assert len(set(answers)) == 2
+
+
 @pytest.mark.parametrize("streams", ["ecg", "image", "none"])
 def test_a_stream_can_be_left_out(first, reporter_file: Path, tmp_path: Path, streams: str):
     start, _ = first
@@ -114,7 +130,7 @@ def test_a_part_that_nothing_reaches_ends_the_training(first, reporter_file: Pat
 
 
 def test_a_batch_may_be_larger_than_a_split(first, reporter_file: Path, tmp_path: Path):
-    model, optimisation = {"checkpoint": str(first[0])}, {"epochs": 1, "batch_size": 40}
+    model, optimisation = {"checkpoint": str(first[0])}, {"epochs": 3, "batch_size": 40, "keep": "last"}
     record = train(reporter_file, tmp_path / "out", model, optimisation=optimisation)
     assert record["kept_metric"]["loss"] > 0
 
