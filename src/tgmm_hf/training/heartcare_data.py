@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_ecgs, process_rows
 from tgmm_hf.families.heartcare.processing_heartcare import HeartcareProcessor, HeartcareRow
 from tgmm_hf.families.shared.ecg_conversations import Message, Pieces, pad_left
 from tgmm_hf.inputs.feature_extraction_ecg import PreparedEcg
@@ -118,7 +118,7 @@ def processed_streams(
         windows = pictures = None
         if "ecg" in streams:
             extractor = WindowsForCache(processor.feature_extractor)
-            windows = process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
+            windows = process_rows(rows, extractor, cache=cache, data_hash=digest)
         if "image" in streams:
             drawing = PicturesForCache(processor, seeds)
             pictures = process_ecgs(

@@ -60,7 +60,7 @@ def _train(run: HeartcareRunArguments) -> dict[str, Any]:
     """Train a model as `train_heartcare` does, without the lock."""
     claim_directories(run)
     arguments = reporter_trainer_arguments(run, drop_last=False)  # first, as it starts the process group
-    rows, data_hash = read_rows(run.data.file), f"sha256:{file_digest(run.data.file)}"
+    rows, data_hash = read_rows(run.data.file, in_words=True), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = build_heartcare(run.model, training_texts(rows))
     if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.ecg_sources):
