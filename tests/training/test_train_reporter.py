@@ -102,6 +102,12 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(file: Path, tra
         torch.testing.assert_close(weights(tmp_path / "model")[name], weight, rtol=1e-5, atol=1e-6)
 
 
+def test_all_validation_ecgs_are_scored_though_the_last_batch_is_not_complete(file: Path, tmp_path: Path):
+    """The last batch of a training is left out, and once that of validation too: no loss, if it was the only one."""
+    record = train(reporter_settings(file, tmp_path / "model", optimisation={"epochs": 1, "batch_size": 12}))
+    assert record["data"]["validation"]["rows"] == 8 and "eval_loss" in [*record["history"][-2], *record["history"][-1]]
+
+
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("language_model")

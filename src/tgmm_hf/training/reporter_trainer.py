@@ -45,6 +45,14 @@ class ReporterTrainer(BaseTrainer):
             )
         return self.optimizer
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Make the validation data loader as the parent does, with a last batch that is not complete."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as the parent does.
 
