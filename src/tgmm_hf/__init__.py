@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
     from tgmm_hf.families.meit.processing_meit import MeitProcessor
+    from tgmm_hf.families.more.configuration_more import MoreConfig
+    from tgmm_hf.families.more.modeling_more import MoreModel
+    from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
@@ -62,6 +65,9 @@ _MODULE_OF = {
     "MeitForConditionalGeneration": "families.meit.modeling_meit",
     "MeitProcessor": "families.meit.processing_meit",
     "MeitReportPipeline": "families.meit.pipeline_meit",
+    "MoreConfig": "families.more.configuration_more",
+    "MoreForClassification": "families.more.modeling_more_classification",
+    "MoreModel": "families.more.modeling_more",
     "StMemConfig": "encoders.configuration_st_mem",
     "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
     "StMemModel": "encoders.modeling_st_mem",
@@ -104,6 +110,9 @@ __all__ = [
     "MeitForConditionalGeneration",
     "MeitProcessor",
     "MeitReportPipeline",
+    "MoreConfig",
+    "MoreForClassification",
+    "MoreModel",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",

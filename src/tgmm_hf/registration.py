@@ -58,6 +58,7 @@ def register_classes() -> None:
         AutoConfig,
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForImageClassification,
         AutoModelForPreTraining,
         AutoModelForSequenceClassification,
     )
@@ -77,6 +78,9 @@ def register_classes() -> None:
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+    from tgmm_hf.families.more.configuration_more import MoreConfig
+    from tgmm_hf.families.more.modeling_more import MoreModel
+    from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
     from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
     from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 
@@ -86,13 +90,16 @@ def register_classes() -> None:
     AutoConfig.register("ecg_resnet", EcgResNetConfig)
     AutoConfig.register("meit", MeitConfig)
     AutoConfig.register("beat", BeatConfig)
+    AutoConfig.register("more", MoreConfig)
     AutoModel.register(TgmmConfig, TgmmModel)
     AutoModel.register(StMemConfig, StMemModel)
     AutoModel.register(EchoMvitConfig, EchoMvitModel)
     AutoModel.register(EcgResNetConfig, EcgResNetModel)
     AutoModel.register(MeitConfig, MeitForConditionalGeneration)
     AutoModel.register(BeatConfig, BeatModel)
+    AutoModel.register(MoreConfig, MoreModel)
     AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
+    AutoModelForImageClassification.register(MoreConfig, MoreForClassification)
     AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
     AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
     AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
