@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from tgmm_hf.families.more.configuration_more import MoreConfig
     from tgmm_hf.families.more.modeling_more import MoreModel
     from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
+    from tgmm_hf.families.more.processing_more import MoreProcessor
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+    from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
     from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
     from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
     from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
@@ -66,8 +69,11 @@ _MODULE_OF = {
     "MeitProcessor": "families.meit.processing_meit",
     "MeitReportPipeline": "families.meit.pipeline_meit",
     "MoreConfig": "families.more.configuration_more",
+    "MoreFeatureExtractor": "inputs.feature_extraction_more",
     "MoreForClassification": "families.more.modeling_more_classification",
+    "MoreImageProcessor": "inputs.image_processing_xray",
     "MoreModel": "families.more.modeling_more",
+    "MoreProcessor": "families.more.processing_more",
     "StMemConfig": "encoders.configuration_st_mem",
     "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
     "StMemModel": "encoders.modeling_st_mem",
@@ -111,8 +117,11 @@ __all__ = [
     "MeitProcessor",
     "MeitReportPipeline",
     "MoreConfig",
+    "MoreFeatureExtractor",
     "MoreForClassification",
+    "MoreImageProcessor",
     "MoreModel",
+    "MoreProcessor",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",

@@ -57,8 +57,6 @@ def register_classes() -> None:
     from transformers import (
         AutoConfig,
         AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForImageClassification,
         AutoModelForPreTraining,
         AutoModelForSequenceClassification,
     )
@@ -73,6 +71,31 @@ def register_classes() -> None:
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
+    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+
+    AutoConfig.register("tgmm", TgmmConfig)
+    AutoConfig.register("st_mem", StMemConfig)
+    AutoConfig.register("echo_mvit", EchoMvitConfig)
+    AutoConfig.register("ecg_resnet", EcgResNetConfig)
+    AutoModel.register(TgmmConfig, TgmmModel)
+    AutoModel.register(StMemConfig, StMemModel)
+    AutoModel.register(EchoMvitConfig, EchoMvitModel)
+    AutoModel.register(EcgResNetConfig, EcgResNetModel)
+    AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
+    AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
+    AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
+    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
+    meit, beat, more = _register_families()
+    _register_processors(TgmmConfig, meit, EcgResNetConfig, beat)
+    _register_processors_of_more(more)
+
+
+def _register_families() -> tuple[type, type, type]:
+    """Register the models of the other families. Returns the configurations of MEIT, Beat and MoRE."""
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageClassification
+    from transformers.pipelines import PIPELINE_REGISTRY
+
     from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
     from tgmm_hf.families.heartcare.modeling_beat import BeatModel
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
@@ -81,31 +104,31 @@ def register_classes() -> None:
     from tgmm_hf.families.more.configuration_more import MoreConfig
     from tgmm_hf.families.more.modeling_more import MoreModel
     from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
-    from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
-    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 
-    AutoConfig.register("tgmm", TgmmConfig)
-    AutoConfig.register("st_mem", StMemConfig)
-    AutoConfig.register("echo_mvit", EchoMvitConfig)
-    AutoConfig.register("ecg_resnet", EcgResNetConfig)
     AutoConfig.register("meit", MeitConfig)
     AutoConfig.register("beat", BeatConfig)
     AutoConfig.register("more", MoreConfig)
-    AutoModel.register(TgmmConfig, TgmmModel)
-    AutoModel.register(StMemConfig, StMemModel)
-    AutoModel.register(EchoMvitConfig, EchoMvitModel)
-    AutoModel.register(EcgResNetConfig, EcgResNetModel)
     AutoModel.register(MeitConfig, MeitForConditionalGeneration)
     AutoModel.register(BeatConfig, BeatModel)
     AutoModel.register(MoreConfig, MoreModel)
     AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
     AutoModelForImageClassification.register(MoreConfig, MoreForClassification)
-    AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
-    AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
-    AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
-    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
     PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
-    _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig, BeatConfig)
+    return MeitConfig, BeatConfig, MoreConfig
+
+
+def _register_processors_of_more(more: type) -> None:
+    """Register the processor of MoRE and its parts for its configuration."""
+    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor
+
+    from tgmm_hf.families.more.processing_more import MoreProcessor
+    from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
+    from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
+
+    AutoProcessor.register(more, MoreProcessor)
+    AutoFeatureExtractor.register(more, MoreFeatureExtractor)
+    backends: dict[str, type] = {"pil": MoreImageProcessor, "torchvision": MoreImageProcessor}
+    AutoImageProcessor.register(more, image_processor_classes=backends)
 
 
 def _register_processors(tgmm: type, meit: type, ecg_resnet: type, beat: type) -> None:
