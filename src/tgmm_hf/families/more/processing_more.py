@@ -239,7 +239,7 @@ def _note_parts(text: Any) -> dict[str, str]:
     if text is None:
         return {}
     if isinstance(text, str):
-        return {"prompt": text.strip()} if text.strip() else {}
+        return {"prompt": text} if text.strip() else {}
     if not isinstance(text, Mapping):
         raise TypeError(f"text is a {type(text).__name__}, expected a text, or notes {{'xray': ..., 'ecg': ...}}.")
     if unknown := set(text) - set(NOTES):
