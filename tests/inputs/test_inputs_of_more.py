@@ -237,14 +237,22 @@ def test_one_bad_record_does_not_stop_a_batch(tmp_path: Path):
 
 
 def test_a_doubt_is_noted_or_refuses_the_patient(tmp_path: Path):
-    mirrored = write_xray(tmp_path / "x.dcm", PatientOrientation=["R", "F"])
-    batch, reports = processor()(xray=mirrored, ecg=ecg(), return_report=True)
-    assert [check["code"] for check in reports[0]["checks"]] == ["xray_orientation"] and batch["xray_mask"].all()
+    turned = ecg()
+    turned["signal"][6:] *= -1
+    batch, reports = processor()(xray=draw_chest(), ecg=turned, return_report=True)
+    assert [check["code"] for check in reports[0]["checks"]] == ["ecg_chest_leads_turned"] and batch["ecg_mask"].all()
     batch, reports = processor()(
-        xray=[mirrored, draw_chest()], ecg=[ecg(), None], strictness="refuse", on_refusal="report", return_report=True
+        xray=[draw_chest(), draw_chest()],
+        ecg=[turned, None],
+        strictness="refuse",
+        on_refusal="report",
+        return_report=True,
     )
     assert batch["xray_mask"].tolist() == [False, True] and "input_values" not in batch
     assert reports[0]["refused"][0]["item"] == "patient" and reports[0]["used"]["xray"] == []
+    mirrored = write_xray(tmp_path / "x.dcm", PatientOrientation=["R", "F"])
+    _, reports = processor()(xray=mirrored, return_report=True)
+    assert not reports[0]["checks"] and "mirrored" in reports[0]["notes"][0]
 
 
 def test_xray_and_ecg_of_two_patients_are_refused(tmp_path: Path):

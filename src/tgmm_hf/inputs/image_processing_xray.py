@@ -44,13 +44,11 @@ class PreparedXray:
         values: (3, size, size) float32.
         view: as `XrayPicture.view`.
         notes: what was assumed or changed.
-        checks: {"code", "item", "text"} for each doubt.
     """
 
     values: np.ndarray
     view: str = ""
     notes: list[str] = field(default_factory=list)
-    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 class MoreImageProcessor(HubCode, BaseImageProcessor):
@@ -138,7 +136,7 @@ class MoreImageProcessor(HubCode, BaseImageProcessor):
         picture = read_xray(xray, self.views, self.limits)
         grey = self.equalise(picture.pixels, picture.is_dicom)
         values = (grey.astype(np.float32) / 255 - np.float32(self.image_mean)) / np.float32(self.image_std)
-        return PreparedXray(np.repeat(values[None], 3, axis=0), picture.view, picture.notes, picture.checks)
+        return PreparedXray(np.repeat(values[None], 3, axis=0), picture.view, picture.notes)
 
     def equalise(self, pixels: np.ndarray, is_dicom: bool) -> np.ndarray:
         """Resize a picture and equalise its contrast.

@@ -41,8 +41,6 @@ _OTHER_BODY_PARTS = """
     """
 OTHER_BODY_PARTS = frozenset(_OTHER_BODY_PARTS.split())
 """Terms of BodyPartExamined (DICOM PS3.16, annex L) that do not show the lungs."""
-MIRRORED = "xray_orientation"
-"""Code of a header that contradicts the way a frontal X-ray is shown."""
 
 
 @dataclass
@@ -55,7 +53,6 @@ class XrayPicture:
         is_dicom: whether the picture was made from the detector's values.
         source: file name for messages.
         notes: what was assumed or changed.
-        checks: {"code", "item", "text"} for each doubt.
     """
 
     pixels: np.ndarray
@@ -63,7 +60,6 @@ class XrayPicture:
     is_dicom: bool = False
     source: str = "xray"
     notes: list[str] = field(default_factory=list)
-    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 def check_xray_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
@@ -192,11 +188,11 @@ def decode_dicom_xray(dataset: Any, item: str) -> XrayPicture:
         scaled = 1 - scaled
     scaled[padding] = 0
     view = view_of(dataset, item)
-    checks = orientation_checks(dataset, view)
+    notes += orientation_notes(dataset, view)
     part = str(dataset.get("BodyPartExamined") or "").strip().upper()
     if not _CHEST.search(part):
         notes.append("the header does not state that the body part is the chest")
-    return XrayPicture(np.rint(scaled * 255).astype(np.uint8), view, True, item, notes, checks)
+    return XrayPicture(np.rint(scaled * 255).astype(np.uint8), view, True, item, notes)
 
 
 def _windowed(values: np.ndarray, dataset: Any, notes: list[str]) -> np.ndarray:
@@ -222,7 +218,7 @@ def _padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
     return (stored >= min(first, last)) & (stored <= max(first, last))
 
 
-def orientation_checks(dataset: Any, view: str) -> list[dict[str, str]]:
+def orientation_notes(dataset: Any, view: str) -> list[str]:
     """Compare PatientOrientation with the way a frontal X-ray is shown: the patient's left is on the right.
 
     Args:
@@ -230,20 +226,20 @@ def orientation_checks(dataset: Any, view: str) -> list[dict[str, str]]:
         view: of `view_of`. Other views than PA and AP are not judged.
 
     Returns:
-        One {"code", "item", "text"} if the header says otherwise; else an empty list.
+        One text if the header says otherwise; else an empty list. It is a note and no finding, because it is not known
+        how often such a header is wrong.
     """
     stated = [str(part).strip().upper() for part in dataset.get("PatientOrientation") or []]
     if len(stated) != 2 or view not in FRONTAL:
         return []
     wrong = []
     if stated[0].startswith("R"):
-        wrong.append("mirrored, so that the heart is on the wrong side")
+        wrong.append("mirrored, with the heart on the wrong side")
     if stated[1].startswith("H"):
         wrong.append("upside down")
     if not wrong:
         return []
-    text = f"the header says that the X-ray is {' and '.join(wrong)} (PatientOrientation); it was read as it is stored"
-    return [{"code": MIRRORED, "item": "xray", "text": text}]
+    return [f"the header says that it is {' and '.join(wrong)} (PatientOrientation); it was read as it is stored"]
 
 
 __all__ = ["FRONTAL", "VIEWS_OF_XRAYS", "XrayPicture", "check_xray_header", "check_xray_size", "decode_dicom_xray"]

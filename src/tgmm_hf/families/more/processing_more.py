@@ -182,7 +182,7 @@ class _Reader:
             self._add_refusal(error, name)
             return None
         self.report["used"][name] = [entry.view or "view not stated"] if name == "xray" else list(LEADS)
-        self.report["checks"] += entry.checks
+        self.report["checks"] += getattr(entry, "checks", [])  # an X-ray has notes only
         self.report["notes"] += [f"{name}: {note}" for note in entry.notes]
         return entry
 
