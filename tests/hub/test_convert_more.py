@@ -272,10 +272,9 @@ def test_files_of_another_model_and_wrong_options_are_refused(tmp_path: Path):
     wrong = {**weights, "projector_text.layers.0.linear.weight": torch.zeros(WIDTH, 5)}
     uneven = {**weights, "xray_model.vit_model.blocks.1.attn.qkv.weight": torch.zeros(3 * WIDTH - 1, WIDTH)}
     no_adapters = {name: value for name, value in weights.items() if "lora_" not in name}
-    for number, content in enumerate((lacking, further, wrong, uneven, no_adapters, {"a": torch.zeros(1)})):
-        torch.save(content, tmp_path / f"{number}.pt")
+    for content in (lacking, further, wrong, uneven, no_adapters, {"a": torch.zeros(1)}):
         with pytest.raises(ConversionError):
-            convert("more", tmp_path / f"{number}.pt", tmp_path / "out", accept_license=True)
+            more_checkpoint(content)
     torch.save(weights, tmp_path / "more.pt")
     with pytest.raises(TgmmError, match="tokenizer"):
         convert("meit", tmp_path / "more.pt", tmp_path / "out", accept_license=True, tokenizer=tmp_path)

@@ -135,8 +135,12 @@ class MoreImageProcessor(HubCode, BaseImageProcessor):
         """
         picture = read_xray(xray, self.views, self.limits)
         grey = self.equalise(picture.pixels, picture.is_dicom)
+        return PreparedXray(self.normalise(grey), picture.view, picture.notes)
+
+    def normalise(self, grey: np.ndarray) -> np.ndarray:
+        """Bring a picture (size, size) uint8, as `equalise` gives it, to (3, size, size) float32."""
         values = (grey.astype(np.float32) / 255 - np.float32(self.image_mean)) / np.float32(self.image_std)
-        return PreparedXray(np.repeat(values[None], 3, axis=0), picture.view, picture.notes)
+        return np.repeat(values[None], 3, axis=0)
 
     def equalise(self, pixels: np.ndarray, is_dicom: bool) -> np.ndarray:
         """Resize a picture and equalise its contrast.

@@ -6,12 +6,13 @@ from typing import Any
 
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.beat_arguments import BeatRunArguments
+from tgmm_hf.training.more_arguments import MoreRunArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.settings_files import parse_dataclass, read_settings
 
-AnyRunArguments = RunArguments | ReporterRunArguments | BeatRunArguments
+AnyRunArguments = RunArguments | ReporterRunArguments | BeatRunArguments | MoreRunArguments
 """The settings of a training of any family."""
-FAMILIES = ("tgmm", "meit", "beat")
+FAMILIES = ("tgmm", "meit", "beat", "more")
 """Values of the key `family`. A file without it is one of TGMM."""
 
 
@@ -34,6 +35,7 @@ def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> AnyRu
         "tgmm": parse_arguments,
         "meit": lambda content: parse_dataclass(ReporterRunArguments, content),
         "beat": lambda content: parse_dataclass(BeatRunArguments, content),
+        "more": lambda content: parse_dataclass(MoreRunArguments, content),
     }
     return parsers[family](settings)
 
@@ -48,6 +50,10 @@ def train_any(run: AnyRunArguments) -> dict[str, Any]:
         from tgmm_hf.training.train_beat import train_beat
 
         return train_beat(run)
+    if isinstance(run, MoreRunArguments):
+        from tgmm_hf.training.train_more import train_more
+
+        return train_more(run)
     from tgmm_hf.training.train import train
 
     return train(run)

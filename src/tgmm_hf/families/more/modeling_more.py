@@ -107,8 +107,7 @@ class MorePreTrainedModel(BoundWeights, PreTrainedModel):
         return loaded
 
     def choose_trained(self) -> None:
-        """Set `requires_grad` of the parts that the configuration freezes, in place."""
-        raise NotImplementedError
+        """Set `requires_grad` of the parts that a model freezes, in place. Here everything is trained."""
 
 
 class MoreModel(MoreFeatures, MorePreTrainedModel):

@@ -64,6 +64,16 @@ def note_keys(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Te
     return keys
 
 
+def _asking_for_gradients(embeds: torch.Tensor) -> torch.Tensor:
+    """Let embeddings take part in the backward pass, because the other processes wait for all of them.
+
+    A process in which nobody has the modality has zeros that no weight made.
+    """
+    if not torch.is_grad_enabled() or embeds.requires_grad:
+        return embeds
+    return embeds.detach().requires_grad_()
+
+
 def more_loss(
     embeds: dict[str, torch.Tensor],
     present: dict[str, torch.Tensor],
@@ -82,9 +92,19 @@ def more_loss(
         temperature: scalar.
         xray_ecg: also InfoNCE of X-ray and ECG (ours).
     """
-    embeds = {name: gather_batch(value) for name, value in embeds.items()}
+    embeds = {name: gather_batch(_asking_for_gradients(value)) for name, value in embeds.items()}
     present = {name: gather_batch(value) for name, value in present.items()}
-    keys = gather_batch(keys)
+    return loss_of_one_batch(embeds, present, gather_batch(keys), temperature, xray_ecg)
+
+
+def loss_of_one_batch(
+    embeds: dict[str, torch.Tensor],
+    present: dict[str, torch.Tensor],
+    keys: torch.Tensor,
+    temperature: torch.Tensor,
+    xray_ecg: bool = False,
+) -> torch.Tensor:
+    """Compute the loss of `more_loss` over the patients that are given, without other processes."""
     alike = (keys[:, None] == keys) & present["text"][:, None] & present["text"]
     pairs = [("text", "xray"), ("text", "ecg"), *([("xray", "ecg")] if xray_ecg else [])]
     losses = [
@@ -93,4 +113,4 @@ def more_loss(
     return torch.stack(losses).sum()
 
 
-__all__ = ["MoreProjection", "more_loss", "note_keys"]
+__all__ = ["MoreProjection", "loss_of_one_batch", "more_loss", "note_keys"]

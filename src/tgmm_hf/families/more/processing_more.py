@@ -126,6 +126,10 @@ class MoreProcessor(HubProcessor):
         features = BatchFeature(data, tensor_type=cast(str | None, kwargs.get("return_tensors")))
         return (features, [reader.report for reader in readers]) if return_report else features
 
+    def note(self, text: Any) -> str:
+        """Write a prompt or the notes of a patient (`text` of a call) as one text; "" without one."""
+        return " ".join(PREFIXES.get(name, "") + part for name, part in _note_parts(text).items())
+
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Tokenize B texts to `input_ids`, `attention_mask` (B, L) int64. An empty text is masked everywhere.
 
@@ -192,7 +196,7 @@ class _Reader:
         if not parts:
             return None
         self.report["used"]["text"] = list(parts)
-        joined = " ".join(PREFIXES.get(name, "") + part for name, part in parts.items())
+        joined = self.processor.note(text)
         tokenizer = self.processor.tokenizer
         number = len(tokenizer(joined, verbose=False, split_special_tokens=True)["input_ids"])
         if number > self.processor.max_text_tokens:
