@@ -27,6 +27,7 @@ from tgmm_hf.inputs.lab_table import ALIAS_FACTORS, COLUMNS, LabColumn, Range
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
+from tgmm_hf.training.more_arguments import MoreRunArguments
 from tgmm_hf.training.pretraining_arguments import PretrainArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 
@@ -36,6 +37,7 @@ SETTINGS: dict[str, type] = {
     "tgmm train, family: meit": ReporterRunArguments,
     "tgmm train and tgmm pretrain, family: beat": BeatRunArguments,
     "tgmm train, family: heartcare": HeartcareRunArguments,
+    "tgmm train, family: more": MoreRunArguments,
     "tgmm pretrain": PretrainArguments,
     "tgmm reproduce": GridPlan,
     "tgmm search": SearchPlan,

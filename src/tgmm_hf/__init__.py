@@ -33,11 +33,17 @@ if TYPE_CHECKING:
     from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
     from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
     from tgmm_hf.families.meit.processing_meit import MeitProcessor
+    from tgmm_hf.families.more.configuration_more import MoreConfig
+    from tgmm_hf.families.more.modeling_more import MoreModel
+    from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
+    from tgmm_hf.families.more.processing_more import MoreProcessor
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+    from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
     from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
     from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
     from tgmm_hf.processing_tgmm import TgmmProcessor, default_processor
@@ -70,6 +76,12 @@ _MODULE_OF = {
     "MeitForConditionalGeneration": "families.meit.modeling_meit",
     "MeitProcessor": "families.meit.processing_meit",
     "MeitReportPipeline": "families.meit.pipeline_meit",
+    "MoreConfig": "families.more.configuration_more",
+    "MoreFeatureExtractor": "inputs.feature_extraction_more",
+    "MoreForClassification": "families.more.modeling_more_classification",
+    "MoreImageProcessor": "inputs.image_processing_xray",
+    "MoreModel": "families.more.modeling_more",
+    "MoreProcessor": "families.more.processing_more",
     "StMemConfig": "encoders.configuration_st_mem",
     "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
     "StMemModel": "encoders.modeling_st_mem",
@@ -117,6 +129,12 @@ __all__ = [
     "MeitForConditionalGeneration",
     "MeitProcessor",
     "MeitReportPipeline",
+    "MoreConfig",
+    "MoreFeatureExtractor",
+    "MoreForClassification",
+    "MoreImageProcessor",
+    "MoreModel",
+    "MoreProcessor",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",

@@ -96,6 +96,7 @@ def register_classes() -> None:
     PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
     _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig)
     _register_heartcare()
+    _register_more()
 
 
 def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
@@ -142,3 +143,30 @@ def _register_heartcare() -> None:
     AutoFeatureExtractor.register(HeartcareConfig, BeatFeatureExtractor)
     AutoProcessor.register(HeartcareConfig, HeartcareProcessor)
     PIPELINE_REGISTRY.register_pipeline("ecg-question", pipeline_class=HeartcarePipeline, pt_model=AutoModel)
+
+
+def _register_more() -> None:
+    """Register MoRE, its processor and the parts of its processor."""
+    from transformers import (
+        AutoConfig,
+        AutoFeatureExtractor,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForImageClassification,
+        AutoProcessor,
+    )
+
+    from tgmm_hf.families.more.configuration_more import MoreConfig
+    from tgmm_hf.families.more.modeling_more import MoreModel
+    from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
+    from tgmm_hf.families.more.processing_more import MoreProcessor
+    from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
+    from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
+
+    AutoConfig.register("more", MoreConfig)
+    AutoModel.register(MoreConfig, MoreModel)
+    AutoModelForImageClassification.register(MoreConfig, MoreForClassification)
+    AutoProcessor.register(MoreConfig, MoreProcessor)
+    AutoFeatureExtractor.register(MoreConfig, MoreFeatureExtractor)
+    backends: dict[str, type] = {"pil": MoreImageProcessor, "torchvision": MoreImageProcessor}
+    AutoImageProcessor.register(MoreConfig, image_processor_classes=backends)

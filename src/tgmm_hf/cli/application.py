@@ -25,6 +25,7 @@ from tgmm_hf.cli import (
     make_manifest,
     predict,
     report,
+    retrieve,
     tokenize_ecg,
     train,
 )
@@ -59,6 +60,8 @@ COMMANDS = (
     predict.predict,
     report.report,
     tokenize_ecg.tokenize_ecg,
+    retrieve.index,
+    retrieve.retrieve,
     explain.explain,
     explain_check.explain_check,
     web_page.app,

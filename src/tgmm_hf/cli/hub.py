@@ -20,6 +20,7 @@ class Weights(StrEnum):
     kinetics_mvit = "kinetics-mvit"
     meit = "meit"
     beat = "beat"
+    more = "more"
 
 
 class NormGamma(StrEnum):
@@ -52,13 +53,19 @@ def convert(
             show_default="decided by the values",
         ),
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="more: directory or Hub repository of the tokenizer of roberta-base.", show_default="no processor"
+        ),
+    ] = None,
 ) -> None:
     """Convert a published encoder checkpoint into a directory for from_pretrained and `TgmmModel.from_encoders`.
 
     st-mem: ECG encoder, or the full masked autoencoder. echoprime: echo encoder. echoprime-views: view classifier.
     kinetics-mvit: torchvision's MViT_V2_S_Weights. meit: ECG encoder and projector of MEIT (ecg_model.pth). beat: ECG
-    tokenizer of Heartcare's public prototype. Nothing is downloaded. The command shows the terms of the weights, asks
-    you to confirm them, and writes them into the model card.
+    tokenizer of Heartcare's public prototype. more: X-ray, ECG and text encoder of MoRE. No weights are downloaded. The
+    command shows the terms of the weights, asks you to confirm them, and writes them into the model card.
 
     Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
     """
@@ -81,6 +88,7 @@ def convert(
         allow_pickle=allow_pickle,
         keep_head=keep_head,
         norm_gamma=None if norm_gamma is None else norm_gamma.value,
+        tokenizer=tokenizer,
     )
     if converted.dropped:
         typer.echo(f"left out: {', '.join(converted.dropped)}")

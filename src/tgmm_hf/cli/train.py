@@ -15,8 +15,9 @@ def train(
     """Train a model from a YAML file, and save it with its processor and code.
 
     The key `family: meit` trains a model that writes ECG reports, `family: beat` the ECG tokenizer of Heartcare, and
-    `family: heartcare` its language model, all from an instruction file. The same command continues a run that was
-    stopped. For several GPUs: accelerate launch scripts/train_tgmm.py CONFIG.yaml
+    `family: heartcare` its language model, all from an instruction file. `family: more` trains MoRE from a table of
+    X-rays, ECGs and notes. The same command continues a run that was stopped. For several GPUs: accelerate launch
+    scripts/train_tgmm.py CONFIG.yaml
 
     Example: tgmm train configs/demo.yaml --set optimisation.epochs=2
     """

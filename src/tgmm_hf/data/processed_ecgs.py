@@ -34,7 +34,7 @@ class ProcessedEcgs:
     """Processed ECGs.
 
     Attributes:
-        values: (ECGs, 12, samples) float16, or what the extractor prepares. A row of an ECG that was refused is 0.
+        values: (ECGs, 12, samples) float16, or what else the extractor prepares. A row of an ECG that was refused is 0.
         refused: Number of a refused ECG -> reason.
     """
 
@@ -47,7 +47,12 @@ class ProcessedEcgs:
 
 
 def process_ecgs(
-    number: int, read: ReadEcg, extractor: Any, *, cache: Path | None = None, data_hash: str = ""
+    number: int,
+    read: ReadEcg,
+    extractor: Any,
+    *,
+    cache: Path | None = None,
+    data_hash: str = "",
 ) -> ProcessedEcgs:
     """Process ECGs, or open the cache in which an earlier call has stored the same ECGs.
 
@@ -56,8 +61,8 @@ def process_ecgs(
     Args:
         number: Number of ECGs.
         read: Reads one of them.
-        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `cached_shape`, the shape of the
-            values that its `prepare` returns, and `to_dict`.
+        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `prepare`, `to_dict`, `cached_shape`
+            (the shape of the values that `prepare` returns) and, where it is not float16, `cached_dtype`.
         cache: Directory of the cache. None keeps the ECGs in memory.
         data_hash: Digest of the data, which names the ECGs in the cache.
 
@@ -65,15 +70,15 @@ def process_ecgs(
         TgmmError: if another run of this machine fills the cache now.
     """
     of_one = getattr(extractor, "cached_shape", None) or (len(LEADS), extractor.num_samples)
-    shape = (number, *of_one)
-    if cache is None:
-        values = np.zeros(shape, np.float16)
+    shape, dtype = (number, *of_one), getattr(extractor, "cached_dtype", np.float16)
+    if cache is None or not number:
+        values = np.zeros(shape, dtype)
         return ProcessedEcgs(values, _fill(values, read, extractor, range(number), {}, None))
     name = json_digest({"data": data_hash, "extractor": extractor.to_dict(), "format": FORMAT})[:32]
     file, state = cache / f"{name}.npy", cache / f"{name}.json"
     if _state(file, state)["done"] < number:
         with only_run(file):
-            _fill_cache(file, state, shape, read, extractor)
+            _fill_cache(file, state, (shape, dtype), read, extractor)
     refused = {int(key): reason for key, reason in _state(file, state)["refused"].items()}
     return ProcessedEcgs(np.load(file, mmap_mode="r"), refused)
 
@@ -136,33 +141,33 @@ def _state(file: Path, state: Path) -> dict[str, Any]:
     return read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
 
 
-def _fill_cache(file: Path, state: Path, shape: tuple[int, ...], read: ReadEcg, extractor: Any) -> None:
+def _fill_cache(file: Path, state: Path, form: tuple[tuple[int, ...], Any], read: ReadEcg, extractor: Any) -> None:
     """Process the ECGs that a cache lacks.
 
     Args:
         file: The array of the cache.
         state: The file beside it that says how far it is.
-        shape: (ECGs, 12, samples).
+        form: Shape (ECGs, ...) and type of the array.
         read: Reads an ECG.
         extractor: The feature extractor.
     """
     saved = _state(file, state)
     refused = {int(key): reason for key, reason in saved["refused"].items()}
-    values = _open(file, shape, is_new=not saved["done"])
+    values = _open(file, *form, is_new=not saved["done"])
 
     def note(done: int) -> None:
         values.flush()
         write_json(state, {"done": done, "refused": refused})
 
-    _fill(values, read, extractor, range(saved["done"], shape[0]), refused, note)
+    _fill(values, read, extractor, range(saved["done"], form[0][0]), refused, note)
 
 
-def _open(file: Path, shape: tuple[int, ...], is_new: bool) -> np.memmap:
+def _open(file: Path, shape: tuple[int, ...], dtype: Any, is_new: bool) -> np.memmap:
     """Open the file of a cache that is not finished. A new one is made, if the disk has room for it."""
     if is_new:
-        check_room(file.parent, 2 * int(np.prod(shape)))
+        check_room(file.parent, np.dtype(dtype).itemsize * int(np.prod(shape)))
         file.parent.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+        return np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
     return np.lib.format.open_memmap(file, mode="r+")
 
 

@@ -4,13 +4,12 @@ Our own are ST-MEM (ECG) and MViT-v2 (echo). Any other `AutoModel` may take thei
 `last_hidden_state` and its configuration declares the size of its input, see `DECLARED`.
 """
 
-import inspect
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
 from ..configuration_tgmm import encoder_config
@@ -19,6 +18,7 @@ from ..utils.model_licences import source_name
 from ..utils.names import LEADS
 from .modeling_echo_mvit import EchoMvitModel
 from .modeling_st_mem import StMemModel
+from .pooling_layer import without_pooler
 
 logger = logging.get_logger(__name__)
 
@@ -40,7 +40,7 @@ def build_encoder(config: Any) -> PreTrainedModel:
     """
     if config.model_type in ENCODERS:
         return ENCODERS[config.model_type]._from_config(config)
-    return AutoModel.from_config(config, **_without_pooler(config))
+    return AutoModel.from_config(config, **without_pooler(config))
 
 
 def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -58,7 +58,7 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
     config = encoder_config(source)
     check_encoder(modality, config)
     encoder, loading = ENCODERS.get(config.model_type, AutoModel).from_pretrained(
-        source, config=config, dtype=dtype, output_loading_info=True, **_without_pooler(config)
+        source, config=config, dtype=dtype, output_loading_info=True, **without_pooler(config)
     )
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
@@ -120,13 +120,3 @@ def check_encoder(modality: str, config: Any) -> None:
         )
     if modality == "ecg" and config.num_leads != len(LEADS):
         raise ValueError(f"The ECG encoder takes {config.num_leads} leads, the processor makes {len(LEADS)}.")
-
-
-def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    """Return the argument that builds a model without its pooling layer; {} for a model without this argument.
-
-    The layer is not used. In a distributed training (DDP), a layer that never trains would stop the training.
-    """
-    model_class: Any = MODEL_MAPPING.get(type(config), None)
-    takes_it = model_class is not None and "add_pooling_layer" in inspect.signature(model_class).parameters
-    return {"add_pooling_layer": False} if takes_it else {}

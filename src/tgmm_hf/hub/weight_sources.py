@@ -67,6 +67,13 @@ _HEARTCARE = """\
   journal = {arXiv preprint arXiv:2506.05831},
   year    = {2025}
 }"""
+_MORE = """\
+@article{thapa2024more,
+  title   = {MoRE: Multi-Modal Contrastive Pre-training with Transformers on X-Rays, ECGs, and Diagnostic Report},
+  author  = {Thapa, Samrajya and Howlader, Koushik and Bhattacharjee, Subhankar and Le, Wei},
+  journal = {arXiv preprint arXiv:2410.16239},
+  year    = {2024}
+}"""
 _CEDARS_TERMS = (
     "Academic and non-profit research only. No onward transfer of the weights or of anything derived from them, this "
     "directory included: do not upload it, not to a private repository either. Publications have to acknowledge "
@@ -140,6 +147,21 @@ SOURCES: dict[str, Source] = {
         citation=_HEARTCARE,
         notes="The input is 2 s at 250 Hz of 12 leads (500 samples), each lead with mean 0 and deviation 1. There is "
         "no processor in this directory. `model.encode(input_values)` gives codes, `model.decode(codes)` the ECG.",
+    ),
+    "more": Source(
+        title="MoRE: chest X-ray, ECG and report in one contrastive space",
+        files="the state dict of the whole model, which the training code writes",
+        url="https://github.com/svthapa/MoRE",
+        license="other",
+        license_name="no-licence",
+        license_link="https://github.com/svthapa/MoRE",
+        terms="The project has no licence file, so its authors reserve all rights. The terms of the training data "
+        "(MIMIC-CXR-JPG, MIMIC-IV-ECG) and of whoever trained the weights apply. Do not upload this directory unless "
+        "all allow it.",
+        citation=_MORE,
+        notes="Texts are padded to the full length, because the published feature of a text is the mean over its "
+        "padding too. ECGs have the lead order of MIMIC-IV-ECG (aVF before aVL). The processor in this directory does "
+        "both. Without `--tokenizer` the directory has no processor.",
     ),
     "kinetics-mvit": Source(
         title="torchvision's MViT-v2-S trained on Kinetics-400",

@@ -157,7 +157,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
             f"a frame of {image.size[1]} x {image.size[0]} pixels, the header declares {size[0]} x {size[1]}"
         )
     if image.mode == "L":
-        _refuse_damaged_jpeg(data)
+        refuse_damaged_jpeg(data)
         return np.asarray(image), "MONOCHROME2"
     if image.mode != "RGB":
         raise PixelsError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
@@ -168,7 +168,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     else:
         ids = tuple(layer[0] for layer in image.layer)  # type: ignore[attr-defined]
         space = "RGB" if ids == _RGB_IDS else "YBR_FULL"
-    _refuse_damaged_jpeg(data)
+    refuse_damaged_jpeg(data)
     if space == "YBR_FULL":
         image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
     return np.asarray(image), space
@@ -193,7 +193,7 @@ def decode_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str
     return _decode_other_frames(dataset, indices)
 
 
-def _refuse_damaged_jpeg(data: bytes) -> None:
+def refuse_damaged_jpeg(data: bytes) -> None:
     """Raise `ValueError` for a JPEG that libjpeg repairs while it decodes, because Pillow does not tell.
 
     libjpeg fills what is lost with grey, and the picture is another one then. The check decodes the smallest size that
@@ -234,7 +234,7 @@ def _check_streams(dataset: Any, indices: Sequence[int], syntax: str) -> None:
     The check comes before the decoder, because the decoder allocates the size that the frame declares.
     """
     places = fragments_of_frames(dataset.PixelData, syntax)
-    raw = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
+    raw = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * (dataset.BitsAllocated // 8)
     for index in indices:
         head = dataset.PixelData[places[index][0]][:4096]
         start = head.find(b"\xff\x4f\xff\x51")

@@ -43,12 +43,14 @@ class InputLimits:
         max_inflated_bytes: size of a deflated DICOM data set after it was inflated.
         max_frame_pixels: rows x columns of one frame. A frame of 2,048 x 2,048 passes; echo machines write at most
             1,920 x 1,080.
+        max_xray_pixels: rows x columns of an X-ray. The largest detectors give about 18 million.
         max_clip_bytes: rows x columns x samples x frames of a clip, as its header declares them.
     """
 
     max_file_bytes: int = 1024 * MIB
     max_inflated_bytes: int = 512 * MIB
     max_frame_pixels: int = 4 * MIB
+    max_xray_pixels: int = 64 * MIB
     max_clip_bytes: int = 4096 * MIB
 
 

@@ -150,8 +150,8 @@ def study_conflict(identities: Iterable[Identity | None]) -> str | None:
     return None
 
 
-def patient_conflict(ecg: Identity | None, echo: Identity | None) -> tuple[str, bool] | None:
-    """Say that the ECG and the echo of one patient name two patients; None if they do not.
+def patient_conflict(ecg: Identity | None, echo: Identity | None, other: str = "echo") -> tuple[str, bool] | None:
+    """Say that the ECG and the echo (or X-ray) of one patient name two patients; None if they do not.
 
     Two systems of a hospital may give one patient two ids. So two ids are no proof if birth and sex agree, or if one of
     them stood in a comment of a WFDB header, which states no issuer, birth or sex (decision 160).
@@ -159,6 +159,7 @@ def patient_conflict(ecg: Identity | None, echo: Identity | None) -> tuple[str, 
     Args:
         ecg: of the recording; None without a header.
         echo: of a file of the study; None without a header.
+        other: what the second file is, for the message.
 
     Returns:
         The reason, and whether it is certain.
@@ -169,7 +170,7 @@ def patient_conflict(ecg: Identity | None, echo: Identity | None) -> tuple[str, 
     if not elements:
         return None
     agree = bool(ecg.birth and ecg.birth == echo.birth and ecg.sex and ecg.sex == echo.sex)
-    reason = f"the headers of the ECG and of the echo name different patients ({_written(elements)})"
+    reason = f"the headers of the ECG and of the {other} name different patients ({_written(elements)})"
     is_certain = not agree and not (ecg.is_comment or echo.is_comment)
     return f"{reason}: keep the files of one patient, or correct the headers", is_certain
 

@@ -156,16 +156,25 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
     return kept
 
 
-def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Tokenize B lab texts.
+def tokenize_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None
+) -> dict[str, np.ndarray]:
+    """Tokenize B texts.
 
     A special token such as "[PAD]" inside a text is read as text, because a row must not steer the encoder.
+
+    Args:
+        tokenizer: tokenizer of the text encoder.
+        texts: B texts.
+        max_tokens: a longer text is cut at its end. None cuts nothing.
 
     Returns:
         "input_ids" and "attention_mask", each (B, L) int64, padded to the longest text. An empty text has only padding
         and is masked everywhere.
     """
-    options = {"padding": True, "return_token_type_ids": False, "split_special_tokens": True}
+    options: dict[str, Any] = {"padding": True, "return_token_type_ids": False, "split_special_tokens": True}
+    if max_tokens is not None:
+        options |= {"truncation": True, "max_length": max_tokens}
     encoded = tokenizer(list(texts), return_tensors="np", **options)
     input_ids, attention_mask = encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)
     absent = [not text for text in texts]

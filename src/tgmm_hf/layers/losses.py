@@ -173,7 +173,13 @@ def survival_losses(
     return {"cox": torch.stack(cox).mean(), "margin": torch.stack(ranking).mean()}
 
 
-def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tensor, temperature: float) -> torch.Tensor:
+def info_nce_loss(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    paired: torch.Tensor,
+    temperature: float | torch.Tensor,
+    alike: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Compute symmetric InfoNCE over one pair of modalities, eq. (16).
 
     Args:
@@ -181,6 +187,7 @@ def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tenso
         second: (B, D) L2-normalised embeddings of the same patients in the other modality.
         paired: (B,) bool, True if a patient has both. The other patients are neither positives nor negatives.
         temperature: tau, by which the similarities are divided.
+        alike: (B, B) bool, symmetric, True for two patients who are no negatives of each other. None for none.
 
     Returns:
         mean cross-entropy of both directions; 0 with fewer than two pairs.
@@ -190,4 +197,7 @@ def info_nce_loss(first: torch.Tensor, second: torch.Tensor, paired: torch.Tenso
     first, second = _float(first)[paired], _float(second)[paired]
     scores = first @ second.T / temperature
     target = torch.arange(len(scores), device=scores.device)
+    if alike is not None:
+        others = target[:, None] != target
+        scores = scores.masked_fill(alike[paired][:, paired] & others, -torch.inf)
     return (nn.functional.cross_entropy(scores, target) + nn.functional.cross_entropy(scores.T, target)) / 2

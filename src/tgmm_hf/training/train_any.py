@@ -7,12 +7,13 @@ from typing import Any
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
+from tgmm_hf.training.more_arguments import MoreRunArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.settings_files import parse_dataclass, read_settings
 
-AnyRunArguments = RunArguments | ReporterRunArguments | BeatRunArguments | HeartcareRunArguments
+AnyRunArguments = RunArguments | ReporterRunArguments | BeatRunArguments | HeartcareRunArguments | MoreRunArguments
 """The settings of a training of any family."""
-FAMILIES = ("tgmm", "meit", "beat", "heartcare")
+FAMILIES = ("tgmm", "meit", "beat", "heartcare", "more")
 """Values of the key `family`. A file without it is one of TGMM."""
 
 
@@ -36,6 +37,7 @@ def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> AnyRu
         "meit": lambda content: parse_dataclass(ReporterRunArguments, content),
         "beat": lambda content: parse_dataclass(BeatRunArguments, content),
         "heartcare": lambda content: parse_dataclass(HeartcareRunArguments, content),
+        "more": lambda content: parse_dataclass(MoreRunArguments, content),
     }
     return parsers[family](settings)
 
@@ -54,6 +56,10 @@ def train_any(run: AnyRunArguments) -> dict[str, Any]:
         from tgmm_hf.training.train_heartcare import train_heartcare
 
         return train_heartcare(run)
+    if isinstance(run, MoreRunArguments):
+        from tgmm_hf.training.train_more import train_more
+
+        return train_more(run)
     from tgmm_hf.training.train import train
 
     return train(run)

@@ -11,6 +11,7 @@ from tgmm_hf.hub.convert.card import model_card
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
 from tgmm_hf.hub.convert.loading import Checkpoint, load_checkpoint
 from tgmm_hf.hub.convert.meit import meit_ecg_model
+from tgmm_hf.hub.convert.more import more_checkpoint, published_processor
 from tgmm_hf.hub.weight_sources import SOURCES
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
@@ -34,11 +35,12 @@ def convert(  # noqa: PLR0913 - one argument for each option of the command
     allow_pickle: bool = False,
     keep_head: bool = False,
     norm_gamma: str | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Converted:
     """Convert a published checkpoint into a directory for `from_pretrained`, with processor, code and model card.
 
     Args:
-        kind: "st-mem", "echoprime", "echoprime-views", "kinetics-mvit", "meit" or "beat", see `SOURCES`.
+        kind: "st-mem", "echoprime", "echoprime-views", "kinetics-mvit", "meit", "beat" or "more", see `SOURCES`.
         checkpoint: File as its authors publish it, or a fine-tuned checkpoint with the same layout.
         destination: Directory to write. It appears whole or not at all.
         accept_license: Confirms that you have read the terms in `SOURCES[kind]` and keep to them. The terms go into the
@@ -47,6 +49,8 @@ def convert(  # noqa: PLR0913 - one argument for each option of the command
         keep_head: Keep the last linear layer of an echo encoder (`EchoMvitModelWithProjection`).
         norm_gamma: For "beat": whether the layer norms of the file store their "gain" or "gain-minus-one". None decides
             it by the values (`stored_gamma`).
+        tokenizer: For "more": directory or Hub repository of the tokenizer of roberta-base, for the processor. None
+            writes no processor.
 
     Returns:
         The model, and the names of the published tensors that it does not use.
@@ -74,6 +78,8 @@ def convert(  # noqa: PLR0913 - one argument for each option of the command
         raise TgmmError(
             kind, f"--norm-gamma is for beat, and is one of {', '.join(NORM_GAMMAS)}; got {norm_gamma!r} for {kind}."
         )
+    if tokenizer is not None and kind != "more":
+        raise TgmmError(kind, "--tokenizer is for more, because no other kind reads texts. Leave it out.")
     checkpoint, destination = Path(checkpoint), Path(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already. Remove it, or name another directory.")
@@ -83,7 +89,8 @@ def convert(  # noqa: PLR0913 - one argument for each option of the command
     content = load_checkpoint(checkpoint, allow_pickle)
     is_beat = kind == "beat"
     converted = beat_prototype(content.weights, norm_gamma) if is_beat else _convert(kind, content, keep_head)
-    processor = processor_for(kind, converted.model.config)
+    config: Any = converted.model.config
+    processor = processor_for(kind, config) if tokenizer is None else published_processor(config, tokenizer)
     if processor is not None:
         bind_processor(converted.model, processor)
     with whole_directory(destination, ()) as building:
@@ -103,6 +110,8 @@ def _convert(kind: str, checkpoint: Checkpoint, keep_head: bool) -> Converted:
         return convnext_views(weights)
     if kind == "meit":
         return meit_ecg_model(weights)
+    if kind == "more":
+        return more_checkpoint(weights)
     _check_owner(kind, weights)
     return mvit_v2_s(weights, keep_head)
 
@@ -141,9 +150,10 @@ def processor_for(kind: str, config: Any) -> Any:
 
     Returns:
         An `EcgFeatureExtractor`, a `MeitFeatureExtractor` or an `EchoImageProcessor`. For the view classifier,
-        transformers' processor, set to normalise only. None for Beat, which has no processor yet.
+        transformers' processor, set to normalise only. None for Beat, which has no processor yet, and for MoRE, whose
+        processor needs a tokenizer.
     """
-    if kind == "beat":
+    if kind in ("beat", "more"):
         return None
     if kind == "st-mem":
         return EcgFeatureExtractor()

@@ -1,0 +1,1 @@
+"""MoRE: X-ray, ECG and report in one space."""

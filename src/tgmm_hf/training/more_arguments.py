@@ -1,0 +1,139 @@
+"""The settings of a training of MoRE: the YAML file with `family: more`, as dataclasses."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tgmm_hf.evaluation.unseen import training_directory
+
+
+@dataclass(frozen=True)
+class MoreDataArguments:
+    """The data of a training of MoRE.
+
+    Attributes:
+        file: table of X-rays, ECGs and notes (.csv or .parquet) with the splits train and validation, see docs/more.md.
+        allow_outside: accept files outside the directory of the table. Set it for a table of your own only.
+        max_text_tokens: longest note in tokens. A longer one loses its end.
+        augment: change X-rays and ECGs at random in training.
+        cache: directory of the processed X-rays and ECGs, which are read once: 0.05 MB for each X-ray and 0.02 MB for
+            each ECG. Several runs may share it, but only one may fill it. It holds patient data. Null stores them
+            beside the checkpoints.
+        workers: number of worker processes that make batches. 0 makes them in the training process.
+    """
+
+    file: str
+    allow_outside: bool = False
+    max_text_tokens: int = 512
+    augment: bool = True
+    cache: str | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_text_tokens < 3:
+            raise ValueError(f"data.max_text_tokens must be at least 3, got {self.max_text_tokens}.")
+
+
+@dataclass(frozen=True)
+class MoreModelArguments:
+    """The model before training.
+
+    Attributes:
+        checkpoint: directory or Hub repository of a saved MoRE model to train further, with its processor.
+        text_encoder: directory or Hub repository of a pretrained text encoder.
+        text_config: configuration of a new text encoder (`model_type` and sizes), which starts with random weights. Its
+            vocabulary is learned from the notes of the training split. All of it is trained.
+        vocab_size: largest vocabulary of a new text encoder.
+        overrides: settings of `MoreConfig`. Without any it is the published model.
+    """
+
+    checkpoint: str | None = None
+    text_encoder: str | None = None
+    text_config: dict[str, Any] = field(default_factory=dict)
+    vocab_size: int = 2000
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = [bool(each) for each in (self.checkpoint, self.text_encoder, self.text_config)]
+        if sum(named) != 1:
+            raise ValueError("Name one of model.checkpoint, model.text_encoder and model.text_config.")
+        if self.checkpoint and self.overrides:
+            raise ValueError("model.checkpoint has a configuration: leave it out, or model.overrides.")
+
+    @property
+    def sources(self) -> list[str]:
+        """Directories and Hub repositories that have seen the kinds of data of this training."""
+        return [] if self.checkpoint is None else [self.checkpoint]
+
+
+@dataclass(frozen=True)
+class MoreOptimisationArguments:
+    """How MoRE is trained: AdamW and a cosine schedule to zero. The defaults are the published numbers.
+
+    Attributes:
+        epochs: number of passes over the rows of the training split.
+        batch_size: patients per process and step. The negatives are those of all processes of a step.
+        accumulation: steps of which the gradients are added up. It adds no negatives.
+        learning_rate: highest learning rate.
+        weight_decay: decoupled weight decay, not applied to biases and norms.
+        warmup_fraction: part of all steps with a rising learning rate.
+        max_grad_norm: maximum norm of the gradient. 0 turns clipping off.
+        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
+        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
+        logging_steps: optimizer steps between two logged lines.
+        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
+    """
+
+    epochs: int = 50
+    batch_size: int = 100
+    accumulation: int = 4
+    learning_rate: float = 3e-5
+    weight_decay: float = 0.1
+    warmup_fraction: float = 0.05
+    max_grad_norm: float = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep: Literal["best", "last"] = "best"
+    logging_steps: int = 10
+    logging: Literal["none", "tensorboard", "trackio"] = "none"
+
+    schedule = "cosine"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+
+
+@dataclass(frozen=True)
+class MoreRunArguments:
+    """A training of MoRE, as a YAML file with `family: more` states it.
+
+    Attributes:
+        output: directory of the saved model. Checkpoints are written beside it, to `<output>-training`.
+        data: see [`MoreDataArguments`].
+        model: see [`MoreModelArguments`].
+        optimisation: see [`MoreOptimisationArguments`].
+        seed: seed of the initial weights, the order of the rows, and what is drawn in training.
+        resume: "auto" continues a stopped run when the same command is given again. "never" starts over.
+    """
+
+    output: str
+    data: MoreDataArguments
+    model: MoreModelArguments
+    optimisation: MoreOptimisationArguments = field(default_factory=MoreOptimisationArguments)
+    seed: int = 0
+    resume: Literal["auto", "never"] = "auto"
+
+    @property
+    def training_directory(self) -> Path:
+        """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
+        return training_directory(self.output)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files and directories that the run reads and must not replace."""
+        return [path for path in (self.data.file, self.data.cache) if path is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a nested dictionary with all defaults written out."""
+        return {"family": "more", **asdict(self)}

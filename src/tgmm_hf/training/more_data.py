@@ -1,0 +1,234 @@
+"""The data of a training of MoRE: rows of the table -> processed X-rays and ECGs, stored once -> batches."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from tgmm_hf.data.file_reading import file_state
+from tgmm_hf.data.note_tables import NoteRow, read_note_table
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
+from tgmm_hf.families.more.processing_more import MoreProcessor
+from tgmm_hf.inputs.xray_reading import read_xray
+from tgmm_hf.training.instruction_data import REFUSED
+from tgmm_hf.training.more_arguments import MoreRunArguments
+from tgmm_hf.training.more_augmentation import augment_ecg, augment_xray
+from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.utils.digests import json_digest
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import whole_file
+
+INPUTS = "inputs"
+"""Directory beside the checkpoints with the processed X-rays and ECGs."""
+
+
+@dataclass(frozen=True)
+class StoredInputs:
+    """Processed X-rays and ECGs of a table, each file once.
+
+    Attributes:
+        xrays: (X-rays, size, size) uint8.
+        ecgs: (ECGs, 12, samples) float16.
+        xray_number: Path of an X-ray that can be used -> its number.
+        ecg_number: Path of an ECG that can be used -> its number.
+    """
+
+    xrays: ProcessedEcgs
+    ecgs: ProcessedEcgs
+    xray_number: dict[str, int]
+    ecg_number: dict[str, int]
+
+
+class _GreyXrays:
+    """Extractor that stores an X-ray before it is normalised, because it is augmented in between."""
+
+    cached_dtype = np.uint8
+
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+        self.cached_shape = (image_processor.size, image_processor.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, which name the cache."""
+        return dict(self.image_processor.to_dict())
+
+    def prepare(self, xray: Any) -> Any:
+        """Read an X-ray and equalise it: `values` (size, size) uint8."""
+        picture = read_xray(xray, self.image_processor.views, self.image_processor.limits)
+        return SimpleNamespace(values=self.image_processor.equalise(picture.pixels, picture.is_dicom))
+
+
+def read_rows(run: MoreRunArguments) -> list[NoteRow]:
+    """Read the rows that a training reads.
+
+    Raises:
+        TgmmError: If the table is wrong, or a split is missing.
+    """
+    rows = [row for row in read_note_table(run.data.file, allow_outside=run.data.allow_outside) if row.split in SPLITS]
+    if missing := [split for split in SPLITS if not any(row.split == split for row in rows)]:
+        raise TgmmError(
+            Path(run.data.file).name, f"has no rows of the split {' and '.join(missing)}, which a training needs."
+        )
+    return rows
+
+
+def stored_inputs(
+    run: MoreRunArguments, rows: Sequence[NoteRow], processor: MoreProcessor, should_save: bool
+) -> StoredInputs:
+    """Process X-rays and ECGs once, in the first process; the others open what it has stored.
+
+    Args:
+        run: The settings.
+        rows: The rows of all splits.
+        processor: The processor of the model.
+        should_save: Whether this process is the first one.
+    """
+    with fail_together():
+        if should_save:
+            _process(run, rows, processor, is_first=True)
+    return _process(run, rows, processor, is_first=False)
+
+
+def _process(run: MoreRunArguments, rows: Sequence[NoteRow], processor: MoreProcessor, is_first: bool) -> StoredInputs:
+    """Process the files of a table, or open the cache. The first process writes the table of refused files."""
+    cache = Path(run.data.cache) if run.data.cache else run.training_directory / INPUTS
+    files = {
+        name: list(dict.fromkeys(path for row in rows if (path := getattr(row, name)) is not None))
+        for name in ("xray", "ecg")
+    }
+    xrays = process_ecgs(
+        len(files["xray"]),
+        files["xray"].__getitem__,
+        _GreyXrays(processor.image_processor),
+        cache=cache,
+        data_hash=_digest(files["xray"], ("",)),
+    )
+    ecgs = process_ecgs(
+        len(files["ecg"]),
+        files["ecg"].__getitem__,
+        processor.feature_extractor,
+        cache=cache,
+        data_hash=_digest(files["ecg"], ("", ".hea", ".dat", ".mat")),
+    )
+    stored = {"xray": xrays, "ecg": ecgs}
+    if is_first:
+        refused = {
+            name: {files[name][number]: reason for number, reason in part.refused.items()}
+            for name, part in stored.items()
+        }
+        write_refused(rows, refused, run.training_directory / REFUSED)
+    numbers = {
+        name: {path: number for number, path in enumerate(files[name]) if number not in part.refused}
+        for name, part in stored.items()
+    }
+    return StoredInputs(xrays, ecgs, numbers["xray"], numbers["ecg"])
+
+
+def _digest(files: Sequence[str], suffixes: Sequence[str]) -> str:
+    """Compute a digest of paths, sizes and times of change."""
+    return json_digest([[file, *(file_state(Path(f"{file}{suffix}")) for suffix in suffixes)] for file in files])
+
+
+def write_refused(rows: Sequence[NoteRow], refused: Mapping[str, Mapping[str, str]], path: Path) -> None:
+    """Write the table of refused files: id of the row, split, item and reason.
+
+    Args:
+        rows: The rows of the table.
+        refused: "xray" or "ecg" -> path -> reason. The paths are not written, because they may name patients.
+        path: File to write.
+    """
+    with whole_file(path) as building, building.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "split", "item", "reason"])
+        for row in rows:
+            for item in ("xray", "ecg"):
+                reason = refused[item].get(getattr(row, item) or "")
+                if reason is not None:
+                    writer.writerow([row.id, row.split, item, reason])
+
+
+class NoteRows(Dataset):
+    """The usable rows of one split: those with a note, and with an X-ray or an ECG that can be used.
+
+    Args:
+        rows: The rows of the split.
+        inputs: The processed X-rays and ECGs.
+    """
+
+    def __init__(self, rows: Sequence[NoteRow], inputs: StoredInputs) -> None:
+        self.inputs = inputs
+        self.rows = [
+            row for row in rows if row.text and (row.xray in inputs.xray_number or row.ecg in inputs.ecg_number)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return "xray" (size, size) uint8 or None, "ecg" (12, samples) float32 or None, "text" and "patient"."""
+        row, inputs = self.rows[index], self.inputs
+        xray, ecg = inputs.xray_number.get(row.xray or ""), inputs.ecg_number.get(row.ecg or "")
+        return {
+            "xray": None if xray is None else np.array(inputs.xrays.values[xray]),
+            "ecg": None if ecg is None else np.asarray(inputs.ecgs.values[ecg], dtype=np.float32),
+            "text": row.text,
+            "patient": row.patient_id,
+        }
+
+
+def split_rows(rows: Sequence[NoteRow], inputs: StoredInputs) -> dict[str, NoteRows]:
+    """Share out the usable rows: split -> rows.
+
+    Raises:
+        TgmmError: If a split has fewer than two usable rows.
+    """
+    splits = {}
+    for split in SPLITS:
+        part = [row for row in rows if row.split == split]
+        splits[split] = NoteRows(part, inputs)
+        if len(splits[split]) < 2:
+            raise TgmmError(
+                split, f"{len(splits[split])} of its {len(part)} rows can be used, 2 are needed; see {REFUSED}."
+            )
+    return splits
+
+
+class NoteCollator:
+    """Makes the inputs of `MoreModel` from rows of [`NoteRows`].
+
+    Args:
+        processor: The processor of the model.
+        training: Whether X-rays and ECGs are changed at random.
+        seed: Seed of the changes.
+    """
+
+    def __init__(self, processor: MoreProcessor, training: bool, seed: int = 0) -> None:
+        self.processor, self.training = processor, training
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return all keys of the processor, with zeros where a row lacks an X-ray or an ECG."""
+        size, extractor = self.processor.image_processor.size, self.processor.feature_extractor
+        pixels = np.zeros((len(rows), 3, size, size), dtype=np.float32)
+        values = np.zeros((len(rows), 12, extractor.num_samples), dtype=np.float32)
+        for number, row in enumerate(rows):
+            if row["xray"] is not None:
+                grey = augment_xray(row["xray"], self._random) if self.training else row["xray"]
+                pixels[number] = self.processor.image_processor.normalise(grey)
+            if row["ecg"] is not None:
+                values[number] = augment_ecg(row["ecg"], self._random) if self.training else row["ecg"]
+        batch = {
+            "pixel_values": pixels,
+            "xray_mask": np.array([row["xray"] is not None for row in rows]),
+            "input_values": values,
+            "ecg_mask": np.array([row["ecg"] is not None for row in rows]),
+            **self.processor.tokenize([self.processor.note(row["text"]) for row in rows]),
+        }
+        return {name: torch.from_numpy(value) for name, value in batch.items()}

@@ -1,0 +1,309 @@
+"""A training of MoRE: table of X-rays, ECGs and notes -> processed inputs -> training -> saved model and processor."""
+
+import logging
+import os
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedConfig, TrainingArguments, set_seed
+
+from tgmm_hf.data.note_tables import NoteRow
+from tgmm_hf.data.report_tokenizer import report_tokenizer
+from tgmm_hf.evaluation.retrieval import beaten_by, expected_scores
+from tgmm_hf.families.more.configuration_more import MoreConfig
+from tgmm_hf.families.more.modeling_more import MoreModel
+from tgmm_hf.families.more.note_contrast import loss_of_one_batch, note_keys
+from tgmm_hf.families.more.processing_more import MoreProcessor
+from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
+from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
+from tgmm_hf.training.base_trainer import check_result, record_of_loss, shared_arguments, takes_bfloat16
+from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
+from tgmm_hf.training.more_arguments import MoreModelArguments, MoreRunArguments
+from tgmm_hf.training.more_data import NoteCollator, NoteRows, read_rows, split_rows, stored_inputs
+from tgmm_hf.training.processes import fail_together
+from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
+from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.settings_files import refuse_unknown_overrides
+from tgmm_hf.training.trainer import EpochCollator
+from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.training.validating_trainer import ValidatingTrainer
+from tgmm_hf.utils.code_revision import code_revision
+from tgmm_hf.utils.digests import file_digest
+from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.output_lock import check_room, only_run
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 10
+"""Length of MoRE's ECG, as published."""
+FAR = -2.0
+"""A similarity below all cosines."""
+
+
+def train_more(run: MoreRunArguments) -> dict[str, Any]:
+    """Train a MoRE model and save it to `run.output` with its processor, its code and `run.json`.
+
+    The same call continues a stopped run from its last checkpoint and gives the same weights as a run that was not
+    stopped. A finished run is not trained again.
+
+    Args:
+        run: The settings of the run.
+
+    Returns:
+        The content of `run.json`: settings, seed, data hash, versions, sizes and history.
+
+    Raises:
+        FileExistsError: If `run.output` holds anything but a saved model, or contains data that must be kept.
+        ValueError: If data and model do not fit together, or if `run.output` or its checkpoints have other settings.
+        FloatingPointError: If a loss or a weight is no longer finite. No model is saved then.
+        OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
+        TgmmError: If the table is wrong, or another run of this machine writes the output.
+    """
+    # The first process locks for all processes that a launcher started.
+    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
+        return _train(run)
+
+
+def _train(run: MoreRunArguments) -> dict[str, Any]:
+    """Train a model as `train_more` does, without the lock."""
+    claim_directories(run)
+    arguments = more_trainer_arguments(run)  # first, as it starts the process group
+    rows, data_hash = read_rows(run), f"sha256:{file_digest(run.data.file)}"
+    set_seed(run.seed)
+    model, processor = starting_more(run, rows)
+    if begin_run(run, arguments.should_save, data_hash, _patients(rows), run.model.sources):
+        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
+        return dict(read_json(Path(run.output) / RUN_RECORD))
+    inputs = stored_inputs(run, rows, processor, arguments.should_save)
+    splits = split_rows(rows, inputs)
+    _check_batches(run, arguments, len(splits["train"]))
+    counts = model.parameter_counts()
+    logger.warning("%s", "; ".join(f"{part}: {some:,} of {every:,} trained" for part, (some, every) in counts.items()))
+    with fail_together():
+        check_room(run.training_directory, room_of_checkpoints(model, run.training_directory))
+    training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
+    trainer = MoreTrainer(
+        validation_collator=NoteCollator(processor, training=False),
+        model=model,
+        args=arguments,
+        data_collator=training_collator,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        callbacks=[training_collator],
+    )
+    checkpoint = agree_on_checkpoint(run.training_directory, trainer.is_world_process_zero())
+    trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.whole_model()
+    with fail_together():
+        if trainer.is_world_process_zero():
+            check_result(result, trainer)
+        run_record = record_of_loss(run, data_hash, trainer, checkpoint)
+        run_record |= {
+            "code_revision": code_revision(model, processor),
+            "rows": {split: len(part) for split, part in splits.items()},
+            "parts": {part: list(numbers) for part, numbers in counts.items()},
+        }
+        if trainer.is_world_process_zero():
+            save_repository(result.eval(), processor, run.output, run_record, keep=run.inputs)
+            (run.training_directory / FINISHED).touch()
+    return run_record
+
+
+class MoreTrainer(ValidatingTrainer):
+    """Trainer of [`MoreModel`].
+
+    Args:
+        validation_collator: Collator with `training=False`.
+        **kwargs: Arguments of the parent.
+    """
+
+    def __init__(self, *, validation_collator: NoteCollator, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validation_collator = validation_collator
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batches of all processes
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the loss of one batch. The Trainer calls this method.
+
+        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
+        output = model(**inputs, return_loss=True)
+        if not bool(torch.isfinite(output.loss)):
+            raise self.not_finite(str(output.loss.item()))
+        self.add_part("temperature", self.accelerator.unwrap_model(model).temperature.detach())
+        return (output.loss, output) if return_outputs else output.loss
+
+    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
+        """Compute the figures of [`validate_more`]."""
+        return validate_more(model, dataset, self.validation_collator, self.args.per_device_eval_batch_size)
+
+
+@torch.no_grad()
+def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batch_size: int) -> dict[str, float]:
+    """Compute the loss and the retrieval of a model over all rows of a split at once.
+
+    Args:
+        model: The model. It is in training mode afterwards if it was before.
+        rows: The rows.
+        collator: Collator with `training=False`.
+        batch_size: Rows that are encoded at a time. The figures do not depend on it.
+
+    Returns:
+        "loss", with all rows as negatives; "lrap_xray" and "lrap_ecg": the mean of one over the rank of the right
+        X-ray or ECG for a note, among those of other patients with other notes. A figure without two patients is left
+        out.
+    """
+    was_training = model.training
+    model.eval()
+    found: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, len(rows), batch_size):
+        batch = collator([rows[index] for index in range(start, min(start + batch_size, len(rows)))])
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        output = model(**batch)
+        part = {
+            "xray": output.xray_embeds,
+            "ecg": output.ecg_embeds,
+            "text": output.text_embeds,
+            "has_xray": batch["xray_mask"],
+            "has_ecg": batch["ecg_mask"],
+            "has_text": batch["attention_mask"].bool().any(1),
+            "keys": note_keys(batch["input_ids"], batch["attention_mask"]),
+        }
+        for name, value in part.items():
+            found.setdefault(name, []).append(value.cpu())
+    model.train(was_training)
+    joined = {name: torch.cat(parts) for name, parts in found.items()}
+    embeds = {name: joined[name] for name in ("xray", "ecg", "text")}
+    present = {name: joined[f"has_{name}"] for name in embeds}
+    # The first process validates alone, so nothing may wait for the others here.
+    loss = loss_of_one_batch(embeds, present, joined["keys"], model.temperature.cpu(), model.config.xray_ecg_loss)
+    figures = {"loss": float(loss)}
+    patients = np.array(_numbered([row.patient_id for row in rows.rows]))
+    for name in ("xray", "ecg"):
+        both = (present[name] & present["text"]).numpy()
+        if len(np.unique(patients[both])) > 1:
+            similarity = (embeds["text"][both] @ embeds[name][both].T).numpy()
+            keys = joined["keys"].numpy()[both]
+            equal_note = (keys[:, None] == keys) & ~np.eye(len(keys), dtype=bool)
+            similarity[equal_note] = FAR
+            ahead, negatives = beaten_by(similarity, patients[both])
+            figures[f"lrap_{name}"] = float(expected_scores(ahead, negatives, None)["lrap"].mean())
+    return figures
+
+
+def starting_more(run: MoreRunArguments, rows: list[NoteRow]) -> tuple[MoreModel, MoreProcessor]:
+    """Make the model that the training starts from, and its processor.
+
+    Args:
+        run: The settings.
+        rows: The rows of the table. A new text encoder learns its vocabulary from the notes of the training split.
+
+    Raises:
+        ValueError: If a setting of the model is unknown or wrong.
+    """
+    settings = run.model
+    if settings.checkpoint is not None:
+        return MoreModel.from_pretrained(settings.checkpoint), AutoProcessor.from_pretrained(settings.checkpoint)
+    allowed = set(MoreConfig.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+    refuse_unknown_overrides(settings.overrides, allowed - {"text_config", "encoder_sources"})
+    if settings.text_encoder is not None:
+        model = MoreModel.from_text_encoder(settings.text_encoder, **settings.overrides)
+        tokenizer = AutoTokenizer.from_pretrained(settings.text_encoder)
+    else:
+        model, tokenizer = _new_model(settings, rows)
+    longest = getattr(model.config.text_config, "max_position_embeddings", run.data.max_text_tokens)
+    if run.data.max_text_tokens > longest:
+        raise ValueError(
+            f"data.max_text_tokens is {run.data.max_text_tokens}, and the text encoder takes {longest}: set a smaller "
+            "one."
+        )
+    ecg: Any = model.config.ecg_config
+    if ecg.seq_length % SECONDS:
+        raise ValueError(
+            f"model.overrides.ecg_config.seq_length must be a multiple of {SECONDS}, because the ECG has {SECONDS} s, "
+            f"got {ecg.seq_length}. 1000 is published, at 100 Hz."
+        )
+    xray: Any = model.config.xray_config
+    processor = MoreProcessor(
+        MoreImageProcessor(size=xray.image_size),
+        MoreFeatureExtractor(sampling_rate=ecg.seq_length // SECONDS, num_samples=ecg.seq_length),
+        tokenizer,
+        max_text_tokens=run.data.max_text_tokens,
+        pad_to_max=model.config.mean_over_padding,
+    )
+    return model, processor
+
+
+def _new_model(settings: MoreModelArguments, rows: list[NoteRow]) -> tuple[MoreModel, Any]:
+    """Make a model with a new text encoder, and a tokenizer whose vocabulary is learned from the notes."""
+    if "model_type" not in settings.text_config:
+        raise ValueError("model.text_config needs model_type, such as bert, and the sizes of the text encoder.")
+    notes = [row.text for row in rows if row.split == "train" and row.text]
+    texts = [" ".join(note.values()) if isinstance(note, dict) else note for note in notes]
+    tokenizer = report_tokenizer(texts, settings.vocab_size)
+    ends = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    text = AutoConfig.for_model(**{**settings.text_config, "vocab_size": len(tokenizer), **ends})
+    config = MoreConfig(**{"text_training": "full", **settings.overrides, "text_config": text})
+    return MoreModel(config), tokenizer
+
+
+def more_trainer_arguments(run: MoreRunArguments) -> TrainingArguments:
+    """Translate the settings of a run into the arguments of transformers' Trainer."""
+    optimisation = run.optimisation
+    return TrainingArguments(
+        **shared_arguments(run),
+        num_train_epochs=optimisation.epochs,
+        per_device_train_batch_size=optimisation.batch_size,
+        per_device_eval_batch_size=optimisation.batch_size,
+        gradient_accumulation_steps=optimisation.accumulation,
+        dataloader_drop_last=True,  # the loss of a small batch has fewer negatives
+        optim="adamw_torch",
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=optimisation.warmup_fraction,
+        max_grad_norm=optimisation.max_grad_norm,
+        bf16=takes_bfloat16(optimisation.precision),
+        use_cpu=not torch.cuda.is_available(),
+        metric_for_best_model="loss",
+        greater_is_better=False,
+    )
+
+
+def _collator(processor: MoreProcessor, augment: bool, training: bool, seed: int) -> NoteCollator:
+    """Make the collator of an epoch."""
+    return NoteCollator(processor, training and augment, seed)
+
+
+def _check_batches(run: MoreRunArguments, arguments: TrainingArguments, number: int) -> None:
+    """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
+    batch = run.optimisation.batch_size * arguments.world_size
+    if number < batch:
+        raise ValueError(
+            f"The train split has {number} usable rows and a step takes {batch} (optimisation.batch_size x processes): "
+            "set a smaller batch_size."
+        )
+
+
+def _patients(rows: list[NoteRow]) -> dict[str, Dataset]:
+    """Return split -> rows with the patients' names."""
+    return {
+        split: Dataset.from_dict({"patient_id": [row.patient_id for row in rows if row.split == split]})
+        for split in SPLITS
+    }
+
+
+def _numbered(names: list[str]) -> list[int]:
+    """Give equal names equal numbers."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
