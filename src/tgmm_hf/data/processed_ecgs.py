@@ -61,8 +61,8 @@ def process_ecgs(
     Args:
         number: Number of ECGs.
         read: Reads one of them.
-        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `prepare`, `to_dict`, `cached_shape`
-            (the shape of the values that `prepare` returns) and, where it is not float16, `cached_dtype`.
+        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `prepare`, `to_dict`,
+            `cached_shape` (the shape of what `prepare` returns) and, where it is not float16, `cached_dtype`.
         cache: Directory of the cache. None keeps the ECGs in memory.
         data_hash: Digest of the data, which names the ECGs in the cache.
 
