@@ -161,7 +161,6 @@ def test_a_finished_run_stays_and_a_checkpoint_is_trained_further(trained, repor
         ({"data": {"seconds": 0}}, "data.seconds must be above 0"),
         ({"model": {"checkpoint": "elsewhere"}}, "leave it out, or model.overrides"),
         ({"optimisation": {"epochs": 0}}, "epochs must be above 0"),
-        ({"optimisation": {"continuous_fraction": 1.0}}, "continuous_fraction must be"),
         ({"model": {"overrides": {"sequence": 1}}}, "sequence"),
     ],
 )
@@ -176,16 +175,3 @@ def test_both_commands_take_the_file(reporter_file: Path, tmp_path: Path, comman
     (tmp_path / "beat.yaml").write_text(yaml.safe_dump(content))
     assert run_command(command, tmp_path / "beat.yaml") == 0
     assert (tmp_path / "model" / "model.safetensors").is_file()
-
-
-def test_the_decoder_reads_latents_first_and_codes_later(reporter_file: Path, tmp_path: Path, monkeypatch):
-    forward, quantized = BeatModel.forward, []
-
-    def remember(self, *arguments: Any, quantize: bool = True, **kwargs: Any) -> Any:
-        if self.training:
-            quantized.append(quantize)
-        return forward(self, *arguments, quantize=quantize, **kwargs)
-
-    monkeypatch.setattr(BeatModel, "forward", remember)
-    train(settings(reporter_file, tmp_path / "model", optimisation={"epochs": 1, "continuous_fraction": 0.34}))
-    assert quantized == [False] * 3 + [True] * 3

@@ -63,8 +63,6 @@ class BeatOptimisationArguments:
             at a place that is drawn anew.
         batch_size: windows per process and step.
         learning_rate: highest learning rate. The prototype has 1e-4.
-        continuous_fraction: part of all steps in which the decoder reads the latents, not their codes, so that encoder
-            and decoder agree first (ours). The codebooks follow the latents meanwhile. 0 quantises from the start.
         weight_decay: decoupled weight decay, not applied to biases and norms.
         warmup_fraction: part of all steps with a rising learning rate.
         max_grad_norm: maximum norm of the gradient, as in the prototype. 0 turns clipping off.
@@ -77,7 +75,6 @@ class BeatOptimisationArguments:
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-3
-    continuous_fraction: float = 0.5
     weight_decay: float = 0.01
     warmup_fraction: float = 0.05
     max_grad_norm: float = 1.0
@@ -92,10 +89,6 @@ class BeatOptimisationArguments:
         for name in ("epochs", "batch_size", "learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
-        if not 0 <= self.continuous_fraction < 1:
-            raise ValueError(
-                f"optimisation.continuous_fraction must be at least 0 and below 1, got {self.continuous_fraction}."
-            )
 
 
 @dataclass(frozen=True)

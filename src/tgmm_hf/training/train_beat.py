@@ -80,7 +80,6 @@ def _train(run: BeatRunArguments) -> dict[str, Any]:
     training_collator = EpochCollator(partial(WindowCollator, model.config), run.seed)
     trainer = BeatTrainer(
         validation_collator=WindowCollator(model.config, training=False),
-        continuous_fraction=run.optimisation.continuous_fraction,
         model=model,
         args=arguments,
         data_collator=training_collator,
@@ -111,13 +110,12 @@ class BeatTrainer(ValidatingTrainer):
 
     Args:
         validation_collator: Collator with `training=False`.
-        continuous_fraction: Part of all steps in which the decoder reads the latents, not their codes.
         **kwargs: Arguments of the parent.
     """
 
-    def __init__(self, *, validation_collator: WindowCollator, continuous_fraction: float, **kwargs: Any) -> None:
+    def __init__(self, *, validation_collator: WindowCollator, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.validation_collator, self.continuous_fraction = validation_collator, continuous_fraction
+        self.validation_collator = validation_collator
         self.model_accepts_loss_kwargs = False  # the losses are means over a batch
 
     def compute_loss(
@@ -130,7 +128,7 @@ class BeatTrainer(ValidatingTrainer):
         Raises:
             FloatingPointError: If the loss is not finite.
         """
-        output = model(**inputs, quantize=self.state.global_step >= self.continuous_fraction * self.state.max_steps)
+        output = model(**inputs)
         if not bool(torch.isfinite(output.loss)):
             raise self.not_finite(str(output.loss.item()))
         for name in LOSSES:

@@ -16,9 +16,6 @@ from ...encoders.modeling_st_mem import eager_attention_forward
 from ...layers.feed_forward import Mlp
 from .configuration_beat import BeatConfig
 
-LONGEST_WAVE = 30.0
-"""Longest wave of `wave_positions`, in units of 2 pi patches."""
-
 
 def cut_patches(values: torch.Tensor, patch_size: int) -> torch.Tensor:
     """Cut ECGs into patches of all leads, lead after lead: (B, leads, P * S) -> (B, P, leads * S)."""
@@ -28,23 +25,6 @@ def cut_patches(values: torch.Tensor, patch_size: int) -> torch.Tensor:
 def join_patches(patches: torch.Tensor, num_leads: int) -> torch.Tensor:
     """Join patches to ECGs, the inverse of `cut_patches`: (B, P, leads * S) -> (B, leads, P * S)."""
     return patches.unflatten(2, (num_leads, -1)).transpose(1, 2).flatten(2)
-
-
-def wave_positions(places: torch.Tensor, width: int) -> torch.Tensor:
-    """Make sines and cosines of places, with a mean square of 1, as starting positions.
-
-    The longest wave is a little shorter than 200 places. What attention learns for one place then serves for all.
-
-    Args:
-        places: (n,), in patches.
-        width: d.
-
-    Returns:
-        (n, d) float32.
-    """
-    frequencies = LONGEST_WAVE ** -(torch.arange(0, width, 2) / width)
-    angles = places.float()[:, None] * frequencies
-    return 2**0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
 
 
 class BeatAttention(nn.Module):
@@ -116,4 +96,4 @@ class BeatTransformer(nn.Module):
         return self.norm(hidden_states)
 
 
-__all__ = ["BeatLayer", "BeatTransformer", "cut_patches", "join_patches", "wave_positions"]
+__all__ = ["BeatLayer", "BeatTransformer", "cut_patches", "join_patches"]

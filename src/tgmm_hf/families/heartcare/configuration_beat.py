@@ -33,14 +33,14 @@ class BeatConfig(HubCode, PreTrainedConfig):
         intermediate_size: inner width of the MLPs.
         hidden_act: activation of the MLPs.
         layer_norm_eps: epsilon of the layer norms.
-        initializer_range: root of the mean square of the starting positions and query tokens. The prototype has 0.02,
-            with which a new model hardly learns (docs/decisions/195-start-of-beat.md).
+        initializer_range: standard deviation of the starting positions and query tokens.
         num_levels: number of codes of a query token: the first is the core code, the others code what is left.
         codebook_size: number of codes of a codebook.
         shared_codebook: one codebook for all levels, as in the prototype.
         shared_output: the linear layer of the reconstruction predicts too, as in the prototype.
-        latent_positions: the quantised latents get learned positions in the decoder (ours). The prototype has none, so
-            that the code of a latent has to say too where it belongs.
+        local_paths: each query token stands for some neighbouring patches: it starts with a linear map of them, and the
+            decoder's positions start with a linear map of their latent (ours). The prototype has no such paths, and a
+            new model then hardly learns (docs/decisions/195-start-of-beat.md).
         quantizer_gradient: "rotation" (Fifty et al. 2024) or "straight_through" (van den Oord et al. 2017).
         codebook_decay: decay of the moving averages that move the codebooks in training.
         codebook_eps: Laplace smoothing of the counts of the codes.
@@ -67,12 +67,12 @@ class BeatConfig(HubCode, PreTrainedConfig):
     intermediate_size: int = 512
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-5
-    initializer_range: float = 0.1
+    initializer_range: float = 0.02
     num_levels: int = 2
     codebook_size: int = 512
     shared_codebook: bool = False
     shared_output: bool = False
-    latent_positions: bool = True
+    local_paths: bool = True
     quantizer_gradient: str = "rotation"
     codebook_decay: float | int = 0.99
     codebook_eps: float = 1e-5
@@ -113,6 +113,12 @@ class BeatConfig(HubCode, PreTrainedConfig):
                 f"num_queries must be a multiple of the number of predicted patches, {predicted} (prediction_length / "
                 f"patch_size), got {num_queries}. Set num_queries or prediction_length."
             )
+        if self.local_paths and self.num_patches % num_queries:
+            raise ValueError(
+                "With local_paths each query token stands for as many patches as the others, so num_queries must "
+                f"divide the number of patches, {self.num_patches} (seq_length / patch_size), got {num_queries}. Set "
+                "num_queries, or local_paths=False."
+            )
         if self.shared_output and num_queries != predicted:
             raise ValueError(
                 f"With shared_output each query token predicts one patch, so num_queries must be {predicted} "
@@ -142,8 +148,7 @@ class BeatConfig(HubCode, PreTrainedConfig):
             "codebook_size": 256,
             "shared_codebook": True,
             "shared_output": True,
-            "latent_positions": False,
-            "initializer_range": 0.02,
+            "local_paths": False,
             "codebook_decay": 0.8,
             "dead_code_threshold": 0.0,
             "prediction_weight": 1.0,

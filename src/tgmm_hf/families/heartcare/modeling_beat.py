@@ -26,12 +26,9 @@ from ...layers.ecg_projector import init_as_torch
 from ...layers.finite_inputs import refuse_not_finite
 from ...layers.input_shapes import check_values, may_look
 from ...layers.weights_fingerprint import BoundWeights
-from .beat_transformer import BeatAttention, BeatLayer, BeatTransformer, cut_patches, join_patches, wave_positions
+from .beat_transformer import BeatAttention, BeatLayer, BeatTransformer, cut_patches, join_patches
 from .configuration_beat import BeatConfig
 from .vector_quantizer import Codebook, ResidualVectorQuantizer, code_usage
-
-PATCH_SCALE = 0.2
-"""Scale of the first layer's starting weights: an embedded patch is about as large as the starting positions."""
 
 
 @dataclass
@@ -95,18 +92,8 @@ class BeatPreTrainedModel(BoundWeights, PreTrainedModel):
             init.zeros_(module.counts)
             init.zeros_(module.sums)
         elif isinstance(module, BeatModel):
-            patches = wave_positions(torch.arange(self.config.num_patches) + 0.5, self.config.hidden_size)
-            centres = (
-                (torch.arange(len(module.query_tokens)) + 0.5) * self.config.num_patches / len(module.query_tokens)
-            )
-            queries = wave_positions(centres, self.config.hidden_size)
-            init.copy_(module.position_embeddings, self.config.initializer_range * patches)
-            init.copy_(module.query_tokens, self.config.initializer_range * queries)
-            if self.config.latent_positions:
-                init.copy_(module.latent_positions, queries)
-            # The last layer undoes the first one, up to the scale, so that the error can fall soon (decision 195).
-            init.orthogonal_(module.patch_projection.weight, gain=PATCH_SCALE)
-            init.copy_(module.reconstruction_head.weight, module.patch_projection.weight.T / PATCH_SCALE)
+            init.normal_(module.position_embeddings, std=self.config.initializer_range)
+            init.normal_(module.query_tokens, std=self.config.initializer_range)
         else:
             super()._init_weights(module)
 
@@ -129,8 +116,10 @@ class BeatModel(BeatPreTrainedModel):
         self.patch_projection = nn.Linear(patch_width, width)
         self.position_embeddings = nn.Parameter(torch.zeros(config.num_patches, width))
         self.query_tokens = nn.Parameter(torch.zeros(config.num_queries, width))
-        if config.latent_positions:
-            self.latent_positions = nn.Parameter(torch.zeros(config.num_queries, width))
+        if config.local_paths:
+            group_width = config.num_patches // config.num_queries * width
+            self.patches_to_query = nn.Linear(group_width, width)
+            self.latent_to_patches = nn.Linear(width, group_width)
         self.encoder = BeatTransformer(config)
         self.quantizer = ResidualVectorQuantizer(config)
         self.decoder = BeatTransformer(config)
@@ -156,7 +145,6 @@ class BeatModel(BeatPreTrainedModel):
         self,
         input_values: torch.Tensor,
         next_values: torch.Tensor | None = None,
-        quantize: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BeatOutput:
         r"""Quantise windows, rebuild them, and predict what follows.
@@ -165,16 +153,13 @@ class BeatModel(BeatPreTrainedModel):
             Windows of ECGs at 250 Hz, all leads present, each lead with mean 0 and deviation 1.
         next_values (`torch.FloatTensor` of shape `(batch_size, num_leads, prediction_length)`, *optional*):
             What follows the window, in the same scale. With it the output has the losses.
-        quantize (`bool`, *optional*, defaults to `True`):
-            Whether the decoder reads the quantised latents. Without it the decoder reads the latents themselves, for
-            the first part of a training. Codes are chosen, and codebooks follow the latents, in both cases.
         """
         if next_values is not None:
             self._check_values(next_values, "next_values", self.config.prediction_length)
         latents = self._encode(input_values, **kwargs)
         quantized, codes = self.quantizer(latents)
         output = BeatOutput(
-            reconstruction=self._decode(quantized if quantize else latents, **kwargs),
+            reconstruction=self._decode(quantized, **kwargs),
             prediction=self._predict(latents),
             codes=codes,
             latents=latents,
@@ -249,14 +234,16 @@ class BeatModel(BeatPreTrainedModel):
         self._check_values(input_values, "input_values", self.config.seq_length)
         patches = self.patch_projection(cut_patches(input_values, self.config.patch_size)) + self.position_embeddings
         queries = self.query_tokens.expand(len(patches), -1, -1)
+        if self.config.local_paths:
+            queries = queries + self.patches_to_query(patches.unflatten(1, (queries.shape[1], -1)).flatten(2))
         return self.encoder(torch.cat([patches, queries], dim=1), **kwargs)[:, patches.shape[1] :]
 
     def _decode(self, quantized: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Rebuild windows (B, leads, seq_length) from the positions and the quantised latents (B, Q, d)."""
         positions = self.position_embeddings.expand(len(quantized), -1, -1)
         latents = quantized.to(positions.dtype)
-        if self.config.latent_positions:
-            latents = latents + self.latent_positions
+        if self.config.local_paths:
+            positions = positions + self.latent_to_patches(latents).unflatten(2, (-1, positions.shape[2])).flatten(1, 2)
         tokens = torch.cat([positions, latents], dim=1)
         decoded = self.decoder(tokens, **kwargs)[:, : positions.shape[1]]
         return join_patches(self.reconstruction_head(decoded), self.config.num_leads)
