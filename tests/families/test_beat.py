@@ -72,7 +72,13 @@ def test_prototype_has_the_size_that_was_counted():
 
 @pytest.mark.parametrize(
     ("settings", "queries"),
-    [({}, 10), ({"seq_length": 1000}, 20), ({"num_queries": 30}, 30), ({"num_levels": 3}, 10), ({"num_leads": 8}, 10)],
+    [
+        ({}, 10),
+        ({"seq_length": 1000}, 20),
+        ({"num_queries": 30, "local_paths": False}, 30),
+        ({"num_levels": 3}, 10),
+        ({"num_leads": 8}, 10),
+    ],
 )
 def test_shapes(settings, queries):
     model = small(**settings)
@@ -348,6 +354,7 @@ def test_codes_that_do_not_fit_are_refused(codes, message):
         ({"seq_length": 510}, "seq_length must be a multiple of patch_size, got 510 and 25"),
         ({"prediction_length": 0}, "prediction_length must be a multiple of patch_size, got 0"),
         ({"num_queries": 15}, "num_queries must be a multiple of the number of predicted patches, 10"),
+        ({"num_queries": 30}, "num_queries must divide the number of patches, 40 .*got 30"),
         ({"num_queries": 20, "shared_output": True}, r"num_queries must be 10 .*got 20"),
         ({"quantizer_gradient": "none"}, "quantizer_gradient must be one of"),
         ({"num_levels": 0}, "must be at least 1, got 0"),
