@@ -3,9 +3,13 @@
 from typing import Any
 
 import torch
+from tiny_reporters import byte_tokenizer
 
 from tgmm_hf.families.more.configuration_more import MoreConfig
 from tgmm_hf.families.more.modeling_more import MoreModel
+from tgmm_hf.families.more.processing_more import MoreProcessor
+from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
+from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
 
 SMALL_BLOCKS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
@@ -44,3 +48,13 @@ def more_batch(rows: int = 4, tokens: int = 9, seed: int = 0) -> dict[str, torch
         "input_ids": input_ids.masked_fill(attention_mask == 0, 1),
         "attention_mask": attention_mask,
     }
+
+
+def tiny_more_of_files() -> tuple[Any, Any]:
+    """A tiny model and its processor, which reads files: X-rays of 32 x 32, ECGs of 1000 samples, texts as bytes."""
+    text = {"model_type": "roberta", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    text |= {"intermediate_size": 48, "vocab_size": 300, "max_position_embeddings": 130}
+    ecg = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    model = tiny_more(text_config=text, ecg_config={**ecg, "stem_size": 16})
+    extractor = MoreFeatureExtractor(sampling_rate=100, num_samples=1000)
+    return model, MoreProcessor(MoreImageProcessor(size=32), extractor, byte_tokenizer(), 120)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tgmm_hf.families.more.configuration_more import MoreConfig
     from tgmm_hf.families.more.modeling_more import MoreModel
     from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
+    from tgmm_hf.families.more.pipeline_more import MoreEcgPipeline, MoreXrayPipeline
     from tgmm_hf.families.more.processing_more import MoreProcessor
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
@@ -77,11 +78,13 @@ _MODULE_OF = {
     "MeitProcessor": "families.meit.processing_meit",
     "MeitReportPipeline": "families.meit.pipeline_meit",
     "MoreConfig": "families.more.configuration_more",
+    "MoreEcgPipeline": "families.more.pipeline_more",
     "MoreFeatureExtractor": "inputs.feature_extraction_more",
     "MoreForClassification": "families.more.modeling_more_classification",
     "MoreImageProcessor": "inputs.image_processing_xray",
     "MoreModel": "families.more.modeling_more",
     "MoreProcessor": "families.more.processing_more",
+    "MoreXrayPipeline": "families.more.pipeline_more",
     "StMemConfig": "encoders.configuration_st_mem",
     "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
     "StMemModel": "encoders.modeling_st_mem",
@@ -130,11 +133,13 @@ __all__ = [
     "MeitProcessor",
     "MeitReportPipeline",
     "MoreConfig",
+    "MoreEcgPipeline",
     "MoreFeatureExtractor",
     "MoreForClassification",
     "MoreImageProcessor",
     "MoreModel",
     "MoreProcessor",
+    "MoreXrayPipeline",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",

@@ -146,7 +146,7 @@ def _register_heartcare() -> None:
 
 
 def _register_more() -> None:
-    """Register MoRE, its processor and the parts of its processor."""
+    """Register MoRE, its processor with its parts, and the zero-shot pipelines."""
     from transformers import (
         AutoConfig,
         AutoFeatureExtractor,
@@ -155,10 +155,12 @@ def _register_more() -> None:
         AutoModelForImageClassification,
         AutoProcessor,
     )
+    from transformers.pipelines import PIPELINE_REGISTRY
 
     from tgmm_hf.families.more.configuration_more import MoreConfig
     from tgmm_hf.families.more.modeling_more import MoreModel
     from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
+    from tgmm_hf.families.more.pipeline_more import PIPELINES
     from tgmm_hf.families.more.processing_more import MoreProcessor
     from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
     from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
@@ -170,3 +172,5 @@ def _register_more() -> None:
     AutoFeatureExtractor.register(MoreConfig, MoreFeatureExtractor)
     backends: dict[str, type] = {"pil": MoreImageProcessor, "torchvision": MoreImageProcessor}
     AutoImageProcessor.register(MoreConfig, image_processor_classes=backends)
+    for task, pipeline in PIPELINES.items():
+        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class=pipeline, pt_model=AutoModel)

@@ -10,11 +10,10 @@ import torch
 from command_line import run
 from heart_signal import make_heart
 from input_files import write_wfdb
-from tiny_more import tiny_more
-from tiny_reporters import byte_tokenizer
+from tiny_more import tiny_more_of_files
 from xray_files import draw_chest, write_picture, write_xray
 
-from tgmm_hf import LEADS, MeitConfig, MoreFeatureExtractor, MoreImageProcessor, MoreProcessor
+from tgmm_hf import LEADS, MeitConfig
 from tgmm_hf.data import note_index
 from tgmm_hf.data.note_index import load_more, make_index, search
 from tgmm_hf.training.saving import save_repository
@@ -27,14 +26,7 @@ NOTES = ("clear lungs", "a large effusion on the left", "sinus rhythm", "atrial 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model and a table of four rows: one X-ray stands in two of them, one file is no chest."""
     folder = tmp_path_factory.mktemp("index")
-    text = {"model_type": "roberta", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
-    text |= {"intermediate_size": 48, "vocab_size": 300, "max_position_embeddings": 130}
-    processor = MoreProcessor(
-        MoreImageProcessor(size=32), MoreFeatureExtractor(sampling_rate=100, num_samples=1000), byte_tokenizer(), 120
-    )
-    ecg = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
-    model = tiny_more(text_config=text, ecg_config={**ecg, "stem_size": 16})
-    save_repository(model, processor, folder / "model")
+    save_repository(*tiny_more_of_files(), folder / "model")
     write_picture(folder / "0.png", draw_chest(seed=0))
     write_picture(folder / "1.png", 255 - draw_chest(seed=1))
     write_xray(folder / "hand.dcm", BodyPartExamined="HAND")

@@ -179,6 +179,10 @@ class MoreConfig(HubCode, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None:
             self.text_config = AutoConfig.for_model("roberta", **ROBERTA_BASE)
+        if __name__.startswith("tgmm_hf."):
+            # The installed package has registered the pipelines. With this entry, transformers would ask for
+            # `trust_remote_code` all the same.
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         check_choice("text_training", self.text_training, TEXT_TRAINING)
         text = cast(PreTrainedConfig, self.text_config)

@@ -25,11 +25,13 @@ from ...layers.ecg_projector import init_as_torch
 from ...layers.input_shapes import checked_text
 from ...layers.low_rank_linear import LowRankLinear, add_low_rank
 from ...layers.weights_fingerprint import BoundWeights
+from ...utils.hub_code import hub_entry
 from ...utils.model_licences import describe_sources
 from .configuration_more import SMALLEST_TEMPERATURE, MoreConfig
 from .more_encoders import MoreEcgModel, MoreXrayModel
 from .more_features import MoreFeatures, present_rows
 from .note_contrast import MoreProjection, more_loss, note_keys
+from .pipeline_more import PIPELINES
 
 
 @dataclass
@@ -97,6 +99,13 @@ class MorePreTrainedModel(BoundWeights, PreTrainedModel):
     def hub_classes(self) -> dict[str, type]:
         """Map the names of Auto classes to the class that they load from the saved directory."""
         return {"AutoModel": type(self) if isinstance(self, MoreModel) else MoreModel}
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save configuration, weights and code, so that the zero-shot pipelines work on the directory."""
+        self.config.custom_pipelines = {
+            task: {"impl": hub_entry(pipeline), "pt": [AutoModel.__name__]} for task, pipeline in PIPELINES.items()
+        }
+        super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
