@@ -80,7 +80,7 @@ def test_the_nearest_to_an_input_of_the_index_is_itself(folder: Path, query, kin
 
 def test_a_stopped_index_goes_on(folder: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(note_index, "PART", 2)
-    encode, calls = note_index._encoded, []
+    encode, calls = note_index.encode_rows, []
 
     def encode_or_stop(*arguments):
         calls.append(len(arguments[0]))
@@ -88,7 +88,7 @@ def test_a_stopped_index_goes_on(folder: Path, tmp_path: Path, monkeypatch):
             raise KeyboardInterrupt
         return encode(*arguments)
 
-    monkeypatch.setattr(note_index, "_encoded", encode_or_stop)
+    monkeypatch.setattr(note_index, "encode_rows", encode_or_stop)
     arguments = str(folder / "model"), folder / "notes.csv", tmp_path / "index"
     with pytest.raises(KeyboardInterrupt):
         make_index(*arguments)

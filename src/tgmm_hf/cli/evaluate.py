@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.options import BatchSize, Bootstrap, Model, Out, Seed, Split, announce_hub, table_of
+from tgmm_hf.cli.options import AllowOutside, BatchSize, Bootstrap, Model, Out, Seed, Split, announce_hub, table_of
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 TextEncoder = Annotated[
@@ -37,17 +37,29 @@ EcgCache = Annotated[
         show_default="kept in memory",
     ),
 ]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="MoRE: JSON file, finding -> prompt or list of prompts, for the columns label_FINDING.",
+        show_default="the names of the findings",
+    ),
+]
 TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain")
 """Options of `evaluate` for a TGMM model only."""
 MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams", "cache")
 """Options of `evaluate` for a MEIT model only."""
+MORE_ONLY = ("prompts", "allow_outside")
+"""Options of `evaluate` for a MoRE model only."""
 
 
 def evaluate(
     model: Model,
     data: Annotated[
         Path,
-        typer.Argument(help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction or bench file."),
+        typer.Argument(
+            help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction or bench file; for "
+            "MoRE a table of X-rays, ECGs and notes."
+        ),
     ],
     out: Out,
     split: Annotated[Split, typer.Option(help="Split whose patients are scored.")] = Split.test,
@@ -94,6 +106,8 @@ def evaluate(
     max_new_tokens: MaxNewTokens = None,
     beams: Beams = None,
     cache: EcgCache = None,
+    prompts: Prompts = None,
+    allow_outside: AllowOutside = False,
     seed: Seed = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
@@ -106,6 +120,9 @@ def evaluate(
 
     MEIT: text metrics and findings of the reports, beside four controls without the right ECG. Writes metrics.json,
     metrics.txt, metrics.md, report.html, tables and reports.parquet. For another data set, give its instruction file.
+
+    MoRE: retrieval between X-rays, ECGs and notes in all directions, and zero-shot findings where the table has columns
+    label_FINDING. Writes metrics.json, metrics.txt, metrics.md, refused.csv and tables.
 
     A file of `tgmm make-bench`: closed and open questions, reports and signals, as far as the model answers them, by
     category and beside controls. Writes metrics.json, metrics.txt, metrics.md, tables and answers.parquet.
@@ -124,12 +141,23 @@ def evaluate(
         "training_data": training_data,
     }
     given |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
+    given |= {"prompts": prompts, "allow_outside": allow_outside, "robustness": robustness}
     from tgmm_hf.data.instructions import holds_questions
 
-    is_reporter, is_bench = saved_kind(model) == "meit", holds_questions(data)
-    _refuse_options(
-        [name for name in (TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY) if given[name]], is_reporter
-    )
+    kind = saved_kind(model)
+    if kind == "more":
+        _refuse_options([name for name in (*TGMM_ONLY, *MEIT_ONLY, "robustness") if given[name]], "MoRE")
+        from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
+        from tgmm_hf.evaluation.more_tables import evaluate_more
+
+        chosen = MoreEvaluationSettings(split.value, prompts, seed, bootstrap, batch_size, allow_outside)
+        evaluate_more(model, data, out, chosen)
+        typer.echo((out / "metrics.txt").read_text())
+        typer.echo(f"{out / 'metrics.json'}")
+        return
+    is_reporter, is_bench = kind == "meit", holds_questions(data)
+    others = TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY
+    _refuse_options([name for name in (*others, *MORE_ONLY) if given[name]], "MEIT" if is_reporter else "TGMM")
     if is_bench and (robustness or training_data):
         raise typer.BadParameter("--robustness, --training-data: not for a bench file. Take an instruction file.")
     if is_reporter or is_bench:
@@ -175,11 +203,11 @@ def evaluate(
     typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
 
 
-def _refuse_options(names: list[str], is_reporter: bool) -> None:
-    """Refuse options that are for the other kind of model. `names` are parameters of `evaluate`."""
+def _refuse_options(names: list[str], family: str) -> None:
+    """Refuse options that are for another kind of model. `names` are parameters of `evaluate`."""
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise typer.BadParameter(f"{options}: not for a {'MEIT' if is_reporter else 'TGMM'} model")
+        raise typer.BadParameter(f"{options}: not for a {family} model")
 
 
 def simple_models(

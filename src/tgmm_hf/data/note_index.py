@@ -103,7 +103,7 @@ def make_index(model: str, table: str | Path, out: str | Path, *, allow_outside:
     for start in tqdm(range(0, len(rows), PART), desc="index", unit="part", disable=None):
         path = out / PARTS / f"{start // PART:06d}.json"
         if not path.is_file():
-            write_json(path, _encoded(rows[start : start + PART], network, processor))
+            write_json(path, encode_rows(rows[start : start + PART], network, processor))
     return _finish(out, settings, network.config.projection_dim)
 
 
@@ -175,7 +175,7 @@ def _state(path: str | None) -> Any:
     return None if path is None else [path, *(file_state(Path(f"{path}{end}")) for end in ("", ".hea", ".dat", ".mat"))]
 
 
-def _encoded(rows: Sequence[NoteRow], model: MoreModel, processor: Any) -> dict[str, Any]:
+def encode_rows(rows: Sequence[NoteRow], model: MoreModel, processor: Any) -> dict[str, Any]:
     """Encode some rows: "vectors" of [kind, id, patient, numbers] and "refused" of [id, item, reason]."""
     batch, reports = processor(
         xray=[row.xray for row in rows],

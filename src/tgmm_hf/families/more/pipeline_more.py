@@ -63,9 +63,7 @@ class MoreZeroShotPipeline(StreamingPipeline):
     def check_model_type(self, supported_models: Any) -> None:
         """Leave the check to `__init__`, because transformers lists its own models only."""
 
-    def __call__(  # type: ignore[override] # the base classes name the input in their ways
-        self, inputs: Any = None, candidate_labels: Any = None, **kwargs: Any
-    ) -> Any:
+    def __call__(self, inputs: Any = None, candidate_labels: Any = None, **kwargs: Any) -> Any:
         """Compare each input with the labels. The class describes the arguments.
 
         Raises:
@@ -179,7 +177,7 @@ class MoreZeroShotPipeline(StreamingPipeline):
         return results
 
 
-class MoreEcgPipeline(MoreZeroShotPipeline, ZeroShotAudioClassificationPipeline):
+class MoreEcgPipeline(MoreZeroShotPipeline, ZeroShotAudioClassificationPipeline):  # type: ignore[misc] # other arguments
     """Compares each ECG, given as `{"ecg": ...}` or as a file, with labels in words.
 
     Arguments and answer are those of `MoreZeroShotPipeline`.
@@ -189,7 +187,7 @@ class MoreEcgPipeline(MoreZeroShotPipeline, ZeroShotAudioClassificationPipeline)
     one_input = 'An input is a dict like {"ecg": "recording"}'
 
 
-class MoreXrayPipeline(MoreZeroShotPipeline, ZeroShotImageClassificationPipeline):
+class MoreXrayPipeline(MoreZeroShotPipeline, ZeroShotImageClassificationPipeline):  # type: ignore[misc] # as above
     """Compares each chest X-ray, given as `{"xray": ...}`, as a file, picture or array, with labels in words.
 
     Arguments and answer are those of `MoreZeroShotPipeline`.

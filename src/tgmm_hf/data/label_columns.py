@@ -1,0 +1,72 @@
+"""Labels of findings in a table of X-rays, ECGs and notes, and the prompts that stand for them.
+
+A column of labels is named `label_NAME`. Its cells are 1 (the finding is there), 0 (it is not) or empty (not known).
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tgmm_hf.data.table_files import read_table
+from tgmm_hf.families.more.zero_shot_prompts import label_prompts
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json
+
+PREFIX = "label_"
+
+
+def read_labels(path: str | Path) -> dict[str, dict[str, float]]:
+    """Read the columns of labels: name of the finding -> id of the row -> 0, 1 or NaN.
+
+    Raises:
+        TgmmError: If a cell is neither 0, nor 1, nor empty.
+    """
+    path = Path(path)
+    table = read_table(path, what="the table of X-rays, ECGs and notes")
+    columns = [name for name in table.names if name.startswith(PREFIX) and name != PREFIX]
+    labels: dict[str, dict[str, float]] = {name.removeprefix(PREFIX): {} for name in columns}
+    for number, cells in enumerate(table.rows, start=1):
+        for column in columns:
+            value = _label(cells.get(column))
+            if value is None:
+                raise TgmmError(f"{path.name}, row {number}", f"{column} must be 0, 1 or empty.")
+            labels[column.removeprefix(PREFIX)][str(cells["id"]).strip()] = value
+    return labels
+
+
+def read_prompts(path: str | Path | None, findings: Sequence[str]) -> dict[str, list[str]]:
+    """Return the prompts of each finding.
+
+    Args:
+        path: JSON file: finding -> prompt or list of prompts. None, and a finding that it does not name, takes the name
+            of the finding, with spaces in the place of underscores.
+        findings: The findings.
+
+    Raises:
+        TgmmError: If the file cannot be used, or names a finding without a column.
+    """
+    given: Any = {} if path is None else read_json(path)
+    if not isinstance(given, dict):
+        raise TgmmError(str(path), "must hold an object: finding -> prompt or list of prompts.")
+    if unknown := sorted(set(given) - set(findings)):
+        raise TgmmError(
+            str(path), f"the table has no column {', '.join(PREFIX + name for name in unknown[:5])}. Add the labels."
+        )
+    if not findings:
+        return {}
+    try:
+        return label_prompts({name: given.get(name, name.replace("_", " ")) for name in findings})
+    except (TypeError, ValueError) as error:
+        raise TgmmError(str(path), str(error)) from error
+
+
+def _label(cell: Any) -> float | None:
+    """Read a cell: 0, 1, NaN for an empty one; None if it is something else."""
+    if cell is None or cell != cell or not str(cell).strip():
+        return math.nan
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if value in (0, 1) else None
