@@ -65,12 +65,6 @@ def reporter_card(
         model_name=name,
     )
     results = NO_RESULTS if metrics is None else card_section(metrics)
-    terms = "\n".join(licence.line() for licence in licences)
-    bound = (
-        f"The weights come from these parts, whose terms bind the weights too:\n\n{terms}"
-        if licences
-        else "It was not declared where the weights come from. Ask the owner before you use them."
-    )
     is_meit = config["model_type"] == "meit"
     use = (MEIT_USE if is_meit else HEARTCARE_USE).format(repo_id=repo_id)
     return f"""\
@@ -111,7 +105,7 @@ treatment, any decision about a person.
 
 ## Licence
 
-The code is Apache-2.0. {bound}
+The code is Apache-2.0. {licence_sentence(licences)}
 
 ## Cite
 
@@ -119,6 +113,14 @@ The code is Apache-2.0. {bound}
 {SOURCES["meit" if is_meit else "beat"].citation}
 ```
 """
+
+
+def licence_sentence(licences: Sequence[EncoderLicence]) -> str:
+    """Write which terms bind the weights."""
+    if not licences:
+        return "It was not declared where the weights come from. Ask the owner before you use them."
+    terms = "\n".join(licence.line() for licence in licences)
+    return f"The weights come from these parts, whose terms bind the weights too:\n\n{terms}"
 
 
 def _meit_parts(config: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from tgmm_hf.evaluation.unseen import weights_digest
 from tgmm_hf.hub.card import EncoderLicence, cohort_card, encoder_licences, model_card, read_encoder_licence
+from tgmm_hf.hub.card_more import more_card
 from tgmm_hf.hub.card_reporter import reporter_card
 from tgmm_hf.training.saving import MODEL_FILES
 from tgmm_hf.utils.errors import TgmmError
@@ -30,11 +31,12 @@ NEEDED_CODE = {
     "tgmm": ("modeling_tgmm.py", "processing_tgmm.py"),
     "meit": ("modeling_meit.py", "processing_meit.py"),
     "heartcare": ("modeling_heartcare.py", "processing_heartcare.py"),
+    "more": ("modeling_more.py", "processing_more.py"),
 }
 """`model_type` of a saved model that can be uploaded -> files of its code."""
 
-REPORTERS = ("meit", "heartcare")
-"""`model_type` of the models that answer in words."""
+CARDS = {"meit": reporter_card, "heartcare": reporter_card, "more": more_card}
+"""`model_type` -> function that writes the card. All other models get the card of a TGMM model."""
 
 COHORT_FILES = (
     r"(cohort|truth)\.parquet",
@@ -102,15 +104,15 @@ def push_model(  # noqa: PLR0913 - a wrong upload cannot be undone, so every cho
             "new card, or leave the options out.",
         )
     config = read_json(directory / "config.json")
-    is_reporter = config.get("model_type") in REPORTERS
+    own_card = CARDS.get(str(config.get("model_type")))
     scored = None if metrics is None else _metrics_of(directory, Path(metrics))
     licences = [*encoder_licences(directory, config), *(read_encoder_licence(encoder) for encoder in encoders)]
     _check_licences(licences, accept_licences)
     operations = [CommitOperationAdd(path.relative_to(directory).as_posix(), path) for path in files]
     if not card.exists():
         text = (
-            reporter_card(repo_id, config=config, licences=licences, metrics=scored)
-            if is_reporter
+            own_card(repo_id, config=config, licences=licences, metrics=scored)
+            if own_card is not None
             else model_card(
                 repo_id,
                 config=config,
@@ -135,7 +137,7 @@ def _metrics_of(directory: Path, path: Path) -> dict[str, Any]:
     metrics: dict[str, Any] = read_json(path)
     weights = weights_digest(directory)
     family = _model_type(directory)
-    if metrics.get("family", "tgmm") != (family if family in REPORTERS else "tgmm"):
+    if metrics.get("family", "tgmm") != (family if family in CARDS else "tgmm"):
         raise TgmmError(str(path), "these figures are of a model of another family. Give those of this model.")
     if metrics.get("weights") != weights:
         raise TgmmError(
