@@ -22,6 +22,7 @@ from xray_files import draw_chest, write_picture, write_xray
 
 from tgmm_hf import LEADS, MoreModel
 from tgmm_hf.data.note_tables import read_note_table
+from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.more_arguments import MoreRunArguments
 from tgmm_hf.training.more_augmentation import augment_ecg, augment_xray
@@ -145,6 +146,16 @@ def test_the_saved_model_reads_files_with_its_processor(trained, table: Path):
     with torch.no_grad():
         output = model(**batch)
     assert type(model) is MoreModel and output.logits_per_xray.shape == output.logits_per_ecg.shape == (1, 1)
+
+
+def test_the_test_split_of_the_training_is_evaluated_and_the_train_split_is_refused(trained, table: Path):
+    model = str(trained[0])
+    metrics, _ = compute_more_evaluation(model, table, MoreEvaluationSettings(bootstrap=100, progress=False))
+    assert metrics["inputs"] == {"text": 2, "xray": 2, "ecg": 1} and metrics["training"]["seed"] == 0
+    assert not [warning for warning in metrics["warnings"] if "could not be checked" in warning]
+    assert metrics["checks"] == [] and metrics["retrieval"]["text->xray"]["n"] == 2
+    with pytest.raises(ValueError, match="trained on"):
+        compute_more_evaluation(model, table, MoreEvaluationSettings("train", progress=False))
 
 
 def test_stored_inputs_make_the_batches_of_the_processor(trained, table: Path, tmp_path: Path):
