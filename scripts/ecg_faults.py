@@ -1,12 +1,13 @@
 """Make faulty ECGs out of good ones, and waves without a heart, for `measure_ecg_checks.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import resample
+from scipy.signal import butter, resample, sosfiltfilt
 
 from tgmm_hf.inputs.ecg_beats import band_pass
+from tgmm_hf.inputs.ecg_electrodes import CHEST_EXCHANGES, LIMB_EXCHANGES
 from tgmm_hf.utils.names import LEADS
 
 LIMB, CHEST = LEADS[:6], LEADS[6:]
@@ -20,7 +21,7 @@ class Fault:
 
     Attributes:
         name: what is wrong.
-        code: check that shall name it; "" where the recording shall be refused.
+        code: check that shall name it, or several with " or " between them; "" where the recording shall be refused.
         change: makes (12, samples) faulty; gets the sampling rate too.
         wrong: leads that shall be put out of use; None where the check is a note.
         needs_mv: whether the fault is one of ratios between leads, or of sizes.
@@ -110,6 +111,35 @@ def reverse_chest(signal: np.ndarray, rate: float) -> np.ndarray:
     """Put the chest leads in reverse order."""
     signal[6:] = signal[6:][::-1].copy()
     return signal
+
+
+def undo(exchange: Mapping[str, str]) -> Change:
+    """Exchange electrodes: `exchange` has the lead -> the recorded lead that holds it, with its sign."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        true = signal.copy()
+        for lead, held in exchange.items():
+            sign = -1 if held.startswith("-") else 1
+            signal[LEADS.index(held.removeprefix("-"))] = sign * true[LEADS.index(lead)]
+        return signal
+
+    return change
+
+
+def copy_seconds(seconds: float) -> Change:
+    """Replace the end by a part of a length (s) from the beginning."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        size, start = round(seconds * rate), round(0.7 * rate)
+        signal[:, -size:] = signal[:, start : start + size].copy()
+        return signal
+
+    return change
+
+
+def high_pass(hertz: float) -> Change:
+    """Filter forwards and backwards with a Butterworth high-pass of order 2."""
+    return lambda signal, rate: sosfiltfilt(butter(2, hertz, "high", fs=rate, output="sos"), signal, axis=1)
 
 
 def backwards(signal: np.ndarray, rate: float) -> np.ndarray:
@@ -219,13 +249,6 @@ def unchanged(signal: np.ndarray, rate: float) -> np.ndarray:
 def delay(signal: np.ndarray, rate: float) -> np.ndarray:
     """Shift lead II by 0.2 s."""
     signal[1] = np.roll(signal[1], round(0.2 * rate))
-    return signal
-
-
-def exchange_arms(signal: np.ndarray, rate: float) -> np.ndarray:
-    """Exchange the electrodes of the arms."""
-    one, two, three, right, left, foot = signal[:6].copy()
-    signal[:6] = -one, three, two, left, right, foot
     return signal
 
 
@@ -363,7 +386,6 @@ def faults() -> list[Fault]:
         listed += [Fault(f"{lead} x {factor:g}", "ecg_amplitude", scale(lead, factor)) for lead in leads]
     listed += [
         Fault("right arm and right leg exchanged", "ecg_flat_limb_lead", exchange_right_leg),
-        Fault("arms exchanged", "ecg_arm_electrodes", exchange_arms, needs_mv=False),
         Fault("V3 copies V2", "ecg_equal_leads", copy("V2", "V3"), frozenset({"V2", "V3"}), needs_mv=False),
         Fault("V6 copies I", "ecg_equal_leads", copy("I", "V6"), frozenset({"V6"}), needs_mv=False),
         Fault("clipped at half of the peak", "ecg_clipped", clip(0.5), needs_mv=False),
@@ -425,7 +447,23 @@ def faults() -> list[Fault]:
         *(
             Fault(f"mains hum of {size:g} mV at {hertz:.3g} Hz", "ecg_mains_hum", hum(size, hertz))
             for size in (0.05, 0.1)
-            for hertz in (50 / 3, 50, 60)
+            for hertz in (50 / 3, 50, 60, 100, 120, 150, 180)
+        ),
+        *(
+            Fault(name, "ecg_arm_electrodes or ecg_limb_electrodes", undo(made), needs_mv=False)
+            for name, made in LIMB_EXCHANGES.items()
+        ),
+        *(
+            Fault(name, "ecg_chest_leads_exchanged", undo(made), needs_mv=False)
+            for name, made in CHEST_EXCHANGES.items()
+        ),
+        *(
+            Fault(f"{seconds:g} s copied to the end", "ecg_repeated_beats", copy_seconds(seconds), needs_mv=False)
+            for seconds in (1.5, 5.0)
+        ),
+        *(
+            Fault(f"high-pass at {hertz:g} Hz", "ecg_slow_waves_missing", high_pass(hertz), needs_mv=False)
+            for hertz in (2.0, 3.0, 4.0, 8.0)
         ),
         Fault("a straight line of 4 s in V2", "ecg_straight_line", straight(["V2"]), needs_mv=False),
         Fault("a straight line of 4 s in all leads", "ecg_straight_line", straight(list(LEADS)), needs_mv=False),

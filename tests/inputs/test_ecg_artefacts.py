@@ -3,15 +3,26 @@
 import numpy as np
 import pytest
 from heart_signal import make_heart
+from scipy.signal import butter, sosfiltfilt
 
 from tgmm_hf.inputs.ecg_artefacts import lost_samples, rms_around_lines
+from tgmm_hf.inputs.ecg_copied_seconds import copied_seconds
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
 from tgmm_hf.inputs.ecg_signal import harmonise_recording
 from tgmm_hf.utils.names import LEADS
 
 RATE = 500
-CODES = {"ecg_backwards", "ecg_mains_hum", "ecg_straight_line", "ecg_blocks", "ecg_chest_size", "ecg_lost_samples"}
+CODES = {
+    "ecg_backwards",
+    "ecg_mains_hum",
+    "ecg_straight_line",
+    "ecg_blocks",
+    "ecg_chest_size",
+    "ecg_lost_samples",
+    "ecg_repeated_beats",
+    "ecg_slow_waves_missing",
+}
 
 
 def checks(signal, rate=RATE, units="mV"):
@@ -40,7 +51,7 @@ def test_a_recording_played_backwards_is_named(rate, units):
     assert codes(signal[:, ::-1], rate=rate, units=units) == {"ecg_backwards"}
 
 
-@pytest.mark.parametrize("hertz", [16.7, 50, 60])
+@pytest.mark.parametrize("hertz", [16.7, 50, 60, 100, 120, 150, 180])
 @pytest.mark.parametrize("leads", [range(12), range(6, 12)], ids=["all", "chest"])
 def test_mains_hum_of_a_tenth_of_a_millivolt_is_named_and_small_hum_is_not(hertz, leads):
     wave = np.sin(2 * np.pi * hertz * np.arange(5000) / RATE + 1)
@@ -115,6 +126,36 @@ def test_a_signal_that_crosses_or_touches_zero_has_lost_no_samples():
     rounded = np.round(make_heart() / 0.05) * 0.05
     assert lost_samples(np.stack([wave, np.abs(wave), 0 * wave])) == [0, 0, 0]
     assert max(lost_samples(rounded)) < 5
+
+
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+@pytest.mark.parametrize(("first", "second", "seconds"), [(0.0, 5.0, 5.0), (1.3, 4.1, 1.5), (0.0, 7.2, 2.8)])
+def test_seconds_that_come_twice_are_named_once(first, second, seconds, units):
+    signal = scaled(make_heart(), units)
+    start, end, size = (round(time * RATE) for time in (first, second, seconds))
+    signal[:, end : end + size] = signal[:, start : start + size].copy()
+    named = [check["text"] for check in checks(signal, units=units) if check["code"] == "ecg_repeated_beats"]
+    assert len(named) == 1 and f"{first:.1f} s" in named[0] and f"{second:.1f} s" in named[0]
+
+
+def test_half_a_second_that_comes_twice_and_a_lead_that_stands_still_are_no_copied_seconds():
+    signal = make_heart()
+    signal[:, 2000:2250] = signal[:, :250].copy()
+    assert copied_seconds(signal, RATE) is None
+    assert copied_seconds(np.zeros((12, 5000)), RATE) is None
+    assert copied_seconds(np.ones((2, 400)), RATE) is None
+
+
+@pytest.mark.parametrize("hertz", [4, 5, 8])
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+def test_a_high_pass_that_destroys_the_t_wave_is_named_and_a_filter_of_the_baseline_is_not(hertz, units):
+    signal = scaled(make_heart(), units)
+    found = [codes(high_pass(signal, limit), units=units) for limit in (hertz, 0.67)]
+    assert "ecg_slow_waves_missing" in found[0] and "ecg_slow_waves_missing" not in found[1]
+
+
+def high_pass(signal, hertz):
+    return sosfiltfilt(butter(2, hertz, "high", fs=RATE, output="sos"), signal, axis=1)
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])

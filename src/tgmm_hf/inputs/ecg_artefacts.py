@@ -1,4 +1,4 @@
-"""Find mains hum, straight lines, lost samples, and blocks of a recording in another order.
+"""Find hum, straight lines, lost samples, copied seconds, missing slow waves, and blocks in another order.
 
 The functions take the leads as they were recorded, because filters would hide these faults.
 `docs/results/checks/ecg.md` has the measured rates, decision 171 the reasons.
@@ -10,10 +10,12 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from .ecg_beats import BEAT_BAND, band_pass
+from .ecg_copied_seconds import copied_seconds
 from .ecg_findings import LeadFindings
+from .ecg_slow_waves import MIN_SLOW, SLOW_HZ, slow_share
 
-MAINS_HZ = (50.0, 60.0)
-"""Frequencies of mains (Hz)."""
+MAINS_HZ = (50.0, 60.0, 100.0, 120.0, 150.0, 180.0)
+"""Frequencies (Hz) of mains, of rectified mains (twice as high), and of mains with saturated iron (three times)."""
 HUM_MV, HUM_RATIO = 0.04, 10.0
 """Mains hum is named if its amplitude (mV) in a lead is at least HUM_MV and its power is at least HUM_RATIO times the
 power of any frequency beside it. Public recordings have at most 0.025 mV."""
@@ -50,7 +52,7 @@ _NEAR = (-3, -2, -1, 1, 2, 3)
 def check_artefacts(
     findings: LeadFindings, names: list[str], signal: np.ndarray, sampling_rate: float, in_mv: bool
 ) -> None:
-    """Note mains hum, straight lines, lost samples, and blocks in another order in the leads that are used.
+    """Note what `ecg_artefacts` finds in the leads that are used.
 
     Args:
         findings: the findings are added here.
@@ -88,6 +90,8 @@ def check_artefacts(
         leads = f"lead {named[0]} falls" if len(named) == 1 else f"{len(named)} of {len(names)} leads fall"
         text = f"{leads} to exactly 0 and back {max(runs)} times: samples were lost and filled with zeros"
         findings.add("ecg_lost_samples", named[0] if len(named) == 1 else None, text)
+    _check_copied_seconds(findings, signal, sampling_rate)
+    _check_slow_waves(findings, signal, sampling_rate)
     seconds = block_borders(signal, sampling_rate)
     if seconds is not None:
         findings.add(
@@ -97,12 +101,38 @@ def check_artefacts(
         )
 
 
+def _check_copied_seconds(findings: LeadFindings, signal: np.ndarray, sampling_rate: float) -> None:
+    """Note a part of a recording (leads, samples) that comes again, unless all of it repeats itself."""
+    copied = copied_seconds(signal, sampling_rate)
+    if copied is not None and not findings.has("ecg_repeated_beats"):
+        findings.add(
+            "ecg_repeated_beats",
+            None,
+            f"a second or more from {copied.first:.1f} s on comes again from {copied.second:.1f} s on, sample for "
+            "sample: a part was copied",
+        )
+
+
+def _check_slow_waves(findings: LeadFindings, signal: np.ndarray, sampling_rate: float) -> None:
+    """Note a recording (leads, samples) whose slow waves a high-pass filter removed."""
+    share = slow_share(signal, sampling_rate)
+    if share is not None and share < MIN_SLOW and not findings.has("ecg_no_clear_beats"):
+        low, high = SLOW_HZ
+        findings.add(
+            "ecg_slow_waves_missing",
+            None,
+            f"waves of {low:g} to {high:g} Hz have {share:.2g} of the energy of the QRS complexes (at least "
+            f"{MIN_SLOW:g} is usual): was the recording high-pass filtered at 3 Hz or more? Its ST segments and T "
+            "waves are destroyed then",
+        )
+
+
 class MainsHum(NamedTuple):
     """The lead with the largest mains hum.
 
     Attributes:
         lead: row of the lead.
-        hertz: frequency of the mains: 50, 60, or 16.7 near railways.
+        hertz: frequency: one of `MAINS_HZ`, or 16.7 near railways.
         amplitude: mV.
     """
 
@@ -116,7 +146,7 @@ def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
 
     Args:
         signal: (leads, samples) in mV without NaN.
-        sampling_rate: Hz. Below 116 Hz the mains of 50 Hz are not seen, below 136 Hz those of 60 Hz.
+        sampling_rate: Hz. A frequency is not seen unless `sampling_rate` is at least twice as high, and 16 Hz more.
 
     Returns:
         The hum, or None if no lead has `HUM_MV`.

@@ -20,10 +20,11 @@ from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .ecg_artefacts import check_artefacts
 from .ecg_beats import band_pass, beat_signals
+from .ecg_electrodes import exchanged_electrodes
 from .ecg_equal_leads import COPY_RATIO, copied_leads
 from .ecg_findings import LeadFindings
 from .ecg_heart_checks import check_heart
-from .ecg_limb_leads import LIMB_LEADS
+from .ecg_limb_leads import LIMB_LEADS, derive_limb_leads
 from .ecg_single_chest_leads import NEIGHBOURS, turned_chest_lead
 
 LIMB_RATIO = 0.25
@@ -109,6 +110,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_chest_size(findings, band)
     _check_equal_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
+    _check_electrodes(findings, band, in_mv)
     _check_turned_chest_lead(findings, band)
     return findings
 
@@ -316,14 +318,46 @@ def _check_equal_leads(findings: LeadFindings, leads: Mapping[str, np.ndarray], 
                 findings.put_out("ecg_equal_leads", lead, reason)
 
 
+def _check_electrodes(findings: LeadFindings, band: Mapping[str, np.ndarray], in_mv: bool) -> None:
+    """Note limb or chest electrodes that were probably exchanged; `band` has lead -> (samples,).
+
+    A recording without clear beats, with leads of two hearts, or with a finding that is about the same electrodes, is
+    not judged.
+    """
+    if findings.has("ecg_no_clear_beats", "ecg_beats_at_other_times", "ecg_beats_change", "ecg_chest_leads_turned"):
+        return
+    usable = {lead: values for lead, values in band.items() if lead not in findings.unusable}
+    if in_mv:
+        usable |= derive_limb_leads(usable, [lead for lead in LIMB_LEADS if lead not in band])[1]
+    exchange = exchanged_electrodes(usable)
+    if exchange is None:
+        return
+    fit = f"the leads fit each other better (by {exchange.gain:.1f}) if this is undone: {exchange.name}"
+    if not exchange.of_limbs:
+        findings.add("ecg_chest_leads_exchanged", None, f"chest leads may be exchanged, which are no neighbours: {fit}")
+    elif not findings.has("ecg_arm_electrodes"):
+        findings.add(
+            "ecg_limb_electrodes",
+            None,
+            f"the limb electrodes may be exchanged or rotated: {fit} (dextrocardia looks alike, and chest leads that "
+            "are all upside down or in reverse order)",
+        )
+
+
 def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
     """Note one chest lead that is upside down; `band` has lead -> (samples,).
 
     A recording whose chest leads are all named, whose arm electrodes may be exchanged (aVR is a neighbour of V1 and
     V6), or whose beats change at one moment, is not judged.
     """
-    explaining_codes = ("ecg_chest_leads_turned", "ecg_arm_electrodes", "ecg_beats_change")
-    if any(check["code"] in explaining_codes for check in findings.checks):
+    explaining_codes = (
+        "ecg_chest_leads_turned",
+        "ecg_chest_leads_exchanged",
+        "ecg_arm_electrodes",
+        "ecg_limb_electrodes",
+        "ecg_beats_change",
+    )
+    if findings.has(*explaining_codes):
         return
     turned = turned_chest_lead({lead: values for lead, values in band.items() if lead not in findings.unusable})
     if turned is not None:

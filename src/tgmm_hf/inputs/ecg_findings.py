@@ -23,3 +23,7 @@ class LeadFindings:
         """Add a finding to `checks` about a lead that is not used, and the lead with the reason to `unusable`."""
         self.add(code, lead, f"lead {lead} is not used: it {reason}")
         self.unusable.setdefault(lead, reason)
+
+    def has(self, *codes: str) -> bool:
+        """Tell whether `checks` has a finding with one of the codes."""
+        return any(check["code"] in codes for check in self.checks)
