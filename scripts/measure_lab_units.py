@@ -78,7 +78,7 @@ def measure(results: pd.DataFrame) -> str:
         outcome = outcome_of({label: value})
         right["no unit"][outcome] += 1
         doubted.setdefault(label, Counter())[outcome] += 1
-        for number in in_si_unit(LabsText.from_row({label: (value, unit)})):
+        for number in in_other_unit(LabsText.from_row({label: (value, unit)})):
             wrong.setdefault(label, Counter())[outcome_of({label: number})] += 1
     doubted = {name: row for name, row in doubted.items() if row[OUTCOMES[1]] or row[OUTCOMES[3]]}
     parts = [
@@ -87,7 +87,9 @@ def measure(results: pd.DataFrame) -> str:
         "## The same results without their unit, by column",
         table(doubted),
     ]
-    parts += ["## Results written in an SI unit that is left out (a wrong value if it is used)"]
+    parts += [
+        "## Results in an SI unit or a unit of one country that is left out (a wrong value if it is used)"
+    ]
     parts += [table({**wrong, "all": sum(wrong.values(), Counter())})]
     parts += ["## Cells that contradict each other, in rows of real results (false alarms)"]
     parts += [contradictions(results)]
@@ -159,14 +161,14 @@ def table(rows: dict[str, Counter[str]]) -> str:
     return "\n".join(lines)
 
 
-def in_si_unit(labs: LabsText) -> list[float]:
-    """Write the numbers of a row in the first SI unit of another scale, with four digits."""
+def in_other_unit(labs: LabsText) -> list[float]:
+    """Write the numbers of a row in the first SI unit of another scale, or of one country, with four digits."""
     numbers = []
     for cell in labs.cells:
         column = cell.column
         if column is None or cell.number is None or cell.is_limit:
             continue
-        scales = [unit for unit in column.si if column.factors.get(unit, 1.0) != 1.0]
+        scales = [unit for unit in (*column.si, *column.local) if column.factors.get(unit, 1.0) != 1.0]
         if scales:
             offset = column.offsets.get(scales[0], 0.0)
             numbers.append(float(f"{(cell.number - offset) / column.factors[scales[0]]:.4g}"))

@@ -36,6 +36,12 @@ BARE = [
     ("HbA1c", 48, "mmol/mol"),
     ("Lactate", 20, "mg/dL"),
     ("CRP", 12, "mg/dL"),
+    ("PLT", 25.4, "10^4/uL"),
+    ("PLT", 9.6, "10^4/uL"),
+    ("PLT", 2.54, "lakh/cumm"),
+    ("WBC", 89, "10^2/uL"),
+    ("WBC", 45, "10^2/uL"),
+    ("RBC", 450, "10^4/uL"),
 ]
 
 
@@ -117,6 +123,16 @@ def test_very_sick_values_with_their_unit_are_used():
     assert len(LabsText.from_row(row).cells) == len(row)
 
 
+@pytest.mark.parametrize(("name", "value"), [("PLT", 2.5), ("PLT", 25.4), ("WBC", 89), ("WBC", 290)])
+def test_a_count_with_its_unit_is_not_doubted_for_units_of_single_countries(name, value):
+    assert numbers({name: (value, "K/uL")}) == {find_column(name).name: value}
+
+
+@pytest.mark.parametrize(("name", "value"), [("PLT", 254), ("PLT", 62), ("WBC", 8.9), ("WBC", 24)])
+def test_a_usual_count_without_a_unit_is_used_without_a_word(name, value):
+    assert numbers({name: value}) == {find_column(name).name: value} and not codes({name: value})
+
+
 def test_a_declared_system_gives_the_unit():
     row = {"Hemoglobin": 8.7, "Creatinine": "1.4 H", "BUN": 15, "NTproBNP": 1240, "gender": "F", "zinc": 3}
     us = declare_units(row, "US")
@@ -175,6 +191,10 @@ def test_ages_are_read_in_the_ways_that_hospitals_write_them(value, years):
         ("WBC", 7200, "/mm3", 7.2),
         ("WBC", 7.2, "10*9/L", 7.2),
         ("HbA1c", 48, "mmol/mol", 6.54),
+        ("PLT", 25.4, "×10^4/µL", 254),
+        ("PLT", 2.54, "lakh/cumm", 254),
+        ("WBC", 89, "10^2/uL", 8.9),
+        ("RBC", 450, "10^4/uL", 4.5),
     ],
 )
 def test_names_and_units_of_other_centres_are_known(name, value, unit, expected):

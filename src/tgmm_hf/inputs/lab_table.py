@@ -48,6 +48,8 @@ class LabColumn:
         si: units in which laboratories with SI units report the column; empty if they use the canonical unit.
         elsewhere: units of another scale that further laboratories report. They only make a number without a unit
             doubtful.
+        local: unit of single countries -> closed range, in the canonical unit, of values that such a unit usually has.
+            They only make a number without a unit doubtful.
         rare: units that hardly any laboratory reports. A value in one of them is in doubt if its number would be usual
             in a unit that laboratories do report.
         aliases: other names of the same quantity.
@@ -62,6 +64,7 @@ class LabColumn:
     usual: Range = (-math.inf, math.inf)
     si: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    local: Mapping[str, Range] = field(default_factory=dict)
     rare: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -166,17 +169,21 @@ COLUMNS: tuple[LabColumn, ...] = (
               usual=(0.3, 25), si=("mmol/L",), elsewhere=("mg/dL",),
               factors={"mg/dL": 0.11101, "mEq/L": 1.0}, aliases=("lactic acid",)),
     LabColumn("White Blood Cells", "K/uL", (0, 1000), (4, 10),
-              usual=(0.1, 200), si=("10^9/L",),
-              factors=CELLS, aliases=("WBC", "WBC Count", "WBC x 1000", "leukocytes", "white blood cell count")),
+              usual=(0.1, 200), si=("10^9/L",), local={"10^2/uL": (3, 30)},  # Japan
+              factors={**CELLS, "10^2/uL": 0.1},
+              aliases=("WBC", "WBC Count", "WBC x 1000", "leukocytes", "white blood cell count")),
     LabColumn("Red Blood Cells", "m/uL", (0.2, 12), {"F": (3.9, 5.2), "M": (4.6, 6.1)},
               usual=(1, 8), si=("10^12/L",),
-              factors={"10^12/L": 1.0, "T/L": 1.0, "10^6/uL": 1.0, "10^6/mm3": 1.0}, aliases=("RBC", "erythrocytes")),
+              factors={"10^12/L": 1.0, "T/L": 1.0, "10^6/uL": 1.0, "10^6/mm3": 1.0, "10^4/uL": 0.01},
+              aliases=("RBC", "erythrocytes")),
     LabColumn("Hematocrit", "%", (2, 85), {"F": (34, 45), "M": (40, 51)},
               usual=(10, 65), si=("L/L",),
               factors={"L/L": 100.0, "fraction": 100.0}, aliases=("Hct", "haematocrit")),
     LabColumn("Platelet Count", "K/uL", (0, 5000), (150, 400),
               usual=(5, 2000), si=("10^9/L",),
-              factors=CELLS, aliases=("platelets", "PLT", "platelets x 1000")),
+              local={"10^4/uL": (50, 500), "lakh/uL": (50, 500), "lakh/cumm": (50, 500)},  # Japan, India
+              factors={**CELLS, "10^4/uL": 10.0, "lakh/uL": 100.0, "lakh/cumm": 100.0},
+              aliases=("platelets", "PLT", "platelets x 1000")),
     LabColumn("MCV", "fL", (30, 180), (82, 98),
               usual=(55, 130), si=("fL",),
               factors={"um3": 1.0}),

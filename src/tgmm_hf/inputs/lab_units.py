@@ -21,8 +21,9 @@ SAME = 0.01
 def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = None) -> list[str]:
     """List the other units that make the unit of a number doubtful.
 
-    Without a unit: units of SI laboratories in which the number would be usual. If the number is not usual in the
-    canonical unit, any other unit counts; if it is far from usual, so does a unit in which it is not so far.
+    Without a unit: units of SI laboratories in which the number would be usual, and units of single countries
+    (`LabColumn.local`). If the number is not usual in the canonical unit, any other unit counts; if it is far from
+    usual, so does a unit in which it is not so far.
 
     With a unit: the other units in which the number would be usual, if the value is far from usual in the given one,
     and those in which it would be normal, if the value had to be converted and is not usual. A unit that laboratories
@@ -44,7 +45,7 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
     if unit:
         return _doubt_of_given_unit(column, number, value, unit, name)
     if _is_usual(column, value):
-        return _usual_units(column, number, value, (*column.si, *column.elsewhere))
+        return [*_usual_units(column, number, value, (*column.si, *column.elsewhere)), *_local_units(column, number)]
     is_far = not _is_usual(column, value, FAR)
     return _usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0)
 
@@ -55,7 +56,9 @@ def _doubt_of_given_unit(column: LabColumn, number: float, value: float, unit: s
         return _usual_units(column, number, value, (column.unit, *column.si, *column.elsewhere))
     if _is_usual(column, value):
         return []
-    units = _usual_units(column, number, value, unit_factors(column, name))
+    units = _usual_units(
+        column, number, value, [other for other in unit_factors(column, name) if other not in column.local]
+    )
     if not _is_usual(column, value, FAR):
         return units
     if is_canonical_unit(column, unit):
@@ -91,6 +94,12 @@ def _is_usual(column: LabColumn, value: float, far: float = 1.0) -> bool:
     """Tell whether a value in the canonical unit lies in the usual range, widened by the factor `far`."""
     low, high = column.usual
     return (low / far if low > 0 else low * far) <= value <= high * far
+
+
+def _local_units(column: LabColumn, number: float) -> list[str]:
+    """List the units of single countries in which `number` would be a value that such a unit usually has."""
+    readings = {unit: to_canonical(column, number, unit) or math.nan for unit in column.local}
+    return [unit for unit, (low, high) in column.local.items() if low <= readings[unit] <= high]
 
 
 def _usual_units(column: LabColumn, number: float, value: float, units: Iterable[str], far: float = 1.0) -> list[str]:
