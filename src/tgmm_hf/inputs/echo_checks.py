@@ -44,6 +44,9 @@ MAX_FLAT_LIT, MAX_FLAT = 0.5, 0.85
 drawn. Good clips have less than 0.01, because of their speckle."""
 REPEATED_SHARE = 0.3
 """A clip is noted where at least this share of its frames repeats the frame before."""
+NO_CHANGE, CHANGE_PERCENTILE = 0.25, 80
+"""A frame of a video repeats the frame before if it differs by less than NO_CHANGE of the CHANGE_PERCENTILE over all
+frames: compression makes repeated frames differ a little. In good clips all but single frames have more than 0.65."""
 MIN_COMMON = 0.15
 """Smallest correlation of a blurred frame with the next one. A clip with less is refused. Noise has 0.05, the synthetic
 cohort at least 0.3, a real clip 0.95."""
@@ -250,6 +253,30 @@ def repeated_share(frames: np.ndarray) -> float:
     if len(frames) < 2:
         return 0.0
     return float(np.mean([np.array_equal(a, b) for a, b in pairwise(frames)]))
+
+
+def change_of(before: np.ndarray, frame: np.ndarray) -> float:
+    """Compute the mean difference (0 to 255) of two frames (height, width, 3) uint8, at every second pixel."""
+    one, two = (each[::2, ::2].max(axis=-1).astype(np.int16) for each in (before, frame))
+    return float(np.abs(one - two).mean())
+
+
+def repeats_note(changes: list[float]) -> dict[str, str] | None:
+    """Note a clip whose frames, one after the other, often repeat the frame before.
+
+    Args:
+        changes: what `change_of` gives for each pair of consecutive frames of the file.
+
+    Returns:
+        {"code", "text"}, or None.
+    """
+    if len(changes) < MIN_FRAMES:
+        return None
+    share = float(np.mean(np.array(changes) < NO_CHANGE * np.percentile(changes, CHANGE_PERCENTILE)))
+    if share < REPEATED_SHARE:
+        return None
+    text = f"{share:.0%} of the frames of the file repeat the frame before: it was exported at a higher frame rate"
+    return {"code": "frames_repeated", "text": f"{text}, so the model sees a heart that moves too slowly"}
 
 
 # ---- colours

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import refuse_animal
-from .echo_checks import colour_fault, planar_fault
+from .echo_checks import colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_layout import LAYOUT_FRAMES, layout_fault
-from .echo_video import FRAMES_OFF, read_video_stream
+from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
 
 try:
@@ -26,6 +26,8 @@ _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)
 
 PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
 """RegionSpatialFormat of a 2-D picture, and of traces."""
+FRAMES_A_SECOND = (8.0, 400.0)
+"""Lowest and highest plausible frame rate. Echo scanners record about 15 to 150 frames a second, some up to 300."""
 _DEFINED_TERMS = (
     *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
     *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
@@ -200,7 +202,7 @@ def _term(photometric: str) -> str:
 
 
 def header_notes(dataset: Any) -> list[dict[str, str]]:
-    """Return notes {"code", "text"} on a missing modality, a storage class that is not ultrasound, and on traces."""
+    """Return notes {"code", "text"} on modality, storage class, frame rate and traces."""
     notes = []
     if not dataset.get("Modality"):
         text = "the header states no modality; the file was taken for ultrasound"
@@ -208,10 +210,45 @@ def header_notes(dataset: Any) -> list[dict[str, str]]:
     elif not _ULTRASOUND.fullmatch(str(dataset.get("SOPClassUID") or "")):
         text = "the modality is US, but the storage class is not ultrasound (a screen capture or an export?)"
         notes.append({"code": "storage_class", "text": text})
+    low, high = FRAMES_A_SECOND
+    if (rate := frames_a_second(dataset)) is not None and not low <= rate <= high:
+        text = f"the header states {rate:.3g} frames a second, echo clips have {low:g} to {high:g}: is this right?"
+        notes.append({"code": "frame_rate", "text": text})
     if (formats := _region_formats(dataset)) & set(TRACES):
         text = f"beside the 2-D picture the file shows {_traces(formats)}, which the model does not know"
         notes.append({"code": "other_traces", "text": text})
     return notes
+
+
+def frames_a_second(dataset: Any) -> float | None:
+    """Read the frame rate from FrameTime (ms), FrameTimeVector (ms), CineRate or RecommendedDisplayFrameRate.
+
+    Returns:
+        Frames a second; None if the header states none, or none that is a positive number.
+    """
+    times = [number for number in _numbers(dataset.get("FrameTimeVector"))[1:] if number > 0]
+    values = [1000 / number for number in _numbers(dataset.get("FrameTime")) if number > 0]
+    values += [1000 / float(np.median(times))] if times else []
+    values += [
+        number
+        for name in ("CineRate", "RecommendedDisplayFrameRate")
+        for number in _numbers(dataset.get(name))
+        if number > 0
+    ]
+    return values[0] if values else None
+
+
+def _numbers(value: Any) -> list[float]:
+    """Read the finite numbers of an element with one or several values; other values are left out."""
+    numbers = []
+    for single in [value] if isinstance(value, str | int | float) else value or []:
+        try:
+            number = float(single)
+        except (TypeError, ValueError):
+            continue
+        if np.isfinite(number):
+            numbers.append(number)
+    return numbers
 
 
 # ---- number of frames
@@ -274,7 +311,9 @@ def decode_dicom_clip(
     notes = header_notes(dataset)
     syntax = transfer_syntax(dataset, item, notes)
     if _VIDEO.fullmatch(syntax):
-        frames, total = _decode_video(dataset, item, num_frames, stride, limits)
+        frames, total, changes = _decode_video(dataset, item, num_frames, stride, limits)
+        if (note := repeats_note(changes)) is not None:
+            notes.append(note)
         _compare_video_frames(dataset, item, total, notes)
         return DicomFrames(frames, "RGB", total, notes)
     total = number_of_frames(dataset, syntax, item, notes)
@@ -292,12 +331,12 @@ def decode_dicom_clip(
     return DicomFrames(frames, space, total, notes)
 
 
-def _decode_video(dataset: Any, item: str, num_frames: int, stride: int, limits: InputLimits) -> tuple[np.ndarray, int]:
-    """Decode the video in a DICOM file: (frames, height, width, 3) uint8 RGB, and the number of its frames."""
+def _decode_video(dataset: Any, item: str, num_frames: int, stride: int, limits: InputLimits) -> VideoFrames:
+    """Decode the video in a DICOM file."""
     stream = b"".join(dataset.PixelData[place] for place in fragments_of(dataset.PixelData))
-    frames, total = read_video_stream(stream, item, num_frames, stride, limits)
-    compare_sizes(dataset, frames.shape[1:3])
-    return frames, total
+    video = read_video_stream(stream, item, num_frames, stride, limits)
+    compare_sizes(dataset, video.frames.shape[1:3])
+    return video
 
 
 def _compare_video_frames(dataset: Any, item: str, counted: int, notes: list[dict[str, str]]) -> None:
@@ -330,7 +369,7 @@ def count_frames(dataset: Any, item: str, limits: InputLimits = LIMITS) -> int:
     """
     syntax = transfer_syntax(dataset, item, [])
     if _VIDEO.fullmatch(syntax):
-        return _decode_video(dataset, item, 1, 1, limits)[1]
+        return _decode_video(dataset, item, 1, 1, limits).total
     return number_of_frames(dataset, syntax, item, [])
 
 

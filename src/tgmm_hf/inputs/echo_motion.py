@@ -11,6 +11,7 @@ from scipy.fft import fft2, ifft2
 from scipy.ndimage import gaussian_filter, label, minimum_filter
 
 from .echo_checks import GLIMMER, MIN_FRAMES, MOVED, correlation, shrunk, thick_area
+from .echo_still import still_doubt
 
 STILL_SHARE = 0.5
 """A part of the picture of which a smaller share moves is named. In good clips all pixels of a sector move."""
@@ -41,7 +42,7 @@ def motion_doubts(grey: np.ndarray) -> list[dict[str, str]]:
 
     Returns:
         One {"code", "text"} for each doubt: "mostly_still", "frames_out_of_order", "fields_mixed", "picture_slides",
-        "clip_cut".
+        "clip_cut", "picture_still".
     """
     area = thick_area(grey)
     if len(grey) < MIN_FRAMES or not area.any():
@@ -53,6 +54,7 @@ def motion_doubts(grey: np.ndarray) -> list[dict[str, str]]:
         "fields_mixed": _fields_doubt(grey, parts[0]),
         "picture_slides": _slide_doubt(grey, parts[0]),
         "clip_cut": _cut_doubt(grey),
+        "picture_still": still_doubt(grey),
     }
     return [{"code": code, "text": text} for code, text in texts.items() if text is not None]
 

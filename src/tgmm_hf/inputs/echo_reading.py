@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from .dicom_files import is_dicom, read_dicom
 from .echo_checks import (
     REPEATED_SHARE,
     brightness,
+    change_of,
     colour_fault,
     planar_fault,
     refuse_without_content,
     repeated_share,
+    repeats_note,
 )
 from .echo_decoders import PixelsError
 from .echo_dicom import check_header, count_frames, declared_frames, decode_dicom_clip
@@ -218,7 +221,10 @@ def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) ->
     if fault is not None:
         raise InputRefusedError("array", f"{fault}. Give (frames, height, width, 3) RGB, one frame after the other")
     clip = EchoClip(array[: num_frames * stride : stride], "RGB", len(array), "array")
-    clip.notes = clip_notes(clip, num_frames)
+    changes = [change_of(*pair) for pair in pairwise(array[: (num_frames - 1) * stride + 1])]
+    note = repeats_note(changes)
+    clip.notes = [] if note is None else [note]
+    clip.notes += clip_notes(clip, num_frames)
     return clip
 
 
@@ -240,7 +246,7 @@ def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
     notes += motion_doubts(grey)
     notes += shape_doubts(grey, any(note["code"] == "mostly_still" for note in notes))
     share = repeated_share(frames)
-    if share >= REPEATED_SHARE:
+    if share >= REPEATED_SHARE and not any(note["code"] == "frames_repeated" for note in clip.notes):
         text = f"{share:.0%} of the frames repeat the frame before them: parts of the clip are frozen"
         notes.append({"code": "frames_repeated", "text": text})
     return notes
@@ -249,8 +255,9 @@ def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
 def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> EchoClip:
     """Decode a DICOM file or video like `read_echo_clip`, without a check of what the clip shows."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        frames, total = read_video(path, num_frames, stride, limits)
-        return EchoClip(frames, "RGB", total, str(path))
+        frames, total, changes = read_video(path, num_frames, stride, limits)
+        note = repeats_note(changes)
+        return EchoClip(frames, "RGB", total, str(path), [] if note is None else [note])
     dataset = read_dicom(path, limits=limits)
     check_header(dataset, str(path), limits)
     if declared_frames(dataset, str(path)) == 1:  # a still needs no decoder

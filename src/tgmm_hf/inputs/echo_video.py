@@ -2,11 +2,12 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..utils.errors import InputRefusedError
+from .echo_checks import change_of
 from .input_limits import LIMITS, MIB, InputLimits, check_file
 from .optional_packages import require_package
 
@@ -35,6 +36,20 @@ _SLACK = 64
 """Bytes by which a container may state too large a size, because some programs count its head twice."""
 
 
+class VideoFrames(NamedTuple):
+    """Decoded frames of a video.
+
+    Attributes:
+        frames: (frames, height, width, 3) uint8 RGB, the frames 0, stride, 2 x stride, ...
+        total: number of all frames of the file.
+        changes: how much each frame up to the last decoded one differs from the frame before it, see `change_of`.
+    """
+
+    frames: np.ndarray
+    total: int
+    changes: list[float]
+
+
 def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
     """Read the number of frames from the header of a video file, which may be a few frames wrong (`FRAMES_OFF`).
 
@@ -51,7 +66,7 @@ def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
     return total
 
 
-def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = LIMITS) -> tuple[np.ndarray, int]:
+def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = LIMITS) -> VideoFrames:
     """Decode the frames 0, stride, 2 x stride, ... of a video file.
 
     Args:
@@ -61,8 +76,7 @@ def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = L
         limits: largest sizes.
 
     Returns:
-        Two elements: the decoded frames (at most num_frames, height, width, 3) uint8 RGB; and the number of all frames
-        of the file.
+        `VideoFrames` with at most `num_frames` frames.
 
     Raises:
         InputRefusedError: if the video is damaged or ends before the frames that its header declares.
@@ -73,7 +87,7 @@ def read_video(path: Path, num_frames: int, stride: int, limits: InputLimits = L
 
 def read_video_stream(
     stream: bytes, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS
-) -> tuple[np.ndarray, int]:
+) -> VideoFrames:
     """Decode a video stream that lies in a DICOM file, like `read_video` decodes a file.
 
     The stream goes to a file in a private temporary directory, because OpenCV reads files only.
@@ -86,7 +100,7 @@ def read_video_stream(
         limits: largest sizes.
 
     Returns:
-        Two elements: the decoded frames (at most num_frames, height, width, 3) uint8 RGB; and the number of all frames.
+        `VideoFrames` with at most `num_frames` frames.
     """
     require_package(cv2, "opencv-python-headless", "reading videos in DICOM files")
     with tempfile.TemporaryDirectory() as directory:
@@ -149,17 +163,20 @@ def _stated_size(path: Path) -> int:
     return start
 
 
-def _decode(
-    video: Any, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS
-) -> tuple[np.ndarray, int]:
+def _decode(video: Any, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS) -> VideoFrames:
     """Decode the frames 0, stride, ... of an open `VideoCapture` and close it. The result is as in `read_video`."""
     total, frames, grabbed = _stated_frames(video), [], 0
+    before, changes = None, []
     wanted = (num_frames - 1) * stride + 1
     while grabbed < wanted and video.grab():
+        frame = video.retrieve()[1]
+        if before is not None and frame.shape != before.shape:
+            raise InputRefusedError(item, "the frames of the video change their size: it is damaged or spliced")
+        if before is not None:
+            changes.append(change_of(before, frame))
+        before = frame
         if grabbed % stride == 0:
-            frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
-            if frames[-1].shape != frames[0].shape:
-                raise InputRefusedError(item, "the frames of the video change their size: it is damaged or spliced")
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
         grabbed += 1
     if grabbed == wanted:
         grabbed = total or _count_rest(video, item, grabbed, limits)
@@ -170,7 +187,7 @@ def _decode(
         raise InputRefusedError(
             item, f"the video ends after {grabbed} frames, its header says {total}: it is cut short or damaged"
         )
-    return np.stack(frames), grabbed
+    return VideoFrames(np.stack(frames), grabbed, changes)
 
 
 def _stated_frames(video: Any) -> int:
