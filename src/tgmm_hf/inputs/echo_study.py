@@ -329,7 +329,8 @@ class StudySorter:
     def _note_copies(self) -> None:
         """Add a finding to `checks` for views of one recording: one file under two names, a copy, or a cut of it."""
         for view, other, is_equal in copied_views(self.result.clips, self.result.frame_counts):
-            what = "the same pixels as" if is_equal else "the recording of another moment of"
+            kind = "the recording (perhaps of another moment, mirrored or cropped) of"
+            what = "the same pixels as" if is_equal else kind
             text = f"{view} shows {what} {other}: one of both views is wrong"
             self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
 
