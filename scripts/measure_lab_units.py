@@ -87,9 +87,7 @@ def measure(results: pd.DataFrame) -> str:
         "## The same results without their unit, by column",
         table(doubted),
     ]
-    parts += [
-        "## Results in an SI unit or a unit of one country that is left out (a wrong value if it is used)"
-    ]
+    parts += ["## Results in an SI unit or a unit of one country that is left out (a wrong value if it is used)"]
     parts += [table({**wrong, "all": sum(wrong.values(), Counter())})]
     parts += ["## Cells that contradict each other, in rows of real results (false alarms)"]
     parts += [contradictions(results)]
