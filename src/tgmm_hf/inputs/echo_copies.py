@@ -40,8 +40,8 @@ def copied_views(clips: Mapping[str, np.ndarray], frame_counts: Mapping[str, int
     magnified = {view: [_texture(_magnified(frames, zoom)) for zoom in ZOOMS] for view, frames in grey.items()}
     copies: dict[str, tuple[str, str, bool]] = {}
     for first, second in combinations(clips, 2):
-        others = [textures[second], mirrored[second], *magnified[second]]
-        pairs = [(textures[first], other) for other in others]
+        versions = [textures[second], mirrored[second], *magnified[second]]
+        pairs = [(textures[first], version) for version in versions]
         pairs += [(textures[second], other) for other in magnified[first]]
         is_equal = digests[first] == digests[second]
         if second not in copies and (is_equal or any(_is_one_recording(one, other) for one, other in pairs)):
