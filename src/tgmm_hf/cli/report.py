@@ -11,7 +11,17 @@ from tgmm_hf.cli.options import Model, announce_hub
 from tgmm_hf.cli.patient_files import refuse_folder, require_files
 from tgmm_hf.utils.names import counted
 
-EcgToReport = Annotated[Path, typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.")]
+EcgToReport = Annotated[
+    Path | None,
+    typer.Option(help="ECG file: WFDB recording, DICOM waveform, export or CSV.", show_default="none, with --picture"),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own picture of the ECG, for a Heartcare model: PNG, JPEG, TIFF, BMP or WEBP.",
+        show_default="drawn from --ecg",
+    ),
+]
 Instruction = Annotated[
     str | None, typer.Option(help="What the model is asked.", show_default="the instruction saved with the model")
 ]
@@ -29,7 +39,8 @@ OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
 
 def report(
     model: Model,
-    ecg: EcgToReport,
+    ecg: EcgToReport = None,
+    picture: Picture = None,
     instruction: Instruction = None,
     max_new_tokens: MaxNewTokens = 128,
     beams: Beams = 1,
@@ -38,26 +49,31 @@ def report(
     identifier: Identifier = None,
     out: OutFile = Path("ecg_report.json"),
 ) -> None:
-    """Write a report about an ECG in words, with a MEIT model.
+    """Write a report about an ECG in words, or answer a question about it, with a MEIT or Heartcare model.
 
     The report is printed. The JSON file also says what it rests on, what was refused, and why. An ECG that cannot be
-    used gets no report.
+    used gets no report. A Heartcare model reads the signal and a picture, which is drawn from the signal or yours.
 
     Example: tgmm report meit_model --ecg p1/s1/1 --out ecg_report.json
     """
     announce_hub(model)
-    require_files({"--ecg": ecg})
+    if ecg is None and picture is None:
+        raise typer.BadParameter("there is nothing to report on: give --ecg, or --picture for a Heartcare model")
+    require_files({"--ecg": ecg, "--picture": picture})
     refuse_folder(ecg)
 
-    from tgmm_hf.data.ecg_reports import load_report_pipeline, write_report
+    from tgmm_hf.data.ecg_reports import MEIT, load_report_pipeline, saved_kind, write_report
     from tgmm_hf.utils.files import write_json
     from tgmm_hf.utils.output_lock import check_writable
 
     check_writable(out)
+    if sentences and (kind := saved_kind(model)) != MEIT:
+        raise typer.BadParameter(f"--sentences: only the report of a meit model is explained, and this is a {kind} one")
     pipe = load_report_pipeline(model, strictness.value)
     answer = write_report(
         pipe,
         ecg,
+        picture=picture,
         identifier=identifier,
         instruction=instruction,
         max_new_tokens=max_new_tokens,
@@ -80,12 +96,12 @@ def report(
 def _print_report(answer: Mapping[str, Any]) -> None:
     """Print a report, what it rests on, its notes, doubts and refusals."""
     name = "the patient" if answer["id"] is None else f"patient {answer['id']}"
-    leads = answer["used"]["ecg"]
-    typer.echo(f"{name}: used {counted(len(leads), 'ECG lead') if leads else 'nothing'}")
+    typer.echo(f"{name}: used {' and '.join(_used_parts(answer['used'])) or 'nothing'}")
     if answer["report"] is not None:
         typer.echo(f"\n{answer['report']}\n")
         sources = ", ".join(f"{part} {source['source']}" for part, source in answer["sources"].items())
-        typer.echo(f"It rests on this ECG, the model {answer['model']}" + (f" ({sources})" if sources else ""))
+        streams, model = " and ".join(answer["streams"]), answer["model"]
+        typer.echo(f"It rests on the {streams} of this ECG, the model {model}" + (f" ({sources})" if sources else ""))
         typer.echo(f"and the instruction: {answer['instruction']}")
     for title, lines in (
         (
@@ -98,6 +114,12 @@ def _print_report(answer: Mapping[str, Any]) -> None:
     ):
         if lines:
             typer.echo("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
+
+
+def _used_parts(used: Mapping[str, Any]) -> list[str]:
+    """Say what of an ECG was used."""
+    picture = {"drawn": ["a picture drawn from them"], "given": ["the given picture"]}.get(used.get("image", "no"), [])
+    return ([counted(len(used["ecg"]), "ECG lead")] if used["ecg"] else []) + picture
 
 
 def _sentence_line(entry: Mapping[str, Any]) -> str:

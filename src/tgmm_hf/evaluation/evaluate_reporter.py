@@ -11,7 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from tgmm_hf.cohorts.finding_reader import Finding, read_findings
-from tgmm_hf.data.ecg_reports import load_report_pipeline
+from tgmm_hf.data.ecg_reports import MEIT, load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, read_instructions, report_rows
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
 from tgmm_hf.evaluation.finding_figures import (
@@ -139,7 +139,7 @@ def compute_reporter_evaluation(
         TgmmError: If the model or a row cannot be used, or no ECG of the split can be used.
         ValueError: If scored patients were trained on.
     """
-    pipe = load_report_pipeline(model)
+    pipe = load_report_pipeline(model, kind=MEIT)
     binding = pipe.binding_check(pipe.model, pipe.processor)
     rows = report_rows(read_instructions(data, settings.split))
     if not rows:

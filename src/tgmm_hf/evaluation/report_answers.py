@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
 from tgmm_hf.families.shared.ecg_conversations import IGNORED_LABEL, pad_left
 
 GetValues = Callable[[int], NDArray]
@@ -29,7 +29,7 @@ class Reporter:
         progress: Whether to show progress bars.
     """
 
-    pipe: MeitReportPipeline
+    pipe: AnsweringPipeline
     batch_size: int = 16
     generate_kwargs: Mapping[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)

@@ -7,8 +7,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, SiglipVisionConfig
 
+from tgmm_hf.data.ecg_reports import HEARTCARE, load_reporter
 from tgmm_hf.data.report_tokenizer import report_tokenizer
-from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_whole_model
 from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
 from tgmm_hf.families.heartcare.configuration_heartcare import HeartcareConfig
 from tgmm_hf.families.heartcare.heartcare_parts import load_stream_parts
@@ -36,9 +36,7 @@ def build_heartcare(
     """
     refuse_unknown_overrides(settings.overrides, () if settings.checkpoint else OVERRIDES)
     if settings.checkpoint is not None:
-        with damaged_files_in_one_line(settings.checkpoint):
-            processor = HeartcareProcessor.from_pretrained(settings.checkpoint, trust_remote_code=False)
-        return load_whole_model(HeartcareForConditionalGeneration, settings.checkpoint), processor
+        return load_reporter(settings.checkpoint, HEARTCARE)
     try:
         model, tokenizer = _pretrained(settings) if settings.language_model else _new(settings, texts)
     except StrictDataclassError as error:  # a wrong type; this class is no ValueError

@@ -7,7 +7,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from tgmm_hf.data.ecg_reports import load_reporter
+from tgmm_hf.data.ecg_reports import MEIT, load_reporter
 from tgmm_hf.data.report_tokenizer import ECG_TOKEN, report_tokenizer
 from tgmm_hf.encoders.configuration_st_mem import StMemConfig
 from tgmm_hf.families.meit.configuration_meit import MeitConfig
@@ -40,7 +40,7 @@ def build_reporter(
     """
     _check_overrides(settings)
     if settings.checkpoint is not None:
-        return load_reporter(settings.checkpoint)
+        return load_reporter(settings.checkpoint, MEIT)
     try:
         model, tokenizer = _pretrained(settings) if settings.language_model else _new(settings, texts)
     except StrictDataclassError as error:  # a wrong type; this class is no ValueError

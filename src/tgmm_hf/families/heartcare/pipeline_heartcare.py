@@ -25,6 +25,8 @@ class HeartcarePipeline(AnsweringPipeline):
         inputs: one input, or a list or generator of inputs.
         batch_size: inputs that are answered together.
         strictness: "note" or "refuse", as `HeartcareProcessor.__call__` takes it.
+        streams: how an ECG enters the model, as `HeartcareProcessor.__call__` takes it. () answers without the ECG, as
+            a control.
         generate_kwargs: settings of `generate`. The default is greedy, at most 128 tokens.
 
     Returns:
@@ -38,6 +40,7 @@ class HeartcarePipeline(AnsweringPipeline):
     one_input = 'An input is a dict like {"ecg": "recording", "question": "..."} or {"image": "picture"}'
     input_keys = ("id", "ecg", "image", "question")
     question_key, answer_key = "question", "answer"
+    processor_options = ("streams",)
 
     def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the processor reads beside the text: argument -> one value for each input."""

@@ -27,28 +27,35 @@ class AnsweringPipeline(StreamingPipeline):
         input_keys: keys that an input may have.
         question_key: the one of them with the text that the model is asked.
         answer_key: key of the answer in the result.
+        processor_options: parameters of a call that go to the processor, beside "strictness".
     """
 
     input_keys: tuple[str, ...]
     question_key: str
     answer_key: str
+    processor_options: tuple[str, ...] = ()
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it."""
-        if unknown := set(kwargs) - {"strictness", "generate_kwargs"}:
+        options = ("strictness", *self.processor_options)
+        if unknown := set(kwargs) - {*options, "generate_kwargs"}:
             raise ValueError(
-                f"Unknown pipeline parameters {sorted(unknown)}; known are strictness and generate_kwargs."
+                f"Unknown pipeline parameters {sorted(unknown)}; the pipeline takes {', '.join(options)} and "
+                "generate_kwargs."
             )
-        preprocess = {"strictness": kwargs["strictness"]} if "strictness" in kwargs else {}
+        preprocess = {name: kwargs[name] for name in options if name in kwargs}
         forward = {"generate_kwargs": kwargs["generate_kwargs"]} if "generate_kwargs" in kwargs else {}
         return preprocess, forward, {}
 
-    def preprocess(self, inputs: Sequence[Mapping[str, Any]], strictness: str | None = None) -> dict[str, Any]:
+    def preprocess(
+        self, inputs: Sequence[Mapping[str, Any]], strictness: str | None = None, **options: Any
+    ) -> dict[str, Any]:
         """Turn ECGs into model inputs.
 
         Args:
             inputs: as the class describes them.
             strictness: as the class describes it.
+            options: values of `processor_options`.
 
         Returns:
             {"ids": value of "id" or None, "instructions": texts, "inputs": the processor's tensors on the model's
@@ -70,6 +77,7 @@ class AnsweringPipeline(StreamingPipeline):
             on_refusal="report",
             return_report=True,
             return_tensors="pt",
+            **options,
         )
         ids = [one.get("id") for one in inputs]
         return {"ids": ids, "instructions": instructions, "inputs": features.to(self.device), "reports": reports}
