@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tgmm_hf.cohorts.bench_texts import closed_question, open_question, signal_texts
 from tgmm_hf.data.bench_items import LETTERS, Question, Window, option_answer
 from tgmm_hf.data.instructions import Instruction, new_messages, read_instructions, write_instruction_rows
-from tgmm_hf.evaluation.bench_models import Sight
+from tgmm_hf.evaluation.bench_words import Sight
 from tgmm_hf.inputs.ecg_signal import HarmonisedEcg, resample_leads
 
 OPTIONS = {
@@ -64,7 +64,7 @@ class KnowingModel:
         self.rows: Sequence[Instruction] = ()
         self.seen: list[Sight] = []
 
-    def open(self, file: Path, rows: Sequence[Instruction], cache: Path | None) -> dict[int, str]:
+    def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Refuse the first row."""
         self.rows = rows
         return {0: "it cannot be used"}

@@ -9,10 +9,10 @@ from closeness import assert_same_training
 from transformers import pipeline
 
 from tgmm_hf import HeartcareConfig, HeartcareForConditionalGeneration, HeartcareProcessor
+from tgmm_hf.data.heartcare_ecgs import with_streams
 from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
-from tgmm_hf.training.heartcare_data import with_streams
 from tgmm_hf.training.settings_files import parse_dataclass
 from tgmm_hf.training.train_any import read_any_arguments
 from tgmm_hf.training.train_heartcare import train_heartcare

@@ -44,6 +44,8 @@ Prompts = Annotated[
         show_default="the names of the findings",
     ),
 ]
+FAMILY_NAMES = {"meit": "MEIT", "heartcare": "Heartcare", "beat": "Beat"}
+"""Kind of a saved model -> name of its family in messages. Everything else is TGMM."""
 TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain")
 """Options of `evaluate` for a TGMM model only."""
 MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams", "cache")
@@ -57,8 +59,8 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction or bench file; for "
-            "MoRE a table of X-rays, ECGs and notes."
+            help="Prepared data set, written by `tgmm prepare`; for MEIT an instruction or bench file; for Heartcare "
+            "and Beat a bench file; for MoRE a table of X-rays, ECGs and notes."
         ),
     ],
     out: Out,
@@ -130,7 +132,7 @@ def evaluate(
     Example: tgmm evaluate demo/model demo/data --bayes demo/cohort --out demo
     """
     announce_hub(model)
-    from tgmm_hf.data.ecg_reports import saved_kind
+    from tgmm_hf.data.ecg_reports import HEARTCARE, MEIT, saved_kind
 
     given = {"task": task, "bayes": bayes, "validation": validation, "sensitivity": sensitivity}
     given |= {
@@ -155,9 +157,11 @@ def evaluate(
         typer.echo((out / "metrics.txt").read_text())
         typer.echo(f"{out / 'metrics.json'}")
         return
-    is_reporter, is_bench = kind == "meit", holds_questions(data)
+    is_reporter, is_bench = kind == MEIT, holds_questions(data)
+    if kind == HEARTCARE and not is_bench:
+        raise typer.BadParameter(f"a {kind} model is scored on a file of questions: `tgmm make-bench` writes one")
     others = TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY
-    _refuse_options([name for name in (*others, *MORE_ONLY) if given[name]], "MEIT" if is_reporter else "TGMM")
+    _refuse_options([name for name in (*others, *MORE_ONLY) if given[name]], FAMILY_NAMES.get(kind or "", "TGMM"))
     if is_bench and (robustness or training_data):
         raise typer.BadParameter("--robustness, --training-data: not for a bench file. Take an instruction file.")
     if is_reporter or is_bench:

@@ -5,58 +5,38 @@ A model family takes part with one class that has the methods of `WordModel` or 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tgmm_hf.data.bench_items import option_answer
-from tgmm_hf.data.ecg_reports import load_report_pipeline, saved_kind
-from tgmm_hf.data.instructions import Instruction, asked_in
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
+from tgmm_hf.data.ecg_reports import HEARTCARE, MEIT, saved_kind
+from tgmm_hf.data.instructions import Instruction
 from tgmm_hf.evaluation.bench_beat import BeatSignals
-from tgmm_hf.evaluation.report_answers import Reporter
+from tgmm_hf.evaluation.bench_heartcare import HeartcareWords
+from tgmm_hf.evaluation.bench_words import MeitWords, Sight
 from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
-from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.errors import TgmmError
-
-SIGNAL, PICTURE = "signal", "picture"
-"""Streams: the ways in which an ECG can enter a model."""
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What a model gets to see of an ECG.
-
-    Attributes:
-        row: Number of the row whose ECG it gets. None for no ECG; a model that cannot do without gets zeros.
-        streams: Streams that are filled. A model gets nothing in its other streams.
-    """
-
-    row: int | None
-    streams: tuple[str, ...]
 
 
 class WordModel(Protocol):
     """A model that answers questions about ECGs in words.
 
     Attributes:
-        streams: Its streams, `SIGNAL` and `PICTURE` or one of them.
+        streams: Its streams, `SIGNAL` and `PICTURE` of ecg_reports.py or one of them.
         has_vectors: Whether it has vectors of ECGs, by which the nearest ECG of the train split can be found.
     """
 
     streams: tuple[str, ...]
     has_vectors: bool
 
-    def open(self, file: Path, rows: Sequence[Instruction], cache: Path | None) -> dict[int, str]:
+    def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Prepare the ECGs of rows. The numbers of the other methods are numbers of these rows.
 
         Args:
             file: The bench file.
             rows: The rows.
+            asked: Number of the first rows, which are asked about. Of the ECGs of the others only `vectors` are needed.
             cache: Directory of processed ECGs, None for none.
 
         Returns:
@@ -135,73 +115,6 @@ class BenchModels(NamedTuple):
     signals: SignalModel | None
 
 
-class MeitWords:
-    """A MEIT model as a `WordModel`. It has one stream. Without an ECG it gets zeros, because it cannot do without one.
-
-    Args:
-        model: Directory or Hub repository.
-        batch_size: ECGs that are asked about together.
-        generate_kwargs: Settings of `generate`.
-        progress: Whether to show progress bars.
-    """
-
-    streams: tuple[str, ...] = (SIGNAL,)
-    has_vectors = True
-
-    def __init__(
-        self, model: str, batch_size: int = 16, generate_kwargs: Mapping[str, Any] | None = None, progress: bool = True
-    ) -> None:
-        self.reporter = Reporter(load_report_pipeline(model), batch_size, generate_kwargs or {}, progress=progress)
-        self.rows: Sequence[Instruction] = ()
-        self.ecgs = ProcessedEcgs(np.zeros(0), {})
-
-    def open(self, file: Path, rows: Sequence[Instruction], cache: Path | None) -> dict[int, str]:
-        """Process the ECGs, as `WordModel` describes it."""
-        extractor: Any = self.reporter.pipe.processor.feature_extractor  # type: ignore[union-attr]
-        digest = "" if cache is None else digest_of_data(file, rows)
-        self.rows, self.ecgs = rows, process_rows(rows, extractor, cache=cache, data_hash=digest)
-        return self.ecgs.refused
-
-    def write(self, numbers: Sequence[int], sights: Sequence[Sight], title: str) -> list[tuple[str, bool]]:
-        """Answer in words, as `WordModel` describes it."""
-        return self.reporter.write(self._rows(numbers), partial(self._values, sights), title)
-
-    def weigh_options(self, numbers: Sequence[int], sights: Sequence[Sight], title: str) -> NDArray:
-        """Weigh the options, as `WordModel` describes it."""
-        rows = self._rows(numbers)
-        answers = [[option_answer(place, text) for place, text in enumerate(asked_in(row).options)] for row in rows]
-        return self.reporter.answer_scores(rows, answers, partial(self._values, sights), title)
-
-    def vectors(self, numbers: Sequence[int]) -> NDArray:
-        """Return the ECG vectors, joined for each ECG."""
-        return self.reporter.vectors(len(numbers), lambda place: self.ecgs.values[numbers[place]])
-
-    def described(self) -> dict[str, Any]:
-        """Return fusion, settings of `generate`, fingerprints, checks, notes and commit of the code."""
-        pipe = self.reporter.pipe
-        binding = pipe.binding_check(pipe.model, pipe.processor)
-        return {
-            "model_family": "meit",
-            "fusion": pipe.model.config.fusion,
-            "generation": self.reporter.generation,
-            "model_fingerprint": binding.model,
-            "processor_fingerprint": binding.processor,
-            "checks": binding.checks,
-            "code_revision": code_revision(pipe.model, pipe.processor),
-            "notes": list(binding.notes),
-        }
-
-    def _rows(self, numbers: Sequence[int]) -> list[Instruction]:
-        return [self.rows[number] for number in numbers]
-
-    def _values(self, sights: Sequence[Sight], place: int) -> NDArray:
-        """Return the processed ECG of a sight, or zeros."""
-        sight = sights[place]
-        if sight.row is None or SIGNAL not in sight.streams:
-            return np.zeros_like(self.ecgs.values[0], dtype=np.float32)
-        return np.asarray(self.ecgs.values[sight.row], dtype=np.float32)
-
-
 def load_bench_models(
     model: str, batch_size: int = 16, generate_kwargs: Mapping[str, Any] | None = None, progress: bool = True
 ) -> BenchModels:
@@ -217,10 +130,14 @@ def load_bench_models(
         TgmmError: If the family cannot take part, or the saved model is damaged.
     """
     kind = saved_kind(model)
-    if kind == "meit":
+    if kind == MEIT:
         return BenchModels(MeitWords(model, batch_size, generate_kwargs, progress), None)
+    if kind == HEARTCARE:
+        return BenchModels(HeartcareWords(model, batch_size, generate_kwargs, progress), None)
     if kind == "beat":
         return BenchModels(None, BeatSignals(model))
     raise TgmmError(
-        model, f"a {kind or 'nameless'} model cannot answer the questions of a bench file; meit and beat models can."
+        model,
+        f"a {kind or 'nameless'} model cannot answer the questions of a bench file; meit, heartcare and beat models "
+        "can.",
     )

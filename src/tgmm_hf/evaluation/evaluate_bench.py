@@ -14,8 +14,9 @@ from tgmm_hf.cohorts.text_only import CLASSIFIERS, FEWEST, text_only_choices
 from tgmm_hf.data.bench_items import CLOSED, LETTERS, OPEN, PREDICTION, RECONSTRUCTION, REPORT
 from tgmm_hf.data.instructions import Instruction, asked_in, read_instructions, report_rows, rows_in_words
 from tgmm_hf.evaluation.bench_answers import closed_correct, closed_figures, frequent_answers, open_figures
-from tgmm_hf.evaluation.bench_models import BenchModels, Sight, WordModel, load_bench_models
+from tgmm_hf.evaluation.bench_models import BenchModels, WordModel, load_bench_models
 from tgmm_hf.evaluation.bench_signals import signal_figures
+from tgmm_hf.evaluation.bench_words import Sight
 from tgmm_hf.evaluation.evaluate_reporter import (
     NO_TRAINING_SPLIT,
     SMALL_N,
@@ -175,7 +176,7 @@ class _Words:
         # The ECGs of the train split are needed for the nearest neighbour only.
         near = report_rows(self.training) if asks_for_reports and model.has_vectors else []
         self.rows, self.number = [*asked, *near], len(asked)
-        self.refused = model.open(file, self.rows, settings.cache) if asked else {}
+        self.refused = model.open(file, self.rows, self.number, settings.cache) if asked else {}
 
     def figures(self) -> tuple[dict[str, Any], pd.DataFrame | None]:
         """Return "closed", "open" and "warnings" of metrics.json, and the table of answers."""

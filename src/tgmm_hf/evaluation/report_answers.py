@@ -1,4 +1,4 @@
-"""Reports of a MEIT model for many ECGs, and the vectors that its encoder gives."""
+"""Reports of a MEIT model for many ECGs, and the vectors that its encoder gives. A family may replace four methods."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from tgmm_hf.data.instructions import Instruction
 from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
-from tgmm_hf.families.shared.ecg_conversations import IGNORED_LABEL, pad_left
+from tgmm_hf.families.shared.ecg_conversations import IGNORED_LABEL, Message, Pieces, pad_left
 
-GetValues = Callable[[int], NDArray]
-"""Function of the number of a row. It returns the processed ECG (12, samples)."""
+GetValues = Callable[[int], Any]
+"""Function of the number of a row. It returns the processed ECG: MEIT's is (12, samples)."""
 
 
 @dataclass
@@ -50,9 +50,10 @@ class Reporter:
         answers: list[tuple[str, bool]] = []
         for start in self._starts(len(rows), title):
             numbers = range(start, min(start + self.batch_size, len(rows)))
-            prompts = [processor.pieces(rows[i].conversation(with_answer=False), True) for i in numbers]
-            data = pad_left(processor.tokenizer, prompts, output_labels=False)
-            data["input_values"] = _stack([values(i) for i in numbers])
+            ecgs = [values(i) for i in numbers]
+            messages = [rows[i].conversation(with_answer=False) for i in numbers]
+            prompts = [self.pieces(*each, True) for each in zip(messages, ecgs, strict=True)]
+            data = pad_left(processor.tokenizer, prompts, output_labels=False) | self.stack(ecgs)
             inputs = {name: torch.from_numpy(array).to(self.pipe.device) for name, array in data.items()}
             batch = self.pipe._forward({"inputs": inputs}, self.generate_kwargs)
             self.generation = batch["generation"]
@@ -79,18 +80,17 @@ class Reporter:
         with torch.no_grad():
             for start in self._starts(len(rows), title):
                 numbers = range(start, min(start + self.batch_size, len(rows)))
+                ecgs = [values(i) for i in numbers]
                 pieces = [
-                    cast(Any, processor).pieces([*rows[i].conversation(with_answer=False), _answer(text)])
-                    for i in numbers
+                    self.pieces([*rows[i].conversation(with_answer=False), _answer(text)], ecg, False)
+                    for i, ecg in zip(numbers, ecgs, strict=True)
                     for text in answers[i]
                 ]
                 data = pad_left(cast(Any, processor).tokenizer, pieces, output_labels=True)
                 inputs = {name: torch.from_numpy(array).to(self.pipe.device) for name, array in data.items()}
-                ecgs = torch.from_numpy(_stack([values(i) for i in numbers])).to(self.pipe.device)
-                vectors = model.get_ecg_features(ecgs)  # once for all answers about one ECG
-                each = vectors.repeat_interleave(len(pieces) // len(numbers), dim=0)
+                inputs |= self.repeated(ecgs, len(pieces) // len(numbers))
                 labels = inputs.pop("labels")[:, 1:]
-                logits = model(**inputs, ecg_features=each, use_cache=False).logits[:, :-1]
+                logits = model(**inputs, use_cache=False).logits[:, :-1]
                 scores.append(_mean_log_probability(logits, labels).view(len(numbers), -1).cpu().numpy())
         return np.concatenate(scores)
 
@@ -102,9 +102,27 @@ class Reporter:
         with torch.no_grad():
             for start in self._starts(number, "vectors"):
                 numbers = range(start, min(start + self.batch_size, number))
-                ecgs = torch.from_numpy(_stack([values(i) for i in numbers])).to(self.pipe.device)
-                parts.append(model.get_ecg_features(ecgs).flatten(1).float().cpu().numpy())
+                parts.append(self.encoded([values(i) for i in numbers]).float().cpu().numpy())
         return np.concatenate(parts)
+
+    def pieces(self, messages: Sequence[Message], ecg: Any, add_generation_prompt: bool) -> Pieces:
+        """Tokenize one conversation about a processed ECG."""
+        return cast(Any, self.pipe.processor).pieces(messages, add_generation_prompt)
+
+    def stack(self, ecgs: Sequence[Any]) -> dict[str, NDArray]:
+        """Stack processed ECGs to the inputs of the model beside the text."""
+        return {"input_values": np.stack(ecgs).astype(np.float32)}
+
+    def repeated(self, ecgs: Sequence[Any], times: int) -> dict[str, torch.Tensor]:
+        """Return the inputs of the model beside the text, each ECG `times` times in a row."""
+        values = torch.from_numpy(self.stack(ecgs)["input_values"]).to(self.pipe.device)
+        vectors = cast(Any, self.pipe.model).get_ecg_features(values)  # once for all answers about one ECG
+        return {"ecg_features": vectors.repeat_interleave(times, dim=0)}
+
+    def encoded(self, ecgs: Sequence[Any]) -> torch.Tensor:
+        """Encode processed ECGs to one vector each: (n, d)."""
+        values = torch.from_numpy(self.stack(ecgs)["input_values"]).to(self.pipe.device)
+        return cast(Any, self.pipe.model).get_ecg_features(values).flatten(1)
 
     def _starts(self, number: int, title: str) -> Any:
         """Return the first number of every batch, with a progress bar."""
@@ -126,7 +144,3 @@ def _mean_log_probability(logits: torch.Tensor, labels: torch.Tensor) -> torch.T
     targets = labels.masked_fill(~counted, 0).unsqueeze(-1)
     chosen = logits.double().log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
     return (chosen * counted).sum(dim=1) / counted.sum(dim=1)
-
-
-def _stack(values: Sequence[NDArray]) -> NDArray:
-    return np.stack(values).astype(np.float32)

@@ -12,9 +12,10 @@ from typing import Any
 
 from transformers import set_seed
 
+from tgmm_hf.data.heartcare_ecgs import with_streams
 from tgmm_hf.training.checkpoints import agree_on_checkpoint
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
-from tgmm_hf.training.heartcare_data import HeartcareCollator, HeartcareRows, processed_streams, with_streams
+from tgmm_hf.training.heartcare_data import HeartcareCollator, HeartcareRows, processed_streams
 from tgmm_hf.training.heartcare_model import build_heartcare
 from tgmm_hf.training.instruction_data import patients_by_split, read_rows
 from tgmm_hf.training.reporter_data import tokenized_splits, training_texts
