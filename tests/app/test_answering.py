@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from cohort_files import cohort_rows, write_clip, write_ecg, write_table
+from tiny_heartcare import fitting_model
+from tiny_heartcare import tiny_processor as heartcare_processor
 from tiny_reporters import tiny_processor, tiny_reporter
 
 from tgmm_hf.app.answering import (
@@ -19,9 +21,10 @@ from tgmm_hf.app.answering import (
     form_cell,
     recording_of,
 )
-from tgmm_hf.app.ecg_report import report_fragment, report_on_upload
+from tgmm_hf.app.ecg_report import ReportRequest, report_fragment, report_on_upload
 from tgmm_hf.app.fragments import answer_fragment, csv_fragment
 from tgmm_hf.app.private_files import RequestPlace
+from tgmm_hf.families.heartcare.pipeline_heartcare import HeartcarePipeline
 from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.errors import TgmmError
@@ -164,7 +167,9 @@ def reporter() -> MeitReportPipeline:
 def test_an_ecg_gets_a_report_whose_sentences_are_checked(
     pipe: TgmmCardiacPipeline, reporter: MeitReportPipeline, inputs: SimpleNamespace, place: RequestPlace
 ) -> None:
-    answer = report_on_upload(pipe, reporter, send(place, *inputs.ecg), True, place, lambda share, text: None)
+    request = ReportRequest(send(place, *inputs.ecg), sentences=True, control=True)
+    answer = report_on_upload(pipe, reporter, request, place, lambda share, text: None)
+    assert "without_ecg" not in answer  # a MEIT model cannot do without
     assert answer["report"] is not None and len(answer["used"]["ecg"]) == 12
     assert not answer["report"] or all(each["carried_by"] or each["doubt"] for each in answer["sentences"])
     shown = report_fragment(answer)
@@ -175,5 +180,35 @@ def test_an_ecg_gets_a_report_whose_sentences_are_checked(
 def test_a_recording_that_cannot_be_used_gets_no_report(
     pipe: TgmmCardiacPipeline, reporter: MeitReportPipeline, inputs: SimpleNamespace, place: RequestPlace
 ) -> None:
-    answer = report_on_upload(pipe, reporter, send(place, inputs.clip), False, place, lambda share, text: None)
+    request = ReportRequest(send(place, inputs.clip))
+    answer = report_on_upload(pipe, reporter, request, place, lambda share, text: None)
     assert answer["report"] is None and answer["refused"][0]["reason"] in report_fragment(answer)
+
+
+def test_a_question_about_an_ecg_is_answered_with_and_without_it(
+    pipe: TgmmCardiacPipeline, inputs: SimpleNamespace, place: RequestPlace
+) -> None:
+    model = fitting_model()
+    heartcare = HeartcarePipeline(model=model, processor=heartcare_processor(model))
+    question = "Which rhythm?"
+    request = ReportRequest(send(place, *inputs.ecg), question, sentences=True, control=True)
+    answer = report_on_upload(pipe, heartcare, request, place, lambda share, text: None)
+    assert answer["instruction"] == question and answer["streams"] == ["signal", "picture"]
+    assert answer["report"] and answer["without_ecg"] and answer["report"] != answer["without_ecg"]
+    assert "sentences" not in answer
+    shown = report_fragment({**answer, "report": "with", "without_ecg": "without <b>"})
+    assert "without &lt;b&gt;" in shown and "{" not in shown and inputs.ecg[0].stem not in shown
+    assert report_fragment({**answer, "without_ecg": ""}) != report_fragment(
+        {key: value for key, value in answer.items() if key != "without_ecg"}
+    )
+    assert not [path for path in place.cache.rglob("*") if path.is_file()]
+
+
+def test_a_question_with_a_placeholder_is_refused_and_its_files_are_taken(
+    pipe: TgmmCardiacPipeline, inputs: SimpleNamespace, place: RequestPlace
+) -> None:
+    model = fitting_model()
+    heartcare = HeartcarePipeline(model=model, processor=heartcare_processor(model))
+    with pytest.raises(TgmmError, match="<image>"):
+        report_on_upload(pipe, heartcare, ReportRequest(send(place, *inputs.ecg), "<image>"), place, lambda *_: None)
+    assert not [path for path in place.cache.rglob("*") if path.is_file()]

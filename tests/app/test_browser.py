@@ -11,8 +11,11 @@ import pytest
 from browser import AXE, chromium, running_browser, serious_faults, shoot
 from cohort_files import cohort_rows, write_table
 from conftest import page_of
+from tiny_heartcare import fitting_model
+from tiny_heartcare import tiny_processor as heartcare_processor
 from tiny_reporters import tiny_processor, tiny_reporter
 
+from tgmm_hf.families.heartcare.pipeline_heartcare import HeartcarePipeline
 from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 
 pytest.importorskip("gradio")
@@ -71,6 +74,26 @@ def test_a_report_about_an_ecg_is_written(browser: Any, pipe: Any, inputs: Simpl
         tab.get_by_role("button", name="Report", exact=True).click()
         assert "It rests on this recording" in wait_for_answer(tab).inner_text()
         shoot(tab, "ecg-report")
+        if AXE.is_file():
+            assert serious_faults(tab) == []
+        context.close()
+
+
+def test_a_question_about_an_ecg_is_asked_with_and_without_it(browser: Any, pipe: Any, inputs: SimpleNamespace) -> None:
+    model = fitting_model()
+    with page_of(pipe, reporter=HeartcarePipeline(model=model, processor=heartcare_processor(model))) as page:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        tab = opened(context, page)
+        go_to(tab, "ECG report")
+        assert not tab.get_by_label("Name what carried each sentence").is_visible()
+        send(tab, "Recording to report on", *inputs.ecg)
+        tab.get_by_label("Ask about this ECG").fill("Which rhythm?")
+        tab.get_by_label("Also ask without the ECG").check()
+        tab.get_by_role("button", name="Report", exact=True).click()
+        shown = wait_for_answer(tab)
+        assert "Which rhythm?" in shown.inner_text()
+        assert shown.get_by_role("heading", name="The same question without the ECG").is_visible()
+        shoot(tab, "ecg-question")
         if AXE.is_file():
             assert serious_faults(tab) == []
         context.close()

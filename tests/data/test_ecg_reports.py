@@ -92,6 +92,8 @@ def test_the_command_refuses_what_a_family_cannot_do(
     assert "meit" in capsys.readouterr().err and not out.exists()
     assert run("report", meit, "--picture", picture, "--out", out) == 1
     assert run("report", heartcare, "--out", out) == 2
+    assert run("report", heartcare, "--ecg", recording, "--instruction", "an <image>?", "--out", out) == 1
+    assert "'<image>'" in capsys.readouterr().err
     assert run("report", heartcare, "--ecg", recording, "--sentences", "--out", out) == 2
     assert "--sentences" in capsys.readouterr().err and not out.exists()
     assert run("report", heartcare, "--picture", tmp_path / "nothing.png", "--out", out) == 2

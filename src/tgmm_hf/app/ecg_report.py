@@ -1,25 +1,42 @@
-"""Uploaded ECG files -> a report in words by a MEIT model. Nothing is kept."""
+"""Uploaded ECG files -> a report in words by a model of MEIT or Heartcare. Nothing is kept."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 from tgmm_hf.app.answering import READING_LIMITS, Given, Progress, patient_of
 from tgmm_hf.app.fragments import plain_braces
 from tgmm_hf.app.private_files import RequestPlace
+from tgmm_hf.data.ecg_reports import reads_pictures, write_report
 from tgmm_hf.data.prediction import predict
 from tgmm_hf.data.prediction_tables import positioned
 from tgmm_hf.explanation.report_sentences import explain_report
-from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
-from tgmm_hf.families.shared.answering_pipeline import STATEMENT
+from tgmm_hf.families.shared.answering_pipeline import STATEMENT, AnsweringPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.reports.pages import render_page
 
 
+@dataclass(frozen=True)
+class ReportRequest:
+    """What a user asks about one recording.
+
+    Attributes:
+        ecg: Files of the recording, in the cache.
+        question: What the model is asked. "" takes the instruction saved with it.
+        sentences: Name what carried each sentence. For a MEIT model.
+        control: Also ask the same without the ECG. For a Heartcare model.
+    """
+
+    ecg: Sequence[str]
+    question: str = ""
+    sentences: bool = False
+    control: bool = False
+
+
 def report_on_upload(
     pipe: TgmmCardiacPipeline,
-    reporter: MeitReportPipeline,
-    ecg: Sequence[str],
-    sentences: bool,
+    reporter: AnsweringPipeline,
+    request: ReportRequest,
     place: RequestPlace,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -30,17 +47,16 @@ def report_on_upload(
 
     Args:
         pipe: The model of the page.
-        reporter: The MEIT model.
-        ecg: Files of the recording, in the cache. They are moved out of it, also if the report fails.
-        sentences: Name what carried each sentence.
+        reporter: The model that writes.
+        request: What is asked. The files are moved out of the cache, also if the report fails.
         place: Directories of this request.
         progress: Is told what is done now.
 
     Returns:
-        The answer as [`MeitReportPipeline`] describes it, and "sentences" if they were wanted. Without a usable ECG:
-        "report" is None, and "refused" says why.
+        The answer as `write_report` describes it, "sentences" if they are asked for, and "without_ecg", the text of the
+        control. Without a usable ECG: "report" is None, and "refused" says why.
     """
-    patient, refused = patient_of(Given(ecg=ecg), place)
+    patient, refused = patient_of(Given(ecg=request.ecg), place)
     progress(0.1, "Reading the recording")
     (read,) = predict(pipe, [patient], batch_size=1, limits=READING_LIMITS)
     entries = [{"item": error.item, "reason": error.reason} for error in refused]
@@ -48,10 +64,14 @@ def report_on_upload(
     if not read["used"]["ecg"]:
         return {"report": None, "refused": entries, "checks": read["checks"], "notes": [], "statement": STATEMENT}
     progress(0.4, "Writing the report")
-    answer = cast(dict[str, Any], reporter({"ecg": patient["ecg"]}))
-    if sentences and answer["report"]:
+    has_pictures, question = reads_pictures(reporter), request.question.strip() or None
+    answer = write_report(reporter, patient["ecg"], instruction=question)
+    if request.control and has_pictures and answer["report"] is not None:
+        progress(0.6, "Asking without the ECG")
+        answer["without_ecg"] = write_report(reporter, patient["ecg"], instruction=question, shows_ecg=False)["report"]
+    if request.sentences and not has_pictures and answer["report"]:
         progress(0.7, "Looking for what carried each sentence")
-        claims = explain_report(reporter.model, reporter.processor, patient["ecg"], answer["report"])
+        claims = explain_report(reporter.model, reporter.processor, patient["ecg"], answer["report"], question)
         answer["sentences"] = [claim.to_dict() for claim in claims]
     return answer
 

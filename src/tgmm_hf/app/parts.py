@@ -11,7 +11,7 @@ from tgmm_hf.app.answering import PatientAnswer
 from tgmm_hf.app.fragments import answer_fragment
 from tgmm_hf.app.private_files import PrivateFiles
 from tgmm_hf.data.prediction import Patient
-from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.files import json_text
 
@@ -42,7 +42,7 @@ class PageContent:
         card: Text of the model card.
         facts: Name -> value, of what identifies the model: revision and fingerprints.
         examples: Name of a synthetic patient -> the patient.
-        reporter: MEIT model that writes reports about ECGs; None for a page without that tab.
+        reporter: Model that writes reports about ECGs; None for a page without that tab.
     """
 
     pipe: TgmmCardiacPipeline
@@ -50,7 +50,7 @@ class PageContent:
     card: str
     facts: Mapping[str, str]
     examples: Mapping[str, Patient] = field(default_factory=dict)
-    reporter: MeitReportPipeline | None = None
+    reporter: AnsweringPipeline | None = None
 
     @property
     def questions(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tgmm_hf.app.fence import Fence
 from tgmm_hf.app.private_files import PrivateFiles, private_files
 from tgmm_hf.data.ecg_reports import load_report_pipeline
 from tgmm_hf.data.prediction import load_pipeline
-from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline, code_revision
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.model_names import is_local_model, shown_model_name
@@ -113,7 +113,8 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
         port: Port to listen on.
         password: Password of the page. None lets everybody in who reaches the address.
         examples: Directory of the synthetic patients, which is made if it does not exist. None shows none.
-        report_model: Directory or Hub repository of a MEIT model. None leaves out the tab for reports about ECGs.
+        report_model: Directory or Hub repository of a MEIT or Heartcare model. None leaves out the tab for reports
+            about ECGs.
         view_classifier: As in `load_pipeline`.
         strictness: As in `load_pipeline`.
 
@@ -146,7 +147,7 @@ def running_page(  # noqa: PLR0913 - those of `serve`
     port: int = DEFAULT_PORT,
     password: str | None = None,
     examples: Path | None = None,
-    reporter: MeitReportPipeline | None = None,
+    reporter: AnsweringPipeline | None = None,
 ) -> Iterator[Any]:
     """Run the page in threads of this process while the block runs.
 
@@ -157,7 +158,7 @@ def running_page(  # noqa: PLR0913 - those of `serve`
         port: Port.
         password: Password.
         examples: Directory.
-        reporter: MEIT model for the tab that writes reports about ECGs. None leaves out the tab.
+        reporter: Model for the tab that writes reports about ECGs. None leaves out the tab.
 
     Yields:
         The page, a `gradio.Blocks` with `local_url`.

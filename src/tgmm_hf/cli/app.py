@@ -33,7 +33,7 @@ Examples = Annotated[
 ReportModel = Annotated[
     str | None,
     typer.Option(
-        help="Directory or Hub repository of a MEIT model; adds a tab that writes a report about an ECG.",
+        help="Directory or Hub repository of a MEIT or Heartcare model; adds a tab that reports on an ECG.",
         show_default="no such tab",
     ),
 ]

@@ -125,8 +125,13 @@ def write_report(  # noqa: PLR0913 - one argument per option of the command
         every family. "streams" names the streams that the answer rests on.
 
     Raises:
-        TgmmError: If the model reads no pictures and gets one.
+        TgmmError: If the model reads no pictures and gets one, or the instruction holds a placeholder of the model.
     """
+    placeholders = [token for token, _ in cast(Any, pipe.processor).placeholders.values() if token]
+    if held := [token for token in placeholders if token in (instruction or "")]:
+        raise TgmmError(
+            "instruction", f"it holds {held[0]!r}, which stands for an ECG or a picture in the model's text. Remove it."
+        )
     if picture is not None and not reads_pictures(pipe):
         raise TgmmError(
             "picture", f"a {pipe.model.config.model_type} model reads no picture. A {HEARTCARE} model reads one."
