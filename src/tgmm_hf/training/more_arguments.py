@@ -1,10 +1,9 @@
 """The settings of a training of MoRE: the YAML file with `family: more`, as dataclasses."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tgmm_hf.evaluation.unseen import training_directory
+from tgmm_hf.training.file_run import FileRun
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class MoreOptimisationArguments:
 
 
 @dataclass(frozen=True)
-class MoreRunArguments:
+class MoreRunArguments(FileRun):
     """A training of MoRE, as a YAML file with `family: more` states it.
 
     Attributes:
@@ -124,16 +123,4 @@ class MoreRunArguments:
     seed: int = 0
     resume: Literal["auto", "never"] = "auto"
 
-    @property
-    def training_directory(self) -> Path:
-        """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
-        return training_directory(self.output)
-
-    @property
-    def inputs(self) -> list[str]:
-        """Files and directories that the run reads and must not replace."""
-        return [path for path in (self.data.file, self.data.cache) if path is not None]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a nested dictionary with all defaults written out."""
-        return {"family": "more", **asdict(self)}
+    family = "more"

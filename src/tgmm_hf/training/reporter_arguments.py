@@ -1,11 +1,10 @@
 """The settings of a training of MEIT: the YAML file of `tgmm train` with `family: meit`, as dataclasses."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tgmm_hf.evaluation.unseen import training_directory
 from tgmm_hf.training.arguments import LoraArguments
+from tgmm_hf.training.file_run import FileRun
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class ReporterOptimisationArguments:
 
 
 @dataclass(frozen=True)
-class ReporterRunArguments:
+class ReporterRunArguments(FileRun):
     """A training of MEIT, as a YAML file with `family: meit` states it.
 
     Attributes:
@@ -171,16 +170,4 @@ class ReporterRunArguments:
     seed: int = 0
     resume: Literal["auto", "never"] = "auto"
 
-    @property
-    def training_directory(self) -> Path:
-        """Directory of the checkpoints and of the state of a running or stopped training: `<output>-training`."""
-        return training_directory(self.output)
-
-    @property
-    def inputs(self) -> list[str]:
-        """Files and directories that the run reads and must not replace."""
-        return [path for path in (self.data.file, self.data.cache) if path is not None]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a nested dictionary with all defaults written out."""
-        return {"family": "meit", **asdict(self)}
+    family = "meit"
