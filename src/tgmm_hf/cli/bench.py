@@ -51,7 +51,7 @@ def make_bench(
     from tgmm_hf.cohorts.instructions import record_of
     from tgmm_hf.data.bench_items import KINDS
 
-    kinds = KINDS if not kind else tuple(dict.fromkeys(one.value for one in kind))
+    kinds = KINDS if not kind else tuple(dict.fromkeys(choice.value for choice in kind))
     summary = make(source, out, seed=seed, text=text.value, kinds=kinds, patients=patients, all_test=all_test)
     typer.echo(bench_summary(summary))
     typer.echo(f"{out}; the card: {out}.README.md; the record: {record_of(out)}")

@@ -134,21 +134,21 @@ def evaluate(
     announce_hub(model)
     from tgmm_hf.data.ecg_reports import HEARTCARE, MEIT, saved_kind
 
-    given = {"task": task, "bayes": bayes, "validation": validation, "sensitivity": sensitivity}
-    given |= {
+    options = {"task": task, "bayes": bayes, "validation": validation, "sensitivity": sensitivity}
+    options |= {
         "explain": explain,
         "temperature": temperature,
         "bert_model": bert_model,
         "wordnet": wordnet,
         "training_data": training_data,
     }
-    given |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
-    given |= {"prompts": prompts, "allow_outside": allow_outside, "robustness": robustness}
+    options |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
+    options |= {"prompts": prompts, "allow_outside": allow_outside, "robustness": robustness}
     from tgmm_hf.data.instructions import holds_questions
 
     kind = saved_kind(model)
     if kind == "more":
-        _refuse_options([name for name in (*TGMM_ONLY, *MEIT_ONLY, "robustness") if given[name]], "MoRE")
+        _refuse_options([name for name in (*TGMM_ONLY, *MEIT_ONLY, "robustness") if options[name]], "MoRE")
         from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
         from tgmm_hf.evaluation.more_tables import evaluate_more
 
@@ -160,8 +160,10 @@ def evaluate(
     is_reporter, is_bench = kind == MEIT, holds_questions(data)
     if kind == HEARTCARE and not is_bench:
         raise typer.BadParameter(f"a {kind} model is scored on a file of questions: `tgmm make-bench` writes one")
-    others = TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY
-    _refuse_options([name for name in (*others, *MORE_ONLY) if given[name]], FAMILY_NAMES.get(kind or "", "TGMM"))
+    foreign_options = TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY
+    _refuse_options(
+        [name for name in (*foreign_options, *MORE_ONLY) if options[name]], FAMILY_NAMES.get(kind or "", "TGMM")
+    )
     if is_bench and (robustness or training_data):
         raise typer.BadParameter("--robustness, --training-data: not for a bench file. Take an instruction file.")
     if is_reporter or is_bench:

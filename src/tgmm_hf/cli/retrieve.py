@@ -53,13 +53,13 @@ def retrieve(
 
     Example: tgmm retrieve more_model notes_index --text "pleural effusion" --find xray
     """
-    given = {name: value for name, value in (("text", text), ("xray", xray), ("ecg", ecg)) if value}
-    if len(given) != 1:
+    query = {name: value for name, value in (("text", text), ("xray", xray), ("ecg", ecg)) if value}
+    if len(query) != 1:
         raise typer.BadParameter("give one of --text, --xray and --ecg")
     announce_hub(model)
     from tgmm_hf.data.note_index import KINDS, load_more, search
 
     kinds = list(KINDS) if find is None else [find.value]
-    for match in search(*load_more(model), index, given, kinds, number):
+    for match in search(*load_more(model), index, query, kinds, number):
         typer.echo(f"{match.similarity:6.3f}  {match.kind:4}  {match.id}  {match.patient_id}")
     typer.echo("Near in the space of the model is no diagnosis. Research only, not a medical device.")
