@@ -196,7 +196,7 @@ def _of_first(
 ) -> tuple[list[SourceEntry], dict[tuple[str, str], str]]:
     """Return the ECGs and the ranks of the first `number` patients of each split, by rank."""
     by_split: dict[str, list[tuple[str, str]]] = {}
-    for patient in sorted(ranks, key=lambda one: ranks[one]):
+    for patient in sorted(ranks, key=ranks.__getitem__):
         by_split.setdefault(patient[0], []).append(patient)
     first = {patient: ranks[patient] for patients in by_split.values() for patient in patients[:number]}
     return [entry for entry in entries if (entry.split, entry.patient_id) in first], first
@@ -205,7 +205,7 @@ def _of_first(
 def present_statements(entry: SourceEntry) -> tuple[Statement, ...]:
     """Return the statements that are present. Where the source states no truth they are read from the report."""
     if entry.statements is not None:
-        return tuple(one for one in entry.statements if one.polarity == PRESENT)
+        return tuple(statement for statement in entry.statements if statement.polarity == PRESENT)
     return tuple(Statement(*finding) for finding in read_findings(entry.report).values() if finding.polarity == PRESENT)
 
 
@@ -265,17 +265,17 @@ def _closed(entry: SourceEntry, questions: Sequence[Question], seed: int) -> Ite
 def _open(entry: SourceEntry, present: Sequence[Statement], seed: int) -> Iterator[Row]:
     """Ask for all statements of each category."""
     for category in CATEGORIES:
-        stated = [one for one in present if category_of(one.code) == category]
+        stated = [statement for statement in present if category_of(statement.code) == category]
         name = f"open-{category}"
         template = _template(entry, name, seed, len(question_texts(OPEN, category)))
-        question = Question(OPEN, category, template, tuple(one.code for one in stated))
+        question = Question(OPEN, category, template, tuple(statement.code for statement in stated))
         yield name, question, open_question(template, category), open_answer(category, stated, seed, entry.id)
 
 
 def _report(entry: SourceEntry, wordings: Sequence[str], present: Sequence[Statement], seed: int) -> Iterator[Row]:
     """Ask for the report, in the words of the instruction file."""
     template = _template(entry, REPORT, seed, len(wordings))
-    question = Question(REPORT, ALL, template, tuple(one.code for one in present))
+    question = Question(REPORT, ALL, template, tuple(statement.code for statement in present))
     yield REPORT, question, wordings[template], entry.report
 
 

@@ -49,7 +49,7 @@ def bench_card(name: str, summary: Mapping[str, Any]) -> str:
         _table(["kind", *SPLITS], _by_split(counts["kinds"])),
         _table(["kind / category", *SPLITS], _by_split(counts["categories"])),
         "## Right letters",
-        _table(["category", *LETTERS], [[one, *entry.values()] for one, entry in counts["letters"].items()]),
+        _table(["category", *LETTERS], [[category, *entry.values()] for category, entry in counts["letters"].items()]),
         "## Statements",
         _table(["code", "statement", "category", "open answers", "right option", "wrong option"], _codes(counts)),
         "## Wordings",
@@ -95,9 +95,15 @@ def _text_only(check: Mapping[str, Any]) -> str:
         return f"Not measured: {check['missing']}"
     how = "learned from the train split, asked on the others" if check["how"] == "train split" else "five folds"
     rows = [
-        [name, category, one["n"], f"{one['accuracy']:.3f}", f"{one['interval'][0]:.3f} to {one['interval'][1]:.3f}"]
+        [
+            name,
+            category,
+            figures["n"],
+            f"{figures['accuracy']:.3f}",
+            f"{figures['interval'][0]:.3f} to {figures['interval'][1]:.3f}",
+        ]
         for name, entry in check["accuracy"].items()
-        for category, one in entry.items()
+        for category, figures in entry.items()
     ]
     table = _table(["classifier", "category", "questions", "right", "95 % interval (Wilson)"], rows)
     return (

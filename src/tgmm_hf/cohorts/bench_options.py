@@ -54,7 +54,7 @@ _IMPLICATIONS: tuple[tuple[str, str], ...] = (
     ("INJIL", "INJIN"),
 )
 IMPLIED = {
-    code: frozenset(other for codes, others in _IMPLICATIONS if code in codes.split() for other in others.split())
+    code: frozenset(name for codes, implied in _IMPLICATIONS if code in codes.split() for name in implied.split())
     for code in BY_CODE
 }
 """Code -> codes that may be true where it is true, although nobody stated them. They are no wrong options (ours)."""
@@ -145,9 +145,9 @@ class _Blocks:
         """Take one unit of each statement, so that the other three are not true of its ECG. None if there is none."""
         places = {}
         for code in codes:
-            others = set(codes) - {code}
-            found = (place for place, (ecg, _) in enumerate(self.left[code]) if not others & ecg.not_wrong)
-            if (place := next(found, None)) is None:
+            distractors = set(codes) - {code}
+            matches = (place for place, (ecg, _) in enumerate(self.left[code]) if not distractors & ecg.not_wrong)
+            if (place := next(matches, None)) is None:
                 return None
             places[code] = place
         return [self.left[code].pop(place) for code, place in places.items()]
@@ -168,8 +168,8 @@ def _asked(
     letters = generator.permutation(SIZE)
     questions = []
     for (ecg, statement), right in zip(block, letters, strict=True):
-        others = [code for code in texts if code != statement.code]
-        order = [others[place] for place in generator.permutation(SIZE - 1)]
+        distractors = [code for code in texts if code != statement.code]
+        order = [distractors[place] for place in generator.permutation(SIZE - 1)]
         order.insert(int(right), statement.code)
         question = Question(
             CLOSED,

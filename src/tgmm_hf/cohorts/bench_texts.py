@@ -101,7 +101,7 @@ def question_texts(kind: str, category: str) -> tuple[str, ...]:
 
 def categories_of(kind: str) -> tuple[str, ...]:
     """Return the categories that a kind has wordings for, in alphabetical order."""
-    return tuple(sorted(category for one, category in _QUESTIONS if one == kind))
+    return tuple(sorted(category for question_kind, category in _QUESTIONS if question_kind == kind))
 
 
 def drawn_number(seed: int, name: str, number: int) -> int:

@@ -66,10 +66,10 @@ def text_only_check(rows: Sequence[Instruction]) -> dict[str, Any]:
     """
     closed = [row for row in rows if row.kind == CLOSED]
     train = [row for row in closed if row.split == "train"]
-    others = [row for row in closed if row.split != "train"]
-    if min(len(train), len(others)) >= FEWEST:
-        how, asked = "train split", others
-        choices = {name: text_only_choices(train, others, name) for name in CLASSIFIERS}
+    held_out = [row for row in closed if row.split != "train"]
+    if min(len(train), len(held_out)) >= FEWEST:
+        how, asked = "train split", held_out
+        choices = {name: text_only_choices(train, held_out, name) for name in CLASSIFIERS}
     elif len(closed) >= 2 * FEWEST and len(_sets(closed)) >= FOLDS:
         how, asked = "folds", closed
         choices = {name: _in_folds(closed, name) for name in CLASSIFIERS}
@@ -83,7 +83,11 @@ def text_only_check(rows: Sequence[Instruction]) -> dict[str, Any]:
         "n": len(asked),
         "accuracy": {
             name: {"all": _share(correct)}
-            | {one: _share(correct[categories == one]) for one in CATEGORIES if (categories == one).any()}
+            | {
+                category: _share(correct[categories == category])
+                for category in CATEGORIES
+                if (categories == category).any()
+            }
             for name, correct in right.items()
         },
     }
@@ -94,8 +98,9 @@ def above_chance(check: Mapping[str, Any]) -> list[str]:
     whole = {name: entry["all"] for name, entry in check.get("accuracy", {}).items()}
     return [
         name
-        for name, one in whole.items()
-        if binomtest(round(one["accuracy"] * one["n"]), one["n"], CHANCE, alternative="greater").pvalue < ALARM
+        for name, figures in whole.items()
+        if binomtest(round(figures["accuracy"] * figures["n"]), figures["n"], CHANCE, alternative="greater").pvalue
+        < ALARM
     ]
 
 
@@ -116,7 +121,7 @@ def _sets(rows: Sequence[Instruction]) -> list[tuple[str, ...]]:
 
 def _in_folds(rows: Sequence[Instruction], classifier: str) -> NDArray:
     """Answer questions in folds, each by a classifier that has learned from the other folds."""
-    number = {one: place for place, one in enumerate(_sets(rows))}
+    number = {codes: place for place, codes in enumerate(_sets(rows))}
     groups = [number[tuple(sorted(asked_in(row).option_codes))] for row in rows]
     chosen = np.zeros(len(rows), dtype=int)
     for learned, asked in GroupKFold(FOLDS).split(rows, groups=groups):
