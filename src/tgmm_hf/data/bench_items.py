@@ -111,9 +111,9 @@ def checked_question(item: str, content: Any) -> Question:
     if not isinstance(content, Mapping) or content.get("kind") not in KINDS:
         raise TgmmError(item, f"question must be an object whose kind is one of {', '.join(KINDS)}.")
     kind, template = content["kind"], content.get("template")
-    known = {CLOSED: CATEGORIES, OPEN: CATEGORIES, REPORT: (ALL,)}.get(kind, (SIGNAL,))
-    if content.get("category") not in known:
-        raise TgmmError(item, f"the category of a question of the kind {kind} must be one of {', '.join(known)}.")
+    categories = {CLOSED: CATEGORIES, OPEN: CATEGORIES, REPORT: (ALL,)}.get(kind, (SIGNAL,))
+    if content.get("category") not in categories:
+        raise TgmmError(item, f"the category of a question of the kind {kind} must be one of {', '.join(categories)}.")
     if not isinstance(template, int) or isinstance(template, bool) or template < 0:
         raise TgmmError(item, "template of its question must be a whole number from 0.")
     codes, options, option_codes = (

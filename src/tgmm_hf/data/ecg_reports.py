@@ -136,12 +136,12 @@ def write_report(  # noqa: PLR0913 - one argument per option of the command
         raise TgmmError(
             "picture", f"a {pipe.model.config.model_type} model reads no picture. A {HEARTCARE} model reads one."
         )
-    one = {"id": identifier, "ecg": None if ecg is None else str(ecg), pipe.question_key: instruction}
+    model_input = {"id": identifier, "ecg": None if ecg is None else str(ecg), pipe.question_key: instruction}
     if picture is not None:
-        one["image"] = str(picture)
+        model_input["image"] = str(picture)
     generate_kwargs = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
     options: dict[str, Any] = {} if shows_ecg else {"streams": ()}
-    answer = cast(dict[str, Any], pipe(one, generate_kwargs=generate_kwargs, **options))
+    answer = cast(dict[str, Any], pipe(model_input, generate_kwargs=generate_kwargs, **options))
     names = {pipe.answer_key: "report", pipe.question_key: "instruction"}
     return {names.get(key, key): value for key, value in answer.items()} | {"streams": streams_used(answer["used"])}
 

@@ -80,8 +80,8 @@ class ProcessedStreams:
     @property
     def refused(self) -> dict[int, str]:
         """Number of a refused ECG -> reason."""
-        streams = [each for each in (self.windows, self.pictures) if each is not None]
-        return {number: reason for each in streams for number, reason in each.refused.items()}
+        streams = [stream for stream in (self.windows, self.pictures) if stream is not None]
+        return {number: reason for stream in streams for number, reason in stream.refused.items()}
 
     def usable(self, numbers: Sequence[int]) -> list[int]:
         """Return the numbers whose ECG was not refused."""

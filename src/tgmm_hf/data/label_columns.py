@@ -46,17 +46,17 @@ def read_prompts(path: str | Path | None, findings: Sequence[str]) -> dict[str, 
     Raises:
         TgmmError: If the file cannot be used, or names a finding without a column.
     """
-    given: Any = {} if path is None else read_json(path)
-    if not isinstance(given, dict):
+    prompts: Any = {} if path is None else read_json(path)
+    if not isinstance(prompts, dict):
         raise TgmmError(str(path), "must hold an object: finding -> prompt or list of prompts.")
-    if unknown := sorted(set(given) - set(findings)):
+    if unknown := sorted(set(prompts) - set(findings)):
         raise TgmmError(
             str(path), f"the table has no column {', '.join(PREFIX + name for name in unknown[:5])}. Add the labels."
         )
     if not findings:
         return {}
     try:
-        return label_prompts({name: given.get(name, name.replace("_", " ")) for name in findings})
+        return label_prompts({name: prompts.get(name, name.replace("_", " ")) for name in findings})
     except (TypeError, ValueError) as error:
         raise TgmmError(str(path), str(error)) from error
 

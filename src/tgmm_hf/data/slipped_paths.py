@@ -182,4 +182,4 @@ def _echo_patient(row: CohortRow, table: CohortTable, reader: _HeaderReader) -> 
     """
     clips = confined_clips(row.echo_paths, table.root, table.allow_outside)
     identities = (reader(partial(read_identity, clip), clip) for clip in clips if isinstance(clip, Path))
-    return next((one.patient for one in identities if one is not None), "")
+    return next((identity.patient for identity in identities if identity is not None), "")
