@@ -40,9 +40,13 @@ def letter_of(answer: str) -> str | None:
 
 def token_f1(reference: str, answer: str) -> float:
     """Compute the F1 of the tokens that an answer shares with its reference, each as often as it occurs."""
-    wanted, given = Counter(tokenise(reference)), Counter(tokenise(answer))
-    shared = (wanted & given).total()
-    return 2 * shared / (wanted.total() + given.total()) if shared else float(wanted == given)
+    reference_tokens, answer_tokens = Counter(tokenise(reference)), Counter(tokenise(answer))
+    shared = (reference_tokens & answer_tokens).total()
+    return (
+        2 * shared / (reference_tokens.total() + answer_tokens.total())
+        if shared
+        else float(reference_tokens == answer_tokens)
+    )
 
 
 def by_category(rows: Sequence[Instruction]) -> dict[str, NDArray]:

@@ -45,8 +45,8 @@ class BeatSignals:
         config = self.model.config
         self._check("window", windows.shape[2], config.seq_length)
         self._check("prediction", config.prediction_length, samples)
-        given = self._run(windows[:, :, -config.seq_length :], "prediction")
-        return given[:, :, :samples]
+        prediction = self._run(windows[:, :, -config.seq_length :], "prediction")
+        return prediction[:, :, :samples]
 
     def rebuild(self, windows: NDArray) -> NDArray:
         """Rebuild windows from their codes, part by part. What is left at the end is rebuilt with the part before it.
@@ -72,18 +72,18 @@ class BeatSignals:
             "code_revision": code_revision(self.model, self.extractor),
         }
 
-    def _check(self, what: str, given: int, needed: int) -> None:
+    def _check(self, what: str, samples: int, needed: int) -> None:
         """Refuse a length of which the model cannot do enough."""
-        if given < needed:
-            raise TgmmError(self.name, f"a {what} of {given} samples was found, and {needed} are needed at 250 Hz.")
+        if samples < needed:
+            raise TgmmError(self.name, f"a {what} of {samples} samples was found, and {needed} are needed at 250 Hz.")
 
     def _run(self, windows: NDArray, name: str) -> NDArray:
         """Scale windows as in the training, and return an output of the model in the unit of the windows."""
         mean, deviation = windows.mean(axis=2, keepdims=True), windows.std(axis=2, keepdims=True) + SMALLEST_DEVIATION
         values = torch.from_numpy(((windows - mean) / deviation).astype(np.float32)).to(self.model.device)
         with torch.no_grad():
-            given = self.model(values)[name]
-        return given.float().cpu().numpy() * deviation + mean
+            output = self.model(values)[name]
+        return output.float().cpu().numpy() * deviation + mean
 
 
 __all__ = ["BeatSignals"]

@@ -79,9 +79,9 @@ def read_pair(row: Instruction, model: SignalModel) -> SignalPair:
             f"{signal.shape[1] / sampling_rate:g} s long, and the question needs {end / sampling_rate:g} s. Make "
             "the bench file anew from longer recordings.",
         )
-    known = signal[:, start:middle].astype(np.float64)
-    target = signal[:, middle:end].astype(np.float64) if question.kind == PREDICTION else known
-    return SignalPair(known, target, recording.units)
+    input_window = signal[:, start:middle].astype(np.float64)
+    target = signal[:, middle:end].astype(np.float64) if question.kind == PREDICTION else input_window
+    return SignalPair(input_window, target, recording.units)
 
 
 def read_pairs(
@@ -300,19 +300,19 @@ def _mean_of_leads(window: NDArray, samples: int) -> NDArray:
 def _model_squares(kind: str, pairs: Sequence[SignalPair], model: SignalModel) -> list[NDArray]:
     """Return the squared errors of a model for a batch of questions."""
     windows = np.stack([pair.window for pair in pairs])
-    given = model.predict(windows, pairs[0].target.shape[1]) if kind == PREDICTION else model.rebuild(windows)
-    return [_squares(signal, pair.target) for signal, pair in zip(given, pairs, strict=True)]
+    signals = model.predict(windows, pairs[0].target.shape[1]) if kind == PREDICTION else model.rebuild(windows)
+    return [_squares(signal, pair.target) for signal, pair in zip(signals, pairs, strict=True)]
 
 
-def _squares(given: NDArray, target: NDArray) -> NDArray:
+def _squares(signal: NDArray, target: NDArray) -> NDArray:
     """Return the mean squared error of each lead, (12,).
 
     Raises:
         ValueError: If a model gives a signal of another shape.
     """
-    if given.shape != target.shape:
-        raise ValueError(f"The model gave a signal of shape {given.shape}, and the question asks for {target.shape}.")
-    return ((given - target) ** 2).mean(axis=1)
+    if signal.shape != target.shape:
+        raise ValueError(f"The model gave a signal of shape {signal.shape}, and the question asks for {target.shape}.")
+    return ((signal - target) ** 2).mean(axis=1)
 
 
 def _root(values: NDArray, counts: NDArray) -> NDArray:

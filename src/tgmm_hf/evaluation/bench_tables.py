@@ -92,21 +92,21 @@ def bench_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
 
 def _questions(title: str, entry: Mapping[str, Any], figures: Sequence[str]) -> Table:
     """Make the table of closed or open questions: a line for each category and system."""
-    named = [name for name in figures if any(name in one for one in entry["systems"][MODEL].values())]
+    named = [name for name in figures if any(name in scores for scores in entry["systems"][MODEL].values())]
     header = ["category, answers", "n"]
     for name in named:
         header += [FIGURE_TITLES[name], "model minus this"]
-    has_letters = any("no_letter" in one for one in entry["systems"][MODEL].values())
+    has_letters = any("no_letter" in scores for scores in entry["systems"][MODEL].values())
     header += ["no letter"] if has_letters else []
     rows = []
     for category in entry["systems"][MODEL]:
         for system, categories in entry["systems"].items():
-            one = categories[category]
+            scores = categories[category]
             difference = entry["differences"].get(system, {}).get(category, {})
-            line = [f"{category}, {system}", str(one["n"])]
+            line = [f"{category}, {system}", str(scores["n"])]
             for name in named:
-                line += [shown(one, name) if name in one else "-", _difference(difference, name)]
-            rows.append(line + ([text_number(one.get("no_letter"))] if has_letters else []))
+                line += [shown(scores, name) if name in scores else "-", _difference(difference, name)]
+            rows.append(line + ([text_number(scores.get("no_letter"))] if has_letters else []))
     rows += [
         [f"{control}: {reason}", *["-"] * (len(header) - 1)] for control, reason in entry["controls_missing"].items()
     ]
@@ -128,11 +128,11 @@ def _signals(title: str, entry: Mapping[str, Any]) -> Table:
     rows = [
         [
             system,
-            shown(one, "rmse"),
+            shown(scores, "rmse"),
             _difference(entry["differences"].get(system, {}), "rmse"),
-            *(text_number(one["leads"][lead]["rmse"]) for lead in LEADS),
+            *(text_number(scores["leads"][lead]["rmse"]) for lead in LEADS),
         ]
-        for system, one in entry["systems"].items()
+        for system, scores in entry["systems"].items()
     ]
     rows += [
         [f"{control}: {reason}", *["-"] * (len(header) - 1)] for control, reason in entry["controls_missing"].items()

@@ -69,10 +69,10 @@ def r_peaks(signal: NDArray, sampling_rate: float) -> NDArray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of empty means, where the library finds no beat
         try:
-            found = neurokit2.ecg_peaks(signal[LEADS.index(PEAK_LEAD)], sampling_rate=sampling_rate)[1]
+            peaks = neurokit2.ecg_peaks(signal[LEADS.index(PEAK_LEAD)], sampling_rate=sampling_rate)[1]
         except (ValueError, IndexError, ZeroDivisionError, TypeError, KeyError):  # what it raises over odd signals
             return np.zeros(0)
-    return np.asarray(found["ECG_R_Peaks"], dtype=float) / sampling_rate
+    return np.asarray(peaks["ECG_R_Peaks"], dtype=float) / sampling_rate
 
 
 def compare_peaks(original: NDArray, rebuilt: NDArray) -> PeakShift:

@@ -110,7 +110,7 @@ def compute_more_evaluation(
     directions = directions_of(inputs)
     if not directions:
         raise TgmmError(Path(data).name, f"fewer than two kinds of input of the {settings.split} split can be used.")
-    scored = {str(patient) for one in inputs.values() for patient in one.patients}
+    scored = {str(patient) for entry in inputs.values() for patient in entry.patients}
     if len(scored) < SMALL_N:
         warnings.append(f"Only {len(scored)} patients are scored, so the intervals are wide.")
     metrics = {
@@ -155,7 +155,7 @@ def _encode_items(
     rows: Sequence[NoteRow], model: Any, processor: Any, settings: MoreEvaluationSettings
 ) -> tuple[dict[str, list[_Item]], list[list[str]]]:
     """Encode each X-ray, ECG and note of a patient once: kind -> usable items; and the refused inputs."""
-    found: dict[str, dict[Any, _Item]] = {kind: {} for kind in KINDS}
+    items: dict[str, dict[Any, _Item]] = {kind: {} for kind in KINDS}
     carried: dict[tuple[str, str], _Item] = {}
     carriers: list[NoteRow] = []
     for row in rows:
@@ -164,10 +164,10 @@ def _encode_items(
             content = processor.note(row.text) if kind == "text" and row.text else getattr(row, kind)
             if not content:
                 continue
-            if (row.patient_id, content) not in found[kind]:
-                item = found[kind][row.patient_id, content] = carried[kind, row.id] = _Item(row.patient_id)
+            if (row.patient_id, content) not in items[kind]:
+                item = items[kind][row.patient_id, content] = carried[kind, row.id] = _Item(row.patient_id)
                 new[kind] = row.text if kind == "text" else content
-            item = found[kind][row.patient_id, content]
+            item = items[kind][row.patient_id, content]
             item.rows.append(row)
         if new:
             carriers.append(replace(row, xray=new.get("xray"), ecg=new.get("ecg"), text=new.get("text")))
@@ -178,7 +178,7 @@ def _encode_items(
         refused += part["refused"]
         for kind, row_id, _, vector in part["vectors"]:
             carried[kind, row_id].vector = np.array(vector, np.float32)
-    return {kind: [one for one in found[kind].values() if one.vector is not None] for kind in KINDS}, refused
+    return {kind: [item for item in items[kind].values() if item.vector is not None] for kind in KINDS}, refused
 
 
 def _inputs(items: Sequence[_Item], processor: Any) -> Inputs:

@@ -127,8 +127,8 @@ def evaluate_note_direction(
         return {**result, "systems": {}, "chance": {}, "missing": reason}
     counts = bootstrap_counts(patients, None, replicates, seed)
     exchanged = np.arange(len(queries.patients))
-    others = exchanged_ecgs(list(patients), np.random.default_rng(seed))
-    exchanged[ranking.queries] = ranking.queries[others]
+    partners = exchanged_ecgs(list(patients), np.random.default_rng(seed))
+    exchanged[ranking.queries] = ranking.queries[partners]
     shuffled = rank_right(queries, targets, similarity[exchanged], equal_notes=equal_notes)
     result["systems"] = {MODEL: rank_figures(ranking.rank, counts), SHUFFLED: rank_figures(shuffled.rank, counts)}
     return {**result, "chance": chance_figures(ranking.right, ranking.wrong)}

@@ -52,7 +52,7 @@ class Reporter:
             numbers = range(start, min(start + self.batch_size, len(rows)))
             ecgs = [values(i) for i in numbers]
             messages = [rows[i].conversation(with_answer=False) for i in numbers]
-            prompts = [self.pieces(*each, True) for each in zip(messages, ecgs, strict=True)]
+            prompts = [self.pieces(*pair, True) for pair in zip(messages, ecgs, strict=True)]
             data = pad_left(processor.tokenizer, prompts, output_labels=False) | self.stack(ecgs)
             inputs = {name: torch.from_numpy(array).to(self.pipe.device) for name, array in data.items()}
             batch = self.pipe._forward({"inputs": inputs}, self.generate_kwargs)

@@ -151,8 +151,8 @@ def _certainty(metrics: Mapping[str, Any]) -> Table:
     kinds = (*CERTAINTIES, UNSTATED, ABSENT)
     counts = metrics["certainty_counts"]
     rows = [
-        [word, str(one["n"]), shown(one, "true"), *(str(counts[word].get(kind, 0)) for kind in kinds)]
-        for word, one in metrics["certainty"].items()
+        [word, str(entry["n"]), shown(entry, "true"), *(str(counts[word].get(kind, 0)) for kind in kinds)]
+        for word, entry in metrics["certainty"].items()
     ]
     header = ["word", "statements", "true", *(f"truth {kind}" for kind in kinds)]
     return Table("How often the model's statements are true, by its own words", header, rows)
