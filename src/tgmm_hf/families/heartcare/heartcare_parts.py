@@ -37,8 +37,8 @@ def load_parts(
     further = {} if gguf_file is None else {"gguf_file": gguf_file}
     language_model = load_whole_part(AutoModelForCausalLM, text, dtype, **further)
     parts, settings = load_stream_parts(beat, vision)
-    given = {"text": text, "beat": beat, "vision": vision}
-    settings |= {"text_config": language_model.config, "encoder_sources": describe_sources(_without_none(given))}
+    sources = {"text": text, "beat": beat, "vision": vision}
+    settings |= {"text_config": language_model.config, "encoder_sources": describe_sources(_without_none(sources))}
     return {"language_model": language_model, **parts}, settings
 
 
@@ -67,8 +67,8 @@ def load_stream_parts(
         config.vision_use_head = False
         parts["vision_tower"] = load_whole_part(SiglipVisionModel, vision, config=config)
         settings["vision_config"] = parts["vision_tower"].config
-    given = _without_none({"beat": beat, "vision": vision})
-    return parts, {**settings, "encoder_sources": describe_sources(given)} if given else settings
+    sources = _without_none({"beat": beat, "vision": vision})
+    return parts, {**settings, "encoder_sources": describe_sources(sources)} if sources else settings
 
 
 def _without_none(sources: dict[str, str | Path | None]) -> dict[str, str | Path]:

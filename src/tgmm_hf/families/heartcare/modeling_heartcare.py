@@ -89,8 +89,10 @@ class HeartcarePreTrainedModel(BoundWeights, PreTrainedModel):
 
     def hub_classes(self) -> dict[str, type]:
         """Map the names of Auto classes to the class that they load from the saved directory."""
-        own = type(self) if isinstance(self, HeartcareForConditionalGeneration) else HeartcareForConditionalGeneration
-        return {"AutoModel": own, "AutoModelForCausalLM": own}
+        model_class = (
+            type(self) if isinstance(self, HeartcareForConditionalGeneration) else HeartcareForConditionalGeneration
+        )
+        return {"AutoModel": model_class, "AutoModelForCausalLM": model_class}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save configuration, weights and code, so that `pipeline("ecg-question")` works on the directory."""
@@ -116,16 +118,16 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
 
     def __init__(self, config: HeartcareConfig, parts: dict[str, nn.Module] | None = None):
         super().__init__(config)
-        given = parts or {}
+        modules = parts or {}
         beat: Any = config.beat_config
         vision: Any = config.vision_config
         text: Any = config.text_config
-        self.beat: Any = given.get("beat") or BeatModel._from_config(beat)
+        self.beat: Any = modules.get("beat") or BeatModel._from_config(beat)
         if config.ecg_input == "latents":
             self.ecg_projector = nn.Linear(beat.hidden_size, text.hidden_size)
-        self.vision_tower: Any = given.get("vision_tower") or SiglipVisionModel._from_config(vision)
+        self.vision_tower: Any = modules.get("vision_tower") or SiglipVisionModel._from_config(vision)
         self.image_projector = PictureProjector(vision.hidden_size, text.hidden_size)
-        self.language_model: Any = given.get("language_model") or AutoModelForCausalLM.from_config(text)
+        self.language_model: Any = modules.get("language_model") or AutoModelForCausalLM.from_config(text)
         self.beat.requires_grad_(False)
         self.post_init()
 
@@ -192,9 +194,9 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         Raises:
             ValueError: if a name is unknown, or the model has no such part.
         """
-        known = [part for part in PARTS if hasattr(self, part)]
-        if unknown := [part for part in parts if part not in known]:
-            raise ValueError(f"The model has no {', '.join(unknown)}; its parts are {', '.join(known)}.")
+        model_parts = [part for part in PARTS if hasattr(self, part)]
+        if unknown := [part for part in parts if part not in model_parts]:
+            raise ValueError(f"The model has no {', '.join(unknown)}; its parts are {', '.join(model_parts)}.")
         for name, weight in self.named_parameters():
             part, inner = name.split(".")[:2]
             weight.requires_grad_(part in parts and (part != "beat" or inner in BEAT_ENCODER))
@@ -236,8 +238,8 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds, and not both.")
         earlier = 0 if cache is None else cache.get_seq_length()
-        given = (input_values, pixel_values, window_mask, image_mask)
-        if not earlier and all(each is None for each in given):
+        streams = (input_values, pixel_values, window_mask, image_mask)
+        if not earlier and all(stream is None for stream in streams):
             raise ValueError(
                 "There is no ECG and no picture: give input_values or pixel_values, as the processor makes them. A "
                 "text without both needs window_mask and image_mask that say so."
@@ -248,7 +250,7 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
             text = with_mask_and_positions(text, earlier)
         image_outputs = None
         if not earlier or input_values is not None or pixel_values is not None:
-            text["inputs_embeds"], image_outputs = self.with_vectors(text["input_ids"], *given)
+            text["inputs_embeds"], image_outputs = self.with_vectors(text["input_ids"], *streams)
             text["input_ids"] = None
         output = self.language_model(
             **text, cache=cache, labels=labels, use_cache=use_cache, **{**kwargs, "return_dict": True}
@@ -276,7 +278,7 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         tokens = [token for token in (self.config.ecg_token_id, self.config.image_token_id) if token is not None]
         new, is_continued = inputs.get("input_ids"), cache is not None and cache.get_seq_length() > 0
         if is_continued and new is not None and not torch.isin(new, torch.tensor(tokens, device=new.device)).any():
-            return {name: each for name, each in inputs.items() if name not in ("input_values", "pixel_values")}
+            return {name: value for name, value in inputs.items() if name not in ("input_values", "pixel_values")}
         return inputs
 
 

@@ -44,7 +44,7 @@ class HeartcarePipeline(AnsweringPipeline):
 
     def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the processor reads beside the text: argument -> one value for each input."""
-        return {name: [one.get(name) for one in inputs] for name in ("ecg", "image")}
+        return {name: [item.get(name) for item in inputs] for name in ("ecg", "image")}
 
 
 # A copy beside a saved model makes the task known, as `import tgmm_hf` does.

@@ -302,12 +302,12 @@ def _blocks(ecg: Any, image: Any, streams: Sequence[str], seeds: Sequence[int] |
     Raises:
         ValueError: if there is nothing to read, or the lists have different lengths.
     """
-    given = [each for each in (ecg, image) if each is not None]
-    if not given:
+    sources = [source for source in (ecg, image) if source is not None]
+    if not sources:
         raise ValueError(
             "There is no ECG and no picture: give ecg=, a file or {'signal', 'sampling_rate', 'lead_names'}, or image=."
         )
-    size = len(given[0]) if isinstance(given[0], list | tuple) else 1
+    size = len(sources[0]) if isinstance(sources[0], list | tuple) else 1
     ecgs, images = _rows("ecg", ecg, size), _rows("image", image, size)
     looks = _rows("picture_seeds", seeds, size)
     return [_row_blocks(ecgs[row], images[row], looks[row], streams) for row in range(size)]
@@ -344,9 +344,11 @@ def _own_picture(picture: Any) -> NDArray:
         raise
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(first: Any, second: Any) -> bool:
     """Tell whether two blocks name the same ECG, so that its file is read once."""
-    return one is other or (isinstance(one, str | Path) and isinstance(other, str | Path) and str(one) == str(other))
+    return first is second or (
+        isinstance(first, str | Path) and isinstance(second, str | Path) and str(first) == str(second)
+    )
 
 
 __all__ = ["ECG_TOKEN", "IMAGE_TOKEN", "INSTRUCTION", "STREAMS", "HeartcareProcessor", "add_ecg_tokens"]

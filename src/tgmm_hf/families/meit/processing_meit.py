@@ -122,7 +122,7 @@ class MeitProcessor(ConversationProcessor):
         ecgs = list(ecg) if isinstance(ecg, list | tuple) else [ecg]
         texts = one_each("text", self.instruction if text is None else text, len(ecgs))
         answers = [None] * len(ecgs) if answer is None else one_each("answer", answer, len(ecgs))
-        blocks = [[{"type": "ecg", "ecg": each}] for each in ecgs]
+        blocks = [[{"type": "ecg", "ecg": recording}] for recording in ecgs]
         conversations = [new_conversation(*row) for row in zip(blocks, texts, answers, strict=True)]
         return self.apply_chat_template(
             conversations,

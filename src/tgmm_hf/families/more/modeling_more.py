@@ -236,14 +236,14 @@ class MoreModel(MoreFeatures, MorePreTrainedModel):
             pixel_values, input_values, input_ids, attention_mask, xray_mask, ecg_mask, kwargs
         )
         output = MoreOutput(**{f"{name}_embeds": value for name, value in embeds.items()})
-        for name, one, two in (
+        for name, first, second in (
             ("logits_per_xray", "xray", "text"),
             ("logits_per_ecg", "ecg", "text"),
             ("logits_per_xray_ecg", "xray", "ecg"),
         ):
-            if one in embeds and two in embeds:
-                logits = embeds[one] @ embeds[two].T / self.temperature
-                output[name] = logits.masked_fill(~(present[one][:, None] & present[two]), -torch.inf)
+            if first in embeds and second in embeds:
+                logits = embeds[first] @ embeds[second].T / self.temperature
+                output[name] = logits.masked_fill(~(present[first][:, None] & present[second]), -torch.inf)
         if return_loss:
             output.loss = self._loss(embeds, present, input_ids, attention_mask)
         return output

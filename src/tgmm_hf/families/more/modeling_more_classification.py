@@ -122,20 +122,20 @@ class MoreForClassification(MorePreTrainedModel):
             raise ValueError(
                 f"labels has the shape {tuple(labels.shape)}, expected {tuple(logits.shape)}: patients, labels."
             )
-        known = torch.ones_like(labels, dtype=torch.bool)
+        mask = torch.ones_like(labels, dtype=torch.bool)
         if label_mask is not None:
             check_mask(label_mask, tuple(labels.shape), "label_mask")
-            known = label_mask.bool()
-        target = labels.float().masked_fill(~known, 0.0)
+            mask = label_mask.bool()
+        target = labels.float().masked_fill(~mask, 0.0)
         if not bool(((target == 0) | (target == 1)).all()):
             raise ValueError(
                 "labels holds other numbers than 0 and 1 where label_mask is True. Mask labels that are unknown or "
                 "uncertain."
             )
         losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-        number = sum_over_processes(known.sum().float()).clamp(min=1)
+        number = sum_over_processes(mask.sum().float()).clamp(min=1)
         processes = torch.distributed.get_world_size() if several_processes() else 1
-        return (losses * known).sum() * processes / number  # DDP averages the gradients of the processes
+        return (losses * mask).sum() * processes / number  # DDP averages the gradients of the processes
 
 
 __all__ = ["MoreClassifierOutput", "MoreForClassification"]

@@ -108,7 +108,8 @@ def loss_of_one_batch(
     alike = (keys[:, None] == keys) & present["text"][:, None] & present["text"]
     pairs = [("text", "xray"), ("text", "ecg"), *([("xray", "ecg")] if xray_ecg else [])]
     losses = [
-        info_nce_loss(embeds[one], embeds[two], present[one] & present[two], temperature, alike) for one, two in pairs
+        info_nce_loss(embeds[first], embeds[second], present[first] & present[second], temperature, alike)
+        for first, second in pairs
     ]
     return torch.stack(losses).sum()
 

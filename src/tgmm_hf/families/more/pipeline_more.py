@@ -73,17 +73,17 @@ class MoreZeroShotPipeline(StreamingPipeline):
         if candidate_labels is not None:
             kwargs["candidate_labels"] = candidate_labels
         if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes | Mapping):
-            inputs = [self._as_input(one) for one in inputs]
+            inputs = [self._as_input(item) for item in inputs]
         elif isinstance(inputs, Iterator):
             inputs = map(self._as_input, inputs)
         else:
             inputs = self._as_input(inputs)
         return super().__call__(inputs, **kwargs)
 
-    def _as_input(self, one: Any) -> Mapping[str, Any]:
+    def _as_input(self, item: Any) -> Mapping[str, Any]:
         """Bring an input to the form of a dict. A file, a picture, an array or a recording is put under its key."""
-        is_recording = isinstance(one, Mapping) and "signal" in one
-        return one if isinstance(one, Mapping) and not is_recording else {self.kind: one}
+        is_recording = isinstance(item, Mapping) and "signal" in item
+        return item if isinstance(item, Mapping) and not is_recording else {self.kind: item}
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it."""
@@ -117,20 +117,20 @@ class MoreZeroShotPipeline(StreamingPipeline):
             {"ids": value of "id" or None, "inputs": the processor's tensors on the model's device, empty if every input
             is refused, "reports": one report an input, see `MoreProcessor.__call__`}.
         """
-        for one in inputs:
-            if unknown := set(one) - {"id", self.kind}:
+        for item in inputs:
+            if unknown := set(item) - {"id", self.kind}:
                 raise ValueError(f"Unknown keys {sorted(map(str, unknown))} of an input; known are id, {self.kind}.")
-            if one.get(self.kind) is None:
+            if item.get(self.kind) is None:
                 raise ValueError(f"{self.one_input}, got none: there is nothing to compare with the labels.")
         processor: Any = self.processor
         features, reports = processor(
-            **{self.kind: [one[self.kind] for one in inputs]},
+            **{self.kind: [item[self.kind] for item in inputs]},
             strictness=strictness,
             on_refusal="report",
             return_report=True,
             return_tensors="pt",
         )
-        return {"ids": [one.get("id") for one in inputs], "inputs": features.to(self.device), "reports": reports}
+        return {"ids": [item.get("id") for item in inputs], "inputs": features.to(self.device), "reports": reports}
 
     def _forward(self, batch: dict[str, Any], prompts: EncodedPrompts | None = None, **settings: Any) -> dict[str, Any]:
         """Compare a batch with the prompts.

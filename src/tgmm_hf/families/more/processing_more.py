@@ -114,11 +114,12 @@ class MoreProcessor(HubProcessor):
         strictness, on_refusal = strictness or self.default_strictness, on_refusal or "raise"
         _check_choice("strictness", strictness, STRICTNESS)
         _check_choice("on_refusal", on_refusal, ("raise", "report"))
-        given = _as_batch({"xray": xray, "ecg": ecg, "text": text})
-        size = len(next(iter(given.values())))
+        inputs = _as_batch({"xray": xray, "ecg": ecg, "text": text})
+        size = len(next(iter(inputs.values())))
         readers = [_Reader(self, on_refusal == "raise", strictness) for _ in range(size)]
         rows = [
-            reader.read({name: values[index] for name, values in given.items()}) for index, reader in enumerate(readers)
+            reader.read({name: values[index] for name, values in inputs.items()})
+            for index, reader in enumerate(readers)
         ]
         data = _stack(rows, "xray", "pixel_values", "xray_mask") | _stack(rows, "ecg", "input_values", "ecg_mask")
         if any("text" in row for row in rows):
@@ -162,21 +163,21 @@ class _Reader:
         self.strictness = strictness
         self.report: Report = {"used": {"xray": [], "ecg": [], "text": []}, "refused": [], "checks": [], "notes": []}
 
-    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Read the inputs of the patient: "xray", "ecg" or "text" -> what the model reads; only what can be used."""
-        found: dict[str, Any] = {}
+        features: dict[str, Any] = {}
         for name, part in (("xray", self.processor.image_processor), ("ecg", self.processor.feature_extractor)):
-            if given.get(name) is not None and (entry := self._prepare(name, part, given[name])) is not None:
-                found[name] = entry.values
-        if (text := self._text(given.get("text"))) is not None:
-            found["text"] = text
-        conflict = self._two_patients(given) if {"xray", "ecg"} <= set(found) else None
+            if inputs.get(name) is not None and (entry := self._prepare(name, part, inputs[name])) is not None:
+                features[name] = entry.values
+        if (text := self._text(inputs.get("text"))) is not None:
+            features["text"] = text
+        conflict = self._two_patients(inputs) if {"xray", "ecg"} <= set(features) else None
         if conflict is not None or (self.strictness == "refuse" and self._is_doubtful()):
             reason = conflict or f"the strictness is 'refuse', and an input is refused or in doubt: {self._doubts()}"
             self.report["used"] = {"xray": [], "ecg": [], "text": []}
             self._add_refusal(InputRefusedError("patient", reason), "patient")
             return {}
-        return found
+        return features
 
     def _prepare(self, name: str, part: Any, item: Any) -> Any:
         """Prepare an X-ray or an ECG; None if it cannot be used."""
@@ -205,9 +206,9 @@ class _Reader:
             )
         return joined
 
-    def _two_patients(self, given: Mapping[str, Any]) -> str | None:
+    def _two_patients(self, inputs: Mapping[str, Any]) -> str | None:
         """Say that the headers of X-ray and ECG certainly name two patients; only note it if they may be one."""
-        conflict = patient_conflict(identity_of_ecg(given["ecg"]), identity_of(given["xray"]), "X-ray")
+        conflict = patient_conflict(identity_of_ecg(inputs["ecg"]), identity_of(inputs["xray"]), "X-ray")
         if conflict is None:
             return None
         reason, is_certain = conflict
@@ -251,7 +252,7 @@ def _note_parts(text: Any) -> dict[str, str]:
     return {name: " ".join(text[name].split()) for name in NOTES if str(text.get(name) or "").strip()}
 
 
-def _as_batch(given: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _as_batch(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Bring X-rays, ECGs and texts to lists of one length, None where absent. What is None altogether is left out.
 
     Raises:
@@ -259,7 +260,7 @@ def _as_batch(given: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     lists = {
         name: list(value) if isinstance(value, list | tuple) else [value]
-        for name, value in given.items()
+        for name, value in inputs.items()
         if value is not None
     }
     if not lists:

@@ -55,11 +55,11 @@ def label_prompts(labels: Any, template: str = "{}") -> dict[str, list[str]]:
         )
     if not labels:
         raise ValueError("candidate_labels is empty. Give at least one label.")
-    given = labels if isinstance(labels, Mapping) else {label: label for label in map(_checked, labels)}
-    if len(given) < len(labels):
+    label_texts = labels if isinstance(labels, Mapping) else {label: label for label in map(_checked, labels)}
+    if len(label_texts) < len(labels):
         raise ValueError("candidate_labels holds a label twice.")
     result = {}
-    for label, texts in given.items():
+    for label, texts in label_texts.items():
         if not isinstance(texts, str | list | tuple):
             raise TypeError(f"The prompts of {label!r} must be a text or a list, got {type(texts).__name__}.")
         prompts = [_checked(text) for text in ([texts] if isinstance(texts, str) else texts)]
@@ -78,8 +78,8 @@ def encode_prompts(model: Any, processor: Any, prompts: Mapping[str, Sequence[st
         prompts: label -> prompts.
         device: where the model is.
     """
-    texts = [text for each in prompts.values() for text in each]
-    label_of = [number for number, each in enumerate(prompts.values()) for _ in each]
+    texts = [text for group in prompts.values() for text in group]
+    label_of = [number for number, group in enumerate(prompts.values()) for _ in group]
     batch, reports = processor(text=texts, return_report=True, return_tensors="pt")
     vectors = model(**batch.to(device)).text_embeds
     names = list(prompts)
@@ -100,7 +100,7 @@ def label_similarity(cosines: torch.Tensor, label_of: torch.Tensor, over: str) -
         over: "max" or "mean".
     """
     columns = [cosines[:, label_of == number] for number in range(int(label_of.max()) + 1)]
-    return torch.stack([each.amax(1) if over == "max" else each.mean(1) for each in columns], 1)
+    return torch.stack([column.amax(1) if over == "max" else column.mean(1) for column in columns], 1)
 
 
 def _checked(text: Any) -> str:

@@ -62,14 +62,14 @@ class AnsweringPipeline(StreamingPipeline):
             device, empty if every ECG is refused, "reports": one report per ECG, see `MeitProcessor.__call__`}.
         """
         processor: Any = self.processor
-        for one in inputs:
-            if not isinstance(one, Mapping):
-                raise TypeError(f"{self.one_input}, got {type(one).__name__}.")
-            if unknown := set(one) - set(self.input_keys):
+        for item in inputs:
+            if not isinstance(item, Mapping):
+                raise TypeError(f"{self.one_input}, got {type(item).__name__}.")
+            if unknown := set(item) - set(self.input_keys):
                 raise ValueError(f"Unknown keys {sorted(unknown)} of an input; known are {list(self.input_keys)}.")
-            if all(one.get(key) is None for key in self.input_keys if key not in ("id", self.question_key)):
+            if all(item.get(key) is None for key in self.input_keys if key not in ("id", self.question_key)):
                 raise ValueError(f"{self.one_input}, got none: there is nothing to report on.")
-        instructions = [one.get(self.question_key) or processor.instruction for one in inputs]
+        instructions = [item.get(self.question_key) or processor.instruction for item in inputs]
         features, reports = processor(
             **self.sources_of(inputs),
             text=instructions,
@@ -79,12 +79,12 @@ class AnsweringPipeline(StreamingPipeline):
             return_tensors="pt",
             **options,
         )
-        ids = [one.get("id") for one in inputs]
+        ids = [item.get("id") for item in inputs]
         return {"ids": ids, "instructions": instructions, "inputs": features.to(self.device), "reports": reports}
 
     def sources_of(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the processor reads beside the text: argument -> one value for each input."""
-        return {"ecg": [one["ecg"] for one in inputs]}
+        return {"ecg": [item["ecg"] for item in inputs]}
 
     def _forward(self, batch: dict[str, Any], generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the reports of a batch.

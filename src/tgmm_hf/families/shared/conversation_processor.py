@@ -108,14 +108,16 @@ class ConversationProcessor(HubProcessor):
             raise ValueError("return_dict must be True, because the ECG has no place in a list of token ids.")
         check_choices(strictness=(strictness or self.default_strictness, STRICTNESS))
         check_choices(on_refusal=(on_refusal, ("raise", "report")))
-        answers = [[message for message in each if message["role"] == "assistant"] for each in conversations]
+        answers = [[message for message in messages if message["role"] == "assistant"] for messages in conversations]
         if output_labels and not all(answers):
             raise ValueError("output_labels needs an answer: give answer=, or a message of the assistant.")
         rows, reports = self._read_rows(conversations, strictness or self.default_strictness, on_refusal)
         data: dict[str, np.ndarray] = {}
         if rows:
-            kept = [each for each, report in zip(conversations, reports, strict=True) if report["row"] is not None]
-            pieces = [self.row_pieces(*each, add_generation_prompt) for each in zip(kept, rows, strict=True)]
+            kept = [
+                messages for messages, report in zip(conversations, reports, strict=True) if report["row"] is not None
+            ]
+            pieces = [self.row_pieces(*pair, add_generation_prompt) for pair in zip(kept, rows, strict=True)]
             data = {**pad_left(self.tokenizer, pieces, output_labels), **self.stack_rows(rows)}
         features = BatchFeature(data, tensor_type=return_tensors)
         return (features, reports) if return_report else features
