@@ -20,7 +20,7 @@ most 0.8)."""
 CLEARER = 0.2
 """By this the gain of exchanged chest electrodes must exceed the gain of the best other explanation."""
 ALIKE = (
-    *((one, two, 1.0) for one, two in pairwise(LEADS[6:])),
+    *((first, second, 1.0) for first, second in pairwise(LEADS[6:])),
     ("aVR", "V1", 1.0),
     ("I", "V1", -0.5),
     ("aVR", "V6", -1.0),
@@ -44,9 +44,9 @@ LIMB_EXCHANGES = {
 """What was done -> lead -> the recorded lead that holds it, with its sign; other leads hold themselves."""
 CHEST_EXCHANGES = {
     **{
-        f"{one} and {two} exchanged": {one: two, two: one}
-        for index, one in enumerate(LEADS[6:])
-        for two in LEADS[8 + index :]
+        f"{first} and {second} exchanged": {first: second, second: first}
+        for index, first in enumerate(LEADS[6:])
+        for second in LEADS[8 + index :]
     },
     "V1 to V3 and V4 to V6 exchanged": dict(zip(LEADS[6:], (*LEADS[9:], *LEADS[6:9]), strict=True)),
     "V6 in the place of V1, all others one place further": dict(zip(LEADS[6:], (*LEADS[7:], LEADS[6]), strict=True)),
@@ -116,7 +116,10 @@ def _score(likeness: np.ndarray, exchange: Mapping[str, str]) -> float:
     held = {lead: exchange.get(lead, lead) for lead in LEADS}
     rows = {lead: LEADS.index(name.removeprefix("-")) for lead, name in held.items()}
     signs = {lead: -1.0 if name.startswith("-") else 1.0 for lead, name in held.items()}
-    return sum(weight * signs[one] * signs[two] * float(likeness[rows[one], rows[two]]) for one, two, weight in ALIKE)
+    return sum(
+        weight * signs[first] * signs[second] * float(likeness[rows[first], rows[second]])
+        for first, second, weight in ALIKE
+    )
 
 
 __all__ = ["CHEST_EXCHANGES", "LIMB_EXCHANGES", "ExchangedElectrodes", "exchanged_electrodes"]

@@ -257,8 +257,8 @@ def repeated_share(frames: np.ndarray) -> float:
 
 def change_of(before: np.ndarray, frame: np.ndarray) -> float:
     """Compute the mean difference (0 to 255) of two frames (height, width, 3) uint8, at every second pixel."""
-    one, two = (each[::2, ::2].max(axis=-1).astype(np.int16) for each in (before, frame))
-    return float(np.abs(one - two).mean())
+    earlier, later = (picture[::2, ::2].max(axis=-1).astype(np.int16) for picture in (before, frame))
+    return float(np.abs(earlier - later).mean())
 
 
 def repeats_note(changes: list[float]) -> dict[str, str] | None:

@@ -44,7 +44,9 @@ def copied_views(clips: Mapping[str, np.ndarray], frame_counts: Mapping[str, int
         pairs = [(textures[first], version) for version in versions]
         pairs += [(textures[second], other) for other in magnified[first]]
         is_equal = digests[first] == digests[second]
-        if second not in copies and (is_equal or any(_is_one_recording(one, other) for one, other in pairs)):
+        if second not in copies and (
+            is_equal or any(_is_one_recording(texture, version) for texture, version in pairs)
+        ):
             copies[second] = (second, first, is_equal)
     return list(copies.values())
 

@@ -74,20 +74,20 @@ def _place_of(first: np.ndarray, frame: np.ndarray, inner: np.ndarray, start: Pl
         The placement, and the correlation of the two pictures there; 0 if they do not come together.
     """
     down, right = (axis[inner] for axis in np.mgrid[: first.shape[0], : first.shape[1]] - _middle(first)[:, None, None])
-    wanted, place = first[inner], start
+    target, place = first[inner], start
     for _ in range(_STEPS):
         seen = _moved_back(frame, place)
         slope_down, slope_right = (slope[inner] for slope in np.gradient(seen))
         growth = slope_down * down + slope_right * right
-        columns = np.stack([slope_down, slope_right, growth, wanted, np.ones_like(wanted)], axis=1)
+        columns = np.stack([slope_down, slope_right, growth, target, np.ones_like(target)], axis=1)
         change, *_ = np.linalg.lstsq(columns, seen[inner], rcond=None)
         place = Placement(place.down - change[0], place.right - change[1], place.scale - change[2])
         if not 0.5 < place.scale < 2 or max(abs(place.down), abs(place.right)) > len(first) / 3:
             return start, 0.0
     seen = _moved_back(frame, place)[inner]
-    if min(seen.std(), wanted.std()) == 0:
+    if min(seen.std(), target.std()) == 0:
         return start, 0.0
-    return place, float(np.corrcoef(seen, wanted)[0, 1])
+    return place, float(np.corrcoef(seen, target)[0, 1])
 
 
 def _moved_back(frame: np.ndarray, place: Placement) -> np.ndarray:

@@ -54,17 +54,17 @@ def check_tasks_of_labels(labels: Any, tasks: Iterable[str], asked: Iterable[str
             f"labels is a {type(labels).__name__}, but TgmmModel takes a mapping of tasks, such as "
             "{'hf_diagnosis': {'label': tensor}}. TgmmForSequenceClassification takes a tensor."
         )
-    known, wanted = list(tasks), list(asked)
-    if unknown := sorted(set(labels) - set(known)):
-        raise ValueError(f"labels names the tasks {unknown}, this model has {sorted(known)}. Correct the names.")
+    names, answered = list(tasks), list(asked)
+    if unknown := sorted(set(labels) - set(names)):
+        raise ValueError(f"labels names the tasks {unknown}, this model has {sorted(names)}. Correct the names.")
     if not labels:
         raise ValueError(
-            f"labels is empty, known are the tasks {sorted(known)}. Leave it out where there are no labels."
+            f"labels is empty, known are the tasks {sorted(names)}. Leave it out where there are no labels."
         )
-    if not set(labels) & set(wanted):
+    if not set(labels) & set(answered):
         raise ValueError(
-            f"labels are of the tasks {sorted(labels)} but the tasks {wanted} are answered, so there would be no loss. "
-            "Name the task with task=."
+            f"labels are of the tasks {sorted(labels)} but the tasks {answered} are answered, so there would be no "
+            "loss. Name the task with task=."
         )
     return dict(labels)
 

@@ -198,6 +198,6 @@ def info_nce_loss(
     scores = first @ second.T / temperature
     target = torch.arange(len(scores), device=scores.device)
     if alike is not None:
-        others = target[:, None] != target
-        scores = scores.masked_fill(alike[paired][:, paired] & others, -torch.inf)
+        negatives = target[:, None] != target
+        scores = scores.masked_fill(alike[paired][:, paired] & negatives, -torch.inf)
     return (nn.functional.cross_entropy(scores, target) + nn.functional.cross_entropy(scores.T, target)) / 2

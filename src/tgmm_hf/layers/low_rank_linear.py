@@ -57,17 +57,17 @@ def add_low_rank(model: nn.Module, rank: int, alpha: float, dropout: float) -> N
     Raises:
         ValueError: if the model has no layer that `TARGETS` names.
     """
-    found = [
+    layers = [
         (name, module)
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.rsplit(".", 1)[-1] in TARGETS
     ]
-    if not found:
+    if not layers:
         raise ValueError(
             f"{type(model).__name__} has no linear layers named {', '.join(TARGETS)}, so it gets no adapters. Take "
             "another text encoder, or set text_training to 'full' or 'frozen'."
         )
-    for name, layer in found:
+    for name, layer in layers:
         model.set_submodule(name, LowRankLinear(layer, rank, alpha, dropout))
 
 
