@@ -75,10 +75,10 @@ class HeartcareModelArguments:
 
     def __post_init__(self) -> None:
         starts = {"checkpoint": self.checkpoint, "language_model": self.language_model, "text_config": self.text_config}
-        if len(given := [name for name, value in starts.items() if value]) != 1:
+        if len(names := [name for name, value in starts.items() if value]) != 1:
             raise ValueError(
                 f"model must have one of {', '.join(starts)}, because they are three ways to start; it has "
-                f"{', '.join(given) or 'none'}."
+                f"{', '.join(names) or 'none'}."
             )
         if self.checkpoint and (self.beat or self.vision or self.overrides):
             raise ValueError("model.checkpoint has all parts: leave it out, or model.beat, vision and overrides.")
@@ -102,7 +102,9 @@ class HeartcareModelArguments:
     @property
     def sources(self) -> list[str]:
         """Directories and Hub repositories that the model starts from."""
-        return [each for each in (self.checkpoint, self.language_model, self.beat, self.vision) if each is not None]
+        return [
+            source for source in (self.checkpoint, self.language_model, self.beat, self.vision) if source is not None
+        ]
 
     @property
     def ecg_sources(self) -> list[str]:

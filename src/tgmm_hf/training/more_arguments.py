@@ -53,7 +53,7 @@ class MoreModelArguments:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        named = [bool(each) for each in (self.checkpoint, self.text_encoder, self.text_config)]
+        named = [bool(start) for start in (self.checkpoint, self.text_encoder, self.text_config)]
         if sum(named) != 1:
             raise ValueError("Name one of model.checkpoint, model.text_encoder and model.text_config.")
         if self.checkpoint and self.overrides:

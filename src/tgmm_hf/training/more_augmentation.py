@@ -33,7 +33,7 @@ def augment_xray(grey: np.ndarray, generator: np.random.Generator) -> np.ndarray
     size = len(grey)
     if generator.random() < 0.8:
         area, ratio = generator.uniform(SMALLEST_AREA, 1), np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
-        height, width = (max(8, min(size, round(size * np.sqrt(area * each)))) for each in (1 / ratio, ratio))
+        height, width = (max(8, min(size, round(size * np.sqrt(area * factor)))) for factor in (1 / ratio, ratio))
         top, left = int(generator.integers(size - height + 1)), int(generator.integers(size - width + 1))
         grey = cv2.resize(grey[top : top + height, left : left + width], (size, size), interpolation=cv2.INTER_LINEAR)
     if generator.random() < 0.8:

@@ -80,7 +80,7 @@ def make_splits(
     tokenized, counts = tokenized_splits(
         rows, ecgs.usable, lambda number: processor.pieces(rows[number].conversation()), max_tokens
     )
-    return {split: ReportRows(*each, ecgs) for split, each in tokenized.items()}, counts
+    return {split: ReportRows(*part, ecgs) for split, part in tokenized.items()}, counts
 
 
 def tokenized_splits(

@@ -181,12 +181,12 @@ def _new_model(run: BeatRunArguments) -> BeatModel:
         refuse_unknown_overrides(run.model.overrides, allowed)
         model = BeatModel(BeatConfig(**run.model.overrides))
     config = model.config
-    needed, given = config.seq_length + config.prediction_length, _num_samples(run)
-    if given < needed:
+    needed, samples = config.seq_length + config.prediction_length, _num_samples(run)
+    if samples < needed:
         raise ValueError(
-            f"data.seconds is {run.data.seconds:g}, which is {given} samples at 250 Hz, and a window with what follows "
-            f"it has {needed}. Set data.seconds to {needed / BeatFeatureExtractor().sampling_rate:g} or more, or a "
-            "smaller model.overrides.seq_length."
+            f"data.seconds is {run.data.seconds:g}, which is {samples} samples at 250 Hz, and a window with what "
+            f"follows it has {needed}. Set data.seconds to {needed / BeatFeatureExtractor().sampling_rate:g} or more, "
+            "or a smaller model.overrides.seq_length."
         )
     return model
 

@@ -74,7 +74,7 @@ def _train(run: HeartcareRunArguments) -> dict[str, Any]:
         return processor.row_pieces(with_streams(rows[number].conversation(), run.data.stream_names), row, False)
 
     tokenized, data_counts = tokenized_splits(rows, streams.usable, pieces_of, run.data.max_tokens)
-    splits = {split: HeartcareRows(*each, streams) for split, each in tokenized.items()}
+    splits = {split: HeartcareRows(*part, streams) for split, part in tokenized.items()}
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
     parts = run.model.trained_parts
     model.train_only(*parts)

@@ -165,7 +165,7 @@ def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batc
     """
     was_training = model.training
     model.eval()
-    found: dict[str, list[torch.Tensor]] = {}
+    columns: dict[str, list[torch.Tensor]] = {}
     for start in range(0, len(rows), batch_size):
         batch = collator([rows[index] for index in range(start, min(start + batch_size, len(rows)))])
         batch = {name: value.to(model.device) for name, value in batch.items()}
@@ -180,9 +180,9 @@ def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batc
             "keys": note_keys(batch["input_ids"], batch["attention_mask"]),
         }
         for name, value in part.items():
-            found.setdefault(name, []).append(value.cpu())
+            columns.setdefault(name, []).append(value.cpu())
     model.train(was_training)
-    joined = {name: torch.cat(parts) for name, parts in found.items()}
+    joined = {name: torch.cat(parts) for name, parts in columns.items()}
     embeds = {name: joined[name] for name in ("xray", "ecg", "text")}
     present = {name: joined[f"has_{name}"] for name in embeds}
     # The first process validates alone, so nothing may wait for the others here.
@@ -190,13 +190,13 @@ def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batc
     figures = {"loss": float(loss)}
     patients = np.array(_numbered([row.patient_id for row in rows.rows]))
     for name in ("xray", "ecg"):
-        both = (present[name] & present["text"]).numpy()
-        if len(np.unique(patients[both])) > 1:
-            similarity = (embeds["text"][both] @ embeds[name][both].T).numpy()
-            keys = joined["keys"].numpy()[both]
+        pairs = (present[name] & present["text"]).numpy()
+        if len(np.unique(patients[pairs])) > 1:
+            similarity = (embeds["text"][pairs] @ embeds[name][pairs].T).numpy()
+            keys = joined["keys"].numpy()[pairs]
             equal_note = (keys[:, None] == keys) & ~np.eye(len(keys), dtype=bool)
             similarity[equal_note] = FAR
-            ahead, negatives = beaten_by(similarity, patients[both])
+            ahead, negatives = beaten_by(similarity, patients[pairs])
             figures[f"lrap_{name}"] = float(expected_scores(ahead, negatives, None)["lrap"].mean())
     return figures
 
