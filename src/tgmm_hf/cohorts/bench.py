@@ -56,7 +56,7 @@ from tgmm_hf.utils.versions import package_versions
 
 COMMAND = "make-bench"
 WINDOW_SECONDS, TARGET_SECONDS = 4.0, 1.0
-"""Length of the window of a signal question, and of what follows it: those of Beat."""
+"""Length of the window of a signal question, and of the target after it. Beat has the same lengths."""
 RECORDING_SECONDS = 10.0
 """Length of a standard recording. Windows are drawn within it, in steps of half a second."""
 READ_FROM_REPORTS = (
@@ -65,7 +65,7 @@ READ_FROM_REPORTS = (
 )
 DRAWN = "At most {} patients of each split were drawn. The flow counts the ECGs before that."
 KEPT_AT_ONCE = 50_000
-"""ECGs after which those of patients who are not drawn are let go."""
+"""Each time the number of kept ECGs reaches a multiple of this, the ECGs of patients outside the draw are removed."""
 WORDING_TELLS = (
     "A classifier that reads no ECG answers the closed questions above chance: {}. Look for what the texts tell before "
     "you use the file."
@@ -164,7 +164,7 @@ def bench_summary(summary: dict[str, Any]) -> str:
 
 
 def _used(entries: Iterable[SourceEntry], tally: Tally, all_test: bool) -> Iterator[SourceEntry]:
-    """Count all entries, and return those that are used, with statements."""
+    """Count all entries. Return the used entries, which have statements."""
     for entry in entries:
         moved = replace(entry, split="test") if all_test else entry
         tally.count(moved)

@@ -2,12 +2,12 @@
 
 A block has four ECGs and four statements of one category. Each ECG has one of the statements, and none of the other
 three is true of it. The four questions of a block show the same four texts. So each text is right once and wrong three
-times in every block: whoever sees the texts alone is right with probability 1/4, whatever he knows of how frequent the
-statements are. The letters of the right options of a block are A, B, C and D in random order, and the wrong options
+times in every block. A reader of the texts alone is right with probability 1/4, even if the reader knows how frequent
+the statements are. The letters of the right options of a block are A, B, C and D in random order, and the wrong options
 stand in random order.
 
-The price: a frequent statement, such as sinus rhythm, is the answer of few of its ECGs, because every block needs four
-different statements. The open questions ask all ECGs.
+This has a price. A frequent statement, such as sinus rhythm, is the answer for few of its ECGs, because every block
+needs four different statements. The open questions ask all ECGs.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ IMPLIED = {
     code: frozenset(name for codes, implied in _IMPLICATIONS if code in codes.split() for name in implied.split())
     for code in BY_CODE
 }
-"""Code -> codes that may be true where it is true, although nobody stated them. They are no wrong options (ours)."""
+"""Code -> codes that may be true of the same ECG without a statement. They are not taken as wrong options (ours)."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def closed_questions(ecgs: Sequence[AskedEcg], seed: int) -> dict[str, list[Ques
 
 
 Unit = tuple[AskedEcg, Statement]
-"""An ECG and a statement of it, which becomes the right option of one question."""
+"""An ECG and one of its statements. The statement becomes the right option of a question."""
 
 
 class _Blocks:

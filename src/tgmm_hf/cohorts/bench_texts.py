@@ -21,13 +21,13 @@ CERTAINTY_WORDINGS = {
     "probable": ("highly likely ", "probable ", "very likely "),
     "possible": ("possible ", "possibly ", "maybe "),
 }
-"""Certainty -> words before a statement, one of which is drawn. A certainty that nobody stated adds no doubt."""
+"""Certainty -> words before a statement, one of which is drawn. Without a stated certainty the words show no doubt."""
 NOTHING_STATED = {
     "diagnosis": "no diagnostic statement",
     "form": "no statement about the form",
     "rhythm": "no statement about the rhythm",
 }
-"""Category -> answer of an open question if nothing is stated there."""
+"""Category -> answer of an open question if the ECG has no statement of the category."""
 
 OPTION_WORDS = {"SR": "normal sinus rhythm"}
 """Code -> words of an option, where the plain words would be true of another option too: a sinus tachycardia is a sinus
@@ -95,7 +95,7 @@ SIGNAL_ANSWERS = {
 
 
 def question_texts(kind: str, category: str) -> tuple[str, ...]:
-    """Return all wordings of a kind and category. Those of signals have places for the window."""
+    """Return all wordings of a kind and category. The wordings of signal questions have places for the window."""
     return _QUESTIONS[kind, category]
 
 

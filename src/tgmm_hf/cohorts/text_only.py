@@ -1,9 +1,9 @@
-"""Can the closed questions of a bench be answered without the ECG? Two classifiers that read the texts only.
+"""Measure whether texts tell the answers of closed questions: two classifiers read the texts only.
 
-Both see a question and its four options, and choose one. The first is a logistic regression on the words of an option,
-its place and its length. The second is gradient boosting on the whole texts of the option, of the other options and of
-the question, places and lengths, so that it can learn which of two statements is right more often. At chance they are
-right in one of four questions.
+The two classifiers see a question and its four options, and choose an option. The first is a logistic regression on the
+words of an option, its place and its length. The second is gradient boosting on the whole texts of the option, of the
+other options and of the question, places and lengths, so that it can learn which of two statements is right more often.
+Chance is one right answer in four questions.
 """
 
 from collections.abc import Mapping, Sequence
