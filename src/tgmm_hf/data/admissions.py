@@ -73,7 +73,7 @@ class AdmissionPreparer:
         strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
         reading: Notes what happens while files are read, for the supervisor of a shard.
         slipped: Name of an admission that must not be used -> reason, see `compare_headers`.
-        unread: Name of an admission -> files whose headers could not be compared. It is not done in this run.
+        unread: Name of an admission -> files whose headers could not be compared. This run does not finish its shard.
     """
 
     feature_extractor: EcgFeatureExtractor

@@ -22,7 +22,7 @@ from tgmm_hf.utils.errors import TgmmError
 CLOSED, OPEN, REPORT, PREDICTION, RECONSTRUCTION = "closed", "open", "report", "prediction", "reconstruction"
 KINDS = (CLOSED, OPEN, REPORT, PREDICTION, RECONSTRUCTION)
 TEXT_KINDS = (CLOSED, OPEN, REPORT)
-"""Kinds that are answered in words. The others are answered with a signal."""
+"""Kinds with an answer in words. The answer of the other kinds is a signal."""
 CATEGORIES = ("diagnosis", "form", "rhythm")
 SIGNAL, ALL = "signal", "all"
 """Category of signal questions, and of reports."""
@@ -89,7 +89,7 @@ def option_answer(place: int, option: str) -> str:
 
 
 def question_content(question: Question) -> dict[str, Any]:
-    """Return a question as the value that JSON holds. What the kind does not have has no key."""
+    """Return a question as the value that JSON holds. A property that the kind lacks has no key."""
     content: dict[str, Any] = {"kind": question.kind, "category": question.category, "template": question.template}
     content["codes"] = list(question.codes)
     if question.kind == CLOSED:

@@ -1,6 +1,6 @@
 """Labels of findings in a table of X-rays, ECGs and notes, and the prompts that stand for them.
 
-A column of labels is named `label_NAME`. Its cells are 1 (the finding is there), 0 (it is not) or empty (not known).
+A column of labels is named `label_NAME`. Its cells are 1 (finding present), 0 (finding absent) or empty (unknown).
 """
 
 import math

@@ -51,7 +51,7 @@ class NoteRow:
 
 
 def read_note_table(path: str | Path, *, allow_outside: bool = False) -> list[NoteRow]:
-    """Read the table. The errors quote no cell but those of the column `split`.
+    """Read the table. The errors quote only cells of the column `split`.
 
     Args:
         path: The table, .csv or .parquet.

@@ -60,7 +60,7 @@ def process_ecgs(
 
     Args:
         number: Number of ECGs.
-        read: Reads one of them.
+        read: Reads the ECG of a number.
         extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `prepare`, `to_dict`,
             `cached_shape` (the shape of what `prepare` returns) and, where it is not float16, `cached_dtype`.
         cache: Directory of the cache. None keeps the ECGs in memory.

@@ -62,7 +62,7 @@ class _HeaderReader:
     unread: set[Path] = field(default_factory=set)
 
     def __call__(self, read: Callable[[], Identity | None], file: Path) -> Identity | None:
-        """Read whom the header of a file names; None if it names nobody, or the file stays away."""
+        """Read the identity in the header of a file. None if the header has none, or the file stays missing."""
         for pause in (*file_reading.WAITS, None):
             try:
                 identity = read()
@@ -162,9 +162,9 @@ def _ecg_patient(row: CohortRow, table: CohortTable, reader: _HeaderReader) -> s
 
 
 def ecg_identity(path: str, root: Path, allow_outside: bool = False) -> Identity | None:
-    """Read whom the header of a recording names; None for a recording outside `root`.
+    """Read the identity in the header of a recording. None for a recording outside `root`.
 
-    The arguments are those of `confined_ecg`.
+    For the arguments see `confined_ecg`.
 
     Raises:
         InputRefusedError: If the file system does not give the header.
