@@ -1,4 +1,4 @@
-"""Figures of a bench's answers in words: accuracy of closed questions, token F1, ROUGE-L and findings of open ones.
+"""Figures of answers in words: accuracy of closed questions; token F1, ROUGE-L and findings of open questions.
 
 Every figure is computed over all categories together and for each one, with a percentile bootstrap over patients. The
 same resamples serve all systems, so the differences between systems are paired.

@@ -1,4 +1,4 @@
-"""A Heartcare model that answers the questions of a bench, with both streams, one of them or none."""
+"""A Heartcare model that answers the questions of a bench. It reads two streams, one stream or none."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ class HeartcareReporter(Reporter):
 
 
 class HeartcareWords(ReporterWords):
-    """A Heartcare model as a `WordModel`. It reads the signal and a picture that is drawn from it, or one of them.
+    """A Heartcare model as a `WordModel`. It reads the signal, a picture drawn from the signal, or both streams.
 
     Without an ECG it reads the question alone.
 
@@ -66,12 +66,12 @@ class HeartcareWords(ReporterWords):
         self.ecgs = ProcessedStreams(None, None)
 
     def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
-        """Process the windows of all ECGs and draw those that are asked about, as `WordModel` describes it."""
+        """Process the windows of all ECGs, and draw the pictures of the asked ECGs, see `WordModel`."""
         processor: Any = self.reporter.pipe.processor
 
-        def processed(some: Sequence[Instruction], extractor: Any) -> ProcessedEcgs:
-            digest = "" if cache is None else digest_of_data(file, some)
-            return process_rows(some, extractor, cache=cache, data_hash=digest)
+        def processed(subset: Sequence[Instruction], extractor: Any) -> ProcessedEcgs:
+            digest = "" if cache is None else digest_of_data(file, subset)
+            return process_rows(subset, extractor, cache=cache, data_hash=digest)
 
         windows = processed(rows, WindowsForCache(processor.feature_extractor))
         self.rows, self.ecgs = rows, ProcessedStreams(windows, processed(rows[:asked], PicturesForCache(processor)))

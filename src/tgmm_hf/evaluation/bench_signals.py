@@ -50,7 +50,7 @@ class SignalPair(NamedTuple):
 
     Attributes:
         window: (12, w) in mV, or in the normalised units of the recording.
-        target: (12, t), what must be given: what follows the window, or the window itself.
+        target: (12, t), the right answer: the samples after the window, or the window itself.
         units: "mV" or "normalised".
     """
 
@@ -100,8 +100,8 @@ def read_pairs(
 def repeat_last_beat(window: NDArray, samples: int, sampling_rate: float) -> NDArray:
     """Continue a window by its last beat, again and again.
 
-    The beats are the peaks of the energy of all leads in the band of the QRS complex. A stretch as long as the last
-    distance between two of them is repeated, the one at the end of the window. Without two beats it is one second.
+    The beats are the peaks of the energy of all leads in the band of the QRS complex. The repeated stretch is the end
+    of the window. Its length is the distance of the last two beats, or one second with fewer than two beats.
 
     Args:
         window: (12, w).
@@ -147,13 +147,13 @@ class ScaledBeat:
 
 
 class LinearPredictor:
-    """A ridge regression from the samples of a window to those that follow, the same for all leads.
+    """A ridge regression from the samples of a window to the samples after it, the same for all leads.
 
     A lead is brought to mean 0 and deviation 1 by its window, and the prediction is brought back.
 
     Attributes:
         number: Number of ECGs that it has learned from.
-        penalty: The chosen one of `PENALTIES`.
+        penalty: The chosen value of `PENALTIES`.
     """
 
     def __init__(self) -> None:
@@ -329,7 +329,7 @@ def _entry(squares: NDArray, counts: NDArray) -> dict[str, Any]:
 
 
 def _difference(model: NDArray, control: NDArray, counts: NDArray) -> dict[str, Any]:
-    """Estimate the RMSE of the model minus that of a control."""
+    """Estimate the RMSE of the model minus the RMSE of a control."""
 
     def difference(drawn: NDArray) -> NDArray:
         return _root(model.mean(axis=1), drawn) - _root(control.mean(axis=1), drawn)

@@ -35,7 +35,7 @@ class Sight:
 
 
 class ReporterWords(ABC):
-    """A saved model that writes reports, as a `WordModel` of bench_models.py. A family says what it reads of an ECG.
+    """A saved model that writes reports, as a `WordModel` of bench_models.py. The subclass of a family reads the ECGs.
 
     Args:
         reporter: Writes the answers.

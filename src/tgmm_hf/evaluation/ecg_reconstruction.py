@@ -19,7 +19,7 @@ LONGEST_SHIFT = 0.15
 
 
 class PeakShift(NamedTuple):
-    """R peaks of one ECG against those of its rebuilt signal.
+    """R peaks of one ECG, compared with the R peaks of its rebuilt signal.
 
     Attributes:
         milliseconds: distances of the partners, in ms.
@@ -70,7 +70,7 @@ def r_peaks(signal: NDArray, sampling_rate: float) -> NDArray:
         warnings.simplefilter("ignore")  # of empty means, where the library finds no beat
         try:
             peaks = neurokit2.ecg_peaks(signal[LEADS.index(PEAK_LEAD)], sampling_rate=sampling_rate)[1]
-        except (ValueError, IndexError, ZeroDivisionError, TypeError, KeyError):  # what it raises over odd signals
+        except (ValueError, IndexError, ZeroDivisionError, TypeError, KeyError):  # errors of the library on odd signals
             return np.zeros(0)
     return np.asarray(peaks["ECG_R_Peaks"], dtype=float) / sampling_rate
 

@@ -107,7 +107,7 @@ def compute_bench_evaluation(
     loaded = models or load_bench_models(model, settings.batch_size, settings.generate_kwargs, settings.progress)
     words, table = _Words(loaded.words, data, rows, settings).figures() if loaded.words else ({}, None)
     signals = _signals(loaded, rows, settings)
-    described = (loaded.words or loaded.signals).described()  # type: ignore[union-attr] # a model has one of them
+    described = (loaded.words or loaded.signals).described()  # type: ignore[union-attr] # a model has words or signals
     family = described["model_family"]
     missing = {
         kind: sentence.format(family)
@@ -206,7 +206,7 @@ class _Words:
         return figures, pd.concat(tables, ignore_index=True)
 
     def _sights(self, numbers: Sequence[int]) -> tuple[dict[str, list[Sight]], dict[str, str]]:
-        """Return system -> what it sees at each row, and control -> why it is missing."""
+        """Return system -> its input at each row, and control -> the reason why the control is missing."""
         streams = self.model.streams
         sights = {MODEL: [Sight(number, streams) for number in numbers]}
         missing = {}

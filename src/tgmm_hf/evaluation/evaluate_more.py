@@ -182,7 +182,7 @@ def _encode_items(
 
 
 def _inputs(items: Sequence[_Item], processor: Any) -> Inputs:
-    """Stack the items of one kind. The notes of an item are those of its rows; of a note, itself alone."""
+    """Stack the items of one kind. The notes of an item are the notes of its rows. A note has itself only."""
     return Inputs(
         np.stack([item.vector for item in items if item.vector is not None]) if items else np.zeros((0, 1)),
         np.array([item.patient for item in items], dtype=object),
@@ -220,7 +220,7 @@ def _zero_shot(  # noqa: PLR0913 - what is scored, and with what
 
 
 def _label_of(item: _Item, labels: dict[str, float]) -> float:
-    """Return the label of an item; NaN if it is not known, or if the rows of the item disagree."""
+    """Return the label of an item; NaN if the label is unknown, or if the rows of the item disagree."""
     values = {labels[row.id] for row in item.rows if labels[row.id] == labels[row.id]}
     return values.pop() if len(values) == 1 else float("nan")
 
@@ -228,10 +228,10 @@ def _label_of(item: _Item, labels: dict[str, float]) -> float:
 def zero_shot_figures(
     score: NDArray, label: NDArray, patients: NDArray, settings: MoreEvaluationSettings
 ) -> dict[str, Any]:
-    """Compute the figures of one finding on one kind of input, and those of scores exchanged among patients.
+    """Compute the figures of one finding on one kind of input, also with scores exchanged among patients.
 
     Args:
-        score: A higher score means that the finding is more likely there, (n,).
+        score: A higher score means that the finding is more likely, (n,).
         label: 0 or 1, (n,).
         patients: Patient of each input, (n,).
         settings: Seed and number of resamples.

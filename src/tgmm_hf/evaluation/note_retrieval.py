@@ -1,7 +1,7 @@
-"""Retrieval between X-rays, ECGs and notes: at which rank of all candidates does the right patient stand?
+"""Retrieval between X-rays, ECGs and notes: the rank of the right patient among all candidates.
 
 A query is an input of one kind, a candidate an input of another kind. A candidate of the same patient is right,
-whichever study it is of. The rank is 1 + the number of wrong candidates that score at or above the best right one
+from any study. The rank is 1 + the number of wrong candidates that score at or above the best right candidate
 (equal scores count against the model). Where a note is query or candidate, candidates of other patients with an equal
 note are neither right nor wrong, because no model can tell them apart.
 

@@ -63,7 +63,7 @@ class Reporter:
     def answer_scores(
         self, rows: Sequence[Instruction], answers: Sequence[Sequence[str]], values: GetValues, title: str
     ) -> NDArray:
-        """Compute how probable the model finds given answers, by the logits. Nothing is written.
+        """Compute from the logits how probable answers are for the model. The model generates no text.
 
         Args:
             rows: Their instructions are the prompts.
