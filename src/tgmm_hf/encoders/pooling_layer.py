@@ -1,4 +1,4 @@
-"""Build text encoders without the pooling layer that nothing reads."""
+"""Build text encoders without their pooling layer, because no model here reads it."""
 
 import inspect
 from typing import Any

@@ -24,12 +24,12 @@ class HeartcareConfig(HubCode, PreTrainedConfig):
             enters the language model.
         text_config: configuration of any causal language model of transformers; a small Llama by default.
         ecg_input: "latents" (paper): Beat's quantised latents, through a linear layer. "codes" (the public prototype's
-            way): each code is a word of the language model. The prototype takes the core codes only, here all levels
-            enter.
+            way): each code is a word of the language model. The prototype takes the core codes only. This model
+            takes all levels.
         ecg_token_id: id of the placeholder token of an ECG.
         image_token_id: id of the placeholder token of a picture.
         ecg_code_token_id: id of the word of the first code, with `ecg_input="codes"`. The words of all codes of the
-            first level follow, then those of the next level.
+            first level follow, then the words of the next level.
         encoder_sources: "text", "beat" or "vision" -> {"source", "license", ...} of a pretrained part.
             `from_language_model` fills it. The licences bind the whole model.
         weights_fingerprint: see `TgmmConfig`.

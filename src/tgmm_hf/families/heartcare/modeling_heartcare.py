@@ -45,7 +45,7 @@ BEAT_ENCODER = ("patch_projection", "position_embeddings", "query_tokens", "enco
 
 @dataclass
 class HeartcareOutput(CausalLMOutputWithPast):
-    """Output of [`HeartcareForConditionalGeneration`]: that of the language model, and what was read of the pictures.
+    """Output of [`HeartcareForConditionalGeneration`]: the output of the language model, and the output of SigLIP.
 
     Attributes:
         image_outputs: of SigLIP, for the rows that have a picture. None without any. "pooler_output" (n, P, d) are the
@@ -105,8 +105,8 @@ class HeartcarePreTrainedModel(BoundWeights, PreTrainedModel):
 class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, HeartcarePreTrainedModel, GenerationMixin):
     """A language model that reads an ECG as codes, as a picture, or as both, and answers in words.
 
-    A row of a batch may lack its ECG or its picture: the masks say so. A call that gives neither an ECG, nor a picture,
-    nor a mask is refused, because the language model would answer about nothing.
+    A row of a batch may lack its ECG or its picture. The masks mark such rows. A call without ECG, picture and
+    mask is refused, because the language model would have no input to answer about.
 
     Beat is frozen, and its codebooks stand still. `train_only` can make its encoder trainable.
 

@@ -1,6 +1,6 @@
 """`pipeline("ecg-question")`: an ECG, its picture or both, and a question -> an answer in words, as JSON-able Python.
 
-The steps are those of answering_pipeline.py.
+answering_pipeline.py describes the steps.
 """
 
 from collections.abc import Mapping, Sequence

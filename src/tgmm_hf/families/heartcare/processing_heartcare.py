@@ -281,7 +281,7 @@ class HeartcareProcessor(ConversationProcessor):
         return self.pieces(messages, add_generation_prompt, 0 if row.ecg is None else len(row.ecg.values))
 
     def stack_rows(self, rows: Sequence[HeartcareRow]) -> dict[str, np.ndarray]:
-        """Stack rows: masks, and the values of those that have them, see `__call__`."""
+        """Stack rows: masks, and the values of the rows that have an ECG or a picture, see `__call__`."""
         data = {"window_mask": np.zeros((len(rows), 1), dtype=bool)}
         data |= self.feature_extractor.stack([row.ecg for row in rows])
         data["image_mask"] = np.array([row.pixels is not None for row in rows])

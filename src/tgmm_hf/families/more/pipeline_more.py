@@ -180,7 +180,7 @@ class MoreZeroShotPipeline(StreamingPipeline):
 class MoreEcgPipeline(MoreZeroShotPipeline, ZeroShotAudioClassificationPipeline):  # type: ignore[misc] # other arguments
     """Compares each ECG, given as `{"ecg": ...}` or as a file, with labels in words.
 
-    Arguments and answer are those of `MoreZeroShotPipeline`.
+    Arguments and answer: see `MoreZeroShotPipeline`.
     """
 
     kind = "ecg"
@@ -190,7 +190,7 @@ class MoreEcgPipeline(MoreZeroShotPipeline, ZeroShotAudioClassificationPipeline)
 class MoreXrayPipeline(MoreZeroShotPipeline, ZeroShotImageClassificationPipeline):  # type: ignore[misc] # as above
     """Compares each chest X-ray, given as `{"xray": ...}`, as a file, picture or array, with labels in words.
 
-    Arguments and answer are those of `MoreZeroShotPipeline`.
+    Arguments and answer: see `MoreZeroShotPipeline`.
     """
 
     kind = "xray"

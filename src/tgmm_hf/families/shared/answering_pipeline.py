@@ -21,11 +21,11 @@ NOT_MEASURED = "this model stores no evaluation, so nothing is known of how ofte
 
 
 class AnsweringPipeline(StreamingPipeline):
-    """What the pipelines of the families with a language model share. A family's class names its keys.
+    """The shared part of the pipelines of families with a language model. A subclass names the keys.
 
     Attributes:
         input_keys: keys that an input may have.
-        question_key: the one of them with the text that the model is asked.
+        question_key: the input key of the question.
         answer_key: key of the answer in the result.
         processor_options: parameters of a call that go to the processor, beside "strictness".
     """

@@ -62,7 +62,7 @@ class ConversationProcessor(HubProcessor):
     def placeholders(self) -> Placeholders:
         """Type of a block -> its placeholder token and their number, in a text that is not tokenized."""
 
-    def apply_chat_template(  # noqa: PLR0913 - transformers' arguments, and those of a family's `__call__`
+    def apply_chat_template(  # noqa: PLR0913 - arguments of transformers and of a family's `__call__`
         self,
         conversation: Sequence[Message] | Sequence[Sequence[Message]],
         *,
@@ -96,7 +96,7 @@ class ConversationProcessor(HubProcessor):
             Text, or what `__call__` returns.
 
         Raises:
-            ValueError: if a conversation has not the ECGs that it needs, or `output_labels` finds no answer.
+            ValueError: if a conversation lacks an ECG that it needs, or `output_labels` finds no answer.
         """
         is_batch = not isinstance(conversation[0], Mapping)
         conversations = cast(Sequence[Sequence[Message]], conversation if is_batch else [conversation])
@@ -125,7 +125,7 @@ class ConversationProcessor(HubProcessor):
     def _read_rows(
         self, conversations: Sequence[Sequence[Message]], strictness: str, on_refusal: str
     ) -> tuple[list[Any], list[Report]]:
-        """Read all conversations. Returns those that can be used, and one report per conversation."""
+        """Read all conversations. Return the usable rows, and one report per conversation."""
         rows: list[Any] = []
         reports: list[Report] = []
         for messages in conversations:
