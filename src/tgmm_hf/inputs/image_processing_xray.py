@@ -4,7 +4,8 @@ file or array --xray_reading--> (height, width) uint8, air dark
               --prepare-------> (3, 224, 224) float32: resized, contrast equalised, normalised
 
 The steps are the published ones. The pictures of MIMIC-CXR-JPG, on which MoRE was trained, are made from DICOM files
-with an equalised histogram. So the histogram of a DICOM file is equalised here too, and that of a PNG or JPEG is not.
+with an equalised histogram. So the histogram of a DICOM file is equalised here too. A PNG or JPEG file keeps its
+histogram.
 """
 
 from collections.abc import Sequence

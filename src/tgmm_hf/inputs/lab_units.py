@@ -22,8 +22,8 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
     """List the other units that make the unit of a number doubtful.
 
     Without a unit: units of SI laboratories in which the number would be usual, and units of single countries
-    (`LabColumn.local`). If the number is not usual in the canonical unit, any other unit counts; if it is far from
-    usual, so does a unit in which it is not so far.
+    (`LabColumn.local`). If the number is not usual in the canonical unit, any other unit counts. If the
+    number is far from usual, a unit in which it is less far counts too.
 
     With a unit: the other units in which the number would be usual, if the value is far from usual in the given one,
     and those in which it would be normal, if the value had to be converted and is not usual. A unit that laboratories

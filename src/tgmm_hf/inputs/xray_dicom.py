@@ -137,7 +137,7 @@ def view_of(dataset: Any, item: str) -> str:
         item: file name for the message.
 
     Returns:
-        One of `VIEWS_OF_XRAYS`; "" where neither element states one of them.
+        One of `VIEWS_OF_XRAYS`; "" if neither element states one of these views.
 
     Raises:
         InputRefusedError: if the two elements name different views.
@@ -156,7 +156,7 @@ def view_of(dataset: Any, item: str) -> str:
 def decode_dicom_xray(dataset: Any, item: str) -> XrayPicture:
     """Decode an X-ray whose header `check_xray_header` accepted, as a viewer shows it.
 
-    The steps are those of DICOM (PS3.4, N.2): modality LUT or rescale slope, then VOI LUT or window, then MONOCHROME1
+    The steps follow DICOM (PS3.4, N.2): modality LUT or rescale slope, then VOI LUT or window, then MONOCHROME1
     is inverted. Without a window, the lowest and the highest value are black and white. Padding is black.
 
     Args:
@@ -226,8 +226,8 @@ def orientation_notes(dataset: Any, view: str) -> list[str]:
         view: of `view_of`. Other views than PA and AP are not judged.
 
     Returns:
-        One text if the header says otherwise; else an empty list. It is a note and no finding, because it is not known
-        how often such a header is wrong.
+        One text if the header says otherwise; else an empty list. The text is a note and no finding, because the
+        share of wrong headers is unknown.
     """
     stated = [str(part).strip().upper() for part in dataset.get("PatientOrientation") or []]
     if len(stated) != 2 or view not in FRONTAL:

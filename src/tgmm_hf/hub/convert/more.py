@@ -61,7 +61,7 @@ def more_checkpoint(weights: Mapping[str, torch.Tensor]) -> Converted:
         weights: Published name -> tensor.
 
     Raises:
-        ConversionError: If the tensors are not those of MoRE.
+        ConversionError: If the tensors do not belong to MoRE.
     """
     plain = dict(weights)
     embeddings = f"{TEXT}embeddings.word_embeddings.weight"
