@@ -155,9 +155,9 @@ def common_record(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | 
 
 
 def record_of_loss(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
-    """Collect what `run.json` holds of a training whose best epoch is the one with the lowest validation loss.
+    """Collect the content of `run.json` for a training whose best epoch has the lowest validation loss.
 
-    The arguments are those of [`common_record`].
+    For the arguments see [`common_record`].
     """
     state, parameters = trainer.state, list(trainer.model.parameters())
     step, loss = state.best_global_step, state.best_metric

@@ -17,7 +17,7 @@ class HeartcareDataArguments:
         streams: how an ECG enters the model: "both", the signal alone ("ecg"), the picture alone ("image"), or "none",
             which trains the language model on the texts alone, as a control.
         looks: give each picture of the training split the look of a scan or a photograph. It is drawn once for each
-            ECG. False draws all pictures plain, as those of the validation split.
+            ECG. False draws all pictures plain, like the pictures of the validation split.
         cache: directory of the processed windows and pictures, which are made once and stored in half precision: 0.07
             MB for each ECG of 10 s, and 0.08 MB for each picture of 112 x 112 pixels. Several runs may share it, but
             only one may fill it. It holds patient data. Null stores them beside the checkpoints.

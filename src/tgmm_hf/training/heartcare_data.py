@@ -21,7 +21,7 @@ from tgmm_hf.training.processes import fail_together
 def processed_streams(
     run: HeartcareRunArguments, rows: Sequence[Instruction], processor: HeartcareProcessor, should_save: bool
 ) -> ProcessedStreams:
-    """Process windows and pictures once, in the first process; the others open what it has stored."""
+    """Process windows and pictures once, in the first process. The other processes open the stored values."""
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
     digest, streams = digest_of_data(run.data.file, rows), run.data.stream_names
     with_look = [run.data.looks and row.split == "train" for row in rows]

@@ -50,7 +50,7 @@ def patients_by_split(rows: Sequence[Instruction]) -> dict[str, Dataset]:
 
 
 def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should_save: bool) -> ProcessedEcgs:
-    """Process the ECGs once, in the first process; the others open what it has stored.
+    """Process the ECGs once, in the first process. The other processes open the stored values.
 
     Args:
         run: The settings, with `data.file` and `data.cache`.

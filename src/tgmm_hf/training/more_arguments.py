@@ -71,7 +71,7 @@ class MoreOptimisationArguments:
 
     Attributes:
         epochs: number of passes over the rows of the training split.
-        batch_size: patients per process and step. The negatives are those of all processes of a step.
+        batch_size: patients per process and step. The negatives come from all processes of a step.
         accumulation: steps of which the gradients are added up. It adds no negatives.
         learning_rate: highest learning rate.
         weight_decay: decoupled weight decay, not applied to biases and norms.

@@ -82,7 +82,7 @@ def read_rows(run: MoreRunArguments) -> list[NoteRow]:
 def stored_inputs(
     run: MoreRunArguments, rows: Sequence[NoteRow], processor: MoreProcessor, should_save: bool
 ) -> StoredInputs:
-    """Process X-rays and ECGs once, in the first process; the others open what it has stored.
+    """Process X-rays and ECGs once, in the first process. The other processes open the stored values.
 
     Args:
         run: The settings.
@@ -155,7 +155,7 @@ def write_refused(rows: Sequence[NoteRow], refused: Mapping[str, Mapping[str, st
 
 
 class NoteRows(Dataset):
-    """The usable rows of one split: those with a note, and with an X-ray or an ECG that can be used.
+    """The usable rows of one split: each has a note, and a usable X-ray or ECG.
 
     Args:
         rows: The rows of the split.

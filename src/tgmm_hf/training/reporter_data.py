@@ -93,7 +93,7 @@ def tokenized_splits(
 
     Args:
         rows: The rows.
-        usable_of: Returns the numbers among the given ones whose ECG was not refused.
+        usable_of: Takes numbers of rows and returns the numbers whose ECG was not refused.
         pieces_of: Tokenizes the conversation of a row, given by its number.
         max_tokens: Longest conversation. A longer one is cut, without an end token.
 

@@ -1,4 +1,4 @@
-"""The parts of a model that are trained: adapters, and checks that a training trains what its settings say."""
+"""The trained parts of a model: adapters, and checks that a training trains the parts that its settings name."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -47,7 +47,7 @@ def train_heartcare(run: HeartcareRunArguments) -> dict[str, Any]:
         FileExistsError: If `run.output` holds anything but a saved model, or contains data that must be kept.
         FileNotFoundError: If there is no instruction file.
         ValueError: If data and model do not fit together, if `run.output` or its checkpoints have other settings, or
-            if the training did not train what its settings say.
+            if the training did not train the parts that its settings name.
         FloatingPointError: If a loss or a weight is no longer finite. No model is saved then.
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.

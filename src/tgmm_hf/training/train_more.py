@@ -83,7 +83,9 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     splits = split_rows(rows, inputs)
     _check_batches(run, arguments, len(splits["train"]))
     counts = model.parameter_counts()
-    logger.warning("%s", "; ".join(f"{part}: {some:,} of {every:,} trained" for part, (some, every) in counts.items()))
+    logger.warning(
+        "%s", "; ".join(f"{part}: {trained:,} of {total:,} trained" for part, (trained, total) in counts.items())
+    )
     with fail_together():
         check_room(run.training_directory, room_of_checkpoints(model, run.training_directory))
     training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
@@ -159,9 +161,9 @@ def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batc
         batch_size: Rows that are encoded at a time. The figures do not depend on it.
 
     Returns:
-        "loss", with all rows as negatives; "lrap_xray" and "lrap_ecg": the mean of one over the rank of the right
-        X-ray or ECG for a note, among those of other patients with other notes. A figure without two patients is left
-        out.
+        "loss", with all rows as negatives; "lrap_xray" and "lrap_ecg": the mean of 1 / rank of the right X-ray
+        or ECG for a note. The wrong candidates are X-rays or ECGs of other patients with other notes. A figure without
+        two patients is left out.
     """
     was_training = model.training
     model.eval()
