@@ -18,11 +18,11 @@ from tgmm_hf.reports.pages import render_page
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What a user asks about one recording.
+    """The request of a user about one recording.
 
     Attributes:
         ecg: Files of the recording, in the cache.
-        question: What the model is asked. "" takes the instruction saved with it.
+        question: The question for the model. "" takes the instruction saved with it.
         sentences: Name what carried each sentence. For a MEIT model.
         control: Also ask the same without the ECG. For a Heartcare model.
     """
@@ -48,7 +48,7 @@ def report_on_upload(
     Args:
         pipe: The model of the page.
         reporter: The model that writes.
-        request: What is asked. The files are moved out of the cache, also if the report fails.
+        request: The request. Its files are moved out of the cache, also if the report fails.
         place: Directories of this request.
         progress: Is told what is done now.
 

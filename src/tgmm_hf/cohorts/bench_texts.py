@@ -1,7 +1,7 @@
 """The wording of Heartcare-Bench: questions, and statements in words with their certainty. All of it is ours.
 
-No question names a statement, because it would give a part of the answer away. Which wording a question gets depends on
-the seed and the name of the question, and never on the answer.
+No question names a statement, because it would give a part of the answer away. The wording of a
+question depends on the seed and on the name of the question. It never depends on the answer.
 """
 
 from collections.abc import Iterable
@@ -30,8 +30,8 @@ NOTHING_STATED = {
 """Category -> answer of an open question if the ECG has no statement of the category."""
 
 OPTION_WORDS = {"SR": "normal sinus rhythm"}
-"""Code -> words of an option, where the plain words would be true of another option too: a sinus tachycardia is a sinus
-rhythm, but no normal one. The data sets state one of them only."""
+"""Code -> words of an option whose plain words would be true of another option too. A sinus tachycardia is a sinus
+rhythm, but it is no normal sinus rhythm. The data sets state only one of the two codes."""
 
 _QUESTIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("open", "diagnosis"): (

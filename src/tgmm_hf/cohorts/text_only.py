@@ -54,8 +54,8 @@ def text_only_choices(learned: Sequence[Instruction], asked: Sequence[Instructio
 def text_only_check(rows: Sequence[Instruction]) -> dict[str, Any]:
     """Measure whether closed questions can be answered from their texts.
 
-    The classifiers learn from the train split and answer the questions of the other splits. Where one of these is too
-    small, they learn and answer within all questions, in five folds in which no set of options stands twice.
+    The classifiers learn from the train split and answer the questions of the other splits. If a split is too
+    small, the classifiers learn and answer in five folds of all questions. No set of options is in two folds.
 
     Args:
         rows: Rows of a bench file.

@@ -22,8 +22,8 @@ REASON = (
 def confined_ecg(path: str, root: Path, allow_outside: bool = False) -> Path | InputRefusedError:
     """Return the path of a recording, or a refusal if one of its files lies outside `root`.
 
-    If the file system does not give a header, nothing tells where the files are that it names. The refusal then has the
-    reason of the file system, see `is_unreadable`.
+    If the file system does not give a header, the place of the files that the header names is unknown. The refusal then
+    has the reason of the file system, see `is_unreadable`.
 
     Args:
         path: As the table writes it. A WFDB recording has further files. The files that its header names are checked

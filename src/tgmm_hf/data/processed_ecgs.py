@@ -34,7 +34,7 @@ class ProcessedEcgs:
     """Processed ECGs.
 
     Attributes:
-        values: (ECGs, 12, samples) float16, or what else the extractor prepares. A row of an ECG that was refused is 0.
+        values: (ECGs, 12, samples) float16, or another array from the extractor. A row of an ECG that was refused is 0.
         refused: Number of a refused ECG -> reason.
     """
 
@@ -84,7 +84,7 @@ def process_ecgs(
 
 
 class RowsOfEcgs:
-    """The ECG of each row, where several rows are about one ECG. It is indexed as the array of [`ProcessedEcgs`] is.
+    """The ECG of each row, where several rows are about one ECG. It is indexed like the array of [`ProcessedEcgs`].
 
     Args:
         values: (ECGs, 12, samples).

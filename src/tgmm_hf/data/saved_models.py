@@ -17,7 +17,7 @@ def damaged_files_in_one_line(model: str) -> Iterator[None]:
     """Turn errors that files of a saved model cause in libraries into a TgmmError.
 
     A damaged file can raise almost any error: SafetensorError, a failed check of a configuration, KeyError, TypeError.
-    Errors of the file system, of the Hub and of missing packages say what is wrong and pass as they are.
+    Errors of the file system, of the Hub and of missing packages are clear already, so they pass without change.
 
     Args:
         model: Directory or Hub repository, for the message.

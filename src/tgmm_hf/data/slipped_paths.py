@@ -34,11 +34,11 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class ComparedHeaders:
-    """What the headers of a table's files say about its rows.
+    """Result of the comparison of headers of files with the rows of a table.
 
     Attributes:
         slipped: Name of the admission -> reason why it must not be used, without ids and paths.
-        unread: Name of the admission -> files that the file system did not give. Nothing tells whose they are.
+        unread: Name of the admission -> files that the file system did not give. Their patients are unknown.
     """
 
     slipped: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class _HeaderReader:
     """Reads headers, and tries again while the file system does not give a file.
 
     Attributes:
-        unread: Files that stay away. After the first one there is no more waiting, because the disk may be gone.
+        unread: Missing files. After the first missing file the reader waits no more, because the disk may be gone.
     """
 
     unread: set[Path] = field(default_factory=set)
