@@ -36,7 +36,7 @@ class WordModel(Protocol):
         Args:
             file: The bench file.
             rows: The rows.
-            asked: Number of the first rows, which are asked about. Of the ECGs of the others only `vectors` are needed.
+            asked: Number of asked rows, which come first. The ECGs of the other rows are needed for `vectors` only.
             cache: Directory of processed ECGs, None for none.
 
         Returns:

@@ -1,11 +1,11 @@
-"""Signal questions of a bench: what follows a window, and the window rebuilt from codes, scored lead by lead.
+"""Signal questions of a bench: predicted samples after a window and rebuilt windows, scored lead by lead.
 
 A prediction is compared with continuations that need no model. The first repeats the last beat. The second brings the
 repeated beat nearer to the mean of the lead, by one factor for all, because a beat at the wrong moment costs more than
-none. The third is a linear predictor: each sample of the next second is a weighted sum of the samples of the window,
-with one set of weights for all leads. Factor and weights come from the train split only. All see the window as the
-model reads it: cleaned in its way, at its sampling rate. A last control, for reconstructions too, is the mean of each
-lead.
+no beat. The third is a linear predictor: each sample of the next second is a weighted sum of the samples of the window,
+with one set of weights for all leads. Factor and weights come from the train split only. All continuations start from
+the window that the model reads, cleaned for the model and at its sampling rate. A last control, for reconstructions
+too, is the mean of each lead.
 """
 
 from collections.abc import Callable, Iterator, Sequence

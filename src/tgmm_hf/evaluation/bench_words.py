@@ -1,4 +1,4 @@
-"""Saved models that answer the questions of a bench in words: what their families share, and MEIT.
+"""Saved models that answer the questions of a bench in words: the shared part of the families, and MEIT.
 
 Heartcare is in bench_heartcare.py.
 """
@@ -23,10 +23,10 @@ from tgmm_hf.utils.code_revision import code_revision
 
 @dataclass(frozen=True)
 class Sight:
-    """What a model gets to see of an ECG.
+    """The part of an ECG that a model gets.
 
     Attributes:
-        row: Number of the row whose ECG it gets. None for no ECG; a model that cannot do without gets zeros.
+        row: Number of the row whose ECG it gets. None for no ECG; a model that needs an ECG gets zeros.
         streams: Streams that are filled. A model gets nothing in its other streams.
     """
 
@@ -91,7 +91,7 @@ class ReporterWords(ABC):
 
 
 class MeitWords(ReporterWords):
-    """A MEIT model as a `WordModel`. It has one stream. Without an ECG it gets zeros, because it cannot do without one.
+    """A MEIT model as a `WordModel`. It has one stream. The model needs an ECG, so it gets zeros without one.
 
     Args:
         model: Directory or Hub repository.

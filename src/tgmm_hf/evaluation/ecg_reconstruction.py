@@ -40,8 +40,8 @@ def squared_error(signal: NDArray, rebuilt: NDArray) -> NDArray:
 def percent_difference(signal: NDArray, rebuilt: NDArray) -> NDArray:
     """Compute the percent root-mean-square difference (PRD) of each ECG, with the mean of each lead removed.
 
-    100 x root of (sum of squared errors / sum of squared distances of the original from the means of its leads). 100 is
-    what the means alone reach.
+    100 x root of (sum of squared errors / sum of squared distances of the original from the means of its leads). A
+    rebuilt signal of the means alone has 100.
 
     Args:
         signal: (n, 12, samples).
