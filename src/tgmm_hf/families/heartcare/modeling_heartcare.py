@@ -108,12 +108,12 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
     A row of a batch may lack its ECG or its picture. The masks mark such rows. A call without ECG, picture and
     mask is refused, because the language model would have no input to answer about.
 
-    Beat is frozen, and its codebooks stand still. `train_only` can make its encoder trainable.
+    Beat is frozen, and its codebooks never change. `train_only` can make its encoder trainable.
 
     Args:
         config: sizes, parts and placeholders.
-        parts: "beat", "vision_tower" or "language_model" -> module that is taken as it is. The others are built from
-            the configuration.
+        parts: "beat", "vision_tower" or "language_model" -> module that is used without change. Other parts are built
+            from the configuration.
     """
 
     def __init__(self, config: HeartcareConfig, parts: dict[str, nn.Module] | None = None):

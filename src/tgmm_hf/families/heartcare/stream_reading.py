@@ -69,7 +69,7 @@ class ReadsStreams:
     ) -> tuple[torch.Tensor, BaseModelOutputWithPooling | None]:
         """Embed a text (B, T) with the vectors of ECGs and pictures in the places of their placeholders.
 
-        Only what the masks name is encoded, so that a missing ECG or picture may hold any values.
+        Only inputs with mask True are encoded, so a missing ECG or picture may hold any values.
 
         Returns:
             the embeddings (B, T, d), and the output of SigLIP; None without a picture.

@@ -120,7 +120,7 @@ class MorePreTrainedModel(BoundWeights, PreTrainedModel):
 
 
 class MoreModel(MoreFeatures, MorePreTrainedModel):
-    """X-rays, ECGs and texts in one space. Every call takes any of the three, and masks say who lacks what.
+    """X-rays, ECGs and texts in one space. A call takes one, two or three of them. Masks mark missing inputs.
 
     Args:
         config: sizes, encoders and loss.
@@ -226,7 +226,7 @@ class MoreModel(MoreFeatures, MorePreTrainedModel):
         input_ids, attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
             Texts. A text without any token is missing.
         xray_mask (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
-            True for a patient with an X-ray. None for all. What stands under a mask is never read.
+            True for a patient with an X-ray. None for all. Values with mask False are never read.
         ecg_mask (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
             True for a patient with an ECG.
         return_loss (`bool`, *optional*):

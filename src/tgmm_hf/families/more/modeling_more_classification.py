@@ -33,7 +33,7 @@ class MoreClassifierOutput(ModelOutput):
 class MoreForClassification(MorePreTrainedModel):
     """Findings of an X-ray and an ECG together, several at once. Either of the two may be missing.
 
-    The projected features stand side by side before one linear layer. What is missing is zero. The text encoder stays
+    The projected features stand side by side before one linear layer. A missing input is zero. The text encoder stays
     in the model, so that it can still be asked with texts, and is not trained here.
     """
 

@@ -37,7 +37,7 @@ class ConversationProcessor(HubProcessor):
 
     @abstractmethod
     def read_row(self, messages: Sequence[Message], report: Report, strictness: str) -> Any:
-        """Read what a conversation holds beside its text. Returns what `row_pieces` and `stack_rows` take.
+        """Read the ECGs and pictures of a conversation. Returns the input of `row_pieces` and `stack_rows`.
 
         Args:
             messages: of one conversation.

@@ -41,7 +41,7 @@ def put_in_places(embeds: torch.Tensor, places: torch.Tensor, vectors: torch.Ten
     Args:
         embeds: (B, T, d).
         places: (B, T) bool, True for an embedding that is replaced.
-        vectors: (..., d), as many as there are places.
+        vectors: (..., d), one vector for each True of `places`.
 
     Returns:
         (B, T, d), a new tensor.
