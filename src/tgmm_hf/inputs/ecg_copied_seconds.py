@@ -1,7 +1,7 @@
-"""Find seconds of a recording that come twice, sample by sample: noise never repeats itself.
+"""Find seconds that are in a recording twice, sample by sample. They are copies, because noise never repeats itself.
 
-`ecg_repeated_beats` finds a recording that repeats itself all the time. Here one part is enough, but it must be equal.
-`docs/results/checks/ecg.md` has the measured rates, decision 178 the reasons.
+`ecg_repeated_beats` finds a recording that repeats itself all the time. Here a single repeated part is enough, but it
+must be equal. `docs/results/checks/ecg.md` has the measured rates, decision 178 the reasons.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ import numpy as np
 COPIED_SECONDS = 1.0
 """Shortest part (s) that is looked for. Of 1,646 public recordings none has two equal parts of 0.1 s."""
 MIN_CHANGED = 0.1
-"""Smallest share of samples in a part that differ from the sample before. A recording that stands still has fewer, and
-a finding of its own."""
+"""Smallest share of samples in a part that differ from the sample before. A constant recording has a
+smaller share, and another finding."""
 MAX_SECONDS = 60.0
 """Only the beginning of a longer recording is compared with itself."""
 

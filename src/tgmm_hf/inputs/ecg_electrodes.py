@@ -1,8 +1,8 @@
-"""Find electrodes that were exchanged, by how alike the leads are.
+"""Find exchanged electrodes by the likeness of the leads.
 
-Neighbouring chest leads are alike. V5 and V6 look at the heart from the left as I and II do, V1 from the right as aVR
-does. These likenesses add up to a score. If the score is clearly larger after the electrodes are exchanged back, they
-were probably exchanged. `docs/results/checks/ecg.md` has the measured rates, decision 177 the reasons.
+Neighbouring chest leads are alike. V5 and V6 look at the heart from the left, like I and II. V1 looks from the right,
+like aVR. These likenesses add up to a score. If the score is clearly larger after an exchange back, the electrodes were
+probably exchanged. `docs/results/checks/ecg.md` has the measured rates, decision 177 the reasons.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ LIMB_GAIN, CHEST_GAIN = 2.0, 1.0
 one has a larger gain by limb electrodes (2.1, all others at most 1.4), and one by chest electrodes (2.2, all others at
 most 0.8)."""
 CLEARER = 0.2
-"""By this the gain of exchanged chest electrodes must exceed the gain of the best other explanation."""
+"""Least difference between the gain of exchanged chest electrodes and the gain of the best other explanation."""
 ALIKE = (
     *((first, second, 1.0) for first, second in pairwise(LEADS[6:])),
     ("aVR", "V1", 1.0),

@@ -1,7 +1,7 @@
 """Doubt whether a clip shows more than one picture whose brightness, place or size changes.
 
-A heart changes its shape and its speckle. A still picture that grows brighter, pans or zooms can be undone: moved,
-scaled and dimmed back, each frame is the first one again. `docs/results/checks/echo.md` has the measured rates,
+A heart changes its shape and its speckle. A still picture can grow brighter, pan or zoom. This change can be undone.
+Each frame, moved, scaled and dimmed back, equals the first frame. `docs/results/checks/echo.md` has the measured rates,
 decision 179 the reasons.
 """
 

@@ -46,7 +46,7 @@ def processed_streams(
 
 
 class HeartcareRows(Dataset):
-    """The rows of one split: token ids of a conversation, and what the model reads of the ECG.
+    """The rows of one split: token ids of a conversation, and the model inputs of its ECG.
 
     Args:
         pieces: Conversation of each row.

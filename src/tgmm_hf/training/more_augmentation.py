@@ -46,7 +46,7 @@ def augment_xray(grey: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 
 def augment_ecg(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Stretch half of the parts in time and shrink the other half, permute the parts, or change nothing, one of three.
+    """Do one of three: stretch half of the parts in time and shrink the other half, permute the parts, change nothing.
 
     Args:
         values: (leads, samples).

@@ -187,7 +187,7 @@ def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batc
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
     embeds = {name: joined[name] for name in ("xray", "ecg", "text")}
     present = {name: joined[f"has_{name}"] for name in embeds}
-    # The first process validates alone, so nothing may wait for the others here.
+    # The first process validates alone, so this code must not wait for other processes.
     loss = loss_of_one_batch(embeds, present, joined["keys"], model.temperature.cpu(), model.config.xray_ecg_loss)
     figures = {"loss": float(loss)}
     patients = np.array(_numbered([row.patient_id for row in rows.rows]))
