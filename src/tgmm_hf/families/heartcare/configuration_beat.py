@@ -34,13 +34,14 @@ class BeatConfig(HubCode, PreTrainedConfig):
         hidden_act: activation of the MLPs.
         layer_norm_eps: epsilon of the layer norms.
         initializer_range: standard deviation of the starting positions and query tokens.
-        num_levels: number of codes of a query token: the first code is the core code, each further code encodes the remaining error.
+        num_levels: number of codes of a query token. The first is the core code. Each next code encodes the remaining
+            error.
         codebook_size: number of codes of a codebook.
         shared_codebook: one codebook for all levels, as in the prototype.
         shared_output: the linear layer of the reconstruction predicts too, as in the prototype.
-        local_paths: each query token starts with a linear map of neighbouring patches. The decoder's positions start with
-            a linear map of their latent (ours). The prototype has no such paths, and a new model then hardly learns
-            (docs/decisions/195-start-of-beat.md).
+        local_paths: each query token starts with a linear map of neighbouring patches. The decoder's positions start
+            with a linear map of their latent (ours). The prototype has no such paths, and a new model then hardly
+            learns (docs/decisions/195-start-of-beat.md).
         quantizer_gradient: "rotation" (Fifty et al. 2024) or "straight_through" (van den Oord et al. 2017).
         codebook_decay: decay of the moving averages that move the codebooks in training.
         codebook_eps: Laplace smoothing of the counts of the codes.
