@@ -50,7 +50,7 @@ def more_card(
 # {name}
 
 MoRE ([arXiv 2410.16239](https://arxiv.org/abs/2410.16239)): chest X-rays, 12-lead ECGs and notes become vectors of one
-space. The vectors of one patient lie close together. Saved by tgmm-hf.
+space. The training brings the vectors of one patient close together. Saved by tgmm-hf.
 
 **Research software. Not a medical device: nothing it prints may guide the care of a patient.**
 
