@@ -261,6 +261,7 @@ def test_few_patients_can_be_drawn_whatever_the_order(mimic: Path, monkeypatch) 
     assert read_instructions(mimic / "again.jsonl") == rows
 
 
+@pytest.mark.slow
 def test_every_process_writes_the_same_bytes(mimic: Path) -> None:
     out = mimic / "1.jsonl"
     words = [sys.executable, "-m", "tgmm_hf.cli", "make-bench", str(mimic), "--out", str(out), "--seed", "5"]

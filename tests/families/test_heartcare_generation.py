@@ -75,14 +75,14 @@ def _counted(function, calls, name):
 def test_beams_and_samples_of_a_row_belong_to_its_ecg():
     model = tiny_model()
     batch = tiny_batch(model)
-    settings = {**GREEDY, "num_beams": 3, "num_return_sequences": 2}
+    settings = {**GREEDY, "num_beams": 8, "num_return_sequences": 2}
     settings |= {"return_dict_in_generate": True, "output_scores": True}
-    found = model.generate(**batch, **settings)
+    beams = model.generate(**batch, **settings)
     for row in range(3):
         alone = model.generate(**{name: value[row : row + 1] for name, value in batch.items()}, **settings)
-        assert torch.equal(found.sequences[2 * row : 2 * row + 2], alone.sequences)
-        assert_close(found.sequences_scores[2 * row : 2 * row + 2], alone.sequences_scores, rtol=1e-4)
-    assert not torch.equal(model.generate(**batch, **GREEDY), found.sequences[::2])  # else the beams searched nothing
+        assert torch.equal(beams.sequences[2 * row : 2 * row + 2], alone.sequences)
+        assert_close(beams.sequences_scores[2 * row : 2 * row + 2], alone.sequences_scores, rtol=1e-4)
+    assert not torch.equal(model.generate(**batch, **GREEDY), beams.sequences[::2])  # else the beams searched nothing
     sampling = {**GREEDY, "do_sample": True, "num_return_sequences": 4}
     torch.manual_seed(0)
     assert model.generate(**batch, **sampling).shape[0] == 12

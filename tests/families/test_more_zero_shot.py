@@ -140,6 +140,7 @@ def test_a_prompt_that_is_cut_is_named(saved: Path):
     assert not [note for note in answer["notes"] if note.startswith("prompt of short")]
 
 
+@pytest.mark.slow
 def test_a_process_without_the_package_gives_the_same(saved: Path, tmp_path: Path):
     recording = write_wfdb(tmp_path, make_heart(5000, 500, 0), list(LEADS))
     xray = write_picture(tmp_path / "x.png")

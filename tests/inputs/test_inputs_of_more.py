@@ -288,6 +288,7 @@ def test_wrong_calls_are_refused():
         processor(max_text_tokens=2)
 
 
+@pytest.mark.slow
 def test_a_saved_processor_gives_the_same_in_a_clean_process(tmp_path: Path):
     mine = processor(max_text_tokens=128, pad_to_max=True)
     tiny_more().save_pretrained(tmp_path / "model")
