@@ -1,6 +1,6 @@
 """Find a recording without its slow waves: a high-pass filter of 3 Hz or more destroys ST segment and T wave.
 
-`docs/results/checks/ecg.md` has the measured rates, decision 178 the reasons.
+Decision 178 has the reasons; its rates are not measured yet (`docs/results/checks/ecg.md`).
 """
 
 import numpy as np

@@ -152,7 +152,8 @@ def _check_content(picture: XrayPicture) -> None:
 
 def _refusal(error: Exception, item: Path | str) -> InputRefusedError:
     """Turn what a decoder raised into the refusal to raise. A library's text is left out: it may quote the header."""
-    is_bomb = type(error).__name__ == "DecompressionBombError"
+    is_bomb = type(error).__name__ == "DecompressionBombError"  # Pillow's, for a picture of more pixels than it decodes
+    # NotImplementedError: pydicom knows no decoder for the transfer syntax. SyntaxError: Pillow, over a damaged PNG.
     foreseen = (
         OSError,
         ValueError,

@@ -74,8 +74,8 @@ def plain_texts(messages: Sequence[Message], placeholders: Placeholders) -> list
                 token, number = placeholders[block["type"]]
                 texts.append((token or "") * number)
             else:
-                known = ", ".join(["text", *placeholders])
-                raise ValueError(f"A block has the type {block['type']!r}, known are {known}.")
+                block_types = ", ".join(["text", *placeholders])
+                raise ValueError(f"A block has the type {block['type']!r}. It must have one of: {block_types}.")
         plain.append({"role": message["role"], "content": "".join(texts)})
     return plain
 
