@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from heart_signal import make_heart
 from PIL import Image
+from scipy.ndimage import affine_transform
 
 from tgmm_hf.inputs.ecg_picture import PIXELS_PER_MM, SheetColours, draw_ecg_picture
 from tgmm_hf.inputs.ecg_sheet import LAYOUTS, LEFT, TOP, EcgTraces
@@ -92,6 +93,17 @@ def test_a_look_follows_from_its_seed():
         pictures.append(photograph(draw_ecg_picture(traces, colours=look.colours), look))
     assert np.array_equal(pictures[0], pictures[1])
     assert pictures[0].shape != pictures[2].shape or not np.array_equal(pictures[0], pictures[2])
+
+
+def test_a_turned_picture_equals_that_of_scipy():
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    angle = np.deg2rad(4.0)
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    centre = (np.array(picture.shape[:2]) - 1) / 2
+    channels = np.moveaxis(picture.astype(float), -1, 0)
+    expected = [affine_transform(part, matrix, centre - matrix @ centre, order=1, mode="nearest") for part in channels]
+    turned = photograph(picture, replace(PLAIN, rotation=4.0))
+    np.testing.assert_allclose(turned, np.stack(expected, -1), atol=0.51)
 
 
 def test_each_part_of_a_look_does_what_its_name_says():

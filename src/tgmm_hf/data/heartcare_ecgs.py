@@ -1,6 +1,6 @@
 """What Heartcare reads of the ECGs of an instruction file: windows and pictures, processed once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,23 +43,22 @@ class PicturesForCache:
 
     Args:
         processor: the processor.
-        seeds: of the look of each ECG, for the name of the cache. None draws all plain.
+        seeds: ECG -> seed of its look. An ECG without a seed is drawn plain.
     """
 
-    def __init__(self, processor: HeartcareProcessor, seeds: Sequence[int | None] | None = None) -> None:
-        self.processor, self.seeds = processor, seeds
+    def __init__(self, processor: HeartcareProcessor, seeds: Mapping[str, int] | None = None) -> None:
+        self.processor, self.seeds = processor, seeds or {}
         size = processor.image_processor.size
         self.cached_shape = (3, size["height"], size["width"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the pictures depend on."""
         parts = (self.processor.feature_extractor, self.processor.image_processor)
-        return {"pictures": [part.to_dict() for part in parts], "seeds": self.seeds and list(self.seeds)}
+        return {"pictures": [part.to_dict() for part in parts], "seeds": list(self.seeds.items())}
 
     def prepare(self, ecg: Any) -> PreparedEcg:
-        """Draw one ECG, given with the seed of its look if there are seeds: (3, height, width)."""
-        path, seed = (ecg, None) if self.seeds is None else ecg
-        block = {"type": "image", "ecg": path, "seed": seed}
+        """Draw one ECG: (3, height, width)."""
+        block = {"type": "image", "ecg": ecg, "seed": self.seeds.get(ecg)}
         row = self.processor.read_row([{"role": "user", "content": [block]}], {"checks": [], "notes": []}, "note")
         assert row.pixels is not None
         return PreparedEcg(row.pixels, ALL_LEADS)

@@ -96,13 +96,13 @@ def draw_ecg_picture(
     rows, row_height = LAYOUTS[layout]
     height = round((TOP + len(rows) * row_height + BOTTOM) * PIXELS_PER_MM)
     sheet = _paper(height, round((LEFT + SECONDS * SPEED + RIGHT) * PIXELS_PER_MM), colours)
-    ink = np.zeros(sheet.shape[:2])
+    ink = np.zeros(sheet.shape[:2], dtype=np.float32)
     for panel in place_panels(rows, row_height, first_second(traces)):
         _paint_line(ink, *trace_points(traces, panel, SENSITIVITY))
         _paint_name(ink, panel.lead, panel.left + 1, panel.baseline - row_height / 2)
     for row in range(len(rows) if with_pulse else 0):
         _paint_line(ink, *_pulse_points(TOP + (row + 0.5) * row_height))
-    drawn = sheet + ink[..., None] * (np.array(colours.ink) - sheet)
+    drawn = sheet + ink[..., None] * (np.array(colours.ink, dtype=np.float32) - sheet)
     return np.rint(drawn).astype(np.uint8)
 
 
@@ -121,7 +121,7 @@ def traces_to_draw(ecg: HarmonisedEcg, has_millivolts: bool) -> EcgTraces:
 
 def _paper(height: int, width: int, colours: SheetColours) -> NDArray:
     """Make an empty sheet (height, width, 3) with its grid. Time zero lies on a strong line, as in the reports."""
-    sheet = np.full((height, width, 3), colours.paper, dtype=np.float64)
+    sheet = np.full((height, width, 3), colours.paper, dtype=np.float32)
     for is_large, colour in ((False, colours.small), (True, colours.large)):
         sheet[list(_grid(height, int(TOP), is_large))] = colour
         sheet[:, list(_grid(width, int(LEFT), is_large))] = colour

@@ -6,8 +6,9 @@ A training that sees only clean drawings learns only clean drawings. Every look 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from .ecg_picture import Colour, SheetColours
 
@@ -86,7 +87,7 @@ def photograph(picture: NDArray[np.uint8], look: PictureLook) -> NDArray[np.uint
     Returns:
         (height, width, 3) uint8, smaller by what was cut.
     """
-    values = _turn(picture.astype(np.float64), look.rotation)
+    values = _turn(picture.astype(np.float32), look.rotation)
     top, bottom, left, right = look.crop
     height, width = values.shape[:2]
     values = values[round(top * height) : height - round(bottom * height)]
@@ -95,7 +96,7 @@ def photograph(picture: NDArray[np.uint8], look: PictureLook) -> NDArray[np.uint
     if look.blur > 0:
         values = gaussian_filter(values, (look.blur, look.blur, 0))
     if look.noise > 0:
-        values = values + np.random.default_rng(look.seed).normal(0, look.noise, values.shape)
+        values += look.noise * np.random.default_rng(look.seed).standard_normal(values.shape, dtype=np.float32)
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
@@ -103,12 +104,17 @@ def _turn(picture: NDArray, degrees: float) -> NDArray:
     """Turn a picture (height, width, 3) around its centre. What lies outside of it is as its nearest edge."""
     if degrees == 0:
         return picture
-    angle = np.deg2rad(degrees)
-    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    centre = (np.array(picture.shape[:2]) - 1) / 2
-    offset = centre - matrix @ centre
-    channels = [affine_transform(picture[..., i], matrix, offset, order=1, mode="nearest") for i in range(3)]
-    return np.stack(channels, axis=-1)
+    angle, (height, width) = np.deg2rad(degrees), picture.shape[:2]
+    y, x = np.linspace(1 - height, height - 1, height)[:, None], np.linspace(1 - width, width - 1, width)
+    # from where each pixel comes, -1 to 1 between the centres of the first and the last pixel
+    source_y = (y * np.cos(angle) + x * np.sin(angle)) / (height - 1)
+    source_x = (x * np.cos(angle) - y * np.sin(angle)) / (width - 1)
+    grid = torch.from_numpy(np.stack([source_x, source_y], axis=-1)).float()
+    channels = torch.from_numpy(picture).permute(2, 0, 1)
+    turned = torch.nn.functional.grid_sample(
+        channels[None], grid[None], mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return turned[0].permute(1, 2, 0).numpy()
 
 
 def _light(height: int, width: int, look: PictureLook) -> NDArray:
@@ -117,7 +123,7 @@ def _light(height: int, width: int, look: PictureLook) -> NDArray:
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     along = x * np.cos(angle) + y * np.sin(angle)
     along = (along - along.min()) / (along.max() - along.min())
-    return 1 - look.shadow * along
+    return (1 - look.shadow * along).astype(np.float32)
 
 
 __all__ = ["PictureLook", "draw_look", "photograph"]

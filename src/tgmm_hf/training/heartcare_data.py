@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from tgmm_hf.data.heartcare_ecgs import PicturesForCache, ProcessedStreams, WindowsForCache
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import digest_of_data, process_ecgs, process_rows
+from tgmm_hf.data.processed_ecgs import digest_of_data, process_rows
 from tgmm_hf.families.heartcare.processing_heartcare import HeartcareProcessor
 from tgmm_hf.families.shared.ecg_conversations import Pieces, pad_left
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
@@ -24,8 +24,12 @@ def processed_streams(
     """Process windows and pictures once, in the first process. The other processes open the stored values."""
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
     digest, streams = digest_of_data(run.data.file, rows), run.data.stream_names
-    with_look = [run.data.looks and row.split == "train" for row in rows]
-    seeds = [run.seed * len(rows) + number if look else None for number, look in enumerate(with_look)]
+    split_of = {row.ecg: row.split for row in rows}
+    seeds = {
+        ecg: run.seed * len(split_of) + number
+        for number, (ecg, split) in enumerate(split_of.items())
+        if run.data.looks and split == "train"
+    }
 
     def processed() -> ProcessedStreams:
         windows = pictures = None
@@ -33,10 +37,7 @@ def processed_streams(
             extractor = WindowsForCache(processor.feature_extractor)
             windows = process_rows(rows, extractor, cache=cache, data_hash=digest)
         if "image" in streams:
-            drawing = PicturesForCache(processor, seeds)
-            pictures = process_ecgs(
-                len(rows), lambda i: (rows[i].ecg, seeds[i]), drawing, cache=cache, data_hash=digest
-            )
+            pictures = process_rows(rows, PicturesForCache(processor, seeds), cache=cache, data_hash=digest)
         return ProcessedStreams(windows, pictures)
 
     with fail_together():
