@@ -64,7 +64,7 @@ class KnowingModel:
         self.rows: Sequence[Instruction] = ()
         self.seen: list[Sight] = []
 
-    def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
+    def open(self, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Refuse the first row."""
         self.rows = rows
         return {0: "it cannot be used"}

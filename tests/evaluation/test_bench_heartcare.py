@@ -44,7 +44,7 @@ def opened(saved: Path, bench: Path) -> HeartcareWords:
     words = load_bench_models(str(saved), 3, SHORT, progress=False).words
     assert isinstance(words, HeartcareWords)
     rows = [row for row in read_instructions(bench, "test") if row.kind == "closed"][:3]
-    assert words.open(bench, rows, 2, None) == {}
+    assert words.open(rows, 2, None) == {}
     return words
 
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tgmm_hf.data.ecg_reports import load_report_pipeline, load_reporter
 from tgmm_hf.data.instructions import read_instructions
-from tgmm_hf.data.processed_ecgs import digest_of_data
+from tgmm_hf.data.processed_ecgs import digest_of_ecgs
 from tgmm_hf.data.report_tokenizer import report_tokenizer
 from tgmm_hf.encoders.configuration_st_mem import StMemConfig
 from tgmm_hf.encoders.modeling_st_mem import StMemModel
@@ -295,10 +295,10 @@ def test_two_processes_train_one_model(file: Path, tmp_path: Path):
 def test_a_recording_that_was_replaced_is_read_anew(tmp_path: Path):
     file = write_reporter_data(tmp_path)
     rows = read_instructions(file)
-    before = digest_of_data(str(file), rows)
-    assert digest_of_data(str(file), rows) == before
-    assert digest_of_data(str(file), rows[:4]) != digest_of_data(str(file), rows[4:8])  # of equal sizes
+    before = digest_of_ecgs(rows)
+    assert digest_of_ecgs(rows) == before
+    assert digest_of_ecgs(rows[:4]) != digest_of_ecgs(rows[4:8])  # of equal sizes
     signal = Path(f"{rows[0].ecg}.dat")
     signal.write_bytes(signal.read_bytes()[:-2] + b"\x00\x01")
     os.utime(signal, ns=(1, 1))
-    assert digest_of_data(str(file), rows) != before
+    assert digest_of_ecgs(rows) != before

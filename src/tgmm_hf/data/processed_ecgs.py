@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tgmm_hf.data.file_reading import file_state
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.utils.digests import file_digest, json_digest
+from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.files import read_json, write_json
 from tgmm_hf.utils.names import LEADS
@@ -123,17 +123,18 @@ def process_rows(
     return ProcessedEcgs(RowsOfEcgs(ecgs.values, places), refused)  # type: ignore[arg-type] # it is only indexed
 
 
-def digest_of_data(file: str | Path, rows: Sequence[Instruction]) -> str:
-    """Compute a digest of the instruction file and of the path, size and time of change of each recording.
+def digest_of_ecgs(rows: Sequence[Instruction]) -> str:
+    """Compute a digest of the path, size and time of change of each recording.
+
+    Two instruction files about the same recordings, in the same order, share a cache.
 
     Args:
-        file: The instruction file.
-        rows: The rows of it whose ECGs are processed.
+        rows: The rows whose ECGs are processed.
     """
     suffixes = ("", ".hea", ".dat", ".mat")
     paths = dict.fromkeys(row.ecg for row in rows)
     states = [[path, *(file_state(Path(f"{path}{suffix}")) for suffix in suffixes)] for path in paths]
-    return json_digest([file_digest(file), states])
+    return json_digest(states)
 
 
 def _state(file: Path, state: Path) -> dict[str, Any]:

@@ -30,11 +30,10 @@ class WordModel(Protocol):
     streams: tuple[str, ...]
     has_vectors: bool
 
-    def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
+    def open(self, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Prepare the ECGs of rows. The numbers of the other methods are numbers of these rows.
 
         Args:
-            file: The bench file.
             rows: The rows.
             asked: Number of asked rows, which come first. The ECGs of the other rows are needed for `vectors` only.
             cache: Directory of processed ECGs, None for none.

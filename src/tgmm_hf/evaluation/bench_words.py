@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tgmm_hf.data.bench_items import option_answer
 from tgmm_hf.data.ecg_reports import MEIT, SIGNAL, load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, asked_in
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.report_answers import Reporter
 from tgmm_hf.utils.code_revision import code_revision
 
@@ -49,7 +49,7 @@ class ReporterWords(ABC):
         self.rows: Sequence[Instruction] = ()
 
     @abstractmethod
-    def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
+    def open(self, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Process the ECGs, as `WordModel` describes it."""
 
     @abstractmethod
@@ -109,10 +109,10 @@ class MeitWords(ReporterWords):
         super().__init__(Reporter(pipe, batch_size, generate_kwargs or {}, progress=progress))
         self.ecgs = ProcessedEcgs(np.zeros(0), {})
 
-    def open(self, file: Path, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
+    def open(self, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Process the ECGs, as `WordModel` describes it."""
         extractor: Any = self.reporter.pipe.processor.feature_extractor  # type: ignore[union-attr]
-        digest = "" if cache is None else digest_of_data(file, rows)
+        digest = "" if cache is None else digest_of_ecgs(rows)
         self.rows, self.ecgs = rows, process_rows(rows, extractor, cache=cache, data_hash=digest)
         return self.ecgs.refused
 

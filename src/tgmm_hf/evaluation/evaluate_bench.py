@@ -176,7 +176,7 @@ class _Words:
         # The ECGs of the train split are needed for the nearest neighbour only.
         near = report_rows(self.training) if asks_for_reports and model.has_vectors else []
         self.rows, self.number = [*asked, *near], len(asked)
-        self.refused = model.open(file, self.rows, self.number, settings.cache) if asked else {}
+        self.refused = model.open(self.rows, self.number, settings.cache) if asked else {}
 
     def figures(self) -> tuple[dict[str, Any], pd.DataFrame | None]:
         """Return "closed", "open" and "warnings" of metrics.json, and the table of answers."""

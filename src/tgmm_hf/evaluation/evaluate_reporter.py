@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tgmm_hf.cohorts.finding_reader import Finding, read_findings
 from tgmm_hf.data.ecg_reports import MEIT, load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, read_instructions, report_rows
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.finding_figures import (
     Truth,
     certainty_counts,
@@ -147,7 +147,7 @@ def compute_reporter_evaluation(
     directory, data_hash = Path(model), f"sha256:{file_digest(data)}"
     patients = Dataset.from_dict({"patient_id": [patient_name(row) for row in rows]})
     warnings = check_unseen(directory if directory.is_dir() else None, data_hash, patients, settings.split)
-    ecgs = _process(pipe, data, rows, settings.cache)
+    ecgs = _process(pipe, rows, settings.cache)
     usable = ecgs.usable(range(len(rows)))
     if not usable:
         raise TgmmError(str(data), f"none of the {len(rows)} ECGs of the {settings.split} split can be used.")
@@ -200,10 +200,10 @@ def compute_reporter_evaluation(
     return ReporterEvaluation(metrics, scored, reports)
 
 
-def _process(pipe: Any, file: str | Path, rows: Sequence[Instruction], cache: Path | None) -> ProcessedEcgs:
+def _process(pipe: Any, rows: Sequence[Instruction], cache: Path | None) -> ProcessedEcgs:
     """Process the ECGs of rows of an instruction file, or open the cache that holds them."""
     extractor = pipe.processor.feature_extractor
-    digest = "" if cache is None else digest_of_data(file, rows)
+    digest = "" if cache is None else digest_of_ecgs(rows)
     return process_rows(rows, extractor, cache=cache, data_hash=digest)
 
 
@@ -243,7 +243,7 @@ def _write_all(
     file = settings.training_data or data
     training = [row for row in report_rows(read_instructions(file)) if row.split == "train"]
     if training:
-        ecgs = _process(reporter.pipe, file, training, settings.cache)
+        ecgs = _process(reporter.pipe, training, settings.cache)
         for name, reports in _from_training(reporter, training, ecgs, rows, values).items():
             written[name] = [(report, True) for report in reports]
     else:

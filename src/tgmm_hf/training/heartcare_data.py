@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from tgmm_hf.data.heartcare_ecgs import PicturesForCache, ProcessedStreams, WindowsForCache
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import digest_of_data, process_rows
+from tgmm_hf.data.processed_ecgs import digest_of_ecgs, process_rows
 from tgmm_hf.families.heartcare.processing_heartcare import HeartcareProcessor
 from tgmm_hf.families.shared.ecg_conversations import Pieces, pad_left
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
@@ -23,7 +23,7 @@ def processed_streams(
 ) -> ProcessedStreams:
     """Process windows and pictures once, in the first process. The other processes open the stored values."""
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
-    digest, streams = digest_of_data(run.data.file, rows), run.data.stream_names
+    digest, streams = digest_of_ecgs(rows), run.data.stream_names
     split_of = {row.ecg: row.split for row in rows}
     seeds = {
         ecg: run.seed * len(split_of) + number

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from tgmm_hf.data.instructions import Instruction, read_instructions, rows_in_words
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_data, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.unseen import patient_name
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.run_directory import Run
@@ -59,7 +59,7 @@ def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should
         should_save: Whether this process is the first one.
     """
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
-    digest = digest_of_data(run.data.file, rows)
+    digest = digest_of_ecgs(rows)
 
     def processed() -> ProcessedEcgs:
         return process_rows(rows, extractor, cache=cache, data_hash=digest)
