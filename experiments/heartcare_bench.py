@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from meit_fusions import as_markdown, save
 from tiny_training import write
 
@@ -49,7 +48,6 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of all stages"
     )
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
     tables: dict[str, Table] = {}
     for seed in arguments.seeds:
         model = train_stages(arguments, seed)

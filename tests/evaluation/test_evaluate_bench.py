@@ -32,10 +32,11 @@ from tgmm_hf.evaluation.bench_signals import (
     repeat_last_beat,
     signal_figures,
 )
-from tgmm_hf.evaluation.bench_tables import evaluate_bench
+from tgmm_hf.evaluation.bench_tables import bench_section, evaluate_bench
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.report_answers import Reporter
+from tgmm_hf.reports.bench_report import bench_html
 from tgmm_hf.training.saving import save_repository
 
 DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
@@ -234,6 +235,14 @@ def test_a_model_with_two_streams_stands_beside_each_stream_alone(bench: Path, t
     assert "accuracy by letter" in text and "picture only" in text and "RMSE" in text and "not a medical device" in text
     assert (tmp_path / "metrics.md").is_file() and (tmp_path / "tables" / "closed.csv").is_file()
     assert json.loads((tmp_path / "metrics.json").read_text())["closed"] == closed
+    page, card = bench_html(metrics), bench_section(metrics)
+    strongest = min(closed["differences"].values(), key=lambda entry: entry["all"]["accuracy_likelihood_difference"])
+    assert f"{strongest['all']['accuracy_likelihood_difference']:+.3f}" in page
+    rmse = metrics["reconstruction"]["differences"].values()
+    assert f"{max(entry['rmse_difference'] for entry in rmse):+.3f}" in page
+    assert page.count("<svg") == 5 and page.count("<table") > 5
+    assert "picture only" in card and "accuracy by letter" in card and str(bench.parent) not in card
+    assert all(name not in page + card for name in patients.values())
 
 
 def test_the_same_call_gives_the_same_figures(bench: Path, tmp_path: Path):
@@ -318,6 +327,7 @@ def test_the_command_scores_a_beat_model(bench: Path, beat: Path, tmp_path: Path
     assert metrics["prediction"]["systems"]["last beat, scaled"]["rmse"] > 0 and metrics["reconstruction"]["n"] == 8
     assert [key for key in metrics if f"`{key}`" not in DOCUMENTED] == []
     assert "does not answer in words" in capsys.readouterr().out and not (tmp_path / "answers.parquet").exists()
+    assert "RMSE of rebuilt signals" in (tmp_path / "report.html").read_text()
 
 
 def test_a_tgmm_model_and_a_plain_instruction_file_are_refused(

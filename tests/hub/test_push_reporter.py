@@ -89,7 +89,26 @@ def test_a_pushed_reporter_writes_the_same_report_in_a_clean_process(hub: Hub, s
     assert json.loads(completed.stdout) == here["report"]
 
 
-@pytest.mark.parametrize("change", [{"family": "tgmm"}, {"weights": "sha256:of-others"}])
+def test_figures_of_a_bench_stand_in_the_card(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    closed = {
+        "systems": {name: {"all": {"n": 20, "accuracy_likelihood": share, "accuracy_likelihood_ci": None}}
+                    for name, share in (("model", 0.75), ("no ECG", 0.25))},
+        "differences": {"no ECG": {"all": {"accuracy_likelihood_difference": 0.5,
+                                           "accuracy_likelihood_difference_ci": [0.3, 0.7]}}},
+        "controls_missing": {},
+    }  # fmt: skip
+    bench = {"family": "bench", "model_family": "meit", "closed": closed, "open": None, "report": None}
+    figures = metrics_of(saved, **bench, prediction=None, reconstruction=None, kinds_missing={})
+    (tmp_path / "metrics.json").write_text(json.dumps(figures))
+    push_model(saved, "owner/bench", metrics=tmp_path / "metrics.json")
+    card = hub.repositories["model", "owner/bench"].at("main").files["README.md"].decode()
+    assert "0.750" in card and "+0.500 (+0.300 to +0.700)" in card and "/home/x" not in card
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"family": "tgmm"}, {"weights": "sha256:of-others"}, {"family": "bench", "model_family": "heartcare"}],
+)
 def test_figures_of_another_model_are_refused(saved: Path, tmp_path: Path, change: dict[str, str]) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps(metrics_of(saved, **change)))
     with pytest.raises(TgmmError, match="these figures are of"):

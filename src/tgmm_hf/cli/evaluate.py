@@ -167,9 +167,9 @@ def evaluate(
     if is_bench and (robustness or training_data):
         raise typer.BadParameter("--robustness, --training-data: not for a bench file. Take an instruction file.")
     if is_reporter or is_bench:
-        from tgmm_hf.evaluation.bench_tables import evaluate_bench
         from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
         from tgmm_hf.evaluation.text_metrics import TextResources
+        from tgmm_hf.reports.bench_report import evaluate_bench_with_page
         from tgmm_hf.reports.reporter_report import evaluate_reporter_with_page
 
         settings = ReporterEvaluationSettings(
@@ -183,9 +183,9 @@ def evaluate(
             batch_size=batch_size,
             cache=cache,
         )
-        (evaluate_bench if is_bench else evaluate_reporter_with_page)(model, data, out, settings)
+        (evaluate_bench_with_page if is_bench else evaluate_reporter_with_page)(model, data, out, settings)
         typer.echo((out / "metrics.txt").read_text())
-        typer.echo(f"{out / 'metrics.json'}" + ("" if is_bench else f", {out / 'report.html'}"))
+        typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
         return
     from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
 

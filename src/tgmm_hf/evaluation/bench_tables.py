@@ -28,6 +28,8 @@ FIGURE_TITLES = {
 """Key of metrics.json -> name of a figure."""
 REPORT_TABLES = ("findings", "text", "statements", "certainty")
 """Tables of the reports that stand in the text files. All are written as CSV."""
+CARD_REPORT = f"{REPORT}_findings"
+"""Table of the reports that stands in a model card."""
 SIGNAL_TITLES = {PREDICTION: "Predicted signals: RMSE", RECONSTRUCTION: "Rebuilt signals: RMSE"}
 
 
@@ -153,6 +155,14 @@ def _markdown(metrics: Mapping[str, Any], tables: Sequence[Table]) -> str:
     """Write the figures as Markdown."""
     parts = [f"# Bench of {metrics['model']}", _head(metrics), *(section(table) for table in tables)]
     return "\n\n".join([*parts, *_tail(metrics)])
+
+
+def bench_section(metrics: Mapping[str, Any]) -> str:
+    """Write the figures of a bench as a Markdown section for a model card, without what belongs to single leads."""
+    tables = {name: table for name, table in bench_tables(metrics).items() if name in (CLOSED, OPEN, CARD_REPORT)}
+    sections = [section(table, "###") for table in tables.values()]
+    head = _head({**metrics, "data": Path(metrics["data"]).name})
+    return "\n\n".join(["## Results", head, *sections, *_tail(metrics)])
 
 
 def _head(metrics: Mapping[str, Any]) -> str:

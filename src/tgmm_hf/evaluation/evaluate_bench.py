@@ -42,7 +42,7 @@ from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.versions import package_versions
 
-FAMILY = "bench"
+BENCH_FAMILY = "bench"
 """Value of "family" in metrics.json of a bench."""
 NO_ECG, TEXTS, FREQUENT_ANSWER = "no ECG", "texts alone", "most frequent answer"
 """Controls: the model without an ECG; a classifier that reads no ECG (closed); the most frequent answer of the train
@@ -120,7 +120,7 @@ def compute_bench_evaluation(
     }
     notes, checks = described.pop("notes", []), described.get("checks", [])
     metrics = {
-        "family": FAMILY,
+        "family": BENCH_FAMILY,
         "model": model,
         "data": data.name,
         "data_hash": data_hash,

@@ -5,6 +5,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from tgmm_hf.evaluation.bench_tables import bench_section
+from tgmm_hf.evaluation.evaluate_bench import BENCH_FAMILY
 from tgmm_hf.evaluation.reporter_tables import card_section
 from tgmm_hf.hub.card import EncoderLicence, needed_packages
 from tgmm_hf.hub.weight_sources import SOURCES
@@ -64,7 +66,7 @@ def reporter_card(
         tags=["cardiology", "ecg", "report-generation", "tgmm"],
         model_name=name,
     )
-    results = NO_RESULTS if metrics is None else card_section(metrics)
+    results = NO_RESULTS if metrics is None else _results(metrics)
     is_meit = config["model_type"] == "meit"
     use = (MEIT_USE if is_meit else HEARTCARE_USE).format(repo_id=repo_id)
     return f"""\
@@ -113,6 +115,11 @@ The code is Apache-2.0. {licence_sentence(licences)}
 {SOURCES["meit" if is_meit else "beat"].citation}
 ```
 """
+
+
+def _results(metrics: Mapping[str, Any]) -> str:
+    """Write the figures of an instruction file or of a bench file."""
+    return bench_section(metrics) if metrics["family"] == BENCH_FAMILY else card_section(metrics)
 
 
 def licence_sentence(licences: Sequence[EncoderLicence]) -> str:

@@ -3,7 +3,7 @@
 The page holds no report and no name of a patient, so that it can be passed on like the figures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,22 @@ def reporter_html(metrics: Mapping[str, Any]) -> str:
         split=metrics["split"],
         headlines=_headlines(metrics),
         warnings=[f"{SYNTHETIC} {NOT_A_DEVICE}" if is_synthetic else NOT_A_DEVICE, *metrics["warnings"]],
-        figure=inline_svg(render(systems_figure(metrics["systems"]), "svg").decode()),
+        figure=inline_svg(render(systems_figure(metrics["systems"], "micro_f1", "F1 of the findings"), "svg").decode()),
         shown=[tables[name] for name in OPEN_TABLES],
         folded=[table for name, table in tables.items() if name not in OPEN_TABLES],
         strong_row=MODEL,
         notes=[CONTROLS_IN_WORDS, *metrics["notes"]],
-        settings=_settings(metrics),
+        settings=page_settings(metrics, SETTINGS),
     )
 
 
-def _settings(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what was scored and how. A package has the name of a key: its version gets the word "package"."""
+def page_settings(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Collect what was scored and how: the keys `names` of metrics.json, and the versions of packages.
+
+    A package may have the name of a key, so its version gets the word "package".
+    """
     packages = {f"package {name}": version for name, version in metrics.get("versions", {}).items()}
-    return {name: metrics[name] for name in SETTINGS if name in metrics} | packages
+    return {name: metrics[name] for name in names if name in metrics} | packages
 
 
 def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -93,20 +96,23 @@ def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     return cards
 
 
-def systems_figure(systems: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw the F1 of the findings of the model, of each control and of the true reports, with intervals.
+def systems_figure(systems: Mapping[str, Mapping[str, Any]], key: str, title: str) -> Figure:
+    """Draw one figure of the model, of each control and of the true reports, with intervals.
 
     Args:
         systems: Name -> figures, as in metrics.json.
+        key: Key of the figure, such as "micro_f1".
+        title: Name of the figure in words.
     """
     figure = Figure(figsize=(5.8, 0.6 + 0.4 * len(systems)), layout="constrained")
     axes = figure.subplots()
     names = list(systems)[::-1]
     for position, name in enumerate(names):
         entry, colour = systems[name], "#D55E00" if name == MODEL else "#0072B2"
-        if entry["micro_f1_ci"] is not None:
-            axes.plot(entry["micro_f1_ci"], [position] * 2, color=colour, linewidth=2, solid_capstyle="round")
-        axes.plot(entry["micro_f1"], position, "o", color=colour, markersize=7)
+        if entry.get(f"{key}_ci") is not None:
+            axes.plot(entry[f"{key}_ci"], [position] * 2, color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot(entry[key], position, "o", color=colour, markersize=7)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set(xlabel="F1 of the findings, 95 % interval", xlim=(0, 1.02), ylim=(-0.6, len(names) - 0.4))
+    right = max(1.02, *(1.02 * (entry.get(f"{key}_ci") or [0, entry[key]])[1] for entry in systems.values()))
+    axes.set(xlabel=f"{title}, 95 % interval", xlim=(0, right), ylim=(-0.6, len(names) - 0.4))
     return plain(figure)
