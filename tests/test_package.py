@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from fresh_process import run_fresh
 from tiny_models import smallest_model, tiny_tokenizer
 
 import tgmm_hf
@@ -50,8 +51,11 @@ CLASSES = [
 
 
 def run(code: str, *words: str) -> str:
-    """Run code in a fresh process; its last line of output."""
-    completed = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    """Run code in a new interpreter; its last line of output."""
+    return last_line(subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True))
+
+
+def last_line(completed: subprocess.CompletedProcess[str]) -> str:
     assert completed.returncode == 0, completed.stderr[-3000:]
     return completed.stdout.splitlines()[-1]
 
@@ -74,7 +78,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_saved_models_load_without_trust_in_every_order_of_imports(saved: Path, first_import: str) -> None:
-    assert json.loads(run(first_import + "\n" + LOAD, str(saved))) == CLASSES
+    assert json.loads(last_line(run_fresh(first_import + "\n" + LOAD, saved))) == CLASSES
 
 
 def test_importing_the_package_imports_no_heavy_library() -> None:

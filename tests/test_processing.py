@@ -1,14 +1,12 @@
 """The processor: batches of mixed modalities, cutting long rows, refusals, saving and loading."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from closeness import assert_close, is_close
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from input_files import make_patches
 from transformers import AutoTokenizer
@@ -325,15 +323,11 @@ processor.save_pretrained(folder + "_again")
 
 def test_loads_from_a_repository_where_the_package_is_absent(processor, tmp_path):
     """Fresh process, fresh Hugging Face home, no tgmm_hf: the saved folder alone gives the same inputs."""
-    folder, script = tmp_path / "repository", tmp_path / "run.py"
+    folder = tmp_path / "repository"
     processor.save_pretrained(folder)
-    script.write_text(REMOTE)
     ecg, clip = make_ecg(), make_clip()
     np.savez(tmp_path / "inputs.npz", signal=ecg["signal"], clip=clip)
-    command = [sys.executable, "-I", script, folder, tmp_path / "inputs.npz", tmp_path / "outputs.npz"]
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_without_package(REMOTE, folder, tmp_path / "inputs.npz", tmp_path / "outputs.npz", work=tmp_path)
     expected = processor(labs={"crea": (124, "umol/L")}, ecg=ecg, echo={"A4C": clip}, return_tensors="np")
     with np.load(tmp_path / "outputs.npz") as outputs:
         assert set(outputs) == set(expected)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from closeness import assert_close
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from tiny_models import random_batch, smallest_model, tiny_tokenizer
 
@@ -116,7 +117,8 @@ def test_clean_process_loads_everything_and_answers_the_same(tmp_path, model):
     assert sum(refused["hf_diagnosis"]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
     # What was loaded from code in a directory saves again, code included.
-    run_clean(tmp_path / "again", tmp_path, tmp_path / "home2")
+    fresh = {"HF_HOME": str(tmp_path / "home2"), "HF_HUB_OFFLINE": "1"}
+    run_without_package(CLEAN_PROCESS, tmp_path / "again", tmp_path, work=tmp_path, **fresh)
     assert_close(torch.load(tmp_path / "clean.pt")["diagnosis"], clean["diagnosis"])
 
 

@@ -1,11 +1,10 @@
 """The reference pages in docs/ are up to date, and name every command."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_process import run_fresh
 
 from tgmm_hf.cli.application import COMMANDS
 
@@ -18,9 +17,9 @@ PRINT = (
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     """All pages, written by one process."""
-    command = [sys.executable, "-c", PRINT]
-    written = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True).stdout
-    return json.loads(written)
+    written = run_fresh(PRINT, cwd=ROOT / "scripts")
+    assert written.returncode == 0, written.stderr[-3000:]
+    return json.loads(written.stdout)
 
 
 @pytest.mark.parametrize("page", ["cli.md", "settings.md", "lab_columns.md"])

@@ -1,15 +1,13 @@
 """Prepared rows -> batches: equality with the processor, masks, labels, crops."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from closeness import assert_close, is_close
 from cohort_files import SIZE, cohort_rows
+from fresh_process import run_fresh
 from torch.utils.data import DataLoader
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
@@ -213,11 +211,12 @@ def test_trained_tokenizer_keeps_to_its_size(config):
 def test_vocabulary_is_the_same_in_every_process():
     """The library's own trainer breaks ties by hash order; ours must not."""
     script = (
-        "import json\n"
+        "import json, sys\n"
+        "assert hash('a') != int(sys.argv[1])\n"
         "from tgmm_hf.configuration_tgmm import DEFAULT_TASKS\n"
         "from tgmm_hf.data.tokenizer import task_texts, train_tokenizer\n"
         "print(json.dumps(train_tokenizer(task_texts(DEFAULT_TASKS) * 2, vocab_size=400).get_vocab()))\n"
     )
-    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    run = run_fresh(script, hash("a"))
+    assert run.returncode == 0, run.stderr[-3000:]
     assert json.loads(run.stdout) == train_tokenizer(task_texts(DEFAULT_TASKS) * 2, vocab_size=400).get_vocab()

@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from closeness import assert_close
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from huggingface_hub.dataclasses import strict
 from input_files import make_clip, write_clip
@@ -192,14 +190,8 @@ def test_repository_classifies_views_without_the_package(encoders, study, tmp_pa
     model, processor = assembled(encoders), TgmmProcessor.from_encoders(**encoders.arguments())
     model.save_pretrained(tmp_path / "tgmm")
     processor.save_pretrained(tmp_path / "tgmm")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    completed = subprocess.run(
-        [sys.executable, "-c", CLEAN_PROCESS, str(tmp_path / "tgmm"), str(study)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert completed.returncode == 0, completed.stderr[-3000:]
-    clean = json.loads(completed.stdout.partition("ANSWER ")[2])
+    printed = run_without_package(CLEAN_PROCESS, tmp_path / "tgmm", study, work=tmp_path)
+    clean = json.loads(printed.partition("ANSWER ")[2])
     here = TgmmCardiacPipeline(model=model, processor=processor)({"echo": str(study)})
     assert_close(clean["views"], here["views"])
     assert_close(clean["hf_diagnosis"], here["hf_diagnosis"])

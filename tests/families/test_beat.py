@@ -1,13 +1,11 @@
 """Beat, the ECG tokenizer: codes and signals, what moves the codebooks, saving, and refusals."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from closeness import assert_close
+from fresh_process import run_without_package
 from transformers import AutoConfig, AutoModel
 
 from tgmm_hf import BeatConfig, BeatModel
@@ -275,13 +273,8 @@ def test_clean_process_without_the_package_gives_the_same_codes(tmp_path):
     model = small()
     model.save_pretrained(tmp_path / "beat")
     torch.save(WINDOWS, tmp_path / "windows.pt")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     words = [str(tmp_path / name) for name in ("beat", "windows.pt", "clean.pt")]
-    completed = subprocess.run(
-        [sys.executable, "-c", CLEAN_PROCESS, *words], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    run_without_package(CLEAN_PROCESS, *words, work=tmp_path)
     clean = torch.load(Path(words[2]))
     assert torch.equal(clean["codes"], model.encode(WINDOWS))
     with torch.no_grad():

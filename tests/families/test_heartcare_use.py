@@ -1,14 +1,12 @@
 """Using a saved Heartcare model: the pipeline, and a process without this package."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from closeness import assert_close
+from fresh_process import run_without_package
 from input_files import make_ecg, write_wfdb
 from PIL import Image
 from tiny_heartcare import ecg, fitting_model, tiny_processor
@@ -114,17 +112,11 @@ def test_weights_that_were_changed_are_named(saved: Path):
 
 
 def test_a_clean_process_answers_from_a_file_and_a_picture(saved: Path, recording: Path, picture: Path, tmp_path: Path):
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     here = pipeline("ecg-question", model=str(saved), device="cpu")
     asked = [{"ecg": str(recording), "question": "rhythm?"}, {"image": str(picture), "question": "rhythm?"}]
     expected = [here(one, **SHORT) for one in asked]
     for directory in (saved, tmp_path / "again"):  # the second was saved by the clean process itself
-        completed = subprocess.run(
-            [sys.executable, "-c", CLEAN_PROCESS, str(directory), str(recording), str(picture), str(tmp_path)],
-            env=environment, cwd=tmp_path, capture_output=True, text=True,
-        )  # fmt: skip
-        assert completed.returncode == 0, completed.stderr[-3000:]
+        run_without_package(CLEAN_PROCESS, directory, recording, picture, tmp_path, work=tmp_path)
         for answers in json.loads((tmp_path / "answers.json").read_text()):
             for found, known in zip(answers[:2], expected, strict=True):
                 for key in ("answer", "complete", "used", "checks", "notes", "processor_fingerprint", "code_revision"):

@@ -1,9 +1,6 @@
 """MEIT in use: the pipeline, `tgmm report`, a clean process, published weights, the Hub."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 import torch
 from closeness import assert_close
 from command_line import run
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from input_files import make_ecg, write_wfdb
 from tiny_reporters import text_config, tiny_batch, tiny_processor, tiny_reporter
@@ -112,14 +110,8 @@ def test_weights_that_were_changed_are_named(saved: Path):
 
 
 def test_a_clean_process_reports_on_a_wfdb_file(saved: Path, recording: Path, tmp_path: Path):
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     for directory in (saved, tmp_path / "again"):  # the second was saved by the clean process itself
-        completed = subprocess.run(
-            [sys.executable, "-c", CLEAN_PROCESS, str(directory), str(recording), str(tmp_path)],
-            env=environment, cwd=tmp_path, capture_output=True, text=True,
-        )  # fmt: skip
-        assert completed.returncode == 0, completed.stderr[-3000:]
+        run_without_package(CLEAN_PROCESS, directory, recording, tmp_path, work=tmp_path)
         clean, by_object, refused = json.loads((tmp_path / "answers.json").read_text())
         here = pipeline("ecg-report", model=str(saved), device="cpu")({"ecg": str(recording), "id": "a"})
         for key in ("id", "report", "complete", "used", "checks", "notes", "processor_fingerprint", "code_revision"):

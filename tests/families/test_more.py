@@ -1,15 +1,13 @@
 """MoRE: features, loss, missing modalities, DropKey, adapters, saving, and refusals."""
 
 import math
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from closeness import assert_close, is_close
+from fresh_process import run_without_package
 from tiny_more import SMALL_BLOCKS, more_batch, tiny_more
 from torch import multiprocessing
 from torch.nn import functional
@@ -491,14 +489,9 @@ def test_a_clean_process_gives_the_same_answers(tmp_path: Path):
     model.save_pretrained(tmp_path / "model")
     findings.save_pretrained(tmp_path / "findings")
     torch.save(batch, tmp_path / "inputs.pt")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     for name in ("model", "model_again"):  # the second was saved by the clean process itself
         words = [str(tmp_path / part) for part in (name, "findings", "inputs.pt", "out.pt")]
-        completed = subprocess.run(
-            [sys.executable, "-c", CLEAN_PROCESS, *words], env=environment, cwd=tmp_path, capture_output=True, text=True
-        )
-        assert completed.returncode == 0, completed.stderr[-3000:]
+        run_without_package(CLEAN_PROCESS, *words, work=tmp_path)
         found = torch.load(tmp_path / "out.pt")
         with torch.no_grad():
             expected = model(**batch, return_loss=True)

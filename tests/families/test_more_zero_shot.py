@@ -1,14 +1,12 @@
 """The zero-shot pipelines of MoRE: labels in words for X-rays and ECGs, refusals, a process without this package."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from closeness import assert_close
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from input_files import write_wfdb
 from PIL import Image
@@ -144,13 +142,8 @@ def test_a_prompt_that_is_cut_is_named(saved: Path):
 def test_a_process_without_the_package_gives_the_same(saved: Path, tmp_path: Path):
     recording = write_wfdb(tmp_path, make_heart(5000, 500, 0), list(LEADS))
     xray = write_picture(tmp_path / "x.png")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     words = [str(each) for each in (saved, xray, recording, tmp_path / "out.json")]
-    completed = subprocess.run(
-        [sys.executable, "-c", CLEAN_PROCESS, *words], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    run_without_package(CLEAN_PROCESS, *words, work=tmp_path)
     found = json.loads((tmp_path / "out.json").read_text())
     for task, file, there in zip((XRAY, ECG), (xray, recording), found, strict=True):
         here = pipeline(task, model=str(saved), device="cpu")(str(file), ["pleural effusion", "sinus rhythm"])

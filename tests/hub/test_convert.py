@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from closeness import assert_close
 from command_line import run
+from fresh_process import run_without_package
 from official_layouts import randomise, st_mem_encoder, st_mem_full
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
@@ -69,14 +68,8 @@ def test_command_writes_a_directory_that_loads(checkpoint, tmp_path, capsys):
 def test_directory_works_without_the_package(checkpoint, tmp_path):
     model = convert("st-mem", checkpoint, tmp_path / "ecg", accept_license=True).model
     torch.save(ECG, tmp_path / "ecg.pt")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     words = [tmp_path / "ecg", tmp_path / "ecg.pt", tmp_path / "clean.pt"]
-    completed = subprocess.run(
-        [sys.executable, "-c", CLEAN_PROCESS, *map(str, words)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    run_without_package(CLEAN_PROCESS, *words, work=tmp_path)
     with torch.no_grad():
         assert_close(torch.load(tmp_path / "clean.pt"), model(ECG).pooler_output)
 

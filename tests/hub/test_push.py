@@ -1,9 +1,6 @@
 """`tgmm push`: what goes up, what is refused, and that what comes down again is the same model without the package."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +13,7 @@ import pytest
 import torch
 import yaml
 from closeness import assert_close
+from fresh_process import run_without_package
 from hub_server import Hub, running_hub
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -149,16 +147,8 @@ assert not any(name.startswith("tgmm_hf.") for name in sys.modules)
 
 def pull(hub: Hub, work: Path, *revisions: str) -> dict:
     """What a clean process gets from the Hub at the first revision, the latest, and with weights and code mixed."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(work / "home")}
-    completed = subprocess.run(
-        [sys.executable, "-c", PULL, "owner/tgmm", str(work), *revisions],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        cwd=work,
-        capture_output=True,
-        text=True,
-    )
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    there = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    run_without_package(PULL, "owner/tgmm", work, *revisions, work=work, **there)
     return torch.load(work / "pulled.pt", weights_only=False)
 
 

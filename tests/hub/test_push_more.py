@@ -1,14 +1,12 @@
 """A MoRE model on the Hub: pushed with its figures, pulled and used in a process without the package."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from hub_server import Hub, running_hub
 from input_files import write_wfdb
@@ -74,18 +72,10 @@ def test_a_pushed_model_gives_the_same_labels_in_a_clean_process(hub: Hub, saved
     assert "0.062 (0.031 to 0.078)" in card and "0.812 (0.750 to 0.875)" in card and "effusion" in card
     assert "/home/x" not in card and f'pipeline("{TASK}", model="owner/more"' in card
     recording = write_wfdb(tmp_path, make_heart(5000, 500, 0), list(LEADS))
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
-    completed = subprocess.run(
-        [sys.executable, "-c", PULL, "owner/more", str(recording), TASK],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    there = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    printed = run_without_package(PULL, "owner/more", recording, TASK, work=tmp_path, **there)
     here = pipeline(TASK, model=str(saved), device="cpu")(str(recording), candidate_labels=["a", "b"])
-    assert json.loads(completed.stdout) == here["labels"] != []
+    assert json.loads(printed) == here["labels"] != []
 
 
 @pytest.mark.parametrize("change", [{"family": "meit"}, {"weights": "sha256:of-others"}])

@@ -1,14 +1,12 @@
 """A MEIT model on the Hub: pushed with its figures, pulled and used in a process without the package."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from hub_server import Hub, running_hub
 from input_files import write_wfdb
@@ -75,18 +73,10 @@ def test_a_pushed_reporter_writes_the_same_report_in_a_clean_process(hub: Hub, s
     assert "0.625 (0.525 to 0.725)" in card and "+0.375" in card and "BLEU-4" in card and "shuffled" in card
     assert "/home/x" not in card
     write_wfdb(tmp_path, make_heart(5000, 500, 0), list(LEADS))
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
-    completed = subprocess.run(
-        [sys.executable, "-c", PULL, "owner/reporter", str(tmp_path / "record")],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    there = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    printed = run_without_package(PULL, "owner/reporter", tmp_path / "record", work=tmp_path, **there)
     here = load_report_pipeline(str(saved))({"ecg": str(tmp_path / "record")}, generate_kwargs={"max_new_tokens": 8})
-    assert json.loads(completed.stdout) == here["report"]
+    assert json.loads(printed) == here["report"]
 
 
 def test_figures_of_a_bench_stand_in_the_card(hub: Hub, saved: Path, tmp_path: Path) -> None:

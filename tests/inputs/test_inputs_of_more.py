@@ -1,9 +1,6 @@
 """What MoRE reads: X-rays resized and equalised, ECGs at 100 Hz without baseline, notes; and its processor."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pydicom
 import pytest
 import torch
 from closeness import assert_close
+from fresh_process import run_without_package
 from heart_signal import make_heart
 from input_files import make_ecg, waveform_group, write_ecg_dicom, write_wfdb
 from PIL import Image
@@ -298,13 +296,8 @@ def test_a_saved_processor_gives_the_same_in_a_clean_process(tmp_path: Path):
     assert type(AutoImageProcessor.from_pretrained(tmp_path / "model")) is MoreImageProcessor
     assert type(AutoFeatureExtractor.from_pretrained(tmp_path / "model")) is MoreFeatureExtractor
     xray, recording = write_xray(tmp_path / "x.dcm"), write_wfdb(tmp_path, make_ecg(), list(LEADS))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     words = [str(each) for each in (tmp_path / "model", xray, recording, tmp_path / "out.json")]
-    completed = subprocess.run(
-        [sys.executable, "-c", CLEAN_PROCESS, *words], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert completed.returncode == 0, completed.stderr[-3000:]
+    run_without_package(CLEAN_PROCESS, *words, work=tmp_path)
     found = json.loads((tmp_path / "out.json").read_text())
     batch, reports = mine(
         xray=xray, ecg=recording, text={"xray": "no effusion", "ecg": "sinus rhythm"}, return_report=True

@@ -1,12 +1,10 @@
 """A saved model without optional packages answers from lab rows and ECG arrays, and names the package for the rest."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+from fresh_process import run_without_package
 from input_files import make_clip, make_ecg, write_clip
 from tiny_models import smallest_model, tiny_tokenizer
 from vendor_files import write_csv
@@ -53,12 +51,8 @@ def test_a_saved_model_names_the_package_that_an_input_needs(tmp_path: Path) -> 
     (tmp_path / "recording.hea").write_text("any")
     (tmp_path / "export.xml").write_text("<RestingECG></RestingECG>")
     write_csv(tmp_path / "table.csv", make_ecg(), list(LEADS), ("# sampling_rate: 500", "# units: mV"))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", ANSWER, str(tmp_path), json.dumps(LEADS)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers = json.loads(done.stdout.splitlines()[-1])
+    printed = run_without_package(ANSWER, tmp_path, json.dumps(LEADS), work=tmp_path)
+    answers = json.loads(printed.splitlines()[-1])
     used = answers["arrays"]["used"]
     assert used["labs"] == ["Creatinine"] and used["ecg"] == list(LEADS) and not answers["arrays"]["refused"]
     assert answers["clip array"].endswith("pip install opencv-python-headless")
