@@ -74,13 +74,18 @@ def synth(
         bool,
         typer.Option("--varied-ecg", help="Vary rate, PR interval, axis, voltage and ST segment of the ECGs widely."),
     ] = False,
+    xray: Annotated[
+        bool,
+        typer.Option("--xray", help="Write chest X-rays with reports too, in MIMIC-CXR-JPG's layout."),
+    ] = False,
     workers: Workers = CORES,
 ) -> None:
     """Write a synthetic tri-modal cohort in MIMIC's file formats.
 
     Writes the MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO layouts, cohort.parquet (for `tgmm prepare`), views.csv,
     truth.parquet and bayes.json (the best figures any model can reach). ecg/ecg_statements.csv holds what each ECG
-    shows, and ecg/machine_measurements.csv the machine's report. Synthetic figures are no clinical evidence.
+    shows, and ecg/machine_measurements.csv the machine's report. --xray adds cxr/ (MIMIC-CXR-JPG), truth/ and
+    xray_bayes.json. Synthetic figures are no clinical evidence.
 
     Example: tgmm synth demo/cohort --patients 427 --seed 0 --evidence strong
     """
@@ -99,6 +104,7 @@ def synth(
         labs_only=labs_only,
         no_echo=no_echo,
         varied_ecg=varied_ecg,
+        xray=xray,
     )
     optimum = json.loads((out / "bayes.json").read_text())["population"]["hf_diagnosis"]
     typer.echo(f"{patients} patients: {table}; the best figures any model can reach: {out / 'bayes.json'}")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +26,32 @@ from tgmm_hf.cohorts.synthetic.evidence import (
 )
 from tgmm_hf.cohorts.synthetic.hospital import (
     Identity,
-    identity,
     open_tables,
     write_dictionaries,
     write_ecg_lists,
     write_patient,
 )
-from tgmm_hf.cohorts.synthetic.layout import dicom_bytes, ecg_path, echo_dataset, echo_file_path, write_ecg
+from tgmm_hf.cohorts.synthetic.layout import (
+    dicom_bytes,
+    ecg_path,
+    echo_dataset,
+    echo_file_path,
+    finite,
+    write_ecg,
+)
+from tgmm_hf.cohorts.synthetic.patients import (
+    ECG,
+    ECHO,
+    SETTINGS_FILE,
+    STAYS,
+    VARIATION,
+    Settings,
+    patient_identity,
+    patient_labs,
+)
 from tgmm_hf.cohorts.synthetic.render_ecg import PLAIN, RATE, SECONDS, Variation, draw_ecg, draw_variation, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
-from tgmm_hf.cohorts.synthetic.render_labs import LabsRow, render_labs
+from tgmm_hf.cohorts.synthetic.xray_files import XRAY_NAMES, write_xrays
 from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.utils.child_process import end_with_parent
@@ -45,51 +60,12 @@ from tgmm_hf.utils.files import read_json, remove_unfinished, whole_file, write_
 from tgmm_hf.utils.names import VIEWS
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
-IDENTITY, LABS, ECG, STAYS, VARIATION, ECHO = 1, 2, 3, 4, 5, 10
-"""Numbers of the random streams of a patient. The clip of a view has ECHO plus its index. Stream 0 is the state."""
-
 SPLIT_SHARES = (5, 1, 1)
-SETTINGS_FILE = "synth.json"
-WRITTEN_NAMES = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json")
-LATER_SETTINGS = ("no_echo", "varied_ecg")
-"""Settings that synth.json leaves out where they are False, because an earlier version does not know them."""
+WRITTEN_NAMES = ("hosp", "ecg", "echo", "cohort.parquet", "truth.parquet", "views.csv", "bayes.json", *XRAY_NAMES)
 MIN_HEIGHT = 96
 """Below this height, text outside the sector survives the sector mask of EchoPrime, which erodes by ten pixels."""
 CORRUPT_BYTES = 1500
 """Length of the corrupt DICOM file. It ends inside the first frame."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that the files and the split of a patient depend on, besides the number of the patient.
-
-    Attributes:
-        seed: The only source of randomness.
-        evidence: Name of the strength of the evidence, a key of `EVIDENCE`.
-        frames: Frames per clip.
-        height: Height of the clips in pixels.
-        width: Width of the clips in pixels.
-        all_test: Every patient is in the test split.
-        version: Version of the generator. Since 3, chloride balances the other ions.
-        labs_only: No patient has an ECG or an echo.
-        no_echo: No patient has an echo.
-        varied_ecg: ECGs differ in rate, PR interval, axis, voltage and ST segment too, see `Variation`.
-    """
-
-    seed: int
-    evidence: str
-    frames: int
-    height: int
-    width: int
-    all_test: bool = False
-    version: int = 3
-    labs_only: bool = False
-    no_echo: bool = False
-    varied_ecg: bool = False
-
-    def stored(self) -> dict[str, object]:
-        """Return the settings as synth.json holds them. `LATER_SETTINGS` are left out where they are False."""
-        return {name: value for name, value in asdict(self).items() if value or name not in LATER_SETTINGS}
 
 
 @one_run_at_a_time("out")
@@ -107,6 +83,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     labs_only: bool = False,
     no_echo: bool = False,
     varied_ecg: bool = False,
+    xray: bool = False,
 ) -> Path:
     """Write a synthetic tri-modal cohort in the file layouts of MIMIC, with its optimum.
 
@@ -129,6 +106,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         no_echo: Give no patient an echo. Thousands of ECGs with their reports then take minutes.
         varied_ecg: Draw rate, PR interval, QRS axis, voltage and ST segment from wide ranges, so that reports have more
             to say. They are independent of the state. The optimum was tried on ECGs without this variation only.
+        xray: Write chest X-rays with reports in the layout of MIMIC-CXR-JPG too. All other files keep their bytes.
 
     Returns:
         Path of `cohort.parquet`.
@@ -143,6 +121,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         labs_only=labs_only,
         no_echo=no_echo,
         varied_ecg=varied_ecg,
+        xray=xray,
     )
     check_settings(settings, patients, workers)
     out = Path(out)
@@ -161,6 +140,8 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     reference = references(table, evidence)
     write_truth(out, settings, table, reference, splits)
     write_optimum(out, settings, table, reference, splits)
+    if xray:
+        write_xrays(out, settings, table, splits, workers)
     write_cohort_table(out, settings, table, splits)  # last, because it vouches for the cohort
     return out / "cohort.parquet"
 
@@ -171,8 +152,10 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
         raise TgmmError("evidence", f"evidence is {settings.evidence!r}, known are {sorted(EVIDENCE)}.")
     if patients < 1 or workers < 1:
         raise TgmmError("settings", f"patients ({patients}) and workers ({workers}) must be at least 1.")
-    if settings.labs_only and (settings.no_echo or settings.varied_ecg):
-        raise TgmmError("settings", "labs_only leaves out ECG and echo; no_echo and varied_ecg then mean nothing.")
+    if settings.labs_only and (settings.no_echo or settings.varied_ecg or settings.xray):
+        raise TgmmError(
+            "settings", "labs_only leaves out all files; leave out no_echo, varied_ecg and xray, or labs_only."
+        )
     if settings.seed < 0:
         raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
     if settings.frames < 2 or settings.height < MIN_HEIGHT or settings.width < settings.height or settings.width % 2:
@@ -229,17 +212,6 @@ def split_patients(label: np.ndarray, seed: int) -> list[str]:
         rows = np.flatnonzero(label == y)
         out[rows] = deal.ravel()[: len(rows)]
     return [SPLITS[k] for k in out]
-
-
-def patient_identity(settings: Settings, index: int) -> Identity:
-    """Draw the identifiers and dates of patient number `index`. Equal arguments give equal results."""
-    return identity(settings.seed, index, stream(settings.seed, index, IDENTITY))
-
-
-def patient_labs(settings: Settings, index: int) -> LabsRow:
-    """Make the lab row of patient number `index`. Equal arguments give equal results."""
-    table = draw_intended(settings.seed, index, settings.evidence)
-    return render_labs(table, stream(settings.seed, index, LABS))
 
 
 def ecg_variation(settings: Settings, index: int) -> Variation:
@@ -453,10 +425,3 @@ def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Ref
         "population": population_figures(settings.evidence),
     }
     write_json(out / "bayes.json", finite(content))
-
-
-def finite(value: object) -> object:
-    """Return a nested dictionary in which NaN (an undefined figure) is replaced by None, because JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value

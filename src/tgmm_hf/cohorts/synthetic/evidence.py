@@ -285,12 +285,7 @@ def mask_echo_parameters(table: Evidence) -> None:
 
 def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
     """Draw n patients from the generative model with the numbers `strength`: label, follow-up, evidence and masks."""
-    label = (rng.random(n) < PREVALENCE).astype(np.int64)
-    x = (
-        label[:, None] * np.array(strength.separation)
-        + rng.standard_normal((n, 3)) @ np.linalg.cholesky(strength.covariance).T
-    )
-    rhythm = (rng.random(n) < np.array(strength.rhythm_given_label)[label]).astype(np.int64)
+    label, x, rhythm = draw_state(rng, n, strength)
     values = draw_parameters(rng, x, rhythm)
     ecg_af = rng.random(n) < np.array(ECG_AF_GIVEN_RHYTHM)[rhythm]
     time, event, followed = draw_follow_up(rng, x, label, strength)
@@ -310,6 +305,20 @@ def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
     mask_echo_parameters(table)
     table.present[:, index_of("p_terminal")] &= ~ecg_af  # fibrillation has no P wave
     return table
+
+
+def draw_state(rng: np.random.Generator, n: int, strength: Strength) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the state of n patients: label (n,), axes (n, 3) and rhythm (n,).
+
+    `draw` draws the state first. So a random generator of the same seed gives the state behind its evidence.
+    """
+    label = (rng.random(n) < PREVALENCE).astype(np.int64)
+    x = (
+        label[:, None] * np.array(strength.separation)
+        + rng.standard_normal((n, 3)) @ np.linalg.cholesky(strength.covariance).T
+    )
+    rhythm = (rng.random(n) < np.array(strength.rhythm_given_label)[label]).astype(np.int64)
+    return label, x, rhythm
 
 
 def index_of(parameter: str) -> int:

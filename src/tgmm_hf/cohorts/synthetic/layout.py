@@ -134,6 +134,13 @@ def sector_region(height: int, width: int) -> Dataset:
     return region
 
 
+def finite(value: object) -> object:
+    """Return a nested dictionary in which NaN (an undefined figure) is replaced by None, because JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 class TableWriter:
     """A CSV or CSV.gz table that is written row by row. Its gzip header holds no time."""
 

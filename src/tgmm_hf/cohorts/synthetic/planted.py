@@ -7,8 +7,9 @@ is a second, weaker source of evidence. It changes whole beats, or the left atri
 
 import numpy as np
 
-from tgmm_hf.cohorts.synthetic.cohort import ECG, ECHO, Settings, ecg_variation
+from tgmm_hf.cohorts.synthetic.cohort import ecg_variation
 from tgmm_hf.cohorts.synthetic.evidence import DRUGS, HISTORY, PARAMETERS, Evidence, draw_intended, stream
+from tgmm_hf.cohorts.synthetic.patients import ECG, ECHO, Settings
 from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import render_clip
 from tgmm_hf.utils.names import LEADS, VIEWS
