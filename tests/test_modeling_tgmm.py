@@ -262,6 +262,14 @@ def test_embeddings_are_unit_vectors_or_absent(model, batch):
     assert torch.allclose(output.embeds["ecg"].norm(dim=1), output.embeds_mask["ecg"].float(), atol=1e-5)
 
 
+def test_an_embedding_does_not_know_the_other_modalities(model, batch):
+    with torch.no_grad():
+        together = model(**batch, task="retrieval").embeds
+        alone = {name: model(**only(batch, (name,)), task="retrieval").embeds[name] for name in together}
+    for name, embeds in together.items():
+        assert_close(embeds, alone[name])
+
+
 def test_standardise_by_hand_and_without_looking_at_the_rest_of_the_batch():
     standardise = TgmmStandardise(1, 2, eps=0.0)
     first = torch.tensor([[[1.0, 10.0]], [[3.0, 30.0]]])

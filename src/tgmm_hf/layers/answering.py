@@ -149,9 +149,8 @@ class AnswersTasks(nn.Module):
             an output with `embeds` and `embeds_mask`, and with the hidden states and attentions of the encoders.
         """
         embeds = {}
-        for name in MODALITIES:
-            _, guided = self.slots(encoded.keep((name,)), task)
-            unit = nn.functional.normalize(self.embedding(pool_slots(guided)), dim=-1)
+        for name, pooled in zip(MODALITIES, self._pool_each_alone(encoded, task), strict=True):
+            unit = nn.functional.normalize(self.embedding(pooled), dim=-1)
             embeds[name] = unit * encoded.present[name][:, None]
         output = TgmmOutput(
             embeds=embeds,
@@ -163,6 +162,13 @@ class AnswersTasks(nn.Module):
             output.losses = retrieval_losses(self._settings_of(task), labels, embeds, encoded.present)
             output.loss = reduce(torch.add, output.losses.values()) / len(output.losses)
         return output
+
+    def _pool_each_alone(self, encoded: TgmmEncoded, task: str) -> list[torch.Tensor]:
+        """Pool the slots of each modality alone, in the order of `MODALITIES`: (B, d) each."""
+        if self.training:  # the running statistics learn from one modality at a time
+            return [pool_slots(self.slots(encoded.keep((name,)), task)[1]) for name in MODALITIES]
+        _, guided = self.slots(encoded.each_alone(), task)
+        return list(pool_slots(guided).chunk(len(MODALITIES)))
 
     def _settings_of(self, task: str) -> Mapping[str, Any]:
         """Return the settings of a task. Raise a ValueError if the model has no such task."""

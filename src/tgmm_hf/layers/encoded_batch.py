@@ -51,6 +51,18 @@ class TgmmEncoded:
             {name: mask.repeat(times) for name, mask in self.present.items()},
         )
 
+    def each_alone(self) -> "TgmmEncoded":
+        """Return one copy of the batch for each modality, in the order of `MODALITIES`, with that modality alone.
+
+        Hidden states and attentions of the encoders are not copied.
+        """
+        copies = self.repeat(len(MODALITIES))
+        present = {
+            name: torch.cat([mask if alone == name else torch.zeros_like(mask) for alone in MODALITIES])
+            for name, mask in self.present.items()
+        }
+        return replace(copies, present=present)
+
 
 def hide_modalities(encoded: TgmmEncoded, probability: float) -> TgmmEncoded:
     """Hide modalities of patients at random, for training.
