@@ -19,7 +19,8 @@ VERSIONS := tried
 VENV := .venv
 CONSTRAINTS := constraints/tried.txt
 endif
-PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check \
+# --no-compile: pip would compile 20,000 files, and a run imports a fifth of them. Python compiles these at first use.
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile \
   $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 # "torch" with the version that the constraints name. The CPU index has no old numpy, so it is not given all constraints.
 pinned = $(or $(if $(CONSTRAINTS),$(shell sed -n 's/^\($(1)==[^ ;]*\).*/\1/p' $(CONSTRAINTS))),$(1))
@@ -34,7 +35,7 @@ EXPLAIN := $(VENV)/.stamp-explain
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: test-app help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
+.PHONY: test-app style help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -109,11 +110,13 @@ LINTED := src tests scripts metrics benchmarks experiments
 reference: $(DEV)
 	$(BIN)/python scripts/write_reference.py
 
-lint: $(DEV)
+lint: style
+	$(BIN)/mypy
+
+style: $(DEV)
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/typos
-	$(BIN)/mypy
 
 # known vulnerabilities, looked up at PyPI or OSV: fails where neither answers, because then nothing was checked
 audit: $(DEV)
@@ -127,11 +130,21 @@ format: $(DEV)
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 
-PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# Each worker takes the next file. tests/conftest.py puts the files that take long first, so both workers end together.
+PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-# Lint runs with the tried versions only, because types and rules differ from version to version.
-test: $(DEV) $(if $(NEWEST)$(LOWEST),,lint)
+# Lint runs with the tried versions only, because types and rules differ from version to version. mypy uses one core for
+# half a minute, so it runs beside the tests. Its findings come last.
+ifneq ($(VERSIONS),tried)
+test: $(DEV)
 	$(PYTEST) --durations 15
+else
+test: style
+	@mkdir -p .cache
+	$(BIN)/mypy > .cache/mypy.log 2>&1 & types=$$!; \
+	  $(PYTEST) --durations 15; tests=$$?; \
+	  wait $$types; types=$$?; cat .cache/mypy.log; test $$tests -eq 0 && test $$types -eq 0
+endif
 
 # the tests without those marked slow or medium: under two minutes on two cores
 test-fast: $(DEV)

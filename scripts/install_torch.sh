@@ -17,7 +17,7 @@ fi
 cpu_index=https://download.pytorch.org/whl/cpu
 
 install() {
-    "$python" -m pip install -qq --disable-pip-version-check $upgrade "$@"
+    "$python" -m pip install -qq --disable-pip-version-check --no-compile $upgrade "$@"
 }
 
 # both the import and the version decide
@@ -30,7 +30,7 @@ usable() {
 install_from_one_index() {
     index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}
     env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null \
-        "$python" -m pip install -qq --disable-pip-version-check --index-url "$index" --force-reinstall "$@"
+        "$python" -m pip install -qq --disable-pip-version-check --no-compile --index-url "$index" --force-reinstall "$@"
 }
 
 if [ -z "$upgrade" ] && usable "$@"; then

@@ -1,20 +1,37 @@
-"""Fixtures shared by all tests, and the marker of the tests that `make test-fast` leaves out."""
+"""Fixtures shared by all tests, the marker of the tests that `make test-fast` leaves out, and the order of the files."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-MEDIUM = frozenset((Path(__file__).parent / "medium_tests.txt").read_text().splitlines())
+TESTS = Path(__file__).parent
+MEDIUM = frozenset((TESTS / "medium_tests.txt").read_text().splitlines())
+LONG_FILES = [
+    TESTS / line.split()[1] for line in (TESTS / "long_files.txt").read_text().splitlines() if not line.startswith("#")
+]
+"""Files that take long, the longest first."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as medium what `medium_tests.txt` names, so that no test needs a marker of its own."""
+    """Mark as medium what `medium_tests.txt` names, and put the files first that take long.
+
+    So no test needs a marker of its own, and the workers of pytest-xdist end together.
+    """
     for item in items:
         names = {getattr(item, "originalname", item.name), *getattr(item, "fixturenames", ())}
         if any(f"{item.path.stem}::{name}" in MEDIUM for name in names):
             item.add_marker(pytest.mark.medium)
+    order = {path: place for place, path in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Take what the imports made out of the garbage collection, because every training collects more than once."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

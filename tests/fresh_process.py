@@ -114,7 +114,7 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
 
 @cache
 def _server() -> subprocess.Popen[bytes]:
-    """Start the server. It ends when this process closes the pipe, at the latest with this process."""
+    """Start the server. It ends when the pipe closes, at the latest with this process."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONHASHSEED": SEED}
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, json.dumps(PACKAGES)],
@@ -122,5 +122,11 @@ def _server() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    atexit.register(_stream(server.stdin).close)
+    atexit.register(_end, server)
     return server
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Close the pipe and wait, so that the time of the server counts as time of this process's children."""
+    _stream(server.stdin).close()
+    server.wait()

@@ -43,13 +43,16 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def reporter_settings(file: Path, output: Path, **sections: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a training that takes seconds. `sections` replace single settings."""
+    """Settings of a training that takes seconds. `sections` replace single settings.
+
+    Trainings on one file share their processed ECGs, because reading them takes longer than an epoch.
+    """
     text = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
     ecg = {"seq_length": 1000, "embedding_size": 8, "stage_depths": [1, 1], "stage_widths": [8, 16]}
     settings: dict[str, Any] = {
         "output": str(output),
-        "data": {"file": str(file)},
+        "data": {"file": str(file), "cache": str(file.parent / "processed")},
         "model": {"text_config": text, "vocab_size": 340, "overrides": {"ecg_config": ecg}, "lora": None},
         "optimisation": {
             "epochs": 30,  # at 10, the answers to some ECGs depend on the rounding of the machine

@@ -1,9 +1,8 @@
 """`make test-hf` counts what pytest counts and fails when pytest fails."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+from fresh_process import run_fresh
 from transformers import PreTrainedModel
 
 import tgmm_hf
@@ -46,9 +45,7 @@ def run(directory: Path, tests: str) -> tuple[int, str]:
     """Exit status and output of the script's run of one file."""
     (directory / "test_common.py").write_text(tests)
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(directory), str(directory / "test_common.py")]
-    completed = subprocess.run(
-        [sys.executable, "-c", RUN, str(SCRIPTS), *options], cwd=directory, capture_output=True, text=True
-    )
+    completed = run_fresh(RUN, SCRIPTS, *options, cwd=directory)
     return completed.returncode, completed.stdout
 
 

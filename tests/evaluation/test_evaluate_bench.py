@@ -344,7 +344,7 @@ def test_a_tgmm_model_and_a_plain_instruction_file_are_refused(
 def test_meit_trains_on_a_bench_file_and_leaves_signals_out(bench: Path, tmp_path: Path):
     from reporter_data import reporter_settings, train
 
-    sections = {"optimisation": {"epochs": 1, "encoder_epochs": 1}, "data": {"max_tokens": 128}}
+    sections = {"optimisation": {"epochs": 1, "encoder_epochs": 1}, "data": {"max_tokens": 128, "cache": None}}
     record = train(reporter_settings(bench, tmp_path / "model", **sections))
     assert record["data"]["train"]["rows"] == 3 * 24 and record["encoder"]["codes"] == ["AMI", "SR"]
     (cache,) = (tmp_path / "model-training" / "ecgs").glob("*.npy")

@@ -14,6 +14,8 @@ from typing import Any
 
 from trials import FOREIGN, HANG, MEMORY, Finding
 
+from tgmm_hf.utils.watched_worker import PRELOAD
+
 SECONDS, BYTES = 20.0, 2 << 30
 """A case that takes longer, or a worker that needs more memory, breaks the promise."""
 START_SECONDS = 120.0
@@ -94,7 +96,8 @@ class Pool:
 
     def __init__(self, modules: Iterable[str], workers: int = 2, seconds: float = SECONDS, limit: int = BYTES) -> None:
         self.modules, self.seconds, self.limit = tuple(modules), seconds, limit
-        self.context = multiprocessing.get_context("spawn")
+        self.context = multiprocessing.get_context("forkserver")  # imports the package once for all processes
+        self.context.set_forkserver_preload(list(PRELOAD))
         self.workers = [self._start() for _ in range(workers)]
 
     def _start(self) -> _Worker:

@@ -92,11 +92,12 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(file: Path, tra
             raise KeyboardInterrupt
 
     monkeypatch.setattr(BaseTrainer, "_save_checkpoint", stop)
+    settings = reporter_settings(file, tmp_path / "model", data={"cache": None})
     with pytest.raises(KeyboardInterrupt):
-        train(reporter_settings(file, tmp_path / "model"))
+        train(settings)
     cached = next((tmp_path / "model-training" / "ecgs").glob("*.npy"))
     before = cached.stat().st_mtime_ns
-    record = train(reporter_settings(file, tmp_path / "model"))
+    record = train(settings)
     assert record["resumed_from"] == "checkpoint-18" and cached.stat().st_mtime_ns == before
     for name, weight in weights(trained[0]).items():
         torch.testing.assert_close(weights(tmp_path / "model")[name], weight, rtol=1e-5, atol=1e-6)
@@ -125,7 +126,6 @@ def test_adapters_leave_the_language_model_as_it_is_and_end_in_the_saved_weights
     overrides = {**settings["model"]["overrides"], "fusion": fusion, "num_ecg_vectors": 2}
     lora = {"rank": 3, "alpha": 6, "dropout": 0.1}
     settings["model"] = {"language_model": str(language_model), "lora": lora, "overrides": overrides}
-    settings["data"]["cache"] = str(tmp_path / "cache")
     parts = train(settings)["parts"]
     # a linear layer (in -> out) has an adapter of rank x (in + out) weights: q, o; k, v; gate, up; down
     by_hand = 3 * 2 * (2 * (32 + 32) + 2 * (32 + 16) + 2 * (32 + 48) + (48 + 32))
