@@ -2,10 +2,15 @@
 
 import argparse
 import json
+import os
+import platform
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -41,6 +46,76 @@ def best_seconds(
             run()
             best[name] = min(best[name], clock() - start)
     return best
+
+
+def alternate(runs: dict[str, Callable[[], object]], pairs: int) -> dict[str, dict[str, float]]:
+    """Measure the median wall and CPU time of functions that are called in turn: A B A B, after one call to warm up.
+
+    Args:
+        runs: Name -> function.
+        pairs: Number of measured calls of each function.
+
+    Returns:
+        Name -> {"wall_ms", "cpu_ms"}. CPU time counts all threads of this process.
+    """
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(pairs):
+        for name, run in runs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {
+        name: {"wall_ms": 1e3 * statistics.median(w for w, _ in taken), "cpu_ms": 1e3 * statistics.median(c for _, c in taken)}
+        for name, taken in times.items()
+    }
+
+
+def row(name: str, what: str, reference: dict[str, float], ours: dict[str, float], goal: float) -> dict[str, Any]:
+    """Make a row of the table of `benchmarks/run_all.py` from what `alternate` returns.
+
+    Args:
+        name: Number of the row, such as "1a".
+        what: What is compared with what.
+        reference: Times of the reference.
+        ours: Times of this package.
+        goal: Smallest ratio reference / ours, by CPU time.
+    """
+    return {
+        "row": name,
+        "what": what,
+        "reference": reference,
+        "ours": ours,
+        "ratio": reference["cpu_ms"] / ours["cpu_ms"],
+        "ratio_by_wall": reference["wall_ms"] / ours["wall_ms"],
+        "goal": goal,
+    }
+
+
+def figure(name: str, what: str, value: float, goal: float, *, at_most: bool = False) -> dict[str, Any]:
+    """Make a row for a figure that is no ratio of two times; `at_most` if the goal is an upper limit."""
+    return {"row": name, "what": what, "value": value, "goal": goal, "at_most": at_most}
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine and the threads of this process."""
+    return {
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _processor() -> str:
+    """Read the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def peak_gib() -> float:

@@ -33,7 +33,7 @@ from pydicom.uid import (
 )
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from tgmm_hf.inputs.echo_checks import GLIMMER, thick_area
+from tgmm_hf.inputs.echo_brightness import GLIMMER, ClipBrightness
 from tgmm_hf.inputs.echo_copies import copied_views
 from tgmm_hf.inputs.echo_reading import EchoClip, list_echo_files, read_echo_clip
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -301,7 +301,7 @@ def fields(frames: np.ndarray, later: int) -> np.ndarray:
 def in_sector(frames: np.ndarray, make: Pattern) -> np.ndarray:
     """Replace the sector, up to its rim, by a pattern."""
     grey = frames.max(axis=-1)
-    area = maximum_filter(thick_area(grey), 21) & (grey > GLIMMER).any(axis=0)
+    area = maximum_filter(ClipBrightness(grey).thick_area, 21) & (grey > GLIMMER).any(axis=0)
     rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]]
     out = frames.copy()
     for index, frame in enumerate(out):

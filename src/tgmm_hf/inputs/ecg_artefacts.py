@@ -4,6 +4,7 @@ The functions take the leads as they were recorded, because filters would hide t
 `docs/results/checks/ecg.md` has the measured rates, decision 171 the reasons.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import uniform_filter1d
 from .ecg_beats import BEAT_BAND, band_pass
 from .ecg_copied_seconds import copied_seconds
 from .ecg_findings import LeadFindings
+from .ecg_numbers import percentile, runs
 from .ecg_slow_waves import MIN_SLOW, SLOW_HZ, slow_share
 
 MAINS_HZ = (50.0, 60.0, 100.0, 120.0, 150.0, 180.0)
@@ -49,8 +51,13 @@ _CLOSE_HZ = 2.0
 _NEAR = (-3, -2, -1, 1, 2, 3)
 
 
-def check_artefacts(
-    findings: LeadFindings, names: list[str], signal: np.ndarray, sampling_rate: float, in_mv: bool
+def check_artefacts(  # noqa: PLR0913 - a signal, what is known of it, and how to read it
+    findings: LeadFindings,
+    names: list[str],
+    signal: np.ndarray,
+    sampling_rate: float,
+    in_mv: bool,
+    beats: np.ndarray | None = None,
 ) -> None:
     """Note what `ecg_artefacts` finds in the leads that are used.
 
@@ -60,13 +67,16 @@ def check_artefacts(
         signal: (leads, samples) as recorded, without NaN, at least 4 s.
         sampling_rate: Hz.
         in_mv: False for normalised units, whose hum has no size.
+        beats: the signal in `BEAT_BAND`, if it is at hand.
     """
     used = [lead not in findings.unusable for lead in names]
     names = [lead for lead in names if lead not in findings.unusable]
     if not names:
         return
+    whole = signal.shape[1]
     signal = signal[used, : int(MAX_SECONDS * sampling_rate)]
-    hums = [mains_hum(signal, sampling_rate), railway_hum(signal, sampling_rate)] if in_mv else []
+    beats = None if beats is None or whole > int(RAILWAY_SECONDS * sampling_rate) else beats[used]
+    hums = [mains_hum(signal, sampling_rate), railway_hum(signal, sampling_rate, beats)] if in_mv else []
     hum = max((hum for hum in hums if hum is not None), key=lambda hum: hum.amplitude, default=None)
     if hum is not None:
         findings.add(
@@ -175,45 +185,59 @@ def mains_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
     return largest if largest is not None and largest.amplitude >= HUM_MV else None
 
 
-def railway_hum(signal: np.ndarray, sampling_rate: float) -> MainsHum | None:
+def railway_hum(signal: np.ndarray, sampling_rate: float, beats: np.ndarray | None = None) -> MainsHum | None:
     """Find the lead with the largest hum of 16 2/3 Hz, by sines that are fitted between the QRS complexes.
 
     Args:
         signal: (leads, samples) in mV without NaN.
         sampling_rate: Hz, above 50.
+        beats: the signal in `BEAT_BAND`, if it is at hand. Only for a signal of one part.
 
     Returns:
         The hum, or None if no lead has `HUM_MV`.
     """
     size = min(signal.shape[1], int(RAILWAY_SECONDS * sampling_rate))
     starts = range(0, signal.shape[1] - size + 1, size)
-    parts = [_railway_amplitudes(signal[:, start : start + size], sampling_rate) for start in starts]
+    parts = [_railway_amplitudes(signal[:, start : start + size], sampling_rate, beats) for start in starts]
     amplitude = np.median(parts, axis=0)
     lead = int(amplitude.argmax())
     return MainsHum(lead, 16.7, float(amplitude[lead])) if amplitude[lead] >= HUM_MV else None
 
 
-def _railway_amplitudes(part: np.ndarray, sampling_rate: float) -> np.ndarray:
+def _railway_amplitudes(part: np.ndarray, sampling_rate: float, beats: np.ndarray | None) -> np.ndarray:
     """Compute (leads,): amplitude of railway hum in a part (leads, samples); 0 where no sine has `RAILWAY_SHARE`."""
     low, high = RAILWAY_HZ
     band = band_pass(part, low - RAILWAY_BESIDE_HZ, high + RAILWAY_BESIDE_HZ, sampling_rate)
-    beats = np.abs(band_pass(part, *BEAT_BAND, sampling_rate))
+    beats = np.abs(band_pass(part, *BEAT_BAND, sampling_rate) if beats is None else beats)
     beats = (beats / np.maximum(beats.mean(axis=1, keepdims=True), 1e-12)).mean(axis=0)
     beats = uniform_filter1d(beats, max(1, int(0.1 * sampling_rate)))
-    quiet = beats < np.percentile(beats, QUIET_PERCENT)
-    padded = 4 * part.shape[1]
-    frequency = np.fft.rfftfreq(padded, 1 / sampling_rate)
-    near = (frequency >= low) & (frequency <= high)
-    spectra = np.abs(np.fft.rfft(band * quiet * np.hanning(part.shape[1]), padded, axis=1))[:, near]
+    quiet = beats < percentile(beats, QUIET_PERCENT)
+    frequency, waves = _railway_waves(part.shape[1], sampling_rate)
+    spectra = np.abs((band * quiet) @ waves)
     seconds = np.flatnonzero(quiet) / sampling_rate
     amplitudes = np.zeros(len(part))
-    for lead, hertz in enumerate(frequency[near][spectra.argmax(axis=1)]):
-        values, angle = band[lead, quiet], 2 * np.pi * hertz * seconds
-        waves = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        weights, *_ = np.linalg.lstsq(waves, values, rcond=None)
-        if np.square(values - waves @ weights).sum() <= (1 - RAILWAY_SHARE) * np.square(values).sum():
+    for lead, hertz in enumerate(frequency[spectra.argmax(axis=1)]):
+        values = band[lead, quiet]
+        angle = 2 * np.pi * hertz * seconds
+        sines = np.stack([np.cos(angle), np.sin(angle)])
+        weights = np.linalg.solve(sines @ sines.T, sines @ values)
+        rest = values - weights @ sines
+        if rest @ rest <= (1 - RAILWAY_SHARE) * (values @ values):
             amplitudes[lead] = np.hypot(*weights)
     return amplitudes
+
+
+@lru_cache(maxsize=4)
+def _railway_waves(size: int, sampling_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the frequencies (Hz) in `RAILWAY_HZ`, and (size, frequencies) complex waves in a Hann window.
+
+    A product with these few waves is cheaper than a whole spectrum. The frequencies are those of a signal that is
+    padded to four times its length.
+    """
+    frequency = np.fft.rfftfreq(4 * size, 1 / sampling_rate)
+    frequency = frequency[(frequency >= RAILWAY_HZ[0]) & (frequency <= RAILWAY_HZ[1])]
+    seconds = np.arange(size) / sampling_rate
+    return frequency, np.hanning(size)[:, None] * np.exp(-2j * np.pi * np.outer(seconds, frequency))
 
 
 def straight_lines(signal: np.ndarray, sampling_rate: float) -> dict[int, float]:
@@ -230,7 +254,7 @@ def straight_lines(signal: np.ndarray, sampling_rate: float) -> dict[int, float]
     if signal.shape[1] < 2 * size:
         return {}
     around = rms_around_lines(signal, size)
-    limits = LINE_RATIO * np.percentile(around, LINE_PERCENTILE, axis=1)
+    limits = LINE_RATIO * percentile(around, LINE_PERCENTILE)
     starts = around.argmin(axis=1)
     return {
         lead: float(start / sampling_rate) for lead, start in enumerate(starts) if around[lead, start] < limits[lead]
@@ -248,8 +272,10 @@ def lost_samples(signal: np.ndarray) -> list[int]:
     """
     counts = []
     for values in signal:
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], (values == 0).astype(np.int8), [0]))))
-        starts, ends = edges[::2], edges[1::2]
+        starts, ends = runs(values == 0)
+        if len(starts) < LOST_RUNS:  # too few for a finding, and their number alone is of no use
+            counts.append(0)
+            continue
         inside = (starts > 0) & (ends < len(values))
         before, after = values[starts[inside] - 1], values[ends[inside]]
         steps = np.abs(np.diff(values))

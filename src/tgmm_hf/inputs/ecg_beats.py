@@ -8,12 +8,13 @@ The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on synth
 recordings are a little too good. `scripts/measure_ecg_checks.py` measures them.
 """
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import butter, find_peaks, sosfiltfilt
+from scipy.signal import find_peaks
+
+from .ecg_numbers import percentile, zero_phase
 
 WAVE_KURTOSIS = 2.9
 """Kurtosis of a wave that never rests: a square wave has 1, a sine 1.5, a sawtooth 1.8. The median lead of a real
@@ -68,16 +69,17 @@ class BeatShape(NamedTuple):
     second: float
 
 
-def beat_signals(signal: np.ndarray, sampling_rate: float) -> BeatSignals:
+def beat_signals(signal: np.ndarray, sampling_rate: float, beats: np.ndarray | None = None) -> BeatSignals:
     """Filter a recording once for all checks of its beats.
 
     Args:
         signal: (leads, samples) without NaN, at least 1 s, in any unit.
         sampling_rate: Hz, above 50.
+        beats: the signal in `BEAT_BAND`, if it is at hand.
     """
     edge = int(_EDGE_SECONDS * sampling_rate)  # a filter answers to the ends of the recording
     wide = band_pass(signal, WIDE_BAND[0], min(WIDE_BAND[1], 0.45 * sampling_rate), sampling_rate)
-    qrs = band_pass(signal, *BEAT_BAND, sampling_rate)
+    qrs = band_pass(signal, *BEAT_BAND, sampling_rate) if beats is None else beats
     return BeatSignals(wide[:, edge:-edge], qrs[:, edge:-edge], sampling_rate)
 
 
@@ -139,7 +141,7 @@ def _likeness(beats: np.ndarray, rate: float) -> float:
     """
     beats = beats / np.maximum(beats.std(axis=1, keepdims=True), 1e-12)
     energy = uniform_filter1d(np.square(beats).mean(axis=0), max(1, int(0.1 * rate)))
-    peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    peaks, _ = find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     _, _, likeness = aligned_complexes(beats, peaks, rate)
     return float(np.median(likeness)) if len(likeness) >= 3 else 1.0
 
@@ -174,10 +176,4 @@ def aligned_complexes(leads: np.ndarray, peaks: np.ndarray, rate: float) -> tupl
 
 def band_pass(signal: np.ndarray, low: float, high: float, sampling_rate: float) -> np.ndarray:
     """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2, `low` to `high` Hz."""
-    return sosfiltfilt(_sections(low, high, sampling_rate), signal, axis=-1)
-
-
-@lru_cache(maxsize=64)
-def _sections(low: float, high: float, sampling_rate: float) -> Any:
-    """Design the filter of `band_pass` once, because the design takes as long as the filtering."""
-    return butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")
+    return zero_phase(2, (low, high), "band", sampling_rate)(signal)

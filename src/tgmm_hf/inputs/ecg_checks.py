@@ -9,6 +9,7 @@ The limits were set on public recordings (PTB-XL, Georgia, Chapman) and on the s
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -25,6 +26,7 @@ from .ecg_equal_leads import COPY_RATIO, copied_leads
 from .ecg_findings import LeadFindings
 from .ecg_heart_checks import check_heart
 from .ecg_limb_leads import LIMB_LEADS, derive_limb_leads
+from .ecg_numbers import in_long_runs, percentile, span
 from .ecg_single_chest_leads import NEIGHBOURS, turned_chest_lead
 
 LIMB_RATIO = 0.25
@@ -96,18 +98,21 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
     if signal.shape[1] < sampling_rate:
         return findings
     band = dict(zip(names, band_pass(signal, 1.0, 20.0, sampling_rate), strict=True))
-    for lead, values in leads.items():
-        _check_still(findings, lead, values, sampling_rate)
-        _check_clipped(findings, lead, values, sampling_rate)
+    still = _still_samples(signal, sampling_rate)
+    for row, lead in enumerate(names):
+        _check_still(findings, lead, still[row])
+        _check_clipped(findings, lead, signal[row], sampling_rate)
     if signal.shape[1] >= MIN_HEART_SECONDS * sampling_rate:
-        _refuse_without_heartbeat(signal, sampling_rate, source, in_mv)
-        check_heart(findings, names, beat_signals(signal, sampling_rate), source, in_mv)
-        check_artefacts(findings, names, signal, sampling_rate, in_mv)
+        beats = band_pass(signal, *QRS_BAND, sampling_rate)
+        _refuse_without_heartbeat(signal, beats, still, sampling_rate, source, in_mv)
+        check_heart(findings, names, beat_signals(signal, sampling_rate, beats), source, in_mv)
+        check_artefacts(findings, names, signal, sampling_rate, in_mv, beats)
     if in_mv:
+        sizes = dict(zip(names, span(np.stack(list(band.values())), 0.5).tolist(), strict=True))
         _check_limb_arithmetic(findings, band, source)
         _check_flat_limb(findings, band)
-        _check_amplitudes(findings, band)
-        _check_chest_size(findings, band)
+        _check_amplitudes(findings, sizes)
+        _check_chest_size(findings, sizes)
     _check_equal_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, sampling_rate)
     _check_electrodes(findings, band, in_mv)
@@ -141,12 +146,24 @@ def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) 
     Returns:
         True if at least one lead has beats.
     """
-    wide = band_pass(signal, 0.5, min(150.0, 0.45 * sampling_rate), sampling_rate)
-    qrs = band_pass(signal, *QRS_BAND, sampling_rate)
+    beats, still = band_pass(signal, *QRS_BAND, sampling_rate), _still_samples(signal, sampling_rate)
+    return _any_beats(signal, beats, still, sampling_rate, in_mv)
+
+
+def _any_beats(
+    signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool
+) -> bool:
+    """Tell the same as `has_heartbeat` from the signal, the signal in `QRS_BAND` and its still samples.
+
+    The leads are filtered one by one, because the first one usually has beats.
+    """
     edge = int(0.25 * sampling_rate)  # a filter answers to the ends of the recording
-    wide, qrs = wide[:, edge:-edge], qrs[:, edge:-edge]
-    still = _still_samples(signal, sampling_rate)[:, edge:-edge]
-    return any(_beats(*lead, sampling_rate, in_mv) for lead in zip(wide, qrs, still, strict=True))
+    inside = slice(edge, -edge)
+    for row in range(len(signal)):
+        wide = band_pass(signal[row : row + 1], 0.5, min(150.0, 0.45 * sampling_rate), sampling_rate)[0]
+        if _beats(wide[inside], beats[row, inside], still[row, inside], sampling_rate, in_mv):
+            return True
+    return False
 
 
 def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool) -> bool:
@@ -160,7 +177,7 @@ def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: 
         in_mv: False for normalised units.
     """
     share = np.square(qrs).mean() / max(np.square(wide).mean(), 1e-30)
-    if share < MIN_QRS_SHARE or (in_mv and np.percentile(np.abs(qrs), 99.5) < MIN_QRS_MV):
+    if share < MIN_QRS_SHARE or (in_mv and percentile(np.abs(qrs), 99.5) < MIN_QRS_MV):
         return False
     step = max(1, int(sampling_rate // 50))
     energy = uniform_filter1d(np.square(qrs), max(1, int(0.12 * sampling_rate)))[::step]
@@ -168,7 +185,7 @@ def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: 
     moving = energy[~still[::step]]
     if moving.size < rate:
         return False
-    peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    peaks, _ = find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     variation = moving.std() / moving.mean()
     if peaks.size < 2 or variation < PULSED:
         return False
@@ -183,9 +200,11 @@ def _repetition(energy: np.ndarray, rate: float) -> float:
     return float(products[int(0.25 * rate) : min(int(2.0 * rate), size)].max() / products[0])
 
 
-def _refuse_without_heartbeat(signal: np.ndarray, sampling_rate: float, source: str, in_mv: bool) -> None:
+def _refuse_without_heartbeat(  # noqa: PLR0913 - a signal, what is known of it, and how to read it
+    signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, source: str, in_mv: bool
+) -> None:
     """Refuse a recording (leads, samples) of noise, hum, a ramp or anything else without beats."""
-    if not has_heartbeat(signal, sampling_rate, in_mv):
+    if not _any_beats(signal, beats, still, sampling_rate, in_mv):
         raise InputRefusedError(
             source,
             f"no heartbeat in any of {len(signal)} leads: no energy of QRS complexes ({QRS_BAND[0]:g} to "
@@ -228,18 +247,29 @@ def _check_limb_arithmetic(findings: LeadFindings, band: dict[str, np.ndarray], 
 
 def _products(names: list[str], band: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
     """Compute (lead, lead) -> the mean over time of the product of the two signals in `band`."""
-    return {(one, two): float(np.mean(band[one] * band[two])) for one in names for two in names}
+    if not names:
+        return {}
+    signals = np.stack([band[lead] for lead in names])
+    gram = signals @ signals.T / signals.shape[1]
+    return {(one, two): float(gram[i, j]) for i, one in enumerate(names) for j, two in enumerate(names)}
 
 
 def _misfit(names: Any, products: Mapping[tuple[str, str], float]) -> float:
     """Compute the result of `limb_misfit` for the leads `names` from what `_products` returns."""
     if len(names) < 3:
         return 0.0
-    weights = np.array([LIMB_LEADS[lead] for lead in names])
-    remainder = np.eye(len(names)) - weights @ np.linalg.pinv(weights)
+    remainder = _remainder(tuple(names))
     gram = np.array([[products[one, two] for two in names] for one in names])
     residual = np.sqrt(np.maximum(np.diag(remainder @ gram @ remainder.T), 0))
     return float((residual / np.maximum(np.sqrt(np.diag(gram)), QUIET_MV)).max())
+
+
+@lru_cache(maxsize=128)
+def _remainder(names: tuple[str, ...]) -> np.ndarray:
+    """Compute (leads, leads): what is left of limb leads after their fit by two free ones."""
+    weights = np.array([LIMB_LEADS[lead] for lead in names])
+    remainder: np.ndarray = np.eye(len(names)) - weights @ np.linalg.pinv(weights)
+    return remainder
 
 
 def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
@@ -258,13 +288,12 @@ def _check_flat_limb(findings: LeadFindings, band: dict[str, np.ndarray]) -> Non
         )
 
 
-def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
+def _check_amplitudes(findings: LeadFindings, sizes: Mapping[str, float]) -> None:
     """Note a chest lead that is much smaller than both neighbours, or much larger than its neighbours.
 
     V1 and V6 have one neighbour, and a small V1 is common, so they are not called small. Neighbours that are called
-    small make no lead large.
+    small make no lead large. `sizes` has lead -> span in mV, 1 to 20 Hz.
     """
-    sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
     chest = [lead for lead in CHEST_LEADS if lead in sizes]
     beside = {
         lead: [other for other in chest if abs(CHEST_LEADS.index(other) - CHEST_LEADS.index(lead)) == 1]
@@ -285,9 +314,8 @@ def _check_amplitudes(findings: LeadFindings, band: dict[str, np.ndarray]) -> No
             )
 
 
-def _check_chest_size(findings: LeadFindings, band: dict[str, np.ndarray]) -> None:
-    """Note chest leads that are all too small or too large for the limb leads; `band` has lead -> (samples,) in mV."""
-    sizes = {lead: float(np.ptp(np.percentile(values, (0.5, 99.5)))) for lead, values in band.items()}
+def _check_chest_size(findings: LeadFindings, sizes: Mapping[str, float]) -> None:
+    """Note chest leads that are all too small or too large for the limb leads; `sizes` has lead -> span in mV."""
     limb, chest = (
         [size for lead, size in sizes.items() if (lead in LIMB_LEADS) == is_limb and lead not in findings.unusable]
         for is_limb in (True, False)
@@ -370,9 +398,9 @@ def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]
         )
 
 
-def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
-    """Note a lead whose `values` (samples,) stand still for at least `STILL_SHARE` of the time."""
-    share = float(_still_samples(values[None], sampling_rate).mean())
+def _check_still(findings: LeadFindings, lead: str, still: np.ndarray) -> None:
+    """Note a lead that stands still, where `still` (samples,) is True, for at least `STILL_SHARE` of the time."""
+    share = float(still.mean())
     if share >= STILL_SHARE:
         findings.add("ecg_still", lead, f"lead {lead} stands still for {share:.0%} of the time")
 
@@ -380,7 +408,7 @@ def _check_still(findings: LeadFindings, lead: str, values: np.ndarray, sampling
 def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampling_rate: float) -> None:
     """Note a lead that stays at its highest or lowest value for at least `CLIPPED_SHARE` of the time."""
     length = max(3, int(CLIPPED_RUN * sampling_rate))
-    share = max(float(_in_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
+    share = max(float(in_long_runs(values == limit, length).mean()) for limit in (values.max(), values.min()))
     if share >= CLIPPED_SHARE:
         findings.add("ecg_clipped", lead, f"lead {lead} is clipped: {share:.1%} of its samples are at its limits")
 
@@ -426,7 +454,7 @@ def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -
     qrs = band_pass(signal, *QRS_BAND, sampling_rate)
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
     energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
-    peaks, _ = find_peaks(energy, height=0.35 * np.percentile(energy, 99), distance=int(0.3 * sampling_rate))
+    peaks, _ = find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * sampling_rate))
     before, after = int(_BEFORE * sampling_rate), int(_AFTER * sampling_rate)
     whole = [peak for peak in peaks if peak >= before and peak + after < signal.shape[1]]
     if len(whole) < 3:
@@ -456,15 +484,6 @@ def _p_wave(beat: np.ndarray, sampling_rate: float) -> float:
 
 def _still_samples(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
     """Return (leads, samples) bool: True in a run of one value that lasts at least `STILL_SECONDS`."""
-    equal = np.diff(signal, axis=1, append=signal[:, -1:] + 1) == 0
-    return np.stack([_in_runs(lead, int(STILL_SECONDS * sampling_rate)) for lead in equal])
-
-
-def _in_runs(flags: np.ndarray, length: int) -> np.ndarray:
-    """Return `flags` (samples,) with True only in runs of at least `length` samples."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
-    kept = np.zeros(flags.size, dtype=bool)
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - start >= length:
-            kept[start:end] = True
-    return kept
+    equal = np.zeros(signal.shape, dtype=bool)
+    np.equal(signal[:, 1:], signal[:, :-1], out=equal[:, :-1])
+    return np.stack([in_long_runs(lead, int(STILL_SECONDS * sampling_rate)) for lead in equal])

@@ -7,6 +7,7 @@ direction: 1 is all up, -1 is all down. `docs/results/checks/ecg.md` has the mea
 import numpy as np
 
 from .ecg_beats import BeatSignals
+from .ecg_numbers import percentile
 
 TURNED = 0.3
 """Smallest polarity of V1, and of V6 downwards, for the finding."""
@@ -35,7 +36,7 @@ def turned_chest_leads(names: list[str], signals: BeatSignals) -> tuple[float, f
 def polarities(signals: BeatSignals) -> np.ndarray:
     """Compute the direction of the QRS complexes of each lead: (leads,), from -1 (down) to 1 (up)."""
     size = np.abs(signals.qrs).mean(axis=0)
-    beats = size > np.percentile(size, LOUDEST)
+    beats = size > percentile(size, LOUDEST)
     wide = signals.wide - np.median(signals.wide, axis=1, keepdims=True)
     up, down = (np.clip(sign * wide[:, beats], 0, None).sum(axis=1) for sign in (1, -1))
     return (up - down) / np.maximum(up + down, 1e-12)

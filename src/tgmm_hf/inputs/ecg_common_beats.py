@@ -12,6 +12,7 @@ from scipy.ndimage import uniform_filter1d
 
 from .ecg_beats import BeatSignals
 from .ecg_limb_leads import LIMB_LEADS
+from .ecg_numbers import percentile
 
 LEAD_LIKENESS = 0.3
 """A chest lead has no beats if its size over time correlates less with that of the other leads. Noise reaches 0.29. Of
@@ -70,15 +71,30 @@ def _sizes_over_time(signals: BeatSignals) -> np.ndarray:
     step = max(1, int(signals.sampling_rate // _HERTZ))
     width = max(1, int(_SMOOTH_SECONDS * signals.sampling_rate))
     sizes = np.sqrt(np.maximum(uniform_filter1d(np.square(signals.qrs), width, axis=1)[:, ::step], 0))
-    sizes = np.minimum(sizes, np.percentile(sizes, 98, axis=1, keepdims=True))
+    sizes = np.minimum(sizes, percentile(sizes, 98)[:, None])
     sizes -= sizes.mean(axis=1, keepdims=True)
     return sizes / np.maximum(sizes.std(axis=1, keepdims=True), 1e-12)
 
 
 def _likeness_to_others(sizes: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Correlate each lead of `sizes` (leads, times) with the median of the other leads that are `good` (leads,)."""
-    rows = np.arange(len(sizes))
-    return np.array([_correlation(sizes[row], np.median(sizes[good & (rows != row)], axis=0)) for row in rows])
+    ordered = np.sort(sizes[good], axis=0)
+    places = np.full(sizes.shape, len(sizes))  # a lead that is not good is not among the ordered ones
+    places[good] = sizes[good].argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
+    likeness = np.empty(len(sizes))
+    for row, place in enumerate(places):
+        left = len(ordered) - int(good[row])
+        # the sizes without this lead: those behind its place move one place forwards
+        low, high = ((left - 1) // 2, left // 2)
+        median = (_at(ordered, low + (place <= low)) + _at(ordered, high + (place <= high))) / 2
+        likeness[row] = _correlation(sizes[row], median)
+    return likeness
+
+
+def _at(ordered: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Take one row for each column of `ordered` (rows, columns)."""
+    taken: np.ndarray = np.take_along_axis(ordered, rows[None], axis=0)[0]
+    return taken
 
 
 def _likeness_of_groups(sizes: np.ndarray, is_limb: np.ndarray) -> float | None:

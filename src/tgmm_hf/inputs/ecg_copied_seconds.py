@@ -44,9 +44,11 @@ def copied_seconds(signal: np.ndarray, sampling_rate: float) -> CopiedSeconds | 
     number = signal.shape[1] - size + 1
     if number <= size:
         return None
-    _, kinds = np.unique(np.ascontiguousarray(signal.T), axis=0, return_inverse=True)
-    kinds = kinds.ravel().astype(np.uint64)
-    factors = np.random.default_rng(0).integers(1, 2**63, size, dtype=np.uint64)
+    kinds = _kinds_of_samples(signal)
+    repeats = np.bincount(kinds.astype(np.intp))
+    if repeats[repeats > 1].sum() < 2 * size:  # a part and its copy have at least so many samples
+        return None
+    factors = _factors(size)
     # Equal parts have equal sums, because integers overflow in the same way.
     sums = np.zeros(number, dtype=np.uint64)
     for place, factor in enumerate(factors):
@@ -61,6 +63,23 @@ def copied_seconds(signal: np.ndarray, sampling_rate: float) -> CopiedSeconds | 
         return None
     copy = copies[order[copies].argmin()]
     return CopiedSeconds(float(firsts[copy] / sampling_rate), float(order[copy] / sampling_rate))
+
+
+def _kinds_of_samples(signal: np.ndarray) -> np.ndarray:
+    """Number the different samples of (leads, samples): (samples,) uint64, equal where all leads are equal.
+
+    The bits of a sample's leads are multiplied by random numbers and added. Equal samples have equal sums.
+    """
+    bits = (np.asarray(signal, np.float64) + 0.0).view(np.uint64)  # -0.0 becomes 0.0
+    mixed = bits ^ (bits >> np.uint64(32))  # the low bits of short numbers are all zero
+    sums = (mixed * _factors(len(bits))[:, None]).sum(axis=0, dtype=np.uint64)
+    kinds: np.ndarray = np.unique(sums, return_inverse=True)[1].ravel().astype(np.uint64)
+    return kinds
+
+
+def _factors(number: int) -> np.ndarray:
+    """Draw random odd factors (number,) uint64."""
+    return np.random.default_rng(0).integers(1, 2**63, number, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 __all__ = ["CopiedSeconds", "copied_seconds"]

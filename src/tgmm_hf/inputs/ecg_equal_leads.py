@@ -31,11 +31,14 @@ def copied_leads(leads: Mapping[str, np.ndarray], band: Mapping[str, np.ndarray]
     """
     factors = {}
     values = {lead: samples - samples.mean() for lead, samples in leads.items()}
-    sizes = {lead: float(np.sqrt(np.square(samples).mean())) for lead, samples in band.items()}
+    signals = np.stack([band[lead] for lead in leads])
+    products = signals @ signals.T / signals.shape[1]
+    rows = {lead: row for row, lead in enumerate(leads)}
+    sizes = dict(zip(leads, np.sqrt(np.diag(products)).tolist(), strict=True))
     for one, two in combinations(leads, 2):
         if (one in LIMB_LEADS and two in LIMB_LEADS) or min(sizes[one], sizes[two]) == 0:
             continue
-        likeness = float(np.mean(band[one] * band[two])) / (sizes[one] * sizes[two])
+        likeness = float(products[rows[one], rows[two]]) / (sizes[one] * sizes[two])
         ratio = np.sqrt(max(0.0, 1 - likeness**2))
         if ratio < COPY_RATIO or (ratio < NEAR_RATIO and _is_rounded_copy(values[one], values[two])):
             factors[one, two] = likeness * sizes[one] / sizes[two]

@@ -11,6 +11,7 @@ from .ecg_beats import BeatSignals, beat_doubt
 from .ecg_chest_progression import turned_chest_leads
 from .ecg_common_beats import DOUBTFUL_LIKENESS, GROUP_LIKENESS, common_beats
 from .ecg_findings import LeadFindings
+from .ecg_numbers import span as percentile_span
 from .ecg_repeated_beats import REPETITION, changed_beats, repetition
 from .ecg_time_direction import BACKWARDS, time_direction
 from .ecg_time_scale import (
@@ -149,7 +150,7 @@ def _check_repetition(findings: LeadFindings, signals: BeatSignals) -> None:
 
 def _check_span(findings: LeadFindings, signals: BeatSignals, source: str) -> None:
     """Note or refuse a recording whose leads are too large or too small together."""
-    span = float(np.median(np.ptp(np.percentile(signals.wide, (0.5, 99.5), axis=1), axis=0)))
+    span = float(np.median(percentile_span(signals.wide, 0.5)))
     if DOUBTFUL_SPAN[0] <= span <= DOUBTFUL_SPAN[1]:
         return
     low, high = DOUBTFUL_SPAN

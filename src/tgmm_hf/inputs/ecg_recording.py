@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,8 +114,12 @@ def normalise_lead_name(name: str) -> str | None:
         "aVR (inverted)", "I (copy)") give None, because they are not the standard leads.
     """
     text = str(name).strip().lower()
-    if len(text) > MAX_NAME_LENGTH:
-        return None
+    return None if len(text) > MAX_NAME_LENGTH else _lead_of(text)
+
+
+@lru_cache(maxsize=256)
+def _lead_of(text: str) -> str | None:
+    """Translate a name in lower case as `normalise_lead_name` does."""
     base = re.split(r"[(,]", text, maxsplit=1)[0]
     if _is_other_signal(text[len(base) :], base):
         return None

@@ -12,6 +12,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from .ecg_beats import BeatSignals, aligned_complexes
+from .ecg_numbers import percentile
 
 REPETITION = 0.999
 """Correlation of a recording in the QRS band with itself one or more beats later that only copies reach. Public
@@ -80,8 +81,8 @@ def changed_beats(signals: BeatSignals) -> ChangedBeats | None:
         return None
     leads = leads / np.maximum(leads.std(axis=1, keepdims=True), 1e-12)
     energy = np.square(np.gradient(leads, axis=1)).mean(axis=0)
-    energy = uniform_filter1d(np.minimum(energy, np.percentile(energy, 99)), max(1, int(0.08 * rate)))
-    peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=int(0.25 * rate))
+    energy = uniform_filter1d(np.minimum(energy, percentile(energy, 99)), max(1, int(0.08 * rate)))
+    peaks, _ = find_peaks(energy, height=0.3 * percentile(energy, 99), distance=int(0.25 * rate))
     peaks, complexes, _ = aligned_complexes(leads, peaks, rate)
     if len(peaks) < 2 * SIDE_BEATS:
         return None

@@ -20,6 +20,7 @@ from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .ecg_checks import check_leads
 from .ecg_limb_leads import derive_limb_leads
+from .ecg_numbers import runs
 from .ecg_reading import read_ecg
 from .ecg_recording import (
     NORMALISED,
@@ -176,12 +177,13 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
     notes = list(recording.notes)
     usable: dict[str, np.ndarray] = {}
     problems = {lead: "missing" for lead in LEADS if lead not in names}
-    for lead, values in zip(names, in_millivolts(recording), strict=True):
-        repaired = repair_lead(values, recording, max_gap_seconds)
+    millivolts = in_millivolts(recording)
+    for lead, values, figures in zip(names, millivolts, _figures(millivolts), strict=True):
+        repaired = repair_lead(values, recording, max_gap_seconds, figures)
         if repaired.values is None:
             problems[lead] = repaired.problem
         else:
-            usable[lead], note = _without_offset(repaired.values)
+            usable[lead], note = _without_offset(repaired.values, figures)
             notes += [f"lead {lead}: {note}"] if note else []
         if repaired.note:
             notes.append(f"lead {lead}: {repaired.note}")
@@ -257,45 +259,87 @@ def in_millivolts(recording: EcgRecording) -> np.ndarray:
         InputRefusedError: if the unit is unknown, or the amplitude belongs to another unit.
     """
     signal = np.asarray(recording.signal, dtype=np.float64)
-    signal = np.where(np.isfinite(signal), signal, np.nan)
+    finite = np.isfinite(signal)
+    signal = signal if finite.all() else np.where(finite, signal, np.nan)
     if recording.units == NORMALISED:
         return signal
     try:
-        signal = signal * millivolts_per_unit(recording.units)
+        factor = millivolts_per_unit(recording.units)
+        signal = signal if factor == 1 else signal * factor
     except ValueError as error:
         raise InputRefusedError(recording.source, f"{error}, or give units='normalised' for z-scored arrays") from error
     _check_amplitude(signal, recording)
     return signal
 
 
-def repair_lead(values: np.ndarray, recording: EcgRecording, max_gap_seconds: float) -> RepairedLead:
+class LeadFigures(NamedTuple):
+    """Figures of one lead without missing samples, which several checks need.
+
+    Attributes:
+        lowest: smallest value.
+        highest: largest value.
+        median: of the values.
+        equal: number of samples that equal the sample before them.
+    """
+
+    lowest: float
+    highest: float
+    median: float
+    equal: int
+
+    @property
+    def peak(self) -> float:
+        """Largest distance from the median."""
+        return max(self.highest - self.median, self.median - self.lowest)
+
+
+def _figures(millivolts: np.ndarray) -> list[LeadFigures | None]:
+    """Compute the figures of all leads (leads, samples) at once; None for a lead with a missing sample."""
+    if not millivolts.shape[1]:
+        return [None] * len(millivolts)
+    lowest, highest, median = millivolts.min(axis=1), millivolts.max(axis=1), np.median(millivolts, axis=1)
+    equal = np.count_nonzero(millivolts[:, 1:] == millivolts[:, :-1], axis=1)
+    return [
+        None if np.isnan(low) else LeadFigures(float(low), float(high), float(middle), int(number))
+        for low, high, middle, number in zip(lowest, highest, median, equal, strict=True)
+    ]
+
+
+def repair_lead(
+    values: np.ndarray, recording: EcgRecording, max_gap_seconds: float, figures: LeadFigures | None = None
+) -> RepairedLead:
     """Interpolate short gaps of one lead, or say why the lead cannot be used.
 
     Args:
         values: (samples,) mV or normalised units. NaN marks a missing sample.
         recording: gives the sampling rate and the units.
         max_gap_seconds: longest run of missing samples that is interpolated.
+        figures: of the values, if they are at hand.
 
     Returns:
         `RepairedLead`: the values without NaN and a note, or None and the problem.
     """
     note = ""
-    missing = np.isnan(values)
+    missing = np.isnan(values) if figures is None else np.zeros(0, bool)
     if missing.any():
         problem, note = _judge_gaps(missing, recording.sampling_rate, max_gap_seconds)
         if problem:
             return RepairedLead(None, problem)
         positions = np.arange(values.size)
         values = np.interp(positions, positions[~missing], values[~missing])
-    if recording.units == NORMALISED:
-        problem = "is flat" if np.ptp(values) == 0 else ""
+    figures = figures or _figures(values[None])[0]
+    if figures is None or recording.units == NORMALISED:
+        problem = "is flat" if figures is None or figures.highest == figures.lowest else ""
     else:
-        problem = _implausible(values, recording.sampling_rate)
+        problem = _implausible(values, figures, recording.sampling_rate)
     return RepairedLead(None if problem else values, problem, note)
 
 
 def typical_peak(millivolts: np.ndarray) -> float:
     """Compute the median over leads of the largest distance from the lead's median (mV); input (leads, samples)."""
+    figures = _figures(millivolts)
+    if all(figure is not None for figure in figures):
+        return float(np.median([figure.peak for figure in figures if figure is not None]))
     return float(np.median(np.nanmax(np.abs(millivolts - np.nanmedian(millivolts, axis=1, keepdims=True)), axis=1)))
 
 
@@ -325,17 +369,17 @@ def _judge_gaps(missing: np.ndarray, sampling_rate: float, max_gap_seconds: floa
     return "", f"{missing.sum()} missing samples interpolated, longest gap {longest:.3g} s"
 
 
-def _implausible(millivolts: np.ndarray, sampling_rate: float) -> str:
+def _implausible(millivolts: np.ndarray, figures: LeadFigures, sampling_rate: float) -> str:
     """Say why the values (samples,) of a lead cannot be a heart's; "" if they can."""
-    span = float(np.ptp(millivolts))
+    span = figures.highest - figures.lowest
     if span < FLAT_MV:
         return f"is flat ({span:.2g} mV from lowest to highest, the limit is {FLAT_MV:g} mV)"
-    still = _longest_run(np.diff(millivolts) == 0) / sampling_rate
-    if still > MAX_STILL_SECONDS:
-        return f"stands still for {still:.3g} s, the limit is {MAX_STILL_SECONDS:g} s"
-    peak = float(np.abs(millivolts - np.median(millivolts)).max())
-    if peak > IMPLAUSIBLE_MV:
-        return f"reaches {peak:.3g} mV, the limit is {IMPLAUSIBLE_MV:g} mV"
+    if figures.equal > MAX_STILL_SECONDS * sampling_rate:  # otherwise no run can be long enough
+        still = _longest_run(np.diff(millivolts) == 0) / sampling_rate
+        if still > MAX_STILL_SECONDS:
+            return f"stands still for {still:.3g} s, the limit is {MAX_STILL_SECONDS:g} s"
+    if figures.peak > IMPLAUSIBLE_MV:
+        return f"reaches {figures.peak:.3g} mV, the limit is {IMPLAUSIBLE_MV:g} mV"
     return ""
 
 
@@ -352,7 +396,7 @@ def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
             f"was read as {recording.units!r}. Of a file, the unit or gain in its header may be wrong. Of an array, "
             "give units='uV', or units='normalised' if it is already scaled.",
         )
-    span = lead_spans(leads).max()
+    span = float(lead_spans(leads).max())
     if 0 < span < TINY_MV:
         raise InputRefusedError(
             recording.source,
@@ -362,13 +406,13 @@ def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
         )
 
 
-def _without_offset(values: np.ndarray) -> tuple[np.ndarray, str]:
+def _without_offset(values: np.ndarray, figures: LeadFigures | None) -> tuple[np.ndarray, str]:
     """Subtract the median of a lead if it is so large that the signal would lose its digits in single precision.
 
     Returns:
         Two elements: the values (samples,), and a note, "" if nothing was changed.
     """
-    offset = float(np.median(values))
+    offset = float(np.median(values)) if figures is None else figures.median
     if abs(offset) <= LARGE_OFFSET_MV:
         return values, ""
     return values - offset, f"an offset of {offset:.3g} mV was subtracted"
@@ -430,5 +474,5 @@ def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
 
 def _longest_run(flags: np.ndarray) -> int:
     """Count the samples of the longest run of True in `flags` (samples,); 0 without any True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+    starts, ends = runs(flags)
+    return int((ends - starts).max(initial=0))

@@ -15,6 +15,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from .ecg_beats import BeatSignals
+from .ecg_numbers import percentile
 
 REFERENCE = (0.84, 0.25, 0.04, 17.0)
 """`WaveTimes` of the median public recording of an adult."""
@@ -69,12 +70,12 @@ def wave_times(signals: BeatSignals) -> WaveTimes | None:
     leads = leads / np.maximum(leads.std(axis=1, keepdims=True), 1e-12)
     slopes = np.gradient(leads, axis=1) * rate
     energy = np.square(slopes).mean(axis=0)
-    energy = np.minimum(energy, np.percentile(energy, 99))
+    energy = np.minimum(energy, percentile(energy, 99))
     width = _complex_width(energy)
     if width is None:
         return None
     smooth = uniform_filter1d(energy, width)
-    peaks, _ = find_peaks(smooth, height=0.3 * np.percentile(smooth, 99), distance=max(1, int(2.5 * width)))
+    peaks, _ = find_peaks(smooth, height=0.3 * percentile(smooth, 99), distance=max(1, int(2.5 * width)))
     if len(peaks) < 2:
         return None
     interval = float(np.median(np.diff(peaks)))

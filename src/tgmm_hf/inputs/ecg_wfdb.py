@@ -19,6 +19,10 @@ except ImportError:
     wfdb = None
 
 
+_SIXTEEN_BITS = {16: "<i2", 61: ">i2"}
+"""Formats of 16 bits -> numpy's type of their values."""
+_NO_SAMPLE = -(2**15)
+"""Value of 16 bits that stands for a missing sample."""
 BIG_ENDIAN = {61: 16}
 """Format of big-endian values -> the same format in little-endian order. The library fails on the former."""
 
@@ -52,9 +56,16 @@ def read_wfdb(stem: Path, suffix: str = ".hea") -> EcgRecording:
 def _read_channels(header: WfdbHeader) -> list[Channel]:
     """Read the signals of one header as channels in their physical units, each at its own sampling rate."""
     frames = check_sizes(header)
-    content = _decode(header, frames)
-    _compare_checksums(header, content)
-    physical = content.dac(expanded=True)
+    if all(signal.format in _SIXTEEN_BITS and signal.samples_per_frame == 1 for signal in header.signals):
+        stored = _read_sixteen_bits(header, frames)
+        _compare_checksums(header, stored)
+        physical = [
+            _scaled(values, signal) for values, signal in zip(stored, header.signals, strict=True)
+        ]
+    else:
+        content = _decode(header, frames)
+        _compare_checksums(header, content.e_d_signal)
+        physical = content.dac(expanded=True)
     return [
         Channel(
             signal.name,
@@ -65,6 +76,33 @@ def _read_channels(header: WfdbHeader) -> list[Channel]:
         )
         for signal, values in zip(header.signals, physical, strict=True)
     ]
+
+
+def _read_sixteen_bits(header: WfdbHeader, frames: int) -> list[np.ndarray]:
+    """Read the stored values of signals of 16 bits, which need no library: each (frames,) int64.
+
+    `check_sizes` has compared the length of the files.
+    """
+    by_file: dict[Path, list[int]] = {}
+    for index, signal in enumerate(header.signals):
+        by_file.setdefault(signal.file, []).append(index)
+    stored: list[np.ndarray] = [np.zeros(0)] * len(header.signals)
+    for file, indices in by_file.items():
+        first = header.signals[indices[0]]
+        with refusing(header.path), file.open("rb") as stream:
+            stream.seek(first.offset)
+            content = stream.read(2 * frames * len(indices))
+        values = np.frombuffer(content, _SIXTEEN_BITS[first.format]).reshape(frames, len(indices))
+        for index, column in zip(indices, values.T.astype(np.int64), strict=True):
+            stored[index] = column
+    return stored
+
+
+def _scaled(stored: np.ndarray, signal: WfdbSignal) -> np.ndarray:
+    """Convert stored values (samples,) of 16 bits to the physical unit; the value for "no sample" becomes NaN."""
+    values = (stored.astype(np.float64) - signal.baseline) / signal.gain
+    values[stored == _NO_SAMPLE] = np.nan
+    return values
 
 
 def _without_skew(values: np.ndarray, signal: WfdbSignal) -> np.ndarray:
@@ -117,9 +155,9 @@ def _link(file: Path, link: Path) -> None:
         shutil.copyfile(file, link)
 
 
-def _compare_checksums(header: WfdbHeader, content: Any) -> None:
+def _compare_checksums(header: WfdbHeader, stored: list[np.ndarray]) -> None:
     """Refuse stored values that do not have the sum that the header states (16 bits, WFDB manual)."""
-    for signal, values in zip(header.signals, content.e_d_signal, strict=True):
+    for signal, values in zip(header.signals, stored, strict=True):
         if signal.checksum is None:
             continue
         total = int(np.sum(values, dtype=np.int64)) % 65536

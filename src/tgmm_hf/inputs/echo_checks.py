@@ -7,15 +7,15 @@ Each check returns a reason, or None. The limits were set on the synthetic cohor
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, label, maximum_filter, minimum_filter, uniform_filter
+from scipy.ndimage import minimum_filter, uniform_filter
 
 from ..utils.errors import InputRefusedError
+from .echo_brightness import GLIMMER, THICK, ClipBrightness, blurred, brightness_of, flat_pixels
 
 MIN_SIDE = 16
 """Smallest height or width (pixels) of a frame."""
-GLIMMER, DARK, BRIGHT = 8, 24, 230
-"""A pixel up to GLIMMER may be noise of JPEG in the black background, a pixel up to DARK is not lit, a pixel from
-BRIGHT is white."""
+DARK, BRIGHT = 24, 230
+"""A pixel up to DARK is not lit, a pixel from BRIGHT is white."""
 MIN_LIT = 0.005
 """Smallest share of lit pixels. A clip with less is refused. A sector fills more than a tenth of a frame."""
 MAX_WHITE = 0.97
@@ -32,8 +32,6 @@ STRIPES = 0.995
 """A frame whose neighbours correlate more than this in one direction shows stripes; it is not torn."""
 EQUAL_PLANES = 0.9
 """The thirds of an uncompressed frame that correlate more than this are its three planes."""
-MOVED = 2
-"""A pixel moves if its brightness (0 to 255) differs from the first frame by at least this much."""
 MIN_MOVED, MIN_SECTOR_MOVED = 0.001, 0.02
 """Smallest share of the picture, and of the sector's pixels, that moves in a clip. A clip with less is refused as
 frozen. In good clips the whole sector moves."""
@@ -61,10 +59,6 @@ STANDING with the next frame."""
 MIN_TEXTURE = 0.03
 """Smallest share of fine texture in the contrast of a sector. A clip with less is refused. A ramp has 0.01, a real clip
 0.15."""
-SMALL_HEIGHT = 96
-"""Pictures are compared at about this height (pixels), because speckle and compression differ at full size."""
-_THICK = 21
-"""Side (pixels) of the square that fits into a sector but not into letters or an ECG strip."""
 
 
 def refuse_without_content(frames: np.ndarray, colour_space: str, item: str) -> None:
@@ -78,57 +72,56 @@ def refuse_without_content(frames: np.ndarray, colour_space: str, item: str) -> 
     Raises:
         InputRefusedError: if the frames are too small, black, white, of one colour, noise, torn or frozen.
     """
-    reason = content_fault(brightness(frames, colour_space))
+    reason = content_fault(ClipBrightness(brightness_of(frames, colour_space)))
     if reason is not None:
         raise InputRefusedError(item, reason)
 
 
-def brightness(frames: np.ndarray, colour_space: str) -> np.ndarray:
-    """Return the brightness of `frames` (frames, height, width, 3) as (frames, height, width).
-
-    The brightness is the largest component of RGB, and the first component of YBR (Y) and MONOCHROME.
-    """
-    return frames.max(axis=-1) if colour_space == "RGB" else frames[..., 0]
-
-
-def content_fault(grey: np.ndarray) -> str | None:
+def content_fault(clip: ClipBrightness) -> str | None:
     """Say why a clip shows no moving picture.
 
     Args:
-        grey: (frames, height, width) uint8.
+        clip: brightness of the frames.
 
     Returns:
         The reason why the clip is not used, or None if it shows a moving picture.
     """
-    height, width = grey.shape[1:]
+    height, width = clip.frames.shape[1:]
     if min(height, width) < MIN_SIDE:
         return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
-    fault = _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey) or _threshold_fault(grey)
-    return fault or _drawn_fault(grey) or _sector_fault(grey)
+    fault = _uniform_fault(clip) or _texture_fault(clip.frames[0]) or _frozen_fault(clip) or _threshold_fault(clip)
+    return fault or _drawn_fault(clip) or _sector_fault(clip)
 
 
-def _uniform_fault(grey: np.ndarray) -> str | None:
-    """Return the fault of a clip (frames, height, width) that is black, white or of one brightness, else None."""
-    lit, white = float((grey > DARK).mean()), float((grey >= BRIGHT).mean())
+def _uniform_fault(clip: ClipBrightness) -> str | None:
+    """Return the fault of a clip that is black, white or of one brightness, else None."""
+    lit, white = clip.share(DARK + 1), clip.share(BRIGHT)
     if lit < MIN_LIT:
         return f"the frames are black ({lit:.1%} of the pixels are lit): nothing is shown"
     if white > MAX_WHITE:
         return f"the frames are white ({white:.1%} of the pixels): nothing is shown"
-    if int(grey.max()) - int(grey.min()) < MIN_SPAN:
-        return f"all pixels of the frames have one brightness ({grey.min()} to {grey.max()}): nothing is shown"
-    spans = grey.max(axis=(1, 2)).astype(int) - grey.min(axis=(1, 2))
+    present = clip.counts > 0
+    darkest, brightest = present.argmax(axis=1), 255 - present[:, ::-1].argmax(axis=1)
+    if brightest.max() - darkest.min() < MIN_SPAN:
+        span = f"{darkest.min()} to {brightest.max()}"
+        return f"all pixels of the frames have one brightness ({span}): nothing is shown"
+    spans = brightest - darkest
     if (spans < MIN_SPAN).mean() > 0.5:
         return "more than half of the frames have one brightness each: nothing is shown"
     return None
 
 
-def _threshold_fault(grey: np.ndarray) -> str | None:
-    """Return the fault of a clip (frames, height, width) whose pixels are black or white, without grey, else None."""
-    if int(grey.max()) < MIN_BRIGHT:  # each value of a dark clip is near black or near its brightest pixel
+def _threshold_fault(clip: ClipBrightness) -> str | None:
+    """Return the fault of a clip whose pixels are black or white, without grey, else None."""
+    highest = int(clip.highest.max())
+    if highest < MIN_BRIGHT:  # each value of a dark clip is near black or near its brightest pixel
         return None
-    values = grey[:, (grey > GLIMMER).any(axis=0)]
-    top = values >= int(values.max()) - 2 * GLIMMER
-    extreme, bright = float((top | (values <= 2 * GLIMMER)).mean()), float(top.mean())
+    counts = clip.counts.sum(axis=0)
+    number = len(clip) * int(np.count_nonzero(clip.ever_lit))
+    # A pixel that is never lit has GLIMMER or less in every frame.
+    dark = int(counts[: 2 * GLIMMER + 1].sum()) - (clip.frames.size - number)
+    top = int(counts[highest - 2 * GLIMMER :].sum())
+    extreme, bright = (top + dark) / number, top / number
     if extreme <= BLACK_OR_WHITE or bright <= MIN_TOP:
         return None
     return f"{extreme:.0%} of the lit pixels are black or white: the frames were thresholded and show no tissue"
@@ -152,38 +145,35 @@ def _texture_fault(frame: np.ndarray) -> str | None:
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Compute the correlation (-1 to 1) of two equally large pictures; 1 if a picture has no contrast."""
-    a, b = first.astype(np.float32) - first.mean(), second.astype(np.float32) - second.mean()
-    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / scale if scale > 0 else 1.0
+    a, b = (picture.astype(np.float32).ravel() for picture in (first, second))
+    a, b = (picture - float(picture.mean(dtype=np.float64)) for picture in (a, b))
+    scale = float(np.sqrt(float(a @ a) * float(b @ b)))
+    return float(a @ b) / scale if scale > 0 else 1.0
 
 
-def _frozen_fault(grey: np.ndarray) -> str | None:
-    """Return the fault of a clip (frames, height, width) if nothing moves in the sector, else None.
+def _frozen_fault(clip: ClipBrightness) -> str | None:
+    """Return the fault of a clip if nothing moves in the sector, else None.
 
     A running ECG strip or clock does not count as movement. A single frame has no fault.
     """
-    if len(grey) < 2:
+    if len(clip) < 2:
         return None
-    seen = grey.astype(np.int16)
-    moved = (np.abs(seen - seen[0]) >= MOVED).any(axis=0)
-    if (area := thick_area(grey)).any():
-        parts, _ = label(area)
-        largest = parts == np.bincount(parts[area]).argmax()
-        share, least = float(moved[largest].mean()), MIN_SECTOR_MOVED
+    if clip.thick_parts:
+        share, least = float(clip.moved[clip.thick_parts[0]].mean()), MIN_SECTOR_MOVED
     else:
-        share, least = _dense_share(moved), MIN_MOVED
+        share, least = _dense_share(clip.moved), MIN_MOVED
     if share < least:
         return f"the frames do not change ({share:.2%} of the sector moves): a frozen picture, not a clip"
     return None
 
 
-def _drawn_fault(grey: np.ndarray) -> str | None:
-    """Return the fault of a clip (frames, height, width) whose areas are flat, as bars, letters and drawings are."""
-    area = thick_area(grey)
+def _drawn_fault(clip: ClipBrightness) -> str | None:
+    """Return the fault of a clip whose areas are flat, as bars, letters and drawings are."""
+    area = clip.thick_area
     if not area.any():
         return None
-    frame = grey[len(grey) // 2]
-    is_flat = maximum_filter(frame, 3).astype(np.int16) - minimum_filter(frame, 3) <= FLAT
+    frame = clip.frames[len(clip) // 2]
+    is_flat = flat_pixels(frame, FLAT)
     lit = area & (frame > DARK) & (frame < BRIGHT)
     share = float(is_flat[lit].mean()) if lit.any() else 0.0
     if share <= MAX_FLAT_LIT and float(is_flat[area].mean()) <= MAX_FLAT:
@@ -191,14 +181,13 @@ def _drawn_fault(grey: np.ndarray) -> str | None:
     return f"{max(share, float(is_flat[area].mean())):.0%} of the picture is flat: a drawing or a text, not ultrasound"
 
 
-def _sector_fault(grey: np.ndarray) -> str | None:
-    """Return the fault of a clip (frames, height, width) with noise or a smooth pattern in its sector, else None.
+def _sector_fault(clip: ClipBrightness) -> str | None:
+    """Return the fault of a clip with noise or a smooth pattern in its sector, else None.
 
     Ultrasound has fine texture, because of its speckle. The tissue stays from frame to frame.
     """
-    small = shrunk(grey)
-    lit = shrunk(np.any(grey > GLIMMER, axis=0)[None])[0]
-    area = minimum_filter(uniform_filter(lit, 3) > 0.9, 7, mode="nearest")
+    small = clip.small
+    area = minimum_filter(uniform_filter(clip.small_lit, 3) > 0.9, 7, mode="nearest")
     if area.mean() < 0.01:
         return None
     texture = float(np.abs(small[0] - uniform_filter(small[0], 3))[area].mean() / max(small[0][area].std(), 1e-6))
@@ -206,12 +195,12 @@ def _sector_fault(grey: np.ndarray) -> str | None:
         return f"the sector is smooth (texture {texture:.3f} of its contrast): a drawn pattern, not ultrasound"
     if len(small) < MIN_FRAMES or area.sum() < MIN_AREA:
         return None
-    weight = np.maximum(gaussian_filter(area.astype(np.float32), 2), 1e-6)
-    blurred = [(gaussian_filter(frame * area, 2) / weight)[area] for frame in small]
-    common = float(np.median([correlation(one, two) for one, two in pairwise(blurred)]))
+    weight = np.maximum(blurred(area.astype(np.float32)[None], 2)[0], 1e-6)[area]
+    smooth = blurred(small * area, 2)[:, area] / weight
+    common = float(np.median(neighbour_correlations(smooth)))
     if common < MIN_COMMON:
         return f"the frames have nothing in common (blurred frames correlate with {common:.2f}): noise, not a clip"
-    standing = float(np.median([correlation(one[area], two[area]) for one, two in pairwise(small)]))
+    standing = float(np.median(neighbour_correlations(small[:, area])))
     pairs = area[:, :-1] & area[:, 1:], area[:-1] & area[1:]
     first = small[0]
     along = correlation(first[:, :-1][pairs[0]], first[:, 1:][pairs[0]])
@@ -221,38 +210,32 @@ def _sector_fault(grey: np.ndarray) -> str | None:
     return None
 
 
-def shrunk(grey: np.ndarray) -> np.ndarray:
-    """Average pixels until a frame is about `SMALL_HEIGHT` high: (frames, height, width) -> float32, smaller."""
-    step = max(1, grey.shape[1] // SMALL_HEIGHT)
-    height, width = grey.shape[1] // step, grey.shape[2] // step
-    cut = grey[:, : height * step, : width * step].astype(np.float32)
-    return cut.reshape(len(grey), height, step, width, step).mean(axis=(2, 4))
+def neighbour_correlations(frames: np.ndarray) -> np.ndarray:
+    """Compute the correlation of each frame with the next one: (frames, pixels) -> (frames - 1,).
+
+    The correlation is 1 if one of the two frames has no contrast.
+    """
+    centred = frames - frames.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    scales = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+    products = np.einsum("ij,ij->i", centred[:-1], centred[1:])
+    scale = scales[:-1] * scales[1:]
+    likeness: np.ndarray = np.where(scale > 0, products / np.maximum(scale, 1e-30), 1.0)
+    return likeness
 
 
 def _dense_share(moved: np.ndarray) -> float:
     """Compute the share of pixels around which most pixels move; `moved` (height, width) bool, True if it moves."""
-    return float((uniform_filter(moved.astype(np.float32), _THICK, mode="constant") > 0.5).mean())
-
-
-def thick_area(grey: np.ndarray) -> np.ndarray:
-    """Find what is lit and thicker than letters, such as the sector.
-
-    Args:
-        grey: (frames, height, width) uint8.
-
-    Returns:
-        (height, width) bool, True in the area. All False if the area is smaller than a hundredth of the frame.
-    """
-    lit = (grey > GLIMMER).any(axis=0)
-    area = minimum_filter(lit.astype(np.uint8), _THICK, mode="nearest").astype(bool)
-    return area if area.mean() > 0.01 else np.zeros_like(lit)
+    return float((uniform_filter(moved.astype(np.float32), THICK, mode="constant") > 0.5).mean())
 
 
 def repeated_share(frames: np.ndarray) -> float:
     """Compute the share of frames that equal the frame before, 0 for one frame; `frames` (frames, height, width, 3)."""
     if len(frames) < 2:
         return 0.0
-    return float(np.mean([np.array_equal(a, b) for a, b in pairwise(frames)]))
+    middle = frames.shape[1] // 2  # one row tells most frames apart
+    return float(
+        np.mean([np.array_equal(a[middle], b[middle]) and np.array_equal(a, b) for a, b in pairwise(frames)])
+    )
 
 
 def change_of(before: np.ndarray, frame: np.ndarray) -> float:
@@ -294,17 +277,34 @@ def colour_fault(frame: np.ndarray, colour_space: str) -> str | None:
     Returns:
         The contradiction, or None.
     """
-    first, second, third = (frame[..., channel].astype(np.int16) for channel in range(3))
-    clear = np.abs(first - 128) > 40  # brightness near 128 looks the same in both spaces
-    if clear.mean() < 0.25 or colour_space == "MONOCHROME":
+    if colour_space == "MONOCHROME":
         return None
-    chroma_rests = (np.abs(second - 128) <= 12) & (np.abs(third - 128) <= 12)
-    equal = (np.abs(first - second) <= 8) & (np.abs(first - third) <= 8)
-    if colour_space == "RGB" and chroma_rests[clear].mean() > 0.6:
-        return "RGB is declared, but the second and third component rest at 128 as Cb and Cr do: YBR is stored"
-    if colour_space == "YBR" and equal[clear].mean() > 0.6:
+    first, second, third = (np.ascontiguousarray(frame[..., channel]) for channel in range(3))
+    clear = ~_is_near(first, 128, 40)  # brightness near 128 looks the same in both spaces
+    number = int(np.count_nonzero(clear))
+    if number < 0.25 * clear.size:
+        return None
+    if colour_space == "RGB":
+        chroma_rests = _is_near(second, 128, 12) & _is_near(third, 128, 12) & clear
+        if np.count_nonzero(chroma_rests) > 0.6 * number:
+            return "RGB is declared, but the second and third component rest at 128 as Cb and Cr do: YBR is stored"
+        return None
+    equal = (_distance(first, second) <= 8) & (_distance(first, third) <= 8) & clear
+    if np.count_nonzero(equal) > 0.6 * number:
         return "YBR is declared, but the three components are equal as in grey RGB: RGB is stored"
     return None
+
+
+def _is_near(values: np.ndarray, middle: int, distance: int) -> np.ndarray:
+    """Tell where `values` (uint8) differ from `middle` by at most `distance`."""
+    near: np.ndarray = (values >= middle - distance) & (values <= middle + distance)
+    return near
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute the absolute difference of two arrays of uint8 in uint8."""
+    apart: np.ndarray = np.maximum(first, second) - np.minimum(first, second)
+    return apart
 
 
 def planar_fault(frame: np.ndarray, colour_space: str, planar: int) -> str | None:

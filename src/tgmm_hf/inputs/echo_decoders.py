@@ -3,11 +3,12 @@
 import io
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .echo_pixels import luminance
 from .optional_packages import require_package
 
 try:
@@ -33,6 +34,8 @@ _IMAGE_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 """First bytes of a JPEG (JPEG-LS too), a JPEG 2000 code stream and a JP2 file."""
 _PADDING = re.compile(r"Corrupt JPEG data: [1-8] extraneous bytes")
 """What libjpeg says of a few bytes between the picture and the end marker, which some machines write."""
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+"""Adobe's marker with transform 0: three components are RGB."""
 _RGB_IDS = (ord("R"), ord("G"), ord("B"))  # component ids of a JPEG in RGB
 
 
@@ -121,17 +124,67 @@ def _decode_jpeg_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarra
     """
     require_package(Image, "pillow", "decoding JPEG clips")
     data, places = dataset.PixelData, fragments_of_frames(dataset.PixelData, JPEG_BASELINE)
-    decoded = []
-    for index in indices:
-        stream = b"".join(data[place] for place in places[index])
-        decoded.append(decode_jpeg(stream, (dataset.Rows, dataset.Columns)))
-    if len({space for _, space in decoded}) > 1:
-        raise PixelsError("the frames have different colour spaces")
-    return np.stack([frame for frame, _ in decoded]), decoded[0][1]
+    streams = (b"".join(data[place] for place in places[index]) for index in indices)
+    spaces: set[str] = set()
+    frames = np.empty(0, np.uint8)
+    for number, stream in enumerate(streams):
+        image, space = _open_jpeg(stream, (dataset.Rows, dataset.Columns))
+        spaces.add(space)
+        if len(spaces) > 1:
+            raise PixelsError("the frames have different colour spaces")
+        if not number:
+            shape = (dataset.Rows, dataset.Columns, *(() if space == "MONOCHROME2" else (3,)))
+            frames = np.empty((len(indices), *shape), np.uint8)
+        if not _decode_as_stored(stream, space, frames[number]):
+            frames[number] = _decode_by_pillow(image, stream, space)
+    return frames, spaces.pop()
+
+
+def brightness_decoder(dataset: Any) -> Callable[[int], np.ndarray]:
+    """Return a function that decodes the brightness of one frame from its number, which starts at 0.
+
+    It returns (height, width): the first component of YBR and grey, the grey of RGB. It raises what `decode_frames`
+    does.
+
+    Args:
+        dataset: pydicom `Dataset` with pixels, transfer syntax and number of frames.
+    """
+    data, size = dataset.PixelData, (dataset.Rows, dataset.Columns)
+    is_jpeg = dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE and simplejpeg is not None
+    places = fragments_of_frames(data, JPEG_BASELINE) if is_jpeg else []
+
+    def decode(index: int) -> np.ndarray:
+        stream = b"".join(data[place] for place in places[index]) if is_jpeg else b""
+        if is_jpeg and _open_jpeg(stream, size)[1] != "RGB":
+            grey: np.ndarray = simplejpeg.decode_jpeg(stream, colorspace="GRAY", strict=True)[..., 0]
+            return grey
+        frames, photometric = decode_frames(dataset, [index])
+        is_ybr = photometric.startswith("YBR_FULL")
+        return frames[0] if frames.ndim == 3 else luminance(frames, "YBR" if is_ybr else "RGB")[0]
+
+    return decode
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     """Decode one JPEG frame to its stored components and name their colour space.
+
+    Args:
+        data: the JPEG.
+        size: (height, width) that the header declares.
+
+    Returns:
+        Two elements: the components (height, width[, 3]) uint8; and their colour space, "YBR_FULL", "RGB" or
+        "MONOCHROME2".
+
+    Raises:
+        ValueError: if the frame has another size or number of components, or is damaged.
+    """
+    image, space = _open_jpeg(data, size)
+    return _decode_by_pillow(image, data, space), space
+
+
+def _open_jpeg(data: bytes, size: tuple[int, int]) -> tuple[Any, str]:
+    """Read the head of a JPEG frame and name the colour space of its components.
 
     The stream decides by libjpeg's rule, because headers often say RGB where the stream is YCbCr. A JFIF marker means
     YCbCr. An Adobe marker states the transform. Without a marker, the component ids "R", "G", "B" mean RGB, and all
@@ -142,8 +195,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
         size: (height, width) that the header declares.
 
     Returns:
-        Two elements: the components (height, width[, 3]) uint8; and their colour space, "YBR_FULL", "RGB" or
-        "MONOCHROME2".
+        Two elements: Pillow's image, not decoded; and "YBR_FULL", "RGB" or "MONOCHROME2".
 
     Raises:
         ValueError: if the frame has another size or number of components.
@@ -157,8 +209,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
             f"a frame of {image.size[1]} x {image.size[0]} pixels, the header declares {size[0]} x {size[1]}"
         )
     if image.mode == "L":
-        refuse_damaged_jpeg(data)
-        return np.asarray(image), "MONOCHROME2"
+        return image, "MONOCHROME2"
     if image.mode != "RGB":
         raise PixelsError(f"a JPEG frame of mode {image.mode}, expected grey or three components")
     if "jfif" in image.info:
@@ -168,10 +219,51 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     else:
         ids = tuple(layer[0] for layer in image.layer)  # type: ignore[attr-defined]
         space = "RGB" if ids == _RGB_IDS else "YBR_FULL"
+    return image, space
+
+
+def _decode_by_pillow(image: Any, data: bytes, space: str) -> np.ndarray:
+    """Decode a JPEG that `_open_jpeg` opened with Pillow; refuse a damaged one."""
     refuse_damaged_jpeg(data)
     if space == "YBR_FULL":
         image.draft("YCbCr", image.size)  # return the components as they are, without colour conversion
-    return np.asarray(image), space
+    return np.asarray(image)
+
+
+def _decode_as_stored(data: bytes, space: str, out: np.ndarray) -> bool:
+    """Decode a JPEG with simplejpeg, which costs half of what Pillow does and tells of damage.
+
+    simplejpeg always converts YCbCr. A stream that says that it holds RGB is not converted, so the head is changed to
+    say so. The values are those of Pillow, bit by bit.
+
+    Args:
+        data: the JPEG.
+        space: as `_open_jpeg` names it.
+        out: (height, width[, 3]) uint8, to write to.
+
+    Returns:
+        False if the stream cannot be decoded this way, or is damaged. Then Pillow shall try.
+    """
+    if simplejpeg is None:
+        return False
+    is_grey = space == "MONOCHROME2"
+    try:
+        stream = data if is_grey else _as_rgb(data)
+        simplejpeg.decode_jpeg(stream, colorspace="GRAY" if is_grey else "RGB", strict=True, buffer=out)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_rgb(data: bytes) -> bytes:
+    """Return a JPEG whose head says that its components are RGB: without JFIF marker, with Adobe's transform 0."""
+    kept, place = [data[:2], _ADOBE_RGB], 2
+    while data[place : place + 1] == b"\xff" and 0xE0 <= data[place + 1] <= 0xEF:
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] not in (0xE0, 0xEE):
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])
 
 
 def decode_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarray, str]:

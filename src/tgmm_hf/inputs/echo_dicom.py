@@ -7,6 +7,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import refuse_animal
+from .echo_between import indices_between, range_of_dataset
 from .echo_checks import colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_layout import LAYOUT_FRAMES, layout_fault
@@ -43,12 +44,14 @@ class DicomFrames(NamedTuple):
         colour_space: "YBR", "RGB" or "MONOCHROME".
         total: number of frames in the file.
         notes: {"code", "text"} for each assumption.
+        between: lowest and highest brightness of the frames between, as in [`EchoClip`].
     """
 
     frames: np.ndarray
     colour_space: str
     total: int
     notes: list[dict[str, str]]
+    between: np.ndarray | None = None
 
 
 # ---- header
@@ -311,11 +314,11 @@ def decode_dicom_clip(
     notes = header_notes(dataset)
     syntax = transfer_syntax(dataset, item, notes)
     if _VIDEO.fullmatch(syntax):
-        frames, total, changes = _decode_video(dataset, item, num_frames, stride, limits)
+        frames, total, changes, between = _decode_video(dataset, item, num_frames, stride, limits)
         if (note := repeats_note(changes)) is not None:
             notes.append(note)
         _compare_video_frames(dataset, item, total, notes)
-        return DicomFrames(frames, "RGB", total, notes)
+        return DicomFrames(frames, "RGB", total, notes, between)
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
         return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)
@@ -328,7 +331,8 @@ def decode_dicom_clip(
     _check_colours(dataset, frames[0], space, syntax, item)
     if is_uncompressed(syntax):
         _check_layout(dataset, total, space, item)
-    return DicomFrames(frames, space, total, notes)
+    between = range_of_dataset(dataset, indices_between(total, num_frames, stride), frames.shape[1:3])
+    return DicomFrames(frames, space, total, notes, between)
 
 
 def _decode_video(dataset: Any, item: str, num_frames: int, stride: int, limits: InputLimits) -> VideoFrames:

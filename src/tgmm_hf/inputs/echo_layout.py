@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from .echo_checks import MIN_SIDE, brightness, correlation, shrunk, thick_area
+from .echo_brightness import ClipBrightness, brightness_of, shrunk
+from .echo_checks import MIN_SIDE, correlation
 
 LAYOUT_FRAMES = 6
 """Number of consecutive frames from the start of a clip that the checks need."""
@@ -42,7 +43,7 @@ def layout_fault(frames: np.ndarray, colour_space: str, has_planes: bool = True)
     """
     if min(frames.shape[1:3]) < MIN_SIDE:
         return None
-    small = shrunk(brightness(frames, colour_space))
+    small = shrunk(brightness_of(frames, colour_space))
     fault = _stacked_fault(small) or _cut_fault(small)
     return fault or (_volume_fault(frames) if has_planes and colour_space == "RGB" else None)
 
@@ -82,7 +83,7 @@ def _volume_fault(frames: np.ndarray) -> str | None:
     """Return the fault of RGB frames (frames, height, width, 3) whose components are three moments, else None."""
     if len(frames) < 2 or correlation(frames[0, ..., 0], frames[0, ..., 1]) < ONE_PICTURE:
         return None
-    area = thick_area(frames.max(axis=-1))
+    area = ClipBrightness(frames.max(axis=-1)).thick_area
     if not area.any():
         return None
     planes = (

@@ -7,10 +7,11 @@ cohort and one real clip; `docs/results/checks/echo.md` has the measured rates a
 from itertools import pairwise
 
 import numpy as np
-from scipy.fft import fft2, ifft2
-from scipy.ndimage import gaussian_filter, label, minimum_filter
+from scipy.fft import irfft2, rfft2
+from scipy.ndimage import minimum_filter
 
-from .echo_checks import GLIMMER, MIN_FRAMES, MOVED, correlation, shrunk, thick_area
+from .echo_brightness import ClipBrightness, blurred, total_difference
+from .echo_checks import MIN_FRAMES, correlation
 from .echo_still import still_doubt
 
 STILL_SHARE = 0.5
@@ -34,60 +35,51 @@ SLIDES, SLID_ALIKE = 0.8, 0.9
 more, with a correlation above SLID_ALIKE."""
 
 
-def motion_doubts(grey: np.ndarray) -> list[dict[str, str]]:
+def motion_doubts(clip: ClipBrightness) -> list[dict[str, str]]:
     """List what is doubtful about the movement of a clip.
 
     Args:
-        grey: (frames, height, width) uint8, the frames that the model reads.
+        clip: brightness of the frames that the model reads.
 
     Returns:
         One {"code", "text"} for each doubt: "mostly_still", "frames_out_of_order", "fields_mixed", "picture_slides",
         "clip_cut", "picture_still".
     """
-    area = thick_area(grey)
-    if len(grey) < MIN_FRAMES or not area.any():
+    if len(clip) < MIN_FRAMES or not clip.thick_parts:
         return []
-    parts = large_parts(area)
+    parts = large_parts(clip.thick_parts)
     texts = {
-        "mostly_still": _still_doubt(grey, parts),
-        "frames_out_of_order": _order_doubt(grey),
-        "fields_mixed": _fields_doubt(grey, parts[0]),
-        "picture_slides": _slide_doubt(grey, parts[0]),
-        "clip_cut": _cut_doubt(grey),
-        "picture_still": still_doubt(grey),
+        "mostly_still": _still_doubt(clip, parts),
+        "frames_out_of_order": _order_doubt(clip),
+        "fields_mixed": _fields_doubt(clip.frames, parts[0]),
+        "picture_slides": _slide_doubt(clip, parts[0]),
+        "clip_cut": _cut_doubt(clip),
+        "picture_still": still_doubt(clip),
     }
     return [{"code": code, "text": text} for code, text in texts.items() if text is not None]
 
 
-def large_parts(area: np.ndarray) -> list[np.ndarray]:
-    """Cut an area (height, width) bool into its connected parts, largest first, without those below `LARGE_PART`."""
-    labelled, number = label(area)
-    sizes = np.bincount(labelled.ravel(), minlength=number + 1)[1:]
-    order = [index for index in np.argsort(-sizes) if sizes[index] >= LARGE_PART * sizes.max()]
-    return [labelled == index + 1 for index in order]
+def large_parts(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Keep the parts (height, width) bool, largest first, that have at least `LARGE_PART` of the largest one."""
+    sizes = [int(np.count_nonzero(part)) for part in parts]
+    return [part for part, size in zip(parts, sizes, strict=True) if size >= LARGE_PART * sizes[0]]
 
 
-def moved_share(grey: np.ndarray, part: np.ndarray) -> float:
-    """Compute the share of the pixels of a part that differ from the first frame by `MOVED` or more at any time."""
-    pixels = grey[:, part].astype(np.int16)
-    return float((np.abs(pixels - pixels[0]) >= MOVED).any(axis=0).mean())
-
-
-def _still_doubt(grey: np.ndarray, parts: list[np.ndarray]) -> str | None:
-    share = min(moved_share(grey, part) for part in parts)
+def _still_doubt(clip: ClipBrightness, parts: list[np.ndarray]) -> str | None:
+    """Say that most of a part, (height, width) bool, does not move at any time."""
+    share = min(float(clip.moved[part].mean()) for part in parts)
     if share >= STILL_SHARE:
         return None
     return f"only {share:.0%} of a part of the picture moves: a frozen picture beside or behind something that moves"
 
 
-def _order_doubt(grey: np.ndarray) -> str | None:
+def _order_doubt(clip: ClipBrightness) -> str | None:
     """Say that neighbouring frames are no more alike than any others, although some frames are alike."""
-    ever_lit: np.ndarray = np.any(grey > GLIMMER, axis=0)
-    lit = minimum_filter(shrunk(ever_lit[None])[0] > 0.8, 3, mode="nearest")
-    grey = grey[[True, *(bool((one != two).any()) for one, two in pairwise(grey))]]
-    if lit.sum() < SMALLEST_AREA or len(grey) < SMALLEST_NUMBER:
+    lit = minimum_filter(clip.small_lit > 0.8, 3, mode="nearest")
+    is_new = [True, *(bool((one != two).any()) for one, two in pairwise(clip.frames))]
+    if lit.sum() < SMALLEST_AREA or sum(is_new) < SMALLEST_NUMBER:
         return None
-    frames = np.stack([gaussian_filter(frame, 1)[lit] for frame in shrunk(grey)])
+    frames = blurred(clip.small[is_new], 1)[:, lit]
     frames -= frames.mean(axis=0)  # what stands still says nothing of the order
     power = (frames * frames).sum(axis=1)
     distance = np.sqrt(np.maximum(power[:, None] + power[None] - 2 * frames @ frames.T, 0))
@@ -107,13 +99,18 @@ def _fields_doubt(grey: np.ndarray, part: np.ndarray) -> str | None:
     """Say that rows two apart are more alike than neighbours: even and odd rows are of two moments, or exchanged."""
     if part.sum() < ROWS_AREA:
         return None
-    frames = grey.astype(np.int16)
+    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+    box = slice(int(rows[0]) // 2 * 2, int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    frames, part = grey[(slice(None), *box)], part[box]
 
     def difference(step: int, start: int = 0, stride: int = 1) -> float:
-        rows = slice(start, part.shape[0] - step, stride)
-        is_inside = part[rows] & part[start + step :: stride][: part[rows].shape[0]]
-        apart = np.abs(frames[:, rows] - frames[:, start + step :: stride][:, : part[rows].shape[0]])
-        return float(apart[:, is_inside].mean()) if is_inside.any() else 0.0
+        above, below = slice(start, part.shape[0] - step, stride), slice(start + step, None, stride)
+        height = part[above].shape[0]
+        is_inside = part[above] & part[below][:height]
+        number = np.count_nonzero(is_inside) * len(frames)
+        if not number:
+            return 0.0
+        return sum(total_difference(frame[above], frame[below][:height], is_inside) for frame in frames) / number
 
     neighbours = max(difference(1, 0, 2), difference(1, 1, 2))
     second = difference(2)
@@ -125,48 +122,59 @@ def _fields_doubt(grey: np.ndarray, part: np.ndarray) -> str | None:
     )
 
 
-def _slide_doubt(grey: np.ndarray, part: np.ndarray) -> str | None:
+def _slide_doubt(clip: ClipBrightness, part: np.ndarray) -> str | None:
     """Say that the inner half of a picture only slides from frame to frame, as a strip, a text or a drawing does."""
     rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
     inner = tuple(
         slice(int(places[0] + len(places) // 4), int(places[-1] - len(places) // 4)) for places in (rows, columns)
     )
-    frames = shrunk(grey)
-    step = max(1, grey.shape[1] // frames.shape[1])
+    frames = clip.small
+    step = max(1, part.shape[0] // frames.shape[1])
     cut = frames[:, inner[0].start // step : inner[0].stop // step, inner[1].start // step : inner[1].stop // step]
     if min(cut.shape[1:]) < 8:
         return None
-    slid = float(np.mean([_has_slid(one, two) for one, two in pairwise(cut)]))
+    slid = float(np.mean(_have_slid(cut)))
     if slid < SLIDES:
         return None
     return f"{slid:.0%} of the frames are the frame before, moved: a strip, a text or a drawing that slides"
 
 
-def _cut_doubt(grey: np.ndarray) -> str | None:
+def _cut_doubt(clip: ClipBrightness) -> str | None:
     """Say that all frames before a moment differ from all frames after it: two clips follow each other."""
-    if len(grey) < CUT_NUMBER:
+    number = len(clip)
+    if number < CUT_NUMBER:
         return None
-    frames = np.stack([gaussian_filter(frame, 2)[::2, ::2].ravel() for frame in shrunk(grey)])
+    frames = blurred(clip.small, 2)[:, ::2, ::2].reshape(number, -1)
     power = np.square(frames).sum(axis=1)
     distance = np.sqrt(np.maximum(power[:, None] + power[None] - 2 * frames @ frames.T, 0))
     first = int(np.diag(distance, 1).argmax()) + 1
     within = max(float(distance[:first, :first].max()), float(distance[first:, first:].max()))
     across = float(distance[:first, first:].min())
-    if across < CUT * within or within == 0 or min(first, len(grey) - first) < CUT_SIDE:
+    if across < CUT * within or within == 0 or min(first, number - first) < CUT_SIDE:
         return None
     return (
-        f"the picture changes at once after {first} of the {len(grey)} frames that the model reads: two views or two "
+        f"the picture changes at once after {first} of the {number} frames that the model reads: two views or two "
         "clips follow each other"
     )
 
 
-def _has_slid(first: np.ndarray, second: np.ndarray) -> bool:
-    """Tell whether a picture (height, width) is another one moved by at least a pixel, by phase correlation."""
-    product = np.conj(fft2(first - first.mean())) * fft2(second - second.mean())
-    peak = np.abs(ifft2(product / (np.abs(product) + 1e-6)))
-    down, right = np.unravel_index(peak.argmax(), peak.shape)
+def _have_slid(frames: np.ndarray) -> list[bool]:
+    """Tell for each frame (height, width) but the first whether it is the frame before, moved by at least a pixel."""
+    spectra = rfft2(frames - frames.mean(axis=(1, 2), keepdims=True))
+    products = np.conj(spectra[:-1]) * spectra[1:]
+    peaks = np.abs(irfft2(products / (np.abs(products) + 1e-6), s=frames.shape[1:]))
+    places = peaks.reshape(len(peaks), -1).argmax(axis=1)
+    return [_has_slid(one, two, int(place)) for one, two, place in zip(frames, frames[1:], places, strict=False)]
+
+
+def _has_slid(first: np.ndarray, second: np.ndarray, place: int) -> bool:
+    """Tell whether a picture (height, width) is another one moved by at least a pixel.
+
+    `place` is the peak of their phase correlation, as an index into the flat picture.
+    """
     height, width = first.shape
-    down, right = int(down - height * (down > height // 2)), int(right - width * (right > width // 2))
+    down, right = divmod(place, width)
+    down, right = down - height * (down > height // 2), right - width * (right > width // 2)
     if (down, right) == (0, 0) or abs(down) > height // 2 or abs(right) > width // 2:
         return False
     here = second[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]

@@ -1,5 +1,7 @@
 """Pixel operations of EchoPrime's preprocessing: colours, sector mask, resizing. OpenCV does them, as in EchoPrime."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .optional_packages import require_package
@@ -36,14 +38,70 @@ def rgb_to_ycbcr(frames: np.ndarray) -> np.ndarray:
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]] for frame in frames])
 
 
+def as_ycbcr(frame: np.ndarray, colour_space: str) -> np.ndarray:
+    """Convert a frame to the YCbCr components that a scanner stores.
+
+    RGB is converted back to YCbCr, because EchoPrime read stored YCbCr with OpenCV's YUV coefficients, not DICOM's. A
+    clip must look the same to its encoder whichever way the file stores it.
+
+    Args:
+        frame: (height, width, 3) uint8.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+
+    Returns:
+        The same shape, uint8, components Y, Cb, Cr.
+    """
+    if colour_space == "YBR":
+        return frame
+    if colour_space == "MONOCHROME":
+        return np.stack([frame[..., 0], *[np.full_like(frame[..., 0], 128)] * 2], axis=-1)
+    return rgb_to_ycbcr(frame[None])[0]
+
+
+def masked_bgr(frames: np.ndarray, colour_space: str, mask: np.ndarray | None) -> list[np.ndarray]:
+    """Convert frames to BGR, as `ycbcr_to_bgr` does, and blacken what lies outside a mask.
+
+    Args:
+        frames: (frames, height, width, 3) uint8 as stored.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+        mask: (height, width) bool, True for what stays; None for everything.
+
+    Returns:
+        Each frame as (height, width, 3) uint8.
+    """
+    _require_opencv()
+    converted = [cv2.cvtColor(as_ycbcr(frame, colour_space), cv2.COLOR_YUV2BGR) for frame in frames]
+    if mask is None:
+        return converted
+    inside = np.ascontiguousarray(mask).view(np.uint8)
+    return [cv2.bitwise_and(frame, frame, mask=inside) for frame in converted]
+
+
+def luminance(frames: np.ndarray, colour_space: str) -> np.ndarray:
+    """Return the grey of frames (frames, height, width, 3) uint8 as (frames, height, width): Y of YBR.
+
+    Args:
+        frames: as stored.
+        colour_space: "YBR", "RGB" or "MONOCHROME".
+    """
+    _require_opencv()
+    out = np.empty(frames.shape[:3], np.uint8)
+    for frame, target in zip(frames, out, strict=True):
+        if colour_space == "RGB":
+            cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY, dst=target)
+        else:
+            cv2.extractChannel(frame, 0, dst=target)
+    return out
+
+
 def bgr_to_grey(frames: np.ndarray) -> np.ndarray:
     """Convert BGR (frames, height, width, 3) uint8 to grey (frames, height, width)."""
     _require_opencv()
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
 
 
-def resize_cubic(frames: np.ndarray, size: int) -> np.ndarray:
-    """Resize (frames, height, width, 3) uint8 to (frames, size, size, 3): cubic, not antialiased."""
+def resize_cubic(frames: Sequence[np.ndarray] | np.ndarray, size: int) -> np.ndarray:
+    """Resize frames, each (height, width, 3) uint8, to (frames, size, size, 3): cubic, not antialiased."""
     _require_opencv()
     return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_CUBIC) for frame in frames])
 
@@ -64,10 +122,25 @@ def sector_mask(frames: np.ndarray) -> np.ndarray:
         enough, the whole frame is True.
     """
     grey = bgr_to_grey(frames)
+    return sector_of(grey[0], grey.min(axis=0), grey.max(axis=0))
+
+
+def sector_of(first: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
+    """Find the sector as `sector_mask` does, from the brightness of a clip.
+
+    Args:
+        first: (height, width) uint8, the first frame.
+        lowest: (height, width) uint8, the smallest brightness of each pixel over the frames.
+        highest: (height, width) uint8, the largest brightness.
+
+    Returns:
+        As `sector_mask`.
+    """
+    _require_opencv()
     kernel = np.ones((3, 3), np.uint8)
-    lit = cv2.erode((grey > 0).any(axis=0).astype(np.uint8), kernel, iterations=STEPS)  # thin lines and letters go
-    moving = (grey != grey[0]).any(axis=0)
-    moving[:MARK_SIZE, :MARK_SIZE] = False
+    lit = cv2.erode((highest > 0).astype(np.uint8), kernel, iterations=STEPS)  # thin lines and letters go
+    moving = ((highest != first) | (lowest != first)).astype(np.uint8)
+    moving[:MARK_SIZE, :MARK_SIZE] = 0
     seed = lit * moving if (lit * moving).any() else lit
     if not seed.any():
         return np.ones(lit.shape, bool)

@@ -10,13 +10,14 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import is_dicom, read_dicom
+from .echo_between import range_of_array
+from .echo_brightness import ClipBrightness, brightness_of
 from .echo_checks import (
     REPEATED_SHARE,
-    brightness,
     change_of,
     colour_fault,
+    content_fault,
     planar_fault,
-    refuse_without_content,
     repeated_share,
     repeats_note,
 )
@@ -39,6 +40,8 @@ class EchoClip:
         total_frames (`int`): number of frames in the file.
         source (`str`): file name for messages.
         notes (`list[dict[str, str]]`): {"code", "text"} for what was assumed and for what makes the clip doubtful.
+        between (`np.ndarray` of shape `(2, height, width)`, uint8): lowest and highest brightness of the frames between
+            those that the model reads, for the sector mask. None if they were not looked at.
     """
 
     frames: np.ndarray
@@ -46,6 +49,7 @@ class EchoClip:
     total_frames: int
     source: str = "clip"
     notes: list[dict[str, str]] = field(default_factory=list)
+    between: np.ndarray | None = None
 
 
 def list_echo_files(directory: str | Path, allow_outside: bool = False) -> list[Path]:
@@ -188,8 +192,10 @@ def read_echo_clip(path: str | Path, num_frames: int = 16, stride: int = 2, limi
     with refusing(path, _refusal):
         clip = _decode(path, num_frames, stride, limits)
         _refuse_still(clip.total_frames, path)
-        refuse_without_content(clip.frames, clip.colour_space, str(path))
-    clip.notes += clip_notes(clip, num_frames)
+        brightness = ClipBrightness(brightness_of(clip.frames, clip.colour_space))
+        if (fault := content_fault(brightness)) is not None:
+            raise InputRefusedError(str(path), fault)
+    clip.notes += clip_notes(clip, num_frames, brightness)
     return clip
 
 
@@ -224,16 +230,18 @@ def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) ->
     changes = [change_of(*pair) for pair in pairwise(array[: (num_frames - 1) * stride + 1])]
     note = repeats_note(changes)
     clip.notes = [] if note is None else [note]
-    clip.notes += clip_notes(clip, num_frames)
+    clip.notes += clip_notes(clip, num_frames, ClipBrightness(brightness_of(clip.frames, "RGB")))
+    clip.between = range_of_array(array, num_frames, stride)
     return clip
 
 
-def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
+def clip_notes(clip: EchoClip, num_frames: int, brightness: ClipBrightness) -> list[dict[str, str]]:
     """Note what makes the decoded frames of a clip doubtful.
 
     Args:
         clip: its frames, colour space and total number of frames.
         num_frames: number of frames that the model wants.
+        brightness: of the frames.
 
     Returns:
         One {"code", "text"} for each doubt; empty without doubts.
@@ -242,9 +250,8 @@ def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
     if len(frames) < num_frames:
         text = f"{len(frames)} of the {num_frames} frames are real, because the file has {total}; the rest is padding"
         notes.append({"code": "few_frames", "text": text})
-    grey = brightness(frames, clip.colour_space)
-    notes += motion_doubts(grey)
-    notes += shape_doubts(grey, any(note["code"] == "mostly_still" for note in notes))
+    notes += motion_doubts(brightness)
+    notes += shape_doubts(brightness, any(note["code"] == "mostly_still" for note in notes))
     share = repeated_share(frames)
     if share >= REPEATED_SHARE and not any(note["code"] == "frames_repeated" for note in clip.notes):
         text = f"{share:.0%} of the frames repeat the frame before them: parts of the clip are frozen"
@@ -255,15 +262,15 @@ def clip_notes(clip: EchoClip, num_frames: int) -> list[dict[str, str]]:
 def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> EchoClip:
     """Decode a DICOM file or video like `read_echo_clip`, without a check of what the clip shows."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        frames, total, changes = read_video(path, num_frames, stride, limits)
+        frames, total, changes, between = read_video(path, num_frames, stride, limits)
         note = repeats_note(changes)
-        return EchoClip(frames, "RGB", total, str(path), [] if note is None else [note])
+        return EchoClip(frames, "RGB", total, str(path), [] if note is None else [note], between)
     dataset = read_dicom(path, limits=limits)
     check_header(dataset, str(path), limits)
     if declared_frames(dataset, str(path)) == 1:  # a still needs no decoder
         _refuse_still(1, path)
-    frames, space, total, notes = decode_dicom_clip(dataset, str(path), num_frames, stride, limits)
-    return EchoClip(frames, space, total, str(path), notes)
+    frames, space, total, notes, between = decode_dicom_clip(dataset, str(path), num_frames, stride, limits)
+    return EchoClip(frames, space, total, str(path), notes, between)
 
 
 def _refuse_still(total: int, path: Path | str) -> int:

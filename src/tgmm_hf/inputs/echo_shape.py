@@ -10,7 +10,8 @@ import numpy as np
 from scipy.ndimage import label, maximum_filter, minimum_filter, uniform_filter
 from scipy.spatial import ConvexHull, QhullError
 
-from .echo_checks import GLIMMER, MIN_FRAMES, MOVED, shrunk
+from .echo_brightness import ClipBrightness, shrunk
+from .echo_checks import MIN_FRAMES
 
 LEAN = 0.035
 """A sector opens downwards, so its centre lies below the middle of its box. It is turned over if the centre lies higher
@@ -51,11 +52,11 @@ class Outline(NamedTuple):
     oval: float
 
 
-def shape_doubts(grey: np.ndarray, has_still_part: bool) -> list[dict[str, str]]:
+def shape_doubts(clip: ClipBrightness, has_still_part: bool) -> list[dict[str, str]]:
     """List what is doubtful about shape, size and brightness of a picture.
 
     Args:
-        grey: (frames, height, width) uint8, the frames that the model reads.
+        clip: brightness of the frames that the model reads.
         has_still_part: whether a part of the picture stands still. Then only the brightness is judged, because the
             shape is found by what moves.
 
@@ -63,24 +64,23 @@ def shape_doubts(grey: np.ndarray, has_still_part: bool) -> list[dict[str, str]]
         One {"code", "text"} for each doubt: "sector_turned", "two_pictures", "picture_small", "picture_oval",
         "picture_bright".
     """
-    if len(grey) < MIN_FRAMES or min(grey.shape[1:]) < 2 * _THIN:
+    if len(clip) < MIN_FRAMES or min(clip.frames.shape[1:]) < 2 * _THIN:
         return []
-    parts = moving_parts(grey)
+    parts = moving_parts(clip)
     hulls = [convex_hull(part) for part in parts[:1]]
     texts = _shape_texts(parts, outline(hulls[0])) if hulls and not has_still_part else {}
-    if (bright := _bright_doubt(grey, hulls)) is not None:
+    if (bright := _bright_doubt(clip, hulls)) is not None:
         texts["picture_bright"] = bright
     return [{"code": code, "text": text} for code, text in texts.items()]
 
 
-def moving_parts(grey: np.ndarray) -> list[np.ndarray]:
-    """Find the connected parts of a clip (frames, height, width) that are lit, move and are no thin lines or letters.
+def moving_parts(clip: ClipBrightness) -> list[np.ndarray]:
+    """Find the connected parts of a clip that are lit, move and are no thin lines or letters.
 
     Returns:
         Masks of the size of a shrunk frame, bool, largest first.
     """
-    seen = grey.astype(np.int16)
-    active = (np.abs(seen - seen[0]) >= MOVED).any(axis=0) & (grey > GLIMMER).any(axis=0)
+    active = clip.moved & clip.ever_lit
     dense = uniform_filter(shrunk(active[None])[0], _SMOOTH, mode="constant") > _SHARE
     thick = maximum_filter(minimum_filter(dense, _THIN, mode="constant"), _THIN, mode="constant")
     labelled, number = label(thick)
@@ -90,7 +90,9 @@ def moving_parts(grey: np.ndarray) -> list[np.ndarray]:
 
 def convex_hull(part: np.ndarray) -> np.ndarray:
     """Fill the convex outline of a mask (height, width) bool. A line without width stays as it is."""
-    points = np.argwhere(part)
+    rows = np.flatnonzero(part.any(axis=1))
+    ends = part[rows].argmax(axis=1), part.shape[1] - 1 - part[rows, ::-1].argmax(axis=1)
+    points = np.concatenate([np.stack([rows, end], axis=1) for end in ends])
     try:
         sides = ConvexHull(points).equations
     except QhullError:
@@ -163,16 +165,17 @@ def _is_beside(parts: list[np.ndarray]) -> bool:
     return is_apart and all(abs(outline(convex_hull(part)).right) <= LEAN for part in parts[:2])
 
 
-def _bright_doubt(grey: np.ndarray, hulls: list[np.ndarray]) -> str | None:
+def _bright_doubt(clip: ClipBrightness, hulls: list[np.ndarray]) -> str | None:
     """Say that nothing in the frame is dark, or that too much of the first hull, if there is one, is white."""
-    dark = float((grey <= DARK_LEVEL).mean())
+    grey, dark = clip.frames, clip.share(0, DARK_LEVEL)
     if dark < MIN_DARK:
         return f"{dark:.1%} of the frame is dark (at least {MIN_DARK:.0%} is usual): brightened or inverted?"
-    if not hulls:
+    if not hulls or clip.share(WHITE) * hulls[0].size <= MAX_WHITE_SECTOR * np.count_nonzero(hulls[0]):
         return None
     step = max(1, grey.shape[1] // hulls[0].shape[0])
     area = np.kron(hulls[0], np.ones((step, step), bool))[: grey.shape[1], : grey.shape[2]]
-    white = float((grey[:, : area.shape[0], : area.shape[1]][:, area] >= WHITE).mean())
+    is_white = (grey[:, : area.shape[0], : area.shape[1]] >= WHITE) & area
+    white = np.count_nonzero(is_white) / (len(grey) * int(np.count_nonzero(area)))
     if white <= MAX_WHITE_SECTOR:
         return None
     return (

@@ -8,9 +8,10 @@ decision 179 the reasons.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import affine_transform, gaussian_filter, minimum_filter
+from scipy.ndimage import affine_transform, minimum_filter
 
-from .echo_checks import MIN_FRAMES, shrunk
+from .echo_brightness import ClipBrightness, blurred
+from .echo_checks import MIN_FRAMES
 
 STILL = 0.993
 """Frames show one picture if each correlates with the first one by at least this after it is moved and scaled back. Of
@@ -34,18 +35,18 @@ class Placement(NamedTuple):
     scale: float
 
 
-def still_doubt(grey: np.ndarray) -> str | None:
+def still_doubt(clip: ClipBrightness) -> str | None:
     """Say that a clip is one picture that was made brighter, moved or scaled.
 
     Args:
-        grey: (frames, height, width) uint8, the frames that the model reads.
+        clip: brightness of the frames that the model reads.
 
     Returns:
         The doubt, or None.
     """
-    if len(grey) < MIN_FRAMES:
+    if len(clip) < MIN_FRAMES:
         return None
-    frames = np.stack([gaussian_filter(frame, _BLUR) for frame in shrunk(grey)])
+    frames = blurred(clip.small, _BLUR)
     inner = minimum_filter((frames.min(axis=0) > _LIT).astype(np.uint8), _RIM, mode="constant").astype(bool)
     if inner.sum() < SMALLEST_AREA:
         return None
@@ -73,27 +74,40 @@ def _place_of(first: np.ndarray, frame: np.ndarray, inner: np.ndarray, start: Pl
     Returns:
         The placement, and the correlation of the two pictures there; 0 if they do not come together.
     """
-    down, right = (axis[inner] for axis in np.mgrid[: first.shape[0], : first.shape[1]] - _middle(first)[:, None, None])
+    box = _box_around(inner)
+    middle = _middle(first)
+    inside = inner[box]
+    down, right = (axis[inside] for axis in np.mgrid[box] - middle[:, None, None])
     target, place = first[inner], start
     for _ in range(_STEPS):
-        seen = _moved_back(frame, place)
-        slope_down, slope_right = (slope[inner] for slope in np.gradient(seen))
+        seen = _moved_back(frame, place, box)
+        slope_down, slope_right = (slope[inside] for slope in np.gradient(seen))
         growth = slope_down * down + slope_right * right
         columns = np.stack([slope_down, slope_right, growth, target, np.ones_like(target)], axis=1)
-        change, *_ = np.linalg.lstsq(columns, seen[inner], rcond=None)
+        change, *_ = np.linalg.lstsq(columns, seen[inside], rcond=None)
         place = Placement(place.down - change[0], place.right - change[1], place.scale - change[2])
         if not 0.5 < place.scale < 2 or max(abs(place.down), abs(place.right)) > len(first) / 3:
             return start, 0.0
-    seen = _moved_back(frame, place)[inner]
+    seen = _moved_back(frame, place, box)[inside]
     if min(seen.std(), target.std()) == 0:
         return start, 0.0
     return place, float(np.corrcoef(seen, target)[0, 1])
 
 
-def _moved_back(frame: np.ndarray, place: Placement) -> np.ndarray:
-    """Move and scale a frame (height, width) so that its picture lies as in the first frame."""
-    shift = _middle(frame) * (1 - place.scale) + np.array([place.down, place.right])
-    moved: np.ndarray = affine_transform(frame, [place.scale, place.scale], offset=shift, order=3, mode="nearest")
+def _box_around(inner: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of an area (height, width) bool that touches no rim, and one more on each side."""
+    rows, columns = (np.flatnonzero(inner.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]) - 1, int(rows[-1]) + 2), slice(int(columns[0]) - 1, int(columns[-1]) + 2)
+
+
+def _moved_back(frame: np.ndarray, place: Placement, box: tuple[slice, slice]) -> np.ndarray:
+    """Move and scale a frame (height, width) so that its picture lies as in the first frame; return a box of it."""
+    start = np.array([side.start for side in box])
+    shift = _middle(frame) * (1 - place.scale) + np.array([place.down, place.right]) + start * place.scale
+    shape = tuple(side.stop - side.start for side in box)
+    moved: np.ndarray = affine_transform(
+        frame, [place.scale, place.scale], offset=shift, output_shape=shape, order=3, mode="nearest"
+    )
     return moved
 
 

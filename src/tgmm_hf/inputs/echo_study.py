@@ -11,6 +11,7 @@ import torch
 from ..utils.errors import InputRefusedError
 from .echo_checks import refuse_without_content
 from .echo_copies import copied_views
+from .echo_pixels import resize_cubic
 from .echo_reading import count_echo_frames, study_files
 from .echo_view_names import views_of_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
@@ -52,14 +53,11 @@ class ClipPreparer(Protocol):
     def read_clip(self, clip: Any) -> Any:
         """Read the frames that the model reads of a path, `EchoClip` or array, as an `EchoClip`."""
 
-    def masked_frames(self, clip: Any) -> np.ndarray:
-        """Read the frames of a clip, masked: (frames, height, width, 3) uint8 BGR at the file's own size."""
+    def masked_squares(self, clip: Any) -> list[np.ndarray]:
+        """Read the frames of a clip, masked and cut to the centre square: each (side, side, 3) uint8 BGR."""
 
-    def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
-        """Cut the centre square and resize it: (frames, height, width, 3) -> (frames, size, size, 3)."""
-
-    def resize_clip(self, frames: np.ndarray) -> PreparedClip:
-        """Bring masked frames (frames, height, width, 3) to the model's size and number of frames."""
+    def resize_clip(self, squares: list[np.ndarray]) -> PreparedClip:
+        """Bring the squares of a clip to the model's size and number of frames."""
 
 
 @dataclass
@@ -182,7 +180,7 @@ class StudySorter:
         self._items: dict[str, str] = {}
         """view -> file or view name of the clip that fills the slot."""
         self._first: dict[str, np.ndarray] = {}
-        """view -> first frame (1, height, width, 3) of the clip with a given name that fills the slot."""
+        """view -> square of the first frame (side, side, 3) of the clip with a given name that fills the slot."""
 
     def sort(self, study: Any) -> StudyClips:
         """Fill the slots with the clips of a study and return the `StudyClips`.
@@ -306,25 +304,25 @@ class StudySorter:
         first_frames: dict[Path, np.ndarray] = {}
         for path in files:
             try:
-                frames, notes = self._decode(path, str(path))
+                squares, notes = self._decode(path, str(path))
             except InputRefusedError as error:
                 self.result.refuse(str(path), error.reason)
                 continue
-            self._prepared[str(path)] = self.preparer.resize_clip(frames), notes
-            first_frames[path] = self.preparer.crop_and_resize(frames[:1], size)[0]
+            self._prepared[str(path)] = self.preparer.resize_clip(squares), notes
+            first_frames[path] = resize_cubic(squares[:1], size)[0]
         return first_frames
 
-    def _decode(self, clip: Any, item: str) -> tuple[np.ndarray, list[dict[str, str]]]:
+    def _decode(self, clip: Any, item: str) -> tuple[list[np.ndarray], list[dict[str, str]]]:
         """Read a clip and refuse one that shows nothing.
 
         Returns:
-            The masked frames (frames, height, width, 3) uint8 BGR, and the notes of the reader as {"code", "text"}.
+            The masked squares, each (side, side, 3) uint8 BGR, and the notes of the reader as {"code", "text"}.
         """
         with refusing(item):  # OpenCV's errors, and whatever nobody foresaw
             read = self.preparer.read_clip(clip)
             if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
                 refuse_without_content(read.frames, read.colour_space, item)
-            return self.preparer.masked_frames(read), list(read.notes)
+            return self.preparer.masked_squares(read), list(read.notes)
 
     def _note_copies(self) -> None:
         """Add a finding to `checks` for views of one recording: one file under two names, a copy, or a cut of it."""
@@ -346,7 +344,7 @@ class StudySorter:
         if not shown or not hasattr(classifier, "probabilities"):
             return
         try:
-            frames = [self.preparer.crop_and_resize(self._first[view], classifier.size)[0] for view in shown]
+            frames = [resize_cubic([self._first[view]], classifier.size)[0] for view in shown]
             probabilities = classifier.probabilities(np.stack(frames), self.preparer.views)
         except (OSError, ValueError) as error:
             text = f"the view classifier cannot be used ({type(error).__name__}): views given by name were not compared"
@@ -383,9 +381,9 @@ class StudySorter:
             if candidate.item in self._prepared:
                 clip, notes = self._prepared[candidate.item]
             else:
-                frames, notes = self._decode(candidate.clip, candidate.item)
-                clip = self.preparer.resize_clip(frames)
-                self._first[view] = frames[:1]
+                squares, notes = self._decode(candidate.clip, candidate.item)
+                clip = self.preparer.resize_clip(squares)
+                self._first[view] = squares[0]
         except InputRefusedError as error:
             self.result.assign(candidate, used=False)
             self.result.refuse(candidate.item, error.reason)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils.errors import InputRefusedError
+from .echo_between import brightness_range
 from .echo_checks import change_of
 from .input_limits import LIMITS, MIB, InputLimits, check_file
 from .optional_packages import require_package
@@ -43,11 +44,13 @@ class VideoFrames(NamedTuple):
         frames: (frames, height, width, 3) uint8 RGB, the frames 0, stride, 2 x stride, ...
         total: number of all frames of the file.
         changes: how much each frame up to the last decoded one differs from the frame before it, see `change_of`.
+        between: lowest and highest brightness of the frames between, as in [`EchoClip`].
     """
 
     frames: np.ndarray
     total: int
     changes: list[float]
+    between: np.ndarray | None = None
 
 
 def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
@@ -166,7 +169,7 @@ def _stated_size(path: Path) -> int:
 def _decode(video: Any, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS) -> VideoFrames:
     """Decode the frames 0, stride, ... of an open `VideoCapture` and close it. The result is as in `read_video`."""
     total, frames, grabbed = _stated_frames(video), [], 0
-    before, changes = None, []
+    before, changes, between = None, [], []
     wanted = (num_frames - 1) * stride + 1
     while grabbed < wanted and video.grab():
         frame = video.retrieve()[1]
@@ -177,6 +180,8 @@ def _decode(video: Any, item: str, num_frames: int, stride: int, limits: InputLi
         before = frame
         if grabbed % stride == 0:
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        elif grabbed % stride == stride // 2:
+            between.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
         grabbed += 1
     if grabbed == wanted:
         grabbed = total or _count_rest(video, item, grabbed, limits)
@@ -187,7 +192,7 @@ def _decode(video: Any, item: str, num_frames: int, stride: int, limits: InputLi
         raise InputRefusedError(
             item, f"the video ends after {grabbed} frames, its header says {total}: it is cut short or damaged"
         )
-    return VideoFrames(np.stack(frames), grabbed, changes)
+    return VideoFrames(np.stack(frames), grabbed, changes, brightness_range(between))
 
 
 def _stated_frames(video: Any) -> int:

@@ -8,16 +8,15 @@ file or array --harmonise--> (12, samples) in millivolts at 250 Hz, and a mask o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..utils.hub_code import HubCode
 from ..utils.names import LEADS
+from .ecg_numbers import zero_phase
 from .ecg_signal import HarmonisedEcg, as_recording, harmonise_recording, require_rate, require_samples, resample_leads
 
 
@@ -252,21 +251,5 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
     def _band_pass(self, signal: np.ndarray) -> np.ndarray:
         """Filter (leads, samples) with the zero-phase high-pass, then the low-pass; the shape stays."""
         for cutoff, kind in ((self.highpass, "highpass"), (self.lowpass, "lowpass")):
-            sections = _design_filter(self.filter_order, cutoff, kind, self.sampling_rate)
-            signal = sosfiltfilt(sections, signal, axis=-1)
+            signal = zero_phase(self.filter_order, cutoff, kind, self.sampling_rate)(signal)
         return signal
-
-
-@lru_cache(maxsize=8)
-def _design_filter(order: int, cutoff: float, kind: str, sampling_rate: float) -> np.ndarray:
-    """Design a Butterworth filter and return its second-order sections (sections, 6).
-
-    The result is kept, because the design costs as much as filtering 9 s.
-
-    Args:
-        order: of the filter.
-        cutoff: Hz.
-        kind: "highpass" or "lowpass".
-        sampling_rate: Hz.
-    """
-    return butter(order, cutoff, btype=kind, fs=sampling_rate, output="sos")
