@@ -17,6 +17,7 @@ from tgmm_hf.cli import app as web_page
 from tgmm_hf.cli import (
     bench,
     cohort,
+    curate_more,
     evaluate,
     explain,
     explain_check,
@@ -44,6 +45,7 @@ COMMANDS = (
     cohort.synth,
     cohort.curate,
     cohort.curate_ptbxl,
+    curate_more.curate_more,
     cohort.add_meds_labs,
     make_manifest.make_manifest,
     cohort.check_manifest,

@@ -20,11 +20,14 @@ BOX_HALF = 0.3
 LINE, BRANCH_LINE = 44, 32
 """Letters of a line in a box, and in a box that stands beside others."""
 
+UNIT_TITLES = {"admissions": "admissions", "xrays": "X-rays", "pairs": "pairs"}
+"""Key of what an entry counts beside patients -> its name in the figure."""
+
 FlowEntry = dict[str, Any]
-"""{"step", "kind", "reason", "patients", "admissions"}, see `flow_entry`."""
+"""{"step", "kind", "reason", "patients", and one key of `UNIT_TITLES`}, see `flow_entry`."""
 
 
-def flow_entry(step: str, kind: str, reason: str, patients: int, admissions: int) -> FlowEntry:
+def flow_entry(step: str, kind: str, reason: str, patients: int, number: int, unit: str = "admissions") -> FlowEntry:
     """Make one entry of a flow.
 
     Args:
@@ -33,9 +36,15 @@ def flow_entry(step: str, kind: str, reason: str, patients: int, admissions: int
             part of those who are left).
         reason: The text of the box in the figure.
         patients: Number of patients. For an exclusion, the patients who lose their last admission in this step.
-        admissions: Number of admissions. For an exclusion, the admissions that are lost in this step.
+        number: Number of admissions. For an exclusion, the admissions that are lost in this step.
+        unit: What `number` counts, a key of `UNIT_TITLES`.
     """
-    return {"step": step, "kind": kind, "reason": reason, "patients": patients, "admissions": admissions}
+    return {"step": step, "kind": kind, "reason": reason, "patients": patients, unit: number}
+
+
+def counted_unit(entry: FlowEntry) -> str:
+    """Return what an entry counts beside patients, a key of `UNIT_TITLES`."""
+    return next(unit for unit in UNIT_TITLES if unit in entry)
 
 
 def check_flow(flow: list[FlowEntry]) -> None:
@@ -48,7 +57,7 @@ def check_flow(flow: list[FlowEntry]) -> None:
     """
     left: dict[str, int] = {}
     for entry in flow:
-        for unit in ("patients", "admissions"):
+        for unit in ("patients", counted_unit(entry)):
             if entry["kind"] in ("start", "group"):
                 left[unit] = entry[unit]
             elif entry["kind"] == "excluded":
@@ -72,7 +81,7 @@ def flow_figure(flow: list[FlowEntry]) -> Figure:
     stand side by side below the box that they are parts of. A group with exclusions of its own continues the column.
     Exclusions of nobody are left out.
     """
-    rows = _rows([entry for entry in flow if entry["kind"] != "excluded" or entry["admissions"]])
+    rows = _rows([entry for entry in flow if entry["kind"] != "excluded" or entry[counted_unit(entry)]])
     figure = Figure(figsize=(11, 0.85 * len(rows) + 0.3))
     axes = figure.subplots()
     axes.set_xlim(0, 12)
@@ -123,12 +132,13 @@ def _draw_branches(axes: Axes, entries: list[FlowEntry], y: float, parent_y: flo
 
 
 def _draw_box(axes: Axes, entry: FlowEntry, x: float, y: float, align: str = "center") -> None:
-    """Draw the box of an entry: its reason, admissions and patients. `align` is "center" or "left" of `x`."""
+    """Draw the box of an entry: its reason and its two counts. `align` is "center" or "left" of `x`."""
+    unit = counted_unit(entry)
     reason = fill(entry["reason"], BRANCH_LINE if entry["kind"] == "group" else LINE)
     axes.text(
         x,
         y,
-        f"{reason}\n{entry['admissions']:,} admissions, {entry['patients']:,} patients",
+        f"{reason}\n{entry[unit]:,} {UNIT_TITLES[unit]}, {entry['patients']:,} patients",
         fontsize=8,
         ha=align,
         va="center",

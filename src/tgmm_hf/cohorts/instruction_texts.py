@@ -33,6 +33,8 @@ OWN_INSTRUCTIONS = (
 )
 """Further wordings (ours). None of them names a finding, because it would give a part of the answer away."""
 
+REPORT_COLUMNS = tuple(f"report_{number}" for number in range(18))
+"""Columns of MIMIC-IV-ECG's machine_measurements.csv that hold the machine's report."""
 UNUSABLE = "something wrong with the data"
 """A report that holds these words is skipped, as in the published code. Compared in lower case."""
 EDIT_MARK, TRACING_ONLY = "edit:", "trace only requested"

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tgmm_hf.cohorts.instruction_sources import Source, SourceEntry, has_recording
-from tgmm_hf.cohorts.instruction_texts import MIMIC, SYNTHETIC, clean_machine_report
+from tgmm_hf.cohorts.instruction_texts import MIMIC, REPORT_COLUMNS, SYNTHETIC, clean_machine_report
 from tgmm_hf.cohorts.mimic.steps import open_database
 from tgmm_hf.cohorts.splits import split_five_one_one
 from tgmm_hf.cohorts.synthetic.ecg_truth import STATEMENT_CODES
@@ -24,7 +24,6 @@ from tgmm_hf.cohorts.tables import Table, find_tables, load_tables, require_colu
 from tgmm_hf.data.instructions import Statement
 from tgmm_hf.utils.errors import TgmmError
 
-REPORT_COLUMNS = tuple(f"report_{number}" for number in range(18))
 TABLES = (
     Table(
         "ecg_records",

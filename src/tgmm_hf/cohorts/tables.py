@@ -6,6 +6,7 @@ does not fit the type becomes NULL and does not stop the run.
 
 import csv
 import gzip
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,8 @@ def _select(table: Table, path: Path) -> str:
     require_columns(path.name, header, table.columns, "Is it the file that PhysioNet ships?")
     items = []
     for name, kind in {**table.columns, **table.optional}.items():
-        items.append(f"TRY_CAST({name} AS {kind}) AS {name}" if name in header else f"NULL::{kind} AS {name}")
+        quoted = sql_name(name)
+        items.append(f"TRY_CAST({quoted} AS {kind}) AS {quoted}" if name in header else f"NULL::{kind} AS {quoted}")
     columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in header)
     return (
         f"SELECT {', '.join(items)}\nFROM read_csv({sql_text(str(path))}, header=true, auto_detect=false, delim=',', "
@@ -162,8 +164,13 @@ def _select(table: Table, path: Path) -> str:
 
 
 def _empty(table: Table) -> str:
-    items = [f"NULL::{kind} AS {name}" for name, kind in {**table.columns, **table.optional}.items()]
+    items = [f"NULL::{kind} AS {sql_name(name)}" for name, kind in {**table.columns, **table.optional}.items()]
     return f"SELECT {', '.join(items)}\nWHERE FALSE"
+
+
+def sql_name(name: str) -> str:
+    """Write the name of a column as an SQL identifier. A name with other letters than a-z, 0-9 and _ gets quotes."""
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else '"' + name.replace('"', '""') + '"'
 
 
 def sql_text(text: str) -> str:

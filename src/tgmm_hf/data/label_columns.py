@@ -1,6 +1,7 @@
 """Labels of findings in a table of X-rays, ECGs and notes, and the prompts that stand for them.
 
-A column of labels is named `label_NAME`. Its cells are 1 (finding present), 0 (finding absent) or empty (unknown).
+A column of labels is named `label_NAME`. Its cells are 1 (finding present), 0 (finding absent), empty (unknown)
+or -1 (uncertain, as CheXpert writes it). An uncertain label counts as unknown.
 """
 
 import math
@@ -14,13 +15,14 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
 
 PREFIX = "label_"
+UNCERTAIN = -1
 
 
 def read_labels(path: str | Path) -> dict[str, dict[str, float]]:
     """Read the columns of labels: name of the finding -> id of the row -> 0, 1 or NaN.
 
     Raises:
-        TgmmError: If a cell is neither 0, nor 1, nor empty.
+        TgmmError: If a cell is neither 0, nor 1, nor -1, nor empty.
     """
     path = Path(path)
     table = read_table(path, what="the table of X-rays, ECGs and notes")
@@ -30,7 +32,7 @@ def read_labels(path: str | Path) -> dict[str, dict[str, float]]:
         for column in columns:
             value = _label(cells.get(column))
             if value is None:
-                raise TgmmError(f"{path.name}, row {number}", f"{column} must be 0, 1 or empty.")
+                raise TgmmError(f"{path.name}, row {number}", f"{column} must be 0, 1, -1 (uncertain) or empty.")
             labels[column.removeprefix(PREFIX)][str(cells["id"]).strip()] = value
     return labels
 
@@ -62,11 +64,13 @@ def read_prompts(path: str | Path | None, findings: Sequence[str]) -> dict[str, 
 
 
 def _label(cell: Any) -> float | None:
-    """Read a cell: 0, 1, NaN for an empty one; None if it is something else."""
+    """Read a cell: 0, 1, NaN for an empty cell and for -1; None if it is something else."""
     if cell is None or cell != cell or not str(cell).strip():
         return math.nan
     try:
         value = float(cell)
     except (TypeError, ValueError):
         return None
+    if value == UNCERTAIN:
+        return math.nan
     return value if value in (0, 1) else None

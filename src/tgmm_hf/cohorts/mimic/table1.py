@@ -23,11 +23,15 @@ def table_one(cohort: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
     excluded = excluded.rename(columns={"prevalent": "label.hf_diagnosis"})
     label = cohort["label.hf_diagnosis"]
     parts = dict(zip(GROUPS, (cohort, cohort[label == 0], cohort[label == 1], excluded), strict=True))
-    rows = [_row("admissions", "n", {name: f"{len(part):,}" for name, part in parts.items()})]
+    rows = [table_row("admissions", "n", {name: f"{len(part):,}" for name, part in parts.items()})]
     if "patient_id" in excluded:
-        rows.append(_row("patients", "n", {name: f"{part.patient_id.nunique():,}" for name, part in parts.items()}))
+        rows.append(
+            table_row("patients", "n", {name: f"{part.patient_id.nunique():,}" for name, part in parts.items()})
+        )
     rows.append(
-        _row("heart failure", "n (%)", {name: _share(part["label.hf_diagnosis"] == 1) for name, part in parts.items()})
+        table_row(
+            "heart failure", "n (%)", {name: share(part["label.hf_diagnosis"] == 1) for name, part in parts.items()}
+        )
     )
     for column in [name for name in cohort.columns if name.startswith("labs.")]:
         rows += _characteristic(column, {name: part.get(column) for name, part in parts.items()})
@@ -38,26 +42,34 @@ def _characteristic(column: str, parts: dict[str, pd.Series | None]) -> list[dic
     name = column.removeprefix("labs.")
     rows = []
     if name in ("medical history", "drug history"):
-        rows.append(_row(name, "n (%)", {group: _share(_values(part).notna()) for group, part in parts.items()}))
+        rows.append(table_row(name, "n (%)", {group: share(_values(part).notna()) for group, part in parts.items()}))
     elif name in ("gender", "ethnicity"):
         if name == "ethnicity":
             parts = {group: _ethnicities(part) for group, part in parts.items()}
         levels = sorted({level for part in parts.values() for level in _values(part).dropna()})
         for level in levels:
             rows.append(
-                _row(f"{name}: {level}", "n (%)", {g: _share(_values(part) == level) for g, part in parts.items()})
+                table_row(f"{name}: {level}", "n (%)", {g: share(_values(part) == level) for g, part in parts.items()})
             )
     elif name == "age":
-        rows.append(_row("age, years", "mean (SD)", {group: _mean(_numbers(part)) for group, part in parts.items()}))
+        rows.append(
+            table_row(
+                "age, years", "mean (SD)", {group: mean_and_deviation(_numbers(part)) for group, part in parts.items()}
+            )
+        )
     else:
         numbers = {group: _numbers(part) for group, part in parts.items()}
         decimals = _decimals(pd.concat(list(numbers.values())))
-        medians = {group: _median(values, decimals) for group, values in numbers.items()}
-        rows.append(_row(name, "median [Q1 to Q3]", medians))
-    return [*rows, _row(name, "missing, n (%)", {group: _share(_values(part).isna()) for group, part in parts.items()})]
+        medians = {group: quartiles(values, decimals) for group, values in numbers.items()}
+        rows.append(table_row(name, "median [Q1 to Q3]", medians))
+    return [
+        *rows,
+        table_row(name, "missing, n (%)", {group: share(_values(part).isna()) for group, part in parts.items()}),
+    ]
 
 
-def _row(characteristic: str, statistic: str, values: dict[str, str]) -> dict[str, str]:
+def table_row(characteristic: str, statistic: str, values: dict[str, str]) -> dict[str, str]:
+    """Make a row of the table. `values` holds a text for each group."""
     return {"characteristic": characteristic, "statistic": statistic, **values}
 
 
@@ -70,15 +82,18 @@ def _numbers(part: pd.Series | None) -> pd.Series:
     return pd.to_numeric(_values(part), errors="coerce").dropna()
 
 
-def _share(flags: pd.Series) -> str:
+def share(flags: pd.Series) -> str:
+    """Write how many flags are True, with their percentage; "" without flags."""
     return f"{int(flags.sum()):,} ({100 * flags.mean():.1f})" if len(flags) else ""
 
 
-def _mean(values: pd.Series) -> str:
+def mean_and_deviation(values: pd.Series) -> str:
+    """Write mean and standard deviation; "" for fewer than two numbers."""
     return f"{values.mean():.1f} ({values.std():.1f})" if len(values) > 1 else ""
 
 
-def _median(values: pd.Series, decimals: int) -> str:
+def quartiles(values: pd.Series, decimals: int) -> str:
+    """Write the median and the quartiles; "" without numbers."""
     if not len(values):
         return ""
     low, middle, high = (f"{value:,.{decimals}f}" for value in values.quantile([0.25, 0.5, 0.75]))
