@@ -51,8 +51,12 @@ class Match:
     similarity: float
 
 
-def load_more(model: str) -> tuple[MoreModel, MoreProcessor]:
+def load_more(model: str, model_class: Any = MoreModel) -> tuple[Any, MoreProcessor]:
     """Load a saved MoRE model and its processor.
+
+    Args:
+        model: Directory or Hub repository.
+        model_class: `MoreModel`, or `MoreForClassification` for findings.
 
     Raises:
         TgmmError: If it is another model, or its files are damaged or incomplete.
@@ -63,7 +67,7 @@ def load_more(model: str) -> tuple[MoreModel, MoreProcessor]:
         kind = PreTrainedConfig.get_config_dict(model)[0].get("model_type")
     if kind != "more":
         raise TgmmError(model, f"it is a {kind or 'nameless'} model, and this command takes one of MoRE (tgmm train).")
-    loaded = load_whole_model(MoreModel, model).eval()
+    loaded = load_whole_model(model_class, model).eval()
     with damaged_files_in_one_line(model):
         return loaded, MoreProcessor.from_pretrained(model, trust_remote_code=False)
 
