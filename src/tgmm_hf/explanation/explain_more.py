@@ -1,8 +1,8 @@
 """Explain a MoRE model: why is this X-ray, or this ECG, near to a text, or why does this patient have a finding?
 
-    explanation = explain_more(*load_more("more_model"), {"xray": "XRAY"}, Asked(text="pleural effusion"))
-    explanation.scores                # {"xray": 0.41}
-    explanation.attributions          # one for each method: X-ray, ECG over time, ECG by lead
+explanation = explain_more(*load_more("more_model"), {"xray": "XRAY"}, Asked(text="pleural effusion"))
+explanation.scores                # {"xray": 0.41}
+explanation.attributions          # one for each method: X-ray, ECG over time, ECG by lead
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +84,7 @@ class MoreExplanation:
         }
 
 
-def explain_more(  # noqa: PLR0913 - the parts of a model, what is explained, and how
+def explain_more(
     model: Any,
     processor: Any,
     inputs: Mapping[str, Any],

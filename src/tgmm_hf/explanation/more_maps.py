@@ -170,7 +170,9 @@ def explain_ecg_time(score: TowerScore, method: str, rate: float, steps: int = S
     return score.attribution(method, values, axes, modality="ecg_time", notes=(note,), **more)
 
 
-def explain_ecg_leads(score: TowerScore, rate: float, leads: list[str] | None = None, steps: int = STEPS) -> Attribution:
+def explain_ecg_leads(
+    score: TowerScore, rate: float, leads: list[str] | None = None, steps: int = STEPS
+) -> Attribution:
     """Attribute the score of an ECG to its samples by integrated gradients: (12 leads, samples).
 
     Args:

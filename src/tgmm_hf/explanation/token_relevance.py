@@ -1,8 +1,8 @@
 """Relevance of the tokens of a vision transformer: AttnLRP, and gradient x attention rolled out over the blocks.
 
-AttnLRP (Achtibat et al. 2024, arXiv 2402.05602) shares out the score layer by layer, down to the embedded patches. All
-its rules can be written as gradient x input of a model whose backward pass is changed, and `relevance_rules` changes it.
-The result is signed. Biases, the class token and the positions take a share of the score too, so there is no sum.
+AttnLRP (Achtibat et al. 2024, arXiv 2402.05602) shares out the score layer by layer, down to the embedded patches. Its
+rules can be written as gradient x input of a model whose backward pass is changed. `relevance_rules` changes it. The
+result is signed. Biases, the class token and the positions take a share of the score too, so there is no sum.
 
 Gradient x attention (Chefer et al. 2021, arXiv 2103.15679) averages relu(gradient x attention) over the heads of each
 block, adds the identity for the residual path, and multiplies the blocks. The published MoRE takes the relevance of the
@@ -34,8 +34,8 @@ SMALLEST = 1e-6
 def relevance_rules(encoder: nn.Module) -> Iterator[None]:
     """Change the backward pass of an encoder so that gradient x input is AttnLRP, during the `with` block.
 
-    The forward pass gives the same values. Softmax, linear layers, convolutions, sums and batch norms in evaluation mode
-    need no change.
+    The forward pass gives the same values. Softmax, linear layers, convolutions, sums and batch norms in evaluation
+    mode need no change.
 
     Args:
         encoder: a model with transformers' `ViTAttention` and `nn.LayerNorm`, in evaluation mode.

@@ -198,4 +198,3 @@ def pictures_of(kind: str, processor: Any, path: Any) -> XrayShown | EcgShown:
     if kind == "xray":
         return show_xray(processor.image_processor, path, largest_side=THUMBNAIL_SIDE)
     return show_ecg(processor.feature_extractor, path)
-

@@ -15,8 +15,8 @@ from tgmm_hf.utils.model_names import shown_model_name
 from tgmm_hf.utils.versions import package_versions
 
 NO_CAUSE = (
-    "A map describes the model. It says which places moved the score, and nothing about a finding of the patient. A text "
-    "that names nothing in the X-ray or ECG has a map too."
+    "A map describes the model. It says which places moved the score, and nothing about a finding of the patient. A "
+    "text that names nothing in the X-ray or ECG has a map too."
 )
 ECG_MAPS = {"ecg_time": "ECG over time, all leads together", "ecg": "ECG, each lead by itself"}
 """Modality of an attribution -> heading of its drawing."""
