@@ -1,7 +1,7 @@
 """The vectors that are nearest to a vector: compared with all, or found in a graph where there are very many.
 
-The graph (HNSW, package usearch, extra `search`) finds nearly all of the nearest ones without a look at all vectors. The
-similarities of what it finds are exact.
+The graph (HNSW, package usearch, extra `search`) finds nearly all of the nearest ones without a look at all vectors.
+The similarities of what it finds are exact.
 """
 
 from pathlib import Path

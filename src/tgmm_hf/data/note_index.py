@@ -252,7 +252,11 @@ def _state(path: str | None) -> Any:
 
 
 def encode_rows(rows: Sequence[NoteRow], model: MoreModel, processor: Any) -> dict[str, Any]:
-    """Encode some rows: "vectors" of [kind, id, patient, file, state, note, numbers], "refused" of [id, item, reason]."""
+    """Encode some rows.
+
+    Returns:
+        "vectors" of [kind, id, patient, file, state, note, numbers] and "refused" of [id, item, reason].
+    """
     batch, reports = processor(
         xray=[row.xray for row in rows],
         ecg=[row.ecg for row in rows],

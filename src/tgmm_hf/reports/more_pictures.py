@@ -21,8 +21,6 @@ from tgmm_hf.utils.names import LEADS
 
 LARGEST_SIDE = 640
 """Largest height or width of a shown X-ray in pixels."""
-THUMBNAIL_SIDE = 260
-"""The same for one of several X-rays."""
 
 
 @dataclass(frozen=True)
@@ -182,19 +180,3 @@ def _place(axis: Any, index: Any) -> str:
     if axis.unit == "px":
         return f"{axis.name}s {first:.0f} to {first + axis.step:.0f}"
     return f"{first:.2f} to {first + axis.step:.2f} s"
-
-
-def pictures_of(kind: str, processor: Any, path: Any) -> XrayShown | EcgShown:
-    """Draw an X-ray or an ECG of a list, small.
-
-    Args:
-        kind: "xray" or "ecg".
-        processor: `MoreProcessor` of the model.
-        path: its file.
-
-    Raises:
-        InputRefusedError: if the file cannot be used.
-    """
-    if kind == "xray":
-        return show_xray(processor.image_processor, path, largest_side=THUMBNAIL_SIDE)
-    return show_ecg(processor.feature_extractor, path)
