@@ -53,6 +53,11 @@ def table_fragment(caption: str, columns: Sequence[str], rows: Sequence[Sequence
     return plain_braces(render_page("app_table.html", caption=caption, columns=columns, rows=rows, limit=SHOWN_ROWS))
 
 
+def similar_fragment(page: str) -> str:
+    """Show the page of a search in a frame without scripts and without the page's rights."""
+    return plain_braces(render_page("app_similar.html", page=page))
+
+
 def csv_fragment(caption: str, text: str) -> str:
     """Write the text of a CSV file as a table."""
     columns, *rows = list(csv.reader(io.StringIO(text))) or [[]]

@@ -10,6 +10,7 @@ from tgmm_hf.app.interface import programming_interface
 from tgmm_hf.app.parts import KEEP_SECONDS, PageContent, html_part
 from tgmm_hf.app.patient_tab import patient_tab
 from tgmm_hf.app.report_tab import report_tab
+from tgmm_hf.app.similar_tab import similar_tab
 from tgmm_hf.app.table_tab import table_tab
 
 NOTICE = "Research software, not a medical device. Do not base a decision about a patient on it."
@@ -89,6 +90,9 @@ def build_page(content: PageContent) -> gr.Blocks:
             if content.reporter is not None:
                 with gr.Tab("ECG report"):
                     report_tab(content)
+            if content.searcher is not None:
+                with gr.Tab("Find similar"):
+                    similar_tab(content)
             with gr.Tab("Table"):
                 table_tab(content)
             with gr.Tab("Model"):

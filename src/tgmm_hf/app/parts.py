@@ -10,6 +10,7 @@ import gradio as gr
 from tgmm_hf.app.answering import PatientAnswer
 from tgmm_hf.app.fragments import answer_fragment
 from tgmm_hf.app.private_files import PrivateFiles
+from tgmm_hf.app.similar import Searcher
 from tgmm_hf.data.prediction import Patient
 from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -43,6 +44,7 @@ class PageContent:
         facts: Name -> value, of what identifies the model: revision and fingerprints.
         examples: Name of a synthetic patient -> the patient.
         reporter: Model that writes reports about ECGs; None for a page without that tab.
+        searcher: Model and index of the search for similar records; None for a page without that tab.
     """
 
     pipe: TgmmCardiacPipeline
@@ -51,6 +53,7 @@ class PageContent:
     facts: Mapping[str, str]
     examples: Mapping[str, Patient] = field(default_factory=dict)
     reporter: AnsweringPipeline | None = None
+    searcher: Searcher | None = None
 
     @property
     def questions(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from tgmm_hf.app.answering import Question, answer_read_patient
 from tgmm_hf.app.examples import synthetic_patients
 from tgmm_hf.app.fence import Fence
 from tgmm_hf.app.private_files import PrivateFiles, private_files
+from tgmm_hf.app.similar import Searcher, load_searcher
 from tgmm_hf.data.ecg_reports import load_report_pipeline
 from tgmm_hf.data.prediction import load_pipeline
 from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
@@ -102,6 +103,7 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     password: str | None = None,
     examples: Path | None = None,
     report_model: str | None = None,
+    search: tuple[str, Path] | None = None,
     view_classifier: str | None = None,
     strictness: str = "note",
 ) -> None:
@@ -115,6 +117,8 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
         examples: Directory of the synthetic patients, which is made if it does not exist. None shows none.
         report_model: Directory or Hub repository of a MEIT or Heartcare model. None leaves out the tab for reports
             about ECGs.
+        search: Directory or Hub repository of a MoRE model, and directory of its index. None leaves out the tab that
+            finds similar records.
         view_classifier: As in `load_pipeline`.
         strictness: As in `load_pipeline`.
 
@@ -126,12 +130,14 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the directories are removed
     pipe = load_pipeline(model, view_classifier, strictness=strictness)
     reporter = None if report_model is None else load_report_pipeline(report_model, strictness)
+    searcher = None if search is None else load_searcher(*search)
     options: dict[str, Any] = {
         "host": host,
         "port": port,
         "password": password,
         "examples": examples,
         "reporter": reporter,
+        "searcher": searcher,
     }
     with private_files() as files, running_page(pipe, files, **options) as page:
         answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
@@ -148,6 +154,7 @@ def running_page(  # noqa: PLR0913 - those of `serve`
     password: str | None = None,
     examples: Path | None = None,
     reporter: AnsweringPipeline | None = None,
+    searcher: Searcher | None = None,
 ) -> Iterator[Any]:
     """Run the page in threads of this process while the block runs.
 
@@ -159,6 +166,7 @@ def running_page(  # noqa: PLR0913 - those of `serve`
         password: Password.
         examples: Directory.
         reporter: Model for the tab that writes reports about ECGs. None leaves out the tab.
+        searcher: Model and index for the tab that finds similar records. None leaves out the tab.
 
     Yields:
         The page, a `gradio.Blocks` with `local_url`.
@@ -175,7 +183,7 @@ def running_page(  # noqa: PLR0913 - those of `serve`
     print_no_values()
     patients = {} if examples is None else synthetic_patients(examples)
     model = str(pipe.model.name_or_path)
-    page = build_page(PageContent(pipe, files, model_card(model), model_facts(pipe), patients, reporter))
+    page = build_page(PageContent(pipe, files, model_card(model), model_facts(pipe), patients, reporter, searcher))
     frames = SPACE_FRAMES if os.environ.get("SPACE_ID") else "'self'"
     page.launch(
         server_name=host,

@@ -37,6 +37,22 @@ ReportModel = Annotated[
         show_default="no such tab",
     ),
 ]
+SearchModel = Annotated[
+    str | None,
+    typer.Option(
+        help="Directory or Hub repository of a MoRE model; adds a tab that finds similar records. With --search-index.",
+        show_default="no such tab",
+    ),
+]
+SearchIndex = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Directory that `tgmm index` wrote with --search-model. Users of the page see its pictures and notes.",
+        show_default="no such tab",
+    ),
+]
 
 
 def app(
@@ -46,6 +62,8 @@ def app(
     password_file: PasswordFile = None,
     examples: Examples = None,
     report_model: ReportModel = None,
+    search_model: SearchModel = None,
+    search_index: SearchIndex = None,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="Offer no synthetic patients.")] = False,
     view_classifier: ViewClassifier = None,
     strictness: StrictnessChoice = Strictness.note,
@@ -61,6 +79,8 @@ def app(
 
     password = read_password(password_file)
     check_host(host, password)
+    if (search_model is None) != (search_index is None):
+        raise typer.BadParameter("--search-model and --search-index go together")
     announce_hub(model)
     from tgmm_hf.app.examples import default_directory
     from tgmm_hf.app.server import serve
@@ -75,6 +95,7 @@ def app(
         password=password,
         examples=directory,
         report_model=report_model,
+        search=None if search_model is None or search_index is None else (search_model, search_index),
         view_classifier=view_classifier,
         strictness=strictness.value,
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tgmm_hf.cli.explain_more import explain_more_files, say
 from tgmm_hf.cli.laboratory import ColumnMap, Units, laboratory
 from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
@@ -51,6 +52,26 @@ def explain(
     labs: LabsFile = None,
     ecg: EcgFile = None,
     echo: EchoFiles = None,
+    xray: Annotated[
+        Path | None, typer.Option(help="Chest X-ray (DICOM, PNG, JPEG), for a MoRE model.", show_default="none")
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="For a MoRE model: what made --xray and --ecg near to these words?", show_default="not asked"
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Other words for --text: the mean of their cosines is subtracted. May be repeated.",
+            show_default="none",
+        ),
+    ] = None,
+    finding: Annotated[
+        str | None,
+        typer.Option(help="For a classifier of MoRE: a label to explain instead of --text.", show_default="not asked"),
+    ] = None,
     views: ViewsFile = None,
     view_classifier: ViewClassifier = None,
     view_threshold: ViewThreshold = None,
@@ -94,8 +115,16 @@ def explain(
     Any of the three modalities may be missing. The contributions need the extra `explain`. The report names the patient
     only with --show-id.
 
+    With --text or --finding and a MoRE model: the X-ray and the ECG, with what made them near to the words.
+
     Example: tgmm explain demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out report.html
+    Example: tgmm explain more_model --xray xray.dcm --ecg p1/s1/1 --text "pleural effusion" --out report.html
     """
+    if text is not None or finding is not None or xray is not None:
+        asked = {"text": text, "against": tuple(against or ()), "finding": finding}
+        shown = {"layout": ecg_layout.value, "sensitivity": float(ecg_sensitivity.value)}
+        explain_more_files(model, {"xray": xray, "ecg": ecg}, asked, out, _format_of(out, file_format), shown)
+        return
     given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
     if all(path is None for path in given.values()):
         raise typer.BadParameter("give at least one of --labs, --ecg and --echo")
@@ -123,7 +152,7 @@ def explain(
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold)
     patients = None if gallery is None else read_gallery(gallery, pipe.model)
-    explained = patient_file.explain_patient(pipe, patient, task, contributions, _say, patients)
+    explained = patient_file.explain_patient(pipe, patient, task, contributions, say, patients)
     settings = ReportSettings(show_id, ecg_layout.value, float(ecg_sensitivity.value))
     patient_file.write_report(explained, out, chosen, settings)
     typer.echo(f"Report: {out}. Research software, not a medical device.")
@@ -142,8 +171,3 @@ def _format_of(out: Path, file_format: Format | None) -> str:
             f"the suffix {out.suffix!r} of --out names no format. Give --format html, json or pdf, or another suffix."
         )
     return suffix
-
-
-def _say(step: str) -> None:
-    """Print the name of a step, because explaining a large model takes minutes."""
-    typer.echo(f"  {step} ...", err=True)

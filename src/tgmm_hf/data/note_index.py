@@ -1,11 +1,12 @@
 """An index of X-rays, ECGs and notes in the space of a MoRE model, and the search in it.
 
 `make_index` writes a directory: index.parquet (one row for each vector), refused.csv, index.json. It holds ids of
-patients, so it is patient data. The search compares a query with all vectors at once.
+patients, paths and notes, so it is patient data. The search compares a query with all vectors. With more than
+`APPROXIMATE_ABOVE` vectors and the extra `search` it looks into graphs, which `make_index` writes too.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tgmm_hf.data.file_reading import file_state
+from tgmm_hf.data.nearest import APPROXIMATE_ABOVE, can_make_graphs, make_graph, nearest_in_graph, nearest_of_all
 from tgmm_hf.data.note_tables import NoteRow, read_note_table
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_whole_model
 from tgmm_hf.families.more.modeling_more import MoreModel
@@ -28,6 +31,12 @@ from tgmm_hf.utils.files import claim_directory, read_json, whole_file, write_js
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 INDEX, REFUSED, RECORD, SETTINGS, PARTS = "index.parquet", "refused.csv", "index.json", "settings.json", "parts"
+GRAPH = "graph-{}.usearch"
+"""Name of the file of the graph of a kind."""
+FORMAT = 2
+"""Version of the columns of index.parquet."""
+ROW = ["id", "patient_id", "file", "state", "note"]
+"""Columns of index.parquet beside kind and vector."""
 PART = 64
 """Rows of the table that are encoded at a time, and stored before the next ones."""
 KINDS = ("xray", "ecg", "text")
@@ -43,16 +52,26 @@ class Match:
         id: Row of the table that the X-ray, ECG or note stands in.
         patient_id: Patient of the row.
         similarity: Cosine with the query.
+        file: Path of the X-ray or of the recording; None for a note.
+        state: Digest of path, size and time of change of the file.
+        note: The note of the row, as the model read it; "" without one.
     """
 
     kind: str
     id: str
     patient_id: str
     similarity: float
+    file: str | None = None
+    state: str | None = None
+    note: str = ""
 
 
-def load_more(model: str) -> tuple[MoreModel, MoreProcessor]:
+def load_more(model: str, model_class: Any = MoreModel) -> tuple[Any, MoreProcessor]:
     """Load a saved MoRE model and its processor.
+
+    Args:
+        model: Directory or Hub repository.
+        model_class: `MoreModel`, or `MoreForClassification` for findings.
 
     Raises:
         TgmmError: If it is another model, or its files are damaged or incomplete.
@@ -63,7 +82,7 @@ def load_more(model: str) -> tuple[MoreModel, MoreProcessor]:
         kind = PreTrainedConfig.get_config_dict(model)[0].get("model_type")
     if kind != "more":
         raise TgmmError(model, f"it is a {kind or 'nameless'} model, and this command takes one of MoRE (tgmm train).")
-    loaded = load_whole_model(MoreModel, model).eval()
+    loaded = load_whole_model(model_class, model).eval()
     with damaged_files_in_one_line(model):
         return loaded, MoreProcessor.from_pretrained(model, trust_remote_code=False)
 
@@ -91,11 +110,12 @@ def make_index(model: str, table: str | Path, out: str | Path, *, allow_outside:
     network, processor = load_more(model)
     rows = _without_repeats(read_note_table(table, allow_outside=allow_outside))
     settings = {
+        "format": FORMAT,
         "weights": _weights_of(network),
         "processor": json_digest(processor_fingerprint(processor)),
         "rows": json_digest([[row.id, row.patient_id, row.text, _state(row.xray), _state(row.ecg)] for row in rows]),
     }
-    claim_directory(out, [INDEX, REFUSED, RECORD, SETTINGS, f"{PARTS}/"])
+    claim_directory(out, [INDEX, REFUSED, RECORD, SETTINGS, f"{PARTS}/", *map(GRAPH.format, KINDS)])
     if (out / SETTINGS).is_file() and (before := read_json(out / SETTINGS)) != settings:
         changed = ", ".join(name for name in settings if before.get(name) != settings[name])
         raise TgmmError(str(out), f"it holds another index (changed: {changed}). Name another directory.")
@@ -107,11 +127,73 @@ def make_index(model: str, table: str | Path, out: str | Path, *, allow_outside:
     return _finish(out, settings, network.config.projection_dim)
 
 
+@dataclass(frozen=True)
+class NoteIndex:
+    """An index that was read.
+
+    Attributes:
+        kinds: Kind of each vector, (n,).
+        rows: Columns id, patient_id, file, state and note.
+        vectors: (n, p) of length one; None if all kinds have a graph.
+        graphs: Kind -> file of its graph.
+    """
+
+    kinds: NDArray
+    rows: pa.Table
+    vectors: NDArray | None
+    graphs: Mapping[str, Path]
+
+    def nearest(self, vector: NDArray, kinds: Sequence[str], number: int) -> list[Match]:
+        """Find the vectors that are nearest to a vector (p,) of length one: `number` of each kind, nearest first."""
+        matches = []
+        for kind in kinds:
+            if kind in self.graphs:
+                places, similarity = nearest_in_graph(self.graphs[kind], vector, number)
+            else:
+                assert self.vectors is not None  # a kind has either
+                of_kind = np.flatnonzero(self.kinds == kind)
+                rows, similarity = nearest_of_all(self.vectors[of_kind], vector, number)
+                places = of_kind[rows]
+            found = self.rows.take(places).to_pylist()
+            matches += [
+                Match(kind, similarity=float(cosine), **row) for row, cosine in zip(found, similarity, strict=True)
+            ]
+        return matches
+
+
+def read_index(index: str | Path, model: MoreModel) -> NoteIndex:
+    """Read an index.
+
+    Args:
+        index: Directory of `make_index`.
+        model: The model that made it.
+
+    Raises:
+        TgmmError: If the index is of another model or of an earlier version, or not finished.
+    """
+    index = Path(index)
+    if not (index / RECORD).is_file() or not (index / INDEX).is_file():
+        raise TgmmError(str(index), "holds no finished index. `tgmm index` writes one.")
+    record = read_json(index / RECORD)
+    if record.get("weights") != _weights_of(model):
+        raise TgmmError(str(index), "was made with other weights than this model has. Make the index again.")
+    if record.get("format") != FORMAT:
+        raise TgmmError(str(index), "was made by an earlier version. Make the index again, in another directory.")
+    graphs = {kind: index / name for kind, name in record["graphs"].items()} if can_make_graphs() else {}
+    is_in_graphs = bool(graphs) and all(kind in graphs for kind in KINDS if record["vectors"][kind])
+    stored = pq.read_table(index / INDEX, columns=["kind", *ROW] + ([] if is_in_graphs else ["vector"]))
+    vectors = None
+    if not is_in_graphs:
+        width = model.config.projection_dim
+        vectors = np.stack(stored["vector"].to_numpy()) if len(stored) else np.zeros((0, width), np.float32)
+    return NoteIndex(np.array(stored["kind"].to_pylist()), stored.select(ROW), vectors, graphs)
+
+
 def search(
     model: MoreModel,
     processor: Any,
-    index: str | Path,
-    query: dict[str, Any],
+    index: str | Path | NoteIndex,
+    query: Mapping[str, Any],
     kinds: Sequence[str],
     number: int,
 ) -> list[Match]:
@@ -120,7 +202,7 @@ def search(
     Args:
         model: The model that made the index.
         processor: Its processor.
-        index: Directory of `make_index`.
+        index: Directory of `make_index`, or what `read_index` returned.
         query: One of "xray", "ecg" and "text" -> what `MoreProcessor` takes.
         kinds: Kinds of vectors to find.
         number: Largest number of results of each kind.
@@ -132,26 +214,20 @@ def search(
         InputRefusedError: If the query cannot be used.
         TgmmError: If the index is of another model, or damaged.
     """
-    index = Path(index)
-    if not (index / RECORD).is_file() or not (index / INDEX).is_file():
-        raise TgmmError(str(index), "holds no finished index. `tgmm index` writes one.")
-    record = read_json(index / RECORD)
-    if record.get("weights") != _weights_of(model):
-        raise TgmmError(str(index), "was made with other weights than this model has. Make the index again.")
-    batch = processor(**query, return_tensors="pt")
+    read = index if isinstance(index, NoteIndex) else read_index(index, model)
+    return read.nearest(encode_query(model, processor(**query, return_tensors="pt")), kinds, number)
+
+
+def encode_query(model: MoreModel, batch: Mapping[str, Any]) -> NDArray:
+    """Encode the only input of a batch of one: the vector (p,) of length one."""
     with torch.no_grad():
         (vector,) = [value for name, value in model(**batch).items() if name.endswith("_embeds")]
-    stored = pq.read_table(index / INDEX)
-    vectors = np.stack(stored["vector"].to_numpy()) if len(stored) else np.zeros((0, vector.shape[1]))
-    similarity = vectors @ vector[0].numpy()
-    found_kinds = np.array(stored["kind"].to_pylist())
-    ids, patients = stored["id"].to_pylist(), stored["patient_id"].to_pylist()
-    matches = []
-    for kind in kinds:
-        places = np.flatnonzero(found_kinds == kind)
-        best = places[np.argsort(-similarity[places], kind="stable")][:number]
-        matches += [Match(kind, ids[place], patients[place], float(similarity[place])) for place in best]
-    return matches
+    return vector[0].cpu().numpy()
+
+
+def is_unchanged(match: Match) -> bool:
+    """Tell whether the file of a result is there and is the one that was encoded. False for a note, which has none."""
+    return match.file is not None and json_digest(_state(match.file)) == match.state
 
 
 def _weights_of(model: MoreModel) -> str | None:
@@ -176,7 +252,11 @@ def _state(path: str | None) -> Any:
 
 
 def encode_rows(rows: Sequence[NoteRow], model: MoreModel, processor: Any) -> dict[str, Any]:
-    """Encode some rows: "vectors" of [kind, id, patient, numbers] and "refused" of [id, item, reason]."""
+    """Encode some rows.
+
+    Returns:
+        "vectors" of [kind, id, patient, file, state, note, numbers] and "refused" of [id, item, reason].
+    """
     batch, reports = processor(
         xray=[row.xray for row in rows],
         ecg=[row.ecg for row in rows],
@@ -199,7 +279,10 @@ def encode_rows(rows: Sequence[NoteRow], model: MoreModel, processor: Any) -> di
             embeds = output.get(f"{kind}_embeds", ())
             for row, vector in zip(rows, embeds, strict=False):
                 if bool(vector.any()):  # zeros stand for a missing input
-                    vectors.append([kind, row.id, row.patient_id, vector.tolist()])
+                    file = None if kind == "text" else getattr(row, kind)
+                    state = None if file is None else json_digest(_state(file))
+                    cells = [row.id, row.patient_id, file, state, processor.note(row.text)]
+                    vectors.append([kind, *cells, vector.tolist()])
     return {"vectors": vectors, "refused": refused}
 
 
@@ -208,13 +291,13 @@ def _finish(out: Path, settings: dict[str, Any], width: int) -> dict[str, Any]:
     parts = [read_json(path) for path in sorted((out / PARTS).glob("*.json"))]
     vectors = [entry for part in parts for entry in part["vectors"]]
     refused = [entry for part in parts for entry in part["refused"]]
-    kinds, ids, patients, numbers = zip(*vectors, strict=True) if vectors else ((), (), (), ())
+    columns = list(zip(*vectors, strict=True)) if vectors else [()] * (len(ROW) + 2)
+    kinds = columns[0]
     table = pa.table(
         {
             "kind": pa.array(kinds, pa.string()),
-            "id": pa.array(ids, pa.string()),
-            "patient_id": pa.array(patients, pa.string()),
-            "vector": pa.array(numbers, pa.list_(pa.float32(), width)),
+            **{name: pa.array(column, pa.string()) for name, column in zip(ROW, columns[1:-1], strict=True)},
+            "vector": pa.array(columns[-1], pa.list_(pa.float32(), width)),
         }
     )
     with whole_file(out / INDEX) as building:
@@ -224,5 +307,20 @@ def _finish(out: Path, settings: dict[str, Any], width: int) -> dict[str, Any]:
         writer.writerow(["id", "item", "reason"])
         writer.writerows(refused)
     record = {**settings, "vectors": {kind: kinds.count(kind) for kind in KINDS}, "refused": len(refused)}
+    record["graphs"] = _make_graphs(out, np.array(kinds), table["vector"]) if len(kinds) > APPROXIMATE_ABOVE else {}
     write_json(out / RECORD, record)
     return record
+
+
+def _make_graphs(out: Path, kinds: NDArray, vectors: Any) -> dict[str, str]:
+    """Write the graph of each kind: kind -> name of its file; {} without the package for graphs."""
+    graphs: dict[str, str] = {}
+    if not can_make_graphs():
+        return graphs
+    stacked = np.stack(vectors.to_numpy())
+    for kind in KINDS:
+        places = np.flatnonzero(kinds == kind)
+        if len(places):
+            graphs[kind] = GRAPH.format(kind)
+            make_graph(stacked[places], places, out / graphs[kind])
+    return graphs

@@ -80,7 +80,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     settings = {"model": model, "data_hash": prepare["data_hash"], "split": split, "task": task, "seed": seed}
     settings |= {"target": question.target, "unit": question.unit}
     settings |= {"weights": (network.config.weights_fingerprint or {}).get("id")}
-    _claim(out, settings)
+    claim_settings(out, settings)
     rows = prepared[split]
     numbers = [n for n, name in enumerate(rows["id"]) if not evidence.is_anomalous(str(name))][:patients]
     collator = TgmmCollator(processor, network.config, training=False)
@@ -131,12 +131,12 @@ def measure(
     figures = dict(zip(maps, scored, strict=False))
     by_chance = scored[len(maps) :]
     figures["random"] = {key: float(np.mean([each[key] for each in by_chance])) for key in by_chance[0]}
-    stored = {name: _rounded(values) for name, values in maps.items()}
+    stored = {name: rounded(values) for name, values in maps.items()}
     effect = evidence_effect(units, planted, EVIDENCE_SHARE[modality], random)
-    return {"figures": figures, "maps": stored, "planted": _rounded(planted), "effect": effect}
+    return {"figures": figures, "maps": stored, "planted": rounded(planted), "effect": effect}
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def rounded(values: np.ndarray) -> list[float]:
     """Return values with six significant digits, so that files stay small."""
     return [float(f"{value:.6g}") for value in values]
 
@@ -168,7 +168,7 @@ def _add_correlations(measured: dict[str, Any], found: Mapping[str, Any]) -> Non
             measured[modality]["figures"][method] |= figures
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def claim_settings(out: Path, settings: dict[str, Any]) -> None:
     """Write the settings into `out`; if it holds settings, compare them.
 
     Raises:

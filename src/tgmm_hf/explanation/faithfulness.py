@@ -23,7 +23,7 @@ FIRST_SHARE = 0.2
 """Share of the units for comprehensiveness and sufficiency, one of `SHARES`."""
 OTHER_SETS = 5
 """Draws of units without evidence in `evidence_effect`."""
-EVIDENCE_SHARE = {"labs": 1.0, "ecg": 0.8, "echo": 0.8}
+EVIDENCE_SHARE = {"labs": 1.0, "ecg": 0.8, "echo": 0.8, "xray": 0.8, "ecg_time": 0.8}
 """The units that hold the evidence are the smallest set with this share of the planted change. Cells have it or not."""
 
 

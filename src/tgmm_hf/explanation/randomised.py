@@ -12,20 +12,22 @@ import torch
 from scipy.stats import rankdata
 
 ENCODERS = ("labs_encoder", "ecg_encoder", "echo_encoder")
+"""Start of the names of the weights of TGMM's encoders."""
 
 
-def shuffled_copies(model: Any, seed: int) -> dict[str, Any]:
+def shuffled_copies(model: Any, seed: int, encoders: tuple[str, ...] = ENCODERS) -> dict[str, Any]:
     """Make two copies of a model: "top", whose parts above the encoders are shuffled, and "all".
 
     Args:
-        model: `TgmmModel`. It is not changed.
+        model: `TgmmModel` or another model. It is not changed.
         seed: of the shuffling.
+        encoders: start of the names of the encoders' weights.
     """
     generator = torch.Generator().manual_seed(seed)
     copies = {"top": copy.deepcopy(model), "all": copy.deepcopy(model)}
     for name, each in copies.items():
         for key, parameter in each.named_parameters():
-            if name == "all" or not key.startswith(ENCODERS):
+            if name == "all" or not key.startswith(encoders):
                 order = torch.randperm(parameter.numel(), generator=generator)
                 with torch.no_grad():
                     parameter.copy_(parameter.flatten()[order].view_as(parameter))

@@ -16,7 +16,7 @@ CHECK_FILE = "explanation_check.json"
 """Name of the summary of a check, in its output and beside a model."""
 TRUE, FALSE, UNKNOWN = "verified: true", "verified: false", "verified: not measured"
 """Notes of an attribution: its method passed the check of this model; it failed; it was not measured."""
-CHECKED = ("labs", "ecg", "echo")
+CHECKED = ("labs", "ecg", "echo", "xray", "ecg_time")
 """Modalities that the check measures. The other attributions are exact sums or attention."""
 
 

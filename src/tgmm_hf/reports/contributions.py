@@ -17,7 +17,7 @@ HEAT_TITLES = {
     "gates": "Gates: how much of each modality enters the slot of a row",
 }
 """Method of a slot map -> heading of its table, which says how to read it."""
-MODALITY_NAMES = {"labs": "Laboratory", "ecg": "ECG", "echo": "Echo"}
+MODALITY_NAMES = {"labs": "Laboratory", "ecg": "ECG", "echo": "Echo", "xray": "X-ray", "ecg_time": "ECG over time"}
 """Modality -> its name in a report."""
 FINEST_BAND = 0.08
 """Shortest band on the ECG in seconds (2 mm). Finer maps are averaged, because a narrower band cannot be seen."""
@@ -36,6 +36,8 @@ METHOD_NAMES = {
     "gradient_x_input": "gradient x input",
     "gradient_x_activation": "gradient x activation",
     "occlusion": "occlusion",
+    "attn_lrp": "AttnLRP",
+    "gradient_attention": "gradient x attention, rolled out over the blocks",
 }
 """Name of a method in the code -> its name in a report."""
 

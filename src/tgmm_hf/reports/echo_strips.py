@@ -82,7 +82,7 @@ def echo_strip(
         frames=count,
         width=width,
         height=height,
-        picture=_data_uri(_side_by_side(shown), "JPEG"),
+        picture=data_uri(_side_by_side(shown), "JPEG"),
         overlay=overlay,
         item=about.get("item", ""),
         by=about.get("by", "name"),
@@ -137,7 +137,7 @@ def _overlay(maps: NDArray, square: tuple[int, int, int], shown: NDArray) -> str
         target = painted[frame, top : top + side, left : left + side]
         target[..., :3] = np.where(strength[..., None] >= 0, COLOUR_FOR, COLOUR_AGAINST)
         target[..., 3] = np.clip(np.abs(strength), 0, 1) * LARGEST_OPACITY
-    return _data_uri(_side_by_side(painted), "PNG")
+    return data_uri(_side_by_side(painted), "PNG")
 
 
 def _side_by_side(frames: NDArray) -> NDArray:
@@ -145,8 +145,8 @@ def _side_by_side(frames: NDArray) -> NDArray:
     return np.ascontiguousarray(np.concatenate(list(frames), axis=1))
 
 
-def _data_uri(picture: NDArray, file_format: str) -> str:
-    """Encode a picture as a data URI in the format "JPEG" or "PNG"."""
+def data_uri(picture: NDArray, file_format: str) -> str:
+    """Encode a picture, uint8, as a data URI in the format "JPEG" or "PNG"."""
     buffer = BytesIO()
     options: dict[str, Any] = {"quality": QUALITY} if file_format == "JPEG" else {"optimize": True}
     Image.fromarray(picture).save(buffer, file_format, **options)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -158,11 +158,21 @@ def require_printer(file_format: str) -> None:
         require_browser()
 
 
-def write_report(explained: ExplainedPatient, out: Path, file_format: str, settings: ReportSettings) -> None:
+class Report(Protocol):
+    """What `write_report` writes."""
+
+    def content(self, settings: ReportSettings, /) -> dict[str, Any]:
+        """Return what the report says, as JSON values."""
+
+    def page(self, settings: ReportSettings, /) -> str:
+        """Return the report as an HTML page."""
+
+
+def write_report(explained: Report, out: Path, file_format: str, settings: ReportSettings) -> None:
     """Write the report of a patient, whole or not at all.
 
     Args:
-        explained: from `explain_patient`.
+        explained: from `explain_patient`, or from `more_report.explain_files`.
         out: the file.
         file_format: "html", "json" or "pdf".
         settings: choices of the reader.
