@@ -17,9 +17,8 @@ from PIL import Image
 
 from tgmm_hf import BeatFeatureExtractor, BeatModel
 from tgmm_hf.inputs.ecg_picture import SheetColours, draw_ecg_picture
-from tgmm_hf.inputs.ecg_reading import as_recording
 from tgmm_hf.inputs.ecg_sheet import LAYOUTS, EcgTraces
-from tgmm_hf.inputs.ecg_signal import harmonise_recording
+from tgmm_hf.inputs.ecg_signal import as_recording, harmonise_recording
 from tgmm_hf.utils.files import whole_file
 
 BLACK, RED = SheetColours(), SheetColours(ink=(220, 20, 20))
