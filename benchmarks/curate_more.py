@@ -2,9 +2,9 @@
 
     python benchmarks/curate_more.py --directory scratch
 
-Generates random tables: as many X-ray studies and ECGs as MIMIC-CXR-JPG and MIMIC-IV-ECG have, times `--share`. There are no
-reports, so all notes of X-rays are made from labels. On real files the reading of the reports comes on top. A directory
-that holds the tables already is used again.
+Generates random tables: as many X-ray studies and ECGs as MIMIC-CXR-JPG and MIMIC-IV-ECG have, times `--share`. There
+are no reports, so all notes of X-rays are made from labels. On real files the reading of the reports comes on top. A
+directory that holds the tables already is used again.
 """
 
 import time

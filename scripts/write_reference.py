@@ -28,6 +28,7 @@ from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
 from tgmm_hf.training.more_arguments import MoreRunArguments
+from tgmm_hf.training.more_findings_arguments import MoreFindingsRunArguments
 from tgmm_hf.training.pretraining_arguments import PretrainArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 
@@ -38,6 +39,7 @@ SETTINGS: dict[str, type] = {
     "tgmm train and tgmm pretrain, family: beat": BeatRunArguments,
     "tgmm train, family: heartcare": HeartcareRunArguments,
     "tgmm train, family: more": MoreRunArguments,
+    "tgmm train, family: more, objective: findings": MoreFindingsRunArguments,
     "tgmm pretrain": PretrainArguments,
     "tgmm reproduce": GridPlan,
     "tgmm search": SearchPlan,

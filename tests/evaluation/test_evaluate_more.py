@@ -18,7 +18,7 @@ from xray_files import draw_chest, write_picture, write_xray
 from tgmm_hf import LEADS
 from tgmm_hf.data.label_columns import read_labels, read_prompts
 from tgmm_hf.data.note_index import load_more
-from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation, zero_shot_figures
+from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation, label_figures
 from tgmm_hf.evaluation.note_retrieval import (
     Inputs,
     chance_figures,
@@ -108,17 +108,17 @@ def test_a_model_that_knows_the_patient_is_first_and_the_shuffled_control_is_at_
     assert low <= shuffled["recall_10"] <= high and low < high
 
 
-def test_zero_shot_figures_are_those_of_scikit_learn():
+def test_figures_of_labels_are_those_of_scikit_learn():
     generator = np.random.default_rng(1)
     label = generator.integers(0, 2, 80).astype(float)
     score, patients = label + generator.normal(size=80), np.array([f"p{number // 2}" for number in range(80)])
-    entry = zero_shot_figures(score, label, patients, SMALL)
+    entry = label_figures(score, label, patients, SMALL)
     model = entry["systems"]["model"]
     assert model["auc"] == pytest.approx(roc_auc_score(label, score))
     assert model["auprc"] == pytest.approx(average_precision_score(label, score))
     assert model["auc_ci"][0] < model["auc"] < model["auc_ci"][1]
     assert abs(entry["systems"]["shuffled"]["auc"] - 0.5) < 0.2 < model["auc"] - 0.5
-    assert "missing" in zero_shot_figures(score, np.ones(80), patients, SMALL)
+    assert "missing" in label_figures(score, np.ones(80), patients, SMALL)
 
 
 def test_a_table_is_scored_as_its_vectors_say(folder: Path, tmp_path: Path, capsys):

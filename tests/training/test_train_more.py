@@ -13,6 +13,7 @@ import torch
 import yaml
 from closeness import assert_close, assert_same_training
 from command_line import run as run_command
+from finding_tables import draw_finding, write_table
 from heart_signal import make_heart
 from input_files import write_wfdb
 from safetensors.torch import load_file
@@ -42,23 +43,6 @@ MODEL = {
         "temperature": 0.1,
     },
 }
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def draw_finding(kind: int, seed: int) -> np.ndarray:
-    """A chest in which one quarter of the picture is brighter: the finding that the note names."""
-    picture = draw_chest(160, 150, seed).astype(int)
-    rows, columns = slice(80 * (kind // 2), 80 * (kind // 2) + 80), slice(75 * (kind % 2), 75 * (kind % 2) + 75)
-    picture[rows, columns] = np.clip(picture[rows, columns] + 110, 0, 255)
-    return picture.astype(np.uint8)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,8 @@ def evaluate(
     metrics.txt, metrics.md, report.html, tables and reports.parquet. For another data set, give its instruction file.
 
     MoRE: retrieval between X-rays, ECGs and notes in all directions, and zero-shot findings where the table has columns
-    label_FINDING. Writes metrics.json, metrics.txt, metrics.md, refused.csv and tables.
+    label_FINDING. A model that was trained for findings: AUROC and average precision from X-ray and ECG, and from each
+    alone. Writes metrics.json, metrics.txt, metrics.md, refused.csv and tables.
 
     A file of `tgmm make-bench`: closed and open questions, reports and signals, as far as the model answers them, by
     category and beside controls. Writes metrics.json, metrics.txt, metrics.md, tables and answers.parquet.
@@ -149,9 +150,12 @@ def evaluate(
     kind = saved_kind(model)
     if kind == "more":
         _refuse_options([name for name in (*TGMM_ONLY, *MEIT_ONLY, "robustness") if options[name]], "MoRE")
+        from tgmm_hf.evaluation.evaluate_findings import names_findings
         from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
         from tgmm_hf.evaluation.more_tables import evaluate_more
 
+        if prompts and names_findings(model):
+            raise typer.BadParameter("--prompts: not for a MoRE model that was trained for findings")
         chosen = MoreEvaluationSettings(split.value, prompts, seed, bootstrap, batch_size, allow_outside)
         evaluate_more(model, data, out, chosen)
         typer.echo((out / "metrics.txt").read_text())

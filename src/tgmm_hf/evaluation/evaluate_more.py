@@ -68,6 +68,80 @@ class MoreEvaluationSettings:
     progress: bool = True
 
 
+@dataclass(frozen=True)
+class ScoredRows:
+    """The rows of a split that are scored.
+
+    Attributes:
+        model: Directory or Hub repository of the model.
+        data: The table.
+        rows: The rows of the split.
+        labels: Finding -> id of a row -> label.
+        warnings: What is doubtful in the choice of the rows.
+    """
+
+    model: str
+    data: Path
+    rows: list[NoteRow]
+    labels: dict[str, dict[str, float]]
+    warnings: list[str]
+
+    def entries(
+        self, network: Any, processor: Any, settings: MoreEvaluationSettings, notes: Sequence[str], patients: int
+    ) -> dict[str, Any]:
+        """Return the entries of metrics.json that say what was scored, with which model, and what is doubtful.
+
+        Args:
+            network: The model.
+            processor: Its processor.
+            settings: What is evaluated, and how.
+            notes: Sentences about the figures.
+            patients: Number of patients that are scored.
+        """
+        binding, directory = BindingCheck()(network, processor), Path(self.model)
+        few = [f"Only {patients} patients are scored, so the intervals are wide."] if patients < SMALL_N else []
+        return {
+            "model": self.model,
+            "data": self.data.name,
+            "data_hash": f"sha256:{file_digest(self.data)}",
+            "split": settings.split,
+            "training": _training(directory),
+            "weights": weights_digest(directory) if directory.is_dir() else None,
+            "model_fingerprint": binding.model,
+            "processor_fingerprint": binding.processor,
+            "checks": binding.checks,
+            "code_revision": code_revision(network, processor),
+            "seed": settings.seed,
+            "bootstrap": settings.bootstrap,
+            "level": LEVEL,
+            "warnings": [*(check["text"] for check in binding.checks), *self.warnings, *few],
+            "notes": [*notes, *binding.notes],
+            "versions": package_versions("scipy"),
+        }
+
+
+def read_scored_rows(model: str, data: str | Path, settings: MoreEvaluationSettings) -> ScoredRows:
+    """Read the rows and the labels of a split, and check that the model was not trained on their patients.
+
+    Args:
+        model: Directory or Hub repository of the model.
+        data: The table.
+        settings: What is evaluated, and how.
+
+    Raises:
+        TgmmError: If the table cannot be used, or has no row of the split.
+        ValueError: If scored patients were trained on.
+    """
+    every = read_note_table(data, allow_outside=settings.allow_outside)
+    rows = [row for row in every if row.split == settings.split]
+    if not rows:
+        raise TgmmError(Path(data).name, f"no row is of the {settings.split} split. Name another one with --split.")
+    patients = Dataset.from_dict({"patient_id": [row.patient_id for row in rows]})
+    directory = Path(model) if Path(model).is_dir() else None
+    warnings = check_unseen(directory, f"sha256:{file_digest(data)}", patients, settings.split)
+    return ScoredRows(model, Path(data), rows, read_labels(data), warnings)
+
+
 @dataclass
 class _Item:
     """One X-ray, ECG or note: its patient, the rows in which it stands, and its vector (p,), None if refused."""
@@ -95,32 +169,18 @@ def compute_more_evaluation(
         ValueError: If scored patients were trained on.
     """
     network, processor = load_more(model)
-    binding = BindingCheck()(network, processor)
-    every = read_note_table(data, allow_outside=settings.allow_outside)
-    rows = [row for row in every if row.split == settings.split]
-    if not rows:
-        raise TgmmError(Path(data).name, f"no row is of the {settings.split} split. Name another one with --split.")
-    labels = read_labels(data)
-    prompts = read_prompts(settings.prompts, list(labels))
-    directory, data_hash = Path(model), f"sha256:{file_digest(data)}"
-    patients = Dataset.from_dict({"patient_id": [row.patient_id for row in rows]})
-    warnings = check_unseen(directory if directory.is_dir() else None, data_hash, patients, settings.split)
-    items, refused = _encode_items(rows, network, processor, settings)
+    scored = read_scored_rows(model, data, settings)
+    prompts = read_prompts(settings.prompts, list(scored.labels))
+    items, refused = _encode_items(scored.rows, network, processor, settings)
     inputs = {kind: _inputs(items[kind], processor) for kind in KINDS}
     directions = directions_of(inputs)
     if not directions:
         raise TgmmError(Path(data).name, f"fewer than two kinds of input of the {settings.split} split can be used.")
-    scored = {str(patient) for entry in inputs.values() for patient in entry.patients}
-    if len(scored) < SMALL_N:
-        warnings.append(f"Only {len(scored)} patients are scored, so the intervals are wide.")
+    patients = {str(patient) for entry in inputs.values() for patient in entry.patients}
     metrics = {
         "family": "more",
-        "model": model,
-        "data": Path(data).name,
-        "data_hash": data_hash,
-        "split": settings.split,
-        "n": len(rows),
-        "patients": len(scored),
+        "n": len(scored.rows),
+        "patients": len(patients),
         "inputs": {kind: len(inputs[kind].patients) for kind in KINDS},
         "refused": len(refused),
         "retrieval": {
@@ -133,20 +193,9 @@ def compute_more_evaluation(
             )
             for query, target in directions
         },
-        "zero_shot": _zero_shot(items, inputs, labels, prompts, network, processor, settings),
+        "zero_shot": _zero_shot(items, inputs, scored.labels, prompts, network, processor, settings),
         "prompts": prompts,
-        "training": _training(directory),
-        "weights": weights_digest(directory) if directory.is_dir() else None,
-        "model_fingerprint": binding.model,
-        "processor_fingerprint": binding.processor,
-        "checks": binding.checks,
-        "code_revision": code_revision(network, processor),
-        "seed": settings.seed,
-        "bootstrap": settings.bootstrap,
-        "level": LEVEL,
-        "warnings": [*(check["text"] for check in binding.checks), *warnings],
-        "notes": [*NOTES, *binding.notes],
-        "versions": package_versions("scipy"),
+        **scored.entries(network, processor, settings, NOTES, len(patients)),
     }
     return metrics, refused
 
@@ -213,7 +262,7 @@ def _zero_shot(  # noqa: PLR0913 - what is scored, and with what
             score = label_similarity(cosines, encoded.label_of, "max")[:, number].double().numpy()
             label = np.array([_label_of(item, labels[finding]) for item in items[kind]])
             is_known = ~np.isnan(label)
-            figures[finding][kind] = zero_shot_figures(
+            figures[finding][kind] = label_figures(
                 score[is_known], label[is_known], inputs[kind].patients[is_known], settings
             )
     return figures
@@ -225,7 +274,7 @@ def _label_of(item: _Item, labels: dict[str, float]) -> float:
     return values.pop() if len(values) == 1 else float("nan")
 
 
-def zero_shot_figures(
+def label_figures(
     score: NDArray, label: NDArray, patients: NDArray, settings: MoreEvaluationSettings
 ) -> dict[str, Any]:
     """Compute the figures of one finding on one kind of input, also with scores exchanged among patients.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tgmm_hf.evaluation.evaluate_findings import AVAILABLE, BOTH, compute_findings_evaluation, names_findings
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation
 from tgmm_hf.evaluation.note_retrieval import RANKS
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE
@@ -14,7 +15,7 @@ from tgmm_hf.evaluation.tables import Table, as_csv, text_number
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
-KIND_TITLES = {"text": "note", "xray": "X-ray", "ecg": "ECG"}
+KIND_TITLES = {"text": "note", "xray": "X-ray", "ecg": "ECG", BOTH: "X-ray and ECG", AVAILABLE: "what a row has"}
 """Kind of input -> its name in tables."""
 FIGURES = (*(f"recall_{limit}" for limit in RANKS), "median_rank")
 CHANCE = "chance"
@@ -36,7 +37,8 @@ def evaluate_more(model: str, data: str | Path, out_dir: Path, settings: MoreEva
     Returns:
         The content of `metrics.json`.
     """
-    metrics, refused = compute_more_evaluation(model, data, settings)
+    finds = names_findings(model)
+    metrics, refused = (compute_findings_evaluation if finds else compute_more_evaluation)(model, data, settings)
     tables = more_tables(metrics)
     with whole_file(out_dir / "refused.csv") as building, building.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([["id", "item", "reason"], *refused])
@@ -45,7 +47,7 @@ def evaluate_more(model: str, data: str | Path, out_dir: Path, settings: MoreEva
     texts = ["\n".join([table.title, *aligned([table.header, *table.rows])]) for table in tables.values()]
     write_text(out_dir / "metrics.txt", "\n\n".join([_head(metrics), *texts, *_tail(metrics)]) + "\n")
     sections = [section(table) for table in tables.values()]
-    title = f"# Retrieval of {Path(metrics['model']).name}"
+    title = f"# {'Findings' if finds else 'Retrieval'} of {Path(metrics['model']).name}"
     write_text(out_dir / "metrics.md", "\n\n".join([title, _head(metrics), *sections, *_tail(metrics)]) + "\n")
     write_json(out_dir / "metrics.json", metrics, allow_nan=False)
     return metrics
@@ -53,9 +55,15 @@ def evaluate_more(model: str, data: str | Path, out_dir: Path, settings: MoreEva
 
 def more_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
     """Make the tables of a MoRE evaluation: name -> table. `metrics` is the content of metrics.json."""
+    if "findings" in metrics:
+        table = _by_finding("Findings", metrics["findings"])
+        for name, entry in metrics["mean_auc"].items():
+            row = [f"mean of {entry['findings']}", KIND_TITLES[name], str(metrics["inputs"][name]), "-", "model"]
+            table.rows.append([*row, shown(entry, "auc"), "-"])
+        return {"findings": table}
     tables = {"retrieval": _retrieval(metrics["retrieval"])}
     if metrics["zero_shot"]:
-        tables["zero_shot"] = _zero_shot(metrics["zero_shot"])
+        tables["zero_shot"] = _by_finding("Zero-shot findings", metrics["zero_shot"])
     return tables
 
 
@@ -81,7 +89,7 @@ def _retrieval(directions: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table("Retrieval", ["direction", "system", "queries", "patients", "candidates", *titles], rows)
 
 
-def _zero_shot(findings: Mapping[str, Mapping[str, Any]]) -> Table:
+def _by_finding(title: str, findings: Mapping[str, Mapping[str, Any]]) -> Table:
     """Make the table of findings: two lines for each finding and kind of input."""
     rows = []
     for finding, kinds in findings.items():
@@ -92,12 +100,15 @@ def _zero_shot(findings: Mapping[str, Mapping[str, Any]]) -> Table:
             for system, figures in entry["systems"].items():
                 rows.append([finding, *counts, system, shown(figures, "auc"), shown(figures, "auprc")])
     header = ["finding", "input", "n", "positive", "system", "AUROC", "average precision"]
-    return Table("Zero-shot findings", header, rows)
+    return Table(title, header, rows)
 
 
 def _head(metrics: Mapping[str, Any]) -> str:
     """Write what was scored, in one sentence."""
-    numbers = ", ".join(f"{number} {KIND_TITLES[kind]}s" for kind, number in metrics["inputs"].items())
+    if "findings" in metrics:
+        numbers = ", ".join(f"{number} rows with {KIND_TITLES[name]}" for name, number in metrics["inputs"].items())
+    else:
+        numbers = ", ".join(f"{number} {KIND_TITLES[kind]}s" for kind, number in metrics["inputs"].items())
     refused = f", {metrics['refused']} inputs refused" if metrics["refused"] else ""
     return f"{metrics['data']}, split {metrics['split']}: {numbers} of {metrics['patients']} patients{refused}."
 

@@ -154,20 +154,22 @@ def common_record(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | 
     }
 
 
-def record_of_loss(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
-    """Collect the content of `run.json` for a training whose best epoch has the lowest validation loss.
+def record_of_best(run: Run, data_hash: str, trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
+    """Collect the content of `run.json` for a training whose best epoch is chosen by one validation metric.
 
-    For the arguments see [`common_record`].
+    The metric is `metric_for_best_model` of the trainer, the loss without one. For the arguments see [`common_record`].
     """
     state, parameters = trainer.state, list(trainer.model.parameters())
-    step, loss = state.best_global_step, state.best_metric
+    metric = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
+    step, value = state.best_global_step, state.best_metric
     if run.optimisation.keep == "last":
-        step, loss = state.global_step, [line["eval_loss"] for line in state.log_history if "eval_loss" in line][-1]
+        name = f"eval_{metric}"
+        step, value = state.global_step, [line[name] for line in state.log_history if name in line][-1]
     return {
         **common_record(run, data_hash, trainer, checkpoint),
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "precision": "bfloat16" if trainer.args.bf16 else "float32",
         "kept_step": step,
-        "kept_metric": {"loss": loss},
+        "kept_metric": {metric: value},
     }

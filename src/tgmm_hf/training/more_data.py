@@ -16,8 +16,8 @@ from tgmm_hf.data.note_tables import NoteRow, read_note_table
 from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.xray_reading import read_xray
+from tgmm_hf.training.file_run import FileRun
 from tgmm_hf.training.instruction_data import REFUSED
-from tgmm_hf.training.more_arguments import MoreRunArguments
 from tgmm_hf.training.more_augmentation import augment_ecg, augment_xray
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.training_data import SPLITS
@@ -45,6 +45,18 @@ class StoredInputs:
     xray_number: dict[str, int]
     ecg_number: dict[str, int]
 
+    def has(self, row: NoteRow) -> bool:
+        """Tell whether the X-ray or the ECG of a row can be used."""
+        return row.xray in self.xray_number or row.ecg in self.ecg_number
+
+    def of(self, row: NoteRow) -> dict[str, Any]:
+        """Return "xray" (size, size) uint8 or None, and "ecg" (12, samples) float32 or None, of a row."""
+        xray, ecg = self.xray_number.get(row.xray or ""), self.ecg_number.get(row.ecg or "")
+        return {
+            "xray": None if xray is None else np.array(self.xrays.values[xray]),
+            "ecg": None if ecg is None else np.asarray(self.ecgs.values[ecg], dtype=np.float32),
+        }
+
 
 class _GreyXrays:
     """Extractor that stores an X-ray before it is normalised, because it is augmented in between."""
@@ -65,7 +77,7 @@ class _GreyXrays:
         return SimpleNamespace(values=self.image_processor.equalise(picture.pixels, picture.is_dicom))
 
 
-def read_rows(run: MoreRunArguments) -> list[NoteRow]:
+def read_rows(run: FileRun) -> list[NoteRow]:
     """Read the rows that a training reads.
 
     Raises:
@@ -79,9 +91,7 @@ def read_rows(run: MoreRunArguments) -> list[NoteRow]:
     return rows
 
 
-def stored_inputs(
-    run: MoreRunArguments, rows: Sequence[NoteRow], processor: MoreProcessor, should_save: bool
-) -> StoredInputs:
+def stored_inputs(run: FileRun, rows: Sequence[NoteRow], processor: MoreProcessor, should_save: bool) -> StoredInputs:
     """Process X-rays and ECGs once, in the first process. The other processes open the stored values.
 
     Args:
@@ -96,7 +106,7 @@ def stored_inputs(
     return _process(run, rows, processor, is_first=False)
 
 
-def _process(run: MoreRunArguments, rows: Sequence[NoteRow], processor: MoreProcessor, is_first: bool) -> StoredInputs:
+def _process(run: FileRun, rows: Sequence[NoteRow], processor: MoreProcessor, is_first: bool) -> StoredInputs:
     """Process the files of a table, or open the cache. The first process writes the table of refused files."""
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / INPUTS
     files = {
@@ -164,23 +174,15 @@ class NoteRows(Dataset):
 
     def __init__(self, rows: Sequence[NoteRow], inputs: StoredInputs) -> None:
         self.inputs = inputs
-        self.rows = [
-            row for row in rows if row.text and (row.xray in inputs.xray_number or row.ecg in inputs.ecg_number)
-        ]
+        self.rows = [row for row in rows if row.text and inputs.has(row)]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return "xray" (size, size) uint8 or None, "ecg" (12, samples) float32 or None, "text" and "patient"."""
-        row, inputs = self.rows[index], self.inputs
-        xray, ecg = inputs.xray_number.get(row.xray or ""), inputs.ecg_number.get(row.ecg or "")
-        return {
-            "xray": None if xray is None else np.array(inputs.xrays.values[xray]),
-            "ecg": None if ecg is None else np.asarray(inputs.ecgs.values[ecg], dtype=np.float32),
-            "text": row.text,
-            "patient": row.patient_id,
-        }
+        row = self.rows[index]
+        return {**self.inputs.of(row), "text": row.text, "patient": row.patient_id}
 
 
 def split_rows(rows: Sequence[NoteRow], inputs: StoredInputs) -> dict[str, NoteRows]:
@@ -200,6 +202,33 @@ def split_rows(rows: Sequence[NoteRow], inputs: StoredInputs) -> dict[str, NoteR
     return splits
 
 
+def picture_batch(
+    rows: Sequence[Mapping[str, Any]], processor: MoreProcessor, random: np.random.Generator | None
+) -> dict[str, np.ndarray]:
+    """Make the X-rays, the ECGs and their masks of a batch, with zeros where a row lacks one.
+
+    Args:
+        rows: Rows with "xray" and "ecg", see [`NoteRows`].
+        processor: The processor of the model.
+        random: Source of the changes of training. None changes nothing.
+    """
+    size = processor.image_processor.size
+    pixels = np.zeros((len(rows), 3, size, size), dtype=np.float32)
+    values = np.zeros((len(rows), 12, processor.feature_extractor.num_samples), dtype=np.float32)
+    for number, row in enumerate(rows):
+        if row["xray"] is not None:
+            grey = row["xray"] if random is None else augment_xray(row["xray"], random)
+            pixels[number] = processor.image_processor.normalise(grey)
+        if row["ecg"] is not None:
+            values[number] = row["ecg"] if random is None else augment_ecg(row["ecg"], random)
+    return {
+        "pixel_values": pixels,
+        "xray_mask": np.array([row["xray"] is not None for row in rows]),
+        "input_values": values,
+        "ecg_mask": np.array([row["ecg"] is not None for row in rows]),
+    }
+
+
 class NoteCollator:
     """Makes the inputs of `MoreModel` from rows of [`NoteRows`].
 
@@ -215,20 +244,8 @@ class NoteCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return all keys of the processor, with zeros where a row lacks an X-ray or an ECG."""
-        size, extractor = self.processor.image_processor.size, self.processor.feature_extractor
-        pixels = np.zeros((len(rows), 3, size, size), dtype=np.float32)
-        values = np.zeros((len(rows), 12, extractor.num_samples), dtype=np.float32)
-        for number, row in enumerate(rows):
-            if row["xray"] is not None:
-                grey = augment_xray(row["xray"], self._random) if self.training else row["xray"]
-                pixels[number] = self.processor.image_processor.normalise(grey)
-            if row["ecg"] is not None:
-                values[number] = augment_ecg(row["ecg"], self._random) if self.training else row["ecg"]
         batch = {
-            "pixel_values": pixels,
-            "xray_mask": np.array([row["xray"] is not None for row in rows]),
-            "input_values": values,
-            "ecg_mask": np.array([row["ecg"] is not None for row in rows]),
+            **picture_batch(rows, self.processor, self._random if self.training else None),
             **self.processor.tokenize([self.processor.note(row["text"]) for row in rows]),
         }
         return {name: torch.from_numpy(value) for name, value in batch.items()}

@@ -176,7 +176,14 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{name} must be a mapping, got {value!r}.")
         return {str(key): _checked(choices[1], item, f"{name}.{key}") for key, item in value.items()}
-    return _plain(hint, value, name)
+    return _checked_list(choices[0], value, name) if origin is list else _plain(hint, value, name)
+
+
+def _checked_list(hint: Any, value: Any, name: str) -> list[Any]:
+    """Do what `_checked` does for a list. `hint` is the type of its entries."""
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, got {value!r}.")
+    return [_checked(hint, item, f"{name}[{place}]") for place, item in enumerate(value)]
 
 
 def _plain(hint: Any, value: Any, name: str) -> Any:

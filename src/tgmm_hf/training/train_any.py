@@ -8,13 +8,24 @@ from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
 from tgmm_hf.training.more_arguments import MoreRunArguments
+from tgmm_hf.training.more_findings_arguments import MoreFindingsRunArguments
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.settings_files import parse_dataclass, read_settings
 
-AnyRunArguments = RunArguments | ReporterRunArguments | BeatRunArguments | HeartcareRunArguments | MoreRunArguments
+AnyRunArguments = (
+    RunArguments
+    | ReporterRunArguments
+    | BeatRunArguments
+    | HeartcareRunArguments
+    | MoreRunArguments
+    | MoreFindingsRunArguments
+)
 """The settings of a training of any family."""
 FAMILIES = ("tgmm", "meit", "beat", "heartcare", "more")
 """Values of the key `family`. A file without it is one of TGMM."""
+
+OBJECTIVES = ("contrast", "findings")
+"""Values of the key `objective` of `family: more`: notes against X-rays and ECGs, or findings."""
 
 
 def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> AnyRunArguments:
@@ -37,9 +48,18 @@ def read_any_arguments(path: str | Path, overrides: Sequence[str] = ()) -> AnyRu
         "meit": lambda content: parse_dataclass(ReporterRunArguments, content),
         "beat": lambda content: parse_dataclass(BeatRunArguments, content),
         "heartcare": lambda content: parse_dataclass(HeartcareRunArguments, content),
-        "more": lambda content: parse_dataclass(MoreRunArguments, content),
+        "more": _parse_more,
     }
     return parsers[family](settings)
+
+
+def _parse_more(content: dict[str, Any]) -> MoreRunArguments | MoreFindingsRunArguments:
+    """Read the settings of a training of MoRE. Its key `objective` says what is learned; without it, to compare."""
+    if content.get("objective", OBJECTIVES[0]) not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {content['objective']!r}.")
+    if content.get("objective") == OBJECTIVES[1]:
+        return parse_dataclass(MoreFindingsRunArguments, content)
+    return parse_dataclass(MoreRunArguments, {name: value for name, value in content.items() if name != "objective"})
 
 
 def train_any(run: AnyRunArguments) -> dict[str, Any]:
@@ -60,6 +80,10 @@ def train_any(run: AnyRunArguments) -> dict[str, Any]:
         from tgmm_hf.training.train_more import train_more
 
         return train_more(run)
+    if isinstance(run, MoreFindingsRunArguments):
+        from tgmm_hf.training.train_more_findings import train_more_findings
+
+        return train_more_findings(run)
     from tgmm_hf.training.train import train
 
     return train(run)

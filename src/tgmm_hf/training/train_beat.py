@@ -1,10 +1,6 @@
 """A training of Beat: recordings of an instruction file -> windows -> training -> saved model and extractor."""
 
-import logging
-import os
-from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,23 +9,16 @@ from transformers import PreTrainedConfig, TrainingArguments, set_seed
 from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
 from tgmm_hf.families.heartcare.modeling_beat import BeatModel
 from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
-from tgmm_hf.training.base_trainer import check_result, record_of_loss, shared_arguments, takes_bfloat16
+from tgmm_hf.training.base_trainer import shared_arguments, takes_bfloat16
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.beat_data import RecordingRows, WindowCollator, recording_splits, recordings_of
-from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
 from tgmm_hf.training.instruction_data import patients_by_split, processed_once, read_rows
-from tgmm_hf.training.processes import fail_together
-from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
-from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.training.trainer import EpochCollator
+from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
 from tgmm_hf.training.validating_trainer import ValidatingTrainer
-from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.digests import file_digest
-from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.output_lock import check_room, only_run
-
-logger = logging.getLogger(__name__)
 
 LOSSES = ("reconstruction_loss", "prediction_loss", "quantization_loss")
 """Parts of the loss, as the model's output names them."""
@@ -57,9 +46,7 @@ def train_beat(run: BeatRunArguments) -> dict[str, Any]:
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.
     """
-    # The first process locks for all processes that a launcher started.
-    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
-        return _train(run)
+    return only_one_run(_train, run)
 
 
 def _train(run: BeatRunArguments) -> dict[str, Any]:
@@ -70,13 +57,10 @@ def _train(run: BeatRunArguments) -> dict[str, Any]:
     set_seed(run.seed)
     model = _new_model(run)
     if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.sources):
-        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
-        return dict(read_json(Path(run.output) / RUN_RECORD))
+        return finished_record(run)
     # One long window of each recording. A window that is cut out of it later is standardised anew.
     whole = BeatFeatureExtractor(num_samples=_num_samples(run), max_windows=1)
     splits = recording_splits(rows, processed_once(run, rows, whole, arguments.should_save))
-    with fail_together():
-        check_room(run.training_directory, room_of_checkpoints(model, run.training_directory))
     training_collator = EpochCollator(partial(WindowCollator, model.config), run.seed)
     trainer = BeatTrainer(
         validation_collator=WindowCollator(model.config, training=False),
@@ -87,22 +71,9 @@ def _train(run: BeatRunArguments) -> dict[str, Any]:
         eval_dataset=splits["validation"],
         callbacks=[training_collator],
     )
-    checkpoint = agree_on_checkpoint(run.training_directory, trainer.is_world_process_zero())
-    trainer.train(resume_from_checkpoint=checkpoint)
-    result = trainer.whole_model()
-    with fail_together():
-        if trainer.is_world_process_zero():
-            check_result(result, trainer)
-        extractor = BeatFeatureExtractor(num_samples=model.config.seq_length)
-        run_record = record_of_loss(run, data_hash, trainer, checkpoint)
-        run_record |= {
-            "code_revision": code_revision(model, extractor),
-            "recordings": {split: len(part) for split, part in splits.items()},
-        }
-        if trainer.is_world_process_zero():
-            save_repository(result.eval(), extractor, run.output, run_record, keep=run.inputs)
-            (run.training_directory / FINISHED).touch()
-    return run_record
+    extractor = BeatFeatureExtractor(num_samples=model.config.seq_length)
+    further = {"recordings": {split: len(part) for split, part in splits.items()}}
+    return fit_check_save(run, trainer, extractor, data_hash, further)
 
 
 class BeatTrainer(ValidatingTrainer):

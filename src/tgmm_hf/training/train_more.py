@@ -1,10 +1,7 @@
 """A training of MoRE: table of X-rays, ECGs and notes -> processed inputs -> training -> saved model and processor."""
 
 import logging
-import os
-from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +18,16 @@ from tgmm_hf.families.more.note_contrast import loss_of_one_batch, note_keys
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
 from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
-from tgmm_hf.training.base_trainer import check_result, record_of_loss, shared_arguments, takes_bfloat16
-from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
+from tgmm_hf.training.base_trainer import shared_arguments, takes_bfloat16
 from tgmm_hf.training.more_arguments import MoreModelArguments, MoreRunArguments
 from tgmm_hf.training.more_data import NoteCollator, NoteRows, read_rows, split_rows, stored_inputs
-from tgmm_hf.training.processes import fail_together
-from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
-from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.training.trainer import EpochCollator
 from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
 from tgmm_hf.training.validating_trainer import ValidatingTrainer
-from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.digests import file_digest
-from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.output_lock import check_room, only_run
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +56,7 @@ def train_more(run: MoreRunArguments) -> dict[str, Any]:
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If the table is wrong, or another run of this machine writes the output.
     """
-    # The first process locks for all processes that a launcher started.
-    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
-        return _train(run)
+    return only_one_run(_train, run)
 
 
 def _train(run: MoreRunArguments) -> dict[str, Any]:
@@ -76,9 +66,8 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     rows, data_hash = read_rows(run), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = starting_more(run, rows)
-    if begin_run(run, arguments.should_save, data_hash, _patients(rows), run.model.sources):
-        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
-        return dict(read_json(Path(run.output) / RUN_RECORD))
+    if begin_run(run, arguments.should_save, data_hash, patients_of_splits(rows), run.model.sources):
+        return finished_record(run)
     inputs = stored_inputs(run, rows, processor, arguments.should_save)
     splits = split_rows(rows, inputs)
     _check_batches(run, arguments, len(splits["train"]))
@@ -86,8 +75,6 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     logger.warning(
         "%s", "; ".join(f"{part}: {trained:,} of {total:,} trained" for part, (trained, total) in counts.items())
     )
-    with fail_together():
-        check_room(run.training_directory, room_of_checkpoints(model, run.training_directory))
     training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
     trainer = MoreTrainer(
         validation_collator=NoteCollator(processor, training=False),
@@ -98,22 +85,11 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
         eval_dataset=splits["validation"],
         callbacks=[training_collator],
     )
-    checkpoint = agree_on_checkpoint(run.training_directory, trainer.is_world_process_zero())
-    trainer.train(resume_from_checkpoint=checkpoint)
-    result = trainer.whole_model()
-    with fail_together():
-        if trainer.is_world_process_zero():
-            check_result(result, trainer)
-        run_record = record_of_loss(run, data_hash, trainer, checkpoint)
-        run_record |= {
-            "code_revision": code_revision(model, processor),
-            "rows": {split: len(part) for split, part in splits.items()},
-            "parts": {part: list(numbers) for part, numbers in counts.items()},
-        }
-        if trainer.is_world_process_zero():
-            save_repository(result.eval(), processor, run.output, run_record, keep=run.inputs)
-            (run.training_directory / FINISHED).touch()
-    return run_record
+    further = {
+        "rows": {split: len(part) for split, part in splits.items()},
+        "parts": {part: list(numbers) for part, numbers in counts.items()},
+    }
+    return fit_check_save(run, trainer, processor, data_hash, further)
 
 
 class MoreTrainer(ValidatingTrainer):
@@ -297,7 +273,7 @@ def _check_batches(run: MoreRunArguments, arguments: TrainingArguments, number: 
         )
 
 
-def _patients(rows: list[NoteRow]) -> dict[str, Dataset]:
+def patients_of_splits(rows: list[NoteRow]) -> dict[str, Dataset]:
     """Return split -> rows with the patients' names."""
     return {
         split: Dataset.from_dict({"patient_id": [row.patient_id for row in rows if row.split == split]})

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainingArguments, set_seed
 
-from tgmm_hf.training.base_trainer import check_result, record_of_loss
+from tgmm_hf.training.base_trainer import check_result, record_of_best
 from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
 from tgmm_hf.training.instruction_data import patients_by_split, processed_once, read_rows
 from tgmm_hf.training.processes import fail_together
@@ -136,7 +136,7 @@ def fit_and_save(  # noqa: PLR0913 - all that a family makes before its training
     after = sums_of_parts(result)
     with fail_together():
         check_moved(before, after)
-        run_record = record_of_loss(run, data_hash, trainer, checkpoint) | dict(further)
+        run_record = record_of_best(run, data_hash, trainer, checkpoint) | dict(further)
         if trainer.is_world_process_zero():
             check_result(result, trainer)
             model = without_adapters(result)

@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, T
 
 from tgmm_hf.training.arguments import RunArguments
 from tgmm_hf.training.base_trainer import shared_arguments
+from tgmm_hf.training.run_directory import Run
 from tgmm_hf.training.validating_trainer import ValidatingTrainer
 from tgmm_hf.training.validation import validate
 from tgmm_hf.utils.names import SLOTS
@@ -161,7 +162,7 @@ def optimiser_arguments(run: RunArguments) -> dict[str, Any]:
     }
 
 
-def early_stopping(run: RunArguments) -> list[TrainerCallback]:
+def early_stopping(run: Run) -> list[TrainerCallback]:
     """Return a list with the callback for early stopping; [] if the run never stops early."""
     patience = run.optimisation.early_stopping_patience
     return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

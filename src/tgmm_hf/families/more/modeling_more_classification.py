@@ -55,6 +55,14 @@ class MoreForClassification(MorePreTrainedModel):
             part.requires_grad_(False)
         self.more.logit_scale.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> "MoreForClassification":
+        """Set the training mode in place. A frozen batch norm stays in evaluation mode and keeps its statistics."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the word embeddings of the text encoder."""
         return self.more.get_input_embeddings()

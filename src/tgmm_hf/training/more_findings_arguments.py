@@ -1,0 +1,143 @@
+"""The settings of a training of MoRE for findings: `family: more` with `objective: findings`, as dataclasses."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tgmm_hf.training.file_run import FileRun
+
+
+@dataclass(frozen=True)
+class FindingsDataArguments:
+    """The data of a training of MoRE for findings.
+
+    Attributes:
+        file: table of X-rays, ECGs and labels (.csv or .parquet) with the splits train and validation, see
+            docs/more.md.
+        labels: findings to be trained. NAME stands for the column `label_NAME`: 1, 0, or empty or -1 for unknown.
+        allow_outside: accept files outside the directory of the table. Set it for a table of your own only.
+        augment: change X-rays and ECGs at random in training.
+        cache: directory of the processed X-rays and ECGs. The training of the checkpoint may have filled it. It holds
+            patient data. Null stores them beside the checkpoints.
+        workers: number of worker processes that make batches. 0 makes them in the training process.
+    """
+
+    file: str
+    labels: list[str]
+    allow_outside: bool = False
+    augment: bool = True
+    cache: str | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"data.labels must name one finding or more, each once, got {self.labels}.")
+
+
+@dataclass(frozen=True)
+class FindingsModelArguments:
+    """The model before training.
+
+    Attributes:
+        checkpoint: directory or Hub repository of a saved MoRE model, with its processor. A new linear layer is added.
+        trained_blocks: number of last blocks of both encoders whose query, key and value are trained, as published. The
+            projections and the new layer are always trained. Null trains both encoders as a whole.
+        drop_key: probability of DropKey in the first block.
+        drop_key_schedule: "linear" lowers it to 0 in the last block, as published. "constant" keeps it.
+        classifier_dropout: dropout in front of the new layer.
+        modality_dropout: chance that a patient with X-ray and ECG shows only one of them in training.
+    """
+
+    checkpoint: str
+    trained_blocks: int | None = 3
+    drop_key: float = 0.2
+    drop_key_schedule: Literal["linear", "constant"] = "linear"
+    classifier_dropout: float = 0.1
+    modality_dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.trained_blocks is not None and self.trained_blocks < 0:
+            raise ValueError(f"model.trained_blocks must be 0 or more, or null, got {self.trained_blocks}.")
+        for name in ("drop_key", "classifier_dropout", "modality_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be at least 0 and below 1, got {getattr(self, name)}.")
+
+    @property
+    def sources(self) -> list[str]:
+        """Directories and Hub repositories that have seen the kinds of data of this training."""
+        return [self.checkpoint]
+
+
+@dataclass(frozen=True)
+class FindingsOptimisationArguments:
+    """How the model is trained: AdamW and a cosine schedule to zero. The defaults are the published numbers.
+
+    Attributes:
+        epochs: maximum number of passes over the rows of the training split.
+        batch_size: rows per process and step.
+        accumulation: steps of which the gradients are added up.
+        learning_rate: highest learning rate.
+        weight_decay: decoupled weight decay, not applied to biases and norms.
+        warmup_fraction: part of all steps with a rising learning rate.
+        max_grad_norm: maximum norm of the gradient. 0 turns clipping off.
+        early_stopping_patience: stop after this many epochs without a better validation AUROC. Null never stops early.
+        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
+        keep: which weights are saved: "best" saves the epoch with the highest mean validation AUROC of the findings,
+            "last" the last epoch.
+        logging_steps: optimizer steps between two logged lines.
+        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    accumulation: int = 1
+    learning_rate: float = 3e-5
+    weight_decay: float = 0.02
+    warmup_fraction: float = 0.05
+    max_grad_norm: float = 1.0
+    early_stopping_patience: int | None = 3
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep: Literal["best", "last"] = "best"
+    logging_steps: int = 10
+    logging: Literal["none", "tensorboard", "trackio"] = "none"
+
+    schedule = "cosine"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(
+                    f"optimisation.early_stopping_patience must be 1 or more, or null, got "
+                    f"{self.early_stopping_patience}."
+                )
+            if self.keep == "last":
+                raise ValueError(
+                    "optimisation.keep is last, so a training does not stop early: set early_stopping_patience: null."
+                )
+
+
+@dataclass(frozen=True)
+class MoreFindingsRunArguments(FileRun):
+    """A training of MoRE for findings, as a YAML file with `family: more` and `objective: findings` states it.
+
+    Attributes:
+        output: directory of the saved model. Checkpoints are written beside it, to `<output>-training`.
+        data: see [`FindingsDataArguments`].
+        model: see [`FindingsModelArguments`].
+        optimisation: see [`FindingsOptimisationArguments`].
+        objective: "findings".
+        seed: seed of the weights of the new layer, the order of the rows, and what is drawn in training.
+        resume: "auto" continues a stopped run when the same command is given again. "never" starts over.
+    """
+
+    output: str
+    data: FindingsDataArguments
+    model: FindingsModelArguments
+    optimisation: FindingsOptimisationArguments = field(default_factory=FindingsOptimisationArguments)
+    objective: Literal["findings"] = "findings"
+    seed: int = 0
+    resume: Literal["auto", "never"] = "auto"
+
+    family = "more"
