@@ -18,7 +18,7 @@ from tgmm_hf.cli.application import COMMANDS, OLD_NAMES, app
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tgmm_hf"
 SOURCES = sorted(SOURCE.rglob("*.py"))
-OPTIONAL = ("app", "cluster", "explain", "formats", "measures", "text")
+OPTIONAL = ("app", "cluster", "explain", "formats", "measures", "search", "text")
 """Extras whose packages a file may import at its top: it is imported only for the command that needs them, or it
 imports them within `try` (test_layout.py asserts that for the files that travel)."""
 README = (ROOT / "README.md").read_text()
@@ -82,7 +82,8 @@ def test_no_licence_but_permissive_ones_by_default() -> None:
 
 READ_STRANGERS_FILES = (
     "app/own_messages.py",
-    *("data/file_reading.py", "data/saved_models.py", "data/shards.py", "data/watched_prediction.py"),
+    *("data/file_reading.py", "data/note_query.py", "data/saved_models.py", "data/shards.py"),
+    "data/watched_prediction.py",
     *("hub/convert/reading_process.py", "utils/watched_worker.py"),
 )
 

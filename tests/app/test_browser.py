@@ -11,10 +11,12 @@ import pytest
 from browser import AXE, chromium, running_browser, serious_faults, shoot
 from cohort_files import cohort_rows, write_table
 from conftest import page_of
+from test_similar import write_index
 from tiny_heartcare import fitting_model
 from tiny_heartcare import tiny_processor as heartcare_processor
 from tiny_reporters import tiny_processor, tiny_reporter
 
+from tgmm_hf.app.similar import load_searcher
 from tgmm_hf.families.heartcare.pipeline_heartcare import HeartcarePipeline
 from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
 
@@ -61,6 +63,23 @@ def opened(context: Any, page: SimpleNamespace) -> Any:
     answer_button(tab).wait_for()
     assert not elsewhere
     return tab
+
+
+def test_similar_records_are_found(browser: Any, pipe: Any, tmp_path: Path) -> None:
+    searcher = load_searcher(*write_index(tmp_path))
+    with page_of(pipe, searcher=searcher) as page:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        tab = opened(context, page)
+        go_to(tab, "Find similar")
+        send(tab, "X-ray to search with", tmp_path / "1.png")
+        tab.get_by_role("button", name="Find similar", exact=True).click()
+        wait_for_answer(tab)
+        frame = tab.frame_locator("iframe.tgmm-report")
+        assert "row r1" in frame.locator(".hit h3").first.inner_text()
+        shoot(tab, "find-similar")
+        if AXE.is_file():
+            assert serious_faults(tab) == []
+        context.close()
 
 
 def test_a_report_about_an_ecg_is_written(browser: Any, pipe: Any, inputs: SimpleNamespace) -> None:

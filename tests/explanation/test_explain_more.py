@@ -105,7 +105,7 @@ def test_a_patch_lies_over_its_pixels_of_the_original_picture(explained):
     spread = on_original_picture(Attribution("xray", "m", "t", "x", values, each.axes, "relative", "", 0.0), (160, 120))
     assert spread.shape == (160, 120) and spread[60, 75] > 0.95
     rows, columns = np.nonzero(spread > 0.5)
-    assert 38 <= rows.min() and rows.max() <= 81 and 58 <= columns.min() and columns.max() <= 91
+    assert rows.min() >= 38 and rows.max() <= 81 and columns.min() >= 58 and columns.max() <= 91
     assert on_leads(of(explained, "ecg_time", "attn_lrp")).values.shape == (12, 196)
 
 

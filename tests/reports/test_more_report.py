@@ -20,6 +20,7 @@ from tgmm_hf import LEADS
 from tgmm_hf.data.note_index import Match, is_unchanged, load_more, make_index, search
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.explain_more import Asked
+from tgmm_hf.inputs.ecg_recording import NORMALISED
 from tgmm_hf.reports.echo_strips import COLOUR_AGAINST, COLOUR_FOR
 from tgmm_hf.reports.more_hits import hits_page
 from tgmm_hf.reports.more_pictures import more_traces, show_ecg, show_xray, strongest_places
@@ -105,8 +106,9 @@ def test_an_ecg_is_drawn_with_the_window_that_the_model_reads(parts, files: Simp
     each = Attribution("ecg_time", "attn_lrp", "similarity", "x", values, axes, "relative", "none", 0.0)
     shown = show_ecg(extractor, files.ecg, each, "6x2")
     assert shown.has_bands and shown.svg.count('<rect class="for"') >= 1
-    flat = {"signal": np.zeros((12, 5000)), "sampling_rate": 500, "lead_names": list(LEADS), "units": "NV"}
-    assert show_ecg(extractor, {**flat, "units": "mV"}).svg
+    normalised = {"signal": make_heart(5000, 500, 1), "sampling_rate": 500, "lead_names": list(LEADS)}
+    without_units = show_ecg(extractor, {**normalised, "units": NORMALISED})
+    assert not without_units.svg and "millivolts" in without_units.notes[0]
 
 
 def test_the_command_writes_page_and_json_and_refuses_other_files(

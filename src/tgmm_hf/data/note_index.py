@@ -150,8 +150,9 @@ class NoteIndex:
             if kind in self.graphs:
                 places, similarity = nearest_in_graph(self.graphs[kind], vector, number)
             else:
-                assert self.vectors is not None  # a kind has either
                 of_kind = np.flatnonzero(self.kinds == kind)
+                if self.vectors is None or not len(of_kind):  # all kinds with vectors have graphs
+                    continue
                 rows, similarity = nearest_of_all(self.vectors[of_kind], vector, number)
                 places = of_kind[rows]
             found = self.rows.take(places).to_pylist()

@@ -68,11 +68,13 @@ def token_map(score: TowerScore, method: str, steps: int = STEPS) -> tuple[np.nd
         ValueError: if the method is unknown.
         ImportError: without the package captum (extra `explain`), for `TOKEN_PATH`.
     """
-    maps = {ATTN_LRP: _attn_lrp, GRADIENT_ATTENTION: _gradient_attention, TOKEN_PATH: _token_path}
-    if method not in maps:
-        raise ValueError(f"Unknown method {method!r} for tokens; known are {', '.join(maps)}.")
+    if method not in METHODS["xray"]:
+        raise ValueError(f"Unknown method {method!r} for tokens; known are {', '.join(METHODS['xray'])}.")
     with input_gradients(score.model):
-        values, more = maps[method](score, steps) if method == TOKEN_PATH else maps[method](score)
+        if method == TOKEN_PATH:
+            values, more = _token_path(score, steps)
+        else:
+            values, more = _attn_lrp(score) if method == ATTN_LRP else _gradient_attention(score)
     return values[0].double().cpu().numpy(), more
 
 

@@ -52,7 +52,7 @@ class ExplainedMore:
             "rests_on": {name: explained.report["used"][name] for name in ("xray", "ecg")},
             **{name: list(explained.report[name]) for name in ("refused", "checks", "notes")},
             "not_shown": [why_not_shown(each) for each in explained.attributions if not is_shown(each)],
-            "attributions": [plain(each) | {"places": strongest_places(each)} for each in self._shown],
+            "attributions": [{**plain(each), "places": strongest_places(each)} for each in self._shown],
             "model": dict(self.model),
         }
 
