@@ -284,18 +284,20 @@ class LeadFigures(NamedTuple):
     Attributes:
         lowest: smallest value.
         highest: largest value.
-        median: of the values.
+        median: of the values. None if all leads are so small that no check asks for it.
         may_stand: whether a run of one value may last longer than `MAX_STILL_SECONDS`.
     """
 
     lowest: float
     highest: float
-    median: float
+    median: float | None
     may_stand: bool
 
     @property
     def peak(self) -> float:
-        """Largest distance from the median."""
+        """Largest distance from the median; without a median the span, which is at least as large."""
+        if self.median is None:
+            return self.highest - self.lowest
         return max(self.highest - self.median, self.median - self.lowest)
 
 
@@ -306,13 +308,15 @@ def _figures(millivolts: np.ndarray, sampling_rate: float) -> list[LeadFigures |
     """
     if not millivolts.shape[1]:
         return [None] * len(millivolts)
-    lowest, highest, median = millivolts.min(axis=1), millivolts.max(axis=1), np.median(millivolts, axis=1)
+    lowest, highest = millivolts.min(axis=1), millivolts.max(axis=1)
+    is_small = (highest - lowest <= IMPLAUSIBLE_MV) & (np.maximum(highest, -lowest) <= LARGE_OFFSET_MV)
+    median = [None] * len(millivolts) if is_small.all() else np.median(millivolts, axis=1).tolist()
     equal = millivolts[:, 1:] == millivolts[:, :-1]
     block = max(1, int(min(MAX_STILL_SECONDS * sampling_rate, equal.shape[1])) // 2)
     number = equal.shape[1] // block
     blocks = equal[:, : number * block].reshape(len(equal), number, block)
     may_stand = blocks.all(axis=2).any(axis=1)
-    figures = zip(lowest.tolist(), highest.tolist(), median.tolist(), may_stand.tolist(), strict=True)
+    figures = zip(lowest.tolist(), highest.tolist(), median, may_stand.tolist(), strict=True)
     return [None if np.isnan(low) else LeadFigures(low, *others) for low, *others in figures]
 
 
@@ -348,9 +352,6 @@ def repair_lead(
 
 def typical_peak(millivolts: np.ndarray) -> float:
     """Compute the median over leads of the largest distance from the lead's median (mV); input (leads, samples)."""
-    figures = _figures(millivolts, 1.0)
-    if all(figure is not None for figure in figures):
-        return float(np.median([figure.peak for figure in figures if figure is not None]))
     return float(np.median(np.nanmax(np.abs(millivolts - np.nanmedian(millivolts, axis=1, keepdims=True)), axis=1)))
 
 
@@ -400,7 +401,8 @@ def _check_amplitude(
     """Refuse a recording whose typical lead is far too large or too small, because its unit must be wrong."""
     whole = [figure for figure in figures if figure is not None]
     if whole and len(whole) == len(figures):
-        peak = float(np.median([figure.peak for figure in whole]))
+        peaks = [figure.peak for figure in whole]
+        peak = float(np.median(peaks)) if max(peaks) > IMPLAUSIBLE_MV else max(peaks)
         span = max(figure.highest - figure.lowest for figure in whole)
     else:
         leads = millivolts[~np.isnan(millivolts).all(axis=1)]
@@ -429,7 +431,9 @@ def _without_offset(values: np.ndarray, figures: LeadFigures | None) -> tuple[np
     Returns:
         Two elements: the values (samples,), and a note, "" if nothing was changed.
     """
-    offset = float(np.median(values)) if figures is None else figures.median
+    if figures is not None and figures.median is None:
+        return values, ""
+    offset = float(np.median(values)) if figures is None else float(figures.median or 0)
     if abs(offset) <= LARGE_OFFSET_MV:
         return values, ""
     return values - offset, f"an offset of {offset:.3g} mV was subtracted"
