@@ -212,32 +212,32 @@ def _railway_amplitudes(part: np.ndarray, sampling_rate: float, beats: np.ndarra
     beats = (beats / np.maximum(beats.mean(axis=1, keepdims=True), 1e-12)).mean(axis=0)
     beats = uniform_filter1d(beats, max(1, int(0.1 * sampling_rate)))
     quiet = beats < percentile(beats, QUIET_PERCENT)
-    frequency, waves = _railway_waves(part.shape[1], sampling_rate)
-    spectra = np.abs((band * quiet) @ waves)
-    seconds = np.flatnonzero(quiet) / sampling_rate
-    amplitudes = np.zeros(len(part))
-    for lead, hertz in enumerate(frequency[spectra.argmax(axis=1)]):
-        values = band[lead, quiet]
-        angle = 2 * np.pi * hertz * seconds
-        sines = np.stack([np.cos(angle), np.sin(angle)])
-        weights = np.linalg.solve(sines @ sines.T, sines @ values)
-        rest = values - weights @ sines
-        if rest @ rest <= (1 - RAILWAY_SHARE) * (values @ values):
-            amplitudes[lead] = np.hypot(*weights)
+    cosines, sines = _railway_waves(part.shape[1], sampling_rate)
+    values = band * quiet
+    windowed = values * np.hanning(part.shape[1])
+    strongest = (np.square(windowed @ cosines.T) + np.square(windowed @ sines.T)).argmax(axis=1)
+    # the best sine of the strongest frequency in each lead, by least squares over the quiet samples
+    cosine, sine = cosines[strongest] * quiet, sines[strongest] * quiet
+    waves = np.stack([cosine, sine], axis=1)
+    gram, products = waves @ waves.transpose(0, 2, 1), waves @ values[:, :, None]
+    weights = np.linalg.solve(gram, products)
+    rest = np.square(values - (weights * waves).sum(axis=1)).sum(axis=1)
+    is_sine = rest <= (1 - RAILWAY_SHARE) * np.square(values).sum(axis=1)
+    amplitudes: np.ndarray = np.where(is_sine, np.hypot(weights[:, 0, 0], weights[:, 1, 0]), 0.0)
     return amplitudes
 
 
 @lru_cache(maxsize=4)
 def _railway_waves(size: int, sampling_rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frequencies (Hz) in `RAILWAY_HZ`, and (size, frequencies) complex waves in a Hann window.
+    """Return cosines and sines of the frequencies in `RAILWAY_HZ`, each (frequencies, size).
 
     A product with these few waves is cheaper than a whole spectrum. The frequencies are those of a signal that is
     padded to four times its length.
     """
     frequency = np.fft.rfftfreq(4 * size, 1 / sampling_rate)
     frequency = frequency[(frequency >= RAILWAY_HZ[0]) & (frequency <= RAILWAY_HZ[1])]
-    seconds = np.arange(size) / sampling_rate
-    return frequency, np.hanning(size)[:, None] * np.exp(-2j * np.pi * np.outer(seconds, frequency))
+    angles = 2 * np.pi * np.outer(frequency, np.arange(size) / sampling_rate)
+    return np.cos(angles), np.sin(angles)
 
 
 def straight_lines(signal: np.ndarray, sampling_rate: float) -> dict[int, float]:
@@ -278,6 +278,9 @@ def lost_samples(signal: np.ndarray) -> list[int]:
             continue
         inside = (starts > 0) & (ends < len(values))
         before, after = values[starts[inside] - 1], values[ends[inside]]
+        if np.count_nonzero(before * after > 0) < LOST_RUNS:
+            counts.append(0)
+            continue
         steps = np.abs(np.diff(values))
         step = float(np.median(steps[steps > 0])) if steps.any() else np.inf
         # A signal that crosses zero has two signs around it.

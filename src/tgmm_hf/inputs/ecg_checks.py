@@ -98,12 +98,11 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
     if signal.shape[1] < sampling_rate:
         return findings
     band = dict(zip(names, band_pass(signal, 1.0, 20.0, sampling_rate), strict=True))
-    still = _still_samples(signal, sampling_rate)
+    beats, still = band_pass(signal, *QRS_BAND, sampling_rate), _still_samples(signal, sampling_rate)
     for row, lead in enumerate(names):
         _check_still(findings, lead, still[row])
         _check_clipped(findings, lead, signal[row], sampling_rate)
     if signal.shape[1] >= MIN_HEART_SECONDS * sampling_rate:
-        beats = band_pass(signal, *QRS_BAND, sampling_rate)
         _refuse_without_heartbeat(signal, beats, still, sampling_rate, source, in_mv)
         check_heart(findings, names, beat_signals(signal, sampling_rate, beats), source, in_mv)
         check_artefacts(findings, names, signal, sampling_rate, in_mv, beats)
@@ -114,7 +113,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_amplitudes(findings, sizes)
         _check_chest_size(findings, sizes)
     _check_equal_leads(findings, leads, band)
-    _check_arm_electrodes(findings, leads, sampling_rate)
+    _check_arm_electrodes(findings, leads, beats, sampling_rate)
     _check_electrodes(findings, band, in_mv)
     _check_turned_chest_lead(findings, band)
     return findings
@@ -413,15 +412,17 @@ def _check_clipped(findings: LeadFindings, lead: str, values: np.ndarray, sampli
         findings.add("ecg_clipped", lead, f"lead {lead} is clipped: {share:.1%} of its samples are at its limits")
 
 
-def _check_arm_electrodes(findings: LeadFindings, leads: Mapping[str, np.ndarray], sampling_rate: float) -> None:
+def _check_arm_electrodes(
+    findings: LeadFindings, leads: Mapping[str, np.ndarray], beats: np.ndarray, sampling_rate: float
+) -> None:
     """Note a recording that looks as if the electrodes of the arms were exchanged.
 
     The exchange turns lead I over and swaps aVR with aVL, so P wave and QRS complex of I point down and aVR may point
-    up. Dextrocardia looks alike.
+    up. Dextrocardia looks alike. `beats` has all leads in `QRS_BAND`.
     """
     if not {"I", "aVR"} <= leads.keys():
         return
-    beat = _median_beat(np.stack([leads["I"], leads["aVR"]]), np.stack(list(leads.values())), sampling_rate)
+    beat = _median_beat(np.stack([leads["I"], leads["aVR"]]), beats, sampling_rate)
     if beat is None:
         return
     one, right = beat
@@ -439,24 +440,23 @@ _BEFORE, _AFTER = 0.35, 0.15
 """Seconds of a beat before and after its QRS complex."""
 
 
-def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -> np.ndarray | None:
+def _median_beat(wanted: np.ndarray, qrs: np.ndarray, sampling_rate: float) -> np.ndarray | None:
     """Average the beats of some leads by the median.
 
     Args:
         wanted: (leads, samples), the leads to average.
-        signal: (all leads, samples), where the beats are found.
+        qrs: (all leads, samples) in `QRS_BAND`, where the beats are found.
         sampling_rate: Hz.
 
     Returns:
         The median beat (leads, samples) from `_BEFORE` seconds before the QRS complex to `_AFTER` seconds after it.
         None with fewer than three beats.
     """
-    qrs = band_pass(signal, *QRS_BAND, sampling_rate)
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
     energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
     peaks, _ = find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * sampling_rate))
     before, after = int(_BEFORE * sampling_rate), int(_AFTER * sampling_rate)
-    whole = [peak for peak in peaks if peak >= before and peak + after < signal.shape[1]]
+    whole = [peak for peak in peaks if peak >= before and peak + after < qrs.shape[1]]
     if len(whole) < 3:
         return None
     smooth = band_pass(wanted, 0.5, 30.0, sampling_rate) if sampling_rate > 60 else wanted

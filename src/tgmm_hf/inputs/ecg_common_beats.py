@@ -79,22 +79,16 @@ def _sizes_over_time(signals: BeatSignals) -> np.ndarray:
 def _likeness_to_others(sizes: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Correlate each lead of `sizes` (leads, times) with the median of the other leads that are `good` (leads,)."""
     ordered = np.sort(sizes[good], axis=0)
-    places = np.full(sizes.shape, len(sizes))  # a lead that is not good is not among the ordered ones
-    places[good] = sizes[good].argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
-    likeness = np.empty(len(sizes))
-    for row, place in enumerate(places):
-        left = len(ordered) - int(good[row])
-        # the sizes without this lead: those behind its place move one place forwards
-        low, high = ((left - 1) // 2, left // 2)
-        median = (_at(ordered, low + (place <= low)) + _at(ordered, high + (place <= high))) / 2
-        likeness[row] = _correlation(sizes[row], median)
-    return likeness
-
-
-def _at(ordered: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Take one row for each column of `ordered` (rows, columns)."""
-    taken: np.ndarray = np.take_along_axis(ordered, rows[None], axis=0)[0]
-    return taken
+    medians = np.empty_like(sizes)
+    left = len(ordered) - 1
+    low, high = (left - 1) // 2, left // 2
+    # Without a lead, the sizes above its own size move one place down.
+    for place in dict.fromkeys((low, high)):
+        above = ordered[place + 1]
+        without = np.where(sizes[good] <= ordered[place], above, ordered[place])
+        medians[good] = without if place == low else (medians[good] + without) / 2
+    medians[~good] = np.median(ordered, axis=0)
+    return _correlations(sizes, medians)
 
 
 def _likeness_of_groups(sizes: np.ndarray, is_limb: np.ndarray) -> float | None:
@@ -106,6 +100,14 @@ def _likeness_of_groups(sizes: np.ndarray, is_limb: np.ndarray) -> float | None:
         if np.median(_likeness_to_others(group, np.ones(len(group), dtype=bool))) < COHERENT:
             return None
     return _correlation(groups[0].mean(axis=0), groups[1].mean(axis=0))
+
+
+def _correlations(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Correlate each row of (rows, times) with the same row of another array; 0 if one of them does not move."""
+    one, two = one - one.mean(axis=1, keepdims=True), two - two.mean(axis=1, keepdims=True)
+    scale = np.sqrt(np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", two, two))
+    likeness: np.ndarray = np.einsum("ij,ij->i", one, two) / np.maximum(scale, 1e-12)
+    return likeness
 
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> float:

@@ -5,7 +5,7 @@ like aVR. These likenesses add up to a score. If the score is clearly larger aft
 probably exchanged. Decision 177 has the reasons; its rates are not measured yet (`docs/results/checks/ecg.md`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -87,9 +87,11 @@ def exchanged_electrodes(band: Mapping[str, np.ndarray]) -> ExchangedElectrodes 
     if not set(LEADS) <= band.keys():
         return None
     likeness = _correlations(np.stack([band[lead] for lead in LEADS]))
-    score = _score(likeness, {})
-    kinds = (LIMB_EXCHANGES | CHEST_TURNS, CHEST_EXCHANGES, SINGLE_TURNS)
-    gains = [{name: _score(likeness, exchange) - score for name, exchange in kind.items()} for kind in kinds]
+    score = float(_scores(likeness, _AS_RECORDED)[0])
+    gains = [
+        dict(zip(kind, (_scores(likeness, places) - score).tolist(), strict=True))
+        for kind, places in zip(_KINDS, _PLACES, strict=True)
+    ]
     best = [max(kind, key=lambda name: kind[name]) for kind in gains]
     of_limbs, of_chest, of_one = (kind[name] for kind, name in zip(gains, best, strict=True))
     if of_limbs > max(LIMB_GAIN, of_chest, of_one):
@@ -106,20 +108,46 @@ def _correlations(leads: np.ndarray) -> np.ndarray:
     return scaled @ scaled.T
 
 
-def _score(likeness: np.ndarray, exchange: Mapping[str, str]) -> float:
-    """Compute the score after an exchange is undone.
+class _Places(NamedTuple):
+    """Where the pairs of `ALIKE` lie in the correlations after each of some exchanges is undone.
+
+    Attributes:
+        first: (exchanges, pairs), row of the recorded lead that holds the first lead.
+        second: (exchanges, pairs), the same of the second lead.
+        weights: (exchanges, pairs), weight of the correlation, with its sign.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    weights: np.ndarray
+
+
+def _places_of(exchanges: Iterable[Mapping[str, str]]) -> _Places:
+    """Look up the pairs of `ALIKE` for exchanges: lead -> the recorded lead that holds it, with its sign."""
+    first, second, weights = [], [], []
+    for exchange in exchanges:
+        held = {lead: exchange.get(lead, lead) for lead in LEADS}
+        rows = {lead: LEADS.index(name.removeprefix("-")) for lead, name in held.items()}
+        signs = {lead: -1.0 if name.startswith("-") else 1.0 for lead, name in held.items()}
+        first.append([rows[one] for one, _, _ in ALIKE])
+        second.append([rows[two] for _, two, _ in ALIKE])
+        weights.append([weight * signs[one] * signs[two] for one, two, weight in ALIKE])
+    return _Places(np.array(first), np.array(second), np.array(weights))
+
+
+_KINDS: tuple[Mapping[str, Mapping[str, str]], ...] = (LIMB_EXCHANGES | CHEST_TURNS, CHEST_EXCHANGES, SINGLE_TURNS)
+_AS_RECORDED, _PLACES = _places_of([{}]), [_places_of(kind.values()) for kind in _KINDS]
+
+
+def _scores(likeness: np.ndarray, places: _Places) -> np.ndarray:
+    """Compute the score after each exchange is undone: (exchanges,).
 
     Args:
         likeness: (12, 12) correlations of the leads as recorded.
-        exchange: lead -> the recorded lead that holds it, with its sign.
+        places: of the exchanges.
     """
-    held = {lead: exchange.get(lead, lead) for lead in LEADS}
-    rows = {lead: LEADS.index(name.removeprefix("-")) for lead, name in held.items()}
-    signs = {lead: -1.0 if name.startswith("-") else 1.0 for lead, name in held.items()}
-    return sum(
-        weight * signs[first] * signs[second] * float(likeness[rows[first], rows[second]])
-        for first, second, weight in ALIKE
-    )
+    scores: np.ndarray = (places.weights * likeness[places.first, places.second]).sum(axis=1)
+    return scores
 
 
 __all__ = ["CHEST_EXCHANGES", "LIMB_EXCHANGES", "ExchangedElectrodes", "exchanged_electrodes"]

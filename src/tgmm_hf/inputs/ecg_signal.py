@@ -177,8 +177,8 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
     notes = list(recording.notes)
     usable: dict[str, np.ndarray] = {}
     problems = {lead: "missing" for lead in LEADS if lead not in names}
-    millivolts = in_millivolts(recording)
-    for lead, values, figures in zip(names, millivolts, _figures(millivolts), strict=True):
+    millivolts, all_figures = _checked_millivolts(recording)
+    for lead, values, figures in zip(names, millivolts, all_figures, strict=True):
         repaired = repair_lead(values, recording, max_gap_seconds, figures)
         if repaired.values is None:
             problems[lead] = repaired.problem
@@ -258,18 +258,24 @@ def in_millivolts(recording: EcgRecording) -> np.ndarray:
     Raises:
         InputRefusedError: if the unit is unknown, or the amplitude belongs to another unit.
     """
+    return _checked_millivolts(recording)[0]
+
+
+def _checked_millivolts(recording: EcgRecording) -> tuple[np.ndarray, list["LeadFigures | None"]]:
+    """Convert a recording as `in_millivolts` does, and compute the figures of its leads."""
     signal = np.asarray(recording.signal, dtype=np.float64)
     finite = np.isfinite(signal)
     signal = signal if finite.all() else np.where(finite, signal, np.nan)
     if recording.units == NORMALISED:
-        return signal
+        return signal, _figures(signal, recording.sampling_rate)
     try:
         factor = millivolts_per_unit(recording.units)
         signal = signal if factor == 1 else signal * factor
     except ValueError as error:
         raise InputRefusedError(recording.source, f"{error}, or give units='normalised' for z-scored arrays") from error
-    _check_amplitude(signal, recording)
-    return signal
+    figures = _figures(signal, recording.sampling_rate)
+    _check_amplitude(signal, figures, recording)
+    return signal, figures
 
 
 class LeadFigures(NamedTuple):
@@ -278,31 +284,40 @@ class LeadFigures(NamedTuple):
     Attributes:
         lowest: smallest value.
         highest: largest value.
-        median: of the values.
-        equal: number of samples that equal the sample before them.
+        median: of the values. None if all leads are so small that no check asks for it.
+        may_stand: whether a run of one value may last longer than `MAX_STILL_SECONDS`.
     """
 
     lowest: float
     highest: float
-    median: float
-    equal: int
+    median: float | None
+    may_stand: bool
 
     @property
     def peak(self) -> float:
-        """Largest distance from the median."""
+        """Largest distance from the median; without a median the span, which is at least as large."""
+        if self.median is None:
+            return self.highest - self.lowest
         return max(self.highest - self.median, self.median - self.lowest)
 
 
-def _figures(millivolts: np.ndarray) -> list[LeadFigures | None]:
-    """Compute the figures of all leads (leads, samples) at once; None for a lead with a missing sample."""
+def _figures(millivolts: np.ndarray, sampling_rate: float) -> list[LeadFigures | None]:
+    """Compute the figures of all leads (leads, samples) at once; None for a lead with a missing sample.
+
+    A run that is twice as long as a block holds a whole block.
+    """
     if not millivolts.shape[1]:
         return [None] * len(millivolts)
-    lowest, highest, median = millivolts.min(axis=1), millivolts.max(axis=1), np.median(millivolts, axis=1)
-    equal = np.count_nonzero(millivolts[:, 1:] == millivolts[:, :-1], axis=1)
-    return [
-        None if np.isnan(low) else LeadFigures(float(low), float(high), float(middle), int(number))
-        for low, high, middle, number in zip(lowest, highest, median, equal, strict=True)
-    ]
+    lowest, highest = millivolts.min(axis=1), millivolts.max(axis=1)
+    is_small = (highest - lowest <= IMPLAUSIBLE_MV) & (np.maximum(highest, -lowest) <= LARGE_OFFSET_MV)
+    median = [None] * len(millivolts) if is_small.all() else np.median(millivolts, axis=1).tolist()
+    equal = millivolts[:, 1:] == millivolts[:, :-1]
+    block = max(1, int(min(MAX_STILL_SECONDS * sampling_rate, equal.shape[1])) // 2)
+    number = equal.shape[1] // block
+    blocks = equal[:, : number * block].reshape(len(equal), number, block)
+    may_stand = blocks.all(axis=2).any(axis=1)
+    figures = zip(lowest.tolist(), highest.tolist(), median, may_stand.tolist(), strict=True)
+    return [None if np.isnan(low) else LeadFigures(low, *others) for low, *others in figures]
 
 
 def repair_lead(
@@ -327,7 +342,7 @@ def repair_lead(
             return RepairedLead(None, problem)
         positions = np.arange(values.size)
         values = np.interp(positions, positions[~missing], values[~missing])
-    figures = figures or _figures(values[None])[0]
+    figures = figures or _figures(values[None], recording.sampling_rate)[0]
     if figures is None or recording.units == NORMALISED:
         problem = "is flat" if figures is None or figures.highest == figures.lowest else ""
     else:
@@ -337,9 +352,6 @@ def repair_lead(
 
 def typical_peak(millivolts: np.ndarray) -> float:
     """Compute the median over leads of the largest distance from the lead's median (mV); input (leads, samples)."""
-    figures = _figures(millivolts)
-    if all(figure is not None for figure in figures):
-        return float(np.median([figure.peak for figure in figures if figure is not None]))
     return float(np.median(np.nanmax(np.abs(millivolts - np.nanmedian(millivolts, axis=1, keepdims=True)), axis=1)))
 
 
@@ -374,7 +386,7 @@ def _implausible(millivolts: np.ndarray, figures: LeadFigures, sampling_rate: fl
     span = figures.highest - figures.lowest
     if span < FLAT_MV:
         return f"is flat ({span:.2g} mV from lowest to highest, the limit is {FLAT_MV:g} mV)"
-    if figures.equal > MAX_STILL_SECONDS * sampling_rate:  # otherwise no run can be long enough
+    if figures.may_stand:
         still = _longest_run(np.diff(millivolts) == 0) / sampling_rate
         if still > MAX_STILL_SECONDS:
             return f"stands still for {still:.3g} s, the limit is {MAX_STILL_SECONDS:g} s"
@@ -383,12 +395,20 @@ def _implausible(millivolts: np.ndarray, figures: LeadFigures, sampling_rate: fl
     return ""
 
 
-def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
+def _check_amplitude(
+    millivolts: np.ndarray, figures: list[LeadFigures | None], recording: EcgRecording
+) -> None:
     """Refuse a recording whose typical lead is far too large or too small, because its unit must be wrong."""
-    leads = millivolts[~np.isnan(millivolts).all(axis=1)]
-    if leads.size == 0:
-        return
-    peak = typical_peak(leads)
+    whole = [figure for figure in figures if figure is not None]
+    if whole and len(whole) == len(figures):
+        peaks = [figure.peak for figure in whole]
+        peak = float(np.median(peaks)) if max(peaks) > IMPLAUSIBLE_MV else max(peaks)
+        span = max(figure.highest - figure.lowest for figure in whole)
+    else:
+        leads = millivolts[~np.isnan(millivolts).all(axis=1)]
+        if leads.size == 0:
+            return
+        peak, span = typical_peak(leads), float(lead_spans(leads).max())
     if peak > IMPLAUSIBLE_MV:
         raise InputRefusedError(
             recording.source,
@@ -396,7 +416,6 @@ def _check_amplitude(millivolts: np.ndarray, recording: EcgRecording) -> None:
             f"was read as {recording.units!r}. Of a file, the unit or gain in its header may be wrong. Of an array, "
             "give units='uV', or units='normalised' if it is already scaled.",
         )
-    span = float(lead_spans(leads).max())
     if 0 < span < TINY_MV:
         raise InputRefusedError(
             recording.source,
@@ -412,7 +431,9 @@ def _without_offset(values: np.ndarray, figures: LeadFigures | None) -> tuple[np
     Returns:
         Two elements: the values (samples,), and a note, "" if nothing was changed.
     """
-    offset = float(np.median(values)) if figures is None else figures.median
+    if figures is not None and figures.median is None:
+        return values, ""
+    offset = float(np.median(values)) if figures is None else float(figures.median or 0)
     if abs(offset) <= LARGE_OFFSET_MV:
         return values, ""
     return values - offset, f"an offset of {offset:.3g} mV was subtracted"

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def _read_channels(header: WfdbHeader) -> list[Channel]:
     if all(signal.format in _SIXTEEN_BITS and signal.samples_per_frame == 1 for signal in header.signals):
         stored = _read_sixteen_bits(header, frames)
         _compare_checksums(header, stored)
-        physical = [
-            _scaled(values, signal) for values, signal in zip(stored, header.signals, strict=True)
-        ]
+        physical = _scaled(stored, header.signals)
     else:
         content = _decode(header, frames)
         _compare_checksums(header, content.e_d_signal)
@@ -78,29 +77,29 @@ def _read_channels(header: WfdbHeader) -> list[Channel]:
     ]
 
 
-def _read_sixteen_bits(header: WfdbHeader, frames: int) -> list[np.ndarray]:
-    """Read the stored values of signals of 16 bits, which need no library: each (frames,) int64.
+def _read_sixteen_bits(header: WfdbHeader, frames: int) -> np.ndarray:
+    """Read the stored values of signals of 16 bits, which need no library: (signals, frames) int64.
 
     `check_sizes` has compared the length of the files.
     """
     by_file: dict[Path, list[int]] = {}
     for index, signal in enumerate(header.signals):
         by_file.setdefault(signal.file, []).append(index)
-    stored: list[np.ndarray] = [np.zeros(0)] * len(header.signals)
+    stored = np.empty((len(header.signals), frames), np.int64)
     for file, indices in by_file.items():
         first = header.signals[indices[0]]
         with refusing(header.path), file.open("rb") as stream:
             stream.seek(first.offset)
             content = stream.read(2 * frames * len(indices))
         values = np.frombuffer(content, _SIXTEEN_BITS[first.format]).reshape(frames, len(indices))
-        for index, column in zip(indices, values.T.astype(np.int64), strict=True):
-            stored[index] = column
+        stored[indices] = values.T
     return stored
 
 
-def _scaled(stored: np.ndarray, signal: WfdbSignal) -> np.ndarray:
-    """Convert stored values (samples,) of 16 bits to the physical unit; the value for "no sample" becomes NaN."""
-    values = (stored.astype(np.float64) - signal.baseline) / signal.gain
+def _scaled(stored: np.ndarray, signals: list[WfdbSignal]) -> np.ndarray:
+    """Convert stored values (signals, samples) of 16 bits to the physical units; "no sample" becomes NaN."""
+    baselines, gains = np.array([[signal.baseline, signal.gain] for signal in signals], np.float64).T[:, :, None]
+    values: np.ndarray = (stored - baselines) / gains
     values[stored == _NO_SAMPLE] = np.nan
     return values
 
@@ -155,12 +154,12 @@ def _link(file: Path, link: Path) -> None:
         shutil.copyfile(file, link)
 
 
-def _compare_checksums(header: WfdbHeader, stored: list[np.ndarray]) -> None:
+def _compare_checksums(header: WfdbHeader, stored: Iterable[np.ndarray]) -> None:
     """Refuse stored values that do not have the sum that the header states (16 bits, WFDB manual)."""
-    for signal, values in zip(header.signals, stored, strict=True):
+    totals = [int(np.sum(values, dtype=np.int64)) % 65536 for values in stored]
+    for signal, total in zip(header.signals, totals, strict=True):
         if signal.checksum is None:
             continue
-        total = int(np.sum(values, dtype=np.int64)) % 65536
         if total != signal.checksum % 65536:
             raise InputRefusedError(
                 str(header.path),

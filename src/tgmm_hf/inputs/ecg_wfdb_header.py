@@ -7,6 +7,7 @@ sampling rates and gains by defaults, and follows a header that names itself. So
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..utils.errors import InputRefusedError
@@ -33,6 +34,7 @@ _SLACK_BYTES = 512
 LARGEST_INTEGER = 2**32
 """Largest number in a signal line. Recorders write at most 32 bits."""
 _GAIN = re.compile(r"(?P<gain>[^(/]*)(?:\((?P<baseline>[^)]*)\))?(?:/(?P<unit>.*))?", re.DOTALL)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _FORMAT = re.compile(r"(\d{1,3})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?")
 
 
@@ -299,6 +301,7 @@ def _calibration(path: Path, text: str) -> tuple[float, int | None, str, str]:
     )
 
 
+@lru_cache(maxsize=64)
 def inside(header: Path, name: str) -> Path:
     """Return the path of a file that a header names; refuse a name that leads out of the header's folder."""
     parts = re.split(r"[/\\]", name)
@@ -318,7 +321,7 @@ def _whole(path: Path, text: str, what: str) -> int:
 
 def _integer(path: Path, text: str) -> int:
     """Read an integer, which may be negative; refuse any other text."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+    if not _INTEGER.fullmatch(text):
         raise _damaged(path, f"{_quote(text)} stands where an integer belongs")
     if abs(int(text)) > LARGEST_INTEGER:  # the scaled values would lose their digits
         raise _damaged(path, f"an integer of {len(text)} digits, no recorder has more than 32 bits")
