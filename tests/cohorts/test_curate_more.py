@@ -202,6 +202,10 @@ def test_a_table_of_another_origin_is_not_replaced(sources: MoreSources, tmp_pat
     with pytest.raises(FileExistsError, match=r"notes\.csv"):
         curate_more(sources, tmp_path / "more")
     assert (tmp_path / "more/notes.csv").read_text() == "mine"
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort/curate.json").write_text('{"rules": {}}')  # of `tgmm curate`
+    with pytest.raises(FileExistsError, match="tgmm curate"):
+        curate_more(sources, tmp_path / "cohort")
 
 
 def test_no_pair_at_all_is_an_error_that_names_the_flow(sources: MoreSources, tmp_path: Path):

@@ -17,7 +17,7 @@ from tgmm_hf import MoreForClassification
 from tgmm_hf.data.note_tables import read_note_table
 from tgmm_hf.evaluation.evaluate_findings import compute_findings_evaluation, mean_auc
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
-from tgmm_hf.evaluation.more_tables import more_card_section
+from tgmm_hf.hub.card_more import more_card
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.utils.errors import TgmmError
 
@@ -91,7 +91,10 @@ def test_the_command_writes_documented_figures_and_the_card_shows_them(folder: P
     missing = [key for key in metrics if f"`{key}`" not in section]
     assert not missing, f"docs/metrics.md lacks {missing}"
     assert "X-ray and ECG" in (tmp_path / "metrics.txt").read_text()
-    assert "hidden" in more_card_section(metrics) and (tmp_path / "tables" / "findings.csv").is_file()
+    config = json.loads((folder / "model" / "config.json").read_text())
+    card = more_card("a/b", config=config, licences=[], metrics=metrics)
+    assert "AutoModelForImageClassification" in card and "left, hidden" in card and "| hidden |" in card
+    assert (tmp_path / "tables" / "findings.csv").is_file()
     assert run("evaluate", folder / "model", folder / "notes.csv", "--out", tmp_path, "--prompts", folder) == 2
 
 

@@ -138,10 +138,10 @@ def _figures(
 
 
 def _all_logits(
-    scored: ScoredRows, network: MoreForClassification, processor: MoreProcessor, settings: MoreEvaluationSettings
+    scored: ScoredRows, network: MoreForClassification, processor: Any, settings: MoreEvaluationSettings
 ) -> tuple[dict[str, NDArray], list[list[str]]]:
     """Compute the logits of all rows from each choice of inputs: name -> (n, findings), NaN where one is missing."""
-    width = network.config.num_labels
+    width = network.classifier.out_features
     logits = {name: np.full((len(scored.rows), width), np.nan) for name in NEEDED}
     refused: list[list[str]] = []
     hidden = None if settings.progress else True
@@ -154,7 +154,7 @@ def _all_logits(
     return logits, refused
 
 
-def _read(rows: Sequence[NoteRow], processor: MoreProcessor) -> tuple[dict[str, torch.Tensor], list[list[str]]]:
+def _read(rows: Sequence[NoteRow], processor: Any) -> tuple[Mapping[str, torch.Tensor], list[list[str]]]:
     """Read X-rays and ECGs of some rows: the batch, and id, item and reason of what is refused."""
     if not any(row.xray or row.ecg for row in rows):
         return {}, []
@@ -191,7 +191,7 @@ def _logits_of(batch: Mapping[str, torch.Tensor], number: int, network: MoreForC
             for key in keys
             if part in shown and key in batch
         }
-        logits[name] = np.full((number, network.config.num_labels), np.nan)
+        logits[name] = np.full((number, network.classifier.out_features), np.nan)
         if rows.any():
             inputs = {key: value.to(network.device) for key, value in inputs.items()}
             logits[name][rows.numpy()] = network(**inputs).logits.double().cpu().numpy()

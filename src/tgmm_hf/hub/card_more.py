@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from tgmm_hf.evaluation.more_tables import more_card_section
+from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
 from tgmm_hf.hub.card import EncoderLicence, needed_packages
 from tgmm_hf.hub.card_reporter import licence_sentence
 from tgmm_hf.hub.weight_sources import SOURCES
@@ -63,17 +64,7 @@ pip install {needed_packages(PACKAGES)}
 ```
 
 ```python
-from transformers import AutoModel, AutoProcessor, pipeline
-
-# trust_remote_code runs the code of this repository: read it first, and pin what you have read with revision=
-name_ecg = pipeline("zero-shot-ecg-classification", model="{repo_id}", trust_remote_code=True)
-print(name_ecg("recording", candidate_labels=["normal ECG", "atrial fibrillation"]))
-name_xray = pipeline("zero-shot-xray-classification", model="{repo_id}", trust_remote_code=True)
-print(name_xray("chest.dcm", candidate_labels=["pleural effusion", "clear lungs"]))
-
-model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True).eval()
-processor = AutoProcessor.from_pretrained("{repo_id}", trust_remote_code=True)
-vectors = model(**processor(xray="chest.dcm", ecg="recording", return_tensors="pt"))
+{_use(repo_id, config)}
 ```
 
 Intended use: research on models that compare X-rays, ECGs and notes, and on their failures. Out of scope: diagnosis,
@@ -98,6 +89,32 @@ The code is Apache-2.0. {licence_sentence(licences)}
 {SOURCES["more"].citation}
 ```
 """
+
+
+def _use(repo_id: str, config: Mapping[str, Any]) -> str:
+    """Write the lines of Python that use a model."""
+    if MoreForClassification.__name__ in (config.get("architectures") or ()):
+        findings = ", ".join(config["id2label"].values())
+        return f"""\
+from transformers import AutoModelForImageClassification, AutoProcessor
+
+# trust_remote_code runs the code of this repository: read it first, and pin what you have read with revision=
+model = AutoModelForImageClassification.from_pretrained("{repo_id}", trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained("{repo_id}", trust_remote_code=True)
+inputs = processor(xray="chest.dcm", ecg="recording", return_tensors="pt")  # either may be left out
+print(model(**inputs).logits.sigmoid())  # {findings}"""
+    return f"""\
+from transformers import AutoModel, AutoProcessor, pipeline
+
+# trust_remote_code runs the code of this repository: read it first, and pin what you have read with revision=
+name_ecg = pipeline("zero-shot-ecg-classification", model="{repo_id}", trust_remote_code=True)
+print(name_ecg("recording", candidate_labels=["normal ECG", "atrial fibrillation"]))
+name_xray = pipeline("zero-shot-xray-classification", model="{repo_id}", trust_remote_code=True)
+print(name_xray("chest.dcm", candidate_labels=["pleural effusion", "clear lungs"]))
+
+model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained("{repo_id}", trust_remote_code=True)
+vectors = model(**processor(xray="chest.dcm", ecg="recording", return_tensors="pt"))"""
 
 
 def _parts(config: Mapping[str, Any]) -> str:

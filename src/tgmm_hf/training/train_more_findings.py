@@ -209,7 +209,7 @@ def validate_findings(
     losses = torch.nn.functional.binary_cross_entropy_with_logits(logits[is_known], labels[is_known])
     figures = {"loss": float(losses)}
     scored = {}
-    for place, name in model.config.id2label.items():
+    for place, name in enumerate(model.config.id2label.values()):
         known = is_known[:, place].numpy()
         label = labels[:, place].numpy()[known]
         if 0 < label.sum() < len(label):

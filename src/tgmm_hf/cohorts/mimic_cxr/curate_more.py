@@ -155,11 +155,12 @@ def summary_text(out: Path, summary: Mapping[str, Any]) -> str:
 
 
 def _refuse_foreign(out: Path, names: tuple[str, ...]) -> None:
-    """Raise a FileExistsError if the directory holds a table that this command did not write."""
-    record = out / "curate.json"
-    is_ours = (out / "curate.sql").exists() and (not record.is_file() or "table" in read_json(record))
-    found = [name for name in (*names, "cohort.parquet") if (out / name).exists()]
-    if found and not is_ours:
+    """Raise a FileExistsError if the directory holds a table, or the files of `tgmm curate`, of another origin."""
+    record = read_json(out / "curate.json") if (out / "curate.json").is_file() else None
+    if record is not None and "table" not in record:
+        raise FileExistsError(f"{out} holds a cohort of `tgmm curate`: choose another --out.")
+    found = [name for name in names if (out / name).exists()]
+    if found and not (out / "curate.sql").exists():
         raise FileExistsError(
             f"{out} holds {' and '.join(found)}, which `tgmm curate-more` did not write: choose another --out."
         )
