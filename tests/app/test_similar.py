@@ -126,3 +126,5 @@ def test_the_page_has_the_tab(pipe, searcher: Searcher):
         assert "Find similar" in tabs(page)
     with page_of(pipe) as page:
         assert "Find similar" not in tabs(page)
+    with page_of(None, searcher=searcher) as page:  # a page of a MoRE model alone
+        assert tabs(page) == ["Find similar", "Model"]

@@ -78,26 +78,30 @@ SCRIPT = """
 
 
 def build_page(content: PageContent) -> gr.Blocks:
-    """Build the page. Nothing is started."""
+    """Build the page. Nothing is started. A page without `content.pipe` has no tasks, so it has fewer tabs."""
+    has_tasks = content.pipe is not None
     with gr.Blocks(title="TGMM", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS)) as page:
-        gr.Markdown("# TGMM: labs, ECG and echo")
+        gr.Markdown("# TGMM: labs, ECG and echo" if has_tasks else "# MoRE: chest X-ray, ECG and notes")
         html_part(value=f'<div class="tgmm tgmm-notice"><p><strong>{NOTICE}</strong></p><p>{KEEP}</p></div>')
         with gr.Tabs():
-            with gr.Tab("Patient"):
-                patient_tab(content)
-            with gr.Tab("Compare"):
-                compare_tab(content)
+            if has_tasks:
+                with gr.Tab("Patient"):
+                    patient_tab(content)
+                with gr.Tab("Compare"):
+                    compare_tab(content)
             if content.reporter is not None:
                 with gr.Tab("ECG report"):
                     report_tab(content)
             if content.searcher is not None:
                 with gr.Tab("Find similar"):
                     similar_tab(content)
-            with gr.Tab("Table"):
-                table_tab(content)
+            if has_tasks:
+                with gr.Tab("Table"):
+                    table_tab(content)
             with gr.Tab("Model"):
                 _about(content)
-        programming_interface(content)
+        if has_tasks:
+            programming_interface(content)
     return page.queue(max_size=WAITING, default_concurrency_limit=4, api_open=False)
 
 

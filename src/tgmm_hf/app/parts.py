@@ -13,7 +13,6 @@ from tgmm_hf.app.private_files import PrivateFiles
 from tgmm_hf.app.similar import Searcher
 from tgmm_hf.data.prediction import Patient
 from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
-from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.files import json_text
 
 KEEP_SECONDS = 900
@@ -38,7 +37,7 @@ class PageContent:
     """What a page shows.
 
     Attributes:
-        pipe: The model.
+        pipe: The model; None for a page that only finds similar records.
         files: Directories of the uploads and requests.
         card: Text of the model card.
         facts: Name -> value, of what identifies the model: revision and fingerprints.
@@ -47,7 +46,7 @@ class PageContent:
         searcher: Model and index of the search for similar records; None for a page without that tab.
     """
 
-    pipe: TgmmCardiacPipeline
+    pipe: Any  # TgmmCardiacPipeline; the tabs that use it are built only if there is one
     files: PrivateFiles
     card: str
     facts: Mapping[str, str]

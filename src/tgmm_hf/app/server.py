@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -118,7 +118,7 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
         report_model: Directory or Hub repository of a MEIT or Heartcare model. None leaves out the tab for reports
             about ECGs.
         search: Directory or Hub repository of a MoRE model, and directory of its index. None leaves out the tab that
-            finds similar records.
+            finds similar records. If the model is `model` itself, the page has no other tab for patients.
         view_classifier: As in `load_pipeline`.
         strictness: As in `load_pipeline`.
 
@@ -128,7 +128,12 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
     """
     check_host(host, password)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the directories are removed
-    pipe = load_pipeline(model, view_classifier, strictness=strictness)
+    is_searched_only = search is not None and search[0] == model
+    if is_searched_only and report_model is not None:
+        raise TgmmError(
+            model, "it is no TGMM model, which the tab for reports about ECGs needs: leave --report-model out."
+        )
+    pipe = None if is_searched_only else load_pipeline(model, view_classifier, strictness=strictness)
     reporter = None if report_model is None else load_report_pipeline(report_model, strictness)
     searcher = None if search is None else load_searcher(*search)
     options: dict[str, Any] = {
@@ -140,13 +145,14 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
         "searcher": searcher,
     }
     with private_files() as files, running_page(pipe, files, **options) as page:
-        answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
+        if pipe is not None:
+            answer_read_patient(pipe, {}, Question())  # starts the process that reads files, which takes seconds
         page.block_thread()
 
 
 @contextmanager
 def running_page(  # noqa: PLR0913 - those of `serve`
-    pipe: TgmmCardiacPipeline,
+    pipe: TgmmCardiacPipeline | None,
     files: PrivateFiles,
     *,
     host: str = LOCAL_HOST,
@@ -159,7 +165,7 @@ def running_page(  # noqa: PLR0913 - those of `serve`
     """Run the page in threads of this process while the block runs.
 
     Args:
-        pipe: The model.
+        pipe: The model. None makes a page that only finds similar records.
         files: Directories of the uploads and requests.
         host: As in [`serve`], like `port`, `password` and `examples`.
         port: Port.
@@ -181,9 +187,11 @@ def running_page(  # noqa: PLR0913 - those of `serve`
     from tgmm_hf.app.parts import PageContent
 
     print_no_values()
-    patients = {} if examples is None else synthetic_patients(examples)
-    model = str(pipe.model.name_or_path)
-    page = build_page(PageContent(pipe, files, model_card(model), model_facts(pipe), patients, reporter, searcher))
+    patients = {} if examples is None or pipe is None else synthetic_patients(examples)
+    facts = model_facts(pipe) if pipe is not None else search_facts(cast(Searcher, searcher))
+    model = (pipe or cast(Searcher, searcher)).model
+    content = PageContent(pipe, files, model_card(str(model.name_or_path)), facts, patients, reporter, searcher)
+    page = build_page(content)
     frames = SPACE_FRAMES if os.environ.get("SPACE_ID") else "'self'"
     page.launch(
         server_name=host,
@@ -243,6 +251,16 @@ def model_facts(pipe: TgmmCardiacPipeline) -> Mapping[str, str]:
     facts = {"model": shown_model_name(str(pipe.model.name_or_path)), "revision": commit or "a directory, no revision"}
     facts |= {"code": code_revision(pipe.model, pipe.processor), "weights": str(binding.model)}
     return facts | {"processor": str(binding.processor)}
+
+
+def search_facts(searcher: Searcher) -> Mapping[str, str]:
+    """Return what identifies the model of a search."""
+    fingerprint = searcher.model.config.weights_fingerprint or {}
+    return {
+        "model": shown_model_name(str(searcher.model.name_or_path)),
+        "code": code_revision(searcher.model, searcher.processor),
+        "weights": str(fingerprint.get("id")),
+    }
 
 
 def _close_environment(files: PrivateFiles) -> None:

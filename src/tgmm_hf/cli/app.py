@@ -41,7 +41,7 @@ SearchModel = Annotated[
     str | None,
     typer.Option(
         help="Directory or Hub repository of a MoRE model; adds a tab that finds similar records. With --search-index.",
-        show_default="no such tab",
+        show_default="MODEL, if --search-index is given",
     ),
 ]
 SearchIndex = Annotated[
@@ -49,7 +49,7 @@ SearchIndex = Annotated[
     typer.Option(
         exists=True,
         file_okay=False,
-        help="Directory that `tgmm index` wrote with --search-model. Users of the page see its pictures and notes.",
+        help="Directory that `tgmm index` wrote. Users of the page see its pictures and notes.",
         show_default="no such tab",
     ),
 ]
@@ -73,14 +73,17 @@ def app(
     Uploads are deleted after the answer. Only this machine reaches the page, unless --host says otherwise. Needs the
     extra app.
 
+    A MoRE model with --search-index alone makes a page that finds similar records.
+
     Example: tgmm app demo/model
+    Example: tgmm app more_model --search-index notes_index
     """
     from tgmm_hf.app.server import check_host, read_password
 
     password = read_password(password_file)
     check_host(host, password)
-    if (search_model is None) != (search_index is None):
-        raise typer.BadParameter("--search-model and --search-index go together")
+    if search_model is not None and search_index is None:
+        raise typer.BadParameter("--search-model needs --search-index")
     announce_hub(model)
     from tgmm_hf.app.examples import default_directory
     from tgmm_hf.app.server import serve
@@ -95,7 +98,7 @@ def app(
         password=password,
         examples=directory,
         report_model=report_model,
-        search=None if search_model is None or search_index is None else (search_model, search_index),
+        search=None if search_index is None else (search_model or model, search_index),
         view_classifier=view_classifier,
         strictness=strictness.value,
     )
