@@ -13,6 +13,7 @@ holds no evidence. A jet is colour on the same luma.
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -117,6 +118,9 @@ CAVITY, TISSUE, WALL, JET = 30, 100, 165, 120
 """Log-compressed grey levels before speckle and rescaling."""
 DARKEST = 3
 """Smallest grey inside the sector. It is above zero, because readers find the sector by its non-black pixels."""
+DARK_GRAIN = 45
+"""Largest grey level that speckle takes away. Sums of speckle and grey level are stored with this added, so that they
+fit into 8 bits: cavities have at least CAVITY - 45 + 45, walls at most WALL + 35 + 45 = 245."""
 POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
 
 
@@ -127,7 +131,7 @@ class Sector:
     x: np.ndarray  # frame heights, to the right of the centre
     y: np.ndarray  # frame heights, downwards
     inside: np.ndarray  # bool
-    polar: np.ndarray  # int32 offset into the flattened polar speckle
+    polar: np.ndarray  # offset into the flattened polar speckle
     sample: np.ndarray  # (n,) flat indices inside the sector, for means
 
 
@@ -142,7 +146,8 @@ def sector(height: int, width: int) -> Sector:
     inside = (radius < RADIUS) & (np.abs(angle) < HALF_ANGLE)
     r = np.clip(radius / RADIUS * POLAR_RADII, 0, POLAR_RADII - 1).astype(np.int32)
     a = np.clip((angle / HALF_ANGLE + 1) / 2 * POLAR_ANGLES, 0, POLAR_ANGLES - 1).astype(np.int32)
-    return Sector(x, y, inside, r * (POLAR_ANGLES + POLAR_PAD) + a, np.flatnonzero(inside)[::8])
+    polar = (r * (POLAR_ANGLES + POLAR_PAD) + a).astype(np.intp)  # numpy would convert any other type at each frame
+    return Sector(x, y, inside, polar, np.flatnonzero(inside)[::8])
 
 
 @dataclass(frozen=True)
@@ -181,19 +186,19 @@ def render_clip(
     speckle = polar_speckle(rng)
     heart_rate = rng.uniform(60, 95)
     phase = (rng.random() + np.arange(frames) / frames * CLIP_SECONDS * heart_rate / 60) % 1.0
-    systole = contraction(phase)
-    scene = Scene(area, view, physical, rng)
+    scene = Scene(area, view, physical, contraction(phase), rng)
     target_mean, target_spread = rng.uniform(52, 76), rng.uniform(28, 40)
     overlay = burned_in(height, width, heart_rate, rng)
     luma = np.empty((frames, height, width), np.uint8)
     blue = np.full((frames, height, width // 2), 128, np.uint8)
     red = np.full((frames, height, width // 2), 128, np.uint8)
     for f in range(frames):
-        level, jet = scene.frame(systole[f])
-        grain = speckle.take(area.polar + int(rng.integers(POLAR_PAD * (POLAR_ANGLES + POLAR_PAD))))
-        luma[f] = finish(level + grain, area, overlay, target_mean, target_spread)
+        level, jet = scene.frame(f)
+        start = int(rng.integers(POLAR_PAD * (POLAR_ANGLES + POLAR_PAD)))
+        np.add(level, speckle[start:].take(area.polar, mode="clip"), out=luma[f])
         if jet is not None:
             colour(blue[f], red[f], jet, area, rng)
+    finish(luma, area, overlay, target_mean, target_spread)
     return Clip(luma, blue, red, 1000 * CLIP_SECONDS / frames, heart_rate)
 
 
@@ -206,7 +211,9 @@ def contraction(phase: np.ndarray) -> np.ndarray:
 
 
 def polar_speckle(rng: np.random.Generator) -> np.ndarray:
-    """Draw log-Rayleigh speckle in polar coordinates, flattened: int16 grey levels, mean about 0.
+    """Draw log-Rayleigh speckle in polar coordinates, flattened: uint8, DARK_GRAIN more than the grey levels.
+
+    The grey levels have a mean of about 0 and are at least -DARK_GRAIN.
 
     Neighbours along the radius and along the arc are correlated. `POLAR_PAD` more rows and columns than the sector
     needs let each frame start at another offset.
@@ -216,31 +223,38 @@ def polar_speckle(rng: np.random.Generator) -> np.ndarray:
     parts = parts + np.roll(parts, 1, axis=1)
     parts = parts + np.roll(parts, 1, axis=2) + np.roll(parts, 2, axis=2)
     power = (parts**2).sum(axis=0) / (2 * 6)
-    return np.clip(11 * (np.log(power + 1e-3) + 0.58), -45, 35).astype(np.int16).ravel()
+    grain = np.clip(11 * (np.log(power + 1e-3) + 0.58), -DARK_GRAIN, 35).astype(np.int16)
+    return (grain + DARK_GRAIN).astype(np.uint8).ravel()
 
 
 class Scene:
-    """The chambers of one clip on its pixel grid; `frame` gives the grey levels at one moment of the beat.
+    """The chambers of one clip on its pixel grid; `frame` gives the grey levels of one frame.
 
     Args:
         area: Sector of the frame size.
         view: One of `VIEWS`.
         physical: Parameter -> value in physical units, for the parameters that the view shows.
+        systole: Contraction in each frame (F,), from 0 (filled) to 1.
         rng: Source of position, angle and texture.
     """
 
-    def __init__(self, area: Sector, view: str, physical: dict[str, float], rng: np.random.Generator):
+    def __init__(
+        self, area: Sector, view: str, physical: dict[str, float], systole: np.ndarray, rng: np.random.Generator
+    ):
         self.physical = physical
+        self.systole = systole
         angle = np.deg2rad(rng.normal(0, 3))
         shift_x, shift_y = rng.normal(0, 0.012, 2)
         middle = 0.45
         dx, dy = area.x - shift_x, area.y - shift_y - middle
         self.x = dx * np.cos(angle) + dy * np.sin(angle)  # coordinates of the heart
         self.y = dy * np.cos(angle) - dx * np.sin(angle) + middle
-        self.base = np.full(area.x.shape, TISSUE, np.int16)
-        self.base += np.int16(rng.uniform(-14, 14)) * np.sin(9 * self.x + rng.uniform(0, 6)).round().astype(np.int16)
+        base = np.full(area.x.shape, TISSUE, np.int16)
+        base += np.int16(rng.uniform(-14, 14)) * np.sin(9 * self.x + rng.uniform(0, 6)).round().astype(np.int16)
+        self.base = base.astype(np.uint8)
         self.geometry = VIEW_GEOMETRY[view]
         self.chambers = [self.place(c, rng) for c in self.geometry.chambers]
+        self.tables = [self.level_tables(chamber, wall) for chamber, _, _, wall in self.chambers]
         self.jet = self.place_jet(rng) if view in COLOUR_VIEWS else None
 
     def place(
@@ -268,39 +282,48 @@ class Scene:
         return chamber, box, radius, wall / float(np.sqrt(half[0] * half[1]))
 
     def place_jet(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the coordinates of every pixel along and across the jet, in frame heights; None without a jet."""
+        """Place the jet on the pixel grid.
+
+        Returns:
+            The coordinate of every pixel along the jet, in frame heights; and the pixels (H, W) bool of an endless jet.
+            None without a jet.
+        """
         if self.geometry.jet is None or "jet" not in self.physical:
             return None
         x, y, direction = self.geometry.jet
         angle = np.deg2rad(direction + rng.normal(0, 4))
         dx, dy = self.x - x, self.y - y
-        return dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+        along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+        return along, (along > 0) & (np.abs(across) < 0.018 + 0.28 * along)
 
-    def frame(self, systole: float) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draw one frame at a contraction `systole` from 0 (filled) to 1.
+    def frame(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draw the frame `number`.
 
         Returns:
-            Grey levels (H, W) int16, and the pixels of the jet (H, W) bool. The pixels are None if the patient has no
-            jet, or while `systole` is below 0.15.
+            Grey levels (H, W) uint8, and the pixels of the jet (H, W) bool. The pixels are None if the patient has no
+            jet, or while the contraction is below 0.15.
         """
         level = self.base.copy()
-        for chamber, box, radius, wall in self.chambers:
-            table = self.level_table(chamber, wall, systole)
-            values = table[radius]
-            target = level[box]
-            np.copyto(target, values, where=values >= 0)
+        for (_, box, radius, _), (levels, ends) in zip(self.chambers, self.tables, strict=True):
+            np.copyto(level[box], cv2.LUT(radius, levels[number]), where=radius < ends[number])
+        systole = self.systole[number]
         if self.jet is None or systole < 0.15:
             return level, None
         jet = self.jet_pixels(self.jet, systole)
         np.maximum(level, JET, out=level, where=jet)
         return level, jet
 
-    def level_table(self, chamber: Chamber, wall: float, systole: float) -> np.ndarray:
-        """Return the grey level for each elliptical radius times 64, (256,) int16; -1 outside the chamber.
+    def level_tables(self, chamber: Chamber, wall: float) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the grey level of a chamber for each elliptical radius times 64, in each frame.
 
-        `wall` is the wall thickness relative to the cavity. `systole` is the contraction, 0 to 1.
+        Args:
+            chamber: The chamber.
+            wall: Wall thickness relative to the cavity.
+
+        Returns:
+            The grey levels, (F, 256) uint8; and the first radius times 64 outside the chamber, (F,).
         """
-        radius = np.arange(256) / 64
+        radius, systole = np.arange(256) / 64, self.systole[:, None]
         if chamber.role == "lv":
             shrink = 1 - self.physical["shortening"] * systole
             outer = 1 + wall - 0.5 * (1 - shrink)
@@ -309,17 +332,16 @@ class Scene:
             outer = shrink + wall
         edge = np.clip((radius - shrink) / 0.08 + 0.5, 0, 1)
         level = CAVITY + (WALL - CAVITY) * edge
-        return np.where(radius < outer, level, -1).astype(np.int16)
+        return level.astype(np.int16).astype(np.uint8), np.count_nonzero(radius < outer, axis=1)
 
-    def jet_pixels(self, along_across: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
+    def jet_pixels(self, jet: tuple[np.ndarray, np.ndarray], systole: float) -> np.ndarray:
         """Return the pixels of the jet (H, W) bool: a plume that widens away from the valve.
 
-        It is longest at the largest contraction. `along_across` comes from `place_jet`, `systole` is the contraction,
-        0 to 1.
+        It is longest at the largest contraction. `jet` comes from `place_jet`, `systole` is the contraction, 0 to 1.
         """
-        along, across = along_across
+        along, endless = jet
         length = self.physical["jet"] * np.sqrt(systole)
-        return (along > 0) & (along < length) & (np.abs(across) < 0.018 + 0.28 * along)
+        return endless & (along < length)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
@@ -330,34 +352,48 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def finish(level: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, spread: float) -> np.ndarray:
-    """Finish the luma of one frame, (H, W) uint8.
+def finish(luma: np.ndarray, area: Sector, overlay: np.ndarray, mean: float, spread: float) -> None:
+    """Finish the luma of the frames of a clip, in place.
 
-    The grey levels inside the sector are rescaled to the mean `mean` and the standard deviation `spread`. Outside the
-    sector stand the pixels of `overlay` (H, W).
+    Args:
+        luma: (F, H, W) uint8, grey levels and speckle with DARK_GRAIN added. Inside the sector they are rescaled to a
+            mean and a standard deviation.
+        area: Sector of the frame size.
+        overlay: (H, W) uint8, the pixels outside the sector.
+        mean: Wanted mean inside the sector.
+        spread: Wanted standard deviation inside the sector.
     """
-    gain, offset = rescaling(level.ravel()[area.sample].astype(np.float32), mean, spread)
-    out = level * gain + offset
-    np.clip(out, DARKEST, 255, out=out)
-    return np.where(area.inside, out.astype(np.uint8), overlay)
+    # `take` gives rows that lie together in memory. Sums over other rows would round differently.
+    samples = luma.reshape(len(luma), -1).take(area.sample, axis=1).astype(np.float32) - np.float32(DARK_GRAIN)
+    gains, offsets = rescaling(samples, mean, spread)
+    levels = np.arange(-DARK_GRAIN, 256 - DARK_GRAIN, dtype=np.int16)
+    tables = np.clip(levels * gains + offsets, DARKEST, 255).astype(np.uint8)
+    outside = ~area.inside
+    for frame, table in zip(luma, tables, strict=True):
+        cv2.LUT(frame, table, dst=frame)
+        np.copyto(frame, overlay, where=outside)
 
 
-def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.float32, np.float32]:
+def rescaling(inside: np.ndarray, mean: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
     """Find gain and offset so that `inside` * gain + offset has a given mean and spread after clipping at DARKEST.
 
     Clipping changes mean and spread, more so with large dark cavities. The steps are repeated, because otherwise the
     brightness of a frame would tell the size of the cavities.
 
     Args:
-        inside: (n,) grey levels inside the sector.
+        inside: (F, n) float32, grey levels inside the sector of each frame.
         mean: Wanted mean.
         spread: Wanted standard deviation.
+
+    Returns:
+        Gain and offset of each frame, (F, 1) float32.
     """
-    gain, offset = np.float32(1), np.float32(0)
+    gain, offset = np.ones((len(inside), 1), np.float32), np.zeros((len(inside), 1), np.float32)
     for _ in range(6):
         shown = np.clip(inside * gain + offset, DARKEST, 255)
-        ratio = np.float32(spread / shown.std())
-        gain, offset = gain * ratio, (offset - shown.mean()) * ratio + np.float32(mean)
+        middle = shown.mean(axis=1, keepdims=True)
+        ratio = np.float32(spread) / np.std(shown, axis=1, keepdims=True, mean=middle)
+        gain, offset = gain * ratio, (offset - middle) * ratio + np.float32(mean)
     return gain, offset
 
 
