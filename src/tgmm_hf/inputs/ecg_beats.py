@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import butter, find_peaks, sosfiltfilt
 
 WAVE_KURTOSIS = 2.9
 """Kurtosis of a wave that never rests: a square wave has 1, a sine 1.5, a sawtooth 1.8. The median lead of a real
@@ -139,7 +139,7 @@ def _likeness(beats: np.ndarray, rate: float) -> float:
     """
     beats = beats / np.maximum(beats.std(axis=1, keepdims=True), 1e-12)
     energy = uniform_filter1d(np.square(beats).mean(axis=0), max(1, int(0.1 * rate)))
-    peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    peaks, _ = scipy.signal.find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     _, _, likeness = aligned_complexes(beats, peaks, rate)
     return float(np.median(likeness)) if len(likeness) >= 3 else 1.0
 
@@ -174,10 +174,10 @@ def aligned_complexes(leads: np.ndarray, peaks: np.ndarray, rate: float) -> tupl
 
 def band_pass(signal: np.ndarray, low: float, high: float, sampling_rate: float) -> np.ndarray:
     """Filter (leads, samples) with a zero-phase Butterworth band-pass of order 2, `low` to `high` Hz."""
-    return sosfiltfilt(_sections(low, high, sampling_rate), signal, axis=-1)
+    return scipy.signal.sosfiltfilt(_sections(low, high, sampling_rate), signal, axis=-1)
 
 
 @lru_cache(maxsize=64)
 def _sections(low: float, high: float, sampling_rate: float) -> Any:
     """Design the filter of `band_pass` once, because the design takes as long as the filtering."""
-    return butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")
+    return scipy.signal.butter(2, (low, high), btype="band", fs=sampling_rate, output="sos")

@@ -13,8 +13,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -168,7 +168,7 @@ def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: 
     moving = energy[~still[::step]]
     if moving.size < rate:
         return False
-    peaks, _ = find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    peaks, _ = scipy.signal.find_peaks(energy, height=0.3 * np.percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     variation = moving.std() / moving.mean()
     if peaks.size < 2 or variation < PULSED:
         return False
@@ -426,7 +426,9 @@ def _median_beat(wanted: np.ndarray, signal: np.ndarray, sampling_rate: float) -
     qrs = band_pass(signal, *QRS_BAND, sampling_rate)
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
     energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
-    peaks, _ = find_peaks(energy, height=0.35 * np.percentile(energy, 99), distance=int(0.3 * sampling_rate))
+    peaks, _ = scipy.signal.find_peaks(
+        energy, height=0.35 * np.percentile(energy, 99), distance=int(0.3 * sampling_rate)
+    )
     before, after = int(_BEFORE * sampling_rate), int(_AFTER * sampling_rate)
     whole = [peak for peak in peaks if peak >= before and peak + after < signal.shape[1]]
     if len(whole) < 3:

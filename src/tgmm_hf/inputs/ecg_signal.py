@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.signal import resample
+import scipy
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -152,7 +152,7 @@ def resample_leads(ecg: HarmonisedEcg, sampling_rate: float) -> HarmonisedEcg:
     length = samples_at(samples, ecg.sampling_rate, sampling_rate)
     resampled = np.zeros((len(LEADS), length), dtype=np.float32)
     usable = ecg.signal[ecg.mask]
-    resampled[ecg.mask] = usable if length == samples else resample(usable, length, axis=-1)
+    resampled[ecg.mask] = usable if length == samples else scipy.signal.resample(usable, length, axis=-1)
     return replace(ecg, signal=resampled, sampling_rate=sampling_rate)
 
 

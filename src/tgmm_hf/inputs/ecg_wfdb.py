@@ -11,13 +11,9 @@ from ..utils.errors import InputRefusedError
 from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
 from .ecg_wfdb_header import WfdbHeader, WfdbSignal, check_sizes, inside, read_header
 from .input_limits import refusing
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    import wfdb
-except ImportError:
-    wfdb = None
-
+wfdb: Any = LatePackage("wfdb")
 
 BIG_ENDIAN = {61: 16}
 """Format of big-endian values -> the same format in little-endian order. The library fails on the former."""

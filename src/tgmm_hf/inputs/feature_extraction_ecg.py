@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
+import scipy
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -253,7 +253,7 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         """Filter (leads, samples) with the zero-phase high-pass, then the low-pass; the shape stays."""
         for cutoff, kind in ((self.highpass, "highpass"), (self.lowpass, "lowpass")):
             sections = _design_filter(self.filter_order, cutoff, kind, self.sampling_rate)
-            signal = sosfiltfilt(sections, signal, axis=-1)
+            signal = scipy.signal.sosfiltfilt(sections, signal, axis=-1)
         return signal
 
 
@@ -269,4 +269,4 @@ def _design_filter(order: int, cutoff: float, kind: str, sampling_rate: float) -
         kind: "highpass" or "lowpass".
         sampling_rate: Hz.
     """
-    return butter(order, cutoff, btype=kind, fs=sampling_rate, output="sos")
+    return scipy.signal.butter(order, cutoff, btype=kind, fs=sampling_rate, output="sos")
