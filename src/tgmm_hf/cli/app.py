@@ -57,11 +57,11 @@ def app(
 
     Example: tgmm app demo/model
     """
+    announce_hub(model)
     from tgmm_hf.app.server import check_host, read_password
 
     password = read_password(password_file)
     check_host(host, password)
-    announce_hub(model)
     from tgmm_hf.app.examples import default_directory
     from tgmm_hf.app.server import serve
 
