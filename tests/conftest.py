@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests, the marker of the tests that `make test-fast` leaves out, and the order of the files."""
+"""Fixtures shared by all tests, the marker of tests that `make test-fast` leaves out, and the order of the files."""
 
 import gc
 from pathlib import Path

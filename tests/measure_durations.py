@@ -67,7 +67,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the tables, unless the run was cut short. A worker of pytest-xdist hands its seconds to the main process."""
+    """Write the tables unless the run was cut short. A worker of pytest-xdist hands its seconds to the main process."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["seconds"] = (dict(file_seconds), dict(test_seconds), dict(fixture_seconds))
     elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

@@ -27,6 +27,8 @@ WITHIN_ONE_LINE = {("cohorts", "data")}
 """Allowed imports between rooms of one line: every cohort ends as a table that `data` checks."""
 FRONT_DOOR = {"processing", "modeling", "pipeline", "families"}
 TRAVELLING_LIBRARIES = {"torch", "numpy", "scipy", "transformers", "huggingface_hub"}
+LATE_LIBRARIES = {"scipy.signal", "scipy.stats", "scipy.optimize", "wfdb", "pydicom", "cv2", "pandas"}
+"""Libraries that take long to import, so that they are imported when they are first used."""
 
 
 def room_of(file: Path) -> str | None:
@@ -122,6 +124,21 @@ def test_travelling_files_import_little(file: Path):
         for module in modules:
             library = str(module).split(".")[0]
             assert library in TRAVELLING_LIBRARIES or library in sys.stdlib_module_names, f"{file.name}: {module}"
+
+
+@pytest.mark.parametrize("file", travelling(), ids=lambda file: file.name)
+def test_travelling_files_import_slow_libraries_at_their_first_use(file: Path):
+    """Every user of `import tgmm_hf` with transformers imports these files, whatever inputs the user has."""
+    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef):
+            continue
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+        for module in modules:
+            assert not any(f"{module}.".startswith(f"{late}.") for late in LATE_LIBRARIES), f"{file.name}: {module}"
+        waiting += ast.iter_child_nodes(node)
 
 
 def bodies(kind: type) -> list[tuple[str, int]]:

@@ -60,6 +60,15 @@ QUICK = {
     "contradicting options": ["predict", "model", "--split", "test"],
     "wrong part": ["prepare", "cohort", "--out", "data", "--shard", "3/2"],
     "licence not acknowledged": ["convert", "st-mem", "weights.pth", "out"],
+    "missing configuration": ["train", "nothing.yaml"],
+    "missing configuration of a pre-training": ["pretrain", "nothing.yaml"],
+    "missing plan": ["search", "nothing.yaml"],
+    "missing cohort": ["prepare", "nothing", "--out", "data"],
+    "missing table": ["check-manifest", "nothing.csv"],
+    "missing model": ["predict", "nothing", "--labs", "row.json"],
+    "missing model of an evaluation": ["evaluate", "nothing", "data", "--out", "out"],
+    "missing model of the page": ["app", "nothing"],
+    "missing model to upload": ["push", "nothing", "owner/name"],
     "not meant": ["push-data", "cohort", "owner/name"],
 }
 
@@ -70,7 +79,9 @@ def test_answers_that_need_no_work_import_no_heavy_library(words: list[str]) -> 
     assert completed.stderr.endswith("imported: []"), completed.stderr
 
 
-@pytest.mark.parametrize("name", ["help", "version", "help of a command", "missing argument"])
+@pytest.mark.parametrize(
+    "name", ["help", "version", "help of a command", "missing argument", "missing cohort", "missing model"]
+)
 def test_answers_that_need_no_work_take_little_time(name: str) -> None:
     assert cpu_seconds(*QUICK[name]) <= SECONDS
 

@@ -245,7 +245,7 @@ def test_notes_and_reasons_are_said_once(root: Path, capsys: pytest.CaptureFixtu
     ("words", "code", "message"),
     [
         (["train", "none.yaml"], 1, "no configuration none.yaml"),
-        (["prepare", "none.csv", "--out", "x"], 1, "none.csv does not exist"),
+        (["prepare", "none.csv", "--out", "x"], 1, "no cohort table none.csv"),
         (["evaluate", "none", "x", "--out", "x"], 1, "There is no directory none"),
         (["predict", "none", "--ecg", "x"], 1, "There is no directory none"),
         (["predict", "none"], 2, "give --manifest, or at least one of"),

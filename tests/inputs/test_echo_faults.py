@@ -24,7 +24,6 @@ from pydicom.uid import (
 )
 from scipy.ndimage import gaussian_filter
 
-from tgmm_hf.inputs import dicom_files
 from tgmm_hf.inputs.dicom_files import starts_with_data_set
 from tgmm_hf.inputs.echo_reading import count_echo_frames, list_echo_files, read_echo_clip
 from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
@@ -498,7 +497,7 @@ def test_what_nobody_foresaw_becomes_a_refusal(tmp_path, clip, monkeypatch, kind
     def fail(*_args, **_kwargs):
         raise kind("Doe^Jane")
 
-    monkeypatch.setattr(dicom_files, "read_partial", fail)
+    monkeypatch.setattr("pydicom.filereader.read_partial", fail)
     assert "Doe" not in reason_of(path)
     prepared = EchoImageProcessor(size=32).prepare_study({"A4C": path, "A2C": clip})
     assert list(prepared.clips) == ["A2C"] and len(prepared.refused) == 1

@@ -78,13 +78,13 @@ def app(
     Example: tgmm app demo/model
     Example: tgmm app more_model --search-index notes_index
     """
+    announce_hub(model)
     from tgmm_hf.app.server import check_host, read_password
 
     password = read_password(password_file)
     check_host(host, password)
     if search_model is not None and search_index is None:
         raise typer.BadParameter("--search-model needs --search-index")
-    announce_hub(model)
     from tgmm_hf.app.examples import default_directory
     from tgmm_hf.app.server import serve
 

@@ -25,6 +25,7 @@ from tgmm_hf.cli.options import (
     TimeLimit,
     format_of,
     limits_of,
+    require_path,
     table_of,
 )
 
@@ -312,6 +313,7 @@ def check_manifest(
     """
     if model is not None and config is not None:
         raise typer.BadParameter("--model and --config both say what the table is for: give one")
+    require_path(table, "cohort table")
     table_format = format_of(encoding, decimal, max_rows)
     from tgmm_hf.data.check_manifest import CheckSettings, has_faults, report_text
     from tgmm_hf.data.check_manifest import check_manifest as check_table
@@ -394,6 +396,7 @@ def prepare(
     part = None if shard is None else _part(shard)
     if model is not None and config is not None:
         raise typer.BadParameter("--model and --config both say what to prepare for: give one")
+    require_path(cohort, "cohort table")
     from tgmm_hf.data import prepare as preparing
     from tgmm_hf.utils.errors import TgmmError
 

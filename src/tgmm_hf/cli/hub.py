@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli.options import Private
+from tgmm_hf.cli.options import Private, require_path
 
 
 class Weights(StrEnum):
@@ -128,6 +128,7 @@ def push(
 
     Example: tgmm push demo/model owner/tgmm-demo --private --metrics demo/metrics.json
     """
+    require_path(model, "directory", "name the directory of a saved model")
     from tgmm_hf.hub.push import push_model
 
     commit = push_model(

@@ -97,6 +97,26 @@ def table_of(cohort: Path) -> Path:
     return cohort / "cohort.parquet" if cohort.is_dir() else cohort
 
 
+def require_path(path: Path, kind: str, advice: str = "check the path") -> None:
+    """Refuse a path that names nothing. Call it before the library is imported, because the imports take seconds.
+
+    Args:
+        path: File or directory that the command needs.
+        kind: What the path stands for, such as "cohort table".
+        advice: What to do.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {kind} {path}: {advice}.")
+
+
+def require_configuration(path: Path) -> None:
+    """Refuse a YAML file that is not there. See [`require_path`]."""
+    require_path(path, "configuration", "see configs/ for examples")
+
+
 def announce_hub(model: str) -> None:
     """Check the name of a model. Print a line if the model will be loaded from the Hub.
 

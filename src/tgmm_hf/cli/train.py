@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli.options import Settings
+from tgmm_hf.cli.options import Settings, require_configuration
 
 
 def train(
@@ -21,6 +21,7 @@ def train(
 
     Example: tgmm train configs/demo.yaml --set optimisation.epochs=2
     """
+    require_configuration(config)
     from tgmm_hf.training.train_any import read_any_arguments, train_any
 
     run = read_any_arguments(config, settings or [])
@@ -40,6 +41,7 @@ def pretrain(
 
     Example: tgmm pretrain configs/pretrain_tiny.yaml
     """
+    require_configuration(config)
     from tgmm_hf.training.pretrain import HARDLY_FELL
     from tgmm_hf.training.pretrain import pretrain as pretrain_encoders
     from tgmm_hf.training.pretraining_arguments import read_pretrain_arguments
@@ -81,6 +83,7 @@ def search(
 
     Example: tgmm search configs/search_tiny.yaml
     """
+    require_configuration(plan)
     from tgmm_hf.experiments.search import search as search_settings
 
     summary = search_settings(plan)
@@ -105,10 +108,10 @@ def reproduce(
 
     Example: tgmm reproduce configs/reproduce_tiny.yaml --workers 2
     """
-    from tgmm_hf.experiments.reproduce import reproduce as reproduce_plan
-
     if not plan.is_file():
         raise typer.BadParameter(f"there is no plan {plan}")
+    from tgmm_hf.experiments.reproduce import reproduce as reproduce_plan
+
     if dry_run:
         from tgmm_hf.experiments.duration import duration_text, estimate_duration
 

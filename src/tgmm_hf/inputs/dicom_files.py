@@ -10,14 +10,9 @@ from typing import Any
 
 from ..utils.errors import InputRefusedError
 from .input_limits import LIMITS, MIB, InputLimits, check_file, refusal_of, refusing
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    import pydicom
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-    from pydicom.filereader import read_partial
-except ImportError:
-    pydicom = None
+pydicom: Any = LatePackage("pydicom")
 
 DEFLATED = "1.2.840.10008.1.2.1.99"  # transfer syntax UID of a deflated data set
 _PREAMBLE = 132  # bytes: 128 of any content, then "DICM"
@@ -124,7 +119,7 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
             _check_inflated_size(path, head, limits)
         with path.open("rb") as file:
             stop = _stop_counting(str(path), _PIXELS if stop_before_pixels else ())
-            dataset = read_partial(file, stop, force=not has_preamble)
+            dataset = pydicom.filereader.read_partial(file, stop, force=not has_preamble)
         for _ in dataset:  # pydicom parses a value when it is first read, and a damaged value must be found here
             pass
     return dataset
@@ -167,7 +162,8 @@ def refuse_animal(dataset: Any, item: str) -> None:
 def _refusal_of_parsing(error: Exception, path: Path | str) -> InputRefusedError:
     """Turn what pydicom raised for the header into the refusal to raise."""
     # pydicom raises NotImplementedError for a damaged value representation
-    damaged = (InvalidDicomError, BytesLengthException, NotImplementedError, EOFError, struct.error, zlib.error)
+    of_pydicom = (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException)
+    damaged = (*of_pydicom, NotImplementedError, EOFError, struct.error, zlib.error)
     if isinstance(error, damaged) or (type(error) in (ValueError, OSError) and getattr(error, "errno", None) is None):
         return InputRefusedError(
             str(path), f"not readable as DICOM ({type(error).__name__}): the file is cut short or damaged"

@@ -11,8 +11,8 @@ recordings are a little too good. `scripts/measure_ecg_checks.py` measures them.
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from .ecg_numbers import percentile, zero_phase
 
@@ -141,7 +141,7 @@ def _likeness(beats: np.ndarray, rate: float) -> float:
     """
     beats = beats / np.maximum(beats.std(axis=1, keepdims=True), 1e-12)
     energy = uniform_filter1d(np.square(beats).mean(axis=0), max(1, int(0.1 * rate)))
-    peaks, _ = find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    peaks, _ = scipy.signal.find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     _, _, likeness = aligned_complexes(beats, peaks, rate)
     return float(np.median(likeness)) if len(likeness) >= 3 else 1.0
 

@@ -14,8 +14,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -149,9 +149,7 @@ def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) 
     return _any_beats(signal, beats, still, sampling_rate, in_mv)
 
 
-def _any_beats(
-    signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool
-) -> bool:
+def _any_beats(signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool) -> bool:
     """Tell the same as `has_heartbeat` from the signal, the signal in `QRS_BAND` and its still samples.
 
     The leads are filtered one by one, because the first one usually has beats.
@@ -184,7 +182,7 @@ def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: 
     moving = energy[~still[::step]]
     if moving.size < rate:
         return False
-    peaks, _ = find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
+    peaks, _ = scipy.signal.find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     variation = moving.std() / moving.mean()
     if peaks.size < 2 or variation < PULSED:
         return False
@@ -199,7 +197,7 @@ def _repetition(energy: np.ndarray, rate: float) -> float:
     return float(products[int(0.25 * rate) : min(int(2.0 * rate), size)].max() / products[0])
 
 
-def _refuse_without_heartbeat(  # noqa: PLR0913 - a signal, what is known of it, and how to read it
+def _refuse_without_heartbeat(
     signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, source: str, in_mv: bool
 ) -> None:
     """Refuse a recording (leads, samples) of noise, hum, a ramp or anything else without beats."""
@@ -454,7 +452,7 @@ def _median_beat(wanted: np.ndarray, qrs: np.ndarray, sampling_rate: float) -> n
     """
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
     energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
-    peaks, _ = find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * sampling_rate))
+    peaks, _ = scipy.signal.find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * sampling_rate))
     before, after = int(_BEFORE * sampling_rate), int(_AFTER * sampling_rate)
     whole = [peak for peak in peaks if peak >= before and peak + after < qrs.shape[1]]
     if len(whole) < 3:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import butter, sosfilt, sosfilt_zi
+import scipy
 
 
 class ZeroPhaseFilter(NamedTuple):
@@ -39,7 +39,7 @@ class ZeroPhaseFilter(NamedTuple):
         extended = np.concatenate([before, signal, after], axis=1)
         for _ in range(2):  # forwards, then backwards
             start = self.start[:, None] * extended[None, :, :1]
-            extended = sosfilt(self.sections, extended, axis=1, zi=start)[0][:, ::-1]
+            extended = scipy.signal.sosfilt(self.sections, extended, axis=1, zi=start)[0][:, ::-1]
         return extended[:, self.edge : self.edge + samples]
 
 
@@ -53,9 +53,9 @@ def zero_phase(order: int, hertz: float | tuple[float, float], kind: str, sampli
         kind: "highpass", "lowpass" or "band".
         sampling_rate: Hz.
     """
-    sections = butter(order, hertz, btype=kind, fs=sampling_rate, output="sos")
+    sections = scipy.signal.butter(order, hertz, btype=kind, fs=sampling_rate, output="sos")
     taps = 2 * len(sections) + 1 - min(int((sections[:, 2] == 0).sum()), int((sections[:, 5] == 0).sum()))
-    return ZeroPhaseFilter(sections, sosfilt_zi(sections), 3 * taps)
+    return ZeroPhaseFilter(sections, scipy.signal.sosfilt_zi(sections), 3 * taps)
 
 
 def percentile(values: np.ndarray, percent: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.signal import resample
+import scipy
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -292,7 +292,7 @@ def _at_length(values: np.ndarray, length: int) -> np.ndarray:
     if missing.all():
         return np.full(length, np.nan)
     positions = np.arange(values.size)
-    resampled: Any = resample(np.interp(positions, positions[~missing], values[~missing]), length)
+    resampled: Any = scipy.signal.resample(np.interp(positions, positions[~missing], values[~missing]), length)
     nearest = np.minimum((np.arange(length) * values.size) // length, values.size - 1)
     resampled[missing[nearest]] = np.nan
     return resampled

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.signal import resample
+import scipy
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -153,7 +153,7 @@ def resample_leads(ecg: HarmonisedEcg, sampling_rate: float) -> HarmonisedEcg:
     length = samples_at(samples, ecg.sampling_rate, sampling_rate)
     resampled = np.zeros((len(LEADS), length), dtype=np.float32)
     usable = ecg.signal[ecg.mask]
-    resampled[ecg.mask] = usable if length == samples else resample(usable, length, axis=-1)
+    resampled[ecg.mask] = usable if length == samples else scipy.signal.resample(usable, length, axis=-1)
     return replace(ecg, signal=resampled, sampling_rate=sampling_rate)
 
 
@@ -395,9 +395,7 @@ def _implausible(millivolts: np.ndarray, figures: LeadFigures, sampling_rate: fl
     return ""
 
 
-def _check_amplitude(
-    millivolts: np.ndarray, figures: list[LeadFigures | None], recording: EcgRecording
-) -> None:
+def _check_amplitude(millivolts: np.ndarray, figures: list[LeadFigures | None], recording: EcgRecording) -> None:
     """Refuse a recording whose typical lead is far too large or too small, because its unit must be wrong."""
     whole = [figure for figure in figures if figure is not None]
     if whole and len(whole) == len(figures):

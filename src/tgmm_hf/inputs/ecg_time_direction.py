@@ -7,8 +7,8 @@ decision 170 the reasons.
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from .ecg_beats import BeatSignals
 from .ecg_numbers import percentile
@@ -42,7 +42,7 @@ def time_direction(signals: BeatSignals) -> float | None:
     wide, qrs = (leads[:, ::step][:, : int(MAX_SECONDS * rate)] for leads in (signals.wide, signals.qrs))
     wide, qrs = (leads / np.maximum(leads.std(axis=1, keepdims=True), 1e-12) for leads in (wide, qrs))
     energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * rate)))
-    peaks, _ = find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * rate))
+    peaks, _ = scipy.signal.find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * rate))
     half = int((FIRST_SECONDS + (len(WEIGHTS) + 0.5) * PART_SECONDS) * rate)
     whole = peaks[(peaks >= half) & (peaks + half < wide.shape[1])]
     if len(whole) < 3 or np.median(np.diff(peaks)) < MIN_INTERVAL * rate:

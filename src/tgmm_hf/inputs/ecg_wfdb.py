@@ -12,13 +12,9 @@ from ..utils.errors import InputRefusedError
 from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
 from .ecg_wfdb_header import WfdbHeader, WfdbSignal, check_sizes, inside, read_header
 from .input_limits import refusing
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    import wfdb
-except ImportError:
-    wfdb = None
-
+wfdb: Any = LatePackage("wfdb")
 
 _SIXTEEN_BITS = {16: "<i2", 61: ">i2"}
 """Formats of 16 bits -> numpy's type of their values."""

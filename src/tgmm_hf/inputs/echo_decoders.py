@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 
 from .echo_pixels import luminance
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    from pydicom.pixels import get_decoder
-    from pydicom.pixels.processing import apply_color_lut
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-except ImportError:
-    get_decoder = apply_color_lut = None
-    ExplicitVRBigEndian = ExplicitVRLittleEndian = ImplicitVRLittleEndian = None
 try:
     from PIL import Image
 except ImportError:
@@ -26,6 +19,9 @@ try:
     import simplejpeg
 except ImportError:
     simplejpeg = None
+pixel_module: Any = LatePackage("pydicom.pixels")
+processing: Any = LatePackage("pydicom.pixels.processing")
+uid: Any = LatePackage("pydicom.uid")
 
 # Transfer syntax UIDs.
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
@@ -45,7 +41,8 @@ class PixelsError(ValueError):
 
 def is_uncompressed(syntax: str) -> bool:
     """Tell whether the transfer syntax UID `syntax` stores pixels without compression (a deflated data set too)."""
-    return syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian) or syntax.endswith(".1.99")
+    plain = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+    return syntax in plain or syntax.endswith(".1.99")
 
 
 def compare_sizes(dataset: Any, stored: Sequence[int]) -> None:
@@ -310,7 +307,7 @@ def _decode_other_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarr
     syntax = dataset.file_meta.TransferSyntaxUID
     if not is_uncompressed(syntax):
         _check_streams(dataset, indices, syntax)
-    decoder = get_decoder(syntax)
+    decoder = pixel_module.get_decoder(syntax)
     # one call per frame, because pydicom 3.0's iter_array reads uncompressed YBR_FULL_422 wrongly after the first frame
     decoded = [decoder.as_array(dataset, index=index, raw=True) for index in indices]
     stacked, photometric = np.stack([frame for frame, _ in decoded]), decoded[0][1]["photometric_interpretation"]
@@ -372,7 +369,7 @@ def apply_palette(indices: np.ndarray, dataset: Any) -> np.ndarray:
         ValueError: if a table is missing or of another length than its descriptor says.
     """
     if "SegmentedRedPaletteColorLookupTableData" in dataset and "RedPaletteColorLookupTableData" not in dataset:
-        colours = apply_color_lut(indices, dataset)[..., :3]
+        colours = processing.apply_color_lut(indices, dataset)[..., :3]
         return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
     tables = [_palette_table(dataset, colour) for colour in ("Red", "Green", "Blue")]
     if max(int(table.max()) for table, _ in tables) > 255:
@@ -411,4 +408,4 @@ def _palette_table(dataset: Any, colour: str) -> tuple[np.ndarray, int]:
 
 def _is_big_endian(dataset: Any) -> bool:
     """Tell whether the file stores words with the high byte first."""
-    return bool(dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian)
+    return bool(dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian)

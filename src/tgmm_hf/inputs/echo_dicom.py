@@ -13,13 +13,10 @@ from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
+from .optional_packages import LatePackage
 
-try:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-except ImportError:
-    FileMetaDataset = None
-    ExplicitVRBigEndian = ExplicitVRLittleEndian = ImplicitVRLittleEndian = None
+pydicom: Any = LatePackage("pydicom")
+uid: Any = LatePackage("pydicom.uid")
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
 """Transfer syntax UIDs of video streams: MPEG-2, MPEG-4 and HEVC."""
 _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
@@ -398,9 +395,10 @@ def transfer_syntax(dataset: Any, item: str, notes: list[dict[str, str]]) -> str
             item, "the header states no transfer syntax and the pixels are compressed: frames cannot be decoded"
         )
     implicit, little = dataset.original_encoding
-    assumed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+    assumed = uid.ImplicitVRLittleEndian if implicit else explicit
     if getattr(dataset, "file_meta", None) is None:
-        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = assumed
     text = f"the header states no transfer syntax; the pixels were read as {assumed.name}"
     notes.append({"code": "transfer_syntax_assumed", "text": text})

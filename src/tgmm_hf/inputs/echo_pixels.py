@@ -1,15 +1,13 @@
 """Pixel operations of EchoPrime's preprocessing: colours, sector mask, resizing. OpenCV does them, as in EchoPrime."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
+cv2: Any = LatePackage("cv2")
 
 MARK_SIZE = 20
 """Side (pixels) of the top left corner in which some machines blink a mark."""

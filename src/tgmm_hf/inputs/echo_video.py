@@ -10,12 +10,9 @@ from ..utils.errors import InputRefusedError
 from .echo_between import brightness_range
 from .echo_checks import change_of
 from .input_limits import LIMITS, MIB, InputLimits, check_file
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
+cv2: Any = LatePackage("cv2")
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov")
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, filtfilt, resample_poly, sosfiltfilt
+import scipy
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -155,12 +155,16 @@ class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
         signal = ecg.signal
         if ratio != 1:
             # With zeros before and after it, a signal with an offset would ring at both ends.
-            signal = resample_poly(signal, ratio.numerator, ratio.denominator, axis=1, padtype="line")[:, :length]
+            signal = scipy.signal.resample_poly(signal, ratio.numerator, ratio.denominator, axis=1, padtype="line")[
+                :, :length
+            ]
             # A rate that is no ratio of small numbers can give one sample less.
             signal = np.pad(signal, ((0, 0), (0, length - signal.shape[1])), mode="edge")
-        signal = sosfiltfilt(_high_pass(self.filter_order, self.highpass, self.sampling_rate), signal, axis=1)
+        signal = scipy.signal.sosfiltfilt(
+            _high_pass(self.filter_order, self.highpass, self.sampling_rate), signal, axis=1
+        )
         taps = max(self.sampling_rate // self.mains, 2)
-        return filtfilt(np.ones(taps), [taps], signal, axis=1)
+        return scipy.signal.filtfilt(np.ones(taps), [taps], signal, axis=1)
 
     def start_positions(self, num_samples: int) -> list[int]:
         """Choose where the windows begin: the fewest that cover the recording, evenly spread (ours).
@@ -209,7 +213,7 @@ class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
 @lru_cache(maxsize=8)
 def _high_pass(order: int, cutoff: float, sampling_rate: float) -> np.ndarray:
     """Design a Butterworth high-pass, `cutoff` in Hz, and return its second-order sections (sections, 6)."""
-    return butter(order, cutoff, btype="highpass", fs=sampling_rate, output="sos")
+    return scipy.signal.butter(order, cutoff, btype="highpass", fs=sampling_rate, output="sos")
 
 
 __all__ = ["BeatFeatureExtractor", "PreparedWindows"]

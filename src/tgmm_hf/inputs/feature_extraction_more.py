@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.signal import medfilt, resample_poly
+import scipy
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -103,7 +103,7 @@ class MoreFeatureExtractor(HubCode, FeatureExtractionMixin):
         require_samples(recording, self.num_samples, self.sampling_rate)
         harmonised = harmonise_recording(recording, max_gap_seconds=self.max_gap_seconds, min_leads=self.min_leads)
         ratio = Fraction(self.sampling_rate / harmonised.sampling_rate).limit_denominator(LARGEST_FACTOR)
-        signal = resample_poly(harmonised.signal, ratio.numerator, ratio.denominator, axis=-1)
+        signal = scipy.signal.resample_poly(harmonised.signal, ratio.numerator, ratio.denominator, axis=-1)
         start = (signal.shape[1] - self.num_samples) // 2
         values = self.finish(signal[:, start : start + self.num_samples])
         return PreparedEcg(values, harmonised.mask, list(harmonised.notes), harmonised.checks)
@@ -120,7 +120,7 @@ class MoreFeatureExtractor(HubCode, FeatureExtractionMixin):
         baseline = window
         for seconds in BASELINE_SECONDS:
             length = 2 * int(seconds * self.sampling_rate / 2) + 1
-            baseline = np.stack([medfilt(lead, length) for lead in baseline])
+            baseline = np.stack([scipy.signal.medfilt(lead, length) for lead in baseline])
         flat = window - baseline
         lowest, span = flat.min(1, keepdims=True), np.ptp(flat, axis=1, keepdims=True)
         scaled = np.where(span > 0, 2 * (flat - lowest) / np.where(span > 0, span, 1) - 1, -1.0)

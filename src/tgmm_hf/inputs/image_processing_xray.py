@@ -18,14 +18,11 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..utils.hub_code import HubCode
 from .input_limits import LIMITS, InputLimits
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 from .xray_dicom import FRONTAL, VIEWS_OF_XRAYS
 from .xray_reading import read_xray
 
-try:
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
+cv2: Any = LatePackage("cv2")
 try:
     from PIL import Image
 except ImportError:

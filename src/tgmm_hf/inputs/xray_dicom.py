@@ -11,12 +11,9 @@ from .dicom_files import refuse_animal
 from .echo_decoders import decode_frames
 from .echo_dicom import declared_frames, transfer_syntax
 from .input_limits import LIMITS, InputLimits
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-except ImportError:
-    apply_modality_lut = apply_voi_lut = None
+processing: Any = LatePackage("pydicom.pixels.processing")
 
 FRONTAL = ("PA", "AP")
 """Views that the model was trained on."""
@@ -170,7 +167,7 @@ def decode_dicom_xray(dataset: Any, item: str) -> XrayPicture:
         InputRefusedError: if the file does not say how its pixels are coded, or the window does not fit the pixels.
         ValueError: and other kinds from the decoders, if the pixels are damaged.
     """
-    require_package(apply_voi_lut, "pydicom", "reading DICOM files")
+    require_package(processing, "pydicom", "reading DICOM files")
     assumed: list[dict[str, str]] = []
     transfer_syntax(dataset, item, assumed)
     stored = decode_frames(dataset, [0])[0][0]
@@ -179,7 +176,7 @@ def decode_dicom_xray(dataset: Any, item: str) -> XrayPicture:
         # old files keep overlays in the bits above BitsStored
         stored = stored & np.asarray((1 << int(dataset.BitsStored)) - 1, dtype=stored.dtype)
     padding = _padding(dataset, stored)
-    shown = _windowed(apply_modality_lut(stored, dataset), dataset, notes).astype(np.float64)
+    shown = _windowed(processing.apply_modality_lut(stored, dataset), dataset, notes).astype(np.float64)
     inside = shown[~padding]
     if not inside.size or not np.isfinite(inside).all() or np.ptp(inside) == 0:
         raise InputRefusedError(item, "all pixels have one grey value after the window of the header: nothing to see")
@@ -205,7 +202,7 @@ def _windowed(values: np.ndarray, dataset: Any, notes: list[str]) -> np.ndarray:
     if not has_lut and float(first_width) < 1:
         notes.append("the window of the header has no width and is left out")
         return values
-    return apply_voi_lut(values, dataset, index=0)
+    return processing.apply_voi_lut(values, dataset, index=0)
 
 
 def _padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
