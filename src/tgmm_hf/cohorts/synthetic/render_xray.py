@@ -159,10 +159,12 @@ def draw_attenuation(
     canvas: "Canvas", layers: "Layers", shown: Shown, streams: dict[str, np.random.Generator]
 ) -> np.ndarray:
     """Sum up what takes away from the beam: (height, width) float32."""
-    seen = layers.lung * (1 - 0.90 * layers.heart) * (1 - 0.965 * layers.abdomen) * (1 - 0.88 * layers.fluid)
+    seen = layers.lung * (1 - 0.90 * layers.heart) * (1 - 0.965 * layers.abdomen) * (1 - 0.95 * layers.fluid)
     attenuation = soft_tissue(canvas, layers.body, streams["tissue"]) - 0.56 * seen
     middle = np.clip((np.float32(0.86) - np.abs(canvas.x)) * np.float32(3), 0, 1)
-    attenuation += middle * (0.10 * np.maximum(layers.heart, layers.abdomen) + 0.02 * layers.abdomen)
+    attenuation += middle * (
+        0.10 * np.maximum(np.maximum(layers.heart, layers.abdomen), 0.7 * layers.fluid) + 0.02 * layers.abdomen
+    )
     attenuation += vessels(canvas, shown, seen, streams["vessels"])
     attenuation += oedema(canvas, shown, seen, streams["oedema"])
     attenuation += plate(canvas, shown, seen, streams["plate"])
@@ -195,7 +197,7 @@ def draw_layers(canvas: Canvas, shown: Shown) -> Layers:
 def fluid_outline(height: float, side: int) -> np.ndarray:
     """Return the contour (n, 2) of pleural fluid whose surface climbs towards the wall."""
     x = np.linspace(0.0, 0.80, 40)
-    surface = ANGLE_Y + 0.03 - height * (0.22 + 0.78 * np.minimum(x / THORAX, 1.0) ** 3.2)
+    surface = ANGLE_Y + 0.03 - height * (0.34 + 0.66 * np.minimum(x / THORAX, 1.0) ** 2.6)
     line = np.stack([side * x, surface], axis=1)
     return np.vstack([line, [(side * 0.8, 5.0), (0.0, 5.0)]])
 
@@ -250,8 +252,8 @@ def vessels(canvas: Canvas, shown: Shown, seen: np.ndarray, rng: np.random.Gener
         core = np.stack([hilum + 0.05 * rng.standard_normal(2) * (0.6, 1.2) for _ in range(7)])
         for place in core:
             canvas.disc(thick, tuple(place), (0.026 + 0.022 * rng.random()) * (0.9 + 0.6 * amount), 120)
-    near = blur(thick.astype(np.float32), 1.3 + 2.2 * amount**2)
-    far = blur(thin.astype(np.float32), 0.7 + 1.5 * amount**2)
+    near = blur(thick, 1.3 + 2.2 * amount**2).astype(np.float32)
+    far = blur(thin, 0.7 + 1.5 * amount**2).astype(np.float32)
     visible = np.float32(0.36) * np.minimum(seen / np.float32(0.75), 1)
     return (near + far) * np.float32(1 / 255) * (visible + np.float32(0.02)) * np.float32(0.62 + 0.3 * amount)
 
@@ -283,7 +285,7 @@ def oedema(canvas: Canvas, shown: Shown, seen: np.ndarray, rng: np.random.Genera
     share = np.minimum(seen, 1)
     texture = (lungs_texture + np.float32(0.055) * amount * (np.float32(0.35) + haze)) * net
     white = np.float32(0.30) * amount * haze + np.float32(0.10) * amount
-    return share * (texture + white) + share * np.float32(0.10) * blur(lines.astype(np.float32), 0.8) / 255
+    return share * (texture + white) + share * np.float32(0.10) * blur(lines, 0.8).astype(np.float32) / 255
 
 
 def plate(canvas: Canvas, shown: Shown, seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -292,7 +294,7 @@ def plate(canvas: Canvas, shown: Shown, seen: np.ndarray, rng: np.random.Generat
     for line, width in plate_lines(canvas.body, rng):
         canvas.line(layer, line, width * (0.8 + 0.25 * shown.atelectasis), 255)
     strength = 0.0 if shown.atelectasis <= 0 else min(0.06 + 0.10 * shown.atelectasis, 0.26)
-    return np.float32(strength) * blur(layer.astype(np.float32), 1.2) / 255 * np.minimum(seen + 0.1, 1)
+    return np.float32(strength) * blur(layer, 1.2).astype(np.float32) / 255 * np.minimum(seen + 0.1, 1)
 
 
 def plate_lines(body: Body, rng: np.random.Generator) -> list[tuple[np.ndarray, float]]:
@@ -326,7 +328,7 @@ def bones(canvas: Canvas, seen: np.ndarray, rng: np.random.Generator) -> np.ndar
             value = 255 * rng.uniform(0.82, 1.0)
             canvas.line(outer, line, width, value)
             canvas.line(inner, line, 0.62 * width, value)
-        shell = blur(outer.astype(np.float32), 1.1) - np.float32(0.38) * blur(inner.astype(np.float32), 1.4)
+        shell = blur(outer, 1.1).astype(np.float32) - np.float32(0.38) * blur(inner, 1.4).astype(np.float32)
         total += np.float32(attenuation * strength / 255) * shell * through
     for side in SIDES:
         blade = canvas.polygon(anatomy.scapula(body, side), soft=1.5)
@@ -368,7 +370,7 @@ def gas(canvas: Canvas, layers: Layers, rng: np.random.Generator) -> np.ndarray:
     layer = np.zeros(canvas.shape, np.uint8)
     for line, width in anatomy.airway():
         canvas.line(layer, line + np.array([0.4 * body.twist, 0]), width, 255)
-    air = np.float32(0.10 / 255) * blur(layer.astype(np.float32), 2.8)
+    air = np.float32(0.10 / 255) * blur(layer, 2.8).astype(np.float32)
     x, width = rng.normal(0.36, 0.04), rng.uniform(0.09, 0.17)
     depth, flat, strength = rng.uniform(0.10, 0.14), rng.uniform(0.45, 0.8), rng.uniform(0.0, 0.30)
     top = 1.41 - body.breath + body.domes[1] + depth
@@ -402,7 +404,7 @@ def metal(canvas: Canvas, shown: Shown, rng: np.random.Generator) -> np.ndarray:
     for line in device.leads:
         canvas.line(layer, line, 0.008, 255)
         canvas.line(layer, line[-4:], 0.014, 255)
-    total += np.float32(0.34 / 255) * blur(layer.astype(np.float32), 0.7)
+    total += np.float32(0.34 / 255) * blur(layer, 0.7).astype(np.float32)
     total += np.float32(0.62) * canvas.polygon(device.generator, soft=0.8)
     return total + np.float32(0.25) * canvas.polygon(device.inside, soft=1.0)
 

@@ -52,7 +52,7 @@ def _bones(canvas: Canvas, seen: np.ndarray, rng: np.random.Generator) -> np.nda
     sternum = canvas.polygon(_spline(_STERNUM), soft=1.5)
     return (
         total
-        + np.float32(0.09 / 255) * blur(layer.astype(np.float32), 1.6) * np.minimum(seen, 1)
+        + np.float32(0.09 / 255) * blur(layer, 1.6).astype(np.float32) * np.minimum(seen, 1)
         + np.float32(0.16) * sternum
     )
 

@@ -96,11 +96,16 @@ def draw_body(rng: np.random.Generator, is_ap: bool, is_female: bool) -> Body:
 
 
 def smooth(points: np.ndarray, closed: bool = True, number: int = 8) -> np.ndarray:
-    """Lay a spline through points (n, 2), with `number` points for each of them."""
-    points = np.vstack([points, points[:1]]) if closed else points
-    steps = np.arange(len(points))
-    curve = CubicSpline(steps, points, bc_type="periodic" if closed else "natural")
-    return curve(np.linspace(0, len(points) - 1, number * len(points)))
+    """Lay a Catmull-Rom spline through points (n, 2), with `number` points for each of them."""
+    if closed:
+        padded = np.vstack([points[-1:], points, points[:2]])
+    else:
+        padded = np.vstack([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    t = np.arange(number)[:, None] / number
+    weights = 0.5 * np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3])
+    windows = np.stack([padded[k : len(padded) - 3 + k] for k in range(4)])
+    curve = np.einsum("tk,knd->ntd", weights, windows).reshape(-1, 2)
+    return curve if closed else np.vstack([curve, points[-1:]])
 
 
 def wall(y: np.ndarray | float) -> np.ndarray:

@@ -212,4 +212,4 @@ def shown_of(table: XrayEvidence, row: int = 0) -> Shown:
 
 def fluid_height(amount: float) -> float:
     """Turn the amount of fluid (axis units above the limit) into its height at the wall; 0 without fluid."""
-    return float(0.07 + 0.50 * (1 - np.exp(-amount / 2.2))) if amount > 0 else 0.0
+    return float(0.10 + 0.75 * (1 - np.exp(-amount / 2.2))) if amount > 0 else 0.0
