@@ -84,7 +84,7 @@ class Canvas:
         mask = np.zeros(self.shape, np.uint8)
         for outline in outlines:
             cv2.fillPoly(mask, [self.fixed(outline)], 255, cv2.LINE_AA, FRACTION)
-        return blur(mask.astype(np.float32) * np.float32(1 / 255), soft)
+        return blur(mask, soft).astype(np.float32) * np.float32(1 / 255)
 
     def line(self, layer: np.ndarray, points: np.ndarray, width: float, value: float) -> None:
         """Draw a line (n, 2) into a uint8 layer, in place. A line thinner than a pixel becomes fainter instead."""
@@ -397,7 +397,7 @@ def place_device(body: Body, ratio: float, rng: np.random.Generator) -> Device:
 def metal(canvas: Canvas, shown: Shown, rng: np.random.Generator) -> np.ndarray:
     """Draw a pacemaker, and the wires of a monitor in many pictures that were taken at the bed."""
     device = place_device(canvas.body, apparent_ratio(shown, canvas.body.is_ap), rng)
-    total = np.float32(0.28 / 255) * blur(monitor_wires(canvas, rng).astype(np.float32), 0.7)
+    total = np.float32(0.28 / 255) * blur(monitor_wires(canvas, rng), 0.7).astype(np.float32)
     if not shown.has_device:
         return total
     layer = np.zeros(canvas.shape, np.uint8)
