@@ -150,7 +150,7 @@ def evaluate(
     kind = saved_kind(model)
     if kind == "more":
         _refuse_options([name for name in (*TGMM_ONLY, *MEIT_ONLY, "robustness") if options[name]], "MoRE")
-        from tgmm_hf.evaluation.evaluate_findings import names_findings
+        from tgmm_hf.data.note_index import names_findings
         from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
         from tgmm_hf.evaluation.more_tables import evaluate_more
 

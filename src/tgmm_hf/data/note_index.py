@@ -87,6 +87,15 @@ def load_more(model: str, model_class: Any = MoreModel) -> tuple[Any, MoreProces
         return loaded, MoreProcessor.from_pretrained(model, trust_remote_code=False)
 
 
+def names_findings(model: str) -> bool:
+    """Tell whether a saved MoRE model names findings, by the class that its configuration names."""
+    from transformers import PreTrainedConfig
+
+    with damaged_files_in_one_line(model):
+        saved, _ = PreTrainedConfig.get_config_dict(model)
+    return "MoreForClassification" in (saved.get("architectures") or ())
+
+
 @one_run_at_a_time("out")
 def make_index(model: str, table: str | Path, out: str | Path, *, allow_outside: bool = False) -> dict[str, Any]:
     """Encode all X-rays, ECGs and notes of a table. The same call goes on where a stopped one was.

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tgmm_hf.data.label_columns import PREFIX
+from tgmm_hf.data.note_index import load_more
 from tgmm_hf.data.note_tables import NoteRow
-from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_whole_model
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, ScoredRows, label_figures, read_scored_rows
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
 from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
-from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.utils.errors import TgmmError
 
 BOTH, XRAY, ECG, AVAILABLE = "both", "xray", "ecg", "available"
@@ -29,15 +28,6 @@ FINDINGS_NOTES = (
     "precision.",
     "Labels of MIMIC-CXR-JPG are read from the reports by a program. They are no reading of the X-ray.",
 )
-
-
-def names_findings(model: str) -> bool:
-    """Tell whether a saved MoRE model names findings, by the class that its configuration names."""
-    from transformers import PreTrainedConfig
-
-    with damaged_files_in_one_line(model):
-        saved, _ = PreTrainedConfig.get_config_dict(model)
-    return MoreForClassification.__name__ in (saved.get("architectures") or ())
 
 
 def compute_findings_evaluation(
@@ -57,9 +47,7 @@ def compute_findings_evaluation(
         TgmmError: If model or table cannot be used, or no input of the split can be.
         ValueError: If scored patients were trained on.
     """
-    network = load_whole_model(MoreForClassification, model).eval()
-    with damaged_files_in_one_line(model):
-        processor = MoreProcessor.from_pretrained(model, trust_remote_code=False)
+    network, processor = load_more(model, MoreForClassification)
     scored = read_scored_rows(model, data, settings)
     findings = [network.config.id2label[place] for place in range(network.config.num_labels)]
     if missing := [name for name in findings if name not in scored.labels]:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.evaluation.evaluate_findings import AVAILABLE, BOTH, compute_findings_evaluation, names_findings
+from tgmm_hf.data.note_index import names_findings
+from tgmm_hf.evaluation.evaluate_findings import AVAILABLE, BOTH, compute_findings_evaluation
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation
 from tgmm_hf.evaluation.note_retrieval import RANKS
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE

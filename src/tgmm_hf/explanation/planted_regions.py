@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedConfig
 
-from tgmm_hf.data.note_index import load_more
+from tgmm_hf.data.note_index import load_more, names_findings
 from tgmm_hf.data.note_tables import NoteRow, read_note_table
-from tgmm_hf.data.saved_models import damaged_files_in_one_line
 from tgmm_hf.data.table_files import read_table
 from tgmm_hf.explanation.explain_more import Asked
 from tgmm_hf.explanation.more_check import PlantedCase, check_more
@@ -32,7 +30,6 @@ from tgmm_hf.utils.model_names import is_local_model
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 BOX = ("x0", "y0", "x1", "y1")
-CLASSIFIER = MoreForClassification.__name__
 
 
 @one_run_at_a_time("out")
@@ -64,9 +61,7 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
     """
     if beside_model and not is_local_model(model):
         raise TgmmError(model, "is a Hub repository, so that nothing can be written beside it. Download it first.")
-    with damaged_files_in_one_line(model):
-        architectures = PreTrainedConfig.get_config_dict(model)[0].get("architectures") or []
-    is_classifier = CLASSIFIER in architectures
+    is_classifier = names_findings(model)
     network, processor = load_more(model, MoreForClassification if is_classifier else MoreModel)
     cases = read_planted_cases(
         table,
