@@ -51,7 +51,7 @@ _CLOSE_HZ = 2.0
 _NEAR = (-3, -2, -1, 1, 2, 3)
 
 
-def check_artefacts(  # noqa: PLR0913 - a signal, what is known of it, and how to read it
+def check_artefacts(
     findings: LeadFindings,
     names: list[str],
     signal: np.ndarray,

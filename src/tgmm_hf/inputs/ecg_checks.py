@@ -149,9 +149,7 @@ def has_heartbeat(signal: np.ndarray, sampling_rate: float, in_mv: bool = True) 
     return _any_beats(signal, beats, still, sampling_rate, in_mv)
 
 
-def _any_beats(
-    signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool
-) -> bool:
+def _any_beats(signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, in_mv: bool) -> bool:
     """Tell the same as `has_heartbeat` from the signal, the signal in `QRS_BAND` and its still samples.
 
     The leads are filtered one by one, because the first one usually has beats.
@@ -199,7 +197,7 @@ def _repetition(energy: np.ndarray, rate: float) -> float:
     return float(products[int(0.25 * rate) : min(int(2.0 * rate), size)].max() / products[0])
 
 
-def _refuse_without_heartbeat(  # noqa: PLR0913 - a signal, what is known of it, and how to read it
+def _refuse_without_heartbeat(
     signal: np.ndarray, beats: np.ndarray, still: np.ndarray, sampling_rate: float, source: str, in_mv: bool
 ) -> None:
     """Refuse a recording (leads, samples) of noise, hum, a ramp or anything else without beats."""

@@ -395,9 +395,7 @@ def _implausible(millivolts: np.ndarray, figures: LeadFigures, sampling_rate: fl
     return ""
 
 
-def _check_amplitude(
-    millivolts: np.ndarray, figures: list[LeadFigures | None], recording: EcgRecording
-) -> None:
+def _check_amplitude(millivolts: np.ndarray, figures: list[LeadFigures | None], recording: EcgRecording) -> None:
     """Refuse a recording whose typical lead is far too large or too small, because its unit must be wrong."""
     whole = [figure for figure in figures if figure is not None]
     if whole and len(whole) == len(figures):

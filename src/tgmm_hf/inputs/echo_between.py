@@ -57,7 +57,6 @@ def range_of_dataset(dataset: Any, indices: range, size: tuple[int, int]) -> np.
         indices: numbers of the frames.
         size: (height, width) of the frames that the model reads.
     """
-
     decode = brightness_decoder(dataset)
 
     def pictures() -> Iterator[np.ndarray]:

@@ -93,7 +93,6 @@ class ClipBrightness:
         area = smallest_near(self.ever_lit, THICK)
         return area if area.mean() > 0.01 else np.zeros_like(area)
 
-
     @cached_property
     def thick_parts(self) -> list[np.ndarray]:
         """The connected parts of `thick_area`, largest first: each (height, width) bool."""

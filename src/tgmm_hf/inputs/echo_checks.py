@@ -233,9 +233,7 @@ def repeated_share(frames: np.ndarray) -> float:
     if len(frames) < 2:
         return 0.0
     middle = frames.shape[1] // 2  # one row tells most frames apart
-    return float(
-        np.mean([np.array_equal(a[middle], b[middle]) and np.array_equal(a, b) for a, b in pairwise(frames)])
-    )
+    return float(np.mean([np.array_equal(a[middle], b[middle]) and np.array_equal(a, b) for a, b in pairwise(frames)]))
 
 
 def change_of(before: np.ndarray, frame: np.ndarray) -> float:
