@@ -35,7 +35,7 @@ EXPLAIN := $(VENV)/.stamp-explain
 WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: test-app style help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format clean
+.PHONY: test-app style help audit licences install install-dev freeze demo learn test test-fast test-slow test-hf robustness fuzz durations coverage reference lint format bench clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -55,6 +55,7 @@ help:
 	@echo "make install    only the package, in .venv;  make install-dev: with the test tools"
 	@echo "make audit      known vulnerabilities of the installed packages;  make licences: their licences, none GPL"
 	@echo "make clean      remove demo/, learn/ and caches (not .venv)"
+	@echo "make bench      time and memory against references measured in the same run (20 minutes): one table, bench.json"
 	@echo "make durations  measure the tests anew, and choose those of make test-fast"
 	@echo "make freeze     write the installed versions to constraints/tried.txt"
 	@echo "NEWEST=1 or LOWEST=1 behind any of them: the newest versions, or the lowest that pyproject.toml allows, instead"
@@ -171,6 +172,15 @@ test-app: $(DEV)
 # transformers' common tests of the installed version, over our classes; counts and exclusions at the end
 test-hf: $(DEV)
 	$(TEST_ENV) $(BIN)/python scripts/test_hf.py
+
+# ---- time and memory ------------------------------------------------------------------------------------------------
+
+# Every benchmark in small sizes, each in a process with one thread. One that fails does not stop the others. Real files
+# lie beside the clone; without them their rows are left out.
+SHARED ?= ../shared
+BENCH_OUT ?= bench.json
+bench: $(DEV)
+	$(TEST_ENV) $(BIN)/python -W ignore benchmarks/run_all.py --shared $(SHARED) --out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY))
 
 # ---- hostile inputs -------------------------------------------------------------------------------------------------
 

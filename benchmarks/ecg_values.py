@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9, help="measured calls of each way (default 9)")
     arguments = parser.parse_args()
     extractor, checks = EcgFeatureExtractor(), ecg_signal.check_leads
-    difference = max(
-        float(np.abs(extractor.prepare(path).values - st_mem(path)).max()) for path in arguments.records
-    )
+    difference = max(float(np.abs(extractor.prepare(path).values - st_mem(path)).max()) for path in arguments.records)
 
     def without_checks() -> None:
         ecg_signal.check_leads = lambda *_: LeadFindings()
@@ -59,7 +57,9 @@ def main() -> None:
         {
             "rows": [
                 row("2", f"{what}, values alone", each["reference"], each["values"], GOAL),
-                row("2, with all checks", f"{what}; the reference checks nothing", each["reference"], each["checked"], 0),
+                row(
+                    "2, with all checks", f"{what}; the reference checks nothing", each["reference"], each["checked"], 0
+                ),
                 figure("2, difference", "largest difference of the values", difference, SAME, at_most=True),
             ],
             "records": number,

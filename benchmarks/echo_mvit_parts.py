@@ -37,7 +37,6 @@ def main() -> None:
         "--repeats", type=int, default=5, help="measured calls, of which the fastest counts (default 5)"
     )
     repeats = parser.parse_args().repeats
-    write(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with torch.no_grad():
         report("attention, first block", *attention(), repeats)
         for name, sizes in POOLS.items():
@@ -105,7 +104,8 @@ def report(name: str, ours: Callable[[], torch.Tensor], plain: Callable[[], torc
     best = best_seconds({"ours": ours, "plain": plain}, repeats)
     milliseconds = {side: 1000 * seconds for side, seconds in best.items()}
     ratio = best["plain"] / best["ours"]
-    write(f"{name}: {milliseconds['ours']:.1f} ms against {milliseconds['plain']:.1f} ms, ratio {ratio:.2f}")
+    rounded = {f"{side}_ms": round(value, 1) for side, value in milliseconds.items()}
+    write({"part": name, **rounded, "ratio": round(ratio, 2), "threads": torch.get_num_threads()})
 
 
 if __name__ == "__main__":

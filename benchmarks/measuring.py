@@ -67,7 +67,10 @@ def alternate(runs: dict[str, Callable[[], object]], pairs: int) -> dict[str, di
             run()
             times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {
-        name: {"wall_ms": 1e3 * statistics.median(w for w, _ in taken), "cpu_ms": 1e3 * statistics.median(c for _, c in taken)}
+        name: {
+            "wall_ms": 1e3 * statistics.median(w for w, _ in taken),
+            "cpu_ms": 1e3 * statistics.median(c for _, c in taken),
+        }
         for name, taken in times.items()
     }
 

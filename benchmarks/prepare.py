@@ -118,6 +118,7 @@ def main() -> None:
         (size,) = arguments.size
         write(run_part(arguments.directory, arguments.out, size, tuple(arguments.part)))
         return
+    arguments.directory.mkdir(parents=True, exist_ok=True)
     cohort = arguments.directory / f"cohort-{arguments.patients}"
     write_cohort(cohort, arguments.patients)
     for size in arguments.size:

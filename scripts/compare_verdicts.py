@@ -76,7 +76,9 @@ def echo_verdict(path: Path) -> tuple[dict[str, Any], np.ndarray]:
     return verdict(read)
 
 
-def ecg_items(directories: list[Path], every: int, planted_into: int) -> Iterator[tuple[str, tuple[dict[str, Any], np.ndarray]]]:
+def ecg_items(
+    directories: list[Path], every: int, planted_into: int
+) -> Iterator[tuple[str, tuple[dict[str, Any], np.ndarray]]]:
     """Yield (name, verdict) of recordings, unchanged and, for at most `planted_into` of each kind, with faults."""
     planted = faults()
     left = {True: planted_into, False: planted_into}
