@@ -34,8 +34,11 @@ POLL_SECONDS = 0.05
 """Time between two looks at the memory of a worker process."""
 KILL_SECONDS = 5
 """Maximum time to wait for the end of a killed process. A process that waits for a dead disk may not end at all."""
-PRELOAD = ("tgmm_hf.data.engines", "tgmm_hf.data.watched_prediction")
-"""Modules that the worker processes need. They are imported once for all of them, because this takes seconds."""
+PRELOAD = ("tgmm_hf.data.engines", "tgmm_hf.data.watched_prediction", "scipy.signal", "wfdb", "pydicom", "cv2")
+"""Modules that the worker processes need. They are imported once for all of them, because this takes seconds.
+
+The libraries are named, because the package imports them at their first use, which a limit of time would count.
+"""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 ENDED = "was ended, because the command stops."
