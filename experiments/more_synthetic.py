@@ -1,8 +1,8 @@
 """MoRE on synthetic patients: zero-shot findings and retrieval for several seeds, and arms that the paper lacks.
 
     tgmm synth more/cohort --patients 1500 --no-echo --varied-ecg --evidence strong --xray
-    tgmm curate-more --cxr more/cohort/cxr --ecg more/cohort/ecg --out more/pairs
-    python experiments/more_synthetic.py more/pairs/notes.csv --runs more/runs --out docs/results/more
+    tgmm curate-more --mimic-cxr more/cohort/cxr --mimic-ecg more/cohort/ecg --out more
+    python experiments/more_synthetic.py more/notes.csv --runs more/runs --out docs/results/more
 
 Each arm is `configs/more_synthetic.yaml` with other settings. The first arm is trained with every seed, the other
 arms with the first seed. The test split is scored as `tgmm evaluate` does it. Shuffled queries and the expectation of a
