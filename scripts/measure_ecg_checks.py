@@ -96,7 +96,8 @@ named, a large right ventricle, dextrocardia |
 | ecg_mains_hum | hum of 0.04 mV or more at 50 or 60 Hz (mains), at two or three times these, or at 16.7 Hz (railways) \
 | a note \
 | check electrodes and earth, or filter |
-| ecg_straight_line | a lead runs straight for 2 s or more | a note | a gap that was filled, or a pause of the heart |
+| ecg_straight_line | a lead runs straight for 2 s or more; most leads do, and without the noise of the recording \
+| a note | a gap that was filled; where all noise was filtered away, also a pause of the heart |
 | ecg_blocks | all leads jump at the borders of blocks of 0.25, 0.5 or 1 s | a note \
 | blocks are missing or in a wrong order: export again |
 | ecg_chest_size | the chest leads are less than 0.4 or more than 6 times as large as the limb leads | a note \

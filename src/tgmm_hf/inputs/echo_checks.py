@@ -42,6 +42,9 @@ FLAT = 1
 MAX_FLAT_LIT, MAX_FLAT = 0.5, 0.85
 """Largest share of flat pixels among those that are lit, and of all in the sector. A clip with more is refused as
 drawn. Good clips have less than 0.01, because of their speckle."""
+PANEL_FLAT = 0.2
+"""What does not move is a panel where more than this share of the pixels around is flat. A frozen picture has its
+speckle, so at most 0.01 are flat."""
 REPEATED_SHARE = 0.3
 """A clip is noted where at least this share of its frames repeats the frame before."""
 NO_CHANGE, CHANGE_PERCENTILE = 0.25, 80
@@ -103,7 +106,7 @@ def content_fault(grey: np.ndarray) -> str | None:
     height, width = grey.shape[1:]
     if min(height, width) < MIN_SIDE:
         return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
-    fault = _uniform_fault(grey) or _texture_fault(grey[0]) or _frozen_fault(grey) or _threshold_fault(grey)
+    fault = _uniform_fault(grey) or _texture_fault(grey[0]) or _threshold_fault(grey) or _frozen_fault(grey)
     return fault or _drawn_fault(grey) or _sector_fault(grey)
 
 
@@ -179,7 +182,9 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
 
 def _drawn_fault(grey: np.ndarray) -> str | None:
     """Return the fault of a clip (frames, height, width) whose areas are flat, as bars, letters and drawings are."""
-    area = thick_area(grey)
+    area, whole = thick_area(grey), _thick((grey > GLIMMER).any(axis=0))
+    if whole.any() and (share := 1 - float(area[whole].mean())) > MAX_FLAT:
+        return f"{share:.0%} of the picture is flat and still: a drawing or a text, not ultrasound"
     if not area.any():
         return None
     frame = grey[len(grey) // 2]
@@ -197,11 +202,12 @@ def _sector_fault(grey: np.ndarray) -> str | None:
     Ultrasound has fine texture, because of its speckle. The tissue stays from frame to frame.
     """
     small = shrunk(grey)
-    lit = shrunk(np.any(grey > GLIMMER, axis=0)[None])[0]
+    lit = shrunk(lit_area(grey)[None])[0]
     area = minimum_filter(uniform_filter(lit, 3) > 0.9, 7, mode="nearest")
     if area.mean() < 0.01:
         return None
-    texture = float(np.abs(small[0] - uniform_filter(small[0], 3))[area].mean() / max(small[0][area].std(), 1e-6))
+    first = small[small[:, area].mean(axis=1).argmax()]  # the brightest one, because the first may be black
+    texture = float(np.abs(first - uniform_filter(first, 3))[area].mean() / max(first[area].std(), 1e-6))
     if texture < MIN_TEXTURE:
         return f"the sector is smooth (texture {texture:.3f} of its contrast): a drawn pattern, not ultrasound"
     if len(small) < MIN_FRAMES or area.sum() < MIN_AREA:
@@ -213,7 +219,6 @@ def _sector_fault(grey: np.ndarray) -> str | None:
         return f"the frames have nothing in common (blurred frames correlate with {common:.2f}): noise, not a clip"
     standing = float(np.median([correlation(one[area], two[area]) for one, two in pairwise(small)]))
     pairs = area[:, :-1] & area[:, 1:], area[:-1] & area[1:]
-    first = small[0]
     along = correlation(first[:, :-1][pairs[0]], first[:, 1:][pairs[0]])
     down = correlation(first[:-1][pairs[1]], first[1:][pairs[1]])
     if max(along, down) < MIN_NEIGHBOURS and standing > STANDING:
@@ -235,7 +240,7 @@ def _dense_share(moved: np.ndarray) -> float:
 
 
 def thick_area(grey: np.ndarray) -> np.ndarray:
-    """Find what is lit and thicker than letters, such as the sector.
+    """Find what is lit and thicker than letters, such as the sector. Bars and panels (`lit_area`) are left out.
 
     Args:
         grey: (frames, height, width) uint8.
@@ -243,7 +248,32 @@ def thick_area(grey: np.ndarray) -> np.ndarray:
     Returns:
         (height, width) bool, True in the area. All False if the area is smaller than a hundredth of the frame.
     """
-    lit = (grey > GLIMMER).any(axis=0)
+    return _thick(lit_area(grey))
+
+
+def lit_area(grey: np.ndarray) -> np.ndarray:
+    """Find the pixels that are ever lit, without bars and panels.
+
+    A bar or panel, also with text on it, is the same in all frames, and much of it is flat. Programs draw such areas
+    beside the picture. The sector mask leaves them out of what the model sees, because they do not move.
+
+    Args:
+        grey: (frames, height, width) uint8.
+
+    Returns:
+        (height, width) bool.
+    """
+    lit: np.ndarray = (grey > GLIMMER).any(axis=0)
+    low, high = grey.min(axis=0), grey.max(axis=0)
+    flat = lit & (maximum_filter(high, 3) - minimum_filter(low, 3) <= FLAT)
+    if len(grey) < MIN_FRAMES or not flat.any():  # in two frames much stands still
+        return lit
+    is_panel = uniform_filter(flat.astype(np.float32), _THICK, mode="nearest") > PANEL_FLAT
+    return lit & ~(is_panel & (high - low < MOVED))
+
+
+def _thick(lit: np.ndarray) -> np.ndarray:
+    """Return what of a mask (height, width) is thicker than letters; nothing if it is a hundredth of it or less."""
     area = minimum_filter(lit.astype(np.uint8), _THICK, mode="nearest").astype(bool)
     return area if area.mean() > 0.01 else np.zeros_like(lit)
 
@@ -261,11 +291,12 @@ def change_of(before: np.ndarray, frame: np.ndarray) -> float:
     return float(np.abs(earlier - later).mean())
 
 
-def repeats_note(changes: list[float]) -> dict[str, str] | None:
+def repeats_note(changes: list[float], are_all: bool = True) -> dict[str, str] | None:
     """Note a clip whose frames, one after the other, often repeat the frame before.
 
     Args:
         changes: what `change_of` gives for each pair of consecutive frames of the file.
+        are_all: False if only the first frames of the file were compared.
 
     Returns:
         {"code", "text"}, or None.
@@ -275,7 +306,8 @@ def repeats_note(changes: list[float]) -> dict[str, str] | None:
     share = float(np.mean(np.array(changes) < NO_CHANGE * np.percentile(changes, CHANGE_PERCENTILE)))
     if share < REPEATED_SHARE:
         return None
-    text = f"{share:.0%} of the frames of the file repeat the frame before: it was exported at a higher frame rate"
+    which = "the frames of the file" if are_all else f"the first {len(changes) + 1} frames of the file"
+    text = f"{share:.0%} of {which} repeat the frame before: it was exported at a higher frame rate"
     return {"code": "frames_repeated", "text": f"{text}, so the model sees a heart that moves too slowly"}
 
 

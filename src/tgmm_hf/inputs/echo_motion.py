@@ -10,7 +10,7 @@ import numpy as np
 from scipy.fft import fft2, ifft2
 from scipy.ndimage import gaussian_filter, label, minimum_filter
 
-from .echo_checks import GLIMMER, MIN_FRAMES, MOVED, correlation, shrunk, thick_area
+from .echo_checks import MIN_FRAMES, MOVED, correlation, lit_area, shrunk, thick_area
 from .echo_still import still_doubt
 
 STILL_SHARE = 0.5
@@ -82,8 +82,7 @@ def _still_doubt(grey: np.ndarray, parts: list[np.ndarray]) -> str | None:
 
 def _order_doubt(grey: np.ndarray) -> str | None:
     """Say that neighbouring frames are no more alike than any others, although some frames are alike."""
-    ever_lit: np.ndarray = np.any(grey > GLIMMER, axis=0)
-    lit = minimum_filter(shrunk(ever_lit[None])[0] > 0.8, 3, mode="nearest")
+    lit = minimum_filter(shrunk(lit_area(grey)[None])[0] > 0.8, 3, mode="nearest")
     grey = grey[[True, *(bool((one != two).any()) for one, two in pairwise(grey))]]
     if lit.sum() < SMALLEST_AREA or len(grey) < SMALLEST_NUMBER:
         return None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter, minimum_filter
 
-from .echo_checks import MIN_FRAMES, shrunk
+from .echo_checks import MIN_FRAMES, lit_area, shrunk
 
 STILL = 0.993
 """Frames show one picture if each correlates with the first one by at least this after it is moved and scaled back. Of
@@ -46,7 +46,8 @@ def still_doubt(grey: np.ndarray) -> str | None:
     if len(grey) < MIN_FRAMES:
         return None
     frames = np.stack([gaussian_filter(frame, _BLUR) for frame in shrunk(grey)])
-    inner = minimum_filter((frames.min(axis=0) > _LIT).astype(np.uint8), _RIM, mode="constant").astype(bool)
+    seen = (frames.min(axis=0) > _LIT) & (shrunk(lit_area(grey)[None])[0] > 0.5)
+    inner = minimum_filter(seen.astype(np.uint8), _RIM, mode="constant").astype(bool)
     if inner.sum() < SMALLEST_AREA:
         return None
     place, alike = Placement(0.0, 0.0, 1.0), 1.0
