@@ -40,7 +40,7 @@ def test_a_patient_of_two_genders_or_lives_is_noted(tmp_path: Path) -> None:
     notes = str(check_manifest(write_table(tmp_path / "b.csv", rows))["notes"])
     assert "years apart" in notes and "genders" not in notes and "p1" not in notes
     rows[0]["labs.age"] = 55
-    assert not check_manifest(write_table(tmp_path / "c.csv", rows))["notes"]
+    assert "apart" not in str(check_manifest(write_table(tmp_path / "c.csv", rows))["notes"])
 
 
 def test_faults_are_counted_without_values_of_patients(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ HIDDEN = {
     "elements, two levels down": lambda is_open: sequence(sequence(sequence(SMALL, is_open), is_open), False),
     "elements in a sequence without a meaning": lambda is_open: sequence(SMALL, is_open, b"\x09\x00\x01\x10"),
     "empty items": lambda _: b"\x08\x00\x40\x11SQ\x00\x00" + struct.pack("<I", len(ITEMS)) + ITEMS,
+    "empty items, two levels down": lambda is_open: sequence(
+        b"\x08\x00\x40\x11SQ\x00\x00" + struct.pack("<I", len(ITEMS)) + ITEMS, is_open
+    ),
     "levels": lambda is_open: functools.reduce(lambda content, _: sequence(content, is_open), range(400), SMALL[:16]),
 }
 

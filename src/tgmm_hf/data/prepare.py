@@ -158,8 +158,8 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
     """
     with only_run(out_dir, "" if part == WHOLE else f"{part[0]}-of-{part[1]}"):
         source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside, out_dir)
-        notes = refuse_leaks(Path(manifest).name, repeated_inputs(source.table))
-        for note in (*notes, *person_doubts(source.table.rows)):
+        notes = [*refuse_leaks(Path(manifest).name, repeated_inputs(source.table)), *person_doubts(source.table.rows)]
+        for note in notes:
             _say(f"note: {note}")
         plan = _plan(source, processor, part)
         states = _write_shards(plan, Path(out_dir), _Work(engine, num_proc, limits), overwrite)
@@ -308,8 +308,7 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
         raise TgmmError(f"part {number} of {parts}", f"no part {number} of {parts}: they are numbered 1 to {parts}.")
     settings, table = processor_settings(processor), source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
-    content |= _outside(table)
-    content["strictness"] = processor.default_strictness
+    content |= {**_outside(table), "strictness": processor.default_strictness}
     chunks = _cut(table)[number - 1 :: parts]
     of_rows = {"settings": settings, "strictness": processor.default_strictness}
     shards = [_shard(split, index, rows, table, of_rows | source.slipped(rows)) for split, index, rows in chunks]

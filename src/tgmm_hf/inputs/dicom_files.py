@@ -124,8 +124,8 @@ def read_dicom(path: str | Path, stop_before_pixels: bool = False, limits: Input
     path = Path(path)
     check_file(path, limits)
     with refusing(path, _refusal_of_parsing):  # pydicom raises many kinds for damaged files
-        with path.open("rb") as file:
-            head = file.read(1024)
+        with path.open("rb") as start:
+            head = start.read(1024)
         has_preamble = head[128:_PREAMBLE] == b"DICM"
         if not has_preamble and not starts_with_data_set(head):
             raise InputRefusedError(
@@ -257,10 +257,9 @@ def _items(element: Any, reads: "count[int]", item: str, depth: int) -> Any:
     is_implicit = element.is_implicit_VR or element.VR == "UN"
     try:
         return read_sequence(file, is_implicit, element.is_little_endian, len(element.value), "iso8859")
-    except InputRefusedError:
-        raise
-    except Exception:
-        if depth == 1:
+    except (OSError, ValueError, EOFError, NotImplementedError, struct.error) as error:
+        is_own = isinstance(error, InputRefusedError) or isinstance(error.__context__, InputRefusedError)
+        if is_own or depth == 1:
             raise
         return ()
 
