@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import butter, resample, sosfiltfilt
+from scipy.signal import butter, detrend, resample, sosfiltfilt
 
+from tgmm_hf.inputs.ecg_artefacts import rms_around_lines
 from tgmm_hf.inputs.ecg_beats import band_pass
 from tgmm_hf.inputs.ecg_electrodes import CHEST_EXCHANGES, LIMB_EXCHANGES
 from tgmm_hf.utils.names import LEADS
@@ -142,6 +143,11 @@ def high_pass(hertz: float) -> Change:
     return lambda signal, rate: sosfiltfilt(butter(2, hertz, "high", fs=rate, output="sos"), signal, axis=1)
 
 
+def unchanged(signal: np.ndarray, rate: float) -> np.ndarray:
+    """Return the signal as it is."""
+    return signal
+
+
 def backwards(signal: np.ndarray, rate: float) -> np.ndarray:
     """Play the recording backwards."""
     return signal[:, ::-1].copy()
@@ -166,6 +172,18 @@ def straight(leads: list[str]) -> Change:
         return signal
 
     return change
+
+
+def pause(signal: np.ndarray, rate: float) -> np.ndarray:
+    """Let the heart pause for 3 s: a line with the noise of the quietest parts of each lead."""
+    generator, short = np.random.default_rng(0), round(0.16 * rate)
+    start, length = round(3.5 * rate), round(3 * rate)
+    for lead in signal:
+        places = np.argsort(rms_around_lines(lead[None], short)[0])
+        chosen = generator.choice(places[: max(5, len(places) // 20)], length // short + 1)
+        quiet = np.concatenate([detrend(lead[place : place + short]) for place in chosen])[:length]
+        lead[start : start + length] = np.linspace(lead[start], lead[start + length], length) + quiet
+    return signal
 
 
 def reorder(seconds: float) -> Change:
@@ -235,15 +253,7 @@ def half_of_other(signal: np.ndarray, other: np.ndarray) -> None:
 
 def at_500_hz(signal: np.ndarray, rate: float) -> np.ndarray:
     """Resample (leads, samples) to 500 Hz."""
-    if rate >= 500:
-        return signal
-    resampled: np.ndarray = resample(signal, round(signal.shape[1] * 500 / rate), axis=1)
-    return resampled
-
-
-def unchanged(signal: np.ndarray, rate: float) -> np.ndarray:
-    """Return the signal as it is."""
-    return signal
+    return signal if rate >= 500 else np.asarray(resample(signal, round(signal.shape[1] * 500 / rate), axis=1))
 
 
 def delay(signal: np.ndarray, rate: float) -> np.ndarray:
@@ -467,6 +477,7 @@ def faults() -> list[Fault]:
         ),
         Fault("a straight line of 4 s in V2", "ecg_straight_line", straight(["V2"]), needs_mv=False),
         Fault("a straight line of 4 s in all leads", "ecg_straight_line", straight(list(LEADS)), needs_mv=False),
+        Fault("no fault: the heart pauses for 3 s", "ecg_straight_line", pause, needs_mv=False),
         *(
             Fault(f"blocks of {seconds:g} s in another order", "ecg_blocks", reorder(seconds), needs_mv=False)
             for seconds in (0.5, 1.0, 2.0)

@@ -30,6 +30,19 @@ def test_report_on_a_good_table(cohort: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["rows"] == 10
 
 
+def test_a_patient_of_two_genders_or_lives_is_noted(tmp_path: Path) -> None:
+    rows = [{**row, "ecg_path": "", "echo_paths": "", "echo_views": "", "labs.Sodium": 140} for row in cohort_rows(4)]
+    for row, sex, age in zip(rows, "FFMM", (40, 60, 40, 60), strict=True):
+        row |= {"patient_id": "p1", "split": "train", "labs.gender": sex, "labs.age": age}
+    assert "genders" in str(check_manifest(write_table(tmp_path / "a.csv", rows))["notes"])
+    for row, age in zip(rows, (40, 60, 70, 75), strict=True):
+        row |= {"labs.gender": "F", "labs.age": age}
+    notes = str(check_manifest(write_table(tmp_path / "b.csv", rows))["notes"])
+    assert "years apart" in notes and "genders" not in notes and "p1" not in notes
+    rows[0]["labs.age"] = 55
+    assert "apart" not in str(check_manifest(write_table(tmp_path / "c.csv", rows))["notes"])
+
+
 def test_faults_are_counted_without_values_of_patients(tmp_path: Path) -> None:
     rows = cohort_rows(6)
     for row in rows:

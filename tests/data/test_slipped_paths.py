@@ -10,7 +10,8 @@ import pydicom
 import pytest
 from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
 
-from tgmm_hf.data import file_reading
+from tgmm_hf.data import file_reading, slipped_paths
+from tgmm_hf.data import prepare as prepare_module
 from tgmm_hf.data.check_manifest import check_manifest, has_faults, report_text
 from tgmm_hf.data.confinement import confined_ecg
 from tgmm_hf.data.manifest import CohortTable, read_cohort_table
@@ -194,6 +195,32 @@ def names_of(table: CohortTable, kind: str) -> tuple[str, ...]:
     return tuple(Path(file).name for file in files)
 
 
+def test_the_headers_are_read_once_for_all_parts_and_again_when_a_file_or_the_table_changes(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of()
+    rows[0]["ecg_path"] = "ecg/5"
+    path, out, processor = write(files, "parts", rows), tmp_path / "out", small_processor(small_config())
+    genuine, read = slipped_paths.compare_headers, []
+    monkeypatch.setattr(slipped_paths, "compare_headers", lambda table: read.append(1) or genuine(table))
+    monkeypatch.setattr(prepare_module, "SHARD_SIZE", 4)
+    counts = [prepare(path, out, processor, part=(number, 2), limits=None)["counts"] for number in (1, 2)]
+    assert len(read) == 1 and sum(part.get("train", {}).get("dropped", 0) for part in counts) == 1
+    result = prepare(path, out, processor, limits=None)
+    assert len(read) == 1 and sum(split["dropped"] for split in result["counts"].values()) == 1
+    assert not any(patient in (out / "headers.json").read_text() for patient in PATIENTS)
+    (out / "headers.json").write_text("[cut sho")
+    prepare(path, out, processor, limits=None)
+    assert len(read) == 2
+    header = files / "ecg/5.hea"
+    header.write_text(header.read_text())  # another time of change
+    prepare(path, out, processor, limits=None)
+    assert len(read) == 3
+    rows[0]["ecg_path"] = "ecg/0"
+    result = prepare(write(files, "parts", rows), out, processor, limits=None, overwrite=True)
+    assert len(read) == 4 and not sum(split["dropped"] for split in result["counts"].values())
+
+
 @pytest.mark.parametrize("kind", ["ecg", "echo"])
 def test_a_header_that_is_away_for_a_moment_is_compared(
     files: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -229,7 +256,7 @@ def test_a_row_whose_header_could_not_be_compared_is_not_done(
         fail_at(patch, names_of(table, kind), 3)
         with pytest.raises(TgmmError, match=r"file\(s\)"):
             prepare(path, tmp_path / "out", processor, limits=None)
-    assert not (tmp_path / "out" / "prepare.json").exists()
+    assert not (tmp_path / "out" / "prepare.json").exists() and not (tmp_path / "out" / "headers.json").exists()
     assert prepare(path, tmp_path / "out", processor, limits=None)["refused"] == 0
 
 

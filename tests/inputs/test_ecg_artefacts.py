@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from heart_signal import make_heart
+from scipy.ndimage import gaussian_filter1d
 from scipy.signal import butter, sosfiltfilt
 
-from tgmm_hf.inputs.ecg_artefacts import lost_samples, rms_around_lines
+from tgmm_hf.inputs.ecg_artefacts import lost_samples, rms_around_lines, straight_lines
 from tgmm_hf.inputs.ecg_copied_seconds import copied_seconds
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
@@ -81,6 +82,18 @@ def test_a_straight_line_of_four_seconds_is_named_once(leads, step):
     signal = np.round(signal / step) * step if step else signal
     named = [check for check in checks(signal) if check["code"] == "ecg_straight_line"]
     assert [check["item"] for check in named] == (["ecg.V2"] if len(leads) == 1 else ["ecg"])
+
+
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+def test_a_pause_of_the_heart_in_which_the_noise_goes_on_is_no_straight_line(units):
+    noise = np.random.default_rng(0).normal(0, 0.01, (12, 5000))
+    signal, part = 2.5 * gaussian_filter1d(make_heart(), 4), slice(2100, 4100)
+    signal[:, part] = np.linspace(signal[:, part.start], signal[:, part.stop - 1], 2000, axis=1)
+    filled = signal + noise
+    filled[:, part] = signal[:, part]
+    rough = signal + noise
+    assert "ecg_straight_line" in codes(scaled(filled, units), units=units)
+    assert len(straight_lines(rough, RATE)) > 6 and "ecg_straight_line" not in codes(scaled(rough, units), units=units)
 
 
 def test_the_misfit_to_a_line_is_that_of_numpy():

@@ -53,6 +53,34 @@ def test_a_sector_that_is_turned_or_cut_is_named(clip, kind):
     assert "sector_turned" in codes(TURNED[kind](clip))
 
 
+def panel(frames: np.ndarray, value: int, text: bool = False) -> np.ndarray:
+    """Put the clip between two bars of a grey value; with text on the right one."""
+    wide = np.pad(frames, ((0, 0), (0, 0), (60, 60), (0, 0)), constant_values=value)
+    letters = np.random.default_rng(0).random((HEIGHT, 40)) < 0.3
+    if text:
+        wide[:, :, -50:-10][:, letters & (np.arange(HEIGHT) % 16 < 6)[:, None]] = 230
+    return wide
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("value", [30, 90, 255])
+def test_grey_bars_beside_the_picture_are_no_fault_and_the_model_does_not_see_them(clip, value, text):
+    processor, bars, black = EchoImageProcessor(size=64), panel(clip, value, text), panel(clip, 0)
+    assert not codes(bars)
+    study, reference = (processor.prepare_study({"A4C": frames}) for frames in (bars, black))
+    assert not study.checks and not study.refused
+    assert np.array_equal(study.clips["A4C"], reference.clips["A4C"])
+
+
+def test_a_frozen_picture_between_bars_and_a_mere_drawing_are_refused(clip):
+    frozen = panel(clip[:1].repeat(40, axis=0), 90, text=True)
+    drawing = np.full_like(clip, 90)
+    drawing[:, 50:150, 60:200] = 160
+    drawing[:, 100:104, 100:104, :] = np.arange(40, dtype=np.uint8)[:, None, None, None]
+    for frames in (frozen, drawing):
+        assert not EchoImageProcessor(size=64).prepare_study({"A4C": frames}).clips
+
+
 def test_a_small_picture_is_named(clip):
     frames = np.zeros_like(clip)
     frames[:, : HEIGHT // 3, -(WIDTH // 3 + 1) :] = clip[:, ::3, ::3]

@@ -3,7 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
-from input_files import make_clip, write_clip
+from input_files import as_ycbcr, make_clip, write_clip
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from tgmm_hf.inputs.echo_reading import clip_from_array, read_echo_clip
@@ -58,6 +58,18 @@ def test_an_array_that_holds_each_frame_several_times_is_named(clip, times):
     assert codes(np.repeat(clip, times, axis=0)).count("frames_repeated") == 1
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("is_jpeg", [False, True])
+def test_a_dicom_file_that_holds_each_frame_several_times_is_named_once(clip, tmp_path, times, is_jpeg):
+    noise = np.random.default_rng(0).random((24, *clip.shape[1:3], 1)) < 0.05  # as after a lossy coding
+    frames = np.minimum(np.repeat(clip[: 24 // times], times, axis=0), 254) + noise.astype(np.uint8)
+    path = tmp_path / "a.dcm"
+    write_clip(path, as_ycbcr(frames) if is_jpeg else frames, "YBR_FULL" if is_jpeg else "RGB", jpeg=is_jpeg)
+    read = read_echo_clip(path)
+    assert [note["code"] for note in read.notes if "repeat" in note["code"]] == ["frames_repeated"] * (times > 1)
+    assert len(read.frames) == 12 and read.total_frames == 24
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("mp4v", ".mp4"), ("MJPG", ".avi")])
 def test_a_video_that_holds_each_frame_twice_is_named(clip, tmp_path, codec, suffix):
     once, twice = (
@@ -103,6 +115,35 @@ def test_an_implausible_frame_rate_of_the_header_is_named(clip, tmp_path, header
         setattr(dataset, name, value)
     dataset.save_as(path)
     assert ("frame_rate" in [note["code"] for note in read_echo_clip(path).notes]) == is_named
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [({"PixelAspectRatio": [2, 1]}, "pixel_aspect"), ({"PixelAspectRatio": [1, 1]}, None),
+     ({"BodyPartExamined": "LIVER"}, "body_part"), ({"BodyPartExamined": "HEART"}, None)],
+)  # fmt: skip
+def test_pixels_that_are_not_square_and_other_organs_are_named(clip, tmp_path, header, code):
+    path = write_clip(tmp_path / "clip.dcm", clip[:20])
+    dataset = pydicom.dcmread(path)
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    assert {note["code"] for note in read_echo_clip(path).notes} & {"pixel_aspect", "body_part"} == {code} - {None}
+
+
+def test_black_frames_at_the_start_are_no_smooth_pattern(clip, tmp_path):
+    frames = clip.copy()
+    frames[:6] = 0
+    assert read_echo_clip(write_clip(tmp_path / "clip.dcm", frames)).total_frames == FRAMES
+
+
+def test_a_coloured_trace_that_runs_over_a_thick_strip_is_no_colour_by_volume(tmp_path, clip):
+    frames = clip.copy()
+    rows = 225 + (8 * np.sin(np.arange(320) / 12)).astype(int)
+    for index in range(FRAMES):
+        frames[index, np.roll(rows, 5 * index), np.arange(320)] = (0, 255, 0)
+    frames = frames.repeat(3, axis=1).repeat(3, axis=2)[:16]
+    assert read_echo_clip(write_clip(tmp_path / "clip.dcm", frames)).total_frames == 16
 
 
 def test_a_real_clip_has_none_of_the_codes(shared_dir):

@@ -167,6 +167,20 @@ def test_a_declared_system_does_not_change_units_of_the_row():
     assert declare_units(row, "US") == row
 
 
+PRINTED = [
+    ("Platelet Count", "1'250 K/uL", "1250"), ("Platelet Count", "250 \u00d7 10\u2079/L", "250"),
+    ("NTproBNP", "5\u202f210 pg/mL", "5210"), ("NTproBNP", "15\u2009210", "15210"),
+    ("Creatinine", "1\u00b74 mg/dL", "1.4"), ("White Blood Cells", ("7.5", "\u00d710\u2079/L"), "7.5"),
+    ("Creatinine", "106 mcmol/L", "1.2"), ("NTproBNP", "1'2500", None), ("NTproBNP", "5'21", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value", "text"), PRINTED)
+def test_numbers_and_units_as_they_are_printed_are_read(column, value, text):
+    labs = LabsText.from_row({column: value})
+    assert [cell.value for cell in labs.cells] == ([] if text is None else [text]) and bool(labs.refused) == (not text)
+
+
 @pytest.mark.parametrize(
     ("value", "years"),
     [("071Y", 71), ("71 y", 71), ("71 yrs", 71), ("90+", 90), ((30, "months"), 2.5), ("018M", 1.5), ("> 89", 89)],

@@ -15,6 +15,7 @@ from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.manifest import CohortRow
 from tgmm_hf.data.tokenizer import train_tokenizer
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.patient_identity import Identity, is_one_numbering, patient_conflict, plain_id
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -114,6 +115,74 @@ def test_another_id_in_a_comment_of_a_wfdb_header_is_a_finding(study, tmp_path, 
         _, (report,) = processor(ecg=ecg, echo=study, views=VIEWS_OF_FILES, on_refusal="report", return_report=True)
         assert ("patient_ids_differ" in [check["code"] for check in report["checks"]]) == is_other
         assert report["used"]["ecg"] and report["used"]["echo"] and "77" not in json.dumps(report)
+
+
+PEOPLE = [
+    ({"gender": "F", "age": 62}, set()),
+    ({"gender": "F", "age": 60}, set()),
+    ({"age": 95}, set()),
+    ({"gender": "male", "age": 62}, {"patient_sex_differs"}),
+    ({"gender": "F", "age": 31}, {"patient_age_differs"}),
+    ({"gender": "M", "age": "20 y"}, {"patient_sex_differs", "patient_age_differs"}),
+]
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "WFDB", "WFDB, one line", "study"])
+@pytest.mark.parametrize(("labs", "expected"), PEOPLE)
+def test_labs_of_another_gender_or_age_than_the_header_are_named(study, ecg, tmp_path, kind, labs, expected):
+    given: dict = {"labs": {"Sodium": 140, **labs}}
+    if kind == "DICOM":
+        with_header(ecg, PatientBirthDate="", PatientAge="062Y")
+        given["ecg_path"] = "ecg.dcm"
+    elif kind == "study":
+        for name in ("0.dcm", "1.dcm"):
+            with_header(study / name, StudyDate="20170901")
+        given |= {"echo_paths": ["study/0.dcm", "study/1.dcm"], "echo_views": ["A4C", "A2C"]}
+    else:
+        record = write_wfdb(tmp_path, make_heart(5000, 500.0), list(LEADS))
+        with record.with_suffix(".hea").open("a") as header:
+            header.write("# <age>: 62 <sex>: F\n" if "line" in kind else "# Age: 62\n#Sex: Female\n")
+        given["ecg_path"] = "record"
+    processor = default_processor(
+        TgmmConfig.tiny(echo_config={"image_size": 32, "num_frames": 4}), train_tokenizer(["Sodium of the patient is"])
+    )
+    recording = tmp_path / given["ecg_path"] if "ecg_path" in given else None
+    clips = study if kind == "study" else None
+    _, (report,) = processor(
+        labs=given["labs"], ecg=recording, echo=clips, views=VIEWS_OF_FILES if clips else None, return_report=True
+    )
+    codes = {"patient_sex_differs", "patient_age_differs"}
+    assert {check["code"] for check in report["checks"]} & codes == expected
+    preparer = AdmissionPreparer(processor.feature_extractor, processor.image_processor, tmp_path)
+    prepared = preparer.prepare(CohortRow("a", "p", "train", **given))
+    assert prepared.example is not None and {check["code"] for check in prepared.checks} & codes == expected
+
+
+@pytest.mark.parametrize(("age", "is_child"), [("012Y", True), ("008M", True), ("040D", True), ("018Y", False)])
+def test_a_child_by_the_header_is_named_without_labs(ecg, tmp_path, age, is_child):
+    with_header(ecg, PatientBirthDate="", PatientAge=age)
+    processor = default_processor(TgmmConfig.tiny(), train_tokenizer(["Sodium of the patient is"]))
+    _, (report,) = processor(ecg=ecg, return_report=True)
+    assert ("patient_not_adult" in [check["code"] for check in report["checks"]]) == is_child
+
+
+PAIRS = [
+    ("10000032", "10000039", True), ("451", "77", True), ("A7", "B8", True), ("1234-5", "98765", True),
+    ("MRN0012", "MRN0441", True), ("3f2b77aa09", "a91c04b2ee", True),
+    ("10000032", "sub-0012", False), ("10000032", "0012", False), ("10000032", "ANON0012", False),
+    ("10000032", "a3f1b2c4d5e6", False), ("MRN0012", "P12", False), ("10000032", "1.2.840.99.1", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "two", "is_one"), PAIRS)
+def test_a_pseudonym_and_the_id_of_a_hospital_are_not_compared(one, two, is_one):
+    assert is_one_numbering(plain_id(one), plain_id(two)) == is_one == is_one_numbering(plain_id(two), plain_id(one))
+    for is_comment in (False, True):
+        ecg, echo = Identity(plain_id(one), is_comment=is_comment), Identity(plain_id(two))
+        conflict = patient_conflict(ecg, echo)
+        assert (conflict is not None) == is_one and (conflict is None or conflict[1] != is_comment)
+        others = Identity(ecg.patient, birth="19550203"), Identity(echo.patient, birth="19610203")
+        assert patient_conflict(*others) is not None  # the dates of birth are compared all the same
 
 
 def test_arrays_and_other_files_name_nobody(tmp_path):

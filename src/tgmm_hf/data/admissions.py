@@ -19,7 +19,7 @@ from tgmm_hf.data.file_reading import Reading, Refusal, files_of_ecg
 from tgmm_hf.data.lab_rows import store_labs
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import CohortRow, CohortTable, Tasks, read_cohort_table
-from tgmm_hf.data.slipped_paths import compare_headers, ecg_identity
+from tgmm_hf.data.slipped_paths import ComparedHeaders, compare_headers, ecg_identity, stored_or_compared
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.inputs.ecg_signal import HarmonisedEcg
 from tgmm_hf.inputs.echo_study import StudyClips
@@ -27,10 +27,11 @@ from tgmm_hf.inputs.echo_views import StoredViewClassifier
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.inputs.input_limits import is_unreadable
-from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.lab_text import LabsText, age_of, gender_of
 from tgmm_hf.inputs.patient_identity import (
     DIFFERENT_IDS,
     Identity,
+    labs_conflicts,
     patient_conflict,
     read_identity,
 )
@@ -124,11 +125,11 @@ class AdmissionPreparer:
         example = {
             "id": row.id,
             "patient_id": row.patient_id,
-            "labs": self._labs(row, refused, checks),
+            "labs": (labs := self._labs(row, refused, checks))[0],
             **self._ecg(row, refused, checks),
             **self._echo(row, refused, checks),
         }
-        reason = self._two_patients(row, checks)
+        reason = self._two_patients(row, labs[1], checks)
         if len(self.reading.not_read) == before:  # the files themselves could be read, or were counted
             self.reading.not_read |= self.unread.get(row.id, set())
         if reason is not None:
@@ -152,15 +153,24 @@ class AdmissionPreparer:
         """Prepare admissions one after the other, in order, each when it is asked for."""
         return map(self.prepare, rows)
 
-    def _two_patients(self, row: CohortRow, checks: list[dict[str, str]]) -> str | None:
-        """Say that the headers of the ECG and the echo name two patients; add a finding if that is not certain."""
-        if row.ecg_path is None or not row.echo_paths:
-            return None
+    def _two_patients(
+        self, row: CohortRow, person: tuple[str | None, float | None], checks: list[dict[str, str]]
+    ) -> str | None:
+        """Say that the headers of the ECG and the echo name two patients; add a finding if that is not certain.
+
+        Args:
+            row: Row of the cohort table.
+            person: Gender and age of the laboratory row; None for what it does not have. They are compared too.
+            checks: Findings are added here.
+        """
         where = (self.root, self.allow_outside)
-        ecg = self._identity(partial(ecg_identity, row.ecg_path, *where), self.root / row.ecg_path)
-        clips = confined_clips(row.echo_paths, *where) if ecg is not None else []
+        ecg = None
+        if row.ecg_path is not None:
+            ecg = self._identity(partial(ecg_identity, row.ecg_path, *where), self.root / row.ecg_path)
+        clips = confined_clips(row.echo_paths, *where)
         identities = (self._identity(partial(read_identity, clip), clip) for clip in clips if isinstance(clip, Path))
         echo = next((identity for identity in identities if identity not in (None, Identity())), None)
+        checks += labs_conflicts(*person, {"ECG": ecg, "echo": echo})
         conflict = patient_conflict(ecg, echo)
         if conflict is not None and not conflict[1]:
             checks.append({"code": DIFFERENT_IDS, "item": "patient", "text": conflict[0]})
@@ -175,18 +185,23 @@ class AdmissionPreparer:
                 self.reading.not_read.add(file)
             return None
 
-    def _labs(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> str:
-        def read() -> tuple[tuple[str, list[dict[str, str]]], list[Refusal]]:
+    def _labs(
+        self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]
+    ) -> tuple[str, tuple[str | None, float | None]]:
+        """Read the laboratory row. Return its stored text, and the gender and the age in it."""
+
+        def read() -> tuple[tuple[str, list[dict[str, str]], tuple[str | None, float | None]], list[Refusal]]:
             labs = LabsText.from_row(row.labs, from_table=True)
             entries = [{"item": f"{row.id}: {entry['item']}", "reason": entry["reason"]} for entry in labs.refused]
-            return (store_labs(labs), labs.checks), entries
+            return (store_labs(labs), labs.checks, (gender_of(labs.cells), age_of(labs.cells))), entries
 
         labs, entries = self.reading.read((row.id, "labs"), (), f"{row.id}: labs", read)
         refused += entries
         if labs is None:
-            return ""
-        checks += labs[1]
-        return labs[0]
+            return "", (None, None)
+        text, findings, person = labs
+        checks += findings
+        return text, person
 
     def _ecg(self, row: CohortRow, refused: list[Refusal], checks: list[dict[str, str]]) -> dict[str, Any]:
         signal, mask = np.zeros((0, len(LEADS)), np.float32), np.zeros(len(LEADS), bool)
@@ -241,10 +256,12 @@ class CohortSource:
     Attributes:
         table: The checked table.
         preparer: Prepares each of its rows.
+        headers: What the headers of its files say.
     """
 
     table: CohortTable
     preparer: AdmissionPreparer
+    headers: ComparedHeaders = field(default_factory=ComparedHeaders)
 
     @classmethod
     def open(  # noqa: PLR0913 - the arguments of `read_cohort_table`
@@ -256,6 +273,7 @@ class CohortSource:
         laboratory: Laboratory | None = None,
         table_format: TableFormat = DEFAULT_FORMAT,
         allow_outside: bool = False,
+        stored_in: str | Path | None = None,
     ) -> "CohortSource":
         """Read a cohort table and the headers of its files, and make the preparer of its rows.
 
@@ -267,6 +285,8 @@ class CohortSource:
             allow_outside: Read files outside the root too.
             laboratory: Units and names of the laboratory columns.
             table_format: Encoding, decimal sign and largest size of the file.
+            stored_in: Directory of the prepared data, where an earlier run or another part may have stored what the
+                headers say. None reads the headers.
 
         Raises:
             CohortTableError: If the table cannot be used.
@@ -279,9 +299,9 @@ class CohortSource:
             table_format=table_format,
             allow_outside=allow_outside,
         )
-        headers = compare_headers(table)
+        headers = compare_headers(table) if stored_in is None else stored_or_compared(table, stored_in)
         preparer = replace(make_preparer(table, processor), slipped=headers.slipped, unread=headers.unread)
-        return cls(table, preparer)
+        return cls(table, preparer, headers)
 
     def slipped(self, rows: Sequence[CohortRow]) -> dict[str, list[str]]:
         """Return the entry of a digest for rows that are not used because of other rows; empty if there are none."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.data.cell_reasons import reason_without_values
-from tgmm_hf.data.column_checks import Numbers, add_cells, column_doubts
+from tgmm_hf.data.column_checks import Numbers, add_cells, column_doubts, person_doubts
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
@@ -131,7 +131,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
-        "notes": [*table.notes, *doubts, *headers.notes()],
+        "notes": [*table.notes, *doubts, *person_doubts(table.rows), *headers.notes()],
     }
 
 

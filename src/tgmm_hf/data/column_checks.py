@@ -4,12 +4,14 @@ Chloride 102 is a possible sodium of one patient. A cohort whose typical sodium 
 """
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tgmm_hf.data.lab_rows import stored_labs
-from tgmm_hf.inputs.lab_cells import LabCell
-from tgmm_hf.inputs.lab_columns import COLUMN_POSITION
+from tgmm_hf.data.manifest import CohortRow
+from tgmm_hf.inputs.lab_cells import CellRefusedError, LabCell, read_cell
+from tgmm_hf.inputs.lab_columns import COLUMN_POSITION, find_column
 from tgmm_hf.inputs.lab_table import COLUMNS, LabColumn, Range
 
 MIN_CELLS = 10
@@ -23,6 +25,9 @@ BEYOND_REFERENCE = 0.5
 """Share of the width of the reference range by which the median of a steady column may lie outside of it."""
 SAMPLE = 2000
 """Largest number of rows that a prediction looks at, because the rows are parsed once more for it."""
+
+MAX_YEARS = 30
+"""Largest difference of the ages in the rows of one patient. Few hospitals keep records for longer."""
 
 Numbers = dict[str, list[float]]
 """Column -> its numbers in the canonical unit, of all patients."""
@@ -69,6 +74,40 @@ def column_doubts(numbers: Mapping[str, list[float]]) -> list[str]:
                 f"{column.unit} is expected of a cohort of adults. Compare the column with its name, its unit and the "
                 "column map."
             )
+    return doubts
+
+
+def person_doubts(rows: Iterable[CohortRow]) -> list[str]:
+    """Say that rows of one patient have two genders, or ages that one life in a hospital does not span.
+
+    Args:
+        rows: Rows of a cohort table.
+
+    Returns:
+        At most one sentence for the genders and one for the ages, without ids and values.
+    """
+    genders: dict[str, set[str]] = defaultdict(set)
+    ages: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for name, raw in row.labs.items():
+            column = find_column(name)
+            if column is None or column.name not in ("gender", "age"):
+                continue
+            try:
+                cell = read_cell(name, raw)
+            except CellRefusedError:
+                continue
+            if cell is not None and column.name == "gender":
+                genders[row.patient_id].add(cell.value)
+            elif cell is not None and cell.number is not None:
+                ages[row.patient_id].append(cell.number)
+    two = sum(len(found) > 1 for found in genders.values())
+    apart = sum(max(found) - min(found) > MAX_YEARS for found in ages.values())
+    number = "patient(s) have rows with"
+    advice = "is patient_id right, or did a column slip?"
+    doubts = [f"{two} {number} different genders: {advice}"] if two else []
+    if apart:
+        doubts.append(f"{apart} {number} ages more than {MAX_YEARS} years apart: {advice}")
     return doubts
 
 

@@ -9,6 +9,7 @@ shards. The result depends neither on the engine (`engines.py`) nor on the numbe
     OUT/validation/, OUT/test/
     OUT/refused.csv                         id, item, reason
     OUT/checks.csv                          id, code, item, text: inputs that are doubtful, and used as the code says
+    OUT/headers.json                        admissions whose files name another patient; all parts and later runs use it
     OUT/prepare.json                        counts, digests, size of the clips, processor settings, versions; last
 """
 
@@ -27,7 +28,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from tqdm import tqdm
 
 from tgmm_hf.data.admissions import AdmissionPreparer, CohortSource
-from tgmm_hf.data.column_checks import column_doubts, numbers_of
+from tgmm_hf.data.column_checks import column_doubts, numbers_of, person_doubts
 from tgmm_hf.data.engines import ENGINES
 from tgmm_hf.data.file_reading import file_state, files_of_ecg, files_of_row
 from tgmm_hf.data.laboratory import Laboratory
@@ -42,6 +43,7 @@ from tgmm_hf.data.shards import (
     write_rows,
     write_shared_text,
 )
+from tgmm_hf.data.slipped_paths import HEADERS_FILE, stored_text
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.csv_files import csv_text
@@ -55,7 +57,7 @@ from tgmm_hf.utils.watched_worker import LIMITS, STOPPED, UNEXPECTED, Limits
 
 SHARD_SIZE = 32
 """Admissions per shard. A killed run loses at most this many per process."""
-FORMAT = 7
+FORMAT = 8
 """Raise this number when the prepared rows change, so that old shards are not taken for new ones."""
 ECG_BYTES = 2500 * (12 * 4 + 4)
 """Size in bytes of 10 seconds of ECG: 2,500 samples of 12 leads. Arrow adds four bytes to every sample."""
@@ -155,8 +157,9 @@ def prepare(  # noqa: PLR0913 - one argument per option of the command
             worker process was killed, or `part` does not exist.
     """
     with only_run(out_dir, "" if part == WHOLE else f"{part[0]}-of-{part[1]}"):
-        source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
-        for note in refuse_leaks(Path(manifest).name, repeated_inputs(source.table)):
+        source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside, out_dir)
+        notes = [*refuse_leaks(Path(manifest).name, repeated_inputs(source.table)), *person_doubts(source.table.rows)]
+        for note in notes:
             _say(f"note: {note}")
         plan = _plan(source, processor, part)
         states = _write_shards(plan, Path(out_dir), _Work(engine, num_proc, limits), overwrite)
@@ -191,7 +194,7 @@ def dry_run(  # noqa: PLR0913 - one argument per option of the command
         and "likely_bytes", the expected size of the result.
     """
     out = Path(out_dir)
-    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside)
+    source = CohortSource.open(manifest, processor, root, tasks, laboratory, table_format, allow_outside, out_dir)
     plan = _plan(source, processor, part)
     claim_output(out, plan.input_hash, overwrite)
     largest = _say_size(plan, out)
@@ -248,10 +251,8 @@ def processor_settings(processor: TgmmProcessor) -> dict[str, Any]:
     Returns:
         "feature_extractor" (ECG), "image_processor" (echo) and, if there is one, "view_classifier" -> settings.
     """
-    settings = {
-        "feature_extractor": processor.feature_extractor.to_dict(),
-        "image_processor": processor.image_processor.to_dict(),
-    }
+    parts = (processor.feature_extractor, processor.image_processor)
+    settings = dict(zip(("feature_extractor", "image_processor"), (part.to_dict() for part in parts), strict=True))
     if processor.default_view_classifier is not None:
         settings["view_classifier"] = processor.default_view_classifier.describe()
     return settings
@@ -305,11 +306,9 @@ def _plan(source: CohortSource, processor: TgmmProcessor, part: tuple[int, int])
     number, parts = part
     if not 1 <= number <= parts:
         raise TgmmError(f"part {number} of {parts}", f"no part {number} of {parts}: they are numbered 1 to {parts}.")
-    settings = processor_settings(processor)
-    table = source.table
+    settings, table = processor_settings(processor), source.table
     content = {"format": FORMAT, "manifest": table.digest(), "tasks": table.tasks, "settings": settings}
-    content |= _outside(table)
-    content["strictness"] = processor.default_strictness
+    content |= {**_outside(table), "strictness": processor.default_strictness}
     chunks = _cut(table)[number - 1 :: parts]
     of_rows = {"settings": settings, "strictness": processor.default_strictness}
     shards = [_shard(split, index, rows, table, of_rows | source.slipped(rows)) for split, index, rows in chunks]
@@ -363,6 +362,8 @@ def _write_shards(plan: _Plan, out: Path, work: _Work, overwrite: bool) -> list[
     _say_size(plan, out)
     out.mkdir(parents=True, exist_ok=True)
     remove_temporary_files(out, FORGOTTEN)
+    if (text := stored_text(plan.source.headers)) is not None:
+        write_shared_text(out / HEADERS_FILE, text)
     missing = [shard for shard in plan.shards if not is_done(shard, out, work.limits)]
     if not missing and not replaces_other and (out / "prepare.json").is_file():
         _say("Every admission is prepared already, from the same table and settings: nothing to do.")

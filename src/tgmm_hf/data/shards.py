@@ -30,7 +30,7 @@ from tgmm_hf.utils.watched_worker import Limits, Say, Step
 WRITE_BYTES = 64 * 2**20
 """Rows are flushed in batches of about this size, so that memory does not grow with the shard."""
 WRITTEN = (
-    r"(prepare\.json|refused\.csv|checks\.csv)",
+    r"(prepare\.json|headers\.json|refused\.csv|checks\.csv)",
     rf"({'|'.join(SPLITS)})/(\d+\.(arrow|json)|\..+|.+\.tmp-.+)",
     r"\..+|.+\.tmp-.+",
 )

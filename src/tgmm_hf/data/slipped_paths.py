@@ -5,10 +5,11 @@ Only headers are read: PatientID of DICOM files, and the subject id in the comme
 their limits.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +20,19 @@ from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.manifest import CohortRow, CohortTable
 from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.inputs.patient_identity import Identity, plain_id, read_identity, read_identity_of_ecg
+from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import InputRefusedError
+from tgmm_hf.utils.files import read_json
 
 MIN_IDS, SHARE_OF_TABLE = 10, 0.9
 """If at least this many headers have an id, and this share of the ids stands in the table, then headers and table have
 one numbering. If another row has slipped, an id that is nobody's in the table is then wrong too."""
 MIN_OF_PLACEHOLDER = 3
 """An id in the headers of at least this many patients names nobody: it was written when files were made anonymous."""
+HEADERS_FILE = "headers.json"
+"""Name of the file beside the shards that holds the result of the comparison."""
+STORED_VERSION = 1
+"""Raise this number when the comparison changes, so that a stored result of an earlier version is not used."""
 _ADVICE = (
     "so the paths may have slipped by a row: correct the paths or patient_id. If the files have ids of another "
     "numbering, put a letter before every patient_id"
@@ -39,10 +46,12 @@ class ComparedHeaders:
     Attributes:
         slipped: Name of the admission -> reason why it must not be used, without ids and paths.
         unread: Name of the admission -> files that the file system did not give. Their patients are unknown.
+        digest: Digest of the table and of the states of its files before the comparison; "" if it was not asked for.
     """
 
     slipped: dict[str, str] = field(default_factory=dict)
     unread: dict[str, set[Path]] = field(default_factory=dict)
+    digest: str = ""
 
     def notes(self) -> list[str]:
         """Write how many headers could not be read, without names; [] if all could."""
@@ -88,7 +97,7 @@ def compare_headers(table: CohortTable, rows: Iterable[CohortRow] | None = None)
         table: The table. Files outside its root, and files that are damaged, are left out.
         rows: Rows of the table to look at. None means all of them.
     """
-    if all(row.patient_id == row.id for row in table.rows):  # the table has no column patient_id
+    if _names_no_patients(table):
         return ComparedHeaders()
     patients = {name for row in table.rows for name in _patient_names(row)} - {""}
     rows = table.rows if rows is None else list(rows)
@@ -104,6 +113,48 @@ def compare_headers(table: CohortTable, rows: Iterable[CohortRow] | None = None)
             if not named[-1][kind] and (files := reader.unread - before):
                 unread.setdefault(row.id, set()).update(files)
     return ComparedHeaders(_reasons(rows, named, patients), unread)
+
+
+def stored_or_compared(table: CohortTable, directory: str | Path) -> ComparedHeaders:
+    """Return what an earlier run stored about the same table and the same files, or compare the headers.
+
+    Args:
+        table: The table.
+        directory: Directory of the prepared data. It need not exist.
+    """
+    if _names_no_patients(table):
+        return ComparedHeaders()
+    digest = _digest_of_files(table)
+    try:
+        stored = read_json(Path(directory) / HEADERS_FILE)
+        if stored["digest"] == digest:
+            return ComparedHeaders({str(name): str(reason) for name, reason in stored["slipped"].items()}, {}, digest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, damaged, or of another version
+        pass
+    return replace(compare_headers(table), digest=digest)
+
+
+def stored_text(headers: ComparedHeaders) -> str | None:
+    """Write what `stored_or_compared` reads. None if headers could not be read, because a later run must try again."""
+    if headers.unread or not headers.digest:
+        return None
+    return json.dumps({"digest": headers.digest, "slipped": headers.slipped}) + "\n"
+
+
+def _digest_of_files(table: CohortTable) -> str:
+    """Compute a digest of a table and of the size and time of change of each file whose header may be read."""
+    states = []
+    for row in table.rows:
+        path = row.ecg_path
+        ecg = [] if path is None else [path, f"{path}.hea", str(Path(path).with_suffix(".hea"))]
+        states.append([file_reading.file_state(table.root / name) for name in (*ecg, *row.echo_paths)])
+    content = {"table": table.digest(), "root": str(table.root.resolve()), "outside": table.allow_outside}
+    return json_digest(content | {"version": STORED_VERSION, "files": states})
+
+
+def _names_no_patients(table: CohortTable) -> bool:
+    """Tell whether the table has no column patient_id. Then the id stands for it."""
+    return all(row.patient_id == row.id for row in table.rows)
 
 
 def _reasons(rows: list[CohortRow], named: list[dict[str, str]], patients: set[str]) -> dict[str, str]:

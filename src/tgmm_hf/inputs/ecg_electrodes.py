@@ -2,7 +2,7 @@
 
 Neighbouring chest leads are alike. V5 and V6 look at the heart from the left, like I and II. V1 looks from the right,
 like aVR. These likenesses add up to a score. If the score is clearly larger after an exchange back, the electrodes were
-probably exchanged. Decision 177 has the reasons; its rates are not measured yet (`docs/results/checks/ecg.md`).
+probably exchanged. Decision 177 has the reasons, `docs/results/checks/ecg.md` the measured rates.
 """
 
 from collections.abc import Iterable, Mapping

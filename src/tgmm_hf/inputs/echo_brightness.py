@@ -21,6 +21,13 @@ MOVED = 2
 """A pixel moves if its brightness (0 to 255) differs from the first frame by at least this much."""
 SMALL_HEIGHT = 96
 """Pictures are compared at about this height (pixels), because speckle and compression differ at full size."""
+FLAT = 1
+"""A pixel is flat if its neighbours differ by at most this much."""
+PANEL_FLAT = 0.2
+"""What does not move is a panel where more than this share of the pixels around is flat. A frozen picture has its
+speckle, so at most 0.01 are flat."""
+MIN_FRAMES = 4
+"""Fewer frames are not judged by correlations, because one pair of frames may lie at opposite ends of a heartbeat."""
 THICK = 21
 """Side (pixels) of a square that fits into a sector but not into letters or an ECG strip."""
 
@@ -81,17 +88,36 @@ class ClipBrightness:
 
     @cached_property
     def small_lit(self) -> np.ndarray:
-        """Share of the pixels that are ever lit, at the size of `small`: (height, width) float32."""
-        return shrunk(self.ever_lit[None])[0]
+        """Share of the pixels of `lit_area`, at the size of `small`: (height, width) float32."""
+        return shrunk(self.lit_area[None])[0]
+
+    @cached_property
+    def lit_area(self) -> np.ndarray:
+        """Where a pixel is ever lit, without bars and panels: (height, width) bool.
+
+        A bar or panel, also with text on it, is the same in all frames, and much of it is flat. Programs draw such
+        areas beside the picture. The sector mask leaves them out of what the model sees, because they do not move.
+        """
+        square = np.ones((3, 3), np.uint8)
+        flat = self.ever_lit & (cv2.dilate(self.highest, square) - cv2.erode(self.lowest, square) <= FLAT)
+        if len(self) < MIN_FRAMES or not flat.any():  # in two frames much stands still
+            return self.ever_lit
+        share = cv2.blur(flat.astype(np.float32), (THICK, THICK), borderType=cv2.BORDER_REPLICATE)
+        area: np.ndarray = self.ever_lit & ~((share > PANEL_FLAT) & (self.highest - self.lowest < MOVED))
+        return area
 
     @cached_property
     def thick_area(self) -> np.ndarray:
-        """What is lit and thicker than letters, such as the sector: (height, width) bool.
+        """What of `lit_area` is thicker than letters, such as the sector: (height, width) bool.
 
         All False if the area is smaller than a hundredth of the frame.
         """
-        area = smallest_near(self.ever_lit, THICK)
-        return area if area.mean() > 0.01 else np.zeros_like(area)
+        return _thick(self.lit_area)
+
+    @cached_property
+    def whole_thick_area(self) -> np.ndarray:
+        """What is ever lit and thicker than letters, with bars and panels, in the form of `thick_area`."""
+        return _thick(self.ever_lit)
 
     @cached_property
     def thick_parts(self) -> list[np.ndarray]:
@@ -99,6 +125,12 @@ class ClipBrightness:
         number, labelled = cv2.connectedComponents(self.thick_area.view(np.uint8), connectivity=4)
         sizes = np.bincount(labelled.ravel(), minlength=number)[1:]
         return [labelled == index + 1 for index in np.argsort(-sizes, kind="stable")]
+
+
+def _thick(lit: np.ndarray) -> np.ndarray:
+    """Return what of a mask (height, width) is thicker than letters; nothing if it is a hundredth of it or less."""
+    area = smallest_near(lit, THICK)
+    return area if area.mean() > 0.01 else np.zeros_like(area)
 
 
 def brightness_of(frames: np.ndarray, colour_space: str) -> np.ndarray:
@@ -181,7 +213,9 @@ def smallest_near(flags: np.ndarray, side: int) -> np.ndarray:
 
 
 __all__ = [
+    "FLAT",
     "GLIMMER",
+    "MIN_FRAMES",
     "MOVED",
     "ClipBrightness",
     "blurred",

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import minimum_filter, uniform_filter
 
 from ..utils.errors import InputRefusedError
-from .echo_brightness import GLIMMER, THICK, ClipBrightness, blurred, brightness_of, flat_pixels
+from .echo_brightness import FLAT, GLIMMER, MIN_FRAMES, THICK, ClipBrightness, blurred, brightness_of, flat_pixels
 
 MIN_SIDE = 16
 """Smallest height or width (pixels) of a frame."""
@@ -35,8 +35,6 @@ EQUAL_PLANES = 0.9
 MIN_MOVED, MIN_SECTOR_MOVED = 0.001, 0.02
 """Smallest share of the picture, and of the sector's pixels, that moves in a clip. A clip with less is refused as
 frozen. In good clips the whole sector moves."""
-FLAT = 1
-"""A pixel is flat if its neighbours differ by at most this much."""
 MAX_FLAT_LIT, MAX_FLAT = 0.5, 0.85
 """Largest share of flat pixels among those that are lit, and of all in the sector. A clip with more is refused as
 drawn. Good clips have less than 0.01, because of their speckle."""
@@ -48,8 +46,6 @@ frames: compression makes repeated frames differ a little. In good clips all but
 MIN_COMMON = 0.15
 """Smallest correlation of a blurred frame with the next one. A clip with less is refused. Noise has 0.05, the synthetic
 cohort at least 0.3, a real clip 0.95."""
-MIN_FRAMES = 4
-"""Fewer frames are not judged by correlations, because one pair of frames may lie at opposite ends of a heartbeat."""
 MIN_AREA = 600
 """Pixels of the shrunk sector. A smaller sector has too few independent points for correlations: a blurred pixel stands
 for about 50."""
@@ -89,7 +85,7 @@ def content_fault(clip: ClipBrightness) -> str | None:
     height, width = clip.frames.shape[1:]
     if min(height, width) < MIN_SIDE:
         return f"frames of {height} x {width} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed: not a clip"
-    fault = _uniform_fault(clip) or _texture_fault(clip.frames[0]) or _frozen_fault(clip) or _threshold_fault(clip)
+    fault = _uniform_fault(clip) or _texture_fault(clip.frames[0]) or _threshold_fault(clip) or _frozen_fault(clip)
     return fault or _drawn_fault(clip) or _sector_fault(clip)
 
 
@@ -169,7 +165,9 @@ def _frozen_fault(clip: ClipBrightness) -> str | None:
 
 def _drawn_fault(clip: ClipBrightness) -> str | None:
     """Return the fault of a clip whose areas are flat, as bars, letters and drawings are."""
-    area = clip.thick_area
+    area, whole = clip.thick_area, clip.whole_thick_area
+    if whole.any() and (share := 1 - float(area[whole].mean())) > MAX_FLAT:
+        return f"{share:.0%} of the picture is flat and still: a drawing or a text, not ultrasound"
     if not area.any():
         return None
     frame = clip.frames[len(clip) // 2]
@@ -190,7 +188,8 @@ def _sector_fault(clip: ClipBrightness) -> str | None:
     area = minimum_filter(uniform_filter(clip.small_lit, 3) > 0.9, 7, mode="nearest")
     if area.mean() < 0.01:
         return None
-    texture = float(np.abs(small[0] - uniform_filter(small[0], 3))[area].mean() / max(small[0][area].std(), 1e-6))
+    first = small[small[:, area].mean(axis=1).argmax()]  # the brightest one, because the first may be black
+    texture = float(np.abs(first - uniform_filter(first, 3))[area].mean() / max(first[area].std(), 1e-6))
     if texture < MIN_TEXTURE:
         return f"the sector is smooth (texture {texture:.3f} of its contrast): a drawn pattern, not ultrasound"
     if len(small) < MIN_FRAMES or area.sum() < MIN_AREA:
@@ -202,7 +201,6 @@ def _sector_fault(clip: ClipBrightness) -> str | None:
         return f"the frames have nothing in common (blurred frames correlate with {common:.2f}): noise, not a clip"
     standing = float(np.median(neighbour_correlations(small[:, area])))
     pairs = area[:, :-1] & area[:, 1:], area[:-1] & area[1:]
-    first = small[0]
     along = correlation(first[:, :-1][pairs[0]], first[:, 1:][pairs[0]])
     down = correlation(first[:-1][pairs[1]], first[1:][pairs[1]])
     if max(along, down) < MIN_NEIGHBOURS and standing > STANDING:
@@ -242,11 +240,12 @@ def change_of(before: np.ndarray, frame: np.ndarray) -> float:
     return float(np.abs(earlier - later).mean())
 
 
-def repeats_note(changes: list[float]) -> dict[str, str] | None:
+def repeats_note(changes: list[float], are_all: bool = True) -> dict[str, str] | None:
     """Note a clip whose frames, one after the other, often repeat the frame before.
 
     Args:
         changes: what `change_of` gives for each pair of consecutive frames of the file.
+        are_all: False if only the first frames of the file were compared.
 
     Returns:
         {"code", "text"}, or None.
@@ -256,7 +255,8 @@ def repeats_note(changes: list[float]) -> dict[str, str] | None:
     share = float(np.mean(np.array(changes) < NO_CHANGE * np.percentile(changes, CHANGE_PERCENTILE)))
     if share < REPEATED_SHARE:
         return None
-    text = f"{share:.0%} of the frames of the file repeat the frame before: it was exported at a higher frame rate"
+    which = "the frames of the file" if are_all else f"the first {len(changes) + 1} frames of the file"
+    text = f"{share:.0%} of {which} repeat the frame before: it was exported at a higher frame rate"
     return {"code": "frames_repeated", "text": f"{text}, so the model sees a heart that moves too slowly"}
 
 

@@ -1,6 +1,7 @@
 """Decode echo clips that lie in DICOM files: header, number of frames, coding, colours."""
 
 import re
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from .dicom_files import refuse_animal
 from .echo_between import indices_between, range_of_dataset
-from .echo_checks import colour_fault, planar_fault, repeats_note
+from .echo_brightness import brightness_of
+from .echo_checks import change_of, colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
@@ -24,8 +26,18 @@ _ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)
 
 PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
 """RegionSpatialFormat of a 2-D picture, and of traces."""
+CONSECUTIVE = 11
+"""Frames from the start of a clip that are decoded one after the other, to see whether they repeat each other. The
+model reads every second frame, in which a clip that holds each frame twice looks like a good one."""
 FRAMES_A_SECOND = (8.0, 400.0)
 """Lowest and highest plausible frame rate. Echo scanners record about 15 to 150 frames a second, some up to 300."""
+MAX_ASPECT = 1.02
+"""Largest ratio of a pixel's sides that counts as square, because headers round."""
+HEART_PARTS = (
+    *("HEART", "CARDIAC", "CHEST", "THORAX", "CARDIOVASCULAR", "ECHO", "CORONARY", "CORONARYARTERY", "AORTA", "LV"),
+    *("VENTRICLE", "LVENTRICLE", "RVENTRICLE", "MEDIASTINUM", "WHOLEBODY", "UNKNOWN", "OTHER", "NONE"),
+)
+"""Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
 _DEFINED_TERMS = (
     *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
     *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
@@ -214,6 +226,14 @@ def header_notes(dataset: Any) -> list[dict[str, str]]:
     if (rate := frames_a_second(dataset)) is not None and not low <= rate <= high:
         text = f"the header states {rate:.3g} frames a second, echo clips have {low:g} to {high:g}: is this right?"
         notes.append({"code": "frame_rate", "text": text})
+    aspect = _numbers(dataset.get("PixelAspectRatio"))
+    if len(aspect) == 2 and min(aspect) > 0 and not 1 / MAX_ASPECT <= aspect[0] / aspect[1] <= MAX_ASPECT:
+        text = f"a pixel is {aspect[0]:g} high and {aspect[1]:g} wide by the header: export the clip with square pixels"
+        notes.append({"code": "pixel_aspect", "text": text})
+    part = str(dataset.get("BodyPartExamined") or "").strip().upper()
+    if part and part not in HEART_PARTS:
+        text = "the header names another body part than the heart (BodyPartExamined): is this an echocardiogram?"
+        notes.append({"code": "body_part", "text": text})
     if (formats := _region_formats(dataset)) & set(TRACES):
         text = f"beside the 2-D picture the file shows {_traces(formats)}, which the model does not know"
         notes.append({"code": "other_traces", "text": text})
@@ -319,12 +339,17 @@ def decode_dicom_clip(
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
         return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)
-    indices = range(0, min(total, num_frames * stride), stride)
-    frames, photometric = decode_frames(dataset, indices)
+    wanted = range(0, min(total, num_frames * stride), stride)
+    indices = sorted({*wanted, *range(min(total, CONSECUTIVE, num_frames * stride))})
+    decoded, photometric = decode_frames(dataset, indices)
     space = colour_space_of(photometric, item)
-    if frames.dtype != np.uint8:
-        raise InputRefusedError(item, f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
-    frames = _with_colours(frames)
+    if decoded.dtype != np.uint8:
+        raise InputRefusedError(item, f"pixels of {decoded.dtype} were decoded, 8 bits are expected: rescale them")
+    decoded = _with_colours(decoded)
+    grey = brightness_of(decoded[:CONSECUTIVE], space)[..., None]
+    if (note := repeats_note([change_of(*pair) for pair in pairwise(grey)], are_all=False)) is not None:
+        notes.append(note)
+    frames = decoded[[number in wanted for number in indices]]
     _check_colours(dataset, frames[0], space, syntax, item)
     if is_uncompressed(syntax):
         _check_layout(dataset, total, space, item)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from .echo_brightness import ClipBrightness, brightness_of, shrunk
-from .echo_checks import MIN_SIDE, correlation
+from .echo_checks import DARK, MIN_SIDE, correlation
 
 LAYOUT_FRAMES = 6
 """Number of consecutive frames from the start of a clip that the checks need."""
@@ -26,6 +26,9 @@ ONE_TEXTURE, SAME_TEXTURE = 0.98, 0.05
 if they correlate less, and at most SAME_TEXTURE more than two frames do."""
 ONE_PICTURE = 0.3
 """Components that correlate less are noise, which the content check refuses."""
+GREY_SHARE, GREY_STEPS = 0.5, 1
+"""If more than GREY_SHARE of the lit pixels have components that differ by GREY_STEPS at most, the components are
+colours and not moments. A coloured trace that runs below the picture looks like moments otherwise."""
 AS_ALIKE = 0.1
 """Largest difference of two correlations that count as the same."""
 
@@ -86,6 +89,8 @@ def _volume_fault(frames: np.ndarray) -> str | None:
     area = ClipBrightness(frames.max(axis=-1)).thick_area
     if not area.any():
         return None
+    if _grey_share(frames[0][area]) > GREY_SHARE:
+        return None
     planes = (
         np.moveaxis(frames, -1, 1).reshape(-1, *area.shape).astype(np.float32)
     )  # red 0, green 0, blue 0, red 1, ...
@@ -101,6 +106,12 @@ def _volume_fault(frames: np.ndarray) -> str | None:
             "the colours are stored by volume, all red planes first"
         )
     return None
+
+
+def _grey_share(pixels: np.ndarray) -> float:
+    """Return the share of the lit pixels (pixels, 3) uint8 whose three components are equal; 0 without lit pixels."""
+    lit = pixels[pixels.max(axis=1) > DARK].astype(np.int16)
+    return float((lit.max(axis=1) - lit.min(axis=1) <= GREY_STEPS).mean()) if len(lit) else 0.0
 
 
 def _contrast(parts: list[np.ndarray]) -> float:

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import minimum_filter
 
-from .echo_brightness import ClipBrightness, blurred, total_difference
-from .echo_checks import MIN_FRAMES, correlation
+from .echo_brightness import MIN_FRAMES, ClipBrightness, blurred, total_difference
+from .echo_checks import correlation
 from .echo_still import still_doubt
 
 STILL_SHARE = 0.5

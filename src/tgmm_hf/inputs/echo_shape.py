@@ -10,8 +10,7 @@ import numpy as np
 from scipy.ndimage import label, maximum_filter, minimum_filter, uniform_filter
 from scipy.spatial import ConvexHull, QhullError
 
-from .echo_brightness import ClipBrightness, shrunk
-from .echo_checks import MIN_FRAMES
+from .echo_brightness import MIN_FRAMES, ClipBrightness, shrunk
 
 LEAN = 0.035
 """A sector opens downwards, so its centre lies below the middle of its box. It is turned over if the centre lies higher

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import affine_transform, minimum_filter
 
-from .echo_brightness import ClipBrightness, blurred
-from .echo_checks import MIN_FRAMES
+from .echo_brightness import MIN_FRAMES, ClipBrightness, blurred
 
 STILL = 0.993
 """Frames show one picture if each correlates with the first one by at least this after it is moved and scaled back. Of
@@ -47,7 +46,8 @@ def still_doubt(clip: ClipBrightness) -> str | None:
     if len(clip) < MIN_FRAMES:
         return None
     frames = blurred(clip.small, _BLUR)
-    inner = minimum_filter((frames.min(axis=0) > _LIT).astype(np.uint8), _RIM, mode="constant").astype(bool)
+    seen = (frames.min(axis=0) > _LIT) & (clip.small_lit > 0.5)
+    inner = minimum_filter(seen.astype(np.uint8), _RIM, mode="constant").astype(bool)
     if inner.sum() < SMALLEST_AREA:
         return None
     place, alike = Placement(0.0, 0.0, 1.0), 1.0

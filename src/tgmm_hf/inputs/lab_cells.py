@@ -44,6 +44,10 @@ _FLAG = re.compile(
     r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3})[)\]]?"
 )
 """A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
+_THOUSANDS = re.compile(r"(?<=\d)[\u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")
+"""Spaces that do not break, and the apostrophe of Switzerland, between thousands: "1'250". None is a decimal sign."""
+_MIDDLE_DOT = re.compile(r"(?<=\d)\u00b7(?=\d)")
+"""Decimal sign of some British journals and laboratories: 1\u00b74."""
 # A number with commas, such as "5,210" or "1,4".
 _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?(?:\s.*)?")
 
@@ -334,7 +338,7 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
         return NumberReading("", _finite(value), unit)
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
-    text = _one_line(value)
+    text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value)))
     match, flag = _NUMBER.fullmatch(text), ""
     if column.name == "age" and text.endswith("+"):  # "90+": hospitals hide the age of the oldest
         match, flag = _NUMBER.fullmatch(text[:-1].rstrip()), "+"

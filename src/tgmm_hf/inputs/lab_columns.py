@@ -14,11 +14,14 @@ def column_key(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum() or character == "%")
 
 
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+
+
 def unit_key(unit: str) -> str:
     """Reduce the spellings of a unit to one: "µmol / l" -> "umol/l", "x10^9/L" and "10*9/L" -> "109/l"."""
-    text = unit.casefold().replace("µ", "u").replace("μ", "u").replace("²", "2").replace("³", "3")
-    text = re.sub(r"(?<![a-z])mc(?=[glu])", "u", text)  # mcg, mcL, mcU
-    text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10").replace("×", "x")
+    text = unit.casefold().replace("µ", "u").replace("μ", "u").replace("×", "x").translate(_RAISED)
+    text = re.sub(r"(?<![a-z])mc(?=[glu]|mol)", "u", text)  # mcg, mcL, mcU, mcmol
+    text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10")
     return text.removeprefix("x") if text.startswith("x10") else text
 
 

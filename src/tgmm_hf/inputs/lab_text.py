@@ -251,6 +251,11 @@ def _is_text(cell: LabCell) -> bool:
     return cell.column is not None and not cell.column.is_number
 
 
+def age_of(cells: list[LabCell]) -> float | None:
+    """Return the number of the cell "age" in years; None if there is no such number."""
+    return next((cell.number for cell in cells if cell.name == "age"), None)
+
+
 def gender_of(cells: list[LabCell]) -> str | None:
     """Return the value "F" or "M" of the cell "gender", for the reference ranges; None if there is no such value."""
     value = next((cell.value for cell in cells if cell.name == "gender"), None)

@@ -1,7 +1,7 @@
 """Compare the patients that the headers of DICOM and WFDB files name. No text of a header is put into a message."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,10 @@ from .dicom_files import read_dicom, starts_as_dicom
 from .ecg_wfdb_header import find_header, read_comments
 from .input_limits import LIMITS, InputLimits, is_unreadable, refusal_of
 
-KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
+KEYWORDS = (
+    *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"),
+    *("PatientAge", "StudyDate", "AcquisitionDateTime"),
+)
 """Elements that are read."""
 DIFFERENT_IDS = "patient_ids_differ"
 """Code of an ECG and an echo with two patient ids that may still be of one patient."""
@@ -20,6 +23,21 @@ _COMMENT_ID = re.compile(r"\b(?:subject|patient)[ _-]?id>?\s*[:=]\s*([^\s<>,;]*\
 """Id in a comment of a WFDB header: "<subject_id>: 10000032", "Patient ID = A7". A text without digits is no id."""
 
 
+_COMMENT_SEX = re.compile(r"\b(?:sex|gender)>?\s*[:=]\s*(m|f|male|female)\b", re.IGNORECASE)
+_COMMENT_AGE = re.compile(r"\bage>?\s*[:=]\s*(\d{1,3})(?:\.0*)?(?![\d.])", re.IGNORECASE)
+_A_YEAR = {"y": 1.0, "m": 12.0, "w": 52.2, "d": 365.25}
+"""Unit of PatientAge, in lower case -> how many of them make a year."""
+ADULT = 18
+"""Years. The model was made for adults."""
+YEARS_APART, OLDEST = 3, 89
+"""Largest difference of two ages (years) of one patient, because labs and recordings have their own dates. Above OLDEST
+some sources write one number for everybody."""
+_NUMBER, _SHORT_WORD = re.compile(r"\d+"), re.compile(r"(?<![a-z])[a-z]{1,2}(?![a-z])")
+_HEXADECIMAL = re.compile(r"[0-9a-f-]+")
+MIN_HEXADECIMAL = 8
+"""Shortest digest that is taken for one. Two digests differ in the places of their letters."""
+MAX_LENGTHS_APART = 2
+"""Largest difference in the number of digits of two numbers of one list, which may have begun at 1 long ago."""
 _PLACEHOLDER = re.compile(r"(?:anon|unknown|none|no name|de-?ident|phantom|test)\D*|n/?a")
 """What is written over the PatientID of an anonymous file. A pseudonym with digits is compared like any id."""
 
@@ -34,7 +52,8 @@ class Identity:
         birth: PatientBirthDate of eight digits.
         sex: "m" or "f".
         study: StudyInstanceUID.
-        is_comment: the id stood in a comment of a WFDB header, which no standard defines.
+        is_comment: this stood in a comment of a WFDB header, which no standard defines.
+        age: years at the recording; None where the header does not state it.
     """
 
     patient: str = ""
@@ -43,6 +62,7 @@ class Identity:
     sex: str = ""
     study: str = ""
     is_comment: bool = False
+    age: float | None = None
 
 
 def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
@@ -91,7 +111,18 @@ def read_identity(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
         birth if birth.isdigit() and len(birth) == 8 else "",
         sex if sex in ("m", "f") else "",
         texts["StudyInstanceUID"],
+        age=_age_of(texts),
     )
+
+
+def _age_of(texts: dict[str, str]) -> float | None:
+    """Read the age (years) of a DICOM header: as it is stated, or from the dates of birth and recording."""
+    if match := re.fullmatch(r"(\d{3})([dwmy])", texts["PatientAge"]):
+        return float(match[1]) / _A_YEAR[match[2]]
+    birth, day = texts["PatientBirthDate"], texts["StudyDate"] or texts["AcquisitionDateTime"][:8]
+    if not all(len(date) == 8 and date.isdigit() for date in (birth, day)) or birth[4:] == "0101" or birth >= day:
+        return None  # the first of January is often written where only the year is known
+    return float((int(day) - int(birth)) // 10_000)
 
 
 def plain_id(text: str) -> str:
@@ -118,8 +149,16 @@ def read_identity_of_ecg(file: Any, limits: InputLimits = LIMITS) -> Identity | 
     except (InputRefusedError, OSError, ValueError) as error:
         _raise_if_unreadable(error, file)
         return None
-    match = next((match for line in comments if (match := _COMMENT_ID.search(line)) is not None), None)
-    return None if match is None else Identity(plain_id(match[1]), is_comment=True)
+    text = "\n".join(comments)
+    name, sex, age = (pattern.search(text) for pattern in (_COMMENT_ID, _COMMENT_SEX, _COMMENT_AGE))
+    if name is None and sex is None and age is None:
+        return None
+    return Identity(
+        "" if name is None else plain_id(name[1]),
+        sex="" if sex is None else sex[1][0].lower(),
+        is_comment=True,
+        age=None if age is None else float(age[1]),
+    )
 
 
 def _raise_if_unreadable(error: Exception, file: str | Path) -> None:
@@ -154,7 +193,8 @@ def patient_conflict(ecg: Identity | None, echo: Identity | None, other: str = "
     """Say that the ECG and the echo (or X-ray) of one patient name two patients; None if they do not.
 
     Two systems of a hospital may give one patient two ids. So two ids are no proof if birth and sex agree, or if one of
-    them stood in a comment of a WFDB header, which states no issuer, birth or sex (decision 160).
+    them stood in a comment of a WFDB header, which states no issuer, birth or sex (decision 160). A pseudonym and an id
+    of a hospital are not compared at all (decision 206).
 
     Args:
         ecg: of the recording; None without a header.
@@ -167,12 +207,66 @@ def patient_conflict(ecg: Identity | None, echo: Identity | None, other: str = "
     if ecg is None or echo is None:
         return None
     elements = [name for name in ("patient", "birth", "sex") if _differ(ecg, echo, name)]
+    if "patient" in elements and not is_one_numbering(ecg.patient, echo.patient):
+        elements.remove("patient")
     if not elements:
         return None
     agree = bool(ecg.birth and ecg.birth == echo.birth and ecg.sex and ecg.sex == echo.sex)
     reason = f"the headers of the ECG and of the {other} name different patients ({_written(elements)})"
     is_certain = not agree and not (ecg.is_comment or echo.is_comment)
     return f"{reason}: keep the files of one patient, or correct the headers", is_certain
+
+
+def labs_conflicts(gender: str | None, age: float | None, files: Mapping[str, Identity | None]) -> list[dict[str, str]]:
+    """Note a laboratory row whose gender or age is another than in the header of the ECG or the echo, and a child.
+
+    Args:
+        gender: "F" or "M" of the row; None without one.
+        age: years; None without one.
+        files: name of the input, for the message -> whom its header names.
+
+    Returns:
+        {"code", "item", "text"} for each difference, without its values.
+    """
+    found = []
+    for name, identity in files.items():
+        if identity is None:
+            continue
+        if gender in ("F", "M") and identity.sex and gender.lower() != identity.sex:
+            found.append(_labs_conflict("patient_sex_differs", "gender", name))
+        ages = [age, identity.age]
+        is_known = all(years is not None and years <= OLDEST for years in ages)
+        if is_known and abs(ages[0] - ages[1]) > YEARS_APART:  # type: ignore[operator]
+            found.append(_labs_conflict("patient_age_differs", "age", name))
+        if identity.age is not None and identity.age < ADULT and (age is None or age >= ADULT):
+            text = (
+                f"the header of the {name} says that the patient is younger than {ADULT} years; the model is for adults"
+            )
+            found.append({"code": "patient_not_adult", "item": "patient", "text": text})
+    return found
+
+
+def _labs_conflict(code: str, column: str, name: str) -> dict[str, str]:
+    text = f"{column} of the laboratory row and of the header of the {name} differ: are they of one patient?"
+    return {"code": code, "item": "patient", "text": text}
+
+
+def is_one_numbering(one: str, two: str) -> bool:
+    """Tell whether two different ids may come from one list of patients.
+
+    The ids of one list have one form: the same words, one or two letters in the same places, and numbers of similar
+    length. A pseudonym such as "sub-0012" has another form than the id of a hospital such as "10000032".
+
+    Args:
+        one: id as `plain_id` writes it.
+        two: the other id.
+    """
+    first, second = (_NUMBER.sub("0", _SHORT_WORD.sub("a", text)) for text in (one, two))
+    lengths = [sum(map(str.isdigit, text)) for text in (one, two)]
+    if set(first + second) <= set("0-_/ "):  # numbers; some systems write them with a dash
+        return abs(lengths[0] - lengths[1]) <= MAX_LENGTHS_APART
+    is_hexadecimal = all(len(text) >= MIN_HEXADECIMAL and _HEXADECIMAL.fullmatch(text) for text in (one, two))
+    return first == second or (is_hexadecimal and len(one) == len(two))
 
 
 def _differ(one: Identity, two: Identity, name: str) -> bool:

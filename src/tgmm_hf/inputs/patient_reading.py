@@ -7,8 +7,8 @@ from ..utils.errors import InputRefusedError, is_refusal
 from ..utils.names import LEADS, MODALITIES, VIEWS
 from .feature_extraction_ecg import EcgFeatureExtractor, PreparedEcg
 from .image_processing_echo import EchoImageProcessor
-from .lab_text import LabsText
-from .patient_identity import DIFFERENT_IDS, identity_of_ecg, patient_conflict
+from .lab_text import LabsText, age_of, gender_of
+from .patient_identity import DIFFERENT_IDS, identity_of_ecg, labs_conflicts, patient_conflict
 
 Report = dict[str, Any]
 """What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
@@ -28,6 +28,8 @@ class PatientReader:
         self.refuse = refuse
         self.report: Report = {"used": {name: [] for name in MODALITIES}}
         self.report |= {"views": [], "units": [], "refused": [], "checks": [], "notes": []}
+        self.gender: str | None = None
+        self.age: float | None = None
 
     def labs(self, row: Mapping[str, Any] | None, labs: LabsText) -> str:
         """Return the lab text of a patient, "" without a usable cell.
@@ -46,6 +48,7 @@ class PatientReader:
         self.report["refused"] += labs.refused
         self.report["checks"] += labs.checks
         self.report["notes"] += labs.notes
+        self.gender, self.age = gender_of(labs.cells), age_of(labs.cells)
         if row is not None and not labs.used:
             self.report["notes"].append("labs: the row has no usable cell; labs are absent")
         return labs.text
@@ -106,6 +109,8 @@ class PatientReader:
     def refuse_two_patients(self, recording: Any, study: Any) -> bool:
         """Refuse the whole patient if the headers of the ECG and the echo name two. Return whether it is refused.
 
+        A laboratory row whose gender or age is another than in a header becomes a finding.
+
         Args:
             recording: as `TgmmProcessor.__call__` takes it; only DICOM and WFDB files have such a header.
             study: the `StudyClips` of the patient, or None.
@@ -113,7 +118,9 @@ class PatientReader:
         Raises:
             InputRefusedError: if the patient is refused and the reader refuses.
         """
-        conflict = None if study is None else patient_conflict(identity_of_ecg(recording), study.identity)
+        ecg, echo = identity_of_ecg(recording), None if study is None else study.identity
+        self.report["checks"] += labs_conflicts(self.gender, self.age, {"ECG": ecg, "echo": echo})
+        conflict = patient_conflict(ecg, echo)
         if conflict is None:
             return False
         reason, is_certain = conflict
