@@ -225,7 +225,7 @@ def _encode_items(
     for start in tqdm(range(0, len(carriers), settings.batch_size), desc="encode", unit="batch", disable=hidden):
         part = encode_rows(carriers[start : start + settings.batch_size], model, processor)
         refused += part["refused"]
-        for kind, row_id, _, vector in part["vectors"]:
+        for kind, row_id, *_, vector in part["vectors"]:
             carried[kind, row_id].vector = np.array(vector, np.float32)
     return {kind: [item for item in items[kind].values() if item.vector is not None] for kind in KINDS}, refused
 
