@@ -1,6 +1,7 @@
 """Prediction of a table of patients whose files are read in a watched worker process."""
 
 import json
+from itertools import count, islice
 
 import pytest
 from cohort_files import cohort_rows, small_config, small_processor, write_clip, write_ecg, write_table
@@ -8,6 +9,7 @@ from command_line import run
 from planted_readers import PlantedExtractor
 
 from tgmm_hf.data.prediction import count_unexpected, count_unreadable, patients_from_table, predict
+from tgmm_hf.data.watched_prediction import READERS
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.watched_worker import Limits
@@ -69,6 +71,20 @@ def test_no_patient_stops_the_others_and_a_fault_costs_one_modality(pipe, table,
     assert count_unexpected(found) == 3  # exit, kill and notimplemented
     assert found[0]["used"]["echo"] and found[2]["used"]["labs"]
     assert count_unreadable(found) == 1  # after several tries
+
+
+def test_answers_come_while_patients_are_read_and_few_are_read_ahead(pipe):
+    drawn = []
+
+    def endless():
+        for number in count():
+            drawn.append(number)
+            yield {"id": number, "labs": {"age": 60}}
+
+    answers = predict(pipe, endless(), batch_size=2, limits=PATIENT)
+    assert [answer["id"] for answer in islice(answers, 5)] == list(range(5))
+    answers.close()
+    assert len(drawn) <= 6 + READERS + 2 + 1  # three batches, what is read ahead, and the next one
 
 
 def test_the_command_counts_the_unexpected_and_fails_for_unreadable_files(pipe, table, tmp_path, monkeypatch, capsys):

@@ -1,14 +1,19 @@
-"""Prediction of many patients whose files are read in a watched worker process.
+"""Prediction of many patients whose files are read in watched worker processes.
 
-The worker process reads one patient after the other and returns arrays. This process holds the model, joins the arrays
-of several patients to a batch and answers. A patient at whose files the process dies or reaches a limit loses this
-modality only: the modalities are left out one by one until the rest can be read.
+A worker process reads one patient after the other and returns arrays. This process holds the model, joins the arrays
+of several patients to a batch and answers. Meanwhile the worker processes read the next patients. A patient at whose
+files a process dies or reaches a limit loses this modality only: the modalities are left out one by one until the rest
+can be read.
 """
 
+import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,6 +29,12 @@ from tgmm_hf.utils.watched_worker import Limits, Say, WatchedWorker, WorkerStopp
 Patient = Mapping[str, Any]
 Features = dict[str, np.ndarray]
 """The inputs of the model for one patient: name -> array with one row."""
+
+Read = tuple[Features, dict[str, Any]]
+"""What the reading of one patient gives: the inputs of the model, and a report."""
+
+READERS = min(4, os.cpu_count() or 1)
+"""Number of worker processes. Reading takes longer than the answers of a small model. More than four would wait."""
 
 WITHOUT = ((), ("echo",), ("ecg",), ("ecg", "echo"), ("labs",), ("labs", "echo"), ("labs", "ecg"), MODALITIES)
 """Modalities that are left out, in the order of the tries."""
@@ -44,26 +55,62 @@ def predict_watched(
     Yields:
         One prediction per patient, in order.
     """
-    worker = WatchedWorker(_Reader(pipe.processor), limits)
+    options = dict(pipe._preprocess_params)
+    strict = (options.get("strictness") or getattr(pipe.processor, "default_strictness", "note")) == "refuse"
+    choices = ((), MODALITIES) if strict else WITHOUT  # a strict prediction leaves out all or none
     pad = {"input_ids": int(pipe.processor.tokenizer.pad_token_id or 0)}  # type: ignore[union-attr]
+    workers = [WatchedWorker(_Reader(pipe.processor), limits) for _ in range(READERS)]
+    free: SimpleQueue[WatchedWorker] = SimpleQueue()
+    for worker in reversed(workers):
+        free.put(worker)
 
-    def preprocess(batch: Sequence[Patient], **options: Any) -> dict[str, Any]:
-        strict = (options.get("strictness") or getattr(pipe.processor, "default_strictness", "note")) == "refuse"
-        choices = ((), MODALITIES) if strict else WITHOUT  # a strict prediction leaves out all or none
-        read = [_read_watched(worker, patient, options, choices) for patient in batch]
-        features = join_features([one for one, _ in read], pad)
+    def read(patient: Patient) -> Read:
+        worker = free.get()  # there are as many threads as worker processes
+        try:
+            return _read_watched(worker, patient, options, choices)
+        finally:
+            free.put(worker)
+
+    def preprocess(batch: Sequence[tuple[Patient, Future[Read]]], **_: Any) -> dict[str, Any]:
+        done = [future.result() for _, future in batch]
+        features = join_features([one for one, _ in done], pad)
         return {
-            "ids": [patient.get("id") for patient in batch],
+            "ids": [patient.get("id") for patient, _ in batch],
             "inputs": {name: torch.from_numpy(values).to(pipe.device) for name, values in features.items()},
-            "reports": [report for _, report in read],
+            "reports": [report for _, report in done],
         }
 
     watched = copy(pipe)  # everything but the reading stays the pipeline's
     watched.preprocess = cast(Any, preprocess)  # type: ignore[method-assign]
+    threads = ThreadPoolExecutor(READERS)
     try:
-        yield from watched(iter(patients), tasks=tasks, batch_size=batch_size)
+        started = _started(patients, lambda patient: threads.submit(read, patient), READERS + batch_size)
+        yield from watched(started, tasks=tasks, batch_size=batch_size)
     finally:
-        worker.close()
+        for worker in workers:
+            worker.close()
+        threads.shutdown(cancel_futures=True)
+
+
+def _started(
+    patients: Iterable[Patient], start: Callable[[Patient], Future[Read]], ahead: int
+) -> Iterator[tuple[Patient, Future[Read]]]:
+    """Start to read patients before they are asked for.
+
+    Args:
+        patients: The patients.
+        start: Function that starts the reading of one patient.
+        ahead: Number of patients that are read ahead. It limits the memory, whatever the number of patients.
+
+    Yields:
+        Each patient and its reading, in order.
+    """
+    waiting: deque[tuple[Patient, Future[Read]]] = deque()
+    for patient in patients:
+        waiting.append((patient, start(patient)))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def join_features(patients: Sequence[Features], pad: Mapping[str, int]) -> Features:
@@ -94,7 +141,7 @@ class _Reader:
 
     processor: Any
 
-    def __call__(self, say: Say, patient: Patient, options: Mapping[str, Any]) -> tuple[Features, dict[str, Any]]:
+    def __call__(self, say: Say, patient: Patient, options: Mapping[str, Any]) -> Read:
         say("patient")
         for number, pause in enumerate((*WAITS, None)):
             outcome = self._read(patient, options)
@@ -107,7 +154,7 @@ class _Reader:
             raise outcome
         return outcome
 
-    def _read(self, patient: Patient, options: Mapping[str, Any]) -> tuple[Features, dict[str, Any]] | Exception:
+    def _read(self, patient: Patient, options: Mapping[str, Any]) -> Read | Exception:
         """Read a patient once. Return the inputs and the report, or the exception."""
         # The pipeline's own step, without its model, so that both ways of reading stay the same.
         pipe: Any = SimpleNamespace(processor=self.processor, device="cpu")
@@ -119,7 +166,7 @@ class _Reader:
         return {name: values.numpy() for name, values in ready["inputs"].items()}, report
 
 
-def _reasons(outcome: tuple[Features, dict[str, Any]] | Exception) -> list[str]:
+def _reasons(outcome: Read | Exception) -> list[str]:
     """List the reasons of the refusals in what `_Reader._read` returned."""
     if isinstance(outcome, Exception):
         return [reason_of(outcome)]
@@ -128,7 +175,7 @@ def _reasons(outcome: tuple[Features, dict[str, Any]] | Exception) -> list[str]:
 
 def _read_watched(
     worker: WatchedWorker, patient: Patient, options: Mapping[str, Any], choices: Sequence[tuple[str, ...]]
-) -> tuple[Features, dict[str, Any]]:
+) -> Read:
     """Read a patient. Leave out as few modalities as possible if the reading fails.
 
     Args:
@@ -156,7 +203,7 @@ def _read_watched(
     raise RuntimeError("a patient without any file could not be read")  # the last try reads nothing
 
 
-def _try(worker: WatchedWorker, patient: Patient, options: Mapping[str, Any]) -> tuple[Features, dict[str, Any]] | str:
+def _try(worker: WatchedWorker, patient: Patient, options: Mapping[str, Any]) -> Read | str:
     """Read a patient, a second time if the process died. Return the reason if this fails."""
     for is_last in (False, True):
         try:
