@@ -21,6 +21,7 @@ VALIDATION |= {"eval_hf_risk_score": 0.6, "eval_score": 0.708, "eval_loss": 3.45
             ("validation", "3.4570", "hf_diagnosis AUC 0.859", "hf_risk C-index 0.687", "0.708"),
             ("eval_", "{"),
         ),
+        ({"eval_loss": 0.5, "eval_auroc": 0.7941, "eval_auroc_edema": 0.7}, ("0.5000", "AUROC 0.794"), ("edema",)),
     ],
 )
 def test_a_line_names_what_a_person_reads(logs: dict, inside: tuple[str, ...], outside: tuple[str, ...]) -> None:

@@ -52,4 +52,5 @@ def log_line(logs: Mapping[str, float], step: int, steps: int) -> str:
             if name.endswith(end):
                 figures.append(f"{name.removeprefix('eval_').removesuffix(end)} {title} {value:.3f}")
     figures += [f"score {logs['eval_score']:.3f}"] if "eval_score" in logs else []
+    figures += [f"mean AUROC {logs['eval_auroc']:.3f}"] if "eval_auroc" in logs else []
     return f"{place}: validation " + ", ".join([*figures, *seconds])
