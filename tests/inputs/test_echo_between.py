@@ -14,7 +14,7 @@ from tgmm_hf.inputs import echo_decoders
 from tgmm_hf.inputs.echo_between import brightness_range, indices_between, range_of_array
 from tgmm_hf.inputs.echo_brightness import ClipBrightness, shrunk
 from tgmm_hf.inputs.echo_reading import clip_from_array, read_echo_clip
-from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+from tgmm_hf.inputs.image_processing_echo import sector_of_clip
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,12 @@ def test_a_file_and_an_array_look_at_the_same_frames(tmp_path, syntax):
 
 
 def test_what_is_lit_between_the_frames_belongs_to_the_sector():
-    processor = EchoImageProcessor(size=32)
     frames = np.random.default_rng(0).integers(30, 200, (33, 96, 128, 1), dtype=np.uint8).repeat(3, axis=-1)
     frames[::2, :, 80:] = 0
     clip = clip_from_array(frames)
-    assert processor._sector(clip)[48, 110]
+    assert sector_of_clip(clip)[48, 110]
     clip.between = None
-    assert not processor._sector(clip)[48, 110]
+    assert not sector_of_clip(clip)[48, 110]
 
 
 def test_a_damaged_frame_between_is_left_out(tmp_path):

@@ -219,33 +219,19 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             (at most num_frames, height, width, 3) uint8 at the file's own size.
         """
         clip = self.read_clip(clip)
-        return np.stack(masked_bgr(clip.frames, clip.colour_space, self._sector(clip)))
+        return np.stack(masked_bgr(clip.frames, clip.colour_space, sector_of_clip(clip) if self.mask_sector else None))
 
     def masked_squares(self, clip: Any) -> list[np.ndarray]:
-        """Return what `crop_and_resize` cuts out of the masked frames, before it is resized.
+        """Return what `crop_and_resize` cuts out of the masked frames, not resized: each (side, side, 3) uint8 BGR.
 
         The frames are cut before their colours are converted, because a third to a half of their pixels is enough.
-
-        Returns:
-            Each frame as (side, side, 3) uint8 BGR.
         """
         clip = self.read_clip(clip)
         top, left, side = CropBox.of_centre(clip.frames.shape[1], clip.frames.shape[2], self.zoom)
         square = slice(top, top + side), slice(left, left + side)
-        sector = self._sector(clip)
+        sector = sector_of_clip(clip) if self.mask_sector else None
         frames = clip.frames[(slice(None), *square)]
         return masked_bgr(frames, clip.colour_space, None if sector is None else sector[square])
-
-    def _sector(self, clip: EchoClip) -> np.ndarray | None:
-        """Find the sector (height, width) bool of a clip; None if nothing shall be masked."""
-        if not self.mask_sector:
-            return None
-        grey = luminance(clip.frames, clip.colour_space)
-        lowest, highest = grey.min(axis=0), grey.max(axis=0)
-        between = getattr(clip, "between", None)
-        if between is not None:
-            lowest, highest = np.minimum(lowest, between[0]), np.maximum(highest, between[1])
-        return sector_of(grey[0], lowest, highest)
 
     def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
         """Cut the centre square without its border and resize it: (frames, h, w, 3) -> (frames, size, size, 3)."""
@@ -270,7 +256,7 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
             raise ValueError(f"clips are {clips.dtype} of shape {clips.shape}, expected uint8 (..., height, width, 3)")
         frames = clips.reshape(-1, *clips.shape[-3:])
         values = np.empty((len(frames), 3, *frames.shape[1:3]), dtype=np.float32)
-        self._normalise_into(values, frames)
+        _normalise_into(values, frames, self.image_mean, self.image_std)
         colour = self._padding_colour()
         for frame, value in zip(frames, values, strict=True):
             if (frame[0, 0] == colour).all() and (frame == colour).all():
@@ -310,17 +296,31 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         view_mask = np.zeros(shape[:2], bool)
         for row, view, clip, frame_count in clips:
             # Writing into the batch is five times faster than copying what `normalise` returns.
-            self._normalise_into(pixel_values[row, view, :frame_count], clip[:frame_count])
+            values = pixel_values[row, view, :frame_count]
+            _normalise_into(values, clip[:frame_count], self.image_mean, self.image_std)
             view_mask[row, view] = True
         return {"pixel_values_videos": pixel_values, "view_mask": view_mask}
-
-    def _normalise_into(self, values: np.ndarray, frames: np.ndarray) -> None:
-        """Write the scaled `frames` (frames, height, width, 3) into `values` (frames, 3, height, width) float32."""
-        for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
-            target = values[:, channel]
-            np.subtract(frames[..., channel], np.float32(mean), out=target, dtype=np.float32)
-            np.divide(target, np.float32(std), out=target)
 
     def _padding_colour(self) -> np.ndarray:
         """Return the mean colour (B, G, R), rounded to uint8, shape (3,)."""
         return np.clip(np.rint(self.image_mean), 0, 255).astype(np.uint8)
+
+
+def sector_of_clip(clip: EchoClip) -> np.ndarray:
+    """Find the ultrasound sector (height, width) bool of a clip, by its frames and by those between them."""
+    grey = luminance(clip.frames, clip.colour_space)
+    lowest, highest = grey.min(axis=0), grey.max(axis=0)
+    between = getattr(clip, "between", None)  # remote code may hold an older EchoClip
+    if between is not None:
+        lowest, highest = np.minimum(lowest, between[0]), np.maximum(highest, between[1])
+    return sector_of(grey[0], lowest, highest)
+
+
+def _normalise_into(
+    values: np.ndarray, frames: np.ndarray, means: Sequence[float], deviations: Sequence[float]
+) -> None:
+    """Write the scaled `frames` (frames, height, width, 3) into `values` (frames, 3, height, width) float32."""
+    for channel, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
+        target = values[:, channel]
+        np.subtract(frames[..., channel], np.float32(mean), out=target, dtype=np.float32)
+        np.divide(target, np.float32(deviation), out=target)
