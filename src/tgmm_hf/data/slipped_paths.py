@@ -145,12 +145,9 @@ def _digest_of_files(table: CohortTable) -> str:
     """Compute a digest of a table and of the size and time of change of each file whose header may be read."""
     states = []
     for row in table.rows:
-        ecg = (
-            []
-            if row.ecg_path is None
-            else [row.ecg_path, f"{row.ecg_path}.hea", Path(row.ecg_path).with_suffix(".hea")]
-        )
-        states.append([file_reading.file_state(table.root / name) for name in (*ecg, *row.echo_paths)])
+        name = row.ecg_path
+        ecg: list[str] = [] if name is None else [name, f"{name}.hea", f"{name.rpartition('.')[0]}.hea"]
+        states.append([file_reading.file_state(table.root / path) for path in [*ecg, *row.echo_paths]])
     content = {"table": table.digest(), "root": str(table.root.resolve()), "outside": table.allow_outside}
     return json_digest(content | {"version": STORED_VERSION, "files": states})
 

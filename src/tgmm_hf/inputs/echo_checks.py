@@ -182,7 +182,7 @@ def _frozen_fault(grey: np.ndarray) -> str | None:
 
 def _drawn_fault(grey: np.ndarray) -> str | None:
     """Return the fault of a clip (frames, height, width) whose areas are flat, as bars, letters and drawings are."""
-    area, whole = thick_area(grey), _thick((grey > GLIMMER).any(axis=0))
+    area, whole = thick_area(grey), _thick(np.any(grey > GLIMMER, axis=0))
     if whole.any() and (share := 1 - float(area[whole].mean())) > MAX_FLAT:
         return f"{share:.0%} of the picture is flat and still: a drawing or a text, not ultrasound"
     if not area.any():
@@ -263,7 +263,7 @@ def lit_area(grey: np.ndarray) -> np.ndarray:
     Returns:
         (height, width) bool.
     """
-    lit: np.ndarray = (grey > GLIMMER).any(axis=0)
+    lit: np.ndarray = np.any(grey > GLIMMER, axis=0)
     low, high = grey.min(axis=0), grey.max(axis=0)
     flat = lit & (maximum_filter(high, 3) - minimum_filter(low, 3) <= FLAT)
     if len(grey) < MIN_FRAMES or not flat.any():  # in two frames much stands still
