@@ -32,6 +32,8 @@ HUM_SECONDS = 2.0
 """Length (s) of the parts whose spectra are compared. The median over the parts leaves out single disturbances."""
 LINE_SECONDS = 2.0
 """Shortest straight line (s) that is looked for. Most hearts beat in the meantime."""
+QUIET_RATIO = 0.3
+"""A lead is quiet in a part of LINE_SECONDS if its rms is below this share of the LINE_PERCENTILE over all parts."""
 LINE_NOISE, SHORT_SECONDS, QUIET_TENTH = 0.7, 0.05, 10.0
 """In a pause of the heart the noise goes on. A straight line in most leads is a gap that was filled if its rms, in
 parts of SHORT_SECONDS, is below LINE_NOISE of the QUIET_TENTH percentile of all other parts. Of lines of 4 s drawn into
@@ -110,16 +112,24 @@ def check_artefacts(
 
 
 def _check_straight_lines(findings: LeadFindings, names: list[str], signal: np.ndarray, sampling_rate: float) -> None:
-    """Note leads that run straight, unless most leads do and their noise goes on as in a pause of the heart."""
+    """Note leads that run straight, unless most leads are quiet then and the noise goes on: the heart pauses."""
     lines = straight_lines(signal, sampling_rate)
-    if 2 * len(lines) <= len(names):
-        for row, start in lines.items():
-            text = f"lead {names[row]} runs straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
-            findings.add("ecg_straight_line", names[row], f"{text}: a gap that was filled")
-    elif np.median([noise_of_line(signal[row], start, sampling_rate) for row, start in lines.items()]) < LINE_NOISE:
+    if not lines:
+        return
+    around = rms_around_lines(signal, int(LINE_SECONDS * sampling_rate))
+    place = round(float(np.median(list(lines.values()))) * sampling_rate)
+    quiet = around[:, place] < QUIET_RATIO * np.percentile(around, LINE_PERCENTILE, axis=1)
+    noise = float(np.median([noise_of_line(signal[row], start, sampling_rate) for row, start in lines.items()]))
+    if 2 * quiet.sum() > len(names) and noise >= LINE_NOISE:
+        return
+    if 2 * len(lines) > len(names):
         start = min(lines.values())
         text = f"{len(lines)} of {len(names)} leads run straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
         findings.add("ecg_straight_line", None, f"{text}, without the noise of the recording: a gap that was filled")
+        return
+    for row, start in lines.items():
+        text = f"lead {names[row]} runs straight for {LINE_SECONDS:g} s or more from {start:.1f} s on"
+        findings.add("ecg_straight_line", names[row], f"{text}: a gap that was filled")
 
 
 def _check_copied_seconds(findings: LeadFindings, signal: np.ndarray, sampling_rate: float) -> None:
