@@ -14,9 +14,8 @@ from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
 from tgmm_hf.evaluation.outputs import write_text
 from tgmm_hf.evaluation.report_controls import MODEL
 from tgmm_hf.evaluation.tables import text_number, text_range
-from tgmm_hf.reports.figures import render
-from tgmm_hf.reports.pages import inline_svg, render_page
-from tgmm_hf.reports.reporter_report import page_settings, systems_figure
+from tgmm_hf.reports.pages import render_page
+from tgmm_hf.reports.reporter_report import drawn_systems, page_settings
 
 MAIN_FIGURES = {
     CLOSED: ("accuracy_likelihood", "accuracy of closed questions, by likelihood"),
@@ -60,22 +59,19 @@ def bench_html(metrics: Mapping[str, Any]) -> str:
     is_synthetic = metrics["datasets"] == ["synthetic"]
     missing = [f"{kind}: not scored, {reason}." for kind, reason in metrics["kinds_missing"].items()]
     return render_page(
-        "bench_report.html",
+        "reporter_report.html",
         model=metrics["model"],
-        split=metrics["split"],
+        title="Bench",
+        heading=f"Questions about ECGs, {metrics['split']} split",
         headlines=[_headline(kind, metrics[kind], systems[kind]) for kind in systems],
         warnings=[f"{SYNTHETIC} {NOT_A_DEVICE}" if is_synthetic else NOT_A_DEVICE, *metrics["warnings"]],
-        figures=[_drawn(systems[kind], *MAIN_FIGURES[kind]) for kind in systems],
+        figures=[drawn_systems(systems[kind], *MAIN_FIGURES[kind]) for kind in systems],
         shown=[table for name, table in tables.items() if name in OPEN_TABLES],
         folded=[table for name, table in tables.items() if name not in OPEN_TABLES],
+        strong_row=f"{ALL}, {MODEL}",
         notes=[CONTROLS_IN_WORDS, *missing, *metrics["notes"]],
         settings=page_settings(metrics, SETTINGS),
     )
-
-
-def _drawn(systems: Mapping[str, Mapping[str, Any]], key: str, title: str) -> str:
-    """Draw one figure of all systems as SVG."""
-    return inline_svg(render(systems_figure(systems, key, title), "svg").decode())
 
 
 def _systems(kind: str, entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

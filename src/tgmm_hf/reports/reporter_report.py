@@ -54,10 +54,11 @@ def reporter_html(metrics: Mapping[str, Any]) -> str:
     return render_page(
         "reporter_report.html",
         model=metrics["model"],
-        split=metrics["split"],
+        title="Evaluation of ECG reports",
+        heading=f"ECG reports on the {metrics['split']} split",
         headlines=_headlines(metrics),
         warnings=[f"{SYNTHETIC} {NOT_A_DEVICE}" if is_synthetic else NOT_A_DEVICE, *metrics["warnings"]],
-        figure=inline_svg(render(systems_figure(metrics["systems"], "micro_f1", "F1 of the findings"), "svg").decode()),
+        figures=[drawn_systems(metrics["systems"], "micro_f1", "F1 of the findings")],
         shown=[tables[name] for name in OPEN_TABLES],
         folded=[table for name, table in tables.items() if name not in OPEN_TABLES],
         strong_row=MODEL,
@@ -94,6 +95,11 @@ def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
         )
     return cards
+
+
+def drawn_systems(systems: Mapping[str, Mapping[str, Any]], key: str, title: str) -> str:
+    """Draw one figure of all systems as SVG for a page. Arguments as in `systems_figure`."""
+    return inline_svg(render(systems_figure(systems, key, title), "svg").decode())
 
 
 def systems_figure(systems: Mapping[str, Mapping[str, Any]], key: str, title: str) -> Figure:
