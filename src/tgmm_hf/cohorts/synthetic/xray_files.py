@@ -8,6 +8,7 @@ OUT/xray_bayes.json                                         the optimum
 """
 
 import hashlib
+import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -156,7 +157,9 @@ def write_xrays(out: Path, settings: Settings, table: Evidence, splits: list[str
     patients = len(table)
     jobs = ((out, settings, index) for index in range(patients))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+    # A forked process waits forever for OpenCV's threads, which stay in the parent.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         chunk = max(1, min(8, patients // workers))
         rendered = pool.map(write_patient_xrays, jobs, chunksize=chunk)
         rows = list(tqdm(rendered, total=patients, desc="X-rays", unit="patient"))
