@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from tgmm_hf.cohorts.synthetic.planted_xray import (
     xray_regions,
 )
 from tgmm_hf.cohorts.synthetic.render_xray import Shown, render_xray
+from tgmm_hf.cohorts.synthetic.worker_processes import drawing_processes
 from tgmm_hf.cohorts.synthetic.xray_evidence import READINGS, draw_patient_xray, draw_xray, shown_of, stack_xrays
 from tgmm_hf.cohorts.synthetic.xray_report import CHEXPERT_NAMES, labels_of, write_report
 from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
@@ -62,6 +64,29 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
 
 
 # ---- files --------------------------------------------------------------------------------------------------------
+
+
+def opencv_threads(_: int) -> int:
+    """Blur a picture that is large enough for several threads, and return their number."""
+    cv2.GaussianBlur(np.zeros((1000, 1000), np.float32), (0, 0), 5)
+    return cv2.getNumThreads()
+
+
+def test_workers_do_not_wait_for_threads_of_opencv_that_they_lack() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        opencv_threads(0)  # starts the threads of this process
+        with drawing_processes(1) as pool:
+            try:
+                assert pool.submit(opencv_threads, 0).result(timeout=60) == 1
+            except TimeoutError:
+                for process in pool._processes.values():
+                    process.kill()
+                raise
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_x_rays_change_no_other_file(out: Path, tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """`tgmm synth`: write a synthetic cohort: draw, split, render in parallel, write the tables, compute the optimum."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +49,10 @@ from tgmm_hf.cohorts.synthetic.patients import (
 )
 from tgmm_hf.cohorts.synthetic.render_ecg import PLAIN, RATE, SECONDS, Variation, draw_ecg, draw_variation, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
+from tgmm_hf.cohorts.synthetic.worker_processes import drawing_processes
 from tgmm_hf.cohorts.synthetic.xray_files import XRAY_NAMES, write_xrays
 from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.data.table_files import declare_canonical_units
-from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, remove_unfinished, whole_file, write_json
 from tgmm_hf.utils.names import VIEWS
@@ -226,8 +224,7 @@ def render_all(out: Path, settings: Settings, patients: int, workers: int) -> li
         The measurements of each ECG. None for an anomalous ECG.
     """
     jobs = ((out, settings, index) for index in range(patients))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+    with drawing_processes(workers) as pool:
         chunk = max(1, min(8, patients // workers))
         rendered = pool.map(render_patient, jobs, chunksize=chunk)
         return list(tqdm(rendered, total=patients, desc="synth", unit="patient"))

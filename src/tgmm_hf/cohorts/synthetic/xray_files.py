@@ -8,9 +8,6 @@ OUT/xray_bayes.json                                         the optimum
 """
 
 import hashlib
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +26,7 @@ from tgmm_hf.cohorts.synthetic.patients import Settings, patient_identity, patie
 from tgmm_hf.cohorts.synthetic.planted_xray import SHAPES, picture_source, xray_regions
 from tgmm_hf.cohorts.synthetic.render_xray import apparent_ratio, render_xray
 from tgmm_hf.cohorts.synthetic.render_xray_lateral import render_lateral
+from tgmm_hf.cohorts.synthetic.worker_processes import drawing_processes
 from tgmm_hf.cohorts.synthetic.xray_bayes import (
     figures,
     posterior,
@@ -46,7 +44,6 @@ from tgmm_hf.cohorts.synthetic.xray_evidence import (
     stack_xrays,
 )
 from tgmm_hf.cohorts.synthetic.xray_report import CHEXPERT_NAMES, write_report
-from tgmm_hf.utils.child_process import end_with_parent
 from tgmm_hf.utils.files import whole_file, write_json
 
 XRAY_NAMES = ("cxr", "truth", "xray_bayes.json")
@@ -156,10 +153,7 @@ def write_xrays(out: Path, settings: Settings, table: Evidence, splits: list[str
     """
     patients = len(table)
     jobs = ((out, settings, index) for index in range(patients))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # A forked process waits forever for OpenCV's threads, which stay in the parent.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with drawing_processes(workers) as pool:
         chunk = max(1, min(8, patients // workers))
         rendered = pool.map(write_patient_xrays, jobs, chunksize=chunk)
         rows = list(tqdm(rendered, total=patients, desc="X-rays", unit="patient"))
@@ -171,7 +165,6 @@ def write_xrays(out: Path, settings: Settings, table: Evidence, splits: list[str
 def write_patient_xrays(job: tuple[Path, Settings, int]) -> PatientRows:
     """Write pictures and reports of one patient that do not exist yet: `job` is (out, settings, number)."""
     out, settings, index = job
-    cv2.setNumThreads(1)
     who = patient_identity(settings, index)
     rows = PatientRows([], [], [], [], [])
     for study in xray_studies(settings, index, who):
