@@ -177,10 +177,9 @@ test-hf: $(DEV)
 
 # Every benchmark in small sizes, each in a process with one thread. One that fails does not stop the others. Real files
 # lie beside the clone; without them their rows are left out.
-SHARED ?= ../shared
 BENCH_OUT ?= bench.json
 bench: $(DEV)
-	$(TEST_ENV) $(BIN)/python -W ignore benchmarks/run_all.py --shared $(SHARED) --out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY))
+	$(TEST_ENV) $(BIN)/python -W ignore benchmarks/run_all.py $(if $(FILES),--files $(FILES)) --out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY))
 
 # ---- hostile inputs -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import numpy as np
 from measuring import alternate, argument_parser, environment, figure, row, write
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from published_recipes import st_mem  # type: ignore[import-not-found]
+from published_recipes import st_mem
 
 from tgmm_hf.inputs import ecg_signal
 from tgmm_hf.inputs.ecg_findings import LeadFindings

@@ -16,7 +16,7 @@ import pydicom
 from measuring import alternate, argument_parser, environment, row, write
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from published_recipes import echoprime, echoprime_input  # type: ignore[import-not-found]
+from published_recipes import echoprime, echoprime_input
 
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 

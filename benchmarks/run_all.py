@@ -1,9 +1,9 @@
 """Run all benchmarks in small sizes and print one table: reference, ours, ratio, goal.
 
-    make bench SHARED=../shared
+    make bench FILES=DIRECTORY
 
 Each benchmark runs in a process of its own with one thread. One that fails, or takes longer than its limit, is named
-below the table and does not stop the others. `--shared` is a directory with real files: `data/echo_dicom/*.dcm` and
+below the table and does not stop the others. `--files` is a directory with real files: `data/echo_dicom/*.dcm` and
 `data/wfdb/ptbxl/*.hea`. Without it the rows that need them are left out. All together take less than 20 minutes on two
 free cores. `--out` writes the table and everything that the benchmarks printed.
 """
@@ -152,7 +152,7 @@ def run(benchmark: Benchmark) -> tuple[list[dict[str, Any]], Printed, str]:
         Its rows, what it printed, and why it failed ("" if it did not).
     """
     if benchmark.is_missing:
-        return [], [], "not measured: it needs real files, see --shared"
+        return [], [], "not measured: it needs real files, see --files"
     command = [sys.executable, str(HERE / f"{benchmark.name}.py"), *benchmark.options]
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     try:
@@ -189,7 +189,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Run the benchmarks one after the other and print the table."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="directory with real files")
+    parser.add_argument("--files", type=Path, default=Path("none"), help="directory with real files")
     parser.add_argument("--only", nargs="+", help="names of the benchmarks to run (default all)")
     parser.add_argument("--out", type=Path, help="file to write: JSON with rows and outputs")
     arguments = parser.parse_args()
@@ -198,7 +198,7 @@ def main() -> None:
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for benchmark in benchmarks(arguments.shared, Path(scratch)):
+        for benchmark in benchmarks(arguments.files, Path(scratch)):
             if arguments.only and benchmark.name not in arguments.only:
                 continue
             sys.stderr.write(f"{benchmark.name} ...\n")

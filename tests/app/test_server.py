@@ -31,6 +31,7 @@ def test_the_command_refuses_an_open_address_before_it_loads_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    (tmp_path / "no-model").mkdir()
     assert run("app", tmp_path / "no-model", "--host", "0.0.0.0") == 1
     assert "--password-file" in capsys.readouterr().err
 

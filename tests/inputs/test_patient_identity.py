@@ -169,7 +169,8 @@ def test_a_child_by_the_header_is_named_without_labs(ecg, tmp_path, age, is_chil
 PAIRS = [
     ("10000032", "10000039", True), ("451", "77", True), ("A7", "B8", True), ("1234-5", "98765", True),
     ("MRN0012", "MRN0441", True), ("3f2b77aa09", "a91c04b2ee", True),
-    ("10000032", "sub-0012", False), ("10000032", "0012", False), ("10000032", "ANON0012", False),
+    ("10000032", "0012", True),
+    ("10000032", "sub-0012", False), ("10000032", "ANON0012", False),
     ("10000032", "a3f1b2c4d5e6", False), ("MRN0012", "P12", False), ("10000032", "1.2.840.99.1", False),
 ]  # fmt: skip
 

@@ -90,7 +90,7 @@ NO_LEAD_CHECKS = (f"{INPUTS}.ecg_signal:check_leads", no_checks)
 REVERSED = (f"{INPUTS}.image_processing_echo:read_echo_clip", after(frames_reversed))
 TURNED = (f"{INPUTS}.image_processing_echo:read_echo_clip", after(colours_turned))
 NO_CONTENT = (
-    f"{INPUTS}.echo_reading:refuse_without_content",
+    f"{INPUTS}.echo_reading:content_fault",
     lambda _: nothing,
     f"{INPUTS}.echo_reading:shape_doubts",  # names what is white, grey or noise as too bright
     lambda _: lambda *args: [],

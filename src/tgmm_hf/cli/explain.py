@@ -58,7 +58,8 @@ def explain(
     text: Annotated[
         str | None,
         typer.Option(
-            help="For a MoRE model: what made --xray and --ecg near to these words?", show_default="not asked"
+            help="For a MoRE model: words. The page shows what is near to them.",
+            show_default="not asked",
         ),
     ] = None,
     against: Annotated[

@@ -4,11 +4,13 @@ The model reads every second frame of a clip. A pixel at the rim of the sector m
 looks at the frames between too. Only their brightness is decoded. Decision 202 has the reasons.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from .echo_checks import change_of
 from .echo_decoders import brightness_decoder
 from .echo_pixels import luminance
 
@@ -49,26 +51,47 @@ def range_of_array(frames: np.ndarray, num_frames: int, stride: int) -> np.ndarr
     )
 
 
-def range_of_dataset(dataset: Any, indices: range, size: tuple[int, int]) -> np.ndarray | None:
-    """Return the `brightness_range` of frames of a DICOM file. A frame that cannot be decoded is left out.
+class BrightnessOfDataset:
+    """Brightness of single frames of a DICOM file. Each frame is decoded once.
 
     Args:
         dataset: pydicom `Dataset` with pixels.
-        indices: numbers of the frames.
         size: (height, width) of the frames that the model reads.
     """
-    decode = brightness_decoder(dataset)
 
-    def pictures() -> Iterator[np.ndarray]:
-        for index in indices:
-            try:
-                picture = decode(index)
-            except (OSError, ValueError, RuntimeError, AttributeError, NotImplementedError, EOFError):
-                continue  # the model does not read this frame
-            if picture.dtype == np.uint8 and picture.shape == size:
-                yield picture
+    def __init__(self, dataset: Any, size: tuple[int, int]) -> None:
+        self.decode, self.size = brightness_decoder(dataset), size
+        self.pictures: dict[int, np.ndarray | None] = {}
 
-    return brightness_range(pictures())
+    def picture(self, index: int) -> np.ndarray | None:
+        """Return (height, width) uint8 of a frame. None if it cannot be decoded, because the model may not read it."""
+        if index not in self.pictures:
+            self.pictures[index] = self._decoded(index)
+        return self.pictures[index]
+
+    def range_of(self, indices: range) -> np.ndarray | None:
+        """Return the `brightness_range` of frames. A frame that cannot be decoded is left out."""
+        pictures = map(self.picture, indices)
+        return brightness_range(picture for picture in pictures if picture is not None)
+
+    def changes(self, number: int) -> list[float]:
+        """Compute how much each of the first `number` frames differs from the one before, see `change_of`.
+
+        A pair with a frame that cannot be decoded is left out.
+        """
+        pairs = pairwise(self.picture(index) for index in range(number))
+        return [
+            change_of(before[..., None], frame[..., None])
+            for before, frame in pairs
+            if before is not None and frame is not None
+        ]
+
+    def _decoded(self, index: int) -> np.ndarray | None:
+        try:
+            picture = self.decode(index)
+        except (OSError, ValueError, RuntimeError, AttributeError, NotImplementedError, EOFError):
+            return None
+        return picture if picture.dtype == np.uint8 and picture.shape == self.size else None
 
 
-__all__ = ["brightness_range", "indices_between", "range_of_array", "range_of_dataset"]
+__all__ = ["BrightnessOfDataset", "brightness_range", "indices_between", "range_of_array"]

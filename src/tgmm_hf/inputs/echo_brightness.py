@@ -5,15 +5,13 @@ figures are cached here, and OpenCV filters the pictures.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from .optional_packages import require_package
+from .optional_packages import LatePackage, require_package
 
-try:
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
+cv2: Any = LatePackage("cv2")
 
 GLIMMER = 8
 """A pixel up to GLIMMER may be noise of JPEG in the black background."""

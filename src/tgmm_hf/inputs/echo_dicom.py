@@ -1,16 +1,15 @@
 """Decode echo clips that lie in DICOM files: header, number of frames, coding, colours."""
 
 import re
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .dicom_files import refuse_animal
-from .echo_between import indices_between, range_of_dataset
+from .echo_between import BrightnessOfDataset, indices_between
 from .echo_brightness import brightness_of
-from .echo_checks import change_of, colour_fault, planar_fault, repeats_note
+from .echo_checks import colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
@@ -339,21 +338,23 @@ def decode_dicom_clip(
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
         return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)
-    wanted = range(0, min(total, num_frames * stride), stride)
-    indices = sorted({*wanted, *range(min(total, CONSECUTIVE, num_frames * stride))})
-    decoded, photometric = decode_frames(dataset, indices)
+    indices = range(0, min(total, num_frames * stride), stride)
+    frames, photometric = decode_frames(dataset, indices)
     space = colour_space_of(photometric, item)
-    if decoded.dtype != np.uint8:
-        raise InputRefusedError(item, f"pixels of {decoded.dtype} were decoded, 8 bits are expected: rescale them")
-    decoded = _with_colours(decoded)
-    grey = brightness_of(decoded[:CONSECUTIVE], space)[..., None]
-    if (note := repeats_note([change_of(*pair) for pair in pairwise(grey)], are_all=False)) is not None:
+    if frames.dtype != np.uint8:
+        raise InputRefusedError(item, f"pixels of {frames.dtype} were decoded, 8 bits are expected: rescale them")
+    frames = _with_colours(frames)
+    brightness = BrightnessOfDataset(dataset, frames.shape[1:3])
+    if space == "YBR":  # its first component is the brightness
+        number = sum(index < CONSECUTIVE for index in indices)
+        brightness.pictures.update(zip(indices, brightness_of(frames[:number], space), strict=False))
+    changes = brightness.changes(min(total, CONSECUTIVE, num_frames * stride))
+    if (note := repeats_note(changes, are_all=False)) is not None:
         notes.append(note)
-    frames = decoded[[number in wanted for number in indices]]
     _check_colours(dataset, frames[0], space, syntax, item)
     if is_uncompressed(syntax):
         _check_layout(dataset, total, space, item)
-    between = range_of_dataset(dataset, indices_between(total, num_frames, stride), frames.shape[1:3])
+    between = brightness.range_of(indices_between(total, num_frames, stride))
     return DicomFrames(frames, space, total, notes, between)
 
 

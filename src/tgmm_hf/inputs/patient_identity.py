@@ -36,8 +36,6 @@ _NUMBER, _SHORT_WORD = re.compile(r"\d+"), re.compile(r"(?<![a-z])[a-z]{1,2}(?![
 _HEXADECIMAL = re.compile(r"[0-9a-f-]+")
 MIN_HEXADECIMAL = 8
 """Shortest digest that is taken for one. Two digests differ in the places of their letters."""
-MAX_LENGTHS_APART = 2
-"""Largest difference in the number of digits of two numbers of one list, which may have begun at 1 long ago."""
 _PLACEHOLDER = re.compile(r"(?:anon|unknown|none|no name|de-?ident|phantom|test)\D*|n/?a")
 """What is written over the PatientID of an anonymous file. A pseudonym with digits is compared like any id."""
 
@@ -254,17 +252,17 @@ def _labs_conflict(code: str, column: str, name: str) -> dict[str, str]:
 def is_one_numbering(one: str, two: str) -> bool:
     """Tell whether two different ids may come from one list of patients.
 
-    The ids of one list have one form: the same words, one or two letters in the same places, and numbers of similar
-    length. A pseudonym such as "sub-0012" has another form than the id of a hospital such as "10000032".
+    The ids of one list have one form: the same words, and one or two letters in the same places. A pseudonym such as
+    "sub-0012" has another form than the id of a hospital such as "10000032". Two plain numbers may always be of one
+    list, which may have begun at 1 long ago.
 
     Args:
         one: id as `plain_id` writes it.
         two: the other id.
     """
     first, second = (_NUMBER.sub("0", _SHORT_WORD.sub("a", text)) for text in (one, two))
-    lengths = [sum(map(str.isdigit, text)) for text in (one, two)]
     if set(first + second) <= set("0-_/ "):  # numbers; some systems write them with a dash
-        return abs(lengths[0] - lengths[1]) <= MAX_LENGTHS_APART
+        return True
     is_hexadecimal = all(len(text) >= MIN_HEXADECIMAL and _HEXADECIMAL.fullmatch(text) for text in (one, two))
     return first == second or (is_hexadecimal and len(one) == len(two))
 
