@@ -79,7 +79,7 @@ class MoreExplanation:
             "against": list(self.against),
             "unit": self.unit,
             "scores": self.scores,
-            "attributions": [each.to_dict() for each in self.attributions],
+            "attributions": [attribution.to_dict() for attribution in self.attributions],
             "report": self.report,
         }
 
@@ -136,7 +136,7 @@ def explain_more(
         against=tuple(asked.against),
         unit=unit,
         scores=scores,
-        attributions=tuple(marked(each, check) for each in attributions),
+        attributions=tuple(marked(attribution, check) for attribution in attributions),
         report=report,
     )
 

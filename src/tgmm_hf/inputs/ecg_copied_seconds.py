@@ -46,7 +46,7 @@ def copied_seconds(signal: np.ndarray, sampling_rate: float) -> CopiedSeconds | 
         return None
     kinds = _kinds_of_samples(signal)
     repeats = np.bincount(kinds.astype(np.intp))
-    if repeats[repeats > 1].sum() < 2 * size:  # a part and its copy have at least so many samples
+    if repeats[repeats > 1].sum() < 2 * size:  # a part and its copy have 2 * size samples or more
         return None
     factors = _factors(size)
     # Equal parts have equal sums, because integers overflow in the same way.

@@ -1,4 +1,4 @@
-"""Look at the frames between those that the model reads, because the sector mask gets better by them.
+"""Look at the frames between the frames that the model reads, because the sector mask gets better by them.
 
 The model reads every second frame of a clip. A pixel at the rim of the sector may be dark in each of them, so the mask
 looks at the frames between too. Only their brightness is decoded. Decision 202 has the reasons.

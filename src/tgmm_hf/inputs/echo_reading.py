@@ -41,7 +41,7 @@ class EchoClip:
         source (`str`): file name for messages.
         notes (`list[dict[str, str]]`): {"code", "text"} for what was assumed and for what makes the clip doubtful.
         between (`np.ndarray` of shape `(2, height, width)`, uint8): lowest and highest brightness of the frames between
-            those that the model reads, for the sector mask. None if they were not looked at.
+            the frames that the model reads, for the sector mask. None if they were not looked at.
     """
 
     frames: np.ndarray

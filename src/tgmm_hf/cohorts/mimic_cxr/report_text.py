@@ -44,7 +44,7 @@ def xray_note(report: str) -> str:
 
 
 def without_clock_times(text: str) -> str:
-    """Remove the sentences that hold a clock time, such as those that say when a doctor was called.
+    """Remove the sentences that hold a clock time. Many say when a doctor was called.
 
     Returns:
         The other sentences in one line.

@@ -4,7 +4,7 @@ SELECT study_id, subject_id, path, ecg_time
 FROM (SELECT *, count(*) OVER (PARTITION BY study_id) AS copies FROM ecg_records)
 WHERE study_id IS NOT NULL AND subject_id IS NOT NULL AND path IS NOT NULL AND ecg_time IS NOT NULL AND copies = 1;
 
--- X-rays and ECGs of one patient, at most so many days apart. The days are whole days between the two dates, as
+-- X-rays and ECGs of one patient, at most `days` days apart. The days are whole days between the two dates, as
 -- published.
 CREATE TABLE pairs AS
 SELECT
