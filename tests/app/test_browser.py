@@ -216,7 +216,7 @@ def test_a_synthetic_patient_is_explained_and_the_files_can_be_saved(tab: Any, t
     if toggle.count():  # without the extra `explain` nothing can be switched
         bands = report.locator(".attribution").first
         for shown in (True, False, True):
-            toggle.set_checked(shown, force=True)
+            toggle.set_checked(shown)
             assert bands.evaluate("band => getComputedStyle(band).visibility") == ("visible" if shown else "hidden")
     for button, name, start in (
         ("report (HTML)", "report.html", "<!doctype html>"),

@@ -13,6 +13,8 @@ from tgmm_hf.utils.errors import InputRefusedError
 
 LONGEST_TEXT = 1000
 """Characters."""
+NUMBER = 3
+"""Number of results of each kind, if none is chosen."""
 KINDS = (("X-rays", "xray"), ("ECGs", "ecg"), ("Notes", "text"))
 HELP = (
     "Give a chest X-ray, an ECG recording or words. The page shows the records of the index that lie nearest in the "
@@ -30,7 +32,7 @@ def similar_tab(content: PageContent) -> None:
         xray = file_field("X-ray to search with", count="single")
         ecg = file_field("Recording to search with")
     kinds = gr.CheckboxGroup(list(KINDS), value=[value for _, value in KINDS], label="What to find")
-    number = gr.Slider(1, LARGEST_NUMBER, value=3, step=1, label="Number of results of each kind")
+    number = gr.Number(NUMBER, minimum=1, maximum=LARGEST_NUMBER, precision=0, label="Number of results of each kind")
     button = gr.Button("Find similar", variant="primary")
     shown, page = html_part(elem_classes="tgmm-result"), gr.Textbox(visible=False)
     with gr.Row(visible=False) as downloads:
@@ -41,14 +43,14 @@ def similar_tab(content: PageContent) -> None:
         picture: str | None,
         files: Sequence[str] | None,
         chosen: Sequence[str],
-        count: float,
+        count: float | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it
     ) -> list[Any]:
         if not chosen:
             raise gr.Error("Nothing to find is chosen: choose X-rays, ECGs or notes.", print_exception=False)
         allowed = [value for _, value in KINDS if value in chosen]
         request = SearchRequest(
-            (text or "")[:LONGEST_TEXT], [picture] if picture else [], list(files or ()), allowed, int(count)
+            (text or "")[:LONGEST_TEXT], [picture] if picture else [], list(files or ()), allowed, int(count or NUMBER)
         )
         with content.files.request() as place:
             try:
