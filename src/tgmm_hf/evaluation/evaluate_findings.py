@@ -97,8 +97,8 @@ def mean_auc(scores: NDArray, labels: NDArray, patients: NDArray, settings: More
     Returns:
         "auc", "auc_ci" and the number of "findings", of those with both classes.
     """
-    known = ~np.isnan(labels)
-    usable = [place for place in range(labels.shape[1]) if len(set(labels[known[:, place], place])) == 2]
+    has_label = ~np.isnan(labels)
+    usable = [place for place in range(labels.shape[1]) if len(set(labels[has_label[:, place], place])) == 2]
 
     def figure(counts: NDArray) -> NDArray:
         if not usable:
@@ -106,7 +106,9 @@ def mean_auc(scores: NDArray, labels: NDArray, patients: NDArray, settings: More
         return np.mean(
             [
                 resampled_auc(
-                    scores[known[:, place], place], labels[known[:, place], place], counts[:, known[:, place]]
+                    scores[has_label[:, place], place],
+                    labels[has_label[:, place], place],
+                    counts[:, has_label[:, place]],
                 )
                 for place in usable
             ],

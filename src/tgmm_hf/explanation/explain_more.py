@@ -159,9 +159,9 @@ def _methods(
     }
     for modality, names in (methods or {}).items():
         if modality not in METHODS or (unknown := set(names) - set(METHODS[modality])):
-            known = "; ".join(f"{name}: {', '.join(each)}" for name, each in METHODS.items())
+            choices = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in METHODS.items())
             wrong = modality if modality not in METHODS else sorted(unknown)
-            raise ValueError(f"Unknown modality or methods {wrong}; known are {known}.")
+            raise ValueError(f"Unknown modality or methods {wrong}; known are {choices}.")
         chosen[modality] = names
     return chosen
 

@@ -253,8 +253,10 @@ def _items(element: Any, reads: "count[int]", item: str, depth: int) -> Any:
         read = pydicom.filereader.read_sequence
         return read(file, is_implicit, element.is_little_endian, len(element.value), "iso8859")
     except (OSError, ValueError, EOFError, NotImplementedError, struct.error) as error:
-        is_own = isinstance(error, InputRefusedError) or isinstance(error.__context__, InputRefusedError)
-        if is_own or depth == 1:
+        # What pydicom raises for a damaged sequence. In an outer sequence it refuses the file. A sequence in another
+        # one may never be read, so it is only not counted. Our own limits always refuse; pydicom may wrap their error.
+        is_limit = isinstance(error, InputRefusedError) or isinstance(error.__context__, InputRefusedError)
+        if is_limit or depth == 1:
             raise
         return ()
 

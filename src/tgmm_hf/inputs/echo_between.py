@@ -87,9 +87,12 @@ class BrightnessOfDataset:
         ]
 
     def _decoded(self, index: int) -> np.ndarray | None:
+        """Decode the brightness of a frame; None for one that is damaged or has another size."""
         try:
             picture = self.decode(index)
         except (OSError, ValueError, RuntimeError, AttributeError, NotImplementedError, EOFError):
+            # What the decoders raise for a damaged frame. A frame that the model reads is refused where it is read;
+            # without a frame between, the mask is only a little less exact (decision 202).
             return None
         return picture if picture.dtype == np.uint8 and picture.shape == self.size else None
 

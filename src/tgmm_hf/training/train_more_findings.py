@@ -210,10 +210,10 @@ def validate_findings(
     figures = {"loss": float(losses)}
     scored = {}
     for place, name in enumerate(model.config.id2label.values()):
-        known = is_known[:, place].numpy()
-        label = labels[:, place].numpy()[known]
+        has_label = is_known[:, place].numpy()
+        label = labels[:, place].numpy()[has_label]
         if 0 < label.sum() < len(label):
-            scored[f"auroc_{name}"] = auc(logits[:, place].double().numpy()[known], label)
+            scored[f"auroc_{name}"] = auc(logits[:, place].double().numpy()[has_label], label)
     return {**figures, **scored, "auroc": float(np.mean(list(scored.values())))}
 
 
