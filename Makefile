@@ -42,7 +42,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 help:
 	@echo "make demo       install, make a synthetic cohort, train, evaluate, predict and explain one patient: demo/report.html, demo/patient.html"
 	@echo "make test       install and run lint and the tests"
-	@echo "make test-fast  the quick tests only, without lint: under two minutes"
+	@echo "make test-fast  the quick tests only, without lint: about two minutes"
 	@echo "make test-slow  the tests marked slow as well"
 	@echo "make coverage   the tests, with the share of lines and branches that they run"
 	@echo "make test-app   the web page in a headless Chromium; screenshots in .cache/app-screenshots"
@@ -147,7 +147,7 @@ test: style
 	  wait $$types; types=$$?; cat .cache/mypy.log; test $$tests -eq 0 && test $$types -eq 0
 endif
 
-# the tests without those marked slow or medium: under two minutes on two cores
+# the tests without those marked slow or medium: about two minutes on two cores
 test-fast: $(DEV)
 	$(PYTEST) -m 'not slow and not medium'
 
