@@ -220,10 +220,16 @@ def setting_rows(settings: Any, shown: set[Any], prefix: str = "") -> list[str]:
 
 
 def attribute_texts(settings: Any) -> dict[str, str]:
-    """Read name (or names, with commas) -> description from the "Attributes:" of a docstring."""
-    text = (inspect.getdoc(settings) or "").partition("Attributes:\n")[2]
-    entries = re.findall(r"^ {4}([\w, ]+?): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
-    return {name: " ".join(content.split()) for name, content in entries}
+    """Read name (or names, with commas) -> description from the "Attributes:" of the docstrings of a class.
+
+    A class without a text for a setting has the text of the class that it derives from.
+    """
+    texts = {}
+    for part in reversed(inspect.getmro(settings)):
+        text = inspect.cleandoc(part.__doc__ or "").partition("Attributes:\n")[2]
+        entries = re.findall(r"^ {4}([\w, ]+?): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+        texts.update({name: " ".join(content.split()) for name, content in entries})
+    return texts
 
 
 def section_of(hint: Any) -> Any:

@@ -229,7 +229,13 @@ def test_maps_of_a_trained_model_point_at_what_was_planted(tmp_path: Path):
     text = {"model_type": "bert", **SMALL_BLOCKS, "max_position_embeddings": 64}
     content = {"output": str(tmp_path / "model"), "data": {"file": str(table), "max_text_tokens": 64, "augment": False}}
     content["model"] = {"text_config": text, "vocab_size": 300, "overrides": small}
-    content["optimisation"] = {"epochs": 15, "batch_size": 32, "accumulation": 1, "learning_rate": 3e-3, "keep": "last"}
+    content["optimisation"] = {
+        "epochs": 15,
+        "batch_size": 32,
+        "accumulation_steps": 1,
+        "learning_rate": 3e-3,
+        "keep": "last",
+    }
     train_more(parse_dataclass(MoreRunArguments, content))
     cases = []
     for number in range(300, 324):

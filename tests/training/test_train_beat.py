@@ -114,7 +114,7 @@ def test_validation_figures_equal_a_pass_over_all_and_leave_the_codebooks_alone(
     ecgs = ProcessedEcgs(np.random.default_rng(0).normal(size=(5, 12, 2500)).astype(np.float16), {})
     rows, collator = RecordingRows(range(5), ecgs), WindowCollator(model.config, training=False)
     before = model.quantizer.codebook(0).vectors.clone()
-    figures = validate_beat(model, rows, collator, batch_size=2)
+    figures = validate_beat(model, rows, 2, collator)
     assert model.training and torch.equal(before, model.quantizer.codebook(0).vectors)
     with torch.no_grad():
         output = model.eval()(**collator([rows[index] for index in range(5)]))

@@ -71,7 +71,13 @@ def settings(table: Path, output: Path, **sections: Any) -> dict[str, Any]:
         "output": str(output),
         "data": {"file": str(table), "max_text_tokens": 64, "augment": False},
         "model": MODEL,
-        "optimisation": {"epochs": 6, "batch_size": 12, "accumulation": 1, "learning_rate": 3e-3, "logging_steps": 2},
+        "optimisation": {
+            "epochs": 6,
+            "batch_size": 12,
+            "accumulation_steps": 1,
+            "learning_rate": 3e-3,
+            "logging_steps": 2,
+        },
     }
     return {
         name: {**value, **sections.get(name, {})} if isinstance(value, dict) else value for name, value in whole.items()
@@ -167,7 +173,7 @@ def test_validation_does_not_depend_on_the_batch_size(trained, table: Path, tmp_
     part = split_rows(rows, stored_inputs(run, rows, processor, should_save=True))["validation"]
     model = MoreModel.from_pretrained(trained[0]).train()
     collator = NoteCollator(processor, training=False)
-    one, three = (validate_more(model, part, collator, size) for size in (8, 3))
+    one, three = (validate_more(model, part, size, collator) for size in (8, 3))
     assert model.training
     assert_close(one, three, rtol=1e-4, atol=1e-4)
     with torch.no_grad():

@@ -102,6 +102,31 @@ def shared_arguments(run: Run) -> dict[str, Any]:
     }
 
 
+def adamw_arguments(run: Run) -> dict[str, Any]:
+    """Collect the arguments of transformers' Trainer of a run whose `optimisation` is an [`AdamWArguments`].
+
+    The best epoch is the one with the lowest validation loss.
+    """
+    optimisation = run.optimisation
+    return {
+        **shared_arguments(run),
+        "num_train_epochs": optimisation.epochs,
+        "per_device_train_batch_size": optimisation.batch_size,
+        "per_device_eval_batch_size": optimisation.batch_size,
+        "gradient_accumulation_steps": optimisation.accumulation_steps,
+        "optim": "adamw_torch",
+        "learning_rate": optimisation.learning_rate,
+        "weight_decay": optimisation.weight_decay,
+        "lr_scheduler_type": optimisation.schedule,
+        "warmup_steps": optimisation.warmup_fraction,
+        "max_grad_norm": optimisation.max_grad_norm,
+        "bf16": takes_bfloat16(optimisation.precision),
+        "use_cpu": not torch.cuda.is_available(),
+        "metric_for_best_model": "loss",
+        "greater_is_better": False,
+    }
+
+
 def takes_bfloat16(precision: str) -> bool:
     """Tell whether a training computes in bfloat16. The precision "auto" takes it on a GPU that has it."""
     if precision == "auto":

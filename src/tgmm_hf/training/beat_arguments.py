@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.file_run import FileRun
 
 
@@ -54,40 +55,22 @@ class BeatModelArguments:
 
 
 @dataclass(frozen=True)
-class BeatOptimisationArguments:
-    """How Beat is trained: AdamW and a cosine schedule to zero.
+class BeatOptimisationArguments(AdamWArguments):
+    """How Beat is trained: AdamW and a cosine schedule to zero. See also [`AdamWArguments`].
 
     Attributes:
         epochs: number of passes over the recordings of the training split. A pass takes one window of each recording,
             at a place that is drawn anew.
         batch_size: windows per process and step.
         learning_rate: highest learning rate. The prototype has 1e-4.
-        weight_decay: decoupled weight decay, not applied to biases and norms.
-        warmup_fraction: part of all steps with a rising learning rate.
         max_grad_norm: maximum norm of the gradient, as in the prototype. 0 turns clipping off.
-        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
-        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
-        logging_steps: optimizer steps between two logged lines.
-        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
     """
 
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    warmup_fraction: float = 0.05
-    max_grad_norm: float = 1.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     keep: Literal["best", "last"] = "last"
-    logging_steps: int = 10
-    logging: Literal["none", "tensorboard", "trackio"] = "none"
-
-    schedule = "cosine"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
 
 
 @dataclass(frozen=True)

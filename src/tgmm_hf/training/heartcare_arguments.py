@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tgmm_hf.families.heartcare.part_names import PARTS
+from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.arguments import LoraArguments
 from tgmm_hf.training.file_run import FileRun
 
@@ -113,41 +114,21 @@ class HeartcareModelArguments:
 
 
 @dataclass(frozen=True)
-class HeartcareOptimisationArguments:
-    """How Heartcare is trained: AdamW and a linear schedule to zero.
+class HeartcareOptimisationArguments(AdamWArguments):
+    """How Heartcare is trained: AdamW and a linear schedule to zero. See also [`AdamWArguments`].
 
     Attributes:
-        epochs: number of passes over the training split.
         batch_size: ECGs per process and step.
-        accumulation_steps: number of steps whose gradients are averaged before the weights are updated.
         learning_rate: highest learning rate. The paper has 2e-4 for the projectors, and 2e-5 for the third stage.
-        weight_decay: decoupled weight decay, not applied to biases and norms.
-        warmup_fraction: part of all steps with a rising learning rate.
-        max_grad_norm: maximum norm of the gradient. 0 turns clipping off.
-        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
-        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
-        logging_steps: optimizer steps between two logged lines.
-        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
     """
 
     epochs: int = 1
     batch_size: int = 16
-    accumulation_steps: int = 1
     learning_rate: float = 2e-4
     weight_decay: float = 0.0
     warmup_fraction: float = 0.03
-    max_grad_norm: float = 1.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    keep: Literal["best", "last"] = "best"
-    logging_steps: int = 10
-    logging: Literal["none", "tensorboard", "trackio"] = "none"
 
     schedule = "linear"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
 
 
 @dataclass(frozen=True)

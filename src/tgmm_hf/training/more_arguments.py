@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.file_run import FileRun
 
 
@@ -66,41 +67,23 @@ class MoreModelArguments:
 
 
 @dataclass(frozen=True)
-class MoreOptimisationArguments:
+class MoreOptimisationArguments(AdamWArguments):
     """How MoRE is trained: AdamW and a cosine schedule to zero. The defaults are the published numbers.
+
+    See also [`AdamWArguments`].
 
     Attributes:
         epochs: number of passes over the rows of the training split.
         batch_size: patients per process and step. The negatives come from all processes of a step.
-        accumulation: steps of which the gradients are added up. It adds no negatives.
-        learning_rate: highest learning rate.
-        weight_decay: decoupled weight decay, not applied to biases and norms.
-        warmup_fraction: part of all steps with a rising learning rate.
-        max_grad_norm: maximum norm of the gradient. 0 turns clipping off.
-        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
-        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
-        logging_steps: optimizer steps between two logged lines.
-        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
+        accumulation_steps: number of steps whose gradients are averaged before the weights are updated. It adds no
+            negatives.
     """
 
     epochs: int = 50
     batch_size: int = 100
-    accumulation: int = 4
     learning_rate: float = 3e-5
     weight_decay: float = 0.1
-    warmup_fraction: float = 0.05
-    max_grad_norm: float = 1.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    keep: Literal["best", "last"] = "best"
-    logging_steps: int = 10
-    logging: Literal["none", "tensorboard", "trackio"] = "none"
-
-    schedule = "cosine"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+    accumulation_steps: int = 4
 
 
 @dataclass(frozen=True)

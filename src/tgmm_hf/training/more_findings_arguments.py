@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.file_run import FileRun
 
 
@@ -68,44 +69,26 @@ class FindingsModelArguments:
 
 
 @dataclass(frozen=True)
-class FindingsOptimisationArguments:
+class FindingsOptimisationArguments(AdamWArguments):
     """How the model is trained: AdamW and a cosine schedule to zero. The defaults are the published numbers.
+
+    See also [`AdamWArguments`].
 
     Attributes:
         epochs: maximum number of passes over the rows of the training split.
-        batch_size: rows per process and step.
-        accumulation: steps of which the gradients are added up.
-        learning_rate: highest learning rate.
-        weight_decay: decoupled weight decay, not applied to biases and norms.
-        warmup_fraction: part of all steps with a rising learning rate.
-        max_grad_norm: maximum norm of the gradient. 0 turns clipping off.
-        early_stopping_patience: stop after this many epochs without a better validation AUROC. Null never stops early.
-        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
         keep: which weights are saved: "best" saves the epoch with the highest mean validation AUROC of the findings,
             "last" the last epoch.
-        logging_steps: optimizer steps between two logged lines.
-        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
+        early_stopping_patience: stop after this many epochs without a better validation AUROC. Null never stops early.
     """
 
     epochs: int = 20
     batch_size: int = 64
-    accumulation: int = 1
     learning_rate: float = 3e-5
     weight_decay: float = 0.02
-    warmup_fraction: float = 0.05
-    max_grad_norm: float = 1.0
     early_stopping_patience: int | None = 3
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    keep: Literal["best", "last"] = "best"
-    logging_steps: int = 10
-    logging: Literal["none", "tensorboard", "trackio"] = "none"
-
-    schedule = "cosine"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        super().__post_init__()
         if self.early_stopping_patience is not None:
             if self.early_stopping_patience < 1:
                 raise ValueError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.arguments import LoraArguments
 from tgmm_hf.training.file_run import FileRun
 
@@ -93,54 +94,42 @@ class ReporterModelArguments:
 
 
 @dataclass(frozen=True)
-class ReporterOptimisationArguments:
-    """How MEIT is trained: AdamW and a linear schedule to zero.
+class ReporterOptimisationArguments(AdamWArguments):
+    """How MEIT is trained: AdamW and a linear schedule to zero. See also [`AdamWArguments`].
 
     The defaults are the published numbers, where the paper or its code states them.
 
     Attributes:
-        epochs: number of passes over the training split.
-        encoder_epochs: number of passes of a first stage, before the language model is trained. The ECG encoder and the
-            projector learn to name the statements of the training split in it. If a row of the file has no statements,
-            the findings of all reports are taken. 0, as published, leaves the stage out.
-        encoder_learning_rate: highest learning rate of the first stage.
         batch_size: ECGs per process and step. The batch norms compare the ECGs of one process and step, so it must be
             at least 2.
         accumulation_steps: number of steps whose gradients are averaged before the weights are updated. 16 x 4 is the
             published batch of 64.
-        learning_rate: highest learning rate.
+        max_grad_norm: maximum norm of the gradient. 0 turns clipping off, as published.
+        encoder_epochs: number of passes of a first stage, before the language model is trained. The ECG encoder and the
+            projector learn to name the statements of the training split in it. If a row of the file has no statements,
+            the findings of all reports are taken. 0, as published, leaves the stage out.
+        encoder_learning_rate: highest learning rate of the first stage.
         ecg_learning_rate: highest learning rate of the ECG encoder and the projector. Null takes `learning_rate`, as
             published.
-        weight_decay: decoupled weight decay, not applied to biases and norms.
-        warmup_fraction: part of all steps with a rising learning rate.
-        max_grad_norm: maximum norm of the gradient. 0 turns clipping off, as published.
-        precision: "auto" takes bfloat16 on a GPU that has it, else float32. "float32"; "bfloat16" for mixed precision.
-        keep: which weights are saved: "best" saves the epoch with the lowest validation loss, "last" the last epoch.
-        logging_steps: optimizer steps between two logged lines.
-        logging: also log to "tensorboard" (beside the checkpoints) or to "trackio" (install it yourself).
     """
 
     epochs: int = 5
-    encoder_epochs: int = 0
-    encoder_learning_rate: float = 2e-3
     batch_size: int = 16
-    accumulation_steps: int = 4
     learning_rate: float = 2e-5
-    ecg_learning_rate: float | None = None
     weight_decay: float = 0.0
+    accumulation_steps: int = 4
     warmup_fraction: float = 0.03
     max_grad_norm: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    keep: Literal["best", "last"] = "best"
-    logging_steps: int = 10
-    logging: Literal["none", "tensorboard", "trackio"] = "none"
+    encoder_epochs: int = 0
+    encoder_learning_rate: float = 2e-3
+    ecg_learning_rate: float | None = None
 
     schedule = "linear"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "accumulation_steps", "learning_rate", "encoder_learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        super().__post_init__()
+        if self.encoder_learning_rate <= 0:
+            raise ValueError(f"optimisation.encoder_learning_rate must be above 0, got {self.encoder_learning_rate}.")
         if self.encoder_epochs < 0:
             raise ValueError(f"optimisation.encoder_epochs must be 0 or more, got {self.encoder_epochs}.")
         if self.batch_size < 2:

@@ -110,8 +110,8 @@ def tokenized_splits(
         if not usable:
             raise TgmmError(split, f"none of the {len(numbers)} ECGs of this split can be used, see refused.csv.")
         whole = [pieces_of(number) for number in usable]
-        pieces = [cut_pieces(one, max_tokens) for one in whole]
-        if without := sum(not any(is_answer and ids for ids, is_answer in one) for one in pieces):
+        pieces = [cut_pieces(conversation, max_tokens) for conversation in whole]
+        if without := sum(not any(is_answer and ids for ids, is_answer in conversation) for conversation in pieces):
             raise TgmmError(
                 "data.max_tokens",
                 f"{max_tokens} tokens leave no room for a report in {without} rows of the {split} split: the prompts "

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from tgmm_hf.training.base_trainer import BaseTrainer, shared_arguments, takes_bfloat16
+from tgmm_hf.training.base_trainer import BaseTrainer, adamw_arguments
 from tgmm_hf.training.reporter_parts import part_of
 from tgmm_hf.training.run_directory import Run
 
@@ -74,23 +74,4 @@ def reporter_trainer_arguments(run: Run, drop_last: bool = True) -> TrainingArgu
         drop_last: Leave out a last batch that is not complete. MEIT needs it, because a batch of one ECG has no
             deviation that a batch norm could use.
     """
-    optimisation = run.optimisation
-    return TrainingArguments(
-        **shared_arguments(run),
-        num_train_epochs=optimisation.epochs,
-        per_device_train_batch_size=optimisation.batch_size,
-        per_device_eval_batch_size=optimisation.batch_size,
-        gradient_accumulation_steps=optimisation.accumulation_steps,
-        optim="adamw_torch",
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        lr_scheduler_type="linear",
-        warmup_steps=optimisation.warmup_fraction,
-        max_grad_norm=optimisation.max_grad_norm,
-        bf16=takes_bfloat16(optimisation.precision),
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_drop_last=drop_last,
-        metric_for_best_model="loss",
-        greater_is_better=False,
-        prediction_loss_only=True,
-    )
+    return TrainingArguments(**adamw_arguments(run), dataloader_drop_last=drop_last, prediction_loss_only=True)

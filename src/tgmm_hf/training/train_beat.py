@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, TrainingArguments, set_seed
 from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
 from tgmm_hf.families.heartcare.modeling_beat import BeatModel
 from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
-from tgmm_hf.training.base_trainer import shared_arguments, takes_bfloat16
+from tgmm_hf.training.base_trainer import adamw_arguments
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.beat_data import RecordingRows, WindowCollator, recording_splits, recordings_of
 from tgmm_hf.training.instruction_data import patients_by_split, processed_once, read_rows
@@ -17,7 +17,7 @@ from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.training.trainer import EpochCollator
 from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
-from tgmm_hf.training.validating_trainer import ValidatingTrainer
+from tgmm_hf.training.validating_trainer import LossTrainer
 from tgmm_hf.utils.digests import file_digest
 
 LOSSES = ("reconstruction_loss", "prediction_loss", "quantization_loss")
@@ -52,7 +52,7 @@ def train_beat(run: BeatRunArguments) -> dict[str, Any]:
 def _train(run: BeatRunArguments) -> dict[str, Any]:
     """Train a model as `train_beat` does, without the lock."""
     claim_directories(run)
-    arguments = beat_trainer_arguments(run)  # first, as it starts the process group
+    arguments = TrainingArguments(**adamw_arguments(run))  # first, as it starts the process group
     rows, data_hash = recordings_of(read_rows(run.data.file)), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model = _new_model(run)
@@ -63,7 +63,7 @@ def _train(run: BeatRunArguments) -> dict[str, Any]:
     splits = recording_splits(rows, processed_once(run, rows, whole, arguments.should_save))
     training_collator = EpochCollator(partial(WindowCollator, model.config), run.seed)
     trainer = BeatTrainer(
-        validation_collator=WindowCollator(model.config, training=False),
+        validate=partial(validate_beat, collator=WindowCollator(model.config, training=False)),
         model=model,
         args=arguments,
         data_collator=training_collator,
@@ -76,50 +76,23 @@ def _train(run: BeatRunArguments) -> dict[str, Any]:
     return fit_check_save(run, trainer, extractor, data_hash, further)
 
 
-class BeatTrainer(ValidatingTrainer):
-    """Trainer of [`BeatModel`].
+class BeatTrainer(LossTrainer):
+    """Trainer of [`BeatModel`], whose training lines name the three parts of the loss."""
 
-    Args:
-        validation_collator: Collator with `training=False`.
-        **kwargs: Arguments of the parent.
-    """
-
-    def __init__(self, *, validation_collator: WindowCollator, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.validation_collator = validation_collator
-        self.model_accepts_loss_kwargs = False  # the losses are means over a batch
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Compute the weighted sum of the three losses of one batch. The Trainer calls this method.
-
-        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
-
-        Raises:
-            FloatingPointError: If the loss is not finite.
-        """
-        output = model(**inputs)
-        if not bool(torch.isfinite(output.loss)):
-            raise self.not_finite(str(output.loss.item()))
-        for name in LOSSES:
-            self.add_part(name, output[name].detach())
-        return (output.loss, output) if return_outputs else output.loss
-
-    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
-        """Compute the figures of [`validate_beat`] on the windows at the centre of the recordings."""
-        return validate_beat(model, dataset, self.validation_collator, self.args.per_device_eval_batch_size)
+    def parts_of_loss(self, output: Any) -> dict[str, torch.Tensor]:
+        """Return the parts `LOSSES`."""
+        return {name: output[name] for name in LOSSES}
 
 
 @torch.no_grad()
-def validate_beat(model: BeatModel, rows: RecordingRows, collator: WindowCollator, batch_size: int) -> dict[str, float]:
+def validate_beat(model: BeatModel, rows: RecordingRows, batch_size: int, collator: WindowCollator) -> dict[str, float]:
     """Compute the losses of a model on recordings, and how many codes are used.
 
     Args:
         model: The model. It is in training mode afterwards if it was before.
         rows: The recordings.
-        collator: Collator with `training=False`.
         batch_size: Recordings per batch.
+        collator: Collator with `training=False`.
 
     Returns:
         "loss", the parts `LOSSES`, and "core_codes_used", "residual_codes_used" between 0 and 1.
@@ -165,24 +138,3 @@ def _new_model(run: BeatRunArguments) -> BeatModel:
 def _num_samples(run: BeatRunArguments) -> int:
     """Return the number of samples of a recording, at Beat's sampling rate."""
     return round(run.data.seconds * BeatFeatureExtractor().sampling_rate)
-
-
-def beat_trainer_arguments(run: BeatRunArguments) -> TrainingArguments:
-    """Translate the settings of a run into the arguments of transformers' Trainer."""
-    optimisation = run.optimisation
-    return TrainingArguments(
-        **shared_arguments(run),
-        num_train_epochs=optimisation.epochs,
-        per_device_train_batch_size=optimisation.batch_size,
-        per_device_eval_batch_size=optimisation.batch_size,
-        optim="adamw_torch",
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        lr_scheduler_type="cosine",
-        warmup_steps=optimisation.warmup_fraction,
-        max_grad_norm=optimisation.max_grad_norm,
-        bf16=takes_bfloat16(optimisation.precision),
-        use_cpu=not torch.cuda.is_available(),
-        metric_for_best_model="loss",
-        greater_is_better=False,
-    )

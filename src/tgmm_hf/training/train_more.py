@@ -18,7 +18,7 @@ from tgmm_hf.families.more.note_contrast import loss_of_one_batch, note_keys
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
 from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
-from tgmm_hf.training.base_trainer import shared_arguments, takes_bfloat16
+from tgmm_hf.training.base_trainer import adamw_arguments
 from tgmm_hf.training.more_arguments import MoreModelArguments, MoreRunArguments
 from tgmm_hf.training.more_data import NoteCollator, NoteRows, read_rows, split_rows, stored_inputs
 from tgmm_hf.training.run_directory import begin_run, claim_directories
@@ -26,7 +26,7 @@ from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.training.trainer import EpochCollator
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
-from tgmm_hf.training.validating_trainer import ValidatingTrainer
+from tgmm_hf.training.validating_trainer import LossTrainer
 from tgmm_hf.utils.digests import file_digest
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def train_more(run: MoreRunArguments) -> dict[str, Any]:
 def _train(run: MoreRunArguments) -> dict[str, Any]:
     """Train a model as `train_more` does, without the lock."""
     claim_directories(run)
-    arguments = more_trainer_arguments(run)  # first, as it starts the process group
+    # The arguments come first, because they start the process group. A last, smaller batch would have fewer negatives.
+    arguments = TrainingArguments(**adamw_arguments(run), dataloader_drop_last=True)
     rows, data_hash = read_rows(run), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = starting_more(run, rows)
@@ -77,7 +78,7 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     )
     training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
     trainer = MoreTrainer(
-        validation_collator=NoteCollator(processor, training=False),
+        validate=partial(validate_more, collator=NoteCollator(processor, training=False)),
         model=model,
         args=arguments,
         data_collator=training_collator,
@@ -92,49 +93,27 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     return fit_check_save(run, trainer, processor, data_hash, further)
 
 
-class MoreTrainer(ValidatingTrainer):
-    """Trainer of [`MoreModel`].
+class MoreTrainer(LossTrainer):
+    """Trainer of [`MoreModel`], whose training lines name the temperature."""
 
-    Args:
-        validation_collator: Collator with `training=False`.
-        **kwargs: Arguments of the parent.
-    """
+    def output_of(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """Compute the output of the model for one batch, with its loss."""
+        return model(**inputs, return_loss=True)
 
-    def __init__(self, *, validation_collator: NoteCollator, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.validation_collator = validation_collator
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batches of all processes
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Compute the loss of one batch. The Trainer calls this method.
-
-        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
-
-        Raises:
-            FloatingPointError: If the loss is not finite.
-        """
-        output = model(**inputs, return_loss=True)
-        if not bool(torch.isfinite(output.loss)):
-            raise self.not_finite(str(output.loss.item()))
-        self.add_part("temperature", self.accelerator.unwrap_model(model).temperature.detach())
-        return (output.loss, output) if return_outputs else output.loss
-
-    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
-        """Compute the figures of [`validate_more`]."""
-        return validate_more(model, dataset, self.validation_collator, self.args.per_device_eval_batch_size)
+    def parts_of_loss(self, output: Any) -> dict[str, torch.Tensor]:
+        """Return the temperature of the model."""
+        return {"temperature": self.accelerator.unwrap_model(self.model).temperature}
 
 
 @torch.no_grad()
-def validate_more(model: MoreModel, rows: NoteRows, collator: NoteCollator, batch_size: int) -> dict[str, float]:
+def validate_more(model: MoreModel, rows: NoteRows, batch_size: int, collator: NoteCollator) -> dict[str, float]:
     """Compute the loss and the retrieval of a model over all rows of a split at once.
 
     Args:
         model: The model. It is in training mode afterwards if it was before.
         rows: The rows.
-        collator: Collator with `training=False`.
         batch_size: Rows that are encoded at a time. The figures do not depend on it.
+        collator: Collator with `training=False`.
 
     Returns:
         "loss", with all rows as negatives; "lrap_xray" and "lrap_ecg": the mean of 1 / rank of the right X-ray
@@ -233,29 +212,6 @@ def _new_model(settings: MoreModelArguments, rows: list[NoteRow]) -> tuple[MoreM
     text = AutoConfig.for_model(**{**settings.text_config, "vocab_size": len(tokenizer), **ends})
     config = MoreConfig(**{"text_training": "full", **settings.overrides, "text_config": text})
     return MoreModel(config), tokenizer
-
-
-def more_trainer_arguments(run: MoreRunArguments) -> TrainingArguments:
-    """Translate the settings of a run into the arguments of transformers' Trainer."""
-    optimisation = run.optimisation
-    return TrainingArguments(
-        **shared_arguments(run),
-        num_train_epochs=optimisation.epochs,
-        per_device_train_batch_size=optimisation.batch_size,
-        per_device_eval_batch_size=optimisation.batch_size,
-        gradient_accumulation_steps=optimisation.accumulation,
-        dataloader_drop_last=True,  # the loss of a small batch has fewer negatives
-        optim="adamw_torch",
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        lr_scheduler_type="cosine",
-        warmup_steps=optimisation.warmup_fraction,
-        max_grad_norm=optimisation.max_grad_norm,
-        bf16=takes_bfloat16(optimisation.precision),
-        use_cpu=not torch.cuda.is_available(),
-        metric_for_best_model="loss",
-        greater_is_better=False,
-    )
 
 
 def _collator(processor: MoreProcessor, augment: bool, training: bool, seed: int) -> NoteCollator:

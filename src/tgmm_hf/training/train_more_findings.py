@@ -21,7 +21,7 @@ from tgmm_hf.evaluation.metrics import auc
 from tgmm_hf.families.more.configuration_more import MoreConfig
 from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
 from tgmm_hf.families.more.processing_more import MoreProcessor
-from tgmm_hf.training.base_trainer import shared_arguments, takes_bfloat16
+from tgmm_hf.training.base_trainer import adamw_arguments
 from tgmm_hf.training.instruction_data import REFUSED
 from tgmm_hf.training.more_data import StoredInputs, picture_batch, read_rows, stored_inputs
 from tgmm_hf.training.more_findings_arguments import MoreFindingsRunArguments
@@ -30,7 +30,7 @@ from tgmm_hf.training.train_more import patients_of_splits
 from tgmm_hf.training.trainer import EpochCollator, early_stopping
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
-from tgmm_hf.training.validating_trainer import ValidatingTrainer
+from tgmm_hf.training.validating_trainer import LossTrainer
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
 
@@ -62,7 +62,10 @@ def train_more_findings(run: MoreFindingsRunArguments) -> dict[str, Any]:
 def _train(run: MoreFindingsRunArguments) -> dict[str, Any]:
     """Train a model as `train_more_findings` does, without the lock."""
     claim_directories(run)
-    arguments = findings_trainer_arguments(run)  # first, as it starts the process group
+    # The arguments come first, because they start the process group.
+    arguments = TrainingArguments(
+        **{**adamw_arguments(run), "metric_for_best_model": "auroc", "greater_is_better": True}
+    )
     rows, labels = read_rows(run), labels_of_rows(run)
     data_hash = f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
@@ -75,8 +78,8 @@ def _train(run: MoreFindingsRunArguments) -> dict[str, Any]:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     logger.warning("%s of %s weights are trained", f"{trained:,}", f"{sum(w.numel() for w in model.parameters()):,}")
     training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
-    trainer = FindingsTrainer(
-        validation_collator=FindingsCollator(processor, training=False),
+    trainer = LossTrainer(
+        validate=partial(validate_findings, collator=FindingsCollator(processor, training=False)),
         model=model,
         args=arguments,
         data_collator=training_collator,
@@ -89,39 +92,6 @@ def _train(run: MoreFindingsRunArguments) -> dict[str, Any]:
         "labels": {split: part.counts(run.data.labels) for split, part in splits.items()},
     }
     return fit_check_save(run, trainer, processor, data_hash, further)
-
-
-class FindingsTrainer(ValidatingTrainer):
-    """Trainer of [`MoreForClassification`].
-
-    Args:
-        validation_collator: Collator with `training=False`.
-        **kwargs: Arguments of the parent.
-    """
-
-    def __init__(self, *, validation_collator: "FindingsCollator", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.validation_collator = validation_collator
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batches of all processes
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Compute the loss of one batch. The Trainer calls this method.
-
-        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
-
-        Raises:
-            FloatingPointError: If the loss is not finite.
-        """
-        output = model(**inputs)
-        if not bool(torch.isfinite(output.loss)):
-            raise self.not_finite(str(output.loss.item()))
-        return (output.loss, output) if return_outputs else output.loss
-
-    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
-        """Compute the figures of [`validate_findings`]."""
-        return validate_findings(model, dataset, self.validation_collator, self.args.per_device_eval_batch_size)
 
 
 class LabelledRows(Dataset):
@@ -183,15 +153,15 @@ class FindingsCollator:
 
 @torch.no_grad()
 def validate_findings(
-    model: MoreForClassification, rows: LabelledRows, collator: FindingsCollator, batch_size: int
+    model: MoreForClassification, rows: LabelledRows, batch_size: int, collator: FindingsCollator
 ) -> dict[str, float]:
     """Compute loss and AUROC of a model on the rows of a split.
 
     Args:
         model: The model. It is in training mode afterwards if it was before.
         rows: The rows.
-        collator: Collator with `training=False`.
         batch_size: Rows that are computed at a time. The figures do not depend on it.
+        collator: Collator with `training=False`.
 
     Returns:
         "loss", the mean over all known labels; "auroc_NAME" of each finding with both classes; "auroc", their mean.
@@ -298,28 +268,6 @@ def freeze_but_last_blocks(model: MoreForClassification, blocks: int) -> None:
         for block in encoder.layers[len(encoder.layers) - blocks :]:
             for part in ("q_proj", "k_proj", "v_proj"):
                 getattr(block.attention, part).requires_grad_(True)
-
-
-def findings_trainer_arguments(run: MoreFindingsRunArguments) -> TrainingArguments:
-    """Translate the settings of a run into the arguments of transformers' Trainer."""
-    optimisation = run.optimisation
-    return TrainingArguments(
-        **shared_arguments(run),
-        num_train_epochs=optimisation.epochs,
-        per_device_train_batch_size=optimisation.batch_size,
-        per_device_eval_batch_size=optimisation.batch_size,
-        gradient_accumulation_steps=optimisation.accumulation,
-        optim="adamw_torch",
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        lr_scheduler_type="cosine",
-        warmup_steps=optimisation.warmup_fraction,
-        max_grad_norm=optimisation.max_grad_norm,
-        bf16=takes_bfloat16(optimisation.precision),
-        use_cpu=not torch.cuda.is_available(),
-        metric_for_best_model="auroc",
-        greater_is_better=True,
-    )
 
 
 def _collator(processor: MoreProcessor, augment: bool, training: bool, seed: int) -> FindingsCollator:

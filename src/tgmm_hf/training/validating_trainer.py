@@ -1,8 +1,9 @@
-"""A trainer that logs parts of the loss, and that validates with a function of this package."""
+"""Trainers that log parts of the loss, and that validate with a function of this package."""
 
 import copy
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -97,3 +98,46 @@ class ValidatingTrainer(BaseTrainer):
         """Add a figure of one step, such as a part of the loss, to the mean of the next training line."""
         self._sums[name] += float(value)
         self._counts[name] += 1
+
+
+class LossTrainer(ValidatingTrainer):
+    """Trainer of a model whose output holds the loss, which is a mean over the batch.
+
+    Args:
+        validate: Computes the validation metrics: `validate(model, rows, batch size)`.
+        **kwargs: Arguments of the parent.
+    """
+
+    def __init__(self, *, validate: Callable[[Any, Any, int], dict[str, float]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validate = validate
+        self.model_accepts_loss_kwargs = False  # the Trainer must not divide the loss, because it is a mean
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the loss of one batch, and the means of `parts_of_loss`. The Trainer calls this method.
+
+        With `return_outputs` the result is (loss, output of the model). `num_items_in_batch` is not used.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
+        output = self.output_of(model, inputs)
+        if not bool(torch.isfinite(output.loss)):
+            raise self.not_finite(str(output.loss.item()))
+        for name, value in self.parts_of_loss(output).items():
+            self.add_part(name, value.detach())
+        return (output.loss, output) if return_outputs else output.loss
+
+    def output_of(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """Compute the output of the model for one batch, with its loss."""
+        return model(**inputs)
+
+    def parts_of_loss(self, output: Any) -> dict[str, torch.Tensor]:
+        """Return the figures of one step that training lines name beside the loss. There are none by default."""
+        return {}
+
+    def validation_metrics(self, model: Any, dataset: Any) -> dict[str, float]:
+        """Compute the validation metrics with `validate`."""
+        return self.validate(model, dataset, self.args.per_device_eval_batch_size)
