@@ -119,8 +119,10 @@ def check_token_ids(tasks: Mapping[str, Mapping[str, Any]], answer_ids: Collecti
             answers' ids.
     """
     for name, task in tasks.items():
-        outside = [each for key in ("question_ids", "phrase_ids") for each in task.get(key, ()) if each >= vocabulary]
-        unknown = {each for ids in task.get("candidate_ids", ()) for each in ids} - set(answer_ids)
+        outside = [
+            token for key in ("question_ids", "phrase_ids") for token in task.get(key, ()) if token >= vocabulary
+        ]
+        unknown = {token for ids in task.get("candidate_ids", ()) for token in ids} - set(answer_ids)
         if outside or unknown:
             raise ValueError(
                 f"Task {name!r} has token ids that the model lacks: {[*outside, *sorted(unknown)][:5]}. Tokenize the "

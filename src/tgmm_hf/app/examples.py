@@ -38,5 +38,5 @@ def synthetic_patients(directory: Path) -> dict[str, Patient]:
 
 def _title(number: int, patient: Patient) -> str:
     """Name a patient by number and modalities."""
-    given = ", ".join(WORDS[name] for name in MODALITIES if patient.get(name) is not None)
-    return f"Synthetic patient {number}: {given}"
+    inputs = ", ".join(WORDS[name] for name in MODALITIES if patient.get(name) is not None)
+    return f"Synthetic patient {number}: {inputs}"

@@ -141,9 +141,9 @@ def _lab_fields(columns: Sequence[Any]) -> tuple[gr.File, gr.Radio, list[Any]]:
     )
     with gr.Row():
         boxes = [field_of(column) for column in columns[:FIRST_COLUMNS]]
-    if rest := columns[FIRST_COLUMNS:]:
-        with gr.Accordion(f"{len(rest)} more tests", open=False), gr.Row():
-            boxes += [field_of(column) for column in rest]
+    if further := columns[FIRST_COLUMNS:]:
+        with gr.Accordion(f"{len(further)} more tests", open=False), gr.Row():
+            boxes += [field_of(column) for column in further]
     return labs_file, units, boxes
 
 

@@ -61,10 +61,10 @@ def read_password(file: Path | None) -> str | None:
             raise TgmmError(str(file), f"other users may read this password file: run `chmod 600 {file}`.")
         password = file.read_text(encoding="utf-8").splitlines()[0].strip() if file.stat().st_size else ""
     else:
-        given = os.environ.get(PASSWORD_VARIABLE)
-        if given is None:
+        from_environment = os.environ.get(PASSWORD_VARIABLE)
+        if from_environment is None:
             return None
-        password = given.strip()
+        password = from_environment.strip()
     if len(password) < MIN_PASSWORD:
         raise TgmmError(
             "the password",

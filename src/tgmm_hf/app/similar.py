@@ -83,19 +83,20 @@ def search_uploads(searcher: Searcher, request: SearchRequest, place: RequestPla
         kind: take_files(list(paths), place.cache, place.folder / kind) if paths else []
         for kind, paths in (("xray", request.xray), ("ecg", request.ecg))
     }
-    given = {kind: paths for kind, paths in files.items() if paths}
+    files_by_kind = {kind: paths for kind, paths in files.items() if paths}
     words = request.text.strip()
-    if len(given) + bool(words) != 1:
+    if len(files_by_kind) + bool(words) != 1:
         raise InputRefusedError(
-            "search", f"{len(given) + bool(words)} of words, X-ray and ECG are given: give one, and empty the others."
+            "search",
+            f"{len(files_by_kind) + bool(words)} of words, X-ray and ECG are given: give one, and empty the others.",
         )
     query: dict[str, str] = {"text": words} if words else {}
-    if "xray" in given:
-        if len(given["xray"]) != 1:
-            raise InputRefusedError("xray", f"the archive holds {len(given['xray'])} files: send one X-ray.")
-        query["xray"] = str(given["xray"][0])
-    elif "ecg" in given:
-        query["ecg"] = str(recording_of(given["ecg"]))
+    if "xray" in files_by_kind:
+        if len(files_by_kind["xray"]) != 1:
+            raise InputRefusedError("xray", f"the archive holds {len(files_by_kind['xray'])} files: send one X-ray.")
+        query["xray"] = str(files_by_kind["xray"][0])
+    elif "ecg" in files_by_kind:
+        query["ecg"] = str(recording_of(files_by_kind["ecg"]))
     progress(0.1, "Reading the file, then asking the model")
     vector, report = encode_watched(searcher.model, searcher.processor, query, READING_LIMITS)
     progress(0.5, "Drawing the results")

@@ -54,11 +54,11 @@ def similar_tab(content: PageContent) -> None:
         )
         with content.files.request() as place:
             try:
-                found = search_uploads(searcher, request, place, lambda share, step: progress(share, desc=step))
+                hits = search_uploads(searcher, request, place, lambda share, step: progress(share, desc=step))
             except InputRefusedError as error:
                 refused = messages_fragment([f"Refused: {error.reason}"])
                 return [refused, "", gr.Row(visible=False), None, None]
-        return [similar_fragment(found), found, gr.Row(visible=True), None, None]
+        return [similar_fragment(hits), hits, gr.Row(visible=True), None, None]
 
     button.click(
         own_messages_only(find),

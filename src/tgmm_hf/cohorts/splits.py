@@ -147,11 +147,11 @@ def read_splits(path: Path, patients: Iterable[str]) -> pd.DataFrame:
             str(path),
             f"lacks the column(s) {', '.join(missing)}: `tgmm curate` did not write it. Name another file.",
         )
-    wanted = set(patients)
-    if new := wanted - set(kept.patient_id):
+    cohort = set(patients)
+    if new := cohort - set(kept.patient_id):
         raise TgmmError(
             str(path),
-            f"has no split for {len(new)} of {len(wanted)} patients: splits are not drawn anew over existing ones. "
+            f"has no split for {len(new)} of {len(cohort)} patients: splits are not drawn anew over existing ones. "
             "Write the larger cohort into another directory, or delete the file if no model was trained.",
         )
     return kept

@@ -101,8 +101,8 @@ def person_doubts(rows: Iterable[CohortRow]) -> list[str]:
                 genders[row.patient_id].add(cell.value)
             elif cell is not None and cell.number is not None:
                 ages[row.patient_id].append(cell.number)
-    two = sum(len(found) > 1 for found in genders.values())
-    apart = sum(max(found) - min(found) > MAX_YEARS for found in ages.values())
+    two = sum(len(values) > 1 for values in genders.values())
+    apart = sum(max(values) - min(values) > MAX_YEARS for values in ages.values())
     number = "patient(s) have rows with"
     advice = "is patient_id right, or did a column slip?"
     doubts = [f"{two} {number} different genders: {advice}"] if two else []

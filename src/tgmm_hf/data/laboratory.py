@@ -88,7 +88,7 @@ class Laboratory:
         Args:
             names: Names of the laboratory columns.
         """
-        present = {column_key(each) for name in names for each in (name, _without_unit(name)[0])}
+        present = {column_key(spelling) for name in names for spelling in (name, _without_unit(name)[0])}
         return [name for name in self.columns if column_key(name) not in present]
 
 

@@ -58,8 +58,8 @@ def nearest_in_graph(path: Path, query: NDArray, number: int) -> tuple[NDArray, 
     graph = _graph(len(query))
     graph.view(str(path))
     graph.expansion_search = max(EXPANSION_SEARCH, 2 * number)
-    found = graph.search(np.ascontiguousarray(query, np.float32), number)
-    return found.keys.astype(np.int64), 1 - found.distances.astype(np.float64)
+    matches = graph.search(np.ascontiguousarray(query, np.float32), number)
+    return matches.keys.astype(np.int64), 1 - matches.distances.astype(np.float64)
 
 
 def nearest_of_all(vectors: NDArray, query: NDArray, number: int) -> tuple[NDArray, NDArray]:

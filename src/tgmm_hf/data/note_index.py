@@ -164,9 +164,9 @@ class NoteIndex:
                     continue
                 rows, similarity = nearest_of_all(self.vectors[of_kind], vector, number)
                 places = of_kind[rows]
-            found = self.rows.take(places).to_pylist()
+            rows_found = self.rows.take(places).to_pylist()
             matches += [
-                Match(kind, similarity=float(cosine), **row) for row, cosine in zip(found, similarity, strict=True)
+                Match(kind, similarity=float(cosine), **row) for row, cosine in zip(rows_found, similarity, strict=True)
             ]
         return matches
 

@@ -172,8 +172,8 @@ def write_rows(rows: Iterable[CohortRow], preparer: AdmissionPreparer, stream: B
         counts += _count_example(admission.example)
         _add_to_digest(content, admission.example)
     writer.finalize(close_stream=False)
-    found = {"refused": refused, "checks": checks}
-    return {"content": content.hexdigest(), "counts": dict(sorted(counts.items())), **found}
+    tables = {"refused": refused, "checks": checks}
+    return {"content": content.hexdigest(), "counts": dict(sorted(counts.items())), **tables}
 
 
 def _encode(features: Any, admission: PreparedAdmission) -> tuple[Any, list[dict[str, str]]]:

@@ -122,11 +122,11 @@ class EcgResNetModel(EcgResNetPreTrainedModel):
         for stage in range(1, len(self.config.stage_depths) + 1):
             states.append(self.get_submodule(f"layer{stage}")(states[-1]))
         by_frame = [state.transpose(1, 2) for state in states]
-        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        with_hidden_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return BaseModelOutputWithPooling(
             last_hidden_state=by_frame[-1],
             pooler_output=by_frame[-1].mean(1),
-            hidden_states=tuple(by_frame) if wanted else None,
+            hidden_states=tuple(by_frame) if with_hidden_states else None,
         )
 
 

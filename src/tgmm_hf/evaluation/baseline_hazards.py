@@ -77,7 +77,7 @@ def _checked(*values: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
     Raises:
         ValueError: If the shapes differ, there is no row, or a value is not finite or not allowed.
     """
-    risk, time, event = (np.asarray(each, dtype=np.float64) for each in values)
+    risk, time, event = (np.asarray(column, dtype=np.float64) for column in values)
     if not (risk.ndim == 1 and risk.shape == time.shape == event.shape and len(risk) > 0):
         raise ValueError(
             "risk, time and event must not be empty and must have one shape (n,), "

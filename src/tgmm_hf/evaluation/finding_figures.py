@@ -118,10 +118,10 @@ def micro_f1(truth: Truth, reports: Sequence[Report], counts: NDArray) -> NDArra
 def _of_one(parts: tuple[NDArray, NDArray, NDArray], column: int, counts: NDArray) -> dict[str, Any]:
     """Compute precision, recall and F1 of one statement with their intervals."""
     entry: dict[str, Any] = {}
-    one = tuple(part[:, column].astype(np.float64) for part in parts)
+    of_statement = tuple(part[:, column].astype(np.float64) for part in parts)
     ones = np.ones((1, counts.shape[1]))
     for figure in FIGURES:
-        whole, drawn = (_ratio_of(figure, *(drawn @ part for part in one)) for drawn in (ones, counts))
+        whole, drawn = (_ratio_of(figure, *(drawn @ part for part in of_statement)) for drawn in (ones, counts))
         entry |= estimate_of_values(float(whole[0]), drawn).entry(figure)
     return entry
 

@@ -35,11 +35,12 @@ def fit_thresholds(probabilities: ArrayLike, label: ArrayLike, levels: Sequence[
         and "n", the number of patients with each candidate.
     """
     values, right = np.asarray(probabilities, dtype=np.float64), np.asarray(label, dtype=int)
-    own = [np.sort(values[right == candidate, candidate])[::-1] for candidate in range(values.shape[1])]
+    scores_of_right = [np.sort(values[right == candidate, candidate])[::-1] for candidate in range(values.shape[1])]
     thresholds = {
-        f"{level:g}": [_at_rank(scores, rank_of_threshold(len(scores), level)) for scores in own] for level in levels
+        f"{level:g}": [_at_rank(scores, rank_of_threshold(len(scores), level)) for scores in scores_of_right]
+        for level in levels
     }
-    return {"thresholds": thresholds, "n": [len(scores) for scores in own]}
+    return {"thresholds": thresholds, "n": [len(scores) for scores in scores_of_right]}
 
 
 def _at_rank(falling: NDArray, rank: int) -> float | None:
@@ -72,7 +73,7 @@ def candidate_probabilities(rows: pd.DataFrame) -> NDArray:
     A table of an earlier version has only the probability of the last of two candidates.
     """
     if "probabilities" in rows and len(rows):
-        return np.stack([np.asarray(each, dtype=np.float64) for each in rows["probabilities"]])
+        return np.stack([np.asarray(row, dtype=np.float64) for row in rows["probabilities"]])
     last = rows["probability"].to_numpy(np.float64)
     return np.stack([1 - last, last], axis=1)
 
@@ -98,9 +99,11 @@ def add_set_columns(table: pd.DataFrame, task: Mapping[str, Any]) -> pd.DataFram
             candidates_in_set(row, thresholds_at(sets, subset, level))
             for row, subset in zip(values.tolist(), table["subset"], strict=True)
         ]
-        columns[f"covered@{level:g}"] = np.array([right in own for right, own in zip(label, kept, strict=True)], bool)
-        columns[f"whole@{level:g}"] = np.array([len(own) == values.shape[1] for own in kept], dtype=bool)
-        columns[f"size@{level:g}"] = np.array([len(own) for own in kept], dtype=np.float64)
+        columns[f"covered@{level:g}"] = np.array(
+            [right in candidates for right, candidates in zip(label, kept, strict=True)], bool
+        )
+        columns[f"whole@{level:g}"] = np.array([len(candidates) == values.shape[1] for candidates in kept], dtype=bool)
+        columns[f"size@{level:g}"] = np.array([len(candidates) for candidates in kept], dtype=np.float64)
     return table.assign(**columns)
 
 

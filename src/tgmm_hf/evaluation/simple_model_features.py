@@ -40,9 +40,9 @@ def read_features(rows: Mapping[str, Dataset]) -> dict[str, dict[str, pd.DataFra
     common = _common_words([set(words) for numbers, words in cells["train"] if numbers or words])
     features: dict[str, dict[str, pd.DataFrame]] = {"labs": {}, "natriuretic": {}, "presence": {}}
     for split, cells_of_split in cells.items():
-        numbers = pd.DataFrame([each for each, _ in cells_of_split], columns=names, dtype=np.float64)
-        words = pd.DataFrame([[float(word in each) for word in common] for _, each in cells_of_split], columns=common)
-        has_labs = np.array([bool(each or text) for each, text in cells_of_split])
+        numbers = pd.DataFrame([cells for cells, _ in cells_of_split], columns=names, dtype=np.float64)
+        words = pd.DataFrame([[float(word in cells) for word in common] for _, cells in cells_of_split], columns=common)
+        has_labs = np.array([bool(cells or text) for cells, text in cells_of_split])
         words = words.add_prefix("word ").where(pd.Series(has_labs), np.nan)
         features["labs"][split] = pd.concat([numbers, words], axis=1)
         natriuretic = numbers[NATRIURETIC] if NATRIURETIC in numbers else pd.Series(np.nan, index=numbers.index)

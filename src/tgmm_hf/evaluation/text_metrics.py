@@ -129,9 +129,11 @@ def _coco(scores: TextFigures, references: Sequence[list[str]], reports: Sequenc
 
 def _bleu(comparisons: Sequence[Mapping[str, Any]], order: int) -> Figure:
     """Return corpus BLEU of an order from pycocoevalcap's n-gram counts of every report."""
-    correct = np.array([one["correct"][:order] for one in comparisons], dtype=np.float64)
-    guess = np.array([one["guess"][:order] for one in comparisons], dtype=np.float64)
-    lengths = np.array([[one["testlen"], one["reflen"][0]] for one in comparisons], dtype=np.float64)
+    correct = np.array([comparison["correct"][:order] for comparison in comparisons], dtype=np.float64)
+    guess = np.array([comparison["guess"][:order] for comparison in comparisons], dtype=np.float64)
+    lengths = np.array(
+        [[comparison["testlen"], comparison["reflen"][0]] for comparison in comparisons], dtype=np.float64
+    )
 
     def figure(counts: NDArray) -> NDArray:
         precision = (counts @ correct + TINY) / (counts @ guess + SMALL)  # (R, order)

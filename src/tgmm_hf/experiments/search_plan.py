@@ -49,8 +49,8 @@ class Space:
     def check(self, name: str) -> None:
         """Raise a ValueError if the space of the setting `name` is neither a range nor a list of choices."""
         if (self.choices is None) == (self.low is None or self.high is None):
-            given = {key: value for key, value in asdict(self).items() if value is not None}
-            raise ValueError(f"settings.{name} needs low and high, or choices (and not both), got {given}.")
+            values = {key: value for key, value in asdict(self).items() if value is not None}
+            raise ValueError(f"settings.{name} needs low and high, or choices (and not both), got {values}.")
         if self.choices is None:
             self._check_range(name)
         else:

@@ -119,9 +119,9 @@ class Attribution:
 
     def _position(self, index: int) -> tuple[str | int, ...]:
         """Name a position of the flattened values, one entry per axis."""
-        indices: Sequence[int] = [int(each) for each in np.unravel_index(index, self.values.shape)]
+        indices: Sequence[int] = [int(place) for place in np.unravel_index(index, self.values.shape)]
         return tuple(
-            each if axis.labels is None else axis.labels[each] for axis, each in zip(self.axes, indices, strict=True)
+            place if axis.labels is None else axis.labels[place] for axis, place in zip(self.axes, indices, strict=True)
         )
 
 

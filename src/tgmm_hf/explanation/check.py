@@ -127,10 +127,10 @@ def measure(
     number = int(units.present.sum())
     orders = [order_of(values, random) for values in maps.values()]
     orders += [random.permutation(number) for _ in range(RANDOM_ORDERS)]
-    scored = [each.figures() for each in curves(units, orders)]
+    scored = [curve.figures() for curve in curves(units, orders)]
     figures = dict(zip(maps, scored, strict=False))
     by_chance = scored[len(maps) :]
-    figures["random"] = {key: float(np.mean([each[key] for each in by_chance])) for key in by_chance[0]}
+    figures["random"] = {key: float(np.mean([curve[key] for curve in by_chance])) for key in by_chance[0]}
     stored = {name: rounded(values) for name, values in maps.items()}
     effect = evidence_effect(units, planted, EVIDENCE_SHARE[modality], random)
     return {"figures": figures, "maps": stored, "planted": rounded(planted), "effect": effect}
@@ -156,8 +156,8 @@ def correlations(measured: Mapping[str, Any], others: Mapping[str, PreparedPatie
         result[modality] = {method: {} for method in entry["maps"]}
         for name, case in others.items():
             for method, values in case.values(modality, case.units(modality)).items():
-                own = np.array(entry["maps"][method])
-                result[modality][method][f"correlation {name}"] = rank_correlation(own, values)
+                trained = np.array(entry["maps"][method])
+                result[modality][method][f"correlation {name}"] = rank_correlation(trained, values)
     return result
 
 

@@ -46,7 +46,7 @@ def explain_ecg_tokens(patient: PatientScore, sampling_rate: float, method: str 
     with input_gradients(patient.model), captured(encoder.layers[-1].layernorm_before) as kept:
         activations_and_gradients = kept.with_gradients(patient.with_inputs("ecg", **inputs)[0])
     # (1, leads * (patches + 2), width) -> patches of all leads, without the separators
-    parts = [each.unflatten(1, (len(LEADS), -1))[:, :, 1:-1].flatten(1, 2) for each in activations_and_gradients]
+    parts = [values.unflatten(1, (len(LEADS), -1))[:, :, 1:-1].flatten(1, 2) for values in activations_and_gradients]
     values = maps[method](*parts)[0].unflatten(0, (len(LEADS), -1)).double().cpu().numpy()
     seconds = encoder.config.patch_size / sampling_rate
     axes = Axis("lead", LEADS), Axis("token", None, seconds, 0.0, "s")

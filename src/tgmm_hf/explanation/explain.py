@@ -58,9 +58,9 @@ class Explanation:
 
     def of(self, modality: str, method: str | None = None) -> Attribution | None:
         """Return the first attribution of a modality, or the one by `method`; None if there is none."""
-        for each in self.attributions:
-            if each.modality == modality and method in (None, each.method):
-                return each
+        for attribution in self.attributions:
+            if attribution.modality == modality and method in (None, attribution.method):
+                return attribution
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Explanation:
             "task": self.task,
             "target": self.target,
             "prediction": self.prediction,
-            "attributions": [each.to_dict() for each in self.attributions],
+            "attributions": [attribution.to_dict() for attribution in self.attributions],
             "notes": list(self.notes),
         }
 
@@ -186,12 +186,12 @@ def steps(
         ("echo", "occlusion"): partial(explain_echo_by_occlusion, score),
         ("echo", "gradient_x_activation"): partial(explain_echo_regions, score, "gradient_x_activation"),
     }
-    wanted = [
+    functions_of_patient = [
         (modality, name, functions[modality, name])
         for modality, names in chosen.items()
         if modality in score.present
         for name in names
     ]
     if views and "echo" in score.present:
-        wanted.append(("views", "shapley", partial(explain_views, score)))
-    return wanted
+        functions_of_patient.append(("views", "shapley", partial(explain_views, score)))
+    return functions_of_patient

@@ -115,8 +115,8 @@ def explain_more(
     base = getattr(model, "more", model)
     if asked.finding is not None and base is model:
         raise TgmmError("the model", "it names no findings, because it is no MoreForClassification. Ask with a text.")
-    given = {name: inputs[name] for name in KINDS if inputs.get(name) is not None}
-    batch, (report,) = processor(**given, on_refusal="report", return_report=True, return_tensors="pt")
+    files = {name: inputs[name] for name in KINDS if inputs.get(name) is not None}
+    batch, (report,) = processor(**files, on_refusal="report", return_report=True, return_tensors="pt")
     batch = batch.to(base.device)
     kinds = [kind for kind in KINDS if KINDS[kind] in batch]
     task, check = (FINDINGS_TASK if asked.text is None else SIMILARITY_TASK), stored_check(model)
@@ -129,7 +129,7 @@ def explain_more(
         question = text or finding_question(model, str(asked.finding), kind, batch)
         score = TowerScore(base, kind, batch[KINDS[kind]], question)
         scores[kind], unit = score.output, question.unit
-        attributions += _attributions(score, processor, given[kind], chosen, progress)
+        attributions += _attributions(score, processor, files[kind], chosen, progress)
     return MoreExplanation(
         task=task,
         target=str(asked.text or asked.finding),

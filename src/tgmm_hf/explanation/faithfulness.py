@@ -69,7 +69,7 @@ def curves(units: Units, orders: Sequence[np.ndarray]) -> list[Curves]:
             first = rank < round(share * len(order))
             kept += [~first, first]
     scores = units.score(np.array(kept)).reshape(len(orders), len(SHARES), 2)
-    return [Curves(deletion=each[:, 0], insertion=each[:, 1]) for each in scores]
+    return [Curves(deletion=scores_of_order[:, 0], insertion=scores_of_order[:, 1]) for scores_of_order in scores]
 
 
 def order_of(values: np.ndarray, random: np.random.Generator) -> np.ndarray:

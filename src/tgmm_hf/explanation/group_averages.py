@@ -66,7 +66,7 @@ def explain_groups(  # noqa: PLR0913 - what is explained, of whom, and how many
     collator = TgmmCollator(processor, model.config, training=False, seed=seed)
     drawn = np.random.default_rng(seed).permutation(len(rows))[:patients]
     explained = []
-    for number in progress(sorted(int(each) for each in drawn)):
+    for number in progress(sorted(int(row) for row in drawn)):
         case = PreparedPatient(model, processor, collator, rows[number], question)
         maps = steps(case.score, processor, case.labs, methods, seed)
         attributions = [explain_modalities(case.score), *explain_slots(case.score)]
@@ -74,8 +74,13 @@ def explain_groups(  # noqa: PLR0913 - what is explained, of whom, and how many
         explained.append(Explained(_outcome(rows[number], question), tuple(attributions)))
     groups = {ALL: explained}
     for outcome in ("positive", "negative"):
-        groups[outcome] = [each for each in explained if each.outcome == outcome]
-    failed = {each.modality for one in explained for each in one.attributions if not is_shown(each)}
+        groups[outcome] = [patient for patient in explained if patient.outcome == outcome]
+    failed = {
+        attribution.modality
+        for patient in explained
+        for attribution in patient.attributions
+        if not is_shown(attribution)
+    }
     return {
         "target": question.target,
         "unit": question.unit,
@@ -114,8 +119,8 @@ def average(members: Sequence[Explained]) -> dict[str, Any]:
         result[modality] = _mean_by_name(_of(members, modality))
     result["ecg"] = _lead_shares(_of(members, "ecg"))
     slots = _of(members, "slots")
-    for method in dict.fromkeys(each.method for each in slots):
-        maps = [each for each in slots if each.method == method]
+    for method in dict.fromkeys(attribution.method for attribution in slots):
+        maps = [attribution for attribution in slots if attribution.method == method]
         if len(maps) >= SMALLEST_SHOWN:
             mean = mean_of(maps)
             values = [[None if value != value else float(value) for value in row] for row in mean.values]
@@ -126,14 +131,19 @@ def average(members: Sequence[Explained]) -> dict[str, Any]:
 
 def _of(members: Sequence[Explained], modality: str) -> list[Attribution]:
     """List the attributions of a modality that may be shown."""
-    return [each for one in members for each in one.attributions if each.modality == modality and is_shown(each)]
+    return [
+        attribution
+        for patient in members
+        for attribution in patient.attributions
+        if attribution.modality == modality and is_shown(attribution)
+    ]
 
 
 def _mean_by_name(attributions: Sequence[Attribution]) -> dict[str, dict[str, Any]]:
     """Average values with one labelled axis by their names, largest mean of the absolute values first."""
     values: dict[str, list[float]] = {}
-    for each in attributions:
-        for name, value in zip(each.axes[0].labels or (), each.values, strict=True):
+    for attribution in attributions:
+        for name, value in zip(attribution.axes[0].labels or (), attribution.values, strict=True):
             if value == value:
                 values.setdefault(name, []).append(float(value))
     means = {
@@ -149,8 +159,8 @@ def _lead_shares(attributions: Sequence[Attribution]) -> dict[str, float]:
     if len(attributions) < SMALLEST_SHOWN:
         return {}
     shares = []
-    for each in attributions:
-        sums = np.nansum(np.abs(each.values), axis=1)
+    for attribution in attributions:
+        sums = np.nansum(np.abs(attribution.values), axis=1)
         shares.append(sums / (sums.sum() or 1.0))
     labels = attributions[0].axes[0].labels or ()
     return {str(lead): float(share) for lead, share in zip(labels, np.mean(shares, axis=0), strict=True)}

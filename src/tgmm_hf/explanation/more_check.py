@@ -164,10 +164,10 @@ def measure_maps(score: TowerScore, modality: str, mask: np.ndarray, random: np.
     maps = maps_on_units(score, modality)
     orders = [order_of(values, random) for values in maps.values()]
     orders += [random.permutation(len(planted)) for _ in range(RANDOM_ORDERS)]
-    scored = [each.figures() for each in curves(units, orders)]
+    scored = [curve.figures() for curve in curves(units, orders)]
     figures: dict[str, dict[str, float]] = dict(zip(maps, scored, strict=False))
     by_chance = scored[len(maps) :]
-    figures["random"] = {key: float(np.mean([each[key] for each in by_chance])) for key in by_chance[0]}
+    figures["random"] = {key: float(np.mean([curve[key] for curve in by_chance])) for key in by_chance[0]}
     stored = {name: rounded(values) for name, values in maps.items()}
     effect = evidence_effect(units, planted, EVIDENCE_SHARE[modality], random)
     return {"figures": figures, "maps": stored, "planted": rounded(planted), "effect": effect}
@@ -179,8 +179,8 @@ def _add_correlations(entry: Mapping[str, Any], case: PlantedCase, copies: Mappi
         for score in case_scores(shuffled, processor, case):
             for modality in MODALITIES_OF[score.kind]:
                 for method, values in maps_on_units(score, modality).items():
-                    own = np.array(entry[modality]["maps"][method])
-                    correlation = rank_correlation(own, values)
+                    trained = np.array(entry[modality]["maps"][method])
+                    correlation = rank_correlation(trained, values)
                     entry[modality]["figures"][method][f"correlation {name}"] = correlation
 
 

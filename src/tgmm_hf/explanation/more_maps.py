@@ -100,7 +100,7 @@ def _gradient_attention(score: TowerScore) -> tuple[torch.Tensor, dict[str, Any]
     with attention_weights(score.encoder) as attentions:
         total = score.of_tokens(tokens).sum()
     gradients = torch.autograd.grad(total, attentions)
-    return rolled_out([each.detach() for each in attentions], gradients)[:, 1:], {}
+    return rolled_out([attention.detach() for attention in attentions], gradients)[:, 1:], {}
 
 
 def _token_path(score: TowerScore, steps: int) -> tuple[torch.Tensor, dict[str, Any]]:

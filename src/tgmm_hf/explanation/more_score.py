@@ -108,8 +108,8 @@ def finding_question(model: Any, finding: str, kind: str, batch: Any) -> Finding
         present = bool(batch[f"{kind}_mask"][0])
         get = model.more.get_xray_features if kind == "xray" else model.more.get_ecg_features
         features = get(batch[KINDS[kind]]).pooler_output if present else parts[kind].new_zeros(1, width)
-        rest = logit - float(features[0].to(parts[kind]) @ parts[kind])
-    return FindingQuestion(finding, parts[kind], rest)
+        remainder = logit - float(features[0].to(parts[kind]) @ parts[kind])
+    return FindingQuestion(finding, parts[kind], remainder)
 
 
 class TowerScore:

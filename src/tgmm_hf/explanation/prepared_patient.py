@@ -39,5 +39,5 @@ class PreparedPatient:
     def values(self, modality: str, units: Units) -> dict[str, np.ndarray]:
         """Compute method -> values (units,) of all methods of a modality."""
         chosen = {modality: METHODS[modality]}
-        wanted = steps(self.score, self.processor, self.labs, chosen, views=False)
-        return {name: units.values(method()) for _, name, method in wanted}
+        methods = steps(self.score, self.processor, self.labs, chosen, views=False)
+        return {name: units.values(method()) for _, name, method in methods}

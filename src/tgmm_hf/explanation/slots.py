@@ -65,10 +65,10 @@ def mean_of(attributions: Sequence[Attribution]) -> Attribution:
                 f"{other.method} of {other.task} ({other.target}) and {first.method} of {first.task} ({first.target}) "
                 "cannot be averaged: method, task, target and axes must be equal."
             )
-    stacked = np.stack([each.values for each in attributions])
+    stacked = np.stack([attribution.values for attribution in attributions])
     counts = (~np.isnan(stacked)).sum(0)
     values = np.where(counts > 0, np.nansum(stacked, axis=0) / np.maximum(counts, 1), np.nan)
-    output = float(np.mean([each.output for each in attributions]))
+    output = float(np.mean([attribution.output for attribution in attributions]))
     notes = (f"mean over {len(attributions)} patients",)
     return replace(first, values=values, output=output, baseline_output=None, completeness_error=None, notes=notes)
 

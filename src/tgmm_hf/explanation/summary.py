@@ -81,7 +81,7 @@ def effect_ratios(measured: Sequence[dict[str, Any]], seed: int, bootstrap: int)
     result = {}
     for modality in dict.fromkeys(name for patient in measured for name in patient):
         effects = [patient[modality]["effect"] for patient in measured if modality in patient]
-        pairs = np.array([[each["evidence"], each["other_units"]] for each in effects if each])
+        pairs = np.array([[effect["evidence"], effect["other_units"]] for effect in effects if effect])
         if len(pairs) and pairs[:, 1].mean() > 0:
             draws = np.random.default_rng(seed).integers(0, len(pairs), (bootstrap, len(pairs)))
             evidence, other_units = pairs[draws].mean(1).T

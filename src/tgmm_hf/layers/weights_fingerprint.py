@@ -60,7 +60,7 @@ def weights_fingerprint(model: nn.Module, state_dict: Mapping[str, Any] | None =
             part = part_of(name)
             sums[part] = sums.get(part, 0) + _sums(name, tensor.detach())
     # Rounded, because the last digits of a sum depend on the machine.
-    parts = {part: [round(each, 7) for each in sums[part].tolist()] for part in sorted(sums)}
+    parts = {part: [round(value, 7) for value in sums[part].tolist()] for part in sorted(sums)}
     return {"id": short_digest(parts), "parts": parts}
 
 
@@ -128,7 +128,7 @@ def parts_not_finite(fingerprint: Fingerprint) -> list[str]:
 def adapter_digest(model: nn.Module) -> str | None:
     """Compute a short digest of the adapters that PEFT has put into a model; None without adapters."""
     sums = {
-        name: [round(each, 7) for each in _sums(name, tensor.detach()).tolist()]
+        name: [round(value, 7) for value in _sums(name, tensor.detach()).tolist()]
         for name, tensor in model.named_parameters()
         if is_of_adapter(name) and not tensor.is_meta and tensor.is_floating_point() and tensor.numel()
     }

@@ -50,7 +50,10 @@ def find(attributions: Sequence[Attribution], task: str, modality: str) -> Attri
         task: name of the task.
         modality: "labs", "ecg", "echo", "modalities", "views" or "slots".
     """
-    return next((each for each in attributions if (each.task, each.modality) == (task, modality)), None)
+    return next(
+        (attribution for attribution in attributions if (attribution.task, attribution.modality) == (task, modality)),
+        None,
+    )
 
 
 def why_not_shown(attribution: Attribution) -> str:
@@ -103,8 +106,8 @@ def sum_sentence(attribution: Attribution) -> str:
     if attribution.baseline_output is None or attribution.completeness_error is None:
         return ""
     total, start, end = (
-        round(float(each), 2) + 0.0  # no "-0.00"
-        for each in (np.nansum(attribution.values), attribution.baseline_output, attribution.output)
+        round(float(value), 2) + 0.0  # no "-0.00"
+        for value in (np.nansum(attribution.values), attribution.baseline_output, attribution.output)
     )
     return f"They add up to {total:+.2f}: from {start:+.2f} without these inputs to {end:+.2f} with them."
 

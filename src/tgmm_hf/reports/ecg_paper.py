@@ -87,7 +87,7 @@ def draw_ecg(
     if layout not in LAYOUTS:
         raise ValueError(f"the layout is {layout!r}, known are {', '.join(LAYOUTS)}")
     if sensitivity not in SENSITIVITIES:
-        allowed = ", ".join(f"{each:g}" for each in SENSITIVITIES)
+        allowed = ", ".join(f"{value:g}" for value in SENSITIVITIES)
         raise ValueError(f"the sensitivity is {sensitivity:g} mm/mV, the standard ones are {allowed}")
     if traces.signal.ndim != 2 or len(traces.signal) != len(LEADS):
         raise ValueError(f"the signal has shape {traces.signal.shape}, expected ({len(LEADS)}, samples)")

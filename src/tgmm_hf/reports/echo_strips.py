@@ -74,7 +74,7 @@ def echo_strip(
     count, height, width = shown.shape[:3]
     maps = None if attribution is None else view_map(attribution, view)
     scale = height / clip.frames.shape[1]
-    top, left, side = (round(each * scale) for each in clip.box)
+    top, left, side = (round(length * scale) for length in clip.box)
     overlay = "" if maps is None else _overlay(maps, (top, left, side), shown)
     about = entry or {}
     return EchoStrip(

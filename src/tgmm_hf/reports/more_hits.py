@@ -34,7 +34,7 @@ def hits_page(
         report: what the processor says about the query; None without remarks.
     """
     (kind, value) = next(iter(query.items()))
-    found = [_hit(processor, match, number) for number, match in enumerate(matches, start=1)]
+    hits = [_hit(processor, match, number) for number, match in enumerate(matches, start=1)]
     asked = {"kind": kind, "text": value if kind == "text" else "", "shown": None, "reason": ""}
     if kind != "text":
         asked["shown"], asked["reason"] = _picture(processor, kind, value, 0)
@@ -44,7 +44,10 @@ def hits_page(
         notices=[NOT_A_DEVICE, NO_DIAGNOSIS],
         asked=asked,
         remarks=remarks,
-        groups={each: [hit for hit in found if hit["kind"] == each] for each in dict.fromkeys(m.kind for m in matches)},
+        groups={
+            kind_of_hit: [hit for hit in hits if hit["kind"] == kind_of_hit]
+            for kind_of_hit in dict.fromkeys(m.kind for m in matches)
+        },
         names=KIND_NAMES,
     )
 

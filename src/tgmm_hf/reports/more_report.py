@@ -51,8 +51,12 @@ class ExplainedMore:
             "scores": dict(explained.scores),
             "rests_on": {name: explained.report["used"][name] for name in ("xray", "ecg")},
             **{name: list(explained.report[name]) for name in ("refused", "checks", "notes")},
-            "not_shown": [why_not_shown(each) for each in explained.attributions if not is_shown(each)],
-            "attributions": [{**plain(each), "places": strongest_places(each)} for each in self._shown],
+            "not_shown": [
+                why_not_shown(attribution) for attribution in explained.attributions if not is_shown(attribution)
+            ],
+            "attributions": [
+                {**plain(attribution), "places": strongest_places(attribution)} for attribution in self._shown
+            ],
             "model": dict(self.model),
         }
 
@@ -60,20 +64,20 @@ class ExplainedMore:
         """Return the HTML page."""
         images, extractor = self.processor.image_processor, self.processor.feature_extractor
         xrays = [
-            {"shown": show_xray(images, self.inputs["xray"], each), **_words(each)}
-            for each in self._shown
-            if each.modality == "xray"
+            {"shown": show_xray(images, self.inputs["xray"], attribution), **_words(attribution)}
+            for attribution in self._shown
+            if attribution.modality == "xray"
         ]
         ecgs = [
             {
                 "shown": with_own_ids(
-                    show_ecg(extractor, self.inputs["ecg"], each, settings.layout, settings.sensitivity), number
+                    show_ecg(extractor, self.inputs["ecg"], attribution, settings.layout, settings.sensitivity), number
                 ),
-                "title": ECG_MAPS[each.modality],
-                **_words(each),
+                "title": ECG_MAPS[attribution.modality],
+                **_words(attribution),
             }
-            for number, each in enumerate(self._shown)
-            if each.modality in ECG_MAPS
+            for number, attribution in enumerate(self._shown)
+            if attribution.modality in ECG_MAPS
         ]
         content = self.content(settings)
         return render_page("more_report.html", content=content, names=MODALITY_NAMES, xrays=xrays, ecgs=ecgs)
@@ -81,7 +85,7 @@ class ExplainedMore:
     @property
     def _shown(self) -> list[Attribution]:
         """The attributions whose methods did not fail the check of the model."""
-        return [each for each in self.explanation.attributions if is_shown(each)]
+        return [attribution for attribution in self.explanation.attributions if is_shown(attribution)]
 
 
 def explain_files(

@@ -106,7 +106,7 @@ def _with_retrieval(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[
 
 def _neighbours(gallery: Gallery, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Look up the nearest patients by the embeddings of a prediction. The patient itself is left out by its name."""
-    answers = [each for each in prediction.values() if isinstance(each, dict) and "embeds" in each]
+    answers = [answer for answer in prediction.values() if isinstance(answer, dict) and "embeds" in answer]
     return nearest(gallery, answers[0]["embeds"], identifier=prediction["id"]) if answers else []
 
 
@@ -114,7 +114,7 @@ def shown_neighbours(neighbours: Sequence[Mapping[str, Any]] | None, identifiers
     """Return the neighbours as the report shows them: without their names, unless identifiers are wanted."""
     if neighbours is None:
         return None
-    return [{key: value for key, value in each.items() if identifiers or key != "id"} for each in neighbours]
+    return [{key: value for key, value in neighbour.items() if identifiers or key != "id"} for neighbour in neighbours]
 
 
 def require_same_answer(prediction: Mapping[str, Any], explanation: Explanation) -> None:
@@ -123,7 +123,7 @@ def require_same_answer(prediction: Mapping[str, Any], explanation: Explanation)
     Raises:
         TgmmError: if the two answers to the explained task differ by more than `TOLERANCE`.
     """
-    shown, explained = (_numbers(each[explanation.task]) for each in (prediction, explanation.prediction))
+    shown, explained = (_numbers(answers[explanation.task]) for answers in (prediction, explanation.prediction))
     if not np.allclose(shown, explained, atol=TOLERANCE):
         raise TgmmError(
             explanation.task,

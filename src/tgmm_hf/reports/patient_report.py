@@ -85,10 +85,10 @@ def report_content(
         A dict whose keys are the sections of the page, in their order.
     """
     settings = settings or ReportSettings()
-    not_shown = [why_not_shown(each) for each in attributions if not is_shown(each)]
-    attributions = [each for each in attributions if is_shown(each)]
+    not_shown = [why_not_shown(attribution) for attribution in attributions if not is_shown(attribution)]
+    attributions = [attribution for attribution in attributions if is_shown(attribution)]
     answered = [name for name in tasks if isinstance(prediction.get(name), Mapping)]
-    explained = next((each.task for each in attributions), None)
+    explained = next((attribution.task for attribution in attributions), None)
     labs = None if explained is None else find(attributions, explained, "labs")
     return {
         "notice": NOT_A_DEVICE,
@@ -103,7 +103,7 @@ def report_content(
         "labs": [] if inputs.labs is None else _labs(inputs, labs, settings),
         "ecg": _ecg(prediction, inputs, explained, attributions),
         "echo": _echo(prediction),
-        "attributions": [plain(each) for each in attributions],
+        "attributions": [plain(attribution) for attribution in attributions],
         "neighbours": None,
         "model": _model(prediction) | {"data fingerprint": inputs.fingerprint},
     }
@@ -114,7 +114,7 @@ def _answer(name: str, task: Mapping[str, Any], prediction: Mapping[str, Any]) -
     answer = prediction[name]
     described: dict[str, Any] = {"task": name, "kind": task["kind"], "question": task["question"]}
     if "probabilities" in answer:
-        described["candidates"] = [{"name": each, "probability": p} for each, p in answer["probabilities"].items()]
+        described["candidates"] = [{"name": name, "probability": p} for name, p in answer["probabilities"].items()]
         described["prediction_sets"] = answer.get("prediction_sets") or (
             [answer["prediction_set"]] if "prediction_set" in answer else []
         )
@@ -239,7 +239,7 @@ def report_html(
         settings: the same choices.
     """
     settings = settings or ReportSettings()
-    attributions = [each for each in attributions if is_shown(each)]
+    attributions = [attribution for attribution in attributions if is_shown(attribution)]
     task = content["explained_task"]
     of = {name: None if task is None else find(attributions, task, name) for name in ("labs", "ecg", "echo", "views")}
     curves = {answer["task"]: _curve_svg(answer) for answer in content["answers"] if answer.get("curve") is not None}
@@ -250,15 +250,23 @@ def report_html(
         labs=[] if inputs.labs is None else lab_rows(inputs.labs, of["labs"], settings.identifiers),
         ecg=_ecg_drawing(inputs, of["ecg"], settings),
         strips=_strips(content, inputs, of["echo"]),
-        sentences={name: method_text(each) for name, each in of.items() if each is not None},
+        sentences={name: method_text(attribution) for name, attribution in of.items() if attribution is not None},
         tables=[
-            {"title": _table_title(each), "rows": contribution_rows(each), "method": method_text(each),
-             "sum": sum_sentence(each)}
-            for each in attributions
-            if each.modality in ("modalities", "views") and each.values.ndim == 1
+            {
+                "title": _table_title(attribution),
+                "rows": contribution_rows(attribution),
+                "method": method_text(attribution),
+                "sum": sum_sentence(attribution),
+            }
+            for attribution in attributions
+            if attribution.modality in ("modalities", "views") and attribution.values.ndim == 1
         ],
-        slots=[heat_table(each) for each in attributions if each.modality == "slots" and each.values.ndim == 2],
-    )  # fmt: skip
+        slots=[
+            heat_table(attribution)
+            for attribution in attributions
+            if attribution.modality == "slots" and attribution.values.ndim == 2
+        ],
+    )
 
 
 def _table_title(attribution: Attribution) -> str:

@@ -83,15 +83,17 @@ def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     scored = f"{metrics['n']} ECGs of {metrics['patients']} patients{refused}"
     cards = [(f"F1 {text_number(entry['micro_f1'])}", f"findings, {text_range(entry['micro_f1_ci'])}; {scored}")]
     differences = {
-        control: one for control, one in metrics["differences"].items() if one["micro_f1_difference"] is not None
+        control: figures
+        for control, figures in metrics["differences"].items()
+        if figures["micro_f1_difference"] is not None
     }
     if differences:
         control = min(differences, key=lambda name: differences[name]["micro_f1_difference"])
-        one = differences[control]
+        figures = differences[control]
         cards.append(
             (
-                f"{text_number(one['micro_f1_difference'], '+')} F1",
-                f"against the strongest control ({control}), {text_range(one['micro_f1_difference_ci'], '+')}",
+                f"{text_number(figures['micro_f1_difference'], '+')} F1",
+                f"against the strongest control ({control}), {text_range(figures['micro_f1_difference_ci'], '+')}",
             )
         )
     return cards
