@@ -15,9 +15,11 @@ from tgmm_hf.registration import register_when_possible
 
 if TYPE_CHECKING:
     from tgmm_hf.configuration_tgmm import TgmmConfig
+    from tgmm_hf.encoders.configuration_ecg_hubert import EcgHubertConfig
     from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
     from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
     from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+    from tgmm_hf.encoders.modeling_ecg_hubert import EcgHubertModel
     from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel, EcgResNetModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_hubert import HubertEcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -56,6 +59,8 @@ _MODULE_OF = {
     "BeatFeatureExtractor": "inputs.feature_extraction_beat",
     "BeatModel": "families.heartcare.modeling_beat",
     "EcgFeatureExtractor": "inputs.feature_extraction_ecg",
+    "EcgHubertConfig": "encoders.configuration_ecg_hubert",
+    "EcgHubertModel": "encoders.modeling_ecg_hubert",
     "EcgResNetConfig": "encoders.configuration_ecg_resnet",
     "EcgResNetModel": "encoders.modeling_ecg_resnet",
     "EcgResNetModelWithProjection": "encoders.modeling_ecg_resnet",
@@ -69,6 +74,7 @@ _MODULE_OF = {
     "HeartcareForConditionalGeneration": "families.heartcare.modeling_heartcare",
     "HeartcarePipeline": "families.heartcare.pipeline_heartcare",
     "HeartcareProcessor": "families.heartcare.processing_heartcare",
+    "HubertEcgFeatureExtractor": "inputs.feature_extraction_hubert",
     "InputRefusedError": "utils.errors",
     "LEADS": "utils.names",
     "MODALITIES": "utils.names",
@@ -113,6 +119,8 @@ __all__ = [
     "BeatFeatureExtractor",
     "BeatModel",
     "EcgFeatureExtractor",
+    "EcgHubertConfig",
+    "EcgHubertModel",
     "EcgResNetConfig",
     "EcgResNetModel",
     "EcgResNetModelWithProjection",
@@ -126,6 +134,7 @@ __all__ = [
     "HeartcareForConditionalGeneration",
     "HeartcarePipeline",
     "HeartcareProcessor",
+    "HubertEcgFeatureExtractor",
     "InputRefusedError",
     "MeitConfig",
     "MeitFeatureExtractor",

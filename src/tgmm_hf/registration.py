@@ -95,6 +95,7 @@ def register_classes() -> None:
     PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
     PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
     _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig)
+    _register_published_encoders()
     _register_heartcare()
     _register_more()
 
@@ -119,6 +120,19 @@ def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
     AutoFeatureExtractor.register(ecg_resnet, MeitFeatureExtractor)
     backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
     AutoImageProcessor.register(tgmm, image_processor_classes=backends)
+
+
+def _register_published_encoders() -> None:
+    """Register the encoders whose weights others have published, and the extractors that they declare."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+    from tgmm_hf.encoders.configuration_ecg_hubert import EcgHubertConfig
+    from tgmm_hf.encoders.modeling_ecg_hubert import EcgHubertModel
+    from tgmm_hf.inputs.feature_extraction_hubert import HubertEcgFeatureExtractor
+
+    AutoConfig.register("ecg_hubert", EcgHubertConfig)
+    AutoModel.register(EcgHubertConfig, EcgHubertModel)
+    AutoFeatureExtractor.register(EcgHubertConfig, HubertEcgFeatureExtractor)
 
 
 def _register_heartcare() -> None:

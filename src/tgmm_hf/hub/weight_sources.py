@@ -74,6 +74,14 @@ _MORE = """\
   journal = {arXiv preprint arXiv:2410.16239},
   year    = {2024}
 }"""
+_HUBERT_ECG = """\
+@article{coppola2024hubert,
+  title   = {HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac applications},
+  author  = {Coppola, Edoardo and Savardi, Mattia and Massussi, Mauro and Adamo, Marianna and Metra, Marco and
+             Signoroni, Alberto},
+  journal = {medRxiv},
+  year    = {2024}
+}"""
 _CEDARS_TERMS = (
     "Academic and non-profit research only. No onward transfer of the weights or of anything derived from them, this "
     "directory included: do not upload it, not to a private repository either. Publications have to acknowledge "
@@ -162,6 +170,18 @@ SOURCES: dict[str, Source] = {
         notes="Texts are padded to the full length, because the published feature of a text is the mean over its "
         "padding too. ECGs have the lead order of MIMIC-IV-ECG (aVF before aVL). The processor in this directory does "
         "both. Without `--tokenizer` the directory has no processor.",
+    ),
+    "hubert-ecg": Source(
+        title="HuBERT-ECG, a HuBERT for the 12-lead ECG",
+        files="model.safetensors of hubert-ecg-small, hubert-ecg-base or hubert-ecg-large",
+        url="https://huggingface.co/Edoardo-BS",
+        license="cc-by-nc-4.0",
+        license_name="CC BY-NC 4.0",
+        license_link="https://github.com/Edoar-do/HuBERT-ECG/blob/master/LICENSE",
+        terms="Non-commercial use only, with attribution, of the weights and of everything that is derived from them.",
+        citation=_HUBERT_ECG,
+        notes="The ECG has to be prepared as HuBERT-ECG's was: 5 s at 100 Hz, 0.05 to 47 Hz, each lead between -1 and "
+        "1, one lead after the other. The feature extractor in this directory does that.",
     ),
     "kinetics-mvit": Source(
         title="torchvision's MViT-v2-S trained on Kinetics-400",

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 try:
     import resource
 except ImportError:  # Windows has no such limits: there the time limit of the parent remains
     resource = None  # type: ignore[assignment]
 
-STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict")
+STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict", "weights", "target_encoder")
 """Keys of the weights in a checkpoint that holds other entries too, such as the optimizer."""
+SAFETENSORS = ".safetensors"
 PLAIN_LAYOUT = torch.strided
 
 
@@ -72,6 +74,11 @@ def _read(path: Path, allow_pickle: bool) -> Any:
     Raises:
         Unusable: If the file cannot be read, or needs pickled objects and `allow_pickle` is False.
     """
+    if path.suffix == SAFETENSORS:
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise Unusable(f"this safetensors file cannot be read: {error}. Download it again.") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
