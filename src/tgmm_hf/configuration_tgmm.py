@@ -8,8 +8,11 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
+from .encoders.configuration_ecg_fm import EcgFmConfig
 from .encoders.configuration_ecg_hubert import EcgHubertConfig
+from .encoders.configuration_echo_jepa import EchoJepaConfig
 from .encoders.configuration_echo_mvit import EchoMvitConfig
+from .encoders.configuration_pan_echo import PanEchoConfig
 from .encoders.configuration_st_mem import StMemConfig
 from .utils.hub_code import HubCode
 from .utils.names import VIEWS
@@ -18,7 +21,8 @@ FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
 """MedFlexFusion and the rival fusions of the paper's table 5."""
 
 ENCODER_CONFIGS: dict[str, Any] = {
-    config.model_type: config for config in (StMemConfig, EchoMvitConfig, EcgHubertConfig)
+    config.model_type: config
+    for config in (StMemConfig, EchoMvitConfig, EcgHubertConfig, EcgFmConfig, EchoJepaConfig, PanEchoConfig)
 }
 """Model type -> class of the encoders' configurations that travel with a saved model."""
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from closeness import assert_close
 from fresh_process import run_without_package
 from heart_signal import make_heart
 from input_files import make_clip
-from published_encoders import hubert_ecg_weights
+from published_encoders import ecg_fm_weights, echo_jepa_weights, hubert_ecg_weights, pan_echo_weights
 from tiny_models import random_batch, smallest_config, tiny_tokenizer
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, BertForMaskedLM
 
@@ -21,6 +21,7 @@ from tgmm_hf import LEADS, EchoMvitModel, StMemModel, TgmmCardiacPipeline, TgmmC
 from tgmm_hf.data.prepare import processor_settings
 from tgmm_hf.data.prepared_fit import check_prepared
 from tgmm_hf.hub.convert import convert
+from tgmm_hf.inputs.declared_preprocessing import declared_extractor
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.utils.errors import TgmmError
 
@@ -39,6 +40,7 @@ class Case:
         content: makes the content of the file.
         extractor: class that prepares its inputs.
         layers: number of its layers.
+        sizes: sizes of a clip, smaller than those of the published encoder.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Case:
     content: Callable[[], dict[str, Any]]
     extractor: str
     layers: int
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 CASES = [
@@ -56,6 +59,32 @@ CASES = [
         "hubert_ecg_small.pt",
         lambda: {"global_step": 9, "model_state_dict": hubert_ecg_weights(512, depth=2)},
         "HubertEcgFeatureExtractor",
+        2,
+    ),
+    Case(
+        "echojepa",
+        "echo",
+        "latest.pt",
+        lambda: {"epoch": 1, "encoder": {}, "target_encoder": echo_jepa_weights(1024, depth=2)},
+        "StretchedEchoImageProcessor",
+        2,
+        {"crop_size": 32, "frames_per_clip": 4},
+    ),
+    Case(
+        "panecho",
+        "echo",
+        "panecho.pt",
+        lambda: {"epoch": 1, "weights": pan_echo_weights()},
+        "StretchedEchoImageProcessor",
+        2,
+        {"image_size": 64},
+    ),
+    Case(
+        "ecg-fm",
+        "ecg",
+        "mimic_iv_ecg_physionet_pretrained.pt",
+        lambda: {"args": None, "cfg": {"model": {"layer_norm_first": False}}, "model": ecg_fm_weights(768, depth=2)},
+        "EcgFmFeatureExtractor",
         2,
     ),
 ]
@@ -68,10 +97,16 @@ def case(request) -> Case:
 
 @pytest.fixture(scope="module")
 def directory(case: Case, tmp_path_factory) -> Path:
-    """The converted encoder."""
+    """The converted encoder, with smaller clips than its weights were trained on."""
     root = tmp_path_factory.mktemp(case.kind)
     torch.save(case.content(), root / case.file)
-    convert(case.kind, root / case.file, root / "encoder", accept_license=True)
+    model = convert(case.kind, root / case.file, root / "encoder", accept_license=True).model
+    if case.sizes:  # no weight depends on them
+        settings = {**model.config.to_dict(), **case.sizes, "preprocessing": None, "processor_fingerprint": None}
+        smaller = type(model)(type(model.config).from_dict(settings))
+        smaller.load_state_dict(model.state_dict())
+        smaller.save_pretrained(root / "encoder")
+        declared_extractor(smaller.config).save_pretrained(root / "encoder")
     return root / "encoder"
 
 

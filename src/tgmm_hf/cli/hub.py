@@ -22,6 +22,9 @@ class Weights(StrEnum):
     beat = "beat"
     more = "more"
     hubert_ecg = "hubert-ecg"
+    echojepa = "echojepa"
+    panecho = "panecho"
+    ecg_fm = "ecg-fm"
 
 
 class NormGamma(StrEnum):
@@ -66,7 +69,8 @@ def convert(
 
     st-mem: ECG encoder, or the full masked autoencoder. echoprime: echo encoder. echoprime-views: view classifier.
     kinetics-mvit: torchvision's MViT_V2_S_Weights. meit: ECG encoder and projector of MEIT (ecg_model.pth). beat: ECG
-    tokenizer of Heartcare's public prototype. more: X-ray, ECG and text encoder of MoRE. hubert-ecg: ECG encoder.
+    tokenizer of Heartcare's public prototype. more: X-ray, ECG and text encoder of MoRE. hubert-ecg and
+    ecg-fm: ECG encoders. echojepa and panecho: echo encoders.
 
     No weights are downloaded. The command shows the terms of the weights, asks you to confirm them, and writes them
     into the model card.

@@ -42,6 +42,18 @@ def encoder_class(model_type: str) -> Any:
         from .modeling_ecg_hubert import EcgHubertModel
 
         return EcgHubertModel
+    if model_type == "ecg_fm":
+        from .modeling_ecg_fm import EcgFmModel
+
+        return EcgFmModel
+    if model_type == "echo_jepa":
+        from .modeling_echo_jepa import EchoJepaModel
+
+        return EchoJepaModel
+    if model_type == "pan_echo":
+        from .modeling_pan_echo import PanEchoModel
+
+        return PanEchoModel
     return ENCODERS.get(model_type, AutoModel)
 
 

@@ -10,14 +10,23 @@ from typing import Any
 
 from ..utils.errors import TgmmError
 from .feature_extraction_ecg import EcgFeatureExtractor
+from .feature_extraction_ecg_fm import EcgFmFeatureExtractor
 from .feature_extraction_hubert import HubertEcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
+from .image_processing_stretched import StretchedEchoImageProcessor
 from .processor_fingerprint import changed_settings, processor_fingerprint
 
 CLASS_KEYS = ("feature_extractor_type", "image_processor_type")
 """Keys of settings that name the class of an extractor."""
 CLASSES: dict[str, Any] = {
-    extractor.__name__: extractor for extractor in (EcgFeatureExtractor, HubertEcgFeatureExtractor, EchoImageProcessor)
+    extractor.__name__: extractor
+    for extractor in (
+        EcgFeatureExtractor,
+        HubertEcgFeatureExtractor,
+        EcgFmFeatureExtractor,
+        EchoImageProcessor,
+        StretchedEchoImageProcessor,
+    )
 }
 """Name -> class of the extractors that an encoder may declare."""
 PARTS = {"feature_extractor": "ecg_config", "image_processor": "echo_config"}
@@ -66,8 +75,8 @@ def check_declared(encoder: Any, part: Any) -> None:
         return
     raise TgmmError(
         encoder.model_type,
-        f"the inputs of this encoder would be prepared in another way than its weights were trained on: {problem}. Take "
-        "the processor of `TgmmProcessor.from_encoders`, or the one that was saved with the model.",
+        f"the inputs of this encoder would be prepared in another way than its weights were trained on: {problem}. "
+        "Take the processor of `TgmmProcessor.from_encoders`, or the one that was saved with the model.",
     )
 
 

@@ -319,8 +319,8 @@ class StudySorter:
         """Read a clip and refuse one that shows nothing.
 
         Returns:
-            The masked squares, each (side, side, 3) uint8 BGR; the notes of the reader as {"code", "text"}; and the frame
-            that a view classifier looks at.
+            The masked squares, each (side, side, 3) uint8 BGR; the notes of the reader as {"code", "text"}; and the
+            frame that a view classifier looks at.
         """
         with refusing(item):  # OpenCV's errors, and whatever nobody foresaw
             read = self.preparer.read_clip(clip)

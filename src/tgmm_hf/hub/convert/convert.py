@@ -8,11 +8,14 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 
 from tgmm_hf.hub.convert.beat import NORM_GAMMAS, beat_prototype
 from tgmm_hf.hub.convert.card import model_card
+from tgmm_hf.hub.convert.ecg_fm import ecg_fm
+from tgmm_hf.hub.convert.echo_jepa import echo_jepa
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
 from tgmm_hf.hub.convert.hubert_ecg import hubert_ecg
 from tgmm_hf.hub.convert.loading import Checkpoint, load_checkpoint
 from tgmm_hf.hub.convert.meit import meit_ecg_model
 from tgmm_hf.hub.convert.more import more_checkpoint, published_processor
+from tgmm_hf.hub.convert.pan_echo import pan_echo
 from tgmm_hf.hub.weight_sources import SOURCES
 from tgmm_hf.inputs.declared_preprocessing import declared_extractor
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
@@ -28,6 +31,8 @@ CONVERTERS = {
     "meit": meit_ecg_model,
     "more": more_checkpoint,
     "hubert-ecg": hubert_ecg,
+    "echojepa": echo_jepa,
+    "panecho": pan_echo,
 }
 """Kind -> function that makes a model of the tensors, for the kinds that need nothing else."""
 KINETICS_CLASSES = 400
@@ -115,6 +120,9 @@ def _convert(kind: str, checkpoint: Checkpoint, keep_head: bool) -> Converted:
     weights = checkpoint.weights
     if kind == "st-mem":
         return st_mem(weights, settings=checkpoint.settings)
+    if kind == "ecg-fm":
+        settings = checkpoint.settings.get("model", {})
+        return ecg_fm(weights, settings=settings if isinstance(settings, Mapping) else {})
     if kind in CONVERTERS:
         return CONVERTERS[kind](weights)
     _check_owner(kind, weights)

@@ -33,8 +33,8 @@ def hubert_ecg(weights: Mapping[str, torch.Tensor], num_attention_heads: int | N
         num_attention_heads: Number of attention heads, for a width that is not published. None takes `HEADS`.
 
     Raises:
-        ConversionError: If the tensors are not those of HuBERT-ECG, if the convolutions are those of another rate, or if
-            the number of heads is not known.
+        ConversionError: If the tensors are not those of HuBERT-ECG, if the convolutions are those of another rate, or
+            if the number of heads is not known.
     """
     remaining = {name.removeprefix(FINE_TUNED_PREFIX): tensor for name, tensor in weights.items()}
     dropped = take(remaining, NOT_USED)
@@ -49,7 +49,7 @@ def hubert_ecg(weights: Mapping[str, torch.Tensor], num_attention_heads: int | N
             f"the convolutions have kernels {kernels} over {convolutions[0].shape[1]} channel(s), and the published "
             f"weights for 100 Hz have {KERNELS} over 1. This converter reads no other rate.",
         )
-    width, groups, span = _position_sizes(renamed)
+    width, groups, span = position_sizes(renamed, "HuBERT-ECG")
     heads = num_attention_heads or HEADS.get(width)
     if heads is None:
         raise ConversionError(
@@ -90,9 +90,9 @@ def _convolutions(weights: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     return [by_number[number] for number in range(len(by_number))]
 
 
-def _position_sizes(weights: Mapping[str, torch.Tensor]) -> tuple[int, int, int]:
-    """Read width, number of groups and kernel of the convolution that gives the positions."""
+def position_sizes(weights: Mapping[str, torch.Tensor], what: str) -> tuple[int, int, int]:
+    """Read width, number of groups and kernel of the convolution that gives the positions; `what` is the model."""
     name = "encoder.pos_conv_embed.conv.parametrizations.weight.original1"
-    require(weights, [name], "HuBERT-ECG")
+    require(weights, [name], what)
     width, of_group, span = weights[name].shape
     return width, width // of_group, span

@@ -36,7 +36,7 @@ class Checkpoint:
 
     Attributes:
         weights: Name -> tensor, on the CPU.
-        settings: The settings of the training that the file holds under "config"; {} without them.
+        settings: The settings of the training that the file holds under "config" or "cfg"; {} without them.
     """
 
     weights: dict[str, torch.Tensor]

@@ -40,7 +40,7 @@ def main(checkpoint: str, tensors: str, answer: str, extra_bytes: str, *options:
         checkpoint: The file.
         tensors: Safetensors file to write.
         answer: JSON file to write: {"reason": "" or why the checkpoint cannot be used, "settings": the plain values of
-            the entry "config"}.
+            the entry "config" or "cfg"}.
         extra_bytes: Memory that this process may take beyond what the libraries take.
         options: "--allow-pickle" loads pickled objects, which runs code of the file's author.
     """
@@ -137,8 +137,10 @@ def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
 
 
 def _plain_settings(content: Any) -> dict[str, Any]:
-    """Take the settings of the training from the entry "config" of a checkpoint; {} without such an entry."""
-    return _plain_values(content.get("config")) if isinstance(content, Mapping) else {}
+    """Take the settings of the training from the entry "config" or "cfg" of a checkpoint; {} without such an entry."""
+    if not isinstance(content, Mapping):
+        return {}
+    return _plain_values(content.get("config")) or _plain_values(content.get("cfg"))
 
 
 def _plain_values(settings: Any, depth: int = 5) -> dict[str, Any]:
