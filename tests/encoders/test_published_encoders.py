@@ -22,7 +22,7 @@ from tgmm_hf.data.prepare import processor_settings
 from tgmm_hf.data.prepared_fit import check_prepared
 from tgmm_hf.hub.convert import convert
 from tgmm_hf.inputs.declared_preprocessing import declared_extractor
-from tgmm_hf.processing_tgmm import default_processor
+from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer, default_processor
 from tgmm_hf.utils.errors import TgmmError
 
 SETTINGS: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "embedding_dim": 16}
@@ -223,6 +223,21 @@ def test_the_configuration_alone_gives_its_processor(case, model):
     assert type(part_of(default_processor(config, tiny_tokenizer()), case)).__name__ == case.extractor
 
 
+def test_new_weights_by_the_configuration(case, model):
+    """A configuration alone makes a model with random weights of this kind."""
+    kind = getattr(model.config, f"{case.modality}_config").model_type
+    small = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "num_conv_pos_embedding_groups": 2}
+    small |= {"frame_widths": [8, 32], "frame_depths": [1, 1], "intermediate_size": 40, "num_frames": 4}
+    config = TgmmConfig.tiny(**{f"{case.modality}_config": {"model_type": kind, **small}}, **SETTINGS)
+    config.tokenize_tasks(bert_cased_tokenizer())
+    config.labs_config.vocab_size = BERT_CASED_SIZE
+    new = TgmmModel(config).eval()
+    assert type(new.encoders[case.modality]) is type(model.encoders[case.modality])
+    processor = default_processor(config)
+    patient = {name: value for name, value in a_patient().items() if name != "labs"}
+    assert TgmmCardiacPipeline(model=new, processor=processor)(patient)["hf_diagnosis"]
+
+
 @pytest.mark.parametrize("layers", [0, 1])
 def test_frozen_features_give_the_answer_of_the_whole_model(case, model, layers):
     model.freeze_encoders(layers)
@@ -281,6 +296,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 def test_tgmm_with_it_works_without_the_package(model, processor, tmp_path):
     model.save_pretrained(tmp_path / "tgmm")
     processor.save_pretrained(tmp_path / "tgmm")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tgmm_hf.inputs.declared_preprocessing import CLASS_KEYS, PARTS, check_processor
-from tgmm_hf.inputs.processor_fingerprint import changed_settings, processor_fingerprint
+from tgmm_hf.inputs.processor_fingerprint import changed_settings, plain_settings, processor_fingerprint
 from tgmm_hf.utils.errors import TgmmError
 
 
@@ -32,7 +32,7 @@ def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None
         problem = "" if kind == type(part).__name__ else f"the data was prepared by {kind}, not {type(part).__name__}"
         if not problem and getattr(encoder, "preprocessing", None):
             now = processor_fingerprint(part)
-            differing = changed_settings({key: settings[key] for key in now if key in settings}, now)
+            differing = changed_settings(plain_settings({key: settings[key] for key in now if key in settings}), now)
             problem = "; ".join(f"{key} is {values}" for key, values in differing.items())
         if problem:
             raise TgmmError(

@@ -1,6 +1,7 @@
 """PanEcho: a ConvNeXt reads each frame, a transformer reads the frames of a clip (Holste et al. 2025).
 
-Both parts are of transformers: `ConvNextModel`, and the layers of BERT, whose order of norms PanEcho's layers have.
+Both parts are of transformers: the stages of `ConvNextModel`, and the layers of BERT, whose order of norms PanEcho's
+layers have.
 """
 
 import math
@@ -8,9 +9,11 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import ConvNextModel, PreTrainedModel
+from transformers import ConvNextConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
+from transformers.models.convnext.modeling_convnext import ConvNextEmbeddings, ConvNextLayer, ConvNextStage
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
@@ -28,13 +31,30 @@ def frame_positions(num_frames: int, width: int) -> torch.Tensor:
     return torch.stack([torch.sin(place * frequency), torch.cos(place * frequency)], dim=2).flatten(1)
 
 
-class PanEchoFrames(ConvNextModel):
-    """ConvNeXt of one frame. It has no attention, and the model around it may have any."""
+class PanEchoFrames(nn.Module):
+    """ConvNeXt of single frames, in the parts of transformers' `ConvNextModel`.
 
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
+    `ConvNextModel` itself refuses every kind of attention but one, because it has none, and so would a model around it.
+    """
+
+    def __init__(self, config: ConvNextConfig):
+        super().__init__()
+        widths = list(config.hidden_sizes or ())
+        self.embeddings = ConvNextEmbeddings(config)
+        self.stages = nn.ModuleList(
+            ConvNextStage(config, before, width, stride=2 if stage else 1, depth=depth)
+            for stage, (before, width, depth) in enumerate(
+                zip([widths[0], *widths], widths, config.depths or (), strict=False)
+            )
+        )
+        self.layernorm = nn.LayerNorm(widths[-1], eps=config.layer_norm_eps)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Map frames (n, 3, height, width) to features (n, width of the last stage)."""
+        features = self.embeddings(frames)
+        for stage in self.stages:
+            features = stage(features)
+        return self.layernorm(features.mean((-2, -1)))
 
 
 class PanEchoModel(BoundWeights, PreTrainedModel):
@@ -60,6 +80,13 @@ class PanEchoModel(BoundWeights, PreTrainedModel):
         self.layers = nn.ModuleList([BertLayer(config) for _ in range(config.num_hidden_layers)])
         self.gradient_checkpointing = False
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw the starting weights of a module. transformers calls this for every module."""
+        super()._init_weights(module)
+        if isinstance(module, ConvNextLayer) and module.layer_scale_parameter is not None:
+            init.constant_(module.layer_scale_parameter, self.config.frame_config().layer_scale_init_value)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the convolution that embeds the patches of a frame."""
@@ -94,7 +121,7 @@ class PanEchoModel(BoundWeights, PreTrainedModel):
         """
         check_clip_size(pixel_values_videos, self.config.num_frames, self.config.image_size)
         clips, frames = pixel_values_videos.shape[:2]
-        embedded = self.frames(pixel_values_videos.flatten(0, 1)).pooler_output.unflatten(0, (clips, frames))
+        embedded = self.frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (clips, frames))
         positions = frame_positions(frames, self.config.hidden_size)
         hidden_states = embedded + positions.to(embedded.device, embedded.dtype)
         for layer in self.layers[: len(self.layers) - num_upper_layers]:

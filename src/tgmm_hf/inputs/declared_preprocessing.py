@@ -14,7 +14,7 @@ from .feature_extraction_ecg_fm import EcgFmFeatureExtractor
 from .feature_extraction_hubert import HubertEcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
 from .image_processing_stretched import StretchedEchoImageProcessor
-from .processor_fingerprint import changed_settings, processor_fingerprint
+from .processor_fingerprint import changed_settings, plain_settings, processor_fingerprint
 
 CLASS_KEYS = ("feature_extractor_type", "image_processor_type")
 """Keys of settings that name the class of an extractor."""
@@ -68,7 +68,7 @@ def check_declared(encoder: Any, part: Any) -> None:
     name, settings = declared
     if type(part).__name__ != name:
         problem = f"its weights need {name}, and the processor has {type(part).__name__}"
-    elif differing := changed_settings(settings, processor_fingerprint(part)):
+    elif differing := changed_settings(plain_settings(settings), processor_fingerprint(part)):
         named = "; ".join(f"{key} is {values}" for key, values in differing.items())
         problem = f"{name} is set otherwise than the weights need: {named}"
     else:

@@ -60,7 +60,7 @@ def pan_echo(weights: Mapping[str, torch.Tensor], num_attention_heads: int = 8) 
     )
     frames = {name.removeprefix(FRAMES): tensor for name, tensor in plain.items() if name.startswith(FRAMES)}
     temporal = {name: tensor for name, tensor in plain.items() if not name.startswith(FRAMES)}
-    renamed = rename(frames, (*CONVNEXT, (r"^convnext\.", "frames.")))
+    renamed = rename(frames, (*CONVNEXT, (r"^convnext\.(encoder\.)?", "frames.")))
     for name in [name for name in renamed if name.endswith("layer_scale_parameter")]:
         renamed[name] = renamed[name].flatten()  # Published as (C, 1, 1).
     renamed |= rename(split_rows(temporal, r"\.self_attn\.in_proj_(weight|bias)$", QUERY_KEY_VALUE), TEMPORAL)
