@@ -15,12 +15,20 @@ from tgmm_hf.registration import register_when_possible
 
 if TYPE_CHECKING:
     from tgmm_hf.configuration_tgmm import TgmmConfig
+    from tgmm_hf.encoders.configuration_ecg_fm import EcgFmConfig
+    from tgmm_hf.encoders.configuration_ecg_hubert import EcgHubertConfig
     from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
+    from tgmm_hf.encoders.configuration_echo_jepa import EchoJepaConfig
     from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_pan_echo import PanEchoConfig
     from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+    from tgmm_hf.encoders.modeling_ecg_fm import EcgFmModel
+    from tgmm_hf.encoders.modeling_ecg_hubert import EcgHubertModel
     from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel, EcgResNetModelWithProjection
+    from tgmm_hf.encoders.modeling_echo_jepa import EchoJepaModel
     from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_pan_echo import PanEchoModel
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
     from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
@@ -41,9 +49,12 @@ if TYPE_CHECKING:
     from tgmm_hf.inputs.echo_views import EchoViewClassifier, StoredViewClassifier
     from tgmm_hf.inputs.feature_extraction_beat import BeatFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_ecg_fm import EcgFmFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_hubert import HubertEcgFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+    from tgmm_hf.inputs.image_processing_stretched import StretchedEchoImageProcessor
     from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
     from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel, TgmmOutput
     from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
@@ -56,10 +67,17 @@ _MODULE_OF = {
     "BeatFeatureExtractor": "inputs.feature_extraction_beat",
     "BeatModel": "families.heartcare.modeling_beat",
     "EcgFeatureExtractor": "inputs.feature_extraction_ecg",
+    "EcgFmConfig": "encoders.configuration_ecg_fm",
+    "EcgFmFeatureExtractor": "inputs.feature_extraction_ecg_fm",
+    "EcgFmModel": "encoders.modeling_ecg_fm",
+    "EcgHubertConfig": "encoders.configuration_ecg_hubert",
+    "EcgHubertModel": "encoders.modeling_ecg_hubert",
     "EcgResNetConfig": "encoders.configuration_ecg_resnet",
     "EcgResNetModel": "encoders.modeling_ecg_resnet",
     "EcgResNetModelWithProjection": "encoders.modeling_ecg_resnet",
     "EchoImageProcessor": "inputs.image_processing_echo",
+    "EchoJepaConfig": "encoders.configuration_echo_jepa",
+    "EchoJepaModel": "encoders.modeling_echo_jepa",
     "EchoMvitConfig": "encoders.configuration_echo_mvit",
     "EchoMvitForPreTraining": "encoders.modeling_echo_mvit_pretraining",
     "EchoMvitModel": "encoders.modeling_echo_mvit",
@@ -69,6 +87,7 @@ _MODULE_OF = {
     "HeartcareForConditionalGeneration": "families.heartcare.modeling_heartcare",
     "HeartcarePipeline": "families.heartcare.pipeline_heartcare",
     "HeartcareProcessor": "families.heartcare.processing_heartcare",
+    "HubertEcgFeatureExtractor": "inputs.feature_extraction_hubert",
     "InputRefusedError": "utils.errors",
     "LEADS": "utils.names",
     "MODALITIES": "utils.names",
@@ -85,10 +104,13 @@ _MODULE_OF = {
     "MoreModel": "families.more.modeling_more",
     "MoreProcessor": "families.more.processing_more",
     "MoreXrayPipeline": "families.more.pipeline_more",
+    "PanEchoConfig": "encoders.configuration_pan_echo",
+    "PanEchoModel": "encoders.modeling_pan_echo",
     "StMemConfig": "encoders.configuration_st_mem",
     "StMemForPreTraining": "encoders.modeling_st_mem_pretraining",
     "StMemModel": "encoders.modeling_st_mem",
     "StoredViewClassifier": "inputs.echo_views",
+    "StretchedEchoImageProcessor": "inputs.image_processing_stretched",
     "TgmmCardiacPipeline": "pipeline_tgmm",
     "TgmmConfig": "configuration_tgmm",
     "TgmmError": "utils.errors",
@@ -113,10 +135,17 @@ __all__ = [
     "BeatFeatureExtractor",
     "BeatModel",
     "EcgFeatureExtractor",
+    "EcgFmConfig",
+    "EcgFmFeatureExtractor",
+    "EcgFmModel",
+    "EcgHubertConfig",
+    "EcgHubertModel",
     "EcgResNetConfig",
     "EcgResNetModel",
     "EcgResNetModelWithProjection",
     "EchoImageProcessor",
+    "EchoJepaConfig",
+    "EchoJepaModel",
     "EchoMvitConfig",
     "EchoMvitForPreTraining",
     "EchoMvitModel",
@@ -126,6 +155,7 @@ __all__ = [
     "HeartcareForConditionalGeneration",
     "HeartcarePipeline",
     "HeartcareProcessor",
+    "HubertEcgFeatureExtractor",
     "InputRefusedError",
     "MeitConfig",
     "MeitFeatureExtractor",
@@ -140,10 +170,13 @@ __all__ = [
     "MoreModel",
     "MoreProcessor",
     "MoreXrayPipeline",
+    "PanEchoConfig",
+    "PanEchoModel",
     "StMemConfig",
     "StMemForPreTraining",
     "StMemModel",
     "StoredViewClassifier",
+    "StretchedEchoImageProcessor",
     "TgmmCardiacPipeline",
     "TgmmConfig",
     "TgmmError",

@@ -8,13 +8,23 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
+from .encoders.configuration_ecg_fm import EcgFmConfig
+from .encoders.configuration_ecg_hubert import EcgHubertConfig
+from .encoders.configuration_echo_jepa import EchoJepaConfig
 from .encoders.configuration_echo_mvit import EchoMvitConfig
+from .encoders.configuration_pan_echo import PanEchoConfig
 from .encoders.configuration_st_mem import StMemConfig
 from .utils.hub_code import HubCode
 from .utils.names import VIEWS
 
 FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
 """MedFlexFusion and the rival fusions of the paper's table 5."""
+
+ENCODER_CONFIGS: dict[str, Any] = {
+    config.model_type: config
+    for config in (StMemConfig, EchoMvitConfig, EcgHubertConfig, EcgFmConfig, EchoJepaConfig, PanEchoConfig)
+}
+"""Model type -> class of the encoders' configurations that travel with a saved model."""
 
 
 @strict
@@ -230,13 +240,14 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 def encoder_config(source: str | Path) -> PreTrainedConfig:
     """Load the configuration of an encoder, ours or any that `AutoConfig` knows, from a directory or the Hub."""
     settings, _ = PreTrainedConfig.get_config_dict(source)
-    own_configs = {config.model_type: config for config in (StMemConfig, EchoMvitConfig)}
-    return own_configs.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
+    return ENCODER_CONFIGS.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
 
 
 def _foreign_config(config: PreTrainedConfig | dict | None, own_type: str) -> Any:
     """Make a configuration from a dict whose `model_type` is not `own_type`. Return anything else as it is."""
-    if isinstance(config, dict) and config.get("model_type", own_type) != own_type:
+    if isinstance(config, dict) and (model_type := config.get("model_type", own_type)) != own_type:
+        if model_type in ENCODER_CONFIGS:
+            return ENCODER_CONFIGS[model_type](**config)
         return AutoConfig.for_model(**config)
     return config
 

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModel, BatchFeature
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .inputs.declared_preprocessing import check_processor
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.hazards import cumulative_incidence
@@ -59,6 +60,10 @@ class TgmmCardiacPipeline(StreamingPipeline):
     """
 
     one_input = A_PATIENT
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_processor(self.model.config, self.processor)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it.

@@ -95,6 +95,7 @@ def register_classes() -> None:
     PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
     PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
     _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig)
+    _register_published_encoders()
     _register_heartcare()
     _register_more()
 
@@ -119,6 +120,37 @@ def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
     AutoFeatureExtractor.register(ecg_resnet, MeitFeatureExtractor)
     backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
     AutoImageProcessor.register(tgmm, image_processor_classes=backends)
+
+
+def _register_published_encoders() -> None:
+    """Register the encoders whose weights others have published, and the extractors that they declare."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel
+
+    from tgmm_hf.encoders.configuration_ecg_fm import EcgFmConfig
+    from tgmm_hf.encoders.configuration_ecg_hubert import EcgHubertConfig
+    from tgmm_hf.encoders.configuration_echo_jepa import EchoJepaConfig
+    from tgmm_hf.encoders.configuration_pan_echo import PanEchoConfig
+    from tgmm_hf.encoders.modeling_ecg_fm import EcgFmModel
+    from tgmm_hf.encoders.modeling_ecg_hubert import EcgHubertModel
+    from tgmm_hf.encoders.modeling_echo_jepa import EchoJepaModel
+    from tgmm_hf.encoders.modeling_pan_echo import PanEchoModel
+    from tgmm_hf.inputs.feature_extraction_ecg_fm import EcgFmFeatureExtractor
+    from tgmm_hf.inputs.feature_extraction_hubert import HubertEcgFeatureExtractor
+    from tgmm_hf.inputs.image_processing_stretched import StretchedEchoImageProcessor
+
+    AutoConfig.register("ecg_hubert", EcgHubertConfig)
+    AutoConfig.register("ecg_fm", EcgFmConfig)
+    AutoConfig.register("echo_jepa", EchoJepaConfig)
+    AutoConfig.register("pan_echo", PanEchoConfig)
+    AutoModel.register(EcgHubertConfig, EcgHubertModel)
+    AutoModel.register(EcgFmConfig, EcgFmModel)
+    AutoModel.register(EchoJepaConfig, EchoJepaModel)
+    AutoModel.register(PanEchoConfig, PanEchoModel)
+    AutoFeatureExtractor.register(EcgHubertConfig, HubertEcgFeatureExtractor)
+    AutoFeatureExtractor.register(EcgFmConfig, EcgFmFeatureExtractor)
+    backends: dict[str, type] = {"pil": StretchedEchoImageProcessor, "torchvision": StretchedEchoImageProcessor}
+    AutoImageProcessor.register(EchoJepaConfig, image_processor_classes=backends)
+    AutoImageProcessor.register(PanEchoConfig, image_processor_classes=backends)
 
 
 def _register_heartcare() -> None:

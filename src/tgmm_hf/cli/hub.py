@@ -21,6 +21,10 @@ class Weights(StrEnum):
     meit = "meit"
     beat = "beat"
     more = "more"
+    hubert_ecg = "hubert-ecg"
+    echojepa = "echojepa"
+    panecho = "panecho"
+    ecg_fm = "ecg-fm"
 
 
 class NormGamma(StrEnum):
@@ -33,7 +37,8 @@ class NormGamma(StrEnum):
 def convert(
     kind: Annotated[Weights, typer.Argument(help="Kind of the published weights.")],
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Checkpoint file (.pth or .pt) as its authors publish it.")
+        Path,
+        typer.Argument(metavar="SRC", help="Checkpoint file (.pth, .pt or .safetensors) as its authors publish it."),
     ],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write; it must not exist.")],
     accept_license: Annotated[
@@ -64,8 +69,11 @@ def convert(
 
     st-mem: ECG encoder, or the full masked autoencoder. echoprime: echo encoder. echoprime-views: view classifier.
     kinetics-mvit: torchvision's MViT_V2_S_Weights. meit: ECG encoder and projector of MEIT (ecg_model.pth). beat: ECG
-    tokenizer of Heartcare's public prototype. more: X-ray, ECG and text encoder of MoRE. No weights are downloaded. The
-    command shows the terms of the weights, asks you to confirm them, and writes them into the model card.
+    tokenizer of Heartcare's public prototype. more: X-ray, ECG and text encoder of MoRE. hubert-ecg and
+    ecg-fm: ECG encoders. echojepa and panecho: echo encoders.
+
+    No weights are downloaded. The command shows the terms of the weights, asks you to confirm them, and writes them
+    into the model card.
 
     Example: tgmm convert st-mem st_mem_vit_base_encoder.pth encoders/ecg --accept-license
     """

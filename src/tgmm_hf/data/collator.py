@@ -87,7 +87,7 @@ class TgmmCollator:
 
     def _ecg(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         extractor = self.processor.feature_extractor
-        values = np.zeros((len(rows), len(LEADS), extractor.num_samples), np.float32)
+        values = np.zeros((len(rows), len(LEADS), extractor.model_samples), np.float32)
         mask = np.zeros((len(rows), len(LEADS)), bool)
         for index, row in enumerate(rows):
             signal = np.asarray(row["ecg"], np.float32).T  # (samples, 12) -> (12, samples)

@@ -13,7 +13,7 @@ The freeze boundary lies between the frozen layers of an encoder and its trained
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,8 +30,7 @@ from ..utils.names import LEADS, MODALITIES
 from .configuration_echo_mvit import EchoMvitConfig
 from .configuration_st_mem import StMemConfig
 from .freezing import check_divisible, text_above_boundary, text_below_boundary
-from .modeling_echo_mvit import EchoMvitModel
-from .modeling_st_mem import StMemModel
+from .row_finding import rows_and_mask, rows_with_text
 
 ARGUMENTS = {
     "labs": ("input_ids", "attention_mask", "labs_frozen"),
@@ -205,6 +204,11 @@ class Branch(ABC):
         check_divisible(self.modality, self.encoder, self.trainable_layers)
         return self.trainable_layers
 
+    @property
+    def _divisible(self) -> Any:
+        """The encoder, after `layers_above` has found that it runs in two parts."""
+        return self.encoder
+
     def checked(self, features: torch.Tensor, number: int) -> torch.Tensor:
         """Return frozen features in the encoder's dtype. Raise a ValueError if they do not have `number` rows."""
         if len(features) != number:
@@ -224,7 +228,7 @@ class LabsBranch(Branch):
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
         """Encode token ids (B, L) with mask (B, L), 1 for a token. Without a mask, padding tokens are masked."""
         values, mask = checked_text(values, mask, self.config)
-        rows, text_mask, order = _rows_with_text(mask)
+        rows, text_mask, order = rows_with_text(mask)
         if not len(rows):
             return self.empty(rows)
         encoded = self.encoder(
@@ -236,7 +240,7 @@ class LabsBranch(Branch):
         """Compute the activations at the freeze boundary: (patients with labs, L, D); None if nobody has labs."""
         above = self.layers_above()
         values, mask = checked_text(values, mask, self.config)
-        rows, text_mask, order = _rows_with_text(mask)
+        rows, text_mask, order = rows_with_text(mask)
         if not len(rows):
             return None
         return text_below_boundary(self.encoder, values[rows].gather(1, order), text_mask, above)
@@ -244,7 +248,7 @@ class LabsBranch(Branch):
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (patients with labs, L, D) with mask (B, L)."""
         above = self.layers_above()
-        rows, text_mask, _ = _rows_with_text(mask)
+        rows, text_mask, _ = rows_with_text(mask)
         if not len(rows):
             return self.empty(rows)
         states = text_above_boundary(self.encoder, self.checked(features, len(rows)), text_mask, above)
@@ -283,29 +287,32 @@ class EcgBranch(Branch):
         rows, lead_mask = self._checked_rows(values, mask)
         if not len(rows):
             return None
-        return self._st_mem.run_lower_layers(values[rows].to(self.encoder.dtype), lead_mask[rows], above)
+        samples = values[rows].to(self.encoder.dtype)
+        if self.takes_lead_mask:
+            return self._divisible.run_lower_layers(samples, lead_mask[rows], above)
+        samples = samples.masked_fill(~lead_mask[rows][..., None], 0.0)
+        return self._divisible.run_lower_layers(samples, above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
         above = self.layers_above()
-        rows, lead_mask = _rows_and_mask(None, mask)
+        rows, lead_mask = rows_and_mask(None, mask)
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, len(rows))
-        return self._part(rows, lead_mask[rows], self._st_mem.run_upper_layers(states, lead_mask[rows], above))
+        if self.takes_lead_mask:
+            encoded = self._divisible.run_upper_layers(states, lead_mask[rows], above)
+        else:
+            encoded = self._divisible.run_upper_layers(states, above)
+        return self._part(rows, lead_mask[rows], encoded)
 
     def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Check an ECG and its mask; see `_rows_and_mask` for the result."""
+        """Check an ECG and its mask; see `rows_and_mask` for the result."""
         leads = getattr(self.config, "num_leads", len(LEADS))
         check_values(values, mask, "ecg_values", leads, "patients, leads, samples")
-        rows, lead_mask = _rows_and_mask(values, mask)
+        rows, lead_mask = rows_and_mask(values, mask)
         refuse_not_finite(values, lead_mask, "ecg_values")
         return rows, lead_mask
-
-    @property
-    def _st_mem(self) -> StMemModel:
-        """The encoder, after `layers_above` has found that it is an ST-MEM."""
-        return cast(StMemModel, self.encoder)
 
     def _part(self, rows: torch.Tensor, lead_mask: torch.Tensor, encoded: BaseModelOutputWithPooling) -> EncodedPart:
         assert encoded.last_hidden_state is not None and encoded.pooler_output is not None  # `run_encoder` fills them
@@ -349,9 +356,13 @@ class EchoBranch(Branch):
 
     def _run(self, clips: torch.Tensor, **extra: Any) -> BaseModelOutputWithPooling:
         """Run the encoder on clips; our MViT computes no more than the class token, unless more is asked for."""
-        ours = self.config.model_type == EchoMvitConfig.model_type
-        options = {"class_token_only": True} if ours and not extra else extra
+        options = extra or self._class_token_only
         return run_encoder(self.encoder, clips, self.dtype, **options)
+
+    @property
+    def _class_token_only(self) -> dict[str, bool]:
+        """The option that lets our MViT compute the class token alone; {} for another encoder."""
+        return {"class_token_only": True} if self.config.model_type == EchoMvitConfig.model_type else {}
 
     def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
         """Compute the activations at the freeze boundary: (clips, tokens, D); None if nobody has an echo.
@@ -362,32 +373,27 @@ class EchoBranch(Branch):
         rows, view_mask = self._checked_rows(values, mask)
         if not len(rows):
             return None
-        tokens = self._echo_mvit.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
+        tokens = self._divisible.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
         # With no trained layer above, only the class token is read: one token of 393.
-        return tokens if above else tokens[:, :1]
+        return tokens if above or not self._class_token_only else tokens[:, :1]
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (clips, tokens, D) with view mask (B, views)."""
         above = self.layers_above()
-        rows, view_mask = _rows_and_mask(None, mask)
+        rows, view_mask = rows_and_mask(None, mask)
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, int(view_mask.sum()))
-        encoded = self._echo_mvit.run_upper_layers(states, above, class_token_only=True)
+        encoded = self._divisible.run_upper_layers(states, above, **self._class_token_only)
         return self._part(rows, view_mask, encoded)
 
     def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Check clips and their mask; see `_rows_and_mask` for the result."""
+        """Check clips and their mask; see `rows_and_mask` for the result."""
         views = self.view_embeddings.num_embeddings
         check_values(values, mask, "pixel_values_videos", views, "patients, views, frames, channels, height, width")
-        rows, view_mask = _rows_and_mask(values, mask)
+        rows, view_mask = rows_and_mask(values, mask)
         refuse_not_finite(values, view_mask, "pixel_values_videos")
         return rows, view_mask
-
-    @property
-    def _echo_mvit(self) -> EchoMvitModel:
-        """The encoder, after `layers_above` has found that it is an MViT-v2."""
-        return cast(EchoMvitModel, self.encoder)
 
     def _part(self, rows: torch.Tensor, view_mask: torch.Tensor, encoded: BaseModelOutputWithPooling) -> EncodedPart:
         assert encoded.pooler_output is not None  # `run_encoder` fills it
@@ -463,37 +469,3 @@ def pool_parts(
 def _extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
     """Collect from an encoder's output what it has of `EXTRA_OUTPUTS`: name -> one tensor a layer."""
     return {name: encoded[name] for name in EXTRA_OUTPUTS if encoded.get(name) is not None}
-
-
-def _rows_with_text(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the patients with lab text, and the order of tokens that moves padding to the right end.
-
-    Padding on the left has to move, because an encoder's positions are absolute and its summary is the first token.
-
-    Args:
-        mask: (B, L), 1 for a token and 0 for padding.
-
-    Returns:
-        indices of the n patients with text (n,); their mask in the new order (n, L); the new order (n, L), for
-        `gather`.
-    """
-    rows = mask.bool().any(1).nonzero()[:, 0]
-    order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
-    return rows, mask[rows].gather(1, order), order
-
-
-def _rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the patients with any usable lead or view.
-
-    Args:
-        values: (B, leads or views, ...). Only read if there is no mask.
-        mask: (B, leads or views), True for a usable one. None means that all are usable.
-
-    Returns:
-        indices of these patients (n,), and the mask as bool (B, leads or views).
-    """
-    if mask is None:
-        assert values is not None  # `count_patients` asks for one of them
-        mask = torch.ones(values.shape[:2], device=values.device)
-    mask = mask.bool()
-    return mask.any(1).nonzero()[:, 0], mask

@@ -23,7 +23,7 @@ from .pooling_layer import without_pooler
 logger = logging.get_logger(__name__)
 
 ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
-"""Encoder classes that travel with a saved model. Any other model type is loaded by `AutoModel`."""
+"""Encoder classes that travel with a saved model, see `encoder_class` too. `AutoModel` loads any other model type."""
 
 DECLARED = {
     "labs": ("hidden_size", "vocab_size", "max_position_embeddings"),
@@ -33,13 +33,38 @@ DECLARED = {
 """Settings that the configuration of each modality's encoder has to declare."""
 
 
+def encoder_class(model_type: str) -> Any:
+    """Return the class that loads an encoder of a model type: one that travels with a saved model, or `AutoModel`.
+
+    Encoders with weights of others are imported at their first use, because they bring further parts of transformers.
+    """
+    if model_type == "ecg_hubert":
+        from .modeling_ecg_hubert import EcgHubertModel
+
+        return EcgHubertModel
+    if model_type == "ecg_fm":
+        from .modeling_ecg_fm import EcgFmModel
+
+        return EcgFmModel
+    if model_type == "echo_jepa":
+        from .modeling_echo_jepa import EchoJepaModel
+
+        return EchoJepaModel
+    if model_type == "pan_echo":
+        from .modeling_pan_echo import PanEchoModel
+
+        return PanEchoModel
+    return ENCODERS.get(model_type, AutoModel)
+
+
 def build_encoder(config: Any) -> PreTrainedModel:
     """Build an encoder with random weights from its configuration.
 
-    The class comes from `ENCODERS`, or else from `AutoModel`. A BERT-like model is built without its pooling layer.
+    The class comes from `encoder_class`. A BERT-like model is built without its pooling layer.
     """
-    if config.model_type in ENCODERS:
-        return ENCODERS[config.model_type]._from_config(config)
+    own_class = encoder_class(config.model_type)
+    if own_class is not AutoModel:
+        return own_class._from_config(config)
     return AutoModel.from_config(config, **without_pooler(config))
 
 
@@ -57,7 +82,7 @@ def load_encoder(modality: str, source: str | Path, dtype: torch.dtype = torch.f
     """
     config = encoder_config(source)
     check_encoder(modality, config)
-    encoder, loading = ENCODERS.get(config.model_type, AutoModel).from_pretrained(
+    encoder, loading = encoder_class(config.model_type).from_pretrained(
         source, config=config, dtype=dtype, output_loading_info=True, **without_pooler(config)
     )
     if missing := sorted(loading["missing_keys"]):

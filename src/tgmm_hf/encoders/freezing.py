@@ -6,20 +6,24 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 
 OWN_TYPES = {"labs": "bert", "ecg": "st_mem", "echo": "echo_mvit"}
-"""Model type that can be cut at any layer, for each modality."""
+"""Model type that can be cut at any layer, for each modality. An ECG or echo encoder with the methods
+`run_lower_layers` and `run_upper_layers` can be cut, too."""
 
 
 def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
     """List the last `num_layers` layers of an encoder, and the modules after its layers (the final norm).
 
-    The list is empty for 0.
+    The list is empty for 0. An encoder that has several lists of modules names the one of its layers by its attribute
+    `layers_path`, such as "encoder.layers".
 
     Raises:
         ValueError: if the encoder has fewer layers, or does not hold them in a `torch.nn.ModuleList`.
     """
     if num_layers == 0:
         return []
-    for module in encoder.modules():
+    path = getattr(encoder, "layers_path", None)
+    holders = encoder.modules() if path is None else [encoder.get_submodule(path.rpartition(".")[0])]
+    for module in holders:
         parts = list(module.children())
         for place, layers in enumerate(parts):
             if isinstance(layers, nn.ModuleList):
@@ -50,6 +54,8 @@ def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) 
     """
     model_type, own_type = encoder.config.model_type, OWN_TYPES[modality]
     if model_type == own_type or (modality == "labs" and layers_above == 0):
+        return
+    if modality != "labs" and hasattr(encoder, "run_lower_layers"):
         return
     alternative = ", or any text encoder with trainable_layers: 0" if modality == "labs" else ""
     raise ValueError(

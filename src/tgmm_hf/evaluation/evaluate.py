@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.data.prepared_fit import check_prepared
 from tgmm_hf.data.saved_models import load_processor
 from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
@@ -122,6 +123,7 @@ def compute_evaluation(
     if split not in prepared:
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
     check_shards(data_dir, [split])
+    check_prepared(model.config, processor, read_json(Path(data_dir) / "prepare.json"))
     data_hash = prepared_data_hash(data_dir)
     warnings = check_unseen(directory, data_hash, prepared[split], split)
     run = _run_record(directory)

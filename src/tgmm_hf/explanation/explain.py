@@ -172,7 +172,7 @@ def steps(
         seed: seed of SHAP's permutations.
         views: whether to explain the echo views too.
     """
-    rate = processor.feature_extractor.sampling_rate
+    rate = processor.feature_extractor.model_rate
     functions: dict[tuple[str, str], Callable[[], Attribution]] = {
         ("labs", "shap"): partial(explain_cells, score, processor, labs, seed),
         ("labs", "gradient_x_input"): partial(explain_cells_by_gradient, score, processor, labs),

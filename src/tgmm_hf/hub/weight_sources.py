@@ -74,6 +74,38 @@ _MORE = """\
   journal = {arXiv preprint arXiv:2410.16239},
   year    = {2024}
 }"""
+_HUBERT_ECG = """\
+@article{coppola2024hubert,
+  title   = {HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac applications},
+  author  = {Coppola, Edoardo and Savardi, Mattia and Massussi, Mauro and Adamo, Marianna and Metra, Marco and
+             Signoroni, Alberto},
+  journal = {medRxiv},
+  year    = {2024}
+}"""
+_ECG_FM = """\
+@article{mckeen2024ecgfm,
+  title   = {ECG-FM: An Open Electrocardiogram Foundation Model},
+  author  = {McKeen, Kaden and Masood, Sameer and Toma, Augustin and Rubin, Barry and Wang, Bo},
+  journal = {arXiv preprint arXiv:2408.05178},
+  year    = {2024}
+}"""
+_ECHO_JEPA = """\
+@article{munim2026echojepa,
+  title   = {EchoJEPA: A Latent Predictive Foundation Model for Echocardiography},
+  author  = {Munim, Alif and Fallahpour, Adibvafa and Szasz, Teodora and Attarpour, Ahmadreza and Jiang, River and
+             Sooriyakanthan, Brana and Sooriyakanthan, Maala and Whitney, Heather and Slivnick, Jeremy and Rubin, Barry
+             and Tsang, Wendy and Wang, Bo},
+  journal = {arXiv preprint arXiv:2602.02603},
+  year    = {2026}
+}"""
+_PANECHO = """\
+@article{holste2025panecho,
+  title   = {Complete AI-Enabled Echocardiography Interpretation with Multitask Deep Learning},
+  author  = {Holste, Gregory and Oikonomou, Evangelos K. and Tokodi, M{\\'a}rton and Kov{\\'a}cs, Attila and
+             Wang, Zhangyang and Khera, Rohan},
+  journal = {JAMA},
+  year    = {2025}
+}"""
 _CEDARS_TERMS = (
     "Academic and non-profit research only. No onward transfer of the weights or of anything derived from them, this "
     "directory included: do not upload it, not to a private repository either. Publications have to acknowledge "
@@ -162,6 +194,60 @@ SOURCES: dict[str, Source] = {
         notes="Texts are padded to the full length, because the published feature of a text is the mean over its "
         "padding too. ECGs have the lead order of MIMIC-IV-ECG (aVF before aVL). The processor in this directory does "
         "both. Without `--tokenizer` the directory has no processor.",
+    ),
+    "hubert-ecg": Source(
+        title="HuBERT-ECG, a HuBERT for the 12-lead ECG",
+        files="model.safetensors of hubert-ecg-small, hubert-ecg-base or hubert-ecg-large",
+        url="https://huggingface.co/Edoardo-BS",
+        license="cc-by-nc-4.0",
+        license_name="CC BY-NC 4.0",
+        license_link="https://github.com/Edoar-do/HuBERT-ECG/blob/master/LICENSE",
+        terms="Non-commercial use only, with attribution, of the weights and of everything that is derived from them.",
+        citation=_HUBERT_ECG,
+        notes="The ECG has to be prepared as HuBERT-ECG's was: 5 s at 100 Hz, 0.05 to 47 Hz, each lead between -1 and "
+        "1, one lead after the other. The feature extractor in this directory does that.",
+    ),
+    "ecg-fm": Source(
+        title="ECG-FM, a wav2vec 2.0 for the 12-lead ECG",
+        files="mimic_iv_ecg_physionet_pretrained.pt or mimic_iv_ecg_finetuned.pt",
+        url="https://huggingface.co/wanglab/ecg-fm",
+        license="mit",
+        license_name="MIT",
+        license_link="https://github.com/bowang-lab/ECG-FM/blob/main/LICENSE",
+        terms="The licence notice has to stay with the weights. They were trained on MIMIC-IV-ECG and PhysioNet 2021; "
+        "whether weights inherit terms of these data is for you to settle.",
+        citation=_ECG_FM,
+        notes="The ECG has to be prepared as ECG-FM's was: 5 s at 500 Hz, each lead with mean 0 and deviation 1 over "
+        "the whole recording, no filter. The feature extractor in this directory does that.",
+    ),
+    "echojepa": Source(
+        title="EchoJEPA, a V-JEPA 2 for echo clips",
+        files="the checkpoint that the training code writes, with the entry target_encoder",
+        url="https://github.com/bowang-lab/EchoJEPA",
+        license="other",
+        license_name="weights-without-a-stated-licence",
+        license_link="https://github.com/bowang-lab/EchoJEPA#license",
+        terms="The project's README puts the code under MIT and parts of it under Apache-2.0. It states no licence of "
+        "trained weights. EchoJEPA-L is trained on MIMIC-IV-ECHO, so the terms of PhysioNet's credentialed data and of "
+        "whoever trained the file apply. Do not upload this directory unless both allow it.",
+        citation=_ECHO_JEPA,
+        notes="Clips have to be prepared as EchoJEPA's were: whole frames stretched to a square, RGB, ImageNet's mean "
+        "and deviation, 16 frames at a step of 2. The image processor in this directory does that. The published work "
+        "reads the tokens with an attentive probe; `pooler_output` is their mean.",
+    ),
+    "panecho": Source(
+        title="PanEcho, a ConvNeXt and a transformer over the frames of an echo clip",
+        files="panecho.pt",
+        url="https://github.com/CarDS-Yale/PanEcho",
+        license="cc-by-nc-sa-4.0",
+        license_name="CC BY-NC-SA 4.0",
+        license_link="https://github.com/CarDS-Yale/PanEcho/blob/main/LICENSES.md",
+        terms="Non-commercial use only, with attribution. What is derived from the weights may be shared under the "
+        "same licence only, this directory included. (The project's code is under AGPLv3; none of it is here.)",
+        citation=_PANECHO,
+        notes="Clips have to be prepared as PanEcho's were: whole frames stretched to a square, channels in the order "
+        "BGR, ImageNet's mean and deviation, 16 frames one after the other. The image processor in this directory does "
+        "that. The 39 task heads are left out.",
     ),
     "kinetics-mvit": Source(
         title="torchvision's MViT-v2-S trained on Kinetics-400",

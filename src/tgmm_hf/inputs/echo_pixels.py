@@ -104,6 +104,12 @@ def resize_cubic(frames: Sequence[np.ndarray] | np.ndarray, size: int) -> np.nda
     return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_CUBIC) for frame in frames])
 
 
+def resize_area(frames: Sequence[np.ndarray] | np.ndarray, size: int) -> np.ndarray:
+    """Resize frames, each (height, width, 3) uint8, to (frames, size, size, 3): mean over the area of a new pixel."""
+    _require_opencv()
+    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+
+
 def sector_mask(frames: np.ndarray) -> np.ndarray:
     """Find the ultrasound sector: lit and moving, without ECG strip, text and scales.
 

@@ -56,6 +56,9 @@ class ClipPreparer(Protocol):
     def masked_squares(self, clip: Any) -> list[np.ndarray]:
         """Read the frames of a clip, masked and cut to the centre square: each (side, side, 3) uint8 BGR."""
 
+    def classified_frame(self, clip: Any, squares: list[np.ndarray]) -> np.ndarray:
+        """Return the frame of a clip that a view classifier looks at: (side, side, 3) uint8 BGR."""
+
     def resize_clip(self, squares: list[np.ndarray]) -> PreparedClip:
         """Bring the squares of a clip to the model's size and number of frames."""
 
@@ -304,25 +307,27 @@ class StudySorter:
         first_frames: dict[Path, np.ndarray] = {}
         for path in files:
             try:
-                squares, notes = self._decode(path, str(path))
+                squares, notes, first = self._decode(path, str(path))
             except InputRefusedError as error:
                 self.result.refuse(str(path), error.reason)
                 continue
             self._prepared[str(path)] = self.preparer.resize_clip(squares), notes
-            first_frames[path] = resize_cubic(squares[:1], size)[0]
+            first_frames[path] = resize_cubic([first], size)[0]
         return first_frames
 
-    def _decode(self, clip: Any, item: str) -> tuple[list[np.ndarray], list[dict[str, str]]]:
+    def _decode(self, clip: Any, item: str) -> tuple[list[np.ndarray], list[dict[str, str]], np.ndarray]:
         """Read a clip and refuse one that shows nothing.
 
         Returns:
-            The masked squares, each (side, side, 3) uint8 BGR, and the notes of the reader as {"code", "text"}.
+            The masked squares, each (side, side, 3) uint8 BGR; the notes of the reader as {"code", "text"}; and the
+            frame that a view classifier looks at.
         """
         with refusing(item):  # OpenCV's errors, and whatever nobody foresaw
             read = self.preparer.read_clip(clip)
             if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
                 refuse_without_content(read.frames, read.colour_space, item)
-            return self.preparer.masked_squares(read), list(read.notes)
+            squares = self.preparer.masked_squares(read)
+            return squares, list(read.notes), self.preparer.classified_frame(read, squares)
 
     def _note_copies(self) -> None:
         """Add a finding to `checks` for views of one recording: one file under two names, a copy, or a cut of it."""
@@ -381,9 +386,9 @@ class StudySorter:
             if candidate.item in self._prepared:
                 clip, notes = self._prepared[candidate.item]
             else:
-                squares, notes = self._decode(candidate.clip, candidate.item)
+                squares, notes, first = self._decode(candidate.clip, candidate.item)
                 clip = self.preparer.resize_clip(squares)
-                self._first[view] = squares[0]
+                self._first[view] = first
         except InputRefusedError as error:
             self.result.assign(candidate, used=False)
             self.result.refuse(candidate.item, error.reason)

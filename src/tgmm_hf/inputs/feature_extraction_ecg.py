@@ -87,6 +87,21 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         self.max_gap_seconds = max_gap_seconds
         self.min_leads = min_leads
 
+    @property
+    def lowest_rate(self) -> float:
+        """Lowest sampling rate (Hz) of a recording that can be used."""
+        return 2 * self.lowpass
+
+    @property
+    def model_rate(self) -> float:
+        """Rate (Hz) of the values that the model reads. A subclass may thin the window out."""
+        return self.sampling_rate
+
+    @property
+    def model_samples(self) -> int:
+        """Number of values that the model reads of each lead."""
+        return self.num_samples
+
     def __call__(
         self,
         ecg: Any,
@@ -170,9 +185,13 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
                 unknown unit, an amplitude that belongs to another unit, or a shape that does not fit the lead names.
         """
         recording = as_recording(ecg)
-        require_rate(recording, 2 * self.lowpass, f"for the band up to {self.lowpass:g} Hz")
+        require_rate(recording, self.lowest_rate, f"for the band up to {self.lowest_rate / 2:g} Hz")
         require_samples(recording, self.num_samples, self.sampling_rate)
         harmonised = harmonise_recording(recording, max_gap_seconds=self.max_gap_seconds, min_leads=self.min_leads)
+        return self.resample(harmonised)
+
+    def resample(self, harmonised: HarmonisedEcg) -> HarmonisedEcg:
+        """Resample a harmonised ECG to `sampling_rate` by FFT. A subclass may resample in another way."""
         return resample_leads(harmonised, self.sampling_rate)
 
     def windows(

@@ -109,6 +109,11 @@ def _vocabulary(tokenizer: Any, size: int) -> str:
     return short_digest(tokenizer.get_vocab())
 
 
+def plain_settings(settings: Mapping[str, Any]) -> Settings:
+    """Return settings as a fingerprint holds them: as JSON gives them back, long values as digests."""
+    return {name: _plain(value) for name, value in settings.items()}
+
+
 def _plain(value: Any) -> Any:
     """Return a value as JSON gives it back; a long one as its digest."""
     if hasattr(value, "tolist"):
@@ -135,4 +140,4 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-__all__ = ["changed_settings", "classifier_digest", "processor_fingerprint"]
+__all__ = ["changed_settings", "classifier_digest", "plain_settings", "processor_fingerprint"]

@@ -9,6 +9,7 @@ import numpy as np
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 
+from .declared_preprocessing import check_declared, declared_extractor, extractor_class_of
 from .feature_extraction_ecg import EcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
 from .lab_text import SEPARATOR
@@ -70,14 +71,19 @@ def fitting_parts(
             "embeddings. Set labs_config.vocab_size, or train a smaller tokenizer."
         )
     seq_length, echo = config.ecg_config.seq_length, config.echo_config
-    extractor = extractor or EcgFeatureExtractor(num_samples=seq_length)
-    if extractor.num_samples != seq_length:
+    extractor = extractor or declared_extractor(config.ecg_config) or EcgFeatureExtractor(num_samples=seq_length)
+    if extractor.model_samples != seq_length:
         raise ValueError(
-            f"The ECG extractor gives {extractor.num_samples} samples at {extractor.sampling_rate} Hz but the ECG "
-            f"encoder takes {seq_length}. Set ecg_config.seq_length={extractor.num_samples}."
+            f"The ECG extractor gives {extractor.model_samples} samples at {extractor.model_rate:g} Hz but the ECG "
+            f"encoder takes {seq_length}. Set ecg_config.seq_length={extractor.model_samples}."
         )
-    image_processor = image_processor or EchoImageProcessor(size=echo.image_size, num_frames=echo.num_frames)
+    image_processor = (
+        image_processor
+        or declared_extractor(echo)
+        or EchoImageProcessor(size=echo.image_size, num_frames=echo.num_frames)
+    )
     for encoder, part in ((config.ecg_config, extractor), (echo, image_processor)):
+        check_declared(encoder, part)
         _warn_of_other_settings(encoder, part)
     return {
         "feature_extractor": extractor,
@@ -113,7 +119,8 @@ def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
         source: directory or Hub repository of the encoder.
 
     Returns:
-        The extractor; None if none was saved, or it is of another class.
+        The extractor, of this class or of a subclass that an encoder may declare; None if none was saved, or it is of
+        another class.
     """
     file = cached_file(
         str(source),
@@ -124,8 +131,8 @@ def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
     if file is None:
         return None
     settings = json.loads(Path(file).read_text(encoding="utf-8"))
-    kinds = (settings.get("feature_extractor_type"), settings.get("image_processor_type"))
-    return extractor_class.from_pretrained(source) if extractor_class.__name__ in kinds else None
+    found = extractor_class_of(settings, extractor_class)
+    return None if found is None else found.from_pretrained(source)
 
 
 def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sentences: list[str]) -> list[int]:

@@ -113,9 +113,22 @@ def refuse_nobody(present: dict[str, torch.Tensor]) -> None:
         )
 
 
+def check_clip_size(clips: torch.Tensor, num_frames: int, size: int) -> None:
+    """Refuse clips that are not (n, `num_frames`, 3, `size`, `size`).
+
+    Raises:
+        ValueError: if the shape differs.
+    """
+    if clips.ndim != 5 or tuple(clips.shape[1:]) != (num_frames, 3, size, size):
+        raise ValueError(
+            f"pixel_values_videos must hold clips of {num_frames} frames, 3 channels and {size} x {size} pixels, got "
+            f"{tuple(clips.shape)}. The image processor that was saved with the encoder makes them."
+        )
+
+
 def may_look(values: torch.Tensor) -> bool:
     """Tell whether values may be looked at. A compiled or exported model must not depend on the data."""
     return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or values.device.type == "meta")
 
 
-__all__ = ["check_mask", "check_values", "checked_text", "may_look", "refuse_nobody"]
+__all__ = ["check_clip_size", "check_mask", "check_values", "checked_text", "may_look", "refuse_nobody"]

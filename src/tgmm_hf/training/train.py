@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict
 from transformers import set_seed
 
 from tgmm_hf.data.collator import TgmmCollator
+from tgmm_hf.data.prepared_fit import check_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.pipeline_binding import weights_id
 from tgmm_hf.pipeline_tgmm import code_revision
@@ -155,6 +156,7 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
     set_seed(run.seed)
     model, processor = build(run, prepared)
     check_fit(model.config, data, prepared, list(run.tasks))
+    check_prepared(model.config, processor, data)
     check_validation(model.config, prepared, list(run.tasks))
     model.freeze_encoders(run.model.trainable_layers)
     if run.model.lora is not None:

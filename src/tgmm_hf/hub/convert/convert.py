@@ -8,11 +8,16 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 
 from tgmm_hf.hub.convert.beat import NORM_GAMMAS, beat_prototype
 from tgmm_hf.hub.convert.card import model_card
+from tgmm_hf.hub.convert.ecg_fm import ecg_fm
+from tgmm_hf.hub.convert.echo_jepa import echo_jepa
 from tgmm_hf.hub.convert.encoders import Converted, convnext_views, mvit_v2_s, st_mem
+from tgmm_hf.hub.convert.hubert_ecg import hubert_ecg
 from tgmm_hf.hub.convert.loading import Checkpoint, load_checkpoint
 from tgmm_hf.hub.convert.meit import meit_ecg_model
 from tgmm_hf.hub.convert.more import more_checkpoint, published_processor
+from tgmm_hf.hub.convert.pan_echo import pan_echo
 from tgmm_hf.hub.weight_sources import SOURCES
+from tgmm_hf.inputs.declared_preprocessing import declared_extractor
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import ECHOPRIME_MEAN, ECHOPRIME_STD, EchoImageProcessor
@@ -21,6 +26,15 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, whole_directory
 from tgmm_hf.utils.output_lock import check_room, one_run_at_a_time
 
+CONVERTERS = {
+    "echoprime-views": convnext_views,
+    "meit": meit_ecg_model,
+    "more": more_checkpoint,
+    "hubert-ecg": hubert_ecg,
+    "echojepa": echo_jepa,
+    "panecho": pan_echo,
+}
+"""Kind -> function that makes a model of the tensors, for the kinds that need nothing else."""
 KINETICS_CLASSES = 400
 KINETICS_MEAN, KINETICS_STD = 0.45 * 255, 0.225 * 255  # torchvision scales pixels to 0-1 first, this package does not
 
@@ -40,7 +54,7 @@ def convert(  # noqa: PLR0913 - one argument for each option of the command
     """Convert a published checkpoint into a directory for `from_pretrained`, with processor, code and model card.
 
     Args:
-        kind: "st-mem", "echoprime", "echoprime-views", "kinetics-mvit", "meit", "beat" or "more", see `SOURCES`.
+        kind: A key of `SOURCES`, such as "st-mem" or "echoprime".
         checkpoint: File as its authors publish it, or a fine-tuned checkpoint with the same layout.
         destination: Directory to write. It appears whole or not at all.
         accept_license: Confirms that you have read the terms in `SOURCES[kind]` and keep to them. The terms go into the
@@ -106,12 +120,11 @@ def _convert(kind: str, checkpoint: Checkpoint, keep_head: bool) -> Converted:
     weights = checkpoint.weights
     if kind == "st-mem":
         return st_mem(weights, settings=checkpoint.settings)
-    if kind == "echoprime-views":
-        return convnext_views(weights)
-    if kind == "meit":
-        return meit_ecg_model(weights)
-    if kind == "more":
-        return more_checkpoint(weights)
+    if kind == "ecg-fm":
+        settings = checkpoint.settings.get("model", {})
+        return ecg_fm(weights, settings=settings if isinstance(settings, Mapping) else {})
+    if kind in CONVERTERS:
+        return CONVERTERS[kind](weights)
     _check_owner(kind, weights)
     return mvit_v2_s(weights, keep_head)
 
@@ -150,9 +163,11 @@ def processor_for(kind: str, config: Any) -> Any:
 
     Returns:
         An `EcgFeatureExtractor`, a `MeitFeatureExtractor` or an `EchoImageProcessor`. For the view classifier,
-        transformers' processor, set to normalise only. None for Beat, which has no processor yet, and for MoRE, whose
-        processor needs a tokenizer.
+        transformers' processor, set to normalise only. The extractor that the configuration declares, if it does. None
+        for Beat, which has no processor yet, and for MoRE, whose processor needs a tokenizer.
     """
+    if getattr(config, "preprocessing", None):
+        return declared_extractor(config)
     if kind in ("beat", "more"):
         return None
     if kind == "st-mem":

@@ -36,7 +36,7 @@ class Checkpoint:
 
     Attributes:
         weights: Name -> tensor, on the CPU.
-        settings: The settings of the training that the file holds under "config"; {} without them.
+        settings: The settings of the training that the file holds under "config" or "cfg"; {} without them.
     """
 
     weights: dict[str, torch.Tensor]
@@ -54,8 +54,8 @@ def load_checkpoint(path: str | Path, allow_pickle: bool = False) -> Checkpoint:
     The prefix "module.", which `DistributedDataParallel` puts before names, is removed.
 
     Args:
-        path: File written by `torch.save`: a state dict, or a dict with a state dict under "model", "state_dict" or
-            "model_state_dict".
+        path: File written by `torch.save`: a state dict, or a dict with a state dict under one of `STATE_DICT_KEYS`. A
+            file with the ending .safetensors is read as safetensors.
         allow_pickle: Also load a file that holds Python objects beside tensors. Loading them runs code of the file's
             author, in a process with the rights of this user.
 

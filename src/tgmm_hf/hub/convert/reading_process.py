@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 try:
     import resource
 except ImportError:  # Windows has no such limits: there the time limit of the parent remains
     resource = None  # type: ignore[assignment]
 
-STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict")
+STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict", "weights", "target_encoder")
 """Keys of the weights in a checkpoint that holds other entries too, such as the optimizer."""
+SAFETENSORS = ".safetensors"
 PLAIN_LAYOUT = torch.strided
 
 
@@ -38,7 +40,7 @@ def main(checkpoint: str, tensors: str, answer: str, extra_bytes: str, *options:
         checkpoint: The file.
         tensors: Safetensors file to write.
         answer: JSON file to write: {"reason": "" or why the checkpoint cannot be used, "settings": the plain values of
-            the entry "config"}.
+            the entry "config" or "cfg"}.
         extra_bytes: Memory that this process may take beyond what the libraries take.
         options: "--allow-pickle" loads pickled objects, which runs code of the file's author.
     """
@@ -72,6 +74,11 @@ def _read(path: Path, allow_pickle: bool) -> Any:
     Raises:
         Unusable: If the file cannot be read, or needs pickled objects and `allow_pickle` is False.
     """
+    if path.suffix == SAFETENSORS:
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise Unusable(f"this safetensors file cannot be read: {error}. Download it again.") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
@@ -130,8 +137,10 @@ def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
 
 
 def _plain_settings(content: Any) -> dict[str, Any]:
-    """Take the settings of the training from the entry "config" of a checkpoint; {} without such an entry."""
-    return _plain_values(content.get("config")) if isinstance(content, Mapping) else {}
+    """Take the settings of the training from the entry "config" or "cfg" of a checkpoint; {} without such an entry."""
+    if not isinstance(content, Mapping):
+        return {}
+    return _plain_values(content.get("config")) or _plain_values(content.get("cfg"))
 
 
 def _plain_values(settings: Any, depth: int = 5) -> dict[str, Any]:

@@ -62,6 +62,28 @@ def join(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return joined
 
 
+def split_rows(
+    weights: Mapping[str, torch.Tensor], pattern: str, replacements: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Split tensors whose name matches `pattern` into equal parts of their rows, one for each replacement.
+
+    So one tensor for query, key and value becomes three. Other tensors stay as they are.
+
+    Raises:
+        ConversionError: If the rows of a tensor cannot be divided.
+    """
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        if not re.search(pattern, name):
+            result[name] = tensor
+            continue
+        if len(tensor) % len(replacements):
+            raise ConversionError(name, f"this tensor has {len(tensor)} rows, no multiple of {len(replacements)}.")
+        for replacement, part in zip(replacements, tensor.chunk(len(replacements)), strict=True):
+            result[re.sub(pattern, replacement, name)] = part
+    return result
+
+
 def take(weights: dict[str, torch.Tensor], prefixes: Iterable[str]) -> dict[str, torch.Tensor]:
     """Remove the tensors whose names begin with one of `prefixes` from `weights`, in place, and return them."""
     prefixes = tuple(prefixes)
