@@ -3,7 +3,7 @@
     regression      unit, range                      what the number is, and between which values it can lie
                     loss                             "huber", or "gaussian_nll" (then each patient has a deviation too)
                     cut_points                       values such as 40 and 50, at which patients are told apart
-                    center, scale                    mean and deviation of the training patients, `tgmm train` fills them
+                    center, scale                    of the training patients, `tgmm train` fills them in
     multilabel      findings                         names of the findings, each present, absent or unknown
     both            set_levels                       levels of the intervals (regression)
 
