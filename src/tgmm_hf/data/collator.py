@@ -174,9 +174,9 @@ class TgmmCollator:
 def _findings(rows: Sequence[Row], task: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
     """Read the findings of a multilabel from B prepared rows: "findings" and "mask" (B, findings), as in `names`."""
     stored = [json.loads(row.get(f"findings_{task}") or "{}") for row in rows]
-    known = torch.tensor([[name in row for name in names] for row in stored], dtype=torch.bool)
+    is_known = torch.tensor([[name in row for name in names] for row in stored], dtype=torch.bool)
     values = torch.tensor([[float(row.get(name, 0)) for name in names] for row in stored])
-    return {"findings": values, "mask": known}
+    return {"findings": values, "mask": is_known}
 
 
 def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -373,10 +373,10 @@ def _read_outcomes(
     if settings["kind"] == "multilabel":
         columns = {finding: f"finding.{task}.{finding}" for finding in settings["findings"]}
         read = {finding: _number(where, column, raw) for finding, column in columns.items()}
-        given = {
+        codes = {
             name: _one_of(where, columns[name], value, (0, 1)) for name, value in read.items() if value is not None
         }
-        outcomes.findings |= {task: given} if given else {}
+        outcomes.findings |= {task: codes} if codes else {}
     if (time is None) != (event is None):
         raise _row_error(
             where,

@@ -61,19 +61,19 @@ def head_losses(
     """
     outputs = outputs.float()
     if task["kind"] == "multilabel":
-        known = labels["mask"].bool() & has_evidence[:, None]
-        targets = labels["findings"].to(outputs).masked_fill(~known, 0.0)
+        is_known = labels["mask"].bool() & has_evidence[:, None]
+        targets = labels["findings"].to(outputs).masked_fill(~is_known, 0.0)
         loss = nn.functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-        return {"bce": _masked_mean(loss, known)}
-    known = labels["mask"].bool() & has_evidence
+        return {"bce": _masked_mean(loss, is_known)}
+    is_known = labels["mask"].bool() & has_evidence
     center, scale = scale_of(task)
-    targets = ((labels["value"].to(outputs) - center) / scale).masked_fill(~known, 0.0)
+    targets = ((labels["value"].to(outputs) - center) / scale).masked_fill(~is_known, 0.0)
     if task["loss"] == "gaussian_nll":
         log_variance = _log_variance(outputs)
         loss = 0.5 * (log_variance + (outputs[:, 0] - targets) ** 2 * (-log_variance).exp())
     else:
         loss = nn.functional.huber_loss(outputs[:, 0], targets, reduction="none", delta=HUBER_DELTA)
-    return {task["loss"]: _masked_mean(loss, known)}
+    return {task["loss"]: _masked_mean(loss, is_known)}
 
 
 def _log_variance(outputs: torch.Tensor) -> torch.Tensor:
@@ -81,9 +81,9 @@ def _log_variance(outputs: torch.Tensor) -> torch.Tensor:
     return outputs[:, 1].clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
 
 
-def _masked_mean(loss: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def _masked_mean(loss: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:
     """Average a loss over the entries whose label is known, over all processes; 0 if there are none."""
-    losses, weights = gather_batch(loss), gather_batch(known.to(torch.float32))
+    losses, weights = gather_batch(loss), gather_batch(is_known.to(torch.float32))
     return (losses * weights).sum() / weights.sum().clamp(min=1.0)
 
 
