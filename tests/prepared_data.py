@@ -41,12 +41,24 @@ def invented_patient(name: str, generator: np.random.Generator) -> dict:
     }
 
 
-def write_prepared_data(directory: Path, own_task: str | None = None) -> Path:
+def measured_outcomes(patient: dict, number: int) -> dict:
+    """Make a value and findings of a prepared row. Every seventh value and every fifth finding are not known."""
+    sick = patient["label_hf_diagnosis"]
+    findings = {"failure": sick, "lot": number % 2} if number % 5 else {"failure": sick}
+    return {
+        "value_ef": None if number % 7 == 6 else 60.0 - 25.0 * sick + number % 3,
+        "findings_seen": None if number % 11 == 10 else json.dumps(findings),
+    }
+
+
+def write_prepared_data(directory: Path, own_task: str | None = None, measured: bool = False) -> Path:
     """Write splits and `prepare.json` into an empty directory, as `tgmm prepare` does.
 
-    `own_task` is the name of a further diagnosis, whose label is that of `hf_diagnosis`.
+    `own_task` is the name of a further diagnosis, whose label is that of `hf_diagnosis`. With `measured` there is a
+    regression "ef", low with heart failure, and a multilabel "seen" with the findings "failure" and "lot".
     """
     tasks = TASKS if own_task is None else {**TASKS, own_task: "diagnosis"}
+    tasks = {**tasks, "ef": "regression", "seen": "multilabel"} if measured else tasks
     image_processor = EchoImageProcessor(size=64, num_frames=16)
     features = AdmissionPreparer(EcgFeatureExtractor(), image_processor, directory, tasks).features
     generator = np.random.default_rng(0)
@@ -57,6 +69,8 @@ def write_prepared_data(directory: Path, own_task: str | None = None) -> Path:
                 patient = invented_patient(f"{split}{number}", generator)
                 if own_task is not None:
                     patient[f"label_{own_task}"] = patient["label_hf_diagnosis"]
+                if measured:
+                    patient |= measured_outcomes(patient, number)
                 writer.write(features.encode_example(patient))
             writer.finalize()
     content = {"data_hash": "invented", "geometry": {"image_size": 64, "num_frames": 16}}

@@ -47,6 +47,28 @@ def _is_sets(value: Any) -> bool:
     return all(isinstance(levels, Mapping) and all(map(is_thresholds, levels.values())) for levels in of_subsets)
 
 
+def _is_name(value: Any) -> bool:
+    return _is_text(value) and value.strip() == value != ""
+
+
+def _is_intervals(value: Any) -> bool:
+    """Tell whether a value is stored prediction intervals: {"subsets": {subset: {"half_widths": {level: number}}}}."""
+    if not (isinstance(value, Mapping) and _of_subsets(value.get("subsets"), ("half_widths",))):
+        return False
+    widths = [stored["half_widths"] for stored in value["subsets"].values()]
+    return all(
+        isinstance(each, Mapping) and all(width is None or _is_number(width) for width in each.values())
+        for each in widths
+    )
+
+
+def _is_finding_calibration(value: Any) -> bool:
+    """Tell whether a value is {"subsets": {subset: {finding: {"threshold", "temperature"}}}}."""
+    if not (isinstance(value, Mapping) and isinstance(value.get("subsets"), Mapping)):
+        return False
+    return all(_of_subsets(each, ("threshold", "temperature")) for each in value["subsets"].values())
+
+
 def _of_subsets(value: Any, keys: tuple[str, ...]) -> bool:
     """Tell whether a value has, for each subset of modalities, a mapping with these keys."""
     return isinstance(value, Mapping) and all(
@@ -76,6 +98,22 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "answers of validation patients as `tgmm train` writes them",
     ),
     "prediction_sets": (_is_sets, "prediction sets as `tgmm train` writes them"),
+    "unit": (_is_text, "a text"),
+    "range": (lambda value: _is_range(value) and value[0] < value[1], "two numbers, the smaller one first"),
+    "loss": (_is_text, "a text"),
+    "cut_points": (_list_of(_is_number), "a list of numbers in the unit of the task"),
+    "center": (_is_number, "a number"),
+    "scale": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "findings": (
+        lambda value: _list_of(_is_name)(value) and len(value) > 0 and len(set(value)) == len(value),
+        "a list of different texts, at least one",
+    ),
+    "training_values": (
+        lambda value: isinstance(value, Mapping) and all(key in value for key in ("n", "mean", "median")),
+        "figures of the training patients as `tgmm train` writes them",
+    ),
+    "prediction_intervals": (_is_intervals, "prediction intervals as `tgmm train` writes them"),
+    "finding_calibration": (_is_finding_calibration, "a calibration as `tgmm train` writes it"),
     "set_levels": (
         lambda value: _list_of(_is_level)(value) and len(value) > 0,
         "a list of numbers between 0 and 1, such as [0.9, 0.95]",

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .configuration_measured_tasks import MEASURED_KEYS, MEASURED_KINDS, check_measured_task
 from .configuration_task_types import check_task_types
+
+CANDIDATE_KINDS = ("diagnosis", "prognosis")
+"""Kinds whose answers are candidates with likelihoods."""
+KINDS = (*CANDIDATE_KINDS, "retrieval", *MEASURED_KINDS)
+"""All kinds of task."""
 
 DIAGNOSIS_LOSS_WEIGHTS = {"lm": 1.0, "mc": 1.0, "unlikely": 0.5}
 PROGNOSIS_LOSS_WEIGHTS = {**DIAGNOSIS_LOSS_WEIGHTS, "dig": 0.5, "cox": 1.0, "margin": 0.5}
@@ -67,6 +73,7 @@ TASK_KEYS = {
     "question_ids",
     "candidate_ids",
     "phrase_ids",
+    *MEASURED_KEYS,
 }
 
 
@@ -100,11 +107,14 @@ def check_task(name: str, task: dict[str, Any]) -> None:
         raise ValueError(f"Task {name!r} has unknown keys {sorted(unknown)}; known keys are {sorted(TASK_KEYS)}.")
     if missing := {"kind", "question", "learnable_phrase"} - set(task):
         raise ValueError(f"Task {name!r} lacks {sorted(missing)}.")
-    check_choice(f"kind of task {name!r}", task["kind"], ("diagnosis", "prognosis", "retrieval"))
+    check_choice(f"kind of task {name!r}", task["kind"], KINDS)
     check_task_types(name, task)
     task.setdefault("weight", 1.0)
     _check_learnable_content(name, task)
     _check_candidates(name, task)
+    if task["kind"] in MEASURED_KINDS:
+        check_measured_task(name, task)
+        return
     if task["kind"] == "retrieval":
         task.setdefault("temperature", 0.1)
         return
@@ -120,7 +130,7 @@ def _check_candidates(name: str, task: dict[str, Any]) -> None:
     A missing `candidates` becomes [], in place.
     """
     candidates = task.setdefault("candidates", [])
-    if task["kind"] != "retrieval" and len(candidates) < 2:
+    if task["kind"] in CANDIDATE_KINDS and len(candidates) < 2:
         raise ValueError(f"Task {name!r} ({task['kind']}) needs at least two candidate answers, got {candidates}.")
     if task["kind"] == "prognosis" and len(candidates) != 2:
         raise ValueError(f"Task {name!r} is a prognosis: give [low, high] as its two candidates, got {candidates}.")

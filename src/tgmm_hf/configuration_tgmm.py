@@ -233,7 +233,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             self.answer_token_ids = [*self.answer_token_ids, *sorted(new)]
 
     def task_names(self, kind: str) -> list[str]:
-        """List the tasks of one kind: "diagnosis", "prognosis" or "retrieval"."""
+        """List the tasks of one kind, one of `KINDS` in configuration_tasks.py."""
         return [name for name, task in self.tasks.items() if task["kind"] == kind]
 
 

@@ -4,6 +4,7 @@
     pools (layers/pooling.py)              tokens -> N fusion tokens a modality
     fusion, guidance (layers/)             fusion tokens -> slots under the task's text
     response (layers/response.py)          slots -> likelihood of each candidate answer
+    heads (layers/measured_answers.py)     slots -> number of a regression, findings of a multilabel
     losses (layers/task_losses.py)         likelihoods and labels -> loss, only where labels are given
 
 Notation in shape comments: B patients, N fusion tokens, d width, C candidate answers.
@@ -20,7 +21,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
+from .configuration_measured_tasks import MEASURED_KINDS
 from .configuration_task_types import check_token_ids
+from .configuration_tasks import CANDIDATE_KINDS
 from .configuration_tgmm import TgmmConfig
 from .encoders.branches import EXTRA_OUTPUTS
 from .encoders.encoder_loading import build_encoder, load_encoder
@@ -35,7 +38,7 @@ from .layers.label_checks import asked_tasks, check_tasks_of_labels
 from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_figures
 from .layers.response import ResponseDecoder
 from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
-from .layers.task_growing import add_task, initialise_texts
+from .layers.task_growing import add_task, initialise_texts, new_head
 from .layers.task_losses import join_outputs
 from .layers.task_output import TgmmOutput
 from .layers.weights_fingerprint import BoundWeights
@@ -155,11 +158,13 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         self.fusion = MedFlexFusion(config) if config.fusion == "medflex" else RIVAL_FUSIONS[config.fusion](config)
         if config.guidance != "none":
             self.guidance = TextualGuidance(config, config.labs_config.hidden_size)
-        answered = {name: len(task["candidates"]) for name, task in config.tasks.items() if task["kind"] != "retrieval"}
+        answered = {n: len(task["candidates"]) for n, task in config.tasks.items() if task["kind"] in CANDIDATE_KINDS}
         if config.response == "decoder" and answered:
             self.response = ResponseDecoder(config)
         elif answered:
             self.response = nn.ModuleDict({name: nn.Linear(config.hidden_size, n) for name, n in answered.items()})
+        if measured := [name for name, task in config.tasks.items() if task["kind"] in MEASURED_KINDS]:
+            self.heads = nn.ModuleDict({name: new_head(config, name) for name in measured})
         if config.task_names("retrieval"):
             self.embedding = nn.Linear(config.hidden_size, config.embedding_dim, bias=False)
         self.post_init()
@@ -254,8 +259,8 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             A task of `config.tasks`, or several at once (then see `by_task`). The first task when omitted.
         labels (dict, *optional*):
             task -> its targets. Diagnosis: `label` (batch_size,) candidate index. Prognosis: `time` in days, `event` 0
-            censored / 1 event / 2 competing death. Retrieval: `{}`. Each may hold `mask` (batch_size,), True where
-            labelled.
+            censored / 1 event / 2 competing death. Retrieval: `{}`. Regression: `value` (batch_size,) in the task's
+            unit. Multilabel: `findings` (batch_size, findings) 0 / 1. Each may hold `mask`, True where labelled.
         labs_frozen, ecg_frozen, echo_frozen (`torch.FloatTensor`, *optional*):
             The result of `frozen_features` for `input_ids`, `ecg_values`, `pixel_values_videos`. They stand in place of
             these values and need their masks.

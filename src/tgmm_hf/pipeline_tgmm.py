@@ -13,10 +13,13 @@ import torch
 from transformers import AutoModel, BatchFeature
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .configuration_measured_tasks import CALIBRATION_KEY, INTERVALS_KEY, MEASURED_KINDS
 from .inputs.declared_preprocessing import check_processor
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
+from .layers.finding_answers import describe_findings
 from .layers.hazards import cumulative_incidence
+from .layers.prediction_intervals import describe_value
 from .layers.prediction_sets import CONFIG_KEY, describe_set, levels_of
 from .pipeline_binding import Binding
 from .pipeline_streaming import StreamingPipeline
@@ -39,7 +42,7 @@ class TgmmCardiacPipeline(StreamingPipeline):
 
     Args (of a call):
         inputs: one patient, or a list or generator of patients.
-        tasks: names of the tasks to answer; all diagnosis and prognosis tasks when omitted.
+        tasks: names of the tasks to answer; all but retrieval tasks when omitted.
         batch_size: patients encoded together.
         crop: "center", or "three" to average the answers over three 9-s windows of the ECG (as ST-MEM does).
         view_classifier: `EchoViewClassifier` or function that names the views that `"views"` does not give.
@@ -49,9 +52,11 @@ class TgmmCardiacPipeline(StreamingPipeline):
     Returns:
         one dict a patient (a list for a list, a generator for a generator):
         `{"id", "<diagnosis task>": {"probabilities": {candidate: p}, "prediction_set": {"level", "candidates",
-        "text"}}, "<prognosis task>": {"risk": r, "risk_by_day": {day: p}}, "used": {modality: [cells | leads | views]},
-        "views": [{"item", "view", "confidence", "by", "used"}], "units": [{"column", "unit", "given", "given_unit"}],
-        "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model",
+        "text"}}, "<prognosis task>": {"risk": r, "risk_by_day": {day: p}}, "<regression task>": {"value", "unit",
+        "range", "in_range", "interval": {"level", "low", "high", "text"}}, "<multilabel task>": {"findings": {finding:
+        p}, "decisions": {finding: {"present", "threshold"}}, "calibrated": {finding: p}}, "used": {modality: [cells |
+        leads | views]}, "views": [{"item", "view", "confidence", "by", "used"}], "units": [{"column", "unit", "given",
+        "given_unit"}], "refused": [{"item", "reason"}], "checks": [{"code", "item", "text"}], "notes": [...], "model",
         "model_fingerprint", "processor_fingerprint", "code_revision"}`.
         A model that stores no prediction sets gives none. One with several levels also gives "prediction_sets", a list
         with the sets of all levels. A retrieval task gives `{"embeds": {modality: vector}}`. For a patient with nothing
@@ -80,7 +85,7 @@ class TgmmCardiacPipeline(StreamingPipeline):
         if tasks is not None and not isinstance(tasks, str | list | tuple | set):
             raise TypeError(f"tasks are names of tasks, got {type(tasks).__name__}.")
         if tasks is not None and not tasks:
-            raise ValueError("tasks names no task. Name one, or leave tasks out for all diagnoses and prognoses.")
+            raise ValueError("tasks names no task. Name one, or leave tasks out for all but retrieval.")
         forward = {} if tasks is None else {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)}
         return preprocess, forward, {}
 
@@ -132,7 +137,7 @@ class TgmmCardiacPipeline(StreamingPipeline):
 
         Args:
             batch: what `preprocess` returns.
-            tasks: names of the tasks; all diagnosis and prognosis tasks if None.
+            tasks: names of the tasks; all but retrieval tasks if None.
 
         Returns:
             The batch with two more keys. "answers": task -> answer of the whole batch, see `_mean_answer`; empty if no
@@ -180,10 +185,13 @@ class TgmmCardiacPipeline(StreamingPipeline):
             if any(report["used"].values()):
                 for name, answer in batch["answers"].items():
                     subset = join_names([modality for modality in MODALITIES if report["used"][modality]])
-                    result[name] = self._describe(name, answer, row, subset, notes)
-                    notes += _doubts_about(
-                        name, self.model.config.tasks[name], result[name], subset, binding, batch["num_windows"]
-                    )
+                    task = self.model.config.tasks[name]
+                    if task["kind"] in MEASURED_KINDS:
+                        result[name], further = _measured(name, task, answer, row, subset, binding)
+                    else:
+                        result[name] = self._describe(name, answer, row, subset, notes)
+                        further = _doubts_about(name, task, result[name], subset, binding, batch["num_windows"])
+                    notes += further
             else:
                 notes.append("nothing usable was given: no answer")
             result |= {key: report[key] for key in ("used", "views", "units", "refused")}
@@ -213,11 +221,7 @@ class TgmmCardiacPipeline(StreamingPipeline):
         if task["kind"] == "retrieval":
             present = [modality for modality in MODALITIES if bool(answer["mask"][modality][row])]
             return {"embeds": {modality: answer["embeds"][modality][row].float().tolist() for modality in present}}
-        if not bool(torch.isfinite(answer["probabilities"][row]).all()):
-            raise FloatingPointError(
-                "The model's answer is not a number, so its weights are damaged or the training diverged. Load the "
-                "model again, or train it anew."
-            )
+        _refuse_no_number(answer["probabilities"][row])
         if task["kind"] == "diagnosis":
             return {"probabilities": dict(zip(task["candidates"], answer["probabilities"][row].tolist(), strict=True))}
         risk = float(answer["risk"][row])
@@ -226,6 +230,32 @@ class TgmmCardiacPipeline(StreamingPipeline):
             notes.append(f"{name}: the model stores no baseline hazard for {subset}, so no risk by day can be given")
             return {"risk": risk, "risk_by_day": {}}
         return {"risk": risk, "risk_by_day": _risk_by_day(name, risk, hazard, task["report_days"], notes)}
+
+
+def _refuse_no_number(answer: torch.Tensor) -> None:
+    """Raise a FloatingPointError if an answer is not finite."""
+    if not bool(torch.isfinite(answer).all()):
+        raise FloatingPointError(
+            "The model's answer is not a number, so its weights are damaged or the training diverged. Load the model "
+            "again, or train it anew."
+        )
+
+
+def _measured(
+    name: str, task: Mapping[str, Any], answer: Mapping[str, Any], row: int, subset: str, binding: Binding
+) -> tuple[dict[str, Any], list[str]]:
+    """Describe the number of a regression or the findings of a multilabel for one patient, with notes.
+
+    The arguments are those of `_describe`; `binding` tells whether intervals and thresholds fit the present weights.
+    """
+    if task["kind"] == "multilabel":
+        _refuse_no_number(answer["probabilities"][row])
+        is_fitting = binding.fits(task.get(CALIBRATION_KEY) or {})
+        return describe_findings(name, task, answer["probabilities"][row].tolist(), subset, is_fitting)
+    _refuse_no_number(answer["values"][row])
+    deviation = None if answer["deviations"] is None else float(answer["deviations"][row])
+    is_fitting = binding.fits(task.get(INTERVALS_KEY) or {})
+    return describe_value(name, task, float(answer["values"][row]), deviation, subset, is_fitting)
 
 
 def _doubts_about(
@@ -284,16 +314,23 @@ def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
 
     Args:
         outputs: the model's answer for every window.
-        kind: "diagnosis", "prognosis" or "retrieval".
+        kind: of the task.
 
     Returns:
-        {"probabilities": (patients, candidates)} for a diagnosis. A prognosis also has "risk" (patients,). A retrieval
+        {"probabilities": (patients, candidates or findings)} for a diagnosis or multilabel. A regression has "values"
+        (patients,) and "deviations" (patients,) or None. A prognosis also has "risk" (patients,). A retrieval
         task has {"embeds": modality -> unit vectors (patients, width), "mask": modality -> (patients,) bool}.
     """
     if kind == "retrieval":
         embeds = {name: torch.stack([output.embeds[name].float() for output in outputs]).mean(0) for name in MODALITIES}
         unit = {name: torch.nn.functional.normalize(vectors, dim=-1) for name, vectors in embeds.items()}
         return {"embeds": unit, "mask": outputs[0].embeds_mask}
+    if kind == "regression":
+        parts = {name: [getattr(output, name) for output in outputs] for name in ("values", "deviations")}
+        return {
+            name: None if part[0] is None else torch.stack([each.float() for each in part]).mean(0).cpu()
+            for name, part in parts.items()
+        }
     answer = {"probabilities": torch.stack([output.probabilities.float() for output in outputs]).mean(0).cpu()}
     if kind == "prognosis":
         answer["risk"] = torch.stack([output.risk.float() for output in outputs]).mean(0).cpu()

@@ -342,13 +342,17 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tup
 
 
 def _figures(prediction: Mapping[str, Any]) -> dict[str, float]:
-    """List the probabilities and risks of a prediction by name."""
+    """List the probabilities, risks and numbers of a prediction by name."""
     figures: dict[str, float] = {}
     for task, answer in prediction.items():
         if not isinstance(answer, dict):
             continue
         for candidate, probability in answer.get("probabilities", {}).items():
             figures[f"{task}: probability of {candidate}"] = probability
+        for finding, probability in answer.get("findings", {}).items():
+            figures[f"{task}: probability of {finding}"] = probability
+        if "value" in answer:
+            figures[f"{task}: {answer['unit']}"] = answer["value"]
         for day, probability in answer.get("risk_by_day", {}).items():
             figures[f"{task}: risk by day {day}"] = probability
         if "risk" in answer:

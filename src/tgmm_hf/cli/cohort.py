@@ -79,6 +79,10 @@ def synth(
         bool,
         typer.Option("--xray", help="Write chest X-rays with reports too, in MIMIC-CXR-JPG's layout."),
     ] = False,
+    measures: Annotated[
+        bool,
+        typer.Option("--measures", help="Add a measured ejection fraction and several findings to the tables."),
+    ] = False,
     workers: Workers = CORES,
 ) -> None:
     """Write a synthetic tri-modal cohort in MIMIC's file formats.
@@ -86,7 +90,8 @@ def synth(
     Writes the MIMIC-IV, MIMIC-IV-ECG and MIMIC-IV-ECHO layouts, cohort.parquet (for `tgmm prepare`), views.csv,
     truth.parquet and bayes.json (the best figures any model can reach). ecg/ecg_statements.csv holds what each ECG
     shows, and ecg/machine_measurements.csv the machine's report. --xray adds cxr/ (MIMIC-CXR-JPG), truth/ and
-    xray_bayes.json. Synthetic figures are no clinical evidence.
+    xray_bayes.json. --measures adds outcomes for the tasks of configs/measures.yaml. Synthetic figures are no clinical
+    evidence.
 
     Example: tgmm synth demo/cohort --patients 427 --seed 0 --evidence strong
     """
@@ -106,6 +111,7 @@ def synth(
         no_echo=no_echo,
         varied_ecg=varied_ecg,
         xray=xray,
+        measures=measures,
     )
     optimum = json.loads((out / "bayes.json").read_text())["population"]["hf_diagnosis"]
     typer.echo(f"{patients} patients: {table}; the best figures any model can reach: {out / 'bayes.json'}")

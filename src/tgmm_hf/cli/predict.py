@@ -220,6 +220,15 @@ def _print_answer(task: str, answer: Mapping[str, Any], notes: Sequence[str]) ->
             typer.echo(f"    decision: {decision['answer']}. {decision['text']}")
         if sets:
             typer.echo(f"    {100 * sets['level']:g} % prediction set: {sets['text']}")
+    if "findings" in answer:
+        typer.echo(f"  {task}: {', '.join(f'{name} {p:.3f}' for name, p in answer['findings'].items())}")
+        if present := [name for name, decision in answer.get("decisions", {}).items() if decision["present"]]:
+            typer.echo(f"    decided as present: {', '.join(present)}")
+    if "value" in answer:
+        outside = "" if answer["in_range"] else ", outside the range of the task: see the notes"
+        typer.echo(f"  {task}: {answer['value']:.4g} {answer['unit']}{outside}")
+        if interval := answer.get("interval"):
+            typer.echo(f"    prediction interval: {interval['text']}")
     if "risk_by_day" in answer:
         by_day = ", ".join(f"by day {day} {p:.3f}" for day, p in answer["risk_by_day"].items())
         is_extrapolated = any(note.startswith(f"{task}:") and "extrapolated" in note for note in notes)

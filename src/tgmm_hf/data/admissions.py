@@ -5,6 +5,7 @@ Hz before a window is cut, the clips as uint8 at the size of the model (only the
 laboratory row.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -39,6 +40,15 @@ from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS, VIEWS
 
+OUTCOME_TYPES = {
+    "diagnosis": {"label": "int64"},
+    "prognosis": {"time": "float32", "event": "int64"},
+    "regression": {"value": "float32"},
+    "multilabel": {"findings": "string"},
+}
+"""Kind of a task -> beginning of the names of its columns in prepared rows -> their type. Findings are JSON: finding ->
+0 or 1, because a configuration may list them in another order."""
+
 
 @dataclass(frozen=True)
 class PreparedAdmission:
@@ -68,7 +78,7 @@ class AdmissionPreparer:
         feature_extractor: Reads an ECG.
         image_processor: Reads a study.
         root: Directory that relative paths start from.
-        tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks with columns in the table.
+        tasks: Task name -> kind, for the tasks with columns in the table.
         view_classifier: Names the view of clips for which the table gives none.
         allow_outside: Read files outside `root` too.
         strictness: "note", or "refuse" to drop an admission that has a refused input or a finding.
@@ -105,10 +115,7 @@ class AdmissionPreparer:
             "clip_frames": List(Value("int32")),  # real frames of each clip; the frames after them are padding
         }
         for task, kind in self.tasks.items():
-            if kind == "diagnosis":
-                columns[f"label_{task}"] = Value("int64")
-            else:
-                columns |= {f"time_{task}": Value("float32"), f"event_{task}": Value("int64")}
+            columns |= {f"{name}_{task}": Value(dtype) for name, dtype in OUTCOME_TYPES[kind].items()}
         return Features(columns)
 
     def prepare(self, row: CohortRow) -> PreparedAdmission:
@@ -135,12 +142,7 @@ class AdmissionPreparer:
         if reason is not None:
             refused.append({"item": row.id, "reason": f"dropped: {reason}"})
             return PreparedAdmission(row.id, None, refused, checks)
-        for task, kind in self.tasks.items():
-            if kind == "diagnosis":
-                example[f"label_{task}"] = row.labels.get(task)
-            else:
-                example[f"time_{task}"] = row.times.get(task)
-                example[f"event_{task}"] = row.events.get(task)
+        example |= _outcomes(row, self.tasks)
         if not (example["labs"] or len(example["ecg"]) or len(example["clips"])):
             refused.append({"item": row.id, "reason": "dropped: no laboratory cell, ECG or clip can be used"})
             return PreparedAdmission(row.id, None, refused, checks)
@@ -307,6 +309,17 @@ class CohortSource:
         """Return the entry of a digest for rows that are not used because of other rows; empty if there are none."""
         names = [row.id for row in rows if row.id in self.preparer.slipped]
         return {"slipped": names} if names else {}
+
+
+def _outcomes(row: CohortRow, tasks: Mapping[str, str]) -> dict[str, Any]:
+    """Return the outcomes of a row as prepared columns, None where not known. `tasks` is task -> kind."""
+    columns: dict[str, Any] = {}
+    for task, kind in tasks.items():
+        outcomes = {"label": row.labels, "time": row.times, "event": row.events, "value": row.values}
+        findings = row.findings.get(task)
+        outcomes["findings"] = {} if findings is None else {task: json.dumps(findings)}
+        columns |= {f"{name}_{task}": outcomes[name].get(task) for name in OUTCOME_TYPES[kind]}
+    return columns
 
 
 def make_preparer(table: CohortTable, processor: TgmmProcessor) -> AdmissionPreparer:

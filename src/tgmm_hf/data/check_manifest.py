@@ -16,7 +16,7 @@ from tgmm_hf.data.column_checks import Numbers, add_cells, column_doubts, person
 from tgmm_hf.data.confinement import confined_clips, confined_ecg
 from tgmm_hf.data.laboratory import Laboratory
 from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_files, find_faults
-from tgmm_hf.data.outcome_checks import outcome_doubts
+from tgmm_hf.data.outcome_checks import outcome_codes, outcome_doubts
 from tgmm_hf.data.repeated_inputs import RepeatedInput, repeated_inputs
 from tgmm_hf.data.slipped_paths import compare_headers
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
@@ -317,8 +317,7 @@ def _split_report(table: CohortTable, split: str) -> dict[str, Any]:
     rows = [row for row in table.rows if row.split == split]
     counts = {}
     for task, kind in table.tasks.items():
-        values = [(row.labels if kind == "diagnosis" else row.events).get(task) for row in rows]
-        present = Counter(value for value in values if value is not None)
+        present: Counter[Any] = Counter(outcome_codes(task, kind, rows))
         counts[task] = {str(value): number for value, number in sorted(present.items())}
     return {
         "rows": len(rows),

@@ -4,6 +4,7 @@ This module does the steps that `prepare` does not do: it cuts and filters the E
 tokenises the laboratory text. Hiding whole modalities in training belongs to the model, not to the collator.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ class TgmmCollator:
         pixel_values_videos (B, 11, F, 3, H, W) float32, view_mask (B, 11) bool
     and
         labels: {diagnosis task: {"label" (B,) int64, "mask" (B,) bool},
-                 prognosis task: {"time" (B,) float32 days, "event" (B,) int64, "mask" (B,) bool}, retrieval task: {}}
+                 prognosis task: {"time" (B,) float32 days, "event" (B,) int64, "mask" (B,) bool}, retrieval task: {},
+                 regression task: {"value" (B,) float32, "mask" (B,) bool},
+                 multilabel task: {"findings" (B, findings) float32, "mask" (B, findings) bool}}
         id: list of str, when not training.
 
     Args:
@@ -62,6 +65,7 @@ class TgmmCollator:
         self.cell_dropout = cell_dropout if training else 0.0
         tasks: dict[str, dict[str, Any]] = config.tasks or {}
         self.task_kinds = {name: task["kind"] for name, task in tasks.items()}
+        self.findings = {name: list(task.get("findings", ())) for name, task in tasks.items()}
         self.num_candidates = {name: len(task["candidates"]) for name, task in tasks.items()}
         self._generator: np.random.Generator | None = None
         self._generator_key: int | None = None
@@ -140,6 +144,11 @@ class TgmmCollator:
                     f"{int(labels.max())}: the data were prepared for another configuration."
                 )
             return {"label": torch.from_numpy(labels.astype(np.int64)), "mask": torch.from_numpy(mask)}
+        if kind == "regression":
+            values, mask = _column(rows, f"value_{task}")
+            return {"value": torch.from_numpy(values.astype(np.float32)), "mask": torch.from_numpy(mask)}
+        if kind == "multilabel":
+            return _findings(rows, task, self.findings[task])
         times, mask = _column(rows, f"time_{task}")
         events, event_mask = _column(rows, f"event_{task}")
         return {
@@ -160,6 +169,14 @@ class TgmmCollator:
             self._generator = np.random.default_rng([self.seed, key + 1])
             self._generator_key = key
         return self._generator
+
+
+def _findings(rows: Sequence[Row], task: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Read the findings of a multilabel from B prepared rows: "findings" and "mask" (B, findings), as in `names`."""
+    stored = [json.loads(row.get(f"findings_{task}") or "{}") for row in rows]
+    is_known = torch.tensor([[name in row for name in names] for row in stored], dtype=torch.bool)
+    values = torch.tensor([[float(row.get(name, 0)) for name in names] for row in stored])
+    return {"findings": values, "mask": is_known}
 
 
 def _column(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:

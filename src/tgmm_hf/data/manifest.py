@@ -1,7 +1,7 @@
 """The cohort table: one row per admission. `docs/your_data.md` describes it for a hospital.
 
     id, patient_id, split | labs.<column>, unit.<column> | ecg_path | echo_paths, echo_views
-    | label.<task>, time.<task>, event.<task>
+    | label.<task>, time.<task>, event.<task>, value.<task>, finding.<task>.<finding>
 
 The table is Parquet or CSV. It is checked as a whole before any other file is opened. A table that cannot be used is
 refused, and the error names its rows.
@@ -61,6 +61,8 @@ class CohortRow:
         labels: Diagnosis task -> index of the right candidate. Missing labels have no entry.
         times: Prognosis task -> days. Missing times have no entry.
         events: Prognosis task -> one of `EVENTS`. Missing events have no entry.
+        values: Regression task -> number in the unit of the task. Missing values have no entry.
+        findings: Multilabel task -> finding -> 0 (absent) or 1 (present). A finding that is not known has no entry.
     """
 
     id: str
@@ -73,6 +75,13 @@ class CohortRow:
     labels: dict[str, int] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    findings: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """Return the row for a digest. Without values and findings it is as in earlier versions."""
+        later = ("values", "findings")
+        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class CohortTable:
     Attributes:
         rows: All admissions, in the order of the file.
         root: Directory that relative paths start from.
-        tasks: Task name -> kind ("diagnosis" or "prognosis"), for the tasks that have columns in the table.
+        tasks: Task name -> kind, for the tasks that have columns in the table.
         ignored_columns: Columns that are not used.
         notes: What was ignored or assumed when the file was read.
         allow_outside: Whether files outside `root` are read.
@@ -97,7 +106,7 @@ class CohortTable:
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
-        return json_digest([asdict(row) for row in self.rows])
+        return json_digest([row.content() for row in self.rows])
 
     def splits(self) -> dict[str, list[CohortRow]]:
         """Return split -> its rows, in the order of `SPLITS`. A split without rows has no entry."""
@@ -252,9 +261,7 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Labo
     texts = {name: _text(raw[name]) for name in REQUIRED}
     paths: tuple[str, ...] = ()
     views: tuple[str | None, ...] = ()
-    labels: dict[str, int] = {}
-    times: dict[str, float] = {}
-    events: dict[str, int] = {}
+    outcomes = _Outcomes()
     labs: dict[str, Any] = {}
     with faults.catching():
         _check_names(where, texts)
@@ -264,7 +271,7 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Labo
         paths, views = _read_clips(where, raw)
     for task, settings in tasks.items():
         with faults.catching():
-            _read_outcomes(where, raw, task, settings, (labels, times, events))
+            _read_outcomes(where, raw, task, settings, outcomes)
     return CohortRow(
         id=texts["id"] or where,
         patient_id=texts["patient_id"] or where,
@@ -273,9 +280,7 @@ def _read_row(where: str, raw: Mapping[str, Any], tasks: Tasks, laboratory: Labo
         ecg_path=_text(raw.get("ecg_path")),
         echo_paths=paths,
         echo_views=views,
-        labels=labels,
-        times=times,
-        events=events,
+        **vars(outcomes),
     )
 
 
@@ -337,12 +342,19 @@ def _translated(where: str, labs: Mapping[str, Any], laboratory: Laboratory) -> 
         raise _row_error(where, error.reason) from error
 
 
+@dataclass
+class _Outcomes:
+    """The outcomes of a row, as [`CohortRow`] names them."""
+
+    labels: dict[str, int] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    findings: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
 def _read_outcomes(
-    where: str,
-    raw: Mapping[str, Any],
-    task: str,
-    settings: Mapping[str, Any],
-    outcomes: tuple[dict[str, int], dict[str, float], dict[str, int]],
+    where: str, raw: Mapping[str, Any], task: str, settings: Mapping[str, Any], outcomes: _Outcomes
 ) -> None:
     """Read the outcomes of one task in one row.
 
@@ -351,13 +363,20 @@ def _read_outcomes(
         raw: Column -> cell.
         task: Name of the task.
         settings: Settings of the task.
-        outcomes: Labels (index of the right candidate), times (days) and events (one of `EVENTS`), each as task ->
-            value. They are filled here. A missing value gets no entry.
+        outcomes: They are filled here. A missing value gets no entry.
     """
-    labels, times, events = outcomes
-    label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in TASK_KINDS)
+    label, time, event = (_number(where, f"{prefix}.{task}", raw) for prefix in ("label", "time", "event"))
     if label is not None:
-        labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
+        outcomes.labels[task] = _one_of(where, f"label.{task}", label, range(len(settings["candidates"])))
+    if settings["kind"] == "regression":
+        _read_value(where, raw, task, settings, outcomes.values)
+    if settings["kind"] == "multilabel":
+        columns = {finding: f"finding.{task}.{finding}" for finding in settings["findings"]}
+        read = {finding: _number(where, column, raw) for finding, column in columns.items()}
+        codes = {
+            name: _one_of(where, columns[name], value, (0, 1)) for name, value in read.items() if value is not None
+        }
+        outcomes.findings |= {task: codes} if codes else {}
     if (time is None) != (event is None):
         raise _row_error(
             where,
@@ -369,7 +388,22 @@ def _read_outcomes(
             kind = f"time.{task} is negative; it must be a number of days."
             raise _row_error(where, f"time.{task} is {time} days; it must not be negative.", kind)
         code = _one_of(where, f"event.{task}", event, EVENTS)
-        times[task], events[task] = time, code
+        outcomes.times[task], outcomes.events[task] = time, code
+
+
+def _read_value(
+    where: str, raw: Mapping[str, Any], task: str, settings: Mapping[str, Any], values: dict[str, float]
+) -> None:
+    """Read the value of a regression into `values`. Raise a CohortTableError if it lies outside the task's range."""
+    value = _number(where, f"value.{task}", raw)
+    if value is None:
+        return
+    low, high = settings["range"]
+    if not low <= value <= high:
+        rule = f"the range of the task is {low:g} to {high:g} {settings['unit']}. Correct the value or its unit."
+        reason = f"value.{task} is {value:g}; {rule}"
+        raise _row_error(where, reason, f"value.{task} lies outside its range; {rule}")
+    values[task] = value
 
 
 def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:

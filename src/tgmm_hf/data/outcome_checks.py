@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tgmm_hf.data.manifest import CohortTable
+from tgmm_hf.data.manifest import CohortRow, CohortTable
 
 CENSORED_UNTIL = 1
 """Code of an event, in the column event.<task>."""
@@ -26,13 +26,15 @@ def validation_doubt(task: str, kind: str, values: Iterable[Any], candidates: in
 
     Args:
         task: Name of the task.
-        kind: "diagnosis" or "prognosis".
+        kind: "diagnosis" or "prognosis"; another kind gives no doubt here.
         values: Labels (index of the right candidate) or events of the validation patients. None is skipped.
         candidates: Number of candidates of a diagnosis. The last one counts as positive.
 
     Returns:
         The doubt in a sentence, or None. A split without any value gives one too.
     """
+    if kind not in ("diagnosis", "prognosis"):
+        return None
     present = [int(value) for value in values if value is not None]
     if kind == "prognosis":
         if any(value == CENSORED_UNTIL for value in present):
@@ -67,7 +69,8 @@ def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -
     for task, kind in table.tasks.items():
         if validation:
             values = [(row.labels if kind == "diagnosis" else row.events).get(task) for row in validation]
-            doubts.append(validation_doubt(task, kind, values, len(tasks[task]["candidates"])))
+            doubts.append(measured_doubt(task, kind, validation))
+            doubts.append(validation_doubt(task, kind, values, len(tasks[task].get("candidates", ()))))
         if kind == "prognosis":
             days = tasks[task].get("report_days") or [tasks[task]["horizon_days"]]
             times = [row.times[task] for row in table.rows if task in row.times]
@@ -75,6 +78,50 @@ def outcome_doubts(table: CohortTable, tasks: Mapping[str, Mapping[str, Any]]) -
             splits = {split: [row.times[task] for row in rows if task in row.times] for split, rows in by_split.items()}
             doubts += split_unit_doubts(task, splits)
     return [doubt for doubt in doubts if doubt is not None]
+
+
+def outcome_codes(task: str, kind: str, rows: Sequence[CohortRow]) -> list[Any]:
+    """List what is counted of the known outcomes of a task: labels, events, "given", or "<finding> <0 or 1>"."""
+    if kind == "regression":
+        return ["given" for row in rows if task in row.values]
+    if kind == "multilabel":
+        return [f"{finding} {code}" for row in rows for finding, code in row.findings.get(task, {}).items()]
+    outcomes = [(row.labels if kind == "diagnosis" else row.events) for row in rows]
+    return [of_row[task] for of_row in outcomes if task in of_row]
+
+
+def measured_doubt(task: str, kind: str, rows: Sequence[CohortRow]) -> str | None:
+    """Say that the validation rows define no figure of a regression or multilabel; None for another kind."""
+    if kind == "regression":
+        return value_doubt(task, [row.values.get(task) for row in rows])
+    if kind == "multilabel":
+        return findings_doubt(task, [row.findings.get(task, {}) for row in rows])
+    return None
+
+
+def value_doubt(task: str, values: Iterable[float | None]) -> str | None:
+    """Say that fewer than two different values of a regression are known on the validation split."""
+    number = len({value for value in values if value is not None})
+    if number > 1:
+        return None
+    return (
+        f"validation split: {task} needs two different values, but {number} is known, so no figure can be computed. "
+        "Put patients with values into it."
+    )
+
+
+def findings_doubt(task: str, rows: Iterable[Mapping[str, int]]) -> str | None:
+    """Say that no finding of a multilabel is both present and absent on the validation split."""
+    codes: dict[str, set[int]] = {}
+    for row in rows:
+        for finding, code in row.items():
+            codes.setdefault(finding, set()).add(code)
+    if any(len(of_finding) > 1 for of_finding in codes.values()):
+        return None
+    return (
+        f"validation split: no finding of {task} is both present and absent among its patients, so no AUC can be "
+        "computed. Put patients with and without a finding into it."
+    )
 
 
 def _short_times(task: str, times: list[float], first_day: float) -> str | None:

@@ -215,6 +215,15 @@ def _answer_cells(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
         cells |= {f"{name}.{key}": decision.get(of, "") for key, of in (("decision", "answer"), ("threshold",) * 2)}
         if text := (answer.get("prediction_set") or {}).get("text"):
             cells[f"{name}.prediction_set"] = text
+    if "findings" in answer:
+        cells |= {f"{name}.{finding}": probability for finding, probability in answer["findings"].items()}
+        decisions = answer.get("decisions", {}).items()
+        cells |= {f"{name}.{finding}.present": int(decision["present"]) for finding, decision in decisions}
+    if "value" in answer:
+        interval = answer.get("interval", {})
+        cells |= {f"{name}.value": answer["value"], f"{name}.unit": answer["unit"]}
+        cells |= {f"{name}.in_range": int(answer["in_range"])}
+        cells |= {f"{name}.{key}": interval.get(key, "") for key in ("low", "high", "level")}
     if "risk_by_day" in answer:
         cells[f"{name}.score"] = answer["risk"]
         cells |= {f"{name}.risk_by_day_{day}": probability for day, probability in answer["risk_by_day"].items()}

@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -334,7 +334,7 @@ def _shard(split: str, index: int, rows: list[CohortRow], table: CohortTable, of
     files = tuple((path, file_state(path)) for path in paths)
     content = {
         "format": FORMAT,
-        "rows": [asdict(row) for row in rows],
+        "rows": [row.content() for row in rows],
         "files": [state for _, state in files],
         "tasks": table.tasks,
         "root": str(table.root.resolve()),

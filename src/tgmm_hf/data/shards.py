@@ -321,4 +321,8 @@ def _count_example(example: dict[str, Any]) -> Counter[str]:
     for name, value in example.items():
         if name.startswith(("label_", "event_")) and value is not None:
             counts[f"{name}={value}"] += 1
+        if name.startswith("value_") and value is not None:
+            counts[f"{name} given"] += 1
+        if name.startswith("findings_") and value is not None:
+            counts.update(f"{name}: {finding}={present}" for finding, present in json.loads(value).items())
     return +counts

@@ -9,7 +9,13 @@ from tgmm_hf.inputs.private_text import quoted, shown_names
 
 REQUIRED = ("id", "patient_id", "split")
 FILE_COLUMNS = ("ecg_path", "echo_paths", "echo_views")
-TASK_KINDS = {"label": "diagnosis", "time": "prognosis", "event": "prognosis"}
+TASK_KINDS = {
+    "label": "diagnosis",
+    "time": "prognosis",
+    "event": "prognosis",
+    "value": "regression",
+    "finding": "multilabel",
+}
 """Prefix of an outcome column -> kind of the task that has such a column."""
 
 Tasks = Mapping[str, Mapping[str, Any]]
@@ -46,7 +52,7 @@ def check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: Faul
     """
     with_columns: set[str] = set()
     for column in columns:
-        prefix, _, task = column.partition(".")
+        prefix, task, _ = parts_of_column(column, tasks)
         if prefix in TASK_KINDS and task:
             with faults.catching():
                 _check_task_column(file, column, tasks)
@@ -64,7 +70,7 @@ def check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: Faul
 
 def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
     """Raise a CohortTableError if an outcome column names an unknown task, or a task of another kind."""
-    prefix, _, task = column.partition(".")
+    prefix, task, finding = parts_of_column(column, tasks)
     if task not in tasks:
         raise CohortTableError(
             file,
@@ -75,8 +81,27 @@ def _check_task_column(file: str, column: str, tasks: Tasks) -> None:
         raise CohortTableError(
             file,
             f"column {column!r} is for a {TASK_KINDS[prefix]} but task {task!r} is a {tasks[task]['kind']}: a "
-            "diagnosis has label.<task>, a prognosis time.<task> and event.<task>.",
+            "diagnosis has label.<task>, a prognosis time.<task> and event.<task>, a regression value.<task>, a "
+            "multilabel finding.<task>.<finding>.",
         )
+    if prefix == "finding" and finding not in (names := tasks[task]["findings"]):
+        raise CohortTableError(
+            file,
+            f"column {quoted(column)} names no finding of the task {task!r} (it has {', '.join(names)})."
+            f"{meant(finding, names)} Rename the column.",
+        )
+
+
+def parts_of_column(column: str, tasks: Iterable[str]) -> tuple[str, str, str]:
+    """Split the name of an outcome column into prefix, task and finding; the finding of other columns is "".
+
+    A task is known by its name, because a name may hold a dot: finding.<task>.<finding>.
+    """
+    prefix, _, rest = column.partition(".")
+    if prefix != "finding":
+        return prefix, rest, ""
+    task = next((name for name in tasks if rest.startswith(f"{name}.")), rest.partition(".")[0])
+    return prefix, task, rest[len(task) + 1 :]
 
 
 def meant(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,12 @@ from typing import Any
 
 from tgmm_hf.utils.errors import TgmmError
 
-LABEL_COLUMNS = {"diagnosis": "label_", "prognosis": "time_"}
+LABEL_COLUMNS = {
+    "diagnosis": "label_",
+    "prognosis": "time_",
+    "regression": "value_",
+    "multilabel": "findings_",
+}
 """Kind of a task -> beginning of the column of prepared data that holds its labels. A retrieval needs none."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from tgmm_hf.configuration_measured_tasks import INTERVALS_KEY
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.prepare import load_prepared
@@ -209,20 +210,18 @@ def _binding(model: Any, processor: Any) -> Binding:
 def _tasks_without_stale_sets(
     tasks: Mapping[str, Mapping[str, Any]], binding: Binding
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Leave out prediction sets that were fitted for other weights, as predictions do.
+    """Leave out prediction sets and intervals that were fitted for other weights, as predictions do.
 
     Returns:
-        The tasks, and a warning for each task whose sets were left out.
+        The tasks, and a warning for each task whose sets or intervals were left out.
     """
-    stale = [name for name, task in tasks.items() if not binding.fits(task.get(CONFIG_KEY) or {})]
-    kept = {
-        name: {key: value for key, value in task.items() if key != CONFIG_KEY or name not in stale}
-        for name, task in tasks.items()
+    words = {
+        CONFIG_KEY: 'the stored prediction sets were fitted for other weights, so that predictions say "cannot say".',
+        INTERVALS_KEY: "the stored prediction intervals were fitted for other weights, so that predictions have none.",
     }
-    return kept, [
-        f'{name}: the stored prediction sets were fitted for other weights, so that predictions say "cannot say".'
-        for name in stale
-    ]
+    stale = {name: [key for key in words if not binding.fits(task.get(key) or {})] for name, task in tasks.items()}
+    kept = {name: {key: value for key, value in task.items() if key not in stale[name]} for name, task in tasks.items()}
+    return kept, [f"{name}: {words[key]}" for name, keys in stale.items() for key in keys]
 
 
 def _validation_rows(

@@ -207,12 +207,12 @@ class Draws(NamedTuple):
     free: NDArray
 
 
-def bootstrap_draws(patients: ArrayLike, outcome: ArrayLike, replicates: int, seed: int) -> Draws:
+def bootstrap_draws(patients: ArrayLike, outcome: ArrayLike | None, replicates: int, seed: int) -> Draws:
     """Draw both sets of resamples of `Draws`.
 
     Args:
         patients: Patient id of each row, shape (n,).
-        outcome: Stratum of each row, shape (n,).
+        outcome: Stratum of each row, shape (n,). None for no strata in either set.
         replicates: R, the number of resamples.
         seed: Seed of both sets.
     """

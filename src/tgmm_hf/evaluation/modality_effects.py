@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.utils.names import MODALITIES, join_names
 
@@ -20,7 +21,7 @@ def modality_effects(predictions: Predictions, tasks: Mapping[str, Mapping[str, 
 
     Args:
         predictions: Predictions under all subsets. Labels are not used.
-        tasks: `TgmmConfig.tasks`. Retrieval tasks are left out.
+        tasks: `TgmmConfig.tasks`. Tasks whose answers are not the probabilities of candidates are left out.
 
     Returns:
         Task -> {"spread", "n", "floor", "modalities"}. "spread" is the mean absolute deviation from the median over the
@@ -31,7 +32,7 @@ def modality_effects(predictions: Predictions, tasks: Mapping[str, Mapping[str, 
     """
     effects: dict[str, Any] = {}
     for task, settings in tasks.items():
-        if settings["kind"] == "retrieval":
+        if settings["kind"] not in CANDIDATE_KINDS:
             continue
         table = predictions.table[predictions.table["task"] == task]
         wide = table.pivot(index="row", columns="subset", values="probability").dropna(how="all")

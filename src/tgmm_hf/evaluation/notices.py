@@ -31,6 +31,10 @@ NOTES = (
     "C-index: Harrell's. Equal scores count one half, two events on one day are not compared, competing deaths are "
     "censored at death. Uno's is the same, weighted for censoring.",
     "By day: a patient who died before that day without the event has not had the event. Censoring is weighted (IPCW).",
+    "Regression: errors are in the unit of the task, and answers outside its range are counted as they are. Bias is "
+    "model minus measured; limits of agreement are bias plus and minus 1.96 standard deviations of the differences.",
+    "Findings: a finding that is not known of a patient does not count for this patient. The macro figures are means "
+    "over the findings that are both present and absent.",
     "p: DeLong's test of the AUC and the exact McNemar test of the accuracy (first admission of each patient). Each is "
     "adjusted by Holm for the six comparisons of a task.",
     "Retrieval with 3 or 4 candidates is the exact expectation over random negatives. Equal scores count against the "
@@ -73,14 +77,31 @@ def small_sample_warnings(metrics: Mapping[str, Any]) -> list[str]:
         if kind == "retrieval":
             continue
         entry = entries[whole_subset(entries)]
-        rare = min(entry["positives"], entry["n"] - entry["positives"]) if kind == "diagnosis" else entry["events"]
+        rare, what = _rarest(kind, entry)
         if entry["n"] < SMALL_N or rare < SMALL_CLASS:
-            what = "patients in the smaller class" if kind == "diagnosis" else "events"
             warnings.append(
                 f"{task}: n = {entry['n']}, {rare} {what}. Below {SMALL_N} / {SMALL_CLASS} percentile intervals are "
                 "too narrow: read them as a rough guide."
             )
     return warnings
+
+
+def _rarest(kind: str, entry: Mapping[str, Any]) -> tuple[int, str]:
+    """Count the admissions that bound the precision of an entry's figures, and say what they are."""
+    if kind == "regression":
+        return entry["n"], "of them with a measured value"
+    if kind == "multilabel":
+        smaller = [min(each["positives"], each["n"] - each["positives"]) for each in entry["findings"].values()]
+        return min(smaller, default=0), "patients in the smallest class of a finding"
+    if kind == "diagnosis":
+        return min(entry["positives"], entry["n"] - entry["positives"]), "patients in the smaller class"
+    return entry["events"], "events"
+
+
+def _no_better_than_constant(entry: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a regression's gain over the training median reaches 0 or a worse value."""
+    interval = entry.get("mae_minus_mae_of_median_ci")
+    return interval is not None and interval[1] >= 0
 
 
 def figure_warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -100,6 +121,10 @@ def figure_warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str,
             warnings.append(
                 f"{task}: the risks by day are worse than giving everybody the incidence: use the order of the risks, "
                 "not their values."
+            )
+        if kind == "regression" and _no_better_than_constant(entry):
+            warnings.append(
+                f"{task}: the mean absolute error is not clearly below that of giving everybody the training median."
             )
         headline = HEADLINE[kind]
         if entry.get(f"{headline}_missing") == ALL_AGREE:

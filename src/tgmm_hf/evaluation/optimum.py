@@ -4,7 +4,7 @@ The synthetic cohort knows how each patient was drawn, so the ideal (Bayes) scor
 calls it `bayes_...`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tgmm_hf.evaluation.metrics import Bootstrap, estimate
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.utils.files import read_json
 
-TRUTH_COLUMN = {"diagnosis": "posterior", "prognosis": "risk"}
+TRUTH_COLUMN = {"diagnosis": "posterior", "prognosis": "risk", "regression": "value", "multilabel": "finding"}
 """Kind of task -> first part of the names of its columns in truth.parquet."""
 
 
@@ -45,13 +45,16 @@ def read_optimum(bayes: str | Path) -> tuple[pd.DataFrame | None, dict[str, Any]
     return (pd.read_parquet(truth) if truth.is_file() else None), read_json(path)
 
 
-def add_optimum_column(table: pd.DataFrame, truth: pd.DataFrame | None, kind: str) -> pd.DataFrame:
+def add_optimum_column(
+    table: pd.DataFrame, truth: pd.DataFrame | None, kind: str, findings: Sequence[str] = ()
+) -> pd.DataFrame:
     """Add the column `optimum`: the ideal score of each row under its own subset, NaN where unknown.
 
     Args:
         table: Predictions of one task, with the columns id and subset.
         truth: The content of `truth.parquet`, None if unknown.
-        kind: "diagnosis" or "prognosis".
+        kind: A key of `TRUTH_COLUMN`.
+        findings: Findings of a multilabel in the order of the task. Their cells are lists, one number a finding.
 
     Returns:
         A copy of `table` with the column.
@@ -61,6 +64,9 @@ def add_optimum_column(table: pd.DataFrame, truth: pd.DataFrame | None, kind: st
     if truth is None:
         return table
     by_id = truth.set_index(truth["id"].astype(str))
+    if kind == "multilabel":
+        table["optimum"] = _finding_optimum(table, by_id, findings)
+        return table
     for subset in SUBSET_NAMES:
         column = f"{TRUTH_COLUMN[kind]}.{subset}"
         if column in by_id:
@@ -69,12 +75,23 @@ def add_optimum_column(table: pd.DataFrame, truth: pd.DataFrame | None, kind: st
     return table
 
 
+def _finding_optimum(table: pd.DataFrame, by_id: pd.DataFrame, findings: Sequence[str]) -> pd.Series:
+    """Return the ideal probabilities of the findings as lists, NaN for a row of which one is not known."""
+    cells: list[Any] = []
+    for name, subset in zip(table["id"].astype(str), table["subset"], strict=True):
+        columns = [f"{TRUTH_COLUMN['multilabel']}.{finding}.{subset}" for finding in findings]
+        is_there = name in by_id.index and all(column in by_id for column in columns)
+        ideal = by_id.loc[name, columns].to_numpy(dtype=np.float64) if is_there else np.array([np.nan])
+        cells.append(np.nan if np.isnan(ideal).any() else ideal)
+    return pd.Series(cells, index=table.index, dtype=object)
+
+
 def optimum_figures(rows: pd.DataFrame, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
     """Compute the optimum on these admissions, and the paired difference of the model's figure and the optimum.
 
     Args:
         rows: Admissions under one subset, with the column `optimum`.
-        kind: "diagnosis" or "prognosis".
+        kind: A key of `TRUTH_COLUMN`.
         bootstrap: Seed and number of resamples.
 
     Returns:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
+from tgmm_hf.evaluation.measured_tables import measured_tables
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
 from tgmm_hf.evaluation.paper_tables import paper_tables
 from tgmm_hf.evaluation.predictions import Predictions
@@ -53,6 +55,10 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
         if kind == "diagnosis":
             sets = prediction_set_table(task, entries, metrics["subgroups"].get(task))
             tables |= {f"{task}_prediction_sets.csv": as_csv(sets.header, sets.rows)} if sets.rows else {}
+        if kind in MEASURED_KINDS:
+            by_name = zip(("", "_agreement", "_intervals") if kind == "regression" else ("", "_by_finding"),
+                          measured_tables(task, kind, entries), strict=False)  # fmt: skip
+            tables |= {f"{task}{name}.csv": as_csv(table.header, table.rows) for name, table in by_name}
     for name, text in tables.items():
         write_text(out_dir / "tables" / name, text)
     # NaN is refused, because an undefined figure must be null, with a reason beside it.
@@ -97,5 +103,8 @@ def _short_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
         if kind == "retrieval":
             yield retrieval_table(task, entries)
             continue
-        yield diagnosis_table(task, entries) if kind == "diagnosis" else prognosis_table(task, entries)
+        if kind in MEASURED_KINDS:
+            yield from measured_tables(task, kind, entries)
+        else:
+            yield diagnosis_table(task, entries) if kind == "diagnosis" else prognosis_table(task, entries)
         yield comparison_table(task, metrics["comparisons"][task], kind)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
+from tgmm_hf.evaluation.measured_columns import array_of, measured_columns, refuse_broken
 from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 SUBSET_NAMES: tuple[str, ...] = tuple("+".join(subset) for subset in SUBSETS)
@@ -44,7 +46,9 @@ class Predictions:
             row (position in the dataset), id, patient_id, task, subset, probability (of the task's last candidate),
             predicted (index of the candidate with the highest probability), risk (NaN if the task is no prognosis),
             label, positive (whether the label is the last candidate), time, event (NaN where unknown), probabilities
-            (of all candidates of a diagnosis; None if the task is no diagnosis).
+            (of all candidates of a diagnosis, of all findings of a multilabel; None otherwise). With a regression also
+            value, deviation (NaN if the model gives none) and measured (NaN where unknown). With a multilabel also
+            findings (list of 0, 1, NaN where unknown) and num_known (number of known findings, NaN for none).
         embeds: Modality -> retrieval embeddings (n, D'), float32. Empty without a retrieval task.
         embeds_mask: Modality -> bool (n,), True for a row of `embeds` whose admission has the modality.
         ids: Name of each admission, shape (n,), str.
@@ -74,8 +78,8 @@ class _Batches:
 
     def add_embeds(self, output: Any) -> None:
         for modality, vectors in output.embeds.items():
-            self.embeds[modality].append(_array(vectors))
-            self.embeds_mask[modality].append(_array(output.embeds_mask[modality]).astype(bool))
+            self.embeds[modality].append(array_of(vectors))
+            self.embeds_mask[modality].append(array_of(output.embeds_mask[modality]).astype(bool))
 
     def join(self, dataset: Any) -> Predictions:
         """Join the batches into `Predictions`, with the ids and patients of `dataset`.
@@ -156,10 +160,9 @@ def collect_predictions(  # noqa: PLR0913 - the data, what to answer, and how to
                     batches.add_embeds(output)
                 else:
                     table = {"row": rows, "task": task, "subset": subset}
-                    table |= _outputs(output, present[subset], f"task {task!r} under {subset}")
-                    table |= _labels(batch["labels"].get(task, {}), *output.probabilities.shape)
-                    all_candidates = list(_array(output.probabilities).astype(np.float64))
-                    table["probabilities"] = all_candidates if kinds[task] == "diagnosis" else None
+                    columns = measured_columns if kinds[task] in MEASURED_KINDS else _candidate_columns
+                    place = f"task {task!r} under {subset}"
+                    table |= columns(kinds[task], output, batch["labels"].get(task, {}), present[subset], place)
                     batches.tables.append(pd.DataFrame(table)[present[subset]])
     model.train(was_training)
     return batches.join(dataset)
@@ -185,7 +188,7 @@ def answer_batch(
     encoded = model.encode(**inputs)
     members = {subset: tuple(subset.split("+")) for subset in subsets}
     present = {
-        subset: np.all([_array(encoded.present[name]) for name in names], axis=0).astype(bool)
+        subset: np.all([array_of(encoded.present[name]) for name in names], axis=0).astype(bool)
         for subset, names in members.items()
     }
     asked = [members[subset] for subset in subsets if present[subset].any()]
@@ -193,6 +196,15 @@ def answer_batch(
     return present, {
         task: {"+".join(subset): output for subset, output in by_subset.items()} for task, by_subset in answers.items()
     }
+
+
+def _candidate_columns(
+    kind: str, output: Any, labels: dict[str, torch.Tensor], present: NDArray, place: str
+) -> dict[str, Any]:
+    """Return the columns of a diagnosis or prognosis for a batch, see `Predictions`."""
+    table: dict[str, Any] = {**_outputs(output, present, place), **_labels(labels, *output.probabilities.shape)}
+    all_candidates = list(array_of(output.probabilities).astype(np.float64))
+    return table | {"probabilities": all_candidates if kind == "diagnosis" else None}
 
 
 def _checked_tasks(model: Any, tasks: Iterable[str] | None) -> list[str]:
@@ -217,16 +229,12 @@ def _outputs(output: Any, present: NDArray, place: str) -> dict[str, NDArray]:
     Raises:
         ValueError: If an output of a present admission is not finite.
     """
-    probabilities = _array(output.probabilities).astype(np.float64)  # (B, C)
-    risk = np.full(len(probabilities), np.nan) if output.risk is None else _array(output.risk).astype(np.float64)
+    probabilities = array_of(output.probabilities).astype(np.float64)  # (B, C)
+    risk = np.full(len(probabilities), np.nan) if output.risk is None else array_of(output.risk).astype(np.float64)
     broken = ~np.isfinite(probabilities).all(axis=1)
     if output.risk is not None:
         broken |= ~np.isfinite(risk)
-    if (broken & present).any():
-        raise ValueError(
-            f"{int((broken & present).sum())} of {int(present.sum())} outputs for {place} are not finite. The weights "
-            "diverged or an input is broken: look at the training losses, then at the inputs of these admissions."
-        )
+    refuse_broken(broken, present, place)
     return {"probability": probabilities[:, -1], "predicted": probabilities.argmax(axis=1), "risk": risk}
 
 
@@ -238,17 +246,11 @@ def _labels(labels: dict[str, torch.Tensor], batch: int, candidates: int) -> dic
         batch: Number of admissions B.
         candidates: Number of candidates. `positive` is 1 if the label is the last candidate.
     """
-    is_known = _array(labels["mask"]).astype(bool) if "mask" in labels else np.ones(batch, dtype=bool)
+    is_known = array_of(labels["mask"]).astype(bool) if "mask" in labels else np.ones(batch, dtype=bool)
     columns = {}
     for name in ("label", "time", "event"):
-        values = _array(labels[name]).astype(np.float64) if name in labels else np.full(batch, np.nan)
+        values = array_of(labels[name]).astype(np.float64) if name in labels else np.full(batch, np.nan)
         columns[name] = np.where(is_known, values, np.nan)
     label = columns["label"]
     columns["positive"] = np.where(np.isnan(label), np.nan, label == candidates - 1)
     return columns
-
-
-def _array(tensor: torch.Tensor) -> NDArray:
-    """Convert a tensor to numpy. Half precision becomes float32, because numpy has no bfloat16."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -144,8 +144,8 @@ def robustness(
         replicates: Number of resamples.
 
     Returns:
-        Task -> name of the perturbation -> points. A point is a dict with "level", "subset", "n", and "auc" or
-        "c_index" with its interval (suffix _ci). There are points for all modalities together and for the changed
+        Task -> name of the perturbation -> points. A point is a dict with "level", "subset", "n", and the
+        headline figure with its interval (suffix _ci). There are points for all modalities together and for the changed
         modality alone. A perturbation of a modality that no patient has has no entry.
     """
     result: dict[str, Any] = {task: {} for task in tasks if tasks[task]["kind"] != "retrieval"}

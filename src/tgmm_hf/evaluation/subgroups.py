@@ -12,9 +12,10 @@ import pandas as pd
 from datasets import Dataset
 
 from tgmm_hf.cohorts.ethnicity import ethnicity_group
+from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
 from tgmm_hf.evaluation.calibration import OperatingPoint
 from tgmm_hf.evaluation.diagnosis import decision_figures
-from tgmm_hf.evaluation.headline_figures import HEADLINE, OUTCOME, headline_figure
+from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, headline_figure, strata_of
 from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate
 from tgmm_hf.evaluation.prediction_sets import subgroup_sets
 from tgmm_hf.utils.names import MODALITIES
@@ -113,9 +114,9 @@ def subgroup_table(
 
     Args:
         table: Rows of `Predictions.table` of one task with a known outcome, under every subset.
-        kind: "diagnosis" or "prognosis".
+        kind: A key of `HEADLINE`.
         groups: The table of `describe_rows`. `table["row"]` is a position in it.
-        points: Subset -> temperature and threshold. Empty for a prognosis.
+        points: Subset -> temperature and threshold. Empty if the task is no diagnosis.
         seed: Seed of the bootstrap.
         replicates: Number of resamples.
 
@@ -159,8 +160,11 @@ def shown_cases(entry: Mapping[str, Any]) -> str:
 
     Returns:
         "< 10" for fewer than 10 cases, because they are a small group too. For a diagnosis "> 25" if all but fewer than
-        10 of 35 are positive, because the number of negatives follows from it. Otherwise the number.
+        10 of 35 are positive, because the number of negatives follows from it. "-" if the task has no cases. Otherwise
+        the number.
     """
+    if "positives" not in entry and "events" not in entry:
+        return "-"
     cases = entry["positives"] if "positives" in entry else entry["events"]
     if entry["n"] and cases < SMALLEST_SHOWN:
         return f"< {SMALLEST_SHOWN}"
@@ -247,6 +251,8 @@ def _figures(
     if kind == "diagnosis":
         entry["positives"] = int(rows["positive"].sum())
         rare, cases = min(entry["positives"], len(rows) - entry["positives"]), "of the rarer class"
+    elif kind in MEASURED_KINDS:
+        rare, cases = len(rows), "admissions"
     else:
         entry["events"] = int((rows["event"] == 1).sum())
         rare, cases = entry["events"], "events"
@@ -254,9 +260,9 @@ def _figures(
     if len(rows) < SMALLEST_GROUP or rare < FEWEST_CASES:
         few = f"n < {SMALLEST_GROUP}" if len(rows) < SMALLEST_GROUP else f"fewer than {FEWEST_CASES} {cases}"
         return entry | Estimate(None, None, f"not scored, {few}").entry(headline)
-    draws = bootstrap_draws(rows["patient_id"], rows[OUTCOME[kind]], replicates, seed)
-    if kind == "prognosis":
-        return entry | estimate(headline_figure(rows, "risk", kind), draws.by_outcome).entry(headline)
+    draws = bootstrap_draws(rows["patient_id"], strata_of(rows, kind), replicates, seed)
+    if kind != "diagnosis":
+        return entry | estimate(headline_figure(rows, SCORE[kind], kind), draws.by_outcome).entry(headline)
     probability, positive = rows["probability"].to_numpy(np.float64, copy=True), rows["positive"].to_numpy(np.float64)
     decided = np.zeros(len(rows), dtype=bool)
     for subset, point in points.items():

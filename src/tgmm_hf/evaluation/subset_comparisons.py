@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 
 from tgmm_hf.evaluation.comparisons import delong_test, holm, mcnemar_test
-from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, difference, headline_counts, headline_figure
+from tgmm_hf.evaluation.headline_figures import (
+    HEADLINE,
+    LOWER_IS_BETTER,
+    SCORE,
+    difference,
+    headline_counts,
+    headline_figure,
+)
 from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, estimate
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 
@@ -16,7 +23,7 @@ def compare_subsets(table: pd.DataFrame, kind: str, whole: str, bootstrap: Boots
 
     Args:
         table: Predictions of one task with a known outcome, under every subset.
-        kind: "diagnosis" or "prognosis".
+        kind: A key of `HEADLINE`.
         whole: Name of the largest subset that any patient was scored under.
         bootstrap: Seed and number of resamples.
 
@@ -45,7 +52,8 @@ def compare_subsets(table: pd.DataFrame, kind: str, whole: str, bootstrap: Boots
     for name, size in (("best_single", 1), ("best_pair", 2)):
         gains = {s: e[f"{headline}_difference"] for s, e in entries.items() if len(s.split("+")) == size}
         is_defined = gains and None not in gains.values()
-        result[name] = min(gains, key=lambda subset: gains[subset]) if is_defined else None
+        nearest = max if headline in LOWER_IS_BETTER else min
+        result[name] = nearest(gains, key=lambda subset: gains[subset]) if is_defined else None
     return result
 
 

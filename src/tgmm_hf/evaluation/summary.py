@@ -1,6 +1,7 @@
 """From predictions to the figures of metrics.json: every task, every modality subset, comparisons, warnings."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,17 @@ import pandas as pd
 
 from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_point
 from tgmm_hf.evaluation.diagnosis import diagnosis_figures
-from tgmm_hf.evaluation.headline_figures import OUTCOME, with_outcome
+from tgmm_hf.evaluation.headline_figures import strata_of, with_outcome
 from tgmm_hf.evaluation.metrics import Bootstrap, bootstrap_draws
 from tgmm_hf.evaluation.modality_effects import effect_warnings, modality_effects
+from tgmm_hf.evaluation.multilabel import choose_points, multilabel_figures
 from tgmm_hf.evaluation.notices import NOTES, figure_warnings, unmet_warnings
 from tgmm_hf.evaluation.optimum import add_optimum_column, add_reference, optimum_figures
+from tgmm_hf.evaluation.prediction_intervals import interval_warnings
 from tgmm_hf.evaluation.prediction_sets import add_set_columns, coverage_warnings, set_figures
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, whole_subset
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
+from tgmm_hf.evaluation.regression import regression_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
 from tgmm_hf.evaluation.subgroups import subgroup_table
 from tgmm_hf.evaluation.subset_comparisons import compare_subsets
@@ -66,20 +70,15 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
         if kind == "retrieval":
             metrics[task] = _retrieval(predictions, bootstrap)
         else:
-            table = add_optimum_column(_rows_of(predictions, task, kind), truth, kind)
+            table = _rows_of(predictions, task, kind)
+            table = add_optimum_column(table, truth, kind, settings.get("findings", ()))
             table = add_set_columns(table, settings) if kind == "diagnosis" else table
             chosen_on = None if validation is None else _rows_of(validation, task, kind)
             points = _operating_points(chosen_on, sensitivity, temperature) if kind == "diagnosis" else {}
             warnings += unmet_warnings(task, points, sensitivity, temperature)
+            choice = _Choice(chosen_on, points, sensitivity, temperature)
             metrics[task] = {
-                subset: _subset_figures(
-                    table[table["subset"] == subset],
-                    settings,
-                    None if chosen_on is None else chosen_on[chosen_on["subset"] == subset],
-                    points.get(subset),
-                    (settings.get("baseline_hazards") or {}).get(subset),
-                    bootstrap,
-                )
+                subset: _subset_figures(table[table["subset"] == subset], subset, settings, choice, bootstrap)
                 for subset in SUBSET_NAMES
             }
             comparisons[task] = compare_subsets(table, kind, whole_subset(metrics[task]), bootstrap)
@@ -91,7 +90,8 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
     metrics |= {"comparisons": comparisons, "subgroups": subgroups}
     metrics["modality_effects"] = modality_effects(predictions, tasks)
     warnings += effect_warnings(metrics["modality_effects"])
-    metrics["warnings"] = warnings + figure_warnings(metrics, tasks) + coverage_warnings(metrics, tasks)
+    warnings += figure_warnings(metrics, tasks) + coverage_warnings(metrics, tasks) + interval_warnings(metrics, tasks)
+    metrics["warnings"] = warnings
     metrics["notes"] = list(NOTES)
     return metrics
 
@@ -125,34 +125,56 @@ def _operating_points(
     }
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What the thresholds of a task are chosen on.
+
+    Attributes:
+        validation: Predictions of the task for validation patients. None if there are none.
+        points: Subset -> threshold and temperature of a diagnosis.
+        sensitivity: Sensitivity that the thresholds of findings must reach. None for Youden's index.
+        temperature: Whether to scale the probabilities of findings.
+    """
+
+    validation: pd.DataFrame | None
+    points: Mapping[str, OperatingPoint]
+    sensitivity: float | None
+    temperature: bool
+
+    def rows(self, subset: str) -> pd.DataFrame | None:
+        """Return the validation patients under a subset."""
+        return None if self.validation is None else self.validation[self.validation["subset"] == subset]
+
+
 def _subset_figures(
-    rows: pd.DataFrame,
-    settings: Mapping[str, Any],
-    validation: pd.DataFrame | None,
-    point: OperatingPoint | None,
-    hazards: dict[str, Any] | None,
-    bootstrap: Bootstrap,
+    rows: pd.DataFrame, subset: str, settings: Mapping[str, Any], choice: _Choice, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Compute the figures of one task under one subset.
 
     Args:
         rows: Scored admissions under the subset.
+        subset: Name of the subset.
         settings: The task's settings from the configuration.
-        validation: Validation admissions under the subset.
-        point: Threshold and temperature of a diagnosis. None for a prognosis.
-        hazards: Baseline hazards of a prognosis under the subset. None if the model stores none.
+        choice: What thresholds and the cut between risk groups are chosen on.
         bootstrap: Seed and number of resamples.
 
     Returns:
-        "n", "patients" and the figures of `diagnosis_figures` or `prognosis_figures`, and the optimum if it is known.
+        "n", "patients" and the figures of the kind of task, and the optimum if it is known.
     """
     kind = settings["kind"]
-    draws = bootstrap_draws(rows["patient_id"], rows[OUTCOME[kind]], bootstrap.replicates, bootstrap.seed)
+    draws = bootstrap_draws(rows["patient_id"], strata_of(rows, kind), bootstrap.replicates, bootstrap.seed)
     entry: dict[str, Any] = {"n": len(rows), "patients": int(rows["patient_id"].nunique())}
-    if point is not None:
-        entry |= diagnosis_figures(rows, draws, point) | set_figures(rows, draws, settings)
+    if kind == "diagnosis":
+        entry |= diagnosis_figures(rows, draws, choice.points[subset]) | set_figures(rows, draws, settings)
+    elif kind == "regression":
+        entry |= regression_figures(rows, draws, settings)
+    elif kind == "multilabel":
+        findings = list(settings["findings"])
+        points = choose_points(choice.rows(subset), findings, choice.sensitivity, choice.temperature)
+        entry |= multilabel_figures(rows, draws, settings, points)
     else:
-        cut = choose_risk_cut(validation, hazards)
+        hazards = (settings.get("baseline_hazards") or {}).get(subset)
+        cut = choose_risk_cut(choice.rows(subset), hazards)
         entry |= prognosis_figures(rows, draws, settings.get("report_days") or [], hazards, cut)
     return entry | optimum_figures(rows, kind, bootstrap)
 

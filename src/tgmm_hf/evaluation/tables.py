@@ -5,12 +5,16 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES
+from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES, headline_of
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
 from tgmm_hf.evaluation.subgroups import FEWEST_CASES, TITLES, shown_cases, shown_count, shown_counts, shown_parts
 
 Entries = Mapping[str, Mapping[str, Any]]
 """Subset or direction -> figures: the value of a task in metrics.json."""
+
+
+CASES = {"auc": "positive", "c_index": "events"}
+"""Headline figure -> what its cases are called."""
 
 
 class Table(NamedTuple):
@@ -28,16 +32,15 @@ def task_kind(entries: Any) -> str | None:
         entries: A value of metrics.json.
 
     Returns:
-        "diagnosis", "prognosis" or "retrieval". None if the value does not belong to a task.
+        One of `KINDS`. None if the value does not belong to a task.
     """
     if not isinstance(entries, Mapping):
         return None
     if "labs->ecg" in entries:
         return "retrieval"
     first = entries.get("labs")
-    if isinstance(first, Mapping) and "auc" in first:
-        return "diagnosis"
-    return "prognosis" if isinstance(first, Mapping) and "c_index" in first else None
+    figures = first if isinstance(first, Mapping) else {}
+    return next((kind for kind, figure in HEADLINE.items() if figure in figures), None)
 
 
 def tasks_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Entries]]:
@@ -53,7 +56,7 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
 
     Args:
         task: Name of the task.
-        kind: "diagnosis", "prognosis" or "retrieval".
+        kind: One of `KINDS`.
         entries: Value of the task in metrics.json.
 
     Returns:
@@ -72,8 +75,7 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
         cases = f"{whole}, n = {shown_count(entry['n'])}, {shown_cases(entry)} events"
         return f"{task}: too few events for a {name}", f"{cases}; {FEWEST_CASES} are needed; its value is in the tables"
     interval = "" if entry[f"{key}_ci"] is None else f" ({text_range(entry[f'{key}_ci'])})"
-    cases = f"{shown_cases(entry)} {'positive' if kind == 'diagnosis' else 'events'}"
-    details = [f"{whole}, n = {shown_count(entry['n'])}, {cases}"]
+    details = [f"{whole}, n = {shown_count(entry['n'])}{_headline_cases(kind, entry)}"]
     if entry.get(f"bayes_{key}") is not None:
         details.append(f"best reachable {entry[f'bayes_{key}']:.3f}")
     if kind == "diagnosis" and entry["sensitivity"] is not None and entry["specificity"] is not None:
@@ -81,7 +83,18 @@ def headline(task: str, kind: str, entries: Entries) -> tuple[str, str]:
             f"sensitivity {entry['sensitivity']:.2f}, specificity {entry['specificity']:.2f} at the threshold "
             f"{text_threshold(entry, 2)}"
         )
-    return f"{task}: {name} {entry[key]:.3f}{interval}", "; ".join(details)
+    unit = f" {entry['unit']}" if "unit" in entry else ""
+    return f"{task}: {name} {entry[key]:.3f}{interval}{unit}", "; ".join(details)
+
+
+def _headline_cases(kind: str, entry: Mapping[str, Any]) -> str:
+    """Write what stands beside n in a headline: the number of cases, the control, or the number of findings."""
+    if kind == "regression":
+        control = entry["mae_of_median"]
+        return "" if control is None else f"; {control:.3f} with the training median for everybody"
+    if kind == "multilabel":
+        return f", mean of {entry['macro_findings']} findings"
+    return f", {shown_cases(entry)} {'positive' if kind == 'diagnosis' else 'events'}"
 
 
 def _retrieval_headline(task: str, entries: Entries) -> tuple[str, str]:
@@ -102,10 +115,10 @@ def diagnosis_table(task: str, entries: Entries) -> Table:
     header = ["modalities", "AUC", "95 % CI", "accuracy", "95 % CI", "optimum", "AUC - optimum", "95 % CI", "n"]
     rows = [
         [subset, text_number(e["auc"]), text_range(e["auc_ci"]), text_number(e["accuracy"]),
-         text_range(e["accuracy_ci"]), *_optimum_cells(e, "auc"), shown_count(e["n"]), shown_cases(e)]
+         text_range(e["accuracy_ci"]), *optimum_cells(e, "auc"), shown_count(e["n"]), shown_cases(e)]
         for subset, e in _by_subset(entries)
     ]  # fmt: skip
-    return _without_empty_columns(f"{task}: diagnosis", [*header, "positive"], rows)
+    return without_empty_columns(f"{task}: diagnosis", [*header, "positive"], rows)
 
 
 def decision_table(task: str, entries: Entries) -> Table:
@@ -123,7 +136,7 @@ def decision_table(task: str, entries: Entries) -> Table:
     points = [e["threshold"] for e in entries.values()]
     rules = dict.fromkeys(f"{point['rule']}, chosen on {point['chosen_on']}" for point in points)
     rule = next(iter(rules)) if len(rules) == 1 else "rules differ, see metrics.json"
-    return _without_empty_columns(f"{task}: decisions at a threshold ({rule})", header, rows)
+    return without_empty_columns(f"{task}: decisions at a threshold ({rule})", header, rows)
 
 
 def calibration_table(task: str, entries: Entries) -> Table:
@@ -138,18 +151,18 @@ def calibration_table(task: str, entries: Entries) -> Table:
          text_estimate(e, "calibration_intercept"), text_number(e["temperature"])]
         for subset, e in _by_subset(entries)
     ]  # fmt: skip
-    return _without_empty_columns(f"{task}: probabilities", header, rows)
+    return without_empty_columns(f"{task}: probabilities", header, rows)
 
 
 def prognosis_table(task: str, entries: Entries) -> Table:
     """Make the table of C-index and optimum by subset. `entries` is the value of `task` in metrics.json."""
     header = ["modalities", "C-index", "95 % CI", "optimum", "C - optimum", "95 % CI", "n", "events", "deaths"]
     rows = [
-        [subset, text_number(e["c_index"]), text_range(e["c_index_ci"]), *_optimum_cells(e, "c_index"),
+        [subset, text_number(e["c_index"]), text_range(e["c_index_ci"]), *optimum_cells(e, "c_index"),
          shown_count(e["n"]), shown_cases(e), shown_count(e["deaths"])]
         for subset, e in _by_subset(entries)
     ]  # fmt: skip
-    return _without_empty_columns(f"{task}: prognosis", header, rows)
+    return without_empty_columns(f"{task}: prognosis", header, rows)
 
 
 def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
@@ -174,7 +187,7 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
         for subset, e in _by_subset(entries) if e["uno_c_until"] is not None
     ]  # fmt: skip
     if rows:
-        yield _without_empty_columns(f"{task}: weighted for censoring", header, rows)
+        yield without_empty_columns(f"{task}: weighted for censoring", header, rows)
     header = ["modalities", "day", "AUC", "95 % CI", "Brier score", "95 % CI", "of incidence"]
     header += ["predicted", "observed", "95 % CI", "events"]
     rows = [
@@ -184,7 +197,7 @@ def by_day_tables(task: str, entries: Entries) -> Iterator[Table]:
         for subset, entry in _by_subset(entries) for day, e in entry["by_day"].items() if e["auc"] is not None
     ]  # fmt: skip
     if rows:
-        yield _without_empty_columns(f"{task}: by day", header, rows)
+        yield without_empty_columns(f"{task}: by day", header, rows)
 
 
 def risk_group_table(task: str, entries: Entries) -> Table:
@@ -210,7 +223,7 @@ def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Ta
     Args:
         task: Name of the task.
         comparisons: The result of `compare_subsets`.
-        kind: "diagnosis" or "prognosis".
+        kind: A key of `HEADLINE`.
     """
     key = f"{HEADLINE[kind]}_difference"
     best = {comparisons["best_single"]: " (best single)", comparisons["best_pair"]: " (best pair)"}
@@ -221,7 +234,7 @@ def comparison_table(task: str, comparisons: Mapping[str, Any], kind: str) -> Ta
          str(entry["n"])]
         for name, entry in comparisons.items() if isinstance(entry, Mapping)
     ]  # fmt: skip
-    return _without_empty_columns(f"{task}: what all modalities add, on the same patients", header, rows)
+    return without_empty_columns(f"{task}: what all modalities add, on the same patients", header, rows)
 
 
 def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
@@ -234,16 +247,17 @@ def subgroup_rows(task: str, entries: Sequence[Mapping[str, Any]]) -> Table:
         task: Name of the task.
         entries: The result of `subgroup_table`.
     """
-    is_diagnosis = "auc" in entries[0]
-    key = "auc" if is_diagnosis else "c_index"
-    header = ["grouping", "group", "n", "positive" if is_diagnosis else "events", HEADLINE_TITLES[key]]
+    key = headline_of(entries[0])
+    is_diagnosis = key == "auc"
+    header = ["grouping", "group", "n", CASES.get(key, "cases"), HEADLINE_TITLES[key]]
     further = ("sensitivity", "specificity") if is_diagnosis else ()
     rows = []
     for entry, counts in zip(entries, shown_counts(entries), strict=True):
         figure = text_estimate(entry, key) if entry[key] is not None else entry[f"{key}_missing"]
         cells = [TITLES.get(entry["grouping"], "all"), entry["group"], *counts, figure]
         rows.append([*cells, *(text_estimate(entry, name) for name in further)])
-    return Table(f"{task}: subgroups, each patient scored on all available modalities", [*header, *further], rows)
+    title = f"{task}: subgroups, each patient scored on all available modalities"
+    return without_empty_columns(title, [*header, *further], rows)
 
 
 def prediction_set_table(task: str, entries: Entries, subgroups: Sequence[Mapping[str, Any]] | None = None) -> Table:
@@ -287,7 +301,7 @@ def retrieval_table(task: str, entries: Entries) -> Table:
          text_number(e.get("lrap_full_chance")), str(e["n"])]
         for direction, e in entries.items()
     ]  # fmt: skip
-    return _without_empty_columns(f"{task}: cross-modal retrieval", header, rows)
+    return without_empty_columns(f"{task}: cross-modal retrieval", header, rows)
 
 
 def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
@@ -298,7 +312,7 @@ def robustness_table(task: str, entries: Mapping[str, Sequence[Mapping[str, Any]
     rows = []
     for name, points in entries.items():
         for point in points:
-            key = "auc" if "auc" in point else "c_index"
+            key = headline_of(point)
             cells = [name, point["level"], point["subset"], text_number(point[key]), text_range(point[f"{key}_ci"])]
             rows.append([*cells, str(point["n"])])
     return Table(f"{task}: worse inputs", ["change", "level", "modalities", "figure", "95 % CI", "n"], rows)
@@ -359,7 +373,8 @@ def _by_subset(entries: Entries) -> Iterator[tuple[str, Mapping[str, Any]]]:
     return ((subset, entries[subset]) for subset in SUBSET_NAMES)
 
 
-def _optimum_cells(entry: Mapping[str, Any], key: str) -> list[str]:
+def optimum_cells(entry: Mapping[str, Any], key: str) -> list[str]:
+    """Write the optimum of a figure, the distance to it and its interval; "-" where it is not known."""
     gap = f"{key}_minus_bayes"
     return [
         text_number(entry.get(f"bayes_{key}")),
@@ -368,7 +383,7 @@ def _optimum_cells(entry: Mapping[str, Any], key: str) -> list[str]:
     ]
 
 
-def _without_empty_columns(title: str, header: list[str], rows: list[list[str]]) -> Table:
+def without_empty_columns(title: str, header: list[str], rows: list[list[str]]) -> Table:
     """Make a table without the columns whose cell is "-" in all rows, such as the optimum of real data."""
     kept = [column for column in range(len(header)) if any(row[column] != "-" for row in rows)]
     return Table(title, [header[column] for column in kept], [[row[column] for column in kept] for row in rows])

@@ -28,7 +28,8 @@ RETRIEVAL = {
     for title, figure in (("LRAP", "lrap"), ("Recall@1", "recall_1"), ("Recall@2", "recall_2"))
 }
 TITLES = {**FIGURES, "retrieval": RETRIEVAL}
-"""Kind of a task -> title of a figure -> its name in metrics.json."""
+"""Kind of a task -> title of a figure -> its name in metrics.json. Regressions and multilabels have no table in the
+paper, so that the tables of a grid leave them out."""
 OPTIMUM = "optimum"
 """Name of the row of differences that compares with the best reachable scores of a synthetic cohort."""
 
@@ -73,7 +74,7 @@ def collect_figures(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> d
     for row, seeds in metrics.items():
         for seed, of_seed in seeds.items():
             for task, kind, entries in tasks_of(of_seed):
-                for title, figure in TITLES[kind].items():
+                for title, figure in TITLES.get(kind, {}).items():
                     for column, entry in entries.items():
                         new = {"kind": kind, "figure": figure, "n": entry["n"], "values": {}}
                         figures.setdefault(FigurePlace(row, task, title, column), new)["values"][seed] = entry[figure]

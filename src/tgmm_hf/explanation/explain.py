@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.explanation.attribution import Attribution
 from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_token_path, explain_ecg_tokens
 from tgmm_hf.explanation.echo import explain_echo_regions
@@ -107,7 +108,8 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
         ValueError: if a task, target, modality or method is unknown.
         ImportError: if a method needs a package of the extra `explain` that is not installed.
     """
-    task = task or next(iter(model.config.task_names("diagnosis")), None) or next(iter(model.config.tasks))
+    task = task or next(iter([n for kind in CANDIDATE_KINDS for n in model.config.task_names(kind)]), None)
+    task = task or next(iter(model.config.tasks))  # is refused below, with the reason
     question = question_of(model.config.tasks, task, target)
     check = stored_check(model)
     chosen = chosen_methods(methods, check, task)

@@ -76,7 +76,7 @@ def read_gallery(directory: Path, model: Any) -> Gallery:
 def _outcomes(
     table: pd.DataFrame, ids: np.ndarray, tasks: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Mapping[str, str], ...]:
-    """Say what happened to each admission, for each diagnosis and prognosis with a label."""
+    """Say what happened to each admission, for each task with a label."""
     result: dict[str, dict[str, str]] = {name: {} for name in ids}
     for row in table.drop_duplicates(["id", "task"]).itertuples():
         settings = tasks.get(row.task)
@@ -87,6 +87,11 @@ def _outcomes(
         elif settings["kind"] == "prognosis" and row.time == row.time and row.time is not None:
             event = "event" if row.event == 1 else "no event"
             result[str(row.id)][row.task] = f"{event} up to day {row.time:.0f}"
+        elif settings["kind"] == "regression" and row.measured == row.measured:
+            result[str(row.id)][row.task] = f"{row.measured:.4g} {settings['unit']}"
+        elif settings["kind"] == "multilabel" and row.num_known == row.num_known:
+            present = [name for name, code in zip(settings["findings"], row.findings, strict=True) if code == 1]
+            result[str(row.id)][row.task] = ", ".join(present) or "no finding"
     return tuple(result[name] for name in ids)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.utils.names import MODALITIES
 
@@ -74,6 +75,11 @@ def question_of(tasks: Mapping[str, Mapping[str, Any]], task: str, target: str |
     kind, candidates = settings["kind"], list(settings["candidates"])
     if kind == "retrieval":
         raise ValueError(f"The task {task!r} is a retrieval. Only a diagnosis or a prognosis has a score to explain.")
+    if kind not in CANDIDATE_KINDS:
+        raise ValueError(
+            f"The task {task!r} is a {kind}. Contributions are computed for a diagnosis or a prognosis only: name one "
+            "with --task, or leave contributions out."
+        )
     if kind == "prognosis":
         if target not in (None, "risk"):
             raise ValueError(f"The target of the prognosis {task!r} is 'risk', got {target!r}.")

@@ -232,10 +232,12 @@ def _inputs(columns: Sequence[str] | None) -> str:
 
 
 def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the Markdown section on tasks: kind, question and candidates. `tasks` is `TgmmConfig.tasks`."""
+    """Return the Markdown section on tasks: kind, question and answers. `tasks` is `TgmmConfig.tasks`."""
     lines = [
         f"* `{name}` ({task['kind']}): {task['question']}"
         + (f" Answers: {', '.join(task['candidates'])}." if task.get("candidates") else "")
+        + (f" Findings: {', '.join(task['findings'])}." if task.get("findings") else "")
+        + (f" Unit {task['unit']}, range {task['range'][0]:g} to {task['range'][1]:g}." if task.get("unit") else "")
         for name, task in tasks.items()
     ]
     return "## Tasks\n\n" + "\n".join(lines)

@@ -6,8 +6,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from tgmm_hf.evaluation.headline_figures import headline_of
+from tgmm_hf.evaluation.measured_tables import finding_table
+from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES, shown_count, shown_counts
-from tgmm_hf.evaluation.tables import text_estimate, text_threshold
+from tgmm_hf.evaluation.tables import CASES, text_estimate, text_threshold
 from tgmm_hf.utils.names import MODALITIES
 
 FIGURES = {
@@ -18,6 +21,16 @@ FIGURES = {
     "specificity": "specificity at the threshold",
     "brier": "Brier score",
     "c_index": "C-index",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R2",
+    "bias": "bias (model minus measured)",
+    "limit_low": "lower limit of agreement",
+    "limit_high": "upper limit of agreement",
+    "mae_of_mean": "mean absolute error of the training mean",
+    "mae_of_median": "mean absolute error of the training median",
+    "macro_auc": "macro AUC",
+    "macro_auprc": "macro AUPRC",
     "lrap_3": "LRAP, 3 candidates",
     "recall_1_3": "Recall@1, 3 candidates",
     "lrap_full": "LRAP, all candidates",
@@ -27,7 +40,7 @@ FIGURES = {
 WHOLE = "+".join(MODALITIES)
 """Subset of all three modalities."""
 
-HEADLINES = ("auc", "c_index")
+HEADLINES = ("auc", "c_index", "mae", "macro_auc")
 """Figures of a task with subsets that a card shows for every subset."""
 
 RETRIEVAL = ("lrap_3", "recall_1_3", "lrap_full")
@@ -130,7 +143,17 @@ def _details(task: str, entry: Mapping[str, Any]) -> list[str]:
     lines = []
     if names:
         figures = "; ".join(f"{FIGURES[name]} {text_estimate(entry, name)}" for name in names)
-        lines += ["", f"{task}, from {WHOLE}: {figures}."]
+        unit = f" Errors are in {entry['unit']}." if "unit" in entry else ""
+        lines += ["", f"{task}, from {WHOLE}: {figures}.{unit}"]
+    for cut, figures_of_cut in entry.get("cut_points", {}).items():
+        lines += ["", f"{task}, AUC of telling values below {cut}: {text_estimate(figures_of_cut, 'auc')}."]
+    for level, figures_of_level in entry.get("prediction_intervals", {}).items():
+        coverage, width = (text_estimate(figures_of_level, name) for name in ("coverage", "width"))
+        lines += ["", f"{task}, prediction intervals at {level}: coverage {coverage}, mean width {width}."]
+    if "findings" in entry:
+        table = finding_table(task, dict.fromkeys(SUBSET_NAMES, entry))
+        lines += ["", f"| {' | '.join(table.header)} |", "|---" * len(table.header) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in table.rows]
     if "threshold" in entry:
         point = entry["threshold"]
         lines += ["", f"{task}, threshold {text_threshold(entry)}: {point['rule']}, chosen on {point['chosen_on']}."]
@@ -152,8 +175,8 @@ def subgroup_section(metrics: Mapping[str, Any] | None) -> list[str]:
         "small number would follow from it by subtraction.",
     ]
     for task, entries in metrics["subgroups"].items():
-        figure = "auc" if "auc" in entries[0] else "c_index"
-        cases = "positives" if figure == "auc" else "events"
+        figure = headline_of(entries[0])
+        cases = "positives" if figure == "auc" else CASES.get(figure, "cases")
         further = ("sensitivity", "specificity") if figure == "auc" else ()
         header = [task, "group", "n", cases, FIGURES[figure], *further]
         lines += ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]

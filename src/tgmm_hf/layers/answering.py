@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..configuration_measured_tasks import MEASURED_KINDS
 from ..configuration_tgmm import TgmmConfig
 from ..utils.names import MODALITIES, SUBSETS
 from .distributed import gather_batch
@@ -14,7 +15,8 @@ from .encoded_batch import TgmmEncoded, training_copies
 from .fusion import FusionOutput
 from .guidance import GuidedOutput, TextualGuidance, pool_slots
 from .label_checks import asked_tasks, checked_labels
-from .response import ResponseDecoder, score_candidates
+from .measured_answers import head_fields, head_losses
+from .response import CandidateScores, ResponseDecoder, score_candidates
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
 
@@ -22,8 +24,8 @@ from .task_output import TgmmOutput
 class AnswersTasks(nn.Module):
     """Mixin of a model that answers tasks for encoded patients.
 
-    The model class has the attributes `config` and `fusion`, and `guidance`, `response` and `embedding` where the
-    configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
+    The model class has the attributes `config` and `fusion`, and `guidance`, `response`, `embedding` and `heads` where
+    the configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
     """
 
     config: TgmmConfig
@@ -31,6 +33,7 @@ class AnswersTasks(nn.Module):
     guidance: TextualGuidance
     response: ResponseDecoder | nn.ModuleDict
     embedding: nn.Linear
+    heads: nn.ModuleDict
     encode: Callable[..., TgmmEncoded]
     get_input_embeddings: Callable[[], nn.Module]
 
@@ -50,8 +53,9 @@ class AnswersTasks(nn.Module):
         Args:
             encoded: the result of `encode`, B patients.
             task: name of the task.
-            labels: the task's labels as the collator gives them: `label` (B,), or `time` and `event` (B,), and
-                optionally `mask` (B,), True where the patient has a label. With labels the output has a loss.
+            labels: the task's labels as the collator gives them: `label` (B,), or `time` and `event` (B,), or `value`
+                (B,), or `findings` (B, findings); and optionally `mask`, True where the label is known: (B,), and (B,
+                findings) for findings. With labels the output has a loss.
             output_hidden_states: if true, the output has the `hidden_states` of the guidance.
             output_attentions: if true, the output has the `attentions` of the guidance.
 
@@ -67,17 +71,16 @@ class AnswersTasks(nn.Module):
         if self.training:
             encoded, labels = training_copies(encoded, labels, copies, self.config.modality_dropout)
         fused, guided = self.slots(encoded, task)
-        scores = score_candidates(self.config, self.response, guided, task)
         has_evidence = fused.slot_mask.any(1)
+        scores = self._scores(guided, task)
+        values = scores.logits if isinstance(scores, CandidateScores) else scores
         # A patient without any modality gets no answer rather than the answer for "nothing".
-        logits = scores.logits.masked_fill(~has_evidence[:, None], torch.nan)
+        fields = _answer_fields(settings, values.masked_fill(~has_evidence[:, None], torch.nan))
         output = TgmmOutput(
-            logits=logits,
-            probabilities=logits.softmax(-1),
-            risk=logits[:, 1] - logits[:, 0] if settings["kind"] == "prognosis" else None,
+            **fields,
             slot_attentions=guided.slot_attentions,
             slot_mask=fused.slot_mask,
-            candidate_attentions=scores.slot_attention,
+            candidate_attentions=scores.slot_attention if isinstance(scores, CandidateScores) else None,
             gates=fused.gates,
             lambdas=fused.lambdas,
             encoder_hidden_states=encoded.hidden_states or None,
@@ -86,11 +89,20 @@ class AnswersTasks(nn.Module):
             attentions=guided.attentions if output_attentions else None,
         )
         if labels is not None:
-            output.losses = answer_losses(settings, labels, scores, has_evidence, copies)
+            if isinstance(scores, CandidateScores):
+                output.losses = answer_losses(settings, labels, scores, has_evidence, copies)
+            else:
+                output.losses = head_losses(settings, labels, scores, has_evidence)
             if fused.alignment is not None:
                 output.losses["alignment"] = gather_batch(fused.alignment).mean()
             output.loss = weighted_loss(settings, output.losses)
         return output
+
+    def _scores(self, guided: GuidedOutput, task: str) -> CandidateScores | torch.Tensor:
+        """Score the candidates of a task, or return the outputs (B, outputs) of the head of a task without them."""
+        if self._settings_of(task)["kind"] in MEASURED_KINDS:
+            return self.heads[task](pool_slots(guided)).float()
+        return score_candidates(self.config, self.response, guided, task)
 
     def answer_subsets(
         self,
@@ -175,3 +187,11 @@ class AnswersTasks(nn.Module):
         if task not in self.config.tasks:
             raise ValueError(f"Unknown task {task!r}; this model has {sorted(self.config.tasks)}.")
         return self.config.tasks[task]
+
+
+def _answer_fields(settings: Mapping[str, Any], values: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Turn log-likelihoods (B, C) of candidates, or the outputs of a head, into fields of `TgmmOutput`."""
+    if settings["kind"] in MEASURED_KINDS:
+        return head_fields(settings, values)
+    fields = {"logits": values, "probabilities": values.softmax(-1)}
+    return fields | ({"risk": values[:, 1] - values[:, 0]} if settings["kind"] == "prognosis" else {})

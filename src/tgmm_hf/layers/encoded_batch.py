@@ -90,7 +90,7 @@ def training_copies(
 
     Args:
         encoded: B patients.
-        labels: name -> (B,), or None.
+        labels: name -> (B,) or (B, findings), or None.
         copies: number of copies.
         probability: chance of a modality to be hidden, see [`hide_modalities`].
 
@@ -98,5 +98,5 @@ def training_copies(
         the patients, B * `copies` rows, one whole copy after another; and the labels in the same order, or None.
     """
     if labels is not None:
-        labels = {name: values.repeat(copies) for name, values in labels.items()}
+        labels = {name: torch.cat([values] * copies) for name, values in labels.items()}
     return hide_modalities(encoded.repeat(copies), probability), labels

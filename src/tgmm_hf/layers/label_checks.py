@@ -5,7 +5,15 @@ from typing import Any
 
 import torch
 
-LABELS_OF = {"diagnosis": ("label",), "prognosis": ("time", "event"), "retrieval": ()}
+from ..configuration_measured_tasks import MEASURED_KINDS
+
+LABELS_OF: dict[str, tuple[str, ...]] = {
+    "diagnosis": ("label",),
+    "prognosis": ("time", "event"),
+    "retrieval": (),
+    "regression": ("value",),
+    "multilabel": ("findings",),
+}
 """Kind of a task -> keys that its labels need."""
 UNLABELLED = -100
 """Label of a row without a label, as everywhere in transformers."""
@@ -75,15 +83,18 @@ def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: 
     Args:
         name: of the task, for messages.
         task: settings of the task.
-        labels: `label` (B,), or `time` and `event` (B,); optionally `mask` (B,), True where the patient has a label.
+        labels: `label` (B,), or `time` and `event` (B,), or `value` (B,), or `findings` (B, findings); optionally
+            `mask`, True where the label is known: (B,), and (B, findings) for findings.
         batch_size: number of patients B.
 
     Returns:
-        the labels. The labels of a diagnosis are of dtype int64, and -100 is taken out of the mask.
+        the labels. The labels of a diagnosis are of dtype int64, and -100 is taken out of the mask. A regression and a
+        multilabel always have a mask.
 
     Raises:
         ValueError: if a key is missing, a shape or type is wrong, or a labelled row has a value that cannot be: no
-            candidate's index, a time that is not finite or negative, an event other than 0, 1 and 2.
+            candidate's index, a time that is not finite or negative, an event other than 0, 1 and 2, a value that is
+            not finite or outside the range of the task, a finding other than 0 and 1.
     """
     if not isinstance(labels, Mapping):
         raise ValueError(
@@ -96,16 +107,20 @@ def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: 
             f"The labels of {name!r} have the keys {unknown}, known are {_known(task)}. Correct the names."
         )
     checked = {key: torch.as_tensor(values) for key, values in labels.items()}
+    shape, each = (batch_size,), "one value for each patient"
+    if task["kind"] == "multilabel":
+        shape, each = (batch_size, len(task["findings"])), "one value for each patient and finding"
     for key, values in checked.items():
-        if values.shape != (batch_size,):
+        if values.shape != shape:
             raise ValueError(
-                f"{key!r} of the labels of {name!r} has the shape {tuple(values.shape)}, expected ({batch_size},): one "
-                "value for each patient."
+                f"{key!r} of the labels of {name!r} has the shape {tuple(values.shape)}, expected {shape}: {each}."
             )
     if task["kind"] == "diagnosis":
         return _checked_diagnosis(name, task, checked)
     if task["kind"] == "prognosis":
         _check_prognosis(name, checked)
+    if task["kind"] in MEASURED_KINDS:
+        return _checked_measured(name, task, checked)
     return checked
 
 
@@ -139,6 +154,26 @@ def _checked_diagnosis(name: str, task: Mapping[str, Any], labels: dict[str, tor
             f"{candidates - 1}, or {UNLABELLED} where it is unknown."
         )
     return {**labels, "label": label, "mask": mask}
+
+
+def _checked_measured(name: str, task: Mapping[str, Any], labels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the labels of a regression or multilabel with a mask. Raise a ValueError on an impossible known label."""
+    (key,) = LABELS_OF[task["kind"]]
+    values = labels[key]
+    mask = labels["mask"].bool() if "mask" in labels else torch.ones_like(values, dtype=torch.bool)
+    if task["kind"] == "multilabel":
+        right, allowed = (values == 0) | (values == 1), "0 (absent) or 1 (present)"
+    else:
+        low, high = task["range"]
+        right = torch.isfinite(values) & (values >= low) & (values <= high)
+        allowed = f"the range of the task, {low:g} to {high:g} {task['unit']}"
+    wrong = mask & ~right
+    if bool(wrong.any()):
+        raise ValueError(
+            f"{key!r} of the labels of {name!r} holds {float(values[wrong][0]):g}, expected {allowed}. Set 'mask' to "
+            "False where the label is not known."
+        )
+    return {**labels, "mask": mask}
 
 
 def _check_prognosis(name: str, labels: Mapping[str, torch.Tensor]) -> None:

@@ -17,7 +17,10 @@ IGNORED = (
     *("report_days", "weight", "_attn_implementation", "classification_task"),
 )
 """Keys that change no answer."""
-FITTED = ("baseline_hazards", "thresholds", "prediction_sets", "set_levels", "validation_answers")
+FITTED = (
+    *("baseline_hazards", "thresholds", "prediction_sets", "set_levels", "validation_answers"),
+    *("prediction_intervals", "finding_calibration", "training_values"),
+)
 """Keys that hold what was fitted on patients: many numbers, which have one digest together."""
 SHORT = 60
 """Letters. A longer value is saved as a digest."""

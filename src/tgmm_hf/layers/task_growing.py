@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..configuration_tasks import TgmmTask, check_task
+from ..configuration_measured_tasks import MEASURED_KINDS, num_head_outputs
+from ..configuration_tasks import CANDIDATE_KINDS, TgmmTask, check_task
 from ..configuration_tgmm import TgmmConfig
 from .answering import AnswersTasks
 from .response import ResponseDecoder
@@ -48,8 +49,8 @@ def add_task(model: AnswersTasks, name: str, settings: dict[str, Any], tokenizer
         raise ValueError(f"The model already has a task {name!r}. Choose another name.")
     task = TgmmTask(settings)
     check_task(name, task)
-    if task["kind"] != "retrieval" and not hasattr(model, "response"):
-        raise ValueError("This model has no response module, because it was built for retrieval tasks only.")
+    if task["kind"] in CANDIDATE_KINDS and not hasattr(model, "response"):
+        raise ValueError("This model has no response module, because it was built without a diagnosis or prognosis.")
     vocabulary_size = len(config.answer_token_ids)
     _tokenize_with(config, name, task, tokenizer)
     words = _word_embeddings(model)
@@ -60,11 +61,20 @@ def add_task(model: AnswersTasks, name: str, settings: dict[str, Any], tokenizer
     if task["kind"] == "retrieval":
         if not hasattr(model, "embedding"):
             model.embedding = nn.Linear(config.hidden_size, config.embedding_dim, bias=False).to(words)
+    elif task["kind"] in MEASURED_KINDS:
+        if not hasattr(model, "heads"):
+            model.heads = nn.ModuleDict()
+        model.heads[name] = new_head(config, name).to(words)
     elif config.response == "linear":
         cast(nn.ModuleDict, model.response)[name] = nn.Linear(config.hidden_size, len(task["candidates"])).to(words)
     else:
         cast(ResponseDecoder, model.response).grow(len(config.answer_token_ids) - vocabulary_size)
         _start_answers(model, vocabulary_size, words)
+
+
+def new_head(config: TgmmConfig, name: str) -> nn.Linear:
+    """Make the head of a regression or multilabel, with random weights."""
+    return nn.Linear(config.hidden_size, num_head_outputs(config.tasks[name]))
 
 
 def _word_embeddings(model: AnswersTasks) -> torch.Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..configuration_measured_tasks import MEASURED_KINDS
 from ..utils.names import MODALITIES, SLOTS, join_names
 from .distributed import gather_batch
 from .losses import (
@@ -61,13 +62,15 @@ def answer_losses(
 def weighted_loss(task: Task, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Add up the weighted components of a task's loss to a scalar.
 
-    A diagnosis has eq. (10). A prognosis has eq. (13), which contains eq. (10) with the weight "dig". The alignment
-    loss of CMTA has the weight 1.
+    A diagnosis has eq. (10). A prognosis has eq. (13), which contains eq. (10) with the weight "dig". The loss of a
+    regression or multilabel and the alignment loss of CMTA have the weight 1.
 
     Args:
         task: the task's settings. `loss_weights` maps the name of a component to its weight.
         losses: the result of [`answer_losses`], and "alignment" if the fusion is CMTA.
     """
+    if task["kind"] in MEASURED_KINDS:
+        return torch.stack(list(losses.values())).sum()
     weights = task["loss_weights"]
     diagnosis = sum(weights[name] * losses[name] for name in ("lm", "mc", "unlikely") if name in losses)
     alignment = losses.get("alignment", 0.0)  # only CMTA has one; the weight is that of its paper

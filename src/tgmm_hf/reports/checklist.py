@@ -7,6 +7,7 @@ answer says so. The authors of a paper then see which answers they still have to
 from collections.abc import Mapping
 from typing import Any
 
+from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
 from tgmm_hf.evaluation.predictions import whole_subset
 from tgmm_hf.evaluation.subgroups import shown_cases, shown_count
 from tgmm_hf.evaluation.tables import Entries, headline, tasks_of
@@ -77,7 +78,8 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "figures that do not depend on the prevalence.",
         "14": "Figures by sex, age, ethnicity and missing inputs. Groups with under 20 admissions or under 10 "
         "cases are counted, not scored.",
-        "15": f"Probability of each candidate; risk score, higher is earlier. Thresholds: {thresholds or 'none'}.",
+        "15": "Probability of each candidate or finding; risk score, higher is earlier; number with its unit. "
+        f"Thresholds: {thresholds or 'none'}.",
         "16": same_data,
         "18e": f"Data: SHA-256 {metrics.get('data_hash')}; access is for its owner to state.",
         "18f": f"Code: tgmm-hf {version}, revision {metrics.get('code_revision')}, Apache-2.0.",
@@ -99,6 +101,8 @@ def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
     """Say, in one sentence per task, on which patients its threshold or the cut between risk groups was chosen."""
     sentences = []
     for task, kind, entry in _whole(tasks):
+        if kind in MEASURED_KINDS:
+            continue
         what = "threshold" if kind == "diagnosis" else "risk_groups"
         chosen = "nobody" if entry[what] is None else entry[what]["chosen_on"]
         sentences.append(f"{task}, {what.replace('_', ' ')} chosen on: {chosen}.")
@@ -106,8 +110,10 @@ def _chosen_on(tasks: list[tuple[str, str, Entries]]) -> str:
 
 
 def _counts(kind: str, entry: Mapping[str, Any]) -> str:
-    cases = f"{shown_cases(entry)} {'positive' if kind == 'diagnosis' else 'events'}"
-    return f"{shown_count(entry['n'])} admissions of {shown_count(entry['patients'])} patients, {cases}"
+    cases = (
+        "" if kind in MEASURED_KINDS else f", {shown_cases(entry)} {'positive' if kind == 'diagnosis' else 'events'}"
+    )
+    return f"{shown_count(entry['n'])} admissions of {shown_count(entry['patients'])} patients{cases}"
 
 
 def _whole(tasks: list[tuple[str, str, Entries]]) -> list[tuple[str, str, Mapping[str, Any]]]:

@@ -11,9 +11,12 @@ from datasets import DatasetDict
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
+from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
+from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.evaluation.evaluate import Evaluation, EvaluationSettings, Reader, compute_evaluation
-from tgmm_hf.evaluation.headline_figures import HEADLINE
+from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES, with_outcome
+from tgmm_hf.evaluation.measured_tables import measured_tables
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
 from tgmm_hf.evaluation.outputs import write_outputs, write_text
 from tgmm_hf.evaluation.predictions import FULL, Predictions, whole_subset
@@ -36,6 +39,7 @@ from tgmm_hf.evaluation.tables import (
     tasks_of,
 )
 from tgmm_hf.explanation.group_averages import explain_groups
+from tgmm_hf.reports.agreement_figures import bland_altman_figure, finding_figure
 from tgmm_hf.reports.checklist import checklist
 from tgmm_hf.reports.figures import (
     calibration_figure,
@@ -117,7 +121,7 @@ def _explanations(
     """Explain patients of the scored split, and average over groups: task -> result of `explain_groups`."""
     result = {}
     for task, kind, _ in tasks_of(evaluation.metrics):
-        if kind != "retrieval":
+        if kind in CANDIDATE_KINDS:
             progress = partial(tqdm, desc=f"explaining {task}", unit="patient", disable=not settings.progress)
             rows, parts = prepared[settings.split], (evaluation.model, evaluation.processor)
             result[task] = explain_groups(*parts, rows, task, patients, settings.seed, progress)
@@ -182,7 +186,7 @@ def _sections(
 
     Args:
         task: Name of the task.
-        kind: "diagnosis", "prognosis" or "retrieval".
+        kind: One of `KINDS`.
         entries: Value of the task in metrics.json.
         metrics: The content of metrics.json.
         svgs: Name of a figure -> SVG text.
@@ -208,7 +212,9 @@ def _blocks(
     comparison = comparison_table(task, metrics["comparisons"][task], kind)
     subgroups = metrics.get("subgroups", {}).get(task)
     worse_inputs = metrics.get("robustness", {}).get(task)
-    if kind == "diagnosis":
+    if kind in MEASURED_KINDS:
+        yield from _measured_blocks(task, kind, entries, comparison)
+    elif kind == "diagnosis":
         yield None, [diagnosis_table(task, entries), f"{task}_auc", f"{task}_roc"]
         yield None, [comparison]
         yield "Decisions and probabilities", [
@@ -226,6 +232,17 @@ def _blocks(
         yield "What the answers rest on", [*group_tables(task, averages)]
     if worse_inputs:
         yield "Worse inputs", [f"{task}_robustness", robustness_table(task, worse_inputs)]
+
+
+def _measured_blocks(
+    task: str, kind: str, entries: Entries, comparison: Table
+) -> Iterator[tuple[str | None, list[Block]]]:
+    """Yield the content of the first sections of a regression or multilabel."""
+    first, *others = measured_tables(task, kind, entries)
+    detail = "agreement" if kind == "regression" else "findings"
+    yield None, [first, f"{task}_{HEADLINE[kind]}", f"{task}_{detail}"]
+    yield None, [comparison]
+    yield None, [*others]
 
 
 def _parts(blocks: list[Block], svgs: Mapping[str, str]) -> Iterator[Part]:
@@ -247,13 +264,25 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions) -> Iterator[t
         if kind == "retrieval":
             yield task, retrieval_figure(entries, f"{task}: the patient's own input among candidates")
             continue
-        yield from _task_figures(task, kind, entries, predictions)
+        figures = _measured_figures if kind in MEASURED_KINDS else _task_figures
+        yield from figures(task, kind, entries, predictions)
         key = HEADLINE[kind]
         subgroups = metrics.get("subgroups", {}).get(task, [])
         if sum(entry[key] is not None for entry in subgroups) > 1:
             yield f"{task}_subgroups", subgroup_figure(subgroups, key, f"{task}: subgroups (cases of admissions)")
         if worse_inputs := metrics.get("robustness", {}).get(task):
             yield f"{task}_robustness", robustness_figure(worse_inputs, key, f"{task}: worse inputs")
+
+
+def _measured_figures(task: str, kind: str, entries: Entries, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
+    """Yield (file name without suffix, figure) of a regression or a multilabel (`kind`)."""
+    whole, key = whole_subset(entries), HEADLINE[kind]
+    yield f"{task}_{key}", forest_figure(entries, key, f"{task}: {HEADLINE_TITLES[key]} by modalities")
+    if kind == "multilabel":
+        yield f"{task}_findings", finding_figure(entries[whole]["findings"], whole, f"{task}: by finding")
+        return
+    rows = with_outcome(predictions.scored(task, whole), kind)
+    yield f"{task}_agreement", bland_altman_figure(rows, entries[whole], whole, f"{task}: agreement")
 
 
 def _task_figures(task: str, kind: str, entries: Entries, predictions: Predictions) -> Iterator[tuple[str, Figure]]:

@@ -1,7 +1,4 @@
-"""The figures of an evaluation.
-
-Every function returns a matplotlib figure. No function uses pyplot, because pyplot has global state.
-"""
+"""The figures of an evaluation. Every function returns a matplotlib figure. pyplot is not used: it has global state."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -21,6 +18,7 @@ from tgmm_hf.evaluation.metrics import ALL_AGREE, bootstrap_counts
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
 from tgmm_hf.evaluation.subgroups import shown_count, shown_counts, shown_parts
 from tgmm_hf.evaluation.survival_curves import aalen_johansen, kaplan_meier
+from tgmm_hf.reports.figure_parts import draw_no_skill, write_reason
 
 COLOURS = dict(
     zip(SUBSET_NAMES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"), strict=True)
@@ -81,12 +79,12 @@ def forest_figure(entries: Mapping[str, Any], headline: str, title: str) -> Figu
 
     Args:
         entries: Subset -> figures.
-        headline: "auc" or "c_index".
+        headline: A key of `HEADLINE_TITLES`.
         title: Title of the figure.
     """
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots()
-    axes.axvline(0.5, color="0.75", linewidth=1, linestyle=":")
+    draw_no_skill(axes.axvline, headline)
     for position, subset in enumerate(reversed(SUBSET_NAMES)):
         entry = entries[subset]
         if entry[headline] is None:
@@ -272,19 +270,19 @@ def subgroup_figure(entries: Sequence[Mapping[str, Any]], headline: str, title: 
 
     Args:
         entries: Entries of `subgroup_table`. The first entry is about all admissions.
-        headline: "auc" or "c_index".
+        headline: A key of `HEADLINE_TITLES`.
         title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 0.8 + 0.24 * len(entries)), layout="constrained")
     axes = figure.subplots()
-    axes.axvline(0.5, color="0.75", linewidth=1, linestyle=":")
+    draw_no_skill(axes.axvline, headline)
     labels = []
     for position, (entry, (n, cases)) in enumerate(zip(entries, shown_counts(entries), strict=True)):
         name = entry["group"] if entry["grouping"] == "all" else f"{entry['grouping']}: {entry['group']}"
         labels.append(f"{name}  ({n})" if cases == "-" else f"{name}  ({cases} of {n})")
         value, interval = entry[headline], entry[f"{headline}_ci"]
         if value is None:
-            axes.text(0.52, position, entry[f"{headline}_missing"], fontsize=7, color="0.5", va="center")
+            write_reason(axes, headline, position, entry)
             continue
         if interval is not None:
             axes.plot(interval, [position] * 2, color="#0072B2", linewidth=1.6)
@@ -306,7 +304,7 @@ def differences_figure(entries: Sequence[Mapping[str, Any]], headline: str, refe
     Args:
         entries: Entries of `grid_figures.differences_between_rows` for one task and subset, with row, difference,
             difference_ci and difference_missing.
-        headline: "auc" or "c_index".
+        headline: A key of `HEADLINE_TITLES`.
         reference: Name of the reference model.
         title: Title of the figure.
     """
@@ -350,7 +348,7 @@ def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> 
 
     Args:
         entries: Perturbation -> points, from `robustness`.
-        headline: "auc" or "c_index".
+        headline: A key of `HEADLINE_TITLES`.
         title: Title of the figure.
     """
     figure = Figure(figsize=(9.6, 3.0), layout="constrained")
@@ -366,7 +364,7 @@ def robustness_figure(entries: Mapping[str, Any], headline: str, title: str) -> 
             axes.fill_between(with_interval, *bounds, color=colour, alpha=0.12, linewidth=0)
             axes.plot(places, [p[headline] for p in shown], "o-", color=colour, markersize=4, label=NAMES[subset])
             axes.set_xticks(places, [p["level"] for p in shown], fontsize=8)
-        axes.axhline(0.5, color="0.75", linewidth=1, linestyle=":")
+        draw_no_skill(axes.axhline, headline)
         axes.set(xlabel=name)
         axes.legend(loc="lower left", fontsize=7, frameon=False)
     panels[0].set(ylabel=HEADLINE_TITLES[headline])

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.data.prediction import Patient, predict
 from tgmm_hf.explanation.explain import Explanation, explain
 from tgmm_hf.explanation.neighbours import Gallery, nearest
@@ -87,12 +88,28 @@ def explain_patient(
         return ExplainedPatient(
             prediction, read_inputs(processor, patient, prediction), settings, neighbours=neighbours
         )
-    explained = None if tasks is None else tasks[0]
+    explained = _explained_task(tasks, settings)
+    if explained is None:
+        prediction["notes"].append("contributions are computed for a diagnosis or a prognosis, and none was asked")
+        return ExplainedPatient(
+            prediction, read_inputs(processor, patient, prediction), settings, neighbours=neighbours
+        )
     explanation = explain(pipe.model, processor, patient, task=explained, progress=progress)
     require_same_answer(prediction, explanation)
     clips = explanation.material.echo
     inputs = read_inputs(processor, patient, prediction, clips=clips)
     return ExplainedPatient(prediction, inputs, settings, explanation, neighbours)
+
+
+def _explained_task(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Name the task whose answer is explained, None if no diagnosis or prognosis is answered.
+
+    It is the first one of `tasks`. Without them it is the model's first diagnosis, or its first prognosis.
+    """
+    answerable = [name for name in (tasks or settings) if settings[name]["kind"] in CANDIDATE_KINDS]
+    if tasks is None:
+        answerable.sort(key=lambda name: settings[name]["kind"] != "diagnosis")
+    return next(iter(answerable), None)
 
 
 def _with_retrieval(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> list[str]:

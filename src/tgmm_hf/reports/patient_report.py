@@ -121,12 +121,31 @@ def _answer(name: str, task: Mapping[str, Any], prediction: Mapping[str, Any]) -
         described["decision"] = answer.get("decision")
         described |= _among_validation(answer)
         return described
+    if "value" in answer:
+        named = ("value", "unit", "range", "in_range", "deviation")
+        described |= {key: answer[key] for key in named if key in answer}
+        described["intervals"] = answer.get("intervals") or ([answer["interval"]] if "interval" in answer else [])
+        return described
+    if "findings" in answer:
+        return described | _findings(answer)
     described["score"] = answer["risk"]
     described["risk_by_day"] = dict(answer["risk_by_day"])
     hazard = (task.get("baseline_hazards") or {}).get(_subset(prediction))
     described["place"] = PLACE_NOT_KNOWN if hazard is None else _place(answer["risk"], hazard)
     described["curve"] = None if hazard is None or not answer["risk_by_day"] else _curve(answer["risk"], hazard)
     return described
+
+
+def _findings(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the findings of a multilabel: name, probability, decision (None without one) and what is calibrated."""
+    decisions, calibrated = answer.get("decisions", {}), answer.get("calibrated", {})
+    findings = [
+        {"name": name, "probability": probability, "present": decisions.get(name, {}).get("present")}
+        for name, probability in answer["findings"].items()
+    ]
+    shown = ", ".join(f"{name} {probability:.3f}" for name, probability in calibrated.items())
+    sentence = f"Calibrated probabilities: {shown}. The bars show the model's own." if shown else NOT_RECALIBRATED
+    return {"findings": findings, "calibration": f"Every finding has a probability of its own. {sentence}"}
 
 
 def _among_validation(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from datasets import DatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, BertTokenizer
 
+from tgmm_hf.configuration_measured_tasks import num_head_outputs
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
 from tgmm_hf.data.lab_rows import columns_of
@@ -141,7 +142,19 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
             model.add_task(name, changes or {}, processor.tokenizer)
     model.config.tasks = {**model.config.tasks, **_changed_tasks(model.config, run.tasks)}
     model.config.tokenize_tasks(processor.tokenizer)
+    _check_heads(model)
     return model, processor
+
+
+def _check_heads(model: TgmmModel) -> None:
+    """Raise a ValueError if the settings of a task ask for another head than the checkpoint has."""
+    for name, head in getattr(model, "heads", {}).items():
+        needed = num_head_outputs(model.config.tasks[name])
+        if head.out_features != needed:
+            raise ValueError(
+                f"tasks.{name}: the checkpoint answers this task with {head.out_features} outputs, and the settings of "
+                f"the run need {needed}. Keep its findings and its loss, or give the task another name."
+            )
 
 
 def _encoder_config(modality: str, source: str) -> Any:

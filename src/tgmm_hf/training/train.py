@@ -31,6 +31,7 @@ from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directorie
 from tgmm_hf.training.saving import RUN_RECORD, save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.stored_hazards import store_baseline_hazards
+from tgmm_hf.training.stored_measures import store_measures, store_training_values
 from tgmm_hf.training.stored_sets import store_prediction_sets
 from tgmm_hf.training.stored_thresholds import store_thresholds
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
@@ -137,6 +138,7 @@ def _train(run: RunArguments) -> dict[str, Any]:
             validation = (parts.rows["validation"], parts.validation_collator)
             store_prediction_sets(model, *validation, tasks, batch_size, weights)
             store_thresholds(model, *validation, tasks, batch_size, weights)
+            store_measures(model, *validation, tasks, batch_size, weights)
             save_repository(model, parts.processor, run.output, run_record, keep=run.inputs)
             (run.training_directory / FINISHED).touch()
     return run_record
@@ -158,6 +160,7 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
     check_fit(model.config, data, prepared, list(run.tasks))
     check_prepared(model.config, processor, data)
     check_validation(model.config, prepared, list(run.tasks))
+    store_training_values(model.config, prepared["train"], list(run.tasks))
     model.freeze_encoders(run.model.trainable_layers)
     if run.model.lora is not None:
         add_adapters(model, run.model.lora)

@@ -1,5 +1,6 @@
 """The prepared data of a training: reading it, and checking that it fits the model and the tasks."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.outcome_checks import validation_doubt
+from tgmm_hf.data.outcome_checks import findings_doubt, validation_doubt, value_doubt
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import LABEL_COLUMNS
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
 """Splits that a training reads."""
-OUTCOME_COLUMNS = {"diagnosis": "label_", "prognosis": "event_"}
+OUTCOME_COLUMNS = {"diagnosis": "label_", "prognosis": "event_", "regression": "value_", "multilabel": "findings_"}
 """Kind of a task -> beginning of the column that tells whether the validation split allows a figure."""
 
 
@@ -82,7 +83,12 @@ def check_validation(config: TgmmConfig, prepared: DatasetDict, tasks: list[str]
         if kind not in OUTCOME_COLUMNS:
             continue
         values = prepared["validation"].with_format(None)[f"{OUTCOME_COLUMNS[kind]}{task}"]
-        doubt = validation_doubt(task, kind, values, len(config.tasks[task]["candidates"]))
+        if kind == "regression":
+            doubt = value_doubt(task, values)
+        elif kind == "multilabel":
+            doubt = findings_doubt(task, (json.loads(each or "{}") for each in values))
+        else:
+            doubt = validation_doubt(task, kind, values, len(config.tasks[task]["candidates"]))
         if doubt is not None:
             doubts.append(doubt)
     if doubts and len(doubts) == len(tasks):

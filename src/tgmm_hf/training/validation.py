@@ -1,14 +1,18 @@
 """Validation after every epoch: figures of each task, and one number that selects the best epoch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 
+from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS, scale_of
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.evaluation.headline_figures import HEADLINE, with_outcome
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc
+from tgmm_hf.evaluation.multilabel import macro_auc, matrix
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSET_NAMES
 from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
@@ -16,7 +20,7 @@ from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.layers.losses import cox_loss, info_nce_loss
 
 RETRIEVAL_CANDIDATES = 3
-FIGURE = {"diagnosis": "auc", "prognosis": "c_index", "retrieval": f"lrap_{RETRIEVAL_CANDIDATES}"}
+FIGURE = {**HEADLINE, "retrieval": f"lrap_{RETRIEVAL_CANDIDATES}"}
 
 
 def validate(
@@ -52,11 +56,15 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
 
         * `<task>_auc`, `<task>_c_index`: the figure with all modalities together. `<task>_lrap_3`: the mean over the
           directions of a retrieval.
+        * `<task>_mae`, `<task>_macro_auc`: the same for a regression and a multilabel.
         * `<task>_score`: the mean of the figure over the seven subsets of modalities (retrieval: over the six
-          directions). With a hundred patients it varies much less than the figure of all modalities.
+          directions). The figure of a regression is one minus its mean absolute error over that of the best constant: 1
+          is perfect, 0 is no better than a constant. With a hundred patients the mean varies much less than the figure
+          of all modalities.
         * `score`: the mean of `<task>_score` over the tasks, with the tasks' `weight`.
         * `loss`: the sum over the tasks of `weight` times mean loss over the same subsets or directions. The loss is
-          the log loss, the Cox loss or InfoNCE on the whole split.
+          the log loss, the Cox loss, InfoNCE or, for a regression, the mean absolute error in units of `scale`, on the
+          whole split.
 
         A subset whose figure is undefined, for example without both classes, does not count. A task without any figure
         does not count.
@@ -72,6 +80,8 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
         kind, weight = config.tasks[name]["kind"], config.tasks[name]["weight"]
         if kind == "retrieval":
             figures, task_losses = _retrieval(predictions, config.tasks[name]["temperature"])
+        elif kind in MEASURED_KINDS:
+            figures, task_losses = _measured(predictions, name, config.tasks[name])
         else:
             figures, task_losses = _answers(predictions, name, kind)
         if not figures:
@@ -80,6 +90,9 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
             metrics[f"{name}_{FIGURE[kind]}"] = fmean(figures.values())
         elif SUBSET_NAMES[-1] in figures:
             metrics[f"{name}_{FIGURE[kind]}"] = figures[SUBSET_NAMES[-1]]
+            if kind == "regression":  # the loss is the error in units of `scale`
+                error = task_losses[SUBSET_NAMES[-1]] * scale_of(config.tasks[name])[1]
+                metrics[f"{name}_{FIGURE[kind]}"] = error
         metrics[f"{name}_score"] = fmean(figures.values())
         scores.append(metrics[f"{name}_score"])
         weights.append(weight)
@@ -87,7 +100,8 @@ def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iter
     if not scores:
         raise ValueError(
             f"The validation split ({len(predictions.ids)} patients) defines no figure for the tasks {list(tasks)}: "
-            "it needs both classes, an event, or two patients with two modalities. Give it more patients."
+            "it needs both classes, an event, two measured values, or two patients with two modalities. Give it more "
+            "patients."
         )
     return {**metrics, "score": fmean(scores, weights), "loss": sum(losses)}
 
@@ -111,6 +125,26 @@ def _answers(predictions: Predictions, task: str, kind: str) -> tuple[dict[str, 
                 losses[subset] = float(cox_loss(risk, time, torch.tensor(rows["event"].to_numpy() == 1)))
         except UndefinedFigureError:
             continue
+    return figures, losses
+
+
+def _measured(
+    predictions: Predictions, task: str, settings: Mapping[str, Any]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Compute the figures and the losses of a regression or multilabel: two dictionaries, subset -> value."""
+    figures, losses = {}, {}
+    for subset in SUBSET_NAMES:
+        rows = with_outcome(predictions.scored(task, subset), settings["kind"])
+        everybody = np.ones((1, len(rows)))
+        if settings["kind"] == "multilabel":
+            score, present = matrix(rows, "probabilities"), matrix(rows, "findings")
+            with suppress(UndefinedFigureError):
+                figures[subset] = float(macro_auc(score, present, everybody)[0])
+                losses[subset] = _log_loss(score[~np.isnan(present)], present[~np.isnan(present)])
+        elif rows["measured"].nunique() > 1:
+            error = float(np.abs(rows["value"] - rows["measured"]).mean())
+            constant = float(np.abs(rows["measured"] - rows["measured"].median()).mean())
+            figures[subset], losses[subset] = 1 - error / constant, error / scale_of(settings)[1]
     return figures, losses
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from tgmm_hf.cohorts.synthetic import measures as measured
 from tgmm_hf.cohorts.synthetic.bayes import Reference, figures, population_figures, references
 from tgmm_hf.cohorts.synthetic.ecg_truth import Measurements, measure
 from tgmm_hf.cohorts.synthetic.evidence import (
@@ -37,6 +38,7 @@ from tgmm_hf.cohorts.synthetic.layout import (
     finite,
     write_ecg,
 )
+from tgmm_hf.cohorts.synthetic.measures import Outcomes, draw_patient_outcomes, optimal_answers
 from tgmm_hf.cohorts.synthetic.patients import (
     ECG,
     ECHO,
@@ -82,6 +84,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     no_echo: bool = False,
     varied_ecg: bool = False,
     xray: bool = False,
+    measures: bool = False,
 ) -> Path:
     """Write a synthetic tri-modal cohort in the file layouts of MIMIC, with its optimum.
 
@@ -105,6 +108,8 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         varied_ecg: Draw rate, PR interval, QRS axis, voltage and ST segment from wide ranges, so that reports have more
             to say. They are independent of the state. The optimum was tried on ECGs without this variation only.
         xray: Write chest X-rays with reports in the layout of MIMIC-CXR-JPG too. All other files keep their bytes.
+        measures: Give the patients an ejection fraction and several findings (`measures.py`): further columns of the
+            tables and figures in bayes.json. Everything else keeps its values.
 
     Returns:
         Path of `cohort.parquet`.
@@ -120,6 +125,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         no_echo=no_echo,
         varied_ecg=varied_ecg,
         xray=xray,
+        measures=measures,
     )
     check_settings(settings, patients, workers)
     out = Path(out)
@@ -351,6 +357,7 @@ def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: l
                 "label.hf_diagnosis": int(table.label[index]),
                 "time.hf_risk": float(table.time[index]) if followed else None,
                 "event.hf_risk": int(table.event[index]) if followed else None,
+                **(patient_outcomes(settings, index).columns(0) if settings.measures else {}),
             }
         )
     write_parquet(out / "cohort.parquet", rows)
@@ -382,6 +389,7 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
         splits: Split of each patient.
     """
     rows = []
+    optimal = optimal_answers(table, settings.evidence) if settings.measures else {}
     for index, split in enumerate(splits):
         row: dict[str, object] = {
             "id": str(patient_identity(settings, index).hadm),
@@ -392,6 +400,7 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
         for prefix, scores in (("posterior", reference.posterior), ("risk", reference.risk)):
             for name, values in scores.items():
                 row[f"{prefix}.{name}"] = float(values[index]) if reference.defined[name][index] else None
+        row |= {name: None if np.isnan(values[index]) else float(values[index]) for name, values in optimal.items()}
         rows.append(row)
     write_parquet(out / "truth.parquet", rows)
 
@@ -421,4 +430,25 @@ def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Ref
         **(figures(table.take(rows), settings.evidence, on_test) if len(rows) else {}),
         "population": population_figures(settings.evidence),
     }
+    if settings.measures:
+        content |= measured_figures(settings, table, rows)
     write_json(out / "bayes.json", finite(content))
+
+
+def patient_outcomes(settings: Settings, index: int) -> Outcomes:
+    """Draw the measured outcomes of patient number `index`."""
+    table = draw_intended(settings.seed, index, settings.evidence)
+    return draw_patient_outcomes(settings.seed, index, settings.evidence, table)
+
+
+def measured_figures(settings: Settings, table: Evidence, rows: np.ndarray) -> dict[str, object]:
+    """Compute the optimum of the measured outcomes: on the patients with the numbers `rows`, and "population".
+
+    `table` holds the evidence of all patients.
+    """
+    population = population_figures(settings.evidence) | measured.population_figures(settings.evidence)
+    if not len(rows):
+        return {"population": population}
+    drawn = [patient_outcomes(settings, int(row)) for row in rows]
+    outcomes = Outcomes(*(np.concatenate([getattr(one, name) for one in drawn]) for name in ("value", "findings")))
+    return measured.figures(outcomes, optimal_answers(table.take(rows), settings.evidence)) | {"population": population}

@@ -7,10 +7,11 @@ from tgmm_hf.cohorts.synthetic.hospital import Identity, identity
 from tgmm_hf.cohorts.synthetic.render_labs import LabsRow, render_labs
 
 IDENTITY, LABS, ECG, STAYS, VARIATION, ECHO = 1, 2, 3, 4, 5, 10
-"""Numbers of the random streams of a patient. The clip of a view has ECHO plus its index. Stream 0 is the state."""
+"""Numbers of the random streams of a patient. The clip of a view has ECHO plus its index. Stream 0 is the state, stream
+6 belongs to the measured outcomes (`measures.py`)."""
 
 SETTINGS_FILE = "synth.json"
-LATER_SETTINGS = ("no_echo", "varied_ecg", "xray")
+LATER_SETTINGS = ("no_echo", "varied_ecg", "xray", "measures")
 """Settings that synth.json leaves out where they are False, because an earlier version does not know them."""
 
 
@@ -30,6 +31,7 @@ class Settings:
         no_echo: No patient has an echo.
         varied_ecg: ECGs differ in rate, PR interval, axis, voltage and ST segment too, see `Variation`.
         xray: Patients have chest X-rays with reports.
+        measures: Patients have a measured ejection fraction and several findings, see `measures.py`.
     """
 
     seed: int
@@ -43,6 +45,7 @@ class Settings:
     no_echo: bool = False
     varied_ecg: bool = False
     xray: bool = False
+    measures: bool = False
 
     def stored(self) -> dict[str, object]:
         """Return the settings as synth.json holds them. `LATER_SETTINGS` are left out where they are False."""

@@ -1,0 +1,94 @@
+"""Ejection fraction of a synthetic cohort: mean absolute error of a trained model, of the optimum and of the control.
+
+    python experiments/ejection_fraction.py RUNS --patients 1524 --epochs 14 --seeds 0 1 2
+
+RUNS is a directory for cohort, prepared data, models and evaluations. What is there is not made again.
+
+Plan. One cohort (seed 0) with small clips, split 5:1:1 by patient. For each seed a tiny model with random weights is
+trained on the regression alone, from all three modalities, with the schedule of `configs/measures.yaml`. It is scored
+on the test split. The optimum is the median of the measured value given the evidence of the same patients (bayes.json),
+the control gives everybody the median of the training patients. Goal: at most 1.10 times the optimum's error with all
+three modalities, for every seed. The script says for each seed whether it is met.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tiny_training import write
+
+from tgmm_hf.cli import app
+from tgmm_hf.configuration_measured_tasks import INTERVALS_KEY
+from tgmm_hf.utils.files import read_json
+
+TASK = "ejection_fraction"
+CONFIG = Path(__file__).parents[1] / "configs" / "measures.yaml"
+GOAL = 1.10
+"""Largest error that meets the goal, in errors of the optimum."""
+CLIPS = ["--frames", "16", "--height", "112", "--width", "150"]
+SHOWN = ("echo", "labs+ecg+echo")
+"""Subsets of modalities that are printed: the one that shows the fraction, and all."""
+
+
+def main() -> None:
+    """Make the cohort, train every seed and print the errors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="directory for everything that is made")
+    parser.add_argument("--patients", type=int, default=1524, help="patients of the cohort (default 1524)")
+    parser.add_argument("--epochs", type=int, default=14, help="passes over the train split (default 14)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the trainings")
+    parser.add_argument("--loss", choices=["huber", "gaussian_nll"], default="huber", help="loss (default huber)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw and read files (default 1)")
+    arguments = parser.parse_args()
+    cohort, data, workers = arguments.runs / "cohort", arguments.runs / "data", ["--workers", str(arguments.workers)]
+    if not (cohort / "cohort.parquet").is_file():
+        run("synth", cohort, "--patients", arguments.patients, "--measures", *CLIPS, *workers)
+    if not (data / "prepare.json").is_file():
+        run("prepare", cohort, "--out", data, "--config", CONFIG, *workers)
+    for seed in arguments.seeds:
+        name = f"{arguments.loss}_{seed}"
+        config = configuration(data, arguments.runs / name, arguments)
+        config |= {"seed": seed}
+        file = arguments.runs / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        run("train", file)
+        out = arguments.runs / f"evaluation_{name}"
+        run("evaluate", config["output"], data, "--bayes", cohort, "--out", out)
+        report(seed, read_json(out / "metrics.json")[TASK])
+
+
+def configuration(data: Path, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of a training on the regression alone."""
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    config["tasks"] = {TASK: config["tasks"][TASK] | {"loss": arguments.loss}}
+    config["optimisation"]["epochs"] = arguments.epochs
+    config["data"]["directory"] = str(data)
+    return config | {"output": str(output)}
+
+
+def run(*command: Any) -> None:
+    """Run a command of `tgmm` in this process."""
+    write(f"$ tgmm {' '.join(map(str, command))}")
+    app([str(part) for part in command], standalone_mode=False)
+
+
+def report(seed: int, entries: dict[str, Any]) -> None:
+    """Print the errors of one seed beside optimum and control."""
+    for subset in SHOWN:
+        entry = entries[subset]
+        interval = "no interval" if entry["mae_ci"] is None else "{:.2f} to {:.2f}".format(*entry["mae_ci"])
+        ratio = entry["mae"] / entry["bayes_mae"]
+        goal = f"; goal {GOAL:.2f}: {'met' if ratio <= GOAL else 'missed'}" if subset == SHOWN[-1] else ""
+        coverage = entry.get(INTERVALS_KEY, {}).get("0.9", {}).get("coverage")
+        limits = f"{entry['limit_low']:.1f} to {entry['limit_high']:.1f}"
+        write(
+            f"seed {seed}, {subset}, n = {entry['n']}: MAE {entry['mae']:.2f} ({interval}), optimum "
+            f"{entry['bayes_mae']:.2f}, ratio {ratio:.2f}{goal}; training median {entry['mae_of_median']:.2f}, "
+            f"training mean {entry['mae_of_mean']:.2f}; R2 {entry['r2']:.2f}; bias {entry['bias']:+.2f} ({limits}); "
+            f"coverage at 90 % {'not known' if coverage is None else f'{coverage:.2f}'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
