@@ -15,6 +15,8 @@ from .utils.names import VIEWS
 
 FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
 """MedFlexFusion and the rival fusions of the paper's table 5."""
+SLOT_READINGS = ("together", "slot_by_slot")
+"""How the decoder reads the slots: by one softmax over all of them, or by a softmax for each slot."""
 
 
 @strict
@@ -36,6 +38,9 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         guidance: "none" | "human" | "human+learned" (table 6).
         response: "decoder" | "linear" (table 6).
         sstc_in_memory: let the decoder read the encoded task text beside the slots (ours; ablation False).
+        slot_reading: "together": one softmax over the tokens of all slots and the task text. "slot_by_slot": a softmax
+            for each slot, and the answers are added (ours). A task may have a setting of its own with this name.
+        shared_slot_gain: initial value of the learned factor of each shared slot; without a factor when None (ours).
         length_normalised: divide an answer's log-likelihood by its number of tokens (ablation; the default is the
             paper's sum).
         drop_path: p_drop of eq. (9).
@@ -45,6 +50,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         training_subsets: number of times that a training step answers for every encoded patient, each time with other
             modalities hidden (ours). Fusion costs little beside the encoders. With 1 the model would hardly ever have
             to answer from one modality alone.
+        whole_copies: number of these times in which no modality is hidden (ours).
         embedding_dim: width of the retrieval embeddings.
         num_views: number of echo views.
         max_guidance_tokens: longest task text, question plus learned tokens.
@@ -82,11 +88,14 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     guidance: str = "human+learned"
     response: str = "decoder"
     sstc_in_memory: bool = True
+    slot_reading: str = "together"
+    shared_slot_gain: float | int | None = None
     length_normalised: bool = False
     drop_path: float | int = 0.1
     feature_dropout: float | int = 0.3
     modality_dropout: float | int = 0.5
     training_subsets: int = 4
+    whole_copies: int = 0
     embedding_dim: int = 256
     num_views: int = len(VIEWS)
     max_guidance_tokens: int = 128
@@ -116,6 +125,11 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("guidance", self.guidance, ("none", "human", "human+learned"))
         check_choice("response", self.response, ("decoder", "linear"))
+        check_choice("slot_reading", self.slot_reading, SLOT_READINGS)
+        if not 0 <= self.whole_copies <= self.training_subsets:
+            raise ValueError(
+                f"whole_copies must lie in 0..training_subsets, got {self.whole_copies} and {self.training_subsets}."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "

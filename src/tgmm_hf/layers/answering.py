@@ -15,6 +15,7 @@ from .fusion import FusionOutput
 from .guidance import GuidedOutput, TextualGuidance, pool_slots
 from .label_checks import asked_tasks, checked_labels
 from .response import ResponseDecoder, score_candidates
+from .slot_reading import SharedSlotGain
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
 
@@ -22,8 +23,8 @@ from .task_output import TgmmOutput
 class AnswersTasks(nn.Module):
     """Mixin of a model that answers tasks for encoded patients.
 
-    The model class has the attributes `config` and `fusion`, and `guidance`, `response` and `embedding` where the
-    configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
+    The model class has the attributes `config` and `fusion`, and `guidance`, `response`, `embedding` and `slot_gain`
+    where the configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
     """
 
     config: TgmmConfig
@@ -31,6 +32,7 @@ class AnswersTasks(nn.Module):
     guidance: TextualGuidance
     response: ResponseDecoder | nn.ModuleDict
     embedding: nn.Linear
+    slot_gain: SharedSlotGain
     encode: Callable[..., TgmmEncoded]
     get_input_embeddings: Callable[[], nn.Module]
 
@@ -65,7 +67,8 @@ class AnswersTasks(nn.Module):
             return self._embed(encoded, task, labels)
         copies = self.config.training_subsets if self.training else 1
         if self.training:
-            encoded, labels = training_copies(encoded, labels, copies, self.config.modality_dropout)
+            hidden, whole = self.config.modality_dropout, self.config.whole_copies
+            encoded, labels = training_copies(encoded, labels, copies, hidden, whole)
         fused, guided = self.slots(encoded, task)
         scores = score_candidates(self.config, self.response, guided, task)
         has_evidence = fused.slot_mask.any(1)
@@ -128,7 +131,8 @@ class AnswersTasks(nn.Module):
             task: name of the task.
 
         Returns:
-            the slots before the guidance, and after it. With `config.guidance` "none" both hold the same slots.
+            the slots before the guidance, and after it. With `config.guidance` "none" both hold the same slots, but for
+            the gains of `config.shared_slot_gain`.
         """
         ids = torch.tensor(self._settings_of(task)["question_ids"], device=encoded.present["labs"].device)
         question = self.get_input_embeddings()(ids).to(ids.device)  # (tokens, text width)
@@ -137,8 +141,12 @@ class AnswersTasks(nn.Module):
         else:
             fused = self.fusion(encoded.tokens, encoded.present)
         if self.config.guidance == "none":
-            return fused, GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
-        return fused, self.guidance(fused, task, question)
+            guided = GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
+        else:
+            guided = self.guidance(fused, task, question)
+        if hasattr(self, "slot_gain"):
+            guided.slots = self.slot_gain(guided.slots)
+        return fused, guided
 
     def _embed(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None) -> TgmmOutput:
         """Embed each modality alone (ours): its slots under the text of a retrieval task, pooled and L2-normalised.
