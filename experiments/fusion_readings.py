@@ -16,6 +16,7 @@ mean-concatenation, paired by patient, with intervals over the patients) to --ou
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.evaluation.tables import as_csv
 from tgmm_hf.utils.files import read_json, whole_file, write_json
-from tgmm_hf.utils.names import MODALITIES, SUBSETS, join_names
+from tgmm_hf.utils.names import MODALITIES
 
 COHORTS = ("default", "sign", "xor")
 TASKS = ("hf_diagnosis", "hf_risk", "retrieval")
-EPOCHS, GALLERY, RESAMPLES = 6, 1000, 1000
+EPOCHS, SINGLES, GALLERY, RESAMPLES = 6, 2000, 1000, 1000
 STAGES = {"choose": (50_000, 4000), "confirm": (60_000, 8000)}
-"""Stage -> seed and number of the scored patients."""
+"""Stage -> seed and number of the scored patients. Modalities alone are scored on the first `SINGLES` of them."""
 BY_SLOT, WHOLE, GAIN = {"slot_reading": "slot_by_slot"}, {"whole_copies": 1}, {"shared_slot_gain": 0.1}
 RISK_TOGETHER = {"tasks": {"hf_risk": {"slot_reading": "together"}}}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -90,22 +91,27 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
 @torch.no_grad()
 def score(model: TgmmModel, table: evidence.Evidence) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Score patients. Return probability and risk with all modalities, (n,) each, and the figures of `FIGURES`."""
-    tokens, by_subset = features(table), {}
-    encoded = encode(model, tokens)
-    for subset in SUBSETS:
-        diagnosis: Any = model.answer(encoded.keep(subset), "hf_diagnosis")
-        by_subset[join_names(subset)] = diagnosis.probabilities[:, 1].numpy()
-    prognosis: Any = model.answer(encoded, "hf_risk")
-    scores = {"probability": by_subset["+".join(MODALITIES)], "risk": prognosis.risk.numpy()}
-    aucs = {name: auc(values, table.label) for name, values in by_subset.items()}
-    attention: Any = model.answer(encoded, "hf_diagnosis").candidate_attentions
+    tokens = features(table)
+    encoded, few = encode(model, tokens), encode(model, {name: values[:SINGLES] for name, values in tokens.items()})
+    diagnosis: Any = model.answer(encoded, "hf_diagnosis")
+    # A prognosis is scored on the patients who are followed.
+    rows = torch.tensor(table.followed)
+    followed = replace(
+        encoded,
+        tokens={name: values[rows] for name, values in encoded.tokens.items()},
+        present={name: values[rows] for name, values in encoded.present.items()},
+    )
+    prognosis: Any = model.answer(followed, "hf_risk")
+    risk = np.full(len(table), np.nan)
+    risk[table.followed] = prognosis.risk.numpy()
+    alone: list[Any] = [model.answer(few.keep((name,)), "hf_diagnosis") for name in MODALITIES]
+    scores = {"probability": diagnosis.probabilities[:, 1].numpy(), "risk": risk}
     metrics = {
-        "auc": aucs["+".join(MODALITIES)],
-        "c_index": followed_c_index(scores["risk"], table),
+        "auc": auc(scores["probability"], table.label),
+        "c_index": followed_c_index(risk, table),
         "lrap_3": retrieval_figure(model, {name: values[:GALLERY] for name, values in tokens.items()}),
-        "auc_single": float(np.mean([aucs[name] for name in MODALITIES])),
-        "auc_by_subset": aucs,
-        "attention": attention.mean((0, 1)).tolist(),
+        "auc_single": float(np.mean([auc(each.probabilities[:, 1].numpy(), table.label[:SINGLES]) for each in alone])),
+        "attention": diagnosis.candidate_attentions.mean((0, 1)).tolist(),
     }
     return scores, metrics
 

@@ -157,3 +157,21 @@ def test_a_task_with_an_unknown_reading_is_refused():
     config.tasks["hf_risk"]["slot_reading"] = "backwards"
     with pytest.raises(ValueError, match="slot_reading"):
         smallest_config(tasks=config.tasks)
+
+
+def test_an_embedding_is_that_of_the_modality_in_all_seven_slots():
+    """The slots that a modality alone does not fill are left out for speed."""
+    from tgmm_hf.layers.guidance import pool_slots
+
+    model = smallest_model()
+    with torch.no_grad():
+        encoded = model.encode(**random_batch(model.config))
+        encoded.present["ecg"][0] = False
+        embeds = model.answer(encoded, "retrieval").embeds
+        for name in MODALITIES:
+            _, guided = model.slots(encoded.keep((name,)), "retrieval")
+            assert guided.slots.shape[1] == len(SLOTS)
+            whole = torch.nn.functional.normalize(model.embedding(pool_slots(guided)), dim=-1)
+            present = encoded.present[name]
+            assert torch.allclose(embeds[name][present], whole[present], atol=1e-6)
+    assert embeds["ecg"][0].abs().max() == 0

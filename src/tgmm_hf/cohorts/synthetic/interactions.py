@@ -29,7 +29,7 @@ WORD_SLOPE = 1.5
 """Factor of a drug's slope: its log odds are WORD_SLOPE * slope * a."""
 NEUTRAL_WORD_RATE = 0.2
 """Chance of a drug without a slope. It shows the rhythm in other cohorts, and nothing here."""
-GRID = np.linspace(-5.0, 5.0, 201)
+GRID = np.linspace(-5.0, 5.0, 401)
 """Values of a for the quadrature. Zero is a grid point and counts half on either side."""
 
 
