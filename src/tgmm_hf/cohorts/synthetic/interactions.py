@@ -29,8 +29,10 @@ WORD_SLOPE = 1.5
 """Factor of a drug's slope: its log odds are WORD_SLOPE * slope * a."""
 NEUTRAL_WORD_RATE = 0.2
 """Chance of a drug without a slope. It shows the rhythm in other cohorts, and nothing here."""
-GRID = np.linspace(-5.0, 5.0, 401)
-"""Values of a for the quadrature. Zero is a grid point and counts half on either side."""
+NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(60)
+GRID = np.concatenate([-3.0 * (1 + NODES), 3.0 * (1 + NODES)])
+"""Values of a from -6 to 6: Gauss-Legendre on either side of zero, because the sign jumps there."""
+GRID_WEIGHTS = np.concatenate([NODE_WEIGHTS, NODE_WEIGHTS])
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,8 @@ def sides_of_drugs(drugs: np.ndarray, has_cell: np.ndarray, slopes: Sequence[flo
     chance = drug_probabilities(GRID, slopes)  # (G, drugs)
     logs = drugs @ np.log(chance).T + (~drugs) @ np.log(1 - chance).T
     logs = np.where(has_cell[:, None], logs, 0.0) - 0.5 * GRID**2
-    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
-    above = weights @ ((GRID > 0) + 0.5 * (GRID == 0))
-    positive = above / weights.sum(axis=1)
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True)) * GRID_WEIGHTS
+    positive = weights[:, GRID > 0].sum(axis=1) / weights.sum(axis=1)
     return np.stack([1 - positive, positive], axis=1)
 
 
