@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fusion_tokens import encode, features, targets, train
+from fusion_tokens import encode, features, train
 from tiny_training import Recipe, write
 
 from tgmm_hf import TgmmModel
@@ -153,17 +153,28 @@ def differences(
     The patients are resampled, the same ones for all runs.
     """
     table = evidence.draw(np.random.default_rng(STAGES[stage][0]), STAGES[stage][1], evidence.EVIDENCE[cohort])
-    pairs = [[dict(np.load(directory_of(runs, stage, cohort, name, seed) / "scores.npz")) for name in (first, second)]
-             for seed in seeds]
+    pairs = [
+        [dict(np.load(directory_of(runs, stage, cohort, name, seed) / "scores.npz")) for name in (first, second)]
+        for seed in seeds
+    ]
     random = np.random.default_rng(0)
     draws = [np.arange(len(table)), *(random.integers(len(table), size=len(table)) for _ in range(RESAMPLES))]
     followed = np.flatnonzero(table.followed)
     of_followed = [followed, *(random.choice(followed, size=len(followed)) for _ in range(RESAMPLES // 5))]
     label, time_of, event = table.label, table.time, table.event == 1
-    auc_of = [np.mean([auc(a["probability"][r], label[r]) - auc(b["probability"][r], label[r]) for a, b in pairs])
-              for r in draws]
-    c_of = [np.mean([c_index(a["risk"][r], time_of[r], event[r]) - c_index(b["risk"][r], time_of[r], event[r])
-                     for a, b in pairs]) for r in of_followed]
+    auc_of = [
+        np.mean([auc(a["probability"][r], label[r]) - auc(b["probability"][r], label[r]) for a, b in pairs])
+        for r in draws
+    ]
+    c_of = [
+        np.mean(
+            [
+                c_index(a["risk"][r], time_of[r], event[r]) - c_index(b["risk"][r], time_of[r], event[r])
+                for a, b in pairs
+            ]
+        )
+        for r in of_followed
+    ]
     out = {}
     for name, values in (("auc", auc_of), ("c_index", c_of)):
         low, high = np.quantile(values[1:], [0.025, 0.975])
@@ -204,7 +215,10 @@ def table_of_differences(
     results: Sequence[Mapping[str, Any]], runs: Path, stage: str, settings: Sequence[str], reference: str
 ) -> list[str]:
     """Write the differences to `reference` as lines of a Markdown table, with intervals and each seed's own."""
-    lines = [f"| minus {reference} | cohort | figure | difference | 95 % interval | by seed |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"| minus {reference} | cohort | figure | difference | 95 % interval | by seed |",
+        "|---|---|---|---|---|---|",
+    ]
     by_run = {(r["setting"], r["cohort"], r["seed"]): r for r in results}
     for setting in (name for name in settings if name != reference):
         for cohort in COHORTS:
@@ -244,7 +258,10 @@ def main() -> None:
     with whole_file(arguments.out / f"{arguments.stage}.csv") as building:
         building.write_text(as_csv(names, rows))
     tables = table_of_means(results, arguments.stage, arguments.settings)
-    tables += ["", *table_of_differences(results, arguments.runs, arguments.stage, arguments.settings, arguments.reference)]
+    tables += [
+        "",
+        *table_of_differences(results, arguments.runs, arguments.stage, arguments.settings, arguments.reference),
+    ]
     with whole_file(arguments.out / f"{arguments.stage}.md") as building:
         building.write_text("\n".join(tables) + "\n")
 

@@ -114,7 +114,7 @@ def encode(model: TgmmModel, tokens: Mapping[str, torch.Tensor]) -> TgmmEncoded:
     return TgmmEncoded(pooled, present)
 
 
-def train(  # noqa: PLR0913 - one argument for each thing that the scripts vary
+def train(
     seed: int,
     epochs: int,
     tasks: Sequence[str] | Mapping[str, Mapping[str, Any]] = TASKS,

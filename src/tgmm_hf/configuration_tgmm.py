@@ -17,6 +17,11 @@ FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
 """MedFlexFusion and the rival fusions of the paper's table 5."""
 SLOT_READINGS = ("together", "slot_by_slot")
 """How the decoder reads the slots: by one softmax over all of them, or by a softmax for each slot."""
+FUSION_PRESETS: dict[str, dict[str, Any]] = {
+    "additive": {"slot_reading": "together", "shared_slot_gain": 0.1, "whole_copies": 1},
+    "interacting": {"slot_reading": "slot_by_slot", "shared_slot_gain": 1.0, "whole_copies": 1},
+}
+"""Name of a preset -> settings of MedFlexFusion: for modalities that add up, or that change each other's meaning."""
 
 
 @strict
@@ -35,6 +40,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         num_attention_heads: heads of the attention pooling, the guidance encoder and the response decoder.
         fusion: "medflex", or a rival fusion: "concat" | "multisurv" | "deepavfusion" | "cmta" | "textif" (table 5, see
             layers/rival_fusions.py).
+        fusion_preset: "additive": for modalities that add up, or "interacting": for modalities that change each other's
+            meaning (`FUSION_PRESETS`). It replaces the settings that have their default. None replaces nothing.
         guidance: "none" | "human" | "human+learned" (table 6).
         response: "decoder" | "linear" (table 6).
         sstc_in_memory: let the decoder read the encoded task text beside the slots (ours; ablation False).
@@ -85,6 +92,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     projection_dim: int | None = None
     num_attention_heads: int = 8
     fusion: str = "medflex"
+    fusion_preset: str | None = None
     guidance: str = "human+learned"
     response: str = "decoder"
     sstc_in_memory: bool = True
@@ -116,6 +124,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         # A value that is no mapping is left as it is, because `check_task` names it.
         self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
+        self._apply_preset()
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
         if __name__.startswith("tgmm_hf."):
             # The installed package has registered the pipeline. With this entry, transformers would ask for
@@ -137,6 +146,16 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             )
         for name, task in self.tasks.items():
             check_task(name, task)
+
+    def _apply_preset(self) -> None:
+        """Replace the settings that have their default by those of `fusion_preset`, in place."""
+        if self.fusion_preset is None:
+            return
+        check_choice("fusion_preset", self.fusion_preset, tuple(FUSION_PRESETS))
+        fields = type(self).__dataclass_fields__
+        for name, value in FUSION_PRESETS[self.fusion_preset].items():
+            if getattr(self, name) == fields[name].default:
+                setattr(self, name, value)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the configuration of the labs encoder, because the model has its vocabulary. No argument is used."""

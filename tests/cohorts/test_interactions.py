@@ -74,9 +74,7 @@ def test_the_factor_of_the_sign_is_that_of_an_enumeration() -> None:
         weight = norm.pdf(grid)
         if table.cells[i, 1]:
             weight = weight * np.prod(np.where(drugs[i], chance, 1 - chance), axis=1)
-        likelihood = [
-            (weight * norm.pdf(u[i], s * np.sign(grid) * SIGN_SIZE, SIGN_NOISE)).sum() for s in (-1, 1)
-        ]
+        likelihood = [(weight * norm.pdf(u[i], s * np.sign(grid) * SIGN_SIZE, SIGN_NOISE)).sum() for s in (-1, 1)]
         odds = {
             kind: scores[WHOLE][i] / (1 - scores[WHOLE][i])
             for kind, scores in (("posterior", reference.posterior), ("late", reference.late_fusion))
@@ -91,9 +89,7 @@ def test_the_factor_of_the_product_is_that_of_an_enumeration() -> None:
     for i in np.flatnonzero(table.present[:, index_of(ECHO_BIT)]):
         likelihood = [
             sum(
-                norm.pdf(c[i], bit * BIT_SIZE, BIT_NOISE)
-                * right
-                * norm.pdf(e[i], bit * s * side * BIT_SIZE, BIT_NOISE)
+                norm.pdf(c[i], bit * BIT_SIZE, BIT_NOISE) * right * norm.pdf(e[i], bit * s * side * BIT_SIZE, BIT_NOISE)
                 for bit in (-1, 1)
                 for side, right in ((1, 1 - PRODUCT_ERROR), (-1, PRODUCT_ERROR))
             )
@@ -141,7 +137,7 @@ def test_prevalence_and_rhythm_words_are_no_hint() -> None:
 
 
 def test_pairs_of_interacting_modalities_are_found_better() -> None:
-    """Retrieval by the stated mutual information: better than without the interactions, and symmetric by transposition."""
+    """Retrieval by the stated mutual information is better than without the interactions."""
     table = drawn("interacting", 150)
     strength = EVIDENCE["interacting"]
     grid = bayes.make_grid(strength)

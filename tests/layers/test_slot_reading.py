@@ -62,8 +62,9 @@ def test_what_stands_in_an_absent_modality_does_not_matter(settings):
         before = model.answer(encoded, TASK).logits
         encoded.tokens["echo"] = torch.full_like(encoded.tokens["echo"], torch.nan)
         after = model.answer(encoded, TASK).logits
-        alone = model.answer(TgmmEncoded(*({n: v[:1] for n, v in part.items()} for part in
-                                           (encoded.tokens, encoded.present))), TASK).logits
+        alone = model.answer(
+            TgmmEncoded(*({n: v[:1] for n, v in part.items()} for part in (encoded.tokens, encoded.present))), TASK
+        ).logits
     assert torch.allclose(before, after, atol=1e-5) and torch.allclose(before[:1], alone, atol=1e-5)
 
 
@@ -175,3 +176,21 @@ def test_an_embedding_is_that_of_the_modality_in_all_seven_slots():
             present = encoded.present[name]
             assert torch.allclose(embeds[name][present], whole[present], atol=1e-6)
     assert embeds["ecg"][0].abs().max() == 0
+
+
+def test_a_preset_is_one_word_and_leaves_what_was_set():
+    config = smallest_config(fusion_preset="interacting")
+    assert (config.slot_reading, config.whole_copies) == ("slot_by_slot", 1)
+    assert smallest_config(fusion_preset="interacting", shared_slot_gain=0.3).shared_slot_gain == 0.3
+    assert smallest_config().whole_copies == 0
+    with pytest.raises(ValueError, match="fusion_preset"):
+        smallest_config(fusion_preset="clever")
+
+
+def test_a_model_with_a_preset_is_loaded_as_it_was_saved(tmp_path):
+    model = smallest_model(fusion_preset="interacting")
+    model.save_pretrained(tmp_path)
+    loaded = TgmmModel.from_pretrained(tmp_path)
+    batch = random_batch(model.config)
+    with torch.no_grad():
+        assert torch.allclose(loaded(**batch, task=TASK).logits, model(**batch, task=TASK).logits, atol=1e-5)

@@ -66,7 +66,7 @@ def synth(
         Evidence,
         typer.Option(
             help="How the inputs show the disease. strong: best reachable AUC >= 0.98, for demos. interacting: "
-            "modalities change each other's meaning: a labs axis that of an ECG axis (sign), ECG and echo (xor), or both."
+            "modalities change each other's meaning: a labs axis and an ECG axis (sign), ECG and echo (xor), or both."
         ),
     ] = Evidence.default,
     frames: Annotated[int, typer.Option(min=2, help="Number of frames of an echo clip.")] = 32,

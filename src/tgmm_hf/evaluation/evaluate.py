@@ -17,8 +17,8 @@ from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.saved_models import load_processor
 from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
-from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.metrics import Bootstrap
+from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.slot_effects import slot_study, slot_warnings

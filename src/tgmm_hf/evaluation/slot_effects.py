@@ -195,8 +195,8 @@ def slot_warnings(figures: Mapping[str, Any]) -> list[str]:
         spreads = [gate["spread"] for by_modality in entry["gates"].values() for gate in by_modality.values()]
         if spreads and max(spreads) < STILL_GATE:
             warnings.append(
-                f"{task}: all gates are the same for every patient (largest standard deviation {max(spreads):.3f}): the "
-                "gates do no work."
+                f"{task}: all gates are the same for every patient (largest standard deviation {max(spreads):.3f}): "
+                "the gates do no work."
             )
         shares = entry["attention"]
         if shares and (unread := [name for name in SHARED if shares[name] < UNREAD]):

@@ -47,8 +47,9 @@ class EpochCollator(TrainerCallback):
 class TgmmTrainer(ValidatingTrainer):
     """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
 
-    It differs from its parent in three points. The model is called with all tasks at once. Loss components, fusion gates
-    and the slots' attention are logged as means over the steps since the last line. Validation scores all seven subsets of modalities.
+    It differs from its parent in three points. The model is called with all tasks at once. Loss components, fusion
+    gates and the slots' attention are logged as means over the steps since the last line. Validation scores all seven
+    subsets of modalities.
 
     Args:
         tasks: Names of the tasks to train.

@@ -307,8 +307,8 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
         reference: Best scores of the same patients. None computes them.
 
     Returns:
-        "hf_diagnosis": subset -> auc, accuracy, n, with interactions late_fusion_auc. "hf_risk": subset -> c_index, n, events. "retrieval": direction ->
-        figures of [`retrieval_scores`].
+        "hf_diagnosis": subset -> auc, accuracy, n, and with interactions late_fusion_auc. "hf_risk": subset -> c_index,
+        n, events. "retrieval": direction -> figures of [`retrieval_scores`].
     """
     reference = reference or references(table, evidence)
     out: dict[str, dict] = {"hf_diagnosis": {}, "hf_risk": {}, "retrieval": {}}

@@ -2,15 +2,15 @@
 
 Two interactions, each on or off (y is the label, s = 2 y - 1):
 
-sign     A labs axis a ~ N(0, 1) says how an ECG axis is to be read: u = s * sign(a) * SIGN_SIZE + noise. Neither a nor u
-         alone depends on y. The drugs show a, the T wave shows u.
-product  The ECG shows a bit c, the echo a bit e, each +1 or -1 with equal chance. Their product is s, except for a share
-         `PRODUCT_ERROR` of the patients. The QT interval shows c, the size of the left ventricle shows e.
+sign     A labs axis a ~ N(0, 1) says how an ECG axis is to be read: u = s * sign(a) * SIGN_SIZE + noise. Neither a nor
+         u alone depends on y. The drugs show a, the T wave shows u.
+product  The ECG shows a bit c, the echo a bit e, each +1 or -1 with equal chance. Their product is s, except for a
+         share `PRODUCT_ERROR` of the patients. The QT interval shows c, the size of the left ventricle shows e.
 
-Where an interaction is off, its axis or bits are drawn without y, so that they are nuisance of the same look. Given y the
-interactions are independent of the cardiac state. So the posterior odds of a subset are those of the additive evidence
-times a factor of each interaction, and a modality alone knows nothing of them. Therefore late fusion, which joins answers
-of single modalities, cannot be better than the posterior of the additive evidence.
+Where an interaction is off, its axis or bits are drawn without y, so that they are nuisance of the same look. Given y
+the interactions are independent of the cardiac state. So the posterior odds of a subset are those of the additive
+evidence times a factor of each interaction, and a modality alone knows nothing of them. Therefore late fusion, which
+joins answers of single modalities, cannot be better than the posterior of the additive evidence.
 
 The numbers are invented, so that each interaction is worth about as much as one modality (ours, decision 224).
 """
@@ -22,11 +22,13 @@ import numpy as np
 
 FLIPPED, ECG_BIT, ECHO_BIT = "t_wave", "qt_interval", "lv_size"
 """Parameters that show u, c and e. Their usual evidence is replaced."""
-SIGN_SIZE, SIGN_NOISE = 1.3, 0.6
-BIT_SIZE, BIT_NOISE = 1.2, 0.6
-PRODUCT_ERROR = 0.08
-WORD_SLOPE = 1.5
+SIGN_SIZE, SIGN_NOISE = 1.8, 0.9
+BIT_SIZE, BIT_NOISE = 1.8, 0.9
+PRODUCT_ERROR = 0.1
+WORD_SLOPE = 3.0
 """Factor of a drug's slope: its log odds are WORD_SLOPE * slope * a."""
+RARE = 1e-6
+"""Chance of the rarest drug."""
 NEUTRAL_WORD_RATE = 0.2
 """Chance of a drug without a slope. It shows the rhythm in other cohorts, and nothing here."""
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(60)
@@ -94,7 +96,8 @@ def draw_interactions(
 def drug_probabilities(a: np.ndarray, slopes: Sequence[float]) -> np.ndarray:
     """Compute the probability of every drug, (n, drugs), from the labs axis a (n,)."""
     chance = 1 / (1 + np.exp(-WORD_SLOPE * a[:, None] * np.asarray(slopes)))
-    return np.where(np.asarray(slopes) == 0, NEUTRAL_WORD_RATE, chance)
+    # Never quite 0 or 1, so that the logarithms exist.
+    return np.where(np.asarray(slopes) == 0, NEUTRAL_WORD_RATE, chance.clip(RARE, 1 - RARE))
 
 
 def sides_of_drugs(drugs: np.ndarray, has_cell: np.ndarray, slopes: Sequence[float]) -> np.ndarray:

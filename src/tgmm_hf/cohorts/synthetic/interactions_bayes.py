@@ -1,4 +1,4 @@
-"""The optimum of a cohort whose modalities interact: what the interactions add to the posterior of the additive part."""
+"""The optimum of a cohort whose modalities interact: the additive part, and what the interactions add to it."""
 
 from dataclasses import replace
 
