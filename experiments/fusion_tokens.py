@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny_training import Descent, new_model, write
+from tiny_training import Descent, Recipe, new_model, write
 from transformers import BertTokenizer
 
 from tgmm_hf import TgmmConfig, TgmmModel
@@ -114,27 +114,42 @@ def encode(model: TgmmModel, tokens: Mapping[str, torch.Tensor]) -> TgmmEncoded:
     return TgmmEncoded(pooled, present)
 
 
-def train(seed: int, epochs: int, tasks: Sequence[str] = TASKS, insert_position: int = 8, **settings: Any) -> TgmmModel:
+def train(
+    seed: int,
+    epochs: int,
+    tasks: Sequence[str] | Mapping[str, Mapping[str, Any]] = TASKS,
+    insert_position: int = 8,
+    *,
+    strength: str = "default",
+    recipe: Recipe | None = None,
+    **settings: Any,
+) -> TgmmModel:
     """Train a tiny model on one draw of training patients, with the schedule of `configs/learn.yaml`.
 
     Args:
         seed: Seed of the patients, the weights and their order.
         epochs: Passes over the patients.
-        tasks: Names of the tasks.
+        tasks: Names of the tasks, or task -> further settings of it.
         insert_position: Place of the question among the learned tokens of a task.
+        strength: Name of the evidence, a key of `EVIDENCE`.
+        recipe: Learning rate, decay and clipping; those of `configs/learn.yaml` when None.
         **settings: Settings of `TgmmConfig`.
     """
-    table = evidence.draw(np.random.default_rng(20_000 + seed), TRAIN, evidence.EVIDENCE["default"])
+    table = evidence.draw(np.random.default_rng(20_000 + seed), TRAIN, evidence.EVIDENCE[strength])
     torch.manual_seed(seed)
     config: Any = TgmmConfig.tiny(**settings)
+    further = tasks if isinstance(tasks, Mapping) else {}
     config.tasks = {
-        name: TgmmTask(config.tasks[name], weight=WEIGHTS[name], insert_position=insert_position) for name in tasks
+        name: TgmmTask(
+            config.tasks[name], weight=WEIGHTS[name], insert_position=insert_position, **further.get(name, {})
+        )
+        for name in tasks
     }
     tokenizer: BertTokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
     model = new_model(config)
     inputs, labels = features(table), targets(table)
-    descent = Descent(model.parameters(), epochs * (TRAIN // BATCH))
+    descent = Descent(model.parameters(), epochs * (TRAIN // BATCH), recipe)
     random = np.random.default_rng(seed)
     for _ in range(epochs):
         for rows in random.permutation(TRAIN)[: TRAIN // BATCH * BATCH].reshape(-1, BATCH):

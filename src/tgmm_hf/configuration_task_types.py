@@ -88,6 +88,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "report_days": (_list_of(_is_number), "a list of days"),
     "margin": (_is_number, "a number"),
     "temperature": (_is_number, "a number"),
+    "slot_reading": (lambda value: value in ("together", "slot_by_slot"), "'together' or 'slot_by_slot'"),
     "question_ids": (_list_of(_is_count), "a list of token ids"),
     "phrase_ids": (_list_of(_is_count), "a list of token ids"),
     "candidate_ids": (_list_of(_list_of(_is_count)), "a list of token ids for each candidate"),

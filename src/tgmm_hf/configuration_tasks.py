@@ -65,6 +65,7 @@ TASK_KEYS = {
     "report_days",
     "margin",
     "temperature",
+    "slot_reading",
     "baseline_hazards",
     "thresholds",
     "validation_answers",

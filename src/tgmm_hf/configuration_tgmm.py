@@ -19,6 +19,13 @@ from .utils.names import VIEWS
 
 FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
 """MedFlexFusion and the rival fusions of the paper's table 5."""
+SLOT_READINGS = ("together", "slot_by_slot")
+"""How the decoder reads the slots: by one softmax over all of them, or by a softmax for each slot."""
+FUSION_PRESETS: dict[str, dict[str, Any]] = {
+    "additive": {"slot_reading": "together", "shared_slot_gain": 0.1, "whole_copies": 1},
+    "interacting": {"slot_reading": "slot_by_slot", "shared_slot_gain": 1.0, "whole_copies": 1},
+}
+"""Name of a preset -> settings of MedFlexFusion: for modalities that add up, or that change each other's meaning."""
 
 ENCODER_CONFIGS: dict[str, Any] = {
     config.model_type: config
@@ -43,9 +50,14 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         num_attention_heads: heads of the attention pooling, the guidance encoder and the response decoder.
         fusion: "medflex", or a rival fusion: "concat" | "multisurv" | "deepavfusion" | "cmta" | "textif" (table 5, see
             layers/rival_fusions.py).
+        fusion_preset: "additive": for modalities that add up, or "interacting": for modalities that change each other's
+            meaning (`FUSION_PRESETS`). It replaces the settings that have their default. None replaces nothing.
         guidance: "none" | "human" | "human+learned" (table 6).
         response: "decoder" | "linear" (table 6).
         sstc_in_memory: let the decoder read the encoded task text beside the slots (ours; ablation False).
+        slot_reading: "together": one softmax over the tokens of all slots and the task text. "slot_by_slot": a softmax
+            for each slot, and the answers are added (ours). A task may have a setting of its own with this name.
+        shared_slot_gain: initial value of the learned factor of each shared slot; without a factor when None (ours).
         length_normalised: divide an answer's log-likelihood by its number of tokens (ablation; the default is the
             paper's sum).
         drop_path: p_drop of eq. (9).
@@ -55,6 +67,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         training_subsets: number of times that a training step answers for every encoded patient, each time with other
             modalities hidden (ours). Fusion costs little beside the encoders. With 1 the model would hardly ever have
             to answer from one modality alone.
+        whole_copies: number of these times in which no modality is hidden (ours).
         embedding_dim: width of the retrieval embeddings.
         num_views: number of echo views.
         max_guidance_tokens: longest task text, question plus learned tokens.
@@ -89,14 +102,18 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     projection_dim: int | None = None
     num_attention_heads: int = 8
     fusion: str = "medflex"
+    fusion_preset: str | None = None
     guidance: str = "human+learned"
     response: str = "decoder"
     sstc_in_memory: bool = True
+    slot_reading: str = "together"
+    shared_slot_gain: float | int | None = None
     length_normalised: bool = False
     drop_path: float | int = 0.1
     feature_dropout: float | int = 0.3
     modality_dropout: float | int = 0.5
     training_subsets: int = 4
+    whole_copies: int = 0
     embedding_dim: int = 256
     num_views: int = len(VIEWS)
     max_guidance_tokens: int = 128
@@ -117,6 +134,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         # A value that is no mapping is left as it is, because `check_task` names it.
         self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
+        self._apply_preset()
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
         if __name__.startswith("tgmm_hf."):
             # The installed package has registered the pipeline. With this entry, transformers would ask for
@@ -126,6 +144,11 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("guidance", self.guidance, ("none", "human", "human+learned"))
         check_choice("response", self.response, ("decoder", "linear"))
+        check_choice("slot_reading", self.slot_reading, SLOT_READINGS)
+        if not 0 <= self.whole_copies <= self.training_subsets:
+            raise ValueError(
+                f"whole_copies must lie in 0..training_subsets, got {self.whole_copies} and {self.training_subsets}."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
@@ -133,6 +156,16 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             )
         for name, task in self.tasks.items():
             check_task(name, task)
+
+    def _apply_preset(self) -> None:
+        """Replace the settings that have their default by those of `fusion_preset`, in place."""
+        if self.fusion_preset is None:
+            return
+        check_choice("fusion_preset", self.fusion_preset, tuple(FUSION_PRESETS))
+        fields = type(self).__dataclass_fields__
+        for name, value in FUSION_PRESETS[self.fusion_preset].items():
+            if getattr(self, name) == fields[name].default:
+                setattr(self, name, value)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the configuration of the labs encoder, because the model has its vocabulary. No argument is used."""

@@ -38,6 +38,7 @@ from .layers.label_checks import asked_tasks, check_tasks_of_labels
 from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_figures
 from .layers.response import ResponseDecoder
 from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
+from .layers.slot_reading import SharedSlotGain
 from .layers.task_growing import add_task, initialise_texts, new_head
 from .layers.task_losses import join_outputs
 from .layers.task_output import TgmmOutput
@@ -71,7 +72,7 @@ class TgmmPreTrainedModel(BoundWeights, PreTrainedModel):
     accepts_loss_kwargs = False  # the losses are means over the batch, so the Trainer divides by accumulation steps
     # Parts whose inner modules are called by other methods than `forward`: accelerate must not tear them apart.
     _no_split_modules = [  # noqa: RUF012 - read by transformers
-        *("MedFlexFusion", "TextualGuidance", "ResponseDecoder"),
+        *("MedFlexFusion", "TextualGuidance", "ResponseDecoder", "SharedSlotGain"),
         *(fusion.__name__ for fusion in RIVAL_FUSIONS.values()),
     ]
     _supports_sdpa = True
@@ -92,6 +93,8 @@ class TgmmPreTrainedModel(BoundWeights, PreTrainedModel):
             init.zeros_(module.steps)
         elif isinstance(module, DeepAvFusion):
             init.normal_(module.tokens, std=std)
+        elif isinstance(module, SharedSlotGain):
+            init.constant_(module.gain, module.initial)
         elif isinstance(module, TextualGuidance):
             init.normal_(module.positions, std=std)
             for learned in module.learned.values():
@@ -158,6 +161,8 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         self.fusion = MedFlexFusion(config) if config.fusion == "medflex" else RIVAL_FUSIONS[config.fusion](config)
         if config.guidance != "none":
             self.guidance = TextualGuidance(config, config.labs_config.hidden_size)
+        if config.fusion == "medflex" and config.shared_slot_gain is not None:
+            self.slot_gain = SharedSlotGain(config)
         answered = {n: len(task["candidates"]) for n, task in config.tasks.items() if task["kind"] in CANDIDATE_KINDS}
         if config.response == "decoder" and answered:
             self.response = ResponseDecoder(config)

@@ -268,3 +268,22 @@ def test_without_the_extra_an_error_says_what_to_install(
 def test_committed_plans_are_valid() -> None:
     plans = sorted((Path(__file__).resolve().parents[2] / "configs").glob("search*.yaml"))
     assert plans and all(read_search(path).plan.trials for path in plans)
+
+
+@pytest.mark.slow
+def test_the_presets_of_the_fusion_are_each_trained_once_and_compared(prepared_dir: Path, tmp_path: Path) -> None:
+    spaces = {"model.overrides.fusion_preset": {"choices": ["additive", "interacting"]}}
+    plan = write_plan(tmp_path, prepared_dir, settings=spaces, every_choice=True, seed=3)
+    record = search(plan)
+    tried = {trial["settings"]["model.overrides.fusion_preset"]: trial["score"] for trial in record["trials"]}
+    assert set(tried) == {"additive", "interacting"} and None not in tried.values()
+    best = read_arguments(tmp_path / "out" / "best.yaml").model.overrides["fusion_preset"]
+    assert tried[best] == max(tried.values())
+
+
+def test_every_choice_needs_choices_and_no_more_trials_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="optimisation.learning_rate has low"):
+        read_search(write_plan(tmp_path, tmp_path, every_choice=True))
+    spaces = {"optimisation.batch_size": {"choices": [8, 12]}, "optimisation.schedule": {"choices": ["cosine"]}}
+    with pytest.raises(ValueError, match="2 combinations"):
+        read_search(write_plan(tmp_path, tmp_path, settings=spaces, every_choice=True, trials=3))

@@ -42,6 +42,9 @@ class Evidence(StrEnum):
 
     default = "default"
     strong = "strong"
+    interacting = "interacting"
+    sign = "sign"
+    xor = "xor"
 
 
 class Engine(StrEnum):
@@ -61,7 +64,10 @@ def synth(
     seed: Annotated[int, typer.Option(help="Seed of the generator. The same seed writes the same bytes.")] = 0,
     evidence: Annotated[
         Evidence,
-        typer.Option(help="How clearly the inputs show the disease. strong: best reachable AUC >= 0.98, for demos."),
+        typer.Option(
+            help="How the inputs show the disease. strong: best reachable AUC >= 0.98, for demos. interacting: "
+            "modalities change each other's meaning: a labs axis and an ECG axis (sign), ECG and echo (xor), or both."
+        ),
     ] = Evidence.default,
     frames: Annotated[int, typer.Option(min=2, help="Number of frames of an echo clip.")] = 32,
     height: Annotated[int, typer.Option(min=96, help="Height of an echo clip in pixels; smaller is faster.")] = 240,
@@ -116,7 +122,9 @@ def synth(
     optimum = json.loads((out / "bayes.json").read_text())["population"]["hf_diagnosis"]
     typer.echo(f"{patients} patients: {table}; the best figures any model can reach: {out / 'bayes.json'}")
     for name, figures in optimum.items():
-        typer.echo(f"  {name:<14} diagnosis AUC {figures['auc']:.3f}")
+        late = figures.get("late_fusion_auc")
+        beside = "" if late is None else f" (best late fusion {late:.3f})"
+        typer.echo(f"  {name:<14} diagnosis AUC {figures['auc']:.3f}{beside}")
 
 
 MimicEcg = Annotated[

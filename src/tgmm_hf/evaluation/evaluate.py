@@ -19,9 +19,11 @@ from tgmm_hf.data.prepared_fit import check_prepared
 from tgmm_hf.data.saved_models import load_processor
 from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
+from tgmm_hf.evaluation.metrics import Bootstrap
 from tgmm_hf.evaluation.optimum import read_optimum
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
+from tgmm_hf.evaluation.slot_effects import slot_study, slot_warnings
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.unseen import check_unseen, prepared_data_hash, weights_digest
@@ -133,12 +135,14 @@ def compute_evaluation(
     truth, reference = (None, None) if settings.bayes is None else read_optimum(settings.bayes)
     collator = TgmmCollator(processor, model.config, training=False, seed=settings.seed)
 
-    def predict(rows: Any, subsets: Sequence[str] = SUBSET_NAMES, source: str | Path = data_dir) -> Predictions:
+    def predict(
+        rows: Any, subsets: Sequence[str] = SUBSET_NAMES, source: str | Path = data_dir, asked: Any = model
+    ) -> Predictions:
         collate: Any = collator
         if read is not None:
             rows, collate = read(model, processor, rows, prepared_data_hash(source))
         return collect_predictions(
-            model,
+            asked,
             rows,
             collate,
             subsets=subsets,
@@ -147,7 +151,8 @@ def compute_evaluation(
             progress=settings.progress,
         )
 
-    predictions = predict(prepared[split])
+    study = slot_study(model)
+    predictions = predict(prepared[split], asked=study or model)
     tasks, stale = _tasks_without_stale_sets({name: model.config.tasks[name] for name in names}, binding)
     sampling = {"seed": settings.seed, "replicates": settings.bootstrap}
     figures = compute_metrics(
@@ -177,6 +182,8 @@ def compute_evaluation(
         **figures,
         "versions": package_versions("scipy"),
     }
+    metrics["slots"] = study.figures(predictions, Bootstrap(settings.seed, settings.bootstrap)) if study else {}
+    metrics["warnings"] += slot_warnings(metrics["slots"])
     if settings.worse_inputs:
         metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
     found = [*(check["text"] for check in binding.checks), *stale]

@@ -1,6 +1,7 @@
 """The plan of a search: which settings of a training are searched, and where."""
 
 import copy
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ class SearchPlan:
         trials: number of trials. If you raise it later, a finished search is continued.
         seed: seed of the settings that are tried. All trainings have the seed of `base`.
         overrides: settings that replace those of `base` in every trial.
+        every_choice: try every combination of choices once, instead of drawing settings. All settings need choices.
     """
 
     output: str
@@ -109,12 +111,30 @@ class SearchPlan:
     trials: int = 20
     seed: int = 0
     overrides: dict[str, Any] = field(default_factory=dict)
+    every_choice: bool = False
 
     def __post_init__(self) -> None:
         if not self.settings or self.trials < 1:
             raise ValueError("A search needs at least one of settings and of trials.")
         for name, space in self.settings.items():
             space.check(name)
+        if self.every_choice:
+            self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """Raise a ValueError if a setting has no choices, or there are fewer combinations than trials."""
+        if ranges := [name for name, space in self.settings.items() if space.choices is None]:
+            raise ValueError(f"every_choice needs choices, and settings.{ranges[0]} has low and high.")
+        combinations = math.prod(len(choices) for choices in self.choices.values())
+        if self.trials > combinations:
+            raise ValueError(
+                f"every_choice has {combinations} combinations, and trials is {self.trials}: set it lower."
+            )
+
+    @property
+    def choices(self) -> dict[str, list]:
+        """Setting -> its choices, of the settings that have some."""
+        return {name: space.choices for name, space in self.settings.items() if space.choices is not None}
 
 
 @dataclass(frozen=True)

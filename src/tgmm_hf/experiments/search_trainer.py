@@ -81,7 +81,11 @@ class SearchTrainer(TgmmTrainer):
                 study_name=STUDY,
                 storage=self.storage,
                 load_if_exists=True,
-                sampler=optuna.samplers.TPESampler(seed=seed),
+                sampler=(
+                    optuna.samplers.GridSampler(self.search.plan.choices, seed=self.search.plan.seed)
+                    if self.search.plan.every_choice
+                    else optuna.samplers.TPESampler(seed=seed)
+                ),
                 pruner=optuna.pruners.NopPruner(),  # steps with different batch sizes cannot be compared
             )
         except ValueError:  # the parent asks for the best trial, which does not exist while all trials have failed

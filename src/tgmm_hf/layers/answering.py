@@ -9,14 +9,15 @@ from torch import nn
 
 from ..configuration_measured_tasks import MEASURED_KINDS
 from ..configuration_tgmm import TgmmConfig
-from ..utils.names import MODALITIES, SUBSETS
+from ..utils.names import MODALITIES, SLOTS, SUBSETS
 from .distributed import gather_batch
 from .encoded_batch import TgmmEncoded, training_copies
-from .fusion import FusionOutput
+from .fusion import FusionOutput, own_slot
 from .guidance import GuidedOutput, TextualGuidance, pool_slots
 from .label_checks import asked_tasks, checked_labels
 from .measured_answers import head_fields, head_losses
 from .response import CandidateScores, ResponseDecoder, score_candidates
+from .slot_reading import SharedSlotGain
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
 
@@ -24,8 +25,8 @@ from .task_output import TgmmOutput
 class AnswersTasks(nn.Module):
     """Mixin of a model that answers tasks for encoded patients.
 
-    The model class has the attributes `config` and `fusion`, and `guidance`, `response`, `embedding` and `heads` where
-    the configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
+    The model class has the attributes `config` and `fusion`, and `guidance`, `response`, `embedding`, `heads` and
+    `slot_gain` where the configuration asks for them. It has the methods `encode` and `get_input_embeddings`.
     """
 
     config: TgmmConfig
@@ -34,6 +35,7 @@ class AnswersTasks(nn.Module):
     response: ResponseDecoder | nn.ModuleDict
     embedding: nn.Linear
     heads: nn.ModuleDict
+    slot_gain: SharedSlotGain
     encode: Callable[..., TgmmEncoded]
     get_input_embeddings: Callable[[], nn.Module]
 
@@ -69,7 +71,8 @@ class AnswersTasks(nn.Module):
             return self._embed(encoded, task, labels)
         copies = self.config.training_subsets if self.training else 1
         if self.training:
-            encoded, labels = training_copies(encoded, labels, copies, self.config.modality_dropout)
+            hidden, whole = self.config.modality_dropout, self.config.whole_copies
+            encoded, labels = training_copies(encoded, labels, copies, hidden, whole)
         fused, guided = self.slots(encoded, task)
         has_evidence = fused.slot_mask.any(1)
         scores = self._scores(guided, task)
@@ -140,17 +143,30 @@ class AnswersTasks(nn.Module):
             task: name of the task.
 
         Returns:
-            the slots before the guidance, and after it. With `config.guidance` "none" both hold the same slots.
+            the slots before the guidance, and after it. With `config.guidance` "none" both hold the same slots, but for
+            the gains of `config.shared_slot_gain`.
         """
-        ids = torch.tensor(self._settings_of(task)["question_ids"], device=encoded.present["labs"].device)
-        question = self.get_input_embeddings()(ids).to(ids.device)  # (tokens, text width)
+        question = self._question(encoded, task)
         if self.config.fusion == "textif":
             fused = self.fusion(encoded.tokens, encoded.present, question)
         else:
             fused = self.fusion(encoded.tokens, encoded.present)
+        return fused, self._guide(fused, task, question)
+
+    def _guide(self, fused: FusionOutput, task: str, question: torch.Tensor) -> GuidedOutput:
+        """Let the text of a task, whose question has these word embeddings, select from the slots."""
         if self.config.guidance == "none":
-            return fused, GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
-        return fused, self.guidance(fused, task, question)
+            guided = GuidedOutput(fused.slots, fused.slot_mask, hidden_states=(fused.slots.flatten(1, 2),))
+        else:
+            guided = self.guidance(fused, task, question)
+        if hasattr(self, "slot_gain") and guided.slots.shape[1] == len(SLOTS):
+            guided.slots = self.slot_gain(guided.slots)
+        return guided
+
+    def _question(self, encoded: TgmmEncoded, task: str) -> torch.Tensor:
+        """Return the word embeddings of the task's question (tokens, text width)."""
+        ids = torch.tensor(self._settings_of(task)["question_ids"], device=encoded.present["labs"].device)
+        return self.get_input_embeddings()(ids).to(ids.device)
 
     def _embed(self, encoded: TgmmEncoded, task: str, labels: Mapping[str, torch.Tensor] | None) -> TgmmOutput:
         """Embed each modality alone (ours): its slots under the text of a retrieval task, pooled and L2-normalised.
@@ -177,6 +193,10 @@ class AnswersTasks(nn.Module):
 
     def _pool_each_alone(self, encoded: TgmmEncoded, task: str) -> list[torch.Tensor]:
         """Pool the slots of each modality alone, in the order of `MODALITIES`: (B, d) each."""
+        if self.config.fusion == "medflex":  # the other slots would be masked everywhere
+            question = self._question(encoded, task)
+            fused = [own_slot(encoded.tokens[name], encoded.present[name]) for name in MODALITIES]
+            return [pool_slots(self._guide(each, task, question)) for each in fused]
         if self.training:  # the running statistics learn from one modality at a time
             return [pool_slots(self.slots(encoded.keep((name,)), task)[1]) for name in MODALITIES]
         _, guided = self.slots(encoded.each_alone(), task)

@@ -55,12 +55,14 @@ class TgmmAttention(nn.Module):
         Returns:
             values (B, Q, d) and weights (B, heads, Q, K).
         """
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query(queries), self.key(memory), self.value(memory))
-        )
+        query, key, value = self.project(queries, memory)
         weights = masked_softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, mask)
         return self.output((weights @ value).transpose(1, 2).flatten(2)), weights
+
+    def project(self, queries: torch.Tensor, memory: torch.Tensor) -> list[torch.Tensor]:
+        """Project queries (B, Q, d) and memory (B, K, d) to query, key and value of each head, (B, heads, ., d_h)."""
+        parts = (self.query(queries), self.key(memory), self.value(memory))
+        return [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
 
 
 class TgmmProjection(nn.Module):

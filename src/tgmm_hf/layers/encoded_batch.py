@@ -81,7 +81,7 @@ def hide_modalities(encoded: TgmmEncoded, probability: float) -> TgmmEncoded:
 
 
 def training_copies(
-    encoded: TgmmEncoded, labels: Mapping[str, torch.Tensor] | None, copies: int, probability: float
+    encoded: TgmmEncoded, labels: Mapping[str, torch.Tensor] | None, copies: int, probability: float, whole: int = 0
 ) -> tuple[TgmmEncoded, dict[str, torch.Tensor] | None]:
     """Repeat a training batch and its labels, each copy with other modalities hidden.
 
@@ -93,10 +93,19 @@ def training_copies(
         labels: name -> (B,) or (B, findings), or None.
         copies: number of copies.
         probability: chance of a modality to be hidden, see [`hide_modalities`].
+        whole: number of copies, the first ones, in which nothing is hidden.
 
     Returns:
         the patients, B * `copies` rows, one whole copy after another; and the labels in the same order, or None.
     """
     if labels is not None:
         labels = {name: torch.cat([values] * copies) for name, values in labels.items()}
-    return hide_modalities(encoded.repeat(copies), probability), labels
+    repeated = encoded.repeat(copies)
+    hidden = hide_modalities(repeated, probability)
+    in_whole = whole * len(encoded.present["labs"])
+    if in_whole == 0:
+        return hidden, labels
+    present = {
+        name: torch.cat([repeated.present[name][:in_whole], mask[in_whole:]]) for name, mask in hidden.present.items()
+    }
+    return replace(hidden, present=present), labels

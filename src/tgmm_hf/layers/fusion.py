@@ -57,6 +57,17 @@ def mix(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]
     return mixture, [lambda_1, lambda_2]
 
 
+def own_slot(tokens: torch.Tensor, present: torch.Tensor) -> FusionOutput:
+    """Return the slot that [`MedFlexFusion`] fills from one modality alone, without the slots that stay empty.
+
+    Args:
+        tokens: (B, N, d) of the modality.
+        present: (B,) bool, True for a patient with the modality.
+    """
+    slot = torch.relu(tokens.masked_fill(~present[:, None, None], 0.0))[:, None]
+    return FusionOutput(slot, present[:, None], gates={}, lambdas={})
+
+
 class MedFlexFusion(nn.Module):
     """Fusion of the paper: every modality queries every subset that it belongs to, and gates weigh the answers."""
 

@@ -13,6 +13,7 @@ from torch import nn
 from ..configuration_tgmm import TgmmConfig
 from .attention import TgmmBlock
 from .guidance import GuidedOutput, pool_slots
+from .slot_reading import read_slot_by_slot, reading_of
 
 
 @dataclass
@@ -53,7 +54,9 @@ def score_candidates(config: TgmmConfig, response: nn.Module, guided: GuidedOutp
     if config.sstc_in_memory and guided.text is not None:
         memory = torch.cat([memory, guided.text.expand(batch_size, -1, -1)], dim=1)
         mask = torch.cat([mask, mask.new_ones(batch_size, len(guided.text))], dim=1)
-    token_log_probs, token_mask, attention = response(memory, mask, task)
+    reads_by_slot = reading_of(config, task) == "slot_by_slot"
+    slots = (num_slots, num_tokens) if reads_by_slot else None
+    token_log_probs, token_mask, attention = response(memory, mask, task, slots)
     logits = (token_log_probs * token_mask).sum(-1)
     if config.length_normalised:
         logits = logits / token_mask.sum(-1)
@@ -118,7 +121,7 @@ class ResponseDecoder(nn.Module):
         return inputs, targets, torch.arange(length, device=device) < lengths[:, None]
 
     def forward(
-        self, memory: torch.Tensor, memory_mask: torch.Tensor, task: str
+        self, memory: torch.Tensor, memory_mask: torch.Tensor, task: str, slots: tuple[int, int] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Read the memory for every candidate of a task.
 
@@ -127,10 +130,12 @@ class ResponseDecoder(nn.Module):
                 follow.
             memory_mask: (B, M) bool, True for a token that may be read.
             task: name of the task.
+            slots: number of slots and N, to read slot by slot, see [`read_slot_by_slot`]. None reads the whole memory
+                by one softmax.
 
         Returns:
             log-likelihood of each token (B, C, L), token mask (C, L), and attention of each candidate to the memory
-            (B, C, M), the mean over heads and tokens.
+            (B, C, M), the mean over heads and tokens. Slot by slot it is the contribution of each token.
         """
         inputs, targets, token_mask = self.candidate_tokens(task)
         num_candidates, length = inputs.shape
@@ -141,10 +146,20 @@ class ResponseDecoder(nn.Module):
         hidden_states = self.block.attend_self(vocabulary[inputs] + self.positions[:length], causal)
         # Up to here nothing depends on the patient: (C, L, d) -> (B, C L, d), then one attention to one memory.
         hidden_states = hidden_states.flatten(0, 1).expand(len(memory), -1, -1)
-        hidden_states, weights = self.block.attend_memory(hidden_states, memory, memory_mask[:, None, None, :])
+        hidden_states, weights = self._read(hidden_states, memory, memory_mask[:, None, None, :], slots)
         hidden_states = self.norm(self.block.feed_forward(hidden_states))
         scores = hidden_states @ vocabulary.T + self.bias
         log_probs = scores.float().log_softmax(-1).unflatten(1, (num_candidates, length))
         token_log_probs = log_probs.gather(-1, targets.expand(len(memory), -1, -1)[..., None])[..., 0]
         attention = weights.mean(1).unflatten(1, (num_candidates, length)) * token_mask[..., None]
         return token_log_probs, token_mask, attention.sum(2) / token_mask.sum(1)[:, None]
+
+    def _read(
+        self, hidden_states: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor, slots: tuple[int, int] | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let the hidden states (B, Q, d) read the memory. The arguments are those of `forward` and `attend_memory`."""
+        if slots is None:
+            return self.block.attend_memory(hidden_states, memory, mask)
+        normed = self.block.cross_norm(hidden_states)
+        read, weights = read_slot_by_slot(self.block.cross_attention, normed, memory, mask, slots)
+        return hidden_states + read, weights

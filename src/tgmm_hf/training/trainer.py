@@ -47,8 +47,9 @@ class EpochCollator(TrainerCallback):
 class TgmmTrainer(ValidatingTrainer):
     """Trainer of [`TgmmModel`] on the batches of `TgmmCollator`.
 
-    It differs from its parent in three points. The model is called with all tasks at once. Loss components and fusion
-    gates are logged as means over the steps since the last line. Validation scores all seven subsets of modalities.
+    It differs from its parent in three points. The model is called with all tasks at once. Loss components, fusion
+    gates and the slots' attention are logged as means over the steps since the last line. Validation scores all seven
+    subsets of modalities.
 
     Args:
         tasks: Names of the tasks to train.
@@ -96,7 +97,8 @@ class TgmmTrainer(ValidatingTrainer):
     def _collect(self, output: Any) -> None:
         """Add the losses and the mean gates of one step to the sums for the next log line.
 
-        The names are "task/component" and "gate/subset/modality".
+        The names are "task/component", "gate/subset/modality" and "gate_spread/subset/modality", the standard deviation
+        over the patients of a step.
         """
         for name in self.tasks:
             task_output = output.by_task[name]
@@ -107,6 +109,21 @@ class TgmmTrainer(ValidatingTrainer):
                 for modality, gate in by_modality.items():
                     if bool(present.any()):
                         self.add_part(f"gate/{subset}/{modality}", gate.detach()[present].mean())
+                        self.add_part(f"gate_spread/{subset}/{modality}", gate.detach()[present].std(correction=0))
+            self._collect_attention(name, task_output)
+
+    def _collect_attention(self, task: str, output: Any) -> None:
+        """Add the share of the attention that each slot gets, over the patients who have the slot.
+
+        The names are "attention/task/slot". A linear response has no attention.
+        """
+        if output.candidate_attentions is None or output.candidate_attentions.shape[-1] != len(SLOT_NAMES):
+            return
+        shares = output.candidate_attentions.detach().mean(1)
+        for column, slot in enumerate(SLOT_NAMES):
+            present = output.slot_mask[:, column]
+            if bool(present.any()):
+                self.add_part(f"attention/{task}/{slot}", shares[present, column].mean())
 
 
 def trainer_arguments(run: RunArguments, *, use_cpu: bool) -> TrainingArguments:

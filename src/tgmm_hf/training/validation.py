@@ -1,5 +1,6 @@
 """Validation after every epoch: figures of each task, and one number that selects the best epoch."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from statistics import fmean
@@ -11,14 +12,19 @@ import torch
 from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS, scale_of
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.headline_figures import HEADLINE, with_outcome
-from tgmm_hf.evaluation.metrics import UndefinedFigureError, auc
+from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, auc
 from tgmm_hf.evaluation.multilabel import macro_auc, matrix
 from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSET_NAMES
 from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
+from tgmm_hf.evaluation.slot_effects import ALL_SHARED, SHARED, slot_study, slot_warnings
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.layers.losses import cox_loss, info_nce_loss
 
+logger = logging.getLogger(__name__)
+
+SLOT_RESAMPLES = 200
+"""Resamples for the interval that decides whether shared slots do harm: it is computed after every epoch."""
 RETRIEVAL_CANDIDATES = 3
 FIGURE = {**HEADLINE, "retrieval": f"lrap_{RETRIEVAL_CANDIDATES}"}
 
@@ -28,7 +34,9 @@ def validate(
 ) -> dict[str, float]:
     """Run a model over a validation split under all seven subsets of modalities.
 
-    Returns the metrics of [`validation_metrics`].
+    Returns the metrics of [`validation_metrics`], and with MedFlexFusion `<task>_without_shared_slots`: the figure of
+    all modalities with all shared slots masked, minus the figure of the whole model. If it is above zero for sure, the
+    shared slots do harm, and a warning is logged.
 
     Args:
         model: The model.
@@ -39,8 +47,19 @@ def validate(
         progress: Whether to show a progress bar.
     """
     tasks = list(tasks)
-    predictions = collect_predictions(model, dataset, collator, tasks=tasks, batch_size=batch_size, progress=progress)
-    return validation_metrics(predictions, model.config, tasks)
+    study = slot_study(model, {ALL_SHARED: SHARED})
+    predictions = collect_predictions(
+        study or model, dataset, collator, tasks=tasks, batch_size=batch_size, progress=progress
+    )
+    metrics = validation_metrics(predictions, model.config, tasks)
+    slots = study.figures(predictions, Bootstrap(0, SLOT_RESAMPLES)) if study else {}
+    for warning in slot_warnings(slots):
+        logger.warning(warning)
+    for name, entry in slots.items():
+        figure = f"{FIGURE[model.config.tasks[name]['kind']]}_difference"
+        value = entry["masked"].get(ALL_SHARED, {}).get(figure)
+        metrics |= {} if value is None else {f"{name}_without_shared_slots": value}
+    return metrics
 
 
 def validation_metrics(predictions: Predictions, config: TgmmConfig, tasks: Iterable[str]) -> dict[str, float]:

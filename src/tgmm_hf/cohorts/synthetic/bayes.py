@@ -11,10 +11,11 @@ The figures (AUC, C-index, retrieval) are written out here and not taken from `e
 below that room and the optimum must not share mistakes with the code that it checks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import logit
 from scipy.stats import hypergeom, rankdata
 
 from tgmm_hf.cohorts.synthetic.evidence import (
@@ -32,6 +33,8 @@ from tgmm_hf.cohorts.synthetic.evidence import (
     draw,
     sigmoid,
 )
+from tgmm_hf.cohorts.synthetic.interactions import log_odds_of_interactions, pair_factors
+from tgmm_hf.cohorts.synthetic.interactions_bayes import additive_part, sides_of
 from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 GRID_POINTS = 49
@@ -157,11 +160,14 @@ class Reference:
         posterior: Subset -> (n,) probability of heart failure given its evidence, P(y = 1 | e_S).
         risk: Subset -> (n,) expected log hazard of incident heart failure, E[log hazard | e_S, y = 0].
         defined: Subset -> (n,) bool, True if every modality of the subset can be read.
+        late_fusion: Subset -> (n,) posterior of the additive evidence, which no late fusion can beat (see
+            `interactions.py`). {} without interactions.
     """
 
     posterior: dict[str, np.ndarray]
     risk: dict[str, np.ndarray]
     defined: dict[str, np.ndarray]
+    late_fusion: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def references(table: Evidence, evidence: str) -> Reference:
@@ -169,14 +175,19 @@ def references(table: Evidence, evidence: str) -> Reference:
 
     `evidence` is the name of the strength, a key of `EVIDENCE`.
     """
-    grid = make_grid(EVIDENCE[evidence])
-    parts = likelihoods(table, grid)
+    strength = EVIDENCE[evidence]
+    grid = make_grid(strength)
+    parts = likelihoods(additive_part(table, strength), grid)
     out = Reference({}, {}, {})
     for subset in SUBSETS:
         name = "+".join(subset)
         out.posterior[name], out.risk[name] = subset_reference(grid, parts, subset)
         members = [MODALITIES.index(m) for m in subset]
         out.defined[name] = np.asarray(table.usable[:, members].all(axis=1))
+        if strength.interactions is not None:
+            out.late_fusion[name] = out.posterior[name]
+            added = log_odds_of_interactions(sides_of(table), strength.interactions, subset)
+            out.posterior[name] = sigmoid(logit(out.posterior[name]) + added)
     return out
 
 
@@ -197,7 +208,9 @@ def subset_reference(
     return posterior, mean_score
 
 
-def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query: str, gallery: str) -> np.ndarray:
+def pointwise_mutual_information(
+    grid: Grid, parts: dict[str, Likelihood], query: str, gallery: str, factors: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Compute how much each pair of inputs speaks for one patient: log P(e_a, e_b) - log P(e_a) - log P(e_b).
 
     No model can rank candidates better than by this number.
@@ -207,6 +220,7 @@ def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query
         parts: Likelihoods of n patients.
         query: Modality a.
         gallery: Modality b.
+        factors: (2, n, n) for y = 0 and y = 1, what the interactions add to each pair, see [`pair_factors`].
 
     Returns:
         (n, n): row i is the query of patient i, column j the candidate of patient j.
@@ -220,7 +234,7 @@ def pointwise_mutual_information(grid: Grid, parts: dict[str, Likelihood], query
         weights = weights if a < b else weights.T  # rows follow the axis of the query
         pair = parts[query].axis @ weights @ parts[gallery].axis.T
         rhythm = (parts[query].rhythm * grid.rhythm[y]) @ parts[gallery].rhythm.T
-        joint = joint + prevalence[y] * pair * rhythm
+        joint = joint + prevalence[y] * pair * rhythm * (factors if isinstance(factors, float) else factors[y])
         for name, marginal in ((query, weights.sum(axis=1)), (gallery, weights.sum(axis=0))):
             alone = (parts[name].axis @ marginal) * (parts[name].rhythm @ grid.rhythm[y])
             single[name] = single[name] + prevalence[y] * alone
@@ -293,8 +307,8 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
         reference: Best scores of the same patients. None computes them.
 
     Returns:
-        "hf_diagnosis": subset -> auc, accuracy, n. "hf_risk": subset -> c_index, n, events. "retrieval": direction ->
-        figures of [`retrieval_scores`].
+        "hf_diagnosis": subset -> auc, accuracy, n, and with interactions late_fusion_auc. "hf_risk": subset -> c_index,
+        n, events. "retrieval": direction -> figures of [`retrieval_scores`].
     """
     reference = reference or references(table, evidence)
     out: dict[str, dict] = {"hf_diagnosis": {}, "hf_risk": {}, "retrieval": {}}
@@ -306,6 +320,8 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
             "accuracy": float(((posterior[rows] > 0.5) == label).mean()) if rows.any() else float("nan"),
             "n": int(rows.sum()),
         }
+        if reference.late_fusion:
+            out["hf_diagnosis"][name]["late_fusion_auc"] = auc(reference.late_fusion[name][rows], label)
         followed = rows & table.followed
         out["hf_risk"][name] = {
             "c_index": c_index(table.time[followed], table.event[followed], reference.risk[name][followed]),
@@ -325,9 +341,14 @@ def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
     rows = np.flatnonzero(table.usable.all(axis=1))[:RETRIEVAL_POPULATION]
     if not len(rows):
         return {}
-    grid = make_grid(EVIDENCE[evidence])
-    parts = likelihoods(table.take(rows), grid)
-    return {f"{a}->{b}": retrieval_scores(pointwise_mutual_information(grid, parts, a, b)) for a, b in RETRIEVAL_PAIRS}
+    strength, table = EVIDENCE[evidence], table.take(rows)
+    grid = make_grid(strength)
+    parts = likelihoods(additive_part(table, strength), grid)
+    out = {}
+    for a, b in RETRIEVAL_PAIRS:
+        factors = pair_factors(sides_of(table), strength.interactions, a, b) if strength.interactions else 1.0
+        out[f"{a}->{b}"] = retrieval_scores(pointwise_mutual_information(grid, parts, a, b, factors))
+    return out
 
 
 @lru_cache(maxsize=4)

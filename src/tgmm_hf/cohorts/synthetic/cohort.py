@@ -96,7 +96,8 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         out: Directory of the result.
         patients: Number of patients (one admission each), at least 1.
         seed: The only source of randomness.
-        evidence: "default" (near the paper's table 2) or "strong" (tri-modal optimum AUC >= 0.98, for demonstrations).
+        evidence: "default" (near the paper's table 2), "strong" (tri-modal optimum AUC >= 0.98, for demonstrations), or
+            "interacting", "sign", "xor" (modalities change each other's meaning, see `interactions.py`).
         workers: Number of worker processes.
         frames: Frames per echo clip.
         height: Height of the clips. 32 x 240 x 320 resembles MIMIC-IV-ECHO, smaller is faster.
@@ -159,6 +160,12 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
     if settings.labs_only and (settings.no_echo or settings.varied_ecg or settings.xray):
         raise TgmmError(
             "settings", "labs_only leaves out all files; leave out no_echo, varied_ecg and xray, or labs_only."
+        )
+    if settings.xray and EVIDENCE[settings.evidence].interactions is not None:
+        raise TgmmError(
+            "settings",
+            f"evidence {settings.evidence} has no X-rays, because their optimum is known for additive evidence only. "
+            "Leave out xray, or take evidence default or strong.",
         )
     if settings.seed < 0:
         raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
@@ -379,6 +386,8 @@ def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, obj
 def write_truth(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
     """Write truth.parquet: id, split, anomaly, views, and best scores under each subset, one row per admission.
 
+    With interactions also `late_fusion.<subset>`, the posterior that no late fusion can beat.
+
     A score is null if a modality of the subset cannot be read.
 
     Args:
@@ -397,7 +406,11 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
             "anomaly": anomaly_of(index),
             "views": [view for view, is_present in zip(VIEWS, table.views[index], strict=True) if is_present],
         }
-        for prefix, scores in (("posterior", reference.posterior), ("risk", reference.risk)):
+        for prefix, scores in (
+            ("posterior", reference.posterior),
+            ("risk", reference.risk),
+            ("late_fusion", reference.late_fusion),
+        ):
             for name, values in scores.items():
                 row[f"{prefix}.{name}"] = float(values[index]) if reference.defined[name][index] else None
         row |= {name: None if np.isnan(values[index]) else float(values[index]) for name, values in optimal.items()}

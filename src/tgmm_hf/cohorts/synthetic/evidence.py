@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tgmm_hf.cohorts.synthetic.interactions import Interactions, draw_interactions
 from tgmm_hf.utils.names import MODALITIES, VIEWS
 
 PREVALENCE = 708 / 1524
@@ -43,12 +44,14 @@ class Strength:
         correlation: Correlations within a class: labs-ecg, labs-echo, ecg-echo.
         rhythm_given_label: Probability of atrial fibrillation without HF, and with HF.
         risk_weights: Change of the log hazard of incident HF per unit of each axis.
+        interactions: Which modalities change each other's meaning. None: the evidence is additive.
     """
 
     separation: tuple[float, float, float]
     correlation: tuple[float, float, float]  # within a class: labs-ecg, labs-echo, ecg-echo
     rhythm_given_label: tuple[float, float]  # P(atrial fibrillation | y = 0), P(... | y = 1)
     risk_weights: tuple[float, float, float]  # log hazard of incident HF per unit of each axis
+    interactions: Interactions | None = None
 
     @property
     def covariance(self) -> np.ndarray:
@@ -60,8 +63,17 @@ class Strength:
 EVIDENCE = {
     "default": Strength((1.36, 1.26, 1.32), (0.00, 0.02, 0.18), (0.10, 0.22), (0.47, 0.45, 0.47)),
     "strong": Strength((2.40, 2.30, 2.40), (0.00, 0.02, 0.18), (0.10, 0.30), (0.80, 0.80, 0.80)),
+    **{
+        name: Strength((0.90, 0.85, 0.90), (0.00, 0.02, 0.18), (0.10, 0.22), (0.47, 0.45, 0.47), interactions)
+        for name, interactions in (
+            ("interacting", Interactions(sign=True, product=True)),
+            ("sign", Interactions(sign=True, product=False)),
+            ("xor", Interactions(sign=False, product=True)),
+        )
+    },
 }
-"""Name -> strength. "default" is chosen so that the AUCs lie near the paper's table 2, see docs/synthetic.md."""
+"""Name -> strength. "default" is chosen so that the AUCs lie near the paper's table 2, see docs/synthetic.md. In the
+last three the modalities change each other's meaning, see `interactions.py`."""
 
 INCIDENT_RATE = 1 / 3700.0
 DEATH_RATE = 1 / 9000.0
@@ -159,6 +171,7 @@ WORDS = (
     Word("Sumatriptan Succinate", DRUGS, -0.8, -1.8),
     Word("Apixaban", DRUGS, given_rhythm=(0.04, 0.65)),
 )
+DRUG_SLOPES = [word.slope for word in WORDS if word.cell == DRUGS]
 ECG_AF_GIVEN_RHYTHM = (0.01, 0.90)
 """Probability that the ten seconds of ECG show fibrillation, without and with atrial fibrillation. The second is below
 1, because fibrillation may come and go."""
@@ -304,7 +317,17 @@ def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
     )
     mask_echo_parameters(table)
     table.present[:, index_of("p_terminal")] &= ~ecg_af  # fibrillation has no P wave
+    if strength.interactions is not None:
+        show_interactions(rng, table, strength.interactions)
     return table
+
+
+def show_interactions(rng: np.random.Generator, table: Evidence, interactions: Interactions) -> None:
+    """Put the evidence of interactions in place of the drugs and of three parameters, in place."""
+    drawn = draw_interactions(rng, table.label, DRUG_SLOPES, interactions)
+    table.words[:, [word.cell == DRUGS for word in WORDS]] = drawn.drugs
+    for name, values in drawn.values.items():
+        table.values[:, index_of(name)] = CENTRE + values
 
 
 def draw_state(rng: np.random.Generator, n: int, strength: Strength) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
