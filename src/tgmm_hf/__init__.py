@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from tgmm_hf.configuration_tgmm import TgmmConfig
     from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
     from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_lab_cells import LabCellsConfig
     from tgmm_hf.encoders.configuration_st_mem import StMemConfig
     from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel, EcgResNetModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_lab_cells import LabCellsModel
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
     from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
@@ -71,6 +73,8 @@ _MODULE_OF = {
     "HeartcareProcessor": "families.heartcare.processing_heartcare",
     "InputRefusedError": "utils.errors",
     "LEADS": "utils.names",
+    "LabCellsConfig": "encoders.configuration_lab_cells",
+    "LabCellsModel": "encoders.modeling_lab_cells",
     "MODALITIES": "utils.names",
     "MeitConfig": "families.meit.configuration_meit",
     "MeitFeatureExtractor": "inputs.feature_extraction_meit",
@@ -127,6 +131,8 @@ __all__ = [
     "HeartcarePipeline",
     "HeartcareProcessor",
     "InputRefusedError",
+    "LabCellsConfig",
+    "LabCellsModel",
     "MeitConfig",
     "MeitFeatureExtractor",
     "MeitForConditionalGeneration",

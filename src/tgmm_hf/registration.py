@@ -66,10 +66,12 @@ def register_classes() -> None:
     from tgmm_hf.configuration_tgmm import TgmmConfig
     from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
     from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_lab_cells import LabCellsConfig
     from tgmm_hf.encoders.configuration_st_mem import StMemConfig
     from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel
     from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_lab_cells import LabCellsModel
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
     from tgmm_hf.families.meit.configuration_meit import MeitConfig
@@ -82,11 +84,13 @@ def register_classes() -> None:
     AutoConfig.register("st_mem", StMemConfig)
     AutoConfig.register("echo_mvit", EchoMvitConfig)
     AutoConfig.register("ecg_resnet", EcgResNetConfig)
+    AutoConfig.register("lab_cells", LabCellsConfig)
     AutoConfig.register("meit", MeitConfig)
     AutoModel.register(TgmmConfig, TgmmModel)
     AutoModel.register(StMemConfig, StMemModel)
     AutoModel.register(EchoMvitConfig, EchoMvitModel)
     AutoModel.register(EcgResNetConfig, EcgResNetModel)
+    AutoModel.register(LabCellsConfig, LabCellsModel)
     AutoModel.register(MeitConfig, MeitForConditionalGeneration)
     AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
     AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
