@@ -52,6 +52,7 @@ from tgmm_hf.evaluation.metrics import auc, bootstrap_counts, estimate, resample
 from tgmm_hf.evaluation.simple_model_features import read_features
 from tgmm_hf.evaluation.simple_models import CS, Score, fit_boosting
 from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.utils.files import whole_file, write_json
 
 TASK, BATCH = "hf_diagnosis", 32
@@ -108,7 +109,8 @@ def draw_cohort(seed: int, number: int, kind: str, share: float) -> Cohort:
         cells = {name: value for name, value in patient_labs(settings, index).cells().items() if value is not None}
         hidden = {name for name in cells if name not in ALWAYS and generator.random() < chance[index]}
         _hide(table, index, hidden)
-        texts.append(store_labs(LabsText.from_row({name: cells[name] for name in cells if name not in hidden})))
+        shown = {name: cells[name] for name in cells if name not in hidden}
+        texts.append(store_labs(LabsText.from_row(declare_units(shown, "US"))))
         if share and kind == INFORMED:
             free = len([name for name in cells if name not in ALWAYS])
             evidence_of_pattern[index] = _log_ratio(len(hidden), free, share)
@@ -353,7 +355,7 @@ def main() -> None:
     names = [*ENCODERS, *SIMPLE]
     parser.add_argument("--models", nargs="+", default=names, choices=names, help="models (default: all)")
     parser.add_argument("--test", type=int, default=TEST, help=f"number of test patients (default {TEST})")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training patients (default 10)")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over the training patients (default 6)")
     parser.add_argument("--cell-dropout", type=float, default=0.3, help="chance of hiding a cell (default 0.3)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate (default 1e-3)")
     parser.add_argument("--draw", type=int, help="first seed of other patients, to choose settings")

@@ -18,10 +18,10 @@ from .utils.names import VIEWS
 FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
 """MedFlexFusion and the rival fusions of the paper's table 5."""
 
-OWN_CONFIGS: dict[str, Any] = {
+ENCODER_CONFIGS: dict[str, Any] = {
     config.model_type: config for config in (StMemConfig, EchoMvitConfig, EcgResNetConfig, LabCellsConfig)
 }
-"""Model type -> configuration of the encoders that travel with a saved model."""
+"""Model type -> class of the encoders' configurations that travel with a saved model."""
 
 TINY_TYPES = {"ecg_config": "st_mem", "echo_config": "echo_mvit"}
 """Model type of the encoders of `TgmmConfig.tiny` whose settings do not name it."""
@@ -270,14 +270,14 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 def encoder_config(source: str | Path) -> PreTrainedConfig:
     """Load the configuration of an encoder, ours or any that `AutoConfig` knows, from a directory or the Hub."""
     settings, _ = PreTrainedConfig.get_config_dict(source)
-    return OWN_CONFIGS.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
+    return ENCODER_CONFIGS.get(settings.get("model_type", ""), AutoConfig).from_pretrained(source)
 
 
 def _foreign_config(config: PreTrainedConfig | dict | None, own_type: str) -> Any:
     """Make a configuration from a dict whose `model_type` is not `own_type`. Return anything else as it is."""
-    if isinstance(config, dict) and config.get("model_type", own_type) != own_type:
-        if config["model_type"] in OWN_CONFIGS:
-            return OWN_CONFIGS[config["model_type"]].from_dict(config)
+    if isinstance(config, dict) and (model_type := config.get("model_type", own_type)) != own_type:
+        if model_type in ENCODER_CONFIGS:
+            return ENCODER_CONFIGS[model_type](**config)
         return AutoConfig.for_model(**config)
     return config
 

@@ -33,6 +33,7 @@ from .configuration_st_mem import StMemConfig
 from .freezing import check_divisible
 from .modeling_echo_mvit import EchoMvitModel
 from .modeling_st_mem import StMemModel
+from .row_finding import rows_and_mask
 
 ARGUMENTS = {
     "labs": ("input_ids", "attention_mask", "labs_frozen"),
@@ -258,17 +259,17 @@ class EcgBranch(Branch):
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
         above = self.layers_above()
-        rows, lead_mask = _rows_and_mask(None, mask)
+        rows, lead_mask = rows_and_mask(None, mask)
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, len(rows))
         return self._part(rows, lead_mask[rows], self._st_mem.run_upper_layers(states, lead_mask[rows], above))
 
     def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Check an ECG and its mask; see `_rows_and_mask` for the result."""
+        """Check an ECG and its mask; see `rows_and_mask` for the result."""
         leads = getattr(self.config, "num_leads", len(LEADS))
         check_values(values, mask, "ecg_values", leads, "patients, leads, samples")
-        rows, lead_mask = _rows_and_mask(values, mask)
+        rows, lead_mask = rows_and_mask(values, mask)
         refuse_not_finite(values, lead_mask, "ecg_values")
         return rows, lead_mask
 
@@ -339,7 +340,7 @@ class EchoBranch(Branch):
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (clips, tokens, D) with view mask (B, views)."""
         above = self.layers_above()
-        rows, view_mask = _rows_and_mask(None, mask)
+        rows, view_mask = rows_and_mask(None, mask)
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, int(view_mask.sum()))
@@ -347,10 +348,10 @@ class EchoBranch(Branch):
         return self._part(rows, view_mask, encoded)
 
     def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Check clips and their mask; see `_rows_and_mask` for the result."""
+        """Check clips and their mask; see `rows_and_mask` for the result."""
         views = self.view_embeddings.num_embeddings
         check_values(values, mask, "pixel_values_videos", views, "patients, views, frames, channels, height, width")
-        rows, view_mask = _rows_and_mask(values, mask)
+        rows, view_mask = rows_and_mask(values, mask)
         refuse_not_finite(values, view_mask, "pixel_values_videos")
         return rows, view_mask
 
@@ -433,20 +434,3 @@ def pool_parts(
 def extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
     """Collect from an encoder's output what it has of `EXTRA_OUTPUTS`: name -> one tensor a layer."""
     return {name: encoded[name] for name in EXTRA_OUTPUTS if encoded.get(name) is not None}
-
-
-def _rows_and_mask(values: torch.Tensor | None, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the patients with any usable lead or view.
-
-    Args:
-        values: (B, leads or views, ...). Only read if there is no mask.
-        mask: (B, leads or views), True for a usable one. None means that all are usable.
-
-    Returns:
-        indices of these patients (n,), and the mask as bool (B, leads or views).
-    """
-    if mask is None:
-        assert values is not None  # `count_patients` asks for one of them
-        mask = torch.ones(values.shape[:2], device=values.device)
-    mask = mask.bool()
-    return mask.any(1).nonzero()[:, 0], mask

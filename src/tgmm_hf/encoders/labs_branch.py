@@ -11,6 +11,7 @@ from ..layers.input_shapes import checked_text
 from .branches import Branch, EncodedPart, extra_outputs
 from .configuration_lab_cells import LabCellsConfig
 from .freezing import text_above_boundary, text_below_boundary
+from .row_finding import rows_with_text
 
 
 class LabsBranch(Branch):
@@ -58,7 +59,7 @@ class LabsBranch(Branch):
         """
         values, mask = checked_text(values, mask, self.config)
         self._check_cells(cells, values)
-        rows, text_mask, order = _rows_with_text(mask)
+        rows, text_mask, order = rows_with_text(mask)
         if not len(rows):
             return self.empty(rows)
         inputs: dict[str, Any] = {"input_ids": values[rows].gather(1, order), "attention_mask": text_mask}
@@ -109,7 +110,7 @@ class LabsBranch(Branch):
         """Compute the activations at the freeze boundary: (patients with labs, L, D); None if nobody has labs."""
         above = self.layers_above()
         values, mask = checked_text(values, mask, self.config)
-        rows, text_mask, order = _rows_with_text(mask)
+        rows, text_mask, order = rows_with_text(mask)
         if not len(rows):
             return None
         return text_below_boundary(self.encoder, values[rows].gather(1, order), text_mask, above)
@@ -117,7 +118,7 @@ class LabsBranch(Branch):
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (patients with labs, L, D) with mask (B, L)."""
         above = self.layers_above()
-        rows, text_mask, _ = _rows_with_text(mask)
+        rows, text_mask, _ = rows_with_text(mask)
         if not len(rows):
             return self.empty(rows)
         states = text_above_boundary(self.encoder, self.checked(features, len(rows)), text_mask, above)
@@ -128,20 +129,3 @@ class LabsBranch(Branch):
         hidden = encoded.last_hidden_state.to(self.dtype)
         token_mask = encoded.get("token_mask", text_mask).bool()  # an encoder of cells has other tokens than the text
         return EncodedPart(rows, hidden[:, 0], hidden, token_mask, extra_outputs(encoded))
-
-
-def _rows_with_text(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the patients with lab text, and the order of tokens that moves padding to the right end.
-
-    Padding on the left has to move, because an encoder's positions are absolute and its summary is the first token.
-
-    Args:
-        mask: (B, L), 1 for a token and 0 for padding.
-
-    Returns:
-        indices of the n patients with text (n,); their mask in the new order (n, L); the new order (n, L), for
-        `gather`.
-    """
-    rows = mask.bool().any(1).nonzero()[:, 0]
-    order = mask[rows].bool().argsort(dim=1, descending=True, stable=True)
-    return rows, mask[rows].gather(1, order), order
