@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
     from tgmm_hf.encoders.configuration_echo_jepa import EchoJepaConfig
     from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_lab_cells import LabCellsConfig
     from tgmm_hf.encoders.configuration_pan_echo import PanEchoConfig
     from tgmm_hf.encoders.configuration_st_mem import StMemConfig
     from tgmm_hf.encoders.modeling_ecg_fm import EcgFmModel
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tgmm_hf.encoders.modeling_echo_jepa import EchoJepaModel
     from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitModelWithProjection
     from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_lab_cells import LabCellsModel
     from tgmm_hf.encoders.modeling_pan_echo import PanEchoModel
     from tgmm_hf.encoders.modeling_st_mem import StMemModel
     from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
@@ -90,6 +92,8 @@ _MODULE_OF = {
     "HubertEcgFeatureExtractor": "inputs.feature_extraction_hubert",
     "InputRefusedError": "utils.errors",
     "LEADS": "utils.names",
+    "LabCellsConfig": "encoders.configuration_lab_cells",
+    "LabCellsModel": "encoders.modeling_lab_cells",
     "MODALITIES": "utils.names",
     "MeitConfig": "families.meit.configuration_meit",
     "MeitFeatureExtractor": "inputs.feature_extraction_meit",
@@ -157,6 +161,8 @@ __all__ = [
     "HeartcareProcessor",
     "HubertEcgFeatureExtractor",
     "InputRefusedError",
+    "LabCellsConfig",
+    "LabCellsModel",
     "MeitConfig",
     "MeitFeatureExtractor",
     "MeitForConditionalGeneration",

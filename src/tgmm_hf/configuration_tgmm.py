@@ -10,8 +10,10 @@ from transformers.configuration_utils import SubConfigSpec
 from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
 from .encoders.configuration_ecg_fm import EcgFmConfig
 from .encoders.configuration_ecg_hubert import EcgHubertConfig
+from .encoders.configuration_ecg_resnet import EcgResNetConfig
 from .encoders.configuration_echo_jepa import EchoJepaConfig
 from .encoders.configuration_echo_mvit import EchoMvitConfig
+from .encoders.configuration_lab_cells import LabCellsConfig
 from .encoders.configuration_pan_echo import PanEchoConfig
 from .encoders.configuration_st_mem import StMemConfig
 from .utils.hub_code import HubCode
@@ -29,9 +31,26 @@ FUSION_PRESETS: dict[str, dict[str, Any]] = {
 
 ENCODER_CONFIGS: dict[str, Any] = {
     config.model_type: config
-    for config in (StMemConfig, EchoMvitConfig, EcgHubertConfig, EcgFmConfig, EchoJepaConfig, PanEchoConfig)
+    for config in (
+        *(LabCellsConfig, StMemConfig, EcgResNetConfig, EcgHubertConfig, EcgFmConfig),
+        *(EchoMvitConfig, EchoJepaConfig, PanEchoConfig),
+    )
 }
 """Model type -> class of the encoders' configurations that travel with a saved model."""
+
+TINY_TYPES = {"ecg_config": "st_mem", "echo_config": "echo_mvit"}
+"""Model type of the encoders of `TgmmConfig.tiny` whose settings do not name it."""
+TINY_SIZES: dict[str, dict[str, Any]] = {
+    "lab_cells": {"vocab_size": 1024, "hidden_size": 64, "num_attention_heads": 4},
+    # The blocks are those of MEIT's ResNet-50. Nine seconds at 250 Hz become 141 tokens.
+    "ecg_resnet": {
+        "seq_length": 2250,
+        "embedding_size": 32,
+        "stage_depths": (2, 2, 2, 2),
+        "stage_widths": (8, 16, 24, 32),
+    },
+}
+"""Model type -> sizes of other encoders in `TgmmConfig.tiny`."""
 
 
 @strict
@@ -41,9 +60,15 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     The defaults are the paper's size. `TgmmConfig.tiny()` is the small random-weight model of the tests and the demo.
 
     Args:
-        labs_config: text encoder of the lab row, any `AutoModel` text encoder; BERT-base by default.
-        ecg_config: [`StMemConfig`], or the configuration of any encoder that declares its input size.
+        labs_config: text encoder of the lab row, any `AutoModel` text encoder; BERT-base by default. Or
+            [`LabCellsConfig`] (`{"model_type": "lab_cells"}`), which has one token for each cell (ours).
+        ecg_config: [`StMemConfig`], [`EcgResNetConfig`] (`{"model_type": "ecg_resnet"}`), or the configuration of any
+            encoder that declares its input size.
         echo_config: [`EchoMvitConfig`], or the configuration of any encoder that declares its input size.
+        labs_numbers: add the standardised value of each lab cell, times a vector of its column, to the cell's tokens
+            before the text encoder (ours, decision 218).
+        labs_scales: columns of a model that reads lab cells as numbers, with unit, mean and deviation over the training
+            rows, see inputs/lab_scales.py. `tgmm train` fills it. The processor has the same list.
         hidden_size: width d of fusion, guidance and response (paper: 768).
         num_fusion_tokens: N, number of fusion tokens of each modality (ours). The paper has one vector, N = 1.
         projection_dim: d_p of P(.) in eq. (3); 2 d when None (ours).
@@ -97,6 +122,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     labs_config: PreTrainedConfig | dict | None = None
     ecg_config: PreTrainedConfig | dict | None = None
     echo_config: PreTrainedConfig | dict | None = None
+    labs_numbers: bool = False
+    labs_scales: list | None = None
     hidden_size: int = 768
     num_fusion_tokens: int = 4
     projection_dim: int | None = None
@@ -128,8 +155,11 @@ class TgmmConfig(HubCode, PreTrainedConfig):
     processor_fingerprint: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self.labs_config = _foreign_config(self.labs_config, "bert")
         self.ecg_config = _foreign_config(self.ecg_config, StMemConfig.model_type)
         self.echo_config = _foreign_config(self.echo_config, EchoMvitConfig.model_type)
+        if self.labs_scales is not None:
+            self.set_labs_scales(self.labs_scales)
         tasks: dict[str, Any] = self.tasks or DEFAULT_TASKS
         # A value that is no mapping is left as it is, because `check_task` names it.
         self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
@@ -171,6 +201,12 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         """Return the configuration of the labs encoder, because the model has its vocabulary. No argument is used."""
         return cast(PreTrainedConfig, self.labs_config)  # `__post_init__` has made it one
 
+    def set_labs_scales(self, scales: list[dict[str, Any]]) -> None:
+        """Name the columns of a model that reads lab cells as numbers, in place, see inputs/lab_scales.py."""
+        self.labs_scales = list(scales)
+        if isinstance(self.labs_config, LabCellsConfig):
+            self.labs_config.num_columns = len(self.labs_scales)
+
     @classmethod
     def tiny(cls, **overrides: Any) -> "TgmmConfig":
         """Configure a small model: 64-pixel clips, ECGs of full length, a two-layer text encoder.
@@ -179,7 +215,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
 
         Args:
             overrides: settings that replace the tiny ones. A dict for `labs_config`, `ecg_config` or `echo_config`
-                replaces single settings of the tiny encoder.
+                replaces single settings of the tiny encoder. With the `model_type` of another encoder it replaces
+                single settings of that encoder's tiny size (`TINY_SIZES`).
         """
         settings: dict[str, Any] = {
             "labs_config": {
@@ -223,7 +260,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         }
         for key, value in overrides.items():
             if key.endswith("_config") and isinstance(value, dict):
-                settings[key] = {**settings[key], **value}
+                other = value.get("model_type") not in (None, settings[key].get("model_type", TINY_TYPES.get(key)))
+                settings[key] = {**(TINY_SIZES.get(value["model_type"], {}) if other else settings[key]), **value}
             else:
                 settings[key] = value
         return cls(**settings)

@@ -30,6 +30,7 @@ from .encoders.encoder_loading import build_encoder, load_encoder
 from .encoders.encoding import EncodesPatients
 from .inputs.echo_views import StoredViewClassifier
 from .layers.answering import AnswersTasks
+from .layers.cell_inputs import LabNumbers, check_cells_of_config
 from .layers.encoded_batch import TgmmEncoded
 from .layers.fusion import MedFlexFusion
 from .layers.guidance import TextualGuidance
@@ -91,10 +92,10 @@ class TgmmPreTrainedModel(BoundWeights, PreTrainedModel):
             init.zeros_(module.mean)
             init.ones_(module.variance)
             init.zeros_(module.steps)
+        elif isinstance(module, (LabNumbers, SharedSlotGain)):
+            module.reset()
         elif isinstance(module, DeepAvFusion):
             init.normal_(module.tokens, std=std)
-        elif isinstance(module, SharedSlotGain):
-            init.constant_(module.gain, module.initial)
         elif isinstance(module, TextualGuidance):
             init.normal_(module.positions, std=std)
             for learned in module.learned.values():
@@ -150,11 +151,14 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
                 "The tasks have no token ids yet: call config.tokenize_tasks(tokenizer) before building the model."
             )
         check_token_ids(config.tasks, config.answer_token_ids, config.get_text_config().vocab_size)
+        check_cells_of_config(config)
         # Before the encoders, whose weights may be of another dtype: the model's dtype is that of its first weight.
         self.view_embeddings = nn.Embedding(config.num_views, config.echo_config.hidden_size)
         self.labs_encoder = given.get("labs") or build_encoder(config.labs_config)
         self.ecg_encoder = given.get("ecg") or build_encoder(config.ecg_config)
         self.echo_encoder = given.get("echo") or build_encoder(config.echo_config)
+        if config.labs_numbers:
+            self.labs_numbers = LabNumbers(len(config.labs_scales), config.labs_config.hidden_size)
         self.labs_pool = TgmmAttentionPool(config, config.labs_config.hidden_size)
         self.ecg_pool = TgmmAttentionPool(config, config.ecg_config.hidden_size)
         self.echo_pool = TgmmAttentionPool(config, config.echo_config.hidden_size)
@@ -246,6 +250,10 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         labs_frozen: torch.Tensor | None = None,
         ecg_frozen: torch.Tensor | None = None,
         echo_frozen: torch.Tensor | None = None,
+        cell_ids: torch.Tensor | None = None,
+        cell_columns: torch.Tensor | None = None,
+        cell_values: torch.Tensor | None = None,
+        cell_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TgmmOutput:
         r"""Encode the patients once and answer one task or several.
@@ -269,6 +277,10 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         labs_frozen, ecg_frozen, echo_frozen (`torch.FloatTensor`, *optional*):
             The result of `frozen_features` for `input_ids`, `ecg_values`, `pixel_values_videos`. They stand in place of
             these values and need their masks.
+        cell_ids, cell_columns (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            For a model that reads lab cells as numbers: cell of each token, from 1 (0 is none), and its column.
+        cell_values, cell_mask (`torch.FloatTensor` and `torch.BoolTensor`, the same shape, *optional*):
+            Standardised value of the cell; True where it has one.
         """
         extra = self._extra_outputs(kwargs)
         names = asked_tasks(task, self.config.tasks)
@@ -285,6 +297,10 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             labs_frozen=labs_frozen,
             ecg_frozen=ecg_frozen,
             echo_frozen=echo_frozen,
+            cell_ids=cell_ids,
+            cell_columns=cell_columns,
+            cell_values=cell_values,
+            cell_mask=cell_mask,
             **extra,
         )
         if not targets and not self.training:

@@ -1,6 +1,7 @@
 """Raw patient data (a lab row, an ECG recording, an echo study) -> the inputs of `TgmmModel`.
 
     labs row --inputs/lab_text.py--> text --tokenizer--> input_ids, attention_mask (B, L)
+             --inputs/lab_scales.py, if the model reads numbers--> cell_ids, cell_columns, cell_values, cell_mask (B, L)
     ECG      --EcgFeatureExtractor------------------->   ecg_values (B, 12, 2250), ecg_mask (B, 12)
     study    --EchoImageProcessor-------------------->   pixel_values_videos (B, 11, F, 3, H, W), view_mask (B, 11)
 
@@ -24,6 +25,7 @@ from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.hub_processor import HUB_OPTIONS, HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor
+from .inputs.lab_scales import Scale, cell_inputs, check_labs_scales, units_of_scales
 from .inputs.lab_text import LabsText
 from .inputs.lab_unit_systems import UNIT_SYSTEMS, declare_units
 from .inputs.patient_reading import PatientReader, Report
@@ -35,6 +37,7 @@ from .inputs.processor_parts import (
     saved_extractor,
     tokenize_texts,
 )
+from .utils.names import CELL_ARGUMENTS
 
 STRICTNESS = ("note", "refuse")
 """What happens to a patient with doubtful data: they are not used and are named, or the whole patient is refused."""
@@ -54,6 +57,9 @@ class TgmmProcessor(HubProcessor):
             paper's template has none).
         labs_columns (`list[str]`, *optional*): columns that the model was trained with. `tgmm train` sets them. A cell
             of another column is not used, and a note names it. None stands for the known columns.
+        labs_scales (`list[dict]`, *optional*): columns whose values the model reads as numbers, with unit, mean and
+            standard deviation over the training rows (`inputs/lab_scales.py`). They take the place of `labs_columns`.
+            None for a model that reads text only.
 
     Attributes:
         default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives no
@@ -73,10 +79,12 @@ class TgmmProcessor(HubProcessor):
         max_labs_tokens: int = 512,
         labs_units: str = "never",
         labs_columns: list[str] | None = None,
+        labs_scales: list[Scale] | None = None,
     ) -> None:
         super().__init__(feature_extractor, image_processor, tokenizer)
         _check_template(labs_object, labs_flags, labs_units)
         _check_columns(labs_columns)
+        check_labs_scales(labs_scales)
         if tokenizer.pad_token_id is None:
             raise ValueError("The tokenizer has no padding token. Set tokenizer.pad_token, or restore its files.")
         if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
@@ -88,6 +96,7 @@ class TgmmProcessor(HubProcessor):
         self.max_labs_tokens = max_labs_tokens
         self.labs_units = labs_units
         self.labs_columns = labs_columns
+        self.labs_scales = labs_scales
         self.default_view_classifier: StoredViewClassifier | None = None
         self.default_strictness = "note"
 
@@ -100,6 +109,7 @@ class TgmmProcessor(HubProcessor):
         view_classifier: str | Path | None = None,
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
+        labs_scales: list[Scale] | None = None,
     ) -> "TgmmProcessor":
         """Build the processor of `TgmmModel.from_encoders` with the same arguments.
 
@@ -112,13 +122,14 @@ class TgmmProcessor(HubProcessor):
             echo: directory or Hub repository of the echo encoder.
             view_classifier: directory or Hub repository of an [`EchoViewClassifier`]; None for no classifier.
             tokenizer: tokenizer of the labs encoder.
+            labs_scales: setting of the model of the same name.
 
         Raises:
             ValueError: if the tokenizer has more tokens than the text encoder has embeddings.
         """
         sources = {"labs": labs, "ecg": ecg, "echo": echo}
         configs: dict[str, Any] = {f"{name}_config": encoder_config(source) for name, source in sources.items()}
-        config = TgmmConfig(**configs)
+        config = TgmmConfig(**configs, labs_scales=labs_scales)
         extractors = saved_extractor(EcgFeatureExtractor, ecg), saved_extractor(EchoImageProcessor, echo)
         processor = cls(**fitting_parts(config, tokenizer or AutoTokenizer.from_pretrained(labs), *extractors))
         if view_classifier is not None:
@@ -147,7 +158,8 @@ class TgmmProcessor(HubProcessor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of all keys that the result of a call may have."""
-        return ["input_ids", "attention_mask", "ecg_values", "ecg_mask", "pixel_values_videos", "view_mask"]
+        names = ["input_ids", "attention_mask", "ecg_values", "ecg_mask", "pixel_values_videos", "view_mask"]
+        return names if self.labs_scales is None else [*names, *CELL_ARGUMENTS]
 
     def __call__(  # noqa: PLR0913 - one argument a modality, and what goes with it
         self,
@@ -193,9 +205,10 @@ class TgmmProcessor(HubProcessor):
             kwargs: `return_tensors`, "pt" or "np"; NumPy arrays when None.
 
         Returns:
-            `BatchFeature` with `input_ids`, `attention_mask` (B, L) int64; `ecg_values` (B, 12, 2250) float32, or
-            (B, 3, 12, 2250) with `crop="three"`, `ecg_mask` (B, 12) bool; `pixel_values_videos` (B, 11, F, 3, H, W)
-            float32, `view_mask` (B, 11) bool.
+            `BatchFeature` with `input_ids`, `attention_mask` (B, L) int64; for a model that reads numbers also
+            `cell_ids`, `cell_columns` (B, L) int64, `cell_values` (B, L) float32, `cell_mask` (B, L) bool; `ecg_values`
+            (B, 12, 2250) float32, or (B, 3, 12, 2250) with `crop="three"`, `ecg_mask` (B, 12) bool;
+            `pixel_values_videos` (B, 11, F, 3, H, W) float32, `view_mask` (B, 11) bool.
 
         Raises:
             InputRefusedError: (a `ValueError`) on a refusal, when `on_refusal="raise"`.
@@ -210,21 +223,21 @@ class TgmmProcessor(HubProcessor):
         study_views = _as_views(views, len(studies))
         view_classifier = view_classifier or self.default_view_classifier
         readers = [PatientReader(on_refusal == "raise") for _ in rows]
-        texts: list[str] = []
+        lab_rows: list[LabsText] = []
         ecgs: list[Any] = []
         clips: list[Any] = []
         for index, reader in enumerate(readers):
-            text = reader.labs(rows[index], self.labs_text(rows[index], units))
+            labs_read = reader.labs(rows[index], self.labs_text(rows[index], units))
             ecg = reader.ecg(self.feature_extractor, recordings[index], crop=crop, generator=generator)
             echo_options = {"views": study_views[index], "view_classifier": view_classifier}
             study = reader.echo(self.image_processor, studies[index], **echo_options)
             is_refused = reader.refuse_two_patients(recordings[index], study)
             if is_refused or (strictness == "refuse" and reader.refuse_if_doubtful()):
-                text, ecg, study = "", None, None
-            texts.append(text)
+                labs_read, ecg, study = LabsText(), None, None
+            lab_rows.append(labs_read)
             ecgs.append(ecg)
             clips.append(study)
-        data = self.tokenize(texts) if any(texts) else {}
+        data = self.encode_labs(lab_rows)
         data |= self.feature_extractor.stack(ecgs)
         data |= self.image_processor.stack(clips)
         features = BatchFeature(data, tensor_type=cast(str | None, kwargs.get("return_tensors")))
@@ -256,7 +269,18 @@ class TgmmProcessor(HubProcessor):
     def write_labs(self, labs: LabsText) -> LabsText:
         """Write the text of a lab row whose cells are read already, by the processor's settings; return the row."""
         fitting = partial(fitting_sentences, self.tokenizer, self.max_labs_tokens)
-        return labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=self.labs_columns)
+        columns: Any = self.labs_columns if self.labs_scales is None else units_of_scales(self.labs_scales)
+        return labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=columns)
+
+    def encode_labs(self, rows: Sequence[LabsText]) -> dict[str, np.ndarray]:
+        """Make the model's inputs of B lab rows with their texts; {} if all texts are empty."""
+        texts = [row.text for row in rows]
+        if not any(texts):
+            return {}
+        if self.labs_scales is None:
+            return self.tokenize(texts)
+        arrays = tokenize_texts(self.tokenizer, texts, offsets=True)
+        return arrays | cell_inputs(rows, arrays.pop("offset_mapping"), self.labs_scales, self.labs_object)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Tokenize B texts to `input_ids`, `attention_mask` (B, L longest) int64. An empty text is masked everywhere.

@@ -53,73 +53,93 @@ def _after_import(module: ModuleType) -> None:
 
 
 def register_classes() -> None:
-    """Register every class of this package with its Auto class, and the pipeline with its task."""
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForPreTraining,
-        AutoModelForSequenceClassification,
-    )
-    from transformers.pipelines import PIPELINE_REGISTRY
-
-    from tgmm_hf.configuration_tgmm import TgmmConfig
-    from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
-    from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
-    from tgmm_hf.encoders.configuration_st_mem import StMemConfig
-    from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel
-    from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
-    from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
-    from tgmm_hf.encoders.modeling_st_mem import StMemModel
-    from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
-    from tgmm_hf.families.meit.configuration_meit import MeitConfig
-    from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
-    from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
-    from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
-    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
-
-    AutoConfig.register("tgmm", TgmmConfig)
-    AutoConfig.register("st_mem", StMemConfig)
-    AutoConfig.register("echo_mvit", EchoMvitConfig)
-    AutoConfig.register("ecg_resnet", EcgResNetConfig)
-    AutoConfig.register("meit", MeitConfig)
-    AutoModel.register(TgmmConfig, TgmmModel)
-    AutoModel.register(StMemConfig, StMemModel)
-    AutoModel.register(EchoMvitConfig, EchoMvitModel)
-    AutoModel.register(EcgResNetConfig, EcgResNetModel)
-    AutoModel.register(MeitConfig, MeitForConditionalGeneration)
-    AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
-    AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
-    AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
-    AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
-    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
-    PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
-    _register_processors(TgmmConfig, MeitConfig, EcgResNetConfig)
+    """Register every class of this package with its Auto class, and the pipelines with their tasks."""
+    _register_tgmm()
+    _register_encoders()
     _register_published_encoders()
+    _register_meit()
     _register_heartcare()
     _register_more()
 
 
-def _register_processors(tgmm: type, meit: type, ecg_resnet: type) -> None:
-    """Register the processors of the configurations and their parts.
+def _register_tgmm() -> None:
+    """Register the model, its processor with the parts, and its pipeline.
 
     `AutoProcessor` asks for `trust_remote_code` if a part is not registered.
     """
-    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor
+    from transformers import (
+        AutoConfig,
+        AutoFeatureExtractor,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        AutoProcessor,
+    )
+    from transformers.pipelines import PIPELINE_REGISTRY
 
-    from tgmm_hf.families.meit.processing_meit import MeitProcessor
+    from tgmm_hf.configuration_tgmm import TgmmConfig
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
-    from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
+    from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
+    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
     from tgmm_hf.processing_tgmm import TgmmProcessor
 
-    AutoProcessor.register(tgmm, TgmmProcessor)
-    AutoProcessor.register(meit, MeitProcessor)
-    AutoFeatureExtractor.register(tgmm, EcgFeatureExtractor)
-    AutoFeatureExtractor.register(meit, MeitFeatureExtractor)
-    AutoFeatureExtractor.register(ecg_resnet, MeitFeatureExtractor)
+    AutoConfig.register("tgmm", TgmmConfig)
+    AutoModel.register(TgmmConfig, TgmmModel)
+    AutoModelForSequenceClassification.register(TgmmConfig, TgmmForSequenceClassification)
+    AutoProcessor.register(TgmmConfig, TgmmProcessor)
+    AutoFeatureExtractor.register(TgmmConfig, EcgFeatureExtractor)
     backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
-    AutoImageProcessor.register(tgmm, image_processor_classes=backends)
+    AutoImageProcessor.register(TgmmConfig, image_processor_classes=backends)
+    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
+
+
+def _register_encoders() -> None:
+    """Register the encoders of this package."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+
+    from tgmm_hf.encoders.configuration_ecg_resnet import EcgResNetConfig
+    from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
+    from tgmm_hf.encoders.configuration_lab_cells import LabCellsConfig
+    from tgmm_hf.encoders.configuration_st_mem import StMemConfig
+    from tgmm_hf.encoders.modeling_ecg_resnet import EcgResNetModel
+    from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
+    from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
+    from tgmm_hf.encoders.modeling_lab_cells import LabCellsModel
+    from tgmm_hf.encoders.modeling_st_mem import StMemModel
+    from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
+    from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
+
+    AutoConfig.register("st_mem", StMemConfig)
+    AutoConfig.register("echo_mvit", EchoMvitConfig)
+    AutoConfig.register("ecg_resnet", EcgResNetConfig)
+    AutoConfig.register("lab_cells", LabCellsConfig)
+    AutoModel.register(StMemConfig, StMemModel)
+    AutoModel.register(EchoMvitConfig, EchoMvitModel)
+    AutoModel.register(EcgResNetConfig, EcgResNetModel)
+    AutoModel.register(LabCellsConfig, LabCellsModel)
+    AutoModelForPreTraining.register(StMemConfig, StMemForPreTraining)
+    AutoModelForPreTraining.register(EchoMvitConfig, EchoMvitForPreTraining)
+    AutoFeatureExtractor.register(EcgResNetConfig, MeitFeatureExtractor)
+
+
+def _register_meit() -> None:
+    """Register MEIT, its processor with the parts, and its pipeline."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM, AutoProcessor
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from tgmm_hf.families.meit.configuration_meit import MeitConfig
+    from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
+    from tgmm_hf.families.meit.pipeline_meit import MeitReportPipeline
+    from tgmm_hf.families.meit.processing_meit import MeitProcessor
+    from tgmm_hf.inputs.feature_extraction_meit import MeitFeatureExtractor
+
+    AutoConfig.register("meit", MeitConfig)
+    AutoModel.register(MeitConfig, MeitForConditionalGeneration)
+    AutoModelForCausalLM.register(MeitConfig, MeitForConditionalGeneration)
+    AutoProcessor.register(MeitConfig, MeitProcessor)
+    AutoFeatureExtractor.register(MeitConfig, MeitFeatureExtractor)
+    PIPELINE_REGISTRY.register_pipeline("ecg-report", pipeline_class=MeitReportPipeline, pt_model=AutoModel)
 
 
 def _register_published_encoders() -> None:

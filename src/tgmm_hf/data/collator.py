@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.lab_rows import hide_cells, labs_text, stored_labs
+from tgmm_hf.data.lab_rows import hide_cells, stored_labs, written_labs
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import LEADS
 
@@ -24,7 +24,8 @@ class TgmmCollator:
     """Collates rows of `load_prepared`. With `transformers.Trainer` set `remove_unused_columns=False`.
 
     A batch holds, as tensors and only if a patient of the batch has the modality:
-        input_ids, attention_mask (B, L) int64; ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
+        input_ids, attention_mask (B, L) int64, and the cells (`inputs/lab_scales.py`) for a model that reads numbers;
+        ecg_values (B, 12, 2250) float32, ecg_mask (B, 12) bool;
         pixel_values_videos (B, 11, F, 3, H, W) float32, view_mask (B, 11) bool
     and
         labels: {diagnosis task: {"label" (B,) int64, "mask" (B,) bool},
@@ -86,8 +87,7 @@ class TgmmCollator:
         lab_rows = [stored_labs(row) for row in rows]
         if self.cell_dropout:
             lab_rows = [hide_cells(labs, self.cell_dropout, self._random()) for labs in lab_rows]
-        texts = [labs_text(self.processor, labs) for labs in lab_rows]
-        return self.processor.tokenize(texts) if any(texts) else {}
+        return self.processor.encode_labs([written_labs(self.processor, labs) for labs in lab_rows])
 
     def _ecg(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         extractor = self.processor.feature_extractor

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tgmm_hf.inputs.lab_scales import Scale, fit_labs_scales
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.processing_tgmm import TgmmProcessor
 
@@ -30,9 +31,20 @@ def stored_labs(row: Mapping[str, Any]) -> StoredLabs:
     return json.loads(str(row["labs"])) if row["labs"] else {}
 
 
+def written_labs(processor: TgmmProcessor, labs: StoredLabs) -> LabsText:
+    """Return a stored laboratory row with its text, in the words of `processor`. An empty row has no text."""
+    return processor.write_labs(LabsText.from_stored(labs)) if labs else LabsText()
+
+
 def labs_text(processor: TgmmProcessor, labs: StoredLabs) -> str:
     """Write the sentences of a stored laboratory row, in the words of `processor`. Return "" for an empty row."""
-    return processor.write_labs(LabsText.from_stored(labs)).text if labs else ""
+    return written_labs(processor, labs).text
+
+
+def scales_of(dataset: Any) -> list[Scale]:
+    """Compute the scales of the lab columns of a prepared split, see `fit_labs_scales`."""
+    rows = dataset.with_format(None).select_columns("labs")
+    return fit_labs_scales(LabsText.from_stored(stored_labs(row)) for row in rows)
 
 
 def columns_of(dataset: Any) -> list[str]:

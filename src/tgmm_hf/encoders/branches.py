@@ -18,19 +18,20 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
+from ..layers.cell_inputs import LabCells
 from ..layers.distributed import several_processes
 from ..layers.encoded_batch import TgmmEncoded
 from ..layers.finite_inputs import refuse_not_finite
-from ..layers.input_shapes import check_values, checked_text
+from ..layers.input_shapes import check_values
 from ..layers.pooling import TgmmAttentionPool
-from ..utils.names import LEADS, MODALITIES
+from ..utils.names import CELL_ARGUMENTS, LEADS, MODALITIES
 from .configuration_echo_mvit import EchoMvitConfig
 from .configuration_st_mem import StMemConfig
-from .freezing import check_divisible, text_above_boundary, text_below_boundary
-from .row_finding import rows_and_mask, rows_with_text
+from .freezing import check_divisible
+from .row_finding import rows_and_mask
 
 ARGUMENTS = {
     "labs": ("input_ids", "attention_mask", "labs_frozen"),
@@ -51,11 +52,13 @@ class ModalityInput:
         values: token ids (B, L), ECG (B, 12, T) or clips (B, views, frames, 3, H, W).
         mask: (B, L), (B, 12) or (B, views); True for a token, lead or view that can be used.
         frozen: frozen features in place of `values`, see [`Branch.frozen_features`].
+        cells: lab cells beside the token ids, for a labs encoder that reads numbers.
     """
 
     values: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     frozen: torch.Tensor | None = None
+    cells: LabCells | None = None
 
     @property
     def given(self) -> bool:
@@ -68,8 +71,9 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
 
     Raises:
         TypeError: on an unknown argument, or one that is no tensor.
+        ValueError: if only some of `CELL_ARGUMENTS` are given.
     """
-    names_of_inputs = [name for names in ARGUMENTS.values() for name in names]
+    names_of_inputs = [*(name for names in ARGUMENTS.values() for name in names), *CELL_ARGUMENTS]
     if unknown := set(arguments) - set(names_of_inputs):
         raise TypeError(f"TgmmModel takes no {sorted(unknown)}. Patients are given as {', '.join(names_of_inputs)}.")
     for name, value in arguments.items():
@@ -78,7 +82,11 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
                 f"{name} is a {type(value).__name__}, expected a tensor of PyTorch: call the processor with "
                 'return_tensors="pt".'
             )
-    return {modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()}
+    inputs = {
+        modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()
+    }
+    inputs["labs"].cells = LabCells.from_arguments(arguments)
+    return inputs
 
 
 def count_patients(inputs: Mapping[str, ModalityInput]) -> int:
@@ -169,6 +177,8 @@ class Branch(ABC):
             ValueError: if `extra` is asked of frozen features, because the frozen layers are not run.
         """
         if given.frozen is None:
+            if given.cells is not None:
+                extra = {**extra, "cells": given.cells}
             return None if given.values is None else self.forward(given.values, given.mask, **extra)
         if extra:
             names = ", ".join(extra)
@@ -218,46 +228,6 @@ class Branch(ABC):
     def empty(self, rows: torch.Tensor) -> EncodedPart:
         """Build the part of a batch in which no patient has the modality; `rows` is an empty index."""
         return EncodedPart.empty(rows, self.config.hidden_size)
-
-
-class LabsBranch(Branch):
-    """Laboratory text: token ids (B, L) -> the text encoder's tokens; the summary is its first token ([CLS])."""
-
-    modality = "labs"
-
-    def forward(self, values: torch.Tensor, mask: torch.Tensor | None, **extra: Any) -> EncodedPart:
-        """Encode token ids (B, L) with mask (B, L), 1 for a token. Without a mask, padding tokens are masked."""
-        values, mask = checked_text(values, mask, self.config)
-        rows, text_mask, order = rows_with_text(mask)
-        if not len(rows):
-            return self.empty(rows)
-        encoded = self.encoder(
-            input_ids=values[rows].gather(1, order), attention_mask=text_mask, return_dict=True, **extra
-        )
-        return self._part(rows, text_mask, encoded)
-
-    def frozen_features(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Compute the activations at the freeze boundary: (patients with labs, L, D); None if nobody has labs."""
-        above = self.layers_above()
-        values, mask = checked_text(values, mask, self.config)
-        rows, text_mask, order = rows_with_text(mask)
-        if not len(rows):
-            return None
-        return text_below_boundary(self.encoder, values[rows].gather(1, order), text_mask, above)
-
-    def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
-        """Run the trained layers on activations (patients with labs, L, D) with mask (B, L)."""
-        above = self.layers_above()
-        rows, text_mask, _ = rows_with_text(mask)
-        if not len(rows):
-            return self.empty(rows)
-        states = text_above_boundary(self.encoder, self.checked(features, len(rows)), text_mask, above)
-        return self._part(rows, text_mask, BaseModelOutput(last_hidden_state=states))
-
-    def _part(self, rows: torch.Tensor, text_mask: torch.Tensor, encoded: BaseModelOutput) -> EncodedPart:
-        assert encoded.last_hidden_state is not None  # every encoder returns its tokens
-        hidden = encoded.last_hidden_state.to(self.dtype)
-        return EncodedPart(rows, hidden[:, 0], hidden, text_mask.bool(), _extra_outputs(encoded))
 
 
 class EcgBranch(Branch):
@@ -320,7 +290,7 @@ class EcgBranch(Branch):
         token_mask = lead_mask.new_ones(hidden.shape[:2])
         if self.takes_lead_mask:
             token_mask = lead_mask.repeat_interleave(hidden.shape[1] // lead_mask.shape[1], dim=1)
-        return EncodedPart(rows, encoded.pooler_output.to(self.dtype), hidden, token_mask, _extra_outputs(encoded))
+        return EncodedPart(rows, encoded.pooler_output.to(self.dtype), hidden, token_mask, extra_outputs(encoded))
 
 
 class EchoBranch(Branch):
@@ -402,7 +372,7 @@ class EchoBranch(Branch):
         views = features.new_zeros(*view_mask.shape, features.shape[-1]).index_put((patient, view), features)
         tokens = views.index_put((patient, view), features + self.view_embeddings(view).to(features.dtype))[rows]
         summary = views[rows].sum(1) / view_mask[rows].sum(1, keepdim=True)
-        return EncodedPart(rows, summary, tokens, view_mask[rows], _extra_outputs(encoded))
+        return EncodedPart(rows, summary, tokens, view_mask[rows], extra_outputs(encoded))
 
 
 def run_encoder(
@@ -466,6 +436,6 @@ def pool_parts(
     return TgmmEncoded(tokens, present, **extra)
 
 
-def _extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
+def extra_outputs(encoded: ModelOutput) -> dict[str, tuple[torch.Tensor, ...]]:
     """Collect from an encoder's output what it has of `EXTRA_OUTPUTS`: name -> one tensor a layer."""
     return {name: encoded[name] for name in EXTRA_OUTPUTS if encoded.get(name) is not None}

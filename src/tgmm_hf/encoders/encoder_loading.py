@@ -1,7 +1,7 @@
 """Build and load the encoders of TGMM.
 
-Our own are ST-MEM (ECG) and MViT-v2 (echo). Any other `AutoModel` may take their place if it returns
-`last_hidden_state` and its configuration declares the size of its input, see `DECLARED`.
+Our own are ST-MEM and a ResNet (ECG), MViT-v2 (echo) and an encoder of lab cells. Any other `AutoModel` may take their
+place if it returns `last_hidden_state` and its configuration declares the size of its input, see `DECLARED`.
 """
 
 from pathlib import Path
@@ -16,13 +16,20 @@ from ..configuration_tgmm import encoder_config
 from ..layers.weights_fingerprint import changed_parts, is_fingerprint, weights_fingerprint
 from ..utils.model_licences import source_name
 from ..utils.names import LEADS
+from .modeling_ecg_resnet import EcgResNetModel
 from .modeling_echo_mvit import EchoMvitModel
+from .modeling_lab_cells import LabCellsModel
 from .modeling_st_mem import StMemModel
 from .pooling_layer import without_pooler
 
 logger = logging.get_logger(__name__)
 
-ENCODERS: dict[str, Any] = {"st_mem": StMemModel, "echo_mvit": EchoMvitModel}
+ENCODERS: dict[str, Any] = {
+    "st_mem": StMemModel,
+    "echo_mvit": EchoMvitModel,
+    "ecg_resnet": EcgResNetModel,
+    "lab_cells": LabCellsModel,
+}
 """Encoder classes that travel with a saved model, see `encoder_class` too. `AutoModel` loads any other model type."""
 
 DECLARED = {

@@ -7,10 +7,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..configuration_tgmm import TgmmConfig
+from ..layers.cell_inputs import LabCells
 from ..layers.encoded_batch import TgmmEncoded
 from ..layers.pooling import TgmmAttentionPool
-from .branches import Branch, EcgBranch, EchoBranch, LabsBranch, count_patients, pool_parts, sort_inputs
+from .branches import Branch, EcgBranch, EchoBranch, count_patients, pool_parts, sort_inputs
 from .freezing import last_parts
+from .labs_branch import LabsBranch
 
 
 class EncodesPatients(nn.Module):
@@ -42,7 +44,9 @@ class EncodesPatients(nn.Module):
         """The three branches by modality. They own no weights."""
         config, layers, dtype = self.config, self.trainable_layers, self.view_embeddings.weight.dtype
         return {
-            "labs": LabsBranch(self.labs_encoder, config.labs_config, dtype, layers),
+            "labs": LabsBranch(
+                self.labs_encoder, config.labs_config, dtype, layers, getattr(self, "labs_numbers", None)
+            ),
             "ecg": EcgBranch(self.ecg_encoder, config.ecg_config, dtype, layers),
             "echo": EchoBranch(self.echo_encoder, config.echo_config, self.view_embeddings, layers),
         }
@@ -73,14 +77,18 @@ class EncodesPatients(nn.Module):
         empty = self.view_embeddings.weight.new_zeros(self.config.num_fusion_tokens, self.config.hidden_size)
         return pool_parts(parts, pools, batch_size, empty)
 
-    def get_labs_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def get_labs_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **cells: torch.Tensor
+    ) -> torch.Tensor:
         """Compute the first token ([CLS]) of the text encoder: (B, D); zeros for a patient without labs.
 
         Args:
             input_ids: (B, L) token ids.
             attention_mask: (B, L), 1 for a token. None means that there is no padding.
+            cells: `cell_ids`, `cell_columns`, `cell_values`, `cell_mask`, for a model that reads lab cells as numbers.
         """
-        return self.branches["labs"].forward(input_ids, attention_mask).scatter(len(input_ids))
+        options = {} if (lab_cells := LabCells.from_arguments(cells)) is None else {"cells": lab_cells}
+        return self.branches["labs"].forward(input_ids, attention_mask, **options).scatter(len(input_ids))
 
     def get_ecg_features(self, ecg_values: torch.Tensor, ecg_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the pooled output of the ECG encoder: (B, D); zeros for a patient without an ECG.

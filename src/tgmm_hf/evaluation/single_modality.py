@@ -21,7 +21,7 @@ from tgmm_hf.evaluation.unseen import check_unseen, weights_digest
 from tgmm_hf.evaluation.validation_split import validation_rows
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import CELL_ARGUMENTS, MODALITIES
 
 BATCH_SIZE = 16
 
@@ -130,7 +130,9 @@ def _summaries(model: TgmmModel, batch: Mapping[str, Any]) -> dict[str, NDArray]
         if values not in batch:  # no patient of the batch has this modality
             continue
         present = batch[mask].bool().any(1).numpy()
-        encoded = encode(batch[values].to(model.device), batch[mask].to(model.device)).float().cpu().numpy()[present]
+        cells = {key: batch[key].to(model.device) for key in CELL_ARGUMENTS if name == "labs" and key in batch}
+        features = encode(batch[values].to(model.device), batch[mask].to(model.device), **cells)
+        encoded = features.float().cpu().numpy()[present]
         if not np.isfinite(encoded).all():
             raise ValueError(
                 f"The {name} encoder gave numbers that are not finite. Its weights or an input are broken: look at the "

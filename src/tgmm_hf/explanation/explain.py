@@ -9,7 +9,13 @@ import torch
 
 from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.explanation.ecg import explain_ecg_guided, explain_ecg_samples, explain_ecg_token_path, explain_ecg_tokens
+from tgmm_hf.explanation.ecg import (
+    ecg_methods,
+    explain_ecg_guided,
+    explain_ecg_samples,
+    explain_ecg_token_path,
+    explain_ecg_tokens,
+)
 from tgmm_hf.explanation.echo import explain_echo_regions
 from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient
 from tgmm_hf.explanation.material import Material, read_material
@@ -35,6 +41,11 @@ METHODS: dict[str, tuple[str, ...]] = {
     "echo": ("occlusion", "gradient_x_activation", "grad_cam_plus_plus"),
 }
 """Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
+
+
+def methods_of(model: Any) -> dict[str, tuple[str, ...]]:
+    """List the methods that can explain a model: modality -> names of `METHODS`, the default first."""
+    return {**METHODS, "ecg": ecg_methods(model)}
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
     task = task or next(iter(model.config.tasks))  # is refused below, with the reason
     question = question_of(model.config.tasks, task, target)
     check = stored_check(model)
-    chosen = chosen_methods(methods, check, task)
+    chosen = chosen_methods(methods, check, task, methods_of(model))
     say = progress or (lambda _: None)
     say("prediction")
     pipe = TgmmCardiacPipeline(model=model, processor=processor, device=model.device)
@@ -136,7 +147,10 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
 
 
 def chosen_methods(
-    methods: Mapping[str, Sequence[str]] | None, check: Mapping[str, Any] | None, task: str
+    methods: Mapping[str, Sequence[str]] | None,
+    check: Mapping[str, Any] | None,
+    task: str,
+    possible: Mapping[str, tuple[str, ...]] = METHODS,
 ) -> dict[str, tuple[str, ...]]:
     """Check the methods of a call, or choose the default ones.
 
@@ -144,15 +158,21 @@ def chosen_methods(
         methods: modality -> names of methods, or None.
         check: the check beside the model, or None.
         task: name of the task.
+        possible: modality -> the methods that can explain the model, the default first.
 
     Raises:
-        ValueError: on an unknown modality or method.
+        ValueError: on an unknown modality or method, or one that cannot explain the model.
     """
     if methods is None:
-        return {modality: (best_method(check, task, modality) or names[0],) for modality, names in METHODS.items()}
+        return {modality: (best_method(check, task, modality) or names[0],) for modality, names in possible.items()}
     for modality, names in methods.items():
         if unknown := sorted(set(names) - set(METHODS.get(modality, ()))):
             raise ValueError(f"Unknown methods {unknown} for {modality!r}; known are {METHODS}.")
+        if unfit := sorted(set(names) - set(possible[modality])):
+            raise ValueError(
+                f"The methods {unfit} cannot explain the {modality} encoder of this model. Take one of "
+                f"{', '.join(possible[modality])}."
+            )
     return {modality: tuple(names) for modality, names in methods.items()}
 
 

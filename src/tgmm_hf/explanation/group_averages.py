@@ -12,7 +12,7 @@ import numpy as np
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.explanation.explain import METHODS, steps
+from tgmm_hf.explanation.explain import methods_of, steps
 from tgmm_hf.explanation.modalities import explain_modalities
 from tgmm_hf.explanation.prepared_patient import PreparedPatient
 from tgmm_hf.explanation.scoring import Question, question_of
@@ -62,7 +62,7 @@ def explain_groups(  # noqa: PLR0913 - what is explained, of whom, and how many
         ValueError: if the model has no such task, or the task has no score.
     """
     question, check = question_of(model.config.tasks, task), stored_check(model)
-    methods = {name: (best_method(check, task, name) or METHODS[name][0],) for name in MAPS}
+    methods = {name: (best_method(check, task, name) or methods_of(model)[name][0],) for name in MAPS}
     collator = TgmmCollator(processor, model.config, training=False, seed=seed)
     drawn = np.random.default_rng(seed).permutation(len(rows))[:patients]
     explained = []

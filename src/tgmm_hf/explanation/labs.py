@@ -15,9 +15,11 @@ from tgmm_hf.explanation.activations import captured, input_gradients
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.scoring import PatientScore
 from tgmm_hf.explanation.shapley import sampled_shapley_values, shapley_values, subsets_of
+from tgmm_hf.inputs.lab_scales import cell_inputs, cell_spans
 from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, gender_of
 from tgmm_hf.inputs.optional_packages import require_package
 from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.names import CELL_ARGUMENTS
 
 EXACT_CELLS = 8
 """Largest number of cells for exact values over all 2^n subsets. With more cells random orders are drawn."""
@@ -44,18 +46,24 @@ def score_cells(patient: PatientScore, processor: Any, labs: LabsText) -> Callab
 
     @torch.no_grad()
     def scores(kept: np.ndarray) -> np.ndarray:
-        texts = [
-            processor.write_labs(LabsText([c for c, keep in zip(labs.cells, row, strict=True) if keep])).text
-            for row in kept
+        rows = [
+            processor.write_labs(LabsText([c for c, keep in zip(labs.cells, row, strict=True) if keep])) for row in kept
         ]
         parts = []
-        for start in range(0, len(texts), BATCH_SIZE):
-            tokens = processor.tokenize(texts[start : start + BATCH_SIZE])
-            tensors = {name: torch.from_numpy(array).to(patient.model.device) for name, array in tokens.items()}
+        for start in range(0, len(rows), BATCH_SIZE):
+            tensors = _tensors(patient, processor, rows[start : start + BATCH_SIZE])
             parts.append(patient.with_inputs("labs", **tensors).double().cpu().numpy())
         return np.concatenate(parts)
 
     return scores
+
+
+def _tensors(patient: PatientScore, processor: Any, rows: Sequence[LabsText]) -> dict[str, torch.Tensor]:
+    """Make the model's inputs of lab rows with their texts. Rows whose texts are all empty have a masked token."""
+    arrays = processor.encode_labs(rows) or processor.tokenize([row.text for row in rows])
+    if processor.labs_scales is not None and CELL_ARGUMENTS[0] not in arrays:
+        arrays |= cell_inputs(rows, np.zeros((*arrays["input_ids"].shape, 2)), processor.labs_scales, "patient")
+    return {name: torch.from_numpy(array).to(patient.model.device) for name, array in arrays.items()}
 
 
 def explain_cells(patient: PatientScore, processor: Any, labs: LabsText, seed: int = 0) -> Attribution:
@@ -88,9 +96,30 @@ def explain_cells(patient: PatientScore, processor: Any, labs: LabsText, seed: i
 
 
 def token_gradients(patient: PatientScore) -> np.ndarray:
-    """Compute gradient x input of the word embeddings, summed over their width: (tokens,)."""
-    inputs = {name: patient.inputs[name] for name in ("input_ids", "attention_mask")}
-    with input_gradients(patient.model), captured(patient.model.get_input_embeddings()) as kept:
+    """Compute gradient x input of the embeddings, summed over their width: (tokens,).
+
+    They are the word embeddings, with the numbers that a model adds to them. For an encoder of cells they are the
+    tokens of the summary and of the cells.
+    """
+    names = ("input_ids", "attention_mask", *CELL_ARGUMENTS)
+    inputs = {name: patient.inputs[name] for name in names if name in patient.inputs}
+    model = patient.model
+    if is_cell_encoder(model):
+        return _cell_gradients(patient, inputs)
+    layer = model.labs_numbers if model.config.labs_numbers else model.get_input_embeddings()
+    with input_gradients(model), captured(layer) as kept:
+        activations, gradients = kept.with_gradients(patient.with_inputs("labs", **inputs)[0])
+    return (gradients * activations).sum(-1)[0].double().cpu().numpy()
+
+
+def is_cell_encoder(model: Any) -> bool:
+    """Tell whether the labs encoder of a model has one token for each cell, and none for words."""
+    return model.config.labs_config.model_type == "lab_cells"
+
+
+def _cell_gradients(patient: PatientScore, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+    """Compute gradient x input of the tokens of an encoder of cells: (1 + cells and items,), the summary first."""
+    with input_gradients(patient.model), captured(patient.model.labs_encoder.embeddings.norm) as kept:
         activations, gradients = kept.with_gradients(patient.with_inputs("labs", **inputs)[0])
     return (gradients * activations).sum(-1)[0].double().cpu().numpy()
 
@@ -101,7 +130,11 @@ def explain_cells_by_gradient(patient: PatientScore, processor: Any, labs: LabsT
     It needs one forward and one backward pass. The values do not sum to the score. Arguments as in `explain_cells`.
     """
     row = used_cells(labs)
-    cell_of_token = cells_of_tokens(processor, row)
+    if is_cell_encoder(patient.model):
+        spans = cell_spans(processor.write_labs(row), processor.labs_scales, processor.labs_object)
+        cell_of_token = [None, *(span.cell for span in spans)]
+    else:
+        cell_of_token = cells_of_tokens(processor, row)
     values = np.zeros(len(row.cells))
     for cell, value in zip(cell_of_token, token_gradients(patient), strict=False):
         if cell is not None:
@@ -110,7 +143,16 @@ def explain_cells_by_gradient(patient: PatientScore, processor: Any, labs: LabsT
 
 
 def explain_tokens(patient: PatientScore, processor: Any, labs: LabsText) -> Attribution:
-    """Attribute the score to the tokens of the lab text by gradient x input. Arguments as in `explain_cells`."""
+    """Attribute the score to the tokens of the lab text by gradient x input. Arguments as in `explain_cells`.
+
+    Raises:
+        ValueError: if the labs encoder reads cells and not the tokens of the text.
+    """
+    if is_cell_encoder(patient.model):
+        raise ValueError(
+            "The labs encoder lab_cells has one token for each cell and none for words. Explain the cells: "
+            "explain_cells or explain_cells_by_gradient."
+        )
     text = processor.write_labs(used_cells(labs)).text
     tokens = processor.tokenizer.convert_ids_to_tokens(processor.tokenize([text])["input_ids"][0].tolist())
     values, axes = token_gradients(patient)[: len(tokens)], (Axis("token", tuple(tokens)),)

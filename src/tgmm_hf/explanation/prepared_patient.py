@@ -7,7 +7,7 @@ import numpy as np
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.lab_rows import stored_labs
-from tgmm_hf.explanation.explain import METHODS, steps
+from tgmm_hf.explanation.explain import methods_of, steps
 from tgmm_hf.explanation.scoring import PatientScore
 from tgmm_hf.explanation.units import Units, ecg_units, echo_units, lab_units
 from tgmm_hf.inputs.lab_text import LabsText
@@ -38,6 +38,6 @@ class PreparedPatient:
 
     def values(self, modality: str, units: Units) -> dict[str, np.ndarray]:
         """Compute method -> values (units,) of all methods of a modality."""
-        chosen = {modality: METHODS[modality]}
+        chosen = {modality: methods_of(self.score.model)[modality]}
         methods = steps(self.score, self.processor, self.labs, chosen, views=False)
         return {name: units.values(method()) for _, name, method in methods}

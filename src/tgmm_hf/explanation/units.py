@@ -19,6 +19,8 @@ from tgmm_hf.explanation.views import encode_clips, score_views, view_features
 from tgmm_hf.inputs.lab_text import LabsText
 from tgmm_hf.utils.names import LEADS, VIEWS
 
+PIECE = 75
+"""Samples of a patch of the published ST-MEM, 300 ms."""
 SCORED_TOGETHER = 32
 """Changed inputs that are scored together."""
 CLIPS_TOGETHER = 16
@@ -79,9 +81,9 @@ def lab_units(patient: PatientScore, processor: Any, labs: LabsText) -> Units:
 
 
 def ecg_units(patient: PatientScore) -> Units:
-    """Make the units of an ECG: usable leads x tokens of ST-MEM (300 ms)."""
+    """Make the units of an ECG: usable leads x tokens of ST-MEM (300 ms), or as long pieces for another encoder."""
     values, mask = patient.inputs["ecg_values"], patient.inputs["ecg_mask"]
-    shape = (len(LEADS), values.shape[-1] // patient.model.config.ecg_config.patch_size)
+    shape = (len(LEADS), values.shape[-1] // _piece_of(patient.model.config.ecg_config))
     present = np.repeat(mask[0].cpu().numpy().astype(bool)[:, None], shape[1], axis=1)
 
     @torch.no_grad()
@@ -132,6 +134,14 @@ def echo_units(patient: PatientScore) -> Units:
     return Units(shape, present, scores)
 
 
+def _piece_of(config: Any) -> int:
+    """Return the number of samples that are hidden together: a patch, or what divides the window most like one."""
+    if hasattr(config, "patch_size"):
+        return int(config.patch_size)
+    divisors = (size for size in range(1, config.seq_length + 1) if config.seq_length % size == 0)
+    return min(divisors, key=lambda size: abs(size - PIECE))
+
+
 def occlusion(units: Units) -> np.ndarray:
     """Compute the score minus the score without each unit: values of the full shape of the units, NaN for absent ones.
 
@@ -145,7 +155,7 @@ def occlusion(units: Units) -> np.ndarray:
 def explain_ecg_by_occlusion(patient: PatientScore, sampling_rate: float) -> Attribution:
     """Attribute the score to ECG tokens by hiding one after the other: (12 leads, tokens)."""
     units = ecg_units(patient)
-    seconds = patient.model.config.ecg_config.patch_size / sampling_rate
+    seconds = _piece_of(patient.model.config.ecg_config) / sampling_rate
     axes = Axis("lead", LEADS), Axis("token", None, seconds, 0.0, "s")
     more = {"unit": patient.question.unit, "baseline": "a flat line in place of one token"}
     return patient.attribution("ecg", "occlusion", occlusion(units), axes, **more)

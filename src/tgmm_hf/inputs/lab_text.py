@@ -48,6 +48,9 @@ class LabsText:
         used: names of the cells in the text, after `write`.
         dropped: names of the cells that the text has no room for, after `write`.
         unused: names of the cells that the model was not trained with, after `write`. The text leaves them out.
+        other_units: name of a cell of your own -> the unit of the training, after `write`, if the cell is in another
+            unit. The text leaves it out.
+        sentences: the sentences of the text, one for each name of `used`, after `write`.
         positions: name of a cell -> its place in the row, counted from 1.
     """
 
@@ -58,6 +61,8 @@ class LabsText:
     used: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    other_units: dict[str, str] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -134,16 +139,18 @@ class LabsText:
         fitting: Callable[[list[str]], list[int]] | None = None,
         *,
         units: str = "never",
-        columns: Collection[str] | None = None,
+        columns: Collection[str] | Mapping[str, str | None] | None = None,
     ) -> "LabsText":
-        """Write the text of the row; sets `text`, `used`, `dropped` and `unused`.
+        """Write the text of the row; sets `text`, `sentences`, `used`, `dropped`, `unused` and `other_units`.
 
         Args:
             labs_object: the object of the sentences.
             flags: append (low), (normal) or (high) to each value with a reference range.
             units: "never" or "always" write the canonical unit of a known column.
             columns: names of the columns that the model was trained with; the known columns if None. The text leaves
-                other columns out, because words that a model never read move its answer in an unknown direction.
+                other columns out, because words that a model never read move its answer in an unknown direction. A
+                mapping also gives the unit of each column that the model reads as a number. A column of your own in
+                another unit is left out too, because nobody can convert it.
             fitting: function that takes the sentences, most important first, and returns the indices of the sentences
                 that fit into the text. None keeps all sentences.
 
@@ -152,10 +159,17 @@ class LabsText:
         """
         gender = gender_of(self.cells)
         trained = COLUMN_POSITION if columns is None else columns
-        cells = [cell for cell in self.cells if cell.name in trained]
+        units_of = trained if isinstance(trained, Mapping) and columns is not None else {}
+        self.other_units = {
+            cell.name: unit
+            for cell in self.cells
+            if cell.column is None and (unit := units_of.get(cell.name)) is not None and unit != cell.unit
+        }
+        cells = [cell for cell in self.cells if cell.name in trained and cell.name not in self.other_units]
         sentences = [cell.sentence(labs_object, gender, flags, units) for cell in cells]
         kept = range(len(sentences)) if fitting is None else sorted(fitting(sentences))
-        self.text = SEPARATOR.join(sentences[index] for index in kept)
+        self.sentences = [sentences[index] for index in kept]
+        self.text = SEPARATOR.join(self.sentences)
         self.used = [cells[index].name for index in kept]
         self.dropped = [cell.name for index, cell in enumerate(cells) if index not in kept]
         self.unused = [cell.name for cell in self.cells if cell.name not in trained]
@@ -164,7 +178,7 @@ class LabsText:
     @property
     def unknown(self) -> list[str]:
         """Names of the cells that are no known column and that the text does not leave out."""
-        left_out = {*self.dropped, *self.unused}
+        left_out = {*self.dropped, *self.unused, *self.other_units}
         return [cell.name for cell in self.cells if cell.column is None and cell.name not in left_out]
 
     @property
@@ -212,6 +226,11 @@ class LabsText:
             f"labs: {self._shown(name)} is not used, because the model was not trained with this column"
             f"{_suggestion(name)}"
             for name in self.unused
+        ]
+        lines += [
+            f"labs: {self._shown(name)} is not used, because the model was trained with it in "
+            f"{unit or 'numbers without a unit'}: convert the value"
+            for name, unit in self.other_units.items()
         ]
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
 

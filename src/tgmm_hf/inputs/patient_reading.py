@@ -31,8 +31,8 @@ class PatientReader:
         self.gender: str | None = None
         self.age: float | None = None
 
-    def labs(self, row: Mapping[str, Any] | None, labs: LabsText) -> str:
-        """Return the lab text of a patient, "" without a usable cell.
+    def labs(self, row: Mapping[str, Any] | None, labs: LabsText) -> LabsText:
+        """Report the lab row of a patient, and return it.
 
         Args:
             row: the row as given; None for a patient without labs.
@@ -51,7 +51,7 @@ class PatientReader:
         self.gender, self.age = gender_of(labs.cells), age_of(labs.cells)
         if row is not None and not labs.used:
             self.report["notes"].append("labs: the row has no usable cell; labs are absent")
-        return labs.text
+        return labs
 
     def ecg(self, extractor: EcgFeatureExtractor, recording: Any, **options: Any) -> PreparedEcg | None:
         """Return the window of a recording; None without a recording, or if it cannot be used.

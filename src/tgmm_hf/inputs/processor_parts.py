@@ -89,8 +89,18 @@ def fitting_parts(
         "feature_extractor": extractor,
         "image_processor": image_processor,
         "tokenizer": tokenizer,
-        "max_labs_tokens": min(512, config.labs_config.max_position_embeddings),
+        "max_labs_tokens": longest_text(config.labs_config),
+        "labs_scales": config.labs_scales,
     }
+
+
+def longest_text(labs_config: Any) -> int:
+    """Return the largest number of tokens of a lab text: 512, as in the paper, or what the encoder takes.
+
+    An encoder of cells pays for cells and not for words, so that its text is not cut at 512.
+    """
+    longest = int(labs_config.max_position_embeddings)
+    return longest if labs_config.model_type == "lab_cells" else min(512, longest)
 
 
 def _warn_of_other_settings(encoder: Any, part: Any) -> None:
@@ -150,6 +160,9 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
         The indices of the chosen sentences, ascending.
     """
     text = SEPARATOR.join(sentences)
+    # A token has at least one byte of the text, so that most texts need not be counted for a wide limit.
+    if len(text.encode()) <= max_tokens - tokenizer.num_special_tokens_to_add():
+        return list(range(len(sentences)))
     if not sentences or len(tokenizer(text, verbose=False, split_special_tokens=True)["input_ids"]) <= max_tokens:
         return list(range(len(sentences)))
     ended = [sentence + SEPARATOR for sentence in sentences]
@@ -164,7 +177,7 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
 
 
 def tokenize_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None, offsets: bool = False
 ) -> dict[str, np.ndarray]:
     """Tokenize B texts.
 
@@ -174,17 +187,29 @@ def tokenize_texts(
         tokenizer: tokenizer of the text encoder.
         texts: B texts.
         max_tokens: a longer text is cut at its end. None cuts nothing.
+        offsets: return "offset_mapping" (B, L, 2) too, the first character of each token and the one behind its last.
 
     Returns:
         "input_ids" and "attention_mask", each (B, L) int64, padded to the longest text. An empty text has only padding
         and is masked everywhere.
+
+    Raises:
+        ValueError: if offsets are asked of a tokenizer that has none.
     """
     options: dict[str, Any] = {"padding": True, "return_token_type_ids": False, "split_special_tokens": True}
     if max_tokens is not None:
         options |= {"truncation": True, "max_length": max_tokens}
+    if offsets:
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"{type(tokenizer).__name__} does not tell where its tokens are in the text, so lab cells cannot be "
+                "read as numbers. Take a fast tokenizer (tokenizer.json)."
+            )
+        options["return_offsets_mapping"] = True
     encoded = tokenizer(list(texts), return_tensors="np", **options)
     input_ids, attention_mask = encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)
     absent = [not text for text in texts]
     input_ids[absent] = tokenizer.pad_token_id
     attention_mask[absent] = 0
-    return {"input_ids": input_ids, "attention_mask": attention_mask}
+    arrays = {"input_ids": input_ids, "attention_mask": attention_mask}
+    return {**arrays, "offset_mapping": encoded["offset_mapping"]} if offsets else arrays

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 from ..configuration_tgmm import TgmmConfig
 from ..utils.names import SLOTS
@@ -84,3 +85,7 @@ class SharedSlotGain(nn.Module):
         factors = slots.new_ones(len(SLOTS))
         shared = torch.tensor(IS_SHARED, device=slots.device)
         return slots * factors.masked_scatter(shared, self.gain.to(slots.dtype))[:, None, None]
+
+    def reset(self) -> None:
+        """Set the factors to their start, as transformers' initialisation asks for it."""
+        init.constant_(self.gain, self.initial)

@@ -1,5 +1,6 @@
 """The model before training: new, around pretrained encoders, or from a checkpoint."""
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -10,17 +11,20 @@ from transformers import AutoTokenizer, BertTokenizer
 from tgmm_hf.configuration_measured_tasks import num_head_outputs
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
-from tgmm_hf.data.lab_rows import columns_of
+from tgmm_hf.data.lab_rows import columns_of, scales_of
 from tgmm_hf.data.prediction import load_model
 from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_processor
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import load_encoder
 from tgmm_hf.inputs.lab_columns import COLUMN_POSITION
+from tgmm_hf.layers.cell_inputs import reads_cells
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor, bert_cased_tokenizer, default_processor
 from tgmm_hf.training.arguments import ModelArguments, RunArguments
 from tgmm_hf.utils.model_licences import describe_sources
 from tgmm_hf.utils.names import MODALITIES
+
+logger = logging.getLogger(__name__)
 
 TaskChanges = dict[str, dict[str, Any] | None]
 """Name of a task -> settings that replace the settings of the task. None changes nothing."""
@@ -41,7 +45,17 @@ def build(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, TgmmProc
         model, processor = _from_checkpoint(run)
     else:
         model, processor = _new_model(run, prepared)
-    processor.labs_columns = sorted({*_columns_before(run, processor), *columns_of(prepared["train"])})
+    columns = columns_of(prepared["train"])
+    if processor.labs_scales is None:
+        processor.labs_columns = sorted({*_columns_before(run, processor), *columns})
+        return model, processor
+    processor.labs_columns = sorted(scale["column"] for scale in processor.labs_scales)
+    if further := sorted(set(columns) - set(processor.labs_columns)):
+        logger.warning(
+            "The data has lab columns that the model does not have: %s. They are not used, because a model that reads "
+            "lab cells as numbers keeps the columns of its first training.",
+            ", ".join(further),
+        )
     return model, processor
 
 
@@ -71,6 +85,8 @@ def _new_model(run: RunArguments, prepared: DatasetDict) -> tuple[TgmmModel, Tgm
     else:
         tokenizer = new_tokenizer(run.model, config, prepared)
     config.tokenize_tasks(tokenizer)
+    if reads_cells(config) and config.labs_scales is None:
+        config.set_labs_scales(scales_of(prepared["train"]))
     model = TgmmModel(config, {name: load_encoder(name, source) for name, source in pretrained.items()})
     model.initialise_texts()
     return model, default_processor(config, tokenizer, pretrained)

@@ -57,3 +57,7 @@ def join_names(subset: Sequence[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: "1 note", "2 notes"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+CELL_ARGUMENTS = ("cell_ids", "cell_columns", "cell_values", "cell_mask")
+"""Inputs of a model that reads lab cells as numbers, one entry for each token of the lab text."""
