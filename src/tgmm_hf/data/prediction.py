@@ -295,14 +295,17 @@ def predict(
         yield add_decisions(prediction, settings, fits)
 
 
-def with_shared_files(predictions: Iterable[dict[str, Any]], patients: Sequence[Patient]) -> Iterator[dict[str, Any]]:
+def with_shared_files(
+    predictions: Iterable[dict[str, Any]], patients: Sequence[Patient], first: int = 0
+) -> Iterator[dict[str, Any]]:
     """Add a finding to the "checks" of every prediction whose ECG file or clip stands with another patient too.
 
     Args:
         predictions: From [`predict`], one per patient in order.
         patients: All patients, from [`patients_from_table`].
+        first: Number of patients at the start that have no entry in `predictions`.
     """
-    for prediction, checks in zip(predictions, shared_files(patients), strict=True):
+    for prediction, checks in zip(predictions, shared_files(patients)[first:], strict=True):
         prediction["checks"] = [*prediction["checks"], *checks]
         prediction["notes"] = [*prediction["notes"], *(f"{check['item']}: {check['text']}" for check in checks)]
         yield prediction
