@@ -187,7 +187,7 @@ def cached_case(sizes: Sizes) -> Case:
         with torch.inference_mode():
             features = model.eval().frozen_features(**batch)
         masks = {name: batch[name] for name in ("attention_mask", "ecg_mask", "view_mask")}
-        cached = {**masks, **{f"{name}_frozen": value.clone() for name, value in features.items()}}
+        cached = {**masks, **{name: value.clone() for name, value in features.items()}}
         return {name: _step(model, inputs, sizes, dtype, compiled) for name, inputs in
                 (("reference", batch), ("ours", cached))}  # fmt: skip
 

@@ -12,10 +12,12 @@ from tgmm_hf.cli.options import (
     AllowOutside,
     BatchSize,
     Decimal,
+    Dtype,
     Encoding,
     MaxRows,
     MemoryLimit,
     Model,
+    NumberFormat,
     Root,
     Split,
     TimeLimit,
@@ -119,6 +121,7 @@ def predict(
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
+    dtype: Dtype = NumberFormat.float32,
     encoding: Encoding = None,
     decimal: Decimal = ".",
     max_rows: MaxRows = MAX_ROWS,
@@ -160,7 +163,7 @@ def predict(
         patients = library.patients_from_table(table_of(manifest), name, limit, root, **rules)
     if view_classifier is not None:
         announce_hub(view_classifier)
-    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
+    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value, dtype.value)
     if manifest is None:
         predictions = list(library.predict(pipe, patients, task, batch_size))
         write_json(out, predictions[0], allow_nan=False)

@@ -180,6 +180,7 @@ def describe_run(
         "configuration": short_digest(json.loads(model.config.to_json_string(use_diff=False))),
         "processor": binding.processor,
         "code": code_revision(model, processor),
+        "dtype": _number_format(model),
         "tasks": None if tasks is None else list(tasks),
         "strictness": getattr(processor, "default_strictness", "note"),
         "patients": f"sha256:{rows.hexdigest()[:16]}",
@@ -235,6 +236,12 @@ def state_of_files(patient: Mapping[str, Any]) -> str:
     names = files_of_ecg(Path(), ecg) if isinstance(ecg, str) else []
     clips = [clip for clip in echo if isinstance(clip, str)] if isinstance(echo, list) else []
     return short_digest([file_state(Path(name)) for name in (*names, *clips)])
+
+
+def _number_format(model: Any) -> str:
+    """Name the number format of a model's weights."""
+    is_quantised = any(hasattr(module, "_packed_params") for module in model.modules())
+    return "int8" if is_quantised else str(model.dtype).removeprefix("torch.")
 
 
 def _noting(patients: Iterable[library.Patient], states: deque[str]) -> Iterator[library.Patient]:
