@@ -1,7 +1,7 @@
 """All parts of the model on a GPU against torchvision and einsum attention, in one script of at most eight minutes.
 
     python benchmarks/gpu.py --out gpu.json
-    python benchmarks/gpu.py --device cpu --size tiny --repeats 1      # tries the script
+    python benchmarks/gpu.py --device cpu --size tiny --repeats 1 --ways float32      # tries the script
 
 In float32, bfloat16, and bfloat16 with `torch.compile` (both sides): forward pass of MViT-v2-S against torchvision's,
 ST-MEM against the same trunk with einsum attention, the whole model against its three encoders alone, a training step
@@ -33,7 +33,7 @@ from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
 from tgmm_hf.encoders.modeling_st_mem import StMemModel
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
 
-WAYS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "bfloat16, compiled": torch.bfloat16}
+WAYS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "compiled": torch.bfloat16}
 Run = Callable[[], Any]
 
 
@@ -270,21 +270,22 @@ def rate_of_products(sizes: Sizes, dtype: torch.dtype, repeats: int) -> float:
     return 2e3 * sizes.side**3 / taken
 
 
-def results(sizes: Sizes, repeats: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Measure case after case in every way, until the time is over."""
+def results(sizes: Sizes, ways: list[str], repeats: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Measure case after case in the given ways, until the time is over."""
     start, rates = time.perf_counter(), {}
-    for way, dtype in WAYS.items():
+    chosen = {way: WAYS[way] for way in ways}
+    for way, dtype in chosen.items():
         rates[way] = rate_of_products(sizes, dtype, repeats)
         yield {"what": "matrix product", "way": way, "tera_operations_per_second": rates[way] / 1e12}
     cases = [make(sizes) for make in (mvit_case, st_mem_case, whole_case, training_case, cached_case)]
-    for way, dtype in WAYS.items():
+    for way, dtype in chosen.items():
         for case in cases:
             entry: dict[str, Any] = {"what": case.name, "way": way}
             if time.perf_counter() - start > seconds:
                 yield {**entry, "not_measured": "the time is over"}
                 continue
             torch.manual_seed(0)
-            runs = case.make(dtype, "compiled" in way)
+            runs = case.make(dtype, way == "compiled")
             sides = measure(runs, sizes.device, repeats)
             entry |= {**sides, "ratio": sides["reference"]["ms"] / sides["ours"]["ms"]}
             if case.count:
@@ -302,6 +303,9 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default cuda)")
     parser.add_argument("--size", choices=["tiny", "paper"], default="paper", help="sizes (default paper)")
+    parser.add_argument(
+        "--ways", choices=list(WAYS), nargs="+", default=list(WAYS), help="number formats (default all)"
+    )
     parser.add_argument("--repeats", type=int, default=7, help="measured calls of each side (default 7)")
     parser.add_argument("--seconds", type=float, default=420, help="no case begins later (default 420)")
     parser.add_argument("--out", type=Path, help="file to write: JSON with all results")
@@ -309,7 +313,7 @@ def main() -> None:
     sizes = Sizes(arguments.device, arguments.size == "tiny")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     lines = []
-    for entry in results(sizes, arguments.repeats, arguments.seconds):
+    for entry in results(sizes, arguments.ways, arguments.repeats, arguments.seconds):
         lines.append(entry)
         write(entry)
     machine = environment() | {"torch": torch.__version__}

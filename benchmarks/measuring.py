@@ -86,7 +86,8 @@ def anonymous_bytes() -> int:
 def peak_growth(run: Callable[[], object]) -> int:
     """Measure by how many bytes the memory grows at most while a function runs, in a forked process.
 
-    Call it before this process has run the function, because freed memory that is used again is no growth.
+    Call it before this process has run the function, because freed memory that is used again is no growth. The memory
+    is looked at every two milliseconds, so a shorter peak is missed.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

@@ -13,7 +13,7 @@ from tgmm_hf.training.saving import save_repository
 
 LABS = {"id": "a", "labs": {"NTproBNP": 5210, "Creatinine": 1.4, "age": 71}}
 LARGEST_CHANGE = 0.02
-"""Of a probability. The weights are random, so the probabilities are near 1/2 and the change says only that it works."""
+"""Of a probability. The weights are random, so the probabilities are near 1/2: a small change says that it works."""
 
 
 @pytest.fixture(scope="module")
