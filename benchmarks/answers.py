@@ -7,6 +7,7 @@
   (a diagnosis, a prognosis and retrieval) for an encoded patient.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ def main() -> None:
         encoded = model.encode(**batch)
         names = ["hf_diagnosis", "hf_risk", *model.config.task_names("retrieval")]
         single = alternate(
-            {name: lambda name=name: model.answer(encoded, name) for name in ("two", "eight")}
+            {name: partial(model.answer, encoded, name) for name in ("two", "eight")}
             | {"all": lambda: model.answer_subsets(encoded, names, [MODALITIES])},
             arguments.pairs * 3,
         )

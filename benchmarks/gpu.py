@@ -85,7 +85,13 @@ def mvit_case(sizes: Sizes) -> Case:
     config = EchoMvitConfig()
     theirs: Callable[[], nn.Module] = mvit_v2_s
     if sizes.is_tiny:
-        shape = {"image_size": 32, "num_frames": 4, "stage_depths": (1, 1), "stage_widths": (16, 32), "hidden_size": 32}
+        shape: dict[str, Any] = {
+            "image_size": 32,
+            "num_frames": 4,
+            "stage_depths": (1, 1),
+            "stage_widths": (16, 32),
+            "hidden_size": 32,
+        }
         config = EchoMvitConfig(**shape, stage_heads=(1, 2))
         cube = [3, 3, 3]
         blocks = [
@@ -110,14 +116,19 @@ def mvit_case(sizes: Sizes) -> Case:
 
 def st_mem_case(sizes: Sizes) -> Case:
     """Compare ST-MEM with the same trunk with einsum attention."""
-    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    small: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     config = StMemConfig(**(small if sizes.is_tiny else {}))
 
     def make(dtype: torch.dtype, compiled: bool) -> dict[str, Run]:
         values = torch.randn(sizes.ecgs, 12, config.seq_length, device=sizes.device, dtype=dtype)
         model = StMemModel(config)
         other = with_einsum(model)
-        other, model = (_ready(one, sizes.device, dtype, compiled) for one in (other, model))  # type: ignore[assignment]
+        other, model = (_ready(one, sizes.device, dtype, compiled) for one in (other, model))
         return {"reference": _frozen(lambda: other(values)), "ours": _frozen(lambda: model(values))}
 
     return Case("ST-MEM, forward pass, against einsum attention", make)
@@ -129,7 +140,9 @@ def whole_model(sizes: Sizes) -> TgmmModel:
     config.tokenize_tasks(bert_cased_tokenizer())
     model = TgmmModel(config)
     model.initialise_texts()
-    return model.to(sizes.device)
+    module: nn.Module = model  # transformers' `to` is typed for other arguments
+    module.to(sizes.device)
+    return model
 
 
 def batch_of(config: TgmmConfig, sizes: Sizes, views: int = 3) -> dict[str, torch.Tensor]:
@@ -160,7 +173,9 @@ def whole_case(sizes: Sizes) -> Case:
     """Compare the whole model with its three encoders alone."""
 
     def make(dtype: torch.dtype, compiled: bool) -> dict[str, Run]:
-        model = whole_model(sizes).to(dtype).eval()
+        model = whole_model(sizes)
+        module: nn.Module = model.eval()
+        module.to(dtype)
         batch = {k: v.to(dtype) if v.is_floating_point() else v for k, v in batch_of(model.config, sizes).items()}
         clips = batch["pixel_values_videos"][batch["view_mask"]]
         if compiled:

@@ -6,6 +6,7 @@ Both models have the same sizes and random weights; only the way differs in whic
 The number of runs of the ECG encoder for one answer is counted too: it must be one, whatever the number of tokens.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,8 +63,8 @@ def main() -> None:
             .generate(ids, input_values=values[:1], do_sample=False, max_new_tokens=arguments.new_tokens)
         )
 
-    training = alternate({name: lambda name=name: step(name) for name in models}, arguments.pairs)
-    generation = alternate({name: lambda name=name: generate(name) for name in models}, arguments.pairs)
+    training = alternate({name: partial(step, name) for name in models}, arguments.pairs)
+    generation = alternate({name: partial(generate, name) for name in models}, arguments.pairs)
     each = {
         name: {key: value / arguments.new_tokens for key, value in times.items()} for name, times in generation.items()
     }

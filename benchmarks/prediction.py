@@ -39,7 +39,8 @@ LABS = {"age": (40, 90), "Creatinine": (0.5, 3), "Potassium": (3.2, 5.4), "Sodiu
 def save_model(directory: Path) -> Path:
     """Save a tiny model with random weights."""
     config = TgmmConfig.tiny()
-    tokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=config.labs_config.vocab_size)
+    tasks: Any = config.tasks
+    tokenizer = train_tokenizer(task_texts(tasks), vocab_size=config.get_text_config().vocab_size)
     config.tokenize_tasks(tokenizer)
     model = TgmmModel(config).eval()
     model.initialise_texts()
