@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import resource
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +75,44 @@ def alternate(runs: dict[str, Callable[[], object]], pairs: int) -> dict[str, di
         }
         for name, taken in times.items()
     }
+
+
+def anonymous_bytes() -> int:
+    """Return the bytes of this process that are not mapped from a file. Linux only."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
+
+
+def peak_growth(run: Callable[[], object]) -> int:
+    """Measure by how many bytes the memory grows at most while a function runs, in a forked process.
+
+    Call it before this process has run the function, because freed memory that is used again is no growth. The memory
+    is looked at every two milliseconds, so a shorter peak is missed.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_growth, args=(sender, run))
+    process.start()
+    growth: int = receiver.recv()
+    process.join()
+    return growth
+
+
+def _send_growth(sender: Any, run: Callable[[], object]) -> None:
+    before, peak, done = anonymous_bytes(), 0, threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, anonymous_bytes())
+            time.sleep(0.002)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    run()
+    done.set()
+    sampler.join()
+    sender.send(max(peak, anonymous_bytes()) - before)
 
 
 def row(name: str, what: str, reference: dict[str, float], ours: dict[str, float], goal: float) -> dict[str, Any]:

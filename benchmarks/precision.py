@@ -1,11 +1,12 @@
 """bfloat16 and dynamic int8 against float32 on this CPU, all three measured in this run.
 
     python benchmarks/precision.py --size paper --views 2 --repeats 3
+    python benchmarks/precision.py --size tiny --model MODEL --data DATA
 
 Prints seconds per patient (CPU time of this process, best of the repeats), the ratio float32 / other, the size of the
 weights, and the largest change of a probability of the first task. The model has random weights, so its answers are
-near 1/2. Therefore the last figure shows that nothing is broken. It does not show how much accuracy a trained model
-loses.
+near 1/2. Therefore the last figure shows that nothing is broken. With `--model` and `--data` (a trained model and
+prepared data) the change of the AUC is measured too, for all diagnoses, subsets and test patients (row 10).
 """
 
 import copy
@@ -15,10 +16,14 @@ import warnings
 from typing import Any
 
 import torch
-from measuring import argument_parser, best_seconds, write
+from measuring import argument_parser, best_seconds, figure, write
 
 from tgmm_hf import TgmmConfig, TgmmModel
+from tgmm_hf.data.saved_models import NUMBER_FORMATS
+from tgmm_hf.evaluation.evaluate import EvaluationSettings, compute_evaluation
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
+
+AUC_GOAL = 0.003
 
 
 def inputs(config: TgmmConfig, views: int) -> dict[str, torch.Tensor]:
@@ -49,6 +54,25 @@ def megabytes(model: TgmmModel) -> float:
     return buffer.tell() / 1e6
 
 
+def changes_of_auc(model: str, data: str) -> list[dict[str, Any]]:
+    """Evaluate a trained model in all number formats. Make a row of the largest change of an AUC for each."""
+    aucs: dict[str, dict[tuple[str, str], float]] = {}
+    for dtype in NUMBER_FORMATS:
+        settings = EvaluationSettings(dtype=dtype, bootstrap=100, progress=False)
+        evaluation = compute_evaluation(model, data, settings)
+        tasks = evaluation.model.config.tasks
+        aucs[dtype] = {
+            (task, subset): figures["auc"]
+            for task, by_subset in evaluation.metrics.items()
+            if task in tasks and tasks[task]["kind"] == "diagnosis"
+            for subset, figures in by_subset.items()
+        }
+    expected = aucs["float32"]
+    changes = {name: max(abs(aucs[name][key] - expected[key]) for key in expected) for name in ("bfloat16", "int8")}
+    what = "largest change of the AUC of a diagnosis in {}, all subsets, test patients"
+    return [figure("10, AUC", what.format(name), value, AUC_GOAL, at_most=True) for name, value in changes.items()]
+
+
 def main() -> None:
     """Measure the three precisions and print the result."""
     parser = argument_parser(__doc__)
@@ -57,6 +81,8 @@ def main() -> None:
     parser.add_argument(
         "--repeats", type=int, default=3, help="measured calls, of which the fastest counts (default 3)"
     )
+    parser.add_argument("--model", help="directory of a trained model (default none)")
+    parser.add_argument("--data", help="its prepared data")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     paper = arguments.size == "paper"
@@ -64,7 +90,7 @@ def main() -> None:
     config.tokenize_tasks(bert_cased_tokenizer())
     model = TgmmModel(config).eval()
     batch = inputs(config, arguments.views)
-    result: dict[str, object] = {"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(arguments)}
+    result: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(arguments)}
     seconds, expected = measure(model, batch, arguments.repeats)
     result["float32"] = {"seconds": round(seconds, 3), "megabytes": round(megabytes(model), 1)}
     with warnings.catch_warnings():
@@ -78,7 +104,12 @@ def main() -> None:
             "megabytes": round(megabytes(other), 1),
             "largest_change_of_a_probability": round(float((probabilities - expected).abs().max()), 4),
         }
-    write(result, indent=2)
+    rows = [
+        {"row": "10", "what": f"float32 / {name}, {arguments.size} size", "ratio": result[name]["ratio_to_float32"]}
+        for name in ("int8_dynamic", "bfloat16")
+    ]
+    rows += changes_of_auc(arguments.model, arguments.data) if arguments.model else []
+    write({"rows": rows, **result}, indent=2)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Each benchmark runs in a process of its own with one thread. One that fails, or takes longer than its limit, is named
 below the table and does not stop the others. `--files` is a directory with real files: `data/echo_dicom/*.dcm` and
-`data/wfdb/ptbxl/*.hea`. Without it the rows that need them are left out. All together take less than 20 minutes on two
-free cores. `--out` writes the table and everything that the benchmarks printed.
+`data/wfdb/ptbxl/*.hea`. Without it the rows that need them are left out. All together take about 20 minutes on two free
+cores. `--out` writes the table and everything that the benchmarks printed.
 """
 
 import json
@@ -53,14 +53,22 @@ def benchmarks(shared: Path, scratch: Path) -> list[Benchmark]:
         Benchmark("echo_clip", clips, is_missing=not clips),
         Benchmark("sector_mask", clips, is_missing=not clips),
         Benchmark("ecg_values", records, is_missing=not records),
-        Benchmark("synth", ["--patients", "24"], limit=300),
+        Benchmark("synth", ["--patients", "24"]),
         Benchmark("prepare", ["--patients", "24", "--directory", str(scratch / "prepare")], prepare_rows),
-        Benchmark("echo_mvit", ["--clips", "1", "--repeats", "2"], mvit_rows),
+        Benchmark("echo_mvit", ["--clips", "1", "4", "--pairs", "2"], limit=420),
         Benchmark("echo_mvit_parts", ["--repeats", "3"], part_rows),
+        Benchmark("st_mem", ["--batch-size", "8", "--pairs", "3"]),
+        Benchmark("answers", ["--views", "1", "--pairs", "3"]),
         Benchmark("frozen_features_cache", ["--patients", "2", "--views", "3", "--batch-size", "2"], cache_rows),
-        Benchmark("precision", ["--views", "1", "--repeats", "2"], precision_rows),
+        Benchmark("prediction", ["--patients", "24", "--pairs", "3", "--memory", "300", "2000"]),
+        Benchmark("precision", ["--views", "1", "--repeats", "2"]),
+        Benchmark("start", ["--pairs", "3"]),
         Benchmark("curate", ["--rows", "1000000", "--directory", str(scratch / "curate")], curate_rows),
         Benchmark("loading", ["--repeats", "3"], loading_rows),
+        Benchmark("meit", ["--pairs", "3"]),
+        Benchmark("beat", ["--seconds", "600", "--pairs", "3"]),
+        Benchmark("more_index", ["--vectors", "100000"]),
+        Benchmark("explanation", ["--size", "tiny"]),
     ]
 
 
@@ -83,14 +91,6 @@ def prepare_rows(printed: Printed) -> list[dict[str, Any]]:
     ]
 
 
-def mvit_rows(printed: Printed) -> list[dict[str, Any]]:
-    """Read `echo_mvit.py`."""
-    return [
-        ratio_row("MViT", f"torchvision / ours, {name.replace('_', ' and ')}", printed[-1][f"{name}_ratio"])
-        for name in ("forward", "forward_backward")
-    ]
-
-
 def part_rows(printed: Printed) -> list[dict[str, Any]]:
     """Read `echo_mvit_parts.py`."""
     return [ratio_row("MViT, part", f"{entry['part']}, plain / ours", entry["ratio"]) for entry in printed]
@@ -102,14 +102,6 @@ def cache_rows(printed: Printed) -> list[dict[str, Any]]:
         ratio_row("cache", f"an epoch without / with the cache, {name}", entry["ratio"])
         for name, entry in printed[-1].items()
         if isinstance(entry, dict)
-    ]
-
-
-def precision_rows(printed: Printed) -> list[dict[str, Any]]:
-    """Read `precision.py`."""
-    return [
-        ratio_row("precision", f"float32 / {name}", printed[-1][name]["ratio_to_float32"])
-        for name in ("int8_dynamic", "bfloat16")
     ]
 
 

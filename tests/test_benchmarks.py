@@ -2,16 +2,23 @@
 
 import importlib
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
 @pytest.fixture
-def run_all(monkeypatch):
+def benchmark_named(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     monkeypatch.setattr(sys, "path", sys.path)
-    return importlib.import_module("run_all")
+    return importlib.import_module
+
+
+@pytest.fixture
+def run_all(benchmark_named):
+    return benchmark_named("run_all")
 
 
 def test_a_benchmark_that_fails_or_is_slow_is_named(run_all, tmp_path, monkeypatch):
@@ -43,3 +50,30 @@ def test_the_table_shows_times_ratio_and_goal(run_all):
 def test_every_benchmark_of_the_table_exists(run_all, tmp_path):
     for benchmark in run_all.benchmarks(tmp_path, tmp_path):
         assert (run_all.HERE / f"{benchmark.name}.py").is_file()
+
+
+def test_the_script_for_a_gpu_runs_on_a_cpu_in_tiny_sizes(benchmark_named):
+    gpu = benchmark_named("gpu")
+    entries = list(gpu.results(gpu.Sizes("cpu", is_tiny=True), ["float32"], repeats=1, seconds=600))
+    assert len(entries) == 1 + 5  # the matrix product, and five comparisons
+    for entry in entries[1:]:
+        assert entry["ratio"] > 0 and entry["ours"]["ms"] > 0
+    shares = [entry["share"] for entry in entries if "share" in entry]
+    assert len(shares) == 3 and min(shares) > 0
+
+
+def test_the_script_for_a_gpu_names_what_it_has_no_time_for(benchmark_named):
+    gpu = benchmark_named("gpu")
+    entries = list(gpu.results(gpu.Sizes("cpu", is_tiny=True), ["float32"], repeats=1, seconds=-1))
+    assert [("not_measured" in entry) for entry in entries] == [False] + [True] * 5
+
+
+def test_memory_that_a_function_takes_and_gives_back_is_seen(benchmark_named):
+    measuring = benchmark_named("measuring")
+
+    def take_and_give_back():
+        block = np.ones(2**23)
+        time.sleep(0.1)  # the sampler needs a moment
+        del block
+
+    assert 2**26 <= measuring.peak_growth(take_and_give_back) < 2**27

@@ -30,6 +30,18 @@ def test_an_exact_search_puts_the_largest_cosine_first_and_the_earlier_of_equal_
     np.testing.assert_allclose(cosines, [1, 1, 0.6], atol=1e-6)
 
 
+@pytest.mark.parametrize("number", [0, 1, 7, 3000, 4000])
+def test_an_exact_search_is_a_sort_of_all_also_where_many_are_equal(number):
+    vectors = np.random.default_rng(0).integers(0, 9, (3000, 2)).astype(np.float32)
+    query = np.array([1.0, 2.0], np.float32)
+    rows, cosines = nearest_of_all(vectors, query, number)
+    expected = sorted(range(3000), key=lambda row: -(vectors @ query)[row])[
+        :number
+    ]  # `sorted` keeps the order of equals
+    assert rows.tolist() == expected
+    assert cosines.tolist() == (vectors @ query)[expected].tolist()
+
+
 @needs_graphs
 def test_a_graph_finds_nearly_all_of_the_nearest_vectors_with_their_exact_cosines(tmp_path: Path):
     vectors, queries = random_vectors(3000, 0), random_vectors(50, 1)

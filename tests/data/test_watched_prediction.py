@@ -97,7 +97,7 @@ def test_the_command_counts_the_unexpected_and_fails_for_unreadable_files(pipe, 
         empty = {"notes": [], "checks": [], "views": [], "refused": refused}
         return iter([{"id": "a", "used": {"labs": ["age"], "ecg": [], "echo": []}, **empty} for _ in patients])
 
-    monkeypatch.setattr("tgmm_hf.data.prediction.load_pipeline", lambda *arguments: None)
+    monkeypatch.setattr("tgmm_hf.data.prediction.load_pipeline", lambda *arguments: pipe)
     monkeypatch.setattr("tgmm_hf.data.prediction.predict", answers)
     options = ["predict", "model", "--manifest", table, "--out", tmp_path / "out.json"]
     options += ["--time-limit", 7, "--memory-limit", 1]

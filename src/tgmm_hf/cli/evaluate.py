@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.options import AllowOutside, BatchSize, Bootstrap, Model, Out, Seed, Split, announce_hub, table_of
+from tgmm_hf.cli.options import (
+    AllowOutside,
+    BatchSize,
+    Bootstrap,
+    Dtype,
+    Model,
+    NumberFormat,
+    Out,
+    Seed,
+    Split,
+    announce_hub,
+    table_of,
+)
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 TextEncoder = Annotated[
@@ -46,7 +58,7 @@ Prompts = Annotated[
 ]
 FAMILY_NAMES = {"meit": "MEIT", "heartcare": "Heartcare", "beat": "Beat"}
 """Kind of a saved model -> name of its family in messages. Everything else is TGMM."""
-TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain")
+TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain", "dtype")
 """Options of `evaluate` for a TGMM model only."""
 MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams", "cache")
 """Options of `evaluate` for a MEIT model only."""
@@ -113,6 +125,7 @@ def evaluate(
     seed: Seed = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
     batch_size: BatchSize = 16,
+    dtype: Dtype = NumberFormat.float32,
 ) -> None:
     """Measure a model, every figure with its interval.
 
@@ -144,7 +157,12 @@ def evaluate(
         "training_data": training_data,
     }
     options |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
-    options |= {"prompts": prompts, "allow_outside": allow_outside, "robustness": robustness}
+    options |= {
+        "dtype": dtype != NumberFormat.float32,
+        "prompts": prompts,
+        "allow_outside": allow_outside,
+        "robustness": robustness,
+    }
     from tgmm_hf.data.instructions import holds_questions
 
     kind = saved_kind(model)
@@ -208,6 +226,7 @@ def evaluate(
         seed=seed,
         bootstrap=bootstrap,
         batch_size=batch_size,
+        dtype=dtype.value,
     )
     typer.echo((out / "metrics.txt").read_text())
     typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")

@@ -17,6 +17,14 @@ class Split(StrEnum):
     test = "test"
 
 
+class NumberFormat(StrEnum):
+    """Number format of a model's weights."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 Out = Annotated[Path, typer.Option(help="Directory to write.")]
 Model = Annotated[str, typer.Argument(help="Directory or Hub repository of a saved model.")]
 PreparedData = Annotated[Path, typer.Argument(help="Prepared data set, written by `tgmm prepare`.")]
@@ -37,6 +45,13 @@ AllowOutside = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap. The same seed gives the same intervals.")]
 Bootstrap = Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples for the intervals.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of patients in a batch. It changes only speed and memory.")]
+Dtype = Annotated[
+    NumberFormat,
+    typer.Option(
+        help="Number format of the weights. bfloat16 and int8 (linear layers, CPU only) change the answers a little; "
+        "which one is fast depends on the processor."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,10 +12,12 @@ from tgmm_hf.cli.options import (
     AllowOutside,
     BatchSize,
     Decimal,
+    Dtype,
     Encoding,
     MaxRows,
     MemoryLimit,
     Model,
+    NumberFormat,
     Root,
     Split,
     TimeLimit,
@@ -27,8 +29,8 @@ from tgmm_hf.cli.options import (
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
 from tgmm_hf.utils.names import counted
 
-PRINTED_PATIENTS = 20
-"""Maximum number of patients whose answers are printed; the file holds all."""
+if TYPE_CHECKING:
+    from tgmm_hf.data.predicted_table import Tally
 
 USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
 """Modality -> what a prediction counts of it."""
@@ -119,6 +121,7 @@ def predict(
     task: Tasks = None,
     out: OutFile = Path("prediction.json"),
     batch_size: BatchSize = 8,
+    dtype: Dtype = NumberFormat.float32,
     encoding: Encoding = None,
     decimal: Decimal = ".",
     max_rows: MaxRows = MAX_ROWS,
@@ -130,7 +133,7 @@ def predict(
 
     Any of the three modalities may be missing. The JSON file says what was used, what was refused, and why. With
     --manifest two tables stand beside the JSON file: predictions.json gives predictions.csv and refused.csv. The limits
-    of time and memory are for the patients of a table.
+    of time and memory are for the patients of a table. A run that was stopped goes on when you give the command again.
 
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
@@ -141,10 +144,9 @@ def predict(
     refuse_folder(ecg)
     table_format = format_of(encoding, decimal, max_rows)
 
-    from tqdm import tqdm
-
     from tgmm_hf.data import prediction as library
-    from tgmm_hf.data.prediction_tables import claim_outputs, write_tables
+    from tgmm_hf.data.predicted_table import Tally, predict_table
+    from tgmm_hf.data.prediction_tables import claim_outputs
     from tgmm_hf.utils.files import write_json
     from tgmm_hf.utils.output_lock import check_writable
 
@@ -161,19 +163,22 @@ def predict(
         patients = library.patients_from_table(table_of(manifest), name, limit, root, **rules)
     if view_classifier is not None:
         announce_hub(view_classifier)
-    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value)
-    limits = None if manifest is None else limits_of(time_limit, memory_limit)
-    answers = library.with_shared_files(library.predict(pipe, patients, task, batch_size, limits), patients)
-    predictions = list(tqdm(answers, total=len(patients), unit="patient", disable=len(patients) == 1))
-    write_json(out, predictions if manifest is not None else predictions[0], allow_nan=False)
-    written = [out, *(write_tables(out, predictions, patients) if manifest is not None else [])]
-    _print_predictions(predictions)
-    answered, unreadable = sum(map(library.is_answered, predictions)), library.count_unreadable(predictions)
-    typer.echo(f"{answered} of {len(predictions)} patients predicted: {', '.join(map(str, written))}")
+    pipe = library.load_pipeline(model, view_classifier, view_threshold, strictness.value, dtype.value)
+    if manifest is None:
+        predictions = list(library.predict(pipe, patients, task, batch_size))
+        write_json(out, predictions[0], allow_nan=False)
+        tally, written = Tally.of(predictions), [out]
+    else:
+        limits = limits_of(time_limit, memory_limit)
+        tally, written = predict_table(pipe, patients, out, tasks=task, batch_size=batch_size, limits=limits)
+    _print_predictions(tally)
+    typer.echo(f"{tally.answered} of {tally.patients} patients predicted: {', '.join(map(str, written))}")
     typer.echo("Research software, not a medical device.")
-    if unreadable:
-        typer.echo(f"tgmm: {unreadable} file(s) could not be read now: run the same command again later.", err=True)
-    if not answered or unreadable:
+    if tally.unreadable:
+        typer.echo(
+            f"tgmm: {tally.unreadable} file(s) could not be read now: run the same command again later.", err=True
+        )
+    if not tally.answered or tally.unreadable:
         raise typer.Exit(1)
 
 
@@ -196,18 +201,18 @@ def _refuse_wrong_options(
         raise typer.BadParameter("give --manifest, or at least one of --labs, --ecg and --echo (not both)")
 
 
-def _print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
-    """Print the answers of the first `PRINTED_PATIENTS` patients, then the notes and refusals of all."""
-    for prediction in predictions[:PRINTED_PATIENTS]:
+def _print_predictions(tally: "Tally") -> None:
+    """Print the answers of the first patients, then the notes and refusals of all."""
+    for prediction in tally.first:
         name = "the patient" if prediction["id"] is None else f"patient {prediction['id']}"
         typer.echo(f"{name}: used {_used(prediction['used'])}")
         for name, answer in prediction.items():
             if isinstance(answer, dict):
                 _print_answer(name, answer, prediction["notes"])
-    if len(predictions) > PRINTED_PATIENTS:
-        typer.echo(f"... and {len(predictions) - PRINTED_PATIENTS} more in the file")
-    _print_notes(predictions)
-    _print_refusals(predictions)
+    if tally.patients > len(tally.first):
+        typer.echo(f"... and {tally.patients - len(tally.first)} more in the file")
+    _print_notes(tally)
+    _print_refusals(tally)
 
 
 def _print_answer(task: str, answer: Mapping[str, Any], notes: Sequence[str]) -> None:
@@ -238,35 +243,31 @@ def _print_answer(task: str, answer: Mapping[str, Any], notes: Sequence[str]) ->
         )
 
 
-def _print_notes(predictions: Sequence[Mapping[str, Any]]) -> None:
+def _print_notes(tally: "Tally") -> None:
     """Print the notes if there is one patient. With several patients print only the number of notes."""
-    notes = [note for prediction in predictions for note in prediction["notes"]]
-    if notes and len(predictions) > 1:
+    if tally.notes and tally.patients > 1:
         typer.echo(
-            f"{counted(len(notes), 'note')} (units converted, columns unknown, risks extrapolated, ...) in the file"
+            f"{counted(tally.notes, 'note')} (units converted, columns unknown, risks extrapolated, ...) in the file"
         )
-    elif notes:
-        typer.echo("\n".join(["notes:", *(f"  {note}" for note in notes)]))
+    elif tally.notes:
+        typer.echo("\n".join(["notes:", *(f"  {note}" for note in tally.first[0]["notes"])]))
 
 
-def _print_refusals(predictions: Sequence[Mapping[str, Any]]) -> None:
+def _print_refusals(tally: "Tally") -> None:
     """Print the refusals if there is one patient. With several patients print only their number.
 
     The reason of a refusal contains values of the patient. The values of many patients do not belong in a log.
     """
-    from tgmm_hf.data.prediction import count_unexpected
-
-    refused = [(prediction["id"], entry) for prediction in predictions for entry in prediction["refused"]]
-    if not refused:
+    if not tally.refused:
         return
-    if len(predictions) > 1:
-        patients = counted(len({identifier for identifier, _ in refused}), "patient")
-        typer.echo(f"refused: {counted(len(refused), 'item')} of {patients}; the reasons are in the file")
-        if unexpected := count_unexpected(predictions):
-            typer.echo(f"  {counted(unexpected, 'item')} for an unexpected reason: please report it as an issue")
+    if tally.patients > 1:
+        patients = counted(tally.patients_with_refusals, "patient")
+        typer.echo(f"refused: {counted(tally.refused, 'item')} of {patients}; the reasons are in the file")
+        if tally.unexpected:
+            typer.echo(f"  {counted(tally.unexpected, 'item')} for an unexpected reason: please report it as an issue")
         return
-    typer.echo(f"refused: {counted(len(refused), 'item')}")
-    for _, entry in refused:
+    typer.echo(f"refused: {counted(tally.refused, 'item')}")
+    for entry in tally.first[0]["refused"]:
         typer.echo(f"  {entry['item']}  {entry['reason']}")
 
 

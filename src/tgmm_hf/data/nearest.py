@@ -21,6 +21,8 @@ APPROXIMATE_ABOVE = 100_000
 """Number of vectors of an index above which graphs are made."""
 CONNECTIVITY = 32
 """Neighbours of a vector in the graph."""
+BLOCK = 256
+"""Cosines whose maximum is compared first in an exact search."""
 EXPANSION_ADD, EXPANSION_SEARCH = 200, 400
 """Candidates that are looked at while a vector is added, and during a search. More find more, and take longer."""
 
@@ -74,7 +76,13 @@ def nearest_of_all(vectors: NDArray, query: NDArray, number: int) -> tuple[NDArr
         Numbers of the rows and cosines, nearest first. Of equal cosines the earlier row comes first.
     """
     similarity = vectors @ query
-    best = np.argsort(-similarity, kind="stable")[:number]
+    # A sort of all takes five times as long as the product. As many values as results are at least as large as that
+    # block's maximum which has the rank `number`, so nothing below it is a result.
+    maxima = np.maximum.reduceat(similarity, np.arange(0, len(similarity), BLOCK)) if len(similarity) else similarity
+    candidates = np.arange(len(similarity))
+    if 0 < number < len(maxima):
+        candidates = np.flatnonzero(similarity >= np.partition(maxima, -number)[-number])
+    best = candidates[np.argsort(-similarity[candidates], kind="stable")[:number]]
     return best, similarity[best]
 
 

@@ -20,7 +20,7 @@ from tgmm_hf.data.laboratory import Laboratory, unused_note
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.repeated_inputs import shared_files
-from tgmm_hf.data.saved_models import load_processor, load_whole_model
+from tgmm_hf.data.saved_models import load_in_format, load_processor
 from tgmm_hf.data.slipped_paths import compare_headers
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.data.watched_prediction import predict_watched
@@ -231,13 +231,17 @@ def _named_by_path(path: Path) -> Iterator[None]:
         raise TgmmError(str(path), error.reason) from error
 
 
-def load_model(model: str) -> TgmmModel:
-    """Load a saved model, whose directory or Hub repository is `model`. See [`load_whole_model`]."""
-    return cast(TgmmModel, load_whole_model(TgmmModel, model))
+def load_model(model: str, dtype: str = "float32") -> TgmmModel:
+    """Load a saved model, whose directory or Hub repository is `model`. See [`load_in_format`]."""
+    return cast(TgmmModel, load_in_format(TgmmModel, model, dtype))
 
 
 def load_pipeline(
-    model: str, view_classifier: str | None = None, view_threshold: float | None = None, strictness: str = "note"
+    model: str,
+    view_classifier: str | None = None,
+    view_threshold: float | None = None,
+    strictness: str = "note",
+    dtype: str = "float32",
 ) -> TgmmCardiacPipeline:
     """Load a saved model with its processor as a pipeline.
 
@@ -248,6 +252,7 @@ def load_pipeline(
         view_threshold: Do not use a clip if the classifier gives its most probable view a lower probability than this.
             None takes the saved value.
         strictness: "note", or "refuse" to refuse patients with doubtful data, see [`TgmmProcessor`].
+        dtype: Number format of the weights, see [`load_in_format`].
     """
     processor = load_processor(model)
     processor.default_strictness = strictness
@@ -255,7 +260,7 @@ def load_pipeline(
         processor.default_view_classifier = StoredViewClassifier(view_classifier)
     if view_threshold is not None:
         processor.image_processor.view_threshold = view_threshold
-    pipe = TgmmCardiacPipeline(model=load_model(model), processor=processor)
+    pipe = TgmmCardiacPipeline(model=load_model(model, dtype), processor=processor)
     chosen = {"view_classifier": view_classifier, "image_processor.view_threshold": view_threshold}
     pipe.binding_check.chosen |= {name for name, value in chosen.items() if value is not None}
     return pipe
@@ -295,14 +300,17 @@ def predict(
         yield add_decisions(prediction, settings, fits)
 
 
-def with_shared_files(predictions: Iterable[dict[str, Any]], patients: Sequence[Patient]) -> Iterator[dict[str, Any]]:
+def with_shared_files(
+    predictions: Iterable[dict[str, Any]], patients: Sequence[Patient], first: int = 0
+) -> Iterator[dict[str, Any]]:
     """Add a finding to the "checks" of every prediction whose ECG file or clip stands with another patient too.
 
     Args:
         predictions: From [`predict`], one per patient in order.
         patients: All patients, from [`patients_from_table`].
+        first: Number of patients at the start that have no entry in `predictions`.
     """
-    for prediction, checks in zip(predictions, shared_files(patients), strict=True):
+    for prediction, checks in zip(predictions, shared_files(patients)[first:], strict=True):
         prediction["checks"] = [*prediction["checks"], *checks]
         prediction["notes"] = [*prediction["notes"], *(f"{check['item']}: {check['text']}" for check in checks)]
         yield prediction

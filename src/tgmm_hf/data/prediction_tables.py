@@ -11,7 +11,7 @@ from typing import Any
 
 from tgmm_hf.data.validation_answers import VALIDATION_ANSWERS_KEY, place_among
 from tgmm_hf.inputs.echo_reading import list_echo_files
-from tgmm_hf.utils.csv_files import csv_text
+from tgmm_hf.utils.csv_files import write_csv
 from tgmm_hf.utils.files import whole_file
 from tgmm_hf.utils.names import MODALITIES, join_names
 
@@ -24,6 +24,9 @@ REFUSED_COLUMNS = ("id", "row", "item", "reason")
 COUNTS = ("refused", "checks", "notes")
 """Lists of a prediction whose lengths are the last columns of predictions.csv."""
 USED_COLUMNS = ("lab_cells", "ecg_leads", "echo_views", "ecg_files", "echo_files")
+
+_LONGEST_PREDICTION = 2**22
+"""Characters of a file that are read to find its first prediction."""
 
 Prediction = Mapping[str, Any]
 
@@ -152,12 +155,13 @@ def claim_outputs(out: Path, tables: bool) -> None:
 
 
 def _is_prediction_file(path: Path) -> bool:
+    """Tell whether a file begins with a prediction, or with a list of them. The rest of a long file is not read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            first, _ = json.JSONDecoder().raw_decode(file.read(_LONGEST_PREDICTION).lstrip("[ \n"))
     except (OSError, ValueError):
         return False
-    entries = content if isinstance(content, list) else [content]
-    return bool(entries) and all(isinstance(entry, dict) and "used" in entry for entry in entries)
+    return isinstance(first, dict) and "used" in first
 
 
 def _starts_with(path: Path, columns: Sequence[str]) -> bool:
@@ -168,26 +172,25 @@ def _starts_with(path: Path, columns: Sequence[str]) -> bool:
         return False
 
 
-def write_tables(out: Path, predictions: Sequence[Prediction], patients: Sequence[Mapping[str, Any]]) -> list[Path]:
+def write_tables(out: Path, predictions: Iterable[Prediction], patients: Sequence[Mapping[str, Any]]) -> list[Path]:
     """Write predictions.csv and refused.csv beside the JSON file `out`, and return their paths.
 
     Args:
         out: The JSON file.
-        predictions: The predictions, with decisions.
+        predictions: The predictions, with decisions. They are read several times, so an iterator does not do.
         patients: The patients of these predictions, in the same order.
     """
     paths = outputs_of(out)
-    rows = [_row(prediction) for prediction in predictions]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = list(dict.fromkeys(name for prediction in predictions for name in _row(prediction)))
     last = [name for name in columns if name in (*USED_COLUMNS, *COUNTS)]
     ordered = [*(name for name in columns if name not in last), *last]
-    texts = {
-        "predictions": csv_text(ordered, rows),
-        "refused": csv_text(REFUSED_COLUMNS, _refused_rows(predictions, patients)),
+    rows: dict[str, tuple[Sequence[str], Iterable[dict[str, Any]]]] = {
+        "predictions": (ordered, map(_row, predictions)),
+        "refused": (REFUSED_COLUMNS, _refused_rows(predictions, patients)),
     }
     for name, path in paths.items():
-        with whole_file(path) as building:
-            building.write_text(texts[name], encoding="utf-8")
+        with whole_file(path) as building, building.open("w", encoding="utf-8", newline="") as file:
+            write_csv(file, *rows[name])
     return list(paths.values())
 
 
@@ -230,7 +233,7 @@ def _answer_cells(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     return cells
 
 
-def _refused_rows(predictions: Sequence[Prediction], patients: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+def _refused_rows(predictions: Iterable[Prediction], patients: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
     for number, (prediction, patient) in enumerate(zip(predictions, patients, strict=True), start=1):
         for entry in prediction["refused"]:
             item = positioned(entry["item"], patient)

@@ -59,6 +59,7 @@ class EvaluationSettings:
         bootstrap: Number of resamples.
         batch_size: Number of admissions that are encoded together.
         progress: Whether to show progress bars.
+        dtype: Number format of the weights of a model that is loaded here, see `load_in_format`.
     """
 
     split: str = "test"
@@ -72,6 +73,7 @@ class EvaluationSettings:
     bootstrap: int = BOOTSTRAP_RESAMPLES
     batch_size: int = 16
     progress: bool = True
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def compute_evaluation(
             validation split.
     """
     directory = Path(model) if isinstance(model, str | Path) else None
-    name, model, processor = _loaded(model, processor)
+    name, model, processor = _loaded(model, processor, settings.dtype)
     binding = _binding(model, processor)
     prepared = load_prepared(data_dir)
     split = settings.split
@@ -176,6 +178,7 @@ def compute_evaluation(
         "checks": binding.checks,
         "weights": weights_digest(directory) if directory is not None and directory.is_dir() else None,
         "split": split,
+        "dtype": settings.dtype,
         "synthetic": settings.bayes is not None,
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
         "training": _training(run),
@@ -192,11 +195,11 @@ def compute_evaluation(
     return Evaluation(metrics, predictions, model, processor)
 
 
-def _loaded(model: Any, processor: Any) -> tuple[str, Any, Any]:
+def _loaded(model: Any, processor: Any, dtype: str) -> tuple[str, Any, Any]:
     """Return the name of the model, the model and the processor. Load them if they are given as names or None."""
     if isinstance(model, str | Path):
         name = str(model)
-        model = load_model(name)
+        model = load_model(name, dtype)
     else:
         name = model.name_or_path or type(model).__name__
     return name, model, load_processor(name) if processor is None else processor

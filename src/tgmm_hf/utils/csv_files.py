@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First letters that make a spreadsheet compute a cell (OWASP, "CSV Injection")."""
@@ -41,13 +41,18 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
         rows: Column -> cell. A missing cell is empty.
     """
     buffer = io.StringIO()
-    plain = csv.writer(buffer, lineterminator="\n")
-    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # `plain` leaves a lone "\r" unquoted
+    write_csv(buffer, columns, rows)
+    return buffer.getvalue()
+
+
+def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write what [`csv_text`] returns into an open file, row by row. Open it with `newline=""`."""
+    plain = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # `plain` leaves a lone "\r" unquoted
     plain.writerow([safe_cell(name) for name in columns])
     for row in rows:
         cells = [safe_cell(row.get(name, "")) for name in columns]
         (quoted if any("\r" in str(cell) for cell in cells) else plain).writerow(cells)
-    return buffer.getvalue()
 
 
-__all__ = ["FORMULA_STARTS", "csv_text", "plain_cell", "safe_cell"]
+__all__ = ["FORMULA_STARTS", "csv_text", "plain_cell", "safe_cell", "write_csv"]

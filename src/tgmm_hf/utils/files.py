@@ -10,9 +10,10 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 from uuid import uuid4
 
@@ -105,6 +106,22 @@ def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
     """
     with whole_file(path) as building:
         building.write_text(json_text(content, allow_nan), encoding="utf-8")
+
+
+def write_json_list(path: Path, items: Iterable[Any], allow_nan: bool = True) -> None:
+    """Write values as `write_json` writes a list of them, without holding all of them in memory.
+
+    Args:
+        path: File to write. Missing directories are made.
+        items: Values that JSON can hold, one after the other.
+        allow_nan: Whether NaN and infinity may be written, which only Python reads back.
+    """
+    with whole_file(path) as building, building.open("w", encoding="utf-8") as file:
+        before = "["
+        for item in items:
+            file.write(f"{before}\n{indent(json.dumps(item, indent=1, allow_nan=allow_nan), ' ')}")
+            before = ","
+        file.write("\n]\n" if before == "," else "[]\n")
 
 
 def claim_directory(directory: str | Path, may_hold: Collection[str], keep: Collection[str | Path] = ()) -> None:
