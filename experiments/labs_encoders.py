@@ -115,7 +115,7 @@ def draw_cohort(seed: int, number: int, kind: str, share: float) -> Cohort:
             free = len([name for name in cells if name not in ALWAYS])
             evidence_of_pattern[index] = _log_ratio(len(hidden), free, share)
     posterior = bayes.subset_reference(*_grid_and_likelihoods(table), ("labs",))[0]
-    rows = {"id": [str(index) for index in range(number)], "labs": texts}
+    rows: dict[str, list[Any]] = {"id": [str(index) for index in range(number)], "labs": texts}
     rows |= {"ecg_mask": [[False] * 12] * number, "clip_views": [[]] * number}
     logit = np.log(posterior) - np.log1p(-posterior)
     return Cohort(Dataset.from_dict(rows), table.label, logit + evidence_of_pattern)

@@ -129,7 +129,9 @@ class TgmmProcessor(HubProcessor):
         """
         sources = {"labs": labs, "ecg": ecg, "echo": echo}
         configs: dict[str, Any] = {f"{name}_config": encoder_config(source) for name, source in sources.items()}
-        config = TgmmConfig(**configs, labs_scales=labs_scales)
+        config = TgmmConfig(**configs)
+        if labs_scales is not None:
+            config.set_labs_scales(labs_scales)
         extractors = saved_extractor(EcgFeatureExtractor, ecg), saved_extractor(EchoImageProcessor, echo)
         processor = cls(**fitting_parts(config, tokenizer or AutoTokenizer.from_pretrained(labs), *extractors))
         if view_classifier is not None:

@@ -83,7 +83,8 @@ def sort_inputs(arguments: Mapping[str, torch.Tensor | None]) -> dict[str, Modal
                 'return_tensors="pt".'
             )
     inputs = {
-        modality: ModalityInput(*(arguments.get(name) for name in names)) for modality, names in ARGUMENTS.items()
+        modality: ModalityInput(arguments.get(values), arguments.get(mask), arguments.get(frozen))
+        for modality, (values, mask, frozen) in ARGUMENTS.items()
     }
     inputs["labs"].cells = LabCells.from_arguments(arguments)
     return inputs

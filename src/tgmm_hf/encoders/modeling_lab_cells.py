@@ -9,6 +9,7 @@ cell has no token. docs/decisions/218-numbers-beside-lab-text.md
 Notation in shape comments: B patients, L tokens of the text, C cells and items, D width.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +161,8 @@ class LabCellsModel(LabCellsPreTrainedModel):
             cells.ids = cells.ids.masked_fill(~attention_mask.bool(), 0)
         hidden_states, mask = self.embeddings(input_ids, cells)
         states, attentions = [hidden_states], []
-        for layer in self.layers:
+        layers: Iterable[Any] = self.layers  # torch declares them modules, and these are blocks
+        for layer in layers:
             normed = layer.self_norm(hidden_states)
             attended, weights = layer.self_attention(normed, normed, mask[:, None, None, :])
             hidden_states = layer.feed_forward(hidden_states + attended)
