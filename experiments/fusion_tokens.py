@@ -16,7 +16,7 @@ a fusion uses evidence that is in its input. It says nothing about encoders.
 import argparse
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,11 +77,9 @@ def main() -> None:
 def features(table: evidence.Evidence) -> dict[str, torch.Tensor]:
     """Make the tokens of each modality, (patients, tokens, width).
 
-    There are as many tokens as evidence parameters. The parameters are mixed, so that no token holds one parameter
-    alone.
+    There are as many tokens as evidence parameters.
     """
-    fixed = np.random.default_rng(0)  # so that the "encoder" is the same for every seed
-    tokens = {}
+    of_modality = {}
     for name in MODALITIES:
         columns = [
             (table.values[:, k] - evidence.CENTRE) * table.present[:, k] / (1 + p.noise)
@@ -95,7 +93,19 @@ def features(table: evidence.Evidence) -> dict[str, torch.Tensor]:
             ]
         if name == "ecg":
             columns.append(2.0 * table.ecg_af - 1)
-        values = np.stack(columns, axis=1)
+        of_modality[name] = np.stack(columns, axis=1)
+    return as_tokens(of_modality)
+
+
+def as_tokens(columns: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Write columns (patients, columns) of each modality into tokens, one for each column, (patients, columns, width).
+
+    The columns are mixed, so that no token holds one column alone.
+    """
+    fixed = np.random.default_rng(0)  # so that the "encoder" is the same for every seed
+    tokens = {}
+    for name in MODALITIES:
+        values = columns[name]
         count = values.shape[1]
         mixed = values @ (np.eye(count) + 0.5 * fixed.standard_normal((count, count)) / count**0.5)
         constant, direction = fixed.standard_normal((2, count, 64))
@@ -121,6 +131,7 @@ def train(
     insert_position: int = 8,
     *,
     strength: str = "default",
+    inputs_of: Callable[[evidence.Evidence], dict[str, torch.Tensor]] | None = None,
     recipe: Recipe | None = None,
     **settings: Any,
 ) -> TgmmModel:
@@ -132,6 +143,7 @@ def train(
         tasks: Names of the tasks, or task -> further settings of it.
         insert_position: Place of the question among the learned tokens of a task.
         strength: Name of the evidence, a key of `EVIDENCE`.
+        inputs_of: Makes the tokens of the patients; `features` when None.
         recipe: Learning rate, decay and clipping; those of `configs/learn.yaml` when None.
         **settings: Settings of `TgmmConfig`.
     """
@@ -148,7 +160,7 @@ def train(
     tokenizer: BertTokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
     model = new_model(config)
-    inputs, labels = features(table), targets(table)
+    inputs, labels = (inputs_of or features)(table), targets(table)
     descent = Descent(model.parameters(), epochs * (TRAIN // BATCH), recipe)
     random = np.random.default_rng(seed)
     for _ in range(epochs):
