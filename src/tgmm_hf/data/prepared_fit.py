@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tgmm_hf.inputs.declared_preprocessing import CLASS_KEYS, PARTS, check_processor
+from tgmm_hf.inputs.declared_preprocessing import CLASS_KEYS, CLASSES, PARTS, check_processor
 from tgmm_hf.inputs.processor_fingerprint import changed_settings, plain_settings, processor_fingerprint
 from tgmm_hf.utils.errors import TgmmError
 
@@ -28,9 +28,12 @@ def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None
         settings = saved.get(name)
         if encoder is None or part is None or not isinstance(settings, Mapping):
             continue
-        kind = next((settings[key] for key in CLASS_KEYS if settings.get(key)), type(part).__name__)
-        problem = "" if kind == type(part).__name__ else f"the data was prepared by {kind}, not {type(part).__name__}"
-        if not problem and getattr(encoder, "preprocessing", None):
+        own, declares = type(part).__name__, bool(getattr(encoder, "preprocessing", None))
+        kind = next((settings[key] for key in CLASS_KEYS if settings.get(key)), own)
+        # A class of somebody else is his own affair, unless the encoder declares one.
+        is_other = kind != own and (declares or {kind, own} <= set(CLASSES))
+        problem = f"the data was prepared by {kind}, not {own}" if is_other else ""
+        if not problem and declares:
             now = processor_fingerprint(part)
             differing = changed_settings(plain_settings({key: settings[key] for key in now if key in settings}), now)
             problem = "; ".join(f"{key} is {values}" for key, values in differing.items())

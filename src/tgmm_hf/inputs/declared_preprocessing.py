@@ -112,4 +112,12 @@ def _declared(encoder: Any) -> tuple[str, dict[str, Any]] | None:
     return name, {key: value for key, value in settings.items() if key not in CLASS_KEYS}
 
 
-__all__ = ["CLASS_KEYS", "PARTS", "check_declared", "check_processor", "declared_extractor", "extractor_class_of"]
+__all__ = [
+    "CLASSES",
+    "CLASS_KEYS",
+    "PARTS",
+    "check_declared",
+    "check_processor",
+    "declared_extractor",
+    "extractor_class_of",
+]

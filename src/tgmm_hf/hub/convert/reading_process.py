@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 try:
@@ -75,10 +74,7 @@ def _read(path: Path, allow_pickle: bool) -> Any:
         Unusable: If the file cannot be read, or needs pickled objects and `allow_pickle` is False.
     """
     if path.suffix == SAFETENSORS:
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise Unusable(f"this safetensors file cannot be read: {error}. Download it again.") from error
+        return _read_safetensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
@@ -98,6 +94,22 @@ def _read(path: Path, allow_pickle: bool) -> Any:
             f"this file cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It is damaged, "
             "incomplete, or needs a package that is not installed. Download it again, or install the package that the "
             "error names."
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file, a format without code.
+
+    Raises:
+        Unusable: If the file cannot be read.
+    """
+    try:
+        return load_file(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # a hostile file may raise anything
+        raise Unusable(
+            f"this file cannot be read as safetensors ({type(error).__name__}: {error}). Download it again."
         ) from error
 
 
