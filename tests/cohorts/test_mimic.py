@@ -260,6 +260,9 @@ def test_rule_label_lvef_uses_the_structured_ejection_fraction(synthetic: Path, 
     assert_equal(found, truth)
     wanted = {subject: 30.0 + k for k, subject in enumerate(studies.subject_id) if k < 20}
     assert found.set_index("patient_id").lvef.dropna().to_dict() == wanted
+    assert "value.lvef" not in found
+    with_value = run(tables, tmp_path / "value", CurateRules(lvef_value=True))
+    assert with_value.set_index("patient_id")["value.lvef"].dropna().to_dict() == wanted
     by_fraction = run(tables, tmp_path / "lvef", CurateRules(label="lvef", lvef_below=40))
     labels = by_fraction.set_index("patient_id")["label.hf_diagnosis"].to_dict()
     assert labels == {subject: int(fraction < 40) for subject, fraction in wanted.items()}

@@ -15,16 +15,19 @@ from tgmm_hf.data.table_files import declare_canonical_units
 from tgmm_hf.inputs.lab_table import COLUMNS
 from tgmm_hf.utils.files import whole_file
 
-TASK, RISK_TASK = "hf_diagnosis", "hf_risk"
+TASK, RISK_TASK, LVEF_TASK = "hf_diagnosis", "hf_risk", "lvef"
 
 
-def cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path | None], base: Path) -> pd.DataFrame:
+def cohort_frame(
+    database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path | None], base: Path, lvef_value: bool = False
+) -> pd.DataFrame:
     """Make the cohort table, still without the column `split`.
 
     Args:
         database: The database after the last SQL step.
         sources: Name of each source -> its directory, None if it was not given.
         base: Directory that the paths in the table start from.
+        lvef_value: Write the ejection fraction as the value of a regression named `LVEF_TASK` too.
 
     Returns:
         One row per stay. The laboratory columns have the order of the lab text.
@@ -58,6 +61,7 @@ def cohort_frame(database: duckdb.DuckDBPyConnection, sources: Mapping[str, Path
             f"label.{TASK}": cohort.hf_diagnosis.astype("Int64"),
             f"time.{RISK_TASK}": cohort.hf_risk_time,
             f"event.{RISK_TASK}": cohort.hf_risk_event.astype("Int64"),
+            **({f"value.{LVEF_TASK}": cohort.lvef} if lvef_value else {}),
             **{
                 name: cohort[name]
                 for name in ("index_time", "ecg_time", "echo_time", "later_contact", "lvef", "anchor_year_group")

@@ -35,6 +35,8 @@ class CurateRules:
         max_hours_apart: Maximum number of hours between ECG and echo. None allows any time within the stay.
         label: Diagnosis by "icd" code, or by structured "lvef" (MIMIC-IV-ECHO 1.0.x; stays without it are excluded).
         lvef_below: Percent. With `label: lvef`, an ejection fraction below this is heart failure.
+        lvef_value: True writes the structured ejection fraction as `value.lvef` too, the value of a regression named
+            lvef. A configuration then has to name that task.
         landmark_days: Days after discharge when the prognosis starts.
         follow_up: Stays of the prognosis. "all", or "later_contact" for the stays after which the patient came back.
             The second rule selects by the future. It resembles the cohort of the paper and is for a sensitivity
@@ -59,6 +61,7 @@ class CurateRules:
     max_hours_apart: float | None = None
     label: str = "icd"
     lvef_below: float = 50.0
+    lvef_value: bool = False
     landmark_days: int = 30
     follow_up: str = "all"
     lab_items: str | None = None

@@ -126,7 +126,7 @@ def build_cohort(
         "WHERE d.step <> 'included'"
     ).df()
     return BuiltCohort(
-        cohort=cohort_frame(database, inputs.sources, inputs.base),
+        cohort=cohort_frame(database, inputs.sources, inputs.base, inputs.rules.lvef_value),
         excluded=excluded,
         flow=flow,
         anomalies=anomalies,
