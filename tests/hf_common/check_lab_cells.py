@@ -3,11 +3,17 @@
 import unittest
 
 import torch
+from parameterized import parameterized
 
 from tgmm_hf import LabCellsConfig, LabCellsModel
 
 from ..test_configuration_common import ConfigTester
-from ..test_modeling_common import ModelTesterMixin, ids_tensor
+from ..test_modeling_common import (
+    TEST_EAGER_MATCHES_SDPA_INFERENCE_PARAMETERIZATION,
+    ModelTesterMixin,
+    _test_eager_matches_sdpa_inference,
+    ids_tensor,
+)
 
 
 class LabCellsTester:
@@ -48,3 +54,9 @@ class LabCellsModelTest(ModelTesterMixin, unittest.TestCase):
 
     def test_config(self):
         self.config_tester.run_common_tests()
+
+    @parameterized.expand(TEST_EAGER_MATCHES_SDPA_INFERENCE_PARAMETERIZATION)
+    def test_eager_matches_sdpa_inference(self, *arguments):
+        """adapted: the common test gives the text alone, and the encoder refuses to read a text without cells"""
+        with self.assertRaisesRegex(ValueError, "cell_ids"):
+            _test_eager_matches_sdpa_inference(self, *arguments)
