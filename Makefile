@@ -177,9 +177,11 @@ test-hf: $(DEV)
 
 # Every benchmark in small sizes, each in a process with one thread. One that fails does not stop the others. Real files
 # lie beside the clone; without them their rows are left out.
+# PATIENCE multiplies the limits of time, for a busy machine.
 BENCH_OUT ?= bench.json
+PATIENCE ?= 1
 bench: $(DEV)
-	$(TEST_ENV) $(BIN)/python -W ignore benchmarks/run_all.py $(if $(FILES),--files $(FILES)) --out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY))
+	$(TEST_ENV) $(BIN)/python -W ignore benchmarks/run_all.py $(if $(FILES),--files $(FILES)) --out $(BENCH_OUT) --patience $(PATIENCE) $(if $(ONLY),--only $(ONLY))
 
 # ---- hostile inputs -------------------------------------------------------------------------------------------------
 
