@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.encoders import RLELosslessEncoder
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
@@ -53,7 +55,7 @@ def write(path: Path, frames: np.ndarray, photometric: str = "RGB", syntax: str 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["measure"])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
+    meta.TransferSyntaxUID = syntax
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     dataset.Modality, dataset.PhotometricInterpretation = "US", photometric
@@ -65,7 +67,10 @@ def write(path: Path, frames: np.ndarray, photometric: str = "RGB", syntax: str 
     dataset.HighBit, dataset.PixelRepresentation = 7, 0
     dataset.PixelData = frames.tobytes()
     if syntax == RLELossless:
-        dataset.compress(RLELossless)
+        dataset.PixelData = encapsulate([rle_of(frame.tobytes(), frame.shape) for frame in frames])
+        dataset["PixelData"].VR = "OB"
+        if frames.ndim == 4:
+            dataset.PlanarConfiguration = 1
     elif syntax == JPEGBaseline8Bit:
         dataset.PixelData = encapsulate([jpeg_without_marker(frame) for frame in frames])
         dataset["PixelData"].VR = "OB"
@@ -75,6 +80,24 @@ def write(path: Path, frames: np.ndarray, photometric: str = "RGB", syntax: str 
         else:
             setattr(dataset, name, value)
     dataset.save_as(path, enforce_file_format=True)
+
+
+@lru_cache(maxsize=256)
+def rle_of(content: bytes, shape: tuple[int, ...]) -> bytes:
+    """Encode a frame of `shape` as RLE. Frames are kept, because the encoder is slow and many faults share them."""
+    samples = 1 if len(shape) == 2 else 3
+    encoded: bytes = RLELosslessEncoder.encode(
+        content,
+        rows=shape[0],
+        columns=shape[1],
+        samples_per_pixel=samples,
+        number_of_frames=1,
+        bits_allocated=8,
+        bits_stored=8,
+        pixel_representation=0,
+        photometric_interpretation="RGB" if samples == 3 else "MONOCHROME2",
+    )
+    return encoded
 
 
 def jpeg_without_marker(frame: np.ndarray) -> bytes:
@@ -195,7 +218,8 @@ def write_repeated(path: Path, frames: np.ndarray, times: int, syntax: str, nois
     """Write each frame several times. With `noise`, a generator, the repeated frames differ by -1 to 1."""
     repeated = np.repeat(frames[:FRAMES], times, axis=0)
     if noise is not None:
-        repeated = np.clip(repeated + noise.integers(-1, 2, repeated.shape), 0, 255).astype(np.uint8)
+        for frame in repeated:
+            frame[:] = np.clip(frame + noise.integers(-1, 2, frame.shape), 0, 255)
     is_jpeg = syntax == JPEGBaseline8Bit
     write(path, ycbcr(repeated) if is_jpeg else repeated, "YBR_FULL" if is_jpeg else "RGB", syntax)
 

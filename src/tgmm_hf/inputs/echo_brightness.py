@@ -26,8 +26,9 @@ PANEL_FLAT = 0.2
 speckle, so at most 0.01 are flat."""
 MIN_FRAMES = 4
 """Fewer frames are not judged by correlations, because one pair of frames may lie at opposite ends of a heartbeat."""
-THICK = 21
-"""Side (pixels) of a square that fits into a sector but not into letters or an ECG strip."""
+THICK, THICK_HEIGHT, MIN_THICK = 21, 240, 5
+"""Side (pixels) of a square that fits into a sector but not into letters or an ECG strip, in frames of THICK_HEIGHT
+rows or more. In smaller frames it is smaller in proportion, because all of the picture is, but at least MIN_THICK."""
 
 
 class ClipBrightness:
@@ -125,9 +126,14 @@ class ClipBrightness:
         return [labelled == index + 1 for index in np.argsort(-sizes, kind="stable")]
 
 
+def thick_side(height: int) -> int:
+    """Return the side (pixels, odd) of a square that fits into a sector but not into letters, for a frame's height."""
+    return min(THICK, max(MIN_THICK, THICK * height // THICK_HEIGHT // 2 * 2 + 1))
+
+
 def _thick(lit: np.ndarray) -> np.ndarray:
     """Return what of a mask (height, width) is thicker than letters; nothing if it is a hundredth of it or less."""
-    area = smallest_near(lit, THICK)
+    area = smallest_near(lit, thick_side(lit.shape[0]))
     return area if area.mean() > 0.01 else np.zeros_like(area)
 
 
@@ -222,5 +228,6 @@ __all__ = [
     "flat_pixels",
     "shrunk",
     "smallest_near",
+    "thick_side",
     "total_difference",
 ]

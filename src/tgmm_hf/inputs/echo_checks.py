@@ -10,7 +10,16 @@ import numpy as np
 from scipy.ndimage import minimum_filter, uniform_filter
 
 from ..utils.errors import InputRefusedError
-from .echo_brightness import FLAT, GLIMMER, MIN_FRAMES, THICK, ClipBrightness, blurred, brightness_of, flat_pixels
+from .echo_brightness import (
+    FLAT,
+    GLIMMER,
+    MIN_FRAMES,
+    ClipBrightness,
+    blurred,
+    brightness_of,
+    flat_pixels,
+    thick_side,
+)
 
 MIN_SIDE = 16
 """Smallest height or width (pixels) of a frame."""
@@ -223,7 +232,7 @@ def neighbour_correlations(frames: np.ndarray) -> np.ndarray:
 
 def _dense_share(moved: np.ndarray) -> float:
     """Compute the share of pixels around which most pixels move; `moved` (height, width) bool, True if it moves."""
-    return float((uniform_filter(moved.astype(np.float32), THICK, mode="constant") > 0.5).mean())
+    return float((uniform_filter(moved.astype(np.float32), thick_side(moved.shape[0]), mode="constant") > 0.5).mean())
 
 
 def repeated_share(frames: np.ndarray) -> float:

@@ -8,14 +8,17 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.fft import irfft2, rfft2
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import minimum_filter, uniform_filter
 
-from .echo_brightness import MIN_FRAMES, ClipBrightness, blurred, total_difference
+from .echo_brightness import MIN_FRAMES, ClipBrightness, blurred, thick_side, total_difference
 from .echo_checks import correlation
 from .echo_still import still_doubt
 
 STILL_SHARE = 0.5
 """A part of the picture of which a smaller share moves is named. In good clips all pixels of a sector move."""
+STILL_AREA, STILL_AROUND = 0.12, 0.9
+"""A picture is named, too, if at least STILL_AREA of it stands still together with STILL_AROUND of what lies around, as
+the frozen picture of a compare screen does. A real clip has 0.045, the synthetic cohort nothing."""
 LARGE_PART = 0.3
 """Parts of the picture of at least this share of the largest part are looked at."""
 UNORDERED, STRUCTURED = 0.85, 0.8
@@ -68,9 +71,16 @@ def large_parts(parts: list[np.ndarray]) -> list[np.ndarray]:
 def _still_doubt(clip: ClipBrightness, parts: list[np.ndarray]) -> str | None:
     """Say that most of a part, (height, width) bool, does not move at any time."""
     share = min(float(clip.moved[part].mean()) for part in parts)
-    if share >= STILL_SHARE:
+    if share < STILL_SHARE:
+        return (
+            f"only {share:.0%} of a part of the picture moves: a frozen picture beside or behind something that moves"
+        )
+    still = clip.ever_lit & ~clip.moved
+    around = uniform_filter(still.astype(np.float32), thick_side(still.shape[0]))
+    share = np.count_nonzero(clip.thick_area & (around > STILL_AROUND)) / np.count_nonzero(clip.thick_area)
+    if share < STILL_AREA:
         return None
-    return f"only {share:.0%} of a part of the picture moves: a frozen picture beside or behind something that moves"
+    return f"{share:.0%} of the picture is an area that stands still: a frozen picture beside one that moves"
 
 
 def _order_doubt(clip: ClipBrightness) -> str | None:

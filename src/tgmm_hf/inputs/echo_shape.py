@@ -18,9 +18,10 @@ than this share of the box above the middle, and turned to a side or cut in half
 clip has 0.047 downwards and 0.009 to a side, the synthetic cohort 0.08 to 0.10 and at most 0.011."""
 SMALL = 0.4
 """A picture is small if it is less high and less wide than this share of the frame. The real clip has 0.74 and 0.51."""
-EQUAL_PARTS = 0.5
-"""Two pictures lie beside each other if the second largest part is at least this share of the largest one, their boxes
-do not overlap from left to right, and neither leans to one side as the halves of a shadowed sector do."""
+SECOND_PART = 0.2
+"""Two pictures lie beside or above each other if the second largest part is at least this share of the largest one,
+their boxes do not overlap from left to right or from top to bottom, and neither leans to one side as the halves of a
+shadowed sector do. No good clip of 100 had a second part at all."""
 OVAL = 0.93
 """A picture is oval if it shares at least this of the union with the ellipse in its box. Sectors have at most 0.85, a
 slice of a body 0.99."""
@@ -127,10 +128,10 @@ def _box(part: np.ndarray) -> tuple[int, int, int, int]:
 def _shape_texts(parts: list[np.ndarray], shape: Outline) -> dict[str, str]:
     """Write the doubts, code -> text, about the shape of the largest part and about a second part."""
     texts: dict[str, str] = {}
-    if _is_beside(parts):
+    if (place := _second_place(parts)) is not None:
         share = parts[1].sum() / parts[0].sum()
         texts["two_pictures"] = (
-            f"two pictures lie beside each other, the smaller one {share:.0%} of the larger one: export one view alone"
+            f"two pictures lie {place} each other, the smaller one {share:.0%} of the larger one: export one view alone"
         )
     if shape.height < SMALL and shape.width < SMALL:
         texts["picture_small"] = (
@@ -155,13 +156,16 @@ def _shape_texts(parts: list[np.ndarray], shape: Outline) -> dict[str, str]:
     return texts
 
 
-def _is_beside(parts: list[np.ndarray]) -> bool:
-    """Tell whether the two largest parts are of similar size, and one lies to the right of the other one."""
-    if len(parts) < 2 or parts[1].sum() < EQUAL_PARTS * parts[0].sum():
-        return False
-    (_, _, left, right), (_, _, other_left, other_right) = _box(parts[0]), _box(parts[1])
-    is_apart = right <= other_left or other_right <= left
-    return is_apart and all(abs(outline(convex_hull(part)).right) <= LEAN for part in parts[:2])
+def _second_place(parts: list[np.ndarray]) -> str | None:
+    """Say how the two largest parts lie: "beside" or "above" each other; None if the second one is no picture."""
+    if len(parts) < 2 or parts[1].sum() < SECOND_PART * parts[0].sum():
+        return None
+    if not all(abs(outline(convex_hull(part)).right) <= LEAN for part in parts[:2]):
+        return None
+    (top, bottom, left, right), (other_top, other_bottom, other_left, other_right) = map(_box, parts[:2])
+    if right <= other_left or other_right <= left:
+        return "beside"
+    return "above" if bottom <= other_top or other_bottom <= top else None
 
 
 def _bright_doubt(clip: ClipBrightness, hulls: list[np.ndarray]) -> str | None:
