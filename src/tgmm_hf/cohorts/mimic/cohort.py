@@ -19,12 +19,13 @@ import pandas as pd
 
 from tgmm_hf.cohorts.flow import draw_flow
 from tgmm_hf.cohorts.mimic.exclusions import EVENT_NAMES
-from tgmm_hf.cohorts.mimic.frame import RISK_TASK, TASK, write_cohort_table
+from tgmm_hf.cohorts.mimic.frame import LVEF_SETTINGS, LVEF_TASK, RISK_TASK, TASK, write_cohort_table
 from tgmm_hf.cohorts.mimic.rules import CurateRules
 from tgmm_hf.cohorts.mimic.steps import BuiltCohort, CohortInputs, build_cohort, open_database
 from tgmm_hf.cohorts.mimic.table1 import table_one
 from tgmm_hf.cohorts.splits import read_splits, split_patients, write_splits
-from tgmm_hf.data.manifest import read_cohort_table
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
+from tgmm_hf.data.manifest import Tasks, read_cohort_table
 from tgmm_hf.data.outcome_checks import validation_doubt
 from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.digests import file_digest
@@ -95,7 +96,7 @@ def curate(  # noqa: PLR0913 - one argument per option of the command
     cohort = _with_split(built.cohort, split_file, rules)
     _write_results(out, cohort, built, check_files)
     summary = {
-        "data_hash": read_cohort_table(out / "cohort.parquet", root=inputs.base).digest(),
+        "data_hash": read_cohort_table(out / "cohort.parquet", root=inputs.base, tasks=_tasks(rules)).digest(),
         "rules": asdict(rules),
         "check_files": check_files,
         "counts": _counts(cohort),
@@ -205,6 +206,11 @@ def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str
         "anomalies": built.anomalies.reason.value_counts().to_dict(),
         "versions": package_versions("duckdb", "iterative-stratification"),
     }
+
+
+def _tasks(rules: CurateRules) -> Tasks:
+    """Return the tasks that the cohort table has outcomes of."""
+    return {**DEFAULT_TASKS, **({LVEF_TASK: LVEF_SETTINGS} if rules.lvef_value else {})}
 
 
 def _counts(cohort: pd.DataFrame) -> dict[str, Any]:

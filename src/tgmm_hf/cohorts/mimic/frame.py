@@ -16,6 +16,13 @@ from tgmm_hf.inputs.lab_table import COLUMNS
 from tgmm_hf.utils.files import whole_file
 
 TASK, RISK_TASK, LVEF_TASK = "hf_diagnosis", "hf_risk", "lvef"
+LVEF_SETTINGS: dict[str, Any] = {
+    "kind": "regression",
+    "question": "How high is the left ventricular ejection fraction of this patient?",
+    "unit": "%",
+    "range": [5, 90],
+}
+"""Meaning of `value.lvef`. The range is that of the numbers which `sql/08_lvef.sql` takes."""
 
 
 def cohort_frame(
