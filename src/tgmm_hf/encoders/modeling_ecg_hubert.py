@@ -30,7 +30,7 @@ class EcgHubertModel(BoundWeights, HubertModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the first convolution, in the place of word embeddings."""
-        return self.feature_extractor.conv_layers[0].conv
+        return cast(Any, self.feature_extractor.conv_layers[0]).conv
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the first convolution by `value`, in place."""
@@ -38,9 +38,7 @@ class EcgHubertModel(BoundWeights, HubertModel):
 
     @merge_with_config_defaults
     @capture_outputs
-    def forward(  # type: ignore[override] # the leads are an axis of their own, and nothing is padded or masked
-        self, ecg_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> BaseModelOutputWithPooling:
+    def forward(self, ecg_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
         r"""Encode ECGs.
 
         ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, seq_length)`):

@@ -386,9 +386,8 @@ class StudySorter:
             if candidate.item in self._prepared:
                 clip, notes = self._prepared[candidate.item]
             else:
-                squares, notes, first = self._decode(candidate.clip, candidate.item)
+                squares, notes, self._first[view] = self._decode(candidate.clip, candidate.item)
                 clip = self.preparer.resize_clip(squares)
-                self._first[view] = first
         except InputRefusedError as error:
             self.result.assign(candidate, used=False)
             self.result.refuse(candidate.item, error.reason)
