@@ -19,6 +19,7 @@ command goes on.
 import argparse
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - makes the next import possible
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import IterativeImputer, SimpleImputer
@@ -201,8 +203,12 @@ def _mean(indicators: bool) -> Any:
 
 
 def _iterative(indicators: bool) -> Any:
-    """Make an imputer that regresses each feature on the others (chained equations, one imputation)."""
-    return IterativeImputer(max_iter=5, random_state=0, add_indicator=indicators, keep_empty_features=True)
+    """Make an imputer that regresses each feature on ten others, in three rounds (chained equations, one imputation).
+
+    All others and more rounds took 2 s a fit, and warn all the same that they have not converged.
+    """
+    options = {"max_iter": 3, "n_nearest_features": 10, "random_state": 0, "keep_empty_features": True}
+    return IterativeImputer(add_indicator=indicators, **options)
 
 
 SIMPLE: dict[str, tuple[Any, tuple[float, ...]]] = {
@@ -361,6 +367,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, help="first seed of other patients, to choose settings")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", ConvergenceWarning)
     settings = [(RANDOM, 0.0), *product(options.kinds, options.shares)]
     lines = [line for kind, share in settings for line in summarise(kind, share, options)]
     options.out.mkdir(parents=True, exist_ok=True)
