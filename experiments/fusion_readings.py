@@ -107,7 +107,7 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
     metrics |= {"setting": setting, "cohort": cohort, "seed": seed, "cpu_seconds": round(seconds, 1), "told": told}
     metrics["gains"] = None if gains is None else [round(value, 3) for value in gains.gain.tolist()]
     directory.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(directory / "scores.npz", **scores)
+    np.savez_compressed(directory / "scores.npz", allow_pickle=False, **scores)
     write_json(path, metrics)
     return metrics
 
