@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-TOKENS_AT_ONCE = 512
+TOKENS_AT_ONCE = 256
 """On a CPU without gradients, an MLP maps this many tokens at once, because its inner values are four times as wide."""
 
 
