@@ -465,6 +465,10 @@ def test_a_name_and_a_value_with_different_units_are_refused():
 @pytest.mark.parametrize(
     ("raw", "number", "flag"),
     [
+        ("5.1 (3.5-5.0)", 5.1, "(3.5-5.0)"),
+        ("5.1 mmol/L [ref: 3.5 – 5.0]", 5.1, "(3.5-5.0)"),
+        ("5.1 (3.5 to 5.0 mmol/L) H", 5.1, "H (3.5-5.0)"),
+        ("5.1 H (<5.0)", 5.1, "H (limit)"),
         ("5.9 H", 5.9, "H"),
         ("5.9*", 5.9, "*"),
         ("5.9 L", 5.9, "L"),
