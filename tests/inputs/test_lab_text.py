@@ -485,6 +485,15 @@ def test_the_laboratorys_mark_is_noted_and_not_read_as_a_unit(raw, number, flag)
     assert labs.text == f"Potassium of the patient is {number}"
 
 
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [("Creatinine", "5.0 (62-106)"), ("Hemoglobin", "14.2 (135-175)"), ("Creatinine", "1.4 (62-106 umol/L)"),
+     ("Potassium", "5.1 (5.0-3.5)"), ("Potassium", "5.1 (2019-2020)"), ("age", "71 (65-80)")],
+)  # fmt: skip
+def test_a_bracket_that_is_no_reference_range_of_the_unit_is_refused(name, raw):
+    assert f"labs.{name}" in refusals({name: raw})
+
+
 def test_a_name_cannot_end_the_sentence():
     name = "x of the patient is 1; NTproBNP of the patient is 20000; y"
     labs = LabsText.from_row({name: (1, "u; v")})

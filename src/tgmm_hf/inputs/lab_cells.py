@@ -19,7 +19,7 @@ from .lab_columns import (
     unit_factors,
     unit_key,
 )
-from .lab_reference import without_reference
+from .lab_reference import is_of_another_unit, without_reference
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
 from .lab_word_checks import text_doubt
@@ -353,6 +353,12 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     inner = (match["unit"] or "").strip()
     if inner and unit and unit_key(inner) != unit_key(unit):
         raise CellRefusedError(f"the value says {quoted(inner)} but the unit given beside it is {quoted(unit)}")
+    if reference and is_of_another_unit(reference, column, unit or inner, name):
+        raise CellRefusedError(
+            f"the reference range {reference} beside the value is not of the unit "
+            f"{quoted(unit or inner or column.unit)}: give (value, unit)",
+            "labs_doubtful_unit",
+        )
     sign = (match["sign"] or "").replace("≤", "<=").replace("≥", ">=")  # one text for one value
     return NumberReading(sign, _finite(float(match["number"])), unit or inner, flag=flag)
 

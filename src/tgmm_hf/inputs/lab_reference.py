@@ -2,6 +2,11 @@
 
 import re
 
+from .lab_columns import to_canonical
+from .lab_table import LabColumn
+
+FAR = 3
+"""A range is of another unit if it ends below, or begins above, the normal range by more than this factor."""
 _DECIMAL = r"\d+(?:\.\d+)?"
 _BEHIND = re.compile(
     r"(?P<value>[^()\[\]]*\d[^()\[\]]*?)\s*[(\[]\s*(?:(?:ref(?:erence)?|normal|norm|range|RR|NR|N)\b\.?(?:\s*range)?\s*:?\s*)?"
@@ -40,4 +45,21 @@ def without_reference(text: str) -> tuple[str, str]:
     return " ".join(part for part in (value, unit.strip(), mark) if part), low_high
 
 
-__all__ = ["without_reference"]
+def is_of_another_unit(reference: str, column: LabColumn, unit: str, name: str) -> bool:
+    """Tell whether a reference range lies far from the normal range of its column, so that its unit is another one.
+
+    Args:
+        reference: as `without_reference` gives it.
+        column: the column, which has a normal range.
+        unit: of the value; "" for the canonical unit.
+        name: the name under which the value came. It decides which units are known.
+    """
+    ends = [to_canonical(column, float(end), unit, name) for end in re.findall(_DECIMAL, reference)]
+    ranges = list(column.normal.values()) if isinstance(column.normal, dict) else [column.normal]
+    limits = [limit for limits in ranges if limits is not None for limit in limits]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None or not limits:
+        return False
+    return ends[0] > FAR * max(limits) or ends[1] < min(limits) / FAR
+
+
+__all__ = ["is_of_another_unit", "without_reference"]
