@@ -95,6 +95,7 @@ def rle_of(content: bytes, shape: tuple[int, ...]) -> bytes:
         bits_allocated=8,
         bits_stored=8,
         pixel_representation=0,
+        planar_configuration=0,
         photometric_interpretation="RGB" if samples == 3 else "MONOCHROME2",
     )
     return encoded

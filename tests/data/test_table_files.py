@@ -131,3 +131,31 @@ def test_a_parquet_table_called_csv_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.csv")
     with pytest.raises(CohortTableError, match="parquet"):
         read_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "title", ["Laboratory report", '"Laboratory report"', "Laboratory report,,", "Report\n\nWard 7"]
+)
+def test_a_title_above_the_header_is_left_out_and_noted(title: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"{title}\nid,Sodium,Potassium\na,139,4.1\n", encoding="utf-8")
+    table = read_table(path)
+    assert table.rows == [{"id": "a", "Sodium": "139", "Potassium": "4.1"}]
+    assert any("title" in note and "report" not in note.lower() for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["All values in SI units\nid,Sodium\na,139\n", "Results in mg/dL\nid,Glucose\na,90\n", "Report\n1,139\n2,140\n"],
+)
+def test_a_line_above_the_header_that_matters_or_is_no_title_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CohortTableError):
+        read_table(path)
+
+
+def test_a_table_of_one_column_has_no_title(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("age\n71\n", encoding="utf-8")
+    assert read_table(path).rows == [{"age": "71"}] and not read_table(path).notes

@@ -1,6 +1,8 @@
 """WFDB recordings: every field of a header is believed, checked or refused; nothing is replaced by a default."""
 
+import gzip
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -161,6 +163,26 @@ def test_names_in_capitals_are_read(tmp_path):
     header.unlink()
     for name in ("A", "A.HEA", "A.DAT"):
         assert np.abs(read_ecg(tmp_path / name).signal - signal).max() < 1e-3
+
+
+def test_a_signal_file_in_another_case_is_read_if_it_is_the_only_one(tmp_path):
+    signal = make_ecg(samples=500)
+    record = write_wfdb(tmp_path, signal, list(LEADS))
+    record.with_suffix(".dat").rename(tmp_path / f"{record.name.upper()}.DAT")
+    assert np.abs(read_ecg(record).signal - signal).max() < 1e-3
+    shutil.copy(tmp_path / f"{record.name.upper()}.DAT", tmp_path / f"{record.name}.Dat")
+    refuse(record, "a file that the header needs")
+
+
+def test_a_compressed_signal_file_is_refused_with_what_to_do(tmp_path):
+    record = write_wfdb(tmp_path, make_ecg(samples=500), list(LEADS))
+    data = record.with_suffix(".dat")
+    packed = data.with_name(data.name + ".gz")
+    packed.write_bytes(gzip.compress(data.read_bytes()))
+    data.unlink()
+    for path in (record, packed):
+        with pytest.raises(InputRefusedError, match="gunzip"):
+            read_ecg(path)
 
 
 @pytest.mark.parametrize("name", ["../record.dat", "/etc/passwd", "a/../../record.dat", "..\\record.dat", "~"])

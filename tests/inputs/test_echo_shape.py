@@ -5,6 +5,7 @@ import pytest
 from input_files import make_clip
 from scipy.ndimage import gaussian_filter
 
+from tgmm_hf.inputs.echo_brightness import ClipBrightness
 from tgmm_hf.inputs.echo_reading import clip_from_array, list_echo_files, read_echo_clip
 from tgmm_hf.inputs.echo_shape import convex_hull, outline
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
@@ -91,6 +92,42 @@ def test_a_small_picture_is_named(clip):
 def test_two_views_beside_each_other_are_named(clip, is_squeezed):
     frames = np.concatenate([clip, sector(5)], axis=2)
     assert "two_pictures" in codes(frames[:, :, ::2] if is_squeezed else frames)
+
+
+SCREENS = {
+    "above each other": (lambda one, two: in_frame((one, 0, 20), (two, 120, 140)), "two_pictures"),
+    "a small one beside": (
+        lambda one, two: np.concatenate([one, in_frame((two, 60, 0))[:, :, :160]], axis=2),
+        "two_pictures",
+    ),
+    "second one frozen": (
+        lambda one, two: in_frame((one, 60, 0), (two[:1].repeat(len(two), 0), 60, 160)),
+        "mostly_still",
+    ),
+}
+
+
+def in_frame(*pictures: tuple[np.ndarray, int, int]) -> np.ndarray:
+    """Put pictures of half the size, each with its first row and column, into one black frame."""
+    out = np.zeros((len(pictures[0][0]), HEIGHT, WIDTH, 3), np.uint8)
+    for frames, row, column in pictures:
+        out[:, row : row + HEIGHT // 2, column : column + WIDTH // 2] = frames[:, ::2, ::2]
+    return out
+
+
+@pytest.mark.parametrize("kind", SCREENS)
+def test_a_screen_with_a_second_picture_is_named(clip, kind):
+    screen, code = SCREENS[kind]
+    assert code in codes(screen(clip, sector(1)))
+
+
+def test_a_small_shadowed_sector_is_a_picture_for_the_checks(clip):
+    """The square that tells a sector from letters was as large for a frame of 80 rows as for one of 480."""
+    striped = clip[:, ::3, ::3].max(axis=-1) * (np.arange(WIDTH // 3 + 1) // 14 % 2 == 0)
+    assert ClipBrightness(striped).thick_parts
+    letters = np.zeros_like(striped)
+    letters[:, 3:7, 10:60], letters[:, 20:24, 10:60] = 200, 200
+    assert not ClipBrightness(letters).thick_parts
 
 
 def test_slices_of_a_body_are_named(clip):

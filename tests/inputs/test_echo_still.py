@@ -47,6 +47,13 @@ def test_one_picture_made_brighter_moved_or_scaled_is_named(clip, kind):
     assert "picture_still" in codes(np.clip(frames.round(), 0, 255).astype(np.uint8))
 
 
+def test_a_still_picture_in_a_small_frame_is_named(clip):
+    picture = 0.8 * clip[0, ::3, ::3].astype(float)
+    shadowed = np.where((np.arange(picture.shape[1]) // 14 % 2 == 0)[:, None], picture, 0)
+    frames = np.stack([STILLS["grows brighter"](shadowed, index) for index in range(FRAMES)])
+    assert "picture_still" in codes(frames.round().astype(np.uint8))
+
+
 def test_a_clip_that_moves_is_no_still_picture_also_if_it_grows_brighter(clip):
     assert codes(clip) == []
     growing = clip * np.linspace(0.6, 1, FRAMES)[:, None, None, None]
@@ -120,7 +127,11 @@ def test_an_implausible_frame_rate_of_the_header_is_named(clip, tmp_path, header
 @pytest.mark.parametrize(
     ("header", "code"),
     [({"PixelAspectRatio": [2, 1]}, "pixel_aspect"), ({"PixelAspectRatio": [1, 1]}, None),
-     ({"BodyPartExamined": "LIVER"}, "body_part"), ({"BodyPartExamined": "HEART"}, None)],
+     ({"BodyPartExamined": "LIVER"}, "body_part"), ({"BodyPartExamined": "HEART"}, None),
+     ({"StudyDescription": "TEE with bubble study"}, "examination"),
+     ({"SeriesDescription": "Transoesophageal"}, "examination"),
+     ({"ProtocolName": "Fetal Echo"}, "examination"), ({"StudyDescription": "Ecografia carotid bilat"}, "examination"),
+     ({"StudyDescription": "TTE complete", "ProtocolName": "Adult Echo", "SeriesDescription": "Steep A4C"}, None)],
 )  # fmt: skip
 def test_pixels_that_are_not_square_and_other_organs_are_named(clip, tmp_path, header, code):
     path = write_clip(tmp_path / "clip.dcm", clip[:20])
@@ -128,7 +139,8 @@ def test_pixels_that_are_not_square_and_other_organs_are_named(clip, tmp_path, h
     for name, value in header.items():
         setattr(dataset, name, value)
     dataset.save_as(path)
-    assert {note["code"] for note in read_echo_clip(path).notes} & {"pixel_aspect", "body_part"} == {code} - {None}
+    named = {note["code"] for note in read_echo_clip(path).notes} & {"pixel_aspect", "body_part", "examination"}
+    assert named == {code} - {None}
 
 
 def test_black_frames_at_the_start_are_no_smooth_pattern(clip, tmp_path):

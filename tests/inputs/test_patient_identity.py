@@ -15,7 +15,7 @@ from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.manifest import CohortRow
 from tgmm_hf.data.tokenizer import train_tokenizer
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
-from tgmm_hf.inputs.patient_identity import Identity, is_one_numbering, patient_conflict, plain_id
+from tgmm_hf.inputs.patient_identity import Identity, ids_not_compared, is_one_numbering, patient_conflict, plain_id
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import LEADS
@@ -182,6 +182,7 @@ def test_a_pseudonym_and_the_id_of_a_hospital_are_not_compared(one, two, is_one)
         ecg, echo = Identity(plain_id(one), is_comment=is_comment), Identity(plain_id(two))
         conflict = patient_conflict(ecg, echo)
         assert (conflict is not None) == is_one and (conflict is None or conflict[1] != is_comment)
+        assert (ids_not_compared(ecg, echo) is None) == is_one  # silence would hide a wrong pair
         others = Identity(ecg.patient, birth="19550203"), Identity(echo.patient, birth="19610203")
         assert patient_conflict(*others) is not None  # the dates of birth are compared all the same
 

@@ -47,6 +47,11 @@ UNITS_KEY = b"tgmm_units"
 """Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
 NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views")
 """Columns whose cells are never numbers with a decimal sign."""
+MAX_TITLES = 3
+"""Largest number of lines above the header that are taken for a title."""
+_UNIT_WORDS = re.compile(r"\b(?:units?|SI|US|einheit(?:en)?|unit[\u00e9e]s?)\b|/\s?d?L\b", re.IGNORECASE)
+"""Words of a title that may say how the values are to be read."""
+_STARTS_AS_NUMBER = re.compile(r"[<>]?=?\s*[+-]?\.?\d")
 _COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")
 
 
@@ -212,6 +217,8 @@ def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable
     text, notes = _text_of(path, table_format)
     if text[:4].lower() == "sep=":  # a line of Excel for itself
         text = text.partition("\n")[2]
+    text, titles = _without_titles(path, text)
+    notes += titles
     header = text.partition("\n")[0]
     if "\t" in header and "," not in header and ";" not in header:
         raise CohortTableError(path.name, "its columns are separated by tabs: save it with commas between the columns.")
@@ -231,6 +238,34 @@ def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable
     raw_rows = _with_decimal_points(path, names, raw_rows, separator, table_format)
     rows = [dict(zip(_distinct(names), map(plain_cell, cells), strict=True)) for cells in raw_rows]
     return RawTable(names, rows, notes)
+
+
+def _without_titles(path: Path, text: str) -> tuple[str, list[str]]:
+    """Leave out the lines above the header that hold one text each, as a title does.
+
+    This is done only if no doubt is left: the next line names two columns or more, and the lines hold no digit first.
+
+    Returns:
+        The text from the header on, and a note if lines were left out.
+
+    Raises:
+        CohortTableError: If a title may name a unit or a unit system, because the values depend on it.
+    """
+    lines = text.split("\n", MAX_TITLES + 1)
+    cells = [[cell.strip() for cell in line.strip().strip('"').replace(";", ",").split(",")] for line in lines]
+    filled = [[cell for cell in row if cell] for row in cells]
+    number = next((index for index, row in enumerate(filled[: MAX_TITLES + 1]) if len(row) > 1), 0)
+    titles, header = filled[:number], filled[number]
+    is_header = not any(_STARTS_AS_NUMBER.match(cell) for cell in header) and len(set(header)) == len(header)
+    if not any(titles) or not is_header:
+        return text, []
+    if any(_UNIT_WORDS.search(cell) for row in titles for cell in row):
+        raise CohortTableError(
+            path.name,
+            "a line above the header may name units. Remove it, and name the units with --units or in the columns.",
+        )
+    note = f"{number} line(s) above the header hold one text each and were left out as a title"
+    return text.split("\n", number)[number], [note]
 
 
 def first_few(items: list[Any], limit: int = 5) -> str:

@@ -12,6 +12,8 @@ from .ecg_wfdb import read_wfdb
 from .ecg_wfdb_header import find_header
 from .input_limits import refusal_of
 
+_GZIP = b"\x1f\x8b"
+
 
 def read_ecg(path: str | Path) -> EcgRecording:
     """Read an ECG file in millivolts. Its content decides on the format, not its suffix.
@@ -54,6 +56,8 @@ def _read_other(path: Path) -> EcgRecording:
     """Read a file that is neither DICOM nor part of a WFDB recording."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
+    if head.startswith(_GZIP):
+        raise InputRefusedError(_short(path), "compressed with gzip: unpack it first (gunzip)")
     if (name := vendor_format(head)) is not None:
         return read_vendor_ecg(path, name)
     if is_csv_ecg(path, head):

@@ -164,6 +164,8 @@ def file_size(header: Path, file: Path) -> int:
         return file.stat().st_size
     except (InputRefusedError, OSError) as error:
         reason = refusal_of(error, file).reason
+        if file.with_name(file.name + ".gz").is_file():
+            reason += "; it is there compressed (.gz): unpack it (gunzip), because its size is compared before reading"
         raise InputRefusedError(
             str(header), f"not readable as a WFDB recording: a file that the header needs: {reason}"
         ) from error
@@ -260,7 +262,7 @@ def _signal(path: Path, line: str) -> WfdbSignal:
     _, zero, initial, checksum = numbers + [None] * (4 - len(numbers))
     gain, baseline, unit, problem = _calibration(path, fields[2] if len(fields) > 2 else "")
     return WfdbSignal(
-        file=path if without_file else inside(path, fields[0]),
+        file=path if without_file else _in_any_case(inside(path, fields[0])),
         format=storage,
         samples_per_frame=int(match.group(2) or 1) or 1,
         skew=int(match.group(3) or 0),
@@ -310,6 +312,17 @@ def inside(header: Path, name: str) -> Path:
             str(header), "the WFDB header names a file outside its own folder, or none: it is not followed"
         )
     return header.parent.joinpath(*parts)
+
+
+def _in_any_case(file: Path) -> Path:
+    """Return the file that is there under this name in capitals or small letters, if it is the only one."""
+    try:
+        if file.exists():
+            return file
+        alike = [path for path in file.parent.iterdir() if path.name.casefold() == file.name.casefold()]
+    except OSError:  # no such folder: the file is refused where it is opened
+        return file
+    return alike[0] if len(alike) == 1 else file
 
 
 def _whole(path: Path, text: str, what: str) -> int:

@@ -11,6 +11,7 @@ from .echo_between import BrightnessOfDataset, indices_between
 from .echo_brightness import brightness_of
 from .echo_checks import colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
+from .echo_header_notes import PICTURE, TRACES, ULTRASOUND, header_notes, region_formats, traces_of
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
@@ -20,23 +21,10 @@ pydicom: Any = LatePackage("pydicom")
 uid: Any = LatePackage("pydicom.uid")
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
 """Transfer syntax UIDs of video streams: MPEG-2, MPEG-4 and HEVC."""
-_ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
-"""Storage classes of ultrasound images, the retired ones included."""
 
-PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
-"""RegionSpatialFormat of a 2-D picture, and of traces."""
 CONSECUTIVE = 11
 """Frames from the start of a clip that are decoded one after the other, to see whether they repeat each other. The
 model reads every second frame, in which a clip that holds each frame twice looks like a good one."""
-FRAMES_A_SECOND = (8.0, 400.0)
-"""Lowest and highest plausible frame rate. Echo scanners record about 15 to 150 frames a second, some up to 300."""
-MAX_ASPECT = 1.02
-"""Largest ratio of a pixel's sides that counts as square, because headers round."""
-HEART_PARTS = (
-    *("HEART", "CARDIAC", "CHEST", "THORAX", "CARDIOVASCULAR", "ECHO", "CORONARY", "CORONARYARTERY", "AORTA", "LV"),
-    *("VENTRICLE", "LVENTRICLE", "RVENTRICLE", "MEDIASTINUM", "WHOLEBODY", "UNKNOWN", "OTHER", "NONE"),
-)
-"""Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
 _DEFINED_TERMS = (
     *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
     *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
@@ -126,27 +114,15 @@ def _check_modality(dataset: Any, item: str) -> None:
     if modality and modality != "US":
         shown = modality if re.fullmatch("[A-Z]{2}|ECG|EPS|HD|IVUS|OCT|OPT", modality) else "of another name"
         raise InputRefusedError(item, f"modality {shown}, an echo clip has modality US: not an echocardiogram")
-    if not modality and storage and not _ULTRASOUND.fullmatch(storage):
+    if not modality and storage and not ULTRASOUND.fullmatch(storage):
         raise InputRefusedError(item, "no modality, and the storage class is not ultrasound: not an echocardiogram")
-
-
-def _region_formats(dataset: Any) -> set[int]:
-    """Read the spatial formats of the ultrasound regions: 1 is a 2-D picture, 2 M-mode, 3 spectral Doppler."""
-    regions = dataset.get("SequenceOfUltrasoundRegions") or []
-    formats = [region.get("RegionSpatialFormat") for region in regions]
-    return {value for value in formats if isinstance(value, int)}
 
 
 def _check_regions(dataset: Any, item: str) -> None:
     """Refuse a file whose header names regions of spectral Doppler or M-mode, and no region with a 2-D picture."""
-    formats = _region_formats(dataset)
+    formats = region_formats(dataset)
     if formats & set(TRACES) and PICTURE not in formats:
-        raise InputRefusedError(item, f"the header names no 2-D picture but {_traces(formats)}: not a clip of a view")
-
-
-def _traces(formats: set[int]) -> str:
-    """Write the names of the traces among the formats of regions."""
-    return " and ".join(name for number, name in TRACES.items() if number in formats)
+        raise InputRefusedError(item, f"the header names no 2-D picture but {traces_of(formats)}: not a clip of a view")
 
 
 def _syntax_of(dataset: Any) -> str:
@@ -210,64 +186,6 @@ def colour_space_of(photometric: str, item: str) -> str:
 def _term(photometric: str) -> str:
     """Quote a photometric interpretation that DICOM defines (PS3.3, C.7.6.3.1.2); other text may name the patient."""
     return repr(photometric) if photometric in _DEFINED_TERMS else "of another name"
-
-
-def header_notes(dataset: Any) -> list[dict[str, str]]:
-    """Return notes {"code", "text"} on modality, storage class, frame rate and traces."""
-    notes = []
-    if not dataset.get("Modality"):
-        text = "the header states no modality; the file was taken for ultrasound"
-        notes.append({"code": "modality_missing", "text": text})
-    elif not _ULTRASOUND.fullmatch(str(dataset.get("SOPClassUID") or "")):
-        text = "the modality is US, but the storage class is not ultrasound (a screen capture or an export?)"
-        notes.append({"code": "storage_class", "text": text})
-    low, high = FRAMES_A_SECOND
-    if (rate := frames_a_second(dataset)) is not None and not low <= rate <= high:
-        text = f"the header states {rate:.3g} frames a second, echo clips have {low:g} to {high:g}: is this right?"
-        notes.append({"code": "frame_rate", "text": text})
-    aspect = _numbers(dataset.get("PixelAspectRatio"))
-    if len(aspect) == 2 and min(aspect) > 0 and not 1 / MAX_ASPECT <= aspect[0] / aspect[1] <= MAX_ASPECT:
-        text = f"a pixel is {aspect[0]:g} high and {aspect[1]:g} wide by the header: export the clip with square pixels"
-        notes.append({"code": "pixel_aspect", "text": text})
-    part = str(dataset.get("BodyPartExamined") or "").strip().upper()
-    if part and part not in HEART_PARTS:
-        text = "the header names another body part than the heart (BodyPartExamined): is this an echocardiogram?"
-        notes.append({"code": "body_part", "text": text})
-    if (formats := _region_formats(dataset)) & set(TRACES):
-        text = f"beside the 2-D picture the file shows {_traces(formats)}, which the model does not know"
-        notes.append({"code": "other_traces", "text": text})
-    return notes
-
-
-def frames_a_second(dataset: Any) -> float | None:
-    """Read the frame rate from FrameTime (ms), FrameTimeVector (ms), CineRate or RecommendedDisplayFrameRate.
-
-    Returns:
-        Frames a second; None if the header states none, or none that is a positive number.
-    """
-    times = [number for number in _numbers(dataset.get("FrameTimeVector"))[1:] if number > 0]
-    values = [1000 / number for number in _numbers(dataset.get("FrameTime")) if number > 0]
-    values += [1000 / float(np.median(times))] if times else []
-    values += [
-        number
-        for name in ("CineRate", "RecommendedDisplayFrameRate")
-        for number in _numbers(dataset.get(name))
-        if number > 0
-    ]
-    return values[0] if values else None
-
-
-def _numbers(value: Any) -> list[float]:
-    """Read the finite numbers of an element with one or several values; other values are left out."""
-    numbers = []
-    for single in [value] if isinstance(value, str | int | float) else value or []:
-        try:
-            number = float(single)
-        except (TypeError, ValueError):
-            continue
-        if np.isfinite(number):
-            numbers.append(number)
-    return numbers
 
 
 # ---- number of frames

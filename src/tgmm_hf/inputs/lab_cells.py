@@ -19,6 +19,7 @@ from .lab_columns import (
     unit_factors,
     unit_key,
 )
+from .lab_reference import is_of_another_unit, without_reference
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
 from .lab_word_checks import text_doubt
@@ -339,17 +340,25 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
     text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value)))
+    text, reference = without_reference(text) if column.normal is not None else (text, "")
     match, flag = _NUMBER.fullmatch(text), ""
     if column.name == "age" and text.endswith("+"):  # "90+": hospitals hide the age of the oldest
         match, flag = _NUMBER.fullmatch(text[:-1].rstrip()), "+"
     is_complete = match is not None and to_canonical(column, 1.0, (match["unit"] or "").strip(), name) is not None
     if not is_complete and (marked := _FLAG.fullmatch(text)) is not None:
         match, flag = _NUMBER.fullmatch(marked["value"].strip()), marked["flag"]
+    flag = " ".join(part for part in (flag, reference) if part)
     if match is None:
         return NumberReading("", None, unit, text)
     inner = (match["unit"] or "").strip()
     if inner and unit and unit_key(inner) != unit_key(unit):
         raise CellRefusedError(f"the value says {quoted(inner)} but the unit given beside it is {quoted(unit)}")
+    if reference and is_of_another_unit(reference, column, unit or inner, name):
+        raise CellRefusedError(
+            f"the reference range {reference} beside the value is not of the unit "
+            f"{quoted(unit or inner or column.unit)}: give (value, unit)",
+            "labs_doubtful_unit",
+        )
     sign = (match["sign"] or "").replace("≤", "<=").replace("≥", ">=")  # one text for one value
     return NumberReading(sign, _finite(float(match["number"])), unit or inner, flag=flag)
 

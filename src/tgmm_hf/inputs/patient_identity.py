@@ -215,6 +215,26 @@ def patient_conflict(ecg: Identity | None, echo: Identity | None, other: str = "
     return f"{reason}: keep the files of one patient, or correct the headers", is_certain
 
 
+def ids_not_compared(ecg: Identity | None, echo: Identity | None, other: str = "echo") -> str | None:
+    """Note two ids that `patient_conflict` does not compare, because of their forms or issuers; None if it does.
+
+    This is a note and no finding, because every patient of a pseudonymised cohort may have it (decision 231).
+
+    Args:
+        ecg: of the recording; None without a header.
+        echo: of a file of the study; None without a header.
+        other: what the second file is, for the note.
+    """
+    if ecg is None or echo is None or not ecg.patient or not echo.patient or ecg.patient == echo.patient:
+        return None
+    if _differ(ecg, echo, "patient") and is_one_numbering(ecg.patient, echo.patient):
+        return None
+    return (
+        f"patient: the ids of the ECG and of the {other} have two forms or issuers and were not compared: make sure "
+        "that both are of this patient"
+    )
+
+
 def labs_conflicts(gender: str | None, age: float | None, files: Mapping[str, Identity | None]) -> list[dict[str, str]]:
     """Note a laboratory row whose gender or age is another than in the header of the ECG or the echo, and a child.
 

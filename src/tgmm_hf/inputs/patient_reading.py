@@ -8,7 +8,7 @@ from ..utils.names import LEADS, MODALITIES, VIEWS
 from .feature_extraction_ecg import EcgFeatureExtractor, PreparedEcg
 from .image_processing_echo import EchoImageProcessor
 from .lab_text import LabsText, age_of, gender_of
-from .patient_identity import DIFFERENT_IDS, identity_of_ecg, labs_conflicts, patient_conflict
+from .patient_identity import DIFFERENT_IDS, identity_of_ecg, ids_not_compared, labs_conflicts, patient_conflict
 
 Report = dict[str, Any]
 """What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
@@ -120,6 +120,8 @@ class PatientReader:
         """
         ecg, echo = identity_of_ecg(recording), None if study is None else study.identity
         self.report["checks"] += labs_conflicts(self.gender, self.age, {"ECG": ecg, "echo": echo})
+        if (note := ids_not_compared(ecg, echo)) is not None:
+            self.report["notes"].append(note)
         conflict = patient_conflict(ecg, echo)
         if conflict is None:
             return False

@@ -16,7 +16,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessingKwargs, Unpack
 
 from ...inputs.hub_processor import HubProcessor
-from ...inputs.patient_identity import DIFFERENT_IDS, identity_of, identity_of_ecg, patient_conflict
+from ...inputs.patient_identity import DIFFERENT_IDS, identity_of, identity_of_ecg, ids_not_compared, patient_conflict
 from ...inputs.processor_parts import tokenize_texts
 from ...utils.errors import InputRefusedError, is_refusal
 from ...utils.names import LEADS
@@ -208,7 +208,10 @@ class _Reader:
 
     def _two_patients(self, inputs: Mapping[str, Any]) -> str | None:
         """Say that the headers of X-ray and ECG certainly name two patients; only note it if they may be one."""
-        conflict = patient_conflict(identity_of_ecg(inputs["ecg"]), identity_of(inputs["xray"]), "X-ray")
+        ecg, xray = identity_of_ecg(inputs["ecg"]), identity_of(inputs["xray"])
+        if (note := ids_not_compared(ecg, xray, "X-ray")) is not None:
+            self.report["notes"].append(note)
+        conflict = patient_conflict(ecg, xray, "X-ray")
         if conflict is None:
             return None
         reason, is_certain = conflict

@@ -1,0 +1,116 @@
+"""Note what the header of an echo clip says against it: frame rate, shape of the pixels, organ, kind of examination."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
+"""Storage classes of ultrasound images, the retired ones included."""
+PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
+"""RegionSpatialFormat of a 2-D picture, and of traces."""
+FRAMES_A_SECOND = (8.0, 400.0)
+"""Lowest and highest plausible frame rate. Echo scanners record about 15 to 150 frames a second, some up to 300."""
+MAX_ASPECT = 1.02
+"""Largest ratio of a pixel's sides that counts as square, because headers round."""
+HEART_PARTS = (
+    *("HEART", "CARDIAC", "CHEST", "THORAX", "CARDIOVASCULAR", "ECHO", "CORONARY", "CORONARYARTERY", "AORTA", "LV"),
+    *("VENTRICLE", "LVENTRICLE", "RVENTRICLE", "MEDIASTINUM", "WHOLEBODY", "UNKNOWN", "OTHER", "NONE"),
+)
+"""Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
+EXAMINATIONS = {
+    "a transesophageal echo": re.compile(r"\b(?:tee|toe|ete|eto)\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
+    "an intracardiac or intravascular echo": re.compile(
+        r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b", re.IGNORECASE
+    ),
+    "a fetal or obstetric examination": re.compile(r"\bf(?:o?e|œ)t(?:al|us)\b|\bobstetri", re.IGNORECASE),
+    "another organ than the heart": re.compile(
+        r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|prostate|pelvi[sc]|testis|scrotal)\b",
+        re.IGNORECASE,
+    ),
+}
+"""What the free text of a header may name instead of a transthoracic echo of an adult."""
+FREE_TEXTS = (
+    *("StudyDescription", "SeriesDescription", "ProtocolName"),
+    *("PerformedProcedureStepDescription", "RequestedProcedureDescription"),
+)
+"""Elements with free text about the examination."""
+
+
+def header_notes(dataset: Any) -> list[dict[str, str]]:
+    """Return notes {"code", "text"} on modality, storage class, frame rate and traces."""
+    notes = []
+    if not dataset.get("Modality"):
+        text = "the header states no modality; the file was taken for ultrasound"
+        notes.append({"code": "modality_missing", "text": text})
+    elif not ULTRASOUND.fullmatch(str(dataset.get("SOPClassUID") or "")):
+        text = "the modality is US, but the storage class is not ultrasound (a screen capture or an export?)"
+        notes.append({"code": "storage_class", "text": text})
+    low, high = FRAMES_A_SECOND
+    if (rate := frames_a_second(dataset)) is not None and not low <= rate <= high:
+        text = f"the header states {rate:.3g} frames a second, echo clips have {low:g} to {high:g}: is this right?"
+        notes.append({"code": "frame_rate", "text": text})
+    aspect = _numbers(dataset.get("PixelAspectRatio"))
+    if len(aspect) == 2 and min(aspect) > 0 and not 1 / MAX_ASPECT <= aspect[0] / aspect[1] <= MAX_ASPECT:
+        text = f"a pixel is {aspect[0]:g} high and {aspect[1]:g} wide by the header: export the clip with square pixels"
+        notes.append({"code": "pixel_aspect", "text": text})
+    part = str(dataset.get("BodyPartExamined") or "").strip().upper()
+    if part and part not in HEART_PARTS:
+        text = "the header names another body part than the heart (BodyPartExamined): is this an echocardiogram?"
+        notes.append({"code": "body_part", "text": text})
+    if (kind := _examination(dataset)) is not None:
+        text = f"the text of the header names {kind}; the model knows transthoracic clips of adults: is this one?"
+        notes.append({"code": "examination", "text": text})
+    if (formats := region_formats(dataset)) & set(TRACES):
+        text = f"beside the 2-D picture the file shows {traces_of(formats)}, which the model does not know"
+        notes.append({"code": "other_traces", "text": text})
+    return notes
+
+
+def _examination(dataset: Any) -> str | None:
+    """Name the examination that the free text of a header is about, if it is none that the model knows."""
+    text = "\n".join(str(dataset.get(name) or "") for name in FREE_TEXTS)
+    return next((kind for kind, words in EXAMINATIONS.items() if words.search(text)), None)
+
+
+def frames_a_second(dataset: Any) -> float | None:
+    """Read the frame rate from FrameTime (ms), FrameTimeVector (ms), CineRate or RecommendedDisplayFrameRate.
+
+    Returns:
+        Frames a second; None if the header states none, or none that is a positive number.
+    """
+    times = [number for number in _numbers(dataset.get("FrameTimeVector"))[1:] if number > 0]
+    values = [1000 / number for number in _numbers(dataset.get("FrameTime")) if number > 0]
+    values += [1000 / float(np.median(times))] if times else []
+    values += [
+        number
+        for name in ("CineRate", "RecommendedDisplayFrameRate")
+        for number in _numbers(dataset.get(name))
+        if number > 0
+    ]
+    return values[0] if values else None
+
+
+def _numbers(value: Any) -> list[float]:
+    """Read the finite numbers of an element with one or several values; other values are left out."""
+    numbers = []
+    for single in [value] if isinstance(value, str | int | float) else value or []:
+        try:
+            number = float(single)
+        except (TypeError, ValueError):
+            continue
+        if np.isfinite(number):
+            numbers.append(number)
+    return numbers
+
+
+def region_formats(dataset: Any) -> set[int]:
+    """Read the spatial formats of the ultrasound regions: 1 is a 2-D picture, 2 M-mode, 3 spectral Doppler."""
+    regions = dataset.get("SequenceOfUltrasoundRegions") or []
+    formats = [region.get("RegionSpatialFormat") for region in regions]
+    return {value for value in formats if isinstance(value, int)}
+
+
+def traces_of(formats: set[int]) -> str:
+    """Write the names of the traces among the formats of regions."""
+    return " and ".join(name for number, name in TRACES.items() if number in formats)
