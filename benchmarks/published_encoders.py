@@ -88,7 +88,9 @@ def measure(encoder: Encoder, repeats: int) -> dict[str, Any]:
     values = torch.from_numpy(prepare())
     outputs: list[Any] = []
     with torch.no_grad():
-        runs = {"encode": lambda: outputs.append(model(**{model.main_input_name: values}))}
+        runs: dict[str, Callable[[], object]] = {
+            "encode": lambda: outputs.append(model(**{model.main_input_name: values}))
+        }
         seconds = best_seconds(runs, repeats, time.process_time)["encode"]
     output = outputs[0]
     return {

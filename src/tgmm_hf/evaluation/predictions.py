@@ -231,7 +231,7 @@ def _outputs(output: Any, present: NDArray, place: str) -> dict[str, NDArray]:
     """
     probabilities = array_of(output.probabilities).astype(np.float64)  # (B, C)
     risk = np.full(len(probabilities), np.nan) if output.risk is None else array_of(output.risk).astype(np.float64)
-    broken = ~np.isfinite(probabilities).all(axis=1)
+    broken = np.asarray(~np.isfinite(probabilities).all(axis=1))
     if output.risk is not None:
         broken |= ~np.isfinite(risk)
     refuse_broken(broken, present, place)

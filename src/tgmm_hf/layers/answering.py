@@ -209,7 +209,7 @@ class AnswersTasks(nn.Module):
         return self.config.tasks[task]
 
 
-def _answer_fields(settings: Mapping[str, Any], values: torch.Tensor) -> dict[str, torch.Tensor]:
+def _answer_fields(settings: Mapping[str, Any], values: torch.Tensor) -> dict[str, Any]:
     """Turn log-likelihoods (B, C) of candidates, or the outputs of a head, into fields of `TgmmOutput`."""
     if settings["kind"] in MEASURED_KINDS:
         return head_fields(settings, values)
