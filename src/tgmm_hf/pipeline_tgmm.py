@@ -247,10 +247,10 @@ def _measured(
         _refuse_no_number(answer["probabilities"][row])
         is_fitting = binding.fits(task.get(CALIBRATION_KEY) or {})
         return describe_findings(name, task, answer["probabilities"][row].tolist(), subset, is_fitting)
-    _refuse_no_number(answer["values"][row])
-    deviation = None if answer["deviations"] is None else float(answer["deviations"][row])
+    _refuse_no_number(answer["value"][row])
+    deviation = None if answer["deviation"] is None else float(answer["deviation"][row])
     is_fitting = binding.fits(task.get(INTERVALS_KEY) or {})
-    return describe_value(name, task, float(answer["values"][row]), deviation, subset, is_fitting)
+    return describe_value(name, task, float(answer["value"][row]), deviation, subset, is_fitting)
 
 
 def _doubts_about(
@@ -312,8 +312,8 @@ def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
         kind: of the task.
 
     Returns:
-        {"probabilities": (patients, candidates or findings)} for a diagnosis or multilabel. A regression has "values"
-        (patients,) and "deviations" (patients,) or None. A prognosis also has "risk" (patients,). A retrieval
+        {"probabilities": (patients, candidates or findings)} for a diagnosis or multilabel. A regression has "value"
+        (patients,) and "deviation" (patients,) or None. A prognosis also has "risk" (patients,). A retrieval
         task has {"embeds": modality -> unit vectors (patients, width), "mask": modality -> (patients,) bool}.
     """
     if kind == "retrieval":
@@ -321,7 +321,7 @@ def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
         unit = {name: torch.nn.functional.normalize(vectors, dim=-1) for name, vectors in embeds.items()}
         return {"embeds": unit, "mask": outputs[0].embeds_mask}
     if kind == "regression":
-        parts = {name: [getattr(output, name) for output in outputs] for name in ("values", "deviations")}
+        parts = {name: [getattr(output, name) for output in outputs] for name in ("value", "deviation")}
         return {
             name: None if part[0] is None else torch.stack([each.float() for each in part]).mean(0).cpu()
             for name, part in parts.items()

@@ -315,7 +315,12 @@ def _outcomes(row: CohortRow, tasks: Mapping[str, str]) -> dict[str, Any]:
     """Return the outcomes of a row as prepared columns, None where not known. `tasks` is task -> kind."""
     columns: dict[str, Any] = {}
     for task, kind in tasks.items():
-        outcomes = {"label": row.labels, "time": row.times, "event": row.events, "value": row.values}
+        outcomes: dict[str, Mapping[str, Any]] = {
+            "label": row.labels,
+            "time": row.times,
+            "event": row.events,
+            "value": row.values,
+        }
         findings = row.findings.get(task)
         outcomes["findings"] = {} if findings is None else {task: json.dumps(findings)}
         columns |= {f"{name}_{task}": outcomes[name].get(task) for name in OUTCOME_TYPES[kind]}

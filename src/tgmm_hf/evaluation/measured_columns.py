@@ -25,14 +25,14 @@ def measured_columns(
     nothing = dict.fromkeys(("probability", "predicted", "risk", "label", "positive", "time", "event"), np.nan)
     if kind == "multilabel":
         probabilities = array_of(output.probabilities).astype(np.float64)
-        refuse_broken(~np.isfinite(probabilities).all(axis=1), present, place)
+        refuse_broken(np.asarray(~np.isfinite(probabilities).all(axis=1)), present, place)
         findings = _known(labels, "findings", probabilities.shape)
         number = (~np.isnan(findings)).sum(axis=1).astype(np.float64)
         number = np.where(number > 0, number, np.nan)
         return nothing | {"probabilities": list(probabilities), "findings": list(findings), "num_known": number}
-    value = array_of(output.values).astype(np.float64)
+    value = array_of(output.value).astype(np.float64)
     refuse_broken(~np.isfinite(value), present, place)
-    deviation = np.nan if output.deviations is None else array_of(output.deviations).astype(np.float64)
+    deviation = np.nan if output.deviation is None else array_of(output.deviation).astype(np.float64)
     measured = _known(labels, "value", value.shape)
     return nothing | {"probabilities": None, "value": value, "deviation": deviation, "measured": measured}
 

@@ -1,6 +1,6 @@
 """The figures of a regression under one modality subset: errors, agreement (Bland-Altman), cut points, intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ def regression_figures(rows: pd.DataFrame, draws: Draws, settings: Mapping[str, 
     error, (low, high) = value - measured, settings["range"]
     entry: dict[str, Any] = {"unit": settings["unit"], "range": [low, high]}
     entry["out_of_range"] = int(((value < low) | (value > high)).sum())
-    figures = {
+    figures: dict[str, Callable[[NDArray], NDArray]] = {
         "mae": partial(resampled_mean, np.abs(error)),
         "rmse": lambda counts: np.sqrt(resampled_mean(error**2, counts)),
         "r2": partial(resampled_r2, value, measured),

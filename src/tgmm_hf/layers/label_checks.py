@@ -107,7 +107,8 @@ def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: 
             f"The labels of {name!r} have the keys {unknown}, known are {_known(task)}. Correct the names."
         )
     checked = {key: torch.as_tensor(values) for key, values in labels.items()}
-    shape, each = (batch_size,), "one value for each patient"
+    shape: tuple[int, ...] = (batch_size,)
+    each = "one value for each patient"
     if task["kind"] == "multilabel":
         shape, each = (batch_size, len(task["findings"])), "one value for each patient and finding"
     for key, values in checked.items():

@@ -30,16 +30,16 @@ def head_fields(task: Mapping[str, Any], outputs: torch.Tensor) -> dict[str, tor
         outputs: (B, outputs) of the head; NaN for a patient without any modality.
 
     Returns:
-        "values" (B,) and perhaps "deviations" (B,), in the unit of the task, for a regression; "logits" and
+        "value" (B,) and perhaps "deviation" (B,), in the unit of the task, for a regression; "logits" and
         "probabilities" (B, findings) for a multilabel.
     """
     outputs = outputs.float()
     if task["kind"] == "multilabel":
         return {"logits": outputs, "probabilities": outputs.sigmoid()}
     center, scale = scale_of(task)
-    fields = {"values": center + scale * outputs[:, 0]}
+    fields = {"value": center + scale * outputs[:, 0]}
     if task["loss"] == "gaussian_nll":
-        fields["deviations"] = scale * (0.5 * _log_variance(outputs)).exp()
+        fields["deviation"] = scale * (0.5 * _log_variance(outputs)).exp()
     return fields
 
 
