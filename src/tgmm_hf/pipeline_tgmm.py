@@ -14,7 +14,6 @@ from transformers import AutoModel, BatchFeature
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_measured_tasks import CALIBRATION_KEY, INTERVALS_KEY, MEASURED_KINDS
-from .inputs.declared_preprocessing import check_processor
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.finding_answers import describe_findings
@@ -65,10 +64,6 @@ class TgmmCardiacPipeline(StreamingPipeline):
     """
 
     one_input = A_PATIENT
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        check_processor(self.model.config, self.processor)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it.
@@ -252,10 +247,10 @@ def _measured(
         _refuse_no_number(answer["probabilities"][row])
         is_fitting = binding.fits(task.get(CALIBRATION_KEY) or {})
         return describe_findings(name, task, answer["probabilities"][row].tolist(), subset, is_fitting)
-    _refuse_no_number(answer["predicted_values"][row])
-    deviation = None if answer["predicted_deviations"] is None else float(answer["predicted_deviations"][row])
+    _refuse_no_number(answer["value"][row])
+    deviation = None if answer["deviation"] is None else float(answer["deviation"][row])
     is_fitting = binding.fits(task.get(INTERVALS_KEY) or {})
-    return describe_value(name, task, float(answer["predicted_values"][row]), deviation, subset, is_fitting)
+    return describe_value(name, task, float(answer["value"][row]), deviation, subset, is_fitting)
 
 
 def _doubts_about(
@@ -317,20 +312,18 @@ def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
         kind: of the task.
 
     Returns:
-        {"probabilities": (patients, candidates or findings)} for a diagnosis or multilabel. A regression has
-        "predicted_values" (patients,) and "predicted_deviations" (patients,) or None. A prognosis also has "risk"
-        (patients,). A retrieval task has {"embeds": modality -> unit vectors (patients, width), "mask": modality ->
-        (patients,) bool}.
+        {"probabilities": (patients, candidates or findings)} for a diagnosis or multilabel. A regression has "value"
+        (patients,) and "deviation" (patients,) or None. A prognosis also has "risk" (patients,). A retrieval
+        task has {"embeds": modality -> unit vectors (patients, width), "mask": modality -> (patients,) bool}.
     """
     if kind == "retrieval":
         embeds = {name: torch.stack([output.embeds[name].float() for output in outputs]).mean(0) for name in MODALITIES}
         unit = {name: torch.nn.functional.normalize(vectors, dim=-1) for name, vectors in embeds.items()}
         return {"embeds": unit, "mask": outputs[0].embeds_mask}
     if kind == "regression":
-        names = ("predicted_values", "predicted_deviations")
-        parts = {name: [getattr(output, name) for output in outputs] for name in names}
+        parts = {name: [getattr(output, name) for output in outputs] for name in ("value", "deviation")}
         return {
-            name: None if part[0] is None else torch.stack([values.float() for values in part]).mean(0).cpu()
+            name: None if part[0] is None else torch.stack([each.float() for each in part]).mean(0).cpu()
             for name, part in parts.items()
         }
     answer = {"probabilities": torch.stack([output.probabilities.float() for output in outputs]).mean(0).cpu()}

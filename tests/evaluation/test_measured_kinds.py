@@ -49,7 +49,7 @@ class MeasuringModel(FakeModel):
         mean = (encoded.evidence * masks[:, :, None]).sum(dim=1) / masks.sum(dim=1).clamp(min=1)[:, None]
         mean = torch.where(masks.any(dim=1)[:, None], mean, torch.nan)
         if task == "ef":
-            return SimpleNamespace(predicted_values=50 + 12 * mean[:, 0] + self.shift, predicted_deviations=None)
+            return SimpleNamespace(value=50 + 12 * mean[:, 0] + self.shift, deviation=None)
         return SimpleNamespace(probabilities=mean[:, :3].sigmoid())
 
 

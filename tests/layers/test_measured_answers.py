@@ -37,19 +37,19 @@ def labels(value: Any = (50.0, 40.0, 30.0, 60.0), mask: Any = (True,) * 4) -> di
 
 def test_a_regression_answers_in_its_unit_and_a_multilabel_by_finding(model, batch):
     outputs = model(**batch, task=["ef", "findings"]).by_task
-    assert outputs["ef"].predicted_values.shape == (4,) and outputs["ef"].probabilities is None
+    assert outputs["ef"].value.shape == (4,) and outputs["ef"].probabilities is None
     assert outputs["findings"].probabilities.shape == (4, 3)
     torch.testing.assert_close(outputs["findings"].probabilities, outputs["findings"].logits.sigmoid())
     # A new head stands near the middle of the range, because its unit is a quarter of the range.
-    assert ((outputs["ef"].predicted_values > 5) & (outputs["ef"].predicted_values < 90)).all()
+    assert ((outputs["ef"].value > 5) & (outputs["ef"].value < 90)).all()
 
 
 def test_center_and_scale_turn_the_output_into_the_unit():
     outputs = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     task = {**EF, "loss": "gaussian_nll", "center": 55.0, "scale": 10.0}
     fields = head_fields(task, outputs)
-    torch.testing.assert_close(fields["predicted_values"], torch.tensor([55.0, 65.0]))
-    torch.testing.assert_close(fields["predicted_deviations"], torch.tensor([10.0, 10.0 * torch.e]))
+    torch.testing.assert_close(fields["value"], torch.tensor([55.0, 65.0]))
+    torch.testing.assert_close(fields["deviation"], torch.tensor([10.0, 10.0 * torch.e]))
 
 
 def test_the_losses_are_those_of_torch_on_the_known_labels():
@@ -106,7 +106,7 @@ def test_a_patient_without_anything_has_no_value(model, batch):
         present[mask] = batch[mask].clone()
         present[mask][0] = 0
     outputs = model(**present, task=["ef", "findings"]).by_task
-    assert outputs["ef"].predicted_values.isnan().tolist() == [True, False, False, False]
+    assert outputs["ef"].value.isnan().tolist() == [True, False, False, False]
     assert outputs["findings"].probabilities.isnan().all(1).tolist() == [True, False, False, False]
 
 
@@ -115,7 +115,7 @@ def test_in_training_every_copy_has_its_labels(model, batch):
     given = {**labels(), "findings": {"findings": torch.ones(4, 3), "mask": torch.ones(4, 3, dtype=torch.bool)}}
     output = trained(**batch, task=["ef", "findings"], labels=given)
     output.loss.backward()
-    assert output.by_task["ef"].predicted_values.shape == (4 * model.config.training_subsets,)
+    assert output.by_task["ef"].value.shape == (4 * model.config.training_subsets,)
     assert trained.heads["ef"].weight.grad.abs().sum() > 0 and trained.heads["findings"].weight.grad.abs().sum() > 0
 
 
@@ -123,9 +123,7 @@ def test_saved_and_loaded_answers_are_equal(model, batch, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = TgmmModel.from_pretrained(tmp_path)
     with torch.no_grad():
-        torch.testing.assert_close(
-            loaded(**batch, task="ef").predicted_values, model(**batch, task="ef").predicted_values
-        )
+        torch.testing.assert_close(loaded(**batch, task="ef").value, model(**batch, task="ef").value)
 
 
 def test_a_model_without_such_tasks_has_no_new_weights():
@@ -134,7 +132,7 @@ def test_a_model_without_such_tasks_has_no_new_weights():
 
 def test_a_model_of_regressions_only_needs_no_response(batch):
     model = smallest_model(tasks={"ef": copy.deepcopy(EF)})
-    assert not hasattr(model, "response") and model(**batch, task="ef").predicted_values.isfinite().all()
+    assert not hasattr(model, "response") and model(**batch, task="ef").value.isfinite().all()
     with pytest.raises(ValueError, match="response"):
         model.add_task("other", copy.deepcopy(DEFAULT_TASKS["hf_diagnosis"]), tiny_tokenizer())
 
@@ -144,7 +142,7 @@ def test_a_task_added_later_leaves_the_other_answers(batch):
     before = model(**batch, task="hf_diagnosis").logits
     model.add_task("ef", copy.deepcopy(EF), tiny_tokenizer())
     model.add_task("findings", copy.deepcopy(FINDINGS), tiny_tokenizer())
-    assert model(**batch, task="ef").predicted_values.isfinite().all()
+    assert model(**batch, task="ef").value.isfinite().all()
     torch.testing.assert_close(model(**batch, task="hf_diagnosis").logits, before)
 
 

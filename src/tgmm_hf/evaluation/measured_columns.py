@@ -30,11 +30,9 @@ def measured_columns(
         number = (~np.isnan(findings)).sum(axis=1).astype(np.float64)
         number = np.where(number > 0, number, np.nan)
         return nothing | {"probabilities": list(probabilities), "findings": list(findings), "num_known": number}
-    value = array_of(output.predicted_values).astype(np.float64)
+    value = array_of(output.value).astype(np.float64)
     refuse_broken(~np.isfinite(value), present, place)
-    deviation = (
-        np.nan if output.predicted_deviations is None else array_of(output.predicted_deviations).astype(np.float64)
-    )
+    deviation = np.nan if output.deviation is None else array_of(output.deviation).astype(np.float64)
     measured = _known(labels, "value", value.shape)
     return nothing | {"probabilities": None, "value": value, "deviation": deviation, "measured": measured}
 

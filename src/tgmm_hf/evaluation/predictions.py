@@ -234,7 +234,7 @@ def _outputs(output: Any, present: NDArray, place: str) -> dict[str, NDArray]:
     broken = np.asarray(~np.isfinite(probabilities).all(axis=1))
     if output.risk is not None:
         broken |= ~np.isfinite(risk)
-    refuse_broken(broken, present, place)
+    refuse_broken(np.asarray(broken), present, place)
     return {"probability": probabilities[:, -1], "predicted": probabilities.argmax(axis=1), "risk": risk}
 
 

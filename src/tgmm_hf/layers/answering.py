@@ -212,6 +212,6 @@ class AnswersTasks(nn.Module):
 def _answer_fields(settings: Mapping[str, Any], values: torch.Tensor) -> dict[str, Any]:
     """Turn log-likelihoods (B, C) of candidates, or the outputs of a head, into fields of `TgmmOutput`."""
     if settings["kind"] in MEASURED_KINDS:
-        return head_fields(settings, values)
-    fields = {"logits": values, "probabilities": values.softmax(-1)}
+        return dict(head_fields(settings, values))
+    fields: dict[str, Any] = {"logits": values, "probabilities": values.softmax(-1)}
     return fields | ({"risk": values[:, 1] - values[:, 0]} if settings["kind"] == "prognosis" else {})

@@ -30,16 +30,16 @@ def head_fields(task: Mapping[str, Any], outputs: torch.Tensor) -> dict[str, tor
         outputs: (B, outputs) of the head; NaN for a patient without any modality.
 
     Returns:
-        "predicted_values" (B,) and perhaps "predicted_deviations" (B,), in the unit of the task, for a regression;
-        "logits" and "probabilities" (B, findings) for a multilabel.
+        "value" (B,) and perhaps "deviation" (B,), in the unit of the task, for a regression; "logits" and
+        "probabilities" (B, findings) for a multilabel.
     """
     outputs = outputs.float()
     if task["kind"] == "multilabel":
         return {"logits": outputs, "probabilities": outputs.sigmoid()}
     center, scale = scale_of(task)
-    fields = {"predicted_values": center + scale * outputs[:, 0]}
+    fields = {"value": center + scale * outputs[:, 0]}
     if task["loss"] == "gaussian_nll":
-        fields["predicted_deviations"] = scale * (0.5 * _log_variance(outputs)).exp()
+        fields["deviation"] = scale * (0.5 * _log_variance(outputs)).exp()
     return fields
 
 

@@ -20,9 +20,9 @@ class TgmmOutput(ModelOutput):
             patient without any modality.
         probabilities (`torch.FloatTensor` of shape `(B, num_candidates)`): softmax of `logits`. In a multilabel the
             columns of both are the findings, and a probability is the sigmoid of its own logit.
-        predicted_values (`torch.FloatTensor` of shape `(B,)`): regression only, in the unit of the task; NaN for a
-            patient without any modality. A value outside the range of the task is not changed.
-        predicted_deviations (`torch.FloatTensor` of shape `(B,)`): regression with the loss "gaussian_nll" only, the
+        value (`torch.FloatTensor` of shape `(B,)`): regression only, in the unit of the task; NaN for a patient
+            without any modality. A value outside the range of the task is not changed.
+        deviation (`torch.FloatTensor` of shape `(B,)`): regression with the loss "gaussian_nll" only, the predicted
             standard deviation of the value, in the unit of the task.
         risk (`torch.FloatTensor` of shape `(B,)`): prognosis only, higher means an earlier event.
         embeds: retrieval only, modality -> `(B, embedding_dim)`, L2-normalised; zero where the modality is absent.
@@ -50,8 +50,8 @@ class TgmmOutput(ModelOutput):
     losses: dict[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     probabilities: torch.Tensor | None = None
-    predicted_values: torch.Tensor | None = None
-    predicted_deviations: torch.Tensor | None = None
+    value: torch.Tensor | None = None
+    deviation: torch.Tensor | None = None
     risk: torch.Tensor | None = None
     embeds: dict[str, torch.Tensor] | None = None
     embeds_mask: dict[str, torch.Tensor] | None = None
