@@ -116,7 +116,11 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
 def score(
     model: TgmmModel, table: evidence.Evidence, tokens: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Score patients, given their tokens. Return probability and risk with all modalities, (n,) each, and the figures of `FIGURES`."""
+    """Score patients, given their tokens.
+
+    Returns:
+        Probability and risk with all modalities, (n,) each; and the figures of `FIGURES`.
+    """
     encoded, few = encode(model, tokens), encode(model, {name: values[:SINGLES] for name, values in tokens.items()})
     diagnosis: Any = model.answer(encoded, "hf_diagnosis")
     # A prognosis is scored on the patients who are followed.
