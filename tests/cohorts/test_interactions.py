@@ -165,6 +165,7 @@ def test_synth_writes_late_fusion_beside_the_optimum(tmp_path, monkeypatch) -> N
     assert truth[f"late_fusion.{WHOLE}"].notna().any()
 
 
-def test_interacting_x_rays_are_refused(tmp_path) -> None:
-    with pytest.raises(TgmmError, match="X-rays"):
-        cohort.write_cohort(tmp_path, 7, 0, "interacting", workers=1, no_echo=True, xray=True)
+@pytest.mark.parametrize("further", ["xray", "measures"])
+def test_what_has_no_optimum_with_interactions_is_refused(tmp_path, further) -> None:
+    with pytest.raises(TgmmError, match="additive"):
+        cohort.write_cohort(tmp_path, 7, 0, "interacting", workers=1, no_echo=True, **{further: True})

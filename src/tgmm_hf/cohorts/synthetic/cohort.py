@@ -161,11 +161,11 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
         raise TgmmError(
             "settings", "labs_only leaves out all files; leave out no_echo, varied_ecg and xray, or labs_only."
         )
-    if settings.xray and EVIDENCE[settings.evidence].interactions is not None:
+    if (settings.xray or settings.measures) and EVIDENCE[settings.evidence].interactions is not None:
         raise TgmmError(
             "settings",
-            f"evidence {settings.evidence} has no X-rays, because their optimum is known for additive evidence only. "
-            "Leave out xray, or take evidence default or strong.",
+            f"evidence {settings.evidence} has neither X-rays nor measures, because their optimum is known for additive "
+            "evidence only. Leave out xray and measures, or take evidence default or strong.",
         )
     if settings.seed < 0:
         raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
