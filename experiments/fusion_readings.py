@@ -57,6 +57,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "slot, gain": {**BY_SLOT, **GAIN},
     "slot, gain, whole": {**BY_SLOT, **GAIN, **WHOLE},
     "slot, gain, whole, 5e-4": {**BY_SLOT, **GAIN, **WHOLE, "rate": 5e-4},
+    "preset additive": {"fusion_preset": "additive"},
+    "preset interacting": {"fusion_preset": "interacting"},
+    "slot, whole, risk together": {**BY_SLOT, **WHOLE, **RISK_TOGETHER},
     "slot, gain, whole, risk together": {**BY_SLOT, **GAIN, **WHOLE, **RISK_TOGETHER},
 }
 """Name -> settings of `TgmmConfig`; "rate" is the learning rate, "tasks" holds settings of single tasks."""
@@ -116,7 +119,11 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
 def score(
     model: TgmmModel, table: evidence.Evidence, tokens: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Score patients, given their tokens. Return probability and risk with all modalities, (n,) each, and the figures of `FIGURES`."""
+    """Score patients, given their tokens.
+
+    Returns:
+        Probability and risk with all modalities, (n,) each; and the figures of `FIGURES`.
+    """
     encoded, few = encode(model, tokens), encode(model, {name: values[:SINGLES] for name, values in tokens.items()})
     diagnosis: Any = model.answer(encoded, "hf_diagnosis")
     # A prognosis is scored on the patients who are followed.

@@ -124,7 +124,7 @@ def encode(model: TgmmModel, tokens: Mapping[str, torch.Tensor]) -> TgmmEncoded:
     return TgmmEncoded(pooled, present)
 
 
-def train(
+def train(  # noqa: PLR0913 - one argument for each thing that the scripts vary
     seed: int,
     epochs: int,
     tasks: Sequence[str] | Mapping[str, Mapping[str, Any]] = TASKS,

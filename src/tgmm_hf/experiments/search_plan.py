@@ -127,7 +127,9 @@ class SearchPlan:
             raise ValueError(f"every_choice needs choices, and settings.{ranges[0]} has low and high.")
         combinations = math.prod(len(choices) for choices in self.choices.values())
         if self.trials > combinations:
-            raise ValueError(f"every_choice has {combinations} combinations, and trials is {self.trials}: set it lower.")
+            raise ValueError(
+                f"every_choice has {combinations} combinations, and trials is {self.trials}: set it lower."
+            )
 
     @property
     def choices(self) -> dict[str, list]:
