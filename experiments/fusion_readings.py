@@ -57,6 +57,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "slot, gain": {**BY_SLOT, **GAIN},
     "slot, gain, whole": {**BY_SLOT, **GAIN, **WHOLE},
     "slot, gain, whole, 5e-4": {**BY_SLOT, **GAIN, **WHOLE, "rate": 5e-4},
+    "preset additive": {"fusion_preset": "additive"},
+    "preset interacting": {"fusion_preset": "interacting"},
+    "slot, whole, risk together": {**BY_SLOT, **WHOLE, **RISK_TOGETHER},
     "slot, gain, whole, risk together": {**BY_SLOT, **GAIN, **WHOLE, **RISK_TOGETHER},
 }
 """Name -> settings of `TgmmConfig`; "rate" is the learning rate, "tasks" holds settings of single tasks."""

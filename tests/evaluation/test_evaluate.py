@@ -96,6 +96,9 @@ def test_a_saved_model_is_evaluated_under_all_combinations(evaluated, data_dir):
         assert metrics["hf_risk"][subset]["n"] == len(have)
         assert metrics["hf_risk"][subset]["events"] == (have % 3 == 1).sum()
         assert metrics["hf_diagnosis"][subset]["bayes_auc"] is not None
+    slots = metrics["slots"]["hf_diagnosis"]
+    assert slots["n"] == np.all(list(present.values()), axis=0).sum()
+    assert slots["masked"]["all shared"]["n"] == metrics["hf_diagnosis"]["labs+ecg+echo"]["n"]
     assert metrics["retrieval"]["labs->ecg"]["lrap_3"] is not None
     assert metrics["retrieval"]["labs->ecg"]["bayes_lrap_3_population"] > 0.5
     assert "no clinical evidence" in (out / "report.html").read_text()

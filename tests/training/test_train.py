@@ -57,6 +57,8 @@ def test_the_run_record_has_data_hash_losses_and_figures(trained: tuple[RunArgum
     validations = [line for line in record["history"] if "eval_score" in line]
     assert (len(steps), len(validations)) == (6, 2)
     assert {"hf_diagnosis/mc", "hf_risk/cox", "retrieval/labs+ecg", "gate/labs+ecg+echo/labs"} <= set(steps[0])
+    assert {"gate_spread/labs+ecg+echo/labs", "attention/hf_diagnosis/labs+echo"} <= set(steps[0])
+    assert "eval_hf_diagnosis_without_shared_slots" in validations[0]
     assert {"eval_loss", "eval_hf_diagnosis_auc", "eval_hf_risk_c_index", "eval_retrieval_lrap_3"} <= set(
         validations[0]
     )
