@@ -164,8 +164,8 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
     if (settings.xray or settings.measures) and EVIDENCE[settings.evidence].interactions is not None:
         raise TgmmError(
             "settings",
-            f"evidence {settings.evidence} has neither X-rays nor measures, because their optimum is known for additive "
-            "evidence only. Leave out xray and measures, or take evidence default or strong.",
+            f"evidence {settings.evidence} has neither X-rays nor measures, because their optimum is known for "
+            "additive evidence only. Leave out xray and measures, or take evidence default or strong.",
         )
     if settings.seed < 0:
         raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
