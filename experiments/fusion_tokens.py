@@ -124,7 +124,6 @@ def encode(model: TgmmModel, tokens: Mapping[str, torch.Tensor]) -> TgmmEncoded:
     return TgmmEncoded(pooled, present)
 
 
-def train(  # noqa: PLR0913 - one argument for each part of an experiment
 def train(  # noqa: PLR0913 - one argument for each thing that the scripts vary
     seed: int,
     epochs: int,
