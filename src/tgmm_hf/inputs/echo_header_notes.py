@@ -19,7 +19,7 @@ HEART_PARTS = (
 )
 """Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
 EXAMINATIONS = {
-    "a transesophageal echo": re.compile(r"\b(?:tee|toe|ete|eto)\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
+    "a transesophageal echo": re.compile(r"\b(?:tee|toe|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
     "an intracardiac or intravascular echo": re.compile(
         r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b", re.IGNORECASE
     ),
