@@ -56,9 +56,6 @@ class ClipPreparer(Protocol):
     def masked_squares(self, clip: Any) -> list[np.ndarray]:
         """Read the frames of a clip, masked and cut to the centre square: each (side, side, 3) uint8 BGR."""
 
-    def classified_frame(self, clip: Any, squares: list[np.ndarray]) -> np.ndarray:
-        """Return the frame of a clip that a view classifier looks at: (side, side, 3) uint8 BGR."""
-
     def resize_clip(self, squares: list[np.ndarray]) -> PreparedClip:
         """Bring the squares of a clip to the model's size and number of frames."""
 
@@ -327,7 +324,9 @@ class StudySorter:
             if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
                 refuse_without_content(read.frames, read.colour_space, item)
             squares = self.preparer.masked_squares(read)
-            return squares, list(read.notes), self.preparer.classified_frame(read, squares)
+            # A processor of whole frames shows the classifier another frame than the encoder.
+            frame_of: Any = getattr(self.preparer, "classified_frame", None)
+            return squares, list(read.notes), squares[0] if frame_of is None else frame_of(read, squares)
 
     def _note_copies(self) -> None:
         """Add a finding to `checks` for views of one recording: one file under two names, a copy, or a cut of it."""

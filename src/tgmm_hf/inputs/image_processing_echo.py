@@ -233,15 +233,6 @@ class EchoImageProcessor(HubCode, BaseImageProcessor):
         frames = clip.frames[(slice(None), *square)]
         return masked_bgr(frames, clip.colour_space, None if sector is None else sector[square])
 
-    def classified_frame(self, clip: EchoClip, squares: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the frame of a clip that a view classifier looks at: the first masked square, (side, side, 3) BGR.
-
-        Args:
-            clip: what `read_clip` returned.
-            squares: what `masked_squares` returned for the clip.
-        """
-        return squares[0]
-
     def crop_and_resize(self, frames: np.ndarray, size: int) -> np.ndarray:
         """Cut the centre square without its border and resize it: (frames, h, w, 3) -> (frames, size, size, 3)."""
         top, left, side = CropBox.of_centre(frames.shape[1], frames.shape[2], self.zoom)
