@@ -14,6 +14,7 @@ from transformers import AutoModel, BatchFeature
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_measured_tasks import CALIBRATION_KEY, INTERVALS_KEY, MEASURED_KINDS
+from .inputs.declared_preprocessing import check_processor
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.finding_answers import describe_findings
@@ -64,6 +65,10 @@ class TgmmCardiacPipeline(StreamingPipeline):
     """
 
     one_input = A_PATIENT
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_processor(self.model.config, self.processor)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort the parameters of a call by step, as transformers asks for it.
@@ -323,7 +328,7 @@ def _mean_answer(outputs: Sequence[Any], kind: str) -> dict[str, Any]:
     if kind == "regression":
         parts = {name: [getattr(output, name) for output in outputs] for name in ("value", "deviation")}
         return {
-            name: None if part[0] is None else torch.stack([each.float() for each in part]).mean(0).cpu()
+            name: None if part[0] is None else torch.stack([values.float() for values in part]).mean(0).cpu()
             for name, part in parts.items()
         }
     answer = {"probabilities": torch.stack([output.probabilities.float() for output in outputs]).mean(0).cpu()}

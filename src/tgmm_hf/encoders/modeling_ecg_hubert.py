@@ -4,79 +4,22 @@ The parts and the names of the weights are those of `HubertModel`. This class ta
 two parts, so that frozen features can be cached.
 """
 
-from typing import Any, cast
-
 import torch
-from torch import nn
 from transformers import HubertModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
 from ..layers.weights_fingerprint import BoundWeights
 from .configuration_ecg_hubert import EcgHubertConfig
+from .wav2vec_layers import Wav2VecLayers
 
 
-class EcgHubertModel(BoundWeights, HubertModel):
+class EcgHubertModel(Wav2VecLayers, BoundWeights, HubertModel):  # type: ignore[misc] # the input is not speech
     """HuBERT-ECG's encoder: `last_hidden_state` (batch, tokens, hidden), `pooler_output` its mean over the tokens."""
 
     config: EcgHubertConfig
-    hub_auto_class = "AutoModel"
-    main_input_name = "ecg_values"
-    input_modalities = ("time",)  # type: ignore[assignment] # declared a text; tuples are usual
-    layers_path = "encoder.layers"
 
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the first convolution, in the place of word embeddings."""
-        return cast(Any, self.feature_extractor.conv_layers[0]).conv
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the first convolution by `value`, in place."""
-        cast(Any, self.feature_extractor.conv_layers[0]).conv = value
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(self, ecg_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
-        r"""Encode ECGs.
-
-        ecg_values (`torch.FloatTensor` of shape `(batch_size, num_leads, seq_length)`):
-            As `HubertEcgFeatureExtractor` makes them: 5 s at 100 Hz, each lead between -1 and 1.
-        """
-        return self.run_upper_layers(self.run_lower_layers(ecg_values, **kwargs), **kwargs)
-
-    def run_lower_layers(
-        self, ecg_values: torch.Tensor, num_upper_layers: int = 0, **kwargs: Unpack[TransformersKwargs]
-    ) -> torch.Tensor:
-        """Run convolutions and all layers but the last `num_upper_layers`: ECGs -> (batch, tokens, hidden).
-
-        Raises:
-            ValueError: if the ECGs have another number of leads or samples than the weights were trained on.
-        """
-        expected = self.config.num_leads, self.config.seq_length
-        if ecg_values.ndim != 3 or tuple(ecg_values.shape[1:]) != expected:
-            raise ValueError(
-                f"ecg_values must be (batch, {expected[0]} leads, {expected[1]} samples), got "
-                f"{tuple(ecg_values.shape)}. `HubertEcgFeatureExtractor` makes them."
-            )
-        features = self.feature_extractor(ecg_values.flatten(1)).transpose(1, 2)
-        hidden_states = self.feature_projection(features)
-        encoder = self.encoder
-        hidden_states = encoder.layer_norm(hidden_states + encoder.pos_conv_embed(hidden_states))
-        hidden_states = encoder.dropout(hidden_states)
-        for layer in encoder.layers[: len(encoder.layers) - num_upper_layers]:
-            hidden_states = layer(hidden_states, **kwargs)
-        return hidden_states
-
-    def run_upper_layers(
-        self, hidden_states: torch.Tensor, num_upper_layers: int = 0, **kwargs: Unpack[TransformersKwargs]
-    ) -> BaseModelOutputWithPooling:
-        """Run the last `num_upper_layers` layers on the result of `run_lower_layers`, and average the tokens."""
-        layers = self.encoder.layers
-        for layer in layers[len(layers) - num_upper_layers :]:
-            hidden_states = layer(hidden_states, **kwargs)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states.mean(1))
+    def project(self, ecg_values: torch.Tensor) -> torch.Tensor:
+        """Run the convolutions over the leads, one after the other: ECGs -> (batch, tokens, hidden)."""
+        return self.feature_projection(self.feature_extractor(ecg_values.flatten(1)).transpose(1, 2))
 
 
 __all__ = ["EcgHubertModel"]

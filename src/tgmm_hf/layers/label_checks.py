@@ -108,13 +108,13 @@ def checked_labels(name: str, task: Mapping[str, Any], labels: Any, batch_size: 
         )
     checked = {key: torch.as_tensor(values) for key, values in labels.items()}
     shape: tuple[int, ...] = (batch_size,)
-    each = "one value for each patient"
+    meaning = "one value for each patient"
     if task["kind"] == "multilabel":
-        shape, each = (batch_size, len(task["findings"])), "one value for each patient and finding"
+        shape, meaning = (batch_size, len(task["findings"])), "one value for each patient and finding"
     for key, values in checked.items():
         if values.shape != shape:
             raise ValueError(
-                f"{key!r} of the labels of {name!r} has the shape {tuple(values.shape)}, expected {shape}: {each}."
+                f"{key!r} of the labels of {name!r} has the shape {tuple(values.shape)}, expected {shape}: {meaning}."
             )
     if task["kind"] == "diagnosis":
         return _checked_diagnosis(name, task, checked)
