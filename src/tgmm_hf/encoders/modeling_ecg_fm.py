@@ -15,7 +15,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
 
 from ..layers.weights_fingerprint import BoundWeights
 from .configuration_ecg_fm import EcgFmConfig
-from .wav2vec_layers import Wav2VecLayers
+from .speech_layers import Wav2VecLayers
 
 
 class EcgFmFeatureEncoder(Wav2Vec2FeatureEncoder):

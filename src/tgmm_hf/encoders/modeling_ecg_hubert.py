@@ -9,7 +9,7 @@ from transformers import HubertModel
 
 from ..layers.weights_fingerprint import BoundWeights
 from .configuration_ecg_hubert import EcgHubertConfig
-from .wav2vec_layers import Wav2VecLayers
+from .speech_layers import Wav2VecLayers
 
 
 class EcgHubertModel(Wav2VecLayers, BoundWeights, HubertModel):  # type: ignore[misc] # the input is not speech
