@@ -87,11 +87,9 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             paper's sum).
         drop_path: p_drop of eq. (9).
         feature_dropout: dropout on the fusion tokens, against overfitting on about a thousand patients (ours).
-        modality_dropout: chance of each present modality of a patient to be hidden in training; one always stays
-            (ours).
+        modality_dropout: chance of each present modality to be hidden in training; one always stays (ours).
         training_subsets: number of times that a training step answers for every encoded patient, each time with other
-            modalities hidden (ours). Fusion costs little beside the encoders. With 1 the model would hardly ever have
-            to answer from one modality alone.
+            modalities hidden (ours). With 1 the model would hardly ever have to answer from one modality alone.
         whole_copies: number of these times in which no modality is hidden (ours).
         embedding_dim: width of the retrieval embeddings.
         num_views: number of echo views.

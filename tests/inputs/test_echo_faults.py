@@ -161,7 +161,7 @@ def contents() -> dict[str, tuple[np.ndarray, str]]:
         "white": (np.full(shape, 255, np.uint8), "white"),
         "grey": (np.full(shape, 90, np.uint8), "one brightness"),
         "frozen": (np.repeat(moving[:1], 20, axis=0), "do not change"),
-        "frozen, strip runs": (strip, "do not change"),
+        "frozen, strip runs": (strip, "stands still"),
         "noise": (random.integers(0, 256, shape, dtype=np.uint8), "noise"),
         "one pixel": (random.integers(0, 256, (20, 1, 1, 3), dtype=np.uint8), "1 x 1 pixels"),
     }

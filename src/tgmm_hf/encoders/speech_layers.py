@@ -1,5 +1,6 @@
 """What HuBERT-ECG and ECG-FM share: the layers of wav2vec 2.0 over an ECG, run whole or in two parts."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -14,12 +15,14 @@ from transformers.utils.output_capturing import capture_outputs
 class Wav2VecLayers:
     """Mixin of an ECG encoder with `feature_extractor` (convolutions), `feature_projection` and `encoder`.
 
-    The two parts let frozen features be cached.
+    Its method `project` runs the convolutions and their projection: ECGs (batch, leads, samples) -> (batch, tokens,
+    hidden). The two parts let frozen features be cached.
     """
 
     config: Any
     feature_extractor: Any
     encoder: Any
+    project: Callable[[torch.Tensor], torch.Tensor]
     hub_auto_class = "AutoModel"
     main_input_name = "ecg_values"
     input_modalities = ("time",)
@@ -42,10 +45,6 @@ class Wav2VecLayers:
             As the extractor makes them that `config.preprocessing` names.
         """
         return self.run_upper_layers(self.run_lower_layers(ecg_values, **kwargs), **kwargs)
-
-    def project(self, ecg_values: torch.Tensor) -> torch.Tensor:
-        """Run the convolutions and their projection: ECGs -> (batch, tokens, hidden)."""
-        raise NotImplementedError
 
     def run_lower_layers(
         self, ecg_values: torch.Tensor, num_upper_layers: int = 0, **kwargs: Unpack[TransformersKwargs]

@@ -164,7 +164,7 @@ def file_size(header: Path, file: Path) -> int:
         return file.stat().st_size
     except (InputRefusedError, OSError) as error:
         reason = refusal_of(error, file).reason
-        if file.with_name(file.name + ".gz").is_file():
+        if _is_file(file.with_name(file.name + ".gz")):
             reason += "; it is there compressed (.gz): unpack it (gunzip), because its size is compared before reading"
         raise InputRefusedError(
             str(header), f"not readable as a WFDB recording: a file that the header needs: {reason}"
@@ -312,6 +312,14 @@ def inside(header: Path, name: str) -> Path:
             str(header), "the WFDB header names a file outside its own folder, or none: it is not followed"
         )
     return header.parent.joinpath(*parts)
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a path is a file. A path that the system cannot look up, such as one that is too long, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _in_any_case(file: Path) -> Path:
