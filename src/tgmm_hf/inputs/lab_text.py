@@ -144,7 +144,7 @@ class LabsText:
         units: str = "never",
         columns: Collection[str] | Mapping[str, str | None] | None = None,
     ) -> "LabsText":
-        """Write the text of the row; sets `text`, `sentences`, `used`, `dropped`, `unused`, `other_units`, `words_for_numbers`.
+        """Write the text of the row; sets `text`, `sentences` and the attributes that name used and unused cells.
 
         Args:
             labs_object: the object of the sentences.
