@@ -91,7 +91,7 @@ class SlotStudy:
         whole = encoded.has_all(MODALITIES).cpu().numpy()
         self._rows.append(whole)
         answered = [task for task in tasks if self.config.tasks[task]["kind"] in STUDIED]
-        if whole.any() and MODALITIES in subsets:
+        if answered and whole.any() and MODALITIES in subsets:
             for task in answered:
                 self._note(self._tasks.setdefault(task, _Collected()), answers[task][MODALITIES], whole)
             for name, slots in self.cases.items():
