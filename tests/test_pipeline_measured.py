@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+from heart_signal import make_heart
 from test_pipeline_sets import answering
 from tiny_models import smallest_model
 from transformers import pipeline
@@ -18,6 +19,7 @@ from tgmm_hf.explanation.scoring import question_of
 from tgmm_hf.pipeline_binding import weights_id
 from tgmm_hf.reports.patient_file import explain_patient
 from tgmm_hf.reports.patient_report import ReportSettings
+from tgmm_hf.utils.names import LEADS
 
 PATIENT = {"id": "p1", "labs": {"NTproBNP": 5210, "age": 71}}
 WORDS = {"question": DEFAULT_TASKS["hf_diagnosis"]["question"], "learnable_phrase": "ejection fraction"}
@@ -94,6 +96,16 @@ def test_what_was_fitted_for_other_weights_is_not_used(model):
     answer = answering(model)(PATIENT)
     assert "interval" not in answer["ef"] and "decisions" not in answer["seen"]
     assert sum(note.startswith(("ef:", "seen:")) for note in answer["notes"]) == 2
+
+
+def test_a_mean_over_several_ecg_windows_is_noted_beside_what_was_fitted_on_one(model):
+    width = {"subsets": {"labs+ecg": {"n": 20, "half_widths": {"0.9": 8.0}}}, "weights": weights_id(model)}
+    model.config.tasks["ef"][INTERVALS_KEY] = width
+    ecg = {"signal": make_heart(5000, 500), "sampling_rate": 500, "lead_names": list(LEADS)}
+    for crop, number in (("center", 0), ("three", 1)):
+        answer = answering(model)({**PATIENT, "ecg": ecg}, crop=crop)
+        assert "interval" in answer["ef"]
+        assert sum("ef: intervals" in note for note in answer["notes"]) == number
 
 
 @pytest.mark.parametrize(("threshold", "present"), [(0.0, True), (1.1, False)])

@@ -65,10 +65,8 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         ecg_config: [`StMemConfig`], [`EcgResNetConfig`] (`{"model_type": "ecg_resnet"}`), or the configuration of any
             encoder that declares its input size.
         echo_config: [`EchoMvitConfig`], or the configuration of any encoder that declares its input size.
-        labs_numbers: add the standardised value of each lab cell, times a vector of its column, to the cell's tokens
-            before the text encoder (ours, decision 218).
-        labs_scales: columns of a model that reads lab cells as numbers, with unit, mean and deviation over the training
-            rows, see inputs/lab_scales.py. `tgmm train` fills it. The processor has the same list.
+        labs_numbers: add the value of each lab cell, as a vector, to the cell's tokens (ours, decision 218).
+        labs_scales: columns whose values are read as numbers, see inputs/lab_scales.py. `tgmm train` fills it.
         hidden_size: width d of fusion, guidance and response (paper: 768).
         num_fusion_tokens: N, number of fusion tokens of each modality (ours). The paper has one vector, N = 1.
         projection_dim: d_p of P(.) in eq. (3); 2 d when None (ours).

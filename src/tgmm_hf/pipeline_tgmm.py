@@ -188,6 +188,7 @@ class TgmmCardiacPipeline(StreamingPipeline):
                     task = self.model.config.tasks[name]
                     if task["kind"] in MEASURED_KINDS:
                         result[name], further = _measured(name, task, answer, row, subset, binding)
+                        further += _window_notes(name, result[name], subset, batch["num_windows"])
                     else:
                         result[name] = self._describe(name, answer, row, subset, notes)
                         further = _doubts_about(name, task, result[name], subset, binding, batch["num_windows"])
@@ -256,6 +257,13 @@ def _measured(
     deviation = None if answer["deviation"] is None else float(answer["deviation"][row])
     is_fitting = binding.fits(task.get(INTERVALS_KEY) or {})
     return describe_value(name, task, float(answer["value"][row]), deviation, subset, is_fitting)
+
+
+def _window_notes(name: str, answer: Mapping[str, Any], subset: str, num_windows: int) -> list[str]:
+    """Note that intervals and thresholds were fitted on one ECG window, if the answer is the mean of several."""
+    if num_windows == 1 or "ecg" not in subset or not {"interval", "decisions"} & set(answer):
+        return []
+    return [f"{name}: intervals and thresholds were fitted on one ECG window, not on the mean of several"]
 
 
 def _doubts_about(

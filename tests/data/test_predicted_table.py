@@ -87,11 +87,12 @@ def test_a_killed_run_goes_on_and_gives_the_answers_of_an_undisturbed_run(pipe, 
     del asked[:]
 
     def work():
+        torch.set_num_threads(1)  # a forked process that uses several threads of OpenMP waits for ever
         with pytest.MonkeyPatch.context() as patch:
             stop_after(patch, 3, lambda: os.kill(os.getpid(), signal.SIGKILL))
             predict_table(pipe, patients, killed, batch_size=1)
 
-    process = multiprocessing.get_context("fork").Process(target=work)
+    process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -125,6 +126,16 @@ def test_a_patient_whose_file_could_not_be_read_is_answered_again(tmp_path):
     stored.append(zip(states, [empty | {"refused": []}, empty | {"refused": [gone]}, empty], strict=True))
     assert stored.resume(patients) == 1
     assert len(list(stored)) == 1
+
+
+def test_the_state_of_an_ecg_has_the_signal_file_that_its_header_names(tmp_path):
+    (tmp_path / "rec.hea").write_text("rec 1 500 10\nother.dat 16 200/mV 16 0 0 0 0 I\n")
+    (tmp_path / "other.dat").write_bytes(bytes(20))
+    patient = {"ecg": str(tmp_path / "rec"), "echo": None}
+    before = predicted_table.state_of_files(patient)
+    assert predicted_table.state_of_files(patient) == before
+    (tmp_path / "other.dat").write_bytes(bytes(22))
+    assert predicted_table.state_of_files(patient) != before
 
 
 @pytest.mark.parametrize("change", ["model", "patients", "tasks", "strictness"])

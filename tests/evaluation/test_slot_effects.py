@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import random_batch, smallest_model
 
+from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.evaluation.metrics import Bootstrap
 from tgmm_hf.evaluation.predictions import FULL, Predictions
 from tgmm_hf.evaluation.slot_effects import (
@@ -22,6 +23,7 @@ from tgmm_hf.utils.names import MODALITIES, SUBSETS
 
 TASK = "hf_diagnosis"
 N = 24
+NOBODY = np.array([])
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,16 @@ def entry(low, spread=0.2, share=0.1, n=100):
         "gates": {"labs+ecg": {"labs": {"mean": 0.5, "spread": spread}}},
         "masked": {ALL_SHARED: {"n": n, "auc_difference": 0.02, "auc_difference_ci": [low, 0.04]}},
     }
+
+
+def test_a_model_without_a_diagnosis_or_prognosis_is_answered_and_not_studied():
+    ef = {**DEFAULT_TASKS[TASK], "kind": "regression", "candidates": [], "loss_weights": {}, "unit": "%"}
+    model = smallest_model(tasks={"ef": {**ef, "range": [0, 100]}})
+    study = SlotStudy(model)
+    with torch.no_grad():
+        answers = study.answer_subsets(model.encode(**random_batch(model.config)), ["ef"], [MODALITIES])
+    assert answers["ef"][MODALITIES].value.isfinite().all()
+    assert study.figures(Predictions(pd.DataFrame(), {}, {}, NOBODY, NOBODY), Bootstrap(0, 10)) == {}
 
 
 def test_shared_slots_that_do_harm_are_warned_of():

@@ -52,6 +52,15 @@ def test_a_column_of_ones_own_in_two_units_is_read_as_words():
     assert by_name(fit_labs_scales(map(read, rows)))["zinc"]["mean"] is None
 
 
+def test_a_column_of_ones_own_has_one_scale_from_a_csv_table_and_from_numbers():
+    numbers, texts = [{"zinc": 80.5}, {"zinc": 92.0}], [{"zinc": "80.5"}, {"zinc": "92.0"}]
+    assert fit_labs_scales(map(read, texts)) == fit_labs_scales(map(read, numbers))
+    stored = [LabsText.from_stored(read(row).stored_values()) for row in texts]
+    assert fit_labs_scales(stored) == fit_labs_scales(map(read, numbers))
+    for words in ("007", "<80", "80 ug/dL", "high", "1" * 400):
+        assert by_name(fit_labs_scales(map(read, [*texts, {"zinc": words}])))["zinc"]["mean"] is None
+
+
 def test_values_far_out_are_cut():
     scale = {"column": "x", "unit": "", "mean": 0.0, "sd": 0.1}
     assert standardise(1e6, scale) == LARGEST and standardise(-1e6, scale) == -LARGEST
@@ -117,6 +126,19 @@ def test_an_unknown_column_and_another_unit_are_not_used_and_named(processor):
     notes = " ".join(report["notes"])
     assert "zinc" in notes and "Potassium" in notes
     assert "cell 3 of the row" in notes and "nmol/L" in notes  # a name of one's own may name the patient
+
+
+def test_a_number_of_ones_own_column_that_came_as_text_is_read_as_a_number(processor, scales):
+    cells = cells_of(processor, {"Lp(a)": ("30", "nmol/L")})
+    assert list(cells.values()) == [pytest.approx(standardise(30.0, by_name(scales)["Lp(a)"]), rel=1e-5)]
+
+
+@pytest.mark.parametrize("words", ["<30", "high", "30 nmol/L", "030"])
+def test_words_in_ones_own_column_of_numbers_are_not_used_and_named(processor, words):
+    row = {"Creatinine": 1.4, "Lp(a)": (words, "nmol/L")}
+    _, (report,) = processor(labs=[row], return_report=True)
+    assert report["used"]["labs"] == ["Creatinine"]
+    assert any("cell 2 of the row is not used" in note and "numbers" in note for note in report["notes"])
 
 
 def test_a_text_model_takes_columns_of_any_unit():

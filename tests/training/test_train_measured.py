@@ -99,9 +99,19 @@ def test_a_checkpoint_keeps_its_scale_and_gets_the_controls_of_the_new_training(
     assert (task["center"], task["scale"]) == (first["center"], first["scale"]) and task["range"] == [0, 100]
 
 
-@pytest.mark.parametrize("changes", [{"ef": {"loss": "gaussian_nll"}}, {"seen": {"findings": ["failure"]}}])
-def test_settings_that_need_another_head_than_the_checkpoint_has_are_refused(trained, data, tmp_path, changes):
-    with pytest.raises(ValueError, match="outputs"):
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ef": {"loss": "gaussian_nll"}}, "ef.loss.*huber.*gaussian_nll"),
+        ({"ef": {"unit": "share"}}, "ef.unit.*%.*share"),
+        ({"seen": {"findings": ["failure"]}}, "seen.findings"),
+        ({"seen": {"findings": TASKS["seen"]["findings"][::-1]}}, "seen.findings"),
+    ],
+)
+def test_settings_that_give_the_head_of_a_checkpoint_another_meaning_are_refused(
+    trained, data, tmp_path, changes, named
+):
+    with pytest.raises(ValueError, match=named):
         train(settings(data, tmp_path / "model", changes, checkpoint=str(trained[0])))
 
 

@@ -94,7 +94,7 @@ class Question:
     """What is asked of the model.
 
     Attributes:
-        tasks: Names of tasks; None answers all diagnosis and prognosis tasks.
+        tasks: Names of tasks; None answers all but retrieval tasks.
         contributions: Explain the answer to the first task. It takes longer than the answer.
         progress: Is told what is done now.
     """

@@ -115,7 +115,10 @@ def file_state(path: Path) -> FileState:
 
 
 def files_of_ecg(root: Path, ecg_path: str | None) -> list[str]:
-    """List the files that an ECG may consist of, relative to `root`; also the signal files that its header names."""
+    """List the files that an ECG may consist of, relative to `root`; also the signal files that its header names.
+
+    `Path()` as `root` stands for no root: the paths may be absolute.
+    """
     if ecg_path is None:
         return []
     files = ecg_files(ecg_path, root)
@@ -126,8 +129,10 @@ def files_of_ecg(root: Path, ecg_path: str | None) -> list[str]:
     except Exception:  # reading the recording gives the reason
         return files
     # a signal file outside the root is not read, so that it has no state
-    inside = [signal.file for signal in header.signals if signal.file.is_relative_to(root)]
-    named = [file.relative_to(root).as_posix() for file in inside]
+    signals = [signal.file for signal in header.signals]
+    if root != Path():  # no absolute path is relative to it
+        signals = [file.relative_to(root) for file in signals if file.is_relative_to(root)]
+    named = [file.as_posix() for file in signals]
     folder = Path(files[0]).parent
     suffixes = (".hea", ".dat", ".mat")
     named += [(folder / f"{name}{suffix}").as_posix() for name, _ in header.segments for suffix in suffixes]

@@ -151,10 +151,10 @@ class StoredPredictions:
             raise FileExistsError(
                 f"{self.path}: this file exists, and tgmm predict did not write it. Name another file with --out."
             )
-        wanted = {"tgmm predict": FORMAT, **self.basis}
-        changed = [name for name in wanted if stored.get(name) != wanted[name]]
+        basis = {"tgmm predict": FORMAT, **self.basis}
+        changed = [name for name in basis if stored.get(name) != basis[name]]
         if changed:
-            differences = "; ".join(f"{name}: {stored.get(name)} there, {wanted[name]} now" for name in changed)
+            differences = "; ".join(f"{name}: {stored.get(name)} there, {basis[name]} now" for name in changed)
             raise TgmmError(
                 str(self.path),
                 f"it holds the answers of a run that was stopped, and that run was another one ({differences}). Give "
@@ -202,7 +202,7 @@ def predict_table(
         pipe: From `load_pipeline`.
         patients: From `patients_from_table`.
         out: JSON file to write: a list of predictions. The tables of `write_tables` stand beside it.
-        tasks: Names of tasks of the model; None answers all diagnosis and prognosis tasks.
+        tasks: Names of tasks of the model; None answers all but retrieval tasks.
         batch_size: Number of patients that are encoded together.
         limits: Limits of the reading of one patient, see `predict`.
 

@@ -278,7 +278,7 @@ def predict(
     Args:
         pipe: From [`load_pipeline`].
         patients: From [`patient_from_files`] or [`patients_from_table`].
-        tasks: Names of tasks of the model; None answers all diagnosis and prognosis tasks.
+        tasks: Names of tasks of the model; None answers all but retrieval tasks.
         batch_size: Number of patients that are encoded together.
         limits: Read the files in a watched worker process, with these limits for each patient. None reads them in this
             process.

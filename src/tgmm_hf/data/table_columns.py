@@ -97,11 +97,11 @@ def parts_of_column(column: str, tasks: Iterable[str]) -> tuple[str, str, str]:
 
     A task is known by its name, because a name may hold a dot: finding.<task>.<finding>.
     """
-    prefix, _, rest = column.partition(".")
+    prefix, _, name = column.partition(".")
     if prefix != "finding":
-        return prefix, rest, ""
-    task = next((name for name in tasks if rest.startswith(f"{name}.")), rest.partition(".")[0])
-    return prefix, task, rest[len(task) + 1 :]
+        return prefix, name, ""
+    task = next((task for task in tasks if name.startswith(f"{task}.")), name.partition(".")[0])
+    return prefix, task, name[len(task) + 1 :]
 
 
 def meant(name: str, known: Iterable[str]) -> str:

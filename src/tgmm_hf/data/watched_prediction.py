@@ -48,7 +48,7 @@ def predict_watched(
     Args:
         pipe: Pipeline of a saved model.
         patients: Patients as the pipeline takes them.
-        tasks: Names of tasks of the model; None answers all diagnosis and prognosis tasks.
+        tasks: Names of tasks of the model; None answers all but retrieval tasks.
         batch_size: Number of patients that are encoded together.
         limits: Limits of the reading of one patient.
 

@@ -59,8 +59,8 @@ class LabCellsEmbeddings(nn.Module):
         # All tokens of a cell have one column, value and mask, so that any of them may be taken.
         spread = words.new_zeros(len(words), places)
         columns = torch.zeros_like(spread, dtype=torch.long).scatter(1, cells.ids, cells.columns)
-        given = cells.values.to(spread.dtype).masked_fill(~cells.mask.bool(), 0.0)
-        values = spread.scatter(1, cells.ids, given)
+        numbers_only = cells.values.to(spread.dtype).masked_fill(~cells.mask.bool(), 0.0)
+        values = spread.scatter(1, cells.ids, numbers_only)
         is_number = torch.zeros_like(spread, dtype=torch.bool).scatter(1, cells.ids, cells.mask.bool())
         numbers = values[..., None] * self.value_embeddings(columns)
         tokens = self.column_embeddings(columns) + torch.where(is_number[..., None], numbers, words)

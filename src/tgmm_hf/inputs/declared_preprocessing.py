@@ -35,8 +35,8 @@ PARTS = {"feature_extractor": "ecg_config", "image_processor": "echo_config"}
 
 def extractor_class_of(settings: Mapping[str, Any], base: Any) -> Any:
     """Return the class that settings name, if it is `base` or a subclass of `base`; None otherwise."""
-    found = next((CLASSES[settings[key]] for key in CLASS_KEYS if settings.get(key) in CLASSES), None)
-    return found if found is not None and issubclass(found, base) else None
+    extractor = next((CLASSES[settings[key]] for key in CLASS_KEYS if settings.get(key) in CLASSES), None)
+    return extractor if extractor is not None and issubclass(extractor, base) else None
 
 
 def declared_extractor(encoder: Any) -> Any:

@@ -49,6 +49,8 @@ _THOUSANDS = re.compile(r"(?<=\d)[\u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")
 """Spaces that do not break, and the apostrophe of Switzerland, between thousands: "1'250". None is a decimal sign."""
 _MIDDLE_DOT = re.compile(r"(?<=\d)\u00b7(?=\d)")
 """Decimal sign of some British journals and laboratories: 1\u00b74."""
+_PLAIN_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+"""A number and nothing else. With leading zeros it is a code."""
 # A number with commas, such as "5,210" or "1,4".
 _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?(?:\s.*)?")
 
@@ -90,6 +92,14 @@ class LabCell:
     def is_text_for_number(self) -> bool:
         """Whether the cell holds text in a column of numbers, such as "HEMOLYZED"."""
         return self.column is not None and self.column.is_number and self.number is None
+
+    @property
+    def plain_number(self) -> float | None:
+        """The number of a column of your own, also where a CSV table gave it as text; None for words and limits."""
+        if self.number is not None or len(self.value) > MAX_NUMBER_LENGTH or not _PLAIN_NUMBER.fullmatch(self.value):
+            return self.number
+        number = float(self.value)
+        return number if math.isfinite(number) else None
 
     def sentence(self, labs_object: str, gender: str | None = None, flag: bool = False, units: str = "never") -> str:
         """Write "<column name> of the <object> is <value>".

@@ -58,6 +58,7 @@ def fit_labs_scales(rows: Iterable[LabsText]) -> list[Scale]:
     """Compute the scale of each column from training rows.
 
     A column of your own has a scale if all its values are numbers in one unit. Otherwise its values are read as words.
+    A number that a CSV table gives as text is a number here.
 
     Args:
         rows: training rows, read. Only `cells` is used.
@@ -116,6 +117,8 @@ def _is_finite(value: Any) -> bool:
 
 def number_of(cell: LabCell) -> float | None:
     """Return the number of a cell as its text has it, also of a limit such as "<0.01"; None for words."""
+    if cell.column is None:
+        return cell.plain_number
     if cell.number is None:
         return None
     return float(cell.value.lstrip(COMPARATORS + "=")) if cell.is_limit else float(cell.value)

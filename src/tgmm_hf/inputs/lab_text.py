@@ -50,6 +50,8 @@ class LabsText:
         unused: names of the cells that the model was not trained with, after `write`. The text leaves them out.
         other_units: name of a cell of your own -> the unit of the training, after `write`, if the cell is in another
             unit. The text leaves it out.
+        words_for_numbers: names of cells of your own that hold no number, after `write`, if the model reads numbers in
+            their columns. The text leaves them out.
         sentences: the sentences of the text, one for each name of `used`, after `write`.
         positions: name of a cell -> its place in the row, counted from 1.
     """
@@ -62,6 +64,7 @@ class LabsText:
     dropped: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     other_units: dict[str, str] = field(default_factory=dict)
+    words_for_numbers: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
 
@@ -141,7 +144,7 @@ class LabsText:
         units: str = "never",
         columns: Collection[str] | Mapping[str, str | None] | None = None,
     ) -> "LabsText":
-        """Write the text of the row; sets `text`, `sentences`, `used`, `dropped`, `unused` and `other_units`.
+        """Write the text of the row; sets `text`, `sentences` and the attributes that name used and unused cells.
 
         Args:
             labs_object: the object of the sentences.
@@ -150,7 +153,8 @@ class LabsText:
             columns: names of the columns that the model was trained with; the known columns if None. The text leaves
                 other columns out, because words that a model never read move its answer in an unknown direction. A
                 mapping also gives the unit of each column that the model reads as a number. A column of your own in
-                another unit is left out too, because nobody can convert it.
+                another unit is left out too, because nobody can convert it, and so are words in such a column, because
+                the model has seen numbers only.
             fitting: function that takes the sentences, most important first, and returns the indices of the sentences
                 that fit into the text. None keeps all sentences.
 
@@ -160,12 +164,15 @@ class LabsText:
         gender = gender_of(self.cells)
         trained = COLUMN_POSITION if columns is None else columns
         units_of = trained if isinstance(trained, Mapping) and columns is not None else {}
+        numbers = [cell for cell in self.cells if cell.column is None and units_of.get(cell.name) is not None]
+        self.words_for_numbers = [cell.name for cell in numbers if cell.plain_number is None]
         self.other_units = {
             cell.name: unit
-            for cell in self.cells
-            if cell.column is None and (unit := units_of.get(cell.name)) is not None and unit != cell.unit
+            for cell in numbers
+            if cell.plain_number is not None and (unit := units_of[cell.name]) is not None and unit != cell.unit
         }
-        cells = [cell for cell in self.cells if cell.name in trained and cell.name not in self.other_units]
+        left_out = {*self.other_units, *self.words_for_numbers}
+        cells = [cell for cell in self.cells if cell.name in trained and cell.name not in left_out]
         sentences = [cell.sentence(labs_object, gender, flags, units) for cell in cells]
         kept = range(len(sentences)) if fitting is None else sorted(fitting(sentences))
         self.sentences = [sentences[index] for index in kept]
@@ -178,7 +185,7 @@ class LabsText:
     @property
     def unknown(self) -> list[str]:
         """Names of the cells that are no known column and that the text does not leave out."""
-        left_out = {*self.dropped, *self.unused, *self.other_units}
+        left_out = {*self.dropped, *self.unused, *self.other_units, *self.words_for_numbers}
         return [cell.name for cell in self.cells if cell.column is None and cell.name not in left_out]
 
     @property
@@ -231,6 +238,11 @@ class LabsText:
             f"labs: {self._shown(name)} is not used, because the model was trained with it in "
             f"{unit or 'numbers without a unit'}: convert the value"
             for name, unit in self.other_units.items()
+        ]
+        lines += [
+            f"labs: {self._shown(name)} is not used, because the model was trained with numbers in this column and the "
+            "cell holds text: give the number alone, or (value, unit)"
+            for name in self.words_for_numbers
         ]
         return lines + [f"labs: {name} was dropped, the row is longer than the token limit" for name in self.dropped]
 

@@ -8,7 +8,6 @@ from datasets import DatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, BertTokenizer
 
-from tgmm_hf.configuration_measured_tasks import num_head_outputs
 from tgmm_hf.configuration_tasks import check_task
 from tgmm_hf.configuration_tgmm import TgmmConfig, encoder_config
 from tgmm_hf.data.lab_rows import columns_of, scales_of
@@ -26,6 +25,8 @@ from tgmm_hf.utils.names import MODALITIES
 
 logger = logging.getLogger(__name__)
 
+MEANING_OF_A_HEAD = ("kind", "unit", "loss", "findings")
+"""Settings of a regression or multilabel that say what the outputs of its head are: findings by position."""
 TaskChanges = dict[str, dict[str, Any] | None]
 """Name of a task -> settings that replace the settings of the task. None changes nothing."""
 
@@ -152,25 +153,32 @@ def _from_checkpoint(run: RunArguments) -> tuple[TgmmModel, TgmmProcessor]:
     overrides = run.model.overrides
     with damaged_files_in_one_line(source):
         model = TgmmModel.from_pretrained(source, **overrides) if overrides else load_model(source)
-    saved_tasks = set(model.config.tasks)
+    saved_tasks = dict(model.config.tasks)
     for name, changes in run.tasks.items():
         if name not in saved_tasks:
             model.add_task(name, changes or {}, processor.tokenizer)
     model.config.tasks = {**model.config.tasks, **_changed_tasks(model.config, run.tasks)}
     model.config.tokenize_tasks(processor.tokenizer)
-    _check_heads(model)
+    _check_heads(model, saved_tasks)
     return model, processor
 
 
-def _check_heads(model: TgmmModel) -> None:
-    """Raise a ValueError if the settings of a task ask for another head than the checkpoint has."""
-    for name, head in getattr(model, "heads", {}).items():
-        needed = num_head_outputs(model.config.tasks[name])
-        if head.out_features != needed:
-            raise ValueError(
-                f"tasks.{name}: the checkpoint answers this task with {head.out_features} outputs, and the settings of "
-                f"the run need {needed}. Keep its findings and its loss, or give the task another name."
-            )
+def _check_heads(model: TgmmModel, saved: TaskChanges) -> None:
+    """Raise a ValueError if a setting that gives the outputs of a head their meaning differs from the checkpoint's.
+
+    Args:
+        model: The model with the settings of the run.
+        saved: The tasks of the checkpoint.
+    """
+    for name in getattr(model, "heads", {}):
+        before, now = saved.get(name), model.config.tasks[name]
+        for setting in MEANING_OF_A_HEAD if before else ():
+            if before.get(setting) != now.get(setting):
+                raise ValueError(
+                    f"tasks.{name}.{setting}: the head of the checkpoint was trained with {before.get(setting)}, and "
+                    f"the settings of the run have {now.get(setting)}. Its outputs would get another meaning: keep the "
+                    "setting, or give the task another name."
+                )
 
 
 def _encoder_config(modality: str, source: str) -> Any:

@@ -51,8 +51,8 @@ def store_training_values(config: TgmmConfig, training: Dataset, tasks: Sequence
             "mean": float(f"{values.mean():.6g}"),
             "median": float(f"{np.median(values):.6g}"),
         }
-        if "center" not in task or "scale" not in task:
-            task |= {"center": float(f"{values.mean():.6g}"), "scale": float(f"{values.std():.6g}")}
+        task.setdefault("center", float(f"{values.mean():.6g}"))
+        task.setdefault("scale", float(f"{values.std():.6g}"))
 
 
 def store_measures(
@@ -65,7 +65,8 @@ def store_measures(
 ) -> None:
     """Fit intervals and calibration of the trained tasks, and put them into the configuration of the model.
 
-    Those of a task that was not trained are removed, because its answers have changed with the encoders and the fusion.
+    Intervals and calibration of a task that was not trained are removed, because its answers have changed with the
+    encoders and the fusion.
 
     Args:
         model: The trained model, changed in place.
@@ -108,7 +109,7 @@ def fit_findings(predictions: Predictions, task: str, findings: Sequence[str]) -
     for subset in SUBSET_NAMES:
         rows = with_outcome(predictions.scored(task, subset), "multilabel")
         present = matrix(rows, "findings")
-        plain, scaled = (choose_points(rows, findings, temperature=wanted) for wanted in (False, True))
+        plain, scaled = (choose_points(rows, findings, temperature=is_scaled) for is_scaled in (False, True))
         of_subset = {}
         for column, finding in enumerate(findings if len(rows) else ()):
             positives, negatives = (int((present[:, column] == code).sum()) for code in (1, 0))
