@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets.arrow_writer import ArrowWriter
@@ -73,6 +74,8 @@ def write_prepared_data(directory: Path, own_task: str | None = None, measured: 
                     patient |= measured_outcomes(patient, number)
                 writer.write(features.encode_example(patient))
             writer.finalize()
-    content = {"data_hash": "invented", "geometry": {"image_size": 64, "num_frames": 16}}
+    content: dict[str, Any] = {"data_hash": "invented", "geometry": {"image_size": 64, "num_frames": 16}}
+    if measured:
+        content["units"] = {"ef": "%"}
     (directory / "prepare.json").write_text(json.dumps(content))
     return directory

@@ -41,6 +41,7 @@ def test_numbers_and_findings_are_read_and_missing_ones_have_no_entry(tmp_path: 
     table = read(tmp_path, {"value.ef": 55.5, "finding.seen.scar": 1}, {"finding.seen.valve disease": 0}, {})
     assert table.tasks["ef"] == "regression" and table.tasks["seen"] == "multilabel"
     assert [row.values for row in table.rows] == [{"ef": 55.5}, {}, {}]
+    assert table.units == {"ef": TASKS["ef"]["unit"]}
     assert [row.findings for row in table.rows] == [{"seen": {"scar": 1}}, {"seen": {"valve disease": 0}}, {}]
 
 

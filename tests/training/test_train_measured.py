@@ -15,6 +15,7 @@ from tgmm_hf.evaluation.predictions import FULL
 from tgmm_hf.reports.evaluation_report import evaluate_with_report
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.train import train
+from tgmm_hf.utils.errors import TgmmError
 
 WORDS = {"question": "How is the heart of this patient?", "learnable_phrase": "ejection fraction"}
 TASKS: dict[str, Any] = {
@@ -128,3 +129,15 @@ def test_data_without_values_are_refused(tmp_path: Path):
     plain = write_prepared_data(tmp_path)
     with pytest.raises(ValueError, match="value_ef"):
         train(settings(plain, tmp_path.parent / "never", {"ef": TASKS["ef"]}))
+
+
+def test_data_prepared_in_another_unit_are_refused(data, tmp_path):
+    tasks = {**TASKS, "ef": {**TASKS["ef"], "unit": "ml"}}
+    with pytest.raises(TgmmError, match="ef: its values were prepared in %, and the model has ml"):
+        train(settings(data, tmp_path / "model", tasks))
+
+
+def test_a_finding_that_no_training_patient_has_a_label_of_is_refused(data, tmp_path):
+    tasks = {**TASKS, "seen": {**TASKS["seen"], "findings": ["lot", "oedema"]}}
+    with pytest.raises(ValueError, match="known label of oedema"):
+        train(settings(data, tmp_path / "model", tasks))

@@ -95,6 +95,7 @@ class CohortTable:
         ignored_columns: Columns that are not used.
         notes: What was ignored or assumed when the file was read.
         allow_outside: Whether files outside `root` are read.
+        units: Regression task with a column in the table -> its unit.
     """
 
     rows: list[CohortRow]
@@ -103,6 +104,7 @@ class CohortTable:
     ignored_columns: list[str]
     notes: list[str] = field(default_factory=list)
     allow_outside: bool = False
+    units: dict[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -232,6 +234,7 @@ def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
         ignored_columns=[name for name in columns if not is_used(name)],
         notes=[*raw_table.notes, *unused_note(laboratory, lab_names)],
         allow_outside=settings.allow_outside,
+        units={name: str(tasks[name]["unit"]) for name, kind in task_kinds.items() if kind == "regression"},
     )
     _check_ids_and_splits(path.name, table, faults)
     return table

@@ -431,6 +431,7 @@ def _finish(plan: _Plan, states: list[tuple[str, State]], out: Path, name: str) 
         "stopped": sum(entry["reason"].startswith(STOPPED) for entry in refused),
         "missing_files": _number_missing(plan),
         "tasks": plan.source.table.tasks,
+        "units": plan.source.table.units,
         "ignored_columns": plan.source.table.ignored_columns,
         "geometry": {"image_size": image_processor.size, "num_frames": image_processor.num_frames},
         "processor": plan.settings,
@@ -463,16 +464,13 @@ def _counts(states: list[tuple[str, State]]) -> dict[str, dict[str, int]]:
 
 
 def _remove_stale(shards: Sequence[Shard], out: Path) -> None:
-    """Remove the shards in `out` that are not in `shards`, such as those of an earlier, longer table.
-
-    The reason is that `load_prepared` reads every shard that it finds.
-    """
-    wanted = {shard.path(out, suffix) for shard in shards for suffix in (".arrow", ".json")}
+    """Remove the shards in `out` that are not in `shards`, because `load_prepared` reads every shard that it finds."""
+    current = {shard.path(out, suffix) for shard in shards for suffix in (".arrow", ".json")}
     for split in SPLITS:
         for path in (out / split).glob("[0-9]*.*"):
             state = read_state(path.with_suffix(".json"))
             is_shard = state is None or "fingerprint" in state  # None: the state file was cut short
-            if path not in wanted and path.suffix in (".arrow", ".json") and is_shard:
+            if path not in current and path.suffix in (".arrow", ".json") and is_shard:
                 path.unlink(missing_ok=True)
 
 

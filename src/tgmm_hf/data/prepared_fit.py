@@ -9,9 +9,10 @@ from tgmm_hf.utils.errors import TgmmError
 
 
 def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None:
-    """Refuse a processor that an encoder does not declare, and data of another extractor than an encoder declares.
+    """Refuse data that was prepared for other tasks or encoders, and a processor that an encoder does not declare.
 
-    Data without a record of its processor, and encoders that declare nothing, are compared by the class only.
+    A regression needs the unit that its values were prepared in. Data without a record of its processor,
+    and encoders that declare nothing, are compared by the class of the extractor only.
 
     Args:
         config: configuration of the model.
@@ -19,20 +20,29 @@ def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None
         data: the content of `prepare.json`.
 
     Raises:
-        TgmmError: if the extractor's class differs, or a setting of an extractor that an encoder declares.
+        TgmmError: if the extractor's class differs, or a setting of an extractor that an encoder declares, or the unit
+            of a regression.
     """
     check_processor(config, processor)
+    for name, unit in (data.get("units") or {}).items():
+        task = config.tasks.get(name, {})
+        if task.get("kind") == "regression" and task["unit"] != unit:
+            raise TgmmError(
+                name,
+                f"its values were prepared in {unit}, and the model has {task['unit']}. Correct the task, or prepare "
+                "the cohort again with the configuration of this model: tgmm prepare --config.",
+            )
     saved = data.get("processor") or {}
     for name, encoder_name in PARTS.items():
         encoder, part = getattr(config, encoder_name, None), getattr(processor, name, None)
         settings = saved.get(name)
         if encoder is None or part is None or not isinstance(settings, Mapping):
             continue
-        own, declares = type(part).__name__, bool(getattr(encoder, "preprocessing", None))
-        kind = next((settings[key] for key in CLASS_KEYS if settings.get(key)), own)
-        # A class of somebody else is his own affair, unless the encoder declares one.
-        is_other = kind != own and (declares or {kind, own} <= set(CLASSES))
-        problem = f"the data was prepared by {kind}, not {own}" if is_other else ""
+        class_name, declares = type(part).__name__, bool(getattr(encoder, "preprocessing", None))
+        kind = next((settings[key] for key in CLASS_KEYS if settings.get(key)), class_name)
+        # A class from outside this package is not judged, unless the encoder declares one.
+        is_other = kind != class_name and (declares or {kind, class_name} <= set(CLASSES))
+        problem = f"the data was prepared by {kind}, not {class_name}" if is_other else ""
         if not problem and declares:
             now = processor_fingerprint(part)
             differing = changed_settings(plain_settings({key: settings[key] for key in now if key in settings}), now)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, t
         tasks: Names of the tasks to train.
 
     Raises:
-        ValueError: If the clips have another geometry than the model takes, or a task has no labels.
+        ValueError: If the clips have another geometry than the model takes, or a task or a finding has no labels.
     """
     geometry = {"image_size": config.echo_config.image_size, "num_frames": config.echo_config.num_frames}
     if geometry != data["geometry"]:
@@ -62,6 +63,18 @@ def check_fit(config: TgmmConfig, data: dict[str, Any], prepared: DatasetDict, t
                 f"{', '.join(prepared['train'].column_names)}. Add the column and run `tgmm prepare` again, or leave "
                 "the task out."
             )
+        if config.tasks[task]["kind"] == "multilabel":
+            _check_findings(task, config.tasks[task]["findings"], prepared["train"])
+
+
+def _check_findings(task: str, findings: Sequence[str], rows: Any) -> None:
+    """Raise a ValueError if a finding is known of no training patient, because its answer would never be trained."""
+    stored = {name for text in rows.with_format(None)[f"findings_{task}"] for name in json.loads(text or "{}")}
+    if missing := [name for name in findings if name not in stored]:
+        raise ValueError(
+            f"No training patient has a known label of {', '.join(missing)} (task {task!r}). The data has labels of "
+            f"{', '.join(sorted(stored)) or 'nothing'}. Correct the names in the task, or fill finding.{task}.*."
+        )
 
 
 def check_validation(config: TgmmConfig, prepared: DatasetDict, tasks: list[str]) -> None:
