@@ -146,7 +146,12 @@ def test_a_title_above_the_header_is_left_out_and_noted(title: str, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "text",
-    ["All values in SI units\nid,Sodium\na,139\n", "Results in mg/dL\nid,Glucose\na,90\n", "Report\n1,139\n2,140\n"],
+    [
+        "All values in SI units\nid,Sodium\na,139\n",
+        "Labs in mmol\nid,Sodium\na,139\n",
+        "Results in mg/dL\nid,Glucose\na,90\n",
+        "Report\n1,139\n2,140\n",
+    ],
 )
 def test_a_line_above_the_header_that_matters_or_is_no_title_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"

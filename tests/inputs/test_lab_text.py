@@ -468,6 +468,7 @@ def test_a_name_and_a_value_with_different_units_are_refused():
         ("5.1 (3.5-5.0)", 5.1, "(3.5-5.0)"),
         ("5.1 mmol/L [ref: 3.5 – 5.0]", 5.1, "(3.5-5.0)"),
         ("5.1 (3.5 to 5.0 mmol/L) H", 5.1, "H (3.5-5.0)"),
+        ("5.1 mmol/l (3.5-5.0 mmol/L)", 5.1, "(3.5-5.0)"),
         ("5.1 H (<5.0)", 5.1, "H (limit)"),
         ("5.9 H", 5.9, "H"),
         ("5.9*", 5.9, "*"),
@@ -488,7 +489,8 @@ def test_the_laboratorys_mark_is_noted_and_not_read_as_a_unit(raw, number, flag)
 @pytest.mark.parametrize(
     ("name", "raw"),
     [("Creatinine", "5.0 (62-106)"), ("Hemoglobin", "14.2 (135-175)"), ("Creatinine", "1.4 (62-106 umol/L)"),
-     ("Potassium", "5.1 (5.0-3.5)"), ("Potassium", "5.1 (2019-2020)"), ("age", "71 (65-80)")],
+     ("Potassium", "5.1 (5.0-3.5)"), ("Potassium", "5.1 (2019-2020)"), ("age", "71 (65-80)"),
+     ("Glucose", "100 mg/dL (70-180 mmol/L)")],
 )  # fmt: skip
 def test_a_bracket_that_is_no_reference_range_of_the_unit_is_refused(name, raw):
     assert f"labs.{name}" in refusals({name: raw})

@@ -49,7 +49,11 @@ NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views
 """Columns whose cells are never numbers with a decimal sign."""
 MAX_TITLES = 3
 """Largest number of lines above the header that are taken for a title."""
-_UNIT_WORDS = re.compile(r"\b(?:units?|SI|US|einheit(?:en)?|unit[\u00e9e]s?)\b|/\s?d?L\b", re.IGNORECASE)
+_UNIT_WORDS = re.compile(
+    r"\b(?:units?|SI|US|conventional|konventionell\w*|einheit(?:en)?|unit[\u00e9e]s?|[mun\u00b5\u03bc]?mol|m?g|mEq)\b"
+    r"|/\s?d?L\b",
+    re.IGNORECASE,
+)
 """Words of a title that may say how the values are to be read."""
 _STARTS_AS_NUMBER = re.compile(r"[<>]?=?\s*[+-]?\.?\d")
 _COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")

@@ -24,7 +24,8 @@ def without_reference(text: str) -> tuple[str, str]:
     """Split a result into the value and its reference range.
 
     A range in brackets behind one value is the reference range of a laboratory. The bracket's unit is the unit of the
-    value, too, if the value has none.
+    value, too, if the value has none. A bracket of another unit than that of the value is left in the text, so that
+    the cell cannot be read.
 
     Args:
         text: the cell, in one line.
@@ -40,9 +41,18 @@ def without_reference(text: str) -> tuple[str, str]:
         if are_years or float(match["low"]) >= float(match["high"]):
             return text, ""
     value, mark = match["value"].strip(), match["mark"] or ""
-    unit = match["unit"] or "" if _BARE.fullmatch(value) else ""
+    unit = match["unit"] or ""
+    if not _BARE.fullmatch(value):
+        if not _plain(value).endswith(_plain(unit)):
+            return text, ""
+        unit = ""
     low_high = f"({match['low']}-{match['high']})" if match["low"] is not None else "(limit)"
     return " ".join(part for part in (value, unit.strip(), mark) if part), low_high
+
+
+def _plain(text: str) -> str:
+    """Return a text in small letters and without spaces, to compare units."""
+    return "".join(text.split()).casefold()
 
 
 def is_of_another_unit(reference: str, column: LabColumn, unit: str, name: str) -> bool:
