@@ -57,8 +57,8 @@ def _is_intervals(value: Any) -> bool:
         return False
     widths = [stored["half_widths"] for stored in value["subsets"].values()]
     return all(
-        isinstance(each, Mapping) and all(width is None or _is_number(width) for width in each.values())
-        for each in widths
+        isinstance(by_level, Mapping) and all(width is None or _is_number(width) for width in by_level.values())
+        for by_level in widths
     )
 
 
@@ -66,7 +66,7 @@ def _is_finding_calibration(value: Any) -> bool:
     """Tell whether a value is {"subsets": {subset: {finding: {"threshold", "temperature"}}}}."""
     if not (isinstance(value, Mapping) and isinstance(value.get("subsets"), Mapping)):
         return False
-    return all(_of_subsets(each, ("threshold", "temperature")) for each in value["subsets"].values())
+    return all(_of_subsets(subset, ("threshold", "temperature")) for subset in value["subsets"].values())
 
 
 def _of_subsets(value: Any, keys: tuple[str, ...]) -> bool:

@@ -42,7 +42,7 @@ def agreement_table(task: str, entries: Entries) -> Table:
     rows = []
     for subset, e in _by_subset(entries):
         points = [e["cut_points"][cut] for cut in cuts]
-        cells = [cell for each in points for cell in (text_estimate(each, "auc"), _cases(each["n_below"], e["n"]))]
+        cells = [cell for point in points for cell in (text_estimate(point, "auc"), _cases(point["n_below"], e["n"]))]
         rows.append([subset, *(text_estimate(e, name) for name in ("bias", "limit_low", "limit_high")), *cells])
     return without_empty_columns(f"{task}: agreement (model minus measured, Bland-Altman)", header, rows)
 

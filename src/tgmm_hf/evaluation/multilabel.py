@@ -30,7 +30,7 @@ def matrix(rows: pd.DataFrame, column: str) -> NDArray:
     """Return a column of lists as a matrix (n, F), NaN where unknown."""
     if not len(rows):
         return np.zeros((0, 0))
-    return np.stack([np.asarray(each, dtype=np.float64) for each in rows[column]])
+    return np.stack([np.asarray(row, dtype=np.float64) for row in rows[column]])
 
 
 def macro_auc(score: NDArray, present: NDArray, counts: NDArray) -> NDArray:

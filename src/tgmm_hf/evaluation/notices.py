@@ -91,7 +91,9 @@ def _rarest(kind: str, entry: Mapping[str, Any]) -> tuple[int, str]:
     if kind == "regression":
         return entry["n"], "of them with a measured value"
     if kind == "multilabel":
-        smaller = [min(each["positives"], each["n"] - each["positives"]) for each in entry["findings"].values()]
+        smaller = [
+            min(finding["positives"], finding["n"] - finding["positives"]) for finding in entry["findings"].values()
+        ]
         return min(smaller, default=0), "patients in the smallest class of a finding"
     if kind == "diagnosis":
         return min(entry["positives"], entry["n"] - entry["positives"]), "patients in the smaller class"

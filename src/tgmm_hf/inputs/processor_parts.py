@@ -141,8 +141,8 @@ def saved_extractor(extractor_class: Any, source: str | Path) -> Any:
     if file is None:
         return None
     settings = json.loads(Path(file).read_text(encoding="utf-8"))
-    found = extractor_class_of(settings, extractor_class)
-    return None if found is None else found.from_pretrained(source)
+    extractor = extractor_class_of(settings, extractor_class)
+    return None if extractor is None else extractor.from_pretrained(source)
 
 
 def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sentences: list[str]) -> list[int]:

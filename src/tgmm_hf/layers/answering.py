@@ -196,7 +196,7 @@ class AnswersTasks(nn.Module):
         if self.config.fusion == "medflex":  # the other slots would be masked everywhere
             question = self._question(encoded, task)
             fused = [own_slot(encoded.tokens[name], encoded.present[name]) for name in MODALITIES]
-            return [pool_slots(self._guide(each, task, question)) for each in fused]
+            return [pool_slots(self._guide(output, task, question)) for output in fused]
         if self.training:  # the running statistics learn from one modality at a time
             return [pool_slots(self.slots(encoded.keep((name,)), task)[1]) for name in MODALITIES]
         _, guided = self.slots(encoded.each_alone(), task)

@@ -38,12 +38,12 @@ class LabCells:
         Raises:
             ValueError: if some of `CELL_ARGUMENTS` are given, and not all.
         """
-        given = {name: arguments.get(name) for name in CELL_ARGUMENTS}
-        tensors = [value for value in given.values() if value is not None]
+        arrays = {name: arguments.get(name) for name in CELL_ARGUMENTS}
+        tensors = [value for value in arrays.values() if value is not None]
         if not tensors:
             return None
-        if len(tensors) < len(given):
-            absent = [name for name, value in given.items() if value is None]
+        if len(tensors) < len(arrays):
+            absent = [name for name, value in arrays.items() if value is None]
             raise ValueError(f"{', '.join(CELL_ARGUMENTS)} belong together, and {', '.join(absent)} is missing.")
         return cls(*tensors)
 

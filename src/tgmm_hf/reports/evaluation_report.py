@@ -238,11 +238,11 @@ def _measured_blocks(
     task: str, kind: str, entries: Entries, comparison: Table
 ) -> Iterator[tuple[str | None, list[Block]]]:
     """Yield the content of the first sections of a regression or multilabel."""
-    first, *others = measured_tables(task, kind, entries)
+    first, *further = measured_tables(task, kind, entries)
     detail = "agreement" if kind == "regression" else "findings"
     yield None, [first, f"{task}_{HEADLINE[kind]}", f"{task}_{detail}"]
     yield None, [comparison]
-    yield None, [*others]
+    yield None, [*further]
 
 
 def _parts(blocks: list[Block], svgs: Mapping[str, str]) -> Iterator[Part]:

@@ -99,7 +99,7 @@ def check_validation(config: TgmmConfig, prepared: DatasetDict, tasks: list[str]
         if kind == "regression":
             doubt = value_doubt(task, values)
         elif kind == "multilabel":
-            doubt = findings_doubt(task, (json.loads(each or "{}") for each in values))
+            doubt = findings_doubt(task, (json.loads(text or "{}") for text in values))
         else:
             doubt = validation_doubt(task, kind, values, len(config.tasks[task]["candidates"]))
         if doubt is not None:

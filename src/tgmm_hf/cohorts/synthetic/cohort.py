@@ -463,5 +463,5 @@ def measured_figures(settings: Settings, table: Evidence, rows: np.ndarray) -> d
     if not len(rows):
         return {"population": population}
     drawn = [patient_outcomes(settings, int(row)) for row in rows]
-    outcomes = Outcomes(*(np.concatenate([getattr(one, name) for one in drawn]) for name in ("value", "findings")))
+    outcomes = Outcomes(*(np.concatenate([getattr(part, name) for part in drawn]) for name in ("value", "findings")))
     return measured.figures(outcomes, optimal_answers(table.take(rows), settings.evidence)) | {"population": population}

@@ -75,13 +75,13 @@ def draw_interactions(
         interactions: Which interactions tell the label.
     """
     n = len(label)
-    known = 2 * label - 1
+    sign_of_label = 2 * label - 1
     nuisance = rng.choice((-1, 1), size=(2, n))
     a = rng.standard_normal(n)
-    u = (known if interactions.sign else nuisance[0]) * np.sign(a) * SIGN_SIZE
+    u = (sign_of_label if interactions.sign else nuisance[0]) * np.sign(a) * SIGN_SIZE
     c = rng.choice((-1, 1), size=n)
     right = np.where(rng.random(n) < PRODUCT_ERROR, -1, 1)
-    e = c * right * (known if interactions.product else nuisance[1])
+    e = c * right * (sign_of_label if interactions.product else nuisance[1])
     noise = rng.standard_normal((3, n))
     return InteractingEvidence(
         drugs=rng.random((n, len(slopes))) < drug_probabilities(a, slopes),
@@ -164,7 +164,7 @@ def log_odds_of_interactions(sides: Sides, interactions: Interactions, subset: S
     out = np.zeros(len(sides.a))
     for pair, (first, second, chance) in sides.links(interactions).items():
         if set(pair) <= set(subset):
-            without, with_disease = (np.einsum("ni,ij,nj->n", first, given, second) for given in chance)
+            without, with_disease = (np.einsum("ni,ij,nj->n", first, table, second) for table in chance)
             out += np.log(with_disease) - np.log(without)
     return out
 
@@ -188,4 +188,4 @@ def pair_factors(sides: Sides, interactions: Interactions, query: str, gallery: 
         second, first, chance = links[gallery, query]  # the chances are symmetric
     else:
         return 1.0
-    return np.stack([2 * first @ given @ second.T for given in chance])
+    return np.stack([2 * first @ table @ second.T for table in chance])

@@ -121,7 +121,9 @@ def draw_outcomes(rng: np.random.Generator, table: Evidence, x: np.ndarray, rhyt
     shown = shown_ejection_fraction(table.values[:, index_of("shortening")])
     value = np.clip(shown + READER_ERROR * rng.standard_normal(n), *RANGE)
     value[rng.random(n) >= MEASURED_RATE] = np.nan
-    chances = np.stack([each.probability(x[:, MODALITIES.index(each.modality)]) for each in AXIS_FINDINGS], axis=1)
+    chances = np.stack(
+        [finding.probability(x[:, MODALITIES.index(finding.modality)]) for finding in AXIS_FINDINGS], axis=1
+    )
     present = (rng.random(chances.shape) < chances).astype(np.float64)
     findings = np.concatenate([rhythm[:, None].astype(np.float64), present], axis=1)
     findings[rng.random(findings.shape) >= FINDING_RATE] = np.nan
