@@ -54,7 +54,9 @@ def features(table: Evidence, modalities: tuple[str, ...]) -> np.ndarray:
     return np.concatenate([values, table.present[:, columns].astype(float), *words, *rhythm], axis=1)
 
 
-@pytest.mark.parametrize("modalities", [("ecg",), ("labs", "ecg"), ("echo",)])
+@pytest.mark.parametrize(
+    "modalities", [("labs", "ecg"), *(pytest.param(subset, marks=pytest.mark.slow) for subset in (("ecg",), ("echo",)))]
+)
 def test_boosting_on_the_evidence_does_not_beat_the_optimum(drawn, modalities):
     table, outcomes, answers = drawn
     rows = ~np.isnan(outcomes.value)

@@ -81,13 +81,21 @@ def contents(out):
     return {path.name: path.read_text() for path in out.parent.iterdir()}
 
 
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process that uses several threads of OpenMP waits for ever
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_run_goes_on_and_gives_the_answers_of_an_undisturbed_run(pipe, patients, tmp_path, asked):
     undisturbed, killed = tmp_path / "undisturbed" / "predictions.json", tmp_path / "killed" / "predictions.json"
     predict_table(pipe, patients, undisturbed, batch_size=1)
     del asked[:]
 
     def work():
-        torch.set_num_threads(1)  # a forked process that uses several threads of OpenMP waits for ever
         with pytest.MonkeyPatch.context() as patch:
             stop_after(patch, 3, lambda: os.kill(os.getpid(), signal.SIGKILL))
             predict_table(pipe, patients, killed, batch_size=1)

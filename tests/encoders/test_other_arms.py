@@ -224,6 +224,7 @@ print("ANSWER", json.dumps(pipe(json.loads(sys.argv[2]))["hf_diagnosis"]))
 """
 
 
+@pytest.mark.slow
 def test_cells_and_resnet_travel_without_the_package(tmp_path):
     scales = fit_labs_scales(map(LabsText.from_row, ROWS))
     config = smallest_config(labs_scales=scales, labs_config=CELLS, ecg_config=RESNET)
@@ -296,6 +297,7 @@ def test_the_resnets_map_has_times_and_no_leads(resnet, patient):
         explain_ecg_guided(score, 250.0)
 
 
+@pytest.mark.slow
 def test_the_resnet_is_explained_by_methods_that_can(resnet, patient):
     pytest.importorskip("captum")
     processor = default_processor(resnet.config, tiny_tokenizer())

@@ -116,6 +116,7 @@ def test_settings_that_give_the_head_of_a_checkpoint_another_meaning_are_refused
         train(settings(data, tmp_path / "model", changes, checkpoint=str(trained[0])))
 
 
+@pytest.mark.slow
 def test_both_kinds_train_beside_the_other_tasks(data, tmp_path: Path):
     both = {**copy.deepcopy(PAPER_TASKS), **copy.deepcopy(TASKS)}
     both["ef"]["loss"] = "gaussian_nll"
