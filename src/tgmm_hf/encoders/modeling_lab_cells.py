@@ -122,7 +122,7 @@ class LabCellsModel(LabCellsPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the word embeddings by `value`, in place."""
-        self.embeddings.word_embeddings = value  # type: ignore[assignment]
+        self.embeddings.word_embeddings = value  # type: ignore[assignment] # any module may stand there
 
     @can_return_tuple
     def forward(  # noqa: PLR0913 - the four arrays of the cells belong together
