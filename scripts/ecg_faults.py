@@ -210,6 +210,17 @@ def lose(seconds: float, times: int) -> Change:
     return change
 
 
+def hold_all(seconds: float, is_zero: bool) -> Change:
+    """Let all leads hold their values, or 0, for a time (s) from 3.1 s on."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        start = round(3.1 * rate)
+        signal[:, start : start + round(seconds * rate)] = 0 if is_zero else signal[:, start : start + 1]
+        return signal
+
+    return change
+
+
 def scale_chest(factor: float) -> Change:
     """Multiply all chest leads."""
 
@@ -484,6 +495,11 @@ def faults() -> list[Fault]:
         ),
         Fault("every tenth sample zero", "ecg_lost_samples", lose(0.0, 10), needs_mv=False),
         Fault("20 ms of zeros every 200 ms", "ecg_lost_samples", lose(0.02, 10), needs_mv=False),
+        *(
+            Fault(f"{seconds:g} s {name} in all leads", "ecg_lost_samples", hold_all(seconds, is_zero), needs_mv=False)
+            for seconds in (0.4, 1.0)
+            for name, is_zero in (("of zeros", True), ("held", False))
+        ),
         Fault("chest leads x 0.1", "ecg_chest_size", scale_chest(0.1)),
         Fault("chest leads x 10", "ecg_chest_size", scale_chest(10.0)),
     ]

@@ -104,7 +104,8 @@ named, a large right ventricle, dextrocardia |
 | check the gain of the chest leads |
 | ecg_amplitude | a chest lead is more than three times as large as its neighbours, or V2 to V5 less than a quarter \
 of them | a note | check the lead's gain |
-| ecg_lost_samples | a lead falls to exactly 0 and back five times or more | a note \
+| ecg_lost_samples | a lead falls to exactly 0 and back five times or more, or all leads hold their values for 0.2 s \
+or more | a note \
 | samples were lost and filled with zeros: export again |
 | ecg_flat_limb_lead | I, II or III is nearly flat | a note | the electrode of the right leg may be on an arm: repeat |
 | ecg_arm_electrodes | QRS complex and P wave of I point down, aVR up | a note | arms exchanged, or dextrocardia |

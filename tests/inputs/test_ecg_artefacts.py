@@ -6,7 +6,7 @@ from heart_signal import make_heart
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import butter, sosfiltfilt
 
-from tgmm_hf.inputs.ecg_artefacts import lost_samples, rms_around_lines, straight_lines
+from tgmm_hf.inputs.ecg_artefacts import common_gap, lost_samples, rms_around_lines, straight_lines
 from tgmm_hf.inputs.ecg_copied_seconds import copied_seconds
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
@@ -131,6 +131,27 @@ def test_lost_samples_that_became_zero_are_named_once(leads, period, length, uni
     signal[np.ix_(leads, lost)] = 0
     named = [check["item"] for check in checks(signal, units=units) if check["code"] == "ecg_lost_samples"]
     assert named == (["ecg.V3"] if len(leads) == 1 else ["ecg"])
+
+
+@pytest.mark.parametrize("units", ["mV", "normalised"])
+@pytest.mark.parametrize("is_zero", [True, False], ids=["zeros", "held values"])
+@pytest.mark.parametrize("seconds", [0.25, 0.4, 1.0])
+def test_a_short_gap_in_all_leads_is_named_once(seconds, is_zero, units):
+    signal = scaled(make_heart(), units)
+    part = slice(1550, 1550 + round(500 * seconds) + 1)
+    signal[:, part] = 0 if is_zero else signal[:, part.start, None]
+    [check] = [check for check in checks(signal, units=units) if check["code"] in CODES]
+    assert (check["code"], check["item"]) == ("ecg_lost_samples", "ecg")
+    assert f"{seconds:.2g} s from 3.1 s" in check["text"]
+
+
+def test_a_gap_is_looked_for_in_all_leads_and_from_a_fifth_of_a_second_on():
+    signal = make_heart()
+    one_moves, short = signal.copy(), signal.copy()
+    one_moves[:11, 1550:1750] = 0
+    short[:, 1550:1640] = 0
+    assert common_gap(one_moves, 500) is None
+    assert common_gap(short, 500) is None
 
 
 def test_a_signal_that_crosses_or_touches_zero_has_lost_no_samples():
