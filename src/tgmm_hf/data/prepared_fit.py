@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tgmm_hf.inputs.declared_preprocessing import CLASS_KEYS, CLASSES, PARTS, check_processor
-from tgmm_hf.inputs.processor_fingerprint import changed_settings, plain_settings, processor_fingerprint
+from tgmm_hf.inputs.processor_fingerprint import plain_settings, processor_fingerprint
 from tgmm_hf.utils.errors import TgmmError
 
 
 def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None:
     """Refuse data that was prepared for other tasks or encoders, and a processor that an encoder does not declare.
 
-    A regression needs the unit that its values were prepared in. Data without a record of its processor,
-    and encoders that declare nothing, are compared by the class of the extractor only.
+    A regression needs the unit that its values were prepared in. An extractor's settings are compared with those of
+    `prepare.json`. A setting that is not in `prepare.json` is not compared, because an earlier version of this package
+    may not have known it.
 
     Args:
         config: configuration of the model.
@@ -20,8 +21,7 @@ def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None
         data: the content of `prepare.json`.
 
     Raises:
-        TgmmError: if the extractor's class differs, or a setting of an extractor that an encoder declares, or the unit
-            of a regression.
+        TgmmError: if the class or a setting of an extractor differs, or the unit of a regression.
     """
     check_processor(config, processor)
     for name, unit in (data.get("units") or {}).items():
@@ -38,15 +38,20 @@ def check_prepared(config: Any, processor: Any, data: Mapping[str, Any]) -> None
         settings = saved.get(name)
         if encoder is None or part is None or not isinstance(settings, Mapping):
             continue
-        class_name, declares = type(part).__name__, bool(getattr(encoder, "preprocessing", None))
+        class_name = type(part).__name__
         kind = next((settings[key] for key in CLASS_KEYS if settings.get(key)), class_name)
         # A class from outside this package is not judged, unless the encoder declares one.
-        is_other = kind != class_name and (declares or {kind, class_name} <= set(CLASSES))
-        problem = f"the data was prepared by {kind}, not {class_name}" if is_other else ""
-        if not problem and declares:
-            now = processor_fingerprint(part)
-            differing = changed_settings(plain_settings({key: settings[key] for key in now if key in settings}), now)
-            problem = "; ".join(f"{key} is {values}" for key, values in differing.items())
+        if not getattr(encoder, "preprocessing", None) and not {kind, class_name} <= set(CLASSES):
+            continue
+        if kind != class_name:
+            problem = f"the data was prepared by {kind}, not {class_name}"
+        else:
+            prepared, needed = plain_settings(settings), processor_fingerprint(part)
+            problem = "; ".join(
+                f"{key} of the data is {prepared[key]}, and the model needs {value}"
+                for key, value in needed.items()
+                if key in prepared and prepared[key] != value
+            )
         if problem:
             raise TgmmError(
                 encoder.model_type,
