@@ -29,6 +29,10 @@ logger = logging.get_logger(__name__)
 WEIGHTS_CHANGED = "model_weights_changed"
 SETTINGS_CHANGED = "model_settings_changed"
 MISMATCH = "model_processor_mismatch"
+OTHER_FORMAT = (
+    "model: its weights are in another number format than in training. Thresholds, prediction sets and intervals were "
+    "fitted in that of the training; their coverage in this one was not measured"
+)
 
 
 @dataclass
@@ -163,8 +167,11 @@ def _compare(
     if now is None:
         binding.notes.append(
             "model: its weights are quantised or not in memory, so that they could not be compared with those that "
-            "were saved"
+            "were saved. Thresholds, prediction sets and intervals were fitted before, and their coverage now was not "
+            "measured"
         )
+    elif (now["id"] != saved["id"] and not changed) or saved.get("cast_of"):
+        binding.notes.append(OTHER_FORMAT)
     _compare_settings(binding, getattr(base.config, "processor_fingerprint", None), settings, chosen, saved)
     return binding
 

@@ -43,6 +43,8 @@ def test_a_prediction_changes_little_and_keeps_what_was_fitted(saved: Path, expe
     assert before != now  # else it was float32
     assert not answer["checks"]  # a number format is no change of the weights
     assert describe_run(pipe, [LABS], None)["dtype"] == dtype
+    assert any("coverage" in note for note in answer["notes"])
+    assert not any("coverage" in note for note in expected["notes"])
 
 
 def test_the_running_figures_stay_in_float32(saved: Path):
