@@ -371,8 +371,8 @@ def main() -> None:
     settings = [(RANDOM, 0.0), *product(options.kinds, options.shares)]
     lines = [line for kind, share in settings for line in summarise(kind, share, options)]
     options.out.mkdir(parents=True, exist_ok=True)
-    told = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    write_json(options.out / "results.json", {"settings": told, "results": lines})
+    record = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    write_json(options.out / "results.json", {"settings": record, "results": lines})
     write_table(options.out / "table.md", lines)
     if options.shares:
         write_curves(options.out / "curves.svg", lines)

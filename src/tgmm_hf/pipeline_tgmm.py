@@ -78,8 +78,8 @@ class TgmmCardiacPipeline(StreamingPipeline):
             (none). A parameter that the call does not give has no key.
         """
         if unknown := set(kwargs) - {"tasks", *READING_OPTIONS}:
-            known = ", ".join(("tasks", *READING_OPTIONS))
-            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are {known}.")
+            names = ", ".join(("tasks", *READING_OPTIONS))
+            raise ValueError(f"Unknown pipeline parameters {sorted(unknown)}; known are {names}.")
         preprocess: dict[str, Any] = {key: kwargs[key] for key in READING_OPTIONS if key in kwargs}
         tasks = kwargs.get("tasks")
         if tasks is not None and not isinstance(tasks, str | list | tuple | set):

@@ -189,8 +189,8 @@ def compute_evaluation(
     metrics["warnings"] += slot_warnings(metrics["slots"])
     if settings.worse_inputs:
         metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
-    found = [*(check["text"] for check in binding.checks), *stale]
-    metrics["warnings"] = [*found, *warnings, *doubts, *left_out, *metrics["warnings"]]
+    texts = [*(check["text"] for check in binding.checks), *stale]
+    metrics["warnings"] = [*texts, *warnings, *doubts, *left_out, *metrics["warnings"]]
     metrics["notes"] = [*metrics["notes"], *binding.notes]
     return Evaluation(metrics, predictions, model, processor)
 

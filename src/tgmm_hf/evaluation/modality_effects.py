@@ -36,11 +36,11 @@ def modality_effects(predictions: Predictions, tasks: Mapping[str, Mapping[str, 
             continue
         table = predictions.table[predictions.table["task"] == task]
         wide = table.pivot(index="row", columns="subset", values="probability").dropna(how="all")
-        own = pd.Series({row: _largest(values) for row, values in wide.notna().iterrows()}, dtype=object)
-        whole = np.array([wide.at[row, subset] for row, subset in own.items()], dtype=np.float64)
+        largest_subset = pd.Series({row: _largest(values) for row, values in wide.notna().iterrows()}, dtype=object)
+        whole = np.array([wide.at[row, subset] for row, subset in largest_subset.items()], dtype=np.float64)
         effects[task] = {"spread": _spread(whole), "n": len(whole), "floor": FLOOR, "modalities": {}}
         for modality in MODALITIES:
-            effects[task]["modalities"][modality] = _effect_of(modality, wide, own, whole)
+            effects[task]["modalities"][modality] = _effect_of(modality, wide, largest_subset, whole)
     return effects
 
 
@@ -49,24 +49,29 @@ def _largest(is_scored: pd.Series) -> str:
     return max((str(name) for name, scored in is_scored.items() if scored), key=lambda name: name.count("+"))
 
 
-def _effect_of(modality: str, wide: pd.DataFrame, own: pd.Series, whole: np.ndarray) -> dict[str, Any]:
+def _effect_of(modality: str, wide: pd.DataFrame, largest_subset: pd.Series, whole: np.ndarray) -> dict[str, Any]:
     """Measure the effect of one modality, see `modality_effects`.
 
     Args:
         modality: For example "ecg".
         wide: Probability by admission (rows) and subset (columns), NaN where not scored.
-        own: The largest subset of each admission.
+        largest_subset: The largest subset of each admission.
         whole: The probability under it.
     """
-    without = [join_names([name for name in subset.split("+") if name != modality]) for subset in own]
+    without = [join_names([name for name in subset.split("+") if name != modality]) for subset in largest_subset]
     is_member = np.array(
-        [modality in subset.split("+") and bool(rest) for subset, rest in zip(own, without, strict=True)]
+        [
+            modality in subset.split("+") and bool(smaller)
+            for subset, smaller in zip(largest_subset, without, strict=True)
+        ]
     )
-    rows = [(row, rest) for row, rest, member in zip(own.index, without, is_member, strict=True) if member]
-    rest = np.array([wide.at[row, subset] for row, subset in rows], dtype=np.float64)
+    rows = [
+        (row, smaller) for row, smaller, member in zip(largest_subset.index, without, is_member, strict=True) if member
+    ]
+    probability_without = np.array([wide.at[row, subset] for row, subset in rows], dtype=np.float64)
     alone = wide[modality].dropna().to_numpy(np.float64) if modality in wide else np.array([])
-    change = float(np.abs(whole[is_member] - rest).mean()) if len(rest) else None
-    return {"change": change, "n": len(rest), "spread_alone": _spread(alone), "n_alone": len(alone)}
+    change = float(np.abs(whole[is_member] - probability_without).mean()) if len(probability_without) else None
+    return {"change": change, "n": len(probability_without), "spread_alone": _spread(alone), "n_alone": len(alone)}
 
 
 def _spread(probability: np.ndarray) -> float | None:

@@ -254,8 +254,8 @@ class LabsText:
 def _assumed_unit(cell: LabCell) -> Finding:
     """Write the finding of a cell whose unit was assumed."""
     unit = "" if cell.column is None else cell.column.unit
-    others = " or ".join(cell.other_units)
-    text = f"the value has no unit; it is read in {unit}, where it is normal, but may be {others}: give the unit"
+    other_units = " or ".join(cell.other_units)
+    text = f"the value has no unit; it is read in {unit}, where it is normal, but may be {other_units}: give the unit"
     return {"code": "labs_unit_assumed", "item": f"labs.{cell.name}", "text": text}
 
 

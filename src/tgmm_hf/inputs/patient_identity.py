@@ -246,22 +246,22 @@ def labs_conflicts(gender: str | None, age: float | None, files: Mapping[str, Id
     Returns:
         {"code", "item", "text"} for each difference, without its values.
     """
-    found = []
+    conflicts = []
     for name, identity in files.items():
         if identity is None:
             continue
         if gender in ("F", "M") and identity.sex and gender.lower() != identity.sex:
-            found.append(_labs_conflict("patient_sex_differs", "gender", name))
+            conflicts.append(_labs_conflict("patient_sex_differs", "gender", name))
         ages = [age, identity.age]
         is_known = all(years is not None and years <= OLDEST for years in ages)
         if is_known and abs(ages[0] - ages[1]) > YEARS_APART:  # type: ignore[operator]
-            found.append(_labs_conflict("patient_age_differs", "age", name))
+            conflicts.append(_labs_conflict("patient_age_differs", "age", name))
         if identity.age is not None and identity.age < ADULT and (age is None or age >= ADULT):
             text = (
                 f"the header of the {name} says that the patient is younger than {ADULT} years; the model is for adults"
             )
-            found.append({"code": "patient_not_adult", "item": "patient", "text": text})
-    return found
+            conflicts.append({"code": "patient_not_adult", "item": "patient", "text": text})
+    return conflicts
 
 
 def _labs_conflict(code: str, column: str, name: str) -> dict[str, str]:

@@ -159,10 +159,10 @@ def _refuse_foreign(out: Path, names: tuple[str, ...]) -> None:
     record = read_json(out / "curate.json") if (out / "curate.json").is_file() else None
     if record is not None and "table" not in record:
         raise FileExistsError(f"{out} holds a cohort of `tgmm curate`: choose another --out.")
-    found = [name for name in names if (out / name).exists()]
-    if found and not (out / "curate.sql").exists():
+    existing = [name for name in names if (out / name).exists()]
+    if existing and not (out / "curate.sql").exists():
         raise FileExistsError(
-            f"{out} holds {' and '.join(found)}, which `tgmm curate-more` did not write: choose another --out."
+            f"{out} holds {' and '.join(existing)}, which `tgmm curate-more` did not write: choose another --out."
         )
 
 

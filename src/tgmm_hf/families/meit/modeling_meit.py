@@ -77,8 +77,8 @@ class MeitPreTrainedModel(BoundWeights, PreTrainedModel):
 
     def hub_classes(self) -> dict[str, type]:
         """Map the names of Auto classes to the class that they load from the saved directory."""
-        own = type(self) if isinstance(self, MeitForConditionalGeneration) else MeitForConditionalGeneration
-        return {"AutoModel": own, "AutoModelForCausalLM": own}
+        model_class = type(self) if isinstance(self, MeitForConditionalGeneration) else MeitForConditionalGeneration
+        return {"AutoModel": model_class, "AutoModelForCausalLM": model_class}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save configuration, weights and code, so that `pipeline("ecg-report")` works on the directory."""

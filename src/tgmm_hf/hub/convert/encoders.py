@@ -125,13 +125,13 @@ def st_mem(
 
 def _masking_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Find `norm_pix_loss` and `mask_ratio` in the settings of a training, at any depth. Other values are not read."""
-    found: dict[str, Any] = {}
+    masking: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= _masking_settings(value)
+            masking |= _masking_settings(value)
         elif _is_masking_setting(name, value):
-            found[name] = value
-    return found
+            masking[name] = value
+    return masking
 
 
 def _is_masking_setting(name: str, value: Any) -> bool:
