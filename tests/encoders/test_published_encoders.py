@@ -20,6 +20,7 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, Be
 from tgmm_hf import LEADS, EchoMvitModel, StMemModel, TgmmCardiacPipeline, TgmmConfig, TgmmModel, TgmmProcessor
 from tgmm_hf.data.prepare import processor_settings
 from tgmm_hf.data.prepared_fit import check_prepared
+from tgmm_hf.explanation.explain import explain, methods_of
 from tgmm_hf.hub.convert import convert
 from tgmm_hf.inputs.declared_preprocessing import declared_extractor
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer, default_processor
@@ -307,3 +308,18 @@ def test_tgmm_with_it_works_without_the_package(model, processor, tmp_path):
     inputs = processor(ecg=patient["ecg"], echo=patient["echo"], return_tensors="pt")
     with torch.no_grad():
         assert_close(json.loads(printed.partition("ANSWER ")[2]), model(**inputs).logits.tolist())
+
+
+@pytest.mark.slow
+def test_an_answer_is_explained_by_every_method_that_fits(case, model, processor):
+    methods = methods_of(model)
+    chosen = {"ecg": list(methods["ecg"]), "echo": list(methods["echo"])}
+    explained = explain(model.eval(), processor, a_patient(), methods=chosen)
+    for modality, names in chosen.items():
+        for name in names:
+            attribution = explained.of(modality, name)
+            assert attribution is not None, name
+            assert not np.isinf(attribution.values).any() and np.nanstd(attribution.values) > 0, name
+    other = {"ecg": "grad_cam_plus_plus", "echo": "grad_cam_plus_plus"}[case.modality]
+    with pytest.raises(ValueError, match="cannot explain"):
+        explain(model, processor, a_patient(), methods={case.modality: [other]})

@@ -31,6 +31,25 @@ def map_block(config: Any) -> tuple[int, Grid]:
     return index, grids[index]
 
 
+def region_grid(config: Any) -> tuple[int, int]:
+    """Choose the regions of a frame that are hidden together: rows and columns.
+
+    They are those of the class-activation map for an MViT. Another encoder gets `FINE_ROWS` rows and columns, or the
+    number nearest to it that divides its pictures.
+    """
+    if config.model_type == "echo_mvit":
+        return map_block(config)[1][1:]
+    divisors = (number for number in range(1, config.image_size + 1) if config.image_size % number == 0)
+    number = min(divisors, key=lambda number: abs(number - FINE_ROWS))
+    return number, number
+
+
+def echo_methods(model: Any) -> tuple[str, ...]:
+    """List the methods that can explain the echo encoder of a model, the default first."""
+    maps = ("gradient_x_activation", "grad_cam_plus_plus")
+    return ("occlusion", *maps) if model.config.echo_config.model_type == "echo_mvit" else ("occlusion",)
+
+
 def explain_echo_regions(patient: PatientScore, method: str = "grad_cam_plus_plus") -> Attribution:
     """Attribute the score to regions of the clips: (11 views, frames, rows, columns) of an MViT block's grid.
 
@@ -46,7 +65,9 @@ def explain_echo_regions(patient: PatientScore, method: str = "grad_cam_plus_plu
         raise ValueError(f"Unknown method {method!r} for echo regions; known are {sorted(maps)}.")
     encoder = patient.model.echo_encoder
     if encoder.config.model_type != "echo_mvit":
-        raise ValueError(f"Class-activation maps need MViT's tokens, the encoder is {encoder.config.model_type}.")
+        raise ValueError(
+            f"Class-activation maps need MViT's tokens, the encoder is {encoder.config.model_type}. Ask for occlusion."
+        )
     block, grid = map_block(encoder.config)
     inputs = {name: patient.inputs[name] for name in ("pixel_values_videos", "view_mask")}
     with input_gradients(patient.model), captured(encoder.layers[block]) as kept:

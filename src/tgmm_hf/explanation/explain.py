@@ -16,7 +16,7 @@ from tgmm_hf.explanation.ecg import (
     explain_ecg_token_path,
     explain_ecg_tokens,
 )
-from tgmm_hf.explanation.echo import explain_echo_regions
+from tgmm_hf.explanation.echo import echo_methods, explain_echo_regions
 from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient
 from tgmm_hf.explanation.material import Material, read_material
 from tgmm_hf.explanation.modalities import explain_modalities
@@ -45,7 +45,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 def methods_of(model: Any) -> dict[str, tuple[str, ...]]:
     """List the methods that can explain a model: modality -> names of `METHODS`, the default first."""
-    return {**METHODS, "ecg": ecg_methods(model)}
+    return {**METHODS, "ecg": ecg_methods(model), "echo": echo_methods(model)}
 
 
 @dataclass(frozen=True)

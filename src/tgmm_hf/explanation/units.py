@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tgmm_hf.explanation.attribution import Attribution, Axis
-from tgmm_hf.explanation.echo import echo_axes, map_block
+from tgmm_hf.explanation.echo import echo_axes, region_grid
 from tgmm_hf.explanation.labs import score_cells, used_cells
 from tgmm_hf.explanation.scoring import PatientScore
 from tgmm_hf.explanation.views import encode_clips, score_views, view_features
@@ -101,10 +101,9 @@ def ecg_units(patient: PatientScore) -> Units:
 
 
 def echo_units(patient: PatientScore) -> Units:
-    """Make the units of an echo: views that are present x regions of the class-activation map's grid."""
+    """Make the units of an echo: views that are present x regions, see `region_grid`."""
     clips, mask = patient.inputs["pixel_values_videos"][0], patient.inputs["view_mask"][0].bool()
-    _, grid = map_block(patient.model.config.echo_config)
-    shape = (len(VIEWS), *grid[1:])
+    shape = (len(VIEWS), *region_grid(patient.model.config.echo_config))
     views = np.flatnonzero(mask.cpu().numpy())
     present = np.broadcast_to(mask.cpu().numpy()[:, None, None], shape)
     with torch.no_grad():
