@@ -18,6 +18,7 @@ from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient, e
 from tgmm_hf.explanation.scoring import PatientScore, question_of
 from tgmm_hf.inputs.lab_scales import fit_labs_scales
 from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.layers.cell_inputs import LabCells
 from tgmm_hf.utils.names import CELL_ARGUMENTS
 
 ROWS = [
@@ -125,6 +126,21 @@ def test_tokens_of_the_encoder_of_cells_are_its_cells_and_items():
     # a summary, then one token for each number and each of the two items of the history
     assert part.token_mask.sum(1).tolist() == [1 + 6, 1 + 4, 1 + 3]
     assert isinstance(model.labs_encoder, LabCellsModel)
+
+
+def test_the_summary_starts_as_the_sum_of_the_cells():
+    model, processor = arm("cells")
+    embeddings = model.labs_encoder.embeddings
+    inputs = inputs_of(processor, [{"age": 71, "NTproBNP": 5210}, {"age": 71}])
+    cells = LabCells.from_arguments({name: inputs[name] for name in CELL_ARGUMENTS})
+    with torch.no_grad():
+        started, mask = embeddings(inputs["input_ids"], cells)
+        embeddings.starts_from_cells = False
+        alone, _ = embeddings(inputs["input_ids"], cells)
+    assert mask.sum(1).tolist() == [1 + 2, 1 + 1]
+    assert_close(started[0, 0] - alone[0, 0], (alone[0, 1:][mask[0, 1:]]).sum(0) / 2**0.5)
+    assert_close(started[1, 0] - alone[1, 0], alone[1, 1:][mask[1, 1:]][0])
+    assert_close(started[:, 1:], alone[:, 1:])
 
 
 def _labs_input(inputs):

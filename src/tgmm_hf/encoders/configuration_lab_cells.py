@@ -21,6 +21,8 @@ class LabCellsConfig(HubCode, PreTrainedConfig):
         max_position_embeddings: longest lab text, in tokens. The encoder has no positions, so this only bounds the
             memory.
         pad_token_id: padding token.
+        starts_from_cells: adds the sum of the cells' tokens, over the root of their number, to the summary before the
+            layers.
         layer_norm_eps: epsilon of the layer norms.
         initializer_range: standard deviation of the starting embeddings.
         weights_fingerprint: see `TgmmConfig`.
@@ -37,6 +39,7 @@ class LabCellsConfig(HubCode, PreTrainedConfig):
     num_columns: int = 0
     max_position_embeddings: int = 2048
     pad_token_id: int | None = 0
+    starts_from_cells: bool = True
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     weights_fingerprint: dict | None = None

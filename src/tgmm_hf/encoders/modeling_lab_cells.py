@@ -3,8 +3,9 @@
     number   token = vector of the column + standardised value * second vector of the column
     words    token = vector of the column + mean of the word embeddings of the item
 
-Token 0 is the summary of the row, as [CLS] is of a text. There are no positions, because cells have no order. A missing
-cell has no token. docs/decisions/218-numbers-beside-lab-text.md
+Token 0 is the summary of the row, as [CLS] is of a text. With `starts_from_cells` it starts as a learned vector
+plus the sum of the cells' tokens over the root of their number, so that evidence that adds up needs no layer. There are
+no positions, because cells have no order. A missing cell has no token. docs/decisions/218-numbers-beside-lab-text.md
 
 Notation in shape comments: B patients, L tokens of the text, C cells and items, D width.
 """
@@ -51,6 +52,7 @@ class LabCellsEmbeddings(nn.Module):
         self.value_embeddings = nn.Embedding(config.num_columns, config.hidden_size)
         self.summary = nn.Parameter(torch.zeros(config.hidden_size))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.starts_from_cells = config.starts_from_cells
 
     def forward(self, input_ids: torch.Tensor, cells: LabCells) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed token ids (B, L) and their cells: tokens (B, 1 + C, D) and their mask (B, 1 + C)."""
@@ -66,8 +68,12 @@ class LabCellsEmbeddings(nn.Module):
         tokens = self.column_embeddings(columns) + torch.where(is_number[..., None], numbers, words)
         # Place 0 holds the tokens of no cell. The summary stands there.
         tokens = torch.cat([self.summary.expand(len(tokens), 1, -1), tokens[:, 1:]], dim=1)
-        mask = counts > 0
-        return self.norm(tokens), torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
+        tokens, is_cell = self.norm(tokens), counts[:, 1:] > 0
+        if self.starts_from_cells:
+            total = tokens[:, 1:].masked_fill(~is_cell[..., None], 0.0).sum(dim=1, keepdim=True)
+            number = is_cell.sum(dim=1).clamp(min=1)[:, None, None]
+            tokens = torch.cat([tokens[:, :1] + total / number.sqrt(), tokens[:, 1:]], dim=1)
+        return tokens, torch.cat([torch.ones_like(is_cell[:, :1]), is_cell], dim=1)
 
     def _words(self, input_ids: torch.Tensor, ids: torch.Tensor, places: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Average the word embeddings of each place (B, `places`, D), and count its tokens (B, `places`)."""
