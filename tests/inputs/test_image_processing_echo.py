@@ -337,6 +337,7 @@ def test_view_classifier_may_give_probabilities(processor, study):
         (np.zeros((20, 64, 64, 3), dtype=np.float32), "float32 of shape"),
         (np.zeros((20, 64, 64), dtype=np.uint8), r"\(20, 64, 64\), expected uint8 RGB"),
         (np.zeros((1, 64, 64, 3), dtype=np.uint8), "single-frame still"),
+        (np.zeros((12, 0, 0, 3), dtype=np.uint8), "without pixels"),
     ],
 )
 def test_bad_arrays_are_refused(processor, array, message):

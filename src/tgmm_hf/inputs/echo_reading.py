@@ -221,6 +221,8 @@ def clip_from_array(array: np.ndarray, num_frames: int = 16, stride: int = 2) ->
             "array", f"{array.dtype} of shape {array.shape}, expected uint8 RGB (frames, height, width, 3)"
         )
     _refuse_still(len(array), "array")
+    if not array.size:
+        raise InputRefusedError("array", f"an array without pixels, of shape {array.shape}")
     fault = (
         planar_fault(array[0], "RGB", 0) or colour_fault(array[0], "RGB") or layout_fault(array[:LAYOUT_FRAMES], "RGB")
     )
