@@ -2,9 +2,8 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 from tgmm_hf.utils.hub_code import travelling_files
 
@@ -42,10 +41,16 @@ def room_of(file: Path) -> str | None:
     return prefix if prefix in {"processing", "modeling", "pipeline"} else None
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    """Parse a source file once for all tests."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imported_files(file: Path) -> set[Path]:
     """List the package's own files that a file imports, inside functions too."""
     files: set[Path] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = file.parents[node.level - 1]
             modules = [".".join(base.relative_to(PACKAGE.parent).parts) + f".{node.module or ''}".rstrip(".")]
@@ -75,20 +80,23 @@ def test_every_room_has_a_place_in_the_order():
     assert {room_of(file) for file in FILES} - {None} <= {room for line in ROOMS for room in line}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_imports_run_downwards(file: Path):
-    room = room_of(file)
-    if room is None:
-        return
-    upwards = []
-    for imported in imported_files(file):
+def imports_upwards(file: Path) -> list[str]:
+    """Name the files of rooms that are not below a file's own room, and that it imports."""
+    room, upwards = room_of(file), []
+    for imported in imported_files(file) if room is not None else ():
         target = room_of(imported)
         same = target == room or {target, room} <= FRONT_DOOR or (room, target) in WITHIN_ONE_LINE
         if target is None or (not same and rank(target) >= rank(room)):
-            upwards.append(str(imported.relative_to(PACKAGE)))
-    assert not upwards, f"{file.relative_to(PACKAGE)} ({room}) imports {upwards} of rooms that are not below it"
+            upwards.append(f"{file.relative_to(PACKAGE)} ({room}) imports {imported.relative_to(PACKAGE)}")
+    return upwards
 
 
+def test_imports_run_downwards():
+    assert len(FILES) > 100
+    assert [line for file in FILES for line in imports_upwards(file)] == []
+
+
+@cache
 def travelling() -> list[Path]:
     """The files that saved models carry: every file that a saved class imports."""
     doors = ["modeling_tgmm.py", "processing_tgmm.py", "pipeline_tgmm.py"]
@@ -111,9 +119,10 @@ def test_travelling_files_have_unique_names():
     assert {*names} >= set(travelling_files(PACKAGE / "families" / "heartcare" / "modeling_beat.py"))
 
 
-@pytest.mark.parametrize("file", travelling(), ids=lambda file: file.name)
-def test_travelling_files_import_little(file: Path):
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def foreign_libraries(file: Path) -> list[str]:
+    """Name the libraries that a travelling file imports outside `try`, although they may be missing."""
+    libraries = []
+    tree = parsed(file)
     optional = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
     for node in ast.walk(tree):
         if id(node) in optional or not isinstance(node, ast.Import | ast.ImportFrom):
@@ -123,13 +132,20 @@ def test_travelling_files_import_little(file: Path):
         modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         for module in modules:
             library = str(module).split(".")[0]
-            assert library in TRAVELLING_LIBRARIES or library in sys.stdlib_module_names, f"{file.name}: {module}"
+            if library not in TRAVELLING_LIBRARIES and library not in sys.stdlib_module_names:
+                libraries.append(f"{file.name}: {module}")
+    return libraries
 
 
-@pytest.mark.parametrize("file", travelling(), ids=lambda file: file.name)
-def test_travelling_files_import_slow_libraries_at_their_first_use(file: Path):
-    """Every user of `import tgmm_hf` with transformers imports these files, whatever inputs the user has."""
-    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+def test_travelling_files_import_little():
+    assert len(travelling()) > 50
+    assert [line for file in travelling() for line in foreign_libraries(file)] == []
+
+
+def early_imports(file: Path) -> list[str]:
+    """Name the slow libraries that a file imports outside its functions."""
+    early = []
+    waiting: list[ast.AST] = [parsed(file)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef):
@@ -137,15 +153,22 @@ def test_travelling_files_import_slow_libraries_at_their_first_use(file: Path):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
         for module in modules:
-            assert not any(f"{module}.".startswith(f"{late}.") for late in LATE_LIBRARIES), f"{file.name}: {module}"
+            if any(f"{module}.".startswith(f"{late}.") for late in LATE_LIBRARIES):
+                early.append(f"{file.name}: {module}")
         waiting += ast.iter_child_nodes(node)
+    return early
+
+
+def test_travelling_files_import_slow_libraries_at_their_first_use():
+    """Every user of `import tgmm_hf` with transformers imports these files, whatever inputs the user has."""
+    assert [line for file in travelling() for line in early_imports(file)] == []
 
 
 def bodies(kind: type) -> list[tuple[str, int]]:
     """Name and length of every class or function of the travelling files, its documentation left out."""
     sizes = []
     for file in travelling():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, kind):
                 sizes.append((f"{file.name}:{node.name}", node.end_lineno - node.lineno + 1))
     return sizes
@@ -166,7 +189,7 @@ def test_travelling_files_stay_small():
 def test_forward_is_short():
     long = {}
     for file in travelling():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.FunctionDef) and node.name == "forward" and code_lines(node) > 40:
                 long[f"{file.name}:{node.lineno}"] = code_lines(node)
     assert long == {}

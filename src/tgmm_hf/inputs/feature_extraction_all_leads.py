@@ -1,5 +1,6 @@
 """What the feature extractors of encoders without a mask for leads share: all twelve leads are needed."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ class AllLeadsFeatureExtractor(HubCode, FeatureExtractionMixin):
         items = list(ecg) if isinstance(ecg, (list, tuple)) else [ecg]
         return BatchFeature(self.stack([self.prepare(item) for item in items]), tensor_type=return_tensors)
 
+    @abstractmethod
     def prepare(self, ecg: Any) -> PreparedEcg:
         """Prepare one ECG for the model.
 
@@ -79,7 +81,6 @@ class AllLeadsFeatureExtractor(HubCode, FeatureExtractionMixin):
             InputRefusedError: if the recording is too short, lacks a lead, has doubled or unknown leads, an unknown
                 unit, an amplitude that belongs to another unit, or a shape that does not fit the lead names.
         """
-        raise NotImplementedError
 
     def harmonise(self, ecg: Any) -> tuple[EcgRecording, HarmonisedEcg]:
         """Read an ECG and repair leads, units and gaps. Arguments and errors as `prepare`.
