@@ -84,7 +84,7 @@ def model_scores(evaluation: Path, task: str, ids: list[str]) -> dict[str, NDArr
     """Read TGMM's scores: name with its inputs -> (n, F), in the order of `ids`. Other subsets are left out."""
     table = pd.read_parquet(evaluation / "predictions.parquet")
     scores = {}
-    for subset, inputs in (("ecg", "ECG"), ("labs", "age, sex, height, weight"), ("labs+ecg", "both")):
+    for subset, inputs in (("ecg", "ECG"), ("labs", "labs"), ("labs+ecg", "labs and ECG")):
         rows = table[(table.task == task) & (table.subset == subset)].set_index("id")
         if len(rows) and set(ids) <= set(rows.index):
             scores[f"TGMM, {inputs}"] = matrix(rows.loc[ids], "probabilities")
@@ -94,11 +94,18 @@ def model_scores(evaluation: Path, task: str, ids: list[str]) -> dict[str, NDArr
 def macro_table(scores: Mapping[str, NDArray], present: NDArray, counts: NDArray) -> list[list[str]]:
     """Make the rows of the table of macro figures."""
     number = str(len(scored_findings(present)))
-    rows = [["model", "macro AUROC", "95 % interval", "labels", "recordings"]]
+    rows = [["model", "macro AUROC", "95 % interval", "minus the regression", "95 % interval", "labels", "recordings"]]
     for name, score in scores.items():
         figure = estimate(partial(macro_auc, score, present), counts)
-        rows.append([name, *cells(figure), number, str(len(present))])
+        gain = estimate(partial(_gain, score, scores[REGRESSION], present), counts)
+        differs = cells(gain, "+.3f") if name != REGRESSION else ("", "")
+        rows.append([name, *cells(figure), *differs, number, str(len(present))])
     return rows
+
+
+def _gain(score: NDArray, other: NDArray, present: NDArray, counts: NDArray) -> NDArray:
+    """Compute the difference of two macro AUROCs in every resample: (R,)."""
+    return macro_auc(score, present, counts) - macro_auc(other, present, counts)
 
 
 def label_table(
@@ -116,11 +123,12 @@ def label_table(
     return rows
 
 
-def cells(figure: Estimate) -> tuple[str, str]:
-    """Write a figure and its interval. An undefined figure is "-", with the reason in the place of the interval."""
+def cells(figure: Estimate, form: str = ".3f") -> tuple[str, str]:
+    """Write a figure and its interval in a number format; "-" for what is undefined, or has no interval."""
+    value = "-" if figure.value is None else f"{figure.value:{form}}"
     if figure.value is None or figure.interval is None:
-        return ("-" if figure.value is None else f"{figure.value:.3f}"), figure.reason or "-"
-    return f"{figure.value:.3f}", f"{figure.interval[0]:.3f} to {figure.interval[1]:.3f}"
+        return value, "-"
+    return value, f"{figure.interval[0]:{form}} to {figure.interval[1]:{form}}"
 
 
 def markdown(rows: list[list[str]]) -> str:
