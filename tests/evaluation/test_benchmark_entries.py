@@ -52,6 +52,7 @@ def test_arrays_of_ptbxl_give_the_published_macro_auc(evaluation: Path, tmp_path
 def test_the_file_of_cardiobench_has_its_columns_and_figures(evaluation: Path, tmp_path: Path, capsys) -> None:
     cohort = pd.DataFrame({"id": [f"0X{n}" for n in range(42)], "split": "test"})
     cohort.to_parquet(tmp_path / "cohort.parquet")
+    (tmp_path / "missing.csv").write_text("id,split,reason\n0X42,test,no file\n0X43,train,no file\n")
     words = ["--benchmark", "cardiobench-echonet", "--task", "lvef", "--out", str(tmp_path)]
     main_ok(["write-entry", str(evaluation), *words, "--cohort", str(tmp_path / "cohort.parquet")])
     written = pd.read_csv(tmp_path / "tgmm.csv")
@@ -60,7 +61,7 @@ def test_the_file_of_cardiobench_has_its_columns_and_figures(evaluation: Path, t
     assert written.EF_pred.to_numpy() == pytest.approx(table.value.to_numpy())
     printed = capsys.readouterr().out
     assert f"{mean_absolute_error(table.measured, table.value):.3f}" in printed
-    assert "2 of the test split have no prediction: 0X40, 0X41" in printed
+    assert "3 of the test split have no prediction: 0X40, 0X41, 0X42" in printed
     with pytest.raises(SystemExit) as failed:
         main(["write-entry", str(evaluation), *words, "--subset", "ecg"])
     assert failed.value.code == 1 and "lvef under echo" in capsys.readouterr().err

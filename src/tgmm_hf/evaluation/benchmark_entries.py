@@ -50,8 +50,10 @@ def entry_rows(predictions: Path, task: str, subset: str) -> pd.DataFrame:
 
 
 def missing_ids(rows: pd.DataFrame, cohort: Path, split: str = "test") -> list[str]:
-    """List the ids of a split of a cohort table (Parquet) that have no prediction."""
+    """List the ids of a split of a cohort table (Parquet), and of missing.csv beside it, that have no prediction."""
     table = pd.read_parquet(cohort, columns=["id", "split"])
+    if (lost := cohort.parent / "missing.csv").is_file():
+        table = pd.concat([table, pd.read_csv(lost, dtype=str)[["id", "split"]]])
     return sorted(set(table.id[table.split == split]) - set(rows.id))
 
 
