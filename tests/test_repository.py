@@ -19,7 +19,7 @@ from tgmm_hf.cli.application import COMMANDS, OLD_NAMES, app
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tgmm_hf"
 SOURCES = sorted(SOURCE.rglob("*.py"))
-OPTIONAL = ("app", "cluster", "explain", "formats", "measures", "search", "text")
+OPTIONAL = ("app", "cluster", "explain", "formats", "measures", "nifti", "search", "text")
 """Extras whose packages a file may import at its top: it is imported only for the command that needs them, or it
 imports them within `try` (test_layout.py asserts that for the files that travel)."""
 README = (ROOT / "README.md").read_text()

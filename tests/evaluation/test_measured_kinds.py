@@ -206,7 +206,8 @@ def test_findings_are_scored_on_the_patients_of_whom_they_are_known(metrics, pre
         assert entry["auprc"] == pytest.approx(average)
     entry = metrics["seen"][FULL]
     assert entry["findings"]["never"]["auc"] is None and entry["findings"]["never"]["auc_missing"]
-    assert entry["macro_findings"] == 2
+    assert entry["macro_findings"] == 2 and entry["macro_left_out"] == ["never"]
+    assert any("leave out never" in warning for warning in metrics["warnings"])
     assert entry["macro_auc"] == pytest.approx(np.mean(list(expected.values())))
 
 

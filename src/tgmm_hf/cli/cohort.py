@@ -213,56 +213,6 @@ def curate(
         typer.echo("prepare it with --allow-outside, because the ECG and echo files lie outside its directory")
 
 
-def curate_ptbxl(
-    directory: Annotated[
-        Path, typer.Argument(help="Directory of PTB-XL as shipped, or its arrays (.npz) with the label table.")
-    ],
-    out: Out,
-    likelihood: Annotated[
-        float, typer.Option(min=0, max=100, help="Minimum likelihood of a statement, in percent.")
-    ] = 0,
-    both: Annotated[
-        str, typer.Option(help="What to do with a recording that has MI and NORM: drop it, or count it as mi.")
-    ] = "drop",
-    sampling_rate: Annotated[int, typer.Option(help="Sampling rate of the shipped recordings, 500 or 100 Hz.")] = 500,
-    validation_fold: Annotated[int, typer.Option(help="Official fold that becomes the validation split.")] = 9,
-    test_fold: Annotated[int, typer.Option(help="Official fold that becomes the test split.")] = 10,
-    all_test: Annotated[
-        bool, typer.Option("--all-test", help="Put every recording into the test split, whatever its fold.")
-    ] = False,
-    all_records: Annotated[
-        bool,
-        typer.Option("--all-records", help="Keep recordings with neither MI nor NORM, unlabelled, for tgmm pretrain."),
-    ] = False,
-) -> None:
-    """Build the infarction task of PTB-XL: infarction (MI) against a normal ECG (NORM), official folds.
-
-    A recording with MI and NORM is not used, unless --both mi counts it as infarction.
-    Age, sex, height and weight are the labs. Prints how many recordings each other selection rule would give.
-
-    Example: tgmm curate-ptbxl ptb-xl/1.0.3 --out ptbxl/cohort
-    """
-    from tgmm_hf.cohorts.ptbxl import curate_ptbxl as curate_recordings
-
-    summary = curate_recordings(
-        directory,
-        out,
-        likelihood=likelihood,
-        both=both,
-        sampling_rate=sampling_rate,
-        validation_fold=validation_fold,
-        test_fold=test_fold,
-        all_test=all_test,
-        all_records=all_records,
-    )
-    for row in summary["selections"]:
-        typer.echo("  ".join(f"{name} {value}" for name, value in row.items()))
-    for split, counts in summary["counts"].items():
-        typer.echo(f"{split:<11} " + ", ".join(f"{name} {number}" for name, number in counts.items()))
-    outside = "" if (out / "ecg").is_dir() else " --allow-outside"  # recordings as shipped stay where they are
-    typer.echo(f"{out / 'cohort.parquet'}; prepare it with --config configs/ptbxl_mi.yaml{outside}")
-
-
 def add_meds_labs(
     table: Annotated[
         Path, typer.Argument(help="Cohort table (.parquet or .csv) with the columns id, patient_id and index_time.")

@@ -119,7 +119,9 @@ def curate_ptbxl(directory: str | Path, out: str | Path, *, sampling_rate: int =
         write_recordings(arrays, included.ecg_id.tolist(), out / "ecg")
     flow = _flow(recordings, kinds, chosen)
     check_flow(flow)
-    _write_cohort_table(included, chosen, out, directory if arrays is None else None)
+    splits = [chosen.split(int(fold)) for fold in included.strat_fold]
+    outcomes = {f"label.{TASK}": [None if pd.isna(target) else int(target) for target in included.target]}
+    write_cohort_table(included, splits, outcomes, out, directory if arrays is None else None)
     with whole_file(out / "flow.svg") as building:
         draw_flow(flow, building)
     write_json(out / "flow.json", flow)
@@ -164,13 +166,17 @@ def _read_recordings(directory: Path, sampling_rate: int) -> tuple[pd.DataFrame,
     if (directory / "ptbxl_database.csv").is_file():
         return _read_database(directory / "ptbxl_database.csv", classes, sampling_rate), None
     arrays, labels = find_arrays(directory)
-    recordings = pd.concat([_read_label_table(path, classes) for path in labels], ignore_index=True)
+    return join_label_tables({path.name: _read_label_table(path, classes) for path in labels}), arrays
+
+
+def join_label_tables(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join the label tables (file name -> rows) that lie beside arrays. Raise a TgmmError if an ecg_id stands twice."""
+    recordings = pd.concat(tables.values(), ignore_index=True)
     if repeated := recordings.ecg_id[recordings.ecg_id.duplicated()].tolist():
         raise TgmmError(
-            ", ".join(path.name for path in labels),
-            f"{len(repeated)} ecg_id stand twice, for example {repeated[0]}. Remove one of the rows.",
+            ", ".join(tables), f"{len(repeated)} ecg_id stand twice, for example {repeated[0]}. Remove one of the rows."
         )
-    return recordings, arrays
+    return recordings
 
 
 def _diagnostic_classes(path: Path) -> dict[str, str]:
@@ -181,11 +187,25 @@ def _diagnostic_classes(path: Path) -> dict[str, str]:
 
 
 def _read_database(path: Path, classes: dict[str, str], sampling_rate: int) -> pd.DataFrame:
+    table = read_statements(path, sampling_rate)
+    return table.assign(likelihoods=[_by_class(stated, classes) for stated in table.statements])
+
+
+def read_statements(path: Path, sampling_rate: int) -> pd.DataFrame:
+    """Read ptbxl_database.csv with two more columns.
+
+    `statements` has the code of each statement -> its likelihood in percent, `path` the file of the recording at 100 or
+    500 Hz (`sampling_rate`) below the directory of PTB-XL.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TgmmError: If a column is missing, or the sampling rate is another one.
+    """
+    if sampling_rate not in (100, 500):
+        raise TgmmError("rules", f"sampling_rate is {sampling_rate}; it must be 100 or 500.")
     column = "filename_lr" if sampling_rate == 100 else "filename_hr"
     table = read_ptbxl_table(path, ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", column))
-    codes = [ast.literal_eval(text) for text in table.scp_codes]
-    table["likelihoods"] = [_by_class(stated, classes) for stated in codes]
-    return table.assign(path=table[column])
+    return table.assign(statements=[ast.literal_eval(text) for text in table.scp_codes], path=table[column])
 
 
 def _read_label_table(path: Path, classes: dict[str, str]) -> pd.DataFrame:
@@ -302,19 +322,22 @@ def _flow(recordings: pd.DataFrame, kinds: pd.Series, rules: PtbxlRules) -> list
 # ---- writing
 
 
-def _write_cohort_table(included: pd.DataFrame, rules: PtbxlRules, out: Path, source: Path | None) -> None:
+def write_cohort_table(
+    included: pd.DataFrame, splits: list[str], outcomes: dict[str, list[int | None]], out: Path, source: Path | None
+) -> None:
     """Write cohort.parquet into `out`. The column labs.age is text, with ">89" where PTB-XL writes 300.
 
     Args:
-        included: The recordings of the cohort.
-        rules: They give the split of each recording.
+        included: The n recordings of the cohort.
+        splits: Split of each recording, length n.
+        outcomes: Name of an outcome column -> its n cells; None where unknown.
         out: Directory of the result.
         source: Directory of PTB-XL. None if the recordings lie in `out`/ecg.
     """
     columns: dict[str, Any] = {
         "id": [str(int(number)) for number in included.ecg_id],
         "patient_id": [str(int(number)) for number in included.patient_id],
-        "split": [rules.split(int(fold)) for fold in included.strat_fold],
+        "split": splits,
         "labs.age": [_age(value) for value in included.age],
         "labs.gender": [{0: "M", 1: "F"}.get(value) for value in included.sex],
     }
@@ -325,9 +348,8 @@ def _write_cohort_table(included: pd.DataFrame, rules: PtbxlRules, out: Path, so
         columns["ecg_path"] = [f"ecg/{int(number):05d}" for number in included.ecg_id]
     else:
         columns["ecg_path"] = [os.path.relpath((source / path).absolute(), out.absolute()) for path in included.path]
-    columns[f"label.{TASK}"] = [None if pd.isna(target) else int(target) for target in included.target]
     with whole_file(out / "cohort.parquet") as building:
-        pq.write_table(declare_canonical_units(pa.table(columns)), building)
+        pq.write_table(declare_canonical_units(pa.table(columns | outcomes)), building)
 
 
 def _age(value: float) -> str | None:

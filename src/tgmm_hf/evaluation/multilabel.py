@@ -80,7 +80,8 @@ def multilabel_figures(rows: pd.DataFrame, draws: Draws, settings: Mapping[str, 
 
     Returns:
         Entry of metrics.json: "macro_auc" and "macro_auprc" with intervals, "macro_findings" (number of findings behind
-        them), "macro_auprc_chance", and "findings": finding -> figures of `_finding`.
+        them), "macro_left_out" (findings that all or none of these rows have), "macro_auprc_chance", and "findings":
+        finding -> figures of `_finding`.
     """
     names = list(settings["findings"])
     score, present = matrix(rows, "probabilities"), matrix(rows, "findings")
@@ -91,6 +92,7 @@ def multilabel_figures(rows: pd.DataFrame, draws: Draws, settings: Mapping[str, 
     entry |= estimate(precision, draws.free).entry("macro_auprc")
     scored = scored_findings(present)
     entry["macro_findings"] = len(scored)
+    entry["macro_left_out"] = [name for k, name in enumerate(names) if k not in scored]
     entry["macro_auprc_chance"] = float(np.mean([np.nanmean(present[:, k]) for k in scored])) if scored else None
     entry["findings"] = {
         name: _finding(score[:, k], present[:, k], draws, points.get(name, OperatingPoint()))

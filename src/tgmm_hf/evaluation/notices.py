@@ -128,6 +128,11 @@ def figure_warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[str,
             warnings.append(
                 f"{task}: the mean absolute error is not clearly below that of giving everybody the training median."
             )
+        if kind == "multilabel" and entry["n"] and entry["macro_left_out"]:
+            warnings.append(
+                f"{task}: the macro figures leave out {', '.join(entry['macro_left_out'])}, because all or none of the "
+                "scored patients have it."
+            )
         headline = HEADLINE[kind]
         if entry.get(f"{headline}_missing") == ALL_AGREE:
             warnings.append(
