@@ -38,6 +38,29 @@ def test_another_encoding_is_read_only_if_it_is_named(encoding: str, tmp_path: P
     assert table.rows[0].labs == {"Creatinine": ("88", "µmol/L")} and encoding in table.notes[0]
 
 
+def test_zero_bytes_are_refused_and_marks_of_joined_files_are_noted(tmp_path: Path) -> None:
+    plain = TEXT.replace("µ", "u")
+    for content in (plain.encode("utf-16-le"), plain.replace("1,1,test", "1\x00,1,test").encode()):
+        with pytest.raises(CohortTableError, match=r"line \d holds a zero byte.*--encoding"):
+            read_cohort_table(write(tmp_path / "c.csv", content))
+    joined = plain.encode() + codecs.BOM_UTF8 + b"2,2,test,90,umol/L\n"
+    table = read_cohort_table(write(tmp_path / "c.csv", joined))
+    assert [row.id for row in table.rows] == ["1", "2"] and "byte order mark" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "is_noted"),
+    [("10000032", "10000032.0", True), ("7", "007", True), ("P7", "p7", True), ("7", "70", False)],
+)
+def test_ids_of_patients_in_two_splits_that_a_spreadsheet_may_have_changed_are_noted(
+    one: str, two: str, is_noted: bool, tmp_path: Path
+) -> None:
+    for split in ("test", "train"):
+        text = f"id,patient_id,split,labs.Sodium\n1,{one},train,140\n2,{two},{split},141\n"
+        notes = read_cohort_table(write(tmp_path / "c.csv", text.encode())).notes
+        assert any(f"{min(one, two)} and {max(one, two)}" in note for note in notes) == (is_noted and split == "test")
+
+
 def test_the_cp1252_table_of_the_cases(shared_dir: Path) -> None:
     path = shared_dir / "cases" / "tables" / "latin1.csv"
     with pytest.raises(CohortTableError, match=r"latin1\.csv.*--encoding"):
@@ -80,6 +103,25 @@ def test_a_decimal_comma_is_read_only_if_it_is_named(tmp_path: Path) -> None:
         read_cohort_table(path)
     row = read_cohort_table(path, table_format=TableFormat(decimal=",")).rows[0]
     assert (row.id, row.labs, row.ecg_path) == ("1,5", {"Creatinine": "1.4"}, "3,5")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("5.210", "5210"), (">5.210", ">5210"), ("1.250.000", "1250000"), ("1.250,5", "1250.5"), ("812", "812"),
+     ("5.210 pg/mL", "5210 pg/mL"), ("12.03.2026", "12.03.2026"), ("250.00 diabetes", "250.00 diabetes")],
+)  # fmt: skip
+def test_points_between_thousands_are_left_out_where_the_comma_is_the_decimal_sign(
+    written: str, meant: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "c.csv", f"id;patient_id;split;labs.NTproBNP\n1;1;test;{written}\n".encode())
+    assert read_cohort_table(path, table_format=TableFormat(decimal=",")).rows[0].labs == {"NTproBNP": meant}
+
+
+@pytest.mark.parametrize("written", ["1.4", "0.250", "<0.01", "5.21 ng/mL", "1234.567"])
+def test_a_decimal_point_beside_decimal_commas_is_refused(written: str, tmp_path: Path) -> None:
+    text = f"id;patient_id;split;labs.Creatinine;labs.K\n1;1;test;;4,1\n2;2;test;{written};4,2\n"
+    with pytest.raises(CohortTableError, match=r"1 row.*decimal point \(row 2\)"):
+        read_cohort_table(write(tmp_path / "c.csv", text.encode()), table_format=TableFormat(decimal=","))
 
 
 def test_a_cell_longer_than_the_limit_of_python_is_read(tmp_path: Path) -> None:

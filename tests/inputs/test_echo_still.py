@@ -124,6 +124,15 @@ def test_an_implausible_frame_rate_of_the_header_is_named(clip, tmp_path, header
     assert ("frame_rate" in [note["code"] for note in read_echo_clip(path).notes]) == is_named
 
 
+def region(width, height, spatial=1, units=3):
+    """Make an ultrasound region with the sides of a pixel; `units` 3 is centimetres, and 4 is seconds."""
+    dataset = pydicom.Dataset()
+    dataset.RegionSpatialFormat = spatial
+    dataset.PhysicalUnitsXDirection, dataset.PhysicalUnitsYDirection = units, 3
+    dataset.PhysicalDeltaX, dataset.PhysicalDeltaY = width, height
+    return dataset
+
+
 @pytest.mark.parametrize(
     ("header", "code"),
     [({"PixelAspectRatio": [2, 1]}, "pixel_aspect"), ({"PixelAspectRatio": [1, 1]}, None),
@@ -131,6 +140,12 @@ def test_an_implausible_frame_rate_of_the_header_is_named(clip, tmp_path, header
      ({"StudyDescription": "TEE with bubble study"}, "examination"),
      ({"SeriesDescription": "Transoesophageal"}, "examination"),
      ({"ProtocolName": "Fetal Echo"}, "examination"), ({"StudyDescription": "Ecografia carotid bilat"}, "examination"),
+     ({"StudyDescription": "Dobutamine Stress Echo"}, "examination"), ({"StageName": "PEAK"}, "examination"),
+     ({"StageName": "REST", "ContrastBolusAgent": "NONE"}, None), ({"ContrastBolusAgent": "SonoVue"}, "examination"),
+     ({"StudyDescription": "Phantom, monthly"}, "examination"),
+     ({"SequenceOfUltrasoundRegions": [region(0.02, 0.08)]}, "pixel_aspect"),
+     ({"SequenceOfUltrasoundRegions": [region(0.08, -0.08)]}, None),
+     ({"SequenceOfUltrasoundRegions": [region(0.08, 0.08), region(0.002, 0.08, spatial=3, units=4)]}, None),
      ({"StudyDescription": "TTE complete", "ProtocolName": "Adult Echo", "SeriesDescription": "Steep A4C"}, None)],
 )  # fmt: skip
 def test_pixels_that_are_not_square_and_other_organs_are_named(clip, tmp_path, header, code):

@@ -37,8 +37,8 @@ def write_dicom_video(path, stream, syntax=MPEG4[0], size=(64, 64), frames=FRAME
     return path
 
 
-def write_file(path, clip, codec):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 30, clip.shape[2:0:-1])
+def write_file(path, clip, codec, rate=30):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, clip.shape[2:0:-1])
     if not writer.isOpened():
         pytest.skip(f"this OpenCV writes no {codec} video")
     for frame in clip:
@@ -138,6 +138,12 @@ def test_a_few_frames_and_a_missing_number_are_noted(tmp_path):
     for read in (near, read_echo_clip(none)):
         assert read.total_frames == FRAMES and [note["code"] for note in read.notes].count("frames_counted") == 1
     assert count_echo_frames(none) == FRAMES
+
+
+@pytest.mark.parametrize(("rate", "is_named"), [(1, True), (30, False)])
+def test_a_frame_rate_of_a_container_that_no_scanner_has_is_noted(tmp_path, rate, is_named):
+    path = write_file(tmp_path / "clip.avi", make_clip(frames=20, height=120, width=160), "MJPG", rate)
+    assert ("frame_rate" in [note["code"] for note in read_echo_clip(path).notes]) == is_named
 
 
 def test_raw_streams_as_files_are_counted(tmp_path):

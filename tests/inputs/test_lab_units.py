@@ -42,10 +42,13 @@ BARE = [
     ("WBC", 89, "10^2/uL"),
     ("WBC", 45, "10^2/uL"),
     ("RBC", 450, "10^4/uL"),
+    ("weight", 180, "lb"),
 ]
+# units of another measurement under the same name, which no factor converts
+ANOTHER = [("PT", 92, "%"), ("CK-MB", 18, "U/L"), ("RDW", 39, "fL"), ("RDW", 44, "fL")]
 
 
-@pytest.mark.parametrize(("name", "value", "unit"), BARE)
+@pytest.mark.parametrize(("name", "value", "unit"), BARE + ANOTHER)
 def test_a_number_that_fits_two_units_is_not_used_and_is_named(name, value, unit):
     labs = LabsText.from_row({name: value, "Sodium": 140})
     assert [cell.name for cell in labs.cells] == ["Sodium"]
@@ -235,10 +238,10 @@ def test_names_and_units_of_other_centres_are_known(name, value, unit, expected)
         ({"Sodium": 125, "Chloride": 125, "HCO3": 24}, "labs_anion_gap"),
         ({"Sodium": 139, "Chloride": 104, "HCO3": 48}, "labs_anion_gap"),
         ({"PT": 12.5, "INR": 3.4}, "labs_clotting"),
-        ({"PT": 40, "INR": 1.0}, "labs_clotting"),
+        ({"PT": (40, "sec"), "INR": 1.0}, "labs_clotting"),
         ({"BNP": (900, "pg/mL"), "NTproBNP": (300, "pg/mL")}, "labs_natriuretic"),
         ({"BNP": (20, "pg/mL"), "NTproBNP": (5210, "pg/mL")}, "labs_natriuretic"),
-        ({"CK": 80, "CK-MB": 200}, "labs_creatine_kinase"),
+        ({"CK": 80, "CK-MB": (200, "ng/mL")}, "labs_creatine_kinase"),
         ({"LDL": 20, "HDL": 50, "total cholesterol": 230, "TG": (100, "mg/dL")}, "labs_cholesterol"),
         ({"age": 3}, "patient_not_adult"),
     ],
@@ -251,7 +254,7 @@ def test_a_consistent_row_has_no_finding():
     row = {"age": 71, "height": 175, "weight": 80, "BMI": 26.1, "LDL": 110, "HDL": 50, "total cholesterol": 190}
     row |= {"Hemoglobin": (9.6, "g/dL"), "Hematocrit": 29.5, "RBC": 3.27, "MCV": 90, "MCH": 29.4, "MCHC": 32.5}
     row |= {"Sodium": 138, "Chloride": 101, "HCO3": 24, "Anion Gap": 13, "PT": 27, "INR": 2.4, "TG": (120, "mg/dL")}
-    row |= {"BNP": (480, "pg/mL"), "NTproBNP": (3900, "pg/mL"), "CK": 300, "CK-MB": 22}
+    row |= {"BNP": (480, "pg/mL"), "NTproBNP": (3900, "pg/mL"), "CK": 300, "CK-MB": (22, "ng/mL")}
     assert codes(row) == []
     assert codes({"height": (150, "cm"), "weight": (150, "kg")}) == []
     assert codes({"Sodium": 138, "Chloride": 110, "HCO3": 24}) == codes({"Sodium": 120, "Chloride": 80}) == []
@@ -364,3 +367,20 @@ def test_a_range_of_another_unit_is_refused(name, value):
 def test_a_range_in_the_canonical_unit_is_kept_and_a_lone_sign_is_missing():
     labs = LabsText.from_row({"RBC": "2-4", "Potassium": "-", "Sodium": "?", "Chloride": "."})
     assert [cell.name for cell in labs.cells] == ["Red Blood Cells"] and not labs.refused
+
+
+@pytest.mark.parametrize(("name", "value", "unit"), ANOTHER)
+def test_a_number_of_another_measurement_is_refused_with_its_unit(name, value, unit):
+    labs = LabsText.from_row({name: (value, unit)})
+    assert not labs.cells and "is not known" in labs.refused[0]["reason"]
+
+
+def test_a_declared_system_decides_only_between_units_of_one_measurement():
+    assert numbers(declare_units({"PT": 92, "CK-MB": 18, "weight": 120}, "SI")) == {"weight": 120}
+    assert numbers(declare_units({"PT": 13, "CK-MB": (18, "ug/L")}, "SI")) == {
+        "PT": 13,
+        "Creatine Kinase, MB Isoenzyme": 18,
+    }
+    assert numbers(declare_units({"PT": 92, "RDW": 39}, "US")) == {"PT": 92, "RDW": 39}
+    assert codes({"CK-MB": 4}) == ["labs_unit_assumed"]
+    assert codes({"PT": 27, "RDW": 17, "weight": 95}) == []

@@ -48,6 +48,20 @@ def test_a_laboratory_result_in_a_history_is_not_used_and_a_concentration_of_a_d
     assert LabsText.from_row({"drug history": "Heparin 25 mg/mL"}).cells
 
 
+@pytest.mark.parametrize("break_", [", ", "; ", "\n", "\x0b", " "])
+def test_the_sentence_of_another_cell_is_not_used(break_):
+    for name in ("NTproBNP", "nt-probnp", "White Blood Cells", "Hb"):
+        labs = LabsText.from_row({"medical history": f"hypertension{break_}{name} of the patient is 20000"})
+        assert [check["code"] for check in labs.checks] == ["labs_doubtful_text"]
+    text = "stroke, cause of the anemia is unknown, edge of the wound is clean"
+    assert LabsText.from_row({"medical history": text}).cells[0].value == text
+
+
+@pytest.mark.parametrize("sign", ["\x00", "\x07", "\x0b", "\x1a", "\x7f", "\x9f", "\n"])
+def test_a_control_character_between_words_is_a_space(sign):
+    assert LabsText.from_row({"medical history": f"asthma{sign}gout"}).cells[0].value == "asthma gout"
+
+
 def test_a_sign_is_a_missing_cell():
     labs = LabsText.from_row({"medical history": "-", "ethnicity": "?", "Sodium": (140, "mEq/L")})
     assert [cell.name for cell in labs.cells] == ["Sodium"] and not labs.refused

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tgmm_hf.data.lab_tables import read_lab_table
 from tgmm_hf.data.patient_folders import FolderContent, Recording, scan_folder
 from tgmm_hf.data.prediction import read_views
-from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat, spreadsheet_id
 from tgmm_hf.inputs.echo_view_names import views_of_files
 from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
@@ -182,19 +182,16 @@ def _add_lab_only(proposal: Proposal, lab_rows: Mapping[str, Mapping[str, Any]],
         proposal.notes.append(
             f"{len(without_folder)} lab row(s) have no folder and became patients of their own: {_few(without_folder)}"
         )
-    by_key = {_key(name): name for name in without_labs}
+    by_key = {spreadsheet_id(name): name for name in without_labs}
     for name in without_folder:
-        close = by_key.get(_key(name)) or next(iter(difflib.get_close_matches(name, without_labs, 1, 0.9)), None)
+        close = by_key.get(spreadsheet_id(name)) or next(
+            iter(difflib.get_close_matches(name, without_labs, 1, 0.9)), None
+        )
         if close is not None:
             proposal.notes.append(
                 f"the lab row {name} and the folder {close} may be one patient. They were not joined, because the ids "
                 "differ. Rename one of them if they are."
             )
-
-
-def _key(name: str) -> str:
-    """Reduce an id to what a spreadsheet leaves of it: no leading zeros, no letter case, no ".0" at its end."""
-    return name.casefold().strip().removesuffix(".0").lstrip("0")
 
 
 def _few(names: Sequence[str]) -> str:

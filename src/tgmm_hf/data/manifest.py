@@ -32,6 +32,7 @@ from tgmm_hf.data.table_files import (
     TableFormat,
     first_few,
     read_table,
+    spreadsheet_id,
 )
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.inputs.private_text import quoted, shown_names
@@ -455,7 +456,11 @@ def _texts(where: str, column: str, value: Any) -> list[str | None]:
 
 
 def _check_ids_and_splits(file: str, table: CohortTable, faults: Faults) -> None:
-    """Find ids that occur twice, and patients in more than one split. Both are faults."""
+    """Find ids that occur twice, and patients in more than one split. Both are faults.
+
+    Patients of several splits whose ids differ only by what a spreadsheet adds or takes away ("7", "007", "7.0") are
+    noted, because they may be one patient.
+    """
     counts = Counter(row.id for row in table.rows)
     if repeated := sorted(name for name, count in counts.items() if count > 1):
         rows = [number for number, row in enumerate(table.rows, start=1) if counts[row.id] > 1]
@@ -474,3 +479,12 @@ def _check_ids_and_splits(file: str, table: CohortTable, faults: Faults) -> None
                 f"{len(leaking)} patient(s) stand in more than one split: {first_few(leaking)}; split by patient, not "
                 "by admission.",
             )
+    alike: dict[str, set[str]] = {}
+    for patient in splits:
+        alike.setdefault(spreadsheet_id(patient), set()).add(patient)
+    groups = [sorted(names) for names in alike.values() if len(set().union(*(splits[name] for name in names))) > 1]
+    if pairs := sorted(" and ".join(names) for names in groups if len(names) > 1):
+        table.notes.append(
+            f"patients of different splits have ids that are alike: {first_few(pairs)}. Is each pair one patient? Then "
+            "give one id, or the patient is in training and test."
+        )

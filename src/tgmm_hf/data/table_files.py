@@ -57,6 +57,11 @@ _UNIT_WORDS = re.compile(
 """Words of a title that may say how the values are to be read."""
 _STARTS_AS_NUMBER = re.compile(r"[<>]?=?\s*[+-]?\.?\d")
 _COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")
+_UNIT = r"(?:\s*(?:%|[^\s\d.,;]*/\S+))?\s*"
+_GROUPED_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?" + _UNIT)
+"""A number whose thousands are set apart by points, where the comma is the decimal sign: 5.210 or 1.250,5."""
+_POINT_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d*\.\d+" + _UNIT)
+"""A number with a decimal point."""
 
 
 class CohortTableError(TgmmError):
@@ -278,11 +283,19 @@ def first_few(items: list[Any], limit: int = 5) -> str:
     return f"{text}, ..." if len(items) > limit else text
 
 
+def spreadsheet_id(name: str) -> str:
+    """Reduce an id to what a spreadsheet leaves of it: no leading zeros, no letter case, no ".0" at its end."""
+    return name.casefold().strip().removesuffix(".0").lstrip("0")
+
+
 def _text_of(path: Path, table_format: TableFormat) -> tuple[str, list[str]]:
     """Decode the file: its text, and a note if the encoding is not UTF-8.
 
+    A byte order mark at the start of a later line stands there where files were joined. It is left out.
+
     Raises:
-        CohortTableError: If the file is not in the encoding. The message names the encodings that Excel writes.
+        CohortTableError: If the file is not in the encoding, or holds zero bytes. The message names the encodings that
+            Excel writes.
     """
     content = path.read_bytes()
     named = table_format.encoding
@@ -298,7 +311,17 @@ def _text_of(path: Path, table_format: TableFormat) -> tuple[str, list[str]]:
             f"{asked}: line {line} holds the byte 0x{content[error.start]:02x}. Save the table as UTF-8 (in Excel: CSV "
             "UTF-8), or name its encoding with --encoding. Windows in Western Europe writes cp1252.",
         ) from None
-    return text, [] if encoding == "utf-8-sig" else [f"read as {encoding}"]
+    if "\x00" in text:
+        raise CohortTableError(
+            path.name,
+            f"line {text.count(chr(10), 0, text.index(chr(0))) + 1} holds a zero byte: the file is damaged, or it is "
+            "UTF-16 without a mark at its start. Save the table as UTF-8, or name its encoding with --encoding.",
+        )
+    notes = [] if encoding == "utf-8-sig" else [f"read as {encoding}"]
+    joined = re.sub(r"(?m)^\ufeff", "", text)
+    if joined != text:
+        notes.append("a line inside of the table began with a byte order mark, as where files were joined: look at it")
+    return joined, notes
 
 
 def _split(path: Path, text: str, separator: str, table_format: TableFormat) -> tuple[list[str], list[list[str]]]:
@@ -337,25 +360,23 @@ def _separator(text: str) -> str:
 def _with_decimal_points(
     path: Path, names: list[str], rows: list[list[str]], separator: str, table_format: TableFormat
 ) -> list[list[str]]:
-    """Write the numbers of a table with a point if its decimal sign is a comma.
+    """Write the numbers of a table with a point if its decimal sign is a comma. 5.210 is then 5210.
 
     Raises:
-        CohortTableError: If a table with semicolons holds such numbers and the decimal sign was not named.
+        CohortTableError: If a table with semicolons holds numbers with a comma and the decimal sign was not named; or
+            if the comma is the decimal sign and a number has a decimal point.
     """
     is_number = [name not in NO_NUMBERS for name in names]
-    with_comma = [
-        number
-        for number, row in enumerate(rows, start=1)
-        if any(may and _COMMA_NUMBER.fullmatch(cell) for may, cell in zip(is_number, row, strict=True))
-    ]
-    if table_format.decimal == "," and with_comma:
-        return [
-            [
-                cell.replace(",", ".") if may and _COMMA_NUMBER.fullmatch(cell) else cell
-                for may, cell in zip(is_number, row, strict=True)
-            ]
-            for row in rows
-        ]
+    if table_format.decimal == ",":
+        with_point = _rows_with(_POINT_NUMBER, rows, is_number, _GROUPED_NUMBER)
+        if with_point:
+            raise CohortTableError(
+                path.name,
+                f"the comma was named as decimal sign, but {len(with_point)} row(s) hold numbers with a decimal point "
+                f"(row {first_few(with_point)}). Write all numbers in one way.",
+            )
+        return [[_with_point(cell) if may else cell for may, cell in zip(is_number, row, strict=True)] for row in rows]
+    with_comma = _rows_with(_COMMA_NUMBER, rows, is_number)
     if separator == ";" and with_comma:
         raise CohortTableError(
             path.name,
@@ -363,6 +384,28 @@ def _with_decimal_points(
             f"{first_few(with_comma)}). If the comma is the decimal sign, say so with --decimal ,",
         )
     return rows
+
+
+def _with_point(cell: str) -> str:
+    """Write a number whose decimal sign is a comma with a point; any other text comes back as it is."""
+    if _GROUPED_NUMBER.fullmatch(cell):
+        cell, point, decimals = cell.partition(",")
+        return cell.replace(".", "") + point.replace(",", ".") + decimals
+    return cell.replace(",", ".") if _COMMA_NUMBER.fullmatch(cell) else cell
+
+
+def _rows_with(
+    pattern: re.Pattern[str], rows: list[list[str]], is_number: list[bool], but: re.Pattern[str] | None = None
+) -> list[int]:
+    """List the numbers of the rows with a cell that `pattern` matches, and `but` does not, in a column of numbers."""
+    return [
+        number
+        for number, row in enumerate(rows, start=1)
+        if any(
+            may and pattern.fullmatch(cell) and not (but and but.fullmatch(cell))
+            for may, cell in zip(is_number, row, strict=True)
+        )
+    ]
 
 
 def _check_rows(path: Path, number: int, table_format: TableFormat) -> None:

@@ -248,11 +248,11 @@ def decode_dicom_clip(
     notes = header_notes(dataset)
     syntax = transfer_syntax(dataset, item, notes)
     if _VIDEO.fullmatch(syntax):
-        frames, total, changes, between = _decode_video(dataset, item, num_frames, stride, limits)
-        if (note := repeats_note(changes)) is not None:
+        video = _decode_video(dataset, item, num_frames, stride, limits)
+        if (note := repeats_note(video.changes)) is not None:
             notes.append(note)
-        _compare_video_frames(dataset, item, total, notes)
-        return DicomFrames(frames, "RGB", total, notes, between)
+        _compare_video_frames(dataset, item, video.total, notes)
+        return DicomFrames(video.frames, "RGB", video.total, notes, video.between)
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
         return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)

@@ -28,8 +28,17 @@ EXAMINATIONS = {
         r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|prostate|pelvi[sc]|testis|scrotal)\b",
         re.IGNORECASE,
     ),
+    "a stress echo": re.compile(
+        r"\b(?:stress|dobutamine?|DSE|treadmill|dipyridamole?|regadenoson)\b|\bexercise\W+(?:echo|TTE)|\bergomet",
+        re.IGNORECASE,
+    ),
+    "a phantom or a simulator": re.compile(r"\b(?:phantoms?|simulator|test pattern)\b", re.IGNORECASE),
 }
-"""What the free text of a header may name instead of a transthoracic echo of an adult."""
+"""What the free text of a header may name instead of a transthoracic echo of an adult at rest."""
+STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|exercise|stress|dobut", re.IGNORECASE)
+"""Parts of StageName that name another stage of a stress echo than rest."""
+CENTIMETRES = 3
+"""PhysicalUnitsXDirection and PhysicalUnitsYDirection of a region whose pixels have a size."""
 FREE_TEXTS = (
     *("StudyDescription", "SeriesDescription", "ProtocolName"),
     *("PerformedProcedureStepDescription", "RequestedProcedureDescription"),
@@ -46,20 +55,16 @@ def header_notes(dataset: Any) -> list[dict[str, str]]:
     elif not ULTRASOUND.fullmatch(str(dataset.get("SOPClassUID") or "")):
         text = "the modality is US, but the storage class is not ultrasound (a screen capture or an export?)"
         notes.append({"code": "storage_class", "text": text})
-    low, high = FRAMES_A_SECOND
-    if (rate := frames_a_second(dataset)) is not None and not low <= rate <= high:
-        text = f"the header states {rate:.3g} frames a second, echo clips have {low:g} to {high:g}: is this right?"
-        notes.append({"code": "frame_rate", "text": text})
-    aspect = _numbers(dataset.get("PixelAspectRatio"))
-    if len(aspect) == 2 and min(aspect) > 0 and not 1 / MAX_ASPECT <= aspect[0] / aspect[1] <= MAX_ASPECT:
-        text = f"a pixel is {aspect[0]:g} high and {aspect[1]:g} wide by the header: export the clip with square pixels"
+    notes += frame_rate_notes(frames_a_second(dataset))
+    if (aspect := _pixel_aspect(dataset)) is not None and not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+        text = f"a pixel is {aspect:.3g} times as high as wide by the header: export the clip with square pixels"
         notes.append({"code": "pixel_aspect", "text": text})
     part = str(dataset.get("BodyPartExamined") or "").strip().upper()
     if part and part not in HEART_PARTS:
         text = "the header names another body part than the heart (BodyPartExamined): is this an echocardiogram?"
         notes.append({"code": "body_part", "text": text})
     if (kind := _examination(dataset)) is not None:
-        text = f"the text of the header names {kind}; the model knows transthoracic clips of adults: is this one?"
+        text = f"the header names {kind}; the model knows transthoracic clips of adults at rest: is this one?"
         notes.append({"code": "examination", "text": text})
     if (formats := region_formats(dataset)) & set(TRACES):
         text = f"beside the 2-D picture the file shows {traces_of(formats)}, which the model does not know"
@@ -67,10 +72,40 @@ def header_notes(dataset: Any) -> list[dict[str, str]]:
     return notes
 
 
+def frame_rate_notes(rate: float | None) -> list[dict[str, str]]:
+    """Return a note {"code", "text"} on a frame rate that no echo scanner has; `rate` is None if none is stated."""
+    low, high = FRAMES_A_SECOND
+    if rate is None or low <= rate <= high:
+        return []
+    text = f"the header states {rate:.3g} frames a second, echo clips have {low:g} to {high:g}: is this right?"
+    return [{"code": "frame_rate", "text": text}]
+
+
+def _pixel_aspect(dataset: Any) -> float | None:
+    """Read height / width of a pixel from PixelAspectRatio, or from the size in the regions of 2-D pictures.
+
+    Returns:
+        The ratio that is farthest from 1; None if the header states none.
+    """
+    aspect = _numbers(dataset.get("PixelAspectRatio"))
+    ratios = [aspect[0] / aspect[1]] if len(aspect) == 2 and min(aspect) > 0 else []
+    for region in dataset.get("SequenceOfUltrasoundRegions") or []:
+        units = {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")}
+        sides = [abs(side) for name in ("Y", "X") for side in _numbers(region.get(f"PhysicalDelta{name}"))]
+        if region.get("RegionSpatialFormat") == PICTURE and units == {CENTIMETRES} and len(sides) == 2 and all(sides):
+            ratios.append(sides[0] / sides[1])
+    return max(ratios, key=lambda ratio: max(ratio, 1 / ratio), default=None)
+
+
 def _examination(dataset: Any) -> str | None:
-    """Name the examination that the free text of a header is about, if it is none that the model knows."""
+    """Name the examination that a header is about, if it is none that the model knows."""
     text = "\n".join(str(dataset.get(name) or "") for name in FREE_TEXTS)
-    return next((kind for kind, words in EXAMINATIONS.items() if words.search(text)), None)
+    if (kind := next((kind for kind, words in EXAMINATIONS.items() if words.search(text)), None)) is not None:
+        return kind
+    if STAGE_OF_STRESS.search(str(dataset.get("StageName") or "")):
+        return "a stress echo"
+    agent = str(dataset.get("ContrastBolusAgent") or "").strip().casefold()
+    return "a contrast agent" if agent and agent not in ("none", "no", "n", "0") else None
 
 
 def frames_a_second(dataset: Any) -> float | None:

@@ -23,6 +23,7 @@ from .echo_checks import (
 )
 from .echo_decoders import PixelsError
 from .echo_dicom import check_header, count_frames, declared_frames, decode_dicom_clip
+from .echo_header_notes import frame_rate_notes
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_motion import motion_doubts
 from .echo_shape import shape_doubts
@@ -264,9 +265,10 @@ def clip_notes(clip: EchoClip, num_frames: int, brightness: ClipBrightness) -> l
 def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> EchoClip:
     """Decode a DICOM file or video like `read_echo_clip`, without a check of what the clip shows."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        frames, total, changes, between = read_video(path, num_frames, stride, limits)
-        note = repeats_note(changes)
-        return EchoClip(frames, "RGB", total, str(path), [] if note is None else [note], between)
+        video = read_video(path, num_frames, stride, limits)
+        note = repeats_note(video.changes)
+        notes = [*frame_rate_notes(video.rate), *([] if note is None else [note])]
+        return EchoClip(video.frames, "RGB", video.total, str(path), notes, video.between)
     dataset = read_dicom(path, limits=limits)
     check_header(dataset, str(path), limits)
     if declared_frames(dataset, str(path)) == 1:  # a still needs no decoder

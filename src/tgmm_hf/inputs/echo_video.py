@@ -42,12 +42,14 @@ class VideoFrames(NamedTuple):
         total: number of all frames of the file.
         changes: how much each frame up to the last decoded one differs from the frame before it, see `change_of`.
         between: lowest and highest brightness of the frames between, as in [`EchoClip`].
+        rate: frames a second that the container states; None if it states none.
     """
 
     frames: np.ndarray
     total: int
     changes: list[float]
     between: np.ndarray | None = None
+    rate: float | None = None
 
 
 def count_video_frames(path: Path, limits: InputLimits = LIMITS) -> int:
@@ -166,6 +168,7 @@ def _stated_size(path: Path) -> int:
 def _decode(video: Any, item: str, num_frames: int, stride: int, limits: InputLimits = LIMITS) -> VideoFrames:
     """Decode the frames 0, stride, ... of an open `VideoCapture` and close it. The result is as in `read_video`."""
     total, frames, grabbed = _stated_frames(video), [], 0
+    rate = float(video.get(cv2.CAP_PROP_FPS))
     before, changes, between = None, [], []
     wanted = (num_frames - 1) * stride + 1
     while grabbed < wanted and video.grab():
@@ -189,7 +192,7 @@ def _decode(video: Any, item: str, num_frames: int, stride: int, limits: InputLi
         raise InputRefusedError(
             item, f"the video ends after {grabbed} frames, its header says {total}: it is cut short or damaged"
         )
-    return VideoFrames(np.stack(frames), grabbed, changes, brightness_range(between))
+    return VideoFrames(np.stack(frames), grabbed, changes, brightness_range(between), rate if rate > 0 else None)
 
 
 def _stated_frames(video: Any) -> int:

@@ -51,6 +51,7 @@ _MIDDLE_DOT = re.compile(r"(?<=\d)\u00b7(?=\d)")
 """Decimal sign of some British journals and laboratories: 1\u00b74."""
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 """A number and nothing else. With leading zeros it is a code."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A number with commas, such as "5,210" or "1,4".
 _COMMA_NUMBER = re.compile(r"[<>≤≥]?=?\s*[+-]?\d+(?:,\d+)+(?:\.\d+)?(?:\s.*)?")
 
@@ -479,11 +480,13 @@ def cell_from_stored(name: str, stored: Any) -> LabCell:
 
 
 def _one_line(text: str) -> str:
-    """Reduce white space to single spaces; write "," for ";", because ";" ends a sentence.
+    """Reduce white space and control characters to single spaces; write "," for ";", because ";" ends a sentence.
+
+    A tokenizer drops a control character, and the words around it would become one word.
 
     Raises:
         CellRefusedError: if the text holds half of a character (a lone surrogate), which no tokenizer can read.
     """
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise CellRefusedError("the text holds a damaged character: correct its encoding")
-    return " ".join(text.split()).replace(";", ",")
+    return " ".join(_CONTROL.sub(" ", text).split()).replace(";", ",")

@@ -50,6 +50,9 @@ class LabColumn:
             doubtful.
         local: unit of single countries -> closed range, in the canonical unit, of values that such a unit usually has.
             They only make a number without a unit doubtful.
+        mistakable: unit -> closed range of the numbers that are often meant in it, where none is given. It may be the
+            unit of another measurement under the same name, and then has no factor. They only make a number without a
+            unit doubtful.
         rare: units that hardly any laboratory reports. A value in one of them is in doubt if its number would be usual
             in a unit that laboratories do report.
         aliases: other names of the same quantity.
@@ -65,6 +68,7 @@ class LabColumn:
     si: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     local: Mapping[str, Range] = field(default_factory=dict)
+    mistakable: Mapping[str, Range] = field(default_factory=dict)
     rare: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -106,7 +110,7 @@ COLUMNS: tuple[LabColumn, ...] = (
               usual=(120, 220),
               factors={"m": 100.0, "in": 2.54, "inch": 2.54, "inches": 2.54}, aliases=("body height",)),
     LabColumn("weight", "kg", (0.5, 500), None,
-              usual=(35, 250),
+              usual=(35, 250), mistakable={"lb": (110, 250)},  # 110 kg or more: as many pounds are common
               factors={"lb": 0.45359237, "lbs": 0.45359237, "g": 1e-3}, aliases=("body weight",)),
     LabColumn("BMI", "kg/m2", (5, 150), (18.5, 25.0),  # reference: WHO
               usual=(12, 80),
@@ -194,11 +198,13 @@ COLUMNS: tuple[LabColumn, ...] = (
               usual=(25, 40), si=("g/L",),
               factors={"g/L": 0.1, "%": 1.0}),  # "%" was MIMIC's former name for g/dL
     LabColumn("RDW", "%", (5, 60), (10.5, 15.5),
-              usual=(10, 40), si=("%",)),
+              usual=(10, 40), si=("%",), mistakable={"fL": (35, 100)}),  # RDW-SD
     LabColumn("INR(PT)", "", (0.3, 40), (0.9, 1.1), aliases=("INR", "PT - INR"),
               usual=(0.7, 15)),
     LabColumn("PT", "sec", (2, 300), (9.4, 12.5),
               usual=(8, 150), si=("s",),
+              # Quick's percent of normal. Below 40 % the seconds are about as many, so both mean the same.
+              mistakable={"%": (40, 150)},
               factors={"s": 1.0}, aliases=("prothrombin time",)),
     LabColumn("PTT", "sec", (5, 400), (25, 36.5),
               usual=(15, 200), si=("s",),
@@ -227,6 +233,7 @@ COLUMNS: tuple[LabColumn, ...] = (
               factors=ENZYMES, aliases=("CK", "CPK", "Creatine Kinase")),
     LabColumn("Creatine Kinase, MB Isoenzyme", "ng/mL", (0, 5000), (0, 10),
               usual=(0.3, 500), si=("ug/L",),
+              mistakable={"U/L": (1, 500)},  # activity; normal below about 25 U/L
               factors={"ug/L": 1.0}, aliases=("CK-MB", "CPK-MB")),
     LabColumn("C-Reactive Protein", "mg/L", (0, 1000), (0, 5),
               usual=(0.1, 500), si=("mg/L",), elsewhere=("mg/dL",),

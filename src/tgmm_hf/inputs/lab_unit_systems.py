@@ -10,6 +10,7 @@ from typing import Any
 from .lab_cells import CellRefusedError, read_number
 from .lab_columns import find_column, needs_unit, split_name, to_canonical
 from .lab_table import LabColumn
+from .lab_units import is_of_another_measurement
 
 UNIT_SYSTEMS = ("US", "SI")
 """US: the canonical unit of every column, as MIMIC-IV has them. SI: the units of `LabColumn.si`."""
@@ -52,7 +53,13 @@ def _with_unit(written: str, raw: Any, system: str) -> Any:
 
 
 def _si_unit(column: LabColumn, number: float) -> str:
-    """Choose the SI unit in which `number` is usual; the first one if none is, "" if several readings are."""
+    """Choose the SI unit in which `number` is usual; the first one if none is.
+
+    Returns:
+        The unit; "" if several readings are usual, or if laboratories with SI units may mean another measurement.
+    """
+    if is_of_another_measurement(column, number):
+        return ""
     units = column.si or (column.unit,)
     readings = {unit: to_canonical(column, number, unit) or 0.0 for unit in units}
     low, high = column.usual

@@ -21,9 +21,10 @@ SAME = 0.01
 def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = None) -> list[str]:
     """List the other units that make the unit of a number doubtful.
 
-    Without a unit: units of SI laboratories in which the number would be usual, and units of single countries
-    (`LabColumn.local`). If the number is not usual in the canonical unit, any other unit counts. If the
-    number is far from usual, a unit in which it is less far counts too.
+    Without a unit: units of SI laboratories in which the number would be usual, units of single countries
+    (`LabColumn.local`), and units in which such numbers are often meant (`LabColumn.mistakable`). If the number is not
+    usual in the canonical unit, any other unit counts. If the number is far from usual, a unit in which it is less far
+    counts too.
 
     With a unit: the other units in which the number would be usual, if the value is far from usual in the given one,
     and those in which it would be normal, if the value had to be converted and is not usual. A unit that laboratories
@@ -44,10 +45,17 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
         return []
     if unit:
         return _doubt_of_given_unit(column, number, value, unit, name)
+    others = [unit for unit, (low, high) in column.mistakable.items() if low <= number <= high]
     if _is_usual(column, value):
-        return [*_usual_units(column, number, value, (*column.si, *column.elsewhere)), *_local_units(column, number)]
+        units = _usual_units(column, number, value, (*column.si, *column.elsewhere))
+        return [*units, *_local_units(column, number), *others]
     is_far = not _is_usual(column, value, FAR)
-    return _usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0)
+    return [*_usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0), *others]
+
+
+def is_of_another_measurement(column: LabColumn, number: float) -> bool:
+    """Tell whether a number without a unit may be of a unit without a factor: PT 92 may be 92 % (Quick)."""
+    return any(low <= number <= high for unit, (low, high) in column.mistakable.items() if unit not in column.factors)
 
 
 def _doubt_of_given_unit(column: LabColumn, number: float, value: float, unit: str, name: str | None) -> list[str]:

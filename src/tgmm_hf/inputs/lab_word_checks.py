@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from .lab_columns import GENDERS
+from .lab_columns import GENDERS, find_column
 
 HISTORY = "medical history"
 CODED_LENGTH, CODED_RISES = 12, 4
@@ -47,6 +47,10 @@ _CHOICE = re.compile(r"yes|true|false|y/n|checked|ja|oui|si", re.IGNORECASE)
 _AGE = re.compile(r"\s*\d+\s*-?(?:y|yrs?|years?|months?|days?)(?:[ -]old)?\.?\s*", re.IGNORECASE)
 _LAB_RESULT = re.compile(r"\d\s*(?:pg|ng|mg|ug|µg|μg|umol|µmol|μmol|mmol|mEq)/(?:d?L|ml)\b", re.IGNORECASE)
 """A number with a laboratory's unit. Drugs have such units too (50 mg/mL), histories have not."""
+_SENTENCE = re.compile(r" of the \w+ is\b", re.IGNORECASE)
+"""What stands behind the name of a cell in the text that the model reads: "NTproBNP of the patient is 20000"."""
+NAME_LENGTH = 60
+"""Letters before `_SENTENCE` that may be the name of a column."""
 _LOST = "\ufffd"
 """The character that stands where a text was decoded wrongly."""
 _WOMEN = re.compile(
@@ -79,6 +83,7 @@ def text_doubt(column: str, text: str) -> str | None:
         text: text of the cell, with a letter or digit in it.
     """
     looked_at = text[:MAX_LENGTH]
+    sentences = _SENTENCE.finditer(text)
     has_letters = any(character.isalpha() for character in _OF_TIMES.sub("", looked_at))
     if not has_letters or (len(text) <= DATE_LENGTH and _DATE.fullmatch(text) and text.casefold() != "may"):
         return f"{column} holds words, but the cell holds nothing but a date or numbers: write the words"
@@ -96,9 +101,17 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds words, but the cell holds yes or no: write the words"
     if column == HISTORY and _LAB_RESULT.search(looked_at):
         return f"{column} holds a laboratory result: put it into the column of the test"
+    if any(_ends_with_column(text[max(0, match.start() - NAME_LENGTH) : match.start()]) for match in sentences):
+        return f"{column} holds a sentence such as the model reads for another cell: write the words of this cell alone"
     if _RUN.search(looked_at) or any(map(_is_coded, _BREAKS.split(looked_at))):
         return f"{column} holds words, but the cell holds a key or encoded text: write the words"
     return None
+
+
+def _ends_with_column(text: str) -> bool:
+    """Tell whether the last words of a text are the name of a known column."""
+    words = text.split()
+    return any(find_column(" ".join(words[start:])) is not None for start in range(len(words)))
 
 
 def _is_coded(word: str) -> bool:
