@@ -99,9 +99,7 @@ CENTRES = MappingProxyType(
             place=3,
             title="outpatient clinic: SI units, few blood tests, handheld echo with five views, mild and rare disease",
             ecg=EcgDevice(rate=250, mains=50, muscle=0.018, band=(0.5, 100), bandwidth="0.5-100 Hz"),
-            echo=EchoDevice(
-                *("Butterfly Network", "iQ"), frames=0.75, depth=19.0, brightness=(40, 60), contrast=(22, 32)
-            ),
+            echo=EchoDevice(*("Butterfly Network", "iQ"), depth=19.0, brightness=(40, 60), contrast=(22, 32)),
             units="SI",
             prevalence=0.20,
             severity=0.85,
