@@ -317,6 +317,8 @@ def page(results: Mapping[str, Any], calibrating: Mapping[str, Truth], options: 
     seeds = sorted({seed for entry in results.values() for seed in entry["seeds"]})
     few = min(len(truth) for truth in calibrating.values())
     seconds = [sum(entry["seconds"].values()) for entry in results.values()]
+    inputs = "labs and ECG, no echo" if options["no_echo"] else "labs, ECG and one echo view (A4C)"
+    switch = " --no-echo" if options["no_echo"] else ""
     centres = "\n".join(f"* **{name}**: {CENTRES[name].title}" for name in options["centres"])
     return f"""# Other centres
 
@@ -337,7 +339,7 @@ seconds a seed.
 {centres}
 
 Each centre has {options["patients"]} patients to train on (split 5:1:1) and {options["test"]} test patients. The model
-reads labs, ECG and one echo view (A4C). "At home" is the mean over the centres of the training, each among its own test
+reads {inputs}. "At home" is the mean over the centres of the training, each among its own test
 patients. The optimum is that of each centre, for what is read.
 
 ## A centre that was never seen
