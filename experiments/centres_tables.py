@@ -329,7 +329,7 @@ model of other hospitals give to a hospital with few patients?
 
 **Command**: `python experiments/centres.py RUNS --out docs/results/centres --seeds {" ".join(map(str, seeds))}
 --leave-out {" ".join(results)} --patients {options["patients"]} --test {options["test"]} --epochs {options["epochs"]}
---few-epochs {options["few_epochs"]} --sizes {" ".join(map(str, options["sizes"]))}`. It writes this page.
+--few-epochs {options["few_epochs"]} --sizes {" ".join(map(str, options["sizes"]))}{switch}`. It writes this page.
 
 Synthetic patients of `tgmm synth --centre`, no clinical evidence. {len(results)} of {len(options["centres"])} centres
 were left out in turn, with {len(seeds)} training(s) each (seeds {", ".join(map(str, seeds))}). Intervals are 95 % over
