@@ -245,7 +245,7 @@ def leave_out(study: Study, centre: str, seed: int) -> dict[str, Any]:
         start = directory / "others"
         results[f"tuned {size}"] = trained(f"tuned_{size}", few, options.few_epochs, start, scored=here)
         path = study.root / f"regression_{centre}_{size}.json"
-        results[f"regression {size}"] = stored(path, lambda few=few: regression(few, here))  # type: ignore[misc]
+        results[f"regression {size}"] = stored(path, lambda few=few: regression(few, here))
     return results
 
 

@@ -67,8 +67,8 @@ def join_tables(tables: Sequence[Path], out: Path, table_format: TableFormat) ->
 def _joined_row(row: Mapping[str, Any], old: Path, new: Path, units: str | None) -> dict[str, Any]:
     """Return a row whose paths start from `new` instead of `old`, and whose numbers have the units of their table."""
     changed = {name: None if is_missing(value) else value for name, value in row.items()}
-    if changed.get("ecg_path"):
-        changed["ecg_path"] = _moved(changed["ecg_path"], old, new)
+    if ecg := changed.get("ecg_path"):
+        changed["ecg_path"] = _moved(ecg, old, new)
     if clips := _clips(changed):
         changed["echo_paths"] = [_moved(clip, old, new) for clip in clips]
         views = changed.get("echo_views")
