@@ -199,8 +199,8 @@ def regression(data: Path, rows: Mapping[str, Dataset]) -> dict[str, Scores]:
     """Fit a logistic regression on the lab cells of prepared data, and score rows: name of the rows -> scores."""
     prepared = load_prepared(data)
     features = read_features({"train": prepared["train"], "validation": prepared["validation"], **rows})["labs"]
-    outcomes = pd.DataFrame({"label": prepared["train"][f"label.{TASK}"]})
-    label = np.array(prepared["validation"][f"label.{TASK}"])
+    outcomes = pd.DataFrame({"label": prepared["train"][f"label_{TASK}"]})
+    label = np.array(prepared["validation"][f"label_{TASK}"])
     fitted = [fit_logistic(features["train"], outcomes, setting) for setting in CS]
     best = max(fitted, key=lambda score: auc(score(features["validation"]), label))
     return {
@@ -253,7 +253,7 @@ def truth(study: Study, centre: str, part: str) -> dict[str, tuple[int, float]]:
     """Return label and best answer of each patient that is scored: admission -> (0 or 1, probability)."""
     rows = study.rows(centre, part)
     best = optimum(study.cohort(centre, part).parent)
-    labels: NDArray = np.array(rows[f"label.{TASK}"])
+    labels: NDArray = np.array(rows[f"label_{TASK}"])
     return {name: (int(label), best[name]) for name, label in zip(rows["id"], labels, strict=True)}
 
 
