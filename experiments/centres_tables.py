@@ -267,8 +267,8 @@ def answer(results: Mapping[str, Any]) -> str:
     off = [abs(entry["others"]["before"]["excess"]) for entry in results.values()]
     after = [abs(entry["others"]["shift"]["excess"]) for entry in results.values()]
     text = (
-        f"the distance to the optimum is {np.mean(lost):+.3f} of AUC larger at a centre that the model never saw than at "
-        f"home (left-out centres: {number}, from {min(lost):+.3f} to {max(lost):+.3f}). Its mean probability is "
+        f"the distance to the optimum is {np.mean(lost):+.3f} of AUC larger at a centre that the model never saw than "
+        f"at home (left-out centres: {number}, from {min(lost):+.3f} to {max(lost):+.3f}). Its mean probability is "
         f"{np.mean(off):.2f} off, and {np.mean(after):.2f} after a shift by a few patients of the centre."
     )
     gains = [
