@@ -6,7 +6,7 @@ RUNS is a directory for cohorts, prepared data, models and scores. What is there
 
 Plan. Each centre of `tgmm synth --centre` gives two cohorts: one to train on (seed 1, split 5:1:1) and test patients
 (seed 2). Of the echo only the views `VIEWS_SHOWN` are read, so that a training takes minutes of one core. With
-`--no-echo` nothing of it is read. The optimum is computed for what is read.
+`--inputs labs` or `labs+ecg` the other files are not drawn. The optimum is computed for what is read.
 
 1. For each left-out centre, a tiny model with random weights is trained on the train splits of the other centres
    (`tgmm join-cohorts`). It is scored on the test patients of every centre, beside the optimum and a logistic
@@ -43,7 +43,7 @@ from tgmm_hf.cli import app
 from tgmm_hf.cohorts.synthetic.bayes import references
 from tgmm_hf.cohorts.synthetic.centres import CENTRES
 from tgmm_hf.cohorts.synthetic.cohort import SETTINGS_FILE
-from tgmm_hf.cohorts.synthetic.evidence import mask_echo_parameters, stack
+from tgmm_hf.cohorts.synthetic.evidence import hide_modality, mask_echo_parameters, stack
 from tgmm_hf.cohorts.synthetic.patients import Settings, patient_identity
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prediction import load_model
@@ -86,9 +86,7 @@ class Study:
             return table
         number = self.options.patients if part == "train" else self.options.test
         split = [] if part == "train" else ["--all-test"]
-        clips = (
-            ["--no-echo"] if self.options.no_echo else ["--frames", self.options.frames, "--height", 96, "--width", 128]
-        )
+        clips = FILES[self.options.inputs] or ["--frames", self.options.frames, "--height", 96, "--width", 128]
         seed = TRAIN_SEED if part == "train" else TEST_SEED
         run("synth", directory, "--centre", centre, "--patients", number, "--seed", seed, *clips, *split, *ONE)
         show_views(directory / "cohort.parquet", table)
@@ -129,6 +127,8 @@ class Study:
 
 
 ONE = ("--workers", 1)
+FILES = {"all": [], "labs+ecg": ["--no-echo"], "labs": ["--labs-only"]}
+"""Inputs of the study -> option of `tgmm synth` that leaves out the other files."""
 
 
 def run(*command: Any) -> None:
@@ -160,8 +160,11 @@ def optimum(cohort: Path) -> Scores:
     settings = Settings(**({"labs_only": False} | read_json(cohort / SETTINGS_FILE)))
     number = len(pd.read_parquet(cohort / "truth.parquet", columns=["id"]))
     table = stack([settings.patient(index) for index in range(number)])
-    table.views[:, [settings.no_echo or view not in VIEWS_SHOWN for view in VIEWS]] = False
+    without_echo = settings.no_echo or settings.labs_only
+    table.views[:, [without_echo or view not in VIEWS_SHOWN for view in VIEWS]] = False
     mask_echo_parameters(table)
+    if settings.labs_only:
+        hide_modality(table, "ecg")
     best = references(table, settings.strength).posterior[WHOLE]
     ids = [str(patient_identity(settings, index).hadm) for index in range(number)]
     return dict(zip(ids, map(float, best), strict=True))
@@ -268,7 +271,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=210, help="patients of a training cohort (default 210)")
     parser.add_argument("--test", type=int, default=200, help="test patients of a centre (default 200)")
     parser.add_argument("--frames", type=int, default=32, help="frames of a clip (default 32)")
-    parser.add_argument("--no-echo", action="store_true", help="labs and ECG only, a few times as fast")
+    parser.add_argument("--inputs", default="all", choices=list(FILES), help="what is read; labs is fastest")
     parser.add_argument("--sizes", type=int, nargs="*", default=[100], help="sizes of the small cohorts (default 100)")
     parser.add_argument("--epochs", type=int, default=12, help="epochs on the other centres (default 12)")
     parser.add_argument("--few-epochs", type=int, default=20, help="epochs on a small cohort (default 20)")

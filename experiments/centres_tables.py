@@ -20,6 +20,7 @@ from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_auc
 from tgmm_hf.utils.files import whole_file, write_json
 
 REPLICATES, GROUPS = 1000, 10
+INPUTS = {"all": "labs, ECG and one echo view (A4C)", "labs+ecg": "labs and ECG, no echo", "labs": "labs alone"}
 Truth = Mapping[str, tuple[int, float]]
 """Admission -> label and best answer."""
 Figure = Callable[[NDArray], NDArray]
@@ -318,8 +319,7 @@ def page(results: Mapping[str, Any], calibrating: Mapping[str, Truth], options: 
     seeds = sorted({seed for entry in results.values() for seed in entry["seeds"]})
     few = min(len(truth) for truth in calibrating.values())
     seconds = [sum(entry["seconds"].values()) for entry in results.values()]
-    inputs = "labs and ECG, no echo" if options["no_echo"] else "labs, ECG and one echo view (A4C)"
-    switch = " --no-echo" if options["no_echo"] else ""
+    inputs = INPUTS[options["inputs"]]
     centres = "\n".join(f"* **{name}**: {CENTRES[name].title}" for name in options["centres"])
     return f"""# Other centres
 
@@ -330,7 +330,8 @@ model of other hospitals give to a hospital with few patients?
 
 **Command**: `python experiments/centres.py RUNS --out docs/results/centres --seeds {" ".join(map(str, seeds))}
 --leave-out {" ".join(results)} --patients {options["patients"]} --test {options["test"]} --epochs {options["epochs"]}
---few-epochs {options["few_epochs"]} --sizes {" ".join(map(str, options["sizes"]))}{switch}`. It writes this page.
+--few-epochs {options["few_epochs"]} --sizes {" ".join(map(str, options["sizes"]))}
+--inputs {options["inputs"]}`. It writes this page.
 
 Synthetic patients of `tgmm synth --centre`, no clinical evidence. {len(results)} of {len(options["centres"])} centres
 were left out in turn, with {len(seeds)} training(s) each (seeds {", ".join(map(str, seeds))}). Intervals are 95 % over
