@@ -86,7 +86,7 @@ class Study:
             return table
         number = self.options.patients if part == "train" else self.options.test
         split = [] if part == "train" else ["--all-test"]
-        clips = FILES[self.options.inputs] or ["--frames", self.options.frames, "--height", 96, "--width", 128]
+        clips = FILES[self.options.inputs] or ["--frames", str(self.options.frames), "--height", "96", "--width", "128"]
         seed = TRAIN_SEED if part == "train" else TEST_SEED
         run("synth", directory, "--centre", centre, "--patients", number, "--seed", seed, *clips, *split, *ONE)
         show_views(directory / "cohort.parquet", table)
