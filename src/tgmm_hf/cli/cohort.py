@@ -47,6 +47,15 @@ class Evidence(StrEnum):
     xor = "xor"
 
 
+class Centre(StrEnum):
+    """Invented hospitals with devices, laboratory and patients of their own: the names of `CENTRES`."""
+
+    university = "university"
+    district = "district"
+    clinic = "clinic"
+    emergency = "emergency"
+
+
 class Engine(StrEnum):
     """Where patients are prepared: in processes of this machine, or on a Ray cluster."""
 
@@ -89,6 +98,14 @@ def synth(
         bool,
         typer.Option("--measures", help="Add a measured ejection fraction and several findings to the tables."),
     ] = False,
+    centre: Annotated[
+        Centre | None,
+        typer.Option(
+            help="Invented hospital with its devices, lab units, tests, views and patients; docs/synthetic.md has the "
+            "table.",
+            show_default="no centre",
+        ),
+    ] = None,
     workers: Workers = CORES,
 ) -> None:
     """Write a synthetic tri-modal cohort in MIMIC's file formats.
@@ -118,6 +135,7 @@ def synth(
         varied_ecg=varied_ecg,
         xray=xray,
         measures=measures,
+        centre="" if centre is None else centre.value,
     )
     optimum = json.loads((out / "bayes.json").read_text())["population"]["hf_diagnosis"]
     typer.echo(f"{patients} patients: {table}; the best figures any model can reach: {out / 'bayes.json'}")

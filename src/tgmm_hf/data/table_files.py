@@ -213,7 +213,12 @@ def _read_parquet(path: Path, table_format: TableFormat) -> RawTable:
 
 def declare_canonical_units(table: pa.Table) -> pa.Table:
     """Return a cohort table whose metadata say that its laboratory values are in canonical units, and nothing else."""
-    return table.replace_schema_metadata({UNITS_KEY: b"US"})
+    return declare_units_of_table(table, "US")
+
+
+def declare_units_of_table(table: pa.Table, system: str) -> pa.Table:
+    """Return a cohort table whose metadata name the unit system of its laboratory values, "US" or "SI"."""
+    return table.replace_schema_metadata({UNITS_KEY: system.encode()})
 
 
 def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable:

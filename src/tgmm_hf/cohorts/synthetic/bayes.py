@@ -22,7 +22,6 @@ from tgmm_hf.cohorts.synthetic.evidence import (
     CENTRE,
     DRUGS,
     ECG_AF_GIVEN_RHYTHM,
-    EVIDENCE,
     HISTORY,
     LA_SHIFT,
     PARAMETERS,
@@ -32,6 +31,7 @@ from tgmm_hf.cohorts.synthetic.evidence import (
     Strength,
     draw,
     sigmoid,
+    strength_of,
 )
 from tgmm_hf.cohorts.synthetic.interactions import log_odds_of_interactions, pair_factors
 from tgmm_hf.cohorts.synthetic.interactions_bayes import additive_part, sides_of
@@ -54,12 +54,14 @@ class Grid:
         prior: (2, G, G, G) weights of p(x | y) for y = 0 and y = 1. The weights of each y add up to 1.
         rhythm: (2, 2) P(rhythm | y), a row for each y, a column for each rhythm.
         risk_weights: (3,) log hazard of incident heart failure per unit of each axis.
+        prevalence: P(y = 1).
     """
 
     axis: np.ndarray
     prior: np.ndarray
     rhythm: np.ndarray
     risk_weights: np.ndarray
+    prevalence: float = PREVALENCE
 
 
 def make_grid(strength: Strength) -> Grid:
@@ -73,7 +75,8 @@ def make_grid(strength: Strength) -> Grid:
         weight = np.exp(-0.5 * np.einsum("...i,ij,...j->...", away, precision, away))
         prior.append(weight / weight.sum())
     atrial = np.array(strength.rhythm_given_label)
-    return Grid(axis, np.stack(prior), np.stack([1 - atrial, atrial], axis=1), np.array(strength.risk_weights))
+    rhythm = np.stack([1 - atrial, atrial], axis=1)
+    return Grid(axis, np.stack(prior), rhythm, np.array(strength.risk_weights), strength.prevalence)
 
 
 @dataclass(frozen=True)
@@ -170,12 +173,12 @@ class Reference:
     late_fusion: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def references(table: Evidence, evidence: str) -> Reference:
+def references(table: Evidence, evidence: str | Strength) -> Reference:
     """Compute the best scores of all seven subsets for the patients of `table`.
 
-    `evidence` is the name of the strength, a key of `EVIDENCE`.
+    `evidence` is the strength, or its name in `EVIDENCE`.
     """
-    strength = EVIDENCE[evidence]
+    strength = strength_of(evidence)
     grid = make_grid(strength)
     parts = likelihoods(additive_part(table, strength), grid)
     out = Reference({}, {}, {})
@@ -202,7 +205,7 @@ def subset_reference(
     axes = [parts[m].axis for m in subset]
     rhythm = np.prod([parts[m].rhythm for m in subset], axis=0) @ grid.rhythm.T  # (n, 2): sum over rhythm, by y
     given = [contract(grid.prior[y].sum(axis=summed), axes) * rhythm[:, y] for y in (0, 1)]
-    posterior = PREVALENCE * given[1] / (PREVALENCE * given[1] + (1 - PREVALENCE) * given[0])
+    posterior = grid.prevalence * given[1] / (grid.prevalence * given[1] + (1 - grid.prevalence) * given[0])
     score = sum(w * grid.axis.reshape([-1 if k == j else 1 for j in range(3)]) for k, w in enumerate(grid.risk_weights))
     mean_score = contract((grid.prior[0] * score).sum(axis=summed), axes) * rhythm[:, 0] / given[0]
     return posterior, mean_score
@@ -227,7 +230,7 @@ def pointwise_mutual_information(
     """
     a, b = MODALITIES.index(query), MODALITIES.index(gallery)
     (summed,) = (k for k in range(3) if k not in (a, b))
-    prevalence = (1 - PREVALENCE, PREVALENCE)
+    prevalence = (1 - grid.prevalence, grid.prevalence)
     joint, single = 0.0, {query: 0.0, gallery: 0.0}
     for y in (0, 1):
         weights = grid.prior[y].sum(axis=summed)
@@ -298,12 +301,12 @@ def retrieval_scores(similarity: np.ndarray) -> dict[str, float]:
     return out
 
 
-def figures(table: Evidence, evidence: str, reference: Reference | None = None) -> dict[str, dict]:
+def figures(table: Evidence, evidence: str | Strength, reference: Reference | None = None) -> dict[str, dict]:
     """Compute the optimum on the patients of `table`.
 
     Args:
         table: Evidence of the patients.
-        evidence: Name of the strength, a key of `EVIDENCE`.
+        evidence: The strength, or its name in `EVIDENCE`.
         reference: Best scores of the same patients. None computes them.
 
     Returns:
@@ -332,16 +335,16 @@ def figures(table: Evidence, evidence: str, reference: Reference | None = None) 
     return out
 
 
-def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
+def retrieval_figures(table: Evidence, evidence: str | Strength) -> dict[str, dict]:
     """Compute the best retrieval figures: direction ("labs->ecg") -> figures of [`retrieval_scores`].
 
-    `evidence` is the name of the strength, a key of `EVIDENCE`. `table` holds the evidence of the patients. At most the
+    `evidence` is the strength, or its name in `EVIDENCE`. `table` holds the evidence of the patients. At most the
     first `RETRIEVAL_POPULATION` patients with all modalities count. Without such a patient the result is {}.
     """
     rows = np.flatnonzero(table.usable.all(axis=1))[:RETRIEVAL_POPULATION]
     if not len(rows):
         return {}
-    strength, table = EVIDENCE[evidence], table.take(rows)
+    strength, table = strength_of(evidence), table.take(rows)
     grid = make_grid(strength)
     parts = likelihoods(additive_part(table, strength), grid)
     out = {}
@@ -352,9 +355,9 @@ def retrieval_figures(table: Evidence, evidence: str) -> dict[str, dict]:
 
 
 @lru_cache(maxsize=4)
-def population_figures(evidence: str, n: int = POPULATION) -> dict[str, dict]:
+def population_figures(evidence: str | Strength, n: int = POPULATION) -> dict[str, dict]:
     """Compute [`figures`] on `n` patients that are drawn with a fixed seed, so that they are the same for every cohort.
 
-    Nothing is written. `evidence` is a key of `EVIDENCE`.
+    Nothing is written. `evidence` is a strength, or its name in `EVIDENCE`.
     """
-    return figures(draw(np.random.default_rng(20_250_101), n, EVIDENCE[evidence]), evidence)
+    return figures(draw(np.random.default_rng(20_250_101), n, strength_of(evidence)), evidence)

@@ -10,18 +10,17 @@ from tqdm.auto import tqdm
 
 from tgmm_hf.cohorts.synthetic import measures as measured
 from tgmm_hf.cohorts.synthetic.bayes import Reference, figures, population_figures, references
+from tgmm_hf.cohorts.synthetic.centres import CENTRES
+from tgmm_hf.cohorts.synthetic.devices import ECHO_DEVICE, EchoDevice
 from tgmm_hf.cohorts.synthetic.ecg_truth import Measurements, measure
 from tgmm_hf.cohorts.synthetic.evidence import (
     ECG_ANOMALIES,
     EVIDENCE,
     Evidence,
     anomaly_of,
-    draw_intended,
-    draw_patient,
     hide_modality,
     mask_echo_parameters,
     stack,
-    stream,
 )
 from tgmm_hf.cohorts.synthetic.hospital import (
     Identity,
@@ -49,12 +48,12 @@ from tgmm_hf.cohorts.synthetic.patients import (
     patient_identity,
     patient_labs,
 )
-from tgmm_hf.cohorts.synthetic.render_ecg import PLAIN, RATE, SECONDS, Variation, draw_ecg, draw_variation, render_ecg
+from tgmm_hf.cohorts.synthetic.render_ecg import PLAIN, Variation, draw_ecg, draw_variation, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import Clip, render_clip
 from tgmm_hf.cohorts.synthetic.worker_processes import drawing_processes
 from tgmm_hf.cohorts.synthetic.xray_files import XRAY_NAMES, write_xrays
 from tgmm_hf.data.manifest import SPLITS
-from tgmm_hf.data.table_files import declare_canonical_units
+from tgmm_hf.data.table_files import declare_units_of_table
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, remove_unfinished, whole_file, write_json
 from tgmm_hf.utils.names import VIEWS
@@ -85,6 +84,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
     varied_ecg: bool = False,
     xray: bool = False,
     measures: bool = False,
+    centre: str = "",
 ) -> Path:
     """Write a synthetic tri-modal cohort in the file layouts of MIMIC, with its optimum.
 
@@ -111,6 +111,8 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         xray: Write chest X-rays with reports in the layout of MIMIC-CXR-JPG too. All other files keep their bytes.
         measures: Give the patients an ejection fraction and several findings (`measures.py`): further columns of the
             tables and figures in bayes.json. Everything else keeps its values.
+        centre: Name of a centre (`centres.py`), whose devices, laboratory and patients the cohort has. "": none, the
+            files of earlier versions.
 
     Returns:
         Path of `cohort.parquet`.
@@ -127,13 +129,14 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         varied_ecg=varied_ecg,
         xray=xray,
         measures=measures,
+        centre=centre,
     )
     check_settings(settings, patients, workers)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     claim_cohort(out, settings)
     remove_unfinished(out)
-    table = stack([draw_patient(seed, i, evidence) for i in range(patients)])
+    table = stack([settings.patient(i) for i in range(patients)])
     splits = ["test"] * patients if all_test else split_patients(table.label, seed)
     if labs_only:
         hide_modality(table, "ecg")
@@ -142,7 +145,7 @@ def write_cohort(  # noqa: PLR0913 - one argument per option of the command
         mask_echo_parameters(table)
     measured = [None] * patients if labs_only else render_all(out, settings, patients, workers)
     write_tables(out, settings, table, measured)
-    reference = references(table, evidence)
+    reference = references(table, settings.strength)
     write_truth(out, settings, table, reference, splits)
     write_optimum(out, settings, table, reference, splits)
     if xray:
@@ -167,6 +170,10 @@ def check_settings(settings: Settings, patients: int, workers: int) -> None:
             f"evidence {settings.evidence} has neither X-rays nor measures, because their optimum is known for "
             "additive evidence only. Leave out xray and measures, or take evidence default or strong.",
         )
+    if settings.centre not in ("", *CENTRES):
+        raise TgmmError("centre", f"centre is {settings.centre!r}, known are {', '.join(CENTRES)}.")
+    if settings.xray and settings.centre:
+        raise TgmmError("settings", "a centre has no X-ray device and no optimum of X-rays. Leave out xray or centre.")
     if settings.seed < 0:
         raise TgmmError("settings", f"seed is {settings.seed}, must be 0 or more.")
     if settings.frames < 2 or settings.height < MIN_HEIGHT or settings.width < settings.height or settings.width % 2:
@@ -227,7 +234,7 @@ def split_patients(label: np.ndarray, seed: int) -> list[str]:
 
 def ecg_variation(settings: Settings, index: int) -> Variation:
     """Draw what the ECG of patient number `index` differs in besides the evidence."""
-    return draw_variation(stream(settings.seed, index, VARIATION)) if settings.varied_ecg else PLAIN
+    return draw_variation(settings.stream(index, VARIATION)) if settings.varied_ecg else PLAIN
 
 
 def render_all(out: Path, settings: Settings, patients: int, workers: int) -> list[Measurements | None]:
@@ -254,8 +261,8 @@ def render_patient(job: tuple[Path, Settings, int]) -> Measurements | None:
     _, settings, index = job
     if anomaly_of(index) in ECG_ANOMALIES:
         return None
-    table = draw_intended(settings.seed, index, settings.evidence)
-    return measure(draw_ecg(table, stream(settings.seed, index, ECG), ecg_variation(settings, index)))
+    table = settings.intended(index)
+    return measure(draw_ecg(table, settings.stream(index, ECG), ecg_variation(settings, index)))
 
 
 def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
@@ -264,9 +271,9 @@ def render_ecg_file(out: Path, settings: Settings, index: int) -> None:
     path = out / "ecg" / ecg_path(who.subject, who.ecg_study)
     if path.with_suffix(".hea").exists():  # the header is written last
         return
-    table = draw_intended(settings.seed, index, settings.evidence)
-    signal = render_ecg(table, stream(settings.seed, index, ECG), ecg_variation(settings, index))
-    write_ecg(path, with_anomaly(signal, anomaly_of(index)), who.subject, who.ecg_time)
+    table = settings.intended(index)
+    signal = render_ecg(table, settings.stream(index, ECG), ecg_variation(settings, index), settings.site.ecg)
+    write_ecg(path, with_anomaly(signal, anomaly_of(index)), who.subject, who.ecg_time, settings.site.ecg)
 
 
 def render_echo_files(out: Path, settings: Settings, index: int) -> None:
@@ -275,15 +282,15 @@ def render_echo_files(out: Path, settings: Settings, index: int) -> None:
     If the patient has an echo anomaly, the first clip is the anomalous file.
     """
     who = patient_identity(settings, index)
-    table = draw_intended(settings.seed, index, settings.evidence)
+    table = settings.intended(index)
     for number, (path, view) in enumerate(echo_files(settings, index, who), start=1):
         target = out / "echo" / path
         if target.exists():
             continue
-        rng = stream(settings.seed, index, ECHO + VIEWS.index(view))
-        clip = render_clip(table, view, rng, settings.frames, settings.height, settings.width)
+        rng = settings.stream(index, ECHO + VIEWS.index(view))
+        clip = render_clip(table, view, rng, *settings.clip_size, settings.site.echo)
         anomaly = anomaly_of(index) if number == 1 else None
-        content = echo_bytes(still(clip) if anomaly == "still_echo" else clip, who, number)
+        content = echo_bytes(still(clip) if anomaly == "still_echo" else clip, who, number, settings.site.echo)
         with whole_file(target) as building:
             building.write_bytes(content[:CORRUPT_BYTES] if anomaly == "corrupt_echo" else content)
 
@@ -292,7 +299,7 @@ def with_anomaly(signal: np.ndarray, anomaly: str | None) -> np.ndarray:
     """Return a signal (samples, 12): zeros for "flat_ecg", the first five seconds for "short_ecg", else unchanged."""
     if anomaly == "flat_ecg":
         return np.zeros_like(signal)
-    return signal[: RATE * SECONDS // 2] if anomaly == "short_ecg" else signal
+    return signal[: len(signal) // 2] if anomaly == "short_ecg" else signal
 
 
 def still(clip: Clip) -> Clip:
@@ -300,9 +307,9 @@ def still(clip: Clip) -> Clip:
     return Clip(clip.luma[:1], clip.blue[:1], clip.red[:1], clip.frame_time, clip.heart_rate)
 
 
-def echo_bytes(clip: Clip, who: Identity, number: int) -> bytes:
-    """Encode a clip as the bytes of a DICOM file. `number` is the number of the clip in the study, from 1."""
-    return dicom_bytes(echo_dataset(clip, who.subject, who.echo_study, number, who.echo_time))
+def echo_bytes(clip: Clip, who: Identity, number: int, device: EchoDevice = ECHO_DEVICE) -> bytes:
+    """Encode a clip of a device as the bytes of a DICOM file. `number` is its number in the study, from 1."""
+    return dicom_bytes(echo_dataset(clip, who.subject, who.echo_study, number, who.echo_time, device))
 
 
 def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str, str]]:
@@ -312,7 +319,7 @@ def echo_files(settings: Settings, index: int, who: Identity) -> list[tuple[str,
     """
     if settings.no_echo:
         return []
-    table = draw_intended(settings.seed, index, settings.evidence)
+    table = settings.intended(index)
     present = [view for view, is_present in zip(VIEWS, table.views[0], strict=True) if is_present]
     return [(echo_file_path(who.subject, who.echo_study, n), view) for n, view in enumerate(present, start=1)]
 
@@ -330,11 +337,11 @@ def write_tables(out: Path, settings: Settings, table: Evidence, measured: Seque
         write_dictionaries(tables)
         for index in range(len(table)):
             who, labs = patient_identity(settings, index), patient_labs(settings, index)
-            rng = stream(settings.seed, index, STAYS)
+            rng = settings.stream(index, STAYS)
             write_patient(tables, who, table.take(np.array([index])), labs, rng)
             if settings.labs_only:
                 continue
-            write_ecg_lists(tables, who, measured[index])
+            write_ecg_lists(tables, who, measured[index], settings.site.ecg.bandwidth)
             if settings.no_echo:
                 continue
             when = who.echo_time.isoformat(" ", "seconds")
@@ -360,6 +367,7 @@ def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: l
                 "patient_id": str(who.subject),
                 "split": split,
                 **{f"labs.{name}": value for name, value in labs.cells().items()},
+                **({f"unit.{name}": unit for name, unit in labs.unit_cells().items()} if settings.centre else {}),
                 **({} if settings.labs_only else file_columns(settings, index, who)),
                 "label.hf_diagnosis": int(table.label[index]),
                 "time.hf_risk": float(table.time[index]) if followed else None,
@@ -367,7 +375,7 @@ def write_cohort_table(out: Path, settings: Settings, table: Evidence, splits: l
                 **(patient_outcomes(settings, index).columns(0) if settings.measures else {}),
             }
         )
-    write_parquet(out / "cohort.parquet", rows)
+    write_parquet(out / "cohort.parquet", rows, settings.site.units)
 
 
 def file_columns(settings: Settings, index: int, who: Identity) -> dict[str, object]:
@@ -398,7 +406,7 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
         splits: Split of each patient.
     """
     rows = []
-    optimal = optimal_answers(table, settings.evidence) if settings.measures else {}
+    optimal = optimal_answers(table, settings.strength) if settings.measures else {}
     for index, split in enumerate(splits):
         row: dict[str, object] = {
             "id": str(patient_identity(settings, index).hadm),
@@ -418,14 +426,18 @@ def write_truth(out: Path, settings: Settings, table: Evidence, reference: Refer
     write_parquet(out / "truth.parquet", rows)
 
 
-def write_parquet(path: Path, rows: list[dict]) -> None:
-    """Write rows (column -> value) as a Parquet file, with the columns of the first row. An empty column is float."""
+def write_parquet(path: Path, rows: list[dict], units: str = "US") -> None:
+    """Write rows (column -> value) as a Parquet file, with the columns of the first row.
+
+    An empty column is float, an empty column of units text. `units` is the unit system of the laboratory values.
+    """
     columns = {}
     for name in rows[0]:
         column = pa.array([row[name] for row in rows])
-        columns[name] = column.cast(pa.float64()) if pa.types.is_null(column.type) else column
+        empty = pa.string() if name.startswith("unit.") else pa.float64()
+        columns[name] = column.cast(empty) if pa.types.is_null(column.type) else column
     with whole_file(path) as building:
-        pq.write_table(declare_canonical_units(pa.table(columns)), building)
+        pq.write_table(declare_units_of_table(pa.table(columns), units), building)
 
 
 def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Reference, splits: list[str]) -> None:
@@ -438,10 +450,11 @@ def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Ref
     content = {
         "evidence": settings.evidence,
         "seed": settings.seed,
+        **({"centre": settings.centre, "prevalence": settings.strength.prevalence} if settings.centre else {}),
         "patients": len(table),
         "note": "synthetic evidence: no clinical meaning; figures beside n are on the test split of this cohort",
-        **(figures(table.take(rows), settings.evidence, on_test) if len(rows) else {}),
-        "population": population_figures(settings.evidence),
+        **(figures(table.take(rows), settings.strength, on_test) if len(rows) else {}),
+        "population": population_figures(settings.strength),
     }
     if settings.measures:
         content |= measured_figures(settings, table, rows)
@@ -450,8 +463,8 @@ def write_optimum(out: Path, settings: Settings, table: Evidence, reference: Ref
 
 def patient_outcomes(settings: Settings, index: int) -> Outcomes:
     """Draw the measured outcomes of patient number `index`."""
-    table = draw_intended(settings.seed, index, settings.evidence)
-    return draw_patient_outcomes(settings.seed, index, settings.evidence, table)
+    table = settings.intended(index)
+    return draw_patient_outcomes(settings.seed, settings.number(index), settings.strength, table)
 
 
 def measured_figures(settings: Settings, table: Evidence, rows: np.ndarray) -> dict[str, object]:
@@ -459,9 +472,9 @@ def measured_figures(settings: Settings, table: Evidence, rows: np.ndarray) -> d
 
     `table` holds the evidence of all patients.
     """
-    population = population_figures(settings.evidence) | measured.population_figures(settings.evidence)
+    population = population_figures(settings.strength) | measured.population_figures(settings.strength)
     if not len(rows):
         return {"population": population}
     drawn = [patient_outcomes(settings, int(row)) for row in rows]
     outcomes = Outcomes(*(np.concatenate([getattr(part, name) for part in drawn]) for name in ("value", "findings")))
-    return measured.figures(outcomes, optimal_answers(table.take(rows), settings.evidence)) | {"population": population}
+    return measured.figures(outcomes, optimal_answers(table.take(rows), settings.strength)) | {"population": population}

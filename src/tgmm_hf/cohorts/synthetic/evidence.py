@@ -45,6 +45,8 @@ class Strength:
         rhythm_given_label: Probability of atrial fibrillation without HF, and with HF.
         risk_weights: Change of the log hazard of incident HF per unit of each axis.
         interactions: Which modalities change each other's meaning. None: the evidence is additive.
+        prevalence: P(y = 1), the share of patients with heart failure.
+        shares: Parameter, text cell or view -> share of patients who have it, in place of the usual share.
     """
 
     separation: tuple[float, float, float]
@@ -52,6 +54,12 @@ class Strength:
     rhythm_given_label: tuple[float, float]  # P(atrial fibrillation | y = 0), P(... | y = 1)
     risk_weights: tuple[float, float, float]  # log hazard of incident HF per unit of each axis
     interactions: Interactions | None = None
+    prevalence: float = PREVALENCE
+    shares: tuple[tuple[str, float], ...] = ()
+
+    def share(self, name: str, usual: float) -> float:
+        """Return the share of patients who have a parameter, text cell or view. `usual` is the share elsewhere."""
+        return dict(self.shares).get(name, usual)
 
     @property
     def covariance(self) -> np.ndarray:
@@ -74,6 +82,12 @@ EVIDENCE = {
 }
 """Name -> strength. "default" is chosen so that the AUCs lie near the paper's table 2, see docs/synthetic.md. In the
 last three the modalities change each other's meaning, see `interactions.py`."""
+
+
+def strength_of(evidence: str | Strength) -> Strength:
+    """Look up a strength by its name in `EVIDENCE`. A strength, as a centre has it, is returned as it is."""
+    return EVIDENCE[evidence] if isinstance(evidence, str) else evidence
+
 
 INCIDENT_RATE = 1 / 3700.0
 DEATH_RATE = 1 / 9000.0
@@ -247,18 +261,18 @@ def anomaly_of(index: int) -> str | None:
     return ANOMALIES[place] if rest == 0 and 0 <= place < len(ANOMALIES) else None
 
 
-def draw_intended(seed: int, index: int, evidence: str = "default") -> Evidence:
+def draw_intended(seed: int, index: int, evidence: str | Strength = "default") -> Evidence:
     """Draw the evidence of patient number `index`, one row, as if the patient had no anomalous file.
 
-    `evidence` is the name of the strength. Equal arguments give equal results.
+    `evidence` is the strength or its name. Equal arguments give equal results.
     """
-    return draw(stream(seed, index, 0), 1, EVIDENCE[evidence])
+    return draw(stream(seed, index, 0), 1, strength_of(evidence))
 
 
-def draw_patient(seed: int, index: int, evidence: str = "default") -> Evidence:
+def draw_patient(seed: int, index: int, evidence: str | Strength = "default") -> Evidence:
     """Draw the evidence of patient number `index`, one row. Evidence in an anomalous file is masked as absent.
 
-    `evidence` is the name of the strength. Equal arguments give equal results.
+    `evidence` is the strength or its name. Equal arguments give equal results.
     """
     table = draw_intended(seed, index, evidence)
     anomaly = anomaly_of(index)
@@ -305,11 +319,11 @@ def draw(rng: np.random.Generator, n: int, strength: Strength) -> Evidence:
     table = Evidence(
         label=label,
         values=values,
-        present=rng.random(values.shape) < np.array([p.rate for p in PARAMETERS]),
+        present=rng.random(values.shape) < np.array([strength.share(p.name, p.rate) for p in PARAMETERS]),
         words=rng.random((n, len(WORDS))) < word_probabilities(x[:, 0], rhythm),
-        cells=rng.random((n, 2)) < np.array([CELL_RATE[HISTORY], CELL_RATE[DRUGS]]),
+        cells=rng.random((n, 2)) < np.array([strength.share(cell, CELL_RATE[cell]) for cell in (HISTORY, DRUGS)]),
         ecg_af=ecg_af,
-        views=draw_views(rng, n),
+        views=draw_views(rng, n, strength),
         usable=np.ones((n, 3), dtype=bool),
         time=time,
         event=event,
@@ -335,7 +349,7 @@ def draw_state(rng: np.random.Generator, n: int, strength: Strength) -> tuple[np
 
     `draw` draws the state first. So a random generator of the same seed gives the state behind its evidence.
     """
-    label = (rng.random(n) < PREVALENCE).astype(np.int64)
+    label = (rng.random(n) < strength.prevalence).astype(np.int64)
     x = (
         label[:, None] * np.array(strength.separation)
         + rng.standard_normal((n, 3)) @ np.linalg.cholesky(strength.covariance).T
@@ -356,9 +370,9 @@ def draw_parameters(rng: np.random.Generator, x: np.ndarray, rhythm: np.ndarray)
     return np.stack(means, axis=1) + noise * np.array([p.noise for p in PARAMETERS])
 
 
-def draw_views(rng: np.random.Generator, n: int) -> np.ndarray:
+def draw_views(rng: np.random.Generator, n: int, strength: Strength) -> np.ndarray:
     """Draw which views each of n studies has, (n, 11) bool. A study without any view gets A4C."""
-    views = rng.random((n, len(VIEWS))) < np.array([VIEW_RATE[view] for view in VIEWS])
+    views = rng.random((n, len(VIEWS))) < np.array([strength.share(view, VIEW_RATE[view]) for view in VIEWS])
     views[~views.any(axis=1), VIEWS.index("A4C")] = True
     return views
 

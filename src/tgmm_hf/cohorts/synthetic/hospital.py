@@ -26,7 +26,7 @@ from tgmm_hf.cohorts.synthetic.ecg_truth import (
 )
 from tgmm_hf.cohorts.synthetic.evidence import Evidence
 from tgmm_hf.cohorts.synthetic.layout import TableWriter, ecg_path
-from tgmm_hf.cohorts.synthetic.render_labs import HISTORY, LAB_ITEMS, NEUTRAL_WORDS, WORDS, LabsRow
+from tgmm_hf.cohorts.synthetic.render_labs import HISTORY, LAB_ITEMS, NEUTRAL_WORDS, WORDS, LabsRow, reporting
 from tgmm_hf.utils.files import whole_file
 
 LANDMARK_DAYS = 30
@@ -94,13 +94,13 @@ class Identity:
     discharged: datetime
 
 
-def identity(seed: int, index: int, rng: np.random.Generator) -> Identity:
+def identity(seed: int, index: int, rng: np.random.Generator, first: int = 0) -> Identity:
     """Make the identifiers of patient number `index`, and draw the times from `rng`.
 
     The identifiers depend on `seed` and `index` and are unique in a cohort, because (index + 1) times a constant,
-    modulo a prime, never repeats.
+    modulo a prime, never repeats. They are `first` higher, which keeps the identifiers of centres apart.
     """
-    place = ((index + 1) * 7_368_787 + seed * 1_299_709) % 9_999_991
+    place = first + ((index + 1) * 7_368_787 + seed * 1_299_709) % 9_999_991
     start = datetime(2110, 1, 1) + timedelta(minutes=int(rng.integers(0, 80 * 365 * 1440)))
     hours = np.sort(rng.uniform(2, 40, 2))
     return Identity(
@@ -171,13 +171,16 @@ def write_patient(
     write_omr(tables, who, labs)
 
 
-def write_ecg_lists(tables: dict[str, TableWriter], who: Identity, measured: Measurements | None) -> None:
+def write_ecg_lists(
+    tables: dict[str, TableWriter], who: Identity, measured: Measurements | None, bandwidth: str
+) -> None:
     """Write one patient's ECG into record_list, machine_measurements and ecg_statements.
 
     Args:
         tables: Name -> writer, from [`open_tables`].
         who: Identifiers and times of the patient.
         measured: Measurements of the ECG. None leaves the machine's report and the truth empty.
+        bandwidth: Limits of the machine's filter, as its table states them.
     """
     study = {"subject_id": who.subject, "study_id": who.ecg_study}
     ecg = {**study, "ecg_time": who.ecg_time.isoformat(" ", "seconds")}
@@ -186,7 +189,7 @@ def write_ecg_lists(tables: dict[str, TableWriter], who: Identity, measured: Mea
     if measured is not None:
         statements = statements_of(measured)
         machine, truth = machine_row(measured, statements), truth_row(measured, statements)
-    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth="0.005-150 Hz", **machine)
+    tables["ecg/machine_measurements.csv"].add(**ecg, bandwidth=bandwidth, **machine)
     tables["ecg/ecg_statements.csv"].add(**study, **truth)
 
 
@@ -255,6 +258,8 @@ def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow
     when = (who.admitted - timedelta(hours=3)).isoformat(" ", "seconds")
     for label, value in labs.numbers.items():
         item = LAB_ITEMS[label]
+        report = reporting(item, labs.units)
+        low, high = report.reported(item.low), report.reported(item.high)
         tables["hosp/labevents.csv.gz"].add(
             labevent_id=(who.subject - 10_000_000) * 100 + item.itemid % 100,
             subject_id=who.subject,
@@ -265,10 +270,10 @@ def write_labevents(tables: dict[str, TableWriter], who: Identity, labs: LabsRow
             storetime=when,
             value=f"{value:g}",
             valuenum=value,
-            valueuom=item.unit,
-            ref_range_lower=item.low,
-            ref_range_upper=item.high,
-            flag="" if item.low <= value <= item.high else "abnormal",
+            valueuom=report.unit,
+            ref_range_lower=low,
+            ref_range_upper=high,
+            flag="" if low <= value <= high else "abnormal",
             priority="STAT",
         )
 

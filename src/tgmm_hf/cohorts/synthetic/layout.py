@@ -20,14 +20,12 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
-from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS, RATE
+from tgmm_hf.cohorts.synthetic.devices import ECG_DEVICE, ECHO_DEVICE, EcgDevice, EchoDevice
+from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS
 from tgmm_hf.cohorts.synthetic.render_echo import APEX, RADIUS, Clip
 from tgmm_hf.utils.files import whole_file
 
-ADC_GAIN = 200.0
-"""WFDB units per millivolt, as in MIMIC-IV-ECG."""
 JPEG_QUALITY = 75
-DEPTH_CM = 16.0
 
 
 def ecg_path(subject: int, study: int) -> str:
@@ -40,7 +38,7 @@ def echo_file_path(subject: int, study: int, number: int) -> str:
     return f"files/p{str(subject)[:2]}/p{subject}/s{study}/{study}_{number:04d}.dcm"
 
 
-def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> None:
+def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime, device: EcgDevice = ECG_DEVICE) -> None:
     """Write a WFDB recording in format 16: first `path`.dat, then `path`.hea, each whole or not at all.
 
     Args:
@@ -48,13 +46,14 @@ def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime) -> N
         signal: (samples, 12) millivolts, in the lead order of MIMIC.
         subject: Number of the patient.
         when: Time of the recording.
+        device: The electrocardiograph, with the rate of the signal and the gain of the file.
     """
-    digital = np.clip(np.round(signal * ADC_GAIN), -32767, 32767).astype("<i2")
+    digital = np.clip(np.round(signal * device.gain), -32767, 32767).astype("<i2")
     name = path.name
-    lines = [f"{name} {len(MIMIC_LEADS)} {RATE} {len(digital)} {when:%H:%M:%S} {when:%d/%m/%Y}"]
+    lines = [f"{name} {len(MIMIC_LEADS)} {device.rate} {len(digital)} {when:%H:%M:%S} {when:%d/%m/%Y}"]
     for k, lead in enumerate(MIMIC_LEADS):
         checksum = int(digital[:, k].astype(np.int64).sum() + 32768) % 65536 - 32768
-        lines.append(f"{name}.dat 16 {ADC_GAIN:.1f}(0)/mV 16 0 {digital[0, k]} {checksum} 0 {lead}")
+        lines.append(f"{name}.dat 16 {device.gain_text} 16 0 {digital[0, k]} {checksum} 0 {lead}")
     lines.append(f"#subject_id: {subject}")
     with whole_file(path.with_suffix(".dat")) as building:
         building.write_bytes(digital.tobytes())
@@ -75,7 +74,9 @@ def uid(*parts: object) -> str:
     return f"2.25.{int(digest[:32], 16)}"
 
 
-def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: datetime) -> FileDataset:
+def echo_dataset(
+    clip: Clip, subject: int, study: int, number: int, when: datetime, device: EchoDevice = ECHO_DEVICE
+) -> FileDataset:
     """Make the DICOM data set of a clip, with the fields that readers use, as a GE Vivid writes them.
 
     Args:
@@ -84,6 +85,7 @@ def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: dateti
         study: Number of the study.
         number: Number of the clip in the study, from 1.
         when: Time of the study.
+        device: The echocardiograph that the header names.
     """
     frames, height, width = clip.luma.shape
     meta = FileMetaDataset()
@@ -95,7 +97,7 @@ def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: dateti
     data.StudyInstanceUID, data.SeriesInstanceUID = uid(subject, study), uid(subject, study, "series")
     data.StudyDate = data.ContentDate = f"{when:%Y%m%d}"
     data.StudyTime = data.ContentTime = f"{when:%H%M%S}"
-    data.Modality, data.Manufacturer, data.ManufacturerModelName = "US", "GE Vingmed Ultrasound", "Vivid E95"
+    data.Modality, data.Manufacturer, data.ManufacturerModelName = "US", device.maker, device.model
     data.ImageType = ["DERIVED", "PRIMARY", "CARDIAC", ""]
     data.SeriesDescription = "SYNTHETIC, not a patient"
     data.PatientID, data.PatientName, data.PatientBirthDate, data.PatientSex = str(subject), "", "", ""
@@ -105,7 +107,7 @@ def echo_dataset(clip: Clip, subject: int, study: int, number: int, when: dateti
     data.Rows, data.Columns = height, width
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
     data.LossyImageCompression, data.LossyImageCompressionMethod = "01", "ISO_10918_1"
-    data.SequenceOfUltrasoundRegions = Sequence([sector_region(height, width)])
+    data.SequenceOfUltrasoundRegions = Sequence([sector_region(height, width, device.depth)])
     if frames > 1:
         data.NumberOfFrames = frames
         data.FrameTime = f"{clip.frame_time:.3f}"
@@ -123,14 +125,17 @@ def jpeg(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> bytes:
     return simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality=JPEG_QUALITY)
 
 
-def sector_region(height: int, width: int) -> Dataset:
-    """Make the DICOM region of the sector for a frame of this size in pixels, with the pixel size in centimetres."""
+def sector_region(height: int, width: int, depth: float) -> Dataset:
+    """Make the DICOM region of the sector for a frame of this size in pixels, with the pixel size in centimetres.
+
+    `depth` is the depth of the sector in centimetres.
+    """
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 2
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, round(APEX * height)
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = width - 1, round((APEX + RADIUS) * height)
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
-    region.PhysicalDeltaX = region.PhysicalDeltaY = round(DEPTH_CM / (RADIUS * height), 6)
+    region.PhysicalDeltaX = region.PhysicalDeltaY = round(depth / (RADIUS * height), 6)
     return region
 
 

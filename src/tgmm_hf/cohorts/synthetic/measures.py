@@ -19,15 +19,15 @@ from scipy.special import ndtr
 from tgmm_hf.cohorts.synthetic.bayes import CHUNK, Grid, Likelihood, auc, contract, likelihoods, make_grid
 from tgmm_hf.cohorts.synthetic.evidence import (
     CENTRE,
-    EVIDENCE,
     PARAMETERS,
-    PREVALENCE,
     Evidence,
+    Strength,
     draw,
     draw_state,
     index_of,
     sigmoid,
     stream,
+    strength_of,
 )
 from tgmm_hf.cohorts.synthetic.render_echo import PHYSICAL
 from tgmm_hf.utils.names import MODALITIES, SUBSETS
@@ -130,27 +130,27 @@ def draw_outcomes(rng: np.random.Generator, table: Evidence, x: np.ndarray, rhyt
     return Outcomes(value, findings)
 
 
-def draw_patient_outcomes(seed: int, index: int, evidence: str, table: Evidence) -> Outcomes:
+def draw_patient_outcomes(seed: int, index: int, evidence: str | Strength, table: Evidence) -> Outcomes:
     """Draw the outcomes of patient number `index`. `table` holds the patient's evidence in its only row."""
-    _, x, rhythm = draw_state(stream(seed, index, 0), 1, EVIDENCE[evidence])
+    _, x, rhythm = draw_state(stream(seed, index, 0), 1, strength_of(evidence))
     return draw_outcomes(stream(seed, index, MEASURES_STREAM), table, x, rhythm)
 
 
 # ---- the optimum
 
 
-def optimal_answers(table: Evidence, evidence: str) -> dict[str, np.ndarray]:
+def optimal_answers(table: Evidence, evidence: str | Strength) -> dict[str, np.ndarray]:
     """Compute the best answers that any model can give to n patients.
 
     Args:
         table: Evidence of the patients.
-        evidence: Name of the strength, a key of `EVIDENCE`.
+        evidence: The strength, or its name in `EVIDENCE`.
 
     Returns:
         "value.<subset>" -> (n,) median ejection fraction, "finding.<finding>.<subset>" -> (n,) probability. A patient
         who lacks a modality of the subset has NaN.
     """
-    grid = make_grid(EVIDENCE[evidence])
+    grid = make_grid(strength_of(evidence))
     parts = likelihoods(table, grid)
     answers = {}
     for subset in SUBSETS:
@@ -176,7 +176,7 @@ def axis_posterior(grid: Grid, parts: dict[str, Likelihood], subset: tuple[str, 
     for start in range(0, len(rhythm), CHUNK):
         part = slice(start, start + CHUNK)
         total = np.zeros((len(rhythm[part]), len(grid.axis)))
-        for y, prevalence in enumerate((1 - PREVALENCE, PREVALENCE)):
+        for y, prevalence in enumerate((1 - grid.prevalence, grid.prevalence)):
             factors = [parts[MODALITIES[k]].axis[part] for k in members]
             marginal = _marginal(np.moveaxis(grid.prior[y], axis, -1).sum(axis=free), factors)
             total += prevalence * rhythm[part, y, None] * marginal
@@ -202,7 +202,7 @@ def rhythm_posterior(grid: Grid, parts: dict[str, Likelihood], subset: tuple[str
     rhythm = np.prod([parts[m].rhythm for m in subset], axis=0)  # (n, 2), by rhythm
     summed = tuple(k for k, m in enumerate(MODALITIES) if m not in subset)
     total = np.zeros_like(rhythm)
-    for y, prevalence in enumerate((1 - PREVALENCE, PREVALENCE)):
+    for y, prevalence in enumerate((1 - grid.prevalence, grid.prevalence)):
         evidence = contract(grid.prior[y].sum(axis=summed), [parts[m].axis for m in subset])
         total += prevalence * evidence[:, None] * grid.rhythm[y] * rhythm
     return total[:, 1] / total.sum(axis=1)
@@ -260,9 +260,9 @@ def figures(outcomes: Outcomes, answers: dict[str, np.ndarray]) -> dict[str, dic
 
 
 @lru_cache(maxsize=4)
-def population_figures(evidence: str, n: int = POPULATION) -> dict[str, dict]:
-    """Compute [`figures`] on `n` patients that are drawn with a fixed seed. `evidence` is a key of `EVIDENCE`."""
-    seed, strength = 20_250_101, EVIDENCE[evidence]
+def population_figures(evidence: str | Strength, n: int = POPULATION) -> dict[str, dict]:
+    """Compute [`figures`] on `n` patients that are drawn with a fixed seed. `evidence` is a strength or its name."""
+    seed, strength = 20_250_101, strength_of(evidence)
     table = draw(np.random.default_rng(seed), n, strength)
     _, x, rhythm = draw_state(np.random.default_rng(seed), n, strength)  # the same draw begins with the state
     outcomes = draw_outcomes(np.random.default_rng(seed + 1), table, x, rhythm)

@@ -8,7 +8,7 @@ is a second, weaker source of evidence. It changes whole beats, or the left atri
 import numpy as np
 
 from tgmm_hf.cohorts.synthetic.cohort import ecg_variation
-from tgmm_hf.cohorts.synthetic.evidence import DRUGS, HISTORY, PARAMETERS, Evidence, draw_intended, stream
+from tgmm_hf.cohorts.synthetic.evidence import DRUGS, HISTORY, PARAMETERS, Evidence
 from tgmm_hf.cohorts.synthetic.patients import ECG, ECHO, Settings
 from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS, render_ecg
 from tgmm_hf.cohorts.synthetic.render_echo import render_clip
@@ -24,14 +24,14 @@ EVIDENCE_CELLS = (*(p.name for p in PARAMETERS if p.modality == "labs"), HISTORY
 def ecg_evidence(settings: Settings, index: int) -> np.ndarray:
     """Compute how much each sample of a patient's ECG changes with the state: (12, 5000) mV, 500 Hz, order of `LEADS`.
 
+    The ECG is compared before a centre's device samples and filters it.
+
     Args:
         settings: settings of the cohort.
         index: number of the patient.
     """
     low, high = (
-        render_ecg(
-            _shifted(settings, index, "ecg", shift), stream(settings.seed, index, ECG), ecg_variation(settings, index)
-        )
+        render_ecg(_shifted(settings, index, "ecg", shift), settings.stream(index, ECG), ecg_variation(settings, index))
         for shift in (-SHIFT, SHIFT)
     )
     order = [MIMIC_LEADS.index(lead) for lead in LEADS]
@@ -47,10 +47,9 @@ def clip_evidence(settings: Settings, index: int, view: str) -> np.ndarray:
         render_clip(
             _shifted(settings, index, "echo", shift),
             view,
-            stream(settings.seed, index, ECHO + VIEWS.index(view)),
-            settings.frames,
-            settings.height,
-            settings.width,
+            settings.stream(index, ECHO + VIEWS.index(view)),
+            *settings.clip_size,
+            settings.site.echo,
         )
         for shift in (-SHIFT, SHIFT)
     )
@@ -62,7 +61,7 @@ def clip_evidence(settings: Settings, index: int, view: str) -> np.ndarray:
 
 def _shifted(settings: Settings, index: int, modality: str, shift: float) -> Evidence:
     """Draw the evidence of a patient, with the parameters of the modality's axis moved by `shift`."""
-    table = draw_intended(settings.seed, index, settings.evidence)
+    table = settings.intended(index)
     for column, parameter in enumerate(PARAMETERS):
         if parameter.modality == modality and parameter.source == "axis":
             table.values[:, column] += shift

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tgmm_hf.cohorts.synthetic.devices import ECG_DEVICE, RATE, SECONDS, EcgDevice
 from tgmm_hf.cohorts.synthetic.evidence import CENTRE, Evidence, sigmoid
 
-RATE, SECONDS = 500, 10
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 """Lead order of MIMIC-IV-ECG files: aVF before aVL."""
 
@@ -112,16 +112,21 @@ class DrawnEcg:
         return leads_of(self.turn @ dipole * self.scale) * self.gains
 
 
-def render_ecg(table: Evidence, rng: np.random.Generator, variation: Variation = PLAIN) -> np.ndarray:
-    """Render the ECG of one patient: (5000, 12) in millivolts, ten seconds at 500 Hz, leads as in `MIMIC_LEADS`.
+def render_ecg(
+    table: Evidence, rng: np.random.Generator, variation: Variation = PLAIN, device: EcgDevice = ECG_DEVICE
+) -> np.ndarray:
+    """Render the ECG of one patient: (T, 12) in millivolts, ten seconds, leads as in `MIMIC_LEADS`.
+
+    T is 5000, ten seconds at 500 Hz, unless the device has another rate.
 
     Args:
         table: Evidence of the patient, one row.
         rng: Source of everything that is no evidence, such as noise.
         variation: Further differences, drawn from another source.
+        device: The electrocardiograph, which adds noise.
     """
     drawn = draw_ecg(table, rng, variation)
-    return drawn.leads() + noise(rng, sample_times())
+    return device.filtered(device.sampled(drawn.leads()) + noise(rng, device))
 
 
 def draw_ecg(table: Evidence, rng: np.random.Generator, variation: Variation = PLAIN) -> DrawnEcg:
@@ -289,11 +294,12 @@ def leads_of(dipole: np.ndarray) -> np.ndarray:
     return np.stack([measured[name] for name in MIMIC_LEADS], axis=1)
 
 
-def noise(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Draw baseline wander, mains hum (60 Hz) and muscle noise, (T, 12) in millivolts, for `time` (T,) in seconds."""
-    out = rng.normal(0, 0.012, (len(time), 12))
-    out += 0.006 * np.sin(2 * np.pi * (60 * time + rng.random()))[:, None] * rng.random(12)
+def noise(rng: np.random.Generator, device: EcgDevice = ECG_DEVICE) -> np.ndarray:
+    """Draw baseline wander, mains hum and muscle noise of a device, (T, 12) in millivolts, at its rate."""
+    time = device.sample_times()
+    out = rng.normal(0, device.muscle, (len(time), 12))
+    out += device.hum * np.sin(2 * np.pi * (device.mains * time + rng.random()))[:, None] * rng.random(12)
     for _ in range(2):
         wave = np.sin(2 * np.pi * (rng.uniform(0.1, 0.4) * time + rng.random()))
-        out += 0.06 * wave[:, None] * rng.normal(1, 0.4, 12)
+        out += device.wander * wave[:, None] * rng.normal(1, 0.4, 12)
     return out

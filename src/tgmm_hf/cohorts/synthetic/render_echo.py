@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tgmm_hf.cohorts.synthetic.devices import DEPTH_CM, ECHO_DEVICE, EchoDevice
 from tgmm_hf.cohorts.synthetic.evidence import CENTRE, COLOUR_VIEWS, VIEWS_SHOWING, Evidence, sigmoid
 
 CLIP_SECONDS = 1.06
@@ -112,8 +113,8 @@ VIEW_GEOMETRY = {
     ),
 }
 
-APEX, RADIUS, HALF_ANGLE = 0.03, 0.86, 43.0
-"""Sector apex and radius in frame heights, half opening in degrees."""
+APEX, RADIUS = 0.03, 0.86
+"""Sector apex and radius in frame heights."""
 CAVITY, TISSUE, WALL, JET = 30, 100, 165, 120
 """Log-compressed grey levels before speckle and rescaling."""
 DARKEST = 3
@@ -126,27 +127,33 @@ POLAR_RADII, POLAR_ANGLES, POLAR_PAD = 150, 150, 64
 
 @dataclass(frozen=True)
 class Sector:
-    """Pixels of the ultrasound sector for one frame size. Without another shape an array is (height, width)."""
+    """Pixels of the ultrasound sector for one frame size. Without another shape an array is (height, width).
 
-    x: np.ndarray  # frame heights, to the right of the centre
-    y: np.ndarray  # frame heights, downwards
+    The lengths x and y are in frame heights of a sector that is `DEPTH_CM` deep. In a deeper sector the heart is
+    smaller.
+    """
+
+    x: np.ndarray  # to the right of the centre
+    y: np.ndarray  # downwards
     inside: np.ndarray  # bool
     polar: np.ndarray  # offset into the flattened polar speckle
     sample: np.ndarray  # (n,) flat indices inside the sector, for means
 
 
 @lru_cache(maxsize=2)
-def sector(height: int, width: int) -> Sector:
-    """Compute the sector of a frame of this size in pixels. The result is kept for the next call."""
+def sector(height: int, width: int, device: EchoDevice = ECHO_DEVICE) -> Sector:
+    """Compute a device's sector of a frame of this size in pixels. The result is kept for the next call."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     x = (columns - (width - 1) / 2) / height
     y = rows / height
     radius = np.hypot(x, y - APEX)
     angle = np.degrees(np.arctan2(x, y - APEX))
-    inside = (radius < RADIUS) & (np.abs(angle) < HALF_ANGLE)
+    inside = (radius < RADIUS) & (np.abs(angle) < device.half_angle)
     r = np.clip(radius / RADIUS * POLAR_RADII, 0, POLAR_RADII - 1).astype(np.int32)
-    a = np.clip((angle / HALF_ANGLE + 1) / 2 * POLAR_ANGLES, 0, POLAR_ANGLES - 1).astype(np.int32)
+    a = np.clip((angle / device.half_angle + 1) / 2 * POLAR_ANGLES, 0, POLAR_ANGLES - 1).astype(np.int32)
     polar = (r * (POLAR_ANGLES + POLAR_PAD) + a).astype(np.intp)  # numpy would convert any other type at each frame
+    scale = device.depth / DEPTH_CM
+    x, y = x * scale, y * scale + APEX * (1 - scale)  # the heart hangs from the apex of the sector
     return Sector(x, y, inside, polar, np.flatnonzero(inside)[::8])
 
 
@@ -161,8 +168,14 @@ class Clip:
     heart_rate: float  # beats per minute
 
 
-def render_clip(
-    table: Evidence, view: str, rng: np.random.Generator, frames: int = 32, height: int = 240, width: int = 320
+def render_clip(  # noqa: PLR0913 - what is shown, and how the file is made
+    table: Evidence,
+    view: str,
+    rng: np.random.Generator,
+    frames: int = 32,
+    height: int = 240,
+    width: int = 320,
+    device: EchoDevice = ECHO_DEVICE,
 ) -> Clip:
     """Render the clip of one view of one patient.
 
@@ -173,6 +186,7 @@ def render_clip(
         frames: Number of frames.
         height: Height in pixels.
         width: Width in pixels, even.
+        device: The echocardiograph: sector and brightness. Frames, height and width are those of its clips.
 
     Returns:
         Planes of YCbCr 4:2:2 with the time of a frame (ms) and the heart rate.
@@ -182,12 +196,12 @@ def render_clip(
         for name, value in table.parameters_of("echo").items()
         if view in VIEWS_SHOWING[name]
     }
-    area = sector(height, width)
+    area = sector(height, width, device)
     speckle = polar_speckle(rng)
     heart_rate = rng.uniform(60, 95)
     phase = (rng.random() + np.arange(frames) / frames * CLIP_SECONDS * heart_rate / 60) % 1.0
     scene = Scene(area, view, physical, contraction(phase), rng)
-    target_mean, target_spread = rng.uniform(52, 76), rng.uniform(28, 40)
+    target_mean, target_spread = rng.uniform(*device.brightness), rng.uniform(*device.contrast)
     overlay = burned_in(height, width, heart_rate, rng)
     luma = np.empty((frames, height, width), np.uint8)
     blue = np.full((frames, height, width // 2), 128, np.uint8)

@@ -1,11 +1,12 @@
 """Labs: evidence -> lab row of one admission. Rounding, units and the neutral cells carry no evidence."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tgmm_hf.cohorts.synthetic.evidence import CELL_RATE, CENTRE, DRUGS, HISTORY, PARAMETERS, WORDS, Evidence, sigmoid
+from tgmm_hf.inputs.lab_columns import find_column, unit_factor
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,54 @@ LAB_ITEMS = {
         LabItem(51301, "White Blood Cells", "K/uL", 4, 11, "Hematology", 1),
     )
 }
+
+SI_DIGITS = {
+    "NTproBNP": ("ng/L", 0),
+    "Creatinine": ("umol/L", 0),
+    "Urea Nitrogen": ("mmol/L", 1),
+    "Glucose": ("mmol/L", 1),
+    "Calcium, Total": ("mmol/L", 2),
+    "Magnesium": ("mmol/L", 2),
+    "Phosphate": ("mmol/L", 2),
+    "Hemoglobin": ("g/L", 0),
+    "Troponin T": ("ng/L", 0),
+    "Platelet Count": ("10^9/L", 0),
+    "White Blood Cells": ("10^9/L", 1),
+    **{name: ("mmol/L", LAB_ITEMS[name].digits) for name in ("Anion Gap", "Bicarbonate", "Chloride", "Potassium")},
+    "Sodium": ("mmol/L", 0),
+}
+"""Column -> its unit in a laboratory that reports in SI units, and the decimals there. Others stay as they are."""
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """How a laboratory reports a number.
+
+    Attributes:
+        unit: Unit.
+        digits: Number of decimals.
+        factor: A number in the canonical unit, divided by the factor, is the number in `unit`.
+    """
+
+    unit: str
+    digits: int
+    factor: float
+
+    def reported(self, value: float) -> float:
+        """Convert a number from the canonical unit, with the laboratory's decimals. Without conversion, as it is."""
+        return value if self.factor == 1 else round(value / self.factor, self.digits)
+
+
+def reporting(item: LabItem, units: str) -> Reporting:
+    """Return how a laboratory with these units, "US" or "SI", reports an item."""
+    column = find_column(item.label)
+    if units == "US" or column is None or item.label not in SI_DIGITS:
+        return Reporting(item.unit, item.digits, 1.0)
+    unit, digits = SI_DIGITS[item.label]
+    factor = unit_factor(column, unit)
+    assert factor is not None, (item.label, unit)  # the units above are in the package's table of columns
+    return Reporting(unit, digits, factor)
+
 
 PHYSICAL: dict[str, Callable[[float], float]] = {
     "NTproBNP": lambda v: float(np.exp(6.6 + 0.55 * (v - CENTRE))),
@@ -111,7 +160,7 @@ class LabsRow:
     """Lab row of one admission, for the `labs.*` columns of the cohort table and for the hospital tables.
 
     Attributes:
-        numbers: Laboratory column -> rounded number in its canonical unit, for the cells that are present.
+        numbers: Laboratory column -> rounded number, for the cells that are present.
         age: Years.
         gender: "F" or "M".
         race: One of `RACES`.
@@ -119,9 +168,10 @@ class LabsRow:
         weight: Kilograms, None if missing.
         history: (diagnosis, ICD-10 code) of the medical history, None if the cell is missing.
         drugs: Names of the drug history, None if the cell is missing.
+        units: Units of the numbers, "US" (canonical) or "SI".
     """
 
-    numbers: dict[str, float]  # laboratory cells, canonical units, rounded
+    numbers: dict[str, float]  # laboratory cells, rounded
     age: int
     gender: str
     race: str
@@ -129,6 +179,17 @@ class LabsRow:
     weight: float | None  # kg
     history: list[tuple[str, str]] | None  # (long title, ICD-10 code)
     drugs: list[str] | None
+    units: str = "US"
+
+    def in_units(self, units: str) -> "LabsRow":
+        """Return the row of canonical numbers as a laboratory with these units, "US" or "SI", reports it."""
+        numbers = {name: reporting(LAB_ITEMS[name], units).reported(value) for name, value in self.numbers.items()}
+        return replace(self, numbers=numbers, units=units)
+
+    def unit_cells(self) -> dict[str, str | None]:
+        """Return laboratory column -> unit of its number, as the cohort table holds them. None without a number."""
+        units = {name: reporting(item, self.units).unit for name, item in LAB_ITEMS.items()}
+        return {name: unit if name in self.numbers else None for name, unit in units.items() if unit}
 
     def cells(self) -> dict[str, float | str | None]:
         """Return laboratory column -> value, as the cohort table holds them. A missing cell is None."""
@@ -148,17 +209,17 @@ class LabsRow:
         }
 
 
-def render_labs(table: Evidence, rng: np.random.Generator) -> LabsRow:
-    """Render the lab row of one patient.
+def render_labs(table: Evidence, rng: np.random.Generator, shares: Mapping[str, float] | None = None) -> LabsRow:
+    """Render the lab row of one patient, in canonical units.
 
     `table` is the evidence of the patient, one row. `rng` draws what is no evidence: neutral cells, body size, sex,
-    race.
+    race. `shares` says of how many patients a neutral cell is ordered, where that is not usual.
     """
     gender = "F" if rng.random() < 0.46 else "M"
     height = round(float(rng.normal(162 if gender == "F" else 176, 7)), 0)
     weight = round(float(np.clip(rng.normal(27.5, 4.5), 17, 48)) * (height / 100) ** 2, 1)
     has_body_size = rng.random() < 0.92
-    numbers = neutral_numbers(rng)
+    numbers = neutral_numbers(rng, shares or {})
     parameters = table.parameters_of("labs")
     for name, value in parameters.items():
         if name != "age":
@@ -182,9 +243,15 @@ def rounded(value: float, digits: int) -> float:
     return max(round(value, digits), 10.0**-digits)
 
 
-def neutral_numbers(rng: np.random.Generator) -> dict[str, float]:
-    """Draw the cells of `NEUTRAL`, which carry no evidence: column -> rounded value, for the cells that are present."""
-    draws = {name: (rng.normal(mean, spread), rng.random() < rate) for name, (mean, spread, rate) in NEUTRAL.items()}
+def neutral_numbers(rng: np.random.Generator, shares: Mapping[str, float]) -> dict[str, float]:
+    """Draw the cells of `NEUTRAL`, which carry no evidence: column -> rounded value, for the cells that are present.
+
+    `shares` replaces the share of patients who have a cell.
+    """
+    draws = {
+        name: (rng.normal(mean, spread), rng.random() < shares.get(name, rate))
+        for name, (mean, spread, rate) in NEUTRAL.items()
+    }
     return {name: rounded(value, LAB_ITEMS[name].digits) for name, (value, present) in draws.items() if present}
 
 
