@@ -18,8 +18,9 @@ from tgmm_hf.utils.files import whole_file
 
 try:
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 except ImportError:
-    nibabel = None
+    nibabel = None  # type: ignore[assignment] # only CAMUS needs it
 
 SQUARE = 0.01
 """Pixels count as square if their sides differ by at most this share."""
@@ -69,7 +70,7 @@ def read_sequence(path: Path) -> NDArray[np.uint8]:
     try:
         image = nibabel.load(path)
         values = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise TgmmError(path.name, f"is no NIfTI file that can be read ({error}): copy it again.") from None
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
