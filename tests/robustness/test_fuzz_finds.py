@@ -34,6 +34,33 @@ def test_a_dicom_sequence_that_is_cut(tmp_path):
     assert "unexpected" not in reason(read_ecg, tmp_path / "ecg.dcm")
 
 
+@pytest.mark.parametrize("name", ["a number of five bytes", "an element that is cut"])
+def test_a_dicom_element_of_a_waveform_is_damaged(tmp_path, name):
+    dataset = ecg_dataset([waveform(heart_steps(0)[:, :300])])
+    pydicom.dcmwrite(tmp_path / "ecg.dcm", dataset, enforce_file_format=True)
+    content = (tmp_path / "ecg.dcm").read_bytes()
+    if name == "a number of five bytes":  # NumberOfWaveformSamples, and a byte of the next element
+        place = content.index(b"\x3a\x00\x10\x00UL\x04\x00")
+        content = content[: place + 6] + b"\x05\x00" + content[place + 8 :]
+    else:  # the sequence of the waveforms ends within the length of an element
+        place = content.index(b"\x3a\x00\x00\x02SQ")
+        content = content[: place + 8] + b"\xff\xff\xff\xff" + content[place + 12 : place + 26]
+    (tmp_path / "ecg.dcm").write_bytes(content)
+    assert "unexpected" not in reason(read_ecg, tmp_path / "ecg.dcm")
+
+
+def test_pixel_data_that_are_a_sequence(tmp_path):
+    from pydicom.sequence import Sequence
+
+    from tgmm_hf.inputs.echo_decoders import PixelsError
+    from tgmm_hf.inputs.echo_dicom import count_stored_frames
+
+    dataset = pydicom.Dataset()
+    dataset.add_new("PixelData", "SQ", Sequence([pydicom.Dataset()]))
+    with pytest.raises(PixelsError, match="sequence of elements"):
+        count_stored_frames(dataset, "1.2.840.10008.1.2.4.50")
+
+
 def test_pixel_data_without_content(tmp_path):
     dataset = dataset_of(clip_of(0))
     dataset["PixelData"].value = None

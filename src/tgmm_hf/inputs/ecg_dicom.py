@@ -1,6 +1,7 @@
 """Read DICOM waveforms: stored samples by their declared format, groups joined, median beats left aside."""
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -107,6 +108,10 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
 @contextmanager
 def _damage_refused(path: Path) -> Iterator[None]:
     """Refuse what pydicom and numpy raise for elements that are missing, of another type or of another length."""
+    from pydicom.errors import BytesLengthException
+
+    # pydicom raises NotImplementedError for a damaged value representation
+    by_name = (AttributeError, IndexError, KeyError, NotImplementedError, OverflowError, TypeError, ValueError)
     try:
         yield
     except InputRefusedError:
@@ -115,8 +120,7 @@ def _damage_refused(path: Path) -> Iterator[None]:
         if error.errno is not None:  # the file system, not the content
             raise
         raise InputRefusedError(str(path), "a sequence of the header is cut short: the file is damaged") from error
-    # pydicom raises NotImplementedError for a damaged value representation
-    except (AttributeError, IndexError, KeyError, NotImplementedError, OverflowError, TypeError, ValueError) as error:
+    except (*by_name, BytesLengthException, struct.error) as error:
         raise InputRefusedError(
             str(path), f"the waveform data cannot be decoded ({type(error).__name__}): an element is damaged or missing"
         ) from error
