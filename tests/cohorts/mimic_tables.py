@@ -15,7 +15,7 @@ SETTINGS = synthetic.Settings(5, "default", frames=4, height=96, width=128)
 
 def write_synthetic_tables(out: Path) -> None:
     """Tables and manifest of a synthetic cohort, without its files: `render` makes those that a test reads."""
-    table = synthetic.stack([synthetic.draw_patient(SETTINGS.seed, i, "default") for i in range(PATIENTS)])
+    table = synthetic.stack([SETTINGS.patient(index) for index in range(PATIENTS)])
     synthetic.write_tables(out, SETTINGS, table, [None] * PATIENTS)
     synthetic.write_cohort_table(out, SETTINGS, table, synthetic.split_patients(table.label, SETTINGS.seed))
 

@@ -108,7 +108,10 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
 @contextmanager
 def _damage_refused(path: Path) -> Iterator[None]:
     """Refuse what pydicom and numpy raise for elements that are missing, of another type or of another length."""
-    from pydicom.errors import BytesLengthException
+    try:
+        from pydicom.errors import BytesLengthException
+    except ImportError:  # without pydicom there is no file to be refused
+        BytesLengthException = ValueError
 
     # pydicom raises NotImplementedError for a damaged value representation
     by_name = (AttributeError, IndexError, KeyError, NotImplementedError, OverflowError, TypeError, ValueError)
