@@ -108,6 +108,8 @@ def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
         claim_outputs(out, tables=False)
     with pytest.raises(FileExistsError, match=r"\.json"):
         claim_outputs(tmp_path / "new.csv", tables=True)
+    with pytest.raises(FileExistsError, match="is a directory"):
+        claim_outputs(tmp_path, tables=False)
 
 
 @pytest.mark.parametrize("device", ["/dev/full", "/dev/stdout"])

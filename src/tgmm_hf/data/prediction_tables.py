@@ -137,8 +137,10 @@ def claim_outputs(out: Path, tables: bool) -> None:
         tables: The CSV files beside it are written too.
 
     Raises:
-        FileExistsError: If a file exists and is none of this command.
+        FileExistsError: If a file exists and is none of this command, or `out` is a directory.
     """
+    if out.is_dir():
+        raise FileExistsError(f"{out} is a directory. Name a JSON file in it: --out {out / 'predictions.json'}")
     headers: dict[str, Sequence[str]] = {"predictions": FIRST_COLUMNS, "refused": REFUSED_COLUMNS}
     # A device such as /dev/full or /dev/stdout may be read without end.
     foreign = [out] if out.exists() and not (out.is_file() and _is_prediction_file(out)) else []
