@@ -82,6 +82,7 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(file: Path, 
         train(reporter_settings(file, output, optimisation={"learning_rate": 0.1}))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(file: Path, trained, tmp_path: Path, monkeypatch):
     save, saved = BaseTrainer._save_checkpoint, []
 
