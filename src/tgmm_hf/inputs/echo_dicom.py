@@ -206,7 +206,7 @@ def count_stored_frames(dataset: Any, syntax: str) -> int:
     """
     if not dataset.get("PixelData"):
         raise PixelsError("the file holds no pixel data")
-    if not isinstance(dataset.PixelData, bytes | bytearray | memoryview):
+    if not isinstance(dataset.PixelData, bytes):
         raise PixelsError("the pixel data are a sequence of elements and no bytes: the header is damaged")
     if _VIDEO.fullmatch(syntax):
         return int(dataset.get("NumberOfFrames") or 0)
