@@ -186,6 +186,7 @@ print("ANSWER", json.dumps(pipe({"echo": sys.argv[2]})))
 """
 
 
+@pytest.mark.slow
 def test_repository_classifies_views_without_the_package(encoders, study, tmp_path):
     model, processor = assembled(encoders), TgmmProcessor.from_encoders(**encoders.arguments())
     model.save_pretrained(tmp_path / "tgmm")

@@ -104,6 +104,7 @@ def test_a_saved_model_is_evaluated_under_all_combinations(evaluated, data_dir):
     assert "no clinical evidence" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_explanations_are_averaged_over_groups(evaluated, data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("tgmm_hf.explanation.labs.ORDERS", 1)
     saved, _, plain = evaluated

@@ -247,6 +247,7 @@ def test_published_weights_convert_and_enter_a_model(norm: bool, tmp_path: Path,
         assert_close(again(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_is_refused(tmp_path: Path):
     weights = published_ecg_model()
     basic = {name: value for name, value in weights.items() if "conv3" not in name and "bn3" not in name}

@@ -66,6 +66,7 @@ def metrics_of(directory: Path, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_pushed_reporter_writes_the_same_report_in_a_clean_process(hub: Hub, saved: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps(metrics_of(saved)))
     push_model(saved, "owner/reporter", metrics=tmp_path / "metrics.json")
