@@ -87,7 +87,7 @@ def curate_ptbxl(
 
 
 def _curate_published(directory: Path, out: Path, task: str, sampling_rate: int, folds: tuple[int, int]) -> None:
-    """Build one task of the published benchmark and print its counts. `folds` are those that validate and test."""
+    """Build one task of the published benchmark and print its counts. `folds`: validation and test fold."""
     from tgmm_hf.cohorts.ptbxl_tasks import PublishedSplit, curate_ptbxl_task
 
     summary: dict[str, Any] = curate_ptbxl_task(

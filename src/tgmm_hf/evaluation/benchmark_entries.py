@@ -135,13 +135,13 @@ def cardiobench_figures(measured: NDArray, value: NDArray) -> Mapping[str, float
     error = value - measured
     spread = float(np.sum((measured - measured.mean()) ** 2))
     varies = spread > 0
-    both = varies and float(np.std(value)) > 0
+    both_vary = varies and float(np.std(value)) > 0
     return {
         "mae": float(np.abs(error).mean()),
         "mae_of_range": 100 * float(np.abs(error).mean() / np.ptp(measured)) if varies else None,
         "mse": float(np.mean(error**2)),
         "rmse": float(np.sqrt(np.mean(error**2))),
         "r2": 100 * (1 - float(np.sum(error**2)) / spread) if varies else None,
-        "pearson": 100 * float(pearsonr(measured, value)[0]) if both else None,
-        "spearman": 100 * float(spearmanr(measured, value)[0]) if both else None,
+        "pearson": 100 * float(pearsonr(measured, value)[0]) if both_vary else None,
+        "spearman": 100 * float(spearmanr(measured, value)[0]) if both_vary else None,
     }

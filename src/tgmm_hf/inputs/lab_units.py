@@ -45,12 +45,12 @@ def unit_doubt(column: LabColumn, number: float, unit: str, name: str | None = N
         return []
     if unit:
         return _doubt_of_given_unit(column, number, value, unit, name)
-    others = [unit for unit, (low, high) in column.mistakable.items() if low <= number <= high]
+    possible_units = [unit for unit, (low, high) in column.mistakable.items() if low <= number <= high]
     if _is_usual(column, value):
         units = _usual_units(column, number, value, (*column.si, *column.elsewhere))
-        return [*units, *_local_units(column, number), *others]
+        return [*units, *_local_units(column, number), *possible_units]
     is_far = not _is_usual(column, value, FAR)
-    return [*_usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0), *others]
+    return [*_usual_units(column, number, value, unit_factors(column, name), FAR if is_far else 1.0), *possible_units]
 
 
 def is_of_another_measurement(column: LabColumn, number: float) -> bool:

@@ -85,7 +85,7 @@ class EchoDevice:
     contrast: tuple[float, float] = (28, 40)
 
     def clip_size(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Return frames, height and width (even) of this device's clips, from those that the command asks for."""
+        """Return frames, height and width (even) of this device's clips for the numbers of the command."""
         return round(frames * self.frames), round(height * self.size), 2 * round(width * self.size / 2)
 
 
