@@ -285,8 +285,9 @@ def main() -> None:
             finished.setdefault(centre, {})[seed] = leave_out(study, centre, seed)
             parts = {name: truth(study, name, "test") for name in options.centres}
             calibrating = {name: truth(study, name, "train") for name in finished}
-            told = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-            write_results(out, finished, parts, calibrating, told)
+            # Directories of this machine say nothing to a reader.
+            settings = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
+            write_results(out, finished, parts, calibrating, settings)
 
 
 if __name__ == "__main__":

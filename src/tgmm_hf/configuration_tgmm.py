@@ -41,7 +41,7 @@ ENCODER_CONFIGS: dict[str, Any] = {
 TINY_TYPES = {"ecg_config": "st_mem", "echo_config": "echo_mvit"}
 """Model type of the encoders of `TgmmConfig.tiny` whose settings do not name it."""
 TINY_SIZES: dict[str, dict[str, Any]] = {
-    "lab_cells": {"vocab_size": 1024, "hidden_size": 64, "num_attention_heads": 4},
+    "lab_cells": {"vocab_size": 1024, "hidden_size": 64, "num_attention_heads": 4, "starts_from_cells": True},
     # The blocks are those of MEIT's ResNet-50. Nine seconds at 250 Hz become 141 tokens.
     "ecg_resnet": {
         "seq_length": 2250,

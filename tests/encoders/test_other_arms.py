@@ -11,7 +11,7 @@ from fresh_process import run_without_package
 from heart_signal import make_heart
 from tiny_models import random_batch, smallest_config, tiny_tokenizer
 
-from tgmm_hf import LEADS, EcgResNetModel, LabCellsModel, TgmmConfig, TgmmModel, default_processor
+from tgmm_hf import LEADS, EcgResNetModel, LabCellsConfig, LabCellsModel, TgmmConfig, TgmmModel, default_processor
 from tgmm_hf.explanation.ecg import ecg_methods, explain_ecg_guided, explain_ecg_tokens
 from tgmm_hf.explanation.explain import explain, methods_of
 from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient, explain_tokens
@@ -128,9 +128,15 @@ def test_tokens_of_the_encoder_of_cells_are_its_cells_and_items():
     assert isinstance(model.labs_encoder, LabCellsModel)
 
 
+def test_a_model_that_was_saved_before_the_setting_does_not_start_from_its_cells():
+    assert not LabCellsConfig().starts_from_cells
+    assert TgmmConfig.tiny(labs_config={"model_type": "lab_cells"}).labs_config.starts_from_cells
+
+
 def test_the_summary_starts_as_the_sum_of_the_cells():
     model, processor = arm("cells")
     embeddings = model.labs_encoder.embeddings
+    embeddings.starts_from_cells = True
     inputs = inputs_of(processor, [{"age": 71, "NTproBNP": 5210}, {"age": 71}])
     cells = LabCells.from_arguments({name: inputs[name] for name in CELL_ARGUMENTS})
     with torch.no_grad():

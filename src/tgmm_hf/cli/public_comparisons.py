@@ -14,7 +14,7 @@ class EchoViews(StrEnum):
 
     a4c = "A4C"
     a2c = "A2C"
-    both = "both"
+    a4c_and_a2c = "both"
 
 
 class Benchmark(StrEnum):

@@ -22,7 +22,8 @@ class LabCellsConfig(HubCode, PreTrainedConfig):
             memory.
         pad_token_id: padding token.
         starts_from_cells: adds the sum of the cells' tokens, over the root of their number, to the summary before the
-            layers.
+            layers. False by default, because a model that was saved before this setting has to answer as it did;
+            `TgmmConfig.tiny` sets True.
         layer_norm_eps: epsilon of the layer norms.
         initializer_range: standard deviation of the starting embeddings.
         weights_fingerprint: see `TgmmConfig`.
@@ -39,7 +40,7 @@ class LabCellsConfig(HubCode, PreTrainedConfig):
     num_columns: int = 0
     max_position_embeddings: int = 2048
     pad_token_id: int | None = 0
-    starts_from_cells: bool = True
+    starts_from_cells: bool = False
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     weights_fingerprint: dict | None = None
