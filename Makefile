@@ -20,6 +20,8 @@ VENV := .venv
 CONSTRAINTS := constraints/tried.txt
 endif
 # --no-compile: pip would compile 20,000 files, and a run imports a fifth of them. Python compiles these at first use.
+# Some machines forbid Python to keep what it compiled. Then every process would compile torch anew, for ten seconds.
+export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile \
   $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 # "torch" with the version that the constraints name. The CPU index has no old numpy, so it is not given all constraints.
