@@ -1,0 +1,122 @@
+"""Do several trainings of one model give one patient the same map?
+
+Two trainings that differ only in their seed answer about equally well. If their maps of one patient differ, a map tells
+as much about the training as about the patient. Maps are compared by the rank correlation of their absolute values.
+
+The control is the map of another patient: it tells how much of the agreement is a pattern that all patients share, such
+as the same lab cells. Only patients with the same number of units can be compared with each other.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE, evidence_units, pointing
+from tgmm_hf.explanation.randomised import rank_correlation
+from tgmm_hf.explanation.summary import mean_with_interval
+from tgmm_hf.utils.errors import TgmmError
+from tgmm_hf.utils.files import read_json
+
+Patients = Mapping[str, Mapping[str, Any]]
+"""Name of a patient's file -> modality -> what `check.measure` returns."""
+DIFFERING = ("weights", "model")
+"""Settings in which the checks of two trainings may differ."""
+
+
+def stability(checks: Sequence[str | Path], bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Compare the maps of several trainings.
+
+    Args:
+        checks: directories that `tgmm explain-check` wrote, one for each training, of the same patients and question.
+        bootstrap: number of resamples of the patients.
+        seed: of the resamples.
+
+    Returns:
+        modality -> method -> {"same_patient", "other_patient", "same_strongest": {"mean", "ci", "n"}, "pointing": one
+        number for each training}. "same_patient" is the mean rank correlation over all pairs of trainings,
+        "other_patient" that with maps of other patients, "same_strongest" the share of pairs with the same strongest
+        unit. "other_patient" is None if no two patients have the same number of units.
+
+    Raises:
+        TgmmError: if there are fewer than two checks, or they are of other data, another split or another question.
+    """
+    if len(checks) < 2:
+        raise TgmmError("stability", f"got {len(checks)} check(s), needs the checks of two or more trainings.")
+    _require_same_question([Path(check) for check in checks])
+    trainings = [_patients_of(Path(check)) for check in checks]
+    shared = sorted(set.intersection(*(set(patients) for patients in trainings)))
+    if not shared:
+        raise TgmmError(str(checks[0]), "the checks have no patient in common.")
+    modalities = dict.fromkeys(name for file in shared for name in trainings[0][file])
+    result: dict[str, Any] = {}
+    for modality in modalities:
+        files = [file for file in shared if all(modality in patients[file] for patients in trainings)]
+        methods = [trainings[0][file][modality]["maps"] for file in files[:1]]
+        result[modality] = {
+            method: _compare(trainings, files, modality, method, bootstrap, seed) for maps in methods for method in maps
+        }
+    return result
+
+
+def _compare(
+    trainings: Sequence[Patients], files: Sequence[str], modality: str, method: str, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Compare the maps of one method; `files` name the patients."""
+    maps = [[np.array(patients[file][modality]["maps"][method]) for file in files] for patients in trainings]
+    pairs = list(combinations(range(len(trainings)), 2))
+    same = [[rank_correlation(maps[a][n], maps[b][n]) for a, b in pairs] for n in range(len(files))]
+    strongest = [[_strongest(maps[a][n]) == _strongest(maps[b][n]) for a, b in pairs] for n in range(len(files))]
+    others = [list(_with_others(maps, pairs, number)) for number in range(len(files))]
+    other = np.array([np.mean(each) for each in others if each])
+    return {
+        "same_patient": mean_with_interval(np.mean(same, axis=1), seed, bootstrap),
+        "other_patient": mean_with_interval(other, seed, bootstrap) if len(other) else None,
+        "same_strongest": mean_with_interval(np.mean(strongest, axis=1), seed, bootstrap),
+        "pointing": [_mean_pointing(patients, files, modality, method) for patients in trainings],
+    }
+
+
+def _with_others(
+    maps: Sequence[Sequence[np.ndarray]], pairs: Sequence[tuple[int, int]], number: int
+) -> Iterator[float]:
+    """Yield the correlations of one patient's map with the other trainings' maps of all other patients of its size."""
+    for a, b in pairs:
+        for other, values in enumerate(maps[b]):
+            if other != number and len(values) == len(maps[a][number]):
+                yield rank_correlation(maps[a][number], values)
+
+
+def _strongest(values: np.ndarray) -> int:
+    """Return the number of the unit with the largest absolute value."""
+    return int(np.abs(values).argmax())
+
+
+def _mean_pointing(patients: Patients, files: Sequence[str], modality: str, method: str) -> float:
+    """Compute the share of patients whose strongest unit holds evidence."""
+    points = []
+    for file in files:
+        entry = patients[file][modality]
+        evidence = evidence_units(np.array(entry["planted"]), EVIDENCE_SHARE[modality])
+        points.append(pointing(np.array(entry["maps"][method]), evidence)["pointing"])
+    return float(np.mean(points))
+
+
+def _patients_of(check: Path) -> Patients:
+    """Read what a check measured of each patient."""
+    return {path.name: read_json(path) for path in sorted((check / "patients").glob("*.json"))}
+
+
+def _require_same_question(checks: Sequence[Path]) -> None:
+    """Refuse directories that hold no check, and checks of other data, another split or another question."""
+    for check in checks:
+        if not (check / "settings.json").is_file():
+            raise TgmmError(str(check), "holds no settings.json. Name a directory that `tgmm explain-check` wrote.")
+    settings = [read_json(check / "settings.json") for check in checks]
+    first = {name: value for name, value in settings[0].items() if name not in DIFFERING}
+    for check, each in zip(checks, settings, strict=True):
+        for name, value in first.items():
+            if each.get(name) != value:
+                raise TgmmError(str(check), f"has {name} {each.get(name)!r}, {checks[0]} has {value!r}.")
