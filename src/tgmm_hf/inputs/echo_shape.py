@@ -29,7 +29,7 @@ WHITE, MAX_WHITE_SECTOR = 250, 0.06
 """A picture is too bright if a larger share of its sector is at least WHITE. Good clips have less than 0.001."""
 DARK_LEVEL, MIN_DARK = 40, 0.05
 """A picture is too bright if a smaller share of the frame is at most DARK_LEVEL. Good clips have at least 0.6."""
-_SMOOTH, _THIN, _SHARE = 5, 7, 0.35
+_SMOOTH, _THIN, _SHARE, _ROUNDING = 5, 7, 0.35, 1e-6
 """Sides (pixels of a shrunk frame) of what is smoothed and of what is too thin for a picture, and the share of active
 pixels in a picture."""
 
@@ -97,9 +97,17 @@ def convex_hull(part: np.ndarray) -> np.ndarray:
         sides = ConvexHull(points).equations
     except QhullError:
         return part
-    places = np.indices(part.shape).reshape(2, -1).T
-    inside: np.ndarray = (places @ sides[:, :2].T + sides[:, 2] <= 1e-6).all(axis=1)
-    return inside.reshape(part.shape)
+    # Each side says which columns of a row are inside: a * row + b * column + c <= 0.
+    a, b, c = sides.T
+    slack = _ROUNDING - np.arange(part.shape[0])[:, None] * a - c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = slack / b
+    left = np.where(b < 0, limit, -np.inf).max(axis=1)
+    right = np.where(b > 0, limit, np.inf).min(axis=1)
+    is_crossed = (slack >= 0)[:, b == 0].all(axis=1)
+    column = np.arange(part.shape[1])
+    inside: np.ndarray = is_crossed[:, None] & (column >= left[:, None]) & (column <= right[:, None])
+    return inside
 
 
 def outline(hull: np.ndarray) -> Outline:
