@@ -120,8 +120,8 @@ def figures_of_centre(
         entry["auc_by_seed"] = [float(here.auc([score])(np.ones((1, len(score))))[0]) for score in scores[centre]]
         entry |= estimate(partial(difference, here.auc(scores[centre]), best), here.by_label).entry("minus_optimum")
         entry["at_home"], gaps = home_figures(centre, scores, tests)
-        there = difference(here.auc(scores[centre]), best, here.by_label)
-        ends = np.quantile(gaps - there, [0.025, 0.975])  # other patients, so the resamples are independent
+        away = difference(here.auc(scores[centre]), best, here.by_label)
+        ends = np.quantile(gaps - away, [0.025, 0.975])  # other patients, so the resamples are independent
         entry["lost"] = entry["at_home"]["minus_optimum"] - entry["minus_optimum"]
         entry["lost_ci"] = [float(end) for end in ends]
         entry["before"] = calibration(here, scores[centre])

@@ -71,7 +71,7 @@ def settings_of(row: str) -> dict[str, Any]:
 def is_done(row: str, directory: Path) -> bool:
     """Tell whether a directory holds a finished run with the present settings."""
     path = directory / "metrics.json"
-    return path.is_file() and read_json(path).get("told") == settings_of(row)
+    return path.is_file() and read_json(path).get("settings") == settings_of(row)
 
 
 class ModelWithoutEncoders:
@@ -110,7 +110,7 @@ def run_one(row: str, seed: int, directory: Path) -> None:
     metrics = {
         "row": row,
         "training_seed": seed,
-        "told": settings_of(row),
+        "settings": settings_of(row),
         "seconds": round(seconds, 1),
         "parameters_behind_encoders": sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name),
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},

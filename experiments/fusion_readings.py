@@ -94,7 +94,7 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
     """
     record = {"settings": SETTINGS[setting], "epochs": EPOCHS, "scored": list(STAGES[stage])}
     path = directory / "metrics.json"
-    if path.is_file() and read_json(path)["told"] == record:
+    if path.is_file() and read_json(path)["run"] == record:
         return dict(read_json(path))
     settings = dict(SETTINGS[setting])
     recipe = Recipe(learning_rate=settings.pop("rate", 1e-3))
@@ -107,7 +107,7 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
     table = evidence.draw(np.random.default_rng(STAGES[stage][0]), STAGES[stage][1], evidence.EVIDENCE[cohort])
     scores, metrics = score(model, table, inputs(table))
     gains = getattr(model, "slot_gain", None)
-    metrics |= {"setting": setting, "cohort": cohort, "seed": seed, "cpu_seconds": round(seconds, 1), "told": record}
+    metrics |= {"setting": setting, "cohort": cohort, "seed": seed, "cpu_seconds": round(seconds, 1), "run": record}
     metrics["gains"] = None if gains is None else [round(value, 3) for value in gains.gain.tolist()]
     directory.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(directory / "scores.npz", allow_pickle=False, **scores)

@@ -118,8 +118,8 @@ def run_package(processor: TgmmProcessor, file: OddFile, path: Path, original: n
     assert right is not None, "the original is refused"
     codes = [f"{check['code']} {check['item']}" for check in report["checks"]]
     outcome = judge(file, difference(values, right), [*codes, *report["notes"]])
-    said = sorted({check["code"] for check in report["checks"]}) or ["a note"] * bool(report["notes"])
-    return replace(outcome, text=", ".join([outcome.text, *said]))
+    named = sorted({check["code"] for check in report["checks"]}) or ["a note"] * bool(report["notes"])
+    return replace(outcome, text=", ".join([outcome.text, *named]))
 
 
 def short(reason: str) -> str:

@@ -49,6 +49,17 @@ TINY_SIZES: dict[str, dict[str, Any]] = {
         "stage_depths": (2, 2, 2, 2),
         "stage_widths": (8, 16, 24, 32),
     },
+    # A convolution for each frame and one layer over the frames. New weights are prepared for as ours are.
+    "pan_echo": {
+        "image_size": 64,
+        "frame_depths": (1, 1, 2),
+        "frame_widths": (16, 32, 64),
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "preprocessing": {},
+    },
 }
 """Model type -> sizes of other encoders in `TgmmConfig.tiny`."""
 

@@ -300,6 +300,21 @@ def test_the_tiny_resnet_reads_the_window_of_the_processor():
     assert TgmmConfig.from_dict(config.to_dict()).ecg_config.to_dict() == config.ecg_config.to_dict()
 
 
+def test_the_tiny_convolutional_echo_encoder_reads_what_mvit_reads():
+    """New weights of `pan_echo` take the clips of the default processor, so that prepared data serve both encoders."""
+    config = TgmmConfig.tiny(echo_config={"model_type": "pan_echo"})
+    assert TgmmConfig.from_dict(config.to_dict()).echo_config.preprocessing == {}
+    tokenizer = tiny_tokenizer()
+    images, usual = (default_processor(each, tokenizer).image_processor for each in (config, TgmmConfig.tiny()))
+    assert images.to_dict() == usual.to_dict()
+    config.tokenize_tasks(tokenizer)
+    model = TgmmModel(config)
+    answers: Any = model(**random_batch(config), task="hf_diagnosis")
+    answers.logits.sum().backward()
+    without = [name for name, weight in model.echo_encoder.named_parameters() if weight.grad is None]
+    assert without == []
+
+
 @pytest.fixture(scope="module")
 def patient() -> dict[str, Any]:
     return {"ecg": {"signal": make_heart(5000, 500, 0), "sampling_rate": 500, "lead_names": list(LEADS)}}
