@@ -140,6 +140,23 @@ def test_cell_dropout_hides_cells_anew(train, processor, config):
     assert (lengths(False, 0.5) == whole).all()
 
 
+def test_part_dropout_hides_parts_of_ecg_and_clips_in_training_only(train, processor, config):
+    """Hidden parts are zero, the rest is as before, and the masks stay."""
+    rows = [train[i] for i in range(len(train)) if len(train[i]["clip_views"])]
+
+    def batch(training, share):
+        return TgmmCollator(processor, config, training=training, part_dropout=share)(rows)
+
+    whole, some, evaluated = batch(True, 0.0), batch(True, 0.9), batch(False, 0.9)
+    assert torch.equal(evaluated["pixel_values_videos"], batch(False, 0.0)["pixel_values_videos"])
+    present = whole["view_mask"]
+    clips, usual = some["pixel_values_videos"][present], whole["pixel_values_videos"][present]
+    assert 0.1 < (clips == 0).float().mean() - (usual == 0).float().mean() < 0.9
+    assert torch.equal(clips[clips != 0], usual[clips != 0])
+    assert (some["ecg_values"] == 0).float().mean() > (whole["ecg_values"] == 0).float().mean() + 0.1
+    assert torch.equal(some["ecg_mask"], whole["ecg_mask"]) and torch.equal(some["view_mask"], whole["view_mask"])
+
+
 def test_workers_draw_their_own_crops_anew_each_epoch(train, processor, config):
     class SameRow(torch.utils.data.Dataset):
         def __len__(self):

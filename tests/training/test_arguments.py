@@ -34,6 +34,14 @@ def test_committed_configurations_are_valid(path: Path) -> None:
     [
         ({"epoch": 3}, "Unknown settings: epoch. Known here: output, data"),
         ({"data": {"directory": "d", "cell_dropout": 1.0}}, r"data.cell_dropout .* below 1, got 1\.0"),
+        ({"data": {"directory": "d", "part_dropout": 1.0}}, r"data.part_dropout .* below 1, got 1\.0"),
+        (
+            {
+                "data": {"directory": "d", "part_dropout": 0.5, "cache": {"directory": "c"}},
+                "model": {"trainable_layers": 2},
+            },
+            "part_dropout is 0.5, but data.cache",
+        ),
         ({"optimisation": {"learning_rte": 1e-3}}, "Unknown settings: optimisation.learning_rte"),
         ({"data": {}}, "Missing settings: data.directory"),
         ({"optimisation": {"epochs": "many"}}, "optimisation.epochs must be of type int, got 'many'"),

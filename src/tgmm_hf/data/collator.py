@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
+from tgmm_hf.data.hidden_parts import hide_pieces, hide_regions
 from tgmm_hf.data.lab_rows import hide_cells, stored_labs, written_labs
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.names import LEADS
@@ -46,9 +47,11 @@ class TgmmCollator:
             model to work with missing views.
         cell_dropout: Chance of hiding each laboratory cell in training. At least one cell always stays. This keeps the
             model from memorising the text of a few hundred patients, and prepares it for rows with gaps.
+        part_dropout: Largest share of the pieces of an ECG, and of the regions of a clip, that are hidden in training
+            (`hidden_parts.py`). The share is drawn anew for each ECG and clip.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each change of a training input
         self,
         processor: TgmmProcessor,
         config: TgmmConfig,
@@ -56,6 +59,7 @@ class TgmmCollator:
         seed: int = 0,
         max_views: int | None = None,
         cell_dropout: float = 0.0,
+        part_dropout: float = 0.0,
     ) -> None:
         if max_views is not None and max_views < 1:
             raise ValueError(f"max_views must be at least 1, or None for all views, got {max_views}.")
@@ -64,6 +68,7 @@ class TgmmCollator:
         self.seed = seed
         self.max_views = max_views if training else None
         self.cell_dropout = cell_dropout if training else 0.0
+        self.part_dropout = part_dropout if training else 0.0
         tasks: dict[str, dict[str, Any]] = config.tasks or {}
         self.task_kinds = {name: task["kind"] for name, task in tasks.items()}
         self.findings = {name: list(task.get("findings", ())) for name, task in tasks.items()}
@@ -101,6 +106,8 @@ class TgmmCollator:
             start = extractor.start_positions(signal.shape[1], crop, self._random())[0]
             mask[index] = row["ecg_mask"]
             values[index] = extractor.finish(signal, mask[index], start)
+            if self.part_dropout:
+                hide_pieces(values[index], extractor.model_rate, self.part_dropout, self._random())
         return {"ecg_values": values, "ecg_mask": mask} if mask.any() else {}
 
     def _clips(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -110,7 +117,11 @@ class TgmmCollator:
                 stored = self._unpack(np.asarray(row["clips"], np.uint8))
                 shown = self._shown(len(stored))
                 clips += [(index, row["clip_views"][i], stored[i], row["clip_frames"][i]) for i in shown]
-        return self.processor.image_processor.stack_clips(len(rows), clips) if clips else {}
+        arrays: dict[str, np.ndarray] = self.processor.image_processor.stack_clips(len(rows), clips) if clips else {}
+        if self.part_dropout:
+            for index, view, _, frames in clips:
+                hide_regions(arrays["pixel_values_videos"][index, view, :frames], self.part_dropout, self._random())
+        return arrays
 
     def _shown(self, num_views: int) -> list[int]:
         """Return the indices of the clips that this batch shows, rising: all, or `max_views` at random."""

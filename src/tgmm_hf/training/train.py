@@ -166,7 +166,9 @@ def assemble(run: RunArguments, prepared: DatasetDict, data: dict[str, Any]) -> 
         add_adapters(model, run.model.lora)
     cache = FrozenFeaturesCache.open(run, model, processor, data["data_hash"]) if run.data.cache else None
     collator_of: Callable[..., TgmmCollator] = (
-        partial(FrozenFeaturesCollator, cache) if cache else partial(TgmmCollator, cell_dropout=run.data.cell_dropout)
+        partial(FrozenFeaturesCollator, cache)
+        if cache
+        else partial(TgmmCollator, cell_dropout=run.data.cell_dropout, part_dropout=run.data.part_dropout)
     )
     make_collator = partial(collator_of, processor, model.config)
     return TrainingParts(
