@@ -122,10 +122,12 @@ def _decode_jpeg_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarra
     require_package(Image, "pillow", "decoding JPEG clips")
     data, places = dataset.PixelData, fragments_of_frames(dataset.PixelData, JPEG_BASELINE)
     streams = (b"".join(data[place] for place in places[index]) for index in indices)
+    size = dataset.Rows, dataset.Columns
+    known: dict[bytes, str] = {}
     spaces: set[str] = set()
     frames = np.empty(0, np.uint8)
     for number, stream in enumerate(streams):
-        image, space = _open_jpeg(stream, (dataset.Rows, dataset.Columns))
+        space = _space_of(stream, size, known)
         spaces.add(space)
         if len(spaces) > 1:
             raise PixelsError("the frames have different colour spaces")
@@ -133,7 +135,7 @@ def _decode_jpeg_frames(dataset: Any, indices: Sequence[int]) -> tuple[np.ndarra
             shape = (dataset.Rows, dataset.Columns, *(() if space == "MONOCHROME2" else (3,)))
             frames = np.empty((len(indices), *shape), np.uint8)
         if not _decode_as_stored(stream, space, frames[number]):
-            frames[number] = _decode_by_pillow(image, stream, space)
+            frames[number] = _decode_by_pillow(_open_jpeg(stream, size)[0], stream, space)
     return frames, spaces.pop()
 
 
@@ -149,10 +151,11 @@ def brightness_decoder(dataset: Any) -> Callable[[int], np.ndarray]:
     data, size = dataset.PixelData, (dataset.Rows, dataset.Columns)
     is_jpeg = dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE and simplejpeg is not None
     places = fragments_of_frames(data, JPEG_BASELINE) if is_jpeg else []
+    known: dict[bytes, str] = {}
 
     def decode(index: int) -> np.ndarray:
         stream = b"".join(data[place] for place in places[index]) if is_jpeg else b""
-        if is_jpeg and _open_jpeg(stream, size)[1] != "RGB":
+        if is_jpeg and _space_of(stream, size, known) != "RGB":
             grey: np.ndarray = simplejpeg.decode_jpeg(stream, colorspace="GRAY", strict=True)[..., 0]
             return grey
         frames, photometric = decode_frames(dataset, [index])
@@ -178,6 +181,27 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, str]:
     """
     image, space = _open_jpeg(data, size)
     return _decode_by_pillow(image, data, space), space
+
+
+def _space_of(data: bytes, size: tuple[int, int], known: dict[bytes, str]) -> str:
+    """Name the colour space of a JPEG frame as `_open_jpeg` does, and refuse the same frames.
+
+    The frames of a clip mostly have the same head. Pillow reads the head only, so one frame answers for all of them.
+
+    Args:
+        data: the JPEG.
+        size: (height, width) that the header declares.
+        known: head -> colour space of the frames before. A new head is added.
+    """
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    head = data[:place]
+    if place >= len(data):  # the head does not end as it should, so it answers for no other frame
+        return _open_jpeg(data, size)[1]
+    if head not in known:
+        known[head] = _open_jpeg(data, size)[1]
+    return known[head]
 
 
 def _open_jpeg(data: bytes, size: tuple[int, int]) -> tuple[Any, str]:
