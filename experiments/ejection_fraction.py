@@ -6,10 +6,12 @@ RUNS is a directory for cohort, prepared data, models and evaluations. What is t
 
 Plan. One cohort (seed 0) with small clips, split 5:1:1 by patient. For each seed a tiny model with random weights is
 trained on the regression alone, from all three modalities, with the schedule of `configs/measures.yaml`. The echo
-encoder is the small convolutional one (`--echo-encoder pan_echo`), because it reads clips better after the same training
-than the small MViT (`clip_encoders.py`, clips of other patients). The model is scored on the test split. The optimum is the median of the measured value given the evidence of the same patients (bayes.json),
-the control gives everybody the median of the training patients. Goal: at most 1.10 times the optimum's error with all
-three modalities, for every seed. The script says for each seed whether it is met.
+encoder is the small convolutional one (`--echo-encoder pan_echo`). On clips of other patients it learns more from the
+same training than the small MViT (`clip_encoders.py`).
+
+The model is scored on the test split. The optimum is the median of the measured value given the evidence of the same
+patients (bayes.json), the control gives everybody the median of the training patients. Goal: at most 1.10 times the
+optimum's error with all three modalities, for every seed. The script says for each seed whether it is met.
 """
 
 import argparse
