@@ -118,3 +118,21 @@ def test_real_recordings_have_their_electrodes_in_their_places(shared_dir):
     for path in paths:
         found = {check["code"] for check in harmonise_recording(read_ecg(path)).checks}
         assert not found & {"ecg_limb_electrodes", "ecg_chest_leads_exchanged"}
+
+
+def test_a_turned_lead_beside_a_missing_lead_is_named():
+    signal = dipole_heart()
+    signal[LEADS.index("V3")] *= -1
+    leads = [lead for lead in LEADS if lead != "V4"]
+    rows = signal[[LEADS.index(lead) for lead in leads]]
+    recording = EcgRecording(rows, float(RATE), leads, "mV")
+    found = [(check["code"], check["item"]) for check in harmonise_recording(recording).checks]
+    assert found == [("ecg_chest_leads_turned", "ecg.V3")]
+
+
+@pytest.mark.parametrize("missing", LEADS[6:])
+def test_a_missing_chest_lead_makes_no_other_lead_look_turned(missing):
+    leads = [lead for lead in LEADS if lead != missing]
+    rows = dipole_heart()[[LEADS.index(lead) for lead in leads]]
+    checks = harmonise_recording(EcgRecording(rows, float(RATE), leads, "mV")).checks
+    assert not [check for check in checks if check["code"] == "ecg_chest_leads_turned"]

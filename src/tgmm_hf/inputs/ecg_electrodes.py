@@ -19,6 +19,8 @@ one has a larger gain by limb electrodes (2.1, all others at most 1.4), and one 
 most 0.8)."""
 CLEARER = 0.2
 """Least difference between the gain of exchanged chest electrodes and the gain of the best other explanation."""
+ROTATED_CLEARER = 0.5
+"""The same for `CHEST_ROTATIONS`, because V1 in the place of V6 looks nearly like V6 upside down (decision 244)."""
 ALIKE = (
     *((first, second, 1.0) for first, second in pairwise(LEADS[6:])),
     ("aVR", "V1", 1.0),
@@ -42,6 +44,15 @@ LIMB_EXCHANGES = {
     },
 }
 """What was done -> lead -> the recorded lead that holds it, with its sign; other leads hold themselves."""
+CHEST_ROTATIONS = {
+    name: dict(zip(LEADS[6:], (*LEADS[6 + places :], *LEADS[6 : 6 + places]), strict=True))
+    for name, places in {
+        "V5 and V6 in the places of V1 and V2, all others two places further": 2,
+        "V1 and V2 in the places of V5 and V6, all others two places back": 4,
+        "V1 in the place of V6, all others one place back (or V6 upside down)": 5,
+    }.items()
+}
+"""As `LIMB_EXCHANGES`, for chest leads that were plugged in at another place of the row."""
 CHEST_EXCHANGES = {
     **{
         f"{first} and {second} exchanged": {first: second, second: first}
@@ -50,6 +61,7 @@ CHEST_EXCHANGES = {
     },
     "V1 to V3 and V4 to V6 exchanged": dict(zip(LEADS[6:], (*LEADS[9:], *LEADS[6:9]), strict=True)),
     "V6 in the place of V1, all others one place further": dict(zip(LEADS[6:], (*LEADS[7:], LEADS[6]), strict=True)),
+    **CHEST_ROTATIONS,
 }
 """As `LIMB_EXCHANGES`, for chest leads. Neighbours are too alike to be told apart."""
 CHEST_TURNS = {
@@ -96,7 +108,8 @@ def exchanged_electrodes(band: Mapping[str, np.ndarray]) -> ExchangedElectrodes 
     of_limbs, of_chest, of_one = (kind[name] for kind, name in zip(gains, best, strict=True))
     if of_limbs > max(LIMB_GAIN, of_chest, of_one):
         return ExchangedElectrodes(best[0], True, of_limbs)
-    if of_chest > max(CHEST_GAIN, of_limbs + CLEARER, of_one + CLEARER):
+    clearer = ROTATED_CLEARER if best[1] in CHEST_ROTATIONS else CLEARER
+    if of_chest > max(CHEST_GAIN, of_limbs + clearer, of_one + clearer):
         return ExchangedElectrodes(best[1], False, of_chest)
     return None
 
