@@ -136,3 +136,25 @@ def test_a_missing_chest_lead_makes_no_other_lead_look_turned(missing):
     rows = dipole_heart()[[LEADS.index(lead) for lead in leads]]
     checks = harmonise_recording(EcgRecording(rows, float(RATE), leads, "mV")).checks
     assert not [check for check in checks if check["code"] == "ecg_chest_leads_turned"]
+
+
+@pytest.mark.parametrize(
+    ("limb", "chest"),
+    [(limb, chest) for limb in range(3) for chest in range(6) if limb < 2 or chest < 3],  # V4 to V6 lie near the leg
+)
+def test_a_limb_electrode_in_the_place_of_a_chest_electrode_is_named(limb, chest):
+    signal = dipole_heart()
+    potentials = np.concatenate([[0 * signal[0], signal[0], signal[1]], signal[6:] + (signal[0] + signal[1]) / 3])
+    potentials[[limb, 3 + chest]] = potentials[[3 + chest, limb]]
+    centre = potentials[:3].mean(axis=0)
+    exchanged = limb_leads(*potentials[:3], potentials[3:] - centre, np.random.default_rng(0))
+    assert codes(exchanged) & (CODES | {"ecg_chest_leads_turned"})
+
+
+def test_the_exchange_of_the_left_arm_and_v1_is_named_as_it_is():
+    signal = dipole_heart()
+    potentials = np.concatenate([[0 * signal[0], signal[0], signal[1]], signal[6:] + (signal[0] + signal[1]) / 3])
+    potentials[[1, 3]] = potentials[[3, 1]]
+    exchanged = limb_leads(*potentials[:3], potentials[3:] - potentials[:3].mean(axis=0), np.random.default_rng(0))
+    checks = harmonise_recording(EcgRecording(exchanged, float(RATE), list(LEADS), "mV")).checks
+    assert any("left arm and V1 exchanged" in check["text"] for check in checks)

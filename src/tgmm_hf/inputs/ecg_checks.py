@@ -357,7 +357,7 @@ def _check_electrodes(findings: LeadFindings, band: Mapping[str, np.ndarray], in
     usable = {lead: values for lead, values in band.items() if lead not in findings.unusable}
     if in_mv:
         usable |= derive_limb_leads(usable, [lead for lead in LIMB_LEADS if lead not in band])[1]
-    exchange = exchanged_electrodes(usable)
+    exchange = exchanged_electrodes(usable, in_mv)
     if exchange is None:
         return
     fit = f"the leads fit each other better (by {exchange.gain:.1f}) if this is undone: {exchange.name}"
