@@ -23,7 +23,7 @@ CLEARER = 0.2
 ROTATED_CLEARER = 0.5
 """The same for `CHEST_ROTATIONS`, because V1 in the place of V6 looks nearly like V6 upside down (decision 244)."""
 MIXED_GAIN = 1.5
-"""Smallest gain for an electrode of a limb that was exchanged with one of the chest. Of 1,625 public recordings that were
+"""Smallest gain for an electrode of a limb that was exchanged with one of the chest. Of 1,625 public recordings,
 brought to about their size, 6 have a larger one, before other explanations are compared (decision 244)."""
 ALIKE = (
     *((first, second, 1.0) for first, second in pairwise(LEADS[6:])),
