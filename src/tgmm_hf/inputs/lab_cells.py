@@ -357,7 +357,7 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value))).removeprefix("'")  # Excel marks a text so
     if column.name == "age" and may_be_age_and_gender(text, column.usual[1]):
         raise CellRefusedError(
-            'the age may be in years with a gender behind it: give (number, "years")', "labs_doubtful_unit"
+            "the age may be in years with a gender behind it: write the years alone", "labs_doubtful_unit"
         )
     text, reference = without_reference(text) if column.normal is not None else (text, "")
     match, flag = _NUMBER.fullmatch(text), ""
