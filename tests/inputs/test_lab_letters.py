@@ -67,7 +67,7 @@ def test_months_that_leave_no_doubt_are_read(value, years):
 
 def test_words_that_the_tokenizer_does_not_know_are_noted():
     processor = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}))
-    row = {"medical history": "hypertension \U0001fac0\U0001fac0", "drug history": "caf\u00e9", "ethnicity": "WHITE"}
+    row = {"medical history": "hypertension \U0001fac0\U0001fac0", "drug history": "na\u00efve", "ethnicity": "WHITE"}
     labs = processor.labs_text(row)
     assert labs.unread_words == ["medical history"]
     assert sum("tokenizer does not know" in note for note in labs.notes) == 1
