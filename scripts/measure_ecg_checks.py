@@ -29,6 +29,7 @@ from ecg_faults import (
     wave_leads,
     waves_without_heart,
 )
+from ecg_number_faults import number_faults
 
 from tgmm_hf.inputs.ecg_checks import check_leads
 from tgmm_hf.inputs.ecg_reading import read_ecg
@@ -70,6 +71,10 @@ CODES = """| code | meaning | what the package does | what to do |
 look for exchanged names, a wrong sign or gain |
 | ecg_equal_leads | a chest lead is another lead, also scaled or turned over | both chest leads are not used | \
 export the recording again |
+| ecg_computed_leads | a chest lead is a mean of the leads beside it; or chest leads follow from all others \
+| the lead is not used; a note | find the recorded leads: the others were derived |
+| ecg_wrapped | a lead jumps over its whole span and back: its values were too large for their numbers \
+| the lead is not used | export with more bits, or a smaller gain |
 | ecg_lead_without_beats | a chest lead has no beats where the other leads have theirs: noise, hum \
 | the lead is not used | check electrode and export |
 | ecg_sampling_rate | beats and waves are together too slow, or too fast, for an adult \
@@ -149,7 +154,7 @@ def measure(directories: list[Path], every: int) -> tuple[dict[str, FalseAlarms]
         every: faults are planted into every `every`-th of the scaled recordings.
     """
     alarms = {"in millivolts": FalseAlarms(), "scaled by lead": FalseAlarms()}
-    planted = faults()
+    planted = faults() + number_faults()
     tallies = {fault.name: Tally() for fault in planted}
     for recording in read_all(directories):
         if isinstance(recording, InputRefusedError):

@@ -36,6 +36,7 @@ from .inputs.processor_parts import (
     fitting_sentences,
     saved_extractor,
     tokenize_texts,
+    unread_cells,
 )
 from .utils.names import CELL_ARGUMENTS
 
@@ -272,7 +273,9 @@ class TgmmProcessor(HubProcessor):
         """Write the text of a lab row whose cells are read already, by the processor's settings; return the row."""
         fitting = partial(fitting_sentences, self.tokenizer, self.max_labs_tokens)
         columns: Any = self.labs_columns if self.labs_scales is None else units_of_scales(self.labs_scales)
-        return labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=columns)
+        labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=columns)
+        labs.unread_words = unread_cells(self.tokenizer, labs)
+        return labs
 
     def encode_labs(self, rows: Sequence[LabsText]) -> dict[str, np.ndarray]:
         """Make the model's inputs of B lab rows with their texts; {} if all texts are empty."""

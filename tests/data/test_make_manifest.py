@@ -158,3 +158,17 @@ def test_a_segment_is_no_recording_of_its_own(tmp_path: Path) -> None:
         write_ecg(tmp_path / name, 0)
     (tmp_path / "whole.hea").write_text("whole/2 12 500 10000\ns1 5000\ns2 5000\n")
     assert [recording.path.name for recording in scan_folder(tmp_path).recordings] == ["whole.hea"]
+
+
+@pytest.mark.parametrize("choice", ["none", "first", "last"])
+def test_recordings_of_two_patients_in_one_folder_are_not_chosen_from(tmp_path: Path, choice: str) -> None:
+    folder = tmp_path / "patients" / "p1"
+    for name, patient, day in (("a", 10000032, 1), ("b", 10000048, 2)):
+        write_ecg(folder / name, day)
+        header = folder / f"{name}.hea"
+        lines = header.read_text().splitlines()
+        lines[0] = f"{' '.join(lines[0].split()[:4])} 10:00:00 0{day}/01/2020"
+        header.write_text("\n".join([*lines, f"# <subject_id>: {patient}"]) + "\n")
+    proposal, rows = proposed(folder.parent, tmp_path / "cohort.csv", ecg_choice=choice)
+    assert "ecg_path" not in rows["p1"]
+    assert any("different patients" in reason for reason in proposal.ambiguous)

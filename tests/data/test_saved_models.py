@@ -139,6 +139,16 @@ def test_without_the_command_line_a_missing_vocabulary_is_refused_too(whole: Pat
         AutoProcessor.from_pretrained(directory)
 
 
+def test_a_model_without_any_file_of_its_tokenizer_is_refused_by_name(whole: Path, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    for path in directory.glob("tokenizer*.json"):
+        path.unlink()
+    with pytest.raises(TgmmError) as refused:
+        load_pipeline(str(directory))
+    assert "tokenizer_config.json is missing" in refused.value.reason and "sentencepiece" not in refused.value.reason
+
+
 def test_a_tokenizer_without_padding_is_refused_at_loading(whole: Path, tmp_path: Path):
     directory = tmp_path / "model"
     shutil.copytree(whole, directory)

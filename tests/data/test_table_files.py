@@ -1,6 +1,7 @@
 """Table files as Excel and other programs write them are read right, or refused with what to do."""
 
 import codecs
+import os
 import pickle
 from pathlib import Path
 
@@ -206,3 +207,12 @@ def test_a_table_of_one_column_has_no_title(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("age\n71\n", encoding="utf-8")
     assert read_table(path).rows == [{"age": "71"}] and not read_table(path).notes
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_directory_in_the_place_of_a_table_is_called_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name, words in (("pipe.csv", "a pipe"), ("folder.csv", "is a directory"), ("none.csv", "does not exist")):
+        with pytest.raises(CohortTableError, match=words):
+            read_table(tmp_path / name)

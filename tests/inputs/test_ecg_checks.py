@@ -6,6 +6,7 @@ from heart_signal import make_heart
 
 from tgmm_hf.inputs.ecg_beats import band_pass
 from tgmm_hf.inputs.ecg_checks import check_leads, has_heartbeat, limb_misfit
+from tgmm_hf.inputs.ecg_equal_leads import computed_leads
 from tgmm_hf.inputs.ecg_reading import read_ecg
 from tgmm_hf.inputs.ecg_recording import EcgRecording
 from tgmm_hf.inputs.ecg_signal import harmonise_recording
@@ -328,3 +329,31 @@ def beating(starts, width, size):
     ]
     one, two = eight[:2]
     return np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *eight[2:]])
+
+
+# ---- computed leads
+
+
+@pytest.mark.parametrize("step", [None, 0.001, 0.005])
+def test_a_lead_that_is_the_mean_of_its_neighbours_is_not_used(extractor, step):
+    signal = changed(V2=lambda heart: 0.5 * (heart[LEADS.index("V1")] + heart[LEADS.index("V3")]))
+    if step is not None:
+        signal = np.round(signal / step) * step
+    prepared = extractor.prepare(item(signal))
+    assert ("ecg_computed_leads", "ecg.V2") in codes(prepared) and prepared.mask.sum() == 11
+
+
+def test_twelve_leads_that_were_computed_from_three_are_named(extractor):
+    heart = make_heart()
+    sources = np.stack([heart[0], heart[1], heart[7]])
+    chest = np.array([[-0.3, 0.1, 0.9], [0, 0.2, 1], [0.3, 0.4, 0.9], [0.6, 0.5, 0.6], [0.8, 0.5, 0.2], [0.9, 0.4, 0]])
+    signal = np.concatenate([heart[:6], chest @ sources])
+    assert ("ecg_computed_leads", "ecg") in codes(extractor.prepare(item(signal)))
+
+
+def test_public_recordings_have_no_computed_leads(shared_dir):
+    stored = np.load(shared_dir / "data/ptbxl/ptbxl_100hz_folds1-9.npz")["signal"]
+    for signal in stored[::25]:
+        leads = dict(zip(LEADS, signal.T.astype(float), strict=True))
+        band = dict(zip(LEADS, band_pass(np.stack(list(leads.values())), 1.0, 20.0, 100.0), strict=True))
+        assert computed_leads(leads, band) == ({}, [])

@@ -243,3 +243,65 @@ def test_a_header_of_an_animal_or_of_other_waveforms_is_refused(tmp_path, header
         setattr(dataset, name, value)
     dataset.save_as(tmp_path / "ecg.dcm", enforce_file_format=True)
     refuse(tmp_path / "ecg.dcm", word)
+
+
+# ---- what the header says against the samples
+
+
+@pytest.mark.parametrize("status", ["DISCONNECTED", "INVALID", "QUESTIONABLE", "UNCALIBRATED", "TEST DATA", "JANE DOE"])
+def test_a_channel_that_the_recorder_calls_bad_is_not_used(tmp_path, status):
+    group = group_of(make_ecg())
+    group.ChannelDefinitionSequence[7].ChannelStatus = status
+    recording = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
+    assert "V2" not in recording.lead_names and len(recording.lead_names) == 11
+    assert any("channel status" in note and "JANE" not in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("status", ["OK", "", "UNZEROED"])
+def test_a_channel_that_the_recorder_calls_good_is_used(tmp_path, status):
+    group = group_of(make_ecg())
+    for channel in group.ChannelDefinitionSequence:
+        channel.ChannelStatus = status
+    recording = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group]))
+    assert len(recording.lead_names) == 12 and not recording.notes
+
+
+def test_test_data_are_no_recording(tmp_path):
+    group = group_of(make_ecg())
+    for channel in group.ChannelDefinitionSequence:
+        channel.ChannelStatus = "TEST DATA"
+    refuse(write_ecg_dicom(tmp_path / "ecg.dcm", [group]), "TEST DATA")
+
+
+@pytest.mark.parametrize(
+    ("elements", "channel", "words"),
+    [
+        ({}, {"FilterLowFrequency": "5"}, "filter from 5 Hz"),
+        ({}, {"FilterHighFrequency": "15"}, "filter up to 15 Hz"),
+        ({}, {"FilterLowFrequency": "0.05", "FilterHighFrequency": "40"}, None),
+        ({"MultiplexGroupLabel": "MEDIAN BEAT"}, {}, "averaged beat"),
+        ({"MultiplexGroupLabel": "RHYTHM"}, {}, None),
+    ],
+)
+def test_filters_and_averaged_beats_of_the_header_are_noted(tmp_path, elements, channel, words):
+    group = group_of(make_ecg(), **elements)
+    for definition in group.ChannelDefinitionSequence:
+        for name, value in channel.items():
+            setattr(definition, name, value)
+    notes = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group])).notes
+    assert any(words in note for note in notes) if words else not notes
+
+
+@pytest.mark.parametrize(
+    ("header", "is_noted"),
+    [({"StudyDescription": "Treadmill test, stage 3"}, True), ({"SeriesDescription": "Holter strip"}, True),
+     ({"StudyDescription": "Resting 12-lead ECG"}, False),
+     ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.9.2.1"}, True)],
+)  # fmt: skip
+def test_an_ecg_that_is_none_of_a_patient_at_rest_is_noted(tmp_path, header, is_noted):
+    path = write_ecg_dicom(tmp_path / "ecg.dcm", [group_of(make_ecg())])
+    dataset = pydicom.dcmread(path)
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    assert bool(read_ecg(path).notes) == is_noted

@@ -118,3 +118,43 @@ def test_real_recordings_have_their_electrodes_in_their_places(shared_dir):
     for path in paths:
         found = {check["code"] for check in harmonise_recording(read_ecg(path)).checks}
         assert not found & {"ecg_limb_electrodes", "ecg_chest_leads_exchanged"}
+
+
+def test_a_turned_lead_beside_a_missing_lead_is_named():
+    signal = dipole_heart()
+    signal[LEADS.index("V3")] *= -1
+    leads = [lead for lead in LEADS if lead != "V4"]
+    rows = signal[[LEADS.index(lead) for lead in leads]]
+    recording = EcgRecording(rows, float(RATE), leads, "mV")
+    found = [(check["code"], check["item"]) for check in harmonise_recording(recording).checks]
+    assert found == [("ecg_chest_leads_turned", "ecg.V3")]
+
+
+@pytest.mark.parametrize("missing", LEADS[6:])
+def test_a_missing_chest_lead_makes_no_other_lead_look_turned(missing):
+    leads = [lead for lead in LEADS if lead != missing]
+    rows = dipole_heart()[[LEADS.index(lead) for lead in leads]]
+    checks = harmonise_recording(EcgRecording(rows, float(RATE), leads, "mV")).checks
+    assert not [check for check in checks if check["code"] == "ecg_chest_leads_turned"]
+
+
+@pytest.mark.parametrize(
+    ("limb", "chest"),
+    [(limb, chest) for limb in range(3) for chest in range(6) if limb < 2 or chest < 3],  # V4 to V6 lie near the leg
+)
+def test_a_limb_electrode_in_the_place_of_a_chest_electrode_is_named(limb, chest):
+    signal = dipole_heart()
+    potentials = np.concatenate([[0 * signal[0], signal[0], signal[1]], signal[6:] + (signal[0] + signal[1]) / 3])
+    potentials[[limb, 3 + chest]] = potentials[[3 + chest, limb]]
+    centre = potentials[:3].mean(axis=0)
+    exchanged = limb_leads(*potentials[:3], potentials[3:] - centre, np.random.default_rng(0))
+    assert codes(exchanged) & (CODES | {"ecg_chest_leads_turned"})
+
+
+def test_the_exchange_of_the_left_arm_and_v1_is_named_as_it_is():
+    signal = dipole_heart()
+    potentials = np.concatenate([[0 * signal[0], signal[0], signal[1]], signal[6:] + (signal[0] + signal[1]) / 3])
+    potentials[[1, 3]] = potentials[[3, 1]]
+    exchanged = limb_leads(*potentials[:3], potentials[3:] - potentials[:3].mean(axis=0), np.random.default_rng(0))
+    checks = harmonise_recording(EcgRecording(exchanged, float(RATE), list(LEADS), "mV")).checks
+    assert any("left arm and V1 exchanged" in check["text"] for check in checks)

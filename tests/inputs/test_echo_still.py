@@ -7,6 +7,7 @@ from input_files import as_ycbcr, make_clip, write_clip
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from tgmm_hf.inputs.echo_reading import clip_from_array, read_echo_clip
+from tgmm_hf.utils.errors import InputRefusedError
 
 FRAMES = 40
 
@@ -143,6 +144,10 @@ def region(width, height, spatial=1, units=3):
      ({"StudyDescription": "Dobutamine Stress Echo"}, "examination"), ({"StageName": "PEAK"}, "examination"),
      ({"StageName": "REST", "ContrastBolusAgent": "NONE"}, None), ({"ContrastBolusAgent": "SonoVue"}, "examination"),
      ({"StudyDescription": "Phantom, monthly"}, "examination"),
+     ({"StudyDescription": "US ABDOMEN COMPLETE"}, "examination"), ({"ProtocolName": "Lung"}, "examination"),
+     ({"StudyDescription": "Lower extremity venous duplex"}, "examination"),
+     ({"StudyDescription": "Canine echocardiogram"}, "examination"), ({"ProtocolName": "Oberbauch"}, "examination"),
+     ({"StudyDescription": "Cardiac and vascular ultrasound"}, None), ({"StudyDescription": "Catheter echo"}, None),
      ({"SequenceOfUltrasoundRegions": [region(0.02, 0.08)]}, "pixel_aspect"),
      ({"SequenceOfUltrasoundRegions": [region(0.08, -0.08)]}, None),
      ({"SequenceOfUltrasoundRegions": [region(0.08, 0.08), region(0.002, 0.08, spatial=3, units=4)]}, None),
@@ -176,3 +181,12 @@ def test_a_coloured_trace_that_runs_over_a_thick_strip_is_no_colour_by_volume(tm
 def test_a_real_clip_has_none_of_the_codes(shared_dir):
     found = {note["code"] for path in shared_dir.glob("data/echo_dicom/*.dcm") for note in read_echo_clip(path).notes}
     assert not found & {"picture_still", "frames_repeated", "frame_rate"}
+
+
+def test_an_ultrasound_volume_is_refused(clip, tmp_path):
+    path = write_clip(tmp_path / "clip.dcm", clip[:20])
+    dataset = pydicom.dcmread(path)
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.2"
+    dataset.save_as(path)
+    with pytest.raises(InputRefusedError, match="volume"):
+        read_echo_clip(path)

@@ -384,3 +384,32 @@ def test_a_declared_system_decides_only_between_units_of_one_measurement():
     assert numbers(declare_units({"PT": 92, "RDW": 39}, "US")) == {"PT": 92, "RDW": 39}
     assert codes({"CK-MB": 4}) == ["labs_unit_assumed"]
     assert codes({"PT": 27, "RDW": 17, "weight": 95}) == []
+
+
+@pytest.mark.parametrize("name", ["ALT", "AST"])
+def test_an_enzyme_that_may_be_in_katals_is_named(name):
+    labs = LabsText.from_row({name: 2.5})
+    assert [check["code"] for check in labs.checks] == ["labs_unit_assumed"]
+    assert not LabsText.from_row({name: (2.5, "U/L")}).checks and not LabsText.from_row({name: 25}).checks
+
+
+def test_creatine_kinase_that_may_be_in_katals_is_not_used():
+    assert not LabsText.from_row({"CK": 8}).cells and LabsText.from_row({"CK": (8, "U/L")}).cells
+
+
+def test_exchanged_red_cell_indices_are_named_although_both_are_usual():
+    row = {"Hemoglobin": (14, "g/dL"), "Hematocrit": 42, "Red Blood Cells": 4.7, "MCH": 33.3, "MCHC": 29.8}
+    assert [check["code"] for check in LabsText.from_row(row).checks] == ["labs_red_cells"]
+    assert not LabsText.from_row(row | {"MCH": 29.8, "MCHC": 33.3}).checks
+
+
+@pytest.mark.parametrize("unit", [float("nan"), None, ""])
+def test_a_unit_that_is_missing_is_none(unit):
+    assert LabsText.from_row({"Sodium": (140, unit)}).cells[0].number == 140
+
+
+@pytest.mark.parametrize(
+    ("row", "number"), [({"PLT": "250 10\u00b3/\u00b5L"}, 250), ({"Creatinine": "'1.4 mg/dL"}, 1.4)]
+)
+def test_raised_digits_and_excels_apostrophe_are_read(row, number):
+    assert LabsText.from_row(row).cells[0].number == number

@@ -19,6 +19,7 @@ from tgmm_hf.data.patient_folders import FolderContent, Recording, scan_folder
 from tgmm_hf.data.prediction import read_views
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat, spreadsheet_id
 from tgmm_hf.inputs.echo_view_names import views_of_files
+from tgmm_hf.inputs.patient_identity import different_patients, identity_of_ecg
 from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.files import whole_file
@@ -124,6 +125,8 @@ def _ecg_cell(patient: str, content: FolderContent, choice: str, proposal: Propo
         reason = "no ECG, because the folder holds several recordings"
         if chosen is None and choice != "none":
             reason += " and their times do not decide"
+        if different_patients(identity_of_ecg(recording.path) for recording in recordings):
+            chosen, reason = None, "no ECG, because the headers of the recordings name different patients"
         if chosen is not None:
             reason = f"the {choice} of several ECG recordings was taken"
         proposal.ambiguous.setdefault(reason, []).append(patient)

@@ -164,7 +164,8 @@ def read_table(path: Path, table_format: TableFormat = DEFAULT_FORMAT, what: str
             occurs twice.
     """
     if not path.is_file():
-        raise CohortTableError(what, f"{path} does not exist.")
+        kind = "is a directory" if path.is_dir() else "is no file (a pipe or a device): save the table as a file"
+        raise CohortTableError(what, f"{path} {kind if path.exists() else 'does not exist'}.")
     readers = {".parquet": _read_parquet, ".csv": read_csv}
     suffix = path.suffix.lower()
     _refuse_other_content(path, suffix)

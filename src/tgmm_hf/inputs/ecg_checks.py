@@ -22,12 +22,13 @@ from ..utils.names import LEADS
 from .ecg_artefacts import check_artefacts
 from .ecg_beats import band_pass, beat_signals
 from .ecg_electrodes import exchanged_electrodes
-from .ecg_equal_leads import COPY_RATIO, copied_leads
+from .ecg_equal_leads import COPY_RATIO, check_computed_leads, copied_leads
 from .ecg_findings import LeadFindings
 from .ecg_heart_checks import check_heart
 from .ecg_limb_leads import LIMB_LEADS, derive_limb_leads
 from .ecg_numbers import in_long_runs, percentile, span
-from .ecg_single_chest_leads import NEIGHBOURS, turned_chest_lead
+from .ecg_single_chest_leads import neighbours_of, turned_chest_lead
+from .ecg_wrapped import check_wrapped_leads
 
 LIMB_RATIO = 0.25
 """Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
@@ -99,6 +100,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         return findings
     band = dict(zip(names, band_pass(signal, 1.0, 20.0, sampling_rate), strict=True))
     beats, still = band_pass(signal, *QRS_BAND, sampling_rate), _still_samples(signal, sampling_rate)
+    check_wrapped_leads(findings, names, signal, sampling_rate)
     for row, lead in enumerate(names):
         _check_still(findings, lead, still[row])
         _check_clipped(findings, lead, signal[row], sampling_rate)
@@ -113,6 +115,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _check_amplitudes(findings, sizes)
         _check_chest_size(findings, sizes)
     _check_equal_leads(findings, leads, band)
+    check_computed_leads(findings, leads, band)
     _check_arm_electrodes(findings, leads, beats, sampling_rate)
     _check_electrodes(findings, band, in_mv)
     _check_turned_chest_lead(findings, band)
@@ -354,7 +357,7 @@ def _check_electrodes(findings: LeadFindings, band: Mapping[str, np.ndarray], in
     usable = {lead: values for lead, values in band.items() if lead not in findings.unusable}
     if in_mv:
         usable |= derive_limb_leads(usable, [lead for lead in LIMB_LEADS if lead not in band])[1]
-    exchange = exchanged_electrodes(usable)
+    exchange = exchanged_electrodes(usable, in_mv)
     if exchange is None:
         return
     fit = f"the leads fit each other better (by {exchange.gain:.1f}) if this is undone: {exchange.name}"
@@ -384,10 +387,11 @@ def _check_turned_chest_lead(findings: LeadFindings, band: dict[str, np.ndarray]
     )
     if findings.has(*explaining_codes):
         return
-    turned = turned_chest_lead({lead: values for lead, values in band.items() if lead not in findings.unusable})
+    usable = {lead: values for lead, values in band.items() if lead not in findings.unusable}
+    turned = turned_chest_lead(usable)
     if turned is not None:
         lead, likeness = turned
-        beside = " and ".join(f"{'-' if sign < 0 else ''}{other}" for other, sign in NEIGHBOURS[lead])
+        beside = " and ".join(f"{'-' if sign < 0 else ''}{other}" for other, sign in neighbours_of(lead, usable))
         findings.add(
             "ecg_chest_leads_turned",
             lead,

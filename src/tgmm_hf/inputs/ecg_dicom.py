@@ -35,6 +35,21 @@ _SAMPLE_TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL
 """Waveform Sample Interpretation (5400,1006), DICOM C.10.9.1.5 -> NumPy type of a stored sample."""
 _COMPRESSED = {"MB": "mu-law", "AB": "A-law"}
 _LIMB_LEADS = frozenset(LEADS[:6])
+USABLE_STATUS = ("", "OK", "UNZEROED")
+"""Channel Status (003A,0205) of a channel that is used. An unzeroed channel has another level, which filters remove."""
+BAD_STATUS = ("TEST DATA", "DISCONNECTED", "QUESTIONABLE", "INVALID", "UNCALIBRATED")
+"""Other values that DICOM defines for the Channel Status (C.10.9.1.4.4)."""
+LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
+"""A filter that begins above LOWEST_HZ takes the ST segment away, one that ends below HIGHEST_HZ the QRS complex."""
+_AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representative)\b", re.IGNORECASE)
+"""Words of a Multiplex Group Label for a beat that was averaged."""
+_EXERCISE = re.compile(
+    r"\b(?:stress|treadmill|bruce|recovery|holter|ambulatory)\b|\bexercise\b|\bergomet|\bbelastung", re.IGNORECASE
+)
+"""Words of a header for an ECG that is none of a patient at rest."""
+_FREE_TEXTS = ("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription")
+_HEMODYNAMIC = "1.2.840.10008.5.1.4.1.1.9.2.1"
+"""Storage class of pressures in heart and vessels, which may hold ECG leads too."""
 
 
 class _Group(NamedTuple):
@@ -98,6 +113,7 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
             channel for entry in chosen for channel in _read_group(groups[entry.number], entry, little_endian, path)
         ]
         recording = recording_from_channels(channels, str(path))
+        recording.notes += _header_notes(dataset, [groups[entry.number] for entry in chosen])
     if len(groups) > 1:
         numbers = [str(entry.number + 1) for entry in chosen]
         plural = "s" if len(numbers) > 1 else ""
@@ -222,6 +238,7 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
         baseline = _number(channel, "ChannelBaseline", 0.0)
         usable = 0 < scale < float("inf") and np.isfinite(baseline)
         problem = "" if usable else f"its sensitivity is {scale:g}, so its values have no known scale"
+        problem = problem or _status_problem(channel)
         skew = _number(channel, "ChannelTimeSkew", 0.0) + _number(channel, "ChannelSampleSkew", 0.0) / entry.rate
         if abs(skew) * entry.rate >= 1:
             problem = problem or f"it is {1000 * skew:.4g} ms apart from the other leads (channel skew)"
@@ -230,6 +247,37 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
         scaled = values * scale + baseline if usable else values
         channels.append(Channel(_lead_name(channel, path), unit, scaled, entry.rate, problem))
     return channels
+
+
+def _status_problem(channel: Any) -> str:
+    """Say why the Channel Status forbids to use a channel; "" if it does not. One word of several is enough."""
+    values = channel.get("ChannelStatus") or []
+    for value in [values] if isinstance(values, str) else values:
+        status = " ".join(str(value).upper().split())
+        if status not in USABLE_STATUS:
+            word = status if status in BAD_STATUS else "(not a value of DICOM)"
+            return f"the recorder states the channel status {word}"
+    return ""
+
+
+def _header_notes(dataset: Any, groups: list[Any]) -> list[str]:
+    """Return notes on what the header says against a resting ECG: filters, averaged beats, exercise, pressures."""
+    notes = []
+    if any(_AVERAGE.search(str(group.get("MultiplexGroupLabel") or "")) for group in groups):
+        notes.append("the label of the waveforms names an averaged beat: is this the recorded rhythm?")
+    channels = [channel for group in groups for channel in group.ChannelDefinitionSequence]
+    lowest = max((_number(channel, "FilterLowFrequency", 0.0) for channel in channels), default=0.0)
+    highest = min((_number(channel, "FilterHighFrequency", 0.0) or np.inf for channel in channels), default=np.inf)
+    if lowest > LOWEST_HZ:
+        notes.append(f"the header states a filter from {lowest:g} Hz on (at most {LOWEST_HZ:g} Hz is usual)")
+    if highest < HIGHEST_HZ:
+        notes.append(f"the header states a filter up to {highest:g} Hz (at least {HIGHEST_HZ:g} Hz is usual)")
+    texts = "\n".join(str(dataset.get(name) or "") for name in _FREE_TEXTS)
+    if _EXERCISE.search(texts):
+        notes.append("the header names an exercise test or an ambulatory recording; the model knows ECGs at rest")
+    if str(dataset.get("SOPClassUID") or "") == _HEMODYNAMIC:
+        notes.append("the storage class is hemodynamic waveforms: make sure that the leads are an ECG")
+    return notes
 
 
 def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..utils.names import LEADS
+from .ecg_limb_leads import LIMB_LEADS
 
 LIMB_GAIN, CHEST_GAIN = 2.0, 1.0
 """Smallest gain of the score for the finding, of limb electrodes and of chest electrodes. Of 1,646 public recordings
@@ -19,6 +20,11 @@ one has a larger gain by limb electrodes (2.1, all others at most 1.4), and one 
 most 0.8)."""
 CLEARER = 0.2
 """Least difference between the gain of exchanged chest electrodes and the gain of the best other explanation."""
+ROTATED_CLEARER = 0.5
+"""The same for `CHEST_ROTATIONS`, because V1 in the place of V6 looks nearly like V6 upside down (decision 244)."""
+MIXED_GAIN = 1.5
+"""Smallest gain for an electrode of a limb that was exchanged with one of the chest. Of 1,625 public recordings,
+brought to about their size, 6 have a larger one, before other explanations are compared (decision 244)."""
 ALIKE = (
     *((first, second, 1.0) for first, second in pairwise(LEADS[6:])),
     ("aVR", "V1", 1.0),
@@ -42,6 +48,15 @@ LIMB_EXCHANGES = {
     },
 }
 """What was done -> lead -> the recorded lead that holds it, with its sign; other leads hold themselves."""
+CHEST_ROTATIONS = {
+    name: dict(zip(LEADS[6:], (*LEADS[6 + places :], *LEADS[6 : 6 + places]), strict=True))
+    for name, places in {
+        "V5 and V6 in the places of V1 and V2, all others two places further": 2,
+        "V1 and V2 in the places of V5 and V6, all others two places back": 4,
+        "V1 in the place of V6, all others one place back (or V6 upside down)": 5,
+    }.items()
+}
+"""As `LIMB_EXCHANGES`, for chest leads that were plugged in at another place of the row."""
 CHEST_EXCHANGES = {
     **{
         f"{first} and {second} exchanged": {first: second, second: first}
@@ -50,6 +65,7 @@ CHEST_EXCHANGES = {
     },
     "V1 to V3 and V4 to V6 exchanged": dict(zip(LEADS[6:], (*LEADS[9:], *LEADS[6:9]), strict=True)),
     "V6 in the place of V1, all others one place further": dict(zip(LEADS[6:], (*LEADS[7:], LEADS[6]), strict=True)),
+    **CHEST_ROTATIONS,
 }
 """As `LIMB_EXCHANGES`, for chest leads. Neighbours are too alike to be told apart."""
 CHEST_TURNS = {
@@ -65,7 +81,7 @@ class ExchangedElectrodes(NamedTuple):
     """The exchange that explains the leads best.
 
     Attributes:
-        name: what was done, a key of `LIMB_EXCHANGES`, `CHEST_EXCHANGES` or `CHEST_TURNS`.
+        name: what was done, a key of `LIMB_EXCHANGES`, `CHEST_EXCHANGES`, `CHEST_TURNS` or of `_MIXED`.
         of_limbs: True if limb electrodes, or all chest leads together, are wrong; False if the order of chest leads is.
         gain: of the score.
     """
@@ -75,18 +91,21 @@ class ExchangedElectrodes(NamedTuple):
     gain: float
 
 
-def exchanged_electrodes(band: Mapping[str, np.ndarray]) -> ExchangedElectrodes | None:
+def exchanged_electrodes(band: Mapping[str, np.ndarray], in_mv: bool = False) -> ExchangedElectrodes | None:
     """Find the exchange of electrodes that explains the leads best.
 
     Args:
         band: lead -> values (samples,) in any unit, 1 to 20 Hz. Nothing is said unless all twelve leads are here.
+        in_mv: whether the leads have their sizes, so that an electrode of a limb in the place of one of the chest can
+            be looked for.
 
     Returns:
         The exchange, or None if the leads fit as they are, or fit best with one chest lead upside down.
     """
     if not set(LEADS) <= band.keys():
         return None
-    likeness = _correlations(np.stack([band[lead] for lead in LEADS]))
+    leads = np.stack([band[lead] for lead in LEADS])
+    likeness = _correlations(leads)
     score = float(_scores(likeness, _AS_RECORDED)[0])
     gains = [
         dict(zip(kind, (_scores(likeness, places) - score).tolist(), strict=True))
@@ -96,9 +115,48 @@ def exchanged_electrodes(band: Mapping[str, np.ndarray]) -> ExchangedElectrodes 
     of_limbs, of_chest, of_one = (kind[name] for kind, name in zip(gains, best, strict=True))
     if of_limbs > max(LIMB_GAIN, of_chest, of_one):
         return ExchangedElectrodes(best[0], True, of_limbs)
-    if of_chest > max(CHEST_GAIN, of_limbs + CLEARER, of_one + CLEARER):
+    clearer = ROTATED_CLEARER if best[1] in CHEST_ROTATIONS else CLEARER
+    if of_chest > max(CHEST_GAIN, of_limbs + clearer, of_one + clearer):
         return ExchangedElectrodes(best[1], False, of_chest)
+    if in_mv:
+        mixed = _mixed_gains(leads, score)
+        name = max(mixed, key=lambda exchange: mixed[exchange])
+        if mixed[name] > max(MIXED_GAIN, *(other + CLEARER for other in (of_limbs, of_chest, of_one))):
+            return ExchangedElectrodes(name, True, mixed[name])
     return None
+
+
+def _mixed_gains(leads: np.ndarray, score: float) -> dict[str, float]:
+    """Compute the gain of the score (12, samples) after each exchange of `_MIXED` is undone."""
+    products = leads @ leads.T
+    gains = {}
+    for name, undo in _MIXED.items():
+        undone = undo @ products @ undo.T
+        sizes = np.sqrt(np.maximum(np.diag(undone), 1e-24))
+        gains[name] = float(_scores(undone / np.outer(sizes, sizes), _AS_RECORDED)[0]) - score
+    return gains
+
+
+def _mixed_exchanges() -> dict[str, np.ndarray]:
+    """Compute how each exchange of a limb electrode with a chest electrode mixes the leads: name -> (12, 12).
+
+    The potentials of the three limb electrodes are counted from their mean, and those of the chest electrodes too.
+    """
+    electrodes = np.zeros((9, len(LEADS)))  # right arm, left arm, left leg, V1 to V6, out of I, II and V1 to V6
+    electrodes[:3, :2] = [[-1 / 3, -1 / 3], [2 / 3, -1 / 3], [-1 / 3, 2 / 3]]
+    electrodes[3:, 6:] = np.eye(6)
+    differences = np.zeros((len(LEADS), 9))
+    differences[:2, :3] = [[-1, 1, 0], [-1, 0, 1]]
+    differences[2:6] = np.array([LIMB_LEADS[lead] for lead in LEADS[2:6]]) @ differences[:2]
+    differences[6:, 3:] = np.eye(6)
+    differences[6:, :3] = -1 / 3
+    exchanges = {}
+    for limb, limb_name in enumerate(("right arm", "left arm", "left leg")):
+        for chest, lead in enumerate(LEADS[6:], start=3):
+            order = np.eye(9)
+            order[[limb, chest]] = order[[chest, limb]]
+            exchanges[f"{limb_name} and {lead} exchanged"] = differences @ order @ electrodes
+    return exchanges
 
 
 def _correlations(leads: np.ndarray) -> np.ndarray:
@@ -136,6 +194,7 @@ def _places_of(exchanges: Iterable[Mapping[str, str]]) -> _Places:
 
 
 _KINDS: tuple[Mapping[str, Mapping[str, str]], ...] = (LIMB_EXCHANGES | CHEST_TURNS, CHEST_EXCHANGES, SINGLE_TURNS)
+_MIXED = _mixed_exchanges()
 _AS_RECORDED, _PLACES = _places_of([{}]), [_places_of(kind.values()) for kind in _KINDS]
 
 

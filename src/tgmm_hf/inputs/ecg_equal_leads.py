@@ -1,10 +1,12 @@
-"""Find leads that are copies of another lead: equal, scaled, turned over, or rounded after that."""
+"""Find leads that are copies of another lead (equal, scaled, turned over), or computed from several leads."""
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
+from .ecg_findings import LeadFindings
 from .ecg_limb_leads import LIMB_LEADS
 
 COPY_RATIO = 0.005
@@ -15,6 +17,10 @@ COPY_STEPS = 0.35
 sum of the squares of both factors. A rounded copy has 0.29, real neighbours have 0.77 or more."""
 NEAR_RATIO = 0.2
 """Leads that differ more (1 to 20 Hz) are not compared with their steps."""
+COMPUTED_RATIO = 0.003
+"""A chest lead is computed from the other leads if the part that does not follow them is below this share of its rms (1
+to 20 Hz), or if it is a rounded sum (`COPY_STEPS`). Of 1,646 public recordings one has 0.0074 and 0.77 steps, all
+others at least 0.013. Decision 243 has the reasons."""
 _STEP_SAMPLES = 10_000
 
 
@@ -58,3 +64,90 @@ def _step(values: np.ndarray) -> float:
     steps = np.diff(np.unique(values[:_STEP_SAMPLES]))
     steps = steps[steps > 1e-9 * max(float(np.abs(values).max()), 1e-30)]
     return float(steps.min()) if steps.size else 0.0
+
+
+def check_computed_leads(
+    findings: LeadFindings, leads: Mapping[str, np.ndarray], band: Mapping[str, np.ndarray]
+) -> None:
+    """Put chest leads out of use that are a mean of the leads beside them; note leads that follow from all others."""
+    computed = computed_leads({lead: leads[lead] for lead in leads if lead not in findings.unusable}, band)
+    for lead, (one, two) in computed.between.items():
+        findings.put_out("ecg_computed_leads", lead, f"was computed from {one} and {two}")
+    if computed.dependent:
+        text = f"{', '.join(computed.dependent)} follow from the other leads without a rest, as if most were computed"
+        findings.add("ecg_computed_leads", None, f"{text} from a few recorded ones: find the recorded leads")
+
+
+class ComputedLeads(NamedTuple):
+    """Chest leads without a signal of their own.
+
+    Attributes:
+        between: chest lead -> the two leads beside it that it is a mean of.
+        dependent: other chest leads that follow from all other leads.
+    """
+
+    between: dict[str, tuple[str, str]]
+    dependent: list[str]
+
+
+def computed_leads(leads: Mapping[str, np.ndarray], band: Mapping[str, np.ndarray]) -> ComputedLeads:
+    """Find chest leads that were computed from other leads.
+
+    Args:
+        leads: usable lead -> values (samples,) without NaN, in any unit.
+        band: the same leads, 1 to 20 Hz.
+
+    Returns:
+        The leads. Nothing is found with fewer than three chest leads.
+    """
+    chest = [lead for lead in leads if lead not in LIMB_LEADS]
+    free = [lead for lead in leads if lead in LIMB_LEADS][:2] + chest
+    if len(chest) < 3 or min(float(np.ptp(band[lead])) for lead in free) == 0:
+        return ComputedLeads({}, [])
+    all_others = [lead for lead in chest if _follows(lead, free, leads, band)]
+    between = {}
+    for lead, one, two in zip(chest[1:-1], chest, chest[2:], strict=False):
+        if lead in all_others and _follows(lead, [one, lead, two], leads, band, of_positive_weights=True):
+            between[lead] = (one, two)
+    rest = [lead for lead in free if lead not in between]
+    dependent = [lead for lead in rest if lead in all_others and _follows(lead, rest, leads, band)]
+    return ComputedLeads(between, dependent)
+
+
+def _follows(
+    lead: str,
+    group: list[str],
+    leads: Mapping[str, np.ndarray],
+    band: Mapping[str, np.ndarray],
+    of_positive_weights: bool = False,
+) -> bool:
+    """Tell whether a lead is a weighted sum of the other leads of `group`, perhaps rounded."""
+    row = group.index(lead)
+    rest, size, weights = _misfit_of_sum(np.stack([band[name] for name in group]), row)
+    if of_positive_weights and not (np.delete(weights, row) > 0).all():
+        return False
+    if rest < COMPUTED_RATIO * size:
+        return True
+    if rest >= NEAR_RATIO * size:
+        return False
+    values = np.stack([leads[name] - leads[name].mean() for name in group])
+    rest, _, weights = _misfit_of_sum(values, row)
+    return rest < COPY_STEPS * _step(values[row]) * float(np.sqrt(1 + np.square(weights).sum()))
+
+
+def _misfit_of_sum(signals: np.ndarray, row: int) -> tuple[float, float, np.ndarray]:
+    """Fit one signal by the others.
+
+    Args:
+        signals: (signals, samples).
+        row: the signal to fit.
+
+    Returns:
+        Three elements: rms of what is left; rms of the signal; (signals,) weights, 0 at `row`.
+    """
+    gram = signals @ signals.T / signals.shape[1]
+    others = np.arange(len(signals)) != row
+    weights = np.zeros(len(signals))
+    weights[others] = np.linalg.lstsq(gram[np.ix_(others, others)], gram[others, row], rcond=1e-12)[0]
+    rest = float(np.sqrt(np.square(signals[row] - weights @ signals).mean()))
+    return rest, float(np.sqrt(gram[row, row])), weights

@@ -11,7 +11,7 @@ from .echo_between import BrightnessOfDataset, indices_between
 from .echo_brightness import brightness_of
 from .echo_checks import colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
-from .echo_header_notes import PICTURE, TRACES, ULTRASOUND, header_notes, region_formats, traces_of
+from .echo_header_notes import PICTURE, TRACES, ULTRASOUND, VOLUME, header_notes, region_formats, traces_of
 from .echo_layout import LAYOUT_FRAMES, layout_fault
 from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
@@ -107,13 +107,17 @@ def _check_photometric(dataset: Any, syntax: str, item: str) -> None:
 
 
 def _check_modality(dataset: Any, item: str) -> None:
-    """Refuse a file whose modality is not US; without a modality, a file whose storage class is not ultrasound."""
+    """Refuse a file whose modality is not US, a volume, and a file without modality that is not ultrasound."""
     refuse_animal(dataset, item)
     modality = str(dataset.get("Modality") or "").strip().upper()
     storage = str(dataset.get("SOPClassUID") or "")
     if modality and modality != "US":
         shown = modality if re.fullmatch("[A-Z]{2}|ECG|EPS|HD|IVUS|OCT|OPT", modality) else "of another name"
         raise InputRefusedError(item, f"modality {shown}, an echo clip has modality US: not an echocardiogram")
+    if storage == VOLUME:
+        raise InputRefusedError(
+            item, "the storage class is an ultrasound volume, whose frames are slices: export a 2-D clip instead"
+        )
     if not modality and storage and not ULTRASOUND.fullmatch(storage):
         raise InputRefusedError(item, "no modality, and the storage class is not ultrasound: not an echocardiogram")
 

@@ -7,6 +7,8 @@ import numpy as np
 
 ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
+VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
+"""Storage class of volumes, whose frames are slices and no moments of one picture."""
 PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
 """RegionSpatialFormat of a 2-D picture, and of traces."""
 FRAMES_A_SECOND = (8.0, 400.0)
@@ -25,7 +27,15 @@ EXAMINATIONS = {
     ),
     "a fetal or obstetric examination": re.compile(r"\bf(?:o?e|œ)t(?:al|us)\b|\bobstetri", re.IGNORECASE),
     "another organ than the heart": re.compile(
-        r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|prostate|pelvi[sc]|testis|scrotal)\b",
+        r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|gall-?bladder|spleen|pancreas|prostate|"
+        r"pelvi[sc]|testis|scrotal|appendix|hernia|abdom\w*|addome|lungs?|pleural?|obstetric\w*|gyna?ecolog\w*|uterus|"
+        r"ovar\w+|trans-?cranial|musculo-?skeletal|DVT|e?FAST exam)\b|\b(?:leg|lower extremit\w+) (?:vein|ven|arter)|"
+        r"\bperipheral vascular|bauch\b|schilddr|\b(?:venous|arterial|limb) (?:duplex|doppler)",
+        re.IGNORECASE,
+    ),
+    "an animal": re.compile(
+        r"\b(?:canine|feline|equine|bovine|porcine|murine|dogs?|cats?|horses?|mouse|mice|rats?|rabbits?|pigs?|swine|"
+        r"veterinary)\b",
         re.IGNORECASE,
     ),
     "a stress echo": re.compile(

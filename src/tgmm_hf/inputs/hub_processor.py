@@ -49,9 +49,11 @@ class HubProcessor(HubCode, ProcessorMixin):
         source = str(pretrained_model_name_or_path)
         try:
             processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except OSError as error:
-            # transformers' own sentence names a file of older versions. An error of the file system has a number.
-            if error.errno is not None or (fault := _faulty_file(Path(source))) is None:
+        except (OSError, ValueError) as error:
+            # transformers' own sentence names other files or packages. An error of the file system has a number.
+            if isinstance(error, TgmmError) or getattr(error, "errno", None) is not None:
+                raise
+            if (fault := _faulty_file(Path(source))) is None:
                 raise
             raise _refusal(source, *fault) from error
         hub = {key: kwargs[key] for key in HUB_OPTIONS if kwargs.get(key) is not None}

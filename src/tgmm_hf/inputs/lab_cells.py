@@ -19,6 +19,7 @@ from .lab_columns import (
     unit_factors,
     unit_key,
 )
+from .lab_letters import may_be_age_and_gender, plain_letters
 from .lab_reference import is_of_another_unit, without_reference
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
@@ -39,7 +40,7 @@ COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
 _NUMBER = re.compile(
-    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e]|[^\s\d.,\-<>]).*))?"
+    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e³⁶⁹]|[^\s\d.,\-<>]).*))?"
 )
 _FLAG = re.compile(
     r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3})[)\]]?"
@@ -321,11 +322,14 @@ def _is_range(text: str) -> bool:
 def _value_and_unit(raw: Any) -> tuple[Any, str]:
     """Split a cell that is a value or (value, unit) into value and unit; the unit is "" if the cell has none."""
     if isinstance(raw, tuple | list):
-        if len(raw) != 2 or not (raw[1] is None or isinstance(raw[1], str)):
-            raise CellRefusedError(
-                f"a cell is a value or (value, unit), not a {type(raw).__name__} of {len(raw)} items"
-            )
-        return raw[0], _one_line(raw[1] or "")
+        kind = type(raw).__name__
+        if len(raw) != 2:
+            raise CellRefusedError(f"a cell is a value or (value, unit), not a {kind} of {len(raw)} items")
+        if is_missing(raw[1]):
+            return raw[0], ""
+        if not isinstance(raw[1], str):
+            raise CellRefusedError(f"a cell is a value or (value, unit), but the unit of this {kind} is no text")
+        return raw[0], _one_line(raw[1])
     return raw, ""
 
 
@@ -350,7 +354,11 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
         return NumberReading("", _finite(value), unit)
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
-    text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value)))
+    text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value))).removeprefix("'")  # Excel marks a text so
+    if column.name == "age" and may_be_age_and_gender(text, column.usual[1]):
+        raise CellRefusedError(
+            "the age may be in years with a gender behind it: write the years alone", "labs_doubtful_unit"
+        )
     text, reference = without_reference(text) if column.normal is not None else (text, "")
     match, flag = _NUMBER.fullmatch(text), ""
     if column.name == "age" and text.endswith("+"):  # "90+": hospitals hide the age of the oldest
@@ -489,4 +497,4 @@ def _one_line(text: str) -> str:
     """
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise CellRefusedError("the text holds a damaged character: correct its encoding")
-    return " ".join(_CONTROL.sub(" ", text).split()).replace(";", ",")
+    return " ".join(_CONTROL.sub(" ", plain_letters(text)).split()).replace(";", ",")

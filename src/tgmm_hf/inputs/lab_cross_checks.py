@@ -3,6 +3,7 @@
 Each finding is {"code", "item", "text"}, as the checks of the ECG. The texts name columns and hold no values.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from .lab_cells import LabCell
@@ -24,6 +25,9 @@ MCH_SHARE = 0.15
 """Largest share by which MCH (pg) may differ from 10 x haemoglobin (g/dL) / red cells (m/uL)."""
 MCHC_SHARE = 0.2
 """Largest share by which MCHC (g/dL) may differ from 100 x haemoglobin (g/dL) / hematocrit (%)."""
+EXCHANGED_FIT, EXCHANGED_GAIN = 0.05, 0.05
+"""MCH and MCHC are exchanged if both fit within this share (sum of both differences) after an exchange back, and this
+much better than before."""
 ANION_GAP_OFF, USUAL_POTASSIUM = 6, 4.5
 """mEq/L by which the anion gap may lie outside of the two formulas, which count potassium or do not; and the potassium
 where the row has none."""
@@ -145,6 +149,22 @@ def _mchc(values: Values) -> Finding | None:
     return _red_cells(values, "MCHC", ("Hemoglobin", "Hematocrit"), 100, MCHC_SHARE)
 
 
+def _exchanged_indices(values: Values) -> Finding | None:
+    """Find MCH and MCHC in each other's column. Both are numbers around 30, so neither range shows it."""
+    needed = ("MCH", "MCHC", "Hemoglobin", "Red Blood Cells", "Hematocrit")
+    if not set(needed) <= set(values) or min(values[name] for name in needed) <= 0:
+        return None
+    mch = 10 * values["Hemoglobin"] / values["Red Blood Cells"]
+    mchc = 100 * values["Hemoglobin"] / values["Hematocrit"]
+    misfit, exchanged = (
+        abs(math.log(one / mch)) + abs(math.log(two / mchc))
+        for one, two in ((values["MCH"], values["MCHC"]), (values["MCHC"], values["MCH"]))
+    )
+    if exchanged > EXCHANGED_FIT or misfit - exchanged < EXCHANGED_GAIN:
+        return None
+    return _finding("labs_red_cells", "MCH", "MCH and MCHC look exchanged, because each fits the other column: correct")
+
+
 def _red_cells(values: Values, index: str, parts: tuple[str, str], factor: float, share: float) -> Finding | None:
     """Compare a red cell index with `factor` x the first part / the second part; `share` is the largest difference."""
     if not {index, *parts} <= set(values) or values[index] <= 0 or values[parts[1]] <= 0:
@@ -240,6 +260,7 @@ _CHECKS: tuple[Callable[[Values], Finding | None], ...] = (
     _mcv,
     _mch,
     _mchc,
+    _exchanged_indices,
     _anion_gap,
     _clotting,
     _natriuretic,

@@ -21,6 +21,7 @@ from .lab_cells import DOUBTFUL_TEXT, CellRefusedError, LabCell, cell_from_store
 from .lab_columns import COLUMN_POSITION, suggest_column
 from .lab_cross_checks import Finding, cross_checks
 from .lab_table import COLUMNS
+from .lab_unit_cells import unit_cells
 from .lab_word_checks import text_findings
 from .private_text import may_be_shown, name_or_position, quoted
 
@@ -52,6 +53,7 @@ class LabsText:
             unit. The text leaves it out.
         words_for_numbers: names of cells of your own that hold no number, after `write`, if the model reads numbers in
             their columns. The text leaves them out.
+        unread_words: names of cells with letters that the tokenizer does not know; the processor fills it.
         sentences: the sentences of the text, one for each name of `used`, after `write`.
         positions: name of a cell -> its place in the row, counted from 1.
     """
@@ -65,6 +67,7 @@ class LabsText:
     unused: list[str] = field(default_factory=list)
     other_units: dict[str, str] = field(default_factory=dict)
     words_for_numbers: list[str] = field(default_factory=list)
+    unread_words: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
 
@@ -87,8 +90,14 @@ class LabsText:
             reason = f"a row of {len(row):,} cells, the limit is {MAX_CELLS:,}: it is no laboratory row of one patient"
             labs.refused.append({"item": "labs.row", "reason": reason})
             return labs
+        units = unit_cells(row)
+        names_of_units = {name for name, _ in units.values()}
         for position, (key, raw) in enumerate(row.items(), start=1):
             written = str(key)
+            if written in names_of_units:
+                continue
+            if written in units:
+                raw = (raw, units[written][1])
             item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)
             try:
                 cell = read_cell(written, raw)
@@ -221,6 +230,10 @@ class LabsText:
             f"labs: {cell.name} was converted from {cell.given_unit} to {cell.column.unit}: check the unit"
             for cell in self.cells
             if cell.was_converted and cell.column is not None
+        ]
+        lines += [
+            f"labs: {name} holds letters that the tokenizer does not know, so the model does not read their words"
+            for name in self.unread_words
         ]
         lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
         lines += [f"labs: {name} is a column of your own; kept as written{_suggestion(name)}" for name in self.unknown]

@@ -10,6 +10,7 @@ from typing import Any
 from .lab_cells import CellRefusedError, read_number
 from .lab_columns import find_column, needs_unit, split_name, to_canonical
 from .lab_table import LabColumn
+from .lab_unit_cells import unit_cells
 from .lab_units import is_of_another_measurement
 
 UNIT_SYSTEMS = ("US", "SI")
@@ -32,7 +33,12 @@ def declare_units(row: Mapping[str, Any], system: str | None) -> dict[str, Any]:
     """
     if system is not None and system not in UNIT_SYSTEMS:
         raise ValueError(f"the unit system is {system!r}; it must be one of {', '.join(UNIT_SYSTEMS)}, or None.")
-    return dict(row) if system is None else {str(name): _with_unit(str(name), raw, system) for name, raw in row.items()}
+    if system is None:
+        return dict(row)
+    has_unit = unit_cells(row)
+    return {
+        str(name): raw if str(name) in has_unit else _with_unit(str(name), raw, system) for name, raw in row.items()
+    }
 
 
 def _with_unit(written: str, raw: Any, system: str) -> Any:

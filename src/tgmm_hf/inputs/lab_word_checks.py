@@ -35,9 +35,18 @@ _DATE = re.compile(
 """One date with the English name of a month, and nothing else."""
 
 _MARKUP = re.compile(
-    r"\{\\rtf|</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:amp|lt|gt|quot|apos|nbsp|[aou]uml|szlig|#\d+)[;,]", re.IGNORECASE
+    r"\{\\rtf|</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:amp|lt|gt|quot|apos|nbsp|szlig|[lr][sd]quo|[nm]dash|hellip|"
+    r"[a-z]{1,2}(?:uml|acute|grave|circ|tilde|cedil|ring|slash|lig)|#x?[0-9a-f]+)[;,]",
+    re.IGNORECASE,
 )
 """RTF, tags of HTML or XML, and their codes for characters."""
+_ESCAPED = re.compile(
+    r"(?<=[A-Za-z])%[0-9A-F]{2}(?=[\w%])|(?:=[0-9A-F]{2}){2}|(?<![\w=])=[0-9A-F]{2}(?=[a-z])|\\[nrt]|"
+    r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
+)
+"""Characters that a program wrote as codes: "type%202", "h=C3=A4m", a backslash with n for a new line."""
+_TURNED = re.compile("[\u202d\u202e]")
+"""Marks that show the letters in another order than they are stored in."""
 _ADDRESS = re.compile(r"https?://|www\.|[A-Za-z]:\\|\\\\\w|(?:^|\s)/(?:\w[\w-]*/)+[\w-]+\.\w{2,4}\b|^/\S+/\S+$")
 """An address of the web, or the path of a file."""
 _STRUCTURE = re.compile(r"\s*(?:\{\s*\}|\[\s*\]|\{\s*[\"'].*\}|\[\s*[\"'{].*\])\s*", re.DOTALL)
@@ -91,12 +100,8 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds a gender: the columns may have been exchanged"
     if _AGE.fullmatch(looked_at):
         return f"{column} holds an age: the columns may have been exchanged"
-    if _LOST in looked_at:
-        return f"{column} holds characters that were lost in a wrong encoding: export the table as UTF-8"
-    if _MARKUP.search(looked_at) or _ADDRESS.search(looked_at) or _STRUCTURE.fullmatch(looked_at):
-        return (
-            f"{column} holds words, but the cell holds markup, an address or a structure of a program: write the words"
-        )
+    if (reason := _doubt_of_characters(column, looked_at)) is not None:
+        return reason
     if _CHOICE.fullmatch(looked_at.strip()):
         return f"{column} holds words, but the cell holds yes or no: write the words"
     if column == HISTORY and _LAB_RESULT.search(looked_at):
@@ -105,6 +110,21 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds a sentence such as the model reads for another cell: write the words of this cell alone"
     if _RUN.search(looked_at) or any(map(_is_coded, _BREAKS.split(looked_at))):
         return f"{column} holds words, but the cell holds a key or encoded text: write the words"
+    return None
+
+
+def _doubt_of_characters(column: str, text: str) -> str | None:
+    """Say that characters were lost or are codes, marks or markup of a program; None if they are letters."""
+    if _LOST in text:
+        return f"{column} holds characters that were lost in a wrong encoding: export the table as UTF-8"
+    if _MARKUP.search(text) or _ADDRESS.search(text) or _STRUCTURE.fullmatch(text):
+        return (
+            f"{column} holds words, but the cell holds markup, an address or a structure of a program: write the words"
+        )
+    if _ESCAPED.search(text):
+        return f"{column} holds codes in the place of characters, as addresses and mails have them: write the words"
+    if _TURNED.search(text):
+        return f"{column} holds marks that turn the order of letters: write the words without them"
     return None
 
 

@@ -173,18 +173,23 @@ def study_conflict(identities: Iterable[Identity | None]) -> str | None:
         identities: of the files of the study; None for a file without a header.
     """
     different = {identity for identity in identities if identity is not None}
-    pairs = list(combinations(different, 2))
-    if elements := [name for name in ("patient", "birth", "sex") if any(_differ(*pair, name) for pair in pairs)]:
+    if elements := different_patients(different):
         return (
             f"the headers of its files name different patients ({_written(elements)}): keep the files of one patient, "
             "or correct the headers"
         )
-    if any(_differ(*pair, "study") for pair in pairs):
+    if any(_differ(*pair, "study") for pair in combinations(different, 2)):
         return (
             "its files are of different examinations (StudyInstanceUID differs): a study is one examination, so keep "
             "the files of one"
         )
     return None
+
+
+def different_patients(identities: Iterable[Identity | None]) -> list[str]:
+    """List the elements in which the headers of files name different patients: "patient", "birth", "sex"."""
+    pairs = list(combinations({identity for identity in identities if identity is not None}, 2))
+    return [name for name in ("patient", "birth", "sex") if any(_differ(*pair, name) for pair in pairs)]
 
 
 def patient_conflict(ecg: Identity | None, echo: Identity | None, other: str = "echo") -> tuple[str, bool] | None:

@@ -12,7 +12,7 @@ from transformers.utils import cached_file, logging
 from .declared_preprocessing import check_declared, declared_extractor, extractor_class_of
 from .feature_extraction_ecg import EcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
-from .lab_text import SEPARATOR
+from .lab_text import SEPARATOR, LabsText
 from .processor_fingerprint import changed_settings, processor_fingerprint
 
 logger = logging.get_logger(__name__)
@@ -174,6 +174,22 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
             kept.append(index)
             room -= len(piece)
     return kept
+
+
+def unread_cells(tokenizer: PreTrainedTokenizerBase, labs: LabsText) -> list[str]:
+    """List the cells of words in which the tokenizer does not know a letter, so that it loses the word around it.
+
+    Texts in ASCII are not tokenized again, because that takes time and every tokenizer knows their letters.
+
+    Args:
+        tokenizer: tokenizer of the text encoder.
+        labs: row whose text is written.
+    """
+    unknown = tokenizer.unk_token
+    texts = {cell.name: cell.value for cell in labs.cells if cell.number is None and not cell.value.isascii()}
+    return [
+        name for name, text in texts.items() if name in labs.used and unknown and unknown in tokenizer.tokenize(text)
+    ]
 
 
 def tokenize_texts(

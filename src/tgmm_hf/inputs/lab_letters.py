@@ -1,0 +1,44 @@
+"""Write the text of a laboratory cell with letters that tokenizers know, and read what stands behind an age."""
+
+import re
+import unicodedata
+
+ADULT_AGE = 18
+"""Years. From here on a number with "M" or "W" behind it may be an age with a gender."""
+_AGE_AND_GENDER = re.compile(r"(?!\d{3}[MW]$)(?P<age>\d{1,4})\s*[mw]", re.IGNORECASE)
+"""Age and gender written together, such as "54M" or "61w". DICOM writes months and weeks with three digits: "054M"."""
+_LETTER_FORMS = ("<compat>", "<wide>", "<narrow>", "<font>")
+"""Kinds of characters that are plain letters in another form: ligatures, letters of another width or font."""
+
+
+def plain_letters(text: str) -> str:
+    """Write ligatures and other forms of letters as plain letters, and a letter with its accent as one character.
+
+    A PDF holds "fi" as one character, and some systems store an accent apart. A tokenizer that does not know such a
+    character loses the whole word.
+    """
+    if text.isascii():
+        return text
+    return "".join(map(_plain_letter, unicodedata.normalize("NFC", text)))
+
+
+def _plain_letter(character: str) -> str:
+    """Return the plain letters of one character, or the character if they are not ASCII."""
+    if unicodedata.decomposition(character).partition(" ")[0] not in _LETTER_FORMS:
+        return character
+    plain = unicodedata.normalize("NFKC", character)
+    return plain if plain.isascii() else character
+
+
+def may_be_age_and_gender(text: str, oldest: float) -> bool:
+    """Tell whether a text such as "54M" may be 54 months, or a man of 54 years.
+
+    Args:
+        text: of the cell of the age.
+        oldest: years. A larger number, such as 852 months, leaves no doubt. Nor does a child's age in months.
+    """
+    both = _AGE_AND_GENDER.fullmatch(text)
+    return both is not None and ADULT_AGE <= float(both["age"]) <= oldest
+
+
+__all__ = ["may_be_age_and_gender", "plain_letters"]
