@@ -83,7 +83,7 @@ def train(name: str, seed: int, epochs: int, training: tuple[np.ndarray, np.ndar
     read = fraction + rng.normal(0, READER_ERROR, owners.max() + 1)[owners]
     mean, deviation = read.mean(), read.std()
     torch.manual_seed(seed)
-    config = TgmmConfig.tiny(echo_config={"model_type": name}).echo_config
+    config: Any = TgmmConfig.tiny(echo_config={"model_type": name}).echo_config
     encoder = AutoModel.from_config(config).train()
     head = nn.Linear(config.hidden_size, 1)
     steps = epochs * (len(clips) // BATCH)
