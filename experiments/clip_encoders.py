@@ -69,7 +69,7 @@ def clips_of(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         views = [view for view in evidence.LV_VIEWS if table.views[patient, VIEWS.index(view)]]
         for view in rng.permutation(views)[:CLIPS_OF_A_PATIENT]:
             luma = render_clip(table.take(np.array([patient])), str(view), rng, 32, 112, 150).luma[::2]
-            top, left, side = CropBox.of_centre(*luma.shape[1:], 0.1)
+            top, left, side = CropBox.of_centre(luma.shape[1], luma.shape[2], 0.1)
             square = luma[:, top : top + side, left : left + side]
             clips.append([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in square])
             owners.append(patient)
