@@ -1,22 +1,23 @@
 """Which small echo encoder reads an ejection fraction from a thousand clips: MViT or a convolution for each frame?
 
-    python experiments/clip_encoders.py --patients 700 --epochs 6 --seeds 0
+    python experiments/clip_encoders.py --patients 700 --epochs 6 --seeds 0 --rates 1e-3 2e-3
 
 Clips are rendered as `tgmm synth` renders them and cut and scaled as the image processor does, without files, mask and
 checks. Each encoder of `TgmmConfig.tiny` gets one linear layer, and is trained on the fraction with a reader's error of
 five points. It is scored on the fraction that is drawn, of 300 other patients. The control gives everybody the mean of
-the training patients. One row a run: encoder, seed, errors of a clip and of the mean over a patient's clips (points),
-CPU seconds.
+the training patients. One row a run: encoder, learning rate, seed, errors of a clip and of the mean over a patient's
+clips (points), CPU seconds.
 """
 
 import argparse
 import time
+from itertools import product
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from tiny_training import Descent, write
+from tiny_training import Descent, Recipe, write
 from torch import nn
 from transformers import AutoModel
 
@@ -41,18 +42,19 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=700, help="training patients (default 700)")
     parser.add_argument("--epochs", type=int, default=6, help="passes over the clips (default 6)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the trainings (default 0)")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3], help="learning rates (default 1e-3)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     training, test = clips_of(arguments.patients, TRAIN_SEED), clips_of(TEST_PATIENTS, TEST_SEED)
-    write("| encoder | seed | error of a clip | of a patient | control | CPU s |\n|---|---|---|---|---|---|")
+    write("| encoder | rate | seed | error of a clip | of a patient | control | CPU s |\n|---|---|---|---|---|---|---|")
     control = np.abs(test[1] - training[1].mean()).mean()
     for name in arguments.encoders:
-        for seed in arguments.seeds:
+        for rate, seed in product(arguments.rates, arguments.seeds):
             start = time.process_time()
-            predicted = train(name, seed, arguments.epochs, training)(test[0])
+            predicted = train(name, Recipe(learning_rate=rate), seed, arguments.epochs, training)(test[0])
             clip, patient = errors(predicted, test[1], test[2])
             seconds = time.process_time() - start
-            write(f"| {name} | {seed} | {clip:.2f} | {patient:.2f} | {control:.2f} | {seconds:.0f} |")
+            write(f"| {name} | {rate:g} | {seed} | {clip:.2f} | {patient:.2f} | {control:.2f} | {seconds:.0f} |")
 
 
 def clips_of(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,7 +78,9 @@ def clips_of(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.array(clips), fraction[owners], np.array(owners)
 
 
-def train(name: str, seed: int, epochs: int, training: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Any:
+def train(
+    name: str, recipe: Recipe, seed: int, epochs: int, training: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> Any:
     """Train one encoder with a linear layer. Return a function from clips to fractions."""
     clips, fraction, owners = training
     rng = np.random.default_rng(seed)
@@ -87,7 +91,7 @@ def train(name: str, seed: int, epochs: int, training: tuple[np.ndarray, np.ndar
     encoder = AutoModel.from_config(config).train()
     head = nn.Linear(config.hidden_size, 1)
     steps = epochs * (len(clips) // BATCH)
-    descent = Descent([*encoder.parameters(), *head.parameters()], steps)
+    descent = Descent([*encoder.parameters(), *head.parameters()], steps, recipe)
     for _ in range(epochs):
         order = rng.permutation(len(clips))
         for start in range(0, len(clips) - BATCH + 1, BATCH):
