@@ -54,7 +54,7 @@ def main() -> None:
     if not (data / "prepare.json").is_file():
         run("prepare", cohort, "--out", data, "--config", CONFIG, *workers)
     for seed in arguments.seeds:
-        name = f"{arguments.echo_encoder}_{arguments.loss}_{seed}"
+        name = f"{arguments.echo_encoder}_{arguments.loss}_{arguments.learning_rate:g}_{arguments.epochs}_{seed}"
         config = configuration(data, arguments.runs / name, arguments)
         config |= {"seed": seed}
         file = arguments.runs / f"{name}.yaml"

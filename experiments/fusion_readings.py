@@ -94,7 +94,7 @@ def run_one(setting: str, cohort: str, seed: int, stage: str, directory: Path) -
     """
     record = {"settings": SETTINGS[setting], "epochs": EPOCHS, "scored": list(STAGES[stage])}
     path = directory / "metrics.json"
-    if path.is_file() and read_json(path)["run"] == record:
+    if path.is_file() and read_json(path).get("run") == record:
         return dict(read_json(path))
     settings = dict(SETTINGS[setting])
     recipe = Recipe(learning_rate=settings.pop("rate", 1e-3))

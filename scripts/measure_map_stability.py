@@ -1,7 +1,7 @@
 """Compare the maps of several trainings of one model: does a patient get the same map?
 
     tgmm explain-check model_of_seed_0 data --cohort cohort --out check0      # and so on, one check for each training
-    python scripts/measure_map_stability.py check0 check1 check2 --out docs/results/explanation/stability.md
+    python scripts/measure_map_stability.py check0 check1 check2 --out stability.md
 
 The columns: mean rank correlation of a patient's maps by two trainings; the same with the maps of other patients
 (control); share of pairs with the same strongest unit; pointing in each training. Intervals are over patients.

@@ -49,7 +49,7 @@ TINY_SIZES: dict[str, dict[str, Any]] = {
         "stage_depths": (2, 2, 2, 2),
         "stage_widths": (8, 16, 24, 32),
     },
-    # A convolution for each frame and one layer over the frames. New weights are prepared for as ours are.
+    # A convolution for each frame and one layer over the frames. New weights read the clips of the default processor.
     "pan_echo": {
         "image_size": 64,
         "frame_depths": (1, 1, 2),

@@ -45,9 +45,25 @@ def test_equal_trainings_agree_and_other_patients_do_not(tmp_path):
 @pytest.mark.parametrize(("name", "value"), [("data_hash", "other"), ("split", "train"), ("target", "y")])
 def test_checks_of_another_question_are_refused(tmp_path, name, value):
     """Maps of other data or of another question cannot be compared."""
-    checks = [write_check(tmp_path / "a", [[1, 2, 3, 4]]), write_check(tmp_path / "b", [[1, 2, 3, 4]], **{name: value})]
+    maps = [[1, 2, 3, 4]]
+    checks = [write_check(tmp_path / "a", maps), write_check(tmp_path / "b", maps, weights="v", **{name: value})]
     with pytest.raises(TgmmError, match=name):
         stability(checks)
+
+
+@pytest.mark.parametrize(
+    ("maps", "weights", "message"),
+    [
+        ([[1, 2, 3, 4]], "w", "the same weights"),
+        ([[1, 2, 3]], "v", "lengths"),
+        ([[1, 2, 3, 4], [4, 3, 2, 1]], "v", "2 patients"),
+    ],
+)
+def test_checks_that_cannot_be_compared_are_refused(tmp_path, maps, weights, message):
+    """One training twice would agree with itself; other patients or maps cannot be compared."""
+    first = write_check(tmp_path / "a", [[1, 2, 3, 4]])
+    with pytest.raises(TgmmError, match=message):
+        stability([first, write_check(tmp_path / "b", maps, weights=weights)])
 
 
 def test_one_check_and_a_directory_without_one_are_refused(tmp_path):

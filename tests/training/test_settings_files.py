@@ -67,6 +67,13 @@ def test_a_file_without_a_mapping_is_refused(tmp_path: Path) -> None:
         read_settings(path)
 
 
+def test_a_setting_that_an_older_run_did_not_know_was_off() -> None:
+    """A stopped run goes on after the package learned a setting, as long as the setting is off."""
+    assert differences({"a": 1}, {"a": 1, "new": 0.0}) == []
+    assert differences({"a": 1}, {"a": 1, "new": 0.3}) == ["new"]
+    assert differences({"a": 1, "new": 0.3}, {"a": 1}) == ["new"]
+
+
 def test_differences_name_nested_settings_and_leave_out_those_that_may_change() -> None:
     before: dict[str, Any] = {"a": {"b": 1, "c": 2}, "d": 3}
     now: dict[str, Any] = {"a": {"b": 1, "c": 4}, "e": 5}

@@ -1,9 +1,9 @@
 """Parts of an input that a training step hides: pieces of ECG leads, regions of echo clips.
 
-They are hidden as the explanations hide them (`explanation/units.py`): a piece of 300 ms of one lead becomes a flat
-line, a region gets the mean colour in all frames. A model that has seen such inputs answers them as it answers others.
-Without this, the score changes because a hidden part looks strange, and a map by occlusion shows that instead of the
-evidence (`docs/decisions/248-parts-hidden-in-training.md`).
+They are hidden as maps by occlusion hide them (`explanation/units.py`): a piece of one lead becomes a flat line, a
+region gets the mean colour in all frames. A model that never saw such inputs may react to the look of a hidden part
+(`docs/decisions/248-parts-hidden-in-training.md`). Pieces are 300 ms long. There are 8 x 8 regions, as in the small
+models; explanations of the paper's size hide 7 x 7.
 """
 
 import numpy as np

@@ -41,22 +41,23 @@ def stability(checks: Sequence[str | Path], bootstrap: int = 1000, seed: int = 0
         unit. "other_patient" is None if no two patients have the same number of units.
 
     Raises:
-        TgmmError: if there are fewer than two checks, or they are of other data, another split or another question.
+        TgmmError: if there are fewer than two checks, if they are of the same weights, of other data, another split,
+            another question or other patients, or if they lack a method or have maps of another length.
     """
     if len(checks) < 2:
         raise TgmmError("stability", f"got {len(checks)} check(s), needs the checks of two or more trainings.")
     _require_same_question([Path(check) for check in checks])
     trainings = [_patients_of(Path(check)) for check in checks]
-    shared = sorted(set.intersection(*(set(patients) for patients in trainings)))
-    if not shared:
-        raise TgmmError(str(checks[0]), "the checks have no patient in common.")
-    modalities = dict.fromkeys(name for file in shared for name in trainings[0][file])
+    files = sorted(trainings[0])
+    for check, patients in zip(checks, trainings, strict=True):
+        _require_same_maps(Path(check), patients, trainings[0])
+    modalities = dict.fromkeys(name for file in files for name in trainings[0][file])
     result: dict[str, Any] = {}
     for modality in modalities:
-        files = [file for file in shared if all(modality in patients[file] for patients in trainings)]
-        methods = [trainings[0][file][modality]["maps"] for file in files[:1]]
+        having = [file for file in files if modality in trainings[0][file]]
+        methods = trainings[0][having[0]][modality]["maps"]
         result[modality] = {
-            method: _compare(trainings, files, modality, method, bootstrap, seed) for maps in methods for method in maps
+            method: _compare(trainings, having, modality, method, bootstrap, seed) for method in methods
         }
     return result
 
@@ -109,14 +110,32 @@ def _patients_of(check: Path) -> Patients:
     return {path.name: read_json(path) for path in sorted((check / "patients").glob("*.json"))}
 
 
+def _require_same_maps(check: Path, patients: Patients, first: Patients) -> None:
+    """Refuse a check with other patients, methods or lengths of maps than the first one."""
+    if not first or patients.keys() != first.keys():
+        raise TgmmError(
+            str(check), f"has {len(patients)} patients, the first check {len(first)} or others. Finish both."
+        )
+    for file, modalities in first.items():
+        lengths = [
+            {(name, method): len(values) for name, entry in each.items() for method, values in entry["maps"].items()}
+            for each in (modalities, patients[file])
+        ]
+        if lengths[0] != lengths[1]:
+            raise TgmmError(str(check), f"{file} has maps of other methods or lengths than in the first check.")
+
+
 def _require_same_question(checks: Sequence[Path]) -> None:
     """Refuse directories that hold no check, and checks of other data, another split or another question."""
     for check in checks:
         if not (check / "settings.json").is_file():
             raise TgmmError(str(check), "holds no settings.json. Name a directory that `tgmm explain-check` wrote.")
     settings = [read_json(check / "settings.json") for check in checks]
-    first = {name: value for name, value in settings[0].items() if name not in DIFFERING}
-    for check, each in zip(checks, settings, strict=True):
-        for name, value in first.items():
-            if each.get(name) != value:
-                raise TgmmError(str(check), f"has {name} {each.get(name)!r}, {checks[0]} has {value!r}.")
+    for check, found in zip(checks, settings, strict=True):
+        for name in sorted((settings[0].keys() | found.keys()) - set(DIFFERING)):
+            if found.get(name) != settings[0].get(name):
+                problem = f"has {name} {found.get(name)!r}, {checks[0]} has {settings[0].get(name)!r}."
+                raise TgmmError(str(check), problem)
+    weights = [found.get("weights") for found in settings]
+    if len(set(weights)) < len(weights):
+        raise TgmmError(str(checks[0]), f"two checks are of the same weights ({weights}). Name one for each training.")

@@ -40,7 +40,7 @@ class DataArguments:
         cell_dropout: probability of hiding each laboratory cell in a training step. With a cache, it applies to all
             variants but the first.
         part_dropout: largest share of the 300 ms pieces of an ECG, and of the regions of an echo clip, that a training
-            step hides. The share is drawn anew each time. It makes maps by occlusion truer. Not with a cache.
+            step hides. The share is drawn anew each time. Maps by occlusion hide such parts too. Not with a cache.
         cache: compute the frozen features (`model.trainable_layers`) once per patient. Null computes them in every
             step.
     """

@@ -105,13 +105,17 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collection[str] = ()) -> list[str]:
     """List the names ("section.key") of nested settings whose values differ, sorted.
 
+    A setting that the earlier version of the package did not know was off. It does not differ from one that is off now.
+
     Args:
         before: The earlier nested settings.
         now: The present nested settings.
         may_change: Names that are not compared.
     """
     old, new = flat(before), flat(now)
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in may_change)
+    is_new_and_off = {key for key, value in new.items() if key not in old and not value}
+    ignored = is_new_and_off | set(may_change)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in ignored)
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:
