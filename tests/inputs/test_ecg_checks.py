@@ -343,12 +343,21 @@ def test_a_lead_that_is_the_mean_of_its_neighbours_is_not_used(extractor, step):
     assert ("ecg_computed_leads", "ecg.V2") in codes(prepared) and prepared.mask.sum() == 11
 
 
+@pytest.mark.parametrize("step", [0.01, 0.02])
+def test_a_lead_that_only_looks_computed_in_coarse_numbers_is_used_and_noted(extractor, step):
+    signal = np.round(changed(V2=lambda heart: 0.5 * (heart[6] + heart[8])) / step) * step
+    prepared = extractor.prepare(item(signal))
+    assert ("ecg_computed_leads", "ecg.V2") in codes(prepared) and prepared.mask[LEADS.index("V2")]
+
+
 def test_twelve_leads_that_were_computed_from_three_are_named(extractor):
     heart = make_heart()
     sources = np.stack([heart[0], heart[1], heart[7]])
     chest = np.array([[-0.3, 0.1, 0.9], [0, 0.2, 1], [0.3, 0.4, 0.9], [0.6, 0.5, 0.6], [0.8, 0.5, 0.2], [0.9, 0.4, 0]])
     signal = np.concatenate([heart[:6], chest @ sources])
-    assert ("ecg_computed_leads", "ecg") in codes(extractor.prepare(item(signal)))
+    prepared = extractor.prepare(item(signal))
+    assert ("ecg_computed_leads", "ecg") in codes(prepared)
+    assert any("can be computed from the other leads exactly" in check["text"] for check in prepared.checks)
 
 
 def test_public_recordings_have_no_computed_leads(shared_dir):
@@ -356,4 +365,4 @@ def test_public_recordings_have_no_computed_leads(shared_dir):
     for signal in stored[::25]:
         leads = dict(zip(LEADS, signal.T.astype(float), strict=True))
         band = dict(zip(LEADS, band_pass(np.stack(list(leads.values())), 1.0, 20.0, 100.0), strict=True))
-        assert computed_leads(leads, band) == ({}, [])
+        assert computed_leads(leads, band) == ({}, [], [])

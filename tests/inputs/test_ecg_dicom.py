@@ -295,10 +295,16 @@ def test_filters_and_averaged_beats_of_the_header_are_noted(tmp_path, elements, 
 @pytest.mark.parametrize(
     ("header", "is_noted"),
     [({"StudyDescription": "Treadmill test, stage 3"}, True), ({"SeriesDescription": "Holter strip"}, True),
-     ({"StudyDescription": "Resting 12-lead ECG"}, False),
+     ({"StudyDescription": "Exercise test, recovery stage"}, True), ({"ProtocolName": "Stage: recovery"}, True),
+     ({"StudyDescription": "Ambulatory ECG, 24 h"}, True), ({"SeriesDescription": "ambulatory monitoring"}, True),
+     ({"StudyDescription": "Stress ECG"}, True), ({"StudyDescription": "Post-stress ECG"}, True),
+     ({"StudyDescription": "Belastungs-EKG"}, True),
+     ({"StudyDescription": "Resting 12-lead ECG"}, False), ({"StudyDescription": "ECG Recovery Room"}, False),
+     ({"StudyDescription": "Ambulatory care clinic ECG"}, False), ({"StudyDescription": "Pre-stress ECG"}, False),
+     ({"StudyDescription": "pre-stress resting ECG"}, False), ({"StudyDescription": "ECG at rest, stress lab"}, False),
      ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.9.2.1"}, True)],
 )  # fmt: skip
-def test_an_ecg_that_is_none_of_a_patient_at_rest_is_noted(tmp_path, header, is_noted):
+def test_an_ecg_of_a_patient_who_is_not_at_rest_is_noted(tmp_path, header, is_noted):
     path = write_ecg_dicom(tmp_path / "ecg.dcm", [group_of(make_ecg())])
     dataset = pydicom.dcmread(path)
     for name, value in header.items():

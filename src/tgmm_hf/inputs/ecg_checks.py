@@ -21,7 +21,7 @@ from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .ecg_artefacts import check_artefacts
 from .ecg_beats import band_pass, beat_signals
-from .ecg_electrodes import exchanged_electrodes
+from .ecg_electrodes import MIXED_EXCHANGES, exchanged_electrodes
 from .ecg_equal_leads import COPY_RATIO, check_computed_leads, copied_leads
 from .ecg_findings import LeadFindings
 from .ecg_heart_checks import check_heart
@@ -363,7 +363,7 @@ def _check_electrodes(findings: LeadFindings, band: Mapping[str, np.ndarray], in
     fit = f"the leads fit each other better (by {exchange.gain:.1f}) if this is undone: {exchange.name}"
     if not exchange.of_limbs:
         findings.add("ecg_chest_leads_exchanged", None, f"chest leads may be exchanged, which are no neighbours: {fit}")
-    elif not findings.has("ecg_arm_electrodes"):
+    elif exchange.name in MIXED_EXCHANGES or not findings.has("ecg_arm_electrodes"):
         findings.add(
             "ecg_limb_electrodes",
             None,

@@ -44,9 +44,14 @@ LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
 _AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representative)\b", re.IGNORECASE)
 """Words of a Multiplex Group Label for a beat that was averaged."""
 _EXERCISE = re.compile(
-    r"\b(?:stress|treadmill|bruce|recovery|holter|ambulatory)\b|\bexercise\b|\bergomet|\bbelastung", re.IGNORECASE
+    r"(?<!pre[- ])\bstress\b|\b(?:treadmill|bruce|exercise|holter)\b|\bergomet|\bbelastung"
+    r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
+    r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b",
+    re.IGNORECASE,
 )
-"""Words of a header for an ECG that is none of a patient at rest."""
+"""Words of a header for an ECG of a patient who is not at rest. "Recovery" and "ambulatory" alone name places, too."""
+_AT_REST = re.compile(r"\b(?:rest|resting|ruhe|ruheekg)\b", re.IGNORECASE)
+"""Words of a header for an ECG of a patient at rest. The words of `_EXERCISE` then name a place or another ECG."""
 _FREE_TEXTS = ("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription")
 _HEMODYNAMIC = "1.2.840.10008.5.1.4.1.1.9.2.1"
 """Storage class of pressures in heart and vessels, which may hold ECG leads too."""
@@ -273,7 +278,7 @@ def _header_notes(dataset: Any, groups: list[Any]) -> list[str]:
     if highest < HIGHEST_HZ:
         notes.append(f"the header states a filter up to {highest:g} Hz (at least {HIGHEST_HZ:g} Hz is usual)")
     texts = "\n".join(str(dataset.get(name) or "") for name in _FREE_TEXTS)
-    if _EXERCISE.search(texts):
+    if _EXERCISE.search(texts) and not _AT_REST.search(texts):
         notes.append("the header names an exercise test or an ambulatory recording; the model knows ECGs at rest")
     if str(dataset.get("SOPClassUID") or "") == _HEMODYNAMIC:
         notes.append("the storage class is hemodynamic waveforms: make sure that the leads are an ECG")

@@ -81,7 +81,7 @@ class ExchangedElectrodes(NamedTuple):
     """The exchange that explains the leads best.
 
     Attributes:
-        name: what was done, a key of `LIMB_EXCHANGES`, `CHEST_EXCHANGES`, `CHEST_TURNS` or of `_MIXED`.
+        name: what was done, a key of `LIMB_EXCHANGES`, `CHEST_EXCHANGES`, `CHEST_TURNS` or one of `MIXED_EXCHANGES`.
         of_limbs: True if limb electrodes, or all chest leads together, are wrong; False if the order of chest leads is.
         gain: of the score.
     """
@@ -113,16 +113,16 @@ def exchanged_electrodes(band: Mapping[str, np.ndarray], in_mv: bool = False) ->
     ]
     best = [max(kind, key=lambda name: kind[name]) for kind in gains]
     of_limbs, of_chest, of_one = (kind[name] for kind, name in zip(gains, best, strict=True))
-    if of_limbs > max(LIMB_GAIN, of_chest, of_one):
-        return ExchangedElectrodes(best[0], True, of_limbs)
-    clearer = ROTATED_CLEARER if best[1] in CHEST_ROTATIONS else CLEARER
-    if of_chest > max(CHEST_GAIN, of_limbs + clearer, of_one + clearer):
-        return ExchangedElectrodes(best[1], False, of_chest)
     if in_mv:
         mixed = _mixed_gains(leads, score)
         name = max(mixed, key=lambda exchange: mixed[exchange])
         if mixed[name] > max(MIXED_GAIN, *(other + CLEARER for other in (of_limbs, of_chest, of_one))):
             return ExchangedElectrodes(name, True, mixed[name])
+    if of_limbs > max(LIMB_GAIN, of_chest, of_one):
+        return ExchangedElectrodes(best[0], True, of_limbs)
+    clearer = ROTATED_CLEARER if best[1] in CHEST_ROTATIONS else CLEARER
+    if of_chest > max(CHEST_GAIN, of_limbs + clearer, of_one + clearer):
+        return ExchangedElectrodes(best[1], False, of_chest)
     return None
 
 
@@ -195,6 +195,8 @@ def _places_of(exchanges: Iterable[Mapping[str, str]]) -> _Places:
 
 _KINDS: tuple[Mapping[str, Mapping[str, str]], ...] = (LIMB_EXCHANGES | CHEST_TURNS, CHEST_EXCHANGES, SINGLE_TURNS)
 _MIXED = _mixed_exchanges()
+MIXED_EXCHANGES = tuple(_MIXED)
+"""Names of the exchanges of a limb electrode with a chest electrode."""
 _AS_RECORDED, _PLACES = _places_of([{}]), [_places_of(kind.values()) for kind in _KINDS]
 
 
@@ -209,4 +211,4 @@ def _scores(likeness: np.ndarray, places: _Places) -> np.ndarray:
     return scores
 
 
-__all__ = ["CHEST_EXCHANGES", "LIMB_EXCHANGES", "ExchangedElectrodes", "exchanged_electrodes"]
+__all__ = ["CHEST_EXCHANGES", "LIMB_EXCHANGES", "MIXED_EXCHANGES", "ExchangedElectrodes", "exchanged_electrodes"]

@@ -13,6 +13,11 @@ JUMP = 0.7
 """Smallest jump between two samples, over the span of the lead."""
 STEP = 0.5
 """Largest step before and after a jump, over the span of the lead: the wave goes on at its own speed."""
+LEAST_STEP = 0.01
+"""Smallest step before and after a jump, over the span of the lead. The flat top of a pacemaker's spike or of a
+calibration pulse has smaller steps, from noise, and half of them go against the jump by chance."""
+LEAST_PAIRS = 2
+"""A lead with fewer pairs of jumps is not called wrapped: one pair occurs by chance."""
 BACK_SECONDS = 0.2
 """A wave that left the range comes back in this time."""
 
@@ -20,7 +25,7 @@ BACK_SECONDS = 0.2
 def check_wrapped_leads(findings: LeadFindings, names: list[str], signal: np.ndarray, sampling_rate: float) -> None:
     """Put the leads (leads, samples) out of use that `wrapped_leads` finds; `names` are the leads of the rows."""
     for lead, times in zip(names, wrapped_leads(signal, sampling_rate), strict=True):
-        if times:
+        if times >= LEAST_PAIRS:
             reason = f"jumps over its whole span and back ({times} x): its values were too large for their numbers"
             findings.put_out("ecg_wrapped", lead, reason)
 
@@ -28,8 +33,8 @@ def check_wrapped_leads(findings: LeadFindings, names: list[str], signal: np.nda
 def wrapped_leads(signal: np.ndarray, sampling_rate: float) -> list[int]:
     """Count for each lead how often it jumps over its whole span and back, against the direction of the wave.
 
-    A pacemaker's spike jumps too, but it does not rise before it falls by the whole span. The QRS complex falls in
-    several samples. None of 1,646 public recordings has one such pair of jumps.
+    A pacemaker's spike and a calibration pulse jump too, but they are flat before they fall by the whole span. The QRS
+    complex falls in several samples. None of 1,646 public recordings has one such pair of jumps.
 
     Args:
         signal: (leads, samples) as recorded, without NaN.
@@ -42,9 +47,10 @@ def wrapped_leads(signal: np.ndarray, sampling_rate: float) -> list[int]:
     sizes = np.abs(steps)
     spans = np.ptp(signal, axis=1, keepdims=True)
     inner, before, after = steps[:, 1:-1], steps[:, :-2], steps[:, 2:]
-    against = (inner * before <= 0) & (inner * after <= 0)
-    slow = (sizes[:, :-2] < STEP * spans) & (sizes[:, 2:] < STEP * spans)
-    jumps = (sizes[:, 1:-1] >= JUMP * spans) & against & slow & (spans > 0)
+    against = (inner * before < 0) & (inner * after < 0)
+    beside = np.stack([sizes[:, :-2], sizes[:, 2:]])
+    moves_on = ((beside >= LEAST_STEP * spans) & (beside < STEP * spans)).all(axis=0)
+    jumps = (sizes[:, 1:-1] >= JUMP * spans) & against & moves_on
     counts = []
     for lead, is_jump in zip(inner, jumps, strict=True):
         places = np.flatnonzero(is_jump)
