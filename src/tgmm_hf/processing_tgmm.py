@@ -267,15 +267,21 @@ class TgmmProcessor(HubProcessor):
             return LabsText()
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
-        return self.write_labs(LabsText.from_row(declare_units(row, units)))
+        columns = self.trained_columns or ()
+        labs = self.write_labs(LabsText.from_row(declare_units(row, units, columns), columns=columns))
+        labs.unread_words = unread_cells(self.tokenizer, labs)
+        return labs
 
     def write_labs(self, labs: LabsText) -> LabsText:
         """Write the text of a lab row whose cells are read already, by the processor's settings; return the row."""
         fitting = partial(fitting_sentences, self.tokenizer, self.max_labs_tokens)
-        columns: Any = self.labs_columns if self.labs_scales is None else units_of_scales(self.labs_scales)
-        labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=columns)
-        labs.unread_words = unread_cells(self.tokenizer, labs)
+        labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=self.trained_columns)
         return labs
+
+    @property
+    def trained_columns(self) -> Any:
+        """Columns that the model was trained with, with their units if it reads numbers; None for the known columns."""
+        return self.labs_columns if self.labs_scales is None else units_of_scales(self.labs_scales)
 
     def encode_labs(self, rows: Sequence[LabsText]) -> dict[str, np.ndarray]:
         """Make the model's inputs of B lab rows with their texts; {} if all texts are empty."""

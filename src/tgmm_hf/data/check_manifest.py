@@ -255,8 +255,9 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
     doubts: list[tuple[str, int | None]] = []
     unknown: set[str] = set()
     numbers: Numbers = {}
+    columns = () if processor is None else processor.trained_columns or ()
     for number, row in enumerate(table.rows, start=1):
-        labs = LabsText.from_row(row.labs, from_table=True)
+        labs = LabsText.from_row(row.labs, from_table=True, columns=columns)
         if processor is not None:
             processor.write_labs(labs)
         for entry in labs.refused:

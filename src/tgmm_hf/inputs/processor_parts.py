@@ -19,6 +19,8 @@ logger = logging.get_logger(__name__)
 
 BERT_CASED_SIZE = 28_996
 """Number of tokens of bert-base-cased."""
+LONGEST_WORD = 100
+"""Letters. A WordPiece tokenizer reads a longer word as unknown."""
 VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
 """Vocabulary of bert-base-cased, one token per line. A saved model does not carry this file."""
 
@@ -177,16 +179,21 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
 
 
 def unread_cells(tokenizer: PreTrainedTokenizerBase, labs: LabsText) -> list[str]:
-    """List the cells of words in which the tokenizer does not know a letter, so that it loses the word around it.
+    """List the cells of words of which the tokenizer does not know a letter or a word, so that it loses the word.
 
-    Texts in ASCII are not tokenized again, because that takes time and every tokenizer knows their letters.
+    The texts are tokenized once more for that. Texts in ASCII are left out if they are short, because the tokenizers of
+    clinical text encoders know ASCII letters. They lose an ASCII word only if it is longer than `LONGEST_WORD`.
 
     Args:
         tokenizer: tokenizer of the text encoder.
         labs: row whose text is written.
     """
     unknown = tokenizer.unk_token
-    texts = {cell.name: cell.value for cell in labs.cells if cell.number is None and not cell.value.isascii()}
+    texts = {
+        cell.name: cell.value
+        for cell in labs.cells
+        if cell.number is None and (not cell.value.isascii() or len(cell.value) > LONGEST_WORD)
+    }
     return [
         name for name, text in texts.items() if name in labs.used and unknown and unknown in tokenizer.tokenize(text)
     ]
