@@ -41,7 +41,7 @@ _MARKUP = re.compile(
 )
 """RTF, tags of HTML or XML, and their codes for characters."""
 _ESCAPED = re.compile(
-    r"(?<=[A-Za-z])%(?:20|\d[A-F]|[A-F][0-9A-F])(?=[\w%])|(?<=[A-Za-z])(?:%[0-9A-F]{2}){2}|"
+    r"(?<=[A-Za-z])%(?:20|\d[A-F]|[A-F][0-9A-F])(?=[\w%])|(?<=[A-Za-z])(?:%2[CF]|%3[AB]|(?:%[0-9A-F]{2}){2})|"
     r"(?:=[0-9A-F]{2}){2}|(?<=[A-Za-z])=(?!A1c)(?:[89][A-F]|[A-F][0-9A-F])(?=[a-z])|"
     r"\\[nrt](?![^\W\dA-Z_])|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
 )
