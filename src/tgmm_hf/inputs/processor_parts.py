@@ -12,6 +12,7 @@ from transformers.utils import cached_file, logging
 from .declared_preprocessing import check_declared, declared_extractor, extractor_class_of
 from .feature_extraction_ecg import EcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
+from .lab_scales import units_of_scales
 from .lab_text import SEPARATOR, LabsText
 from .processor_fingerprint import changed_settings, processor_fingerprint
 
@@ -176,6 +177,15 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
             kept.append(index)
             room -= len(piece)
     return kept
+
+
+def trained_columns(processor: Any) -> Any:
+    """Return the lab columns that a processor's model was trained with.
+
+    Returns:
+        Names of columns; column -> unit if the model reads numbers; None for the known columns.
+    """
+    return processor.labs_columns if processor.labs_scales is None else units_of_scales(processor.labs_scales)
 
 
 def unread_cells(tokenizer: PreTrainedTokenizerBase, labs: LabsText) -> list[str]:
