@@ -25,7 +25,7 @@ from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
 from .inputs.hub_processor import HUB_OPTIONS, HubProcessor
 from .inputs.image_processing_echo import EchoImageProcessor
-from .inputs.lab_scales import Scale, cell_inputs, check_labs_scales, units_of_scales
+from .inputs.lab_scales import Scale, cell_inputs, check_labs_scales
 from .inputs.lab_text import LabsText
 from .inputs.lab_unit_systems import UNIT_SYSTEMS, declare_units
 from .inputs.patient_reading import PatientReader, Report
@@ -36,6 +36,7 @@ from .inputs.processor_parts import (
     fitting_sentences,
     saved_extractor,
     tokenize_texts,
+    trained_columns,
     unread_cells,
 )
 from .utils.names import CELL_ARGUMENTS
@@ -267,14 +268,15 @@ class TgmmProcessor(HubProcessor):
             return LabsText()
         if not isinstance(row, Mapping):
             raise TypeError(f"a laboratory row is a mapping of column name to value, got {type(row).__name__}.")
-        return self.write_labs(LabsText.from_row(declare_units(row, units)))
+        columns = trained_columns(self) or ()
+        labs = self.write_labs(LabsText.from_row(declare_units(row, units, columns), columns=columns))
+        labs.unread_words = unread_cells(self.tokenizer, labs)
+        return labs
 
     def write_labs(self, labs: LabsText) -> LabsText:
         """Write the text of a lab row whose cells are read already, by the processor's settings; return the row."""
         fitting = partial(fitting_sentences, self.tokenizer, self.max_labs_tokens)
-        columns: Any = self.labs_columns if self.labs_scales is None else units_of_scales(self.labs_scales)
-        labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=columns)
-        labs.unread_words = unread_cells(self.tokenizer, labs)
+        labs.write(self.labs_object, self.labs_flags, fitting, units=self.labs_units, columns=trained_columns(self))
         return labs
 
     def encode_labs(self, rows: Sequence[LabsText]) -> dict[str, np.ndarray]:

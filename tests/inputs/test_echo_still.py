@@ -147,6 +147,12 @@ def region(width, height, spatial=1, units=3):
      ({"StudyDescription": "US ABDOMEN COMPLETE"}, "examination"), ({"ProtocolName": "Lung"}, "examination"),
      ({"StudyDescription": "Lower extremity venous duplex"}, "examination"),
      ({"StudyDescription": "Canine echocardiogram"}, "examination"), ({"ProtocolName": "Oberbauch"}, "examination"),
+     *[({"StudyDescription": text}, None) for text in (
+         "TTE, s/p bovine pericardial AVR", "porcine mitral valve", "Echo CAT lab", "MICE", "pre lung transplant",
+         "Echo pre lung transplant", "abdominal aorta", "pericardial/pleural effusion", "r/o DVT/PE", "TTE, liver mets",
+         "Transthoracic, renal failure", "Heart and lung")],
+     *[({"StudyDescription": text}, "examination") for text in (
+         "Lung ultrasound", "Veterinary TTE", "Pig study", "Echographie abdominale", "Leg vein duplex, DVT")],
      ({"StudyDescription": "Cardiac and vascular ultrasound"}, None), ({"StudyDescription": "Catheter echo"}, None),
      ({"SequenceOfUltrasoundRegions": [region(0.02, 0.08)]}, "pixel_aspect"),
      ({"SequenceOfUltrasoundRegions": [region(0.08, -0.08)]}, None),

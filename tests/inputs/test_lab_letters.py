@@ -30,9 +30,14 @@ def test_a_ligature_and_an_accent_apart_become_plain_letters(written, plain):
     "text",
     [
         "type%202%20diabetes",
-        "=48ypertension",
+        "type 2%2C stage%20three",
+        "caf=E9ine allergy",
+        "asthma%2C hypertension",
+        "%C3%A9pilepsie m%C3%A9",
+        "line=0D=0Aline",
         "h=C3=A4molysis",
-        r"hypertension\nasthma",
+        r"Hypertension\nAsthma",
+        r"asthma\n2 puffs\n",
         r"M\u00e9ni\u00e8re",
         "Asthma &eacute;",
         "\u202enoisnetrepyh\u202c",
@@ -44,25 +49,62 @@ def test_codes_in_the_place_of_characters_are_not_used_and_named(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["EF=35%, NYHA=II", "Lidocaine 1% 20 mL", "Albumin 25%50 mL", "D&C, H&P, 50% stenosis"]
+    "text",
+    [
+        *("EF=35%, NYHA=II", "Lidocaine 1% 20 mL", "Albumin 25%50 mL", "D&C, H&P, 50% stenosis"),
+        *("HTN, HR =75bpm at rest", "LVEF =35percent", "weight =80kg", "BP =12to 14", "aspirin 100% =50mg daily"),
+        *("Dextrose%50IV", "hct%30to40", r"aspirin\nitroglycerin\ramipril", "CKD stage=3B", "Hb=A1c 7", "HR=98bpm"),
+    ],
 )
 def test_signs_of_medicine_are_no_codes(text):
     labs = LabsText.from_row({"drug history": text})
     assert len(labs.cells) == 1 and not labs.checks
 
 
-@pytest.mark.parametrize("value", ["54M", "61w", "47 m", "90W"])
+@pytest.mark.parametrize("value", ["54M", "61w", "47 m", "90W", "100M", "120M", "18w"])
 def test_an_age_with_a_gender_behind_it_is_not_read_as_months_or_weeks(value):
     labs = LabsText.from_row({"age": value})
     assert not labs.cells and labs.checks[0]["code"] == "labs_doubtful_unit" and "gender" in labs.refused[0]["reason"]
 
 
 @pytest.mark.parametrize(
-    ("value", "years"), [("054M", 4.5), ("6 m", 0.5), ("852 m", 71), (("54", "months"), 4.5), ("54 months", 4.5)]
+    ("value", "years"),
+    [
+        ("054M", 4.5),
+        ("6 m", 0.5),
+        ("852 m", 71),
+        (("54", "months"), 4.5),
+        ("54 months", 4.5),
+        (("54 m", "months"), 4.5),
+    ],
 )
 def test_months_that_leave_no_doubt_are_read(value, years):
     labs = LabsText.from_row({"age": value})
     assert labs.cells[0].number == pytest.approx(years)
+
+
+@pytest.mark.parametrize("row", [{"Age (months)": "54 m"}, {"Age (months)": 54}, {"age": "54M", "age_unit": "months"}])
+def test_a_stated_unit_of_the_age_leaves_no_doubt(row):
+    labs = LabsText.from_row(row)
+    assert labs.cells[0].number == pytest.approx(4.5) and not labs.refused
+
+
+def test_a_unit_of_years_against_months_in_the_text_is_refused():
+    assert LabsText.from_row({"age": ("54M", "years")}).refused and LabsText.from_row({"Age (years)": "54 m"}).refused
+
+
+def test_prepared_rows_are_not_searched_for_unknown_words():
+    processor = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}))
+    row = {"medical history": "hypertension \U0001fac0"}
+    stored = processor.labs_text(row)
+    assert stored.unread_words and not processor.write_labs(LabsText.from_stored(stored.stored_values())).unread_words
+
+
+def test_a_word_that_is_too_long_for_the_tokenizer_is_noted():
+    processor = default_processor(TgmmConfig.tiny(labs_config={"vocab_size": BERT_CASED_SIZE}))
+    processor.labs_columns = ["free text"]
+    assert processor.labs_text({"free text": "a" * 101}).unread_words == ["free text"]
+    assert not processor.labs_text({"free text": "aspirin " * 20}).unread_words
 
 
 def test_words_that_the_tokenizer_does_not_know_are_noted():

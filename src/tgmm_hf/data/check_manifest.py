@@ -24,6 +24,7 @@ from tgmm_hf.data.trial_reading import refused_files
 from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.inputs.lab_columns import suggest_column
 from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.processor_parts import trained_columns
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.errors import InputRefusedError
 from tgmm_hf.utils.names import counted
@@ -255,8 +256,9 @@ def _check_cells(table: CohortTable, processor: TgmmProcessor | None) -> dict[st
     doubts: list[tuple[str, int | None]] = []
     unknown: set[str] = set()
     numbers: Numbers = {}
+    columns = () if processor is None else trained_columns(processor) or ()
     for number, row in enumerate(table.rows, start=1):
-        labs = LabsText.from_row(row.labs, from_table=True)
+        labs = LabsText.from_row(row.labs, from_table=True, columns=columns)
         if processor is not None:
             processor.write_labs(labs)
         for entry in labs.refused:

@@ -8,7 +8,7 @@ import numpy as np
 ULTRASOUND = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(3|3\.1|6|6\.1|6\.2)")
 """Storage classes of ultrasound images, the retired ones included."""
 VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
-"""Storage class of volumes, whose frames are slices and no moments of one picture."""
+"""Storage class of volumes. The frames of a volume are slices, not one picture at several times."""
 PICTURE, TRACES = 1, {2: "M-mode", 3: "spectral Doppler"}
 """RegionSpatialFormat of a 2-D picture, and of traces."""
 FRAMES_A_SECOND = (8.0, 400.0)
@@ -20,13 +20,14 @@ HEART_PARTS = (
     *("VENTRICLE", "LVENTRICLE", "RVENTRICLE", "MEDIASTINUM", "WHOLEBODY", "UNKNOWN", "OTHER", "NONE"),
 )
 """Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
+ORGAN = "another organ than the heart"
 EXAMINATIONS = {
     "a transesophageal echo": re.compile(r"\b(?:tee|toe|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
     "an intracardiac or intravascular echo": re.compile(
         r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b", re.IGNORECASE
     ),
     "a fetal or obstetric examination": re.compile(r"\bf(?:o?e|œ)t(?:al|us)\b|\bobstetri", re.IGNORECASE),
-    "another organ than the heart": re.compile(
+    ORGAN: re.compile(
         r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|gall-?bladder|spleen|pancreas|prostate|"
         r"pelvi[sc]|testis|scrotal|appendix|hernia|abdom\w*|addome|lungs?|pleural?|obstetric\w*|gyna?ecolog\w*|uterus|"
         r"ovar\w+|trans-?cranial|musculo-?skeletal|DVT|e?FAST exam)\b|\b(?:leg|lower extremit\w+) (?:vein|ven|arter)|"
@@ -34,8 +35,7 @@ EXAMINATIONS = {
         re.IGNORECASE,
     ),
     "an animal": re.compile(
-        r"\b(?:canine|feline|equine|bovine|porcine|murine|dogs?|cats?|horses?|mouse|mice|rats?|rabbits?|pigs?|swine|"
-        r"veterinary)\b",
+        r"\b(?:canine|feline|murine|dogs?|horses?|mouse|rats?|rabbits?|pigs?(?!\W+valve)|swine|veterinary)\b",
         re.IGNORECASE,
     ),
     "a stress echo": re.compile(
@@ -45,6 +45,12 @@ EXAMINATIONS = {
     "a phantom or a simulator": re.compile(r"\b(?:phantoms?|simulator|test pattern)\b", re.IGNORECASE),
 }
 """What the free text of a header may name instead of a transthoracic echo of an adult at rest."""
+BESIDE_THE_HEART = re.compile(
+    r"\bTTE\b|\be(?:ch|c|k)o(?:cardio\w*)?\b|\btrans-?\s?thoracic|\bcardiac\b|\bhearts?\b|\baort|\beffusion|\bPE\b|"
+    r"\bpre\W+(?:op\w*\W+)?\w+\W+transplant",
+    re.IGNORECASE,
+)
+"""Words of an examination of the heart. An organ that stands beside them is a reason for it, such as "r/o DVT/PE"."""
 STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|exercise|stress|dobut", re.IGNORECASE)
 """Parts of StageName that name another stage of a stress echo than rest."""
 CENTIMETRES = 3
@@ -110,8 +116,10 @@ def _pixel_aspect(dataset: Any) -> float | None:
 def _examination(dataset: Any) -> str | None:
     """Name the examination that a header is about, if it is none that the model knows."""
     text = "\n".join(str(dataset.get(name) or "") for name in FREE_TEXTS)
-    if (kind := next((kind for kind, words in EXAMINATIONS.items() if words.search(text)), None)) is not None:
-        return kind
+    is_of_heart = BESIDE_THE_HEART.search(text) is not None
+    kinds = [kind for kind, words in EXAMINATIONS.items() if words.search(text) and not (kind == ORGAN and is_of_heart)]
+    if kinds:
+        return kinds[0]
     if STAGE_OF_STRESS.search(str(dataset.get("StageName") or "")):
         return "a stress echo"
     agent = str(dataset.get("ContrastBolusAgent") or "").strip().casefold()

@@ -14,10 +14,10 @@ from .lab_columns import (
     find_column,
     is_canonical_unit,
     needs_unit,
+    same_unit,
     split_name,
     to_canonical,
     unit_factors,
-    unit_key,
 )
 from .lab_letters import may_be_age_and_gender, plain_letters
 from .lab_reference import is_of_another_unit, without_reference
@@ -213,8 +213,8 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     column = find_column(name)
     if column is None or not column.is_number:
         return _read_free_cell(written, raw, column)
-    reading = read_number(raw, column, name)
-    if name_unit and reading.unit and unit_key(name_unit) != unit_key(reading.unit):
+    reading = read_number(raw, column, name, name_unit)
+    if name_unit and reading.unit and not same_unit(column, name_unit, reading.unit, name):
         raise CellRefusedError(f"the column name says {quoted(name_unit)} but the value says {quoted(reading.unit)}")
     reading = reading._replace(unit=reading.unit or name_unit)
     if reading.number is None:
@@ -333,13 +333,14 @@ def _value_and_unit(raw: Any) -> tuple[Any, str]:
     return raw, ""
 
 
-def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
+def read_number(raw: Any, column: LabColumn, name: str, name_unit: str = "") -> NumberReading:
     """Read the cell of a number column: a number, "<0.01 ng/mL", "5.9 H", or text.
 
     Args:
         raw: value, or (value, unit).
         column: the column.
         name: the name under which the value came. It decides which units are known.
+        name_unit: unit that stands in the name of the column, or "".
 
     Returns:
         What the cell holds. A missing value has number None and text "".
@@ -355,10 +356,9 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
     text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value))).removeprefix("'")  # Excel marks a text so
-    if column.name == "age" and may_be_age_and_gender(text, column.usual[1]):
-        raise CellRefusedError(
-            "the age may be in years with a gender behind it: write the years alone", "labs_doubtful_unit"
-        )
+    is_in_doubt = column.name == "age" and may_be_age_and_gender(text)
+    if is_in_doubt and not same_unit(column, text[-1], unit or name_unit, name):
+        raise CellRefusedError("the age may be years with a gender behind: write the years alone", "labs_doubtful_unit")
     text, reference = without_reference(text) if column.normal is not None else (text, "")
     match, flag = _NUMBER.fullmatch(text), ""
     if column.name == "age" and text.endswith("+"):  # "90+": hospitals hide the age of the oldest
@@ -370,7 +370,7 @@ def read_number(raw: Any, column: LabColumn, name: str) -> NumberReading:
     if match is None:
         return NumberReading("", None, unit, text)
     inner = (match["unit"] or "").strip()
-    if inner and unit and unit_key(inner) != unit_key(unit):
+    if inner and unit and not same_unit(column, inner, unit, name):
         raise CellRefusedError(f"the value says {quoted(inner)} but the unit given beside it is {quoted(unit)}")
     if reference and is_of_another_unit(reference, column, unit or inner, name):
         raise CellRefusedError(

@@ -153,6 +153,14 @@ def to_canonical(column: LabColumn, number: float, unit: str, name: str | None =
     return None
 
 
+def same_unit(column: LabColumn, one: str, two: str, name: str | None = None) -> bool:
+    """Tell whether two texts are one unit of a column, such as "m" and "months" of the age. Arguments as above."""
+    if not one or not two or unit_key(one) == unit_key(two):
+        return unit_key(one) == unit_key(two)
+    number = to_canonical(column, 1.0, one, name)
+    return number is not None and number == to_canonical(column, 1.0, two, name)
+
+
 def unit_factor(column: LabColumn, unit: str) -> float | None:
     """Look up the factor from `unit` to the canonical unit; None if the unit is not known or needs an offset too."""
     if not unit:

@@ -3,10 +3,11 @@
 import re
 import unicodedata
 
-ADULT_AGE = 18
-"""Years. From here on a number with "M" or "W" behind it may be an age with a gender."""
-_AGE_AND_GENDER = re.compile(r"(?!\d{3}[MW]$)(?P<age>\d{1,4})\s*[mw]", re.IGNORECASE)
-"""Age and gender written together, such as "54M" or "61w". DICOM writes months and weeks with three digits: "054M"."""
+ADULT_AGE, OLDEST_AGE = 18, 120
+"""Years. Between them a number with "M" or "W" behind it may be an age with a gender."""
+_AGE_AND_GENDER = re.compile(r"(?!0\d{2}[MW]$)(?P<age>\d{1,4})\s*[mw]", re.IGNORECASE)
+"""Age and gender written together, such as "54M" or "61w". DICOM writes 54 months as "054M",
+and a zero in front leaves no doubt."""
 _LETTER_FORMS = ("<compat>", "<wide>", "<narrow>", "<font>")
 """Kinds of characters that are plain letters in another form: ligatures, letters of another width or font."""
 
@@ -30,15 +31,16 @@ def _plain_letter(character: str) -> str:
     return plain if plain.isascii() else character
 
 
-def may_be_age_and_gender(text: str, oldest: float) -> bool:
+def may_be_age_and_gender(text: str) -> bool:
     """Tell whether a text such as "54M" may be 54 months, or a man of 54 years.
+
+    A larger number than `OLDEST_AGE`, such as 852 months, leaves no doubt. Nor does a child's age in months.
 
     Args:
         text: of the cell of the age.
-        oldest: years. A larger number, such as 852 months, leaves no doubt. Nor does a child's age in months.
     """
     both = _AGE_AND_GENDER.fullmatch(text)
-    return both is not None and ADULT_AGE <= float(both["age"]) <= oldest
+    return both is not None and ADULT_AGE <= float(both["age"]) <= OLDEST_AGE
 
 
 __all__ = ["may_be_age_and_gender", "plain_letters"]

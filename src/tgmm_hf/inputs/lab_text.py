@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .lab_cells import DOUBTFUL_TEXT, CellRefusedError, LabCell, cell_from_stored, format_number, read_cell
+from .lab_cells import DOUBTFUL_TEXT, CellRefusedError, LabCell, cell_from_stored, format_number, is_missing, read_cell
 from .lab_columns import COLUMN_POSITION, suggest_column
 from .lab_cross_checks import Finding, cross_checks
 from .lab_table import COLUMNS
-from .lab_unit_cells import unit_cells
+from .lab_unit_cells import unclear_unit_cells, unit_cells
 from .lab_word_checks import text_findings
 from .private_text import may_be_shown, name_or_position, quoted
 
@@ -53,7 +53,8 @@ class LabsText:
             unit. The text leaves it out.
         words_for_numbers: names of cells of your own that hold no number, after `write`, if the model reads numbers in
             their columns. The text leaves them out.
-        unread_words: names of cells with letters that the tokenizer does not know; the processor fills it.
+        unread_words: names of cells with words that the tokenizer does not know; `labs_text` of the processor fills it.
+        unit_notes: one line for each cell with the name of a unit: used as the unit of another cell, or not used.
         sentences: the sentences of the text, one for each name of `used`, after `write`.
         positions: name of a cell -> its place in the row, counted from 1.
     """
@@ -68,17 +69,19 @@ class LabsText:
     other_units: dict[str, str] = field(default_factory=dict)
     words_for_numbers: list[str] = field(default_factory=list)
     unread_words: list[str] = field(default_factory=list)
+    unit_notes: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], *, from_table: bool = False) -> "LabsText":
+    def from_row(cls, row: Mapping[str, Any], *, from_table: bool = False, columns: Collection[str] = ()) -> "LabsText":
         """Read and check the cells of a row. A bad cell is refused with its reason, never raised.
 
         Args:
             row: column name or alias -> value or (value, unit). If two names of one column have different
                 values, neither value is used, and `refused` has one entry with the two names.
             from_table: the names are column headers of a cohort table. They name no patient, so refusals repeat them.
+            columns: columns that the model was trained with. None of them is used as the unit of another cell.
 
         Returns:
             The row with `cells` and `refused`. `write` gives it the text.
@@ -90,13 +93,15 @@ class LabsText:
             reason = f"a row of {len(row):,} cells, the limit is {MAX_CELLS:,}: it is no laboratory row of one patient"
             labs.refused.append({"item": "labs.row", "reason": reason})
             return labs
-        units = unit_cells(row)
+        units = unit_cells(row, columns)
         names_of_units = {name for name, _ in units.values()}
         for position, (key, raw) in enumerate(row.items(), start=1):
             written = str(key)
             if written in names_of_units:
                 continue
             if written in units:
+                if not is_missing(raw):
+                    labs.unit_notes.append(f"labs: {_safe(units[written][0])} is the unit of {_safe(written)}")
                 raw = (raw, units[written][1])
             item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)
             try:
@@ -115,6 +120,10 @@ class LabsText:
                     f"({first_cell.value} against {cell.value}); give one of them"
                 )
                 labs.refused.append({"item": item, "reason": reason})
+        labs.unit_notes += [
+            f"labs: {_safe(name)} is not read as the unit of {_safe(value)}, whose value is read without it"
+            for name, value in unclear_unit_cells(row, columns)
+        ]
         labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
         labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
         labs.checks += [_unusual_value(cell) for cell in labs.cells if cell.is_unusual]
@@ -232,9 +241,10 @@ class LabsText:
             if cell.was_converted and cell.column is not None
         ]
         lines += [
-            f"labs: {name} holds letters that the tokenizer does not know, so the model does not read their words"
+            f"labs: {name} holds letters or words that the tokenizer does not know, so the model does not read them"
             for name in self.unread_words
         ]
+        lines += self.unit_notes
         lines += [f"labs: {name} holds text where a number is expected; kept as written" for name in self.not_numbers]
         lines += [f"labs: {name} is a column of your own; kept as written{_suggestion(name)}" for name in self.unknown]
         lines += [
@@ -262,6 +272,11 @@ class LabsText:
     def _shown(self, name: str) -> str:
         """Write the name of a cell for a note, or "cell <position> of the row" if the name may name the patient."""
         return name if may_be_shown(name) else f"cell {self.positions.get(name, '?')} of the row"
+
+
+def _safe(name: str) -> str:
+    """Write the name of a cell for a note, in letters that every file can hold."""
+    return " ".join(name.encode("utf-8", "replace").decode().split())
 
 
 def _assumed_unit(cell: LabCell) -> Finding:

@@ -4,7 +4,7 @@ declare_units({"Hemoglobin": 8.7}, "US")   # {"Hemoglobin": (8.7, "g/dL")}
 declare_units({"Creatinine": 124}, "SI")   # {"Creatinine": (124, "umol/L")}
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .lab_cells import CellRefusedError, read_number
@@ -17,12 +17,13 @@ UNIT_SYSTEMS = ("US", "SI")
 """US: the canonical unit of every column, as MIMIC-IV has them. SI: the units of `LabColumn.si`."""
 
 
-def declare_units(row: Mapping[str, Any], system: str | None) -> dict[str, Any]:
+def declare_units(row: Mapping[str, Any], system: str | None, columns: Collection[str] = ()) -> dict[str, Any]:
     """Add the units of a unit system to the numbers of a lab row that have no unit.
 
     Args:
         row: column name or alias -> value or (value, unit). It is not changed.
         system: one of `UNIT_SYSTEMS`; None adds nothing.
+        columns: columns that the model was trained with. None of them is used as the unit of another cell.
 
     Returns:
         The row. A number whose unit the system does not decide stays as it is: for example NT-proBNP 1240 in SI units,
@@ -35,7 +36,7 @@ def declare_units(row: Mapping[str, Any], system: str | None) -> dict[str, Any]:
         raise ValueError(f"the unit system is {system!r}; it must be one of {', '.join(UNIT_SYSTEMS)}, or None.")
     if system is None:
         return dict(row)
-    has_unit = unit_cells(row)
+    has_unit = unit_cells(row, columns)
     return {
         str(name): raw if str(name) in has_unit else _with_unit(str(name), raw, system) for name, raw in row.items()
     }

@@ -41,10 +41,14 @@ _MARKUP = re.compile(
 )
 """RTF, tags of HTML or XML, and their codes for characters."""
 _ESCAPED = re.compile(
-    r"(?<=[A-Za-z])%[0-9A-F]{2}(?=[\w%])|(?:=[0-9A-F]{2}){2}|(?<![\w=])=[0-9A-F]{2}(?=[a-z])|\\[nrt]|"
-    r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
+    r"(?<=[A-Za-z])%(?:20|\d[A-F]|[A-F][0-9A-F])(?=[\w%])|(?<=[A-Za-z])(?:%2[CF]|%3[AB]|(?:%[0-9A-F]{2}){2})|"
+    r"(?:=[0-9A-F]{2}){2}|(?<=[A-Za-z])=(?!A1c)(?:[89][A-F]|[A-F][0-9A-F])(?=[a-z])|"
+    r"\\[nrt](?![^\W\dA-Z_])|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
 )
-"""Characters that a program wrote as codes: "type%202", "h=C3=A4m", a backslash with n for a new line."""
+"""Characters that a program wrote as codes: "type%202", "h=C3=A4m", a backslash with n for a new line.
+
+One code of two digits is none, because clinicians write "HR =75bpm" and "Dextrose%50IV". A backslash with n before a
+small letter is none either, because drugs are listed as "aspirin\\nitroglycerin"."""
 _TURNED = re.compile("[\u202d\u202e]")
 """Marks that show the letters in another order than they are stored in."""
 _ADDRESS = re.compile(r"https?://|www\.|[A-Za-z]:\\|\\\\\w|(?:^|\s)/(?:\w[\w-]*/)+[\w-]+\.\w{2,4}\b|^/\S+/\S+$")

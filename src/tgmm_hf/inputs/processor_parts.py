@@ -12,6 +12,7 @@ from transformers.utils import cached_file, logging
 from .declared_preprocessing import check_declared, declared_extractor, extractor_class_of
 from .feature_extraction_ecg import EcgFeatureExtractor
 from .image_processing_echo import EchoImageProcessor
+from .lab_scales import units_of_scales
 from .lab_text import SEPARATOR, LabsText
 from .processor_fingerprint import changed_settings, processor_fingerprint
 
@@ -19,6 +20,8 @@ logger = logging.get_logger(__name__)
 
 BERT_CASED_SIZE = 28_996
 """Number of tokens of bert-base-cased."""
+LONGEST_WORD = 100
+"""Letters. A WordPiece tokenizer reads a longer word as unknown."""
 VOCABULARY_FILE = Path(__file__).parents[1] / "assets" / "bert_cased_vocab.txt"
 """Vocabulary of bert-base-cased, one token per line. A saved model does not carry this file."""
 
@@ -176,17 +179,31 @@ def fitting_sentences(tokenizer: PreTrainedTokenizerBase, max_tokens: int, sente
     return kept
 
 
-def unread_cells(tokenizer: PreTrainedTokenizerBase, labs: LabsText) -> list[str]:
-    """List the cells of words in which the tokenizer does not know a letter, so that it loses the word around it.
+def trained_columns(processor: Any) -> Any:
+    """Return the lab columns that a processor's model was trained with.
 
-    Texts in ASCII are not tokenized again, because that takes time and every tokenizer knows their letters.
+    Returns:
+        Names of columns; column -> unit if the model reads numbers; None for the known columns.
+    """
+    return processor.labs_columns if processor.labs_scales is None else units_of_scales(processor.labs_scales)
+
+
+def unread_cells(tokenizer: PreTrainedTokenizerBase, labs: LabsText) -> list[str]:
+    """List the cells of words of which the tokenizer does not know a letter or a word, so that it loses the word.
+
+    The texts are tokenized once more for that. Texts in ASCII are left out if they are short, because the tokenizers of
+    clinical text encoders know ASCII letters. They lose an ASCII word only if it is longer than `LONGEST_WORD`.
 
     Args:
         tokenizer: tokenizer of the text encoder.
         labs: row whose text is written.
     """
     unknown = tokenizer.unk_token
-    texts = {cell.name: cell.value for cell in labs.cells if cell.number is None and not cell.value.isascii()}
+    texts = {
+        cell.name: cell.value
+        for cell in labs.cells
+        if cell.number is None and (not cell.value.isascii() or len(cell.value) > LONGEST_WORD)
+    }
     return [
         name for name, text in texts.items() if name in labs.used and unknown and unknown in tokenizer.tokenize(text)
     ]
