@@ -31,7 +31,7 @@ def test_a_ligature_and_an_accent_apart_become_plain_letters(written, plain):
     [
         "type%202%20diabetes",
         "type 2%2C stage%20three",
-        "caf=E9ine allergy",
+        "allergy to p=EAche",
         "asthma%2C hypertension",
         "%C3%A9pilepsie m%C3%A9",
         "line=0D=0Aline",
