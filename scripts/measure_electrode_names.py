@@ -3,7 +3,7 @@
 Each of the 18 exchanges is planted into each recording. Recordings of PTB-XL that were scaled by lead get sizes back:
 the limb leads by their arithmetic, the chest leads from a drawn recording in millivolts. Decision 244 has the figures.
 
-    python scripts/measure_electrode_names.py ../shared/data/wfdb --scaled ../shared/data/ptbxl/ptbxl_100hz_folds1-9.npz
+    python scripts/measure_electrode_names.py RECORDS --scaled ptbxl_100hz_folds1-9.npz
 """
 
 import argparse
