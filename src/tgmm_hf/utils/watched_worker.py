@@ -39,6 +39,9 @@ PRELOAD = ("tgmm_hf.data.engines", "tgmm_hf.data.watched_prediction", "scipy.sig
 
 The libraries are named, because the package imports them at their first use, which a limit of time would count.
 """
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that are 1 in a worker process. There is one worker process a core, and the threads of several
+processes wait for each other: with two threads each, two processes took 1.7 times as long."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 ENDED = "was ended, because the command stops."
@@ -240,11 +243,18 @@ def _start_without_main(process: Any) -> None:
     start again in every worker process.
     """
     main = sys.modules["__main__"]
+    before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
     try:
         process.start()
     finally:
         sys.modules["__main__"] = main
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(pipe: Connection) -> None:
