@@ -124,3 +124,20 @@ def test_a_script_without_guard_works_and_its_worker_ends_with_it(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.stdout.read() == ""  # ends when no process has the pipe any more
     process.wait()
+
+
+def test_a_worker_process_has_one_thread_and_the_parent_keeps_its_settings(tmp_path):
+    """Threads of several worker processes would wait for each other; the model of the parent keeps its threads."""
+    (tmp_path / "job.py").write_text(
+        "import os\ndef threads(say):\n    say(None)\n"
+        "    return os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS']\n"
+    )
+    code = (
+        "import os\nfrom job import threads\nfrom tgmm_hf.utils.watched_worker import Limits, WatchedWorker\n"
+        "worker = WatchedWorker(threads, Limits(seconds=60, memory=2**30))\n"
+        "print(*worker.run(), os.environ['OMP_NUM_THREADS'], os.environ.get('MKL_NUM_THREADS'))\nworker.close()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1", "2", "None"]
