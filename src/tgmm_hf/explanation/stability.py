@@ -70,23 +70,23 @@ def _compare(
     pairs = list(combinations(range(len(trainings)), 2))
     same = [[rank_correlation(maps[a][n], maps[b][n]) for a, b in pairs] for n in range(len(files))]
     strongest = [[_strongest(maps[a][n]) == _strongest(maps[b][n]) for a, b in pairs] for n in range(len(files))]
-    others = [list(_with_others(maps, pairs, number)) for number in range(len(files))]
-    other = np.array([np.mean(each) for each in others if each])
+    control = [list(_with_other_patients(maps, pairs, number)) for number in range(len(files))]
+    control_means = np.array([np.mean(correlations) for correlations in control if correlations])
     return {
         "same_patient": mean_with_interval(np.mean(same, axis=1), seed, bootstrap),
-        "other_patient": mean_with_interval(other, seed, bootstrap) if len(other) else None,
+        "other_patient": mean_with_interval(control_means, seed, bootstrap) if len(control_means) else None,
         "same_strongest": mean_with_interval(np.mean(strongest, axis=1), seed, bootstrap),
         "pointing": [_mean_pointing(patients, files, modality, method) for patients in trainings],
     }
 
 
-def _with_others(
+def _with_other_patients(
     maps: Sequence[Sequence[np.ndarray]], pairs: Sequence[tuple[int, int]], number: int
 ) -> Iterator[float]:
     """Yield the correlations of one patient's map with the other trainings' maps of all other patients of its size."""
     for a, b in pairs:
-        for other, values in enumerate(maps[b]):
-            if other != number and len(values) == len(maps[a][number]):
+        for patient, values in enumerate(maps[b]):
+            if patient != number and len(values) == len(maps[a][number]):
                 yield rank_correlation(maps[a][number], values)
 
 

@@ -78,12 +78,12 @@ def check_computed_leads(
     A lead is only noted, and used, if its numbers are too coarse to tell whether it was computed.
     """
     computed = computed_leads({lead: leads[lead] for lead in leads if lead not in findings.unusable}, band)
-    for lead, (one, two) in computed.between.items():
+    for lead, (before, after) in computed.between.items():
         if lead in computed.coarse:
-            text = f"lead {lead} is the mean of {one} and {two} within the steps of its numbers: was it computed?"
+            text = f"lead {lead} is the mean of {before} and {after} within the steps of its numbers: was it computed?"
             findings.add("ecg_computed_leads", lead, text)
         else:
-            findings.put_out("ecg_computed_leads", lead, f"was computed from {one} and {two}")
+            findings.put_out("ecg_computed_leads", lead, f"was computed from {before} and {after}")
     if computed.dependent:
         coarse = set(computed.dependent) & set(computed.coarse)
         how = "within the steps of their numbers" if coarse else "exactly"
@@ -121,10 +121,10 @@ def computed_leads(leads: Mapping[str, np.ndarray], band: Mapping[str, np.ndarra
         return ComputedLeads({}, [], [])
     all_others = [lead for lead in chest if _follows(lead, free, leads, band)]
     between, dependent, coarse = {}, [], []
-    for lead, one, two in zip(chest[1:-1], chest, chest[2:], strict=False):
-        how = _follows(lead, [one, lead, two], leads, band, of_positive_weights=True) if lead in all_others else ""
+    for lead, before, after in zip(chest[1:-1], chest, chest[2:], strict=False):
+        how = _follows(lead, [before, lead, after], leads, band, of_positive_weights=True) if lead in all_others else ""
         if how:
-            between[lead] = (one, two)
+            between[lead] = (before, after)
             coarse += [lead] if how == "coarse" else []
     rest = [lead for lead in free if lead not in between]
     for lead in rest:
@@ -173,8 +173,8 @@ def _misfit_of_sum(signals: np.ndarray, row: int) -> tuple[float, float, np.ndar
         Three elements: rms of what is left; rms of the signal; (signals,) weights, 0 at `row`.
     """
     gram = signals @ signals.T / signals.shape[1]
-    others = np.arange(len(signals)) != row
+    is_used = np.arange(len(signals)) != row
     weights = np.zeros(len(signals))
-    weights[others] = np.linalg.lstsq(gram[np.ix_(others, others)], gram[others, row], rcond=1e-12)[0]
+    weights[is_used] = np.linalg.lstsq(gram[np.ix_(is_used, is_used)], gram[is_used, row], rcond=1e-12)[0]
     rest = float(np.sqrt(np.square(signals[row] - weights @ signals).mean()))
     return rest, float(np.sqrt(gram[row, row])), weights

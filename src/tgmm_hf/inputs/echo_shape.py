@@ -30,8 +30,8 @@ WHITE, MAX_WHITE_SECTOR = 250, 0.06
 DARK_LEVEL, MIN_DARK = 40, 0.05
 """A picture is too bright if a smaller share of the frame is at most DARK_LEVEL. Good clips have at least 0.6."""
 _SMOOTH, _THIN, _SHARE, _ROUNDING = 5, 7, 0.35, 1e-6
-"""Sides (pixels of a shrunk frame) of what is smoothed and of what is too thin for a picture, and the share of active
-pixels in a picture."""
+"""Sides (pixels of a shrunk frame) of what is smoothed and of what is too thin for a picture, the share of active
+pixels in a picture, and the slack of a side of an outline, in pixels, against rounding."""
 
 
 class Outline(NamedTuple):

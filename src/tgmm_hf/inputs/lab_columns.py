@@ -153,12 +153,19 @@ def to_canonical(column: LabColumn, number: float, unit: str, name: str | None =
     return None
 
 
-def same_unit(column: LabColumn, one: str, two: str, name: str | None = None) -> bool:
-    """Tell whether two texts are one unit of a column, such as "m" and "months" of the age. Arguments as above."""
-    if not one or not two or unit_key(one) == unit_key(two):
-        return unit_key(one) == unit_key(two)
-    number = to_canonical(column, 1.0, one, name)
-    return number is not None and number == to_canonical(column, 1.0, two, name)
+def same_unit(column: LabColumn, first: str, second: str, name: str | None = None) -> bool:
+    """Tell whether two texts are one unit of a column, such as "m" and "months" of the age.
+
+    Args:
+        column: the column.
+        first: a unit, or "" for none.
+        second: another text for a unit, or "".
+        name: the name under which the value came, as for `to_canonical`.
+    """
+    if not first or not second or unit_key(first) == unit_key(second):
+        return unit_key(first) == unit_key(second)
+    number = to_canonical(column, 1.0, first, name)
+    return number is not None and number == to_canonical(column, 1.0, second, name)
 
 
 def unit_factor(column: LabColumn, unit: str) -> float | None:

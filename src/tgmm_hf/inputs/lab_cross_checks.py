@@ -157,8 +157,8 @@ def _exchanged_indices(values: Values) -> Finding | None:
     mch = 10 * values["Hemoglobin"] / values["Red Blood Cells"]
     mchc = 100 * values["Hemoglobin"] / values["Hematocrit"]
     misfit, exchanged = (
-        abs(math.log(one / mch)) + abs(math.log(two / mchc))
-        for one, two in ((values["MCH"], values["MCHC"]), (values["MCHC"], values["MCH"]))
+        abs(math.log(in_mch / mch)) + abs(math.log(in_mchc / mchc))
+        for in_mch, in_mchc in ((values["MCH"], values["MCHC"]), (values["MCHC"], values["MCH"]))
     )
     if exchanged > EXCHANGED_FIT or misfit - exchanged < EXCHANGED_GAIN:
         return None

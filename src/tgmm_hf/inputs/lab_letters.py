@@ -39,8 +39,8 @@ def may_be_age_and_gender(text: str) -> bool:
     Args:
         text: of the cell of the age.
     """
-    both = _AGE_AND_GENDER.fullmatch(text)
-    return both is not None and ADULT_AGE <= float(both["age"]) <= OLDEST_AGE
+    match = _AGE_AND_GENDER.fullmatch(text)
+    return match is not None and ADULT_AGE <= float(match["age"]) <= OLDEST_AGE
 
 
 __all__ = ["may_be_age_and_gender", "plain_letters"]
