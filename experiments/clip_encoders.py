@@ -102,8 +102,8 @@ def train(
     encoder.eval()
 
     @torch.no_grad()
-    def predict(others: np.ndarray) -> np.ndarray:
-        parts = [head(encoder(scaled(others[k : k + BATCH])).pooler_output) for k in range(0, len(others), BATCH)]
+    def predict(shown: np.ndarray) -> np.ndarray:
+        parts = [head(encoder(scaled(shown[k : k + BATCH])).pooler_output) for k in range(0, len(shown), BATCH)]
         return torch.cat(parts)[:, 0].numpy() * deviation + mean
 
     return predict
@@ -117,7 +117,9 @@ def scaled(clips: np.ndarray) -> torch.Tensor:
 
 def errors(predicted: np.ndarray, fraction: np.ndarray, owners: np.ndarray) -> tuple[float, float]:
     """Compute the mean absolute error of a clip, and of the mean over the clips of a patient."""
-    of_patients = [abs(predicted[owners == one].mean() - fraction[owners == one][0]) for one in np.unique(owners)]
+    of_patients = [
+        abs(predicted[owners == patient].mean() - fraction[owners == patient][0]) for patient in np.unique(owners)
+    ]
     return float(np.abs(predicted - fraction).mean()), float(np.mean(of_patients))
 
 

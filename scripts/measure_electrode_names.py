@@ -29,11 +29,11 @@ MIXED = tuple(f"{limb} and {chest} exchanged" for limb in LIMBS for chest in LEA
 
 def exchange_mixed(signal: np.ndarray, limb: int, chest: int) -> np.ndarray:
     """Exchange a limb electrode with a chest electrode in leads (12, samples), by the potentials of all electrodes."""
-    one, two = signal[0], signal[1]
-    potentials = np.concatenate([[0 * one, one, two], signal[6:] + (one + two) / 3])
+    lead_i, lead_ii = signal[0], signal[1]
+    potentials = np.concatenate([[0 * lead_i, lead_i, lead_ii], signal[6:] + (lead_i + lead_ii) / 3])
     potentials[[limb, 3 + chest]] = potentials[[3 + chest, limb]]
-    one, two = potentials[1] - potentials[0], potentials[2] - potentials[0]
-    limb_leads = np.stack([weights[0] * one + weights[1] * two for weights in LIMB_LEADS.values()])
+    lead_i, lead_ii = potentials[1] - potentials[0], potentials[2] - potentials[0]
+    limb_leads = np.stack([weights[0] * lead_i + weights[1] * lead_ii for weights in LIMB_LEADS.values()])
     return np.concatenate([limb_leads, potentials[3:] - potentials[:3].mean(axis=0)])
 
 
@@ -56,10 +56,10 @@ def findings(signal: np.ndarray, rate: float) -> tuple[list[str], str]:
 
 def of_size(scaled: np.ndarray, chest_sizes: np.ndarray) -> np.ndarray:
     """Bring leads (12, samples) that were scaled by lead to sizes: limb leads by arithmetic, chest leads as given."""
-    one, two, three = scaled[:3]
-    factors = np.abs(np.linalg.svd(np.stack([one, -two, three]).T, full_matrices=False)[2][-1])
-    one, two = factors[0] * one, factors[1] * two
-    limb = np.stack([weights[0] * one + weights[1] * two for weights in LIMB_LEADS.values()])
+    lead_i, lead_ii, lead_iii = scaled[:3]
+    factors = np.abs(np.linalg.svd(np.stack([lead_i, -lead_ii, lead_iii]).T, full_matrices=False)[2][-1])
+    lead_i, lead_ii = factors[0] * lead_i, factors[1] * lead_ii
+    limb = np.stack([weights[0] * lead_i + weights[1] * lead_ii for weights in LIMB_LEADS.values()])
     limb *= 0.15 / limb[:2].std()
     return np.concatenate([limb, scaled[6:] * (0.15 * chest_sizes)[:, None]])
 
@@ -108,7 +108,7 @@ def main() -> None:
     sizes = [signal[6:].std(axis=1) / signal[:2].std() for signal, _ in whole]
     stored = np.load(arguments.scaled)["signal"][:: arguments.every].astype(float)
     drawn = [sizes[index] for index in generator.integers(len(sizes), size=len(stored))]
-    measure("Scaled", [(of_size(one.T, of), 100.0) for one, of in zip(stored, drawn, strict=True)])
+    measure("Scaled", [(of_size(scaled.T, sizes), 100.0) for scaled, sizes in zip(stored, drawn, strict=True)])
 
 
 if __name__ == "__main__":
