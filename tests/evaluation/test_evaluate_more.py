@@ -16,9 +16,16 @@ from tiny_more import tiny_more_of_files
 from xray_files import draw_chest, write_picture, write_xray
 
 from tgmm_hf import LEADS
-from tgmm_hf.data.label_columns import read_labels, read_prompts
+from tgmm_hf.cohorts.synthetic.xray_report import CHEXPERT_NAMES
+from tgmm_hf.data.finding_prompts import prompts_of_columns, read_finding_prompts
+from tgmm_hf.data.label_columns import read_labels
 from tgmm_hf.data.note_index import load_more
-from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation, label_figures
+from tgmm_hf.evaluation.evaluate_more import (
+    MoreEvaluationSettings,
+    compute_more_evaluation,
+    finding_scores,
+    label_figures,
+)
 from tgmm_hf.evaluation.note_retrieval import (
     Inputs,
     chance_figures,
@@ -26,6 +33,7 @@ from tgmm_hf.evaluation.note_retrieval import (
     rank_right,
     resampled_median,
 )
+from tgmm_hf.families.more.zero_shot_prompts import EncodedPrompts
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.utils.errors import TgmmError
 
@@ -53,7 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "notes.csv").open("w", newline="") as file:
         header = ["id", "patient_id", "split", "xray", "ecg", "report", "label_large_heart", "label_effusion"]
         csv.writer(file).writerows([header, *rows])
-    (folder / "prompts.json").write_text(json.dumps({"large_heart": ["cardiomegaly", "a large heart"]}))
+    effusion = {"prompts": "an effusion", "against": ["no effusion", "clear angles"]}
+    prompts = {"large_heart": ["cardiomegaly", "a large heart"], "effusion": effusion}
+    (folder / "prompts.json").write_text(json.dumps(prompts))
     return folder
 
 
@@ -145,12 +155,38 @@ def test_a_table_is_scored_as_its_vectors_say(folder: Path, tmp_path: Path, caps
     assert heart["systems"]["model"]["auc"] == pytest.approx(roc_auc_score([0, 1] * 3, scores))
     effusion = metrics["zero_shot"]["effusion"]["xray"]
     assert effusion["n"] == 2  # the two rows of the first X-ray disagree
-    assert metrics["prompts"] == {"large_heart": ["cardiomegaly", "a large heart"], "effusion": ["effusion"]}
+    effusion_texts = {"prompts": ["an effusion"], "against": ["no effusion", "clear angles"]}
+    assert metrics["prompts"] == {"large_heart": ["cardiomegaly", "a large heart"], "effusion": effusion_texts}
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {"retrieval.csv", "zero_shot.csv"}
     assert "median rank" in capsys.readouterr().out and (tmp_path / "metrics.md").is_file()
     section = DOCUMENTED[DOCUMENTED.index("## MoRE") :]
     missing = [key for key in metrics if f"`{key}`" not in section]
     assert not missing, f"docs/metrics.md lacks {missing}"
+
+
+def test_the_mean_cosine_with_the_texts_against_a_finding_is_subtracted():
+    prompts = EncodedPrompts(["a", "b"], ["1", "2", "3"], torch.tensor([0, 0, 1]), torch.eye(4)[:3], [])
+    against = EncodedPrompts(["b"], ["4", "5"], torch.tensor([0, 0]), torch.eye(4)[2:], [])
+    scores = finding_scores(torch.tensor([[0.1, 0.5, 0.3, 0.8]]), prompts, against)
+    assert scores["a"] == pytest.approx([0.5])  # the largest cosine; nothing speaks against it
+    assert scores["b"] == pytest.approx([0.3 - (0.3 + 0.8) / 2])
+
+
+@pytest.mark.parametrize(
+    "content", ['["a"]', '{"a": []}', '{"a": {"against": "b"}}', '{"a": {"prompts": "b", "denied": "c"}}', '{"a": {}}']
+)
+def test_a_file_of_prompts_in_another_form_is_refused(tmp_path: Path, content: str):
+    (tmp_path / "prompts.json").write_text(content)
+    with pytest.raises(TgmmError, match="prompt"):
+        read_finding_prompts(tmp_path / "prompts.json")
+
+
+def test_the_prompts_of_the_repository_can_be_read_and_deny_each_finding():
+    read = read_finding_prompts(Path(__file__).resolve().parents[2] / "configs" / "more_prompts.json")
+    assert set(read.against) <= set(read.prompts) and not set(read.prompts) - {
+        name.lower().replace(" ", "_") for name in CHEXPERT_NAMES
+    }
+    assert all(set(read.against[finding]).isdisjoint(read.prompts[finding]) for finding in read.against)
 
 
 def test_patients_of_the_training_are_refused(folder: Path, tmp_path: Path):
@@ -172,9 +208,9 @@ def test_labels_prompts_and_options_that_cannot_be_used_are_refused(folder: Path
     assert "perhaps" not in str(caught.value)
     (tmp_path / "prompts.json").write_text('{"b": "text"}')
     with pytest.raises(TgmmError, match="label_b"):
-        read_prompts(tmp_path / "prompts.json", ["a"])
+        prompts_of_columns(tmp_path / "prompts.json", ["a"])
     (tmp_path / "prompts.json").write_text('{"a": []}')
     with pytest.raises(TgmmError):
-        read_prompts(tmp_path / "prompts.json", ["a"])
+        prompts_of_columns(tmp_path / "prompts.json", ["a"])
     words = ["evaluate", folder / "model", folder / "notes.csv", "--out", tmp_path / "out"]
     assert run(*words, "--beams", "2") == 2 and run(*words, "--split", "validation") == 1

@@ -12,6 +12,7 @@ from tiny_more import SMALL_BLOCKS, tiny_more_of_files
 from xray_files import draw_chest, write_picture, write_xray
 
 from tgmm_hf import LEADS
+from tgmm_hf.data.finding_prompts import FindingPrompts
 from tgmm_hf.data.note_index import load_more
 from tgmm_hf.explanation import more_check
 from tgmm_hf.explanation.attribution import Attribution, Axis
@@ -156,8 +157,11 @@ def test_regions_of_a_table_become_cases(tmp_path: Path):
     ]
     table, places = write_tables(tmp_path, rows, regions)
     images = MoreImageProcessor()
-    (found,) = read_planted_cases(table, places, images, {"effusion": ["a pleural effusion"]}, ("clear lungs",))
+    prompts = FindingPrompts({"effusion": ["a pleural effusion"]}, {"effusion": ["no effusion"]})
+    (found,) = read_planted_cases(table, places, images, prompts, ("clear lungs",))
     assert found.id == "r0 effusion" and found.asked == Asked("a pleural effusion", ("clear lungs",))
+    (of_the_file,) = read_planted_cases(table, places, images, prompts)
+    assert of_the_file.asked == Asked("a pleural effusion", ("no effusion",))
     expected = box_mask((160, 120), [(60, 0, 120, 80), (0, 0, 10, 80)])
     assert np.array_equal(found.masks["xray"], expected)
     (trained,) = read_planted_cases(table, places, images, split="train", is_classifier=True)

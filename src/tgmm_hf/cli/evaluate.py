@@ -52,7 +52,7 @@ EcgCache = Annotated[
 Prompts = Annotated[
     Path | None,
     typer.Option(
-        help="MoRE: JSON file, finding -> prompt or list of prompts, for the columns label_FINDING.",
+        help="MoRE: JSON file of prompts, and texts against them, for the columns label_FINDING. See docs/more.md.",
         show_default="the names of the findings",
     ),
 ]

@@ -32,7 +32,7 @@ def explain_check(
         Path | None,
         typer.Option(
             exists=True,
-            help="With --regions: JSON file with finding -> prompt or list of prompts.",
+            help="With --regions: JSON file of prompts, as for tgmm evaluate.",
             show_default="the name of the finding",
         ),
     ] = None,

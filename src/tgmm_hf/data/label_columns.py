@@ -1,18 +1,15 @@
-"""Labels of findings in a table of X-rays, ECGs and notes, and the prompts that stand for them.
+"""Labels of findings in a table of X-rays, ECGs and notes.
 
 A column of labels is named `label_NAME`. Its cells are 1 (finding present), 0 (finding absent), empty (unknown)
 or -1 (uncertain, as CheXpert writes it). An uncertain label counts as unknown.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tgmm_hf.data.table_files import read_table
-from tgmm_hf.families.more.zero_shot_prompts import label_prompts
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import read_json
 
 PREFIX = "label_"
 UNCERTAIN = -1
@@ -35,32 +32,6 @@ def read_labels(path: str | Path) -> dict[str, dict[str, float]]:
                 raise TgmmError(f"{path.name}, row {number}", f"{column} must be 0, 1, -1 (uncertain) or empty.")
             labels[column.removeprefix(PREFIX)][str(cells["id"]).strip()] = value
     return labels
-
-
-def read_prompts(path: str | Path | None, findings: Sequence[str]) -> dict[str, list[str]]:
-    """Return the prompts of each finding.
-
-    Args:
-        path: JSON file: finding -> prompt or list of prompts. None, and a finding that it does not name, takes the name
-            of the finding, with spaces in the place of underscores.
-        findings: The findings.
-
-    Raises:
-        TgmmError: If the file cannot be used, or names a finding without a column.
-    """
-    prompts: Any = {} if path is None else read_json(path)
-    if not isinstance(prompts, dict):
-        raise TgmmError(str(path), "must hold an object: finding -> prompt or list of prompts.")
-    if unknown := sorted(set(prompts) - set(findings)):
-        raise TgmmError(
-            str(path), f"the table has no column {', '.join(PREFIX + name for name in unknown[:5])}. Add the labels."
-        )
-    if not findings:
-        return {}
-    try:
-        return label_prompts({name: prompts.get(name, name.replace("_", " ")) for name in findings})
-    except (TypeError, ValueError) as error:
-        raise TgmmError(str(path), str(error)) from error
 
 
 def _label(cell: Any) -> float | None:

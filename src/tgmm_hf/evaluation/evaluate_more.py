@@ -12,7 +12,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tgmm_hf.data.label_columns import read_labels, read_prompts
+from tgmm_hf.data.finding_prompts import FindingPrompts, prompts_of_columns
+from tgmm_hf.data.label_columns import read_labels
 from tgmm_hf.data.note_index import encode_rows, load_more
 from tgmm_hf.data.note_tables import NoteRow, read_note_table
 from tgmm_hf.evaluation.metrics import (
@@ -25,7 +26,7 @@ from tgmm_hf.evaluation.metrics import (
 from tgmm_hf.evaluation.note_retrieval import KINDS, SHUFFLED, Inputs, directions_of, evaluate_note_direction
 from tgmm_hf.evaluation.report_controls import MODEL, exchanged_ecgs
 from tgmm_hf.evaluation.unseen import check_unseen, read_if_present, weights_digest
-from tgmm_hf.families.more.zero_shot_prompts import encode_prompts, label_similarity
+from tgmm_hf.families.more.zero_shot_prompts import EncodedPrompts, encode_prompts, label_similarity
 from tgmm_hf.pipeline_binding import BindingCheck
 from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.digests import file_digest
@@ -40,8 +41,9 @@ NOTES = (
     "Retrieval: a candidate of the same patient is right, also of another study. Equal scores count against the model. "
     "With notes, candidates of other patients with an equal note are left out.",
     "Shuffled: the queries are exchanged among patients. Chance: the expectation of a random order.",
-    "Zero-shot: the score is the largest cosine with the prompts of the finding. Nothing is standardised. 0.5 is the "
-    "AUROC of chance, the prevalence its average precision.",
+    "Zero-shot: the score is the largest cosine with the prompts of the finding, minus the mean cosine with the texts "
+    "against it where such texts are given. Nothing is standardised. 0.5 is the AUROC of chance, the prevalence its "
+    "average precision.",
 )
 
 
@@ -51,7 +53,7 @@ class MoreEvaluationSettings:
 
     Attributes:
         split: Split of the table to be scored.
-        prompts: JSON file: finding -> prompt or list of prompts. None takes the names of the findings.
+        prompts: JSON file as `finding_prompts` describes it. None takes the names of the findings.
         seed: Seed of the bootstrap and of the shuffling.
         bootstrap: Number of resamples.
         batch_size: Rows that are encoded together.
@@ -170,7 +172,7 @@ def compute_more_evaluation(
     """
     network, processor = load_more(model)
     scored = read_scored_rows(model, data, settings)
-    prompts = read_prompts(settings.prompts, list(scored.labels))
+    prompts = prompts_of_columns(settings.prompts, list(scored.labels))
     items, refused = _encode_items(scored.rows, network, processor, settings)
     inputs = {kind: _inputs(items[kind], processor) for kind in KINDS}
     directions = directions_of(inputs)
@@ -194,7 +196,7 @@ def compute_more_evaluation(
             for query, target in directions
         },
         "zero_shot": _zero_shot(items, inputs, scored.labels, prompts, network, processor, settings),
-        "prompts": prompts,
+        "prompts": prompts.as_file(),
         **scored.entries(network, processor, settings, NOTES, len(patients)),
     }
     return metrics, refused
@@ -243,29 +245,50 @@ def _zero_shot(  # noqa: PLR0913 - what is scored, and with what
     items: dict[str, list[_Item]],
     inputs: dict[str, Inputs],
     labels: dict[str, dict[str, float]],
-    prompts: dict[str, list[str]],
+    prompts: FindingPrompts,
     model: Any,
     processor: Any,
     settings: MoreEvaluationSettings,
 ) -> dict[str, Any]:
     """Score each finding on X-rays and on ECGs: finding -> kind -> figures. {} without columns of labels."""
-    if not prompts:
+    if not prompts.prompts:
         return {}
     with torch.no_grad():
-        encoded = encode_prompts(model, processor, prompts, model.device)
-    figures: dict[str, Any] = {finding: {} for finding in prompts}
+        texts = encode_prompts(model, processor, prompts.prompts, model.device)
+        denials = encode_prompts(model, processor, prompts.against, model.device) if prompts.against else None
+    figures: dict[str, Any] = {finding: {} for finding in prompts.prompts}
     for kind in ("xray", "ecg"):
-        cosines = torch.from_numpy(inputs[kind].vectors) @ encoded.vectors.T if items[kind] else None
-        for number, finding in enumerate(prompts):
-            if cosines is None:
-                continue
-            score = label_similarity(cosines, encoded.label_of, "max")[:, number].double().numpy()
+        if not items[kind]:
+            continue
+        vectors = torch.from_numpy(inputs[kind].vectors)
+        scores = finding_scores(vectors, texts, denials)
+        for finding, score in scores.items():
             label = np.array([_label_of(item, labels[finding]) for item in items[kind]])
             is_known = ~np.isnan(label)
             figures[finding][kind] = label_figures(
                 score[is_known], label[is_known], inputs[kind].patients[is_known], settings
             )
     return figures
+
+
+def finding_scores(vectors: torch.Tensor, texts: EncodedPrompts, denials: EncodedPrompts | None) -> dict[str, NDArray]:
+    """Score each finding by the largest cosine with its prompts, minus the mean cosine with the texts against it.
+
+    Args:
+        vectors: (B, p) of X-rays or ECGs, of length one.
+        texts: The encoded prompts.
+        denials: The encoded texts against findings. A finding without such texts keeps its largest cosine.
+
+    Returns:
+        Finding -> scores (B,) float64.
+    """
+    similarity = label_similarity(vectors @ texts.vectors.T, texts.label_of, "max").double().numpy()
+    scores = dict(zip(texts.labels, similarity.T, strict=True))
+    if denials is not None:
+        against = label_similarity(vectors @ denials.vectors.T, denials.label_of, "mean").double().numpy()
+        for finding, subtracted in zip(denials.labels, against.T, strict=True):
+            scores[finding] = scores[finding] - subtracted
+    return scores
 
 
 def _label_of(item: _Item, labels: dict[str, float]) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tgmm_hf.data.finding_prompts import FindingPrompts, read_finding_prompts
 from tgmm_hf.data.note_index import load_more, names_findings
 from tgmm_hf.data.note_tables import NoteRow, read_note_table
 from tgmm_hf.data.table_files import read_table
@@ -21,11 +22,9 @@ from tgmm_hf.explanation.explain_more import Asked
 from tgmm_hf.explanation.more_check import PlantedCase, check_more
 from tgmm_hf.families.more.modeling_more import MoreModel
 from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
-from tgmm_hf.families.more.zero_shot_prompts import label_prompts
 from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
 from tgmm_hf.inputs.xray_reading import read_xray
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
-from tgmm_hf.utils.files import read_json
 from tgmm_hf.utils.model_names import is_local_model
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
@@ -67,7 +66,7 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
         table,
         regions,
         processor.image_processor,
-        None if asked["prompts"] is None else _read_prompts(Path(asked["prompts"])),
+        None if asked["prompts"] is None else read_finding_prompts(asked["prompts"]),
         asked["against"],
         split=asked["split"],
         largest_number=asked["number"],
@@ -81,7 +80,7 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
     table: str | Path,
     regions: str | Path,
     images: MoreImageProcessor,
-    prompts: Mapping[str, Sequence[str]] | None = None,
+    prompts: FindingPrompts | None = None,
     against: Sequence[str] = (),
     *,
     split: str = "test",
@@ -94,8 +93,9 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
         table: note table (`read_note_table`).
         regions: table of regions, .csv or .parquet.
         images: image processor of the model, which reads the size of each picture.
-        prompts: finding -> list of prompts, of which the first is taken. A finding without one is its own prompt.
-        against: other texts, see `Asked`.
+        prompts: prompts of the findings, of which the first of each is taken, and texts against them. A finding
+            without a prompt is its own prompt.
+        against: other texts, see `Asked`, in the place of those of `prompts`.
         split: split whose X-rays are taken.
         largest_number: largest number of cases; all with None.
         is_classifier: ask about the finding by its name, and not by its prompt.
@@ -120,7 +120,7 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
                 shape = read_xray(row.xray, images.views, images.limits).pixels.shape
             except InputRefusedError:
                 continue
-            asked = Asked(finding=finding) if is_classifier else Asked(_prompt(finding, prompts), tuple(against))
+            asked = Asked(finding=finding) if is_classifier else _question(finding, prompts, against)
             cases.append(
                 PlantedCase(f"{row.id} {finding}", {"xray": row.xray}, asked, {"xray": box_mask(shape, its_boxes)})
             )
@@ -163,21 +163,10 @@ def _regions_of(row: NoteRow, boxes: Mapping[str, dict[str, Any]]) -> dict[str, 
     return boxes.get(Path(str(row.xray)).stem) or boxes.get(row.id) or {}
 
 
-def _prompt(finding: str, prompts: Mapping[str, Sequence[str]] | None) -> str:
-    """Return the first prompt of a finding, or its name."""
-    return (prompts or {}).get(finding, [finding])[0]
-
-
-def _read_prompts(path: Path) -> dict[str, list[str]]:
-    """Read a JSON file with finding -> prompt or list of prompts.
-
-    Raises:
-        TgmmError: if the file holds something else.
-    """
-    content = read_json(path)
-    try:
-        if isinstance(content, dict):
-            return label_prompts(content)
-    except (TypeError, ValueError) as error:
-        raise TgmmError(str(path), str(error)) from error
-    raise TgmmError(str(path), "must hold an object: finding -> prompt or list of prompts.")
+def _question(finding: str, prompts: FindingPrompts | None, against: Sequence[str]) -> Asked:
+    """Ask by the first prompt of a finding, or by its name, against the given texts or those of the prompts."""
+    known = prompts or FindingPrompts()
+    names = (finding, finding.lower().replace(" ", "_"))  # "Pleural Effusion" is label_pleural_effusion in a note table
+    texts = next((known.prompts[name] for name in names if name in known.prompts), [finding])
+    denials = next((known.against[name] for name in names if name in known.against), ())
+    return Asked(texts[0], tuple(against or denials))
