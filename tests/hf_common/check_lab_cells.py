@@ -14,6 +14,7 @@ from ..test_modeling_common import (
     _test_eager_matches_sdpa_inference,
     ids_tensor,
 )
+from .mask_outputs import MaskOutputTests
 
 
 class LabCellsTester:
@@ -44,7 +45,7 @@ class LabCellsTester:
         return self.get_config(), inputs
 
 
-class LabCellsModelTest(ModelTesterMixin, unittest.TestCase):
+class LabCellsModelTest(MaskOutputTests, ModelTesterMixin, unittest.TestCase):
     all_model_classes = (LabCellsModel,)
     test_resize_embeddings = False
 
@@ -54,17 +55,6 @@ class LabCellsModelTest(ModelTesterMixin, unittest.TestCase):
 
     def test_config(self):
         self.config_tester.run_common_tests()
-
-    def test_model_outputs_equivalence(self):
-        """adapted: the output holds masks (bool), which the message of the common test subtracts"""
-        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        model = LabCellsModel._from_config(config, attn_implementation="eager").eval()
-        for asked in ({}, {"output_hidden_states": True}, {"output_hidden_states": True, "output_attentions": True}):
-            with torch.no_grad():
-                as_tuple = model(**inputs, **asked, return_dict=False)
-                as_dict = model(**inputs, **asked, return_dict=True)
-            self.assertIsInstance(as_tuple, tuple)
-            torch.testing.assert_close(as_tuple, as_dict.to_tuple())
 
     @parameterized.expand(TEST_EAGER_MATCHES_SDPA_INFERENCE_PARAMETERIZATION)
     def test_eager_matches_sdpa_inference(self, *arguments):
