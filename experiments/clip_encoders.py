@@ -11,6 +11,7 @@ clips (points), CPU seconds.
 
 import argparse
 import time
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -80,13 +81,39 @@ def clips_of(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def train(
     name: str, recipe: Recipe, seed: int, epochs: int, training: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> Any:
-    """Train one encoder with a linear layer. Return a function from clips to fractions."""
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Train one encoder on rendered clips with a reader's error. Return a function from clips to fractions."""
     clips, fraction, owners = training
-    rng = np.random.default_rng(seed)
-    read = fraction + rng.normal(0, READER_ERROR, owners.max() + 1)[owners]
-    mean, deviation = read.mean(), read.std()
+    errors_of_reader = np.random.default_rng(seed).normal(0, READER_ERROR, owners.max() + 1)
+    return train_encoder(name, recipe, seed, epochs, clips, fraction + errors_of_reader[owners], scaled)[1]
+
+
+def train_encoder(  # noqa: PLR0913 - what is trained, how, and on what
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    epochs: int,
+    clips: np.ndarray,
+    wanted: np.ndarray,
+    as_inputs: Callable[[np.ndarray], torch.Tensor],
+) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """Train an encoder of `TgmmConfig.tiny` with one linear layer to read a number from clips.
+
+    Args:
+        name: Type of the encoder, such as "pan_echo".
+        recipe: Learning rate, decay and clipping.
+        seed: Seed of the weights and of the order of the clips.
+        epochs: Passes over the clips.
+        clips: (n, ...) uint8.
+        wanted: The number of each clip, (n,).
+        as_inputs: Turns clips into the inputs of the encoder.
+
+    Returns:
+        The encoder in evaluation mode, and a function from clips to numbers.
+    """
+    mean, deviation = wanted.mean(), wanted.std()
     torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     config: Any = TgmmConfig.tiny(echo_config={"model_type": name}).echo_config
     encoder = AutoModel.from_config(config).train()
     head = nn.Linear(config.hidden_size, 1)
@@ -95,18 +122,18 @@ def train(
     for _ in range(epochs):
         order = rng.permutation(len(clips))
         for start in range(0, len(clips) - BATCH + 1, BATCH):
-            chosen = order[start : start + BATCH]
-            wanted = torch.from_numpy((read[chosen] - mean) / deviation).float()
-            answer = head(encoder(scaled(clips[chosen])).pooler_output)[:, 0]
-            descent.step(nn.functional.huber_loss(answer, wanted))
+            chosen = np.sort(order[start : start + BATCH])
+            target = torch.from_numpy((wanted[chosen] - mean) / deviation).float()
+            answer = head(encoder(as_inputs(clips[chosen])).pooler_output)[:, 0]
+            descent.step(nn.functional.huber_loss(answer, target))
     encoder.eval()
 
     @torch.no_grad()
     def predict(shown: np.ndarray) -> np.ndarray:
-        parts = [head(encoder(scaled(shown[k : k + BATCH])).pooler_output) for k in range(0, len(shown), BATCH)]
+        parts = [head(encoder(as_inputs(shown[k : k + BATCH])).pooler_output) for k in range(0, len(shown), BATCH)]
         return torch.cat(parts)[:, 0].numpy() * deviation + mean
 
-    return predict
+    return encoder, predict
 
 
 def scaled(clips: np.ndarray) -> torch.Tensor:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,7 @@ from tgmm_hf import LEADS, MoreModel
 from tgmm_hf.data.note_tables import read_note_table
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation
 from tgmm_hf.training.base_trainer import BaseTrainer
-from tgmm_hf.training.more_arguments import MoreRunArguments
+from tgmm_hf.training.more_arguments import MoreDataArguments, MoreRunArguments
 from tgmm_hf.training.more_augmentation import augment_ecg, augment_xray
 from tgmm_hf.training.more_data import NoteCollator, split_rows, stored_inputs
 from tgmm_hf.training.settings_files import parse_dataclass
@@ -230,6 +231,27 @@ def test_changes_of_an_xray_keep_its_sides():
     for _ in range(60):
         columns = augment_xray(ramp, generator).astype(int).mean(0)
         assert columns[-1] >= columns[0]  # never mirrored
+
+
+def test_a_crop_of_an_xray_shows_the_smallest_area_or_more(monkeypatch: pytest.MonkeyPatch):
+    shown: list[float] = []
+    resize = cv2.resize
+
+    def note_size(crop: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
+        shown.append(crop.size / 224**2)
+        return resize(crop, *arguments, **options)
+
+    monkeypatch.setattr(cv2, "resize", note_size)
+    generator, picture = np.random.default_rng(0), draw_chest(224, 224)
+    for smallest in (0.2, 0.7):
+        shown.clear()
+        for _ in range(100):
+            augment_xray(picture, generator, smallest)
+        assert smallest - 0.01 < min(shown) < smallest + 0.1
+    shown.clear()
+    assert [augment_xray(picture, generator, 1).shape for _ in range(20)] == [(224, 224)] * 20 and not shown
+    with pytest.raises(ValueError, match="smallest_area"):
+        MoreDataArguments("notes.csv", smallest_area=0)
 
 
 def test_changes_of_an_ecg_keep_the_leads_together():

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.file_run import FileRun
+from tgmm_hf.training.more_augmentation import SMALLEST_AREA, check_smallest_area
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class MoreDataArguments:
         allow_outside: accept files outside the directory of the table. Set it for a table of your own only.
         max_text_tokens: longest note in tokens. A longer one loses its end.
         augment: change X-rays and ECGs at random in training.
+        smallest_area: smallest share of an X-ray that a random crop shows in training. 0.2 is published. A small crop
+            hides how large the heart is. 1 crops nothing.
         cache: directory of the processed X-rays and ECGs, which are read once: 0.05 MB for each X-ray and 0.02 MB for
             each ECG. Several runs may share it, but only one may fill it. It holds patient data. Null stores them
             beside the checkpoints.
@@ -26,12 +29,14 @@ class MoreDataArguments:
     allow_outside: bool = False
     max_text_tokens: int = 512
     augment: bool = True
+    smallest_area: float = SMALLEST_AREA
     cache: str | None = None
     workers: int = 0
 
     def __post_init__(self) -> None:
         if self.max_text_tokens < 3:
             raise ValueError(f"data.max_text_tokens must be at least 3, got {self.max_text_tokens}.")
+        check_smallest_area(self.smallest_area)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 SMALLEST_AREA = 0.2
-"""Smallest share of an X-ray that is shown."""
+"""Smallest share of an X-ray that a random crop shows, as published."""
 LARGEST_CHANGE = 0.4
 """Largest change of brightness and contrast, as a factor."""
 BLUR_PIXELS = 23
@@ -20,19 +20,26 @@ STRETCH = 0.25
 """Share by which a part is stretched or shrunk."""
 
 
-def augment_xray(grey: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def check_smallest_area(smallest_area: float) -> None:
+    """Raise a ValueError if the setting `data.smallest_area` has a value that it cannot have."""
+    if not 0 < smallest_area <= 1:
+        raise ValueError(f"data.smallest_area must be above 0 and at most 1, got {smallest_area}.")
+
+
+def augment_xray(grey: np.ndarray, generator: np.random.Generator, smallest_area: float = SMALLEST_AREA) -> np.ndarray:
     """Crop (80 %), change brightness and contrast (80 %), and blur (50 %).
 
     Args:
         grey: (size, size) uint8.
         generator: Source of randomness.
+        smallest_area: Smallest share of the picture that a crop shows; 1 for no crop.
 
     Returns:
         (size, size) uint8.
     """
     size = len(grey)
-    if generator.random() < 0.8:
-        area, ratio = generator.uniform(SMALLEST_AREA, 1), np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
+    if smallest_area < 1 and generator.random() < 0.8:
+        area, ratio = generator.uniform(smallest_area, 1), np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
         height, width = (max(8, min(size, round(size * np.sqrt(area * factor)))) for factor in (1 / ratio, ratio))
         top, left = int(generator.integers(size - height + 1)), int(generator.integers(size - width + 1))
         grey = cv2.resize(grey[top : top + height, left : left + width], (size, size), interpolation=cv2.INTER_LINEAR)

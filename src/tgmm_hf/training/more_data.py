@@ -18,7 +18,7 @@ from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.xray_reading import read_xray
 from tgmm_hf.training.file_run import FileRun
 from tgmm_hf.training.instruction_data import REFUSED
-from tgmm_hf.training.more_augmentation import augment_ecg, augment_xray
+from tgmm_hf.training.more_augmentation import SMALLEST_AREA, augment_ecg, augment_xray
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.utils.digests import json_digest
@@ -203,7 +203,10 @@ def split_rows(rows: Sequence[NoteRow], inputs: StoredInputs) -> dict[str, NoteR
 
 
 def picture_batch(
-    rows: Sequence[Mapping[str, Any]], processor: MoreProcessor, random: np.random.Generator | None
+    rows: Sequence[Mapping[str, Any]],
+    processor: MoreProcessor,
+    random: np.random.Generator | None,
+    smallest_area: float = SMALLEST_AREA,
 ) -> dict[str, np.ndarray]:
     """Make the X-rays, the ECGs and their masks of a batch, with zeros where a row lacks one.
 
@@ -211,13 +214,14 @@ def picture_batch(
         rows: Rows with "xray" and "ecg", see [`NoteRows`].
         processor: The processor of the model.
         random: Source of the changes of training. None changes nothing.
+        smallest_area: See `augment_xray`.
     """
     size = processor.image_processor.size
     pixels = np.zeros((len(rows), 3, size, size), dtype=np.float32)
     values = np.zeros((len(rows), 12, processor.feature_extractor.num_samples), dtype=np.float32)
     for number, row in enumerate(rows):
         if row["xray"] is not None:
-            grey = row["xray"] if random is None else augment_xray(row["xray"], random)
+            grey = row["xray"] if random is None else augment_xray(row["xray"], random, smallest_area)
             pixels[number] = processor.image_processor.normalise(grey)
         if row["ecg"] is not None:
             values[number] = row["ecg"] if random is None else augment_ecg(row["ecg"], random)
@@ -236,16 +240,19 @@ class NoteCollator:
         processor: The processor of the model.
         training: Whether X-rays and ECGs are changed at random.
         seed: Seed of the changes.
+        smallest_area: See `augment_xray`.
     """
 
-    def __init__(self, processor: MoreProcessor, training: bool, seed: int = 0) -> None:
-        self.processor, self.training = processor, training
+    def __init__(
+        self, processor: MoreProcessor, training: bool, seed: int = 0, smallest_area: float = SMALLEST_AREA
+    ) -> None:
+        self.processor, self.training, self.smallest_area = processor, training, smallest_area
         self._random = np.random.default_rng(seed)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return all keys of the processor, with zeros where a row lacks an X-ray or an ECG."""
         batch = {
-            **picture_batch(rows, self.processor, self._random if self.training else None),
+            **picture_batch(rows, self.processor, self._random if self.training else None, self.smallest_area),
             **self.processor.tokenize([self.processor.note(row["text"]) for row in rows]),
         }
         return {name: torch.from_numpy(value) for name, value in batch.items()}

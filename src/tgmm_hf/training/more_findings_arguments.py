@@ -5,6 +5,7 @@ from typing import Literal
 
 from tgmm_hf.training.adamw_arguments import AdamWArguments
 from tgmm_hf.training.file_run import FileRun
+from tgmm_hf.training.more_augmentation import SMALLEST_AREA, check_smallest_area
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class FindingsDataArguments:
         labels: findings to be trained. NAME stands for the column `label_NAME`: 1, 0, or empty or -1 for unknown.
         allow_outside: accept files outside the directory of the table. Set it for a table of your own only.
         augment: change X-rays and ECGs at random in training.
+        smallest_area: smallest share of an X-ray that a random crop shows in training. 0.2 is published. A small crop
+            hides how large the heart is. 1 crops nothing.
         cache: directory of the processed X-rays and ECGs. The training of the checkpoint may have filled it. It holds
             patient data. Null stores them beside the checkpoints.
         workers: number of worker processes that make batches. 0 makes them in the training process.
@@ -26,12 +29,14 @@ class FindingsDataArguments:
     labels: list[str]
     allow_outside: bool = False
     augment: bool = True
+    smallest_area: float = SMALLEST_AREA
     cache: str | None = None
     workers: int = 0
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"data.labels must name one finding or more, each once, got {self.labels}.")
+        check_smallest_area(self.smallest_area)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
 from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
 from tgmm_hf.training.base_trainer import adamw_arguments
-from tgmm_hf.training.more_arguments import MoreModelArguments, MoreRunArguments
+from tgmm_hf.training.more_arguments import MoreDataArguments, MoreModelArguments, MoreRunArguments
 from tgmm_hf.training.more_data import NoteCollator, NoteRows, read_rows, split_rows, stored_inputs
 from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.settings_files import refuse_unknown_overrides
@@ -76,7 +76,7 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     logger.warning(
         "%s", "; ".join(f"{part}: {trained:,} of {total:,} trained" for part, (trained, total) in counts.items())
     )
-    training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
+    training_collator = EpochCollator(partial(_collator, processor, run.data), run.seed)
     trainer = MoreTrainer(
         validate=partial(validate_more, collator=NoteCollator(processor, training=False)),
         model=model,
@@ -214,9 +214,9 @@ def _new_model(settings: MoreModelArguments, rows: list[NoteRow]) -> tuple[MoreM
     return MoreModel(config), tokenizer
 
 
-def _collator(processor: MoreProcessor, augment: bool, training: bool, seed: int) -> NoteCollator:
+def _collator(processor: MoreProcessor, data: MoreDataArguments, training: bool, seed: int) -> NoteCollator:
     """Make the collator of an epoch."""
-    return NoteCollator(processor, training and augment, seed)
+    return NoteCollator(processor, training and data.augment, seed, data.smallest_area)
 
 
 def _check_batches(run: MoreRunArguments, arguments: TrainingArguments, number: int) -> None:

@@ -23,8 +23,9 @@ from tgmm_hf.families.more.modeling_more_classification import MoreForClassifica
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.training.base_trainer import adamw_arguments
 from tgmm_hf.training.instruction_data import REFUSED
+from tgmm_hf.training.more_augmentation import SMALLEST_AREA
 from tgmm_hf.training.more_data import StoredInputs, picture_batch, read_rows, stored_inputs
-from tgmm_hf.training.more_findings_arguments import MoreFindingsRunArguments
+from tgmm_hf.training.more_findings_arguments import FindingsDataArguments, MoreFindingsRunArguments
 from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.train_more import patients_of_splits
 from tgmm_hf.training.trainer import EpochCollator, early_stopping
@@ -77,7 +78,7 @@ def _train(run: MoreFindingsRunArguments) -> dict[str, Any]:
     _check_validation(run.data.labels, splits["validation"])
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     logger.warning("%s of %s weights are trained", f"{trained:,}", f"{sum(w.numel() for w in model.parameters()):,}")
-    training_collator = EpochCollator(partial(_collator, processor, run.data.augment), run.seed)
+    training_collator = EpochCollator(partial(_collator, processor, run.data), run.seed)
     trainer = LossTrainer(
         validate=partial(validate_findings, collator=FindingsCollator(processor, training=False)),
         model=model,
@@ -134,17 +135,20 @@ class FindingsCollator:
         processor: The processor of the model.
         training: Whether X-rays and ECGs are changed at random.
         seed: Seed of the changes.
+        smallest_area: See `augment_xray`.
     """
 
-    def __init__(self, processor: MoreProcessor, training: bool, seed: int = 0) -> None:
-        self.processor = processor
+    def __init__(
+        self, processor: MoreProcessor, training: bool, seed: int = 0, smallest_area: float = SMALLEST_AREA
+    ) -> None:
+        self.processor, self.smallest_area = processor, smallest_area
         self._random = np.random.default_rng(seed) if training else None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the keys of X-rays and ECGs, `labels` with 0 for an unknown label, and `label_mask`."""
         labels = np.stack([row["labels"] for row in rows])
         batch = {
-            **picture_batch(rows, self.processor, self._random),
+            **picture_batch(rows, self.processor, self._random, self.smallest_area),
             "labels": np.nan_to_num(labels),
             "label_mask": ~np.isnan(labels),
         }
@@ -270,9 +274,9 @@ def freeze_but_last_blocks(model: MoreForClassification, blocks: int) -> None:
                 getattr(block.attention, part).requires_grad_(True)
 
 
-def _collator(processor: MoreProcessor, augment: bool, training: bool, seed: int) -> FindingsCollator:
+def _collator(processor: MoreProcessor, data: FindingsDataArguments, training: bool, seed: int) -> FindingsCollator:
     """Make the collator of an epoch."""
-    return FindingsCollator(processor, training and augment, seed)
+    return FindingsCollator(processor, training and data.augment, seed, data.smallest_area)
 
 
 def _check_validation(findings: Sequence[str], rows: LabelledRows) -> None:
