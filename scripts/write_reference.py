@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import typer
 from typer.models import ArgumentInfo, ParameterInfo
 
 from tgmm_hf.cli.application import COMMANDS, OLD_NAMES
@@ -144,7 +145,8 @@ def command_section(command: Callable[..., None]) -> list[str]:
     lines += ["| | value | default | meaning |", "|---|---|---|---|"]
     hints = typing.get_type_hints(command, include_extras=True)
     for parameter in inspect.signature(command).parameters.values():
-        lines.append(option_row(parameter, hints[parameter.name]))
+        if hints[parameter.name] is not typer.Context:  # not an option: typer hands over the command line
+            lines.append(option_row(parameter, hints[parameter.name]))
     return [*lines, ""]
 
 

@@ -519,3 +519,13 @@ def test_sequence_classification_is_the_same_model(tmp_path, model, batch):
     labels = {"label": torch.tensor([0, 1, 0, 1]), "mask": torch.tensor([True, True, False, True])}
     with torch.no_grad():
         assert_close(output.loss, model(**batch, task="hf_diagnosis", labels={"hf_diagnosis": labels}).loss)
+
+
+def test_sequence_classification_takes_frozen_features(tmp_path, model, batch):
+    model.save_pretrained(tmp_path)
+    classifier = TgmmForSequenceClassification.from_pretrained(tmp_path).eval()
+    classifier.tgmm.freeze_encoders(0)
+    masks = {name: batch[name] for name in ("attention_mask", "ecg_mask", "view_mask")}
+    with torch.no_grad():
+        frozen = classifier.tgmm.frozen_features(**batch)
+        assert_close(classifier(**masks, **frozen).logits, classifier(**batch).logits)

@@ -187,6 +187,11 @@ def test_every_command_is_named_in_the_readme_or_the_reference() -> None:
     assert [command_name(each) for each in COMMANDS if f"tgmm {command_name(each)}" not in text] == []
 
 
+def test_every_extra_has_a_row_in_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [extra for extra in project["optional-dependencies"] if f"| `{extra}` |" not in README] == []
+
+
 def test_make_targets_that_the_readme_names_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE)) - {"help"} <= set(targets)

@@ -407,7 +407,9 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
             **kwargs,
         )
         # In training the model answers for several copies of the batch. The first copy is the batch itself.
-        batch_size = len(next(x for x in (input_ids, ecg_values, pixel_values_videos) if x is not None))
+        # Frozen features come with a mask.
+        given = (input_ids, attention_mask, ecg_values, ecg_mask, pixel_values_videos, view_mask)
+        batch_size = len(next(values for values in given if values is not None))
         return SequenceClassifierOutput(
             loss=output.loss,
             logits=output.logits[:batch_size],

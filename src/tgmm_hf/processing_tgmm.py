@@ -42,7 +42,7 @@ from .inputs.processor_parts import (
 from .utils.names import CELL_ARGUMENTS
 
 STRICTNESS = ("note", "refuse")
-"""What happens to a patient with doubtful data: they are not used and are named, or the whole patient is refused."""
+"""What happens to a patient with a refused item or a finding under "checks": it is named, or the patient is refused."""
 
 
 class TgmmProcessor(HubProcessor):
@@ -194,8 +194,8 @@ class TgmmProcessor(HubProcessor):
                 `EchoImageProcessor.prepare_study`; `self.default_view_classifier` when None.
             units: unit system of the laboratory, "US" or "SI": the units of numbers without a unit. None means that
                 they are not known. A number that fits two units is then not used.
-            strictness: "note" does not use doubtful data and names them; "refuse" refuses a patient with a refused item
-                or a finding under "checks". None takes `self.default_strictness`.
+            strictness: "note" leaves refused items out. An input with a finding under "checks" is used, unless it is
+                refused too. "refuse" refuses a patient with either. None takes `self.default_strictness`.
             crop: ECG window, "center" (prediction; the default), "random" (training) or "three" (start, middle, end:
                 average the predictions).
             generator: source of the random crop.

@@ -17,6 +17,7 @@ from typer.models import ArgumentInfo
 import tgmm_hf
 from tgmm_hf.cli import application, main
 from tgmm_hf.inputs.lab_unit_systems import declare_units
+from tgmm_hf.inputs.optional_packages import require_package
 from tgmm_hf.utils.errors import InputRefusedError
 
 SECONDS = 1.0
@@ -97,6 +98,8 @@ def test_help_of_every_command_works_and_shows_an_example(command: Callable, cap
 def test_every_option_says_its_meaning_and_its_default(command: Callable) -> None:
     hints = typing.get_type_hints(command, include_extras=True)
     for parameter in inspect.signature(command).parameters.values():
+        if hints[parameter.name] is typer.Context:
+            continue
         kind, info = typing.get_args(hints[parameter.name])
         assert info.help and info.help.endswith((".", "...)", ".}")), parameter.name
         if parameter.default is None:
@@ -162,7 +165,6 @@ def test_a_value_error_is_one_line_from_this_package_and_a_bug_from_a_library(
     [
         (InputRefusedError("a.dcm", "it is empty"), "tgmm: a.dcm: it is empty\n"),
         (FileNotFoundError("There is no file b"), "tgmm: There is no file b\n"),
-        (ImportError("needs wfdb"), "tgmm: needs wfdb\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -173,6 +175,17 @@ def test_what_a_user_can_mend_is_one_line(
     assert capsys.readouterr().err == line
     monkeypatch.setenv("TGMM_DEBUG", "1")
     with pytest.raises(type(error)):
+        main(["fail"])
+
+
+def test_a_missing_package_is_one_line_and_a_wrong_import_is_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fail_by_calling(lambda: require_package(None, "wfdb", "reading a.hea"), monkeypatch)
+    assert run("fail") == 1
+    assert capsys.readouterr().err == "tgmm: reading a.hea needs wfdb: pip install wfdb\n"
+    fail_with(ImportError("cannot import name 'a' from 'tgmm_hf'"), monkeypatch)
+    with pytest.raises(ImportError):
         main(["fail"])
 
 

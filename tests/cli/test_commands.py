@@ -268,3 +268,17 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TGMM_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["train", "none.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["predict", "model", "--labs", "a.json", "--time-limit", "9"], "--time-limit"),
+        (["predict", "model", "--labs", "a.json", "--memory-limit", "9"], "--memory-limit"),
+        (["explain", "model", "--xray", "a.png", "--text", "b", "--id", "c"], "--id"),
+        (["explain", "model", "--ecg", "a", "--finding", "b", "--no-contributions"], "--contributions"),
+    ],
+)
+def test_an_option_without_effect_is_refused(words: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert option in capsys.readouterr().err

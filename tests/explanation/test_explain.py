@@ -8,7 +8,8 @@ from transformers import pipeline
 
 from tgmm_hf.explanation.attribution import Attribution
 from tgmm_hf.explanation.between_tasks import difference
-from tgmm_hf.explanation.explain import METHODS, explain
+from tgmm_hf.explanation.explain import METHODS, default_methods, explain, methods_of
+from tgmm_hf.explanation.labs import sentences_of, write_text_plot
 from tgmm_hf.explanation.slots import mean_of
 
 
@@ -98,3 +99,17 @@ def test_a_group_average_leaves_gaps_out(explanation):
     np.testing.assert_allclose(mean_of([one, gap]).values, one.values)
     with pytest.raises(ValueError, match="cannot be averaged"):
         mean_of([one, explanation.of("slots", "gates")])
+
+
+def test_shap_draws_the_cells_of_the_laboratory(explanation, processor, patient, tmp_path):
+    pytest.importorskip("shap")
+    sentences = sentences_of(processor, processor.labs_text(patient["labs"]))
+    write_text_plot(tmp_path / "labs.html", explanation.of("labs", "shap"), sentences)
+    page = (tmp_path / "labs.html").read_text()
+    assert all(sentence in page for sentence in sentences)
+    strongest = np.nanmax(np.abs(explanation.of("labs", "shap").values))
+    assert f"{strongest:.3f}"[:-1] in page
+
+
+def test_the_default_is_the_first_method_of_each_modality_unless_a_check_says_otherwise(model):
+    assert default_methods(model) == {modality: (names[0],) for modality, names in methods_of(model).items()}

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import pytest
 
+from tgmm_hf.training.adamw_arguments import AdamWArguments
+from tgmm_hf.training.arguments import OptimisationArguments
+from tgmm_hf.training.pretraining_arguments import PretrainArguments
 from tgmm_hf.training.settings_files import differences, flat, parse_dataclass, put, read_settings
 
 
@@ -72,6 +75,9 @@ def test_a_setting_that_an_older_run_did_not_know_was_off() -> None:
     assert differences({"a": 1}, {"a": 1, "new": 0.0}) == []
     assert differences({"a": 1}, {"a": 1, "new": 0.3}) == ["new"]
     assert differences({"a": 1, "new": 0.3}, {"a": 1}) == ["new"]
+    before = {"run": {"model": {"overrides": {}}}}
+    off = {"run": {"model": {"overrides": {"feature_dropout": 0}}}}
+    assert differences(before, off) == ["run.model.overrides.feature_dropout"]  # its default is on
 
 
 def test_differences_name_nested_settings_and_leave_out_those_that_may_change() -> None:
@@ -82,3 +88,14 @@ def test_differences_name_nested_settings_and_leave_out_those_that_may_change() 
     assert differences(before, now, {"d"}) == ["a.c", "e"]
     put(now, "a.c", 2)
     assert differences(before, now, {"d", "e"}) == []
+
+
+@pytest.mark.parametrize("value", [1, 5, -0.1])
+def test_a_warm_up_is_a_part_of_all_steps(value: float):
+    with pytest.raises(ValueError, match="warmup_fraction"):
+        AdamWArguments(epochs=1, batch_size=1, learning_rate=1e-3, weight_decay=0.0, warmup_fraction=value)
+    with pytest.raises(ValueError, match="warmup_fraction"):
+        OptimisationArguments(schedule="cosine", warmup_fraction=value).check()
+    pretraining = {"output": "a", "data": {"directory": "b"}, "model": {}, "ecg": {"warmup_fraction": value}}
+    with pytest.raises(ValueError, match="ecg.warmup_fraction"):
+        parse_dataclass(PretrainArguments, pretraining)

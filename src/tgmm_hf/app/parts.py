@@ -12,6 +12,7 @@ from tgmm_hf.app.fragments import answer_fragment
 from tgmm_hf.app.private_files import PrivateFiles
 from tgmm_hf.app.similar import Searcher
 from tgmm_hf.data.prediction import Patient
+from tgmm_hf.explanation.explain import CAPTUM_METHOD, default_methods
 from tgmm_hf.families.shared.answering_pipeline import AnsweringPipeline
 from tgmm_hf.utils.files import json_text
 
@@ -19,8 +20,6 @@ KEEP_SECONDS = 900
 """Age at which an upload that nobody asked an answer for is deleted."""
 WITH_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 """Settings of events that use the model, because two answers at once would need twice the memory."""
-EXPLAINERS = ("shap", "captum")
-"""Packages of the extra `explain`."""
 SAVE = """(text) => {
   if (!text) return;
   const link = document.createElement("a");
@@ -106,9 +105,14 @@ def chosen_tasks(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def explain_choice() -> gr.Checkbox:
-    """Build the choice whether the answer is explained. It is shown only if the packages for it are installed."""
-    possible = all(find_spec(package) is not None for package in EXPLAINERS)
+def explain_choice(model: Any) -> gr.Checkbox:
+    """Build the choice whether the answer is explained. It is hidden if that needs captum and captum is missing.
+
+    Args:
+        model: the model of the page.
+    """
+    needs_captum = CAPTUM_METHOD in default_methods(model)["ecg"]
+    possible = not needs_captum or find_spec("captum") is not None
     return gr.Checkbox(
         possible,
         label="Explain the answer to the first chosen question",

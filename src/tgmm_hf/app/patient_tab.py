@@ -60,7 +60,7 @@ def patient_tab(content: PageContent) -> None:
             echo, folder = _echo_fields(views)
             echo_message = html_part()
     tasks = task_picker(content)
-    explain = explain_choice()
+    explain = explain_choice(content.pipe.model)
     button = gr.Button("Answer", variant="primary")
     result = result_parts()
 

@@ -36,10 +36,11 @@ from tgmm_hf.cli import (
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.utils.errors import TgmmError
 
-USER_ERRORS = (TgmmError, OSError, ImportError)
-"""Errors that a user can mend, wherever they come from. `ImportError`: an optional package may be missing."""
-OWN_ERRORS = (ValueError, TypeError, FloatingPointError)
-"""Errors that a user can mend if code of this package raises them: a wrong setting, a loss that is not finite.
+USER_ERRORS = (TgmmError, OSError)
+"""Errors that a user can mend, wherever they come from."""
+OWN_ERRORS = (ValueError, TypeError, FloatingPointError, ImportError)
+"""Errors that a user can mend if code of this package raises them: a wrong setting, a loss that is not finite, a
+missing optional package.
 
 From a library they are bugs.
 """

@@ -8,7 +8,7 @@ import typer
 
 from tgmm_hf.cli.explain_more import explain_more_files, say
 from tgmm_hf.cli.laboratory import ColumnMap, Units, laboratory
-from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of
+from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of, refuse_given
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
 from tgmm_hf.cli.predict import (
     EcgFile,
@@ -20,6 +20,12 @@ from tgmm_hf.cli.predict import (
     ViewsFile,
     ViewThreshold,
 )
+
+FOR_PATIENT_REPORT = (
+    *("labs", "echo", "views", "view_classifier", "view_threshold", "identifier", "show_id", "units", "columns"),
+    *("task", "contributions", "gallery", "encoding", "decimal", "allow_outside"),
+)
+"""Options that the page of a MoRE model does not take, by the names of the parameters."""
 
 
 class Format(StrEnum):
@@ -48,6 +54,7 @@ class EcgSensitivity(StrEnum):
 
 
 def explain(
+    context: typer.Context,
     model: Model,
     labs: LabsFile = None,
     ecg: EcgFile = None,
@@ -113,8 +120,8 @@ def explain(
 ) -> None:
     """Write the report of one patient: answer, contributions, laboratory, ECG and echo.
 
-    Any of the three modalities may be missing. The contributions need the extra `explain`. The report names the patient
-    only with --show-id.
+    Any of the three modalities may be missing. Contributions of an ECG encoder other than ST-MEM need captum (extra
+    `explain`). The report names the patient only with --show-id.
 
     With --text or --finding and a MoRE model: the X-ray and the ECG, with what made them near to the words.
 
@@ -122,6 +129,7 @@ def explain(
     Example: tgmm explain more_model --xray xray.dcm --ecg p1/s1/1 --text "pleural effusion" --out report.html
     """
     if text is not None or finding is not None or xray is not None:
+        refuse_given(context, FOR_PATIENT_REPORT, "not with --xray, --text or --finding, which ask a MoRE model")
         asked = {"text": text, "against": tuple(against or ()), "finding": finding}
         shown = {"layout": ecg_layout.value, "sensitivity": float(ecg_sensitivity.value)}
         explain_more_files(model, {"xray": xray, "ecg": ecg}, asked, out, _format_of(out, file_format), shown)

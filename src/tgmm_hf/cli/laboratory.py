@@ -39,7 +39,8 @@ ColumnMap = Annotated[
 StrictnessChoice = Annotated[
     Strictness,
     typer.Option(
-        help="note: doubtful data are not used and are named. refuse: a patient with doubtful data is refused."
+        help="note: refused items are left out. An input with a finding under checks is used, unless it is refused "
+        "too. refuse: a patient with either is refused."
     ),
 ]
 

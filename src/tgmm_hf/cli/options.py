@@ -1,5 +1,6 @@
 """Options that several commands share, so that they have one meaning and one text."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,6 +131,24 @@ def require_path(path: Path, kind: str, advice: str = "check the path") -> None:
 def require_configuration(path: Path) -> None:
     """Refuse a YAML file that is not there. See [`require_path`]."""
     require_path(path, "configuration", "see configs/ for examples")
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Refuse a command line that gives an option which would have no effect.
+
+    Args:
+        context: the command line.
+        names: names of the parameters.
+        reason: why the option cannot be given, such as "not with --xray".
+
+    Raises:
+        typer.BadParameter: if one of them is given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next(each for each in context.command.params if each.name == name)
+            raise typer.BadParameter(f"{option.opts[0]}: {reason}")
 
 
 def announce_hub(model: str) -> None:

@@ -24,6 +24,7 @@ from tgmm_hf.cli.options import (
     announce_hub,
     format_of,
     limits_of,
+    refuse_given,
     table_of,
 )
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
@@ -103,6 +104,7 @@ OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
 
 
 def predict(
+    context: typer.Context,
     model: Model,
     labs: LabsFile = None,
     ecg: EcgFile = None,
@@ -138,7 +140,7 @@ def predict(
     Example: tgmm predict demo/model --labs row.json --ecg p1/s1/1 --echo study/ --views views.csv --out prediction.json
     """
     files: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
-    _refuse_wrong_options(files, manifest, for_one=(views, identifier), for_table=(split, limit, root))
+    _refuse_wrong_options(context, files, manifest, for_one=(views, identifier), for_table=(split, limit, root))
     announce_hub(model)
     require_files({"--labs": labs, "--ecg": ecg, "--echo": echo, "--views": views, "--manifest": manifest})
     refuse_folder(ecg)
@@ -183,16 +185,23 @@ def predict(
 
 
 def _refuse_wrong_options(
-    files: Mapping[str, Path | None], manifest: Path | None, for_one: Sequence[Any], for_table: Sequence[Any]
+    context: typer.Context,
+    files: Mapping[str, Path | None],
+    manifest: Path | None,
+    for_one: Sequence[Any],
+    for_table: Sequence[Any],
 ) -> None:
     """Refuse a command line that mixes one patient and a table.
 
     Args:
+        context: The command line.
         files: The files of one patient.
         manifest: The table of patients.
         for_one: Values of --views and --id.
         for_table: Values of --split, --limit and --root.
     """
+    if manifest is None:
+        refuse_given(context, ("time_limit", "memory_limit"), "for the patients of a table, so it needs --manifest")
     if manifest is None and any(option is not None for option in for_table):
         raise typer.BadParameter("--split, --limit and --root are for a table of patients, so they need --manifest")
     if manifest is not None and any(option is not None for option in for_one):

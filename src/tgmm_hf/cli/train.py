@@ -108,8 +108,7 @@ def reproduce(
 
     Example: tgmm reproduce configs/reproduce_tiny.yaml --workers 2
     """
-    if not plan.is_file():
-        raise typer.BadParameter(f"there is no plan {plan}")
+    require_configuration(plan)
     from tgmm_hf.experiments.reproduce import reproduce as reproduce_plan
 
     if dry_run:

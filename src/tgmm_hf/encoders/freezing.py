@@ -42,7 +42,8 @@ def last_parts(encoder: PreTrainedModel, num_layers: int) -> list[nn.Module]:
 def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) -> None:
     """Refuse an encoder that cannot be run in two parts, below and above the freeze boundary.
 
-    The encoder must be of the type in `OWN_TYPES`. Any text encoder will do if no layer lies above the boundary.
+    A text encoder must be of the type in `OWN_TYPES`. Any text encoder will do if no layer lies above the boundary. An
+    ECG or echo encoder must have `run_lower_layers`.
 
     Args:
         modality: "labs", "ecg" or "echo".
@@ -52,16 +53,18 @@ def check_divisible(modality: str, encoder: PreTrainedModel, layers_above: int) 
     Raises:
         ValueError: if the encoder cannot be cut.
     """
-    model_type, own_type = encoder.config.model_type, OWN_TYPES[modality]
-    if model_type == own_type or (modality == "labs" and layers_above == 0):
-        return
-    if modality != "labs" and hasattr(encoder, "run_lower_layers"):
-        return
-    alternative = ", or any text encoder with trainable_layers: 0" if modality == "labs" else ""
-    raise ValueError(
-        f"The {modality} encoder ({model_type}) cannot be cut below its last {layers_above} layers. Only {own_type} "
-        f"can{alternative}. Train without the cache."
-    )
+    model_type = encoder.config.model_type
+    if modality == "labs":
+        can_be_cut = layers_above == 0 or model_type == OWN_TYPES["labs"]
+        needed = f"A text encoder must be {OWN_TYPES['labs']}, or trainable_layers must be 0"
+    else:
+        can_be_cut = hasattr(encoder, "run_lower_layers")
+        needed = "Its class has no run_lower_layers"
+    if not can_be_cut:
+        raise ValueError(
+            f"The {modality} encoder ({model_type}) cannot be cut below its last {layers_above} layers. {needed}. "
+            "Train without the cache."
+        )
 
 
 def text_below_boundary(

@@ -203,7 +203,9 @@ def _recalibration(probability: NDArray, label: NDArray, counts: NDArray) -> tup
 
 
 def calibration_curve(probability: NDArray, label: NDArray) -> list[dict[str, Any]]:
-    """Compute the mean predicted and the observed share in up to ten groups of equal size, each of at least ten rows.
+    """Compute the mean predicted and the observed share in up to ten groups of about equal size.
+
+    The aim is ten rows or more in a group. Equal probabilities stay together, so that a group can be smaller.
 
     The intervals are Wilson's and not the bootstrap's, because a group without a positive row would have a bootstrap
     interval of width zero.

@@ -41,11 +41,24 @@ METHODS: dict[str, tuple[str, ...]] = {
     "echo": ("occlusion", "gradient_x_activation", "grad_cam_plus_plus"),
 }
 """Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
+CAPTUM_METHOD = "integrated_gradients"
+"""The only one of them that needs the package captum (extra `explain`)."""
 
 
 def methods_of(model: Any) -> dict[str, tuple[str, ...]]:
     """List the methods that can explain a model: modality -> names of `METHODS`, the default first."""
     return {**METHODS, "ecg": ecg_methods(model), "echo": echo_methods(model)}
+
+
+def default_methods(model: Any, task: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the methods that `explain` takes when none are named: modality -> names of `METHODS`.
+
+    Args:
+        model: the model.
+        task: name of the task; the first diagnosis or prognosis when None.
+    """
+    task = task or next(iter([n for kind in CANDIDATE_KINDS for n in model.config.task_names(kind)]), "")
+    return chosen_methods(None, stored_check(model), task, methods_of(model))
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
 
     Raises:
         ValueError: if a task, target, modality or method is unknown.
-        ImportError: if a method needs a package of the extra `explain` that is not installed.
+        ImportError: if integrated gradients of an ECG are asked for without captum (extra `explain`).
     """
     task = task or next(iter([n for kind in CANDIDATE_KINDS for n in model.config.task_names(kind)]), None)
     task = task or next(iter(model.config.tasks))  # is refused below, with the reason

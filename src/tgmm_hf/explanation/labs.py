@@ -205,7 +205,7 @@ def write_text_plot(path: Path, attribution: Attribution, sentences: Sequence[st
         values=attribution.values,
         base_values=attribution.baseline_output,
         data=np.array([f"{sentence}{SEPARATOR}" for sentence in sentences]),
-        output_names=attribution.target,
+        output_names=[attribution.target],
     )
     page = shap.plots.text(explanation, display=False)
     with whole_file(path) as building:

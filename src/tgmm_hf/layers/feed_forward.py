@@ -41,7 +41,8 @@ class Mlp(nn.Module):
 def drop_path(hidden_states: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
     """Set whole samples to zero at random in training: stochastic depth (Huang et al. 2016), DP(.; p_drop) of eq. (9).
 
-    A caller adds the result to a residual, so that a dropped sample keeps its residual only.
+    The echo encoder drops the branch, so that a dropped sample keeps its residual only. The guidance drops the
+    residual, as eq. (9) writes it.
 
     Args:
         hidden_states: (B, ...).

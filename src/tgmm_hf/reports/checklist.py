@@ -9,7 +9,7 @@ from typing import Any
 
 from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
 from tgmm_hf.evaluation.predictions import whole_subset
-from tgmm_hf.evaluation.subgroups import shown_cases, shown_count
+from tgmm_hf.evaluation.subgroups import FEWEST_CASES, SMALLEST_GROUP, shown_cases, shown_count
 from tgmm_hf.evaluation.tables import Entries, headline, tasks_of
 from tgmm_hf.utils.model_names import shown_model_name
 
@@ -62,22 +62,22 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         ),
         "7": "Refused inputs and reasons: refused.csv and prepare.json of `tgmm prepare`. The same for all groups.",
         "8a": f"{outcomes}. How an outcome was found: see the documentation of the cohort.",
-        "9a": "Laboratory row as text, 12-lead ECG, echo clips by view, as far as a patient has them.",
+        "9a": "Laboratory row, 12-lead ECG, echo clips by view, as far as a patient has them.",
         "10": f"No size was calculated. Scored: {numbers}.",
         "11": "No imputation: a missing cell, lead, view or modality is masked. An admission is scored under a "
         "modality subset only if it has all its modalities. The subgroup table scores each on the modalities it has.",
         "12a": f"Scored: the {metrics.get('split')} split. {_chosen_on(tasks)}",
         "12b": "Laboratory cells in canonical units; ECG band-passed, cropped; clips resized (processor's settings).",
         "12c": f"TGMM (arXiv 2508.13072): three encoders{parts}.{size}",
-        "12d": "One data set: differences between sites are not estimated.",
+        "12d": "Differences between sites were not computed.",
         "12e": "AUC, AUPRC, accuracy, sensitivity, specificity, PPV, NPV, Brier score, calibration slope, intercept "
         "and curve, net benefit; Harrell's and Uno's C, AUC and Brier score by day, its integral; LRAP, recall.",
         "12f": f"The model was scored as it is.{scaling}",
         "12g": "Predictions come from the saved model itself, batch by batch: predictions.parquet.",
         "13": "No resampling or class weights in the evaluation; the bootstrap is stratified by outcome only for "
         "figures that do not depend on the prevalence.",
-        "14": "Figures by sex, age, ethnicity and missing inputs. Groups with under 20 admissions or under 10 "
-        "cases are counted, not scored.",
+        "14": f"Figures by sex, age, ethnicity and missing inputs. Groups with under {SMALLEST_GROUP} admissions or "
+        f"under {FEWEST_CASES} cases are counted, not scored.",
         "15": "Probability of each candidate or finding; risk score, higher is earlier; number with its unit. "
         f"Thresholds: {thresholds or 'none'}.",
         "16": same_data,
@@ -89,7 +89,7 @@ def _answers(metrics: Mapping[str, Any], tasks: list[tuple[str, str, Entries]]) 
         "22": f"Saved model {shown_model_name(str(metrics.get('model')))}: weights, configuration and code load with "
         "AutoModel.",
         "23a": "; ".join(" - ".join(headline(*task)) for task in tasks) + ". All figures with intervals: metrics.json.",
-        "23b": "One data set: no heterogeneity between sites to report.",
+        "23b": "Differences between sites were not computed.",
         "24": "Not updated.",
         "26": " ".join(metrics["warnings"]) or "Intervals do not cover the training seed or another prevalence.",
         "27a": "A missing modality, lead, view or cell is left out and reported; input that cannot be used is refused "

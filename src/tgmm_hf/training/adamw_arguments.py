@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tgmm_hf.training.settings_files import check_warmup
+
 
 @dataclass(frozen=True)
 class AdamWArguments:
@@ -42,3 +44,4 @@ class AdamWArguments:
         for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        check_warmup("optimisation.warmup_fraction", self.warmup_fraction)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tgmm_hf.evaluation.unseen import training_directory
-from tgmm_hf.training.settings_files import parse_dataclass, read_settings
+from tgmm_hf.training.settings_files import check_warmup, parse_dataclass, read_settings
 from tgmm_hf.utils.names import MODALITIES
 
 
@@ -169,6 +169,7 @@ class OptimisationArguments:
         for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        check_warmup("optimisation.warmup_fraction", self.warmup_fraction)
         if self.warmup_fraction and self.schedule == "plateau":
             raise ValueError(
                 f"optimisation.warmup_fraction is {self.warmup_fraction}, but the plateau schedule has no warm-up: use "

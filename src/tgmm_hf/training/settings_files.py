@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 T = TypeVar("T")
+FREE_SECTIONS = ("run.tasks.", "run.model.overrides.", "run.model.encoders.", "run.model.text_config.")
+"""Beginnings of the names of settings whose keys are no fields of a dataclass."""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -102,10 +104,18 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return pairs
 
 
+def check_warmup(name: str, value: float) -> None:
+    """Raise a ValueError if the warm-up is no part of all steps. transformers would read 1 and more as steps."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}. It is a part of all steps.")
+
+
 def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collection[str] = ()) -> list[str]:
     """List the names ("section.key") of nested settings whose values differ, sorted.
 
     A setting that the earlier version of the package did not know was off. It does not differ from one that is off now.
+    This does not hold in sections whose keys the user names (`FREE_SECTIONS`), because a key that is left out there has
+    a default, which may be on.
 
     Args:
         before: The earlier nested settings.
@@ -113,7 +123,9 @@ def differences(before: dict[str, Any], now: dict[str, Any], may_change: Collect
         may_change: Names that are not compared.
     """
     old, new = flat(before), flat(now)
-    is_new_and_off = {key for key, value in new.items() if key not in old and not value}
+    is_new_and_off = {
+        key for key, value in new.items() if key not in old and not value and not key.startswith(FREE_SECTIONS)
+    }
     ignored = is_new_and_off | set(may_change)
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in ignored)
 

@@ -171,9 +171,8 @@ def _patients(cohort: pd.DataFrame) -> pd.DataFrame:
             "anchor_year_group": cohort.anchor_year_group,
         }
     )
-    groups = rows.groupby("patient_id")
-    patients = groups.first()
-    patients["label"] = groups.label.max()
+    patients = rows.drop_duplicates("patient_id").set_index("patient_id").sort_index()
+    patients["label"] = rows.groupby("patient_id").label.max()
     return patients.reset_index()
 
 
