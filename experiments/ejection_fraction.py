@@ -1,7 +1,7 @@
 r"""Ejection fraction of a synthetic cohort: mean absolute error of a trained model, of the optimum and of the control.
 
-    python experiments/ejection_fraction.py RUNS --encoder-epochs 6 --epochs 5 --learning-rate 1e-3 --seeds 0 1 2 \
-        --set model.overrides.feature_dropout=0
+    python experiments/ejection_fraction.py RUNS --encoder-epochs 6 --epochs 5 --second-epochs 20 \
+        --learning-rate 1e-3 --set model.overrides.feature_dropout=0 --seeds 0 1 2
 
 RUNS is a directory for cohort, prepared data, models and evaluations. What is there is not made again.
 
@@ -12,7 +12,8 @@ patients this learned more from the same training than the small MViT or 1e-3 (`
 
 With --encoder-epochs the echo encoder is first trained alone: it reads the measured fraction of a training patient
 from each clip, with one linear layer that is thrown away. The model starts from this encoder and trains it further. All
-clips of the train split lie in memory then, 2 GB for 1,524 patients.
+clips of the train split lie in memory then, 2 GB for 1,524 patients. With --second-epochs the trained model is trained
+further with all encoders frozen, on all views of each patient, from a cache of the frozen features.
 
 The model is scored on the test split. The optimum is the median of the measured value given the evidence of the same
 patients (bayes.json), the control gives everybody the median of the training patients. Goal: at most 1.10 times the
@@ -57,6 +58,7 @@ def main() -> None:
     )
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="largest learning rate (default 2e-3)")
     parser.add_argument("--encoder-epochs", type=int, default=0, help="passes of the echo encoder alone (default 0)")
+    parser.add_argument("--second-epochs", type=int, default=0, help="passes with frozen encoders (default 0)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of `train`")
     parser.add_argument("--loss", choices=["huber", "gaussian_nll"], default="huber", help="loss (default huber)")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw and read files (default 1)")
@@ -78,6 +80,11 @@ def main() -> None:
         file = arguments.runs / f"{name}.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         run("train", file, *(word for setting in arguments.set for word in ("--set", setting)))
+        if arguments.second_epochs:
+            config, name = second_stage(config, arguments), f"{name}_second{arguments.second_epochs}"
+            file = arguments.runs / f"{name}.yaml"
+            file.write_text(yaml.safe_dump(config, sort_keys=False))
+            run("train", file)
         out = arguments.runs / f"evaluation_{name}"
         run("evaluate", config["output"], data, "--bayes", cohort, "--out", out)
         report(seed, read_json(out / "metrics.json")[TASK])
@@ -91,6 +98,18 @@ def configuration(data: Path, output: Path, arguments: argparse.Namespace) -> di
     config["optimisation"] |= {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
     config["data"]["directory"] = str(data)
     return config | {"output": str(output)}
+
+
+def second_stage(config: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of a training that starts from the model of `config`, with all encoders frozen."""
+    data = {"cache": {"directory": f"{config['output']}_features", "variants": 2}, "max_views": None}
+    return {
+        **config,
+        "output": f"{config['output']}_second{arguments.second_epochs}",
+        "data": config["data"] | data,
+        "model": {"checkpoint": config["output"], "trainable_layers": 0},
+        "optimisation": config["optimisation"] | {"epochs": arguments.second_epochs},
+    }
 
 
 def train_first(data: Path, out: Path, seed: int, arguments: argparse.Namespace) -> None:

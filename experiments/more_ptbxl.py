@@ -6,8 +6,9 @@ r"""MoRE's ECG encoder on PTB-XL: superclasses by words alone, and linear probes
     tgmm prepare more_ptbxl/cohort --out more_ptbxl/data --config configs/ptbxl_superclass.yaml --allow-outside
     python experiments/more_ptbxl.py PTBXL more_ptbxl --out docs/results/more --seeds 0 1 2
 
-All systems see the same recordings: folds 1 to 7 train, fold 8 chooses the penalties of the probes, fold 9 is scored
-once. A note is the descriptions of the statements of a recording. No X-ray takes part.
+All systems see the same recordings, without the few that MoRE's processor refuses: folds 1 to 7 train, fold 8 chooses
+the penalties of the probes, fold 9 is scored once. A note is the descriptions of the statements of a recording. No
+X-ray takes part.
 
 * MoRE by words alone: the score of a superclass is the largest cosine with the descriptions of its statements, as
   published. Controls: the ECGs exchanged among patients, and the same model before its training.
@@ -37,7 +38,7 @@ from ptbxl_benchmark import REGRESSION, cells, features_and_labels, simple_score
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tiny_training import Descent, Recipe
+from tiny_training import Descent, Recipe, write
 from torch import nn
 from transformers import AutoModel
 
@@ -53,12 +54,19 @@ from tgmm_hf.evaluation.report_controls import exchanged_ecgs
 from tgmm_hf.evaluation.single_modality import encode_summaries
 from tgmm_hf.families.more.modeling_more import MoreModel
 from tgmm_hf.families.more.zero_shot_prompts import encode_prompts, label_similarity
+from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
 from tgmm_hf.training.arguments import parse_arguments
+from tgmm_hf.training.pretrain import pretrain
+from tgmm_hf.training.pretraining_arguments import read_pretrain_arguments
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.train_any import read_any_arguments, train_any
+from tgmm_hf.training.train_more import SECONDS
+from tgmm_hf.utils.errors import InputRefusedError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASK, CLASSES = task_name("superclass"), ("CD", "HYP", "MI", "NORM", "STTC")
+SAMPLES = 500
+"""Length of MoRE's ECG, as in configs/more_synthetic.yaml."""
 EPOCHS, BATCH = 12, 32
 """Training of the ResNet, as in configs/ptbxl_superclass.yaml."""
 
@@ -73,15 +81,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of MoRE")
     arguments = parser.parse_args()
     table = write_notes(arguments.runs)
-    rows = load_prepared(str(arguments.runs / "data"))
+    rows, values = usable(table, load_prepared(str(arguments.runs / "data")))
     parts = {split: features_and_labels(rows[split], TASK, list(CLASSES)) for split in rows}
     present = {split: labels.astype(float) for split, (_, labels) in parts.items()}
     scores = {REGRESSION: [simple_scores(parts["train"], parts["test"][0])[REGRESSION]]}
     for seed in arguments.seeds:
         trained, random = more_models(table, seed, arguments)
         found = {
-            **zero_shot(trained, random, table, rows["test"], arguments.ptbxl),
-            **more_probes({"MoRE": trained, "MoRE, random weights": random}, table, rows, present),
+            **zero_shot(trained, random, values["test"], rows["test"], arguments.ptbxl),
+            **more_probes({"MoRE": trained[0], "MoRE, random weights": random[0]}, values, present),
             **st_mem_probes(rows, present, seed, arguments.runs),
             "small ResNet, trained with labels": resnet(rows, present, seed),
         }
@@ -117,26 +125,38 @@ def more_models(table: Path, seed: int, arguments: argparse.Namespace) -> tuple[
     return (model, processor), (MoreModel(model.config).eval(), processor)
 
 
-def more_vectors(model: Any, processor: Any, files: Sequence[Path], part: str) -> NDArray:
-    """Encode recordings: "ecg_embeds" gives vectors of the shared space, "encoder" the summary of the encoder."""
-    found = []
-    for start in range(0, len(files), BATCH):
-        batch = processor(ecg=[str(file) for file in files[start : start + BATCH]], return_tensors="pt")
-        with torch.no_grad():
-            if part == "encoder":
-                found.append(model.ecg_encoder(batch["input_values"]).pooler_output)
-            else:
-                found.append(model(**batch).ecg_embeds)
+def usable(table: Path, rows: DatasetDict) -> tuple[DatasetDict, dict[str, torch.Tensor]]:
+    """Leave out the recordings that MoRE's feature extractor refuses.
+
+    Returns:
+        The rows that are left; and split -> what MoRE reads of them, (n, 12, samples).
+    """
+    paths = pd.read_csv(table, dtype=str).set_index("id")["ecg"]
+    extractor = MoreFeatureExtractor(sampling_rate=SAMPLES // SECONDS, num_samples=SAMPLES)
+    kept, values = {}, {}
+    for split, part in rows.items():
+        read = {}
+        for place, row_id in enumerate(part.with_format(None)["id"]):
+            try:
+                read[place] = extractor.prepare(str(table.parent / paths[row_id])).values
+            except InputRefusedError:
+                continue
+        write(f"{split}: {len(part) - len(read)} of {len(part)} recordings are refused")
+        kept[split], values[split] = part.select(list(read)), torch.from_numpy(np.stack(list(read.values())))
+    return DatasetDict(kept), values
+
+
+@torch.no_grad()
+def more_vectors(model: Any, values: torch.Tensor, part: str) -> NDArray:
+    """Encode recordings (n, 12, samples): "ecg_embeds" gives vectors of the shared space, "encoder" the summaries."""
+    if part == "encoder":
+        found = [model.ecg_encoder(batch).pooler_output for batch in values.split(BATCH)]
+    else:
+        found = [model(input_values=batch).ecg_embeds for batch in values.split(BATCH)]
     return torch.cat(found).numpy()
 
 
-def files_of(table: Path, rows: Any) -> list[Path]:
-    """Return the recording of each prepared row."""
-    paths = pd.read_csv(table, dtype=str).set_index("id")["ecg"]
-    return [table.parent / paths[row_id] for row_id in rows.with_format(None)["id"]]
-
-
-def zero_shot(trained: Any, random: Any, table: Path, test: Any, ptbxl: Path) -> dict[str, NDArray]:
+def zero_shot(trained: Any, random: Any, values: torch.Tensor, test: Any, ptbxl: Path) -> dict[str, NDArray]:
     """Score the superclasses by words: system -> (n, 5)."""
     statements = pd.read_csv(ptbxl / "scp_statements.csv")
     label_of = TASKS["superclass"].labels(statements)
@@ -146,7 +166,7 @@ def zero_shot(trained: Any, random: Any, table: Path, test: Any, ptbxl: Path) ->
     for name, (model, processor) in (("trained", trained), ("random", random)):
         with torch.no_grad():
             encoded = encode_prompts(model, processor, prompts, model.device)
-        vectors = torch.from_numpy(more_vectors(model, processor, files_of(table, test), "ecg_embeds"))
+        vectors = torch.from_numpy(more_vectors(model, values, "ecg_embeds"))
         result[name] = label_similarity(vectors @ encoded.vectors.T, encoded.label_of, "max").numpy()
     patients = list(test.with_format(None)["patient_id"])
     partners = exchanged_ecgs(patients, np.random.default_rng(0))
@@ -158,21 +178,21 @@ def zero_shot(trained: Any, random: Any, table: Path, test: Any, ptbxl: Path) ->
 
 
 def more_probes(
-    models: Mapping[str, Any], table: Path, rows: DatasetDict, present: Mapping[str, NDArray]
+    models: Mapping[str, Any], values: Mapping[str, torch.Tensor], present: Mapping[str, NDArray]
 ) -> dict[str, NDArray]:
     """Score linear probes of MoRE's ECG encoder: system -> (n, 5)."""
     return {
         f"linear probe of {name}": probe(
-            {split: more_vectors(model, processor, files_of(table, rows[split]), "encoder") for split in rows}, present
+            {split: more_vectors(model, part, "encoder") for split, part in values.items()}, present
         )
-        for name, (model, processor) in models.items()
+        for name, model in models.items()
     }
 
 
 def st_mem_probes(rows: DatasetDict, present: Mapping[str, NDArray], seed: int, runs: Path) -> dict[str, NDArray]:
     """Pre-train ST-MEM on the recordings of the train split, and score linear probes of it: system -> (n, 5)."""
     settings = [f"data.directory={runs / 'data'}", f"output={runs / f'st_mem_{seed}'}", f"seed={seed}"]
-    train_any(read_any_arguments(CONFIGS / "pretrain_ptbxl.yaml", settings))
+    pretrain(read_pretrain_arguments(CONFIGS / "pretrain_ptbxl.yaml", settings))
     encoders = {"ST-MEM": {"ecg": str(runs / f"st_mem_{seed}" / "ecg")}, "ST-MEM, random weights": {}}
     result = {}
     for name, chosen in encoders.items():
