@@ -289,11 +289,6 @@ def first_few(items: list[Any], limit: int = 5) -> str:
     return f"{text}, ..." if len(items) > limit else text
 
 
-def spreadsheet_id(name: str) -> str:
-    """Reduce an id to what a spreadsheet leaves of it: no leading zeros, no letter case, no ".0" at its end."""
-    return name.casefold().strip().removesuffix(".0").lstrip("0")
-
-
 def _text_of(path: Path, table_format: TableFormat) -> tuple[str, list[str]]:
     """Decode the file: its text, and a note if the encoding is not UTF-8.
 
