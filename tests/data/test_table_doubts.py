@@ -41,7 +41,18 @@ def test_a_column_that_may_hold_data_is_named_by_predict(column: str, meant: str
 
 @pytest.mark.parametrize(
     "column",
-    ["ward", "ecg_date", "echo_time", "study_id", "comment", "hospital", "age_group", "ecg_id", "notes", "admission_date"],
+    [
+        "ward",
+        "ecg_date",
+        "echo_time",
+        "study_id",
+        "comment",
+        "hospital",
+        "age_group",
+        "ecg_id",
+        "notes",
+        "admission_date",
+    ],
 )
 def test_a_column_of_something_else_is_named_once_and_is_no_finding(column: str, tmp_path: Path) -> None:
     table = write_table(tmp_path / "t.csv", [{**row, column: "60"} for row in lab_rows(2)])
@@ -96,7 +107,8 @@ def test_a_row_that_sums_others_up_is_noted(word: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["test-0012", "Total1", "Minh", "Maxwell", "SD-004", "N12", "mean01", "Summers", "sample 7", "7", "25", "id7"]
+    "word",
+    ["test-0012", "Total1", "Minh", "Maxwell", "SD-004", "N12", "mean01", "Summers", "sample 7", "7", "25", "id7"],
 )
 def test_an_id_that_begins_as_a_word_of_a_summary_is_not_noted(word: str, tmp_path: Path) -> None:
     rows = [*lab_rows(3), {"id": word, "labs.Sodium": 141}]
@@ -104,7 +116,9 @@ def test_an_id_that_begins_as_a_word_of_a_summary_is_not_noted(word: str, tmp_pa
     assert "place of an id" not in str(report["notes"]) and report["rows"] == 4
 
 
-@pytest.mark.parametrize("name", ["#REF!", "N/A", "unknown", "nan", "-", "0", "None", "XXX", "???", "#N/A", "anonymous"])
+@pytest.mark.parametrize(
+    "name", ["#REF!", "N/A", "unknown", "nan", "-", "0", "None", "XXX", "???", "#N/A", "anonymous"]
+)
 def test_two_rows_of_nobody_are_noted(name: str, tmp_path: Path) -> None:
     rows = [{**row, "patient_id": f"p{number}"} for number, row in enumerate(lab_rows(4))]
     rows[1]["patient_id"] = name

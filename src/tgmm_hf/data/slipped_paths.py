@@ -31,7 +31,7 @@ MIN_OF_PLACEHOLDER = 3
 """An id in the headers of at least this many patients names nobody: it was written when files were made anonymous."""
 HEADERS_FILE = "headers.json"
 """Name of the file beside the shards that holds the result of the comparison."""
-STORED_VERSION = 1
+STORED_VERSION = 2
 """Raise this number when the comparison changes, so that a stored result of an earlier version is not used."""
 _ADVICE = (
     "so the paths may have slipped by a row: correct the paths or patient_id. If the files have ids of another "

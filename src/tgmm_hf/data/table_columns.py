@@ -20,7 +20,9 @@ TASK_KINDS = {
 }
 """Prefix of an outcome column -> kind of the task that has such a column."""
 
-_OF_FILES = r"(?:s|(?:_?(?:file|path|dicom|record|recording|waveform|study|folder|dir|clip|video|view)s?(?:path|name)?s?))?"
+_OF_FILES = (
+    r"(?:s|(?:_?(?:file|path|dicom|record|recording|waveform|study|folder|dir|clip|video|view)s?(?:path|name)?s?))?"
+)
 _MEANT_FILES = {
     "ecg_path": re.compile(rf"(?:e[ck]g|electrocardiograms?){_OF_FILES}"),
     "echo_views": re.compile(r"(?:echos?_?)?views?"),

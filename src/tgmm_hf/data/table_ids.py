@@ -87,9 +87,7 @@ def alike_ids(splits: Mapping[str, Iterable[str]]) -> list[str]:
 def _is_other_number(one: str, two: str) -> bool:
     """Tell whether two ids have the same separators, but between other parts."""
     first, second = (_SEPARATORS.findall(_plain(name)) for name in (one, two))
-    parts = [
-        [part.lstrip("0") for part in _SEPARATORS.split(_plain(name).removesuffix(".0"))] for name in (one, two)
-    ]
+    parts = [[part.lstrip("0") for part in _SEPARATORS.split(_plain(name).removesuffix(".0"))] for name in (one, two)]
     return bool(first) and first == second and parts[0] != parts[1]
 
 
