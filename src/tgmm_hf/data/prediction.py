@@ -41,6 +41,8 @@ VIEW_COLUMNS = ("dicom_filepath", "view")
 
 COLUMN_NOT_USED = "table_column_not_used"
 """Code of a column of a table that may hold data, but whose name no cohort table has."""
+ID_OF_ANOTHER_ROW = "header_names_another_row"
+"""Code of a patient whose file names the id of another row of the table in its header."""
 
 Patient = dict[str, Any]
 """One patient as `TgmmCardiacPipeline` takes it: `id`, `labs`, `ecg`, `echo`, `views`; every key may be absent."""
@@ -51,12 +53,12 @@ class TablePatients(list[Patient]):
 
     Args:
         patients: The patients, in the order of the table.
-        checks: Findings on the table as a whole, which go into the "checks" of every prediction.
+        checks: For each patient the findings that the table gives, which go into the "checks" of the prediction.
     """
 
-    def __init__(self, patients: Iterable[Patient], checks: Sequence[Mapping[str, str]] = ()) -> None:
+    def __init__(self, patients: Iterable[Patient], checks: Sequence[Sequence[Mapping[str, str]]]) -> None:
         super().__init__(patients)
-        self.checks = [dict(check) for check in checks]
+        self.checks = [[dict(check) for check in of_patient] for of_patient in checks]
 
 
 def patient_from_files(  # noqa: PLR0913 - one argument per option of the command
@@ -163,7 +165,14 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
         else _patient_of_row(row, manifest.root, allow_outside)
         for row in rows
     ]
-    return TablePatients(patients, [_column_check(*pair) for pair in manifest.meant_columns.items()])
+    of_columns = [_column_check(*pair) for pair in manifest.meant_columns.items()]
+    exchanged = [
+        [{"code": ID_OF_ANOTHER_ROW, "item": "patient", "text": headers.doubts[row.id]}]
+        if row.id in headers.doubts
+        else []
+        for row in rows
+    ]
+    return TablePatients(patients, [[*of_columns, *of_row] for of_row in exchanged])
 
 
 def _column_check(name: str, column: str) -> dict[str, str]:
@@ -330,16 +339,17 @@ def with_shared_files(
 ) -> Iterator[dict[str, Any]]:
     """Add a finding to the "checks" of every prediction whose ECG file or clip stands with another patient too.
 
-    The findings on the table as a whole are added too.
+    The findings that the table gives are added too.
 
     Args:
         predictions: From [`predict`], one per patient in order.
         patients: All patients, from [`patients_from_table`].
         first: Number of patients at the start that have no entry in `predictions`.
     """
-    of_table = patients.checks if isinstance(patients, TablePatients) else []
-    for prediction, of_files in zip(predictions, shared_files(patients)[first:], strict=True):
-        checks = [*of_table, *of_files]
+    of_table = patients.checks if isinstance(patients, TablePatients) else [[] for _ in patients]
+    both = zip(of_table[first:], shared_files(patients)[first:], strict=True)
+    for prediction, (of_row, of_files) in zip(predictions, both, strict=True):
+        checks = [*of_row, *of_files]
         prediction["checks"] = [*prediction["checks"], *checks]
         prediction["notes"] = [*prediction["notes"], *(f"{check['item']}: {check['text']}" for check in checks)]
         yield prediction

@@ -25,7 +25,7 @@ _OF_FILES = (
 )
 _MEANT_FILES = {
     "ecg_path": re.compile(rf"(?:e[ck]g|electrocardiograms?){_OF_FILES}"),
-    "echo_views": re.compile(r"(?:echos?_?)?views?"),
+    "echo_views": re.compile(r"(?:echos?)?views?"),
     "echo_paths": re.compile(rf"(?:echos?|echocardiogra(?:ms?|phy)|(?:echo)?clips?|dicom_?file){_OF_FILES}"),
 }
 """Column of files -> names, in lower case and without signs, that are meant for it."""
