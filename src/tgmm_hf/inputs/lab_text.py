@@ -128,7 +128,8 @@ class LabsText:
         labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
         labs.checks += [_unusual_value(cell) for cell in labs.cells if cell.is_unusual]
         labs.checks += cross_checks(labs.cells)
-        labs.checks += text_findings({cell.name: cell.value for cell in labs.cells if _is_text(cell)})
+        texts = {cell.name: cell.value for cell in labs.cells if _is_text(cell)}
+        labs.checks += text_findings(texts, age_of(labs.cells))
         return labs
 
     def _refuse(self, item: str, error: CellRefusedError) -> None:
