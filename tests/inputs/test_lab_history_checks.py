@@ -1,4 +1,4 @@
-"""Words of a history that do not fit gender or age, results and identity among the words: marked, and used as before."""
+"""Words of a history that do not fit gender or age, results and identity among the words: marked, used as before."""
 
 import pytest
 
@@ -61,7 +61,8 @@ def test_an_age_in_a_history_that_does_not_fit_is_marked(age: int, history: str)
      (60, "diabetes since 12 years of age"), (60, "quit smoking 20 years ago"), (60, "5 year old pacemaker"),
      (60, "father died as a 45-year-old man"), (60, "3-year-old scar"), (25, "war injury 1944; stroke 1990"),
      (30, "Pregnancy, 24 weeks"), (78, "history of ectopic pregnancy"), (78, "twin pregnancy 1970"),
-     (78, "miscarriage at 12 weeks in 1972"), (78, "pregnant at 24 weeks in 1965"), (50, "lives with 80-year-old mother")],
+     (78, "miscarriage at 12 weeks in 1972"), (78, "pregnant at 24 weeks in 1965"),
+     (50, "lives with 80-year-old mother")],
 )  # fmt: skip
 def test_other_ages_in_a_history_are_not_marked(age: int, history: str) -> None:
     assert "labs_age_history" not in codes_of(history, age=age)
@@ -84,7 +85,8 @@ def test_a_result_in_a_history_is_marked(words: str) -> None:
      "Hb S disease", "Hb SS", "elevated BNP", "elevated troponin x 3", "glucose-6-phosphate dehydrogenase deficiency",
      "glucose 6-phosphate dehydrogenase deficiency", "potassium chloride 20 mEq daily", "potassium 20 mEq daily",
      "ALT 2x normal", "hyperkalemia 2019", "BNP 2019 elevated", "CKD stage 3b", "type 2 diabetes", "CABG x3 (2011)",
-     "HTN/DM2, s/p MI '09, NYHA II-III, EF 35%", "HbA1c 9.2%", "INR goal 2-3", "CA 125 positive", "CK deficiency type 2",
+     "HTN/DM2, s/p MI '09, NYHA II-III, EF 35%", "HbA1c 9.2%", "INR goal 2-3", "CA 125 positive",
+     "CK deficiency type 2",
      "factor V Leiden", "BMI 42", "Crohn 1998", "Na channel disease", "glucose 5% infusion", "albumin 20% infusion",
      "hemoglobin C 1", "K2 drug use", "1. Hb E trait"],
 )  # fmt: skip
