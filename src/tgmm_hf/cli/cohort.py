@@ -255,8 +255,8 @@ def add_meds_labs(
         typer.echo(f"{count['lab_column']}: {count['rows']} rows ({count['results']} events{lost})")
         if count["contradicting"]:
             typer.echo(
-                f"tgmm: {count['lab_column']}: {count['contradicting']} row(s) have several different numbers at one time, "
-                "and one of them was taken. Which is right?",
+                f"tgmm: {count['lab_column']}: {count['contradicting']} row(s) have several different numbers at one "
+                "time, and one of them was taken. Which is right?",
                 err=True,
             )
     typer.echo(f"{out}; check it with tgmm check-manifest")
