@@ -223,6 +223,14 @@ def test_a_damaged_export_names_nobody(tmp_path: Path, content: bytes) -> None:
     assert identity_of_ecg(tmp_path / "x.xml") is None
 
 
+def test_without_the_library_an_export_names_nobody_and_edf_somebody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tgmm_hf.inputs.ecg_vendor.SafeTree", None)
+    assert identity_of_ecg(write_muse(tmp_path / "m.xml", SIGNAL, NAMES)) is None
+    assert identity_of_ecg(edf(tmp_path / "e.edf", "123 F 02-MAY-1951 Doe")) is not None
+
+
 def test_texts_that_are_none_of_the_forms() -> None:
     assert [date_digits(text) for text in ("19901332", "00000000", "May 1990", "1990051", "99", "")] == [""] * 6
     assert [date_digits(text) for text in ("19900000", "199005", "19900500", "1990")] == ["19900101"] * 4

@@ -42,6 +42,7 @@ try:
     from ecgdatakit.parsing.parsers.sierra_xml import SierraXMLParser
 except ImportError:
     ecgdatakit = EDFParser = GEMuseXMLParser = HL7aECGParser = SCPECGParser = SierraXMLParser = None
+    SafeTree = None
 
 MUSE, AECG, PHILIPS, SCP, EDF = "GE MUSE XML", "HL7 aECG", "Philips XML", "SCP-ECG", "EDF"
 OTHER_XML = "XML of another kind"
@@ -250,6 +251,8 @@ def parse_xml(content: bytes) -> Any:
 
     Many exports state UTF-8 and hold Latin letters. Such a file is read as Latin-1, because only names differ then.
     """
+    if SafeTree is None:
+        raise ValueError("no XML library")
     if content.count(b"<") > MAX_XML_TAGS:
         raise ValueError("tags beyond the limit")
     try:
