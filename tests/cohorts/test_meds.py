@@ -51,10 +51,37 @@ def test_the_last_number_before_the_index_time_is_taken(given: dict[str, Any], t
         "b": {"age": "71", "Sodium": (135.0, "mEq/L")},
     }
     assert counts == [
-        {"lab_column": "Creatinine", "results": 2, "without_number": 0, "rows": 1},
-        {"lab_column": "Sodium", "results": 2, "without_number": 0, "rows": 2},
-        {"lab_column": "Troponin T", "results": 1, "without_number": 1, "rows": 0},
+        {"lab_column": "Creatinine", "results": 2, "without_number": 0, "rows": 1, "contradicting": 0},
+        {"lab_column": "Sodium", "results": 2, "without_number": 0, "rows": 2, "contradicting": 0},
+        {"lab_column": "Troponin T", "results": 1, "without_number": 1, "rows": 0, "contradicting": 0},
     ]
+
+
+LAST = "2150-01-02 11:00"
+TIES = [
+    ([(LAST, "LAB//50912//mg/dL", 2.8)], 1),
+    ([(LAST, "LAB//50912//umol/L", 248.0)], 1),
+    ([(LAST, "LAB//50912//umol/L", 124.0)], 0),  # 1.4 mg/dL
+    ([(LAST, "LAB//50912//mg/dL", 1.4)], 0),
+    ([(LAST, "LAB//50912//mg/dL", None)], 0),
+    ([("2150-01-02 10:59", "LAB//50912//mg/dL", 2.8)], 0),
+    ([("2150-01-02 11:30", "LAB//50912//mg/dL", 2.8)], 0),
+]
+
+
+@pytest.mark.parametrize(("events", "rows"), TIES)
+def test_two_numbers_of_one_time_are_counted(
+    given: dict[str, Any], tmp_path: Path, events: list[tuple[str, str, float | None]], rows: int
+) -> None:
+    more = pd.DataFrame([(1, *event) for event in events], columns=["subject_id", "time", "code", "numeric_value"])
+    more["time"], more["numeric_value"] = pd.to_datetime(more["time"]), more["numeric_value"].astype(float)
+    more.to_parquet(tmp_path / "meds" / "data" / "train" / "7.parquet", index=False)
+    given["codes"].write_text(CODES + "LAB//50912//umol/L,Creatinine,umol/L\n")
+    counts = add_meds_labs(**given, out=tmp_path / "cohort.parquet")
+    assert {count["lab_column"]: count["contradicting"] for count in counts}["Creatinine"] == rows
+    words = ["add-meds-labs", str(given["table"]), str(given["events"]), "--codes", str(given["codes"])]
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "again.parquet")])
+    assert result.exit_code == 0 and ("several different numbers" in result.output) == bool(rows)
 
 
 def test_hours_widens_the_window(given: dict[str, Any], tmp_path: Path) -> None:

@@ -29,9 +29,35 @@ def test_a_column_map_gives_names_and_units(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["name;column;unit\nP-Krea;Creatinine;umol/L\nHb;Hemoglobin;g/L\n",
+     "sep=;\nname;column;unit\nP-Krea;Creatinine;umol/L\nHb;Hemoglobin;g/L\n",
+     "\ufeffname;column;unit\r\nP-Krea;Creatinine;umol/L\r\nHb;Hemoglobin;g/L\r\n",
+     "sep=,\nname,column,unit\nP-Krea,Creatinine,umol/L\nHb,Hemoglobin,g/L\n",
+     'name,column,unit\n"P-Krea","Creatinine","umol/L"\nHb,Hemoglobin,g/L\n'],
+)  # fmt: skip
+def test_a_column_map_with_semicolons_is_read_as_one_with_commas(tmp_path, text):
+    assert read_column_map(write_map(tmp_path, text)) == {
+        "P-Krea": ("Creatinine", "umol/L"), "Hb": ("Hemoglobin", "g/L")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("P-Krea; venous", "Creatinine"), ("a;b", "Creatinine"), (";;;;", "Creatinine"), ("b", "Calcium, Total")],
+)
+def test_a_sign_inside_of_a_name_separates_nothing(tmp_path, name, column):
+    text = f'name,column,unit\n"{name}","{column}",mmol/L\n'
+    assert read_column_map(write_map(tmp_path, text)) == {name: (column, "mmol/L")}
+    text = f'name;column;unit\n"{name}";"{column}";mmol/L\n'
+    assert read_column_map(write_map(tmp_path, text)) == {name: (column, "mmol/L")}
+
+
+@pytest.mark.parametrize(
     ("text", "parts"),
     [
         ("name,column\na,b\n", ["unit"]),
+        ("name;column\na;b\n", ["unit"]),
         ("name,column,column,unit\na,Sodium,Potassium,mmol/L\n", ["column", "twice"]),
         ("name,column,unit\na,Creatinine,furlong\n", ["line 2", "furlong", "umol/L"]),
         ("name,column,unit\na,Sodium,\na,Potassium,\n", ["line 3", "twice"]),

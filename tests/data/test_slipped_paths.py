@@ -106,6 +106,38 @@ def test_a_table_without_patients_is_not_compared(files: Path) -> None:
     assert slipped_rows(read_cohort_table(write(files, "numbers", rows))) == {}
 
 
+def test_exchanged_files_of_a_table_without_patients_are_a_finding(files: Path) -> None:
+    rows = [
+        {name: row[name] for name in ("ecg_path", "echo_paths", "echo_views")} | {"id": patient, "labs.Sodium": 140}
+        for row, patient in zip(rows_of(), PATIENTS, strict=True)
+    ]
+    right = write(files, "right_ids", rows)
+    assert not compare_headers(read_cohort_table(right, for_prediction=True)).doubts
+    assert all(not checks for checks in patients_from_table(right).checks)
+    first, second = _with_ecg(rows)
+    rows[first]["ecg_path"], rows[second]["ecg_path"] = rows[second]["ecg_path"], rows[first]["ecg_path"]
+    exchanged = write(files, "exchanged", rows)
+    with pytest.warns(UserWarning, match="names the id of another row"):
+        patients = patients_from_table(exchanged)
+    assert [number for number, checks in enumerate(patients.checks) if checks] == [first, second]
+    assert patients[first]["ecg"] and patients.checks[first][0]["code"] == "header_names_another_row"
+    report = check_manifest(exchanged, for_prediction=True)
+    assert "2 row(s): the header" in str(report["notes"]) and not report["slipped_rows"]
+    assert not any(patient in str(report["notes"]) for patient in PATIENTS)
+
+
+def _with_ecg(rows: list[dict[str, Any]]) -> tuple[int, int]:
+    first, second, *_ = (number for number, row in enumerate(rows) if row["ecg_path"])
+    return first, second
+
+
+@pytest.mark.parametrize("prefix", ["x", "", "study-"])
+def test_ids_of_another_numbering_are_no_finding(files: Path, prefix: str) -> None:
+    rows = [{**row, "id": f"{prefix}{number}"} for number, row in enumerate(rows_of(ecg=1))]
+    rows = [{name: row[name] for name in ("id", "ecg_path", "echo_paths", "echo_views")} for row in rows]
+    assert not compare_headers(read_cohort_table(write(files, "numbers", rows), for_prediction=True)).doubts
+
+
 def test_words_over_an_anonymous_id_name_nobody(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.dcm", 0)
     dataset = pydicom.dcmread(tmp_path / "clip.dcm")

@@ -49,6 +49,78 @@ def test_spellings_of_units_in_names_are_read(name, column, unit):
     assert find_column(known) is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("Potassium (serum)", "Potassium"), ("K (plasma)", "Potassium"), ("Glucose (fasting)", "Glucose"),
+     ("Creatinine [serum]", "Creatinine"), ("Hb (blood)", "Hemoglobin"), ("Potassium (serum) (mmol/L)", "Potassium"),
+     ("Sodium (serum/plasma)", "Sodium"), ("Triglycerides (fasting)", "Triglycerides"), ("Sex (M/F)", "gender"),
+     ("Gender [male/female]", "gender"), ("sex (f, m)", "gender"), ("Glucose (venous plasma)", "Glucose")],
+)  # fmt: skip
+def test_a_specimen_in_brackets_is_read_as_one_in_front(name, column):
+    assert column_of(name) == column
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Potassium (urine)", "Glucose (CSF)", "Hb (serum)", "weight (serum)", "age (blood)", "Albumin (urine)",
+     "Troponin T (delta)", "Potassium (fasting)", "Calcium (ionized)", "weight (birth)", "HbA1c (target)",
+     "medical history (family)", "Glucose (post prandial)", "Sodium (M/F)", "Sex (partner)", "medical history (serum)",
+     "gender (1=male, 2=female)", "Glucose (pleural)", "WBC (plasma)"],
+)  # fmt: skip
+def test_another_quantity_in_brackets_is_no_specimen(name):
+    assert column_of(name) is None
+
+
+@pytest.mark.parametrize(("raw", "number"), [("F", "F"), ("male", "M")])
+def test_the_gender_under_a_name_with_its_choices_is_used(raw, number):
+    assert LabsText.from_row({"Sex (M/F)": raw}).write().text == f"gender of the patient is {number}"
+    assert LabsText.from_row({"Sex (M/F)": "1"}).refused
+
+
+def test_an_own_column_that_a_model_was_trained_with_keeps_its_text():
+    row = {"Potassium (serum)": "4.1"}
+    before = "Potassium (serum) of the patient is 4.1"
+    assert LabsText.from_row(row, columns=["Potassium (serum)"]).write(columns=["Potassium (serum)"]).text == before
+    assert LabsText.from_row(row).write().text == "Potassium of the patient is 4.1"
+
+
+@pytest.mark.parametrize("name", ["Ca++", "Ca+", "Ca ++", "S-Ca++", "calcium++", "Ca⁺⁺", "Ca (++)", "P-Ca++"])
+def test_ionised_calcium_is_not_read_as_total_calcium(name):
+    labs = LabsText.from_row({name: (1.3, "mmol/L")})
+    assert not labs.cells and [check["code"] for check in labs.checks] == ["labs_doubtful_unit"]
+    assert not LabsText.from_row({name: (5.2, "mg/dL")}).cells
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "text"),
+    [("Ca++", (9.5, "mg/dL"), "Calcium, Total of the patient is 9.5"),
+     ("Ca++", (2.4, "mmol/L"), "Calcium, Total of the patient is 9.62"),
+     ("Ca", (1.3, "mmol/L"), "Calcium, Total of the patient is 5.21"),
+     ("Ca", (2.4, "mmol/L"), "Calcium, Total of the patient is 9.62"),
+     ("Calcium", (6.1, "mg/dL"), "Calcium, Total of the patient is 6.1"),
+     ("Na+", (140, "mmol/L"), "Sodium of the patient is 140"),
+     ("K+", (4.1, "mmol/L"), "Potassium of the patient is 4.1"),
+     ("Cl-", (101, "mmol/L"), "Chloride of the patient is 101"),
+     ("HCO3-", (24, "mmol/L"), "Bicarbonate of the patient is 24"),
+     ("Mg++", (2.0, "mg/dL"), "Magnesium of the patient is 2")],
+)  # fmt: skip
+def test_other_names_with_charges_and_total_calcium_are_used(name, raw, text):
+    labs = LabsText.from_row({name: raw})
+    assert labs.write().text == text and not labs.refused
+
+
+@pytest.mark.parametrize(
+    "age", ["71 yo", "71yo", "71 J.", "71 J", "71 Jahre", "71 y/o", "71 y.o.", "71 years old", "71 ans", "71 y", 71]
+)
+def test_an_age_as_clinics_write_it_is_used(age):
+    assert LabsText.from_row({"age": age}).write().text == "age of the patient is 71"
+
+
+@pytest.mark.parametrize("age", ["71 JX", "71 you", "54M", "71 joules", "old", "71-year", "1955 J."])
+def test_another_text_is_no_age(age):
+    assert LabsText.from_row({"age": age}).write().text in ("", "age of the patient is old")
+
+
 def test_no_item_of_mimic_is_read_as_a_column_by_its_specimen_alone(shared_dir):
     path = shared_dir / "data" / "mimic_iv_demo" / "hosp" / "d_labitems.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:

@@ -34,6 +34,7 @@ from tgmm_hf.cli import (
     train,
 )
 from tgmm_hf.cli.library_output import readable_warnings
+from tgmm_hf.cli.single_options import SingleOptionsCommand
 from tgmm_hf.utils.errors import TgmmError
 
 USER_ERRORS = (TgmmError, OSError)
@@ -91,9 +92,9 @@ app = typer.Typer(
     help="TGMM: lab tests, 12-lead ECG and echocardiogram in one model. Research software, not a medical device.",
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=SingleOptionsCommand)(command)
 for old_name, old_command in OLD_NAMES.items():
-    app.command(old_name, hidden=True)(old_command)
+    app.command(old_name, cls=SingleOptionsCommand, hidden=True)(old_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -253,6 +253,12 @@ def add_meds_labs(
     for count in counts:
         lost = f", {count['without_number']} without a number" if count["without_number"] else ""
         typer.echo(f"{count['lab_column']}: {count['rows']} rows ({count['results']} events{lost})")
+        if count["contradicting"]:
+            typer.echo(
+                f"tgmm: {count['lab_column']}: {count['contradicting']} row(s) have several different numbers at one "
+                "time, and one of them was taken. Which is right?",
+                err=True,
+            )
     typer.echo(f"{out}; check it with tgmm check-manifest")
     if not any(count["rows"] for count in counts):
         raise TgmmError(

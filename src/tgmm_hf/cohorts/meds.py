@@ -20,6 +20,8 @@ from tgmm_hf.utils.files import whole_file
 
 EVENT_COLUMNS = ("subject_id", "time", "code", "numeric_value")
 TABLE_COLUMNS = ("id", "patient_id", "index_time")
+SAME_VALUE = 0.02
+"""Share by which two numbers of one value may differ, because laboratories round in each unit."""
 
 
 def add_meds_labs(
@@ -38,7 +40,8 @@ def add_meds_labs(
 
     Returns:
         One dict per column: "lab_column" (its name), "results" (number of events in the time window), "without_number"
-        (number of these events that have no number), "rows" (number of rows with a value).
+        (number of these events that have no number), "rows" (number of rows with a value), "contradicting" (number of
+        rows with several different numbers at the time whose number is taken).
 
     Raises:
         FileNotFoundError: If the table, the list or the Parquet files are missing.
@@ -65,6 +68,7 @@ def add_meds_labs(
         sql = files("tgmm_hf.cohorts").joinpath("meds_labs.sql").read_text(encoding="utf-8")
         run_sql(database, f"SET VARIABLE hours = {int(hours)};\n{sql}", "reading the events")
         cells = database.table("cells").df().set_index(["id", "lab_column"])
+        contradicting = _contradicting(database.table("last_numbers").df())
         counts = database.table("counts").df().set_index("lab_column")
     ids = index_times["id"]
     for name in columns:
@@ -75,9 +79,34 @@ def add_meds_labs(
     with whole_file(out) as building:
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), building)
     return [
-        {"lab_column": name, **counts.loc[name].astype(int).to_dict(), "rows": int(rows[f"labs.{name}"].notna().sum())}
+        {
+            "lab_column": name,
+            **counts.loc[name].astype(int).to_dict(),
+            "rows": int(rows[f"labs.{name}"].notna().sum()),
+            "contradicting": contradicting.get(name, 0),
+        }
         for name in columns
     ]
+
+
+def _contradicting(last: pd.DataFrame) -> dict[str, int]:
+    """Count the rows that have several numbers at the time whose number is taken: column -> number of rows.
+
+    Two numbers that are one value in two units are no contradiction.
+
+    Args:
+        last: Columns id, lab_column, unit and number, of all events of that time.
+    """
+    rows: dict[str, int] = {}
+    for (_, name), events in last.groupby(["id", "lab_column"]):
+        column = find_column(str(name))
+        pairs = zip(events["number"].astype(float), events["unit"].fillna("").astype(str), strict=True)
+        values = [
+            number if column is None else (to_canonical(column, number, unit) or number) for number, unit in pairs
+        ]
+        if max(values) - min(values) > SAME_VALUE * max(abs(value) for value in values):
+            rows[str(name)] = rows.get(str(name), 0) + 1
+    return rows
 
 
 def _open_events(database: duckdb.DuckDBPyConnection, item: str, shards: list[Path]) -> None:

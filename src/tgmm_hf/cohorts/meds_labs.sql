@@ -21,6 +21,13 @@ FROM results
 WHERE isfinite(number)
 QUALIFY row_number() OVER (PARTITION BY id, lab_column ORDER BY time DESC, code, number) = 1;
 
+-- All numbers of the time whose number is taken. Several different ones are a doubt.
+CREATE TABLE last_numbers AS
+SELECT id, lab_column, unit, number
+FROM results
+WHERE isfinite(number)
+QUALIFY rank() OVER (PARTITION BY id, lab_column ORDER BY time DESC) = 1;
+
 CREATE TABLE counts AS
 SELECT c.lab_column, count(r.id) AS results, count(r.id) FILTER (WHERE r.number IS NULL OR NOT isfinite(r.number)) AS without_number
 FROM (SELECT DISTINCT lab_column FROM codes) AS c

@@ -19,6 +19,7 @@ from tgmm_hf.data.manifest import SPLITS, CohortRow, CohortTable, Tasks, ecg_fil
 from tgmm_hf.data.outcome_checks import outcome_codes, outcome_doubts
 from tgmm_hf.data.repeated_inputs import RepeatedInput, repeated_inputs
 from tgmm_hf.data.slipped_paths import compare_headers
+from tgmm_hf.data.table_columns import ignored_text
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.data.trial_reading import refused_files
 from tgmm_hf.inputs.input_limits import is_unreadable
@@ -89,6 +90,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         * "unknown_columns": laboratory columns that the package does not know, or that the model was not trained with.
         * "meant": unknown column -> known column with a similar name.
         * "ignored_columns": columns that are not used.
+        * "meant_columns": column that is not used -> column of data that may be meant.
         * "notes": what was ignored or assumed, and doubts about outcomes.
 
     Raises:
@@ -132,6 +134,7 @@ def check_manifest(path: str | Path, settings: CheckSettings | None = None, **ch
         **cells,
         "refused_files": None if read is None else _grouped(read),
         "ignored_columns": table.ignored_columns,
+        "meant_columns": table.meant_columns,
         "notes": [*table.notes, *doubts, *person_doubts(table.rows), *headers.notes()],
     }
 
@@ -168,7 +171,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     if report["unknown_columns"]:
         lines.append("columns that only a model trained with them uses: " + ", ".join(_with_meant(report)))
     if report["ignored_columns"]:
-        lines.append(f"columns not used: {', '.join(report['ignored_columns'])}")
+        lines.append(ignored_text(report["ignored_columns"], report["meant_columns"]))
     if empty := [split for split, part in report["splits"].items() if not part["rows"]]:
         lines.append(f"no row in the split(s) {', '.join(empty)}")
     if (outside := report["outside_files"])["number"]:

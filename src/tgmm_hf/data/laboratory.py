@@ -9,13 +9,14 @@ the laboratory is, and in which unit its numbers are:
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tgmm_hf.data.table_files import first_few
+from tgmm_hf.data.table_files import first_few, separator_of
 from tgmm_hf.inputs.lab_columns import column_key, find_column, suggest_column, to_canonical, unit_key
 from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.inputs.private_text import quoted
@@ -110,14 +111,17 @@ def unused_note(laboratory: Laboratory, names: Iterable[str]) -> list[str]:
 
 
 def read_column_map(path: Path) -> dict[str, tuple[str, str]]:
-    """Read a column map: name -> (column, unit).
+    """Read a column map: name -> (column, unit). Commas or semicolons stand between the columns.
 
     Raises:
         TgmmError: If a column of the file is missing or occurs twice, a name occurs twice, a line is incomplete, or a
             known column does not have the unit.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    text = path.read_text(encoding="utf-8-sig")
+    if text[:4].lower() == "sep=":  # a line of Excel for itself
+        text = text.partition("\n")[2]
+    with io.StringIO(text, newline="") as file:
+        reader = csv.DictReader(file, delimiter=separator_of(text))
         if missing := [name for name in MAP_COLUMNS if name not in (reader.fieldnames or [])]:
             raise TgmmError(path.name, f"it lacks the column(s) {', '.join(missing)}. It needs name, column and unit.")
         if twice := [name for name in MAP_COLUMNS if (reader.fieldnames or []).count(name) > 1]:

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from tgmm_hf.data.lab_tables import read_lab_table
 from tgmm_hf.data.patient_folders import FolderContent, Recording, scan_folder
 from tgmm_hf.data.prediction import read_views
-from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat, spreadsheet_id
+from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
+from tgmm_hf.data.table_ids import spreadsheet_id
 from tgmm_hf.inputs.echo_view_names import views_of_files
 from tgmm_hf.inputs.patient_identity import different_patients, identity_of_ecg
 from tgmm_hf.utils.csv_files import csv_text

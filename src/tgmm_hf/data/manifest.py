@@ -24,6 +24,7 @@ from tgmm_hf.data.table_columns import (
     check_task_columns,
     is_used,
     meant,
+    meant_columns,
 )
 from tgmm_hf.data.table_files import (
     DEFAULT_FORMAT,
@@ -32,8 +33,8 @@ from tgmm_hf.data.table_files import (
     TableFormat,
     first_few,
     read_table,
-    spreadsheet_id,
 )
+from tgmm_hf.data.table_ids import alike_ids, odd_ids
 from tgmm_hf.inputs.lab_cells import is_missing
 from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.utils.digests import json_digest
@@ -97,6 +98,7 @@ class CohortTable:
         notes: What was ignored or assumed when the file was read.
         allow_outside: Whether files outside `root` are read.
         units: Regression task with a column in the table -> its unit.
+        meant_columns: Column that is not used -> column of the table's format that it may be meant for.
     """
 
     rows: list[CohortRow]
@@ -106,6 +108,7 @@ class CohortTable:
     notes: list[str] = field(default_factory=list)
     allow_outside: bool = False
     units: dict[str, str] = field(default_factory=dict)
+    meant_columns: dict[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Compute the sha256 (hexadecimal) of the rows in their order. The content of their files does not count."""
@@ -228,11 +231,13 @@ def _read(path: Path, settings: _Settings, faults: Faults) -> CohortTable:
         _read_row(f"{path.name}, row {number}", raw, tasks, laboratory, faults)
         for number, raw in enumerate(raw_rows, start=1)
     ]
+    ignored = [name for name in columns if not is_used(name)]
     table = CohortTable(
         rows=rows,
         root=Path(settings.root) if settings.root is not None else path.parent,
         tasks=task_kinds,
-        ignored_columns=[name for name in columns if not is_used(name)],
+        ignored_columns=ignored,
+        meant_columns=meant_columns(ignored, columns),
         notes=[*raw_table.notes, *unused_note(laboratory, lab_names)],
         allow_outside=settings.allow_outside,
         units={name: str(tasks[name]["unit"]) for name, kind in task_kinds.items() if kind == "regression"},
@@ -458,8 +463,8 @@ def _texts(where: str, column: str, value: Any) -> list[str | None]:
 def _check_ids_and_splits(file: str, table: CohortTable, faults: Faults) -> None:
     """Find ids that occur twice, and patients in more than one split. Both are faults.
 
-    Patients of several splits whose ids differ only by what a spreadsheet adds or takes away ("7", "007", "7.0") are
-    noted, because they may be one patient.
+    Patients of several splits whose ids are two spellings of one ("7", "007", "7.0") are noted, because they may be one
+    patient. So are ids that name nobody.
     """
     counts = Counter(row.id for row in table.rows)
     if repeated := sorted(name for name, count in counts.items() if count > 1):
@@ -479,12 +484,9 @@ def _check_ids_and_splits(file: str, table: CohortTable, faults: Faults) -> None
                 f"{len(leaking)} patient(s) stand in more than one split: {first_few(leaking)}; split by patient, not "
                 "by admission.",
             )
-    alike: dict[str, set[str]] = {}
-    for patient in splits:
-        alike.setdefault(spreadsheet_id(patient), set()).add(patient)
-    groups = [sorted(names) for names in alike.values() if len(set().union(*(splits[name] for name in names))) > 1]
-    if pairs := sorted(" and ".join(names) for names in groups if len(names) > 1):
+    if pairs := alike_ids(splits):
         table.notes.append(
             f"patients of different splits have ids that are alike: {first_few(pairs)}. Is each pair one patient? Then "
             "give one id, or the patient is in training and test."
         )
+    table.notes.extend(odd_ids(table.rows))

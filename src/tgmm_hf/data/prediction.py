@@ -22,6 +22,7 @@ from tgmm_hf.data.prediction_tables import add_decisions, files_used
 from tgmm_hf.data.repeated_inputs import shared_files
 from tgmm_hf.data.saved_models import load_in_format, load_processor
 from tgmm_hf.data.slipped_paths import compare_headers
+from tgmm_hf.data.table_columns import ignored_text
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_csv
 from tgmm_hf.data.watched_prediction import predict_watched
 from tgmm_hf.inputs.echo_reading import list_echo_files
@@ -38,8 +39,26 @@ from tgmm_hf.utils.watched_worker import UNEXPECTED, Limits
 VIEW_COLUMNS = ("dicom_filepath", "view")
 """Columns of a table of views. MIMIC-IV-ECHO calls the path of a clip `dicom_filepath`."""
 
+COLUMN_NOT_USED = "table_column_not_used"
+"""Code of a column of a table that may hold data, but whose name no cohort table has."""
+ID_OF_ANOTHER_ROW = "header_names_another_row"
+"""Code of a patient whose file names the id of another row of the table in its header."""
+
 Patient = dict[str, Any]
 """One patient as `TgmmCardiacPipeline` takes it: `id`, `labs`, `ecg`, `echo`, `views`; every key may be absent."""
+
+
+class TablePatients(list[Patient]):
+    """Patients of a table.
+
+    Args:
+        patients: The patients, in the order of the table.
+        checks: For each patient the findings that the table gives, which go into the "checks" of the prediction.
+    """
+
+    def __init__(self, patients: Iterable[Patient], checks: Sequence[Sequence[Mapping[str, str]]]) -> None:
+        super().__init__(patients)
+        self.checks = [[dict(check) for check in of_patient] for of_patient in checks]
 
 
 def patient_from_files(  # noqa: PLR0913 - one argument per option of the command
@@ -96,7 +115,7 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
     laboratory: Laboratory | None = None,
     table_format: TableFormat = DEFAULT_FORMAT,
     allow_outside: bool = False,
-) -> list[Patient]:
+) -> TablePatients:
     """Build the patients of a cohort table, in the table's order. Only headers of the ECG and echo files are read.
 
     A patient whose files name another patient of the table keeps no input: a refusal stands in place of its files.
@@ -111,7 +130,8 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
         table_format: Encoding, decimal sign and largest size of the table.
 
     Returns:
-        One patient for each row, as [`TgmmCardiacPipeline`] takes it.
+        One patient for each row, as [`TgmmCardiacPipeline`] takes it. A column that is not used, but may hold data,
+        becomes a finding that [`with_shared_files`] adds to every prediction.
 
     Raises:
         TgmmError: If no patient is left.
@@ -125,7 +145,7 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
         table_format=table_format,
         allow_outside=allow_outside,
     )
-    for note in manifest.notes:
+    for note in filter(None, (ignored_text(manifest.ignored_columns, manifest.meant_columns), *manifest.notes)):
         warnings.warn(note, stacklevel=2)
     rows = [row for row in manifest.rows if split is None or row.split == split][:limit]
     if not rows:
@@ -139,12 +159,26 @@ def patients_from_table(  # noqa: PLR0913 - one argument per option of the comma
     slipped = headers.slipped
     for note in headers.notes():
         warnings.warn(note, stacklevel=2)
-    return [
+    patients = [
         _refused_patient(row, slipped[row.id])
         if row.id in slipped
         else _patient_of_row(row, manifest.root, allow_outside)
         for row in rows
     ]
+    of_columns = [_column_check(*pair) for pair in manifest.meant_columns.items()]
+    exchanged = [
+        [{"code": ID_OF_ANOTHER_ROW, "item": "patient", "text": headers.doubts[row.id]}]
+        if row.id in headers.doubts
+        else []
+        for row in rows
+    ]
+    return TablePatients(patients, [[*of_columns, *of_row] for of_row in exchanged])
+
+
+def _column_check(name: str, column: str) -> dict[str, str]:
+    """Write the finding on a column that is not used, but may be meant for `column`."""
+    text = f"the column {quoted(name)} of the table is not used: did you mean {column}?"
+    return {"code": COLUMN_NOT_USED, "item": "patient", "text": text}
 
 
 def _refused_patient(row: CohortRow, reason: str) -> Patient:
@@ -305,12 +339,17 @@ def with_shared_files(
 ) -> Iterator[dict[str, Any]]:
     """Add a finding to the "checks" of every prediction whose ECG file or clip stands with another patient too.
 
+    The findings that the table gives are added too.
+
     Args:
         predictions: From [`predict`], one per patient in order.
         patients: All patients, from [`patients_from_table`].
         first: Number of patients at the start that have no entry in `predictions`.
     """
-    for prediction, checks in zip(predictions, shared_files(patients)[first:], strict=True):
+    of_table = patients.checks if isinstance(patients, TablePatients) else [[] for _ in patients]
+    both = zip(of_table[first:], shared_files(patients)[first:], strict=True)
+    for prediction, (of_row, of_files) in zip(predictions, both, strict=True):
+        checks = [*of_row, *of_files]
         prediction["checks"] = [*prediction["checks"], *checks]
         prediction["notes"] = [*prediction["notes"], *(f"{check['item']}: {check['text']}" for check in checks)]
         yield prediction

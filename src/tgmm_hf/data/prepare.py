@@ -44,6 +44,7 @@ from tgmm_hf.data.shards import (
     write_shared_text,
 )
 from tgmm_hf.data.slipped_paths import HEADERS_FILE, stored_text
+from tgmm_hf.data.table_columns import ignored_text
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, TableFormat
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.utils.csv_files import csv_text
@@ -487,8 +488,8 @@ def _say_size(plan: _Plan, out: Path) -> int:
     largest = estimate_bytes(plan.rows, plan.preparer)
     size = plan.preparer.image_processor.size
     _say(f"{len(plan.rows)} admissions, at most {size_text(largest)} (clips of {size} px) -> {out}")
-    if plan.source.table.ignored_columns:
-        _say(f"columns not used: {', '.join(plan.source.table.ignored_columns)}")
+    if text := ignored_text(plan.source.table.ignored_columns, plan.source.table.meant_columns):
+        _say(text)
     for note in plan.source.table.notes:
         _say(f"note: {note}")
     return largest

@@ -29,13 +29,19 @@ MIN_IDS, SHARE_OF_TABLE = 10, 0.9
 one numbering. If another row has slipped, an id that is nobody's in the table is then wrong too."""
 MIN_OF_PLACEHOLDER = 3
 """An id in the headers of at least this many patients names nobody: it was written when files were made anonymous."""
+MIN_ID_LENGTH = 5
+"""Letters and digits of an id. Shorter ids may be numbers of rows, and a header of another numbering may hold them."""
 HEADERS_FILE = "headers.json"
 """Name of the file beside the shards that holds the result of the comparison."""
-STORED_VERSION = 1
+STORED_VERSION = 2
 """Raise this number when the comparison changes, so that a stored result of an earlier version is not used."""
 _ADVICE = (
     "so the paths may have slipped by a row: correct the paths or patient_id. If the files have ids of another "
     "numbering, put a letter before every patient_id"
+)
+_EXCHANGED = (
+    "the header of a file names the id of another row of this table: were paths or folders exchanged? If the headers "
+    "have ids of another numbering, this is no fault"
 )
 
 
@@ -47,17 +53,21 @@ class ComparedHeaders:
         slipped: Name of the admission -> reason why it must not be used, without ids and paths.
         unread: Name of the admission -> files that the file system did not give. Their patients are unknown.
         digest: Digest of the table and of the states of its files before the comparison; "" if it was not asked for.
+        doubts: Name of the admission -> doubt, of a table without patients. The header of its file names the id of
+            another row, which may be an id of another numbering. So the row is used.
     """
 
     slipped: dict[str, str] = field(default_factory=dict)
     unread: dict[str, set[Path]] = field(default_factory=dict)
     digest: str = ""
+    doubts: dict[str, str] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
-        """Write how many headers could not be read, without names; [] if all could."""
+        """Write how many headers could not be read or name the id of another row, without names."""
         number = sum(map(len, self.unread.values()))
         text = "header(s) cannot be read now, so nothing tells whether the paths of"
-        return [f"{number} {text} {len(self.unread)} row(s) slipped: run it again later"] if number else []
+        notes = [f"{number} {text} {len(self.unread)} row(s) slipped: run it again later"] if number else []
+        return notes + [f"{len(self.doubts)} row(s): {_EXCHANGED}"] * bool(self.doubts)
 
 
 @dataclass
@@ -97,10 +107,12 @@ def compare_headers(table: CohortTable, rows: Iterable[CohortRow] | None = None)
         table: The table. Files outside its root, and files that are damaged, are left out.
         rows: Rows of the table to look at. None means all of them.
     """
-    if _names_no_patients(table):
-        return ComparedHeaders()
     patients = {name for row in table.rows for name in _patient_names(row)} - {""}
     rows = table.rows if rows is None else list(rows)
+    if is_without_patients := _names_no_patients(table):
+        patients = {name for name in patients if len(name) >= MIN_ID_LENGTH}
+        if len(patients) < 2:
+            return ComparedHeaders()
     progress = tqdm(rows, desc="reading headers", unit="row", file=sys.stderr, disable=None, delay=5)
     reader = _HeaderReader()
     named: list[dict[str, str]] = []
@@ -112,6 +124,14 @@ def compare_headers(table: CohortTable, rows: Iterable[CohortRow] | None = None)
             named[-1][kind] = patient_of(row, table, reader)
             if not named[-1][kind] and (files := reader.unread - before):
                 unread.setdefault(row.id, set()).update(files)
+    if is_without_patients:
+        nobody = {"", *_placeholders(rows, named)}
+        doubts = {
+            row.id: _EXCHANGED
+            for row, names in zip(rows, named, strict=True)
+            if any(name in patients - nobody - _patient_names(row) for name in names.values())
+        }
+        return ComparedHeaders(unread=unread, doubts=doubts)
     return ComparedHeaders(_reasons(rows, named, patients), unread)
 
 

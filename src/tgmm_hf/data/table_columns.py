@@ -1,10 +1,12 @@
 """The columns of a cohort table: which are required, which belong to a task, and what is wrong with them."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tgmm_hf.data.table_files import CohortTableError, Faults
+from tgmm_hf.inputs.lab_columns import column_key, find_column, split_name
 from tgmm_hf.inputs.private_text import quoted, shown_names
 
 REQUIRED = ("id", "patient_id", "split")
@@ -17,6 +19,16 @@ TASK_KINDS = {
     "finding": "multilabel",
 }
 """Prefix of an outcome column -> kind of the task that has such a column."""
+
+_OF_FILES = (
+    r"(?:s|(?:_?(?:file|path|dicom|record|recording|waveform|study|folder|dir|clip|video|view)s?(?:path|name)?s?))?"
+)
+_MEANT_FILES = {
+    "ecg_path": re.compile(rf"(?:e[ck]g|electrocardiograms?){_OF_FILES}"),
+    "echo_views": re.compile(r"(?:echos?)?views?"),
+    "echo_paths": re.compile(rf"(?:echos?|echocardiogra(?:ms?|phy)|(?:echo)?clips?|dicom_?file){_OF_FILES}"),
+}
+"""Column of files -> names, in lower case and without signs, that are meant for it."""
 
 Tasks = Mapping[str, Mapping[str, Any]]
 """Tasks of a model, as in `TgmmConfig.tasks`."""
@@ -42,6 +54,46 @@ def is_used(name: str) -> bool:
     """Tell whether a cohort table uses a column of this name."""
     prefix, dot, _ = name.partition(".")
     return name in (*REQUIRED, *FILE_COLUMNS) or (bool(dot) and prefix in ("labs", "unit", *TASK_KINDS))
+
+
+def meant_columns(ignored: Iterable[str], columns: Iterable[str]) -> dict[str, str]:
+    """Find the columns that are not used, and that may be meant for a column of data that the table lacks.
+
+    Args:
+        ignored: Columns that are not used.
+        columns: All columns of the table.
+
+    Returns:
+        Name of the column -> name that a cohort table uses.
+    """
+    used = [name for name in columns if is_used(name)]
+    labs = [find_column(split_name(name[5:])[0]) for name in used if name.startswith("labs.")]
+    present = {name.casefold() for name in used} | {f"labs.{column.name}".casefold() for column in labs if column}
+    suggested = {name: _meant_for_data(name) for name in ignored}
+    return {name: column for name, column in suggested.items() if column and column.casefold() not in present}
+
+
+def ignored_text(ignored: Iterable[str], suggested: Mapping[str, str]) -> str:
+    """Name the columns that are not used, each with the column that may be meant; "" if there is none.
+
+    Args:
+        ignored: Columns that are not used.
+        suggested: As [`meant_columns`] returns them.
+    """
+    names = [name + (f" (did you mean {suggested[name]}?)" if name in suggested else "") for name in ignored]
+    return f"columns not used: {', '.join(names)}" if names else ""
+
+
+def _meant_for_data(name: str) -> str | None:
+    """Return the column of data that a name may be meant for; None for a name of something else."""
+    key = column_key(name)
+    for column, pattern in _MEANT_FILES.items():
+        if pattern.fullmatch(key):
+            return column
+    plain = re.sub(r"^labs?(?:oratory)?[\s._:/-]+", "", name.strip(), flags=re.IGNORECASE)
+    if (known := find_column(split_name(plain)[0])) is not None:
+        return f"labs.{known.name}"
+    return f"labs.{plain}" if plain != name.strip() else None
 
 
 def check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: Faults) -> dict[str, str]:

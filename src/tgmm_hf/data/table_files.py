@@ -238,7 +238,7 @@ def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable
     if "\t" in header and "," not in header and ";" not in header:
         raise CohortTableError(path.name, "its columns are separated by tabs: save it with commas between the columns.")
     with _large_cells():
-        separator = _separator(text)
+        separator = separator_of(text)
         names, raw_rows = _split(path, text, separator, table_format)
     if separator == ";":
         notes.append("the columns are separated by semicolons")
@@ -287,11 +287,6 @@ def first_few(items: list[Any], limit: int = 5) -> str:
     """Write the first items of a list, with ", ..." if there are more."""
     text = ", ".join(str(item) for item in items[:limit])
     return f"{text}, ..." if len(items) > limit else text
-
-
-def spreadsheet_id(name: str) -> str:
-    """Reduce an id to what a spreadsheet leaves of it: no leading zeros, no letter case, no ".0" at its end."""
-    return name.casefold().strip().removesuffix(".0").lstrip("0")
 
 
 def _text_of(path: Path, table_format: TableFormat) -> tuple[str, list[str]]:
@@ -356,7 +351,7 @@ def _large_cells() -> Iterator[None]:
         csv.field_size_limit(usual)
 
 
-def _separator(text: str) -> str:
+def separator_of(text: str) -> str:
     """Find the sign between the columns: a semicolon if the header has more columns that way, else a comma."""
     header = next(iter(text.splitlines()), "")
     by_sign = {sign: len(next(csv.reader([header], delimiter=sign), [])) for sign in (",", ";")}

@@ -42,6 +42,7 @@ try:
     from ecgdatakit.parsing.parsers.sierra_xml import SierraXMLParser
 except ImportError:
     ecgdatakit = EDFParser = GEMuseXMLParser = HL7aECGParser = SCPECGParser = SierraXMLParser = None
+    SafeTree = None
 
 MUSE, AECG, PHILIPS, SCP, EDF = "GE MUSE XML", "HL7 aECG", "Philips XML", "SCP-ECG", "EDF"
 OTHER_XML = "XML of another kind"
@@ -235,7 +236,7 @@ def _decode(path: Path, content: bytes, layout: _Layout) -> tuple[Any, list[str]
         warnings.simplefilter("always")
         if layout.reduce is None:
             return parser.parse(path), [str(entry.message) for entry in caught]
-        document = layout.reduce(_parse_xml(content))
+        document = layout.reduce(parse_xml(content))
         with tempfile.TemporaryDirectory(prefix="tgmm-ecg-") as folder:
             reduced = Path(folder) / "ecg.xml"
             reduced.write_bytes(SafeTree.tostring(document))
@@ -245,11 +246,13 @@ def _decode(path: Path, content: bytes, layout: _Layout) -> tuple[Any, list[str]
     return record, [str(entry.message) for entry in caught]
 
 
-def _parse_xml(content: bytes) -> Any:
-    """Parse an XML file without entities and without namespaces.
+def parse_xml(content: bytes) -> Any:
+    """Parse an XML file without entities and without namespaces. It needs `defusedxml`.
 
     Many exports state UTF-8 and hold Latin letters. Such a file is read as Latin-1, because only names differ then.
     """
+    if SafeTree is None:
+        raise ValueError("no XML library")
     if content.count(b"<") > MAX_XML_TAGS:
         raise ValueError("tags beyond the limit")
     try:

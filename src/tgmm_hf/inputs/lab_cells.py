@@ -212,7 +212,7 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     name, name_unit = split_name(written)
     column = find_column(name)
     if column is None or not column.is_number:
-        return _read_free_cell(written, raw, column)
+        return read_free_cell(written, raw, column)
     reading = read_number(raw, column, name, name_unit)
     if name_unit and reading.unit and not same_unit(column, name_unit, reading.unit, name):
         raise CellRefusedError(f"the column name says {quoted(name_unit)} but the value says {quoted(reading.unit)}")
@@ -238,7 +238,7 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     )
 
 
-def _read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
+def read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell | None:
     """Read a cell of an unknown column (`column` is None) or of a text column; arguments and errors as in `read_cell`.
 
     The value and its unit stay as written. Only gender is translated to F or M; other words for it are refused, because

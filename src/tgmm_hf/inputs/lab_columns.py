@@ -3,6 +3,7 @@
 import difflib
 import re
 
+from .lab_names import OF_FASTING, without_brackets
 from .lab_table import ALIAS_FACTORS, COLUMNS, LabColumn
 
 GENDERS = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
@@ -88,7 +89,25 @@ def split_name(written: str) -> tuple[str, str]:
         excluded = WITHOUT_SPECIMEN if specimen is _BLOOD else (*WITHOUT_SPECIMEN, *OF_WHOLE_BLOOD)
         if column is not None and column.is_number and column.name not in excluded:
             return pair
-    return written, ""
+    return _bracketed(plain) or (written, "")
+
+
+def _bracketed(name: str) -> tuple[str, str] | None:
+    """Split "Potassium (serum) mmol/L" into ("Potassium", "mmol/L"), and "Sex (M/F)" into ("Sex", ""); else None.
+
+    A specimen in brackets is read by the rules of a specimen in front of the name.
+    """
+    plain, kind = without_brackets(name)
+    pair = _name_and_unit(plain) if plain else None
+    column = None if pair is None else find_column(pair[0])
+    if column is None:
+        return None
+    if kind == "choices":
+        return pair if column.name == "gender" else None
+    if kind == "fasting":
+        return pair if column.name in OF_FASTING else None
+    excluded = WITHOUT_SPECIMEN if kind == "blood" else (*WITHOUT_SPECIMEN, *OF_WHOLE_BLOOD)
+    return pair if column.is_number and column.name not in excluded else None
 
 
 def _name_and_unit(name: str) -> tuple[str, str] | None:

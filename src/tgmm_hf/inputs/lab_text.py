@@ -17,9 +17,19 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .lab_cells import DOUBTFUL_TEXT, CellRefusedError, LabCell, cell_from_stored, format_number, is_missing, read_cell
-from .lab_columns import COLUMN_POSITION, suggest_column
+from .lab_cells import (
+    DOUBTFUL_TEXT,
+    CellRefusedError,
+    LabCell,
+    cell_from_stored,
+    format_number,
+    is_missing,
+    read_cell,
+    read_free_cell,
+)
+from .lab_columns import COLUMN_POSITION, find_column, split_name, suggest_column
 from .lab_cross_checks import Finding, cross_checks
+from .lab_names import charge_doubt
 from .lab_table import COLUMNS
 from .lab_unit_cells import unclear_unit_cells, unit_cells
 from .lab_word_checks import text_findings
@@ -105,7 +115,7 @@ class LabsText:
                 raw = (raw, units[written][1])
             item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)
             try:
-                cell = read_cell(written, raw)
+                cell = _read_cell(written, raw, columns)
             except CellRefusedError as error:
                 labs._refuse(item, error)
                 continue
@@ -128,7 +138,8 @@ class LabsText:
         labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
         labs.checks += [_unusual_value(cell) for cell in labs.cells if cell.is_unusual]
         labs.checks += cross_checks(labs.cells)
-        labs.checks += text_findings({cell.name: cell.value for cell in labs.cells if _is_text(cell)})
+        texts = {cell.name: cell.value for cell in labs.cells if _is_text(cell)}
+        labs.checks += text_findings(texts, age_of(labs.cells))
         return labs
 
     def _refuse(self, item: str, error: CellRefusedError) -> None:
@@ -272,6 +283,25 @@ class LabsText:
     def _shown(self, name: str) -> str:
         """Write the name of a cell for a note, or "cell <position> of the row" if the name may name the patient."""
         return name if may_be_shown(name) else f"cell {self.positions.get(name, '?')} of the row"
+
+
+def _read_cell(written: str, raw: Any, columns: Collection[str]) -> LabCell | None:
+    """Read one cell as `read_cell` does. A column of your own that the model was trained with stays one.
+
+    Args:
+        written: name as the row writes it.
+        raw: value, or (value, unit).
+        columns: columns that the model was trained with.
+
+    Raises:
+        CellRefusedError: if the cell cannot be used.
+    """
+    if " ".join(written.split()) in columns and find_column(written) is None and split_name(written)[0] != written:
+        return read_free_cell(written, raw, None)
+    cell = read_cell(written, raw)
+    if cell is not None and (reason := charge_doubt(written, cell.name, cell.number)) is not None:
+        raise CellRefusedError(reason, "labs_doubtful_unit")
+    return cell
 
 
 def _safe(name: str) -> str:

@@ -4,12 +4,12 @@ No text of a cell is put into a reason or a finding. Decision 161 gives the reas
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 
 from .lab_columns import GENDERS, find_column
+from .lab_history_checks import HISTORY, history_findings
 
-HISTORY = "medical history"
 CODED_LENGTH, CODED_RISES = 12, 4
 """A word of this many letters and digits, in which a capital follows a small letter this often, is base64 or a key. The
 name "DiphenhydrAMINE" has one such place. A word without a digit is names that were written together."""
@@ -66,26 +66,12 @@ NAME_LENGTH = 60
 """Letters before `_SENTENCE` that may be the name of a column."""
 _LOST = "\ufffd"
 """The character that stands where a text was decoded wrongly."""
-_WOMEN = re.compile(
-    r"\b(?:pregnan|puerper|postpartum|obstetric|childbirth|ca?esarean|pre-?eclampsia|eclampsia|ovary\b|ovari|"
-    r"uterus|uterine|endometri|(?:post|peri)?menopaus|menstrua|vagina\b|vaginal\b|vaginitis|vulva|cervix|"
-    r"cervical intraepithelial|fallopian|hysterectom|oophorectom|salping|tubal ligation|polycystic ovar)",
+_QUANTITY = re.compile(
+    r"\W*\d+(?:[.,]\d+)?\s*(?:cm|mm|m|kg|lbs?|pounds?|inch(?:es)?|in|ft|mg|mcg|ug|µg|g|ml|l|iu|units?|mmhg|bpm|"
+    r"kg/m2|kg/m²|°?[cf])\W*",
     re.IGNORECASE,
 )
-_MEN = re.compile(
-    r"\b(?:prostat|BPH\b|TURP\b|vasectom|orchiect|orchidect|testis\b|testes\b|testic|scrot|penis\b|penile|"
-    r"epididym|spermat|erectile)",
-    re.IGNORECASE,
-)
-_OF_OTHERS = re.compile(
-    r"\b(?:family|familial|fhx?|partner|wife|husband|spouse|(?:girl|boy)friend|(?:grand)?(?:mother|father|parent|son|"
-    r"daughter|child)s?|sibling|sister|brother|uncle|aunt|cousin|niece|nephew|maternal|paternal|newborn|fetus|"
-    r"susceptib\w*|no|not|never|without|denie[sd])\b",
-    re.IGNORECASE,
-)
-"""Words of an entry that is about somebody else, about a risk, or that states an absence."""
-_FAMILY_HEADING = re.compile(r"\b(?:family history|family hx|fhx?)\s*[:=-].*", re.IGNORECASE | re.DOTALL)
-"""A heading after which the text is about relatives, with the rest of the text."""
+"""A number with a unit, and nothing else: a height among words, or a dose without its drug."""
 
 
 def text_doubt(column: str, text: str) -> str | None:
@@ -102,6 +88,8 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds words, but the cell holds nothing but a date or numbers: write the words"
     if len(looked_at) > 1 and looked_at.casefold() in GENDERS:  # one letter may be a code of the column
         return f"{column} holds a gender: the columns may have been exchanged"
+    if _QUANTITY.fullmatch(looked_at):
+        return f"{column} holds a quantity and no word: the columns may have been exchanged, or a word is missing"
     if _AGE.fullmatch(looked_at):
         return f"{column} holds an age: the columns may have been exchanged"
     if (reason := _doubt_of_characters(column, looked_at)) is not None:
@@ -144,30 +132,21 @@ def _is_coded(word: str) -> bool:
     return has_digit and len(word) >= CODED_LENGTH and len(_RISE.findall(word)) >= CODED_RISES
 
 
-def text_findings(texts: Mapping[str, str]) -> list[dict[str, str]]:
+def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[dict[str, str]]:
     """List the text cells of a row that contradict each other.
 
     Args:
         texts: column -> text, of the known text columns; gender as F or M.
+        age: years; None without one.
 
     Returns:
-        Findings with a `code`: "labs_equal_texts" or "labs_gender_history".
+        Findings with a `code`: "labs_equal_texts", and the codes of `history_findings`.
     """
     findings = []
     for one, two in combinations([name for name in texts if name != "gender"], 2):
         if len(texts[one]) >= EQUAL_LENGTH and texts[one].casefold() == texts[two].casefold():
             findings.append(_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
-    words = {"M": _WOMEN, "F": _MEN}.get(texts.get("gender", ""))
-    entries = _FAMILY_HEADING.sub("", texts.get(HISTORY, "")[:MAX_LENGTH]).split(",")
-    if words is not None and _names(words, entries):
-        text = "medical history does not fit the gender: look which of the two is wrong"
-        findings.append(_finding("labs_gender_history", HISTORY, text))
-    return findings
-
-
-def _names(words: re.Pattern[str], entries: Sequence[str]) -> bool:
-    """Tell whether an entry of a history holds one of the words and is about the patient."""
-    return any(words.search(entry) and not _OF_OTHERS.search(entry) for entry in entries)
+    return findings + history_findings(texts, age)
 
 
 def _finding(code: str, column: str, text: str) -> dict[str, str]:

@@ -11,10 +11,12 @@ from ..utils.errors import InputRefusedError
 from .dicom_files import read_dicom, starts_as_dicom
 from .ecg_wfdb_header import find_header, read_comments
 from .input_limits import LIMITS, InputLimits, is_unreadable, refusal_of
+from .person_fields import age_in_years, age_on, date_digits, same_birth, sex_of
+from .vendor_identity import VendorPerson, read_vendor_person
 
 KEYWORDS = (
     *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"),
-    *("PatientAge", "StudyDate", "AcquisitionDateTime"),
+    *("PatientAge", "StudyDate", "AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "ContentDate"),
 )
 """Elements that are read."""
 DIFFERENT_IDS = "patient_ids_differ"
@@ -24,9 +26,9 @@ _COMMENT_ID = re.compile(r"\b(?:subject|patient)[ _-]?id>?\s*[:=]\s*([^\s<>,;]*\
 
 
 _COMMENT_SEX = re.compile(r"\b(?:sex|gender)>?\s*[:=]\s*(m|f|male|female)\b", re.IGNORECASE)
-_COMMENT_AGE = re.compile(r"\bage>?\s*[:=]\s*(\d{1,3})(?:\.0*)?(?![\d.])", re.IGNORECASE)
-_A_YEAR = {"y": 1.0, "m": 12.0, "w": 52.2, "d": 365.25}
-"""Unit of PatientAge, in lower case -> how many of them make a year."""
+_COMMENT_AGE = re.compile(
+    r"\bage>?\s*[:=]\s*(\d{1,3})(?:\.0*)?(?![\d.])(?:\s*(months?|weeks?|days?)\b)?", re.IGNORECASE
+)
 ADULT = 18
 """Years. The model was made for adults."""
 YEARS_APART, OLDEST = 3, 89
@@ -47,11 +49,13 @@ class Identity:
     Attributes:
         patient: PatientID.
         issuer: IssuerOfPatientID, the system that gave the id.
-        birth: PatientBirthDate of eight digits.
+        birth: PatientBirthDate of eight digits. The first of January may stand for a year.
         sex: "m" or "f".
         study: StudyInstanceUID.
-        is_comment: this stood in a comment of a WFDB header, which no standard defines.
+        is_comment: this stood in a comment of a WFDB header, which no standard defines, or in an export of another
+            system. A difference is then no proof.
         age: years at the recording; None where the header does not state it.
+        age_margin: years by which the age may be smaller, because only the year of birth is known.
     """
 
     patient: str = ""
@@ -61,6 +65,7 @@ class Identity:
     study: str = ""
     is_comment: bool = False
     age: float | None = None
+    age_margin: float = 0.0
 
 
 def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
@@ -102,25 +107,25 @@ def read_identity(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
     if header is None:
         return None
     texts = {keyword: str(header.get(keyword) or "").strip().casefold() for keyword in KEYWORDS}
-    birth, sex = texts["PatientBirthDate"], texts["PatientSex"]
+    age, margin = _age_of(texts)
     return Identity(
         "" if _PLACEHOLDER.fullmatch(texts["PatientID"]) else plain_id(texts["PatientID"]),
         texts["IssuerOfPatientID"],
-        birth if birth.isdigit() and len(birth) == 8 else "",
-        sex if sex in ("m", "f") else "",
+        date_digits(texts["PatientBirthDate"]),
+        sex_of(texts["PatientSex"]),
         texts["StudyInstanceUID"],
-        age=_age_of(texts),
+        age=age,
+        age_margin=margin,
     )
 
 
-def _age_of(texts: dict[str, str]) -> float | None:
-    """Read the age (years) of a DICOM header: as it is stated, or from the dates of birth and recording."""
-    if match := re.fullmatch(r"(\d{3})([dwmy])", texts["PatientAge"]):
-        return float(match[1]) / _A_YEAR[match[2]]
-    birth, day = texts["PatientBirthDate"], texts["StudyDate"] or texts["AcquisitionDateTime"][:8]
-    if not all(len(date) == 8 and date.isdigit() for date in (birth, day)) or birth[4:] == "0101" or birth >= day:
-        return None  # the first of January is often written where only the year is known
-    return float((int(day) - int(birth)) // 10_000)
+def _age_of(texts: dict[str, str]) -> tuple[float | None, float]:
+    """Read the age (years) of a DICOM header and its margin: as stated, or from the dates of birth and recording."""
+    if (age := age_in_years(texts["PatientAge"])) is not None:
+        return age, 0.0
+    days = ("StudyDate", "AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "ContentDate")
+    day = next(filter(None, (date_digits(texts[name]) for name in days)), "")
+    return age_on(date_digits(texts["PatientBirthDate"]), day) or (None, 0.0)
 
 
 def plain_id(text: str) -> str:
@@ -143,7 +148,9 @@ def read_identity_of_ecg(file: Any, limits: InputLimits = LIMITS) -> Identity | 
         return identity
     try:
         header = find_header(Path(file))
-        comments = [] if header is None else read_comments(header)
+        if header is None:
+            return _identity_of_export(Path(file))
+        comments = read_comments(header)
     except (InputRefusedError, OSError, ValueError) as error:
         _raise_if_unreadable(error, file)
         return None
@@ -155,7 +162,23 @@ def read_identity_of_ecg(file: Any, limits: InputLimits = LIMITS) -> Identity | 
         "" if name is None else plain_id(name[1]),
         sex="" if sex is None else sex[1][0].lower(),
         is_comment=True,
-        age=None if age is None else float(age[1]),
+        age=None if age is None else age_in_years(age[1], age[2] or "years"),
+    )
+
+
+def _identity_of_export(file: Path) -> Identity | None:
+    """Read whom an export of another system names; None for another file."""
+    person = read_vendor_person(file) if file.is_file() else None
+    if person is None or person == VendorPerson():
+        return None
+    patient = "" if _PLACEHOLDER.fullmatch(person.patient.casefold()) else plain_id(person.patient)
+    return Identity(
+        patient,
+        birth=person.birth,
+        sex=person.sex,
+        is_comment=True,
+        age=person.age,
+        age_margin=person.margin,
     )
 
 
@@ -257,9 +280,7 @@ def labs_conflicts(gender: str | None, age: float | None, files: Mapping[str, Id
             continue
         if gender in ("F", "M") and identity.sex and gender.lower() != identity.sex:
             conflicts.append(_labs_conflict("patient_sex_differs", "gender", name))
-        ages = [age, identity.age]
-        is_known = all(years is not None and years <= OLDEST for years in ages)
-        if is_known and abs(ages[0] - ages[1]) > YEARS_APART:  # type: ignore[operator]
+        if _ages_differ(age, identity):
             conflicts.append(_labs_conflict("patient_age_differs", "age", name))
         if identity.age is not None and identity.age < ADULT and (age is None or age >= ADULT):
             text = (
@@ -267,6 +288,13 @@ def labs_conflicts(gender: str | None, age: float | None, files: Mapping[str, Id
             )
             conflicts.append({"code": "patient_not_adult", "item": "patient", "text": text})
     return conflicts
+
+
+def _ages_differ(age: float | None, identity: Identity) -> bool:
+    """Tell whether the age of a laboratory row (years) is another than in a header."""
+    if age is None or identity.age is None or max(age, identity.age) > OLDEST:
+        return False
+    return not -YEARS_APART - identity.age_margin <= age - identity.age <= YEARS_APART
 
 
 def _labs_conflict(code: str, column: str, name: str) -> dict[str, str]:
@@ -296,6 +324,8 @@ def _differ(one: Identity, two: Identity, name: str) -> bool:
     """Tell whether two headers name different things. Ids of two issuers are not compared."""
     first, second = getattr(one, name), getattr(two, name)
     if name == "patient" and one.issuer and two.issuer and one.issuer != two.issuer:
+        return False
+    if name == "birth" and same_birth(first, second):
         return False
     return bool(first and second and first != second)
 
