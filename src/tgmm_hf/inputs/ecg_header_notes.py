@@ -1,4 +1,4 @@
-"""Note what the header of an ECG says against a resting twelve-lead ECG: kind of file, filters, exercise, electrodes."""
+"""Note what the header of an ECG says against a resting twelve-lead ECG: kind of file, filters, electrodes."""
 
 import math
 import re
@@ -35,7 +35,8 @@ _EXERCISE = re.compile(
 _AT_REST = re.compile(r"\b(?:rest|resting|ruhe|ruheekg)\b", re.IGNORECASE)
 """Words of a header for an ECG of a patient at rest. The words of `_EXERCISE` then name a place or another ECG."""
 _ELECTRODES = re.compile(
-    r"\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b|\bright[- ]sided (?:12|V)"
+    r"\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
+    r"|\bright[- ]sided (?:12|V)"
     r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
     r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
     r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b",

@@ -17,7 +17,14 @@ from transformers.processing_utils import ProcessingKwargs, Unpack
 
 from ...inputs.hub_processor import HubProcessor
 from ...inputs.lab_word_checks import writing_doubt
-from ...inputs.patient_identity import DIFFERENT_IDS, identity_of, identity_of_ecg, ids_not_compared, patient_conflict
+from ...inputs.patient_identity import (
+    DIFFERENT_IDS,
+    identity_of,
+    identity_of_ecg,
+    ids_not_compared,
+    labs_conflicts,
+    patient_conflict,
+)
 from ...inputs.processor_parts import tokenize_texts
 from ...utils.errors import InputRefusedError, is_refusal
 from ...utils.names import LEADS
@@ -174,7 +181,7 @@ class _Reader:
                 features[name] = entry.values
         if (text := self._text(inputs.get("text"))) is not None:
             features["text"] = text
-        conflict = self._two_patients(inputs) if {"xray", "ecg"} <= set(features) else None
+        conflict = self._two_patients(inputs, set(features))
         if conflict is not None or (self.strictness == "refuse" and self._is_doubtful()):
             reason = conflict or f"the strictness is 'refuse', and an input is refused or in doubt: {self._doubts()}"
             self.report["used"] = {"xray": [], "ecg": [], "text": []}
@@ -190,7 +197,7 @@ class _Reader:
             self._add_refusal(error, name)
             return None
         self.report["used"][name] = [entry.view or "view not stated"] if name == "xray" else list(LEADS)
-        self.report["checks"] += getattr(entry, "checks", [])  # an X-ray has notes only
+        self.report["checks"] += entry.checks
         self.report["notes"] += [f"{name}: {note}" for note in entry.notes]
         return entry
 
@@ -214,9 +221,18 @@ class _Reader:
             )
         return joined
 
-    def _two_patients(self, inputs: Mapping[str, Any]) -> str | None:
-        """Say that the headers of X-ray and ECG certainly name two patients; only note it if they may be one."""
-        ecg, xray = identity_of_ecg(inputs["ecg"]), identity_of(inputs["xray"])
+    def _two_patients(self, inputs: Mapping[str, Any], used: set[str]) -> str | None:
+        """Say that the headers of X-ray and ECG certainly name two patients; only note it if they may be one.
+
+        A header that names a child is noted, too.
+
+        Args:
+            inputs: as `read` takes them.
+            used: names of the inputs that are used.
+        """
+        ecg = identity_of_ecg(inputs["ecg"]) if "ecg" in used else None
+        xray = identity_of(inputs["xray"]) if "xray" in used else None
+        self.report["checks"] += labs_conflicts(None, None, {"X-ray": xray, "ECG": ecg})
         if (note := ids_not_compared(ecg, xray, "X-ray")) is not None:
             self.report["notes"].append(note)
         conflict = patient_conflict(ecg, xray, "X-ray")
@@ -286,7 +302,10 @@ def _text_checks(parts: Mapping[str, str], tokenizer: Any) -> list[dict[str, str
         share = tokens.count(tokenizer.unk_token) / len(tokens) if tokens and tokenizer.unk_token else 0.0
         if share >= UNKNOWN_SHARE:
             checks.append(
-                ("text_unknown", f"the text encoder does not know {share:.0%} of the tokens of {title}: which language?")
+                (
+                    "text_unknown",
+                    f"the text encoder does not know {share:.0%} of the tokens of {title}: which language?",
+                )
             )
     return [{"code": code, "item": "text", "text": text} for code, text in checks]
 
