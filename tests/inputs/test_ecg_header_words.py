@@ -4,7 +4,7 @@ import pydicom
 import pytest
 from input_files import make_ecg, waveform_group, write_ecg_dicom, write_wfdb
 from pydicom.dataset import Dataset
-from vendor_files import change, write_aecg, write_edf, write_muse
+from vendor_files import change, write_aecg, write_edf, write_muse, write_philips
 
 from tgmm_hf.inputs.ecg_lead_words import other_signal
 from tgmm_hf.inputs.ecg_reading import read_ecg
@@ -180,6 +180,13 @@ def test_the_filter_of_an_aecg_is_noted(tmp_path, kind, frequency, number):
         "</controlVariable></component></controlVariable></controlVariable>"
     )
     notes = read_ecg(change(path, '<code code="RHYTHM"/>', '<code code="RHYTHM"/>' + variable)).notes
+    assert len(notes) == number
+
+
+@pytest.mark.parametrize(("high_pass", "number"), [("5", 1), ("0.05", 0)])
+def test_the_filter_of_a_philips_file_is_noted(tmp_path, high_pass, number):
+    path = write_philips(tmp_path / "p.xml", make_ecg(), list(LEADS))
+    notes = read_ecg(change(path, "<parsedwaveforms", f'<parsedwaveforms hipass="{high_pass}"')).notes
     assert len(notes) == number
 
 

@@ -68,8 +68,8 @@ def views_of_text(text: str) -> frozenset[str]:
     return frozenset(views)
 
 
-def view_doubt(given: str, stated: frozenset[str]) -> dict[str, str] | None:
-    """Return a note {"code", "text"} if the header states another view than the given one, else None.
+def view_doubts(given: str, stated: frozenset[str]) -> list[dict[str, str]]:
+    """Return a finding {"code", "text"} if the header states another view than the given one.
 
     Args:
         given: view of the clip. A view that no header of ours states is not compared.
@@ -77,6 +77,6 @@ def view_doubt(given: str, stated: frozenset[str]) -> dict[str, str] | None:
     """
     comparable = {*APICAL, *PARASTERNAL["long"], *PARASTERNAL["short"], "SSN", "Subcostal"}
     if not stated or given in stated or given not in comparable:
-        return None
+        return []
     text = f"used as {given}, but the header states another view ({', '.join(sorted(stated))}): which one is right?"
-    return {"code": "view_header", "text": text}
+    return [{"code": "view_header", "text": text}]

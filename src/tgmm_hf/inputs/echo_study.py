@@ -13,7 +13,7 @@ from .echo_checks import refuse_without_content
 from .echo_copies import copied_views
 from .echo_pixels import resize_cubic
 from .echo_reading import count_echo_frames, study_files
-from .echo_stated_view import view_doubt
+from .echo_stated_view import view_doubts
 from .echo_view_names import views_of_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
@@ -178,8 +178,7 @@ class StudySorter:
         self.result = StudyClips()
         self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
         """item -> clip that was decoded for the classifier, and its notes."""
-        self._stated: dict[str, frozenset[str]] = {}
-        """item -> views that the header of the clip allows."""
+        self._stated: dict[str, frozenset[str]] = {}  # item -> views that the header of the clip allows
         self._items: dict[str, str] = {}
         """view -> file or view name of the clip that fills the slot."""
         self._first: dict[str, np.ndarray] = {}
@@ -250,8 +249,7 @@ class StudySorter:
 
     def _refuse_two_patients(self, clips: list[Any]) -> None:
         """Refuse the study if the headers of its files name different patients or examinations."""
-        limits = self.preparer.limits
-        identities = [identity for clip in clips if (identity := identity_of(clip, limits)) is not None]
+        identities = [each for clip in clips if (each := identity_of(clip, self.preparer.limits)) is not None]
         if (reason := study_conflict(identities)) is not None:
             raise InputRefusedError("echo study", reason)
         self.result.checks += study_doubts(identities)
@@ -401,8 +399,7 @@ class StudySorter:
         self.result.frame_counts[view] = clip.num_real
         self._items[view] = candidate.item
         self.result.used[view] = Path(candidate.item).name
-        doubt = view_doubt(view, self._stated.get(candidate.item, frozenset()))
-        notes = notes if doubt is None else [*notes, doubt]
+        notes = [*notes, *view_doubts(view, self._stated[candidate.item])]
         self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
 
 
