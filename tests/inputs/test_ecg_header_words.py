@@ -76,7 +76,7 @@ def test_label_and_modifiers_count_too(tmp_path):
     [("aVR", "aVR, augmented voltage, right"), ("aVR", "aVR (right)"), ("I", "Lead I (Einthoven)"),
      ("I", "Lead I (LA-RA)"), ("II", "Lead II, negative electrode on the right arm"), ("III", "Lead III (derived)"),
      ("I", "Bipolar limb lead I"), ("aVF", "augmented voltage, foot"), ("V2", "V2 (parasternal)"),
-     ("V6", "V6 lateral")],
+     ("V6", "V6 lateral"), ("V6", "V6, posterior axillary line")],
 )  # fmt: skip
 def test_words_of_the_standard_leads_are_accepted(lead, text):
     assert other_signal(lead, [text]) == ""

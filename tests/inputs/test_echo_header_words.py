@@ -55,8 +55,8 @@ OTHERS = ["Pediatric", "Paediatric", "Neonatal", "newborn", "OB", "ICE catheter"
           "Pädiatrie"]  # fmt: skip
 GOOD = ["Breakfast study", "Adult echo, FAST protocol", "non-fetal", "not a pediatric study", "Adult congenital",
         "Adult echo, pediatric cardiology", "fast heart rate", "TTE ICU", "ICED", "Obese patient", "TTE, knee surgery",
-        "Echo, OB patient with dyspnea", "Echo FAST mode", "Job 7", "Voice annotation", "Adult Echo",
-        "TTE"]  # fmt: skip
+        "Echo, OB patient with dyspnea", "Echo FAST mode", "FAST track clinic", "Job 7", "Voice annotation",
+        "Adult Echo", "TTE"]  # fmt: skip
 REASONS = ["renal failure", "breast cancer, before chemotherapy", "pregnant, dyspnea", "fetal loss", "DVT", "dog bite",
            "liver transplant, non-cardiac stress", "s/p TEE", "positive stress echo", "FAST-MI",
            "lung disease"]  # fmt: skip
@@ -117,6 +117,7 @@ def test_organ_transducer_pixels_and_regions_of_the_header(tmp_path, clip, heade
      ({"ViewName": "A4C"}, False), ({"ViewName": "a4c"}, False), ({"ViewName": "AP4"}, False),
      ({"ViewName": "Apical"}, False), ({"ViewName": "4CH"}, False), ({"ViewCodeSequence": code_of("Apical")}, False),
      ({"ViewCodeSequence": code_of("Apical four chamber")}, False), ({"ViewName": "Vista 1"}, False),
+     ({"ImageComments": "prolapse of A2"}, False),
      ({"ViewName": "A4C", "SeriesDescription": "PLAX, PSAX"}, False), ({"SeriesDescription": "Steep A4C"}, False),
      ({"SeriesDescription": "A4C, A2C, PLAX"}, False), ({"SeriesDescription": "2D sweep 4C probe"}, False),
      ({}, False)],

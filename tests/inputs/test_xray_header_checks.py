@@ -15,7 +15,8 @@ from tgmm_hf.utils.names import LEADS
 NAMED = [
     ({"SeriesDescription": "CHEST LATERAL"}, "xray_view"), ({"SeriesDescription": "W034 Chest LAT"}, "xray_view"),
     ({"ProtocolName": "Chest decubitus", "ViewPosition": None}, "xray_view"),
-    ({"StudyDescription": "KNEE 2 VIEWS"}, "xray_body_part"), ({"ProtocolName": "Abdomen supine"}, "xray_body_part"),
+    ({"StudyDescription": "KNEE 2 VIEWS"}, "xray_body_part"),
+    ({"ProtocolName": "Thoracic spine"}, "xray_body_part"), ({"ProtocolName": "Abdomen supine"}, "xray_body_part"),
     ({"SeriesDescription": "Knee", "StudyDescription": "CHEST AND KNEE"}, "xray_body_part"),
     ({"AnatomicRegionSequence": [code("Abdomen")]}, "xray_body_part"),
     ({"StudyDescription": "PHANTOM QC"}, "xray_phantom"),
@@ -29,6 +30,7 @@ GOOD = [
     {"StudyDescription": "CHEST PA AND LATERAL"}, {"SeriesDescription": "CHEST PA AND LATERAL"},
     {"StudyDescription": "CHEST 2 VIEWS"}, {"SeriesDescription": "Chest AP portable, lateral decubitus to follow"},
     {"SeriesDescription": "Thorax p.a.", "StudyDescription": "Thorax, Knie"}, {"SeriesDescription": "PA"},
+    {"StudyDescription": "RX TORACE"},
     {"SeriesDescription": "Chest", "StudyDescription": "CHEST, ABDOMEN, KNEE"},
     {"SeriesDescription": "Unilateral study"},
     {"StudyDescription": "CXR, shoulder pain"}, {"ImageComments": "head of bed 30 degrees, C-arm away"},

@@ -38,7 +38,7 @@ _ELECTRODES = re.compile(
     r"\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
     r"|\bright[- ]sided (?:12|V)"
     r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
-    r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
+    r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ leads?\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
     r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b",
     re.IGNORECASE,
 )

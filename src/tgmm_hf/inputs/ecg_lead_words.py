@@ -15,7 +15,7 @@ _OTHER_SIGNALS = re.compile(
 )
 """Signals that are no ECG lead, and leads that were not recorded."""
 _OTHER_FORM = re.compile(
-    r"\b(?:invert(?:ed)?|inverse|reversed?|flipped|mirrored|copy|copied|duplicate|posterior|dorsal|"
+    r"\b(?:invert(?:ed)?|inverse|reversed?|flipped|mirrored|copy|copied|duplicate|posterior(?! axill)|dorsal|"
     r"median|averaged?|template|frank|nehb|mason|easi|right[- ]sided)\b|\(right\)\s*$",
     re.IGNORECASE,
 )

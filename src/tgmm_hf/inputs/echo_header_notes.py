@@ -35,7 +35,8 @@ EXAMINATIONS = {
         r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|gall-?bladder|spleen|pancreas|prostate|"
         r"pelvi[sc]|testis|scrotal|appendix|hernia|abdom\w*|addome|lungs?|pleural?|obstetric\w*|gyna?ecolog\w*|uterus|"
         r"ovar\w+|trans-?cranial|musculo-?skeletal|MSK|DVT|e?FAST exam|hips?|knees?|shoulders?|eyes?|ocular|"
-        r"biopsy guid\w+|vascular access|nerve block|(?-i:OB|AAA|eFAST|EFAST|FAST(?!\W+(?:mode|acqui|scan|rate|frame)))"
+        r"biopsy guid\w+|vascular access|nerve block|"
+        r"(?-i:OB|AAA|eFAST|EFAST|FAST(?!\W+(?:mode|track|acqui|scan|rate|frame)))"
         r")\b|\b(?:leg|lower extremit\w+) (?:vein|ven|arter)|"
         r"\bperipheral vascular|bauch\b|schilddr|\b(?:venous|arterial|limb) (?:duplex|doppler)",
         re.IGNORECASE,

@@ -10,7 +10,8 @@ PARASTERNAL = {
 }
 _CHAMBERS = {
     f"A{number}C": re.compile(
-        rf"\bA(?:P(?:ICAL)?)?\W{{0,2}}(?:{number}|{word})\W{{0,2}}(?:C|CH|CV|CHAMBERS?|VIEW)?\b"
+        rf"\bA(?:P(?:ICAL)?)?\W{{0,2}}(?:{number}|{word})\W{{0,2}}(?:C|CH|CV|CHAMBERS?)\b"
+        rf"|\bAP(?:ICAL)?\W{{0,2}}(?:{number}|{word})\b"
         rf"|\b(?:{number}|{word})\W{{0,2}}(?:CH|CV|CHAMBERS?)\b",
         re.IGNORECASE,
     )

@@ -14,7 +14,8 @@ PICTURE_TEXTS = (
 STUDY_TEXTS = ("StudyDescription", "RequestedProcedureDescription", "StudyComments")
 """Elements with text about all pictures of a study. They count where no text of the picture names the chest."""
 _CHEST = re.compile(
-    r"\bchest|\bCXR\b|\bthora|\btorax|\bt[oó]rax|\blungs?\b|\bpulmo|\bheart\b|\bribs?\b|\bstern|\bCHST\b|\bcardiac\b",
+    r"\bchest|\bCXR\b|\bthora(?!cic spine)|\btora[xc]|\bt[oó]rax|"
+    r"\blungs?\b|\bpulmo|\bheart\b|\bribs?\b|\bstern|\bCHST\b|\bcardiac\b",
     re.IGNORECASE,
 )
 _OTHER_PART = re.compile(
