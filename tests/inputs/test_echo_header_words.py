@@ -164,7 +164,7 @@ def test_frames_that_are_thumbnails_are_named():
      ({"PatientAge": "030Y"}, {"PatientAge": "080Y"}, "patient_ages_differ"),
      ({"PatientName": "Doe^Jane"}, {"PatientName": "DOE^JANE^Mary"}, None), ({"PatientName": ""}, {}, None),
      ({"PatientName": "Anonymous"}, {"PatientName": "Doe^Jane"}, None),
-     ({"PatientAge": "071Y"}, {"PatientAge": "072Y"}, None),
+     ({"PatientAge": "071Y"}, {"PatientAge": "072Y"}, None), ({"PatientAge": "090Y"}, {"PatientAge": "099Y"}, None),
      ({"PatientID": "7", "PatientName": "Roe^A"}, {"PatientID": "7", "PatientName": "Doe^Jane"}, None)],
 )  # fmt: skip
 def test_two_persons_without_ids_in_one_study_are_named(tmp_path, clip, one, two, code):

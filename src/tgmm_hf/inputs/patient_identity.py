@@ -209,9 +209,8 @@ def study_doubts(identities: Iterable[Identity | None]) -> list[dict[str, str]]:
     """
     pairs = list(combinations({identity for identity in identities if identity is not None}, 2))
     names = any(not (one.patient and two.patient) and _are_other_names(one.name, two.name) for one, two in pairs)
-    ages = any(
-        one.age is not None and two.age is not None and abs(one.age - two.age) > YEARS_APART for one, two in pairs
-    )
+    years = [entry.age for pair in pairs for entry in pair if entry.age is not None and entry.age <= OLDEST]
+    ages = bool(years) and max(years) - min(years) > YEARS_APART
     reasons = {"patient_names_differ": (names, "PatientName"), "patient_ages_differ": (ages, "age of the patient")}
     text = "the headers of the files of the study differ in the {}: make sure that all are of one patient"
     return [
