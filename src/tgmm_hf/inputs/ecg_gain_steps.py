@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from scipy.ndimage import maximum_filter1d
-from scipy.signal import find_peaks
 
 from ..utils.names import LEADS
 from .ecg_findings import LeadFindings
@@ -110,7 +110,8 @@ def _sizes_of_beats(beats: np.ndarray, sampling_rate: float) -> tuple[np.ndarray
     energy = np.sqrt(np.mean(np.square(beats / scale), axis=0))
     highest = maximum_filter1d(energy, max(1, round(2 * sampling_rate)))
     half = round(_HALF_BEAT * sampling_rate)
-    places = find_peaks(energy / highest, height=_PEAK, distance=max(1, round(_REFRACTORY * sampling_rate)))[0]
+    apart = max(1, round(_REFRACTORY * sampling_rate))
+    places = scipy.signal.find_peaks(energy / highest, height=_PEAK, distance=apart)[0]
     places = places[(places >= 2 * half) & (places < beats.shape[1] - 2 * half)]
     around = places[:, None] + np.arange(-half, half + 1)
     return places, np.abs(beats[:, around]).max(axis=-1)
