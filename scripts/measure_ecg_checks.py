@@ -96,6 +96,8 @@ named, a large right ventricle, dextrocardia |
 | a note; refused if clear | the leads are of two patients or shifted: export again |
 | ecg_beats_change | the beats have another shape from one moment on \
 | a note | two recordings joined? or conduction or pacing changed |
+| ecg_gain_step | from one beat on, all leads, the chest leads or some of them are larger or smaller by one factor \
+| a note | was the gain changed while recording? export the parts with their own gain |
 | ecg_backwards | the waves before the QRS complex are larger than those after it | a note \
 | was the recording reversed in time? or a very small T wave with a large P wave |
 | ecg_mains_hum | hum of 0.04 mV or more at 50 or 60 Hz (mains), at two or three times these, or at 16.7 Hz (railways) \

@@ -212,7 +212,7 @@ def test_a_file_cut_anywhere_in_its_header_is_refused(tmp_path):
 
 def test_no_header_content_leaves_the_reader(stored):
     clip = read_echo_clip(stored["raw_rgb"][0])
-    assert set(vars(clip)) == {"frames", "colour_space", "total_frames", "source", "notes", "between"}
+    assert set(vars(clip)) == {"frames", "colour_space", "total_frames", "source", "notes", "between", "stated_views"}
     assert "Doe" not in repr({**vars(clip), "frames": None})
 
 

@@ -24,6 +24,7 @@ from .ecg_beats import band_pass, beat_signals
 from .ecg_electrodes import MIXED_EXCHANGES, exchanged_electrodes
 from .ecg_equal_leads import COPY_RATIO, check_computed_leads, copied_leads
 from .ecg_findings import LeadFindings
+from .ecg_gain_steps import check_gain
 from .ecg_heart_checks import check_heart
 from .ecg_limb_leads import LIMB_LEADS, derive_limb_leads
 from .ecg_numbers import in_long_runs, percentile, span
@@ -108,6 +109,7 @@ def check_leads(leads: Mapping[str, np.ndarray], sampling_rate: float, source: s
         _refuse_without_heartbeat(signal, beats, still, sampling_rate, source, in_mv)
         check_heart(findings, names, beat_signals(signal, sampling_rate, beats), source, in_mv)
         check_artefacts(findings, names, signal, sampling_rate, in_mv, beats)
+        check_gain(findings, names, beats, sampling_rate)
     if in_mv:
         sizes = dict(zip(names, span(np.stack(list(band.values())), 0.5).tolist(), strict=True))
         _check_limb_arithmetic(findings, band, source)

@@ -13,6 +13,8 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .dicom_files import read_dicom, refuse_animal
+from .ecg_header_notes import header_notes, refuse_other_waveforms
+from .ecg_lead_words import other_signal
 from .ecg_recording import (
     UNIT_NOT_STATED,
     Channel,
@@ -39,22 +41,6 @@ USABLE_STATUS = ("", "OK", "UNZEROED")
 """Channel Status (003A,0205) of a channel that is used. An unzeroed channel has another level, which filters remove."""
 BAD_STATUS = ("TEST DATA", "DISCONNECTED", "QUESTIONABLE", "INVALID", "UNCALIBRATED")
 """Other values that DICOM defines for the Channel Status (C.10.9.1.4.4)."""
-LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
-"""A filter that begins above LOWEST_HZ takes the ST segment away, one that ends below HIGHEST_HZ the QRS complex."""
-_AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representative)\b", re.IGNORECASE)
-"""Words of a Multiplex Group Label for a beat that was averaged."""
-_EXERCISE = re.compile(
-    r"(?<!pre[- ])\bstress\b|\b(?:treadmill|bruce|exercise|holter)\b|\bergomet|\bbelastung"
-    r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
-    r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b",
-    re.IGNORECASE,
-)
-"""Words of a header for an ECG of a patient who is not at rest. "Recovery" and "ambulatory" alone name places, too."""
-_AT_REST = re.compile(r"\b(?:rest|resting|ruhe|ruheekg)\b", re.IGNORECASE)
-"""Words of a header for an ECG of a patient at rest. The words of `_EXERCISE` then name a place or another ECG."""
-_FREE_TEXTS = ("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription")
-_HEMODYNAMIC = "1.2.840.10008.5.1.4.1.1.9.2.1"
-"""Storage class of pressures in heart and vessels, which may hold ECG leads too."""
 
 
 class _Group(NamedTuple):
@@ -82,10 +68,6 @@ class _Group(NamedTuple):
         return self.samples / self.rate
 
 
-OTHER_WAVEFORMS = ("EEG", "EMG", "EOG", "RESP", "AU", "POS")
-"""Modalities of waveforms that are no ECG. Others (ECG, hemodynamic HD, electrophysiology EPS) may hold one."""
-
-
 def read_dicom_ecg(path: Path) -> EcgRecording:
     """Read the rhythm recording of a DICOM waveform file.
 
@@ -106,9 +88,7 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
                 str(path), "a DICOM file without waveforms: not an ECG (is it an image or a report?)"
             )
         refuse_animal(dataset, str(path))
-        modality = str(dataset.get("Modality") or "").strip().upper()
-        if modality in OTHER_WAVEFORMS:
-            raise InputRefusedError(str(path), f"modality {modality}: the waveforms are not an ECG")
+        refuse_other_waveforms(dataset, str(path))
         groups = dataset.WaveformSequence
         described = [_describe(group, index, path) for index, group in enumerate(groups)]
         chosen = _rhythm_groups(described)
@@ -118,7 +98,8 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
             channel for entry in chosen for channel in _read_group(groups[entry.number], entry, little_endian, path)
         ]
         recording = recording_from_channels(channels, str(path))
-        recording.notes += _header_notes(dataset, [groups[entry.number] for entry in chosen])
+        used = [groups[entry.number] for entry in chosen]
+        recording.notes += header_notes(dataset, used, _filters_of(used))
     if len(groups) > 1:
         numbers = [str(entry.number + 1) for entry in chosen]
         plural = "s" if len(numbers) > 1 else ""
@@ -243,7 +224,7 @@ def _read_group(group: Any, entry: _Group, little_endian: bool, path: Path) -> l
         baseline = _number(channel, "ChannelBaseline", 0.0)
         usable = 0 < scale < float("inf") and np.isfinite(baseline)
         problem = "" if usable else f"its sensitivity is {scale:g}, so its values have no known scale"
-        problem = problem or _status_problem(channel)
+        problem = problem or _status_problem(channel) or _words_problem(channel, path)
         skew = _number(channel, "ChannelTimeSkew", 0.0) + _number(channel, "ChannelSampleSkew", 0.0) / entry.rate
         if abs(skew) * entry.rate >= 1:
             problem = problem or f"it is {1000 * skew:.4g} ms apart from the other leads (channel skew)"
@@ -265,24 +246,22 @@ def _status_problem(channel: Any) -> str:
     return ""
 
 
-def _header_notes(dataset: Any, groups: list[Any]) -> list[str]:
-    """Return notes on what the header says against a resting ECG: filters, averaged beats, exercise, pressures."""
-    notes = []
-    if any(_AVERAGE.search(str(group.get("MultiplexGroupLabel") or "")) for group in groups):
-        notes.append("the label of the waveforms names an averaged beat: is this the recorded rhythm?")
+def _words_problem(channel: Any, path: Path) -> str:
+    """Say why the words of a channel forbid to use it as the lead of its code; "" if they do not."""
+    lead = normalise_lead_name(_lead_name(channel, path))
+    if lead is None:
+        return ""
+    codes = [*(channel.get("ChannelSourceSequence") or []), *(channel.get("ChannelSourceModifiersSequence") or [])]
+    texts = [str(code.get("CodeMeaning") or "") for code in codes]
+    return other_signal(lead, [*texts, str(channel.get("ChannelLabel") or "")])
+
+
+def _filters_of(groups: list[Any]) -> tuple[float | None, float | None]:
+    """Read the ends of the strictest filter (Hz) of the channels of some groups; None where none is stated."""
     channels = [channel for group in groups for channel in group.ChannelDefinitionSequence]
-    lowest = max((_number(channel, "FilterLowFrequency", 0.0) for channel in channels), default=0.0)
-    highest = min((_number(channel, "FilterHighFrequency", 0.0) or np.inf for channel in channels), default=np.inf)
-    if lowest > LOWEST_HZ:
-        notes.append(f"the header states a filter from {lowest:g} Hz on (at most {LOWEST_HZ:g} Hz is usual)")
-    if highest < HIGHEST_HZ:
-        notes.append(f"the header states a filter up to {highest:g} Hz (at least {HIGHEST_HZ:g} Hz is usual)")
-    texts = "\n".join(str(dataset.get(name) or "") for name in _FREE_TEXTS)
-    if _EXERCISE.search(texts) and not _AT_REST.search(texts):
-        notes.append("the header names an exercise test or an ambulatory recording; the model knows ECGs at rest")
-    if str(dataset.get("SOPClassUID") or "") == _HEMODYNAMIC:
-        notes.append("the storage class is hemodynamic waveforms: make sure that the leads are an ECG")
-    return notes
+    lowest = [_number(channel, "FilterLowFrequency", 0.0) for channel in channels]
+    highest = [frequency for channel in channels if (frequency := _number(channel, "FilterHighFrequency", 0.0)) > 0]
+    return max(lowest, default=None), min(highest, default=None)
 
 
 def _stored_samples(group: Any, entry: _Group, little_endian: bool, path: Path) -> np.ndarray:

@@ -34,7 +34,7 @@ NAMED_CHANNELS = 16
 """Largest number of channels without a lead that a note or a refusal names."""
 
 _LEAD_NAME = re.compile(
-    r"(?:mdc[\s_-]*)?(?:(?:ecg|ekg)[\s_-]*)?(?:lead[\s_:-]*)?(d?i{1,3}|d[123]|av[rlf]|[vc][1-6])|lead[\s_:-]*([123])"
+    r"(?:mdc[\s_-]*)?(?:(?:ecg|ekg)[\s_-]*)?(?:lead[\s_:-]*)?(d?i{1,3}|d[123]|a?v[rlf]|[vc][1-6])|lead[\s_:-]*([123])"
 )
 _LEAD_BY_LOWER = {lead.lower(): lead for lead in LEADS}
 _CHANNEL_KIND = re.compile(
@@ -104,7 +104,7 @@ def normalise_lead_name(name: str) -> str | None:
     """Translate a lead name as files write it to the model's name.
 
     Case, the prefixes "Lead", "ECG" and "MDC_ECG_LEAD_", text in brackets and text after a comma are ignored.
-    "AVR", "Lead I (Einthoven)", "DII", "D2", "C1" and "aVR, augmented voltage, right" are understood.
+    "AVR", "VR", "Lead I (Einthoven)", "DII", "D2", "C1" and "aVR, augmented voltage, right" are understood.
 
     Args:
         name: for example "MDC_ECG_LEAD_V1".
@@ -129,6 +129,8 @@ def _lead_of(text: str) -> str | None:
     core = match.group(1) or match.group(2)
     if core.startswith("c"):
         return f"V{core[1:]}"
+    if core in ("vr", "vl", "vf"):  # an old spelling; unaugmented leads contradict the limb leads, which are compared
+        return _LEAD_BY_LOWER[f"a{core}"]
     core = core.removeprefix("d")
     return _ROMAN.get(core) or _LEAD_BY_LOWER[core]
 

@@ -18,17 +18,16 @@ import scipy
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
+from .ecg_arrays import real_numbers, recording_from_mapping, without_other_leads
 from .ecg_checks import check_leads
 from .ecg_limb_leads import derive_limb_leads
 from .ecg_numbers import runs
 from .ecg_reading import read_ecg
 from .ecg_recording import (
     NORMALISED,
-    NORMALISED_UNITS,
     EcgRecording,
     millivolts_per_unit,
     normalise_lead_name,
-    refuse_size,
 )
 
 LARGE_OFFSET_MV = 1000.0
@@ -86,8 +85,8 @@ def as_recording(ecg: Any) -> EcgRecording:
 
     Args:
         ecg: path of a file that `read_ecg` reads | `EcgRecording` | mapping with `signal` (leads, samples),
-            `sampling_rate` (Hz), `lead_names` and optionally `units` ("mV", the default, "uV", "V" or "normalised") and
-            `source` (name for messages).
+            `sampling_rate` (Hz), `lead_names` and optionally `units` ("mV", the default, "uV", "V" or "normalised"; or
+            one for each lead) and `source` (name for messages). Right and posterior chest leads are left out.
 
     Returns:
         `EcgRecording` with the names and units that the input has. Masked samples of a NumPy array are NaN.
@@ -100,7 +99,7 @@ def as_recording(ecg: Any) -> EcgRecording:
     if isinstance(ecg, (str, Path)):
         recording = read_ecg(ecg)
     elif isinstance(ecg, Mapping):
-        recording = _recording_from_mapping(ecg)
+        recording = recording_from_mapping(ecg)
     # no isinstance check on EcgRecording, because remote code may hold two copies of its module
     elif isinstance(ecg, np.ndarray) or not hasattr(ecg, "lead_names"):
         raise InputRefusedError(
@@ -117,7 +116,7 @@ def as_recording(ecg: Any) -> EcgRecording:
         raise InputRefusedError(
             recording.source, f"signal of shape {shape} with {len(recording.lead_names)} lead names: {remedy}"
         )
-    return recording
+    return without_other_leads(recording)
 
 
 def require_rate(recording: EcgRecording, lowest: float, purpose: str) -> None:
@@ -435,60 +434,6 @@ def _without_offset(values: np.ndarray, figures: LeadFigures | None) -> tuple[np
     if abs(offset) <= LARGE_OFFSET_MV:
         return values, ""
     return values - offset, f"an offset of {offset:.3g} mV was subtracted"
-
-
-def real_numbers(values: Any, source: str) -> np.ndarray:
-    """Turn values into an array of real numbers; masked ones become NaN.
-
-    Args:
-        values: array, masked array, or nested lists of numbers.
-        source: name for messages.
-
-    Returns:
-        Array of float64, or the array itself if it holds floating-point numbers and no mask.
-
-    Raises:
-        InputRefusedError: if the values are complex, texts, dates or truth values.
-    """
-    is_masked = isinstance(values, np.ma.MaskedArray)
-    if not is_masked and isinstance(values, (list, tuple)):
-        is_masked = any(isinstance(row, np.ma.MaskedArray) for row in values)
-    array = np.ma.array(values) if is_masked else np.asarray(values)
-    if array.dtype.kind not in "iufO":
-        raise InputRefusedError(
-            source,
-            f"the signal holds values of type {array.dtype}, real numbers are needed: give millivolts",
-        )
-    if is_masked:
-        return np.asarray(np.ma.filled(array.astype(np.float64), np.nan))
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
-
-
-def _recording_from_mapping(ecg: Mapping) -> EcgRecording:
-    """Turn a user's mapping into an `EcgRecording`; refuse missing and unknown keys, and values that are no numbers."""
-    keys = {"signal", "sampling_rate", "lead_names", "units", "source"}
-    missing = sorted({"signal", "sampling_rate", "lead_names"} - set(ecg))
-    unknown = sorted(set(ecg) - keys)
-    source = str(ecg.get("source", "ecg"))
-    if missing or unknown:
-        raise InputRefusedError(
-            source, f"an ECG mapping needs signal, sampling_rate and lead_names; missing {missing}, unknown {unknown}"
-        )
-    refuse_size(source, int(np.prod(np.shape(ecg["signal"]), dtype=np.float64)))
-    try:
-        signal = np.asarray(real_numbers(ecg["signal"], source), dtype=np.float64)
-        sampling_rate = float(ecg["sampling_rate"])
-        names = list(ecg["lead_names"])
-    except InputRefusedError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputRefusedError(
-            source, f"signal and sampling_rate must be numbers, and lead_names a list of names: {error}"
-        ) from error
-    units = str(ecg.get("units", "mV"))
-    # "nu" is a unit of files only
-    units = NORMALISED if units.casefold() in NORMALISED_UNITS[1:] else units
-    return EcgRecording(signal, sampling_rate, names, units, source)
 
 
 def _longest_run(flags: np.ndarray) -> int:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils.errors import InputRefusedError
+from .ecg_header_notes import filter_notes, filters_of_record
+from .ecg_lead_words import other_signal
 from .ecg_recording import (
     MAX_VALUES,
     UNIT_NOT_STATED,
@@ -69,7 +71,6 @@ _ROOTS = {"restingecg": MUSE, "annotatedecg": AECG, "restingecgdata": PHILIPS}
 _FIRST_ELEMENT = re.compile(r"<(?:[A-Za-z_][\w.-]{0,100}:)?([A-Za-z_][\w.-]{0,100})")
 _DOUBLED = re.compile(r"(.{1,20})_\d{1,4}")
 """The library writes the second lead of one name as "II_2"."""
-
 # Part of a library's warning -> the note about it; "" where the reader deals with it or it concerns no rhythm.
 _NOTES = {
     "rhythm series found; only the first": "the file holds several rhythm recordings; the first was read",
@@ -197,6 +198,7 @@ def read_vendor_ecg(path: Path, name: str) -> EcgRecording:
         channels = _channels(record, path, name)
         recording = recording_from_channels(channels, str(path))
     recording.notes[:0] = notes
+    recording.notes += filter_notes(*filters_of_record(record))
     return recording
 
 
@@ -280,10 +282,10 @@ def _reduce_muse(root: Any) -> Any:
 
 
 def _reduce_aecg(root: Any) -> Any:
-    """Keep the series of an aECG document, without derived series, annotations, subject and trial."""
+    """Keep the series of an aECG document with its filters, without derived series, annotations, subject and trial."""
     for component in _keep(root, ("component",)):
         for series in _keep(component, ("series",)):
-            _keep(series, ("code", "component"))
+            _keep(series, ("code", "component", "controlVariable"))  # the filters are control variables
     return root
 
 
@@ -406,6 +408,8 @@ def _channel(lead: Any, label: str, rate: float) -> Channel:
         problem = f"its scale is {lead.resolution:g}, so its values have no known scale"
     elif str(lead.annotations.get("LeadOff", "")).strip():
         problem = "the file states that its electrode was off"
+    elif (standard := normalise_lead_name(label)) is not None:
+        problem = other_signal(standard, [lead.transducer or ""])
     # samples that are physical already have a resolution of 1
     values = np.asarray(lead.samples, dtype=np.float64)
     values = values if problem else values * lead.resolution + lead.offset

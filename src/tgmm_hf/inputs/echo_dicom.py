@@ -13,6 +13,7 @@ from .echo_checks import colour_fault, planar_fault, repeats_note
 from .echo_decoders import PixelsError, compare_sizes, decode_frames, fragments_of, fragments_of_frames, is_uncompressed
 from .echo_header_notes import PICTURE, TRACES, ULTRASOUND, VOLUME, header_notes, region_formats, traces_of
 from .echo_layout import LAYOUT_FRAMES, layout_fault
+from .echo_stated_view import stated_views
 from .echo_video import FRAMES_OFF, VideoFrames, read_video_stream
 from .input_limits import LIMITS, MIB, InputLimits
 from .optional_packages import LatePackage
@@ -41,6 +42,7 @@ class DicomFrames(NamedTuple):
         total: number of frames in the file.
         notes: {"code", "text"} for each assumption.
         between: lowest and highest brightness of the frames between, as in [`EchoClip`].
+        stated_views: views that the header allows; empty if it names none.
     """
 
     frames: np.ndarray
@@ -48,6 +50,7 @@ class DicomFrames(NamedTuple):
     total: int
     notes: list[dict[str, str]]
     between: np.ndarray | None = None
+    stated_views: frozenset[str] = frozenset()
 
 
 # ---- header
@@ -258,7 +261,7 @@ def decode_dicom_clip(
         if (note := repeats_note(video.changes)) is not None:
             notes.append(note)
         _compare_video_frames(dataset, item, video.total, notes)
-        return DicomFrames(video.frames, "RGB", video.total, notes, video.between)
+        return DicomFrames(video.frames, "RGB", video.total, notes, video.between, stated_views(dataset))
     total = number_of_frames(dataset, syntax, item, notes)
     if total < 2:
         return DicomFrames(np.empty((0, 0, 0, 3), np.uint8), "RGB", total, notes)
@@ -279,7 +282,7 @@ def decode_dicom_clip(
     if is_uncompressed(syntax):
         _check_layout(dataset, total, space, item)
     between = brightness.range_of(indices_between(total, num_frames, stride))
-    return DicomFrames(frames, space, total, notes, between)
+    return DicomFrames(frames, space, total, notes, between, stated_views(dataset))
 
 
 def _decode_video(dataset: Any, item: str, num_frames: int, stride: int, limits: InputLimits) -> VideoFrames:

@@ -1,6 +1,7 @@
 """Note what the header of an echo clip says against it: frame rate, shape of the pixels, organ, kind of examination."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,26 @@ HEART_PARTS = (
 )
 """Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
 ORGAN = "another organ than the heart"
+PHANTOM, FETAL, ANIMAL = "a phantom or a simulator", "a fetal or obstetric examination", "an animal"
+CHILD = "a child"
 EXAMINATIONS = {
     "a transesophageal echo": re.compile(r"\b(?:tee|toe|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
     "an intracardiac or intravascular echo": re.compile(
-        r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b", re.IGNORECASE
+        r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b|(?-i:\bICE\b)", re.IGNORECASE
     ),
-    "a fetal or obstetric examination": re.compile(r"\bf(?:o?e|œ)t(?:al|us)\b|\bobstetri", re.IGNORECASE),
+    FETAL: re.compile(r"\bf(?:o?e|œ)t(?:al|us)\b|\bobstetri", re.IGNORECASE),
+    CHILD: re.compile(r"\bp(?:a?e|ä|é)diatr|\bneonat|\bnewborns?\b|\bneugeboren|\binfants?\b", re.IGNORECASE),
     ORGAN: re.compile(
         r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|gall-?bladder|spleen|pancreas|prostate|"
         r"pelvi[sc]|testis|scrotal|appendix|hernia|abdom\w*|addome|lungs?|pleural?|obstetric\w*|gyna?ecolog\w*|uterus|"
-        r"ovar\w+|trans-?cranial|musculo-?skeletal|DVT|e?FAST exam)\b|\b(?:leg|lower extremit\w+) (?:vein|ven|arter)|"
+        r"ovar\w+|trans-?cranial|musculo-?skeletal|MSK|DVT|e?FAST exam|hips?|knees?|shoulders?|eyes?|ocular|"
+        r"biopsy guid\w+|vascular access|nerve block|"
+        r"(?-i:OB|AAA|eFAST|EFAST|FAST(?!\W+(?:mode|track|acqui|scan|rate|frame)))"
+        r")\b|\b(?:leg|lower extremit\w+) (?:vein|ven|arter)|"
         r"\bperipheral vascular|bauch\b|schilddr|\b(?:venous|arterial|limb) (?:duplex|doppler)",
         re.IGNORECASE,
     ),
-    "an animal": re.compile(
+    ANIMAL: re.compile(
         r"\b(?:canine|feline|murine|dogs?|horses?|mouse|rats?|rabbits?|pigs?(?!\W+valve)|swine|veterinary)\b",
         re.IGNORECASE,
     ),
@@ -42,9 +49,15 @@ EXAMINATIONS = {
         r"\b(?:stress|dobutamine?|DSE|treadmill|dipyridamole?|regadenoson)\b|\bexercise\W+(?:echo|TTE)|\bergomet",
         re.IGNORECASE,
     ),
-    "a phantom or a simulator": re.compile(r"\b(?:phantoms?|simulator|test pattern)\b", re.IGNORECASE),
+    "an examination during an operation": re.compile(r"\bintra-?\s?op(?:erative)?\b", re.IGNORECASE),
+    "a heart outside of the body": re.compile(r"\bex[- ]vivo\b|\bin[- ]vitro\b", re.IGNORECASE),
+    PHANTOM: re.compile(r"\b(?:phantoms?|simulator|test pattern)\b", re.IGNORECASE),
 }
 """What the free text of a header may name instead of a transthoracic echo of an adult at rest."""
+NEGATED = re.compile(r"\b(?:non|not|no|without)[\s-]{1,3}(?:an?\s)?$", re.IGNORECASE)
+"""End of a text before a word that the text denies, such as "non-fetal"."""
+ADULT = re.compile(r"\badults?\b", re.IGNORECASE)
+"""An adult with an inborn fault is examined by a pediatric cardiologist, too."""
 BESIDE_THE_HEART = re.compile(
     r"\bTTE\b|\be(?:ch|c|k)o(?:cardio\w*)?\b|\btrans-?\s?thoracic|\bcardiac\b|\bhearts?\b|\baort|\beffusion|\bPE\b|"
     r"\bpre\W+(?:op\w*\W+)?\w+\W+transplant",
@@ -56,10 +69,23 @@ STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|exercise|stress|dobut", r
 CENTIMETRES = 3
 """PhysicalUnitsXDirection and PhysicalUnitsYDirection of a region whose pixels have a size."""
 FREE_TEXTS = (
-    *("StudyDescription", "SeriesDescription", "ProtocolName"),
-    *("PerformedProcedureStepDescription", "RequestedProcedureDescription"),
+    *("StudyDescription", "SeriesDescription", "ProtocolName", "StudyComments", "ImageComments"),
+    *("PerformedProcedureStepDescription", "RequestedProcedureDescription", "AcquisitionDeviceProcessingDescription"),
 )
 """Elements with free text about the examination."""
+REASON_TEXTS = ("ReasonForStudy", "AdmittingDiagnosesDescription", "ClinicalTrialProtocolName")
+"""Elements with diagnoses and plans, which name organs and earlier examinations."""
+REASON_KINDS = (FETAL, ANIMAL, PHANTOM)
+EXAMINED = re.compile(r"\W+(?:echo\w*|exam\w*|scan\w*|ultraso\w*|sonogr\w*|study|hearts?)\b", re.IGNORECASE)
+"""What follows a word of `REASON_KINDS` in `REASON_TEXTS` that names this examination, such as "Fetal echo"."""
+OTHER_TRANSDUCERS = re.compile(r"LINEAR|SINGLE CRYSTAL|SPLIT XTAL CWD|IV_\w+|ENDOCAV_\w+")
+"""Values of TransducerType that no transthoracic echo of the heart has. CURVED LINEAR is used in emergencies."""
+TEE_PROBES = re.compile(
+    r"6VT(?:-D)?|6Tc(?:-RS)?|9T(?:c|-RS)?|10T(?:-D)?|[XS]\d-\dt|V[57]M(?:[sS])?|Z6Ms?", re.IGNORECASE
+)
+"""Transducers in the esophagus by the names of their makers (GE, Philips, Siemens), as TransducerData holds them."""
+DOPPLER_TYPES = (3, 4)
+"""RegionDataType of spectral Doppler, pulsed and continuous."""
 
 
 def header_notes(dataset: Any) -> list[dict[str, str]]:
@@ -75,17 +101,58 @@ def header_notes(dataset: Any) -> list[dict[str, str]]:
     if (aspect := _pixel_aspect(dataset)) is not None and not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
         text = f"a pixel is {aspect:.3g} times as high as wide by the header: export the clip with square pixels"
         notes.append({"code": "pixel_aspect", "text": text})
-    part = str(dataset.get("BodyPartExamined") or "").strip().upper()
-    if part and part not in HEART_PARTS:
-        text = "the header names another body part than the heart (BodyPartExamined): is this an echocardiogram?"
+    if (element := _other_part(dataset)) is not None:
+        text = f"the header names another body part than the heart ({element}): is this an echocardiogram?"
         notes.append({"code": "body_part", "text": text})
+    if (element := _other_transducer(dataset)) is not None:
+        text = f"the header names another transducer than one of a transthoracic echo ({element}): is this one?"
+        notes.append({"code": "transducer", "text": text})
     if (kind := _examination(dataset)) is not None:
         text = f"the header names {kind}; the model knows transthoracic clips of adults at rest: is this one?"
         notes.append({"code": "examination", "text": text})
     if (formats := region_formats(dataset)) & set(TRACES):
         text = f"beside the 2-D picture the file shows {traces_of(formats)}, which the model does not know"
         notes.append({"code": "other_traces", "text": text})
+    elif _has_doppler_picture(dataset):
+        text = "the header calls one region a 2-D picture and spectral Doppler: is this a clip of a view?"
+        notes.append({"code": "other_traces", "text": text})
     return notes
+
+
+def _other_part(dataset: Any) -> str | None:
+    """Name the element that states another body part than the heart; None if there is none."""
+    part = str(dataset.get("BodyPartExamined") or "").strip().upper()
+    if part and part not in HEART_PARTS:
+        return "BodyPartExamined"
+    for element in ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence"):
+        for code in dataset.get(element) or []:
+            meaning = str(code.get("CodeMeaning") or "")
+            is_organ = EXAMINATIONS[ORGAN].search(meaning) is not None and not BESIDE_THE_HEART.search(meaning)
+            if is_organ or EXAMINATIONS[FETAL].search(meaning):
+                return element
+    return None
+
+
+def _other_transducer(dataset: Any) -> str | None:
+    """Name the element that states a transducer which no transthoracic echo of the heart has; None if none does."""
+    kinds = _texts(dataset.get("TransducerType"))
+    if any(OTHER_TRANSDUCERS.fullmatch(kind.upper()) for kind in kinds):
+        return "TransducerType"
+    return (
+        "TransducerData" if any(TEE_PROBES.fullmatch(name) for name in _texts(dataset.get("TransducerData"))) else None
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    """Read the texts of an element with one or several values, without white space at their ends."""
+    return [str(single).strip() for single in ([value] if isinstance(value, str) else value or [])]
+
+
+def _has_doppler_picture(dataset: Any) -> bool:
+    """Tell whether all regions that are 2-D pictures by their format are spectral Doppler by their data type."""
+    regions = dataset.get("SequenceOfUltrasoundRegions") or []
+    kinds = [region.get("RegionDataType") for region in regions if region.get("RegionSpatialFormat") == PICTURE]
+    return bool(kinds) and all(kind in DOPPLER_TYPES for kind in kinds)
 
 
 def frame_rate_notes(rate: float | None) -> list[dict[str, str]]:
@@ -98,13 +165,13 @@ def frame_rate_notes(rate: float | None) -> list[dict[str, str]]:
 
 
 def _pixel_aspect(dataset: Any) -> float | None:
-    """Read height / width of a pixel from PixelAspectRatio, or from the size in the regions of 2-D pictures.
+    """Read height / width of a pixel from PixelAspectRatio, PixelSpacing or the size in the regions of 2-D pictures.
 
     Returns:
         The ratio that is farthest from 1; None if the header states none.
     """
-    aspect = _numbers(dataset.get("PixelAspectRatio"))
-    ratios = [aspect[0] / aspect[1]] if len(aspect) == 2 and min(aspect) > 0 else []
+    sizes = [_numbers(dataset.get(name)) for name in ("PixelAspectRatio", "PixelSpacing", "NominalScannedPixelSpacing")]
+    ratios = [size[0] / size[1] for size in sizes if len(size) == 2 and min(size) > 0]
     for region in dataset.get("SequenceOfUltrasoundRegions") or []:
         units = {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")}
         sides = [abs(side) for name in ("Y", "X") for side in _numbers(region.get(f"PhysicalDelta{name}"))]
@@ -116,14 +183,28 @@ def _pixel_aspect(dataset: Any) -> float | None:
 def _examination(dataset: Any) -> str | None:
     """Name the examination that a header is about, if it is none that the model knows."""
     text = "\n".join(str(dataset.get(name) or "") for name in FREE_TEXTS)
-    is_of_heart = BESIDE_THE_HEART.search(text) is not None
-    kinds = [kind for kind, words in EXAMINATIONS.items() if words.search(text) and not (kind == ORGAN and is_of_heart)]
-    if kinds:
-        return kinds[0]
+    is_exempt = {ORGAN: BESIDE_THE_HEART.search(text) is not None, CHILD: ADULT.search(text) is not None}
+    for kind, words in EXAMINATIONS.items():
+        if _names(words, text) and not is_exempt.get(kind, False):
+            return kind
+    reasons = "\n".join(str(dataset.get(name) or "") for name in REASON_TEXTS)
+    for kind in REASON_KINDS:
+        if any(EXAMINED.match(reasons, match.end()) for match in _named(EXAMINATIONS[kind], reasons)):
+            return kind
     if STAGE_OF_STRESS.search(str(dataset.get("StageName") or "")):
         return "a stress echo"
     agent = str(dataset.get("ContrastBolusAgent") or "").strip().casefold()
     return "a contrast agent" if agent and agent not in ("none", "no", "n", "0") else None
+
+
+def _named(words: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Find the words in a text that the text does not deny."""
+    return (match for match in words.finditer(text) if not NEGATED.search(text, 0, match.start()))
+
+
+def _names(words: re.Pattern[str], text: str) -> bool:
+    """Tell whether a text names one of the words without denying it."""
+    return next(_named(words, text), None) is not None
 
 
 def frames_a_second(dataset: Any) -> float | None:

@@ -30,6 +30,9 @@ from .echo_shape import shape_doubts
 from .echo_video import VIDEO_SUFFIXES, count_video_frames, read_video
 from .input_limits import LIMITS, InputLimits, refusal_of, refusing
 
+SMALLEST_SIDE = 96
+"""Pixels. Frames with a smaller side are named. The smallest public clips have 112 x 112 (EchoNet-Dynamic)."""
+
 
 @dataclass
 class EchoClip:
@@ -43,6 +46,7 @@ class EchoClip:
         notes (`list[dict[str, str]]`): {"code", "text"} for what was assumed and for what makes the clip doubtful.
         between (`np.ndarray` of shape `(2, height, width)`, uint8): lowest and highest brightness of the frames between
             the frames that the model reads, for the sector mask. None if they were not looked at.
+        stated_views (`frozenset[str]`): views that the header allows; empty if it names none.
     """
 
     frames: np.ndarray
@@ -51,6 +55,7 @@ class EchoClip:
     source: str = "clip"
     notes: list[dict[str, str]] = field(default_factory=list)
     between: np.ndarray | None = None
+    stated_views: frozenset[str] = frozenset()
 
 
 def list_echo_files(directory: str | Path, allow_outside: bool = False) -> list[Path]:
@@ -253,6 +258,10 @@ def clip_notes(clip: EchoClip, num_frames: int, brightness: ClipBrightness) -> l
     if len(frames) < num_frames:
         text = f"{len(frames)} of the {num_frames} frames are real, because the file has {total}; the rest is padding"
         notes.append({"code": "few_frames", "text": text})
+    side = min(frames.shape[1:3])
+    if side < SMALLEST_SIDE:
+        text = f"the smaller side of the frames has {side} pixels (at least {SMALLEST_SIDE} are usual): a thumbnail?"
+        notes.append({"code": "frame_small", "text": text})
     notes += motion_doubts(brightness)
     notes += shape_doubts(brightness, any(note["code"] == "mostly_still" for note in notes))
     share = repeated_share(frames)
@@ -273,8 +282,8 @@ def _decode(path: Path, num_frames: int, stride: int, limits: InputLimits) -> Ec
     check_header(dataset, str(path), limits)
     if declared_frames(dataset, str(path)) == 1:  # a still needs no decoder
         _refuse_still(1, path)
-    frames, space, total, notes, between = decode_dicom_clip(dataset, str(path), num_frames, stride, limits)
-    return EchoClip(frames, space, total, str(path), notes, between)
+    read = decode_dicom_clip(dataset, str(path), num_frames, stride, limits)
+    return EchoClip(read.frames, read.colour_space, read.total, str(path), read.notes, read.between, read.stated_views)
 
 
 def _refuse_still(total: int, path: Path | str) -> int:

@@ -13,10 +13,11 @@ from .echo_checks import refuse_without_content
 from .echo_copies import copied_views
 from .echo_pixels import resize_cubic
 from .echo_reading import count_echo_frames, study_files
+from .echo_stated_view import view_doubts
 from .echo_view_names import views_of_files
 from .echo_views import EchoViewClassifier, StoredViewClassifier
 from .input_limits import InputLimits, refusing
-from .patient_identity import Identity, identity_of, study_conflict
+from .patient_identity import Identity, identity_of, study_conflict, study_doubts
 from .private_text import quoted
 
 ViewClassifier = EchoViewClassifier | StoredViewClassifier | Callable[[torch.Tensor], Any]
@@ -177,6 +178,7 @@ class StudySorter:
         self.result = StudyClips()
         self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
         """item -> clip that was decoded for the classifier, and its notes."""
+        self._stated: dict[str, frozenset[str]] = {}  # item -> views that the header of the clip allows
         self._items: dict[str, str] = {}
         """view -> file or view name of the clip that fills the slot."""
         self._first: dict[str, np.ndarray] = {}
@@ -247,10 +249,10 @@ class StudySorter:
 
     def _refuse_two_patients(self, clips: list[Any]) -> None:
         """Refuse the study if the headers of its files name different patients or examinations."""
-        limits = self.preparer.limits
-        identities = [identity for clip in clips if (identity := identity_of(clip, limits)) is not None]
+        identities = [each for clip in clips if (each := identity_of(clip, self.preparer.limits)) is not None]
         if (reason := study_conflict(identities)) is not None:
             raise InputRefusedError("echo study", reason)
+        self.result.checks += study_doubts(identities)
         self.result.identity = next((identity for identity in identities if identity != Identity()), None)
 
     def _classified_candidates(self, files: list[Path]) -> list[Candidate]:
@@ -323,6 +325,7 @@ class StudySorter:
             read = self.preparer.read_clip(clip)
             if not isinstance(clip, (str, Path)):  # the reader has looked at a file's content
                 refuse_without_content(read.frames, read.colour_space, item)
+            self._stated[item] = getattr(read, "stated_views", frozenset())  # remote code may hold an older EchoClip
             squares = self.preparer.masked_squares(read)
             # A processor of whole frames shows the classifier another frame than the encoder.
             frame_of: Any = getattr(self.preparer, "classified_frame", None)
@@ -396,6 +399,7 @@ class StudySorter:
         self.result.frame_counts[view] = clip.num_real
         self._items[view] = candidate.item
         self.result.used[view] = Path(candidate.item).name
+        notes = [*notes, *view_doubts(view, self._stated[candidate.item])]
         self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]
 
 

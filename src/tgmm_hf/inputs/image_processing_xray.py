@@ -42,11 +42,13 @@ class PreparedXray:
         values: (3, size, size) float32.
         view: as `XrayPicture.view`.
         notes: what was assumed or changed.
+        checks: {"code", "item", "text"} for what makes the X-ray doubtful.
     """
 
     values: np.ndarray
     view: str = ""
     notes: list[str] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 class MoreImageProcessor(HubCode, BaseImageProcessor):
@@ -133,7 +135,8 @@ class MoreImageProcessor(HubCode, BaseImageProcessor):
         """
         picture = read_xray(xray, self.views, self.limits)
         grey = self.equalise(picture.pixels, picture.is_dicom)
-        return PreparedXray(self.normalise(grey), picture.view, picture.notes)
+        checks = [{"code": check["code"], "item": "xray", "text": check["text"]} for check in picture.checks]
+        return PreparedXray(self.normalise(grey), picture.view, picture.notes, checks)
 
     def normalise(self, grey: np.ndarray) -> np.ndarray:
         """Bring a picture (size, size) uint8, as `equalise` gives it, to (3, size, size) float32."""

@@ -100,9 +100,27 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds a laboratory result: put it into the column of the test"
     if any(_ends_with_column(text[max(0, match.start() - NAME_LENGTH) : match.start()]) for match in sentences):
         return f"{column} holds a sentence such as the model reads for another cell: write the words of this cell alone"
-    if _RUN.search(looked_at) or any(map(_is_coded, _BREAKS.split(looked_at))):
+    if _holds_key(looked_at):
         return f"{column} holds words, but the cell holds a key or encoded text: write the words"
     return None
+
+
+def writing_doubt(name: str, text: str) -> str | None:
+    """Say that a text of words is markup, codes or a key of a program; None if it may be words.
+
+    Args:
+        name: what the text is, for the message.
+        text: of any length; its first `MAX_LENGTH` letters are looked at.
+    """
+    looked_at = text[:MAX_LENGTH]
+    if (doubt := _doubt_of_characters(name, looked_at)) is not None:
+        return doubt
+    return f"{name} holds a key or encoded text: write the words" if _holds_key(looked_at) else None
+
+
+def _holds_key(text: str) -> bool:
+    """Tell whether a text holds a word that is a key or encoded text."""
+    return _RUN.search(text) is not None or any(map(_is_coded, _BREAKS.split(text)))
 
 
 def _doubt_of_characters(column: str, text: str) -> str | None:
@@ -111,7 +129,7 @@ def _doubt_of_characters(column: str, text: str) -> str | None:
         return f"{column} holds characters that were lost in a wrong encoding: export the table as UTF-8"
     if _MARKUP.search(text) or _ADDRESS.search(text) or _STRUCTURE.fullmatch(text):
         return (
-            f"{column} holds words, but the cell holds markup, an address or a structure of a program: write the words"
+            f"{column} holds markup, an address or a structure of a program where words are expected: write the words"
         )
     if _ESCAPED.search(text):
         return f"{column} holds codes in the place of characters, as addresses and mails have them: write the words"

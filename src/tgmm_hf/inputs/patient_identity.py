@@ -16,7 +16,7 @@ from .vendor_identity import VendorPerson, read_vendor_person
 
 KEYWORDS = (
     *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"),
-    *("PatientAge", "StudyDate", "AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "ContentDate"),
+    *("PatientAge", "StudyDate", "AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "ContentDate", "PatientName"),
 )
 """Elements that are read."""
 DIFFERENT_IDS = "patient_ids_differ"
@@ -35,6 +35,7 @@ YEARS_APART, OLDEST = 3, 89
 """Largest difference of two ages (years) of one patient, because labs and recordings have their own dates. Above OLDEST
 some sources write one number for everybody."""
 _NUMBER, _SHORT_WORD = re.compile(r"\d+"), re.compile(r"(?<![a-z])[a-z]{1,2}(?![a-z])")
+_NAME_WORD = re.compile(r"[^\W_]{2,}")
 _HEXADECIMAL = re.compile(r"[0-9a-f-]+")
 MIN_HEXADECIMAL = 8
 """Shortest digest that is taken for one. Two digests differ in the places of their letters."""
@@ -56,6 +57,7 @@ class Identity:
             system. A difference is then no proof.
         age: years at the recording; None where the header does not state it.
         age_margin: years by which the age may be smaller, because only the year of birth is known.
+        name: words of PatientName. They are compared within a study, and never shown.
     """
 
     patient: str = ""
@@ -66,6 +68,7 @@ class Identity:
     is_comment: bool = False
     age: float | None = None
     age_margin: float = 0.0
+    name: frozenset[str] = frozenset()
 
 
 def identity_of(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
@@ -116,7 +119,14 @@ def read_identity(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
         texts["StudyInstanceUID"],
         age=age,
         age_margin=margin,
+        name=_words_of_name(texts["PatientName"]),
     )
+
+
+def _words_of_name(text: str) -> frozenset[str]:
+    """Split a name in lower case into its words; none for what is written over the name of an anonymous file."""
+    words = _NAME_WORD.findall(text)
+    return frozenset() if _PLACEHOLDER.fullmatch(" ".join(words)) else frozenset(words)
 
 
 def _age_of(texts: dict[str, str]) -> tuple[float | None, float]:
@@ -207,6 +217,35 @@ def study_conflict(identities: Iterable[Identity | None]) -> str | None:
             "the files of one"
         )
     return None
+
+
+def study_doubts(identities: Iterable[Identity | None]) -> list[dict[str, str]]:
+    """Note files of one study whose headers name two persons without two ids: by other names, or by other ages.
+
+    Names are compared only if a file states no id, because one person may be written in two ways.
+
+    Args:
+        identities: of the files of the study; None for a file without a header.
+
+    Returns:
+        {"code", "item", "text"} for each difference, without its values.
+    """
+    pairs = list(combinations({identity for identity in identities if identity is not None}, 2))
+    names = any(not (one.patient and two.patient) and _are_other_names(one.name, two.name) for one, two in pairs)
+    years = [entry.age for pair in pairs for entry in pair if entry.age is not None and entry.age <= OLDEST]
+    ages = bool(years) and max(years) - min(years) > YEARS_APART
+    reasons = {"patient_names_differ": (names, "PatientName"), "patient_ages_differ": (ages, "age of the patient")}
+    text = "the headers of the files of the study differ in the {}: make sure that all are of one patient"
+    return [
+        {"code": code, "item": "echo study", "text": text.format(what)}
+        for code, (is_found, what) in reasons.items()
+        if is_found
+    ]
+
+
+def _are_other_names(one: frozenset[str], two: frozenset[str]) -> bool:
+    """Tell whether two names are of two persons: both are stated, and none is the other one with more words."""
+    return bool(one and two) and not (one <= two or two <= one)
 
 
 def different_patients(identities: Iterable[Identity | None]) -> list[str]:

@@ -12,6 +12,7 @@ from .echo_decoders import decode_frames
 from .echo_dicom import declared_frames, transfer_syntax
 from .input_limits import LIMITS, InputLimits
 from .optional_packages import LatePackage, require_package
+from .xray_header_checks import field_of_view_notes, header_checks, stored_checks
 
 processing: Any = LatePackage("pydicom.pixels.processing")
 
@@ -50,6 +51,7 @@ class XrayPicture:
         is_dicom: whether the picture was made from the detector's values.
         source: file name for messages.
         notes: what was assumed or changed.
+        checks: {"code", "text"} for what makes the X-ray doubtful.
     """
 
     pixels: np.ndarray
@@ -57,6 +59,7 @@ class XrayPicture:
     is_dicom: bool = False
     source: str = "xray"
     notes: list[str] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 def check_xray_header(dataset: Any, item: str, limits: InputLimits = LIMITS) -> None:
@@ -122,6 +125,8 @@ def check_xray_size(rows: int, columns: int, item: str, limits: InputLimits = LI
         )
 
 
+FEW_GREYS, SAMPLED = 16, 4
+"""A window that leaves fewer grey values is left out. They are counted in every SAMPLED-th row and column."""
 SMALLEST_SIDE = 112
 """Pixels. Half of what the published model reads."""
 
@@ -172,11 +177,12 @@ def decode_dicom_xray(dataset: Any, item: str) -> XrayPicture:
     transfer_syntax(dataset, item, assumed)
     stored = decode_frames(dataset, [0])[0][0]
     notes = [note["text"] for note in assumed]
+    checks = stored_checks(dataset, stored)
     if not int(dataset.get("PixelRepresentation") or 0):
         # old files keep overlays in the bits above BitsStored
         stored = stored & np.asarray((1 << int(dataset.BitsStored)) - 1, dtype=stored.dtype)
     padding = _padding(dataset, stored)
-    shown = _windowed(processing.apply_modality_lut(stored, dataset), dataset, notes).astype(np.float64)
+    shown = _windowed(processing.apply_modality_lut(stored, dataset), dataset, notes, checks).astype(np.float64)
     inside = shown[~padding]
     if not inside.size or not np.isfinite(inside).all() or np.ptp(inside) == 0:
         raise InputRefusedError(item, "all pixels have one grey value after the window of the header: nothing to see")
@@ -185,15 +191,25 @@ def decode_dicom_xray(dataset: Any, item: str) -> XrayPicture:
         scaled = 1 - scaled
     scaled[padding] = 0
     view = view_of(dataset, item)
-    notes += orientation_notes(dataset, view)
+    notes += orientation_notes(dataset, view) + field_of_view_notes(dataset)
+    checks += header_checks(dataset, view)
     part = str(dataset.get("BodyPartExamined") or "").strip().upper()
     if not _CHEST.search(part):
         notes.append("the header does not state that the body part is the chest")
-    return XrayPicture(np.rint(scaled * 255).astype(np.uint8), view, True, item, notes)
+    return XrayPicture(np.rint(scaled * 255).astype(np.uint8), view, True, item, notes, checks)
 
 
-def _windowed(values: np.ndarray, dataset: Any, notes: list[str]) -> np.ndarray:
-    """Apply the VOI LUT or the first window of the header to pixel values, if it has one that can be applied."""
+def _windowed(values: np.ndarray, dataset: Any, notes: list[str], checks: list[dict[str, str]]) -> np.ndarray:
+    """Apply the VOI LUT or the first window of the header to pixel values, if it has one that can be applied.
+
+    A window that leaves hardly any grey values is left out, because a picture of black and white is no X-ray.
+
+    Args:
+        values: (height, width), after the modality LUT.
+        dataset: pydicom `Dataset`.
+        notes: a note is added here if the window has no width.
+        checks: a finding is added here if the window is left out for its few grey values.
+    """
     has_lut = bool(dataset.get("VOILUTSequence"))
     center, width = dataset.get("WindowCenter"), dataset.get("WindowWidth")
     first_width = width[0] if isinstance(width, list | tuple) or hasattr(width, "append") else width
@@ -202,7 +218,13 @@ def _windowed(values: np.ndarray, dataset: Any, notes: list[str]) -> np.ndarray:
     if not has_lut and float(first_width) < 1:
         notes.append("the window of the header has no width and is left out")
         return values
-    return processing.apply_voi_lut(values, dataset, index=0)
+    shown = processing.apply_voi_lut(values, dataset, index=0)
+    step = slice(None, None, SAMPLED)
+    if not has_lut and 1 < np.unique(shown[step, step]).size < FEW_GREYS <= np.unique(values[step, step]).size:
+        text = f"the window of the header leaves fewer than {FEW_GREYS} grey values and is left out"
+        checks.append({"code": "xray_window", "text": text})
+        return values
+    return shown
 
 
 def _padding(dataset: Any, stored: np.ndarray) -> np.ndarray:

@@ -16,7 +16,15 @@ from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessingKwargs, Unpack
 
 from ...inputs.hub_processor import HubProcessor
-from ...inputs.patient_identity import DIFFERENT_IDS, identity_of, identity_of_ecg, ids_not_compared, patient_conflict
+from ...inputs.lab_word_checks import writing_doubt
+from ...inputs.patient_identity import (
+    DIFFERENT_IDS,
+    identity_of,
+    identity_of_ecg,
+    ids_not_compared,
+    labs_conflicts,
+    patient_conflict,
+)
 from ...inputs.processor_parts import tokenize_texts
 from ...utils.errors import InputRefusedError, is_refusal
 from ...utils.names import LEADS
@@ -26,6 +34,8 @@ NOTES = ("xray", "ecg")
 """Parts of a note in their published order."""
 PREFIXES = {"xray": "The report from Xray is: ", "ecg": "The report from ECG is: "}
 """Published words in front of each part of a note."""
+UNKNOWN_SHARE = 0.5
+"""A text is in doubt if the tokenizer does not know this share of its tokens, as of a text in another script."""
 
 Report = dict[str, Any]
 """What became of one patient's inputs, see `MoreProcessor.__call__`."""
@@ -171,7 +181,7 @@ class _Reader:
                 features[name] = entry.values
         if (text := self._text(inputs.get("text"))) is not None:
             features["text"] = text
-        conflict = self._two_patients(inputs) if {"xray", "ecg"} <= set(features) else None
+        conflict = self._two_patients(inputs, set(features))
         if conflict is not None or (self.strictness == "refuse" and self._is_doubtful()):
             reason = conflict or f"the strictness is 'refuse', and an input is refused or in doubt: {self._doubts()}"
             self.report["used"] = {"xray": [], "ecg": [], "text": []}
@@ -187,16 +197,21 @@ class _Reader:
             self._add_refusal(error, name)
             return None
         self.report["used"][name] = [entry.view or "view not stated"] if name == "xray" else list(LEADS)
-        self.report["checks"] += getattr(entry, "checks", [])  # an X-ray has notes only
+        self.report["checks"] += entry.checks
         self.report["notes"] += [f"{name}: {note}" for note in entry.notes]
         return entry
 
     def _text(self, text: Any) -> str | None:
         """Write the text of the patient; None without one."""
-        parts = _note_parts(text)
+        try:
+            parts = _note_parts(text)
+        except ValueError as error:
+            self._add_refusal(error, "text")
+            return None
         if not parts:
             return None
         self.report["used"]["text"] = list(parts)
+        self.report["checks"] += _text_checks(parts, self.processor.tokenizer)
         joined = self.processor.note(text)
         tokenizer = self.processor.tokenizer
         number = len(tokenizer(joined, verbose=False, split_special_tokens=True)["input_ids"])
@@ -206,9 +221,18 @@ class _Reader:
             )
         return joined
 
-    def _two_patients(self, inputs: Mapping[str, Any]) -> str | None:
-        """Say that the headers of X-ray and ECG certainly name two patients; only note it if they may be one."""
-        ecg, xray = identity_of_ecg(inputs["ecg"]), identity_of(inputs["xray"])
+    def _two_patients(self, inputs: Mapping[str, Any], used: set[str]) -> str | None:
+        """Say that the headers of X-ray and ECG certainly name two patients; only note it if they may be one.
+
+        A header that names a child is noted, too.
+
+        Args:
+            inputs: as `read` takes them.
+            used: names of the inputs that are used.
+        """
+        ecg = identity_of_ecg(inputs["ecg"]) if "ecg" in used else None
+        xray = identity_of(inputs["xray"]) if "xray" in used else None
+        self.report["checks"] += labs_conflicts(None, None, {"X-ray": xray, "ECG": ecg})
         if (note := ids_not_compared(ecg, xray, "X-ray")) is not None:
             self.report["notes"].append(note)
         conflict = patient_conflict(ecg, xray, "X-ray")
@@ -238,13 +262,14 @@ class _Reader:
 
 
 def _note_parts(text: Any) -> dict[str, str]:
-    """Bring a text to its parts: "prompt", or "xray" and "ecg" of a note. Empty parts are left out.
+    """Bring a text to its parts: "prompt", or "xray" and "ecg" of a note. Empty and missing (NaN) parts are left out.
 
     Raises:
+        InputRefusedError: if a part of a note is no text.
         TypeError: if it is neither a text nor a mapping of notes.
         ValueError: if a mapping has other keys.
     """
-    if text is None:
+    if _is_missing(text):
         return {}
     if isinstance(text, str):
         return {"prompt": text} if text.strip() else {}
@@ -252,7 +277,37 @@ def _note_parts(text: Any) -> dict[str, str]:
         raise TypeError(f"text is a {type(text).__name__}, expected a text, or notes {{'xray': ..., 'ecg': ...}}.")
     if unknown := set(text) - set(NOTES):
         raise ValueError(f"Notes have the names {', '.join(NOTES)}, got {sorted(map(str, unknown))}.")
-    return {name: " ".join(text[name].split()) for name in NOTES if str(text.get(name) or "").strip()}
+    parts = {name: text[name] for name in NOTES if not _is_missing(text.get(name))}
+    for name, part in parts.items():
+        if not isinstance(part, str):
+            raise InputRefusedError("text", f"the note of the {name} is a {type(part).__name__}, a text is expected")
+    return {name: " ".join(part.split()) for name, part in parts.items() if part.strip()}
+
+
+def _is_missing(value: Any) -> bool:
+    """Tell whether a value stands for nothing: None, or the NaN that tables write for an empty cell."""
+    return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+
+
+def _text_checks(parts: Mapping[str, str], tokenizer: Any) -> list[dict[str, str]]:
+    """Return findings {"code", "item", "text"} on parts of a text that are no words, or none that the encoder knows."""
+    checks = []
+    for name, part in parts.items():
+        title = "the prompt" if name == "prompt" else f"the note of the {name}"
+        if not any(character.isalpha() for character in part):
+            checks.append(("text_without_words", f"{title} holds no word"))
+        elif (doubt := writing_doubt(title, part)) is not None:
+            checks.append(("text_no_words", doubt))
+        tokens = tokenizer.tokenize(part, verbose=False, split_special_tokens=True)
+        share = tokens.count(tokenizer.unk_token) / len(tokens) if tokens and tokenizer.unk_token else 0.0
+        if share >= UNKNOWN_SHARE:
+            checks.append(
+                (
+                    "text_unknown",
+                    f"the text encoder does not know {share:.0%} of the tokens of {title}: which language?",
+                )
+            )
+    return [{"code": code, "item": "text", "text": text} for code, text in checks]
 
 
 def _as_batch(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:

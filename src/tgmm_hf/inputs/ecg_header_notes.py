@@ -1,0 +1,157 @@
+"""Note what the header of an ECG says against a resting twelve-lead ECG: kind of file, filters, electrodes."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..utils.errors import InputRefusedError
+from .ecg_recording import normalise_lead_name
+
+LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
+"""A filter that begins above LOWEST_HZ takes the ST segment away, one that ends below HIGHEST_HZ the QRS complex."""
+OTHER_WAVEFORMS = ("EEG", "EMG", "EOG", "RESP", "AU", "POS")
+"""Modalities of waveforms that are no ECG. Others (ECG, hemodynamic HD, electrophysiology EPS) may hold one."""
+ECG_MODALITIES = ("", "ECG")
+_WAVEFORM_CLASS = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.9\.(\d+\.\d+)")
+"""Storage classes of waveforms."""
+_ECG_CLASSES = ("1.1", "1.2", "1.4")
+_OTHER_CLASSES = {
+    "4.1": "voice", "4.2": "sound", "6.1": "respiration", "6.2": "respiration", "7.1": "EEG", "7.2": "EMG",
+    "7.3": "EOG", "7.4": "EEG", "8.1": "body position",
+}  # fmt: skip
+"""End of a storage class -> its waveforms, which are no ECG."""
+_MIXED_CLASSES = {"1.3": "ambulatory ECG", "2.1": "hemodynamic", "3.1": "electrophysiology", "5.1": "arterial pulse"}
+"""End of a storage class -> its waveforms, which may hold a resting ECG too."""
+_AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representative)\b", re.IGNORECASE)
+"""Words of a Multiplex Group Label for a beat that was averaged."""
+_EXERCISE = re.compile(
+    r"(?<!pre[- ])\bstress\b|\b(?:treadmill|bruce|exercise|holter)\b|\bergomet|\bbelastung"
+    r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
+    r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b",
+    re.IGNORECASE,
+)
+"""Words of a header for an ECG of a patient who is not at rest. "Recovery" and "ambulatory" alone name places, too."""
+_AT_REST = re.compile(r"\b(?:rest|resting|ruhe|ruheekg)\b", re.IGNORECASE)
+"""Words of a header for an ECG of a patient at rest. The words of `_EXERCISE` then name a place or another ECG."""
+_ELECTRODES = re.compile(
+    r"\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
+    r"|\bright[- ]sided (?:12|V)"
+    r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
+    r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ leads?\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
+    r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b",
+    re.IGNORECASE,
+)
+"""Words for electrodes in other places than those of the twelve leads, or for leads that were computed."""
+_PREFILTER = re.compile(r"\b(HP|LP)\s*[:=]\s*(\d{1,4}(?:\.\d{1,4})?)\s*HZ")
+"""Ends of a filter in the header of an EDF file: "HP:0.05Hz LP:150Hz"."""
+_FREE_TEXTS = ("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription")
+_NOT_AT_REST = "the header names an exercise test or an ambulatory recording; the model knows ECGs at rest"
+
+
+def refuse_other_waveforms(dataset: Any, item: str) -> None:
+    """Refuse a file whose modality, or whose storage class beside no modality of an ECG, is another waveform.
+
+    Args:
+        dataset: pydicom `Dataset`.
+        item: file name for the message.
+
+    Raises:
+        InputRefusedError: with the kind of waveform.
+    """
+    modality = _modality(dataset)
+    if modality in OTHER_WAVEFORMS:
+        raise InputRefusedError(item, f"modality {modality}: the waveforms are not an ECG")
+    if modality != "ECG":
+        for ending in _classes(dataset):
+            if ending in _OTHER_CLASSES:
+                raise InputRefusedError(
+                    item, f"the storage class is {_OTHER_CLASSES[ending]} waveforms: the waveforms are not an ECG"
+                )
+
+
+def header_notes(dataset: Any, groups: list[Any], filters: tuple[float | None, float | None]) -> list[str]:
+    """Return notes on what the header of a DICOM file says against a resting ECG.
+
+    Args:
+        dataset: pydicom `Dataset`.
+        groups: the multiplex groups that are read.
+        filters: as `filter_notes` takes them.
+    """
+    notes = []
+    if any(_AVERAGE.search(str(group.get("MultiplexGroupLabel") or "")) for group in groups):
+        notes.append("the label of the waveforms names an averaged beat: is this the recorded rhythm?")
+    notes += filter_notes(*filters)
+    texts = "\n".join([*(str(dataset.get(name) or "") for name in _FREE_TEXTS), *_context_texts(dataset)])
+    if _EXERCISE.search(texts) and not _AT_REST.search(texts):
+        notes.append(_NOT_AT_REST)
+    if _ELECTRODES.search(texts):
+        notes.append(
+            "the header names other electrodes than those of the standard twelve leads, or computed leads: make sure "
+            "that the leads are what their names say"
+        )
+    modality = _modality(dataset)
+    if modality not in ECG_MODALITIES:
+        shown = modality if re.fullmatch("[A-Z]{2}|EPS", modality) else "of another name"
+        notes.append(f"the modality is {shown}, an ECG has modality ECG: make sure that the leads are an ECG")
+    for ending in dict.fromkeys(_classes(dataset)):
+        kind = _OTHER_CLASSES.get(ending) or _MIXED_CLASSES.get(ending)
+        if kind is not None:
+            notes.append(f"the storage class is {kind} waveforms: make sure that the leads are an ECG at rest")
+    return notes
+
+
+def filter_notes(lowest: float | None, highest: float | None) -> list[str]:
+    """Return notes on a filter that takes away parts of the ECG that the model reads.
+
+    Args:
+        lowest: Hz, the highest lower end of the leads' filters; None if none is stated.
+        highest: Hz, the lowest upper end of the leads' filters; None if none is stated.
+    """
+    notes = []
+    if lowest is not None and lowest > LOWEST_HZ:
+        notes.append(f"the header states a filter from {lowest:g} Hz on (at most {LOWEST_HZ:g} Hz is usual)")
+    if highest is not None and 0 < highest < HIGHEST_HZ:
+        notes.append(f"the header states a filter up to {highest:g} Hz (at least {HIGHEST_HZ:g} Hz is usual)")
+    return notes
+
+
+def filters_of_record(record: Any) -> tuple[float | None, float | None]:
+    """Read the ends of the strictest filter (Hz) that the library found; None where the file states none.
+
+    The library gives the filter of an EDF file only if all its signals have the same, so its text is read here.
+
+    Args:
+        record: the record of `ecgdatakit`.
+    """
+    ends: dict[str, list[float]] = {"HP": [], "LP": []}
+    for lead in record.leads:
+        text = getattr(lead, "prefiltering", "")
+        if normalise_lead_name(lead.label) and isinstance(text, str):
+            for end, number in _PREFILTER.findall(text.upper()):
+                ends[end].append(float(number))
+    filters = record.recording.acquisition.filters
+    for end, value in (("HP", filters.highpass), ("LP", filters.lowpass)):
+        if isinstance(value, int | float) and math.isfinite(value):
+            ends[end].append(float(value))
+    return max(ends["HP"], default=None), min(ends["LP"], default=None)
+
+
+def _modality(dataset: Any) -> str:
+    return str(dataset.get("Modality") or "").strip().upper()
+
+
+def _classes(dataset: Any) -> list[str]:
+    """List the ends of the storage classes of waveforms that data set and file meta information state."""
+    meta = getattr(dataset, "file_meta", None)
+    stated = [dataset.get("SOPClassUID"), None if meta is None else meta.get("MediaStorageSOPClassUID")]
+    matches = [_WAVEFORM_CLASS.fullmatch(str(uid or "")) for uid in stated]
+    return [match.group(1) for match in matches if match is not None]
+
+
+def _context_texts(dataset: Any) -> Iterable[str]:
+    """Read the values of the acquisition context, such as the places of the electrodes, without their names."""
+    for entry in dataset.get("AcquisitionContextSequence") or []:
+        yield str(entry.get("TextValue") or "")
+        for code in entry.get("ConceptCodeSequence") or []:
+            yield str(code.get("CodeMeaning") or "")
