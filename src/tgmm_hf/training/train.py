@@ -30,6 +30,7 @@ from tgmm_hf.training.stored_hazards import store_baseline_hazards
 from tgmm_hf.training.stored_measures import store_measures, store_training_values
 from tgmm_hf.training.stored_sets import store_prediction_sets
 from tgmm_hf.training.stored_thresholds import store_thresholds
+from tgmm_hf.training.trained_answers import TrainedAnswers
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.training_data import SPLITS, check_fit, check_validation, read_data
 from tgmm_hf.training.validated_run import finished_record, only_one_run
@@ -124,12 +125,19 @@ def _train(run: RunArguments) -> dict[str, Any]:
         if trainer.is_world_process_zero():
             check_result(model, trainer)
             merge_adapters(model)
-            weights, tasks, batch_size = weights_id(model), list(run.tasks), run.optimisation.batch_size
-            store_baseline_hazards(model, parts.rows, parts.validation_collator, tasks, batch_size)
-            validation = (parts.rows["validation"], parts.validation_collator)
-            store_prediction_sets(model, *validation, tasks, batch_size, weights)
-            store_thresholds(model, *validation, tasks, batch_size, weights)
-            store_measures(model, *validation, tasks, batch_size, weights)
+            model.eval()
+            answers = TrainedAnswers(
+                model=model,
+                weights=weights_id(model),
+                tasks=list(run.tasks),
+                rows=parts.rows,
+                collator=parts.validation_collator,
+                batch_size=run.optimisation.batch_size,
+            )
+            store_baseline_hazards(answers)
+            store_prediction_sets(answers)
+            store_thresholds(answers)
+            store_measures(answers)
             save_repository(model, parts.processor, run.output, run_record, keep=run.inputs)
             (run.training_directory / FINISHED).touch()
     return run_record
