@@ -21,7 +21,7 @@ from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
 from tgmm_hf.evaluation.metrics import Bootstrap
 from tgmm_hf.evaluation.optimum import read_optimum
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.slot_effects import slot_study, slot_warnings
 from tgmm_hf.evaluation.subgroups import describe_rows
@@ -32,7 +32,7 @@ from tgmm_hf.layers.prediction_sets import CONFIG_KEY
 from tgmm_hf.pipeline_binding import Binding, BindingCheck
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES, SUBSET_NAMES
 from tgmm_hf.utils.versions import package_versions
 
 Reader = Callable[[Any, Any, Dataset, str], tuple[Any, Any]]

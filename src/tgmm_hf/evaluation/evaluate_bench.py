@@ -19,13 +19,13 @@ from tgmm_hf.evaluation.bench_signals import signal_figures
 from tgmm_hf.evaluation.bench_words import Sight
 from tgmm_hf.evaluation.evaluate_reporter import (
     NO_TRAINING_SPLIT,
-    SMALL_N,
     ReporterEvaluationSettings,
     Scoring,
     score_reports,
 )
 from tgmm_hf.evaluation.finding_figures import truth_in
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts
+from tgmm_hf.evaluation.notices import SMALL_N
 from tgmm_hf.evaluation.report_controls import (
     FREQUENT,
     MODEL,

@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.finding_figures import (
     truth_of,
 )
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts, estimate, estimate_of_values
+from tgmm_hf.evaluation.notices import SMALL_N
 from tgmm_hf.evaluation.report_answers import GetValues, Reporter
 from tgmm_hf.evaluation.report_controls import (
     CONTROLS,
@@ -47,7 +48,6 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
 
-SMALL_N = 100
 NO_TRAINING_SPLIT = "{} has no train split. Name an instruction file with one by --training-data."
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients. They do not cover the choice of the training seed.",

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tgmm_hf.evaluation.metrics import Draws, estimate, estimate_share, resampled_mean
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
+from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.layers.prediction_sets import (
     CONFIG_KEY,
     candidates_in_set,
@@ -17,6 +17,7 @@ from tgmm_hf.layers.prediction_sets import (
     rank_of_threshold,
     thresholds_at,
 )
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def fit_thresholds(probabilities: ArrayLike, label: ArrayLike, levels: Sequence[float]) -> dict[str, Any]:

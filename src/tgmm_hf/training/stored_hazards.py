@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards, published_days
 from tgmm_hf.evaluation.headline_figures import with_outcome
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
+from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.training.trained_answers import TrainedAnswers
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 FEWEST_EVENTS = 10
 """Number of validation patients with an event below which training patients are added to the fit."""

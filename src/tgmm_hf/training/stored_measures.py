@@ -16,8 +16,9 @@ from tgmm_hf.evaluation.calibration import SMALLEST_CLASS
 from tgmm_hf.evaluation.headline_figures import with_outcome
 from tgmm_hf.evaluation.multilabel import choose_points, matrix
 from tgmm_hf.evaluation.prediction_intervals import fit_prediction_intervals
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
+from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.training.trained_answers import TrainedAnswers
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def store_training_values(config: TgmmConfig, training: Dataset, tasks: Sequence[str]) -> None:

@@ -6,8 +6,8 @@
 from tgmm_hf.data.prediction_tables import THRESHOLDS_KEY
 from tgmm_hf.data.validation_answers import VALIDATION_ANSWERS_KEY, describe_answers
 from tgmm_hf.evaluation.calibration import OperatingPoint, choose_operating_point
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.training.trained_answers import TrainedAnswers
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def store_thresholds(answers: TrainedAnswers) -> None:
