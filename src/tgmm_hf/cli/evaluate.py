@@ -222,7 +222,7 @@ def _evaluate_more(evaluation: _Evaluation) -> None:
     """Evaluate a MoRE model on a table of X-rays, ECGs and notes."""
     from tgmm_hf.data.note_index import names_findings
     from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
-    from tgmm_hf.evaluation.more_tables import evaluate_more
+    from tgmm_hf.evaluation.more_outputs import evaluate_more
 
     evaluation.refuse_all_but(MORE_OPTIONS, "a MoRE model")
     given = evaluation.given
