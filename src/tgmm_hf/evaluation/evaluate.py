@@ -28,7 +28,7 @@ from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.unseen import check_unseen, prepared_data_hash, weights_digest
 from tgmm_hf.evaluation.validation_split import validation_rows
-from tgmm_hf.layers.prediction_sets import CONFIG_KEY
+from tgmm_hf.layers.prediction_sets import SETS_KEY
 from tgmm_hf.pipeline_binding import Binding, BindingCheck
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.utils.files import read_json
@@ -316,7 +316,7 @@ def _tasks_without_stale_sets(
         The tasks, and a warning for each task whose sets or intervals were left out.
     """
     words = {
-        CONFIG_KEY: 'the stored prediction sets were fitted for other weights, so that predictions say "cannot say".',
+        SETS_KEY: 'the stored prediction sets were fitted for other weights, so that predictions say "cannot say".',
         INTERVALS_KEY: "the stored prediction intervals were fitted for other weights, so that predictions have none.",
     }
     stale = {name: [key for key in words if not binding.fits(task.get(key) or {})] for name, task in tasks.items()}

@@ -13,7 +13,7 @@ from tgmm_hf.utils.names import SUBSET_NAMES
 
 FEWEST_EVENTS = 10
 """Number of validation patients with an event below which training patients are added to the fit."""
-CONFIG_KEY = "baseline_hazards"
+HAZARDS_KEY = "baseline_hazards"
 """Key of a task in the configuration: subset -> baseline hazard."""
 
 
@@ -31,7 +31,7 @@ def store_baseline_hazards(answers: TrainedAnswers) -> None:
     """
     config = answers.model.config
     for task in config.task_names("prognosis"):
-        config.tasks[task].pop(CONFIG_KEY, None)
+        config.tasks[task].pop(HAZARDS_KEY, None)
     for task in answers.trained("prognosis"):
         hazards: dict[str, Any] = {}
         for subset in SUBSET_NAMES:
@@ -44,7 +44,7 @@ def store_baseline_hazards(answers: TrainedAnswers) -> None:
                 stored_days = published_days(days, config.tasks[task]["report_days"])
                 fitted = fit_baseline_hazards(risk, days, event, fitted_on=fitted_on, days=stored_days)
                 hazards[subset] = fitted | {"weights": answers.weights}
-        config.tasks[task][CONFIG_KEY] = hazards
+        config.tasks[task][HAZARDS_KEY] = hazards
 
 
 def _risk_scores(predictions: Predictions, task: str, subset: str) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Prediction sets of a trained model: fitted on its validation patients, stored in its configuration."""
 
 from tgmm_hf.evaluation.prediction_sets import fit_prediction_sets
-from tgmm_hf.layers.prediction_sets import CONFIG_KEY
+from tgmm_hf.layers.prediction_sets import SETS_KEY
 from tgmm_hf.training.trained_answers import TrainedAnswers
 
 
@@ -16,9 +16,9 @@ def store_prediction_sets(answers: TrainedAnswers) -> None:
     """
     tasks = answers.model.config.tasks
     for task in answers.model.config.task_names("diagnosis"):
-        tasks[task].pop(CONFIG_KEY, None)
+        tasks[task].pop(SETS_KEY, None)
     for task in answers.trained("diagnosis"):
-        tasks[task][CONFIG_KEY] = {
+        tasks[task][SETS_KEY] = {
             "subsets": fit_prediction_sets(answers.validation, task, tasks[task]),
             "fitted_on": "validation",
             "weights": answers.weights,
