@@ -420,7 +420,7 @@ def test_copies_of_a_patient_are_no_risk_set():
     for copies in (1, 4):
         model.config.training_subsets = copies
         torch.manual_seed(0)
-        model.load_state_dict(smallest_model().state_dict())  # the running figures as well
+        model.load_state_dict(smallest_model().state_dict())  # the running statistics as well
         losses.append(model(**several, task="hf_risk", labels=labels).losses)
     assert losses[0]["cox"] > 0
     for name in ("cox", "margin", "mc"):
