@@ -267,8 +267,10 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         }
         for key, value in overrides.items():
             if key.endswith("_config") and isinstance(value, dict):
-                other = value.get("model_type") not in (None, settings[key].get("model_type", TINY_TYPES.get(key)))
-                settings[key] = {**(TINY_SIZES.get(value["model_type"], {}) if other else settings[key]), **value}
+                tiny_type = settings[key].get("model_type", TINY_TYPES.get(key))
+                is_other_encoder = value.get("model_type") not in (None, tiny_type)
+                sizes = TINY_SIZES.get(value["model_type"], {}) if is_other_encoder else settings[key]
+                settings[key] = {**sizes, **value}
             else:
                 settings[key] = value
         return cls(**settings)
