@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
+from .configuration_tasks import DEFAULT_TASKS, check_choice, check_task
 from .encoders.configuration_ecg_fm import EcgFmConfig
 from .encoders.configuration_ecg_hubert import EcgHubertConfig
 from .encoders.configuration_ecg_resnet import EcgResNetConfig
@@ -169,7 +169,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             self.set_labs_scales(self.labs_scales)
         tasks: dict[str, Any] = self.tasks or DEFAULT_TASKS
         # A value that is no mapping is left as it is, because `check_task` names it.
-        self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
+        self.tasks = {name: dict(task) if isinstance(task, dict) else task for name, task in tasks.items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self._apply_preset()
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
